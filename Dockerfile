@@ -1,26 +1,26 @@
-# The gateway in an image with nothing else in it: no shell, no package manager, one user.
+# An image that contains only the gateway: no shell, no package manager, one user.
 #
 #   docker build -t keyward .
 #   docker run --rm keyward --version
 #
-# See docs/getting-started.md and deploy/docker-compose.yaml. BuildKit is needed, for the caches.
+# See docs/getting-started.md and deploy/docker-compose.yaml. It needs BuildKit for the caches.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-# The target directory is a cache and no part of the layer: what is kept is copied out of it.
+# The target directory is a cache and not part of the layer: the script copies the results out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --locked --bin keyward \
-    && deploy/image-root.sh target/release/keyward /image
+    cargo build --profile dist --locked --bin keyward \
+    && deploy/image-root.sh target/dist/keyward /image
 
 FROM scratch
 COPY --from=build /image/root/ /
-# A volume that is new takes over what is here, and whose it is.
+# A new volume gets these files with their owner.
 COPY --from=build --chown=65532:65532 /image/data/ /data/
 COPY --from=build --chown=65532:65532 /image/certs/ /certs/
 ENV KEYWARD_DATA=/data/keyward
-# By number: Kubernetes cannot tell by a name whether it is root (runAsNonRoot).
+# A number, because Kubernetes cannot check a name for root (runAsNonRoot).
 USER 65532:65532
 VOLUME /data
 # The proxy, and the admin listener. Both are on loopback until the configuration says otherwise.

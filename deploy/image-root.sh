@@ -1,13 +1,13 @@
 #!/bin/sh
-# Makes the files of the container image: image-root.sh BINARY FOLDER
+# Creates the files of the container image: image-root.sh BINARY FOLDER
 #
 #   FOLDER/root   the image's root: the binary, the shared objects that it needs, CA certificates, and
 #                 the few files of /etc that glibc and Keyward read
-#   FOLDER/data   what a new volume at /data holds: the data directory, empty, for user 65532
+#   FOLDER/data   the content of a new volume at /data: an empty data directory of user 65532
 #   FOLDER/certs  a folder of that user, for certificates that a volume gives to clients
 #
-# The Dockerfile runs it in its build stage. Where there is no container engine, it can be run by hand,
-# as root, and the result entered: chroot --userspec=65532:65532 FOLDER/root /keyward --version
+# The Dockerfile runs it in its build stage. Without a container engine, run it by hand as root, and enter
+# the result: chroot --userspec=65532:65532 FOLDER/root /keyward --version
 set -eu
 
 [ $# = 2 ] || { echo "usage: image-root.sh BINARY FOLDER" >&2; exit 2; }
@@ -21,7 +21,7 @@ mkdir -p "$root/etc/ssl/certs" "$data/keyward" "$certs"
 cp "$binary" "$root/keyward"
 chmod 755 "$root/keyward"
 
-# The loader and the libraries, under the very paths that `ldd` names: they differ by architecture.
+# The loader and the libraries, at the paths that `ldd` prints, which depend on the architecture.
 # Names are resolved by libc itself: glibc 2.34 and later have no separate files for DNS.
 objects=$(ldd "$binary")
 case $objects in

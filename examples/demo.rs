@@ -1,8 +1,8 @@
-//! The main job, end to end, on loopback: `curl` (and Python, where there is one) calls three
-//! HTTPS APIs that accept only live credentials, while holding none.
+//! The main use case, end to end, on loopback: `curl` (and Python, if it is installed) calls three HTTPS
+//! APIs that accept only live credentials, but holds no credential.
 //!
-//! `cargo run --release --example demo` exits 0 when every claim held.
-//! `cargo run --release --example demo -- --stay` keeps all of it up and prints lines to paste.
+//! `cargo run --release --example demo` exits with 0 if every check passed.
+//! `cargo run --release --example demo -- --stay` keeps it running and prints commands to try.
 
 #[path = "demo/api.rs"]
 mod api;
@@ -21,8 +21,8 @@ use keyward::app::{self, Running};
 use keyward::config::Config;
 use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
-use keyward_base::settings::Settings;
-use keyward_state::directory::{About, ManagedBy, NewAgent, SecretFacts, Visibility};
+use keyward_model::{ConnectionSpec, Visibility};
+use keyward_state::directory::{ManagedBy, NewAgent};
 use keyward_vault::NewConnection;
 use tempfile::TempDir;
 
@@ -354,19 +354,14 @@ async fn fill(
     for (service, _, secret_field) in SERVICES {
         let new = NewConnection {
             org: org.clone(),
-            name: format!("my-{service}"),
-            provider: service.to_owned(),
-            auth: None,
-            variables: BTreeMap::new(),
-            app: None,
-            scopes: Vec::new(),
-            environment: None,
-            about: About::default(),
-            secret: SecretFacts::default(),
+            spec: ConnectionSpec {
+                name: format!("my-{service}"),
+                provider: service.to_owned(),
+                ..ConnectionSpec::default()
+            },
             owner: None,
             visibility: Visibility::Shared,
             managed_by: ManagedBy::Store,
-            settings: Settings::default(),
         };
         let mut fields = BTreeMap::from([(secret_field.to_owned(), Secret::from(live.to_owned()))]);
         if service == "crm" {

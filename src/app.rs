@@ -51,7 +51,7 @@ use keyward_proxy::Cores;
 use keyward_proxy::ListenerOwner;
 use keyward_proxy::{Gateway, Parts};
 use keyward_state::observe::audit::{Audit, Writer};
-use keyward_state::observe::change::Changes;
+use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::log::Verbosity;
 use keyward_state::observe::trail::Trail;
 use keyward_vault::keys::Keys;

@@ -53,16 +53,17 @@
 //!                         │                                                     ├─ Tunnel ─► dial, splice
 //!                         │                                                     └─ Intercept ─► TLS with a leaf
 //!                         └─ absolute-form ─► authenticate ──► exchange ◄── inner requests ┘
-//! exchange:  Inbound ─► Permit ─► Credential ─► Outbound ─► upstream ─► Sent ─► Answer ─► Record
+//! exchange:  Inbound ─► Permitted ─► Admitted ─► Outbound ─► upstream ─► Sent ─► Answer ─► Record
 //! ```
 //!
-//! Every exchange goes through `exchange::run` of `keyward-proxy`, one stage a line. Each stage needs what the
-//! one before it answers, so that skipping one does not compile.
+//! Every exchange goes through `exchange::run` of `keyward-proxy`, one stage a line. Each stage takes a proof that the
+//! one before it made, so that skipping one does not compile. `keyward-proxy` lists the proofs.
 //!
 //! ## Invariants, each with its enforcer
 //!
-//! 1. No byte reaches an upstream without a permit: `upstream::send` takes only an `Outbound`, which
-//!    takes a `Permit`; the dialler of a tunnel is reached only with a `TunnelPermit`.
+//! 1. No byte reaches an upstream without a permit: only an `Outbound` is sent, which is made from a `Permit`
+//!    with its credential (`proxy::upstream::outbound`); `tests/tidy/proofs.rs` holds that each proof has one
+//!    maker. The dialler of a tunnel is reached only with a `TunnelPermit`.
 //! 2. The default is deny: `rules::policy::DefaultAction`.
 //! 3. A secret is in no log, audit event, error, admin answer, panic or core dump: `base::secret`,
 //!    `tests/tidy.rs` (where it may be exposed), a canary in every integration test,

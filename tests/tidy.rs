@@ -1,6 +1,6 @@
-//! Reads the sources and refuses what the compiler cannot: imports against the floors, secrets
-//! exposed where they may not be, files without a heading, functions that outgrew a screen.
-//! Every check is a function from one source to its violations and has a test that it can fail.
+//! Structure checks that the compiler cannot do: imports between floors, exposed secrets, missing file headings,
+//! functions longer than a screen. Every check is a function from one source to its violations, and has a test
+//! that it can fail.
 
 #[path = "tidy/can_fail.rs"]
 mod can_fail;
@@ -8,12 +8,15 @@ mod can_fail;
 mod codes;
 #[path = "tidy/package.rs"]
 mod package;
+#[path = "tidy/proofs.rs"]
+mod proofs;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/rust.rs"]
 mod rust;
 
 use package::{machine_names, package, sources};
+use proofs::{PROOFS, proofs_have_one_maker};
 use rust::{blank_comments_and_literals, blank_test_items, functions, imports, test_modules};
 
 /// The folders of crates that hold several floors. What stands beside them is a floor of the crate's name.
@@ -30,6 +33,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("vault", "grant"),
     ("vault", "keys"),
     ("vault", "oauth"),
+    ("proxy", "authorize"),
     ("proxy", "base_url"),
     ("proxy", "body"),
     ("proxy", "ca"),
@@ -56,18 +60,18 @@ const FLOORS: &[(&str, &str)] = &[
     ("provider", "base inject"),
     ("policy", "base inject"),
     ("rules", ""),
-    ("model", "base inject"),
+    ("model", "base inject provider"),
     ("crypto", "base"),
     ("store", "base"),
-    ("observe", "base policy"),
+    ("observe", "base model policy"),
     ("directory", "base crypto inject model observe provider store"),
     ("rulebook", "base directory observe policy provider store"),
     ("state", ""),
     ("grant", "base inject net provider"),
     ("keys", "base crypto store"),
     ("vault", "base crypto directory grant inject net observe provider store"),
-    ("oauth", "base crypto directory grant net observe provider store vault"),
-    ("events", "base crypto directory net observe store vault"),
+    ("oauth", "base crypto directory grant model net observe provider store vault"),
+    ("events", "base crypto directory model net observe store vault"),
     ("ca", "base net::tls"),
     ("limits", "base net::evictable"),
     ("sockets", "base ca net"),
@@ -78,28 +82,31 @@ const FLOORS: &[(&str, &str)] = &[
     ("pool", "base body h2 net refusal sockets"),
     (
         "proxy",
-        "base base_url ca directory inject limits model net observe policy pool refusal request rulebook session \
-         sockets vault",
+        "base base_url ca directory inject limits model net observe policy pool refusal rulebook sockets vault",
     ),
     (
         "session",
         "base directory inject limits model net policy proxy::gateway refusal rulebook sockets",
     ),
+    ("request", "base body h2 inject policy refusal session sockets"),
     (
-        "request",
-        "base body h2 inject limits net policy pool proxy::gateway refusal session sockets",
+        "authorize",
+        "base body directory inject limits model observe policy proxy::gateway proxy::record refusal request session",
     ),
-    ("upstream", "base body inject net pool proxy::gateway refusal request session sockets"),
+    (
+        "upstream",
+        "authorize base body inject limits net policy pool proxy::gateway refusal request session sockets",
+    ),
     ("tunnel", "base observe proxy::gateway proxy::record session sockets"),
     (
         "exchange",
-        "base base_url body directory inject limits model net observe policy provider proxy::gateway proxy::record \
-         refusal request session tunnel upstream vault",
+        "authorize base base_url body directory inject limits net observe policy provider proxy::gateway \
+         proxy::record refusal request session sockets tunnel upstream vault",
     ),
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (
         "streams",
-        "base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
+        "authorize base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
          server session sockets tunnel",
     ),
     (
@@ -400,6 +407,7 @@ holds! {
     nothing_shipped_unwraps: ["src", "crates"], does_not_unwrap;
     nothing_is_left_unfinished: ["src", "crates", "tests", "examples"], is_finished;
     no_file_is_two_stories: ["src", "crates", "tests", "examples"], is_one_story;
+    proofs_of_the_data_path_have_one_maker: ["crates"], proofs_have_one_maker;
     functions_of_the_data_path_fit_a_screen: ["src", "crates"], proxy_functions_fit_a_screen;
     only_config_and_cli_read_the_environment: ["src", "crates"], reads_the_environment_only_in_config;
     only_net_opens_sockets_outwards: ["src", "crates"], dials_only_in_net;
@@ -432,6 +440,8 @@ fn the_tables_permit_nothing_that_is_not_there() {
     found.extend::<Vec<String>>(missing("env::var", MAY_READ_ENVIRONMENT));
     found.extend::<Vec<String>>(missing("serde_yaml", MAY_READ_YAML));
     found.extend::<Vec<String>>(missing("anyhow", MAY_USE_ANYHOW));
+    let is_gone = |(_, file): &&(&str, &str)| !stand_in("", file);
+    found.extend(PROOFS.iter().filter(is_gone).map(|(_, file)| format!("{file} is not there")));
     found.extend(FLOORS.iter().filter(|(name, _)| floor_is_empty(name)).map(|f| f.0.to_owned()));
     assert_none(found);
 }

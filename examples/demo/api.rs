@@ -1,4 +1,4 @@
-//! The demo's API: TLS on loopback, for requests that carry the live credential alone.
+//! The demo's API: TLS on loopback; it accepts only requests with the live credential.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! The demo's connection with tokens: an API behind an authorization server whose refresh tokens work
-//! once. What the gateway holds to begin with has expired.
+//! The demo's OAuth connection: an API with an authorization server whose refresh tokens work once. The
+//! gateway's first token has already expired.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use keyward::app::Running;
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::secret::Secret;
-use keyward_base::settings::Settings;
-use keyward_state::directory::{About, ManagedBy, SecretFacts, Visibility};
+use keyward_model::{ConnectionSpec, Visibility};
+use keyward_state::directory::ManagedBy;
 use keyward_vault::grant::Grant;
 use keyward_vault::grant::oauth::{OAuth, Tokens};
 use keyward_vault::{Granted, NewConnection};
@@ -125,19 +125,14 @@ pub async fn connect(running: &Running, bank: &Bank, agent: &AgentId) -> Result<
     let (vault, org) = (&running.services().vault, OrgId::default_org());
     let new = NewConnection {
         org: org.clone(),
-        name: "my-notes".to_owned(),
-        provider: "notes".to_owned(),
-        auth: None,
-        variables: Default::default(),
-        app: None,
-        scopes: Vec::new(),
-        environment: None,
-        about: About::default(),
-        secret: SecretFacts::default(),
+        spec: ConnectionSpec {
+            name: "my-notes".to_owned(),
+            provider: "notes".to_owned(),
+            ..ConnectionSpec::default()
+        },
         owner: None,
         visibility: Visibility::Shared,
         managed_by: ManagedBy::Store,
-        settings: Settings::default(),
     };
     let draft = vault.add_draft(new).await?;
     let grant = Grant::OAuth(OAuth::of(bank.consent()?));

@@ -2,6 +2,8 @@
 //! written, such as a conflict with another writer, is an error with the step's place. Applied again, the plan of the
 //! same file and secrets writes nothing.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 
 use super::plan::{
@@ -9,10 +11,8 @@ use super::plan::{
     NewlyConnected, Plan, PluginWork, ResourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
-use keyward_model::{ConnectionSpec, Reference};
-use keyward_state::directory::{
-    AppRecord, ConnectionRecord, Directory, ManagedBy, WebhookRecord, WebhookState,
-};
+use keyward_model::{ConnectionSpec, Record, Reference, Webhook, WebhookFacts, WebhookState};
+use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
 use keyward_vault::events::Events;
 use keyward_vault::{NewApp, Vault};
@@ -70,20 +70,22 @@ impl Target<'_> {
     async fn webhook(self, org: &OrgId, work: WebhookWork) -> anyhow::Result<()> {
         let directory = self.directory();
         let (hook, key) = match work {
-            WebhookWork::Make(new, key) => (directory.add_webhook(org, new).await?, key),
-            WebhookWork::Change { id, url, kinds, activates, key } => {
-                let change = move |hook: &mut WebhookRecord| {
+            WebhookWork::Make(spec, key) => {
+                let facts = WebhookFacts { state: WebhookState::Active };
+                (directory.add::<Webhook>(org, ManagedBy::File, spec, facts).await?, key)
+            }
+            WebhookWork::Change { id, spec, activates, key } => {
+                let change = move |hook: &mut Record<Webhook>| {
                     if activates {
-                        hook.state = WebhookState::Active;
+                        hook.facts.state = WebhookState::Active;
                     }
-                    hook.url.clone_from(&url);
-                    hook.kinds.clone_from(&kinds);
+                    hook.spec.clone_from(&spec);
                 };
-                (directory.update_webhook(org, &id, change).await?, key)
+                (directory.change(org, &id, change).await?, key)
             }
             WebhookWork::Pause(id) => {
-                let pause = |hook: &mut WebhookRecord| hook.state = WebhookState::Paused;
-                directory.update_webhook(org, &id, pause).await?;
+                let pause = |hook: &mut Record<Webhook>| hook.facts.state = WebhookState::Paused;
+                directory.change(org, &id, pause).await?;
                 return Ok(());
             }
         };
@@ -103,8 +105,7 @@ impl Target<'_> {
                 spec
             }
             ResourceWork::Change(id, spec) => {
-                let change =
-                    move |record: &mut keyward_model::Record<R>| record.spec.clone_from(&spec);
+                let change = move |record: &mut Record<R>| record.spec.clone_from(&spec);
                 directory.change::<R>(org, &id, change).await?;
                 return Ok(());
             }
@@ -220,7 +221,7 @@ impl Target<'_> {
 
     async fn plugin(self, org: &OrgId, work: PluginWork) -> anyhow::Result<()> {
         let by = ManagedBy::File;
-        let slots = |names: std::collections::BTreeMap<String, String>| {
+        let slots = |names: BTreeMap<String, String>| {
             let each = names.into_iter();
             each.map(|(slot, name)| anyhow::Ok((slot, self.connection_named(org, &name)?)))
                 .collect::<Result<_, _>>()

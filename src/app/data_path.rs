@@ -10,7 +10,7 @@ use super::{Services, open_audit, parts};
 use crate::config::Config;
 use keyward_proxy::Gateway;
 use keyward_state::observe::audit::Writer;
-use keyward_state::observe::change::Changes;
+use keyward_state::observe::change_log::Changes;
 
 /// A data path without listeners. When it is dropped, what it did is in the audit log.
 pub struct DataPath {

@@ -10,7 +10,7 @@ use crate::config::{Certificate, ListenTls};
 use keyward_base::secret::Secret;
 use keyward_net::tls;
 use keyward_proxy::ProxyTls;
-use keyward_state::crypto::private::private_file;
+use keyward_state::crypto::private_file::private_file;
 
 /// Far above any key.
 const KEY_BYTES_MAX: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::open_audit;
 use crate::config::Config;
 use keyward_state::observe::audit::{AuditError, Writer};
-use keyward_state::observe::change::Changes;
+use keyward_state::observe::change_log::Changes;
 
 /// A log that may come to be. When it is dropped, what was changed is in it.
 pub struct LateLog {

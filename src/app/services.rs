@@ -33,7 +33,7 @@ use keyward_proxy::ca::cache::Leaves;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, News};
-use keyward_state::observe::change::Changes;
+use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{RuleText, Rulebook, RulebookError, Sources};

@@ -1,5 +1,5 @@
-//! `keyward audit`: the audit log, searched, followed and verified; by the running gateway, or from
-//! its files where none runs.
+//! `keyward audit`: searches, follows and verifies the audit log. A running gateway answers; if none
+//! runs, this process reads the files.
 
 mod follow;
 mod show;
@@ -14,10 +14,10 @@ use super::settings::Global;
 use super::table::fields;
 use keyward_api::wire::{AuditVerified, Event, List};
 
-/// Records asked for at once.
+/// Records per request.
 const PAGE: usize = 1_000;
 
-/// What `tail` shows of what is there already.
+/// Most existing records that `tail` shows.
 const TAIL_MAX: usize = 10_000;
 
 #[derive(Debug, Subcommand)]
@@ -28,11 +28,11 @@ pub(crate) enum Command {
         keyward audit query --exchange exc_4t2m9c1kq8w3hs6vjx0e --json\n\n\
         times: 30m or 2h ago, 2026-01-31T08:00:00Z, or a day, which begins at midnight UTC")]
     Query(Box<Query>),
-    /// show the newest records, oldest first; -f goes on
-    #[command(after_help = "with --json: one JSON object a line")]
+    /// show the newest records, oldest first; -f follows new ones
+    #[command(after_help = "with --json: one JSON object per line")]
     Tail(Box<Tail>),
-    /// check that every record follows the one before it, over all files
-    #[command(after_help = "exit code: 0 when it is whole, 1 when it is not")]
+    /// verify the hash chain of the records over all files
+    #[command(after_help = "exit code: 0 if the log is complete, 1 if it is not")]
     Verify,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Command {
 pub(crate) struct Query {
     #[command(flatten)]
     wanted: Wanted,
-    /// records shown, at most
+    /// show at most this many records
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
 }
@@ -49,45 +49,45 @@ pub(crate) struct Query {
 pub(crate) struct Tail {
     #[command(flatten)]
     wanted: Wanted,
-    /// records shown of those that are there
+    /// show this many existing records
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
     lines: usize,
-    /// go on with records as they are written, until Ctrl-C
+    /// follow new records until Ctrl-C
     #[arg(short, long, conflicts_with = "until")]
     follow: bool,
 }
 
-/// Which records.
+/// The filters of records.
 #[derive(Debug, Args)]
 struct Wanted {
-    /// of this agent
+    /// records of this agent
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// to this host: HOST, HOST:PORT or *.SUFFIX
+    /// records of requests to this host: HOST, HOST:PORT or *.SUFFIX
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// with this connection's credential
+    /// records of requests with this connection's credential
     #[arg(long, value_name = "NAME")]
     connection: Option<String>,
-    /// answered by Keyward itself with this code
+    /// requests that Keyward itself answered with this code
     #[arg(long, value_name = "CODE", conflicts_with = "refused")]
     code: Option<String>,
-    /// answered by Keyward itself, whatever the code
+    /// requests that Keyward itself answered, with any code
     #[arg(long)]
     refused: bool,
-    /// changes of what there is, and no exchanges
+    /// only changes of resources, no exchanges
     #[arg(long, conflicts_with_all = ["agent", "host", "connection", "method"])]
     changes: bool,
-    /// with this method
+    /// requests with this method
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
-    /// with this id, as in error bodies and logs
+    /// the record with this id, as in error bodies and logs
     #[arg(long, value_name = "ID")]
     exchange: Option<String>,
-    /// exchanges that began then or later
+    /// exchanges that began at this time or later
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// exchanges that began before
+    /// exchanges that began before this time
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
 }
@@ -103,7 +103,7 @@ impl Command {
 }
 
 impl Wanted {
-    /// As the API takes it, with `more`.
+    /// The query string of the API, with `more`.
     fn path(&self, more: &[(&str, String)]) -> String {
         let given = [
             ("agent", &self.agent),
@@ -124,7 +124,7 @@ impl Wanted {
     }
 }
 
-/// The records that are wanted, newest first, page by page.
+/// Reads the matching records, newest first, page by page.
 struct Pages<'a> {
     client: &'a Client,
     wanted: &'a Wanted,
@@ -177,7 +177,7 @@ async fn as_table(mut pages: Pages<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The API's list, written as it comes: there may be more than fits memory.
+/// Writes the API's list as it arrives: it may not fit into memory.
 async fn as_list(mut pages: Pages<'_>) -> Result<(), Failure> {
     let mut before = "{\"items\": [\n  ";
     while let Some(records) = pages.next().await? {
@@ -217,7 +217,7 @@ impl Tail {
     }
 }
 
-/// One JSON object a line, or lines for people.
+/// Prints one JSON object per line, or lines for people.
 fn rendered(json: bool, records: &[Event], lines: &mut Lines) -> Result<String, Failure> {
     if !json {
         return Ok(lines.of(records));
@@ -247,7 +247,7 @@ async fn verify(global: &Global) -> Result<(), Failure> {
             Err(match verified.records {
                 0 => failure,
                 _ => failure.hint(format!(
-                    "records {} to {} follow each other; compare the rest with a copy kept elsewhere",
+                    "records {} to {} follow each other; compare the other records with a copy from another machine",
                     verified.first, verified.last
                 )),
             })

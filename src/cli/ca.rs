@@ -1,4 +1,4 @@
-//! `keyward ca`: the certificates that agents must trust, and the change to a new CA.
+//! `keyward ca`: prints the certificates that agents must trust, and rotates the CA.
 
 mod out;
 mod trust;
@@ -16,31 +16,31 @@ use keyward_api::wire::{CaView, CertificateRole, RotateCa};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// print the CA certificate (PEM), and in an overlap the one before
+    /// print the CA certificate (PEM), and during an overlap the former one
     #[command(after_help = "examples:\n  keyward ca show > keyward-ca.pem")]
     Show(To),
-    /// print the platform's roots and the CA certificate in one PEM
+    /// print the platform's root certificates and the CA certificate as one PEM
     #[command(after_help = "examples:\n  keyward ca bundle > keyward-bundle.pem\n  \
                             export SSL_CERT_FILE=\"$PWD/keyward-bundle.pem\"")]
     Bundle(To),
-    /// sign with a new CA from now on, while requests go on, and destroy the old key
+    /// replace the CA without interrupting requests, and destroy the old key
     #[command(after_help = ROTATE_HELP)]
     Rotate {
-        /// how long clients that trust only the old CA are served; default: 30d
+        /// how long to serve clients that trust only the old CA; default: 30d
         #[arg(long, value_name = "TIME", conflicts_with = "no_overlap")]
         overlap: Option<String>,
-        /// drop the old CA at once, because its key may be in wrong hands
+        /// drop the old CA at once, for example because its key may have leaked
         #[arg(long)]
         no_overlap: bool,
     },
-    /// put the CA into the system's trust store (Debian and its kin)
+    /// add the CA to the system's trust store (Debian and derived systems)
     #[command(after_help = trust::HELP)]
     Trust(trust::Trust),
 }
 
 const ROTATE_HELP: &str = "\
-in the overlap, clients of the old CA and of the new one are served alike; hand out the new one
-(`keyward ca show`, `keyward ca bundle`, /ca.pem, /bundle.pem) until its end.
+during the overlap, clients that trust the old CA and clients that trust the new CA both work.
+distribute the new CA before the overlap ends: `keyward ca show`, `keyward ca bundle`, /ca.pem, /bundle.pem
 
 examples:
   keyward ca rotate
@@ -94,7 +94,7 @@ fn notes(ca: &CaView) -> Vec<String> {
         })
         .collect();
     notes.extend(ca.overlap_until.map(|until| {
-        format!("clients that trust only the former are served until {}", moment(until))
+        format!("clients that trust only the former CA are served until {}", moment(until))
     }));
     notes.extend(ca.notice.as_ref().map(|notice| format!("warning: {notice}")));
     notes
@@ -103,13 +103,13 @@ fn notes(ca: &CaView) -> Vec<String> {
 fn rotated(ca: &CaView) -> String {
     let clients = match ca.overlap_until {
         Some(until) => format!(
-            "clients that trust only the old CA are served until {}: give them the new one by then",
+            "clients that trust only the old CA are served until {}: give them the new CA before",
             moment(until)
         ),
-        None => "clients that trust only the old CA are refused: give them the new one".to_owned(),
+        None => "clients that trust only the old CA are refused: give them the new CA".to_owned(),
     };
     format!(
-        "a new CA signs, and the key of the old one is gone\nsha256 {}\n{clients}\n",
+        "a new CA signs from now on; the key of the old CA is destroyed\nsha256 {}\n{clients}\n",
         ca.fingerprint
     )
 }
@@ -149,14 +149,14 @@ mod tests {
           sha256 AB:CD
         former: CN=Keyward local CA 00000001, until 1970-01-01T00:00:00Z
           sha256 AB:CD
-        clients that trust only the former are served until 1970-01-01T00:00:00Z
+        clients that trust only the former CA are served until 1970-01-01T00:00:00Z
         warning: it ends
         ");
         let gone = CaView { overlap_until: None, ..ca };
         insta::assert_snapshot!(rotated(&gone), @r"
-        a new CA signs, and the key of the old one is gone
+        a new CA signs from now on; the key of the old CA is destroyed
         sha256 AB:CD
-        clients that trust only the old CA are refused: give them the new one
+        clients that trust only the old CA are refused: give them the new CA
         ");
     }
 }

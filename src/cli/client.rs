@@ -1,5 +1,5 @@
-//! [`Client`]: how commands speak the admin API. A running gateway answers over its socket;
-//! otherwise this process opens the services and calls the very same router.
+//! [`Client`]: the admin API client of the commands. A running gateway answers over its socket;
+//! otherwise this process opens the services and calls the same router.
 
 mod answering;
 mod unmade;
@@ -35,9 +35,9 @@ use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
 use unmade::Unmade;
 
-/// The longest answer that is read: a full page is far below it.
+/// Longest answer that is read; a full page is much shorter.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Room for a request with a secret of the greatest length; never grown, so never copied.
+/// Capacity for a request with the longest secret. The buffer never grows, so the secret is never copied.
 const REQUEST_BYTES: usize = 2 * 1024 * 1024;
 /// A gateway that starts holds the store a moment before it answers on the socket, and another
 /// command does so for as long as it runs.
@@ -47,7 +47,7 @@ const START_POLL: Duration = Duration::from_millis(100);
 /// RFC 3986 §2.3: what a path segment keeps.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Someone who answers the admin API.
+/// A client of the admin API.
 pub(crate) struct Client {
     via: Via,
     identity: Identity,
@@ -62,7 +62,7 @@ enum Via {
     Unmade(Box<Unmade>),
 }
 
-/// What becomes of what is missing.
+/// Whether a missing data directory is created.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Missing {
     /// It is made.
@@ -71,14 +71,14 @@ enum Missing {
     Leave,
 }
 
-/// What `connect` to the socket finds.
+/// The result of connecting to the socket.
 enum Found {
     Gateway,
     Nobody,
 }
 
 impl Client {
-    /// A running gateway, or else the services in this process.
+    /// Uses a running gateway, or else the services in this process.
     ///
     /// # Errors
     /// When the socket is not for us, or the store cannot be opened.
@@ -86,7 +86,7 @@ impl Client {
         Self::open_as(global, Missing::Leave, false).await
     }
 
-    /// The same, and all that is missing is made: for commands that hand it out.
+    /// Like `open`, and creates what is missing: for commands that print it.
     ///
     /// # Errors
     /// As there.
@@ -94,7 +94,7 @@ impl Client {
         Self::open_as(global, Missing::Make, false).await
     }
 
-    /// The same, for commands that test connections: without a gateway, this process sends the test.
+    /// Like `open`, for commands that test connections: without a gateway, this process sends the test.
     ///
     /// # Errors
     /// As there, and when the audit log cannot be opened.
@@ -129,7 +129,7 @@ impl Client {
         Ok(Self { via: Via::Socket(path), identity })
     }
 
-    /// A running gateway, or else the files of the audit log, which need neither store nor keys.
+    /// Uses a running gateway, or else the files of the audit log, which need neither store nor keys.
     ///
     /// # Errors
     /// When the socket is not for us, or the configuration cannot be read.
@@ -144,7 +144,7 @@ impl Client {
         }
     }
 
-    /// A running gateway, or else the providers alone, which need neither store nor keys.
+    /// Uses a running gateway, or else only the providers, which need neither store nor keys.
     ///
     /// # Errors
     /// When the socket is not for us, or the configuration cannot be read.
@@ -161,15 +161,14 @@ impl Client {
         }
     }
 
-    /// What the configuration file declares, and nothing that is stored: no store, key or secret is
-    /// opened.
+    /// Reads only what the configuration file declares: opens no store, key or secret.
     ///
     /// # Errors
-    /// Everything that is wrong with the configuration.
+    /// All errors of the configuration.
     pub(crate) async fn of_file(config: &Config) -> Result<Self, Failure> {
         let services = Services::imagined(config).await.map_err(|error| {
             Failure::from(error).hint(
-                "without a gateway only what the file itself declares is known: declare it there",
+                "without a gateway, only the configuration file is read: declare the resource in it",
             )
         })?;
         let router = socket_router(Admin::in_process(services.deps()));
@@ -178,7 +177,7 @@ impl Client {
         Ok(Self { via: Via::InProcess(Box::new(Answering::only(router))), identity })
     }
 
-    /// A running gateway, or nothing.
+    /// Uses only a running gateway.
     ///
     /// # Errors
     /// Exit code 3 when none runs.
@@ -191,7 +190,7 @@ impl Client {
         }
     }
 
-    /// Where the running gateway is reached; `None` when this process answers itself.
+    /// The socket of the running gateway; `None` if this process answers.
     pub(crate) async fn status(&self) -> Option<Status> {
         match self.via {
             Via::Socket(_) => self.get("/api/v1/status").await.ok(),
@@ -199,17 +198,17 @@ impl Client {
         }
     }
 
-    /// Whether no gateway runs, and this process answers itself.
+    /// Whether this process answers, because no gateway runs.
     pub(crate) fn is_in_process(&self) -> bool {
         !matches!(self.via, Via::Socket(_))
     }
 
-    /// Reads one thing.
+    /// GET of one resource.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         decode(&self.call(Method::GET, path, Body::empty()).await?)
     }
 
-    /// Reads text.
+    /// GET of a text.
     pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
         let bytes = self.call(Method::GET, path, Body::empty()).await?;
         String::from_utf8(bytes.to_vec())
@@ -236,7 +235,7 @@ impl Client {
         }
     }
 
-    /// Makes something.
+    /// POST: creates a resource.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -248,7 +247,7 @@ impl Client {
         decode(&self.call(Method::POST, path, Body::from(Bytes::from_owner(json))).await?)
     }
 
-    /// Changes something: `body` is a merge patch.
+    /// PATCH: `body` is a merge patch.
     pub(crate) async fn patch<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -259,12 +258,12 @@ impl Client {
         decode(&self.call(Method::PATCH, path, Body::from(json)).await?)
     }
 
-    /// Removes something.
+    /// DELETE.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)
     }
 
-    /// Removes something, and reads what became of it.
+    /// DELETE, with the answer's body.
     pub(crate) async fn delete_for<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         decode(&self.call(Method::DELETE, path, Body::empty()).await?)
     }
@@ -278,7 +277,7 @@ impl Client {
         }
     }
 
-    /// Reads an answer that goes on; it ends with the gateway.
+    /// Reads a streaming answer, which ends with the gateway.
     pub(crate) async fn stream(&self, path: &str) -> Result<Body, Failure> {
         let request = self.request(Method::GET, path, Body::empty())?;
         let answer = match &self.via {
@@ -367,7 +366,7 @@ pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// An answer's body, or the refusal that it is.
+/// The body of an answer, or its refusal.
 pub(crate) async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -408,27 +407,27 @@ async fn look(path: &Path) -> Result<Found, Failure> {
     match UnixStream::connect(path).await {
         Ok(_) => Ok(Found::Gateway),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let message = format!("not allowed to use {}", path.display());
+            let message = format!("no permission to use {}", path.display());
             Err(Failure::new(Exit::Forbidden, message)
-                .hint("run this as the gateway's user, or name another directory with --data"))
+                .hint("run this as the gateway's user, or choose another directory with --data"))
         }
         // No file, a stale one, or a path too long for a socket: nobody is there.
         Err(_) => Ok(Found::Nobody),
     }
 }
 
-/// Whether another process has the store.
+/// Whether another process has locked the store.
 pub(crate) fn is_locked(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
 }
 
-/// Another process has the store, and answers on no socket.
+/// Another process has locked the store, but answers on no socket.
 fn locked(error: &anyhow::Error) -> Failure {
     let mut causes = error.chain();
     let cause = causes.find(|cause| cause.downcast_ref::<StoreError>().is_some());
     let message = cause.map_or_else(|| error.to_string(), ToString::to_string);
-    Failure::new(Exit::Unreachable, message).hint("stop the gateway, or let the CLI talk to it")
+    Failure::new(Exit::Unreachable, message).hint("stop the gateway, or use its admin API")
 }
 
 fn unreachable(path: &Path) -> Failure {
@@ -462,7 +461,7 @@ mod tests {
         assert!(!is_locked(&anyhow::Error::msg("something else")));
         insta::assert_snapshot!(locked(&error), @r"
         error: store is locked by process 4121
-        hint: stop the gateway, or let the CLI talk to it
+        hint: stop the gateway, or use its admin API
         ");
     }
 }

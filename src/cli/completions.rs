@@ -1,4 +1,4 @@
-//! `keyward completions` and `keyward man`: what shells and packages want, made from the same
+//! `keyward completions` and `keyward man`: shell completions and manual pages, generated from the same
 //! definition as the help.
 
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use super::output;
     keyward completions zsh > ~/.zfunc/_keyward         with fpath+=~/.zfunc before compinit\n  \
     keyward completions fish > ~/.config/fish/completions/keyward.fish")]
 pub(crate) struct Completions {
-    /// the shell
+    /// the shell to print them for
     #[arg(value_enum)]
     shell: Shell,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Manual {
-    /// write the pages of all commands there; without it, keyward(1) is printed
+    /// write the pages of all commands to this directory; default: print keyward(1)
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }

@@ -1,5 +1,5 @@
-//! `keyward connect`: from nothing to an agent that may use an account: provider, key, test, binding, and
-//! the line to run. What is not finished is taken back.
+//! `keyward connect`: connects an account step by step (provider, key, test, binding) and prints the command
+//! to run. An unfinished attempt is rolled back.
 
 pub(super) mod made;
 pub(super) mod questions;
@@ -41,17 +41,17 @@ pub(crate) struct Args {
     provider: Option<String>,
     #[command(flatten)]
     options: Options,
-    /// the agent that may use it; made when absent
+    /// the agent that may use it; created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
     agent: String,
-    /// do not ask the provider whether it takes the key
+    /// do not test the key at the provider
     #[arg(long)]
     no_test: bool,
     #[command(flatten)]
     how: consent::How,
 }
 
-/// What was made.
+/// The result of `connect`.
 #[derive(Debug, Serialize)]
 pub(super) struct Connected {
     pub(super) connection: Shown<Connection>,
@@ -59,27 +59,27 @@ pub(super) struct Connected {
     agent: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     binding: Option<BindingView>,
-    /// The line to run.
+    /// The command to run.
     run: String,
 }
 
-/// What the walk goes on with.
+/// The context of the following steps.
 pub(super) struct Walk<'a> {
     global: &'a Global,
     client: &'a Client,
-    /// Who is to use it; `None`: nobody is bound yet.
+    /// The agent to bind; `None` if no agent is bound yet.
     agent: Option<&'a str>,
     how: &'a consent::How,
     tests: bool,
-    /// Someone can be asked.
+    /// Whether there is a terminal to ask on.
     asks: bool,
     interrupt: Signal,
 }
 
-/// What becomes of a connection whose test was looked at.
+/// What to do with a connection after its test.
 enum Judged {
     Keep(Option<Box<ConnectionTested>>),
-    /// Another key is given.
+    /// Ask for another key.
     Again,
 }
 
@@ -87,7 +87,7 @@ impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let asks = secret::can_ask() && self.options.secret_stdin.is_none();
         if self.provider.is_none() && !asks {
-            return Err(Failure::usage("name a provider: nobody can be asked here").hint(
+            return Err(Failure::usage("name a provider: there is no terminal to ask on").hint(
                 "keyward connect PROVIDER --secret-stdin FIELD; see `keyward provider list`",
             ));
         }
@@ -112,8 +112,8 @@ impl Args {
 }
 
 impl<'a> Walk<'a> {
-    /// From here on a signal takes back what was made, and does not just end us. `tests`: the provider
-    /// is asked whether it takes the key; `asks`: someone can be asked.
+    /// From here on, a signal rolls back the created resources before the process ends. `tests`: test the key
+    /// at the provider; `asks`: there is a terminal to ask on.
     ///
     /// # Errors
     /// When signals cannot be waited for.
@@ -129,10 +129,10 @@ impl<'a> Walk<'a> {
         Ok(Self { global, client, agent, how, tests, asks, interrupt })
     }
 
-    /// Stores, tests, binds, until the person is content.
+    /// Stores, tests and binds, and repeats this until the user accepts the result.
     ///
     /// # Errors
-    /// When it comes to nothing; then nothing of it is kept.
+    /// When it fails; then nothing is stored.
     pub(super) async fn until_connected(
         &mut self,
         questions: &Questions,
@@ -151,7 +151,7 @@ impl<'a> Walk<'a> {
                         return Err(failure);
                     }
                     output::note(failure.to_string().trim_end());
-                    if questions::choose("now", &["give the key again", "stop"])? == 1 {
+                    if questions::choose("now", &["enter the key again", "stop"])? == 1 {
                         return Err(terminal::interrupted());
                     }
                 }
@@ -159,7 +159,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Stores, tests, binds; `None` when another key is to be given. What was made stands in `made`.
+    /// Stores, tests and binds; `None` if another key is needed. `made` lists the created resources.
     async fn connected(
         &mut self,
         new: New,
@@ -191,7 +191,7 @@ impl<'a> Walk<'a> {
         Ok(Some(Connected { connection, test, agent: name, binding, run }))
     }
 
-    /// What is kept whatever its test said is to be used: tests may have broken it.
+    /// Activates a connection that is kept despite a failed test: tests may have marked it broken.
     async fn kept(
         &self,
         connection: Shown<Connection>,
@@ -214,7 +214,7 @@ impl<'a> Walk<'a> {
         self.client.get(&path(added.connection.id.as_str())).await
     }
 
-    /// Tests until the person or the provider is content.
+    /// Tests until the provider accepts the key or the user stops.
     async fn judged(&mut self, connection: &Shown<Connection>) -> Result<Judged, Failure> {
         if !self.tests {
             return Ok(Judged::Keep(None));
@@ -230,7 +230,7 @@ impl<'a> Walk<'a> {
                     return Ok(Judged::Keep(Some(Box::new(found))));
                 }
                 _ if !self.asks => {
-                    let kept = "nothing was kept; --no-test keeps it untested";
+                    let kept = "nothing was stored; --no-test stores the key without a test";
                     let hint = format!("{}; {kept}", remedy(&found));
                     return Err(test::failure(self.global, found).hint(hint));
                 }
@@ -238,7 +238,7 @@ impl<'a> Walk<'a> {
             }
             let failure = test::failure(self.global, found.clone()).hint(remedy(&found));
             output::note(failure.to_string().trim_end());
-            let ways = ["test it again", "give another key", "keep it anyway", "discard it"];
+            let ways = ["test it again", "enter another key", "keep it anyway", "discard it"];
             match questions::choose("now", &ways)? {
                 0 => {}
                 1 => return Ok(Judged::Again),
@@ -297,8 +297,8 @@ fn told(connected: &Connected, provider: &ProviderView, before: Option<&AgentVie
     if let Some(test) = test {
         text += &format!("{}\n", test.message);
     }
-    let made = if before.is_none() { ", which was made for it" } else { "" };
-    text += &format!("it may be used by agent {agent}{made}\n");
+    let made = if before.is_none() { " (created)" } else { "" };
+    text += &format!("agent {agent}{made} may use it\n");
     let bound = before.map_or(&[][..], |agent| &agent.bindings);
     if bound.iter().any(|binding| binding.provider == provider.id) {
         text += &format!(

@@ -511,7 +511,7 @@ mod tests {
         let broken = ConnectionState::Broken { reason: BrokenReason::Expired, detail: None };
         assert_eq!(state(&broken), "broken: expired");
         assert_eq!(state(&ConnectionState::Active), "active");
-        assert_eq!(state(&connection().state), "broken: revoked (bad_token)");
+        assert_eq!(state(&connection().facts.state), "broken: revoked (bad_token)");
     }
 
     #[test]

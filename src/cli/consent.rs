@@ -1,5 +1,5 @@
-//! A consent as the command line sees it: opens the page or shows the code, waits, and asks about another
-//! account. Where no gateway runs, this process takes the browser back itself, on loopback.
+//! The consent flow of the command line: opens the page or shows the code, waits, and asks whether to accept
+//! another account. If no gateway runs, this process receives the redirect itself, on loopback.
 
 mod page;
 mod pages;
@@ -19,34 +19,34 @@ use keyward_base::id::FlowId;
 use keyward_model::{Connection, Shown};
 use keyward_vault::oauth::{FlowState, FlowView};
 
-/// How often the gateway is asked how a consent stands.
+/// Interval between two requests for the state of a consent.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a gateway may be away before nobody waits for it any more.
+/// How long to wait for a gateway that does not answer.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
 
-/// What to do when it does not come back.
+/// The remedy if the gateway does not come back.
 const AWAY: &str =
-    "start the gateway: it goes on with the consent; then see `keyward connection list`";
+    "start the gateway, which continues the consent; then run `keyward connection list`";
 
-/// How a consent is gone through.
+/// Options of a consent.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct How {
-    /// print the page's address, and open no browser
+    /// print the URL of the consent page instead of opening a browser
     #[arg(long)]
     pub(in crate::cli) no_browser: bool,
-    /// consent by a code that is entered on another device, where the provider has both
+    /// use the device flow: enter a code on another device, if the provider supports it
     #[arg(long)]
     pub(in crate::cli) device: bool,
-    /// take another account than the connection had, without asking
+    /// accept a different account than the connection had, without asking
     #[arg(long)]
     pub(in crate::cli) accept_account: bool,
 }
 
-/// Waits until the person has consented. Answers whether the access will end by itself.
+/// Waits until the user has consented. Returns whether the access will expire.
 ///
 /// # Errors
-/// When it gave no grant.
+/// When the consent ended without a grant.
 pub(in crate::cli) async fn follow(
     global: &Global,
     client: &Client,
@@ -81,22 +81,22 @@ pub(in crate::cli) async fn follow(
             })
         }
         FlowState::Open | FlowState::Confirm { .. } => {
-            Err(Failure::new(Exit::Failed, "the consent is not finished"))
+            Err(Failure::new(Exit::Failed, "the consent was not completed"))
         }
     }
 }
 
-/// What to do after a consent that failed, by the connection as it is now; `None` where it was removed, or cannot
-/// be read.
+/// The remedy after a failed consent, from the connection's current state; `None` if it was removed or cannot be
+/// read.
 async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Option<String> {
     let path = format!("/api/v1/connections/{}", segment(made.connection.id.as_str()));
     let now: Shown<Connection> = client.get(&path).await.ok()?;
     let remedy = now.facts.remedy.map(|remedy| global.remedy(&remedy));
     // A connection that can be used needs none.
-    Some(remedy.unwrap_or_else(|| "its old access stays in force".to_owned()))
+    Some(remedy.unwrap_or_else(|| "the old credential stays in use".to_owned()))
 }
 
-/// Tells the person what to do; what is answered lives as long as the browser may need it.
+/// Prints the instructions. The returned value must live as long as the browser may need it.
 fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page::Page>, Failure> {
     if let (Some(code), Some(uri)) = (&consent.user_code, &consent.verification_uri) {
         output::note(&format!("enter the code  {code}\nat              {uri}"));
@@ -106,14 +106,14 @@ fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page
         return Ok(None);
     }
     let Some(url) = &consent.authorize_url else { return Ok(None) };
-    output::note(&format!("open this page in your browser to consent:\n  {url}"));
+    output::note(&format!("open this page in your browser and consent:\n  {url}"));
     match !how.no_browser && io::stderr().is_terminal() {
         true => page::open(global, url),
         false => Ok(None),
     }
 }
 
-/// How the consent ended. A gateway that restarts meanwhile goes on with it, and so do we.
+/// Waits for the result of the consent, also over a restart of the gateway.
 async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
     let path = format!("/api/v1/flows/{}", segment(flow.as_str()));
     let mut away: Option<Instant> = None;
@@ -123,7 +123,7 @@ async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
             Ok(view) => return Ok(view.state),
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 if away.is_none() {
-                    output::note("note: the gateway does not answer; waiting for it to come back");
+                    output::note("note: the gateway does not answer; waiting until it is back");
                 }
                 if away.get_or_insert_with(Instant::now).elapsed() > BACK_WITHIN {
                     return Err(failure.hint(AWAY));
@@ -135,15 +135,15 @@ async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
     }
 }
 
-/// Whether the other account is wanted.
+/// Asks whether to accept the other account.
 fn accepts(how: &How, (before, account): (&str, Option<&str>)) -> Result<bool, Failure> {
     output::note(&match account {
         Some(account) => {
-            format!("you consented with {account}; this connection was {before}'s until now")
+            format!("you consented with account {account}; until now this connection used {before}")
         }
         None => format!(
-            "the provider does not say which account you consented with; this connection was {before}'s \
-             until now"
+            "the provider does not say which account you consented with; until now this connection \
+             used {before}"
         ),
     });
     if how.accept_account {
@@ -151,7 +151,7 @@ fn accepts(how: &How, (before, account): (&str, Option<&str>)) -> Result<bool, F
     }
     if !secret::can_ask() {
         output::note(
-            "nobody can be asked here: the old account stays; --accept-account takes the new one",
+            "there is no terminal to ask on: the old account stays; --accept-account takes the new one",
         );
         return Ok(false);
     }

@@ -1,9 +1,8 @@
-//! `keyward doctor`: looks at everything that can stand between a program and an answer, and says
-//! what to do about it. It makes nothing, and changes no more than opening the store does, which
-//! completes what a crash has left. With a program, runs it before a probe instead
-//! (`probe.rs`).
+//! `keyward doctor`: diagnoses the installation, and prints a remedy for each problem. It creates
+//! nothing; the only change is that opening the store repairs what a crash left. With a program, it runs
+//! the program against a probe instead (`probe.rs`).
 //!
-//! One file per part that is looked at. A part that needs a broken one is left out.
+//! Each part of the diagnosis has one file. A part is skipped if it needs a part that failed.
 
 mod access;
 mod apps;
@@ -42,18 +41,18 @@ use keyward_model::{Connection, Shown};
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
                         keyward doctor --agent claude --json -- npm test\n\n\
-                        exit code: 0 when nothing failed, 1 otherwise; warnings do not count;\n126 and \
+                        exit code: 0 if no check failed, else 1; warnings do not count;\n126 and \
                         127 when CMD cannot be run, as `run` has them")]
 pub(crate) struct Args {
-    /// whose placeholders the program gets
+    /// the agent whose placeholders the program gets
     #[arg(long, default_value = DEFAULT_AGENT)]
     agent: String,
-    /// run this program before a probe, and tell whether it would use the gateway
+    /// run this program against a probe, and report whether it would use the gateway
     #[arg(last = true, value_name = "CMD")]
     program: Vec<OsString>,
 }
 
-/// What the checks share.
+/// The context of the checks.
 struct Install<'a> {
     global: &'a Global,
     /// The data directory.
@@ -61,7 +60,7 @@ struct Install<'a> {
     config: Config,
 }
 
-/// Who exists, as the API shows it.
+/// Agents, connections and apps, as the API shows them.
 struct People {
     agents: Vec<AgentView>,
     connections: Vec<Shown<Connection>>,
@@ -69,7 +68,7 @@ struct People {
 }
 
 impl Args {
-    /// Whether there is a program, which must find the world as it is.
+    /// Whether a program is given; it must run in an unchanged process environment.
     pub(crate) fn has_program(&self) -> bool {
         !self.program.is_empty()
     }
@@ -87,7 +86,7 @@ impl Args {
     }
 }
 
-/// Every check, in the order in which one needs the other.
+/// Runs all checks, each after those that it needs.
 async fn look(global: &Global) -> Report {
     let mut report = Report::default();
     let config = configuration::read(global, &mut report);

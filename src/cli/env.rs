@@ -1,4 +1,4 @@
-//! `keyward env`: the environment of an agent, printed for a shell, a container or a program.
+//! `keyward env`: prints an agent's environment variables for a shell, a container or a program.
 
 mod base_url;
 mod form;
@@ -29,22 +29,22 @@ pub(crate) struct Args {
     /// the agent's name or id
     #[arg(long, default_value = DEFAULT_AGENT)]
     agent: String,
-    /// how to print it
+    /// the output format
     #[arg(long = "for", value_enum, default_value = "sh", value_name = "FORM")]
     form: Form,
     /// how long the new token lives
     #[arg(long, default_value = "8h", value_name = "DURATION", conflicts_with = "token_stdin")]
     ttl: String,
-    /// take a token that the agent has from standard input, instead of a new one
+    /// read an existing token of the agent from standard input
     #[arg(long)]
     token_stdin: bool,
-    /// where the client reaches the proxy; default: where it listens
+    /// the proxy's address as the client sees it; default: the listener's address
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     proxy: Option<String>,
-    /// where to write the certificates; default: `client` in the data directory
+    /// directory for the certificates; default: `client` in the data directory
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
-    /// the base URL of a connection (CONNECTION@HOST) for what cannot use a proxy
+    /// print the base URL of CONNECTION (or CONNECTION@HOST) instead of a proxy
     #[arg(long, value_name = "CONNECTION", conflicts_with = "files")]
     base_url: Option<String>,
 }
@@ -67,8 +67,9 @@ impl Args {
             Some(folder) => folder.clone(),
             None => global.data_dir()?.join("client"),
         };
-        let folder = std::path::absolute(&folder)
-            .map_err(|error| Failure::failed("cannot make out the directory of files", &error))?;
+        let folder = std::path::absolute(&folder).map_err(|error| {
+            Failure::failed("cannot resolve the directory of certificates", &error)
+        })?;
         let proxy = self.proxy(global, &client).await;
         // A client elsewhere reaches no listener of this machine's own.
         let own = match self.proxy {
@@ -113,7 +114,7 @@ impl Args {
         if matches!(form, Form::Compose | Form::K8s) {
             let form =
                 form.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-            return Err(Failure::usage(format!("a base URL is not printed for {form}"))
+            return Err(Failure::usage(format!("`--base-url` does not support the form {form}"))
                 .hint("use --for sh, fish, docker or json"));
         }
         let based = Based::of(client, &facts.agent, named).await?;
@@ -132,7 +133,7 @@ impl Args {
             // It goes into a URL, and into lines that a shell reads.
             return match is_unreserved(typed.text()) {
                 true => Ok(typed.text().to_owned()),
-                false => Err(Failure::usage("standard input holds no token")
+                false => Err(Failure::usage("standard input does not hold a token")
                     .hint("tokens are letters, digits, - . _ ~, on one line")),
             };
         }

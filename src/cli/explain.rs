@@ -1,4 +1,4 @@
-//! `keyward explain`: what would become of a request, and what would stop it.
+//! `keyward explain`: shows what the gateway would do with a request, and why.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,16 +20,16 @@ use keyward_rules::policy::explain::ActionKind;
                   exit code: 0 when it would be sent, 4 when it would be refused"
 )]
 pub(crate) struct Args {
-    /// a URL, after a method when it is not GET; https when it names no scheme
+    /// the URL, with the method before it if not GET; the default scheme is https
     #[arg(value_name = "REQUEST", num_args = 1..=2, required = true)]
     request: Vec<String>,
-    /// whose request: an agent's name or id
+    /// the agent that sends the request: name or id
     #[arg(long, value_name = "NAME")]
     agent: String,
-    /// the connection that `Keyward-Connection` would name
+    /// the connection that the request names in `Keyward-Connection`
     #[arg(long, value_name = "CONNECTION")]
     connection: Option<String>,
-    /// a field that would be sent; may be given several times
+    /// a header field of the request; may be given several times
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
 }

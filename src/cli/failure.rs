@@ -1,5 +1,4 @@
-//! [`Failure`]: why a command did not do what was asked, as `error:` and `hint:` lines and the
-//! exit code.
+//! [`Failure`]: the failure of a command, printed as `error:` and `hint:` lines, with its exit code.
 
 use std::error::Error;
 use std::fmt;
@@ -17,15 +16,15 @@ use keyward_state::store::StoreError;
 /// Exit codes of the interface. 0 is success, 2 (usage) is clap's as well.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exit {
-    /// Anything else.
+    /// Any other failure.
     Failed = 1,
-    /// The arguments do not make sense.
+    /// Wrong arguments.
     Usage = 2,
     /// No gateway answers.
     Unreachable = 3,
     /// Not allowed.
     Forbidden = 4,
-    /// What was named does not exist.
+    /// A named resource does not exist.
     NotFound = 5,
     /// `run` itself failed, as `docker run` and env(1) say it.
     RunFailed = 125,
@@ -33,7 +32,7 @@ pub(crate) enum Exit {
     NotExecutable = 126,
     /// The program of `run` does not exist.
     NoProgram = 127,
-    /// The person ended it: 128 and SIGINT, as shells say it.
+    /// The user stopped it: 128 + SIGINT, as in shells.
     Interrupted = 130,
 }
 
@@ -51,27 +50,27 @@ impl Failure {
         Self { exit, errors: vec![message.into()], hint: None }
     }
 
-    /// No message: what was printed says why.
+    /// A failure without a message, because the output explains it.
     pub(crate) fn silent(exit: Exit) -> Self {
         Self { exit, errors: Vec::new(), hint: None }
     }
 
-    /// Several at once, such as those of a configuration.
+    /// Several messages, such as the errors of a configuration.
     pub(crate) fn several(errors: Vec<String>) -> Self {
         Self { exit: Exit::Failed, errors, hint: None }
     }
 
-    /// Arguments that do not make sense.
+    /// Wrong arguments.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// `what`, and the causes of it.
+    /// `what` and its causes.
     pub(crate) fn failed(what: &str, cause: &dyn Error) -> Self {
         Self::new(Exit::Failed, format!("{what}: {}", causes(cause)))
     }
 
-    /// Adds what to do about it.
+    /// Adds a remedy.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -95,17 +94,17 @@ impl Failure {
         Self { exit, errors, hint: error.hint }
     }
 
-    /// The same, with another exit code.
+    /// Sets another exit code.
     pub(crate) fn with(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 
-    /// Its messages, without what to do.
+    /// The messages without the hint.
     pub(crate) fn message(&self) -> String {
         self.errors.join("; ")
     }
 
-    /// What to do about it, when that is known.
+    /// The hint, if there is one.
     pub(crate) fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
     }
@@ -115,7 +114,7 @@ impl Failure {
         self.exit
     }
 
-    /// Tells the person, and the shell.
+    /// Prints the messages and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         use std::io::Write;
         // Nobody is left to tell when stderr is closed.
@@ -164,7 +163,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What to do about an error of the services below.
+/// The remedy for an error of the services.
 fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
     let of_app = error.downcast_ref().and_then(AppError::hint);
     let of_store = || error.downcast_ref().and_then(StoreError::hint).map(str::to_owned);
@@ -172,12 +171,12 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
     of_app.or_else(of_store).or_else(of_directory)
 }
 
-/// Whether a message only says what its field is or must be.
+/// Whether a message needs its field's name in front.
 fn lacks_subject(message: &str) -> bool {
     ["must ", "is ", "has ", "holds "].iter().any(|verb| message.starts_with(verb))
 }
 
-/// The messages of an error and its sources; one that repeats its source is told once.
+/// The messages of an error and its sources, without repetitions.
 fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -212,10 +211,10 @@ mod tests {
     #[test]
     fn a_failure_is_told_as_error_and_hint() {
         let failure = Failure::new(Exit::Unreachable, "store is locked by process 4121")
-            .hint("stop the gateway, or let the CLI talk to it");
+            .hint("stop the gateway, or use its admin API");
         insta::assert_snapshot!(failure, @r"
         error: store is locked by process 4121
-        hint: stop the gateway, or let the CLI talk to it
+        hint: stop the gateway, or use its admin API
         ");
     }
 

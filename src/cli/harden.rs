@@ -1,4 +1,4 @@
-//! What this process gives up before it touches a secret.
+//! Restricts this process before it reads a secret: umask, core dumps, debuggers.
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, setrlimit, umask};

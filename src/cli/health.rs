@@ -1,5 +1,5 @@
-//! `keyward health`: exit 0 when the gateway is ready; what a container's HEALTHCHECK runs. Asks
-//! over the socket, or over the admin listener where the socket is not at hand.
+//! `keyward health`: exits with 0 if the gateway is ready; a container's HEALTHCHECK runs it. It uses
+//! the admin socket, or the admin listener if there is no socket.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -39,7 +39,7 @@ async fn over_tcp(global: &Global, no_socket: Failure) -> Result<Health, Failure
         .map_err(|error| Failure::failed("cannot write the request", &error))?;
     let bytes = client::exchange(stream, request).await?;
     serde_json::from_slice(&bytes).map_err(|_| {
-        let message = format!("what answers on {addr} is no gateway");
+        let message = format!("the server on {addr} is not a gateway");
         Failure::new(Exit::Unreachable, message)
     })
 }

@@ -1,5 +1,5 @@
-//! [`Identity`]: as whom commands speak, and in which organisation: `KEYWARD_TOKEN` and `--org`.
-//! Without a token they are the operator's.
+//! [`Identity`]: the user and organisation of a command, from `KEYWARD_TOKEN` and `--org`.
+//! Without a token, the command runs as the operator.
 
 use std::fmt;
 
@@ -25,13 +25,14 @@ impl Identity {
     pub(crate) fn of(global: &Global) -> Result<Self, Failure> {
         if std::env::var_os("KEYWARD_URL").is_some() {
             return Err(Failure::new(Exit::Failed, "KEYWARD_URL is not supported yet")
-                .hint("unset it: commands reach the gateway of this machine by its socket"));
+                .hint("unset it: commands use the admin socket of the gateway on this machine"));
         }
         // Empty as unset: so it is passed by compose files that name no value.
         let token = std::env::var("KEYWARD_TOKEN").ok().filter(|token| !token.is_empty());
         let token = token.map(|token| bearer(&token)).transpose()?;
         let org = global.org.as_deref().map(HeaderValue::from_str).transpose();
-        let org = org.map_err(|_| Failure::usage("--org is not the name of an organisation"))?;
+        let org =
+            org.map_err(|_| Failure::usage("--org is not a valid name of an organisation"))?;
         Ok(Self { token, org })
     }
 
@@ -49,8 +50,8 @@ impl Identity {
 fn bearer(token: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
         // Its text is not repeated.
-        Failure::new(Exit::Forbidden, "KEYWARD_TOKEN holds no token")
-            .hint("make one: keyward token add USER")
+        Failure::new(Exit::Forbidden, "KEYWARD_TOKEN does not hold a token")
+            .hint("create one: keyward token add USER")
     })?;
     value.set_sensitive(true);
     Ok(value)

@@ -1,4 +1,4 @@
-//! `keyward init`: a commented configuration and a data directory, before the first start.
+//! `keyward init`: writes a commented configuration and creates the data directory.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, OpenOptions};
@@ -109,7 +109,7 @@ fn entries(folder: &Path) -> Vec<OsString> {
 
 fn make_directory(path: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| Failure::failed(&format!("cannot make {}", path.display()), &error))
+    made.map_err(|error| Failure::failed(&format!("cannot create {}", path.display()), &error))
 }
 
 fn write_new(path: &Path) -> Result<(), Failure> {
@@ -127,7 +127,7 @@ fn write_new(path: &Path) -> Result<(), Failure> {
 
 fn exists(path: &Path) -> Failure {
     Failure::new(Exit::Failed, format!("{} exists already", path.display()))
-        .hint("edit it, or name another file with --config")
+        .hint("edit it, or choose another file with --config")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `keyward key`: the master keys that seal the store, by id, and their rotation.
+//! `keyward key`: lists the master keys that seal the store, and rotates them.
 
 use clap::Subcommand;
 
@@ -11,9 +11,9 @@ use keyward_api::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// list the master keys by id, where each comes from, and how many rows each wraps
+    /// list the master keys: id, source, and number of rows that each wraps
     List,
-    /// wrap every row by a new key, while requests go on, and destroy the old one
+    /// wrap every row with a new key while requests go on, and destroy the old key
     #[command(after_help = ROTATE_HELP)]
     Rotate,
 }
@@ -70,10 +70,10 @@ fn source(source: &KeySourceView) -> String {
 fn told(rotated: &KeyRotated) -> String {
     let KeyRotated { current, made, rewrapped, rows, .. } = rotated;
     let what = match made {
-        true => "made a new key",
-        false => "went on with the key that was there",
+        true => "created a new key",
+        false => "continued with the existing key",
     };
-    format!("{what}: {current} wraps all {rows} rows, {rewrapped} of them anew\n")
+    format!("{what}: {current} wraps all {rows} rows; {rewrapped} rows were wrapped again\n")
 }
 
 /// What a person must do now.
@@ -89,7 +89,7 @@ fn notes(rotated: &KeyRotated) -> Vec<String> {
     }
     let unneeded = rotated.unneeded.iter();
     notes.extend(unneeded.map(|key| {
-        format!("note: nothing needs {} any more: take it out of `master_key`", source(key))
+        format!("note: {} is no longer needed: remove it from `master_key`", source(key))
     }));
     notes
 }
@@ -116,8 +116,8 @@ mod tests {
         insta::assert_snapshot!(notes(&own).join("\n"), @"note: renew your copy of NAME; a backup of the store from before opens only with the old key, a1");
         let old = KeySourceView { kind: KeySourceKind::Env, name: "OLD".to_owned() };
         let given = KeyRotated { unneeded: vec![old], ..rotated(KeySourceKind::Env) };
-        insta::assert_snapshot!(notes(&given).join("\n"), @"note: nothing needs env OLD any more: take it out of `master_key`");
-        insta::assert_snapshot!(told(&given), @"went on with the key that was there: c0 wraps all 3 rows, 2 of them anew");
+        insta::assert_snapshot!(notes(&given).join("\n"), @"note: env OLD is no longer needed: remove it from `master_key`");
+        insta::assert_snapshot!(told(&given), @"continued with the existing key: c0 wraps all 3 rows; 2 rows were wrapped again");
     }
 
     #[test]

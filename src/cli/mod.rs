@@ -1,7 +1,7 @@
-//! The command line: parse, run one command, turn its failure into words and an exit code.
+//! The command line: parses arguments, runs one command, and reports a failure as a message and an exit code.
 //!
-//! One file per command, with its arguments beside what it does. Commands speak the admin API and
-//! nothing else; `client` decides whether a gateway answers it or this process does.
+//! Each command has one file with its arguments and its code. Commands use only the admin API;
+//! `client` decides whether a running gateway or this process answers it.
 
 mod agent;
 mod app;
@@ -84,82 +84,82 @@ examples:
   keyward run --agent claude -- curl https://api.github.com/user
   keyward explain https://api.github.com/user --agent claude
 
-exit codes: 0 done, 1 failed, 2 wrong usage, 3 no gateway reached, 4 not allowed, 5 not found";
+exit codes: 0 success, 1 failure, 2 wrong usage, 3 gateway not reached, 4 not allowed, 5 not found";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// run the gateway; makes the data directory when there is none
+    /// run the gateway; creates the data directory if it is missing
     Serve(serve::Args),
-    /// write a commented configuration and make the data directory
+    /// write a commented configuration and create the data directory
     Init,
-    /// run a program through the gateway, with a token that dies with it
+    /// run a program through the gateway, with a token that ends with the program
     Run(run::Args),
-    /// print the environment of an agent, with a new token
+    /// print an agent's environment variables, with a new token
     Env(env::Args),
-    /// programs that use the proxy: their tokens, and what they may use
+    /// manage agents: programs that use the proxy, their tokens and bindings
     #[command(subcommand)]
     Agent(agent::Command),
-    /// connect an account, step by step: key, test, agent
+    /// connect an account step by step: key, test, agent
     #[command(after_help = connect::EXAMPLES)]
     Connect(Box<connect::Args>),
-    /// clients that are registered at providers: what consents by OAuth need
+    /// manage apps: OAuth clients that are registered at providers
     #[command(subcommand)]
     App(app::Command),
-    /// accounts at providers
+    /// manage connections: accounts at providers
     #[command(subcommand)]
     Connection(connection::Command),
-    /// software that declares the connections it needs: install, look, mend, remove
+    /// manage plugins: software that declares the connections it needs
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// services that are known
+    /// show the providers, and check a provider file
     #[command(subcommand)]
     Provider(provider::Command),
-    /// what decides: the rules in force, and whether they do what is expected
+    /// show the rules in force, and test them
     #[command(subcommand)]
     Rule(rule::Command),
-    /// show what would become of a request, and what would stop it
+    /// show what the gateway would do with a request, and why
     Explain(explain::Args),
-    /// look for what is wrong, or for why a program does not use the gateway
+    /// diagnose the installation, or one program
     Doctor(doctor::Args),
-    /// people, and what they may do
+    /// manage users and their roles
     #[command(subcommand)]
     User(user::Command),
-    /// personal access tokens, for people's scripts and this command line
+    /// manage personal access tokens of users, for scripts and this command line
     #[command(subcommand)]
     Token(personal::Command),
-    /// organisations: nothing of one exists for another
+    /// manage organisations, which are isolated from each other
     #[command(subcommand)]
     Org(org::Command),
-    /// who is told what happens to connections, bindings and plugins
+    /// manage webhooks, which report events of connections, bindings and plugins
     #[command(subcommand)]
     Webhook(webhook::Command),
-    /// bait that raises an alarm when a program sends it
+    /// manage honeytokens: bait that raises an alarm when a program sends it
     #[command(subcommand)]
     Honeytoken(honeytoken::Command),
-    /// the certificate authority that agents must trust
+    /// manage the certificate authority (CA) that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
-    /// the master keys that seal the store
+    /// list and rotate the master keys that seal the store
     #[command(subcommand)]
     Key(key::Command),
-    /// what was asked and answered: search it, follow it, verify it
+    /// search, follow and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
     /// print what a configuration would make, change, pause and remove
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Args),
-    /// have the gateway read its configuration again, and tell what is wrong with it
+    /// make the gateway read its configuration again, and report errors in it
     Reload(reload::Args),
-    /// exit 0 when the gateway is ready
+    /// exit with 0 if the gateway is ready
     Health,
     /// print the completions of a shell
     Completions(completions::Completions),
-    /// print the manual page, or write those of all commands: for packages
+    /// print the manual page, or write the pages of all commands (for packages)
     #[command(hide = true)]
     Man(completions::Manual),
 }
 
-/// What the command line takes: for whoever checks lines that are written down.
+/// The definition of the command line, for tests that check commands in documentation.
 pub fn definition() -> clap::Command {
     Cli::command()
 }
@@ -219,7 +219,7 @@ impl Cli {
 impl Command {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            // Those with a runtime of their own.
+            // These two start their own runtime.
             Self::Serve(_) | Self::Run(_) => Ok(()),
             Self::Env(args) => args.run(global).await,
             Self::Init => init::run(global).await,

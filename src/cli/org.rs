@@ -2,12 +2,12 @@
 
 use clap::Subcommand;
 
-use super::client::{Client, segment};
+use super::client::Client;
 use super::failure::Failure;
-use super::output;
+use super::resource::{Asked, Column, Columns};
 use super::settings::Global;
-use super::table::{Table, moment};
-use keyward_api::wire::{List, NewOrg, OrgView};
+use super::table::moment;
+use keyward_model::{Org, OrgSpec, Shown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -29,33 +29,28 @@ pub(crate) enum Command {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
+        let asked = Asked { global, client: &Client::open(global).await? };
         match self {
             Self::Add { name } => {
-                let org: OrgView = client.post("/api/v1/orgs", &NewOrg { name }).await?;
-                output::show(global.json, &org, |org| {
-                    format!("organisation {} added; work in it with --org {0}\n", org.name)
-                })
+                let added = |org: &Shown<Org>| {
+                    format!("organisation {} added; work in it with --org {0}\n", org.name())
+                };
+                asked.add::<Org, _>(&OrgSpec { name }, added).await
             }
-            Self::List => {
-                let all: List<OrgView> = client.list("/api/v1/orgs", &[]).await?;
-                output::show(global.json, &all, |all| list(&all.items))
-            }
-            Self::Remove { name } => {
-                client.delete(&format!("/api/v1/orgs/{}", segment(&name))).await?;
-                let text = format!("organisation {name} removed\n");
-                output::removed(global.json, &[name], &text)
-            }
+            Self::List => asked.list::<Org>(None).await,
+            Self::Remove { name } => asked.remove::<Org>(name).await,
         }
     }
 }
 
-fn list(orgs: &[OrgView]) -> String {
-    let mut table = Table::new(["NAME", "CREATED"]);
-    for org in orgs {
-        // The one that is always there was never made.
-        let made = if org.name == "default" { String::new() } else { moment(org.created) };
-        table.row([org.name.clone(), made]);
-    }
-    table.render("no organisations", output::colours())
+impl Columns for Org {
+    const MANY: &str = "organisations";
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("NAME", "name", |org| org.name().to_owned()),
+        // The default one was never made.
+        Column::both("CREATED", "created", |org| match org.name() {
+            "default" => String::new(),
+            _ => moment(org.created),
+        }),
+    ];
 }

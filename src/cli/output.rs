@@ -1,5 +1,5 @@
-//! What commands print. A reader that goes away (`keyward agent list | head -1`) ends the output,
-//! not the command.
+//! Output of commands. A closed pipe (`keyward agent list | head -1`) ends the output, not the
+//! command.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -13,7 +13,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_on(text).map(drop)
 }
 
-/// Prints `text` to standard output. Answers whether its reader is still there.
+/// Prints `text` to standard output. Returns whether the pipe is still open.
 pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -36,7 +36,7 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
     Ok(inert(&json.map_err(|error| Failure::failed("cannot write JSON", &error))?))
 }
 
-/// JSON that does nothing to a terminal: of control characters, JSON itself escapes only the oldest.
+/// JSON without characters that control a terminal: JSON itself escapes only ASCII control characters.
 fn inert(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
@@ -68,7 +68,7 @@ pub(crate) fn is_unseen(c: char) -> bool {
     pair.escape_debug().nth(1) == Some('\\')
 }
 
-/// Prints `value` as JSON when that was asked for, else what `text` makes of it.
+/// Prints `value` as JSON if requested, else as `text` formats it.
 pub(crate) fn show<T: Serialize>(
     json: bool,
     value: &T,
@@ -80,18 +80,18 @@ pub(crate) fn show<T: Serialize>(
     }
 }
 
-/// What a removal answers as JSON; the API's own answers to removals are empty.
+/// The JSON output of a removal; the API's own answer is empty.
 #[derive(Debug, Serialize)]
 struct Removed<'a> {
     removed: &'a [String],
 }
 
-/// Prints what was taken away.
+/// Prints the result of a removal.
 pub(crate) fn removed(json: bool, names: &[String], text: &str) -> Result<(), Failure> {
     show(json, &Removed { removed: names }, |_| text.to_owned())
 }
 
-/// Tells a person something that is no part of the output.
+/// Prints a note to standard error.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -106,7 +106,7 @@ pub(crate) fn log_warnings() {
     log::init_for_command(wants_colours());
 }
 
-/// No wish of the person's speaks against colours (no-color.org).
+/// Whether the environment allows colours (no-color.org).
 pub(crate) fn wants_colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

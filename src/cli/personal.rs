@@ -1,13 +1,15 @@
 //! `keyward token`: personal access tokens, for people's scripts and for the command line elsewhere.
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, moment};
-use keyward_api::wire::{List, NewPersonalToken, PersonalTokenView, TokenShown};
+use keyward_api::wire::{List, TokenShown};
+use keyward_model::PersonalTokenShown;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -46,12 +48,23 @@ pub(crate) struct Add {
     ttl: Option<String>,
 }
 
+/// What is posted to make one. Scopes are judged by the API.
+#[derive(Serialize)]
+struct New {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    label: Option<String>,
+    scopes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<String>,
+}
+
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
         match self {
             Self::Add(Add { user, label, scopes, ttl }) => {
-                let new = NewPersonalToken { user, label, scopes, ttl, expires_in: None };
+                let new = New { user, label, scopes, ttl };
                 let token: TokenShown = client.post("/api/v1/tokens", &new).await?;
                 output::show(global.json, &token, |token| {
                     format!("token {}, shown only now:\n  {}\n", token.id, token.token)
@@ -59,7 +72,7 @@ impl Command {
             }
             Self::List { q } => {
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all: List<PersonalTokenView> = client.list("/api/v1/tokens", &query).await?;
+                let all: List<PersonalTokenShown> = client.list("/api/v1/tokens", &query).await?;
                 output::show(global.json, &all, |all| table(&all.items))
             }
             Self::Revoke { id } => {
@@ -72,15 +85,15 @@ impl Command {
 }
 
 /// Tokens for people.
-pub(super) fn table(tokens: &[PersonalTokenView]) -> String {
+pub(super) fn table(tokens: &[PersonalTokenShown]) -> String {
     let mut table =
         Table::new(["ID", "USER", "LABEL", "SCOPES", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
-        let scopes: Vec<_> = token.scopes.iter().map(ToString::to_string).collect();
+        let scopes: Vec<_> = token.spec.scopes.iter().map(ToString::to_string).collect();
         table.row([
             token.id.to_string(),
             token.name.clone(),
-            token.label.clone().unwrap_or_default(),
+            token.spec.label.clone().unwrap_or_default(),
             scopes.join(" "),
             moment(token.created),
             token.expires.map_or_else(|| "never".to_owned(), moment),

@@ -1,5 +1,4 @@
-//! `keyward provider`: the services that are known, what their forms ask for, and whether a file
-//! of one's own is right.
+//! `keyward provider`: lists and shows providers with their fields, and checks a provider file.
 
 use std::path::PathBuf;
 
@@ -18,18 +17,18 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// list them
+    /// list providers
     List {
-        /// part of an id, a name or a category
+        /// part of an id, name or category
         #[arg(long, value_name = "TEXT")]
         q: Option<String>,
     },
-    /// show hosts, ways to authenticate and the fields they ask for
+    /// show a provider's hosts, auth methods and fields
     Show {
-        /// its id
+        /// the provider's id
         provider: String,
     },
-    /// read a provider file and tell what is wrong with it
+    /// read a provider file and report its errors
     Check {
         /// one provider, a list of them, or a map with `providers:`
         file: PathBuf,
@@ -83,7 +82,7 @@ fn check_file(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     }
     let views: Vec<_> = found.iter().map(ProviderView::from).collect();
     output::show(global.json, &views, |views| {
-        views.iter().map(|provider| format!("{} is right\n", provider.id)).collect()
+        views.iter().map(|provider| format!("{} is valid\n", provider.id)).collect()
     })
 }
 

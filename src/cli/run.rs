@@ -1,5 +1,5 @@
-//! `keyward run`: a program in an environment that leads through the gateway, with a token that dies
-//! with it. The gateway that runs is used; where none does, a private one is started.
+//! `keyward run`: runs a program with the environment that makes it use the gateway, and with a token that
+//! ends with it. It uses the running gateway, or starts a private one.
 
 pub(crate) mod child;
 pub(crate) mod folder;
@@ -36,14 +36,13 @@ const MISS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward run -- curl https://api.github.com/user\n  \
                         keyward run --agent claude -- claude\n\n\
-                        exit codes: the program's; 128 and the signal that ended it; 125 run \
-                        itself failed,\n126 the program cannot be executed, 127 there is no such \
-                        program")]
+                        exit codes: the program's; 128 + the signal that ended it; 125 `keyward run` \
+                        failed,\n126 the program cannot be executed, 127 the program was not found")]
 pub(crate) struct Args {
-    /// the agent's name or id; `default` is made when absent
+    /// the agent's name or id; `default` is created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT)]
     agent: String,
-    /// the plugin that the program is, by its manifest: installed, and not blocked
+    /// the program's plugin manifest; the plugin must be installed and not blocked
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
     /// the program and its arguments
@@ -161,7 +160,9 @@ async fn keep(lease: &mut Lease, gateway: &Gateway) -> std::convert::Infallible 
         match again {
             Ok(again) => *lease = again,
             Err(failure) => {
-                output::note(&format!("keyward: the program's token has ended\n{failure}"));
+                output::note(&format!(
+                    "keyward: the program's token is no longer valid\n{failure}"
+                ));
                 std::future::pending::<()>().await;
             }
         }
@@ -175,5 +176,5 @@ fn next(facts: &Facts, global: &Global) -> Option<String> {
     }
     let (agent, keyward) = (&facts.agent.name, global.keyward());
     let option = if agent == DEFAULT_AGENT { "" } else { &format!(" --agent {agent}") };
-    Some(format!("note: agent {agent} may use no connection yet\nhint: {keyward} connect{option}"))
+    Some(format!("note: agent {agent} has no connection yet\nhint: {keyward} connect{option}"))
 }

@@ -1,5 +1,5 @@
-//! Reading secrets from people: a prompt without echo, standard input, a file. Never an argument,
-//! which every process of the machine can read.
+//! Reads secrets from a prompt without echo, standard input, or a file. Never from an argument, which
+//! every process of the machine can read.
 
 use std::fmt;
 use std::fs::File;
@@ -20,12 +20,12 @@ const SECRET_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Typed(Zeroizing<String>);
 
 impl Typed {
-    /// All of standard input, without one line end.
+    /// Reads all of standard input, without the final line end.
     pub(crate) fn from_stdin() -> Result<Self, Failure> {
         Self::read(io::stdin().lock(), "standard input")
     }
 
-    /// All of a file, without one line end.
+    /// Reads a whole file, without the final line end.
     pub(crate) fn from_file(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
         let file = File::open(path)
@@ -33,7 +33,7 @@ impl Typed {
         Self::read(file, &name)
     }
 
-    /// From the terminal, without echo.
+    /// Reads from the terminal, without echo.
     pub(crate) fn from_prompt(label: &str) -> Result<Self, Failure> {
         terminal::secret(label).map(Self)
     }
@@ -63,14 +63,14 @@ impl Typed {
 }
 
 impl Typed {
-    /// As text, for the one who typed it.
+    /// The text, for messages to the same user.
     pub(crate) fn text(&self) -> &str {
         &self.0
     }
 }
 
 impl From<String> for Typed {
-    /// A value that is no secret, but travels beside some.
+    /// A value that is not secret, but is sent together with secrets.
     fn from(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
@@ -88,12 +88,12 @@ impl fmt::Debug for Typed {
     }
 }
 
-/// Whether someone can be asked: both ends of the dialogue are a terminal.
+/// Whether input and output are a terminal, so that the user can be asked.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks for what is no secret, with echo.
+/// Asks for a value that is not secret, with echo.
 pub(crate) fn ask(label: &str) -> Result<String, Failure> {
     match terminal::text(label)? {
         text if text.is_empty() => Err(Failure::usage(format!("{label} is empty"))),
@@ -101,7 +101,7 @@ pub(crate) fn ask(label: &str) -> Result<String, Failure> {
     }
 }
 
-/// The same, with what an empty line means.
+/// Like `ask`, with a default for an empty line.
 pub(crate) fn ask_or(label: &str, default: &str) -> Result<String, Failure> {
     match terminal::text(&format!("{label} [{default}]"))? {
         text if text.is_empty() => Ok(default.to_owned()),

@@ -1,4 +1,4 @@
-//! `keyward serve`: reads the configuration and runs the gateway until it is told to stop.
+//! `keyward serve`: reads the configuration and runs the gateway until a signal stops it.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -21,14 +21,14 @@ use keyward_base::limits::Limits;
 use keyward_state::directory::View;
 use keyward_state::observe::log::{self, Format};
 
-/// Threads of the control plane and of background work; the data path has its own.
+/// Threads of the control plane and of background jobs; the data path has its own.
 const WORKERS: usize = 2;
 
-/// Threads of the control plane for what blocks, such as reading the audit log; more of it waits. The
-/// store and the resolver have threads of their own.
+/// Threads of the control plane for blocking work, such as reading the audit log; more work is queued. The
+/// store and the resolver have their own threads.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// How long such a thread is kept without work.
+/// How long an idle thread of these is kept.
 const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(2);
 
 /// Descriptors beside those of streams: store, audit, listeners, the runtimes' own.
@@ -36,12 +36,12 @@ const DESCRIPTORS_BESIDE: u64 = 640;
 
 #[derive(Debug, Arguments)]
 pub(crate) struct Args {
-    /// serve the runs of this data directory at this address, and end with the last
+    /// serve the runs of this data directory at this address, and exit after the last
     #[arg(long, hide = true, value_name = "ADDRESS")]
     private: Option<SocketAddr>,
 }
 
-/// What a private gateway prints when it serves; whoever started it waits for it.
+/// What a private gateway prints when it is ready; the run that started it waits for this line.
 pub(crate) const READY: &str = "ready\n";
 
 /// Runs the gateway.
@@ -82,14 +82,14 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         let running = is_locked(&error) && UnixStream::connect(data.join(SOCKET_NAME)).is_ok();
         let failure = Failure::from(error);
         match running {
-            true => failure.hint("a gateway serves this data directory already: use that one"),
+            true => failure.hint("another gateway already serves this data directory: use it"),
             false => failure,
         }
     })
 }
 
-/// Listens where nobody else needs to know, and outlives the terminal of the run that started it:
-/// later runs use it as well.
+/// Runs a private gateway: in a session of its own, because later runs use it after the terminal of the first
+/// run has closed.
 fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
     config.listen.admin = SocketAddr::new(at.ip(), 0);
@@ -100,8 +100,7 @@ fn make_private(config: &mut Config, at: SocketAddr) {
     }
 }
 
-/// A store that is in use, or an address that is, is no failure to whoever started a private
-/// gateway: it looks again.
+/// A store or an address in use is not a failure for the run that started a private gateway: it retries.
 fn refusal(error: anyhow::Error) -> Failure {
     let is_bound = |cause: &(dyn Error + 'static)| {
         matches!(cause.downcast_ref(), Some(AppError::Listen { .. }))
@@ -125,12 +124,12 @@ fn raise_open_files(limits: &Limits) {
         tracing::info!(
             open_files = now,
             wanted,
-            "too few open files for `limits.streams_max`: fewer streams are served; raise `ulimit -n` (LimitNOFILE)"
+            "the limit of open files is too low for `limits.streams_max`: fewer streams are served; raise `ulimit -n` (LimitNOFILE)"
         );
     }
 }
 
-/// Where things are, and what comes next.
+/// Prints the places of the installation, and the next step.
 fn announcement(places: &Places, next: &str) -> String {
     let mut fields = vec![("proxy", places.proxy.join(", "))];
     fields
@@ -146,7 +145,7 @@ fn announcement(places: &Places, next: &str) -> String {
     text
 }
 
-/// The command that brings a fresh install one step on; empty when an agent can work.
+/// The next command for a new installation; empty if an agent can work.
 fn next(view: &View, keyward: &str) -> String {
     let bound = view.agents().any(|agent| !agent.bindings.is_empty());
     let connection = view.connections().map(|connection| &*connection.name).next();

@@ -1,4 +1,4 @@
-//! What every command takes, and the few things commands need to know of the configuration.
+//! The global options, and the parts of the configuration that commands need.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -86,7 +86,7 @@ impl Global {
         if data.exists() && !data.is_dir() {
             let message = format!("the data directory {} is not a directory", data.display());
             return Err(Failure::new(Exit::Failed, message)
-                .hint("name another with --data or KEYWARD_DATA"));
+                .hint("choose another with --data or KEYWARD_DATA"));
         }
         Ok(Config::load(self.config.as_deref(), self.data.as_deref())?)
     }

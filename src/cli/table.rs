@@ -1,8 +1,9 @@
-//! Aligned columns for people.
+//! Formats tables with aligned columns.
 
 use std::fmt::Write;
 
 use jiff::Timestamp;
+use unicode_width::UnicodeWidthStr;
 
 /// Blanks between two columns.
 const GAP: usize = 3;
@@ -55,7 +56,7 @@ impl Table {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             line.push_str(cell);
-            let pad = self.width(column) + GAP - cell.chars().count();
+            let pad = self.width(column) + GAP - cell.width();
             line.extend(std::iter::repeat_n(' ', pad));
         }
         line.truncate(line.trim_end().len());
@@ -64,17 +65,18 @@ impl Table {
 
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        cells.map(|cell| cell.width()).max().unwrap_or(0)
     }
 }
 
 /// `key   value` lines, values aligned; for one thing.
 pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
-    let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0) + GAP;
+    let width = pairs.iter().map(|(key, _)| key.width()).max().unwrap_or(0) + GAP;
     let mut text = String::new();
     for (key, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
         let value: String = value.chars().filter(|c| !c.is_control()).collect();
-        let _ = writeln!(text, "{key:width$}{value}");
+        let pad = width - key.width();
+        let _ = writeln!(text, "{key}{:pad$}{value}", "");
     }
     text
 }
@@ -107,6 +109,15 @@ mod tests {
         ci                     today
         claude-code   ünï=1
         ");
+    }
+
+    /// Characters of East Asia take two columns, and a combining accent none.
+    #[test]
+    fn columns_are_aligned_by_what_a_terminal_shows() {
+        let mut table = Table::new(["NAME", "STATE"]);
+        table.row(["東京".to_owned(), "a".to_owned()]);
+        table.row(["cafe\u{301}".to_owned(), "b".to_owned()]);
+        assert_eq!(table.render("none", false), "NAME   STATE\n東京   a\ncafe\u{301}   b\n");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A terminal asked key by key: a choice from a list, a line, a secret without echo. Ctrl-C is an answer
-//! here and no signal, so that the terminal is put right again and nothing is left half made.
+//! Terminal prompts: a choice from a list, a line, a secret without echo. Ctrl-C is read as a key, not
+//! as a signal, so that the terminal is restored and unfinished work is rolled back.
 
 use std::io::{self, Stdin, Write};
 
@@ -7,22 +7,23 @@ use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize,
     tcsetattr,
 };
+use unicode_width::UnicodeWidthChar;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 
-/// Rows of a list that are shown at once.
+/// Rows of a list on the screen.
 const ROWS_MAX: usize = 8;
-/// Lists of so few are chosen from by arrows alone.
+/// Lists of at most this many items have no filter.
 const FILTERED_ABOVE: usize = 4;
-/// What a terminal is taken for when it does not say.
+/// The assumed width if the terminal does not report it.
 const COLUMNS_USUAL: usize = 80;
 /// 16 KiB: the longest secret that is taken. The buffer never grows, so no copy is left behind.
 const SECRET_BYTES_MAX: usize = 16 * 1024;
-/// Tenths of a second in which the rest of a paste, or of a key's sequence, has come.
+/// Tenths of a second to wait for the rest of a paste or of a key's escape sequence.
 const REST_WITHIN: u8 = 1;
 
-/// A terminal without echo, lines and signals; as it was before when dropped.
+/// A terminal in raw mode; `Drop` restores its settings.
 struct Raw {
     stdin: Stdin,
     before: Termios,
@@ -43,7 +44,7 @@ enum Key {
     Other,
 }
 
-/// Where a choice stands.
+/// The state of a choice.
 struct List<'a> {
     label: &'a str,
     items: &'a [String],
@@ -51,15 +52,15 @@ struct List<'a> {
     at: usize,
 }
 
-/// The person ended it.
+/// The failure after Ctrl-C.
 pub(crate) fn interrupted() -> Failure {
-    Failure::new(Exit::Interrupted, "interrupted: nothing was kept")
+    Failure::new(Exit::Interrupted, "interrupted: nothing was stored")
 }
 
-/// Reads a secret without echo. Several lines at once are no secret of this kind.
+/// Reads a secret of one line without echo.
 ///
 /// # Errors
-/// When the person ends it, or what comes is empty, too long or more than a line.
+/// When the user stops, or the input is empty, too long or more than one line.
 pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
     let read = Raw::begin().and_then(|mut raw| {
         // Not before the echo is off: whoever sees the question may paste at once.
@@ -73,8 +74,10 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
         Err(error) => return Err(Failure::failed("cannot read from the terminal", &error)),
     };
     if !whole {
-        return Err(Failure::usage(format!("{label}: more than a line, or 16 KiB, was pasted"))
-            .hint("give it from a file: --secret-file FIELD=PATH"));
+        return Err(Failure::usage(format!(
+            "{label}: the input is more than one line, or longer than 16 KiB"
+        ))
+        .hint("read it from a file: --secret-file FIELD=PATH"));
     }
     let text = std::str::from_utf8(&bytes);
     let text = text.map_err(|_| Failure::usage(format!("{label} is not UTF-8")))?;
@@ -84,7 +87,7 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-/// Reads a line that is no secret, trimmed; it may be empty.
+/// Reads a line with echo, trimmed; it may be empty.
 ///
 /// # Errors
 /// When the person ends it.
@@ -101,7 +104,7 @@ pub(crate) fn text(label: &str) -> Result<String, Failure> {
     }
 }
 
-/// Has one of `items` chosen; typing narrows the list. Answers its place.
+/// Asks for one of `items`; typing filters the list. Returns its index.
 ///
 /// # Errors
 /// When the person ends it.
@@ -143,7 +146,7 @@ impl Raw {
         }
     }
 
-    /// A byte that comes at once, or none.
+    /// A byte that is available at once, or none.
     fn rest(&mut self) -> io::Result<Option<u8>> {
         self.wait(0, REST_WITHIN)?;
         let byte = self.byte();
@@ -202,7 +205,7 @@ impl Raw {
         Ok(text.map_or(Key::Other, Key::Char))
     }
 
-    /// A line, shown as it is typed; `None` when the person ends it.
+    /// Reads a line with echo; `None` if the user stops.
     fn shown_line(&mut self, label: &str) -> io::Result<Option<String>> {
         let mut line = String::new();
         loop {
@@ -223,7 +226,7 @@ impl Raw {
         }
     }
 
-    /// A line, and whether it was all that came; `None` when the person ends it.
+    /// Reads a line, and whether the input ended with it; `None` if the user stops.
     fn line(&mut self) -> io::Result<Option<(Zeroizing<Vec<u8>>, bool)>> {
         let mut line = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX));
         loop {
@@ -242,7 +245,7 @@ impl Raw {
         Ok(Some((line, self.nothing_more()?)))
     }
 
-    /// Swallows the rest of a paste, which would be echoed otherwise.
+    /// Discards the rest of a paste, which would otherwise be echoed.
     fn nothing_more(&mut self) -> io::Result<bool> {
         let mut is_all = true;
         while let Some(byte) = self.rest()? {
@@ -301,13 +304,13 @@ impl List<'_> {
         }
     }
 
-    /// Whether typing narrows the list. Of a few answers none needs to be typed, and a secret that is
-    /// pasted where a question stands must not be shown.
+    /// Whether typing filters the list. A short list has no filter: a secret that is pasted at such a question must
+    /// not be shown.
     fn is_filtered(&self) -> bool {
         self.items.len() > FILTERED_ABOVE
     }
 
-    /// The places of the items that hold the filter; those that begin with it first.
+    /// The indexes of the items that match the filter; those that begin with it come first.
     fn found(&self) -> Vec<usize> {
         let filter = self.filter.to_lowercase();
         let holding = |(place, item): (usize, &String)| {
@@ -324,8 +327,7 @@ impl List<'_> {
 
     fn frame(&self, columns: usize) -> String {
         let found = self.found();
-        let cut =
-            |line: String| -> String { line.chars().take(columns.saturating_sub(1)).collect() };
+        let cut = |line: String| cut(&line, columns.saturating_sub(1));
         let mut frame = match self.is_filtered() {
             true => cut(format!("{} (type to filter): {}", self.label, self.filter)) + "\n",
             false => cut(format!("{} (arrows, Enter)", self.label)) + "\n",
@@ -336,12 +338,22 @@ impl List<'_> {
             frame += &(cut(format!("{mark} {}", self.items[*place])) + "\n");
         }
         match found.len() {
-            0 => frame += "  nothing matches: Ctrl-U begins anew\n",
-            all if all > ROWS_MAX => frame += &format!("  {all} in all\n"),
+            0 => frame += "  no match: Ctrl-U clears the filter\n",
+            all if all > ROWS_MAX => frame += &format!("  {all} in total\n"),
             _ => {}
         }
         frame
     }
+}
+
+/// The beginning of a line that fits into so many columns.
+fn cut(line: &str, columns: usize) -> String {
+    let mut taken = 0;
+    let fits = |c: &char| {
+        taken += c.width().unwrap_or(0);
+        taken <= columns
+    };
+    line.chars().take_while(fits).collect()
 }
 
 fn columns() -> usize {
@@ -377,7 +389,7 @@ mod tests {
 
     #[test]
     fn what_is_pasted_at_a_question_with_few_answers_is_not_shown() {
-        let items = ["paste it again", "it is right as it is"].map(str::to_owned);
+        let items = ["paste it again", "it is correct"].map(str::to_owned);
         let mut list = List { label: "now", items: &items, filter: String::new(), at: 0 };
         "sk-canary".chars().for_each(|key| list.take(Key::Char(key)));
         assert!(!list.frame(80).contains("canary"), "{}", list.frame(80));
@@ -397,12 +409,19 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_cut_by_the_columns_that_it_takes() {
+        assert_eq!(cut("東京 a", 4), "東京");
+        assert_eq!(cut("東京 a", 3), "東");
+        assert_eq!(cut("abc", 4), "abc");
+    }
+
+    #[test]
     fn a_long_list_shows_the_rows_around_the_choice_and_no_line_wraps() {
         let items: Vec<String> = (0..20).map(|n| format!("{n} {}", "long ".repeat(30))).collect();
         let list = List { label: "provider", items: &items, filter: String::new(), at: 12 };
         let frame = list.frame(20);
         assert!(frame.lines().all(|line| line.len() < 20), "{frame}");
-        assert!(frame.contains("\n> 12 long") && frame.contains("20 in all"), "{frame}");
+        assert!(frame.contains("\n> 12 long") && frame.contains("20 in total"), "{frame}");
         assert_eq!(frame.lines().count(), 2 + ROWS_MAX);
     }
 }

@@ -2,14 +2,16 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::client::{Client, segment};
+use serde_json::{Map, Value, json};
+
+use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::personal;
+use super::resource::{Asked, Column, Columns, details, path};
 use super::settings::Global;
-use super::table::{Table, fields, moment};
-use keyward_api::wire::{List, NewUser, UserPatch, UserView};
-use keyward_state::directory::Role;
+use super::table::moment;
+use keyward_model::{Role, Shown, User, UserSpec};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -95,77 +97,65 @@ impl From<RoleWord> for Role {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
+        let asked = Asked { global, client: &client };
         match self {
             Self::Add(Add { name, role, email }) => {
-                let new = NewUser { name, email, role: role.into() };
-                let user: UserView = client.post("/api/v1/users", &new).await?;
-                output::show(global.json, &user, |user| {
-                    format!("user {} added as {} ({})\n", user.name, user.role.as_str(), user.id)
-                })
+                let new = UserSpec { name, email, role: role.into(), paused: false };
+                asked.add::<User, _>(&new, added).await
             }
-            Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all: List<UserView> = client.list("/api/v1/users", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
-            }
+            Self::List { q } => asked.list::<User>(q.as_deref()).await,
             Self::Show { name } => {
-                let user: UserView = client.get(&path(&name)).await?;
+                let user = client.get(&path::<User>(&name)).await?;
                 output::show(global.json, &user, show)
             }
-            Self::Set(set) => set.run(global, &client).await,
-            Self::Remove { name } => {
-                client.delete(&path(&name)).await?;
-                let text = format!("user {name} removed\n");
-                output::removed(global.json, &[name], &text)
+            Self::Set(set) => {
+                let user = client.patch(&path::<User>(&set.name), &set.patch()?).await?;
+                output::show(global.json, &user, show)
             }
+            Self::Remove { name } => asked.remove::<User>(name).await,
         }
     }
+}
+
+impl Columns for User {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("NAME", "name", |user| user.name().to_owned()),
+        Column::shown("id", |user| user.id.to_string()),
+        Column::both("ROLE", "role", |user| user.role.as_str().to_owned()),
+        Column::both("E-MAIL", "e-mail", |user| user.email.clone().unwrap_or_default()),
+        Column::listed("TOKENS", |user| user.facts.tokens.len().to_string()),
+        Column::both("STATE", "state", |user| {
+            if user.paused { "paused" } else { "active" }.to_owned()
+        }),
+        Column::shown("created", |user| moment(user.created)),
+    ];
 }
 
 impl Set {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let paused = (self.pause || self.resume).then_some(self.pause);
-        let email = self.email.map(Some).or(self.no_email.then_some(None));
-        let patch = UserPatch { email, role: self.role.map(Role::from), paused };
-        if patch == UserPatch::default() {
-            let failure = Failure::usage("nothing to change is given");
-            return Err(failure.hint("name a --role or an --email, or --pause or --resume"));
+    fn patch(&self) -> Result<Map<String, Value>, Failure> {
+        let mut patch = Map::new();
+        if self.email.is_some() || self.no_email {
+            patch.insert("email".to_owned(), json!(self.email));
         }
-        let user: UserView = client.patch(&path(&self.name), &patch).await?;
-        output::show(global.json, &user, show)
+        if let Some(role) = self.role {
+            patch.insert("role".to_owned(), json!(Role::from(role)));
+        }
+        if self.pause || self.resume {
+            patch.insert("paused".to_owned(), json!(self.pause));
+        }
+        match patch.is_empty() {
+            false => Ok(patch),
+            true => Err(Failure::usage("nothing to change is given")
+                .hint("name a --role or an --email, or --pause or --resume")),
+        }
     }
 }
 
-fn path(name: &str) -> String {
-    format!("/api/v1/users/{}", segment(name))
+fn added(user: &Shown<User>) -> String {
+    format!("user {} added as {} ({})\n", user.name(), user.role.as_str(), user.id)
 }
 
-fn list(users: &[UserView]) -> String {
-    let mut table = Table::new(["NAME", "ROLE", "E-MAIL", "TOKENS", "STATE"]);
-    for user in users {
-        table.row([
-            user.name.clone(),
-            user.role.as_str().to_owned(),
-            user.email.clone().unwrap_or_default(),
-            user.tokens.len().to_string(),
-            state(user).to_owned(),
-        ]);
-    }
-    table.render("no users", output::colours())
-}
-
-fn show(user: &UserView) -> String {
-    let told = fields(&[
-        ("name", user.name.clone()),
-        ("id", user.id.to_string()),
-        ("role", user.role.as_str().to_owned()),
-        ("e-mail", user.email.clone().unwrap_or_default()),
-        ("state", state(user).to_owned()),
-        ("created", moment(user.created)),
-    ]);
-    format!("{told}\n{}", personal::table(&user.tokens))
-}
-
-fn state(user: &UserView) -> &'static str {
-    if user.paused { "paused" } else { "active" }
+/// With the user's tokens.
+fn show(user: &Shown<User>) -> String {
+    format!("{}\n{}", details(user), personal::table(&user.facts.tokens))
 }

@@ -1,19 +1,19 @@
-//! A sign of life while something is waited for: after a second, on a terminal, on standard error. A
-//! pipe and a short wait see nothing of it.
+//! A progress indicator for waits longer than a second: on standard error, and only if that is a
+//! terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use super::output;
 
-/// Shorter waits need no sign.
+/// Shorter waits have no indicator.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 const TURN_EVERY: Duration = Duration::from_millis(120);
 const TURNS: [char; 4] = ['|', '/', '-', '\\'];
 /// To the beginning of the line, and wipes it.
 const WIPE: &str = "\r\u{1b}[K";
 
-/// A line that turns; wiped when dropped, also when the work is.
+/// The indicator's line; `Drop` wipes it.
 struct Sign<W: Write> {
     to: W,
     what: String,
@@ -21,7 +21,7 @@ struct Sign<W: Write> {
     colours: bool,
 }
 
-/// Does the work, and says on a terminal what is waited for.
+/// Awaits the work, and shows what it waits for on a terminal.
 pub(crate) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
     match io::stderr().is_terminal() {
         true => {

@@ -2,14 +2,17 @@
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
-use super::client::{Client, segment};
+use super::client::Client;
 use super::failure::Failure;
 use super::output;
+use super::resource::{Asked, Column, Columns, path};
 use super::secret::Typed;
 use super::settings::Global;
-use super::table::{Table, fields, moment};
-use keyward_api::wire::{EventType, List, WebhookPatch, WebhookShown, WebhookTry, WebhookView};
+use super::table::{Table, moment};
+use keyward_api::wire::{EventType, List, WebhookAdded};
+use keyward_model::{Shown, Webhook, WebhookTry};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -120,65 +123,74 @@ impl NewKey {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open_to_send(global).await?;
+        let asked = Asked { global, client: &client };
         match self {
             Self::Add(Add { url, name, events, key_stdin }) => {
                 let new = New { name, url, events, key: NewKey::read(key_stdin)? };
-                let made: WebhookShown = client.post("/api/v1/webhooks", &new).await?;
-                output::show(global.json, &made, |made| shown(made, "added"))
+                asked.add::<Webhook, _>(&new, |made| shown(made, "added")).await
             }
-            Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all: List<WebhookView> = client.list("/api/v1/webhooks", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
-            }
-            Self::Show { name } => {
-                let hook: WebhookView = client.get(&path(&name)).await?;
-                output::show(global.json, &hook, show)
-            }
-            Self::Set(set) => set.run(global, &client).await,
+            Self::List { q } => asked.list::<Webhook>(q.as_deref()).await,
+            Self::Show { name } => asked.show::<Webhook>(&name).await,
+            Self::Set(set) => asked.set::<Webhook>(&set.name, &set.patch()?).await,
             Self::Test { name } => test(global, &client, &name).await,
             Self::Rotate { name, key_stdin } => {
-                let at = format!("{}/rotate", path(&name));
-                let made: WebhookShown = client.post(&at, &NewKey::read(key_stdin)?).await?;
+                let at = format!("{}/rotate", path::<Webhook>(&name));
+                let made: WebhookAdded = client.post(&at, &NewKey::read(key_stdin)?).await?;
                 output::show(global.json, &made, |made| shown(made, "signs with another key"))
             }
-            Self::Remove { name } => {
-                client.delete(&path(&name)).await?;
-                let text = format!("webhook {name} removed\n");
-                output::removed(global.json, &[name], &text)
-            }
+            Self::Remove { name } => asked.remove::<Webhook>(name).await,
             Self::Events => {
                 let all: List<EventType> = client.get("/api/v1/events").await?;
-                output::show(global.json, &all, |all| {
-                    let mut table = Table::new(["TYPE", "WHEN", "TOLD TO"]);
-                    for event in &all.items {
-                        let told = event.webhooks.join(" ");
-                        table.row([event.r#type.clone(), event.meaning.clone(), told]);
-                    }
-                    table.render("no events", output::colours())
-                })
+                output::show(global.json, &all, |all| types(&all.items))
             }
         }
     }
 }
 
+impl Columns for Webhook {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("NAME", "name", |it| it.name().to_owned()),
+        Column::shown("id", |it| it.id.to_string()),
+        Column::both("URL", "URL", |it| it.spec.url.clone()),
+        Column::both("EVENTS", "events", events),
+        Column::both("STATE", "state", |it| it.facts.state.code().to_owned()),
+        Column::both("WAITING", "waiting", |it| it.facts.waiting.to_string()),
+        Column::shown("told", |it| it.facts.told.to_string()),
+        Column::shown("not told", |it| it.facts.dropped.to_string()),
+        Column::listed("LAST TRY", |it| {
+            it.facts.last.as_ref().map(|last| last.what.clone()).unwrap_or_default()
+        }),
+        Column::shown("last try", |it| {
+            let last = it.facts.last.as_ref();
+            last.map(|last| format!("{}, {}", last.what, moment(last.at))).unwrap_or_default()
+        }),
+        Column::shown("created", |it| moment(it.created)),
+    ];
+}
+
 impl Set {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let events = (self.all_events || !self.events.is_empty()).then_some(self.events);
-        let paused = (self.pause || self.resume).then_some(self.pause);
-        let patch = WebhookPatch { url: self.url, events, paused };
-        if patch == WebhookPatch::default() {
-            let failure = Failure::usage("nothing to change is given");
-            return Err(failure.hint("name a --url or an --event, or --pause or --resume"));
+    fn patch(&self) -> Result<Map<String, Value>, Failure> {
+        let mut patch = Map::new();
+        if let Some(url) = &self.url {
+            patch.insert("url".to_owned(), json!(url));
         }
-        let hook: WebhookView = client.patch(&path(&self.name), &patch).await?;
-        output::show(global.json, &hook, show)
+        if self.all_events || !self.events.is_empty() {
+            patch.insert("events".to_owned(), json!(self.events));
+        }
+        if self.pause || self.resume {
+            patch.insert("paused".to_owned(), json!(self.pause));
+        }
+        match patch.is_empty() {
+            false => Ok(patch),
+            true => Err(Failure::usage("nothing to change is given")
+                .hint("name a --url or an --event, or --pause or --resume")),
+        }
     }
 }
 
 /// Fails when the webhook did not take it.
 async fn test(global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
-    let at = format!("{}/test", path(name));
+    let at = format!("{}/test", path::<Webhook>(name));
     let tried: WebhookTry = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &tried, |tried| {
         let taken = if tried.taken { "took the event" } else { "did not take the event" };
@@ -190,12 +202,8 @@ async fn test(global: &Global, client: &Client, name: &str) -> Result<(), Failur
     }
 }
 
-fn path(name: &str) -> String {
-    format!("/api/v1/webhooks/{}", segment(name))
-}
-
-fn shown(made: &WebhookShown, what: &str) -> String {
-    let WebhookView { name, id, .. } = &made.webhook;
+fn shown(made: &WebhookAdded, what: &str) -> String {
+    let (name, id) = (made.webhook.name(), &made.webhook.id);
     match &made.signing_key {
         None => format!("webhook {name} {what} ({id})\n"),
         Some(key) => {
@@ -204,38 +212,15 @@ fn shown(made: &WebhookShown, what: &str) -> String {
     }
 }
 
-fn list(hooks: &[WebhookView]) -> String {
-    let mut table = Table::new(["NAME", "URL", "EVENTS", "STATE", "WAITING", "LAST TRY"]);
-    for hook in hooks {
-        table.row([
-            hook.name.clone(),
-            hook.url.clone(),
-            events(hook),
-            hook.state.code().to_owned(),
-            hook.waiting.to_string(),
-            hook.last.as_ref().map(|last| last.what.clone()).unwrap_or_default(),
-        ]);
+fn types(all: &[EventType]) -> String {
+    let mut table = Table::new(["TYPE", "WHEN", "TOLD TO"]);
+    for event in all {
+        table.row([event.r#type.clone(), event.meaning.clone(), event.webhooks.join(" ")]);
     }
-    table.render("no webhooks", output::colours())
+    table.render("no events", output::colours())
 }
 
-fn events(hook: &WebhookView) -> String {
-    let codes: Vec<_> = hook.events.iter().map(|kind| kind.code()).collect();
+fn events(hook: &Shown<Webhook>) -> String {
+    let codes: Vec<_> = hook.spec.events.iter().map(|kind| kind.code()).collect();
     if codes.is_empty() { "all".to_owned() } else { codes.join(" ") }
-}
-
-fn show(hook: &WebhookView) -> String {
-    let last = hook.last.as_ref().map(|last| format!("{}, {}", last.what, moment(last.at)));
-    fields(&[
-        ("name", hook.name.clone()),
-        ("id", hook.id.to_string()),
-        ("URL", hook.url.clone()),
-        ("events", events(hook)),
-        ("state", hook.state.code().to_owned()),
-        ("waiting", hook.waiting.to_string()),
-        ("told", hook.told.to_string()),
-        ("not told", hook.dropped.to_string()),
-        ("last try", last.unwrap_or_default()),
-        ("created", moment(hook.created)),
-    ])
 }

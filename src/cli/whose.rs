@@ -1,4 +1,4 @@
-//! Whose a connection or an agent is: the options of something new, and `assign`.
+//! Ownership of connections and agents: the options of `add`, and the `assign` command.
 
 use clap::Args;
 use serde::Serialize;
@@ -9,52 +9,52 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use keyward_api::wire::UserView;
 use keyward_base::id::UserId;
+use keyward_model::{Shown, User};
 
-/// Whose a new connection is, and who may use it.
+/// Owner and visibility of a new connection.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Whose {
-    /// whose it is: a user; default: who KEYWARD_TOKEN stands for, if anybody
+    /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
     #[arg(long, value_name = "USER")]
     pub(crate) owner: Option<String>,
     #[command(flatten)]
     pub(crate) seen: Seen,
 }
 
-/// Who may use a connection.
+/// Visibility of a connection.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Seen {
-    /// for agents of its owner alone; usual where it has one
+    /// only agents of its owner may use it; the default if it has an owner
     #[arg(long)]
     private: bool,
-    /// for all agents of the organisation
+    /// all agents of the organisation may use it
     #[arg(long, conflicts_with = "private")]
     shared: bool,
 }
 
-/// To whom something is given.
+/// The new owner.
 #[derive(Debug, Args)]
 pub(crate) struct To {
     /// name or id
     pub(crate) name: String,
-    /// give it to this user
+    /// make this user the owner
     #[arg(long, value_name = "USER")]
     to: Option<String>,
-    /// give it to the organisation
+    /// make the organisation the owner
     #[arg(long, conflicts_with = "to")]
     to_org: bool,
 }
 
-/// The name of an owner, for people; the id where the caller may not see who it is.
+/// The name of an owner; the id if the caller may not see the user.
 pub(crate) async fn owner_of(client: &Client, owner: Option<&UserId>) -> String {
     let Some(id) = owner else { return String::new() };
-    let user = client.get::<UserView>(&format!("/api/v1/users/{id}")).await;
-    user.map_or_else(|_| id.to_string(), |user| user.name)
+    let user = client.get::<Shown<User>>(&format!("/api/v1/users/{id}")).await;
+    user.map_or_else(|_| id.to_string(), |user| user.name().to_owned())
 }
 
 impl Seen {
-    /// As the API takes it.
+    /// The value for the API.
     pub(crate) fn word(&self) -> Option<&'static str> {
         match (self.private, self.shared) {
             (true, _) => Some("private"),
@@ -65,7 +65,7 @@ impl Seen {
 }
 
 impl To {
-    /// Gives it: `at` is its path, `what` its kind.
+    /// Assigns the resource: `at` is its path, `what` its kind.
     pub(crate) async fn run<T: Serialize + DeserializeOwned>(
         &self,
         (global, client): (&Global, &Client),
@@ -83,16 +83,15 @@ impl To {
             patch.insert("visibility".to_owned(), json!(word));
         }
         if patch.is_empty() {
-            let failure = Failure::usage("nobody is named");
-            return Err(
-                failure.hint("--to USER or --to-org; of a connection --private or --shared")
-            );
+            let failure = Failure::usage("no new owner is given");
+            return Err(failure
+                .hint("use --to USER or --to-org; for a connection also --private or --shared"));
         }
         let now: T = client.patch(at, &patch).await?;
         let name = &self.name;
         output::show(global.json, &now, |_| match (&self.to, self.to_org) {
-            (Some(user), _) => format!("{what} {name} is {user}'s\n"),
-            (None, true) => format!("{what} {name} is the organisation's\n"),
+            (Some(user), _) => format!("{what} {name} belongs to user {user}\n"),
+            (None, true) => format!("{what} {name} belongs to the organisation\n"),
             (None, false) => format!("{what} {name} is {}\n", seen.word().unwrap_or_default()),
         })
     }

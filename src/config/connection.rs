@@ -9,6 +9,7 @@ use serde_yaml::Value;
 
 use super::app::DeclaredApp;
 use super::declared::{Declared, InFile};
+use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
@@ -85,6 +86,7 @@ pub(super) fn connections(
     let mut found = Declared::<Connection>::read(value, providers, reading);
     for Declared { org, spec, with, .. } in &mut found {
         let path = with.path.as_str();
+        names::no_token(&spec.name, path, reading);
         let Some(provider) = providers.catalogue.get(&spec.provider) else { continue };
         let Some(auth) = auth(spec.auth.as_deref(), path, provider, reading) else { continue };
         let check = Check { path, org, provider, auth };

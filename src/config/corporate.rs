@@ -41,20 +41,20 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct ProxyText {
-        /// Where it is, and whether it is spoken to in cleartext or by TLS. Credentials pass it inside
-        /// TLS with the upstream in either case.
+        /// Its address; `https://` uses TLS to the proxy. With both schemes, credentials pass it only inside
+        /// TLS with the upstream.
         #[key("`http://HOST:PORT` or `https://HOST:PORT`", required)]
         url: Option<String>,
-        /// What is reached directly: `.corp.example` is every name below, `git.corp.example` that name,
-        /// `10.0.0.0/8` targets that are given as such an address. Names are not resolved for it.
-        /// `localhost` and loopback addresses never go by the proxy, nor what stands in `resolve`.
+        /// Hosts that are reached directly: `.corp.example` is every name below, `git.corp.example` that
+        /// name, `10.0.0.0/8` targets that are written as such an address. Names are not resolved for the
+        /// comparison. `localhost`, loopback addresses and hosts of `resolve` never use the proxy.
         #[key("list of hosts, `.DOMAIN` and networks", "[]")]
         #[serde(default)]
         except: Vec<String>,
-        /// Who we are to the proxy, by Basic (RFC 7617).
+        /// The user for Basic authentication to the proxy (RFC 7617).
         #[key("text")]
         user: Option<String>,
-        /// Belongs to `user`.
+        /// The password of `user`.
         #[key("[secret](#secrets)")]
         password: Option<Value>,
     }

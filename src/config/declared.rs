@@ -21,7 +21,7 @@ pub trait InFile: Resource {
     /// What an item may say beside the spec and its organisation: sources of secrets, names of other things.
     type Beside: DeserializeOwned + Section;
     /// The same as it is used.
-    type With: Clone + Debug;
+    type With: Clone + Debug + Send + Sync;
 
     /// Reads it; `None` when the item is left out because of it. `path` is that of the item.
     #[doc(hidden)]

@@ -50,10 +50,10 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct ListenText {
-        /// For agents. Port 0 is any free one; the path of a socket begins at the data directory.
-        /// With `tls`, agents speak TLS to the proxy itself (`HTTPS_PROXY=https://…`): by `cert` and
-        /// `key`, PEM files that are taken up when they change, or without them by leaves of Keyward's CA
-        /// for its address, `localhost` and `names`.
+        /// For agents. Port 0 means any free port; a socket's path is relative to the data directory. With
+        /// `tls`, agents use TLS to the proxy itself (`HTTPS_PROXY=https://…`): with `cert` and `key`, PEM
+        /// files whose changes are applied, or without them with leaves of Keyward's CA for its address,
+        /// `localhost` and `names`.
         #[key("`IP:PORT`, `unix:PATH` or `{ at: IP:PORT, tls: { cert, key, names } }`, or list of them", "127.0.0.1:8080")]
         proxy: Option<Value>,
         /// For `/healthz`, `/readyz`, `/ca.pem` and `/bundle.pem`. The API is on the admin socket only.
@@ -65,8 +65,8 @@ section! {
         /// Serve [base URLs](base-url.md), for programs that cannot use a proxy. Not on `agents`.
         #[key(one of ["true", "false"], "true")]
         base_urls: Option<bool>,
-        /// Names by which programs reach base URLs, beside addresses, `localhost` and
-        /// `*.localhost`; such as that of a container.
+        /// Host names for base URLs, in addition to addresses, `localhost` and `*.localhost`; for example
+        /// that of a container.
         #[key("list of host names", "[]")]
         #[serde(default)]
         base_url_hosts: Vec<String>,

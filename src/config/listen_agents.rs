@@ -1,5 +1,5 @@
-//! `listen.agents:`: listeners bound to one agent, for clients that cannot authenticate to a proxy.
-//! Whoever reaches one is the agent, so only this machine may, and over TCP only when that is marked.
+//! `listen.agents:`: listeners of one agent, for clients that cannot authenticate to a proxy. Every client
+//! is the agent, so only this machine can connect, and TCP needs `unsafe_no_auth`.
 
 use serde::Deserialize;
 use serde_yaml::Value;
@@ -26,14 +26,14 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct ListenAgentText {
-        /// Who everyone is that reaches this listener.
+        /// The agent of all requests at this listener.
         #[key("name of an agent", required)]
         #[serde(default)]
         agent: String,
-        /// Its organisation, made when it is first named. Nothing of one exists for another.
+        /// The agent's organisation, created when it is first named.
         #[key("name of an organisation", "default")]
         org: Option<String>,
-        /// A socket is for Keyward's own user and root. TCP is for loopback only.
+        /// Only Keyward's own user and root can use a socket. TCP must be on loopback.
         #[key("`unix:PATH` or `IP:PORT`", required)]
         at: Option<Value>,
         /// Must be `true` over TCP, where every program of the machine can be the agent.

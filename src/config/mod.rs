@@ -43,7 +43,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Connection, Honeytoken};
+use keyward_model::{Connection, Honeytoken, Webhook};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
@@ -64,7 +64,6 @@ pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
 pub use upstream::Upstream;
-pub use webhook::DeclaredWebhook;
 
 /// The whole configuration. Every key has a default.
 #[derive(Clone, Debug)]
@@ -106,7 +105,7 @@ pub struct Config {
     /// How secrets of connections are replaced.
     pub rotation: RotationSettings,
     /// Declared webhooks.
-    pub webhooks: Vec<DeclaredWebhook>,
+    pub webhooks: Vec<Declared<Webhook>>,
     /// Declared honeytokens.
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
@@ -209,7 +208,7 @@ impl Config {
         let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let apps = self.apps.iter().flat_map(|app| app.secrets.values());
-        let webhooks = self.webhooks.iter().map(|webhook| &webhook.key);
+        let webhooks = self.webhooks.iter().map(|webhook| &webhook.with);
         fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks)
     }
 

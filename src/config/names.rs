@@ -31,13 +31,25 @@ fn named(name: &str, is_plain: bool, path: &str, reading: &mut Reading<'_>) {
     } else if !is_plain || name.len() > LEN_MAX || name.bytes().all(|b| b == b'.') {
         let remedy = "write 1 to 64 letters, digits or `-_.`";
         reading.problems.add(&at, "this is not a name", remedy);
-    } else if is_like_an_id(name) || TOKEN_PREFIXES.iter().any(|it| name.starts_with(it)) {
+    } else if is_like_an_id(name) || is_like_a_token(name) {
         reading.problems.add(
             &at,
             "the name looks like an id or a token",
             "choose another beginning",
         );
     }
+}
+
+/// Checks a name whose other rules its resource has: it must not look like a token.
+pub(super) fn no_token(name: &str, path: &str, reading: &mut Reading<'_>) {
+    if is_like_a_token(name) {
+        let message = "the name looks like an id or a token";
+        reading.problems.add(&key_of(path, "name"), message, "choose another beginning");
+    }
+}
+
+fn is_like_a_token(name: &str) -> bool {
+    TOKEN_PREFIXES.iter().any(|it| name.starts_with(it))
 }
 
 /// Checks that no earlier one has the name.

@@ -15,7 +15,6 @@ use super::plugin::PluginText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
-use super::webhook::WebhookText;
 use super::{
     Config, agent, app, connection, limits, listen, oauth, plugin, rule, source, state, upstream,
     webhook,
@@ -25,7 +24,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Connection, Honeytoken};
+use keyward_model::{Connection, Honeytoken, Webhook};
 use keyward_rules::provider::check;
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{Catalogue, Provider};
@@ -39,30 +38,30 @@ section! {
         /// Where agents and the admin API reach Keyward.
         #[key(map of ListenText)]
         listen: Option<Value>,
-        /// How browsers reach the admin listener: the base of OAuth redirect URIs. The default has the
-        /// port of `listen.admin`.
+        /// The URL at which browsers reach the admin listener: the base of OAuth redirect URIs. The default
+        /// has the port of `listen.admin`.
         #[key("URL of a server", "http://localhost:8081")]
         public_url: Option<Value>,
-        /// Which store. One of its keys, and only one.
+        /// The store. Exactly one of its keys.
         #[key(map of StoreText)]
         store: Option<Value>,
-        /// What seals the store. A list names the current key first, then old ones that are kept for
-        /// reading. The file is made when this key is left out; one that is named must exist. Its path
-        /// begins at the data directory.
+        /// The key that seals the store. A list has the current key first, then old keys for reading. The
+        /// default file is created if it is missing; a file that is named here must exist. Its path is
+        /// relative to the data directory.
         #[key("[secret](#secrets), or list of them", "{ file: master.key }")]
         master_key: Option<Value>,
-        /// The local CA, whose certificate agents trust. Both files are made when both are absent;
-        /// replaced files are taken up, other paths at the next start.
+        /// The local CA, whose certificate agents trust. Both files are created if both are missing. Replaced
+        /// files are applied at once, other paths at the next start.
         #[key(map of CaText)]
         ca: Option<Value>,
-        /// What hosts get that no rule and no binding names. `tunnel` does not look inside; `pass` looks
-        /// inside and forwards without a credential.
+        /// The action for hosts that no rule and no binding names. `tunnel` does not terminate TLS; `pass`
+        /// terminates TLS and forwards without a credential.
         #[key(one of ["deny", "tunnel", "pass"], "deny")]
         default: Option<Value>,
-        /// Whom Keyward trusts, what it may dial, and where.
+        /// Upstreams: trusted roots, allowed private addresses, fixed addresses, the corporate proxy.
         #[key(map of UpstreamText)]
         upstream: Option<Value>,
-        /// Own services, in the schema of the built-in ones.
+        /// Your own providers, in the schema of the built-in ones.
         #[key("list of [providers](providers.md)", "[]")]
         providers: Option<Value>,
         /// OAuth clients that are registered at providers. Others are added by commands and live in the
@@ -83,35 +82,35 @@ section! {
         /// The first rule that matches decides, before any binding.
         #[key(list of rule::Text)]
         rules: Option<Value>,
-        /// Bounds of the data path.
+        /// Limits of the data path.
         #[key(map of Limits)]
         limits: Option<Value>,
-        /// The numbers of the OAuth engine.
+        /// Limits and times of the OAuth engine.
         #[key(map of TokenSettings)]
         oauth: Option<Value>,
-        /// How secrets of connections are replaced.
+        /// Rotation of connections' secrets.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
         /// Who is told what happens to connections, bindings and plugins. Others are added by commands and
         /// live in the store.
-        #[key(list of WebhookText)]
+        #[key(list of Item<Webhook>)]
         webhooks: Option<Value>,
-        /// How webhooks are told what happens.
+        /// Delivery of events to webhooks.
         #[key(map of WebhookSettings)]
         events: Option<Value>,
         /// Bait, to be left where no program should look. Others are added by commands and live in the store.
         #[key(list of Item<Honeytoken>)]
         honeytokens: Option<Value>,
-        /// How Keyward logs.
+        /// Format and level of the log.
         #[key(map of state::Log)]
         log: Option<Value>,
-        /// Where audit records go: one per exchange, each with the hash of the one before.
+        /// The audit log: one record per exchange, each with the hash of the previous one.
         #[key(map of AuditText)]
         audit: Option<Value>,
         /// Traces and metrics for a collector.
         #[key(later)]
         telemetry: Option<Value>,
-        /// For tests only: secrets may stand in this file as text.
+        /// For tests only: this file may contain secrets as text.
         #[key(one of ["true", "false"], "false")]
         insecure_inline: Option<Value>,
     }
@@ -164,7 +163,7 @@ impl Sections {
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
-            webhooks: webhook::webhooks(self.webhooks.as_ref(), reading),
+            webhooks: Declared::read(self.webhooks.as_ref(), &known, reading),
             events: webhook::settings(self.events.as_ref(), reading),
             honeytokens: Declared::read(self.honeytokens.as_ref(), &known, reading),
             log: state::log(self.log.as_ref(), reading),

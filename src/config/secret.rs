@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::environment::Environment;
 use keyward_base::secret::Secret;
-use keyward_state::crypto::command::{self, Bounds, CommandError};
-use keyward_state::crypto::private::{FileError, private_file};
+use keyward_state::crypto::command::{self, CommandError, CommandLimits};
+use keyward_state::crypto::private_file::{FileError, private_file};
 
 /// 64 KiB: certificates and service accounts' keys are a few KiB.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -17,7 +17,8 @@ const SECRET_BYTES_MAX: usize = 64 * 1024;
 const TEXT_BYTES_MAX: usize = SECRET_BYTES_MAX + 3;
 
 /// A start must not hang on a command.
-const COMMAND: Bounds = Bounds { timeout: Duration::from_secs(10), bytes_max: TEXT_BYTES_MAX };
+const COMMAND: CommandLimits =
+    CommandLimits { timeout: Duration::from_secs(10), bytes_max: TEXT_BYTES_MAX };
 
 /// Where a secret is read from.
 #[derive(Clone, Debug)]

@@ -49,11 +49,11 @@ pub struct AuditTo {
 }
 
 section! {
-    /// How Keyward logs.
+    /// Format and level of the log.
     #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
     #[serde(default, deny_unknown_fields)]
     pub struct Log {
-        /// How lines look.
+        /// The format of lines.
         #[key(one of ["text", "json"], "text")]
         pub format: Format,
         /// The lowest level shown.
@@ -66,10 +66,10 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct StoreText {
-        /// The embedded store; used when `store` is left out.
+        /// The embedded store, which is the default.
         #[key(map of SledText)]
         sled: Option<SledText>,
-        /// A store that forgets everything when Keyward ends.
+        /// A store in memory, whose content is lost when Keyward stops.
         #[key(map of MemoryText)]
         memory: Option<MemoryText>,
         /// Many replicas on one database.
@@ -98,10 +98,10 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct CaText {
-        /// The certificate, and those above it when it is an intermediate CA. Needs `key` beside it.
+        /// The certificate, followed by its issuers if it is an intermediate CA. Requires `key`.
         #[key("path from the data directory", "ca/ca.pem")]
         cert: Option<String>,
-        /// Its private key. Needs `cert` beside it.
+        /// Its private key. Requires `cert`.
         #[key("path from the data directory", "ca/ca.key")]
         key: Option<String>,
     }
@@ -111,16 +111,16 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct AuditText {
-        /// Where records are appended.
+        /// The file of the records.
         #[key("path from the data directory", "audit/audit.jsonl")]
         file: Option<String>,
-        /// A file that would grow beyond it is renamed, and a new one begun.
+        /// A file that would exceed this size is renamed, and a new one begins.
         #[key("bytes, 4096 or more", "67108864")]
         file_bytes_max: Option<u64>,
-        /// How many files are kept; the oldest goes.
+        /// The number of files; if there are more, the oldest is deleted.
         #[key("count, 2 or more", "64")]
         files_max: Option<usize>,
-        /// Records are repeated on standard output.
+        /// Also writes records to standard output.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         stdout: bool,

@@ -31,24 +31,24 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct UpstreamText {
-        /// PEM files of roots beside the platform's.
+        /// PEM files of roots in addition to the platform's.
         #[key("list of paths from the configuration file", "[]")]
         #[serde(default)]
         trust: Vec<String>,
-        /// Networks and ports that may be dialled although they are loopback, private, link-local or
-        /// a metadata service. `10.1.2.0/24:8000-9000` is a range of ports, `:*` every port. IPv6 stands in
-        /// brackets, the prefix length after them: `[fd00::]/8:443`, `[::1]:8443`. A name that resolves to
-        /// both families needs an entry for each, as `127.0.0.1` and `::1` do; an IPv4-mapped
-        /// address is judged as the IPv4 address in it, and one with a zone (`%eth0`) is never taken.
+        /// Networks and ports that may be dialled although they are loopback, private, link-local or a
+        /// metadata service. `10.1.2.0/24:8000-9000` is a range of ports, `:*` every port. Write IPv6 in
+        /// brackets, with the prefix length after them: `[fd00::]/8:443`, `[::1]:8443`. A name that resolves to
+        /// both families needs an entry for each, as `127.0.0.1` and `::1` do. An IPv4-mapped address is
+        /// treated as the IPv4 address in it; an address with a zone (`%eth0`) is never dialled.
         #[key("list of `NETWORK:PORTS`", "[]")]
         #[serde(default)]
         allow_private: Vec<String>,
-        /// The proxy of a company's network. Everything outwards goes by it, and it resolves names.
-        /// `HTTPS_PROXY` of Keyward's own environment is not read.
+        /// The proxy of a corporate network. All outbound traffic uses it, and it resolves names. Keyward
+        /// does not read `HTTPS_PROXY` in its own environment.
         #[key(map of ProxyText)]
         proxy: Option<Value>,
-        /// Names, with a port or for every port, and the address dialled instead, as by curl's
-        /// `--resolve`. `allow_private` judges it all the same.
+        /// Fixed addresses for names, with a port or for every port, like curl's `--resolve`. `allow_private`
+        /// is still checked.
         #[key("map of `HOST` or `HOST:PORT` to `IP:PORT`", "{}")]
         #[serde(default)]
         resolve: BTreeMap<String, String>,

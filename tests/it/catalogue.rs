@@ -9,7 +9,8 @@ use base64::prelude::BASE64_STANDARD;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_rules::inject::credential::Clears;
-use keyward_rules::inject::placement::{At, Encoding, Part, Place, Template};
+use keyward_rules::inject::placement::{At, Place};
+use keyward_rules::inject::template::{Encoding, Part, Template};
 use keyward_rules::provider::{
     AuthMethod, Catalogue, Field, Instance, Provider, Variable, VariableKind,
 };

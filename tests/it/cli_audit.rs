@@ -135,7 +135,7 @@ fn filters_that_make_no_sense_are_refused_with_a_remedy() {
 fn without_a_gateway_there_is_nothing_to_follow_and_an_empty_log_to_read() {
     let cli = Cli::new();
     let err = cli.run(&["audit", "tail", "-f"]).failed(3);
-    assert!(err.contains("leave `-f` out to read what is there"), "{err}");
+    assert!(err.contains("omit `-f` to read the existing records"), "{err}");
     let nothing = cli.run(&["audit", "query"]);
     assert_eq!((nothing.err.as_str(), nothing.out.as_str()), ("no such records\n", ""));
     assert_eq!(cli.run(&["audit", "query", "--json"]).json()["items"], serde_json::json!([]));
@@ -203,7 +203,10 @@ fn a_follower_sees_each_record_once_over_several_files_until_the_gateway_stops()
     lab.stop();
     let (status, said) = tail.said();
     assert_eq!(status.code(), Some(3), "{said}");
-    assert_eq!(said, "error: the gateway is stopping\nhint: run this again when it serves again\n");
+    assert_eq!(
+        said,
+        "error: the gateway is stopping\nhint: run this again when the gateway is back\n"
+    );
 }
 
 #[test]

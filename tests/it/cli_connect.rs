@@ -94,7 +94,7 @@ impl Desk {
 async fn where_nobody_can_be_asked_what_is_missing_is_named() {
     let desk = Desk::new().await;
     for (arguments, says) in [
-        (&[][..], "error: name a provider: nobody can be asked here\nhint: keyward connect"),
+        (&[][..], "error: name a provider: there is no terminal to ask on\nhint: keyward connect"),
         (&["acme"], "error: field `api_key` (Api key) is missing\nhint: --secret-stdin api_key"),
         (&["acme", "--auth", "nope"], "error: acme has no way to authenticate named `nope`\n"),
     ] {
@@ -114,7 +114,7 @@ async fn a_key_that_the_provider_refuses_is_not_kept() {
     let (code, out, err) = desk.piped(&["acme", "--secret-stdin", "api_key"], desk.secret());
     assert_eq!((code, &*out), (1, ""), "{err}");
     assert!(err.contains("error: acme: Acme does not take this key (401)\nhint: compare"), "{err}");
-    assert!(err.contains("nothing was kept; --no-test keeps it untested"), "{err}");
+    assert!(err.contains("nothing was stored; --no-test stores the key without a test"), "{err}");
     // One refusal may be the provider's slip: it is asked twice before that is believed.
     let received = desk.origin.received();
     assert_eq!(received.len(), 2);
@@ -130,7 +130,7 @@ async fn options_do_it_all_and_a_second_one_needs_a_name() {
     assert_eq!(code, 0, "{err}");
     for line in [
         "Acme takes the key (200, ",
-        "it may be used by agent claude, which was made for it\n",
+        "agent claude (created) may use it\n",
         "run --agent claude -- curl https://api.acme.test/me\n",
     ] {
         assert!(out.contains(line), "{out}");
@@ -138,7 +138,7 @@ async fn options_do_it_all_and_a_second_one_needs_a_name() {
     assert_eq!(desk.names(), (vec!["acme".to_owned()], vec!["claude".to_owned()]));
     let (code, _, err) = desk.piped(&stdin, desk.secret());
     assert_eq!(code, 1);
-    assert!(err.contains("`acme` exists already\nhint: give this one another name: --name acme-2"));
+    assert!(err.contains("`acme` exists already\nhint: choose another name: --name acme-2"));
     let more = ["--name", "acme-2", "--no-test", "--json"];
     let (code, out, err) = desk.piped(&[&stdin[..], &more].concat(), desk.secret());
     assert_eq!(code, 0, "{err}");
@@ -184,7 +184,7 @@ async fn a_person_is_led_from_the_provider_to_the_line_to_run() {
     walk.types(&format!("{}\r", desk.secret()));
     walk.shows("connection work added (con_");
     walk.shows("Acme takes the key (200, ");
-    walk.shows("it may be used by agent default, which was made for it");
+    walk.shows("agent default (created) may use it");
     walk.shows("run -- curl https://api.acme.test/me");
     let (code, shown) = desk.ended(walk);
     assert_eq!(code, Some(0), "{shown}");
@@ -205,7 +205,7 @@ async fn ctrl_c_at_any_question_leaves_nothing_and_the_terminal_as_it_was() {
             walk.types(desk.secret());
         }
         walk.types("\u{3}");
-        walk.shows("interrupted: nothing was kept");
+        walk.shows("interrupted: nothing was stored");
         assert_eq!(desk.ended(walk).0, Some(130), "{questions}");
     }
     desk.assert_nothing_is_left();
@@ -229,7 +229,7 @@ async fn a_test_that_fails_is_tried_again_kept_or_discarded_as_the_person_says()
         walk.shows("> test it again");
         // Few answers are chosen from by arrows: what is typed or pasted here is not shown.
         walk.types("another\u{1b}[B");
-        walk.shows("> give another key");
+        walk.shows("> enter another key");
         walk.types("\r");
         walk.shows("(not shown): ");
         walk.types(&format!("{}\r", desk.secret()));
@@ -266,7 +266,7 @@ async fn a_signal_during_the_test_takes_the_connection_back() {
     walk.shows("| testing mine");
     desk.origin.arrival().await;
     walk.signal(Signal::INT);
-    walk.shows("interrupted: nothing was kept");
+    walk.shows("interrupted: nothing was stored");
     assert_eq!(desk.ended(walk).0, Some(130));
     desk.assert_nothing_is_left();
     assert_eq!(desk.install.audit().len(), 1, "what was sent stands in the log");

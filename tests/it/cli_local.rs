@@ -54,7 +54,7 @@ fn a_mistyped_directory_is_told_before_it_is_made() {
     let absent = format!("note: no data directory yet at {}: ", cli.data().display());
     let err = cli.run(&["agent", "list"]).err;
     assert!(err.starts_with(&absent), "{err}");
-    let note = format!("note: making a new data directory, {}\n", cli.data().display());
+    let note = format!("note: creating a new data directory, {}\n", cli.data().display());
     assert_eq!(cli.run(&["agent", "add", "ci"]).err, note);
     assert_eq!(cli.run(&["agent", "list"]).err, "", "it is there now");
 }

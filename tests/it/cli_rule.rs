@@ -73,7 +73,7 @@ fn what_only_a_store_has_is_unknown_to_the_file_alone() {
     assert!(err.contains("rules.yaml:1: agents[0]: agent `ci`: `use` names"), "{err}");
     assert!(err.contains("rules.yaml:2: rules[0]: there is no agent `cii`"), "{err}");
     assert!(err.contains("rules.yaml:2: rules[0]: there is no connection `other`"), "{err}");
-    assert!(err.contains("hint: without a gateway only what the file itself declares"), "{err}");
+    assert!(err.contains("hint: without a gateway, only the configuration file is read"), "{err}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn tables() -> String {
     let names: Vec<_> = later().iter().map(|path| format!("`{path}`")).collect();
     let _ = writeln!(
         text,
-        "## Reserved\n\nThese keys are known and refused until what they are for exists: {}.",
+        "## Reserved\n\nThese keys are reserved and refused until they are implemented: {}.",
         names.join(", ")
     );
     text
@@ -78,11 +78,11 @@ fn section(part: &Part, text: &mut String) {
     match (all_at_start, none_at_start) {
         _ if part.path.is_empty() => {}
         (true, _) => text.push_str(" Read at the start."),
-        (_, true) => text.push_str(" Taken up by a reload."),
-        _ => text.push_str(" Taken up by a reload, but for what is marked."),
+        (_, true) => text.push_str(" Applied by a reload."),
+        _ => text.push_str(" Applied by a reload, except the marked keys."),
     }
     let mixed = !all_at_start && !none_at_start;
-    text.push_str("\n\n| key | value | when left out | meaning |\n|---|---|---|---|\n");
+    text.push_str("\n\n| key | value | default | meaning |\n|---|---|---|---|\n");
     for entry in &part.entries {
         row(entry, mixed, text);
     }

@@ -95,7 +95,7 @@ async fn a_sound_install_with_a_gateway_has_nothing_wrong() {
         assert!(told.checks.iter().any(|check| check["id"] == id), "{id}: {:#?}", told.checks);
     }
     let (message, _) = told.the("upstream", "ok");
-    let expected = "api.acme.test answers, and proves who it is (asked by the gateway)";
+    let expected = "api.acme.test answers with a valid certificate (checked by the gateway)";
     assert_eq!(message, expected);
     assert!(origin.received().is_empty(), "no request was sent");
     plan.canary().assert_absent("doctor", format!("{:?}", told.checks).as_bytes());
@@ -133,8 +133,11 @@ async fn a_master_key_that_others_can_read() {
     chmod(&key, 0o644);
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("key");
-    assert_eq!(message, format!("others can read master key file {} (mode 0644)", key.display()));
-    assert_eq!(hint, format!("run `chmod 600 {}`, and consider the key known", key.display()));
+    assert_eq!(
+        message,
+        format!("other users can read master key file {} (mode 0644)", key.display())
+    );
+    assert_eq!(hint, format!("run `chmod 600 {}`, and treat the key as leaked", key.display()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,8 +189,8 @@ async fn a_socket_of_a_gateway_that_was_killed() {
     drop(install.serve());
     let told = Told::by(&install, &[]);
     let (message, hint) = told.the("gateway", "warn");
-    assert!(message.ends_with("admin.sock is of one that was killed"), "{message}");
-    assert_eq!(hint, "nothing: the next one replaces it");
+    assert!(message.ends_with("admin.sock is left from one that was killed"), "{message}");
+    assert_eq!(hint, "no action needed: the next gateway replaces it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,8 +200,8 @@ async fn a_port_that_another_program_has() {
     let at = taken.local_addr().expect("an address").to_string();
     let told = Told::by(&install, &[("KEYWARD__LISTEN__PROXY", &at)]);
     let (message, hint) = told.failed("listen");
-    assert!(message.starts_with(&format!("{at} is taken by ")), "{message}");
-    assert_eq!(hint, "stop that, or choose another port: `listen.proxy`");
+    assert!(message.starts_with(&format!("{at} is in use by ")), "{message}");
+    assert_eq!(hint, "stop it, or choose another port: `listen.proxy`");
 }
 
 /// A CA of the user's own, as `openssl` makes it.
@@ -225,19 +228,19 @@ async fn a_ca_that_expires_soon_has_expired_or_does_not_match() {
     let told = Told::by(&install, &[]);
     let (message, hint) = told.warned("ca");
     assert_eq!(message, format!("the CA expires on {day}"));
-    assert_eq!(hint, format!("put its successor in the place of {files}"));
+    assert_eq!(hint, format!("replace {files} by the new CA's files"));
     give_ca(&install, -1);
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("ca");
     assert_eq!(message, "the CA has expired");
     let expected =
-        format!("remove {files}: the next start makes a new one, which clients must trust");
+        format!("remove {files}: the next start creates a new CA, which clients must trust");
     assert_eq!(hint, expected);
     fs::write(folder.join("ca.pem"), near).expect("a file");
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("ca");
     assert!(message.contains("is not the key of"), "{message}");
-    assert_eq!(hint, "restore the pair that was made together, or remove both for a new CA");
+    assert_eq!(hint, "restore the matching pair, or remove both for a new CA");
     fs::remove_file(folder.join("ca.key")).expect("ours");
     let told = Told::by(&install, &[]);
     assert_eq!(told.failed("ca").1, "restore it from a backup, or remove both for a new CA");
@@ -252,7 +255,7 @@ async fn a_clock_that_went_back() {
     fs::write(install.data().join("audit/audit.jsonl"), record).expect("a file");
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("clock");
-    assert!(message.ends_with("the audit log's last record is of 2199-01-01T00:00:00Z"));
+    assert!(message.ends_with("the audit log's last record is from 2199-01-01T00:00:00Z"));
     assert_eq!(hint, "set the clock (systemd: timedatectl set-ntp true)");
 }
 
@@ -262,7 +265,7 @@ async fn an_agent_without_bindings_and_a_connection_without_agents() {
     let (install, _serving) = served(&Plan::api_key().no_agents(), &origin).await;
     let told = Told::by(&install, &[]);
     let (message, hint) = told.warned("agents");
-    assert_eq!(message, "there is no agent; `keyward run` makes `default`");
+    assert_eq!(message, "there is no agent; `keyward run` creates `default`");
     assert_eq!(hint, "keyward agent add NAME");
     assert_eq!(told.warned("connections").1, "keyward agent bind AGENT acme");
     let add = install.keyward(&["agent", "add", "loose"]).output().expect("it runs");
@@ -280,7 +283,7 @@ async fn an_upstream_that_is_not_trusted() {
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("upstream");
     let expected = "the certificate of api.acme.test is from an unknown issuer (api.acme.test); \
-                    asked by the gateway";
+                    checked by the gateway";
     assert_eq!(message, expected);
     assert!(hint.ends_with("trust that: `upstream: { trust: [FILE.pem] }`"), "{hint}");
     assert!(origin.received().is_empty());
@@ -308,10 +311,10 @@ async fn an_upstream_without_a_name_or_at_an_address_that_is_refused() {
         (found["message"].as_str().expect("text"), found["hint"].as_str().expect("text"))
     };
     let (message, hint) = failed("none.invalid");
-    assert_eq!(message, "cannot resolve none.invalid; asked by the gateway");
+    assert_eq!(message, "cannot resolve none.invalid; checked by the gateway");
     assert!(hint.ends_with("`upstream: { resolve: { \"none.invalid\": ADDRESS:443 } }`"), "{hint}");
     let (message, hint) = failed("near.test");
-    let expected = "that are refused (private): 10.9.8.7:443; asked by the gateway";
+    let expected = "that are refused (private): 10.9.8.7:443; checked by the gateway";
     assert!(message.ends_with(expected), "{message}");
     assert_eq!(hint, "if that is right: `upstream: { allow_private: [\"10.9.8.7:443\"] }`");
 }
@@ -332,15 +335,15 @@ async fn hosts_are_tried_by_the_corporate_proxy_that_is_configured() {
     let doctor = || Told::of(install.keyward(&["doctor", "--json"]), &["canary-of-the-corp"]);
     let told = doctor();
     let (message, _) = told.the("upstream", "ok");
-    let way = format!("by the corporate proxy http://{}", proxy.addr);
-    let by = "(asked by the gateway)";
-    assert_eq!(message, format!("api.beyond.test answers {way}, and proves who it is {by}"));
+    let way = format!("through the corporate proxy http://{}", proxy.addr);
+    let by = "(checked by the gateway)";
+    assert_eq!(message, format!("api.beyond.test answers {way} with a valid certificate {by}"));
     assert_eq!(proxy.only().head.start, "CONNECT api.beyond.test:443 HTTP/1.1");
     serving.kill();
     install.until("nobody serves", || !install.is_served());
     let told = doctor();
     let (message, _) = told.the("upstream", "ok");
-    assert!(message.ends_with("(asked by this command: no gateway runs)"), "{message}");
+    assert!(message.ends_with("(checked by this command: no gateway runs)"), "{message}");
     fs::remove_file(&password).expect("ours");
     let told = doctor();
     let (message, hint) = told.the("upstream", "warn");
@@ -366,7 +369,7 @@ async fn hosts_are_tried_in_the_environment_of_the_gateway_that_runs() {
     serving.kill().expect("our child");
     serving.wait().expect("our child");
     let (message, _) = told.the("upstream", "ok");
-    assert!(message.ends_with("and proves who it is (asked by the gateway)"), "{message}");
+    assert!(message.ends_with("with a valid certificate (checked by the gateway)"), "{message}");
     assert_eq!(proxy.only().head.start, "CONNECT api.beyond.test:443 HTTP/1.1");
 }
 
@@ -401,8 +404,7 @@ async fn files_of_clients_that_win_over_the_environment() {
         let told = Told::by(&install, &[]);
         let (message, hint) = told.warned(client);
         let at = format!("{}:{line} sets `{key}`", file.display());
-        let says =
-            format!("{at}: {client} takes it before the environment and passes the gateway by");
+        let says = format!("{at}: {client} prefers it to the environment and bypasses the gateway");
         assert_eq!(message, says);
         assert_eq!(hint, format!("remove line {line} of {}", file.display()));
         fs::remove_file(file).expect("ours");
@@ -415,7 +417,7 @@ async fn a_real_key_in_the_environment() {
     let (install, _origin) = made().await;
     let told = Told::by(&install, &[("OPENAI_API_KEY", KEY)]);
     let (message, hint) = told.warned("environment");
-    assert_eq!(message, "OPENAI_API_KEY holds a real key: programs get it, and so do their agents");
+    assert_eq!(message, "OPENAI_API_KEY holds a real key: programs and their agents inherit it");
     let expected = "keep it here instead: `keyward connection add openai --name openai`, then \
                     `unset OPENAI_API_KEY`";
     assert_eq!(hint, expected);
@@ -434,7 +436,7 @@ async fn a_secret_that_a_client_keeps_for_a_host_of_a_connection() {
     let told = Told::by(&install, &[]);
     let (message, hint) = told.warned("netrc");
     assert_eq!(message, format!("{}:2 holds a secret for api.acme.test", file.display()));
-    assert_eq!(hint, "remove it: agents can read it, and connection acme is there for it");
+    assert_eq!(hint, "remove it: agents can read it; connection acme replaces it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

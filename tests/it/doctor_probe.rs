@@ -329,13 +329,9 @@ async fn a_client_that_answers_the_challenge_is_fine() {
 async fn what_is_not_tls_or_no_proxy_protocol_is_told() {
     let (install, _origin) = install().await;
     let table: [(&[u8], &str, &str); 3] = [
-        (&[5, 1, 0], "it speaks SOCKS to the proxy", "the gateway does not speak SOCKS"),
+        (&[5, 1, 0], "it speaks SOCKS to the proxy", "the gateway does not support SOCKS"),
         (&[22, 3, 1], "it speaks TLS to the proxy", "write the proxy's URL with http://"),
-        (
-            b"GET /a HTTP/1.1\r\n\r\n",
-            "it takes the proxy for the server of its API",
-            "give the URL",
-        ),
+        (b"GET /a HTTP/1.1\r\n\r\n", "it uses the proxy as its API server", "set the URL"),
     ];
     for (bytes, says, remedy) in table {
         let probed = Probed::new(&install);

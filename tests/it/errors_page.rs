@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use keyward_base::codes::{Code, Row, Sender};
+use keyward_base::codes::{Code, CodeRow, Sender};
 
 use crate::providers_page::between;
 
@@ -12,12 +12,13 @@ const PAGE: &str = include_str!("../../docs/errors.md");
 const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
 
 fn tables() -> String {
-    let rows: Vec<Row> = Code::ALL.iter().map(|code| code.row()).collect();
-    let by_proxy = |row: &&Row| row.sender != Sender::Api;
-    let by_api = |row: &&Row| !matches!(row.sender, Sender::Proxy(_));
+    let rows: Vec<CodeRow> = Code::ALL.iter().map(|code| code.row()).collect();
+    let by_proxy = |row: &&CodeRow| row.sender != Sender::Api;
+    let by_api = |row: &&CodeRow| !matches!(row.sender, Sender::Proxy(_));
     let mut text = String::from("## From the proxy\n\n");
     text.push_str("| status | code | when | what to do | `error` in `Proxy-Status` |\n|---|---|---|---|---|\n");
-    for Row { text: code, status, meaning, remedy, sender } in sorted(rows.iter().filter(by_proxy))
+    for CodeRow { text: code, status, meaning, remedy, sender } in
+        sorted(rows.iter().filter(by_proxy))
     {
         let (Sender::Proxy(error) | Sender::Both(error)) = sender else { continue };
         let _ = writeln!(text, "| {status} | `{code}` | {meaning} | {remedy} | `{error}` |");
@@ -25,14 +26,14 @@ fn tables() -> String {
     text.push_str(
         "\n## From the API\n\n| status | code | when | what to do |\n|---|---|---|---|\n",
     );
-    for Row { text: code, status, meaning, remedy, .. } in sorted(rows.iter().filter(by_api)) {
+    for CodeRow { text: code, status, meaning, remedy, .. } in sorted(rows.iter().filter(by_api)) {
         let _ = writeln!(text, "| {status} | `{code}` | {meaning} | {remedy} |");
     }
     text
 }
 
 /// By status; the order of the table within one.
-fn sorted<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<&'a Row> {
+fn sorted<'a>(rows: impl Iterator<Item = &'a CodeRow>) -> Vec<&'a CodeRow> {
     let mut rows: Vec<_> = rows.collect();
     rows.sort_by_key(|row| row.status);
     rows

@@ -1,5 +1,4 @@
-//! The gateway as its users meet it: real sockets, a real TLS origin, one process. Modules are
-//! named after what they claim.
+//! Integration tests of the gateway: real sockets, a real TLS origin, one process. A module is named after its claim.
 
 mod support;
 

@@ -203,7 +203,7 @@ async fn a_command_that_waits_for_a_consent_outlasts_restarts_of_the_gateway() {
     serving.signal(rustix::process::Signal::TERM);
     assert_eq!(serving.code(), Some(0));
     // It has seen that nobody is there.
-    waiting.line_with("waiting for it to come back");
+    waiting.line_with("waiting until it is back");
     let mut serving = world.install.serve();
     let mut browser = Browser::at(world.admin);
     let url = browser.begin(link.trim()).await;

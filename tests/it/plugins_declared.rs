@@ -290,7 +290,7 @@ async fn what_is_declared_no_more_is_paused_and_may_come_back_or_be_removed() {
     assert_eq!(market.state("reader").await, "paused");
     let refused = market.request("digest", STRANGER, "GET /a").await;
     assert_eq!(refused.head.one("keyward-error"), Some("plugin_blocked"), "{}", refused.text());
-    assert!(refused.text().contains("the configuration names it no more"), "{}", refused.text());
+    assert!(refused.text().contains("it is no longer in the configuration"), "{}", refused.text());
     let list = market.says(&["plugin", "list"]);
     assert!(list.contains("paused: the configuration names it no more"), "{list}");
     let shown = market.says(&["agent", "show", "digest"]);

@@ -79,7 +79,7 @@ async fn a_slot_is_authorised_on_the_way() {
     walk.types("\r");
     walk.shows("name of the connection [svc]: ");
     walk.types("\r");
-    walk.shows("open this page in your browser to consent:");
+    walk.shows("open this page in your browser and consent:");
     let link = walk.rest_of("/oauth/start/");
     market.consents(&format!("/oauth/start/{link}")).await;
     walk.shows("connection svc added (con_");

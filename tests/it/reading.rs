@@ -229,7 +229,7 @@ fn the_first_thing_that_is_added_makes_the_data_directory() {
     let bare = Bare::new();
     let added = bare.run("agent add ci");
     assert!(added.status.success(), "{added:?}");
-    assert!(String::from_utf8_lossy(&added.stderr).contains("making a new data directory"));
+    assert!(String::from_utf8_lossy(&added.stderr).contains("creating a new data directory"));
     let listed = bare.run("agent list");
     assert!(String::from_utf8_lossy(&listed.stdout).contains("ci"), "{listed:?}");
     assert!(listed.stderr.is_empty(), "{listed:?}");

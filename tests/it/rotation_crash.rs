@@ -211,7 +211,7 @@ async fn the_old_master_key_opens_nothing_after_a_rotation() {
     let rotated = install.keyward(&["key", "rotate"]).output().expect("it runs");
     assert!(rotated.status.success(), "{}", said(&rotated));
     let text = said(&rotated);
-    assert!(text.contains("made a new key") && text.contains("renew your copy"), "{text}");
+    assert!(text.contains("created a new key") && text.contains("renew your copy"), "{text}");
     let new = bytes(&file);
     fs::write(&file, &old).expect("the old key put back");
     let refused = install.keyward(&["agent", "list"]).output().expect("it runs");

@@ -28,7 +28,7 @@ async fn its_own_failures_are_told_from_the_programs() {
         (&["--agent", "nobody", "--", "true"], 125, "error: no agent is named `nobody`\nhint: "),
         (&["--", plain], 126, "error: cannot execute"),
         (&["--", "."], 126, "error: cannot execute"),
-        (&["--", "no-such-program"], 127, "error: no program `no-such-program`\nhint: "),
+        (&["--", "no-such-program"], 127, "error: program `no-such-program` was not found\nhint: "),
     ];
     for (arguments, code, says) in table {
         let output = install.keyward(&["run"]).args(arguments).output().expect("it runs");
@@ -176,7 +176,7 @@ async fn the_default_agent_is_made_and_told_what_it_lacks() {
     let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(0));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("agent default may use no connection yet"), "{said}");
+    assert!(said.contains("agent default has no connection yet"), "{said}");
     assert!(said.ends_with("hint: keyward connect\n"), "{said}");
     assert_eq!(install.agent("default")["name"], "default");
 }

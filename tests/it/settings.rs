@@ -24,18 +24,21 @@ fn refused(settings: &str) -> String {
 fn a_wrong_setting_is_told_with_its_line_and_a_remedy() {
     for (settings, said) in [
         ("{ timeout: 30 }", "settings.timeout: this is a number; write a time with its unit"),
-        ("{ timeout: 2h }", "settings.timeout: this is no time from 10ms to 1h"),
-        ("{ rate_limit: 100/day }", "settings.rate_limit: this is no rate: write 1 to 1000000"),
-        ("{ rate_limit: 0/s }", "settings.rate_limit: this is no rate"),
-        ("{ concurrency: 0 }", "settings.concurrency: this is no number of exchanges at once"),
-        ("{ retry: { attempts: 11 } }", "settings.retry.attempts: this is no number of attempts"),
+        ("{ timeout: 2h }", "settings.timeout: this is not a time from 10ms to 1h"),
+        ("{ rate_limit: 100/day }", "settings.rate_limit: this is not a rate: write 1 to 1000000"),
+        ("{ rate_limit: 0/s }", "settings.rate_limit: this is not a rate"),
+        ("{ concurrency: 0 }", "settings.concurrency: this is not a number of exchanges at once"),
+        (
+            "{ retry: { attempts: 11 } }",
+            "settings.retry.attempts: this is not a number of attempts",
+        ),
         ("{ retry: { on: [404] } }", "a request is not sent again after 404"),
         ("{ timeouts: 30s }", "unknown key `timeouts`; did you mean `timeout`?"),
         ("{ headers: { Host: x } }", "field `Host` cannot be set here: where a request goes"),
         ("{ headers: { Authorization: x } }", "credentials are given as `fields`"),
         ("{ headers: { User-Agent: x } }", "write `user_agent`"),
         ("{ headers: { 'a b': x } }", "`a b` is no name of a field"),
-        ("{ user_agent: \"a\\nb\" }", "settings.user_agent: this is no value of a field"),
+        ("{ user_agent: \"a\\nb\" }", "settings.user_agent: this is not a value of a field"),
     ] {
         let told = refused(settings);
         assert!(

@@ -198,7 +198,7 @@ async fn c5_team_members_each_connect_their_own_account_of_the_same_provider() {
     assert_eq!(platform.call(("bobs-helper", &bobs), "team-acme").await.head.status(), 200);
     assert_eq!(platform.last_key(), keys[2].text);
     let text = platform.keyward(Some(&bob), "connection pause team-acme", "").await.failed(4);
-    assert!(text.contains("yours to use, not to change"), "{text}");
+    assert!(text.contains("you may use it, but not change it"), "{text}");
     // What is somebody's alone is not lent by an admin either.
     let lent = platform.keyward(Some(&lead), "agent bind bobs-helper ann-acme", "").await.failed(1);
     assert!(lent.contains("is private"), "{lent}");

@@ -1,5 +1,5 @@
-//! What providers answer to those who have the credential: recorded in form, and with `fine` where
-//! their SDKs look for the answer.
+//! The answers of providers to requests with the credential: recorded in form, and with `fine` where their SDKs
+//! read the result.
 
 use crate::served::{Service, Takes};
 use crate::support::Message;

@@ -1,5 +1,5 @@
-//! SDKs that are given a base URL and the agent's token as their API key, and no proxy: the scripts are
-//! those that go by the proxy elsewhere.
+//! SDKs with a base URL, with the agent's token as their API key and without a proxy. The scripts are the same as
+//! in the tests with a proxy.
 
 use crate::api::*;
 use crate::served::{Program, served};

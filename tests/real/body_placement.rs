@@ -1,5 +1,5 @@
-//! Programs whose requests carry the key in their body: curl, requests and Node's fetch; with a
-//! length, in chunks, as forms, and after `100 Continue`.
+//! Programs that send the key in the body: curl, requests and Node's fetch; with a length, in chunks, as forms,
+//! and after `100 Continue`.
 
 use crate::stage::*;
 use crate::support::http2::{Offer, Reply};

@@ -1,4 +1,4 @@
-//! openssl, the strictest reader of certificates at hand, on the leaf that a client is shown.
+//! Verifies a leaf with openssl, the strictest verifier available.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,5 +1,5 @@
-//! Chromium, which has rules of its own for certificates, and sends no proxy credentials that it
-//! was given on its command line: a forwarder adds them.
+//! Chromium, which has its own rules for certificates and sends no proxy credentials from its command line: a
+//! forwarder adds them.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! curl and wget.
+//! curl and wget through the gateway.
 
 use crate::stage::*;
 use crate::support::*;

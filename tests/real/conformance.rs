@@ -1,6 +1,6 @@
-//! HTTP/2 by the book: Python's `hyperframe`, `hpack` and `h2` at both ends of the gateway, frame by frame.
-//! The tables stand in `conformance/agents.py` and `conformance/upstreams.py`: what an agent, and what an
-//! upstream, may send or not, what must come of it, and that nothing with two readings goes on.
+//! HTTP/2 conformance: Python's `hyperframe`, `hpack` and `h2` at both ends of the gateway, frame by frame. The
+//! tables are in `conformance/agents.py` and `conformance/upstreams.py`: what an agent and an upstream may send,
+//! the expected result, and that nothing ambiguous is forwarded.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;

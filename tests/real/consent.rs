@@ -1,5 +1,5 @@
-//! Authorization servers that others wrote, and a person in Chromium: a consent by page and by code, with
-//! rotation on and PKCE required; then requests, refreshes and the end. Other flows are `oauth_grants.rs`.
+//! Third-party authorization servers and a user in Chromium: consent by page and by code, with rotation and PKCE;
+//! then requests, refreshes and revocation. `oauth_grants.rs` has the other flows.
 
 use std::path::Path;
 use std::process::Command;

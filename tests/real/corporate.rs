@@ -1,5 +1,5 @@
-//! tinyproxy as the corporate proxy, with a login. It resolves no name here: what it forwards goes to
-//! a scripted proxy behind it, which knows the way to the origin.
+//! tinyproxy as the corporate proxy, with a login. It resolves no name here: it forwards to a scripted proxy that
+//! knows the address of the origin.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,4 @@
-//! `keyward doctor -- CMD` with real programs that would not use the gateway: it names what each of
-//! them needs.
+//! `keyward doctor -- CMD` with real programs that would not use the gateway: it names what each of them needs.
 
 use serde_json::Value;
 
@@ -77,7 +76,7 @@ async fn python_with_the_proxy_turned_off() {
     let [id, message, hint] = failed(&["python3", "-c", PROXY_TURNED_OFF], NO_FILE).await;
     assert_eq!(id, "proxy");
     assert!(message.starts_with("saw no connection to the proxy"), "{message}");
-    let expected = "guess: `ProxyHandler({})` turns the proxy variables off: leave it out";
+    let expected = "guess: `ProxyHandler({})` disables the proxy variables: remove it";
     assert!(hint.starts_with(expected), "{hint}");
 }
 
@@ -106,7 +105,7 @@ async fn java_without_our_options() {
     let [id, message, hint] = failed(&program, ("Get.java", JAVA)).await;
     assert_eq!(id, "proxy");
     assert!(message.contains("JAVA_TOOL_OPTIONS does not reach `java`"), "{message}");
-    let expected = "add to it where it is set, instead of replacing it: \
+    let expected = "extend it where it is set, instead of replacing it: \
                     `JAVA_TOOL_OPTIONS=\"$JAVA_TOOL_OPTIONS …\"`";
     assert_eq!(hint, expected);
 }
@@ -153,16 +152,13 @@ async fn a_program_that_fails_before_it_connects_is_not_said_to_ignore_the_proxy
     // aiohttp would be a reason, had it come so far.
     let says = "saw no connection to the proxy or elsewhere; the program ended with exit code 1";
     assert_eq!((&*id, &*message), ("proxy", says));
-    assert!(hint.starts_with("guess: aiohttp reads the proxy variables only when"), "{hint}");
-    assert!(
-        hint.ends_with("Or it failed before it would connect: what it printed tells why"),
-        "{hint}"
-    );
+    assert!(hint.starts_with("guess: aiohttp reads the proxy variables only on request"), "{hint}");
+    assert!(hint.ends_with("Or it failed before it would connect: see its output"), "{hint}");
     let script = "import os\nos.environ['NO_SUCH_KEY']\n";
     let [id, message, hint] = failed(&[&python, "app.py"], ("app.py", script)).await;
     let says = "saw no connection to the proxy or elsewhere; the program ended with exit code 1";
     assert_eq!((&*id, &*message), ("program", says));
-    let says = "guess: it failed before it would connect: what it printed tells why. Or else: ";
+    let says = "guess: it failed before it would connect: see its output. Or else: ";
     assert!(hint.starts_with(says), "{hint}");
 }
 

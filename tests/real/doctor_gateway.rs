@@ -1,5 +1,5 @@
-//! `keyward doctor -- CMD` beside a running gateway: whatever tells the program where the gateway listens, no
-//! request of it gets a credential, and other programs are served as ever.
+//! `keyward doctor -- CMD` with a running gateway: no request of the program gets a credential, however the
+//! program learns the gateway's address, and other programs are served as usual.
 
 use std::process::Output;
 

@@ -1,5 +1,5 @@
-//! git over HTTPS, as GitHub serves it: git sends no credential before it is asked, and is never
-//! asked. The origin is git's own CGI behind a check of the live credential.
+//! git over HTTPS, as GitHub serves it: git sends a credential only after a 401, and gets none. The origin is git's
+//! own CGI behind a check of the live credential.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Go's default client, whose verifier demands more of a CA than most.
+//! Go's default client, whose certificate verifier is stricter than most.
 
 use std::process::Command;
 

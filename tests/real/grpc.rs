@@ -1,5 +1,5 @@
-//! gRPC by its own libraries: grpcio's server, and clients that find the proxy in their environment.
-//! All four kinds of calls, deadlines, cancellation, and a refusal that is a status.
+//! gRPC with its own libraries: grpcio's server, and clients that read the proxy from their environment. All four
+//! kinds of calls, deadlines, cancellation, and a refusal as a gRPC status.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,5 @@
-//! Clients that speak HTTP/2 where it is offered, each as its documentation says; the upstream is
-//! spoken to in the same protocol.
+//! Clients that use HTTP/2 if it is offered, as their documentation shows; the gateway uses the same protocol to
+//! the upstream.
 
 use std::process::{Command, Output};
 

@@ -1,5 +1,5 @@
-//! The files of the container image, made by the script that the Dockerfile calls: all that the
-//! binary loads is there, and nothing that an intruder could run.
+//! The files of the container image, created by the script of the Dockerfile: all libraries of the binary are
+//! present, and nothing that an attacker could run.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Node's HTTP libraries and the SDKs of providers, started by `keyward run` on both the oldest and
-//! the newest Node that people have; and the other runtimes of JavaScript.
+//! Node's HTTP libraries and the SDKs of providers, started by `keyward run` on the oldest and the newest supported
+//! Node, and the other JavaScript runtimes.
 
 use crate::api::*;
 use crate::mcp::MCP;

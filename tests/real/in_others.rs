@@ -1,4 +1,4 @@
-//! Programs of the command line and of compiled languages, started by `keyward run`.
+//! Command-line programs and programs in compiled languages, started by `keyward run`.
 
 use crate::api::*;
 use crate::served::{Program, served};

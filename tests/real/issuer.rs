@@ -1,5 +1,5 @@
-//! Authorization servers that others wrote, each in a process of its own; an API that asks its server
-//! about every token that it is shown (RFC 7662); and a gateway before both.
+//! Third-party authorization servers, each in its own process; an API that checks every token at its server (RFC
+//! 7662); and a gateway in front of both.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,4 @@
-//! Java's HttpClient: it answers the proxy's 407 on a new stream, and reads certificates its own way.
+//! Java's HttpClient, which answers the proxy's 407 on a new stream and has its own certificate verifier.
 
 use std::process::Command;
 

@@ -1,6 +1,5 @@
-//! Real programs, as their users start them, behind the gateway: the origin accepts only the live
-//! credential, and the program sees none of it. `tests/run` installs what is driven here; a program
-//! that is missing is a failure.
+//! Real programs behind the gateway, started as their users start them. The origin accepts only the live
+//! credential, and the program never sees it. `tests/run` installs the programs; a missing one is a failure.
 
 #[path = "../it/support/mod.rs"]
 mod support;

@@ -1,5 +1,5 @@
-//! An MCP server over streamable HTTP that takes the live credential alone, and holds the client's
-//! GET open as such servers do, with a message in it.
+//! An MCP server over streamable HTTP that accepts only the live credential, and holds the client's GET open, with
+//! a message in it, as such servers do.
 
 use serde_json::{Value, json};
 

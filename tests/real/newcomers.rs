@@ -1,4 +1,4 @@
-//! Transcripts of people with a real client: what curl shows when something on the way is not set.
+//! Transcripts of users with a real client: what curl shows if a setting is missing.
 
 use crate::support::newcomer::Newcomer;
 use crate::support::*;

@@ -1,4 +1,4 @@
-//! Node: fetch through undici's agent, https through the usual one, and a proxy spoken to by hand.
+//! Node: fetch with undici's agent, https with the default agent, and a hand-written CONNECT.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Every way in which a client proves itself, at servers that check it: `oidc-provider`, which is known by
-//! its issuer alone, and Authlib, which has none.
+//! Every client authentication method, at servers that check it: `oidc-provider`, which is known only by its issuer,
+//! and Authlib, which has none.
 
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};

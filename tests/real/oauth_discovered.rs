@@ -1,5 +1,5 @@
-//! A remote MCP server from its URL alone, where an authorization server that others wrote guards it:
-//! metadata, registration, `resource` and `iss` are all `oidc-provider`'s. OAuth rules 13.
+//! A remote MCP server from its URL alone, with a third-party authorization server: metadata, registration,
+//! `resource` and `iss` come from `oidc-provider`. OAuth rules 13.
 
 use serde_json::{Value, json};
 

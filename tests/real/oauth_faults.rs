@@ -1,5 +1,5 @@
-//! What goes wrong before a server that others wrote: `oidc-provider`, which rotates refresh tokens and ends
-//! a grant whose refresh token comes twice. Its own log is what counts.
+//! Faults in front of a third-party server: `oidc-provider`, which rotates refresh tokens and ends a grant whose
+//! refresh token arrives twice. The test checks the server's own log.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

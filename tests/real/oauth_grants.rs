@@ -1,5 +1,5 @@
-//! Flows without a browser, at servers that others wrote: machines, signed assertions, exchanges, and tokens
-//! that another tool got. Each lives on after its token has ended.
+//! Flows without a browser at third-party servers: client credentials, signed assertions, token exchange, and
+//! tokens of another tool. Each is refreshed after its token has expired.
 
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Package managers that install a private package: registries of a user's own, with a credential.
+//! Package managers that install a private package from private registries with a credential.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! A person at the pages of `oidc-provider`, without a browser: signs in, agrees, and is sent back. That
-//! a real browser can do it is `consent.rs`.
+//! A user at the pages of `oidc-provider`, without a browser: signs in, agrees, and is redirected back. `consent.rs`
+//! tests a real browser.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

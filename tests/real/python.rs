@@ -1,4 +1,4 @@
-//! Python's HTTP libraries, each as its documentation uses it.
+//! Python's HTTP libraries, as their documentation uses them.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Uploads that are refused: the program reads the answer, whatever it still sends. curl speaks HTTP/2 with the gateway.
+//! Refused uploads: the program reads the answer although it still sends. curl uses HTTP/2 to the gateway.
 
 use std::process::Output;
 

@@ -1,5 +1,5 @@
-//! A relay before an authorization server that others wrote: what comes goes on as it is, but what goes
-//! wrong at the token endpoint is as the test says. It has the server's name, and keeps what passed.
+//! A relay in front of a third-party authorization server: it forwards requests unchanged, except for the faults
+//! that a test adds at the token endpoint. It has the server's name, and records the traffic.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

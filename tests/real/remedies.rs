@@ -1,5 +1,5 @@
-//! Remedies of `keyward doctor`, taken literally: the code that it prints is put into the program that
-//! failed, which then uses the proxy, before doctor's probe and before the gateway.
+//! Remedies of `keyward doctor`, applied literally: the printed code is added to the failing program, which then uses
+//! the proxy, with doctor's probe and with the gateway.
 
 use serde_json::Value;
 

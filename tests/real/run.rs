@@ -1,4 +1,4 @@
-//! A run and the CA: what a program was started with stays good.
+//! A run during a CA rotation: the environment of a running program stays valid.
 
 use crate::stage::{run, said};
 use crate::support::install::Install;

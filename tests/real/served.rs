@@ -1,5 +1,5 @@
-//! A program that `keyward run` starts, before an origin that takes the live credential alone. The
-//! program has what `run` sets and nothing else, and calls the provider's true host.
+//! A program that `keyward run` starts, with an origin that accepts only the live credential. The program has only the
+//! environment of `run`, and calls the provider's real host.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

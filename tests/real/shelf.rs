@@ -1,4 +1,4 @@
-//! One package called `fine`, as each registry keeps it: made here, by the tools that make such.
+//! One package called `fine`, in the format of each registry, built with the usual tools.
 
 use std::path::Path;
 use std::process::Command;

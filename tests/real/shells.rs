@@ -1,4 +1,4 @@
-//! Completions in the shells that they are for, and manual pages in man(1).
+//! Shell completions in their shells, and manual pages in man(1).
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,5 +1,4 @@
-//! A lab with a program in it: its environment after what wrappers set, its output, and what both
-//! ends must have seen.
+//! A lab with a program: its environment after wrappers, its output, and what both ends must have received.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! Programs that speak TLS to the proxy itself (`HTTPS_PROXY=https://…`), trusting its CA for both.
+//! Programs that use TLS to the proxy itself (`HTTPS_PROXY=https://…`) and trust its CA for both.
 
 use std::process::Command;
 

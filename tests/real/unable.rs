@@ -1,5 +1,4 @@
-//! Programs that cannot authenticate to a proxy, in a run: their agent has a listener of its own,
-//! which knows them by that.
+//! Programs that cannot authenticate to a proxy, in a run: their agent has its own listener, which identifies it.
 
 use crate::api::OPENAI;
 use crate::packages::MAVEN;

@@ -1,4 +1,4 @@
-//! Events as the reference libraries of Standard Webhooks verify them.
+//! Webhook events, verified by the reference libraries of Standard Webhooks.
 
 use std::io::Write;
 use std::path::Path;

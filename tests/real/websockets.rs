@@ -1,6 +1,5 @@
-//! WebSocket clients and a server that people use, with their compression and their closing handshake:
-//! Python's `websockets` at both ends, `ws` of Node, and the WebSocket that is built into Node, over HTTP/2 where it
-//! speaks that.
+//! Popular WebSocket clients and a server, with compression and closing handshake: Python's `websockets` at both ends,
+//! `ws` of Node, and Node's built-in WebSocket, over HTTP/2 if it supports that.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! Proof that each check of `tidy.rs` finds what it looks for, and lets innocent text pass.
+//! Tests that each check of `tidy.rs` finds its violation and accepts valid text.
 
 use super::package::with_test_modules;
 use super::*;
@@ -28,10 +28,10 @@ fn an_upward_import_is_found_in_every_spelling() {
         "use keyward_state::rulebook::Rulebook;",
         "use keyward_state::{crypto, rulebook::Rulebook};",
     ] {
-        assert!(finds(imports_only_lower_floors, "crates/vault/src/fresh.rs", text), "{text}");
+        assert!(finds(imports_only_lower_floors, "crates/vault/src/cache.rs", text), "{text}");
     }
     let nested = "use super::super::oauth::run;";
-    assert!(finds(imports_only_lower_floors, "crates/vault/src/fresh/held.rs", nested));
+    assert!(finds(imports_only_lower_floors, "crates/vault/src/cache/cached.rs", nested));
     let grant = "use keyward_vault::grant::Grant;";
     assert!(finds(imports_only_lower_floors, "crates/proxy/src/a.rs", grant));
     assert!(finds(imports_only_lower_floors, "crates/api/src/a.rs", grant));
@@ -53,7 +53,7 @@ fn downward_imports_comments_and_tests_are_let_pass() {
         "const X: &str = \"crate::oauth\";",
         "#[cfg(test)]\nmod tests { use crate::oauth::run; }",
     ] {
-        assert!(!finds(imports_only_lower_floors, "crates/vault/src/fresh.rs", text), "{text}");
+        assert!(!finds(imports_only_lower_floors, "crates/vault/src/cache.rs", text), "{text}");
     }
     assert!(!finds(imports_only_lower_floors, "src/cli/a.rs", "use keyward_proxy::run;"));
 }
@@ -108,6 +108,37 @@ fn an_overlong_file_is_found() {
     for text in one_more.iter().chain([&format!("fn f() {{}}\n{shipped}")]) {
         assert!(finds(is_one_story, "src/a.rs", text));
     }
+}
+
+#[test]
+fn a_proof_that_others_can_make_is_found() {
+    let (path, sound) = (
+        "crates/proxy/src/authorize/decide.rs",
+        "#[derive(Debug)]\npub struct Permitted { permit: Permit }\n\
+        impl Permitted { fn new(permit: Permit) -> Self { Self { permit } } }\n\
+        fn f(made: Permitted) -> Permit { let Permitted { permit } = made; permit }\n",
+    );
+    assert!(!finds(proofs_have_one_maker, path, sound));
+    assert!(!finds(proofs_have_one_maker, "crates/proxy/src/authorize/a.rs", ""));
+    for (from, to) in [
+        ("permit: Permit }\n", "pub permit: Permit }\n"),
+        ("permit: Permit }\n", "pub(crate) permit: Permit }\n"),
+        ("Debug", "Clone, Debug"),
+        ("let Permitted { permit } = made; permit", "g(Permitted { permit })"),
+        ("Self { permit }", "unreachable!()"),
+        ("Permitted", "Allowed"),
+    ] {
+        assert!(finds(proofs_have_one_maker, path, &sound.replace(from, to)), "{from} to {to}");
+    }
+    let path = "crates/proxy/src/authorize/connection_limits.rs";
+    let tuple = "struct Admitted(Permitted);\nfn admit(p: Permitted) -> Admitted { Admitted(p) }\n";
+    assert!(!finds(proofs_have_one_maker, path, tuple));
+    assert!(finds(proofs_have_one_maker, path, &tuple.replace("(Permitted);", "(pub Permitted);")));
+    assert!(finds(
+        proofs_have_one_maker,
+        path,
+        &tuple.replace("Admitted(p)", "f([Admitted(p), Admitted(p)])")
+    ));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Every code of `base::codes` is used, by the part of Keyward that its row names. That every code in use is in the
-//! table holds by its type.
+//! Every code of `base::codes` is used by the part of Keyward that its row names. The type ensures the reverse:
+//! only codes of the table can be used.
 
 use keyward_base::codes::{Code, Sender};
 

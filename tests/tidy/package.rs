@@ -1,4 +1,4 @@
-//! Reads the sources of the package, and what tells this machine from others.
+//! Reads the sources of the package, and knows what identifies this machine.
 
 use std::fs;
 use std::path::Path;

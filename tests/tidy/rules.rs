@@ -1,5 +1,5 @@
-//! Every rule of `docs/oauth-rules.md` is named by a test, and stands there with the tests that name it.
-//! A test names a rule in its doc comment or in the label of a table's row: `oauth 8.1`, `oauth 2.5, 2.6`.
+//! Checks `docs/oauth-rules.md`: a test names every rule, and the page lists the tests that name it. A test names a
+//! rule in its doc comment or in the label of a table's row: `oauth 8.1`, `oauth 2.5, 2.6`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

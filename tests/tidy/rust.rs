@@ -1,5 +1,5 @@
-//! As much of Rust's grammar as the checks of `tidy.rs` need: comments, literals, test items,
-//! paths from the root, functions. Offsets and lines of blanked text are those of the source.
+//! The part of Rust's grammar that the checks of `tidy.rs` need: comments, literals, test items, paths from the root,
+//! functions. Offsets and lines of blanked text are those of the source.
 
 /// Replaces comments and the insides of string and character literals by blanks.
 pub(crate) fn blank_comments_and_literals(text: &str) -> String {

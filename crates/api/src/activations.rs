@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::changes;
-use super::connection_test::{has_test, standing, tested};
+use super::connection_test::{has_test, status, tested};
 use super::connections::view;
 use super::error::ApiError;
 use super::state::Admin;
@@ -91,7 +91,7 @@ pub(super) async fn begun(
         }
     };
     if let Some(found) = &found {
-        standing::learnt((admin, caller), &now, found).await?;
+        status::learnt((admin, caller), &now, found).await?;
     }
     let directory = admin.deps().directory.view();
     let now = directory.connection(org, id).cloned();

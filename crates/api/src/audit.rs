@@ -13,8 +13,9 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use futures_util::stream;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use super::audit_log::AuditLog;
 use super::auth::{self, Caller};
 use super::body::Params;
 use super::error::ApiError;
@@ -26,20 +27,9 @@ use keyward_base::time::{Clock, parse_moment};
 use keyward_state::observe::event::Event;
 use keyward_state::observe::filter::Filter;
 use keyward_state::observe::follow::Follower;
-use keyward_state::observe::query::{Found, Query};
+use keyward_state::observe::query::{AuditPage, AuditQuery};
 use keyward_state::observe::trail::Trail;
 use keyward_state::observe::verify::Verified;
-
-/// Searches and walks at once: each keeps a thread and the disk busy.
-const READS_MAX: usize = 4;
-
-/// An audit log that can be asked about. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct AuditLog {
-    trail: Trail,
-    written: Option<watch::Receiver<u64>>,
-    turns: Arc<Semaphore>,
-}
 
 /// The log, and whom it is read for.
 #[derive(Clone)]
@@ -61,18 +51,6 @@ struct Following {
     is_over: bool,
 }
 
-impl AuditLog {
-    /// A log that nobody writes, or that somebody else does.
-    pub fn at_rest(trail: Trail) -> Self {
-        Self { trail, written: None, turns: Arc::new(Semaphore::new(READS_MAX)) }
-    }
-
-    /// A log whose writer tells what it has written.
-    pub fn written(trail: Trail, written: watch::Receiver<u64>) -> Self {
-        Self { written: Some(written), ..Self::at_rest(trail) }
-    }
-}
-
 impl FromRef<Admin> for Reader {
     fn from_ref(admin: &Admin) -> Self {
         Self {
@@ -88,7 +66,7 @@ pub fn audit_router(trail: Trail) -> Router {
     let log = AuditLog::at_rest(trail);
     let reader = Reader { log, clock: Clock::System, gateway: None };
     let router = Router::new().nest("/api/v1", routes::<Reader>()).with_state(reader);
-    router.layer(middleware::from_fn(auth::without_store))
+    router.layer(middleware::from_fn(auth::middleware::without_store))
 }
 
 pub(super) fn routes<S>() -> Router<S>
@@ -116,8 +94,8 @@ async fn list(
     filter: Filter,
     ask: &AuditAsk,
 ) -> Result<Json<List<Event>>, ApiError> {
-    let query = Query { filter, before: ask.after, limit: limited(ask.limit)? };
-    let Found { records, next } = reader.search(query).await?;
+    let query = AuditQuery { filter, before: ask.after, limit: limited(ask.limit)? };
+    let AuditPage { records, next } = reader.search(query).await?;
     Ok(Json(List { items: records, next: next.map(|next| next.to_string()) }))
 }
 
@@ -152,7 +130,7 @@ async fn follow(
         Some(limit) => {
             let before = Some(head.saturating_add(1));
             let limit = limited(Some(limit))?;
-            reader.search(Query { filter: filter.clone(), before, limit }).await?.records
+            reader.search(AuditQuery { filter: filter.clone(), before, limit }).await?.records
         }
     };
     let follower = Some(Follower::new(reader.log.trail.clone(), filter, head));
@@ -194,7 +172,7 @@ impl Reader {
         made.filter(|_| *caller.org() != OrgId::default_org())
     }
 
-    async fn search(&self, query: Query) -> Result<Found, ApiError> {
+    async fn search(&self, query: AuditQuery) -> Result<AuditPage, ApiError> {
         let trail = self.log.trail.clone();
         self.read(move |go_on| trail.query(&query, go_on)).await
     }

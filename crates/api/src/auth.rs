@@ -1,34 +1,32 @@
-//! Who calls, and what they may: [`Caller`], made once for every request before it is routed. What
-//! is not named in [`OPEN`] needs one, and an unknown path is closed to users.
+//! Authentication and authorization of API requests: [`Caller`], made for every request before it is routed.
+//! Only paths in [`OPEN`] need none; users have no access to unknown paths.
 //!
-//! A request with an `Authorization` field is that token's or nobody's: it never falls back to what
-//! the door itself would allow.
+//! A request with an `Authorization` field is authenticated by that token alone: if it is invalid, the request
+//! does not fall back to the rights of its listener.
+
+pub(super) mod middleware;
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{FromRequestParts, Request};
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::change_details::ChangeDetails;
 use super::error::ApiError;
-use super::ledger::Ledger;
 use super::state::Admin;
-use keyward_base::codes::Code;
 use keyward_base::id::{OrgId, UserId};
+use keyward_model::{Area, Record, Role, Scope, User};
 use keyward_state::crypto::token;
-use keyward_state::directory::{
-    AgentRecord, Area, ConnectionRecord, Person, Role, Scope, UserRecord, View, Visibility,
-};
-use keyward_state::observe::change::{Acting, Actor};
+use keyward_state::directory::{AgentRecord, ConnectionRecord, Person, View, Visibility};
+use keyward_state::observe::change::Actor;
 
 /// The field that names an organisation, by name or id.
 pub const ORG_FIELD: &str = "keyward-org";
 
-/// Open to whoever reaches a door.
+/// Paths without authentication.
 const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/bundle.pem"];
 
 /// What a request does.
@@ -36,99 +34,42 @@ const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/bundle.pem"];
 pub(super) enum Access {
     /// Changes nothing.
     Read,
-    /// Changes nothing either, but acts with somebody's account.
+    /// Changes nothing, but uses a connection.
     Use,
     /// Changes something.
     Write,
 }
 
-/// Who calls.
+/// The identity of a caller.
 #[derive(Clone, Debug)]
-enum Who {
-    /// Who runs the gateway: every organisation.
+enum CallerIdentity {
+    /// The operator of the gateway, with access to every organisation.
     Operator,
-    /// A person, in their own.
+    /// A user, with access to their own organisation.
     User(Box<Person>),
 }
 
-/// Who calls, in which organisation, to do what. Handlers get it as an argument; nothing of the
-/// directory is reached without one.
+/// The caller of a request: identity, organisation, and what the request does. Handlers get it as an argument;
+/// without it they cannot access the directory.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     org: OrgId,
-    who: Who,
+    who: CallerIdentity,
     area: Option<Area>,
     access: Access,
-    pub(super) ledger: Arc<Mutex<Ledger>>,
-}
-
-/// Makes the caller of a request on the socket, whose peer is the operator unless a token says
-/// otherwise, and writes down what it changes.
-pub(super) async fn on_socket(
-    State(admin): State<Admin>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if OPEN.contains(&request.uri().path()) {
-        return next.run(request).await;
-    }
-    let caller = match Caller::of(&admin, &request, Who::Operator) {
-        Ok(caller) => caller,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let allowed = caller.may();
-    if caller.access != Access::Write {
-        return match allowed {
-            Ok(()) => {
-                let actor = caller.actor();
-                request.extensions_mut().insert(caller);
-                actor.acting(next.run(request)).await
-            }
-            Err(refusal) => refusal.into_response(),
-        };
-    }
-    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-    let entry = match Ledger::begin(&admin, &caller, (&method, &path)).await {
-        Ok(entry) => entry,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let response = match allowed {
-        Ok(()) => {
-            let acting = Acting { by: caller.actor(), recorded: true };
-            request.extensions_mut().insert(caller);
-            acting.scope(next.run(request)).await
-        }
-        Err(refusal) => refusal.into_response(),
-    };
-    let code = response.extensions().get::<Code>().copied();
-    entry.ended(response.status(), code);
-    response
-}
-
-/// The operator, where only the files of the audit log are read: no organisation is known there.
-pub(super) async fn without_store(mut request: Request, next: Next) -> Response {
-    let fields = request.headers();
-    let org = match named_org(fields) {
-        _ if fields.contains_key(header::AUTHORIZATION) => Err(ApiError::Unauthenticated),
-        Ok(org) => Ok(org.unwrap_or_else(OrgId::default_org)),
-        Err(refusal) => Err(refusal),
-    };
-    match org {
-        Ok(org) => {
-            let caller = Caller::new(org, Who::Operator, (Some(Area::Audit), Access::Read));
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(refusal) => refusal.into_response(),
-    }
+    pub(super) details: Arc<Mutex<ChangeDetails>>,
 }
 
 impl Caller {
-    fn new(org: OrgId, who: Who, (area, access): (Option<Area>, Access)) -> Self {
-        Self { org, who, area, access, ledger: Arc::default() }
+    fn new(org: OrgId, who: CallerIdentity, area: Option<Area>, access: Access) -> Self {
+        Self { org, who, area, access, details: Arc::default() }
     }
 
-    fn of(admin: &Admin, request: &Request, without_token: Who) -> Result<Self, ApiError> {
+    fn of(
+        admin: &Admin,
+        request: &Request,
+        without_token: CallerIdentity,
+    ) -> Result<Self, ApiError> {
         let view = admin.deps().directory.view();
         let who = match bearer(request.headers())? {
             None => without_token,
@@ -138,14 +79,14 @@ impl Caller {
                 let person = known.and_then(|token| view.person(token, now));
                 let person = person.ok_or(ApiError::Unauthenticated)?;
                 admin.deps().metrics.usage.count_token(&person.token, now);
-                Who::User(Box::new(person))
+                CallerIdentity::User(Box::new(person))
             }
         };
         let named = named_org(request.headers())?;
         let org = match &who {
-            Who::Operator => named.unwrap_or_else(OrgId::default_org),
-            // Another one does not exist for them.
-            Who::User(person) => match named {
+            CallerIdentity::Operator => named.unwrap_or_else(OrgId::default_org),
+            // Another organisation does not exist for them.
+            CallerIdentity::User(person) => match named {
                 Some(other) if other != person.user.org => {
                     return Err(ApiError::not_found("organisation", other.name()));
                 }
@@ -155,12 +96,13 @@ impl Caller {
         if view.org(&org).is_none() {
             return Err(ApiError::not_found("organisation", org.name()));
         }
-        Ok(Self::new(org, who, asked(request.method(), request.uri().path())))
+        let (area, access) = required(request.method(), request.uri().path());
+        Ok(Self::new(org, who, area, access))
     }
 
-    /// Whether role and scopes allow what the request does, wherever it goes.
+    /// Checks that role and scopes allow the request, regardless of the resource.
     fn may(&self) -> Result<(), ApiError> {
-        let Who::User(person) = &self.who else { return Ok(()) };
+        let CallerIdentity::User(person) = &self.who else { return Ok(()) };
         let area = self.area.ok_or(ApiError::NoSuchPath)?;
         let writes = self.access != Access::Read;
         if !person.scopes.iter().any(|scope| scope.allows(area, writes)) {
@@ -181,40 +123,40 @@ impl Caller {
         self.access == Access::Write
     }
 
-    /// Whose data is answered.
+    /// The organisation of the request.
     pub(super) fn org(&self) -> &OrgId {
         &self.org
     }
 
-    /// For the audit log.
+    /// The actor for the audit log.
     pub(super) fn actor(&self) -> Actor {
         match &self.who {
-            Who::Operator => Actor::Operator,
-            Who::User(person) => {
+            CallerIdentity::Operator => Actor::Operator,
+            CallerIdentity::User(person) => {
                 Actor::User { id: person.user.id.clone(), name: person.user.name.clone() }
             }
         }
     }
 
-    /// The person; `None`: the operator.
-    pub(super) fn user(&self) -> Option<&Arc<UserRecord>> {
+    /// The user; `None` for the operator.
+    pub(super) fn user(&self) -> Option<&Arc<Record<User>>> {
         match &self.who {
-            Who::Operator => None,
-            Who::User(person) => Some(&person.user),
+            CallerIdentity::Operator => None,
+            CallerIdentity::User(person) => Some(&person.user),
         }
     }
 
-    /// Whether it is who runs the gateway.
+    /// Whether the caller is the operator.
     pub(super) fn is_operator(&self) -> bool {
-        matches!(self.who, Who::Operator)
+        matches!(self.who, CallerIdentity::Operator)
     }
 
-    /// Whether everything of the organisation is theirs to see.
+    /// Whether the caller may see all resources of the organisation.
     pub(super) fn sees_all(&self) -> bool {
         self.user().is_none_or(|user| user.role != Role::Member)
     }
 
-    /// Whether everything of the organisation is theirs to change.
+    /// Whether the caller may change all resources of the organisation.
     pub(super) fn edits_all(&self) -> bool {
         self.user().is_none_or(|user| user.role == Role::Admin)
     }
@@ -223,24 +165,24 @@ impl Caller {
         self.user().is_some_and(|user| owner == Some(&user.id))
     }
 
-    /// Whether the agent exists for them.
+    /// Whether the caller may see the agent.
     pub(super) fn sees_agent(&self, agent: &AgentRecord) -> bool {
         agent.org == self.org && (self.sees_all() || self.owns(agent.owner.as_ref()))
     }
 
-    /// Whether the connection exists for them.
+    /// Whether the caller may see the connection.
     pub(super) fn sees_connection(&self, of: &ConnectionRecord) -> bool {
         let theirs =
             of.facts.visibility == Visibility::Shared || self.owns(of.facts.owner.as_ref());
         of.org == self.org && (self.sees_all() || theirs)
     }
 
-    /// Whether the user exists for them.
-    pub(super) fn sees_user(&self, user: &UserRecord) -> bool {
+    /// Whether the caller may see the user.
+    pub(super) fn sees_user(&self, user: &Record<User>) -> bool {
         user.org == self.org && (self.sees_all() || self.owns(Some(&user.id)))
     }
 
-    /// Refuses to change a connection that is only theirs to use.
+    /// Refuses to change a connection that the caller may only use.
     pub(super) fn may_change(&self, of: &ConnectionRecord) -> Result<(), ApiError> {
         let changes = self.access == Access::Write && self.area == Some(Area::Connections);
         match !changes || self.edits_all() || self.owns(of.facts.owner.as_ref()) {
@@ -249,23 +191,23 @@ impl Caller {
         }
     }
 
-    /// Whether a token that allows this would allow no more than the caller's own.
+    /// Whether the caller's token allows this scope.
     pub(super) fn covers(&self, scope: Scope) -> bool {
-        let Who::User(person) = &self.who else { return true };
+        let CallerIdentity::User(person) = &self.who else { return true };
         let own = |area, writes| person.scopes.iter().any(|own| own.allows(area, writes));
         let both = Area::ALL.into_iter().flat_map(|area| [(area, false), (area, true)]);
         both.into_iter().all(|(area, writes)| !scope.allows(area, writes) || own(area, writes))
     }
 
-    /// Refuses a token of one's own that would live longer than the one it is made with: what was
-    /// stolen for a day is not kept for ever.
+    /// Refuses a personal token that expires later than the token that creates it, so that a stolen token
+    /// cannot be prolonged.
     pub(super) fn outlives(
         &self,
-        user: &UserRecord,
+        user: &Record<User>,
         expires: Option<Timestamp>,
     ) -> Result<(), ApiError> {
-        let Who::User(person) = &self.who else { return Ok(()) };
-        let own = user.tokens.iter().find(|token| token.id == person.token);
+        let CallerIdentity::User(person) = &self.who else { return Ok(()) };
+        let own = user.facts.tokens.iter().find(|token| token.id == person.token);
         let Some(end) = own.and_then(|token| token.expires) else { return Ok(()) };
         match expires.is_some_and(|expires| expires <= end) {
             true => Ok(()),
@@ -276,11 +218,11 @@ impl Caller {
         }
     }
 
-    /// Whether what let the caller in still does: asked of answers that go on.
+    /// Whether the caller's authentication is still valid; checked during streaming responses.
     pub(super) fn still_holds(&self, view: &View, now: Timestamp) -> bool {
-        let Who::User(person) = &self.who else { return view.org(&self.org).is_some() };
-        view.user(&self.org, &person.user.id).is_some_and(|user| {
-            let live = user.tokens.iter().find(|token| token.id == person.token);
+        let CallerIdentity::User(person) = &self.who else { return view.org(&self.org).is_some() };
+        view.one::<User>(&self.org, &person.user.id).is_some_and(|user| {
+            let live = user.facts.tokens.iter().find(|token| token.id == person.token);
             !user.paused && user.role == person.user.role && live.is_some_and(|it| it.is_live(now))
         })
     }
@@ -294,7 +236,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The token that a request names; `None` when it names none.
+/// The token of the request, if it has one.
 fn bearer(fields: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let mut given = fields.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Ok(None) };
@@ -307,7 +249,7 @@ fn bearer(fields: &HeaderMap) -> Result<Option<&str>, ApiError> {
     }
 }
 
-/// The organisation that a request names, by name or id.
+/// The organisation that the request names, by name or id.
 fn named_org(fields: &HeaderMap) -> Result<Option<OrgId>, ApiError> {
     let mut given = fields.get_all(ORG_FIELD).iter();
     let Some(value) = given.next() else { return Ok(None) };
@@ -319,9 +261,9 @@ fn named_org(fields: &HeaderMap) -> Result<Option<OrgId>, ApiError> {
     }
 }
 
-/// Which part of the API a request is for, and what it does there. By its path, so that a route that
-/// is added and not named here is closed to users.
-fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
+/// The area of the API and the kind of access, by method and path. Users have no access to routes that are not
+/// listed here.
+fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
     let parts: Vec<&str> = rest.split('/').collect();
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -349,7 +291,7 @@ fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
 }
 
 fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {
-    // What all organisations share is for those of the install's own.
+    // Resources that all organisations share are limited to users of the default organisation.
     if area == Area::Install && *org != OrgId::default_org() {
         return false;
     }
@@ -372,7 +314,7 @@ mod tests {
         for path in
             ["/api/v1/nothing", "/api/v1/", "/api/v2/agents", "/metrics", "/", "/api/v1//agents"]
         {
-            assert_eq!(asked(&Method::GET, path).0, None, "{path}");
+            assert_eq!(required(&Method::GET, path).0, None, "{path}");
         }
     }
 
@@ -391,7 +333,7 @@ mod tests {
             (Method::DELETE, "/api/v1/agents/test", Access::Write),
             (Method::TRACE, "/api/v1/agents", Access::Write),
         ] {
-            assert_eq!(asked(&method, path).1, expected, "{method} {path}");
+            assert_eq!(required(&method, path).1, expected, "{method} {path}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Reading requests: JSON bodies, queries and path segments, with refusals that never quote what
-//! was sent, since it may be a secret.
+//! Extractors for JSON bodies, queries and path segments. Errors never quote the input, which may contain a
+//! secret.
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bytes::Buf;
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::error::ApiError;
 use super::state::Admin;
 
-/// A JSON body. The buffer it is read into is wiped.
+/// A JSON body; its buffer is wiped.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
@@ -20,7 +20,7 @@ pub(super) struct Body<T>(pub(super) T);
 #[derive(Debug)]
 pub(super) struct Params<T>(pub(super) T);
 
-/// Variables of the path.
+/// The variables of the path.
 #[derive(Debug)]
 pub(super) struct Segments<T>(pub(super) T);
 
@@ -53,7 +53,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(value)) => Ok(Self(value)),
-            // The rejection quotes values; the names of parameters are all that may be said.
+            // The rejection quotes values; only the names of parameters may be shown.
             Err(_) => Err(ApiError::field("", "a query parameter is unknown or malformed")),
         }
     }
@@ -76,8 +76,8 @@ fn is_json(request: &Request) -> bool {
     essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
 }
 
-/// The whole body, in one buffer that is wiped when dropped. It never grows, because growing
-/// would leave copies behind.
+/// Reads the whole body into one buffer that is wiped when dropped. It has a fixed size, because growing it
+/// would leave copies.
 pub(super) async fn collect(
     mut body: axum::body::Body,
     max_bytes: usize,
@@ -103,7 +103,7 @@ pub(super) async fn collect(
     Ok(all)
 }
 
-/// Reads JSON: what is not JSON is a 400, what does not fit the type a 422 that names the field.
+/// Parses JSON: invalid JSON is a 400; a type mismatch is a 422 that names the field.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     refuse_list(bytes)?;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
@@ -135,8 +135,8 @@ pub(super) fn misfit(field: String, error: &serde_json::Error) -> ApiError {
     ApiError::field(field, said(&error.to_string()))
 }
 
-/// What may be repeated of serde's message. It quotes values of the wrong type, so only what it
-/// expected is kept of those; unknown, missing and duplicate *names* are kept whole.
+/// The part of serde's message that may be shown. Wrong values are removed, because the message quotes them;
+/// unknown, missing and duplicate names are kept.
 pub(super) fn said(message: &str) -> String {
     let message = message.rsplit_once(" at line ").map_or(message, |(head, _)| head);
     let names = ["unknown field", "missing field", "duplicate field"];

@@ -18,7 +18,7 @@ use super::body::{Body, Segments};
 use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{CallAsk, CallView};
-use keyward_net::whole::{Unread, whole};
+use keyward_net::read_body::{ReadError, read_body};
 use keyward_proxy::call::{self, CallBody};
 use keyward_state::directory::ConnectionRecord;
 
@@ -131,9 +131,9 @@ fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), ApiError>
 
 async fn view(exchange: Option<String>, answer: Response<CallBody>) -> Result<CallView, ApiError> {
     let (head, body) = answer.into_parts();
-    let bytes = whole(body, ANSWER_BYTES_MAX).await.map_err(|unread| match unread {
-        Unread::TooLong => ApiError::AnswerTooLarge { max_bytes: ANSWER_BYTES_MAX },
-        Unread::Broken(_) => ApiError::AnswerCut,
+    let bytes = read_body(body, ANSWER_BYTES_MAX).await.map_err(|unread| match unread {
+        ReadError::TooLong => ApiError::AnswerTooLarge { max_bytes: ANSWER_BYTES_MAX },
+        ReadError::Broken(_) => ApiError::AnswerCut,
     })?;
     let (body, body_base64) = match std::str::from_utf8(&bytes) {
         Ok(text) => (Some(text.to_owned()), None),

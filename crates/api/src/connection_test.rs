@@ -1,8 +1,8 @@
-//! `POST /connections/{id}/test`: asks the provider whether it takes the credential, down the data
-//! path, and tells what a person can do about the answer.
+//! `POST /connections/{id}/test`: sends the provider's test request through the data path, and explains the
+//! response with remedies.
 
 mod diagnosis;
-pub(super) mod standing;
+pub(super) mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 
-use self::diagnosis::{Asked, Diagnosis};
+use self::diagnosis::{Diagnosis, TestedConnection};
 use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
@@ -26,10 +26,10 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/connections/{connection}/test", post(test))
 }
 
-/// A credential of the same connection that is not in force.
+/// A credential of the connection that is tested before it is used.
 pub(super) struct Trial {
     pub(super) credential: Arc<Credential>,
-    /// Its fields that are no secrets.
+    /// Its fields that are not secret.
     pub(super) shown: BTreeMap<String, String>,
 }
 
@@ -39,26 +39,26 @@ async fn test(
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionTested>, ApiError> {
     let mut connection = admin.connection(&caller, &name)?;
-    if standing::is_rejected(&connection) {
+    if status::is_rejected(&connection) {
         let vault = &admin.deps().vault;
-        // In vain, the test says why.
+        // If it fails, the test reports why.
         if vault.refresh_now(&connection.org, &connection.id).await.is_ok() {
             admin.enforce().await?;
             connection = admin.connection(&caller, &name)?;
         }
     }
     let mut found = tested(&admin, &connection, None).await?;
-    if standing::is_doubtful(&connection, &found) {
+    if status::is_doubtful(&connection, &found) {
         found = tested(&admin, &connection, None).await?;
     }
-    standing::learnt((&admin, &caller), &connection, &found).await?;
+    status::learnt((&admin, &caller), &connection, &found).await?;
     Ok(Json(found))
 }
 
-/// Asks the provider; `connection` may be one that is not stored so yet.
+/// Tests a connection, which may differ from the stored one.
 ///
 /// # Errors
-/// When there is no such provider, or nothing is sent any more.
+/// When the provider is unknown, or the gateway sends no more requests.
 pub(super) async fn tested(
     admin: &Admin,
     connection: &Arc<ConnectionRecord>,
@@ -69,7 +69,7 @@ pub(super) async fn tested(
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;
     let docs = provider.about.docs_url.clone();
     let view = admin.deps().directory.view();
-    let asked = Asked {
+    let asked = TestedConnection {
         connection,
         provider: &provider.name,
         remedies: Remedies::in_view(connection, &catalogue, &view),
@@ -100,7 +100,7 @@ pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
     auth.is_some_and(|(provider, auth)| provider.test(auth).is_some())
 }
 
-/// The provider's request; `None` when it has none.
+/// The provider's test request; `None` if it has none.
 async fn request(
     admin: &Admin,
     connection: &Arc<ConnectionRecord>,
@@ -113,7 +113,7 @@ async fn request(
     if provider.test(auth).is_none() {
         return Ok(None);
     }
-    // A grant that does not open is a finding of the test, not a fault of the API.
+    // A grant that does not open is a result of the test, not an internal error.
     let shown = match shown {
         Some(shown) => shown,
         None => vault.shown_fields(connection).await.unwrap_or_default(),
@@ -126,7 +126,7 @@ fn authority(uri: &http::Uri) -> &str {
     uri.authority().map(http::uri::Authority::as_str).unwrap_or_default()
 }
 
-/// The path without query. What stands for a secret in it says nothing.
+/// The path without query. Placeholders in it do not reveal secrets.
 fn shown_path(request: &TestRequest) -> String {
     let path = request.uri.path();
     let marked = keyward_rules::inject::placeholder::scan(path.as_bytes());

@@ -153,7 +153,7 @@ async fn drafted(
     device: bool,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
     caller.names("connection", &draft.id, &draft.name);
-    let begun = begun((admin, caller), draft, Reconnect { device, ..Reconnect::default() }).await;
+    let begun = begun(admin, caller, draft, Reconnect { device, ..Reconnect::default() }).await;
     let consent = match begun {
         Ok(consent) => consent,
         Err(refused) => {

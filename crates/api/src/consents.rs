@@ -1,5 +1,5 @@
-//! The pages of a consent, for the person's browser: `/oauth/start`, the callback, and how it ended. What
-//! they show is escaped, they run nothing, load nothing and are kept nowhere.
+//! The browser pages of a consent: `/oauth/start`, the callback, and the result. Everything is escaped; the
+//! pages run no scripts, load nothing and are not cached.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use zeroize::Zeroizing;
 
 use super::body::{Segments, collect};
 use super::error::ApiError;
-use super::html::{self, Page};
+use super::html::{self, HtmlPage};
 use super::state::Admin;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_vault::oauth::{Back, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer, Refusal};
 
-/// Fetch Metadata: where a browser says that its request comes from.
+/// Fetch Metadata: the field in which a browser states the origin of its request.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Who opens a page: its cookies, and where the request came from.
+/// The headers of a page request: cookies and origin.
 struct Visit<'a>(&'a HeaderMap);
 
 pub(super) fn routes() -> Router<Admin> {
@@ -34,7 +34,7 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/oauth/client/{app}", get(client))
 }
 
-/// What is connected, as whom, and a button: nothing is asked of the provider before.
+/// Shows what is connected, as whom, and a button. The provider is not contacted before the button is pressed.
 async fn start(
     State(admin): State<Admin>,
     Segments(ticket): Segments<String>,
@@ -50,7 +50,7 @@ async fn start(
     };
     let name = flows.cookie(&offer.flow);
     let mut answer = offered(&offer).answer(StatusCode::OK);
-    // Opened twice in one browser it stays that browser's.
+    // If it is opened twice in one browser, it stays bound to that browser.
     if Visit(&headers).cookies().one(&name).is_none() {
         let cookie = flows.new_cookie(&offer.flow);
         let mut value = HeaderValue::from_str(&cookie).expect("a cookie of ours is ASCII");
@@ -60,7 +60,7 @@ async fn start(
     answer
 }
 
-/// The button: from our own page, in the browser that opened it.
+/// Handles the button: only from our own page, in the browser that opened it.
 async fn begin(
     State(admin): State<Admin>,
     Segments(ticket): Segments<String>,
@@ -86,13 +86,13 @@ async fn begin(
     match flows.begin(&org, &ticket, session).await {
         Ok(url) => {
             let to = format!("You are sent to {}.", offer.goes_to);
-            Page::new("To the provider").text(&to).onward(&url).answer(StatusCode::OK)
+            HtmlPage::new("To the provider").text(&to).onward(&url).answer(StatusCode::OK)
         }
         Err(refusal) => refused(&refusal),
     }
 }
 
-/// GET alone: a HEAD must not spend a code.
+/// GET only: a HEAD request must not spend a code.
 async fn callback(
     State(admin): State<Admin>,
     Segments(app): Segments<String>,
@@ -104,11 +104,11 @@ async fn callback(
         return ApiError::Method.into_response();
     }
     let query = uri.query().unwrap_or_default();
-    finished(&admin, (&app, query), &headers, "../done").await
+    finished(&admin, &app, query, &headers, "../done").await
 }
 
-/// A provider that sends the browser back by POST (Form Post Response Mode). The browser brings none of
-/// its cookies here; it goes on to a page of ours at once, where they are looked at.
+/// Handles a provider that sends the browser back by POST (Form Post Response Mode). The browser sends no
+/// cookies then, so it is redirected to our own page, where they are checked.
 async fn posted(
     State(admin): State<Admin>,
     Segments(app): Segments<String>,
@@ -127,7 +127,7 @@ async fn posted(
         return refused(&Refusal::Malformed("it is no form of a provider"));
     };
     match flows.keep_posted(&org, &id, &form).await {
-        Ok(handle) => Page::new("Back from the provider")
+        Ok(handle) => HtmlPage::new("Back from the provider")
             .text("You are sent on.")
             .onward(&format!("../posted/{app}/{}", *handle))
             .answer(StatusCode::OK),
@@ -135,7 +135,7 @@ async fn posted(
     }
 }
 
-/// A browser whose form was kept, now with its cookies, from our own page.
+/// Continues with a browser whose form was stored, now with its cookies, from our own page.
 async fn goes_on(
     State(admin): State<Admin>,
     Segments((app, handle)): Segments<(String, String)>,
@@ -154,15 +154,16 @@ async fn goes_on(
     };
     let Ok(id) = AppId::parse(&app) else { return refused(&Refusal::Over) };
     match flows.take_posted(&org_of_app(&admin, &app), &id, &handle).await {
-        Ok(form) => finished(&admin, (&app, &form), &headers, "../../done").await,
+        Ok(form) => finished(&admin, &app, &form, &headers, "../../done").await,
         Err(refusal) => refused(&refusal),
     }
 }
 
-/// Ends a consent with what the browser brought, `parameters`, and sends it to its page below `done`.
+/// Completes a consent with the callback's `parameters`, and redirects to the result page below `done`.
 async fn finished(
     admin: &Admin,
-    (app, parameters): (&str, &str),
+    app: &str,
+    parameters: &str,
     headers: &HeaderMap,
     done: &str,
 ) -> Response {
@@ -181,7 +182,7 @@ async fn finished(
     }
 }
 
-/// The form of a POST, within the bounds of a callback's query.
+/// The form of a POST, limited to the size of a callback query.
 async fn form(admin: &Admin, headers: &HeaderMap, body: Body) -> Option<Zeroizing<String>> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -193,14 +194,14 @@ async fn form(admin: &Admin, headers: &HeaderMap, body: Body) -> Option<Zeroizin
     std::str::from_utf8(&whole).ok().map(|form| Zeroizing::new(form.to_owned()))
 }
 
-/// The organisation of an app. What none has is nowhere in the default one, too.
+/// The organisation of an app; the default one if the app does not exist.
 fn org_of_app(admin: &Admin, app: &str) -> OrgId {
     let found = AppId::parse(app).ok();
     let found = found.and_then(|id| admin.deps().directory.view().org_of_app(&id).cloned());
     found.unwrap_or_else(OrgId::default_org)
 }
 
-/// The grant is stored: agents may use it before the person reads so.
+/// Waits until the stored grant is in force, so that agents can use it before the person reads so.
 async fn enforced(admin: &Admin) {
     if let Err(error) = admin.enforce().await {
         tracing::error!(%error, "a consent is stored but not in force");
@@ -215,7 +216,7 @@ async fn done(
     shown(&admin, &flow, &Visit(&headers).cookies()).await
 }
 
-/// The person's word about another account: `?accept=yes` or `no`.
+/// The person's decision about a different account: `?accept=yes` or `no`.
 async fn decide(
     State(admin): State<Admin>,
     Segments(flow): Segments<String>,
@@ -244,7 +245,7 @@ async fn decide(
     }
 }
 
-/// The document that our client id names, where servers read those.
+/// The client metadata document, for servers that use its URL as client id.
 async fn client(
     State(admin): State<Admin>,
     Segments(app): Segments<String>,
@@ -255,8 +256,8 @@ async fn client(
     document.map(axum::Json).ok_or(ApiError::NoSuchPath)
 }
 
-/// The organisation that a start link or a flow's page names before a dot, and the rest; without a
-/// dot it is the default one. It only says where to look: what is found there decides.
+/// Splits a start link or a flow's page at the dot into organisation and rest; without a dot it is the default
+/// organisation. This only selects where to look.
 fn org_of(segment: &str) -> (OrgId, &str) {
     match segment.split_once('.').map(|(name, rest)| (OrgId::named(name), rest)) {
         Some((Ok(org), rest)) => (org, rest),
@@ -264,12 +265,12 @@ fn org_of(segment: &str) -> (OrgId, &str) {
     }
 }
 
-/// A gateway that ends with its runs takes no consents: nobody would be there when the browser is back.
+/// The flows, unless the gateway ends with its runs and so could not handle the browser's return.
 fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
     match admin.runs().is_private() {
         false => Ok(&admin.deps().flows),
         true => Err(Box::new(
-            Page::new("No consents here")
+            HtmlPage::new("No consents here")
                 .text("This gateway belongs to `keyward run` and ends with it.")
                 .text("Start one that stays, `keyward serve`, and begin again.")
                 .answer(StatusCode::FORBIDDEN),
@@ -282,15 +283,15 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     let (org, id) = org_of(flow);
     let Ok(id) = FlowId::parse(id) else { return refused(&Refusal::Over) };
     let Ok(view) = flows.view(&org, &id).await else { return refused(&Refusal::Over) };
-    // Whoever has only the address of the page learns nothing from it.
+    // The address of the page alone reveals nothing.
     if cookies.one(&flows.cookie(&id)).is_none() {
         return refused(&Refusal::OtherBrowser);
     }
     let page = match &view.state {
-        FlowState::Open => Page::new("Not finished").text("This consent is not finished yet."),
-        FlowState::Failed { why } => Page::new("Not connected").text(why),
+        FlowState::Open => HtmlPage::new("Not finished").text("This consent is not finished yet."),
+        FlowState::Failed { why } => HtmlPage::new("Not connected").text(why),
         FlowState::Connected { ends } => {
-            let page = Page::new("Connected").text("You can close this window.");
+            let page = HtmlPage::new("Connected").text("You can close this window.");
             match ends {
                 false => page,
                 true => page.text(
@@ -304,7 +305,7 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     page.answer(StatusCode::OK)
 }
 
-fn confirmation(before: &str, account: Option<&str>) -> Page {
+fn confirmation(before: &str, account: Option<&str>) -> HtmlPage {
     let (said, now) = match account {
         Some(account) => ("You consented with another account than this connection had.", account),
         None => (
@@ -313,7 +314,7 @@ fn confirmation(before: &str, account: Option<&str>) -> Page {
             "unknown",
         ),
     };
-    Page::new("Another account")
+    HtmlPage::new("Another account")
         .text(said)
         .fact("Connected so far", before)
         .fact("Now", now)
@@ -322,12 +323,12 @@ fn confirmation(before: &str, account: Option<&str>) -> Page {
         .button("Keep the old one", "?accept=no")
 }
 
-fn offered(offer: &Offer) -> Page {
+fn offered(offer: &Offer) -> HtmlPage {
     let scopes = match offer.scopes.is_empty() {
         true => "what the provider gives by itself".to_owned(),
         false => offer.scopes.join(", "),
     };
-    let page = Page::new(&format!("Connect {}", offer.provider))
+    let page = HtmlPage::new(&format!("Connect {}", offer.provider))
         .text(
             "Agents that may use this connection will act with the account that you choose at the \
              provider. Go on only if you started this yourself.",
@@ -345,21 +346,21 @@ fn offered(offer: &Offer) -> Page {
 }
 
 fn refused(refusal: &Refusal) -> Response {
-    let page = Page::new("Not connected").text(&html::sentence(&refusal.to_string()));
+    let page = HtmlPage::new("Not connected").text(&html::sentence(&refusal.to_string()));
     let Some(seconds) = refusal.retry_after() else {
         return page
             .text("Nothing was changed. Start again from the command line or the console.")
             .answer(refusal.status());
     };
-    // This page is still good: what it leads to is down.
+    // The page stays valid: the server that it leads to is unavailable.
     let mut answer =
         page.text("Nothing was changed. Try again in a moment.").answer(refusal.status());
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     answer
 }
 
-/// 303 to a page of ours, so that the address with the code is gone. Relative: we may be served below a
-/// path.
+/// Redirects (303) to our own page, so that the URL with the code is replaced. The location is relative,
+/// because we may be served below a path.
 fn see_other(to: &str) -> Response {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::SEE_OTHER;
@@ -382,9 +383,8 @@ impl Visit<'_> {
         Cookies(pairs.collect())
     }
 
-    /// Browsers say where a request comes from; one that says elsewhere is refused. Those by plain HTTP
-    /// to another machine, and old ones, say only the origin. Those that say nothing are held by the
-    /// cookie, which is `SameSite=Lax`.
+    /// Checks the origin of the request as the browser states it. Over plain HTTP to another machine, and in
+    /// old browsers, only `Origin` is present. Without both, the `SameSite=Lax` cookie protects.
     fn is_of_our_page(&self, public_url: &str) -> bool {
         if self.0.contains_key(SEC_FETCH_SITE) {
             return self.0.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin");
@@ -392,14 +392,16 @@ impl Visit<'_> {
         let host = self.0.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         self.0.get_all(header::ORIGIN).iter().all(|origin| {
             let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
-            origin.is_some_and(|origin| is_own_origin(origin, host, public_url))
+            origin.is_some_and(|(scheme, authority)| {
+                is_own_origin(scheme, authority, host, public_url)
+            })
         })
     }
 }
 
-/// Whether a page of this scheme and authority is one of ours: of the `Host` that was asked, which is one
-/// of our names, or of `public_url`, where a proxy before us asks by another.
-fn is_own_origin((scheme, authority): (&str, &str), host: &str, public_url: &str) -> bool {
+/// Whether a page of this scheme and authority is ours: the request's `Host`, which was checked, or that of
+/// `public_url`, if a reverse proxy uses another.
+fn is_own_origin(scheme: &str, authority: &str, host: &str, public_url: &str) -> bool {
     let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
@@ -421,8 +423,8 @@ mod tests {
     #[test]
     fn only_the_asked_host_and_the_public_url_are_our_origins() {
         let is_ours = |origin: &str, host: &str| {
-            let origin = origin.split_once("://").unwrap_or(("", origin));
-            is_own_origin(origin, host, "https://kw.example.com/keyward")
+            let (scheme, authority) = origin.split_once("://").unwrap_or(("", origin));
+            is_own_origin(scheme, authority, host, "https://kw.example.com/keyward")
         };
         for origin in [
             "null",

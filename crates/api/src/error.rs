@@ -1,5 +1,5 @@
-//! [`ApiError`]: every refusal of the control plane. [`ApiError::text`] is the table of code, message and
-//! hint of each. Causes inside the gateway go to the log only.
+//! [`ApiError`]: every refusal of the control plane. [`ApiError::text`] is the table of code, message and hint
+//! of each. Internal causes are only logged.
 
 use std::fmt;
 
@@ -17,51 +17,51 @@ use keyward_vault::events::EventsError;
 /// A refusal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ApiError {
-    /// The body, query or path cannot be read at all.
+    /// The body, query or path cannot be parsed.
     Unreadable(String),
-    /// Nothing is served at that path.
+    /// The path does not exist.
     NoSuchPath,
-    /// A named thing that does not exist.
+    /// The named resource does not exist.
     NotFound {
-        /// Its kind.
+        /// The kind of resource.
         what: &'static str,
-        /// As asked for.
+        /// The name as given.
         name: String,
-        /// What has nearly that name.
+        /// A resource with a similar name.
         near: Option<String>,
     },
-    /// The path exists, for other methods.
+    /// The path exists, but not for this method.
     Method,
-    /// No token, or none that is good.
+    /// The token is missing or invalid.
     Unauthenticated,
-    /// The token's scopes.
+    /// The token lacks this scope.
     ScopeMissing(String),
-    /// The user's role.
+    /// The user's role does not allow it.
     RoleRefused(&'static str),
-    /// Somebody else's, and only to be used.
+    /// The resource belongs to another user, and the caller may only use it.
     NotYours {
-        /// Its kind.
+        /// The kind of resource.
         what: &'static str,
-        /// Its name.
+        /// The name of the resource.
         name: String,
     },
-    /// Nothing is changed without its record.
+    /// The audit log cannot be written, so nothing is changed.
     AuditUnavailable,
     /// The name is in use.
     Taken {
-        /// Its kind.
+        /// The kind of resource.
         what: &'static str,
-        /// The name.
+        /// The name that is in use.
         name: String,
     },
-    /// The configuration file owns it.
+    /// The configuration file manages the resource.
     ManagedByFile {
-        /// Its kind.
+        /// The kind of resource.
         what: &'static str,
-        /// Its name.
+        /// The name of the resource.
         name: String,
     },
-    /// Agent and connection belong to two environments.
+    /// Agent and connection belong to different environments.
     Environments {
         /// The agent's name.
         agent: String,
@@ -72,88 +72,88 @@ pub enum ApiError {
         /// Its environment.
         connection_in: String,
     },
-    /// A body over the limit.
+    /// The body exceeds the limit.
     TooLarge {
-        /// The limit.
+        /// The limit in bytes.
         max_bytes: usize,
     },
-    /// A body that does not say it is JSON.
+    /// The body has another type than JSON.
     MediaType,
-    /// `Host` is none of our names.
+    /// `Host` is not one of our names.
     Misdirected,
-    /// A field of the request that cannot be accepted.
+    /// A field of the request is invalid.
     Field {
-        /// Path of the field, `fields.token`.
+        /// The path of the field, such as `fields.token`.
         field: String,
-        /// What is wrong; never quotes a value.
+        /// The error; quotes no value.
         message: String,
-        /// What to do.
+        /// What the caller can do.
         hint: Option<String>,
     },
-    /// What the services behind refuse.
+    /// A service refuses the operation.
     Refused(String),
-    /// The same, with what to do about it.
+    /// A service refuses the operation, with a hint.
     RefusedUntil {
-        /// Why.
+        /// The reason.
         message: String,
-        /// What to do.
+        /// What the caller can do.
         hint: String,
     },
-    /// A server outside is down, or asks to wait: the same works later.
+    /// An external server is unavailable or rate-limits us; a retry may succeed.
     Unavailable {
-        /// What is down.
+        /// What is unavailable.
         message: String,
-        /// What to do.
+        /// What the caller can do.
         hint: Option<String>,
-        /// Seconds after which it is worth trying again.
+        /// Seconds until a retry makes sense.
         retry_after: u64,
     },
-    /// The provider was asked first, and did not take it: nothing was changed.
+    /// The provider rejected the credential in a test, so nothing was changed.
     TestFailed {
-        /// What was found.
+        /// The result of the test.
         message: String,
-        /// What to do.
+        /// What the caller can do.
         hint: Option<String>,
     },
-    /// Stored, but the rules no longer compile: the policy before the change still decides.
+    /// The change is stored, but the rules no longer compile: the previous policy stays in force.
     NotInForce {
         /// Why the rules do not compile.
         causes: String,
     },
-    /// The configuration on disk is wrong; the old one stays.
+    /// The configuration on disk is invalid; the old one stays.
     ConfigRefused {
-        /// Everything that is wrong.
+        /// All errors.
         errors: Vec<String>,
     },
-    /// The audit log's files.
+    /// The audit log's files cannot be read.
     Audit {
-        /// What the system said.
+        /// The operating system's error.
         cause: String,
     },
-    /// A call that Keyward did not send, or whose answer it keeps back.
+    /// Keyward refused to send a call, or withholds its response.
     Declined(RefusalText),
-    /// An answer over the limit.
+    /// The response exceeds the limit.
     AnswerTooLarge {
-        /// The limit.
+        /// The limit in bytes.
         max_bytes: usize,
     },
-    /// An answer that did not come to its end.
+    /// The response ended early.
     AnswerCut,
-    /// The gateway has begun to stop.
+    /// The gateway is stopping.
     Draining,
-    /// The disk is full, gone or read-only. The cause is in the log.
+    /// The disk is full, missing or read-only. The cause is in the log.
     StoreFailed,
-    /// A fault of ours. The cause is in the log.
+    /// An internal error. The cause is in the log.
     Internal,
 }
 
 impl ApiError {
-    /// A thing that is not there.
+    /// The resource does not exist.
     pub(super) fn not_found(what: &'static str, name: &str) -> Self {
         Self::NotFound { what, name: shown(name), near: None }
     }
 
-    /// The same, where one of these may have been meant.
+    /// The resource does not exist; suggests a similar one of `among`.
     pub(super) fn not_found_among<'a>(
         what: &'static str,
         name: &str,
@@ -163,12 +163,12 @@ impl ApiError {
         Self::NotFound { what, name: shown(name), near }
     }
 
-    /// A field that is wrong. `message` must not quote its value.
+    /// A field is invalid. `message` must not quote its value.
     pub(super) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Field { field: field.into(), message: message.into(), hint: None }
     }
 
-    /// A fault that the caller cannot mend: the cause is logged, the caller learns its kind.
+    /// An error that the caller cannot fix: the cause is logged, the caller gets its kind.
     pub(super) fn internal(cause: impl std::error::Error + 'static) -> Self {
         let mut chain = String::new();
         let mut refusal = Self::Internal;
@@ -188,12 +188,12 @@ impl ApiError {
         refusal
     }
 
-    /// A failure to read the audit log.
+    /// Reading the audit log failed.
     pub(super) fn audit(error: &std::io::Error) -> Self {
         Self::Audit { cause: error.to_string() }
     }
 
-    /// Code, message and hint.
+    /// Code, message and hint of the refusal.
     pub fn text(&self) -> RefusalText {
         match self {
             Self::Unreadable(message) => Code::BadRequest.because(message),
@@ -216,7 +216,7 @@ impl ApiError {
             Self::Taken { what, name } => taken(what, name),
             Self::ManagedByFile { what, name } => managed_by_file(what, name),
             Self::Environments { agent, agent_in, connection, connection_in } => {
-                environments((agent, agent_in), (connection, connection_in))
+                environments(agent, agent_in, connection, connection_in)
             }
             Self::TooLarge { max_bytes } => {
                 Code::TooLarge.because(format!("the body is longer than {max_bytes} bytes"))
@@ -252,7 +252,7 @@ impl ApiError {
         }
     }
 
-    /// The code, which has the status.
+    /// The code; it also determines the status.
     pub fn code(&self) -> Code {
         self.text().code
     }
@@ -301,8 +301,9 @@ fn scope_missing(scope: &str) -> RefusalText {
 }
 
 fn not_yours(what: &str, name: &str) -> RefusalText {
-    Code::NotAllowed
-        .because(format!("{what} `{name}` is somebody else's: it is yours to use, not to change"))
+    Code::NotAllowed.because(format!(
+        "{what} `{name}` belongs to another user: you may use it, but not change it"
+    ))
 }
 
 fn taken(what: &str, name: &str) -> RefusalText {
@@ -324,11 +325,8 @@ fn managed_by_file(what: &str, name: &str) -> RefusalText {
     }
 }
 
-/// Of an agent and a connection, each with its environment.
-fn environments(
-    (agent, agent_in): (&str, &str),
-    (connection, connection_in): (&str, &str),
-) -> RefusalText {
+/// The refusal for an agent and a connection of different environments.
+fn environments(agent: &str, agent_in: &str, connection: &str, connection_in: &str) -> RefusalText {
     Code::EnvironmentMismatch
         .because(format!(
             "agent `{agent}` is in {agent_in} and connection `{connection}` in {connection_in}"
@@ -377,17 +375,14 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::NoSlot { .. }
             | DirectoryError::OtherPlugin { .. }
             | DirectoryError::BoundBySlot { .. }
-            | DirectoryError::FixedOfUser
             | DirectoryError::Private { .. }
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
             | DirectoryError::OrgStays => Self::Refused(error.to_string()),
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
-            DirectoryError::EmailRefused => Self::field("email", error.to_string()),
-            DirectoryError::WebhookUrl { .. } => Self::field("url", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
-            // Keys and rows are the operator's affair.
+            // Keys and rows concern only the operator.
             broken => Self::internal(broken),
         }
     }
@@ -447,13 +442,13 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A name as asked for, cut and without control characters, fit for a message.
+/// A given name for a message: cut, and without control characters.
 pub(super) fn shown(text: &str) -> String {
     const NAME_CHARS_MAX: usize = 80;
     clean(text, NAME_CHARS_MAX)
 }
 
-/// A sentence with names in it, likewise.
+/// A sentence with given names for a message: cut, and without control characters.
 pub(super) fn shown_long(text: &str) -> String {
     const SENTENCE_CHARS_MAX: usize = 400;
     clean(text, SENTENCE_CHARS_MAX)

@@ -1,5 +1,5 @@
-//! `/rules/explain`: what would become of a request. `policy` explains its own decision and the
-//! dialler gives its own judgement, so that this cannot disagree with the data path.
+//! `/rules/explain`: explains what would happen to a request. Policy and dialler explain their own decisions,
+//! so that the explanation always agrees with the data path.
 
 mod base_url;
 mod question;
@@ -10,7 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use http::HeaderMap;
 
-use self::question::Question;
+use self::question::DescribedRequest;
 use super::apps;
 use super::auth::Caller;
 use super::body::Body;
@@ -25,7 +25,8 @@ use keyward_base::settings::Settings;
 use keyward_net::dial::Judged;
 use keyward_net::guard::{IpClass, classify};
 use keyward_rules::inject::credential::Write;
-use keyward_rules::inject::placement::{At, Encoding, Part, Place, Template};
+use keyward_rules::inject::placement::{At, Place};
+use keyward_rules::inject::template::{Encoding, Part, Template};
 use keyward_rules::inject::write::{self, Head, WriteError};
 use keyward_rules::policy::explain::{ActionKind, Explanation as Decision};
 use keyward_state::directory::AgentRecord;
@@ -50,7 +51,7 @@ async fn explain(
     Ok(Json(told))
 }
 
-/// Where the connection's tokens come from, and how they are.
+/// Adds the state of the connection and the source of its tokens.
 async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) {
     let view = admin.deps().directory.view();
     let connection = view.connection(caller.org(), &used.id);
@@ -65,7 +66,7 @@ async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) 
     }
 }
 
-/// What becomes of the request as far as can be told without asking the network.
+/// Explains everything that does not require the network.
 pub(super) fn decided(
     admin: &Admin,
     caller: &Caller,
@@ -74,7 +75,7 @@ pub(super) fn decided(
     let record = admin.agent(caller, &ask.agent)?;
     let agent = as_agent(&record);
     let behind = base_url::behind(admin, &agent, ask)?;
-    let question = Question::parse(behind.as_ref().unwrap_or(ask))?;
+    let question = DescribedRequest::parse(behind.as_ref().unwrap_or(ask))?;
     let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
     let mut told = told(admin, &record, &question, decision);
     if admin.deps().directory.view().is_asleep(&record) {
@@ -84,15 +85,20 @@ pub(super) fn decided(
     Ok((told, question.target))
 }
 
-/// The agent as authentication would make it; no decision depends on which token it was.
+/// The agent as authentication would make it; no decision depends on the token.
 fn as_agent(record: &AgentRecord) -> Agent {
     let (id, org) = (record.id.clone(), record.org.clone());
     Agent { id, org, name: record.name.as_str().into(), token: None }
 }
 
-/// The decision, with what only the services know of it.
-fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
-    let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, (&agent.org, id)));
+/// The decision, with details that only the services know.
+fn told(
+    admin: &Admin,
+    agent: &AgentRecord,
+    asked: &DescribedRequest,
+    decision: Decision,
+) -> Explanation {
+    let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, &agent.org, id));
     let settings = used.as_ref().and_then(|used| used.settings.clone());
     let (connection, places) = used.map(|used| (used.connection, used.places)).unzip();
     let stop = stop::policy(&decision).or_else(|| match decision.action {
@@ -118,16 +124,21 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
     }
 }
 
-/// What a decision uses.
-struct Used {
+/// The connection used by a decision.
+struct UsedConnection {
     connection: ConnectionUsed,
     settings: Option<Settings>,
-    /// Where its credential would go for the host and path, if it has a place there.
+    /// Where its credential would be written for the host and path, if it has a placement there.
     places: Option<Vec<Place>>,
 }
 
 /// The connection of the decision.
-fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> Option<Used> {
+fn used(
+    admin: &Admin,
+    asked: &DescribedRequest,
+    org: &OrgId,
+    id: &ConnectionId,
+) -> Option<UsedConnection> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(org, id)?;
     let used = ConnectionUsed {
@@ -148,12 +159,11 @@ fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> 
     let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
     let settings = Some(connection.settings.clone()).filter(|it| *it != Settings::default());
     let places = fitting.next().map(|scoped| scoped.what.clone());
-    Some(Used { connection: used, settings, places })
+    Some(UsedConnection { connection: used, settings, places })
 }
 
-/// Writes something where the credential of a used connection would go, by the function that
-/// writes it.
-fn written(asked: &Question, used: Option<&Option<Vec<Place>>>) -> Result<(), WriteError> {
+/// Writes a stand-in for the credential of the connection, with the function that writes credentials.
+fn written(asked: &DescribedRequest, used: Option<&Option<Vec<Place>>>) -> Result<(), WriteError> {
     let places = match used {
         None => &[][..],
         Some(places) => places.as_deref().ok_or(WriteError::NoPlace)?,
@@ -164,7 +174,7 @@ fn written(asked: &Question, used: Option<&Option<Vec<Place>>>) -> Result<(), Wr
     write::credential(&mut Head { fields: &mut fields, path: path.into(), query: None }, &writes)
 }
 
-/// A value of the template's form, with a letter for each field.
+/// A value in the form of the template, with a letter for each field.
 fn stand_in(template: &Template) -> Secret {
     let piece = |part: &Part| match part {
         Part::Literal(text) => text.to_string(),
@@ -196,8 +206,8 @@ fn template(template: &Template) -> String {
     }
 }
 
-/// Resolves and judges the addresses as dialling would, without connecting. Done only for what
-/// policy allows: the lookup of a denied name would already tell something.
+/// Resolves and checks the addresses as dialling would, without connecting. Only for what policy allows: the
+/// look-up of a denied name would already reveal something.
 async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     let injects = told.action == ActionKind::Inject;
     let cleartext = injects && target.scheme() == Scheme::Http;
@@ -212,7 +222,7 @@ async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     };
     for (address, verdict) in judged {
         let class = classify(address.ip());
-        // A credential goes over cleartext only to what the private list names.
+        // A credential may be sent in cleartext only to addresses on the private list.
         let exposed = cleartext && class == IpClass::Public;
         told.addresses.push(AddressView {
             address: address.to_string(),

@@ -1,5 +1,5 @@
-//! `/flows` and what begins one: consents as their owner starts them, follows them and decides about them.
-//! On the socket alone; what agents hold opens nothing here.
+//! `/flows` and reconnecting: consents, as their owners start, list, and cancel them. On the socket only;
+//! agents have no access.
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -17,7 +17,7 @@ use keyward_base::id::FlowId;
 use keyward_state::directory::ConnectionRecord;
 use keyward_vault::oauth::{Ask, DeviceCode, FlowError, FlowView, Started};
 
-/// Whose consents these are until users exist: the socket's peer operates the install.
+/// The name of the operator, who owns consents without a user.
 const OPERATOR: &str = "the operator of this gateway";
 
 pub(super) fn routes() -> Router<Admin> {
@@ -32,18 +32,18 @@ pub(super) fn routes() -> Router<Admin> {
 /// The query of a list.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Search {
-    /// Those of one connection, by name or id.
+struct FlowQuery {
+    /// Only consents of this connection, by name or id.
     connection: Option<String>,
     limit: Option<usize>,
     after: Option<String>,
 }
 
-/// The consents that are open, of the connections that the caller may change.
+/// Lists the open consents of connections that the caller may change.
 async fn list(
     State(admin): State<Admin>,
     caller: Caller,
-    Params(asked): Params<Search>,
+    Params(asked): Params<FlowQuery>,
 ) -> Result<Json<List<ConsentListed>>, ApiError> {
     let one = asked.connection.map(|name| admin.connection(&caller, &name)).transpose()?;
     let directory = admin.deps().directory.view();
@@ -62,7 +62,7 @@ async fn list(
     page.cut(items, |item| item.flow.id.as_str()).map(Json)
 }
 
-/// Cancels an unfinished consent. A connection that works keeps its grant.
+/// Cancels an unfinished consent. An active connection keeps its grant.
 async fn cancel(
     State(admin): State<Admin>,
     caller: Caller,
@@ -96,7 +96,7 @@ async fn confirm(
     Ok(Json(decided))
 }
 
-/// A consent, as far as its connection exists for the caller.
+/// A consent, if the caller may see its connection.
 async fn seen(admin: &Admin, caller: &Caller, id: &FlowId) -> Result<FlowView, ApiError> {
     let view = admin.deps().flows.view(caller.org(), id).await?;
     let directory = admin.deps().directory.view();
@@ -106,13 +106,13 @@ async fn seen(admin: &Admin, caller: &Caller, id: &FlowId) -> Result<FlowView, A
             caller.may_change(connection)?;
             Ok(view)
         }
-        // It may be gone already; then only those know of it who see everything.
+        // If it was removed, only callers who see everything may see its consents.
         None if caller.sees_all() => Ok(view),
         _ => Err(FlowError::NoFlow.into()),
     }
 }
 
-/// The connection works as before until the new grant is stored.
+/// Starts a consent for an existing connection, which keeps working until the new grant is stored.
 async fn reconnect(
     State(admin): State<Admin>,
     caller: Caller,
@@ -120,7 +120,7 @@ async fn reconnect(
     Body(ask): Body<Reconnect>,
 ) -> Result<Json<ConnectionMade>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
-    let consent = begun((&admin, &caller), &connection, ask).await?;
+    let consent = begun(&admin, &caller, &connection, ask).await?;
     let connection = view(&admin, &connection);
     Ok(Json(ConnectionMade { connection, consent: Some(consent), test: None }))
 }
@@ -130,7 +130,8 @@ async fn reconnect(
 /// # Errors
 /// When this gateway takes no consents, or the flow cannot begin.
 pub(super) async fn begun(
-    (admin, caller): (&Admin, &Caller),
+    admin: &Admin,
+    caller: &Caller,
     connection: &ConnectionRecord,
     ask: Reconnect,
 ) -> Result<ConsentView, ApiError> {
@@ -145,10 +146,10 @@ pub(super) async fn begun(
     })
 }
 
-/// A gateway that `run` started ends with its runs: the browser would come back to nobody.
+/// Refuses on a gateway started by `run`, which ends with its runs and could not handle the browser's return.
 ///
 /// # Errors
-/// When it is one.
+/// When it is such a gateway.
 pub(super) fn takes_consents(admin: &Admin) -> Result<(), ApiError> {
     match admin.runs().is_private() {
         false => Ok(()),

@@ -1,5 +1,4 @@
-//! What tells the outside how we are: liveness, readiness, metrics, and the certificates that
-//! agents must trust.
+//! Health and public data: liveness, readiness, metrics, and the certificates that agents must trust.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -11,14 +10,13 @@ use super::error::ApiError;
 use super::reload::Reloads;
 use super::state::Admin;
 use super::wire::{AgentListener, Health, Status};
-use keyward_proxy::ListenerOwner;
 
-/// RFC 8555 §9.1 names it for chains of certificates in PEM.
+/// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
-/// What `prometheus-client` writes.
+/// Media type of the output of `prometheus-client`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Open to everyone, on both doors.
+/// Routes without authentication, for both listeners.
 pub(super) fn open_routes() -> Router<Admin> {
     Router::new()
         .route("/healthz", get(healthz))
@@ -27,7 +25,7 @@ pub(super) fn open_routes() -> Router<Admin> {
         .route("/bundle.pem", get(bundle))
 }
 
-/// On the socket.
+/// Routes of the socket.
 pub(super) fn inner_routes() -> Router<Admin> {
     Router::new().route("/metrics", get(metrics)).route("/api/v1/status", get(status))
 }
@@ -48,14 +46,22 @@ fn word(admin: &Admin) -> &'static str {
     if admin.is_ready() { "ready" } else { "draining" }
 }
 
-/// Where the gateway is reached: only it knows the ports that the system chose.
+/// The addresses of the gateway; only it knows ports that the system chose.
 async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
     let places = admin.places().ok_or(ApiError::NoSuchPath)?.clone();
     Ok(Json(Status {
         status: word(&admin).to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         proxy: places.proxy,
-        agents: places.agents.into_iter().map(listener).collect(),
+        agents: places
+            .agents
+            .into_iter()
+            .map(|(owner, at)| AgentListener {
+                org: owner.org.name().to_owned(),
+                agent: owner.agent,
+                at,
+            })
+            .collect(),
         admin: places.admin,
         data: places.data,
         ca: places.ca,
@@ -63,10 +69,6 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         runs: admin.runs().open(),
         reload: admin.reloads().and_then(Reloads::last),
     }))
-}
-
-fn listener((owner, at): (ListenerOwner, String)) -> AgentListener {
-    AgentListener { org: owner.org.name().to_owned(), agent: owner.agent, at }
 }
 
 async fn ca(State(admin): State<Admin>) -> Response {

@@ -1,5 +1,5 @@
-//! Which names the TCP listener answers to. A page of another site whose name was re-pointed here
-//! (DNS rebinding) sends its own name in `Host`, and gets a 421.
+//! The names that the TCP listener accepts in `Host`. In a DNS rebinding attack, a page of another site sends
+//! its own name, and gets a 421.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,29 +9,29 @@ use http::{HeaderMap, Uri};
 use super::error::ApiError;
 use keyward_base::host::{Host, Scheme, Target};
 
-/// The names and ports that are ours.
+/// The accepted names and ports.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OwnNames {
     port: u16,
     named: Vec<(Host, u16)>,
 }
 
-/// The address of the listener that a request came in on.
+/// The local address of the stream that a request came on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Local(pub(super) SocketAddr);
 
 impl OwnNames {
-    /// `port` is the listener's; `named` are further authorities, such as that of `public_url`.
+    /// `port`: the listener's. `named`: further authorities, such as that of `public_url`.
     pub fn new(port: u16, named: Vec<(Host, u16)>) -> Self {
         Self { port, named }
     }
 
-    /// Whether a request's authority is ours: `localhost` and the address it came in on, at the
-    /// listener's port, or a further name. Loopback literals need no list: the address that a
-    /// stream was accepted on is the one its client dialled.
+    /// Checks a request's authority: `localhost` or the local address of the stream, at the listener's port, or
+    /// a further name. Loopback literals need no list, because the local address of a stream is the one that
+    /// its client dialled.
     ///
     /// # Errors
-    /// 400 when `Host` is given twice, 421 when it is missing or not ours.
+    /// 400 when `Host` occurs twice, 421 when it is missing or not accepted.
     pub(super) fn check(
         &self,
         uri: &Uri,

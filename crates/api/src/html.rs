@@ -1,5 +1,5 @@
-//! A page for people: a heading, text, facts and buttons, everything escaped. No script; the one style is
-//! named by its hash.
+//! [`HtmlPage`]: a simple HTML page of a heading, text, facts and buttons. Everything is escaped; there are no
+//! scripts, and the only style sheet is allowed by its hash.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,21 +8,21 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
-/// Plain, legible, dark where the person likes it dark.
+/// A plain style sheet with a dark variant.
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:10vh auto;padding:0 \
 1rem;color-scheme:light dark}h1{font-size:1.4rem}dt{opacity:.7}dd{margin:0 0 .6rem;overflow-wrap:anywhere}\
 button{font:inherit;padding:.5rem 1rem;margin:.5rem .5rem 0 0}";
 
-/// A page that is being written.
-pub(super) struct Page {
+/// A builder of a page.
+pub(super) struct HtmlPage {
     title: String,
     body: String,
     facts: String,
     onward: String,
 }
 
-impl Page {
-    /// With its heading.
+impl HtmlPage {
+    /// A page with this heading.
     pub(super) fn new(title: &str) -> Self {
         Self {
             title: escaped(title),
@@ -32,20 +32,20 @@ impl Page {
         }
     }
 
-    /// A paragraph.
+    /// Adds a paragraph.
     pub(super) fn text(mut self, text: &str) -> Self {
         self.flush();
         self.body += &format!("<p>{}</p>", escaped(text));
         self
     }
 
-    /// A name and its value.
+    /// Adds a name and its value.
     pub(super) fn fact(mut self, name: &str, value: &str) -> Self {
         self.facts += &format!("<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value));
         self
     }
 
-    /// A button that POSTs to this page, or to `query` of it.
+    /// Adds a button that POSTs to this page, or to `query` of it.
     pub(super) fn button(mut self, label: &str, query: &str) -> Self {
         self.flush();
         let (label, query) = (escaped(label), escaped(query));
@@ -54,8 +54,8 @@ impl Page {
         self
     }
 
-    /// Leads on to `url` at once, and by a link. Not by a redirect: `form-action` would hold for every
-    /// redirect behind it too, and providers send people through several hosts.
+    /// Forwards to `url` immediately, and by a link. A redirect is not used, because `form-action` would apply
+    /// to all further redirects too, and providers use several hosts.
     pub(super) fn onward(mut self, url: &str) -> Self {
         self.flush();
         let url = escaped(url);
@@ -70,7 +70,7 @@ impl Page {
         }
     }
 
-    /// The answer. Its forms lead to us alone.
+    /// The response; its forms may only be sent to us.
     pub(super) fn answer(mut self, status: StatusCode) -> Response {
         self.flush();
         let Self { title, body, onward, .. } = self;
@@ -83,8 +83,8 @@ impl Page {
         *answer.status_mut() = status;
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         answer.headers_mut().insert(header::CONTENT_TYPE, html);
-        // Other sites get no referrer. Without a referrer at all, a browser would call the origin of our own form
-        // `null` (Fetch §3.1), as it does a stranger's.
+        // Other sites get no referrer. Without any referrer, a browser would send `null` as the origin of our
+        // own form (Fetch §3.1), as for a foreign one.
         let referrer = HeaderValue::from_static("same-origin");
         answer.headers_mut().insert(header::REFERRER_POLICY, referrer);
         if let Ok(policy) = HeaderValue::from_str(&policy()) {
@@ -102,7 +102,7 @@ fn policy() -> String {
     )
 }
 
-/// With a capital and a full stop.
+/// Adds a capital letter and a full stop.
 pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
@@ -118,7 +118,7 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // Nothing that a terminal or a browser would act on.
+            // Removes characters that a terminal or a browser would interpret.
             c if c.is_control() => out.push(' '),
             c => out.push(c),
         }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn nothing_of_others_becomes_markup() {
         let page =
-            Page::new("<b>").text("\"><script>alert('x')</script>").fact("a&b", "\u{1b}[31m");
+            HtmlPage::new("<b>").text("\"><script>alert('x')</script>").fact("a&b", "\u{1b}[31m");
         let button = page.button("</button>", "?x=\"y");
         let text = format!("{}{}", button.title, button.body);
         for bad in ["<b>", "<script", "'", "</button></button>", "\u{1b}", "=\"y"] {
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_address_stays_within_its_attribute() {
-        let page = Page::new("x").onward("https://a.test/?a=1&b=\"><script>");
+        let page = HtmlPage::new("x").onward("https://a.test/?a=1&b=\"><script>");
         assert!(
             page.onward.ends_with(r#"0;url=https://a.test/?a=1&amp;b=&quot;&gt;&lt;script&gt;">"#)
         );

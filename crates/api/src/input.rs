@@ -2,21 +2,31 @@
 //! that no record holds. They are one flat object, which is read twice, each time with other members hidden, so
 //! that unknown members are refused and a secret is never held as plain JSON.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::marker::PhantomData;
 
 use axum::extract::{FromRequest, Request};
+use serde::Deserialize;
 use serde::de::value::StringDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
 use super::body::{body_of, misfit, refuse_list, said};
-use super::error::ApiError;
+use super::error::{ApiError, shown_long};
 use super::state::Admin;
 use keyward_base::keys::Section;
 use keyward_model::{Refusal, Resource, merge};
 use keyward_rules::provider::decode::nearest;
+
+/// A spec, and what stands beside it.
+#[derive(Debug)]
+pub(super) struct Given<S, W> {
+    pub(super) spec: S,
+    pub(super) with: W,
+}
 
 /// What makes a new resource.
 #[derive(Debug)]
@@ -33,9 +43,9 @@ pub(super) struct Change<R: Resource> {
     pub(super) with: R::ChangeWith,
 }
 
-impl<R: Resource> Input<R> {
+impl<S: DeserializeOwned, W: DeserializeOwned + Section> Given<S, W> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let beside = names::<R::With>();
+        let beside = names::<W>();
         Ok(Self {
             spec: part(bytes, Part::Without(&beside))?,
             with: part(bytes, Part::Only(&beside))?,
@@ -74,11 +84,30 @@ impl<R: Resource> Change<R> {
     }
 }
 
+impl<S, W> FromRequest<Admin> for Given<S, W>
+where
+    S: DeserializeOwned,
+    W: DeserializeOwned + Section,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, admin: &Admin) -> Result<Self, ApiError> {
+        Self::parse(&body_of(request, admin).await?)
+    }
+}
+
 impl<R: Resource> FromRequest<Admin> for Input<R> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, admin: &Admin) -> Result<Self, ApiError> {
         Self::parse(&body_of(request, admin).await?)
+    }
+}
+
+impl<R: Resource> Input<R> {
+    fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        let Given { spec, with } = Given::parse(bytes)?;
+        Ok(Self { spec, with })
     }
 }
 
@@ -103,7 +132,7 @@ fn names<S: Section>() -> Vec<&'static str> {
 fn unknown_member<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> ApiError {
     let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
     let message = format!("unknown field `{name}`, expected one of {}", known.join(", "));
-    ApiError::field("", super::error::shown_long(&message))
+    ApiError::field(shown_long(name), shown_long(&message))
 }
 
 /// A member of a spec that cannot be read. A spec holds no secret, so what its own types say of a value is
@@ -191,33 +220,179 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for FilteredVisitor<'_, V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_map(FilteredMap { map, part: self.part, of: PhantomData })
+        self.visitor.visit_map(FilteredMap { map, part: self.part, seen: HashSet::new() })
     }
 }
 
-struct FilteredMap<'a, 'de, A> {
+struct FilteredMap<'a, A> {
     map: A,
     part: Part<'a>,
-    of: PhantomData<&'de ()>,
+    seen: HashSet<String>,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for FilteredMap<'_, 'de, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for FilteredMap<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
-        seed: K,
+        mut seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        while let Some(name) = self.map.next_key::<String>()? {
-            if self.part.has(&name) {
-                return seed.deserialize(StringDeserializer::new(name)).map(Some);
+        loop {
+            let filtered = FilteredKey { seed, part: self.part, seen: &mut self.seen };
+            match self.map.next_key_seed(filtered)? {
+                None => return Ok(None),
+                Some(Key::Read(key)) => return Ok(Some(key)),
+                Some(Key::Hidden(again)) => {
+                    self.map.next_value::<IgnoredAny>()?;
+                    seed = again;
+                }
             }
-            self.map.next_value::<IgnoredAny>()?;
         }
-        Ok(None)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
         self.map.next_value_seed(seed)
+    }
+}
+
+/// Reads the name of a member, unless it is hidden.
+struct FilteredKey<'a, K> {
+    seed: K,
+    part: Part<'a>,
+    seen: &'a mut HashSet<String>,
+}
+
+enum Key<V, K> {
+    Read(V),
+    /// The seed is for the next one.
+    Hidden(K),
+}
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for FilteredKey<'_, K> {
+    type Value = Key<K::Value, K>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if !self.seen.insert(name.clone()) {
+            return Err(D::Error::custom(format!("duplicate field `{name}`")));
+        }
+        match self.part.has(&name) {
+            true => self.seed.deserialize(StringDeserializer::new(name)).map(Key::Read),
+            false => Ok(Key::Hidden(self.seed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use keyward_model::{User, Webhook};
+
+    fn refused<R: Resource>(body: &Value) -> (String, String) {
+        let bytes = body.to_string();
+        let given = Given::<R::Spec, R::With>::parse(bytes.as_bytes());
+        let Err(ApiError::Field { field, message, hint }) = given else { panic!("{body}") };
+        (field, format!("{message} {}", hint.unwrap_or_default()))
+    }
+
+    #[test]
+    fn what_is_no_member_of_either_part_is_refused_by_name() {
+        for body in [
+            json!({"url": "https://a.test/", "state": "active"}),
+            json!({"url": "https://a.test/", "paused": true}),
+            json!({"url": "https://a.test/", "id": "whk_x"}),
+            json!({"url": "https://a.test/", "nmae": "a", "signing_key": "x"}),
+        ] {
+            let (field, message) = refused::<Webhook>(&body);
+            assert!(message.contains(&format!("unknown field `{field}`")), "{body}: {message}");
+        }
+        let (_, message) = refused::<Webhook>(&json!({"signing_key": "x"}));
+        assert!(message.contains("missing field `url`"), "{message}");
+    }
+
+    #[test]
+    fn no_refusal_quotes_what_stands_beside_the_spec() {
+        for secret in [json!(["canary"]), json!({"a": "canary"}), json!(7_777_777)] {
+            let body = json!({"url": "https://a.test/", "signing_key": secret});
+            let (field, message) = refused::<Webhook>(&body);
+            assert_eq!(field, "signing_key");
+            assert!(!message.contains("canary") && !message.contains("7777777"), "{message}");
+        }
+        let twice = br#"{"url":"https://a.test/","signing_key":"canary","signing_key":"canary"}"#;
+        let refused = Input::<Webhook>::parse(twice).unwrap_err();
+        assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for bad in ["[]", "\"canary\"", "7", "null", "", "{", "{} x"] {
+            let refused = Input::<Webhook>::parse(bad.as_bytes()).unwrap_err();
+            assert!(!format!("{refused:?}").contains("canary"), "{bad}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_of_a_wrong_type_is_named_by_its_path() {
+        let body = json!({"name": "ann", "role": "admn"});
+        let (field, message) = refused::<User>(&body);
+        assert_eq!(field, "role");
+        assert!(message.contains("did you mean `admin`?"), "{message}");
+        let body = json!({"url": "https://a.test/", "events": ["connection.brokn"]});
+        let (field, message) = refused::<Webhook>(&body);
+        assert_eq!(field, "events");
+        assert!(message.contains("did you mean `connection.broken`?"), "{message}");
+    }
+
+    #[test]
+    fn the_parts_of_an_object_are_told_apart() {
+        let body = json!({"signing_key": "x", "url": "https://a.test/", "name": "ops"});
+        let input = Input::<Webhook>::parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!((&*input.spec.name, &*input.spec.url), ("ops", "https://a.test/"));
+        assert!(input.with.signing_key.is_some() && input.spec.events.is_empty());
+    }
+
+    fn user(email: Option<&str>) -> <User as Resource>::Spec {
+        let spec = json!({"name": "ann", "role": "member", "email": email});
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn a_patch_of_what_is_no_member_is_refused_by_name() {
+        for bad in [json!({"nmae": "a"}), json!({"tokens": []}), json!({"role": null, "x": 1})] {
+            let refused = Change::<User>::parse(bad.to_string().as_bytes()).unwrap_err();
+            let ApiError::Field { field, message, .. } = refused else { panic!("{bad}") };
+            assert!(message.contains(&format!("unknown field `{field}`")), "{bad}: {message}");
+        }
+        for twice in [r#"{"paused":true,"paused":false}"#, r#"{"x":1,"x":2}"#] {
+            assert!(Change::<User>::parse(twice.as_bytes()).is_err(), "{twice}");
+        }
+        for (bad, member) in [
+            (json!({"role": "admn"}), "role"),
+            (json!({"role": ["admin"]}), "role"),
+            (json!({"paused": "yes"}), "paused"),
+            (json!({"email": {"a": 1}}), "email"),
+        ] {
+            let change = Change::<User>::parse(bad.to_string().as_bytes()).unwrap();
+            let Err(ApiError::Field { field, .. }) = change.of(&user(None)) else {
+                panic!("{bad}")
+            };
+            assert_eq!(field, member, "{bad}");
+        }
+        let change = Change::<User>::parse(br#"{"role":null}"#).unwrap();
+        assert!(change.of(&user(None)).unwrap_err().to_string().contains("missing field `role`"));
+    }
+
+    #[test]
+    fn what_is_null_goes_and_what_is_left_out_stays() {
+        let patched = |patch: &str| {
+            let change = Change::<User>::parse(patch.as_bytes()).unwrap();
+            change.of(&user(Some("a@a.test"))).unwrap()
+        };
+        assert_eq!(patched("{}"), user(Some("a@a.test")));
+        assert_eq!(patched(r#"{"email":null}"#), user(None));
+        let paused = patched(r#"{"paused":true}"#);
+        assert!(paused.paused && paused.email.as_deref() == Some("a@a.test"));
     }
 }

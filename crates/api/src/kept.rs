@@ -14,7 +14,7 @@ use super::input::{Change, Input};
 use super::page::Page;
 use super::wire::List;
 use keyward_base::id::Id;
-use keyward_model::{ManagedBy, Record, Shown};
+use keyward_model::{ManagedBy, Record, Resource, Shown};
 use keyward_state::directory::Kept;
 
 /// A resource of the API.
@@ -110,9 +110,7 @@ pub(super) async fn change<R: Exposed>(
 ) -> Result<Json<R::Changed>, ApiError> {
     let record = found::<R>(&context, &name)?;
     R::may_write(&context, Some(&record))?;
-    if record.managed_by == ManagedBy::File {
-        return Err(ApiError::ManagedByFile { what: R::KIND.one, name: record.name().to_owned() });
-    }
+    editable(&record)?;
     Ok(Json(R::change(&context, record, change).await?))
 }
 
@@ -125,6 +123,16 @@ pub(super) async fn remove<R: Exposed>(
     context.deps().directory.remove::<R>(&found.org, &found.id, ManagedBy::Store).await?;
     R::removed(&context, &found).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses what only the configuration file may change.
+pub(super) fn editable<R: Resource>(record: &Record<R>) -> Result<(), ApiError> {
+    match record.managed_by {
+        ManagedBy::Store => Ok(()),
+        ManagedBy::File => {
+            Err(ApiError::ManagedByFile { what: R::KIND.one, name: record.name().to_owned() })
+        }
+    }
 }
 
 /// Stores a new one and names it in the audit log.

@@ -1,19 +1,22 @@
-//! The control plane: HTTP routers over the services, one file per resource.
+//! The control plane: HTTP routers over the services, with a file per resource.
 //!
-//! Every request has a [`auth::Caller`], made before it is routed: who, in which organisation, with
-//! which rights. Two doors. The TCP listener opens only what needs no authentication; the unix socket, whose
-//! peers are the owner of the process or root, opens the whole API. `app` builds [`Deps`] and runs
-//! the doors; the command line calls the same router in process when no gateway runs.
+//! Every request has a [`auth::Caller`], made before routing: identity, organisation and rights. There are two
+//! listeners. The TCP listener serves only paths without authentication; the unix socket, whose peers are the
+//! process's owner or root, serves the whole API. `app` provides [`Deps`] and runs the listeners; the command
+//! line calls the same router within the process when no gateway runs.
 
 mod activations;
 mod agents;
 mod apps;
 mod audit;
+mod audit_log;
 pub mod auth;
 mod bindings;
 mod body;
 mod ca;
 mod call;
+mod change_details;
+mod change_record;
 mod changes;
 mod connection_change;
 mod connection_search;
@@ -31,7 +34,7 @@ mod html;
 mod input;
 mod kept;
 mod keys;
-mod ledger;
+mod lookup;
 mod orgs;
 mod owners;
 mod page;
@@ -45,6 +48,7 @@ mod rotations;
 mod router;
 mod rule_test;
 mod rules;
+mod run_counter;
 mod runs;
 mod serve;
 mod settings;
@@ -59,12 +63,13 @@ mod users;
 mod webhooks;
 pub mod wire;
 
-pub use audit::{AuditLog, audit_router};
+pub use audit::audit_router;
+pub use audit_log::AuditLog;
 pub use error::ApiError;
 pub use host::OwnNames;
 pub use reload::{ReloadAsk, ReloadAsks, Reloads};
 pub use router::{open_router, socket_router};
-pub use runs::Runs;
+pub use run_counter::Runs;
 pub use serve::{serve_socket, serve_tcp};
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
 pub use state::{Admin, Deps, Places};

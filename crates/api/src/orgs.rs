@@ -1,69 +1,64 @@
 //! `/orgs`: organisations. The operator makes and removes them; everybody else knows their own.
 
-use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 
-use super::auth::Caller;
 use super::body::{Body, Params, Segments};
+use super::context::Context;
 use super::error::ApiError;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{List, NewOrg, OrgView};
+use super::wire::List;
 use keyward_base::id::OrgId;
-use keyward_state::directory::{ManagedBy, OrgRecord};
+use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record, Resource, Shown};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/orgs", get(list).post(add)).route("/orgs/{org}", get(show).delete(remove))
 }
 
 async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Params(page): Params<Page>,
-) -> Result<Json<List<OrgView>>, ApiError> {
-    let directory = admin.deps().directory.view();
-    let seen = directory.orgs().filter(|org| sees(&caller, &org.id));
-    let wanted = seen.filter(|org| page.wants(&[org.id.name()])).map(|org| view(org)).collect();
-    page.cut(wanted, |org: &OrgView| &org.name).map(Json)
+) -> Result<Json<List<Shown<Org>>>, ApiError> {
+    let directory = context.view();
+    let seen = directory.orgs().filter(|org| sees(&context, &org.id));
+    let wanted = seen.filter(|org| page.wants(&[org.name()])).map(|org| shown(org)).collect();
+    page.cut(wanted, |org: &Shown<Org>| org.name()).map(Json)
 }
 
 async fn show(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
-) -> Result<Json<OrgView>, ApiError> {
-    let directory = admin.deps().directory.view();
-    let id = parsed(&name).filter(|id| sees(&caller, id));
+) -> Result<Json<Shown<Org>>, ApiError> {
+    let directory = context.view();
+    let id = parsed(&name).filter(|id| sees(&context, id));
     let found = id.and_then(|id| directory.org(&id).cloned());
-    let known = || directory.orgs().filter(|org| sees(&caller, &org.id)).map(|org| org.id.name());
+    let known = || directory.orgs().filter(|org| sees(&context, &org.id)).map(|org| org.name());
     let found = found.ok_or_else(|| ApiError::not_found_among("organisation", &name, known()))?;
-    Ok(Json(view(&found)))
+    Ok(Json(shown(&found)))
 }
 
 async fn add(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Body(new): Body<NewOrg>,
-) -> Result<(StatusCode, Json<OrgView>), ApiError> {
-    of_operator(&caller)?;
-    let refused = "must be 2 to 40 lower-case letters, digits and inner hyphens";
-    let id = OrgId::named(&new.name).map_err(|_| ApiError::field("name", refused))?;
-    let org = admin.deps().directory.add_org(&id, ManagedBy::Store).await?;
-    caller.names("org", &org.id, org.id.name());
-    Ok((StatusCode::CREATED, Json(view(&org))))
+    context: Context,
+    Body(spec): Body<OrgSpec>,
+) -> Result<(StatusCode, Json<Shown<Org>>), ApiError> {
+    of_operator(&context)?;
+    Org::check(&spec)?;
+    let id = OrgId::named(&spec.name).map_err(ApiError::internal)?;
+    let org = context.deps().directory.add_org(&id, ManagedBy::Store).await?;
+    context.caller.names("org", &org.id, org.name());
+    Ok((StatusCode::CREATED, Json(shown(&org))))
 }
 
 async fn remove(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    of_operator(&caller)?;
+    of_operator(&context)?;
     let id = parsed(&name).ok_or_else(|| ApiError::not_found("organisation", &name))?;
-    caller.names("org", &id, id.name());
-    admin.deps().directory.remove_org(&id).await?;
+    context.caller.names("org", &id, id.name());
+    context.deps().directory.remove_org(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -72,18 +67,17 @@ fn parsed(name: &str) -> Option<OrgId> {
     OrgId::named(name.strip_prefix("org_").unwrap_or(name)).ok()
 }
 
-fn sees(caller: &Caller, org: &OrgId) -> bool {
-    caller.is_operator() || caller.org() == org
+fn sees(context: &Context, org: &OrgId) -> bool {
+    context.caller.is_operator() || context.caller.org() == org
 }
 
-fn of_operator(caller: &Caller) -> Result<(), ApiError> {
-    match caller.user() {
+fn of_operator(context: &Context) -> Result<(), ApiError> {
+    match context.caller.user() {
         None => Ok(()),
         Some(user) => Err(ApiError::RoleRefused(user.role.as_str())),
     }
 }
 
-fn view(org: &OrgRecord) -> OrgView {
-    let (id, name) = (org.id.clone(), org.id.name().to_owned());
-    OrgView { id, name, managed_by: org.managed_by, created: org.created }
+fn shown(org: &Record<Org>) -> Shown<Org> {
+    org.shown(Nothing {})
 }

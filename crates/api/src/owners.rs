@@ -1,10 +1,12 @@
 //! Whose a new thing is, and to whom it is given. Only who may change everything gives to others.
 
 use super::auth::Caller;
+use super::context::Context;
 use super::error::ApiError;
+use super::kept::mentioned;
 use super::state::Admin;
-use super::users;
 use keyward_base::id::UserId;
+use keyward_model::User;
 use keyward_state::directory::Visibility;
 
 /// The owner of something new: who is named, else who asks.
@@ -25,7 +27,8 @@ pub(super) fn given_to(
     caller: &Caller,
     named: Option<&str>,
 ) -> Result<Option<UserId>, ApiError> {
-    let found = named.map(|name| users::of(admin, caller, name)).transpose()?;
+    let context = Context { admin: admin.clone(), caller: caller.clone() };
+    let found = named.map(|name| mentioned::<User>(&context, name)).transpose()?;
     let found = found.map(|user| user.id.clone());
     let own = caller.user().map(|user| user.id.clone());
     match caller.user() {

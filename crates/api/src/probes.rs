@@ -1,6 +1,6 @@
-//! `GET /probes?at=ADDRESS`: while its answer is read, the streams of what the reader starts are handed to
-//! the probe at that address, and none of them gets a credential. The reader is known by the admin socket:
-//! a client can name only its own process.
+//! `GET /probes?at=ADDRESS`: while the response is read, streams from the reader's child processes are
+//! forwarded to the probe at that address, without credentials. The admin socket identifies the reader, so a
+//! client can only name its own process.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use super::error::ApiError;
 use super::state::Admin;
 use keyward_net::processes;
 
-/// The first line of the answer: from then on the probe counts.
+/// The first line of the response; the probe is active from then on.
 const BEGUN: &[u8] = b"{}\n";
 
 /// The process at the other end of the admin socket.
@@ -29,8 +29,8 @@ pub(super) struct Peer(pub(super) Option<u32>);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ask {
-    /// Where the probe listens, on loopback.
+struct ProbeQuery {
+    /// The probe's address, on loopback.
     at: SocketAddr,
 }
 
@@ -42,9 +42,9 @@ async fn hold(
     State(admin): State<Admin>,
     _caller: Caller,
     peer: Option<Extension<Peer>>,
-    Params(Ask { at }): Params<Ask>,
+    Params(ProbeQuery { at }): Params<ProbeQuery>,
 ) -> Result<Response, ApiError> {
-    // Only a gateway has listeners to keep a program from.
+    // Only a gateway has listeners whose streams can be forwarded.
     if admin.places().is_none() {
         return Err(ApiError::NoSuchPath);
     }
@@ -53,7 +53,7 @@ async fn hold(
     }
     let root = peer.and_then(|Extension(Peer(pid))| pid);
     let root = root.filter(|pid| processes::can_tell(*pid)).ok_or_else(cannot_tell)?;
-    // A private gateway ends with its runs, and this is as good as one.
+    // A private gateway ends with its runs; a probe counts as one.
     let run = admin.runs().count();
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let held = gateway.probes().add(root, at).ok_or_else(too_many)?;

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::changes;
-use super::connection_test::{Trial, has_test, standing, tested};
+use super::connection_test::{Trial, has_test, status, tested};
 use super::connections::view;
 use super::error::ApiError;
 use super::state::Admin;
@@ -105,7 +105,7 @@ async fn tested_first(
         Ok(found) if found.ok => {
             vault.put_in_force(candidate, kept).await?;
             let now = admin.connection(&caller, connection.id.as_str())?;
-            standing::learnt((&admin, &caller), &now, &found).await?;
+            status::learnt((&admin, &caller), &now, &found).await?;
             finished((&admin, &caller), &connection, Some(found)).await
         }
         Ok(found) => {

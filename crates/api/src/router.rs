@@ -1,5 +1,5 @@
-//! The two routers: what each door opens, and what holds for every answer. A path that is not
-//! named here does not exist; nothing is open because a handler forgot to ask.
+//! The two routers: the paths of each listener, and the headers of every response. A path that is not listed
+//! here does not exist, so a handler that forgets authentication exposes nothing.
 
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
@@ -17,7 +17,7 @@ use super::{
     webhooks,
 };
 
-/// What needs no authentication: for the TCP listener. Other names than ours get a 421.
+/// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
     let open = health::open_routes().merge(consents::routes());
     let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
@@ -27,7 +27,7 @@ pub fn open_router(admin: Admin, names: OwnNames) -> Router {
         .with_state(admin)
 }
 
-/// Everything: for the unix socket, whose peers were checked, and for calls in process.
+/// All routes, for the unix socket, whose peers are checked, and for calls within the process.
 pub fn socket_router(admin: Admin) -> Router {
     let api = Router::new()
         .merge(agents::routes())
@@ -65,7 +65,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(health::inner_routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
-        .layer(middleware::from_fn_with_state(admin.clone(), auth::on_socket))
+        .layer(middleware::from_fn_with_state(admin.clone(), auth::middleware::on_socket))
         .layer(middleware::from_fn(harden))
         .with_state(admin)
 }
@@ -93,7 +93,7 @@ async fn own_names_only(
     }
 }
 
-/// Nothing is sniffed, kept, framed, or told to the next site.
+/// Adds security headers: no sniffing, caching, framing or referrer.
 async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let fields = response.headers_mut();
@@ -102,7 +102,7 @@ async fn harden(request: Request, next: Next) -> Response {
     {
         fields.insert(name, HeaderValue::from_static(value));
     }
-    // Pages for people name their style and their forms, and tell their own forms whose they are.
+    // Pages allow their own style sheet and forms, and send a referrer to their own forms.
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -1,4 +1,4 @@
-//! Serves the two listeners: accepts, bounds, and lets what is under way finish.
+//! Serves the TCP listener and the socket: accepts streams, limits them, and shuts down gracefully.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,16 +28,16 @@ use super::state::Admin;
 use keyward_base::limits::Limits;
 use keyward_net::evictable::{Evictable, Place};
 
-/// Streams that one listener serves at once. On TCP, one more takes the place of one that has no request
-/// under way; on the socket, whose peers are our own user, it waits in the kernel's queue.
+/// Maximum number of streams per listener. On TCP, a further stream evicts an idle one; on the socket, whose
+/// peers are our own user, it waits in the kernel's queue.
 const STREAMS_MAX: usize = 256;
-/// How long a stream over TCP may take to each head of a request, from the end of the answer before.
+/// Maximum time for a request head on TCP, from the end of the previous response.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// Rest after a failed accept: it fails again at once while descriptors are short.
+/// Pause after a failed accept, which would fail again immediately while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the open paths on `listener` until `stop` turns true, and then until the requests under
-/// way are answered, for at most `limits.head_timeout`. A head has to come within [`HEAD_WITHIN`].
+/// Serves the open paths on `listener` until `stop` turns true, then waits for running requests, at most
+/// `limits.head_timeout`. A head must arrive within [`HEAD_WITHIN`].
 pub async fn serve_tcp(
     listener: TcpListener,
     admin: Admin,
@@ -80,7 +80,7 @@ pub async fn serve_tcp(
     streams.finish().await;
 }
 
-/// Serves the whole API on the socket, likewise; a head has to come within `limits.head_timeout`.
+/// Serves all routes on the socket in the same way; a head must arrive within `limits.head_timeout`.
 pub async fn serve_socket(socket: AdminSocket, admin: Admin, mut stop: watch::Receiver<bool>) {
     let limits = admin.deps().limits.clone();
     let mut streams = Streams::new(socket_router(admin), limits, stop.clone());
@@ -100,13 +100,13 @@ pub async fn serve_socket(socket: AdminSocket, admin: Admin, mut stop: watch::Re
     streams.finish().await;
 }
 
-/// Waits for the signal; its sender's end is one as well. The guard that `wait_for` answers with
-/// must not live on in a `select!`.
+/// Waits for the signal, or for its sender to be dropped. The guard returned by `wait_for` must not be held in
+/// a `select!`.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// None where the peer is in another namespace of processes.
+/// The peer's process id; `None` if it is in another namespace of processes.
 fn pid_of(stream: &UnixStream) -> Option<u32> {
     let pid = stream.peer_cred().ok()?.pid()?;
     u32::try_from(pid).ok().filter(|pid| *pid != 0)
@@ -121,7 +121,7 @@ async fn pause(error: &io::Error) {
 struct Streams {
     router: Router,
     limits: Limits,
-    /// How long a stream may take to each head, from the end of the answer before.
+    /// Maximum time for a head, from the end of the previous response.
     head_within: Duration,
     stop: watch::Receiver<bool>,
     tasks: JoinSet<()>,
@@ -133,7 +133,7 @@ impl Streams {
         Self { router, limits, head_within, stop, tasks: JoinSet::new() }
     }
 
-    /// Those of anybody who reaches the listener, with less time to say what they want.
+    /// For a listener that anybody can reach, with a shorter time for heads.
     fn over_tcp(router: Router, limits: Limits, stop: watch::Receiver<bool>) -> Self {
         let head_within = limits.head_timeout.min(HEAD_WITHIN);
         Self { head_within, ..Self::new(router, limits, stop) }
@@ -147,7 +147,7 @@ impl Streams {
         }
     }
 
-    /// A place for a stream from there: at once, unless a request is under way on every other.
+    /// A place for a new stream: immediately, unless all others have a running request.
     async fn place(&mut self, places: &Arc<Evictable<()>>, peer: SocketAddr) -> Place<()> {
         loop {
             while self.tasks.try_join_next().is_some() {}
@@ -160,8 +160,8 @@ impl Streams {
         }
     }
 
-    /// Serves a stream. Each request carries `mark`, what the listener knows of the stream; `place`: over TCP,
-    /// the one that it has, and keeps from the end of a request to the end of its answer.
+    /// Serves a stream. `mark` is added to each request and describes the stream. `place` (TCP only) is held
+    /// from the end of a request to the end of its response.
     fn serve<S, M>(&mut self, stream: S, mark: M, place: Option<Place<()>>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -193,7 +193,7 @@ impl Streams {
                 .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(stream);
             tokio::select! {
-                // The peer's mistakes and aborts are its own affair.
+                // Errors and aborts of the peer need no action.
                 _ = &mut stream => return,
                 () = evicted(held.map(|place| &**place)) => return,
                 () = stopped(&mut stop) => {}
@@ -208,7 +208,8 @@ impl Streams {
     }
 }
 
-/// A request's body. At its end the stream keeps its place: a body that does not come is no reason to.
+/// A request body. At its end the stream becomes non-evictable; a stream whose body is incomplete stays
+/// evictable.
 struct Whole {
     body: Incoming,
     place: Option<Arc<Place<()>>>,
@@ -252,7 +253,7 @@ impl Body for Whole {
     }
 }
 
-/// Resolves when another stream has its place.
+/// Resolves when the stream is evicted.
 async fn evicted(place: Option<&Place<()>>) {
     match place {
         Some(place) => place.evicted().await,

@@ -1,5 +1,5 @@
-//! `admin.sock`: the door for the local command line. The file is 0600 in a 0700 directory, and
-//! the peer's user id is asked of the kernel as well.
+//! `admin.sock`: the listener for the local command line. The file has mode 0600 in a 0700 directory, and the
+//! peer's user id is checked with the kernel.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 /// The socket's name in the data directory.
 pub const SOCKET_NAME: &str = "admin.sock";
 
-/// The bound socket; its file goes when this is dropped.
+/// The bound socket; its file is removed when dropped.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
@@ -20,32 +20,31 @@ pub struct AdminSocket {
 /// Why the socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another gateway answers on it.
+    /// Another gateway is listening on it.
     #[error("another gateway answers on {0}: stop it, or choose another data directory")]
     Live(PathBuf),
-    /// Something that we did not make stands in its place.
+    /// The path is occupied by something that is not our socket.
     #[error("{0} is not a socket: move it away")]
     Foreign(PathBuf),
-    /// `sun_path` holds 104 to 108 bytes.
+    /// The path is too long: `sun_path` holds 104 to 108 bytes.
     #[error("the path {0} is too long for a socket: choose a shorter data directory")]
     TooLong(PathBuf),
-    /// The system refuses.
+    /// The operating system refuses.
     #[error("cannot bind {path}")]
     Io {
         /// The socket's path.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl AdminSocket {
-    /// Binds `admin.sock` in `data_dir`. A socket that nobody answers on was left by a process
-    /// that was killed, and is replaced; the store's lock, which the caller holds, keeps a second
-    /// gateway from doing so at the same time.
+    /// Binds `admin.sock` in `data_dir`. A socket without a listener was left by a killed process and is
+    /// replaced. The caller holds the store's lock, so that no second gateway does so at the same time.
     ///
     /// # Errors
-    /// When a live gateway answers, something else stands there, or the system refuses.
+    /// When a running gateway answers, the path is occupied, or the system refuses.
     pub async fn bind(data_dir: &Path) -> Result<Self, SocketError> {
         let path = data_dir.join(SOCKET_NAME);
         let failed = |source: io::Error| SocketError::Io { path: path.clone(), source };
@@ -54,17 +53,17 @@ impl AdminSocket {
             io::ErrorKind::InvalidInput => SocketError::TooLong(path.clone()),
             _ => failed(error),
         })?;
-        // Until this line the directory's 0700 and the peer check keep others out.
+        // Until this line the directory's mode 0700 and the peer check keep other users out.
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
         Ok(Self { listener, path })
     }
 
-    /// Where it is.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The next stream of a peer that may enter; others are closed.
+    /// Accepts the next stream of a permitted peer; others are closed.
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         let own = rustix::process::geteuid().as_raw();
         loop {
@@ -80,14 +79,14 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // Left behind, it is found stale and replaced by the next start.
+        // If it stays, the next start finds it stale and replaces it.
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(%error, "the admin socket was gone already");
         }
     }
 }
 
-/// Our own user, or root.
+/// Whether the peer is our own user or root.
 fn may_enter(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }

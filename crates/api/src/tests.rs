@@ -1,4 +1,4 @@
-//! The routers as their clients meet them, over services in memory.
+//! Tests of the routers over real sockets, with services in memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +44,7 @@ use keyward_vault::oauth;
 
 const CANARY: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
 
-/// Services in memory, and the whole API over them. The clock stands at the epoch.
+/// Services in memory with the whole API. The clock stands at the epoch.
 struct Lab {
     admin: Admin,
     router: Router,
@@ -162,7 +162,7 @@ async fn services() -> Deps {
     }
 }
 
-/// Status and the whole answer of one request, as written.
+/// Sends one request and returns the status and the raw response.
 async fn raw<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, head: &str) -> (u16, String) {
     let request = format!("{head}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -307,7 +307,7 @@ async fn what_is_asked_of_the_audit_log_is_checked() {
         assert_eq!(body["error"]["field"].as_str(), field, "{query}: {body}");
         assert!(!body.to_string().contains("yesterday"), "{body}");
     }
-    // Nobody writes this one.
+    // This change leaves no record.
     assert_eq!(lab.get("/api/v1/audit?follow=true").await.0, StatusCode::NOT_FOUND);
     let empty = json!({"items": [], "next": null});
     assert_eq!(lab.get("/api/v1/audit").await, (StatusCode::OK, empty));
@@ -449,7 +449,7 @@ async fn a_probe_is_taken_at_loopback_and_of_a_process_that_is_known() {
         ("at=127.0.0.1", "unknown or malformed"),
         ("", "unknown or malformed"),
         ("at=127.0.0.1:80&pid=1", "unknown or malformed"),
-        // In process nobody is at the other end.
+        // Within the process there is no peer.
         ("at=127.0.0.1:80", "cannot tell which program a stream is of"),
     ] {
         let (status, body) = lab.get(&format!("/api/v1/probes?{query}")).await;

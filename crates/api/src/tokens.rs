@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::auth::Caller;
 use super::body::{Body, Params, Segments};
+use super::change_details::Run;
 use super::error::ApiError;
-use super::ledger::Run;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::{List, NewToken, TokenShown, TokenView};

@@ -10,7 +10,6 @@ mod explain;
 mod flow;
 mod keys;
 mod patch;
-mod people;
 mod plan;
 mod plugin;
 mod rotation;
@@ -41,9 +40,6 @@ pub use self::flow::{
 };
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::AgentPatch;
-pub use self::people::{
-    NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
-};
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::plugin::{
     BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
@@ -56,9 +52,7 @@ pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 pub use self::upstream::UpstreamView;
 pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
-pub use self::webhook::{
-    EventType, NewSigningKey, NewWebhook, WebhookPatch, WebhookShown, WebhookTry, WebhookView,
-};
+pub use self::webhook::{EventType, WebhookAdded};
 use keyward_base::id::{ConnectionId, TokenId};
 pub use keyward_model::{SecretFields, SecretText};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};

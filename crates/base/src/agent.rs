@@ -1,28 +1,28 @@
-//! [`Agent`]: who is asking. Made by `directory/` from a token; everything after authentication
-//! takes it by reference.
+//! [`Agent`]: the identity of an authenticated agent. `state::directory` makes it from a token; every later
+//! stage takes it by reference.
 
 use std::sync::Arc;
 
 use super::id::{AgentId, OrgId, TokenId};
 
-/// Begins issued tokens, for people and secret scanners.
+/// Prefix of issued tokens, so that people and secret scanners recognise them.
 pub const TOKEN_PREFIX: &str = "kwa_";
 
 /// An authenticated agent, as the data path sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Agent {
-    /// The agent.
+    /// The agent's id, as audit events name it.
     pub id: AgentId,
-    /// Its organisation: nothing of another one exists for it.
+    /// Its organisation. The agent cannot see anything of another organisation.
     pub org: OrgId,
-    /// Its name, unique in the organisation; unreserved URL characters.
+    /// Unique in the organisation; consists of unreserved URL characters.
     pub name: Arc<str>,
-    /// The token that authenticated it; none on a listener that is the agent's own.
+    /// The token that authenticated it; `None` on a listener that belongs to the agent.
     pub token: Option<TokenId>,
 }
 
-/// Whether `text` can be an agent's name or a chosen token: RFC 3986 §2.3 unreserved characters
-/// only, because several clients do not decode the user-info of a proxy URL.
+/// Whether `text` is valid as an agent's name or as a chosen token: only unreserved characters (RFC 3986 §2.3),
+/// because several clients do not decode the user-info of a proxy URL.
 pub fn is_unreserved(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))

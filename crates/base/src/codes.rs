@@ -1,6 +1,6 @@
-//! [`Code`]: the table of all refusals. A row has the code, the HTTP status, who sends it, what it means and what to do.
-//! Proxy, API and command line read it; `docs/errors.md` is generated from it. A message that names things of the case
-//! stands with the refusal that it is of: [`RefusalText`].
+//! [`Code`]: the table of all refusals. A row has the code, the HTTP status, the sender, the meaning and the
+//! remedy. Proxy, API and command line read it; `docs/errors.md` is generated from it. A message that names
+//! details of the case is built where the refusal is declared: [`RefusalText`].
 
 use std::fmt;
 
@@ -10,27 +10,29 @@ use Sender::{Api, Both, Proxy};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Row {
-    /// What scripts compare: stable.
+pub struct CodeRow {
+    /// The stable text that scripts compare.
     pub text: &'static str,
-    /// The HTTP status.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// Which part of Keyward sends it.
+    /// The part of Keyward that sends the code.
     pub sender: Sender,
-    /// When it is sent: a sentence.
+    /// When the code is sent; a sentence.
     pub meaning: &'static str,
-    /// What to do: lower case, no full stop. Also the hint of refusals that have no better one.
+    /// What the reader should do: lower case, no full stop. Also the hint of refusals that have no more
+    /// specific one.
     pub remedy: &'static str,
 }
 
-/// Which part of Keyward sends a code. For the proxy's, the error type in `Proxy-Status` (RFC 9209 §2.3).
+/// Which part of Keyward sends a code. The proxy's codes also have an error type for `Proxy-Status` (RFC 9209
+/// §2.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sender {
     /// The proxy, to agents.
     Proxy(&'static str),
     /// The admin API.
     Api,
-    /// Both.
+    /// The proxy and the admin API.
     Both(&'static str),
 }
 
@@ -40,26 +42,27 @@ const DENIED: &str = "http_request_denied";
 const MALFORMED: &str = "http_request_error";
 /// Streams, descriptors or memory are used up.
 const EXHAUSTED: &str = "connection_limit_reached";
-/// A fault of Keyward's own.
+/// An internal error of Keyward.
 const INTERNAL: &str = "proxy_internal_error";
 
 /// Declares [`Code`] and its rows, one per code and status: `Variant: "code" STATUS Sender, "meaning", "remedy";`.
 macro_rules! codes {
     ($($variant:ident: $text:literal $status:literal $sender:expr, $meaning:literal, $remedy:literal;)*) => {
-        /// Why Keyward refuses: one row of the table. Two rows may have the same text and another status.
+        /// Why Keyward refuses a request: one row of the table. Two rows may have the same text with different
+        /// statuses.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum Code {
             $(#[doc = $meaning] $variant,)*
         }
 
         impl Code {
-            /// All rows.
+            /// All rows, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The row.
-            pub const fn row(self) -> Row {
+            /// The row of this code.
+            pub const fn row(self) -> CodeRow {
                 match self {
-                    $(Self::$variant => Row {
+                    $(Self::$variant => CodeRow {
                         text: $text, status: $status, sender: $sender, meaning: $meaning, remedy: $remedy,
                     },)*
                 }
@@ -69,7 +72,7 @@ macro_rules! codes {
 }
 
 codes! {
-    // The request.
+    // Malformed requests.
     BadRequest: "bad_request" 400 Both(MALFORMED),
         "The request is malformed, or has no place for the credential. To the API: the body, query or path cannot be read.",
         "correct the request as the message says";
@@ -98,7 +101,7 @@ codes! {
         "The request has another transfer coding than `chunked`.",
         "send the body with `Content-Length` or chunked";
 
-    // Who asks the proxy.
+    // Authentication of agents.
     BaseUrlUnauthenticated: "agent_unauthenticated" 401 Proxy(DENIED),
         "A request to a base URL has no valid token of an agent.",
         "give the agent's token (kwa_…) as the program's API key, in `Keyward-Token`, or as http://NAME:TOKEN@HOST:PORT/to/…";
@@ -118,7 +121,7 @@ codes! {
         "A page of another site sent a request to a base URL.",
         "base URLs are for programs, not for pages of a browser";
 
-    // Policy.
+    // Refusals of policy.
     Denied: "denied" 403 Proxy(DENIED),
         "A rule denies the request, or the rule, slot or base URL of the connection does not permit such requests.",
         "change the rule or slot that the message names; `keyward explain` shows what decides";
@@ -141,7 +144,7 @@ codes! {
         "The URL is an OAuth endpoint of the provider, where nothing is injected.",
         "a rule with `action: pass` lets it through, without a credential";
 
-    // Connections.
+    // State of connections.
     ConnectionMissing: "connection_missing" 424 Proxy(DENIED),
         "The agent has no such connection, none for this host, or one that was never connected.",
         "bind it: `keyward agent bind NAME CONNECTION`, or connect it: `keyward connection reconnect`";
@@ -164,7 +167,7 @@ codes! {
         "The token has ended, and the authorization server cannot be asked for another one now.",
         "retry when `Retry-After` says";
 
-    // The upstream.
+    // Errors of the upstream.
     UpstreamUnreachable: "upstream_unreachable" 502 Proxy("destination_unavailable"),
         "The host cannot be resolved, or no connection to it (or to the corporate proxy) can be opened.",
         "check the host, DNS, network and firewall";
@@ -187,7 +190,7 @@ codes! {
         "The upstream did not accept the connection, or did not answer, in time.",
         "retry later";
 
-    // The gateway.
+    // State of the gateway.
     Overloaded: "overloaded" 503 Proxy(EXHAUSTED),
         "The gateway, or this agent, uses as many streams, descriptors or as much memory for bodies as it may.",
         "retry when `Retry-After` says";
@@ -198,7 +201,7 @@ codes! {
         "A fault inside the gateway.",
         "the gateway's log names the cause";
 
-    // The API.
+    // Refusals of the API.
     Unauthenticated: "unauthenticated" 401 Api,
         "The request has no valid personal access token.",
         "an admin of your organisation makes one: keyward token add";
@@ -206,7 +209,7 @@ codes! {
         "The token lacks a scope.",
         "use a token with that scope";
     NotAllowed: "not_allowed" 403 Api,
-        "The user's role does not allow this, or the resource belongs to somebody else.",
+        "The user's role does not allow this, or the resource belongs to another user.",
         "ask its owner or an admin";
     NotFound: "not_found" 404 Api,
         "The path, or a resource of that name, does not exist.",
@@ -234,10 +237,10 @@ codes! {
         "the message says what the provider answered";
     ConfigRefused: "config_refused" 422 Api,
         "The configuration on disk is wrong; the message has one error in a line.",
-        "the old configuration stays in force until this is mended";
+        "the old configuration stays in force until this is corrected";
     NotInForce: "not_in_force" 500 Api,
         "The change is stored, but the rules do not compile: the policy before the change still decides.",
-        "mend the named rule, or take the change back";
+        "correct the named rule, or revert the change";
     AuditUnreadable: "audit_unreadable" 500 Api,
         "The files of the audit log cannot be read.",
         "read it as the gateway's user; `audit.file` says where it is";
@@ -256,12 +259,12 @@ codes! {
 }
 
 impl Code {
-    /// What scripts compare.
+    /// The stable text that scripts compare.
     pub const fn as_str(self) -> &'static str {
         self.row().text
     }
 
-    /// The HTTP status.
+    /// The HTTP status of the response.
     pub fn status(self) -> StatusCode {
         StatusCode::from_u16(self.row().status).expect("a test reads every row")
     }
@@ -270,12 +273,12 @@ impl Code {
     pub const fn proxy_status(self) -> &'static str {
         match self.row().sender {
             Proxy(error) | Both(error) => error,
-            // `tests/tidy/codes.rs`: the proxy names none of these.
+            // `tests/tidy/codes.rs`: the proxy uses none of these codes.
             Api => INTERNAL,
         }
     }
 
-    /// A refusal with this code. `message` is a sentence in lower case, without a full stop.
+    /// Makes a refusal with this code. `message` is a sentence in lower case, without a full stop.
     pub fn because(self, message: impl Into<String>) -> RefusalText {
         RefusalText { code: self, message: message.into(), hint: None }
     }
@@ -290,26 +293,26 @@ impl fmt::Display for Code {
 /// A refusal as a client reads it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RefusalText {
-    /// The code, which has the status.
+    /// The code; it also determines the status.
     pub code: Code,
-    /// Why.
+    /// The reason, in lower case, without a full stop.
     pub message: String,
-    /// What to do.
+    /// What the reader should do.
     pub hint: Option<String>,
 }
 
 impl RefusalText {
-    /// Adds what to do in this case.
+    /// Adds a hint for this case.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         self.hint_if(Some(hint.into()))
     }
 
-    /// Adds what to do in this case, where that is known.
+    /// Adds a hint for this case, if there is one.
     pub fn hint_if(self, hint: Option<String>) -> Self {
         Self { hint, ..self }
     }
 
-    /// Adds the remedy of the table.
+    /// Adds the table's remedy as the hint.
     pub fn usual_hint(self) -> Self {
         let remedy = self.code.row().remedy;
         self.hint(remedy)

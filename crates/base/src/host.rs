@@ -1,22 +1,22 @@
-//! [`Host`] and [`Target`]: an authority, parsed once into the one canonical value that policy,
-//! leaf, dialler, SNI, `Host` and pool key share.
+//! [`Host`] and [`Target`]: an authority, parsed once into a canonical value. Policy, leaf, dialler, SNI,
+//! `Host` and pool key all use this value.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// A name or an address literal, canonical: lower case, A-labels, no trailing dot.
+/// A DNS name or an address literal in canonical form: lower case, A-labels, no trailing dot.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Host {
     /// A DNS name of LDH labels (and `_`, which real services use).
     Name(Arc<str>),
     /// An IPv4 literal in four decimal parts.
     V4(Ipv4Addr),
-    /// An IPv6 literal, without brackets and zone; never an IPv4-mapped one, which is a `V4`.
+    /// An IPv6 literal, without brackets and zone. An IPv4-mapped address is stored as `V4`.
     V6(Ipv6Addr),
 }
 
-/// What is spoken to the upstream.
+/// The protocol that the upstream speaks.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Scheme {
     /// Cleartext HTTP.
@@ -33,7 +33,7 @@ pub struct Target {
     port: u16,
 }
 
-/// Why text is not an authority. The message is shown to the agent and quotes nothing.
+/// Why text is not a valid authority. The message is shown to the agent and quotes nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TargetError {
     /// There is no host.
@@ -42,7 +42,7 @@ pub enum TargetError {
     /// `user@host`.
     #[error("user information is not allowed in a target")]
     UserInfo,
-    /// A byte that no host may hold: scheme, path, fragment, percent, blank, control, wildcard.
+    /// A character that no host may contain: scheme, path, fragment, percent, space, control, wildcard.
     #[error("the target holds a character that a host cannot have")]
     Character,
     /// An empty label or one over 63 bytes.
@@ -54,7 +54,7 @@ pub enum TargetError {
     /// Not valid IDNA.
     #[error("the host is not a valid internationalised name")]
     Idna,
-    /// Octal, hex, short or integer IPv4, a zone, or broken brackets.
+    /// IPv4 in octal, hexadecimal, short or integer form, a zone, or unbalanced brackets.
     #[error("an address must be four decimal parts, or IPv6 in brackets without a zone")]
     Address,
     /// Not `1..=65535` in plain decimal digits.
@@ -62,15 +62,14 @@ pub enum TargetError {
     Port,
 }
 
-/// 253 characters of four bytes, and a dot: what is longer cannot be a name, and is not worth the
-/// work of IDNA.
+/// 253 characters of four bytes, and a dot. Longer text cannot be a name, so IDNA processing is skipped.
 const TEXT_BYTES_MAX: usize = 4 * 253 + 1;
 
 impl Host {
-    /// Parses a host without a port. IPv6 needs its brackets.
+    /// Parses a host without a port. IPv6 must have brackets.
     ///
     /// # Errors
-    /// When the text is not exactly a host.
+    /// When the text is anything other than a host.
     pub fn parse(text: &str) -> Result<Self, TargetError> {
         if text.is_empty() {
             return Err(TargetError::Empty);
@@ -94,8 +93,8 @@ impl Host {
         let name = name.strip_suffix('.').unwrap_or(&name);
         check_labels(name)?;
         if ends_in_a_number(name) {
-            // SS4: only the canonical form is an address; `inet_aton`'s other forms do not exist,
-            // nor do digits and dots that only IDNA makes into one.
+            // SS4: only the canonical form is an address. Other forms of `inet_aton` are refused, and so are
+            // digits and dots that result from IDNA mapping.
             let address = canonical_v4(name).filter(|_| text.is_ascii());
             return address.map(Self::V4).ok_or(TargetError::Address);
         }
@@ -111,7 +110,7 @@ impl Host {
         }
     }
 
-    /// Whether it can only be this machine, as far as its text says.
+    /// Whether the host can only be this machine, judged by its text alone.
     pub fn is_this_machine(&self) -> bool {
         match self.address() {
             Some(address) => address.is_loopback(),
@@ -119,7 +118,7 @@ impl Host {
         }
     }
 
-    /// The DNS name, when the host is one.
+    /// The DNS name, when the host is not a literal.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Name(name) => Some(name),
@@ -132,7 +131,7 @@ fn is_name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')
 }
 
-/// UTS 46 to lower-case A-labels. Pure ASCII without `xn--` only needs lower-casing.
+/// Converts to lower-case A-labels (UTS 46). Pure ASCII without `xn--` only needs lower-casing.
 fn to_a_labels(text: &str) -> Result<String, TargetError> {
     let lower = text.to_ascii_lowercase();
     if lower.is_ascii() && !lower.split('.').any(|label| label.starts_with("xn--")) {
@@ -140,7 +139,7 @@ fn to_a_labels(text: &str) -> Result<String, TargetError> {
     }
     let mapped = idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::URL)
         .map_err(|_| TargetError::Idna)?;
-    // Mapping can create what the raw text did not hold: full-width dots, soft hyphens, digits.
+    // Mapping may produce characters that the raw text did not contain: full-width dots, soft hyphens, digits.
     if mapped.is_empty() || !mapped.bytes().all(is_name_byte) {
         return Err(TargetError::Idna);
     }
@@ -160,7 +159,7 @@ fn check_labels(name: &str) -> Result<(), TargetError> {
     }
 }
 
-/// Whether resolvers could take the name for an address (WHATWG URL, "ends in a number").
+/// Whether resolvers might parse the name as an address (WHATWG URL, "ends in a number").
 fn ends_in_a_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     last.bytes().all(|b| b.is_ascii_digit())
@@ -173,7 +172,7 @@ fn canonical_v4(name: &str) -> Option<Ipv4Addr> {
 }
 
 impl fmt::Display for Host {
-    /// As it stands in `Host`: IPv6 in brackets.
+    /// Formats as in the `Host` field: IPv6 in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => f.write_str(name),
@@ -190,7 +189,7 @@ impl fmt::Debug for Host {
 }
 
 impl Scheme {
-    /// The port meant when none is written.
+    /// The port that applies when the authority has none.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -208,15 +207,15 @@ impl Scheme {
 }
 
 impl Target {
-    /// A target from parts that are already parsed. `port` is not 0.
+    /// Makes a target from parsed parts. `port` must not be 0.
     pub fn new(scheme: Scheme, host: Host, port: u16) -> Self {
         Self { scheme, host, port }
     }
 
-    /// Parses `host[:port]` as it stands in a CONNECT request, an absolute URI or `Host`.
+    /// Parses `host[:port]` as written in a CONNECT request, an absolute URI or `Host`.
     ///
     /// # Errors
-    /// When it is anything else.
+    /// When the text is anything else.
     pub fn parse(scheme: Scheme, authority: &str) -> Result<Self, TargetError> {
         if authority.contains('@') {
             return Err(TargetError::UserInfo);
@@ -238,12 +237,12 @@ impl Target {
         Ok(Self { scheme, host: Host::parse(host)?, port })
     }
 
-    /// The scheme.
+    /// The protocol to the upstream.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// The host.
+    /// The canonical host.
     pub fn host(&self) -> &Host {
         &self.host
     }
@@ -253,7 +252,7 @@ impl Target {
         self.port
     }
 
-    /// `host` or `host:port`, the port only where it is not the scheme's own.
+    /// `host` or `host:port`; the port is included only if it is not the scheme's default.
     pub fn authority(&self) -> String {
         match self.port == self.scheme.default_port() {
             true => self.host.to_string(),
@@ -261,8 +260,7 @@ impl Target {
         }
     }
 
-    /// Whether `text` is [`authority`](Self::authority), byte for byte: quicker than to parse or to
-    /// write it.
+    /// Whether `text` equals [`authority`](Self::authority) byte for byte. Faster than parsing or formatting.
     pub fn is_written(&self, text: &[u8]) -> bool {
         let Host::Name(name) = &self.host else { return *text == *self.authority().as_bytes() };
         match text.strip_prefix(name.as_bytes()) {
@@ -277,7 +275,7 @@ impl Target {
 }
 
 fn parse_port(digits: &str) -> Result<u16, TargetError> {
-    // `parse` alone would take a sign; a leading zero is octal to some and padding to others.
+    // `parse` alone would accept a sign; a leading zero means octal to some parsers and padding to others.
     let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     match digits.parse() {
         Ok(port) if plain => Ok(port),

@@ -1,5 +1,5 @@
-//! Ids of stored things: a type prefix and 100 random bits, so that an id in a log says what it
-//! names and cannot be guessed.
+//! Ids of stored resources: a type prefix and 100 random bits. An id in a log shows what it identifies and
+//! cannot be guessed.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -21,11 +21,11 @@ pub struct IdError {
     article: &'static str,
 }
 
-/// Ids for which a thread fetches randomness at once: each exchange has one, and asking costs more
-/// than all the rest of it.
+/// How many ids' worth of randomness a thread fetches at once. Each exchange needs an id, and the system call
+/// costs more than the rest of making it.
 const FETCHED: usize = 32;
 
-/// Randomness of the operating system that a thread has not used yet.
+/// Random bytes that a thread has fetched from the operating system and not used yet.
 struct Fetched {
     bytes: [u8; FETCHED * BODY_CHARS],
     used: usize,
@@ -48,7 +48,7 @@ impl Fetched {
     }
 }
 
-/// `prefix` and a random body.
+/// Makes an id: `prefix` and a random body.
 fn random(prefix: &str) -> String {
     thread_local! {
         static FETCHED: RefCell<Fetched> = const { RefCell::new(Fetched::none()) };
@@ -66,16 +66,16 @@ fn is_body(text: &str) -> bool {
     !text.is_empty() && text.len() <= 40 && text.bytes().all(is_inner)
 }
 
-/// An id of one kind of stored thing.
+/// An id of one kind of resource.
 pub trait Id: Clone + fmt::Debug + fmt::Display + Eq + std::hash::Hash + Ord + Send + Sync {
-    /// A new one.
+    /// A new random id.
     fn random() -> Self;
-    /// Reads one back.
+    /// Parses a stored id.
     ///
     /// # Errors
-    /// When the prefix or the alphabet is not this kind's.
+    /// When the prefix or the alphabet does not match this kind.
     fn parse(text: &str) -> Result<Self, IdError>;
-    /// The id as text, prefix included.
+    /// The text, prefix included.
     fn as_str(&self) -> &str;
 }
 
@@ -86,15 +86,15 @@ macro_rules! ids {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// A new id from the operating system's randomness.
+            /// Makes a new id from the operating system's randomness.
             pub fn random() -> Self {
                 Self(random($prefix).into())
             }
 
-            /// Reads an id back.
+            /// Parses a stored id.
             ///
             /// # Errors
-            /// When the prefix or the alphabet is not this kind's.
+            /// When the prefix or the alphabet does not match this kind.
             pub fn parse(text: &str) -> Result<Self, IdError> {
                 match text.strip_prefix($prefix) {
                     Some(body) if is_body(body) => Ok(Self(text.into())),
@@ -102,7 +102,7 @@ macro_rules! ids {
                 }
             }
 
-            /// The id as text, prefix included.
+            /// The text, prefix included.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -148,7 +148,8 @@ macro_rules! ids {
         }
     )*
 
-        /// Whether the text begins as ids do, of whatever kind: things are found by name or id, and no name may.
+        /// Whether the text begins as ids of any kind do. Resources are found by name or id, so names must not
+        /// begin like ids.
         pub fn is_like_an_id(text: &str) -> bool {
             [$($prefix),*].iter().any(|prefix| text.starts_with(prefix))
         }
@@ -156,7 +157,7 @@ macro_rules! ids {
 }
 
 ids! {
-    /// An organisation, the hard wall.
+    /// An organisation, the isolation boundary.
     OrgId = "org_", "an organisation";
     /// A person in an organisation.
     UserId = "usr_", "a user";
@@ -170,19 +171,19 @@ ids! {
     AppId = "app_", "an app";
     /// A plugin that is installed for an agent.
     PluginId = "plg_", "a plugin";
-    /// One attempt to obtain a grant.
+    /// One attempt of a person to consent.
     FlowId = "flw_", "a flow";
     /// One request and its answer.
     ExchangeId = "exc_", "an exchange";
-    /// Something that has happened and that people are told.
+    /// An event that webhooks deliver.
     EventId = "evt_", "an event";
-    /// A placeholder that is bound to nothing.
+    /// A placeholder without a binding.
     HoneytokenId = "hny_", "a honeytoken";
-    /// Somewhere that is told.
+    /// A webhook.
     WebhookId = "whk_", "a webhook";
 }
 
-/// Characters of an organisation's name.
+/// Longest name of an organisation.
 const ORG_NAME_CHARS_MAX: usize = 40;
 
 impl OrgId {
@@ -191,12 +192,12 @@ impl OrgId {
         Self("org_default".into())
     }
 
-    /// The organisation of this name: 2 to 40 lower-case letters, digits and inner hyphens. A name and its id are
-    /// one, so that a configuration names organisations before any store is open, and two replicas
-    /// that make the same one make the same one.
+    /// The organisation with this name: 2 to 40 lower-case letters, digits and inner hyphens. The name
+    /// determines the id, so that a configuration can name organisations before a store is open, and two
+    /// replicas that create the same organisation give it the same id.
     ///
     /// # Errors
-    /// When no organisation can have the name.
+    /// When the name is invalid.
     pub fn named(name: &str) -> Result<Self, IdError> {
         let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let is_inner = !name.starts_with('-') && !name.ends_with('-');
@@ -209,25 +210,24 @@ impl OrgId {
         }
     }
 
-    /// Its name.
+    /// The organisation's name.
     pub fn name(&self) -> &str {
         self.0.strip_prefix("org_").unwrap_or(&self.0)
     }
 }
 
-/// Names the rule that decided: `file:NAME` for a rule of the configuration, `rul_…` for a stored
-/// one, `binding:con_…` for a binding, `test:con_…` for a test of a connection, `default` for the
-/// default action.
+/// Label of the rule that decided: `file:NAME` for a rule of the configuration, `rul_…` for a stored rule,
+/// `binding:con_…` for a binding, `test:con_…` for a test of a connection, `default` for the default action.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct RuleId(Arc<str>);
 
 impl RuleId {
-    /// Wraps a label made by `rulebook` or `policy`.
+    /// Wraps a label from `rulebook` or `policy`.
     pub fn new(label: impl Into<Arc<str>>) -> Self {
         Self(label.into())
     }
 
-    /// The label.
+    /// The label as audit events show it.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,58 +1,58 @@
-//! What the configuration's keys are: name, shape, default and meaning of each, written once, in the
-//! struct that it is read into.
+//! Descriptions of configuration keys: name, shape, default and meaning. Each is declared once, in the struct
+//! that the key is read into.
 //!
-//! [`section!`](crate::keys::section) stands around such a struct and makes [`Section`] of it.
-//! The names are asked of serde, so they are those that are accepted; the meaning is the field's
-//! comment. A field without a `#[key(…)]` does not compile.
+//! The macro [`section!`](crate::keys::section) wraps such a struct and implements [`Section`]. Key names come
+//! from serde, so they are exactly those that are accepted; the meaning is the field's comment. A field without
+//! a `#[key(…)]` does not compile.
 
 use serde::de::value::Error;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// A map of the configuration.
+/// A map in the configuration.
 pub trait Section {
-    /// Its keys, in the order of the struct.
+    /// The keys, in the order of the struct.
     fn keys() -> Vec<Key>;
 }
 
-/// One key of a map.
+/// One key of a section.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// As it is written.
+    /// The name as written in YAML.
     pub name: &'static str,
-    /// What may stand there.
+    /// Which values are accepted.
     pub shape: Shape,
-    /// What it is for: sentences, in Markdown.
+    /// The meaning: sentences, in Markdown.
     pub meaning: String,
 }
 
-/// What may stand at a key.
+/// Which values a key accepts.
 #[derive(Clone, Copy, Debug)]
 pub enum Shape {
-    /// A value of this kind, in words.
+    /// A value of the described kind.
     Value(&'static str, Absent),
-    /// One of these words.
+    /// One of the listed words.
     Choice(&'static [&'static str], Absent),
-    /// A map with these keys.
+    /// A map with the listed keys.
     Map(fn() -> Vec<Key>),
-    /// A list of maps with these keys.
+    /// A list of maps with the listed keys.
     List(fn() -> Vec<Key>),
-    /// Known, and refused until its feature exists.
+    /// A known key, refused until its feature exists.
     Later,
 }
 
-/// What holds where a key is left out.
+/// What applies when a key is absent.
 #[derive(Clone, Copy, Debug)]
 pub enum Absent {
-    /// As if this stood there, in YAML.
+    /// The same as this YAML value.
     Means(&'static str),
-    /// Nothing particular; the meaning says it.
+    /// No default; the meaning describes the behaviour.
     Nothing,
-    /// It must not be left out.
+    /// The key is required.
     Refused,
 }
 
-/// Makes [`Section`] of a struct that serde reads. Each field has a comment, then one of
+/// Implements [`Section`] for a struct that serde reads. Each field has a comment, then one of
 /// - `#[key("kind of value")]`, with `, "default"` or `, required`
 /// - `#[key(one of ["a", "b"])]`, with `, "default"` or `, required`
 /// - `#[key(map of Inner)]` or `#[key(list of Inner)]`, where `Inner` is a `section!` too
@@ -114,7 +114,7 @@ macro_rules! shape {
 }
 pub use shape;
 
-/// What stands last in `#[key(…)]`.
+/// The last argument of `#[key(…)]`.
 #[macro_export]
 macro_rules! absent {
     () => {
@@ -129,10 +129,10 @@ macro_rules! absent {
 }
 pub use absent;
 
-/// The fields of `T`, which come in the struct's order, with the names that serde accepts.
+/// The fields of `T`, given in the struct's order, with the names that serde accepts.
 pub fn named<T: DeserializeOwned>(fields: Vec<(Shape, &'static str)>) -> Vec<Key> {
     let mut names: &'static [&'static str] = &[];
-    // Ends with an error as soon as it knows the names.
+    // Returns an error as soon as the names are known.
     drop(T::deserialize(Names(&mut names)));
     let key = |(name, (shape, meaning)): (&&'static str, (Shape, &'static str))| Key {
         name,
@@ -142,7 +142,7 @@ pub fn named<T: DeserializeOwned>(fields: Vec<(Shape, &'static str)>) -> Vec<Key
     names.iter().zip(fields).map(key).collect()
 }
 
-/// Asks a struct for its fields' names.
+/// A deserializer that records the field names of a struct.
 struct Names<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Names<'_> {

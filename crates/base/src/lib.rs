@@ -1,6 +1,5 @@
-//! The words everything else is written in: secrets, ids, hosts, patterns, time, limits.
-//!
-//! Values without I/O, and threads for calls that block. May import nothing else of the crate.
+//! Basic types used by all crates: secrets, ids, hosts, patterns, time, limits. This crate does no I/O; it also
+//! has a thread pool for blocking calls.
 
 pub mod agent;
 pub mod codes;

@@ -1,5 +1,5 @@
-//! Every bound of the data path in one table. All of them are settings (`limits:` in the
-//! configuration); the defaults stand here with their reasons.
+//! All limits of the data path in one table. Each is a setting (`limits:` in the configuration); the defaults
+//! and their reasons are here.
 
 use std::time::Duration;
 
@@ -9,123 +9,123 @@ use super::keys::section;
 use super::time::duration;
 
 section! {
-    /// The bounds. Sizes in bytes, counts in items, waits as durations.
+    /// The limits. Sizes in bytes, counts in items, waits as durations.
     #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Limits {
-        /// Request or answer head: more is 431 (requests) or 502 (answers).
+        /// Size of a request or response head. Above it: 431 (requests) or 502 (responses).
         #[key("bytes")]
         pub head_bytes_max: usize,
-        /// Fields in a head, of requests and answers.
+        /// Fields in the head of a request or response.
         #[key("count")]
         pub head_fields_max: usize,
-        /// The request target: more is 414.
+        /// Size of the request target. Above it: 414.
         #[key("bytes")]
         pub target_bytes_max: usize,
-        /// Interim (1xx) answers to one request; more is 502.
+        /// Interim (1xx) responses to one request. Above it: 502.
         #[key("count")]
         pub interim_answers_max: usize,
-        /// From accept to the whole head of a proxy request, and of each inner request once its first
-        /// byte has come. Absolute: slow bytes do not extend it.
+        /// Time for the complete head of a proxy request, from accept; and of each inner request, from its
+        /// first byte. Slow bytes do not extend it.
         #[key("time")]
         #[serde(with = "duration")]
         pub head_timeout: Duration,
-        /// A kept-alive stream of an agent without a request.
+        /// How long a kept-alive stream of an agent may be idle between requests.
         #[key("time")]
         #[serde(with = "duration")]
         pub idle_timeout: Duration,
-        /// A TLS handshake, of either leg.
+        /// Time for a TLS handshake, with agents and with upstreams.
         #[key("time")]
         #[serde(with = "duration")]
         pub handshake_timeout: Duration,
-        /// Resolving, connecting and TLS towards an upstream, all addresses together.
+        /// Time for resolving, connecting and TLS with an upstream, over all its addresses.
         #[key("time")]
         #[serde(with = "duration")]
         pub connect_timeout: Duration,
-        /// From the whole request sent to the head of its answer.
+        /// Time from the end of the request to the head of its response.
         #[key("time")]
         #[serde(with = "duration")]
         pub answer_timeout: Duration,
-        /// An exchange during which no byte moves on the agent's stream, in either direction.
+        /// How long an exchange may be idle: no byte moves on the agent's stream in either direction.
         #[key("time")]
         #[serde(with = "duration")]
         pub body_idle_timeout: Duration,
-        /// A tunnel or WebSocket on which no byte moves in either direction.
+        /// How long a tunnel or WebSocket may be idle: no byte moves in either direction.
         #[key("time")]
         #[serde(with = "duration")]
         pub tunnel_idle_timeout: Duration,
-        /// How long a body waits for the upstream's `100 Continue` (RFC 9110 §10.1.1) before it goes.
+        /// How long a body waits for the upstream's `100 Continue` (RFC 9110 §10.1.1) before it is sent.
         #[key("time")]
         #[serde(with = "duration")]
         pub continue_timeout: Duration,
-        /// Over HTTP/2: how long the rest of a request's body is read and discarded after an answer that came
-        /// before its end (RFC 9113 §8.1). Resetting the exchange at once would cost some clients the answer.
+        /// Over HTTP/2: how long the rest of a request's body is read and discarded after an early response
+        /// (RFC 9113 §8.1). If the exchange were reset at once, some clients would lose the response.
         #[key("time")]
         #[serde(with = "duration")]
         pub discarded_body_timeout: Duration,
-        /// How much of such a body is discarded. On one HTTP/2 stream of an agent, eight times as much at once and
-        /// this much per second.
+        /// How much of such a body is discarded. Per HTTP/2 stream of an agent: eight times as much at once,
+        /// and this much per second.
         #[key("bytes")]
         pub discarded_body_bytes_max: usize,
-        /// Streams of all agents; fewer where the process may not open two files for each of them.
+        /// Streams of all agents. The limit is lower if the process may not open two files for each.
         #[key("count")]
         pub streams_max: usize,
-        /// Streams on which no agent has authenticated yet. One more takes the place of the one that
-        /// waits longest, of the address that has the most.
+        /// Streams on which no agent has authenticated yet. A further stream evicts the oldest one of the
+        /// address with the most such streams.
         #[key("count")]
         pub unauthenticated_streams_max: usize,
-        /// Streams of one agent, which also has no more than it leaves to the others.
+        /// Streams of one agent. In addition, an agent may have at most as many as it leaves free for others.
         #[key("count")]
         pub streams_per_agent_max: usize,
-        /// Exchanges under way at once on one HTTP/2 stream of an agent.
+        /// Concurrent exchanges on one HTTP/2 stream of an agent.
         #[key("count")]
         pub exchanges_per_stream_max: usize,
-        /// Handshakes towards agents under way at once, per core.
+        /// Concurrent TLS handshakes with agents, per core.
         #[key("count")]
         pub handshakes_max: usize,
-        /// Leaf certificates kept.
+        /// Leaf certificates in the cache.
         #[key("count")]
         pub leaves_max: usize,
-        /// Idle upstream streams kept per pool key and core.
+        /// Idle upstream streams per pool key and core.
         #[key("count")]
         pub idle_upstreams_per_key_max: usize,
-        /// Idle upstream streams kept per core.
+        /// Idle upstream streams per core.
         #[key("count")]
         pub idle_upstreams_max: usize,
         /// How long an idle upstream stream is kept.
         #[key("time")]
         #[serde(with = "duration")]
         pub idle_upstream_timeout: Duration,
-        /// Addresses of one name that are considered; the rest are ignored.
+        /// Addresses of one name that are used; the rest are ignored.
         #[key("count")]
         pub addresses_max: usize,
-        /// Failed authentications from one address within a minute before it gets 429.
+        /// Failed authentications from one address per minute. Above it: 429.
         #[key("count")]
         pub auth_failures_per_minute_max: u32,
-        /// Audit events that may wait for the writer; exchanges wait for a slot beyond it.
+        /// Audit events that wait for the writer. When the queue is full, exchanges wait for a slot.
         #[key("count")]
         pub audit_queue_max: usize,
-        /// Rules whose hosts cannot be found by hash (none given): they are tried for every host.
+        /// Rules without hosts; they are evaluated for every host.
         #[key("count")]
         pub hostless_rules_max: usize,
-        /// A body of an admin request.
+        /// Size of the body of an admin request.
         #[key("bytes")]
         pub admin_body_bytes_max: usize,
-        /// A request's body that a credential is written into, and that is therefore kept whole: more
-        /// is 413.
+        /// Size of a request body that a credential is written into, and that is therefore buffered. Above it:
+        /// 413.
         #[key("bytes")]
         pub written_body_bytes_max: usize,
-        /// All of those at once, with the buffers that they are in; more is 503. An agent may have one
-        /// of any length, and beyond it no more than it leaves to the others.
+        /// Memory for all such bodies together, buffers included. Above it: 503. An agent may have one body of
+        /// any length; for more, it may use at most as much as it leaves free for others.
         #[key("bytes")]
         pub written_body_bytes_total: usize,
-        /// What all decoders take together that look into compressed answers for credentials: for one
-        /// answer up to 17 MiB, usually much less. Without room, codings are not asked for; a compressed
-        /// answer that comes all the same is 502, or cut where it has begun. An agent may have one of any
-        /// kind, and beyond it no more than it leaves to the others.
+        /// Memory for all decoders that check compressed responses for credentials: up to 17 MiB per response,
+        /// usually much less. When it is used up, codings are not requested; if a compressed response arrives
+        /// nevertheless, it becomes a 502, or is cut if it has begun. An agent may have one decoder of any
+        /// size; for more, it may use at most as much as it leaves free for others.
         #[key("bytes")]
         pub decoder_bytes_total: usize,
-        /// How long SIGTERM waits for exchanges under way.
+        /// How long shutdown (SIGTERM) waits for running exchanges.
         #[key("time")]
         #[serde(with = "duration")]
         pub drain_timeout: Duration,
@@ -149,9 +149,9 @@ impl Default for Limits {
             body_idle_timeout: seconds(900),
             tunnel_idle_timeout: seconds(4 * 3600),
             continue_timeout: seconds(1),
-            // Clients that end their upload when they see the answer do so within a round trip.
+            // Clients that stop their upload after an early response do so within a round trip.
             discarded_body_timeout: seconds(1),
-            // Twice the window of an exchange: what was on its way, and as much again.
+            // Twice the window of an exchange: the data in flight, and as much again.
             discarded_body_bytes_max: 1024 * 1024,
             streams_max: 16_384,
             unauthenticated_streams_max: 1_024,
@@ -167,7 +167,7 @@ impl Default for Limits {
             audit_queue_max: 8_192,
             hostless_rules_max: 100,
             admin_body_bytes_max: 1024 * 1024,
-            // Prompts with pictures are that long.
+            // Prompts with images have this size.
             written_body_bytes_max: 8 * 1024 * 1024,
             written_body_bytes_total: 128 * 1024 * 1024,
             decoder_bytes_total: 256 * 1024 * 1024,

@@ -1,4 +1,4 @@
-//! [`RotationSettings`]: how secrets of connections are replaced.
+//! [`RotationSettings`]: configuration of secret rotation.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::keys::section;
 use super::time::duration;
 
-/// Longer, and nobody remembers which of the two secrets was good.
+/// After a longer time, it is no longer clear which of the two secrets works.
 pub const KEEP_OLD_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 section! {
-    /// How secrets of connections are replaced.
+    /// How secrets of connections are rotated.
     #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct RotationSettings {
-        /// How long the secret before is kept, sealed, for a rollback; up to 30d. `0s` wipes it at once.
+        /// How long the previous secret is kept, sealed, for a rollback; up to 30d. `0s` wipes it at once.
         #[key("time")]
         #[serde(with = "duration")]
         pub keep_old: Duration,

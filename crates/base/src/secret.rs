@@ -1,5 +1,5 @@
-//! [`Secret`]: bytes that must never be shown. Where `.expose()` may be called is listed in
-//! `tests/tidy.rs`; everything else can only move a secret along.
+//! [`Secret`]: bytes that must never be shown. `tests/tidy.rs` lists where `.expose()` may be called; all other
+//! code can only pass a secret on.
 
 use std::fmt;
 
@@ -7,22 +7,22 @@ use zeroize::Zeroizing;
 
 /// Secret bytes: an API key, a token, a password, a private key.
 ///
-/// Has no `Display`, `Serialize` or `==`; `Debug` prints `Secret(…)`. Wiped when dropped.
+/// It has no `Display`, `Serialize` or `==`; `Debug` prints `Secret(…)`. Wiped when dropped.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes ownership of `bytes`; the caller's buffer becomes ours and is wiped on drop.
+    /// Takes ownership of `bytes`; the buffer is wiped on drop.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes themselves. Allowed only where `tests/tidy.rs` lists it.
+    /// Returns the bytes. Allowed only where `tests/tidy.rs` lists it.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes as text, or `None` when they are not UTF-8. Allowed where `expose` is.
+    /// Returns the bytes as text, or `None` when they are not UTF-8. Allowed where `expose` is.
     pub fn expose_text(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }

@@ -1,7 +1,6 @@
-//! [`Settings`] of a connection: how requests with its credential are sent. Parsed once, from YAML,
-//! JSON or arguments; every value here is within its bounds.
-//!
-//! Nothing here is a secret, and no message quotes a value: one may have been put here by mistake.
+//! [`Settings`] of a connection: timeout, retry, rate limit and fields of its requests. Parsed once, from YAML,
+//! JSON or arguments; every value is within its bounds. No value is secret, but messages quote none: a secret
+//! may have been entered by mistake.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,26 +19,25 @@ mod headers;
 pub use headers::{Headers, parse_name};
 
 section! {
-    /// How requests with a connection's credential are sent. What is absent is as for every request.
+    /// How requests with a connection's credential are sent. Unset values use the gateway's defaults.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Settings {
-        /// From the whole request sent to the head of its answer, further attempts and the waits between
-        /// them included; 10ms to 1h. Left out, `limits.answer_timeout` holds.
+        /// Time from the end of the request to the head of its response, including retries and the waits
+        /// between them; 10ms to 1h. Default: `limits.answer_timeout`.
         #[key("time")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub timeout: Option<Wait>,
-        /// Sends a request again that did not get through. Left out, it is sent once.
+        /// Retries requests that failed. Default: requests are sent once.
         #[key(map of Retry)]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub retry: Option<Retry>,
-        /// Requests of all agents together, such as `10/s`, `100/min` or `5000/h`: so many at once, and
-        /// then as they become free, evenly. One more gets 429 `rate_limited`.
+        /// Requests of all agents together, such as `10/s`, `100/min` or `5000/h`: this many at once, then at
+        /// an even rate. Above it: 429 `rate_limited`.
         #[key("count and `/s`, `/min` or `/h`")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub rate_limit: Option<Rate>,
-        /// Exchanges of all agents together that are under way at once, 1 to 100000. One more gets 429
-        /// `rate_limited`.
+        /// Concurrent exchanges of all agents together, 1 to 100000. Above it: 429 `rate_limited`.
         #[key("count, 1 or more")]
         #[serde(deserialize_with = "concurrency", skip_serializing_if = "Option::is_none")]
         pub concurrency: Option<u32>,
@@ -47,8 +45,8 @@ section! {
         #[key("text")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub user_agent: Option<FieldText>,
-        /// Fields of every request, instead of what the agent sends there; at most 32, and none that
-        /// routes, frames or authenticates.
+        /// Fields of every request, which replace those of the agent; at most 32, and none that routes, frames
+        /// or authenticates.
         #[key("map of text to text", "{}")]
         #[serde(skip_serializing_if = "Headers::is_empty")]
         pub headers: Headers,
@@ -56,32 +54,32 @@ section! {
 }
 
 section! {
-    /// When a request is sent again: where it is idempotent (RFC 9110 §9.2.2) and has no body, or no byte
-    /// of it was sent.
+    /// When a request is retried: if it is idempotent (RFC 9110 §9.2.2) and has no body, or if no byte of it
+    /// was sent.
     #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Retry {
-        /// How often a request is sent at most, the first time included; 1 to 10.
+        /// How often a request is sent at most, the first attempt included; 1 to 10.
         #[key("count, 1 or more", "3")]
         #[serde(deserialize_with = "attempts")]
         attempts: u32,
-        /// Answers after which it is sent again: 408, 409, 425, 429 and 5xx. It is also when the upstream
-        /// cannot be reached.
+        /// Response statuses that are retried: 408, 409, 425, 429 and 5xx. An unreachable upstream is always
+        /// retried.
         #[key("list of statuses", "[429, 502, 503, 504]")]
         #[serde(deserialize_with = "statuses")]
         on: Vec<u16>,
-        /// The longest wait between two attempts, up to 1h. An answer whose `Retry-After` asks for more is
-        /// passed on.
+        /// The longest wait between two attempts, up to 1h. A response whose `Retry-After` is longer is passed
+        /// on.
         #[key("time", "30s")]
         wait_max: Wait,
     }
 }
 
-/// A time within 10 ms and 1 h, in whole milliseconds.
+/// A duration between 10 ms and 1 h, in whole milliseconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Wait(Duration);
 
-/// How many in which time.
+/// A number of requests per period.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rate {
     count: u32,
@@ -95,53 +93,55 @@ enum Per {
     Hour,
 }
 
-/// The value of a field: 1 to 1024 characters of visible ASCII, with blanks inside.
+/// A field value: 1 to 1024 characters of visible ASCII, with inner spaces.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FieldText(HeaderValue);
 
-/// What is wrong with a setting. Says what may stand there, never what did.
+/// Why a setting is invalid. The message describes valid values and never quotes the given one.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SettingsError {
-    /// No time, or one out of bounds.
-    #[error("this is no time from 10ms to 1h: write a number and a unit, such as 500ms, 30s or 2m")]
-    Wait,
-    /// No rate.
+    /// Not a duration, or out of bounds.
     #[error(
-        "this is no rate: write 1 to 1000000 and a unit of time, such as 10/s, 100/min or 5000/h"
+        "this is not a time from 10ms to 1h: write a number and a unit, such as 500ms, 30s or 2m"
+    )]
+    Wait,
+    /// Not a rate.
+    #[error(
+        "this is not a rate: write 1 to 1000000 and a unit of time, such as 10/s, 100/min or 5000/h"
     )]
     Rate,
-    /// Too few or too many attempts.
-    #[error("this is no number of attempts: write 1 to 10")]
+    /// The number of attempts is out of bounds.
+    #[error("this is not a number of attempts: write 1 to 10")]
     Attempts,
-    /// A status after which a request is not better the second time.
+    /// A status after which a retry does not help.
     #[error(
         "a request is not sent again after {0}: name some of 408, 409, 425, 429 and 500 to 599"
     )]
     Status(u16),
-    /// Too few or too many.
-    #[error("this is no number of exchanges at once: write 1 to 100000")]
+    /// The concurrency is out of bounds.
+    #[error("this is not a number of exchanges at once: write 1 to 100000")]
     Concurrency,
-    /// What no field can hold.
-    #[error("this is no value of a field: write 1 to 1024 characters of visible ASCII")]
+    /// Not a valid field value.
+    #[error("this is not a value of a field: write 1 to 1024 characters of visible ASCII")]
     FieldText,
-    /// What cannot be the name of a field.
+    /// Not a valid field name.
     #[error("`{0}` is no name of a field: write letters, digits and `-`")]
     FieldName(String),
-    /// A field that is not the connection's to write.
+    /// A field that a connection must not set.
     #[error("field `{name}` cannot be set here: {why}")]
     FieldReserved {
-        /// Its name.
+        /// The field's name.
         name: String,
-        /// Whose it is.
+        /// Which part of the request owns the field.
         why: &'static str,
     },
-    /// Too many fields.
+    /// More fields than allowed.
     #[error("there are more than {0} fields: leave some out")]
     TooManyFields(usize),
 }
 
 impl Settings {
-    /// These, and where they say nothing what `base` says. Fields are merged by name.
+    /// Fills unset values from `base`. Fields are merged by name.
     pub fn over(&self, base: &Self) -> Self {
         Self {
             timeout: self.timeout.or(base.timeout),
@@ -153,7 +153,7 @@ impl Settings {
         }
     }
 
-    /// Whether requests are sent as all others.
+    /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -165,12 +165,12 @@ impl Retry {
         self.attempts
     }
 
-    /// Whether it is sent again after an answer with this status.
+    /// Whether a response with this status is retried.
     pub fn is_on(&self, status: u16) -> bool {
         self.on.contains(&status)
     }
 
-    /// The statuses, ascending.
+    /// The statuses that are retried, ascending.
     pub fn on(&self) -> &[u16] {
         &self.on
     }
@@ -188,7 +188,7 @@ impl Default for Retry {
 }
 
 impl Wait {
-    /// The time.
+    /// The duration.
     pub fn duration(self) -> Duration {
         self.0
     }
@@ -213,12 +213,12 @@ impl fmt::Display for Wait {
 }
 
 impl Rate {
-    /// How many within [`Rate::period`].
+    /// How many requests are allowed within [`Rate::period`].
     pub fn count(self) -> u32 {
         self.count
     }
 
-    /// The time in which so many may come.
+    /// The period of the rate.
     pub fn period(self) -> Duration {
         Duration::from_secs(match self.per {
             Per::Second => 1,
@@ -240,7 +240,7 @@ impl FromStr for Rate {
             _ => return Err(SettingsError::Rate),
         };
         let count = count.trim();
-        // `+5` is a number to Rust.
+        // Rust would parse `+5` as a number.
         let digits = count.bytes().all(|b| b.is_ascii_digit());
         match count.parse() {
             Ok(count @ 1..=1_000_000) if digits => Ok(Self { count, per }),
@@ -261,7 +261,7 @@ impl fmt::Display for Rate {
 }
 
 impl FieldText {
-    /// As it is sent.
+    /// The value as sent.
     pub fn value(&self) -> &HeaderValue {
         &self.0
     }
@@ -286,27 +286,26 @@ impl fmt::Display for FieldText {
     }
 }
 
-/// Whether `of` 1 to 10.
+/// Checks that `of` is 1 to 10.
 ///
 /// # Errors
-/// When it is not.
+/// When it is out of bounds.
 pub fn parse_attempts(of: u64) -> Result<u32, SettingsError> {
     u32::try_from(of).ok().filter(|n| (1..=10).contains(n)).ok_or(SettingsError::Attempts)
 }
 
-/// Whether 1 to 100000.
+/// Checks that `of` is 1 to 100000.
 ///
 /// # Errors
-/// When it is not.
+/// When it is out of bounds.
 pub fn parse_concurrency(of: u64) -> Result<u32, SettingsError> {
     u32::try_from(of).ok().filter(|n| (1..=100_000).contains(n)).ok_or(SettingsError::Concurrency)
 }
 
-/// Whether it is a status after which another attempt makes sense: what was wrong was the moment, and
-/// not the request.
+/// Checks that a retry after this status makes sense: the failure is temporary and not caused by the request.
 ///
 /// # Errors
-/// When it is none.
+/// When it does not.
 pub fn parse_status(of: u64) -> Result<u16, SettingsError> {
     match u16::try_from(of) {
         Ok(status @ (408 | 409 | 425 | 429 | 500..=599)) => Ok(status),
@@ -318,10 +317,10 @@ fn attempts<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
     parse_attempts(u64::deserialize(d)?).map_err(D::Error::custom)
 }
 
-/// Serde adapter of a concurrency.
+/// Serde adapter: a checked concurrency.
 ///
 /// # Errors
-/// When it is none.
+/// When it is out of bounds.
 pub fn concurrency<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
     let given = Option::<u64>::deserialize(d)?;
     given.map(parse_concurrency).transpose().map_err(D::Error::custom)
@@ -336,7 +335,7 @@ fn statuses<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u16>, D::Error> {
     Ok(statuses)
 }
 
-/// Text that is parsed as it is read.
+/// Parses text while deserializing.
 fn parsed<'de, D, T>(d: D, wanted: &'static str) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,5 +1,5 @@
-//! [`SharedMap`]: a hash map whose copies share what they have in common, so that a new version of
-//! a large one costs what has changed in it.
+//! [`SharedMap`]: a hash map whose clones share unchanged parts. A new version of a large map costs only what
+//! has changed.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -10,27 +10,27 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-/// Entries for each shard, on average, before there are twice as many shards.
+/// Average number of entries per shard at which the number of shards doubles.
 const SHARD_ENTRIES: usize = 32;
 
-/// A hash map in shards. A copy shares them all; a change copies its shard and the list of shards.
-/// Look-ups are O(1). The number of shards follows the most entries that there ever were.
+/// A sharded hash map. A clone shares all shards; a change copies its shard and the list of shards. Look-ups
+/// are O(1). The number of shards grows with the map and never shrinks.
 pub struct SharedMap<K, V, S = RandomState> {
-    /// None, or a power of two.
+    /// Empty, or a power of two.
     shards: Arc<Vec<Arc<HashMap<K, V, S>>>>,
     len: usize,
     hasher: S,
 }
 
-/// For keys that people choose.
+/// A map with a collision-resistant hash, for keys that people choose.
 pub type SharedNames<K, V> = SharedMap<K, V, SipState>;
 
-/// A key with another value than before; at least one of the two is there.
+/// A key whose value differs between two maps; at least one of the values is present.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Difference<'a, V> {
-    /// What it was.
+    /// The value in the older map.
     pub before: Option<&'a V>,
-    /// What it is.
+    /// The value in the newer map.
     pub now: Option<&'a V>,
 }
 
@@ -53,22 +53,22 @@ impl<K: fmt::Debug, V: fmt::Debug, S> fmt::Debug for SharedMap<K, V, S> {
 }
 
 impl<K, V, S> SharedMap<K, V, S> {
-    /// How many entries.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All entries, in no particular order.
+    /// Iterates over the entries in unspecified order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 
-    /// All values, in no particular order.
+    /// Iterates over the values in unspecified order.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.iter().map(|(_, value)| value)
     }
@@ -92,8 +92,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
         self.get(key).is_some()
     }
 
-    /// The keys whose values `is_same` does not find the same. What both maps share is not looked at,
-    /// so that two versions of one map are compared at the cost of what has changed.
+    /// The keys whose values differ according to `is_same`. Shards that both maps share are skipped, so the
+    /// cost depends on what has changed.
     pub fn differences<'a>(
         &'a self,
         before: &'a Self,
@@ -122,7 +122,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
         found
     }
 
-    /// Which shard has the key.
+    /// The shard that holds the key.
     fn place<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
         match self.shards.len() {
             0 | 1 => 0,
@@ -133,7 +133,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> {
-    /// Puts a value; answers the one before.
+    /// Inserts a value and returns the previous one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.make_room();
         let before = self.shard_mut(self.place(&key)).insert(key, value);
@@ -141,7 +141,7 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
         before
     }
 
-    /// Takes a value out. Where there is none, nothing is copied.
+    /// Removes and returns a value. Copies nothing if the key is absent.
     pub fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -153,7 +153,7 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
         self.shard_mut(self.place(key)).remove(key)
     }
 
-    /// The value of a key, to be changed. Where there is none, nothing is copied.
+    /// A mutable reference to a value. Copies nothing if the key is absent.
     pub fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
@@ -164,7 +164,7 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
         }
     }
 
-    /// The value of a key, to be changed; made when there is none.
+    /// A mutable reference to a value, inserted if absent.
     pub fn entry(&mut self, key: K) -> &mut V
     where
         V: Default,
@@ -179,7 +179,7 @@ impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> 
         Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[at])
     }
 
-    /// Twice as many shards when those there are would be full.
+    /// Doubles the number of shards if the present ones would be full.
     fn make_room(&mut self) {
         let count = self.shards.len();
         if self.len < count * SHARD_ENTRIES {
@@ -208,12 +208,8 @@ mod tests {
         map.iter().map(|(key, value)| (*key, *value)).collect()
     }
 
-    /// Puts what is not zero and removes what is.
-    fn change(
-        map: &mut SharedMap<u16, u32>,
-        model: &mut BTreeMap<u16, u32>,
-        (key, to): (u16, u32),
-    ) {
+    /// Inserts a value that is not zero; removes the key if it is.
+    fn change(map: &mut SharedMap<u16, u32>, model: &mut BTreeMap<u16, u32>, key: u16, to: u32) {
         match to {
             0 => assert_eq!(map.remove(&key), model.remove(&key)),
             1..4 => assert_eq!(map.insert(key, to), model.insert(key, to)),
@@ -251,9 +247,9 @@ mod tests {
             then in proptest::collection::vec((0u16..400, 0u32..6), 0..200),
         ) {
             let (mut map, mut model) = (SharedMap::default(), BTreeMap::new());
-            first.into_iter().for_each(|it| change(&mut map, &mut model, it));
+            first.into_iter().for_each(|(key, to)| change(&mut map, &mut model, key, to));
             let (before, old) = (map.clone(), model.clone());
-            then.into_iter().for_each(|it| change(&mut map, &mut model, it));
+            then.into_iter().for_each(|(key, to)| change(&mut map, &mut model, key, to));
             prop_assert_eq!(&sorted(&map), &model);
             prop_assert_eq!(&sorted(&before), &old);
             prop_assert_eq!(map.len(), model.len());

@@ -1,4 +1,4 @@
-//! Counts look-ups in debug builds, so that a test of a claim about cost needs no clock.
+//! Counts look-ups in debug builds. Tests of cost compare counts instead of times.
 
 use std::cell::Cell;
 
@@ -6,14 +6,14 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Something was looked up or at. Does nothing in optimised builds.
+/// Records one look-up. Does nothing in optimised builds.
 pub fn one() {
     if cfg!(debug_assertions) {
         COUNT.set(COUNT.get() + 1);
     }
 }
 
-/// How often [`one`] was called by `work` on this thread.
+/// How often `work` called [`one`] on this thread.
 pub fn count<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = COUNT.get();
     let done = work();

@@ -1,17 +1,17 @@
-//! [`Threads`]: a few threads for calls that block. The blocking threads of tokio are up to 512 per
-//! runtime, and wake in turns: after a burst, all of them stay for as long as there is some work.
+//! [`Threads`]: a small thread pool for blocking calls. Tokio's own pool grows to 512 threads per runtime and
+//! wakes them in turn, so that after a burst all of them stay while there is some work.
 
 use std::fmt;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// How long a thread without work is kept.
+/// How long an idle thread is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Threads that are started when there is work for them, up to a number. Work beyond it waits.
+/// A pool of at most `max` threads, started on demand. Further work is queued.
 pub struct Threads {
-    /// Never driven: only its blocking threads are used. `None` while this is dropped.
+    /// Never driven: only its blocking threads are used. `None` while `self` is dropped.
     runtime: Option<Runtime>,
 }
 
@@ -21,7 +21,7 @@ pub struct Threads {
 pub struct Unfinished;
 
 impl Threads {
-    /// At most `max` threads of this name, of which Linux shows 15 bytes.
+    /// A pool of at most `max` threads with this name, of which Linux shows 15 bytes.
     pub fn new(name: &str, max: usize) -> Self {
         let runtime = Builder::new_current_thread()
             .thread_name(name)
@@ -32,10 +32,10 @@ impl Threads {
         Self { runtime: Some(runtime) }
     }
 
-    /// Runs `work` on one of them. It is run to its end also when nobody waits for it any more.
+    /// Runs `work` on a thread of the pool. The work is completed even if the future is dropped.
     ///
     /// # Errors
-    /// When it panics.
+    /// When the work panics.
     pub async fn run<T, F>(&self, work: F) -> Result<T, Unfinished>
     where
         T: Send + 'static,
@@ -49,7 +49,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Waiting for work under way would block whoever drops this.
+            // Waiting for running work would block the dropping thread.
             runtime.shutdown_background();
         }
     }

@@ -1,4 +1,4 @@
-//! [`Clock`], the only source of the time of day, and durations and moments as people write them.
+//! [`Clock`], the only source of the time of day; parsing and formatting of durations and times.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,28 +8,28 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// Where the time of day comes from.
+/// The source of the time of day.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
     /// The operating system's clock.
     #[default]
     System,
-    /// A clock that tests move by hand: milliseconds since the epoch.
+    /// A clock that tests set: milliseconds since the epoch.
     Fixed(Arc<AtomicI64>),
-    /// A clock that follows the runtime's, for simulations in paused time.
+    /// A clock that follows the runtime's, for simulations with paused time.
     Simulated(tokio::time::Instant),
 }
 
-/// A moment by two clocks: that of the day, and a steady one that nobody sets.
+/// A time by two clocks: the time of day, and a monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     day: Timestamp,
-    /// Absent where tests move the clock.
+    /// `None` where tests set the clock.
     steady: Option<Instant>,
 }
 
 impl Clock {
-    /// Now, to tell later how long ago it was.
+    /// The present time, to measure elapsed time later.
     pub fn moment(&self) -> Moment {
         let steady = match self {
             Self::System => Some(Instant::now()),
@@ -39,12 +39,12 @@ impl Clock {
         Moment { day: self.now(), steady }
     }
 
-    /// A clock that begins at the epoch and follows the runtime's.
+    /// A clock that starts at the epoch and follows the runtime's.
     pub fn simulated() -> Self {
         Self::Simulated(tokio::time::Instant::now())
     }
 
-    /// The present moment.
+    /// The present time of day.
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => Timestamp::now(),
@@ -57,7 +57,7 @@ impl Clock {
 }
 
 impl Moment {
-    /// A moment of which only the time of day is known any more.
+    /// A moment of which only the time of day is known.
     pub fn of_day(day: Timestamp) -> Self {
         Self { day, steady: None }
     }
@@ -67,8 +67,8 @@ impl Moment {
         self.day
     }
 
-    /// How long ago `earlier` was, by the clock that says the most: a clock of the day that was set back
-    /// hides nothing, nor does a steady one that stood still while the machine slept.
+    /// The time since `earlier`: the longer of the two clocks' answers. Neither setting the clock back nor a
+    /// monotonic clock that stops during sleep hides elapsed time.
     pub fn since(&self, earlier: &Self) -> Duration {
         let by_day = Duration::try_from(self.day.duration_since(earlier.day)).unwrap_or_default();
         let steadily = match (self.steady, earlier.steady) {
@@ -79,7 +79,7 @@ impl Moment {
     }
 }
 
-/// Text that is not a duration.
+/// Text that is not a valid duration.
 #[derive(Debug, thiserror::Error, Eq, PartialEq)]
 #[error("`{0}` is not a duration: write a number and a unit, such as 500ms, 0.5s, 2m, 8h or 30d")]
 pub struct DurationError(String);
@@ -118,8 +118,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     Duration::try_from_secs_f64(seconds).map_err(|_| error())
 }
 
-/// Writes a duration as [`parse_duration`] reads it: whole milliseconds, in the largest unit that needs
-/// no fraction, such as `90s` or `2h`.
+/// Formats a duration so that [`parse_duration`] reads it: whole milliseconds, in the largest unit without a
+/// fraction, such as `90s` or `2h`.
 pub fn written(time: Duration) -> String {
     let units: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let ms = time.as_millis();
@@ -129,18 +129,18 @@ pub fn written(time: Duration) -> String {
     }
 }
 
-/// Text that is not a moment.
+/// Text that is not a valid time.
 #[derive(Debug, thiserror::Error, Eq, PartialEq)]
 #[error(
-    "this is no time: write how long ago, such as 30m or 2h, or a time such as \
+    "this is not a time: write how long ago, such as 30m or 2h, or a time such as \
      2026-01-31T08:00:00Z or 2026-01-31"
 )]
 pub struct MomentError;
 
-/// Reads how long before `now` (`2h`), an RFC 3339 time, or a day, which begins at midnight UTC.
+/// Parses a time in the past: an age (`2h`), an RFC 3339 time, or a day, which begins at midnight UTC.
 ///
 /// # Errors
-/// When it is none of them.
+/// When the text is none of these.
 pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, MomentError> {
     let text = text.trim();
     if let Ok(ago) = parse_duration(text) {
@@ -150,16 +150,17 @@ pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, MomentError
     let day = || text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok();
     match text.parse::<Timestamp>() {
         Ok(moment) => Ok(moment),
-        // With a time of day but no offset it is nobody's moment.
+        // A time of day without an offset is ambiguous.
         Err(_) if text.len() > "2026-01-31".len() => Err(MomentError),
         Err(_) => day().map(|day| day.timestamp()).ok_or(MomentError),
     }
 }
 
-/// Reads how long after `now` (`90d`), an RFC 3339 time, or a day, which begins at midnight UTC.
+/// Parses a time in the future: a duration from now (`90d`), an RFC 3339 time, or a day, which begins at
+/// midnight UTC.
 ///
 /// # Errors
-/// When it is none of them.
+/// When the text is none of these.
 pub fn parse_deadline(text: &str, now: Timestamp) -> Result<Timestamp, MomentError> {
     match parse_duration(text.trim()) {
         Ok(later) => now.checked_add(later).map_err(|_| MomentError),
@@ -167,23 +168,25 @@ pub fn parse_deadline(text: &str, now: Timestamp) -> Result<Timestamp, MomentErr
     }
 }
 
-/// What a `Retry-After` says (RFC 9110 §10.2.3): seconds, or a date. What is neither says nothing.
+/// Parses `Retry-After` (RFC 9110 §10.2.3): seconds or a date. Anything else is `None`.
 pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(text.parse().map_or(Duration::MAX, Duration::from_secs));
     }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let date = httpdate::parse_http_date(text).ok().and_then(|date| Timestamp::try_from(date).ok());
+    // Libraries for mail write `+0000` where HTTP has `GMT`.
+    let date = date.or_else(|| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp()))?;
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
-/// Serde adapter: a list of what [`duration`] reads.
+/// Serde adapter: a list of [`duration`]s.
 pub mod durations {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// Writes each as [`super::written`] does.
+    /// Formats each as [`super::written`] does.
     ///
     /// # Errors
     /// Only the serializer's own.
@@ -191,7 +194,7 @@ pub mod durations {
         s.collect_seq(values.iter().map(|value| super::written(*value)))
     }
 
-    /// Reads a list of what [`super::parse_duration`] reads.
+    /// Parses a list of durations with [`super::parse_duration`].
     ///
     /// # Errors
     /// When one of them is not a duration.
@@ -202,13 +205,13 @@ pub mod durations {
     }
 }
 
-/// Serde adapter: a [`Duration`] written as [`parse_duration`] reads it.
+/// Serde adapter: a [`Duration`] in the format of [`parse_duration`].
 pub mod duration {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// Writes milliseconds, `1500ms`.
+    /// Formats milliseconds, `1500ms`.
     ///
     /// # Errors
     /// Only the serializer's own.
@@ -216,7 +219,7 @@ pub mod duration {
         s.serialize_str(&format!("{}ms", value.as_millis()))
     }
 
-    /// Reads what [`super::parse_duration`] reads.
+    /// Parses with [`super::parse_duration`].
     ///
     /// # Errors
     /// When the text is not a duration.

@@ -1,5 +1,5 @@
-//! [`TokenSettings`]: every number of the OAuth engine in one table, each a setting of `oauth:` in the
-//! configuration. Requests to authorization servers, when and how tokens are refreshed, back-off, flows.
+//! [`TokenSettings`]: settings of the OAuth engine (`oauth:` in the configuration). Requests to authorization
+//! servers, refresh times, back-off, flows.
 
 use std::time::Duration;
 
@@ -9,83 +9,83 @@ use super::keys::section;
 use super::time::duration;
 
 section! {
-    /// The numbers of the OAuth engine. Sizes in bytes, counts in items, waits as durations.
+    /// The limits of the OAuth engine. Sizes in bytes, counts in items, waits as durations.
     #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct TokenSettings {
-        /// One request to an authorization server, from connecting to the last byte of its answer. Absolute:
-        /// slow bytes do not extend it. A refresh that takes longer holds nobody up any more, and its answer is
-        /// awaited on: see `answer_timeout`.
+        /// Time for one request to an authorization server, from connecting to the last byte of the response.
+        /// Slow bytes do not extend it. When a refresh takes longer, requests no longer wait for it, but its
+        /// response is still awaited: see `answer_timeout`.
         #[key("time")]
         #[serde(with = "duration")]
         pub exchange_timeout: Duration,
-        /// How long the answer to a refresh is awaited once the request has been sent, where that is longer than
-        /// `exchange_timeout`. The refresh token may be spent, so it is not sent again before.
+        /// How long the response to a refresh is awaited after the request was sent, if longer than
+        /// `exchange_timeout`. The refresh token may be spent, so it is not sent again earlier.
         #[key("time")]
         #[serde(with = "duration")]
         pub answer_timeout: Duration,
-        /// Resolving, connecting and TLS of such a request, of each of its two attempts.
+        /// Time for resolving, connecting and TLS of such a request, for each of its two attempts.
         #[key("time")]
         #[serde(with = "duration")]
         pub connect_timeout: Duration,
-        /// The body of a token endpoint's answer: more is a failure of that server.
+        /// Size of a token endpoint's response body. More is an error of that server.
         #[key("bytes")]
         pub reply_bytes_max: usize,
-        /// A document of metadata, or the answer to a registration.
+        /// Size of a metadata document, or of the response to a registration.
         #[key("bytes")]
         pub metadata_bytes_max: usize,
-        /// The head of an authorization server's answer.
+        /// Size of the head of an authorization server's response.
         #[key("bytes")]
         pub head_bytes_max: usize,
-        /// An access or refresh token.
+        /// Size of an access or refresh token.
         #[key("bytes")]
         pub token_bytes_max: usize,
-        /// How long a request of an agent waits for a refresh, which goes on without it.
+        /// How long an agent's request waits for a refresh. The refresh continues without it.
         #[key("time")]
         #[serde(with = "duration")]
         pub wait_timeout: Duration,
-        /// Refreshes under way at once at one authorization server; others queue.
+        /// Concurrent refreshes at one authorization server; others are queued.
         #[key("count")]
         pub refreshes_per_server_max: usize,
-        /// How long before its end an access token is refreshed; half its life, when that is less. An app
-        /// may say otherwise.
+        /// How long before its expiry an access token is refreshed; at most half its lifetime. An app may
+        /// override it.
         #[key("time")]
         #[serde(with = "duration")]
         pub refresh_buffer: Duration,
-        /// Refreshes tokens of connections that nobody uses as often as their provider wants it
-        /// (`keep_alive`), before their refresh token dies of disuse. An app may say otherwise.
+        /// Refreshes the tokens of unused connections as often as their provider requires (`keep_alive`), so
+        /// that their refresh tokens do not expire. An app may override it.
         #[key(one of ["true", "false"], "false")]
         pub keep_alive: bool,
         /// How long one replica may refresh a connection before another takes over; longer than
-        /// `exchange_timeout`. Renewed while an answer is awaited.
+        /// `exchange_timeout`. Renewed while a response is awaited.
         #[key("time")]
         #[serde(with = "duration")]
         pub lease: Duration,
-        /// The pause after a first failed refresh, doubled by each further one.
+        /// The pause after the first failed refresh; doubled after each further failure.
         #[key("time")]
         #[serde(with = "duration")]
         pub backoff_first: Duration,
-        /// The longest such pause.
+        /// The longest pause after failed refreshes.
         #[key("time")]
         #[serde(with = "duration")]
         pub backoff_max: Duration,
-        /// How long a client that its server refused (`client_rejected`) is left alone before it is tried again,
-        /// when a request wants it; doubled each time that it is refused again.
+        /// The pause after a server has rejected the client (`client_rejected`). Then the next request triggers
+        /// a retry. Doubled after each further rejection.
         #[key("time")]
         #[serde(with = "duration")]
         pub rejected_backoff_first: Duration,
-        /// The longest such pause.
+        /// The longest pause after rejections.
         #[key("time")]
         #[serde(with = "duration")]
         pub rejected_backoff_max: Duration,
-        /// How far a pause is off, at random, in percent.
+        /// Random variation of a pause, in percent.
         #[key("percent, 0 to 90")]
         pub backoff_jitter_percent: u32,
-        /// The longest pause that a server's `Retry-After` may ask for.
+        /// The longest pause that a server's `Retry-After` can request.
         #[key("time")]
         #[serde(with = "duration")]
         pub retry_after_max: Duration,
-        /// How many equal answers of a kind nobody knows break a connection, when they span
+        /// How many equal responses of an unknown kind mark a connection broken, if they span
         /// `unknown_answers_for`.
         #[key("count")]
         pub unknown_answers_max: u32,
@@ -93,26 +93,26 @@ section! {
         #[key("time")]
         #[serde(with = "duration")]
         pub unknown_answers_for: Duration,
-        /// A connection whose refreshes have failed for so long is reported.
+        /// A connection is reported when its refreshes have failed for this long.
         #[key("time")]
         #[serde(with = "duration")]
         pub alert_after: Duration,
-        /// Failed requests in a row after which a server is left alone for a while.
+        /// Consecutive failed requests after which a server is not contacted for `circuit_pause`.
         #[key("count")]
         pub circuit_failures_max: u32,
-        /// For how long.
+        /// How long such a server is not contacted.
         #[key("time")]
         #[serde(with = "duration")]
         pub circuit_pause: Duration,
-        /// What is kept of a request's body for sending it again with a new token. Beyond it a 401 is
-        /// passed on.
+        /// How much of a request body is buffered so that the request can be sent again with a new token. For
+        /// longer bodies, a 401 is passed on.
         #[key("bytes")]
         pub replay_bytes_max: usize,
-        /// What all kept bodies take together, with the buffers that they are in. An agent may have one
-        /// of any length, and beyond it no more than it leaves to the others.
+        /// Memory for all buffered bodies, buffers included. An agent may have one body of any length; for
+        /// more, it may use at most as much as it leaves free for others.
         #[key("bytes")]
         pub replay_bytes_total: usize,
-        /// How long a 401 is no reason to refresh, after one that a fresh token got too.
+        /// How long a 401 does not cause a refresh, after a fresh token also got a 401.
         #[key("time")]
         #[serde(with = "duration")]
         pub refusal_pause: Duration,
@@ -123,27 +123,27 @@ section! {
         /// Consents that one person may have open at once.
         #[key("count")]
         pub flows_per_person_max: usize,
-        /// Between two questions whether a device's code was entered, where the server does not say.
+        /// Interval between polls whether a device code was entered, if the server specifies none.
         #[key("time")]
         #[serde(with = "duration")]
         pub device_interval: Duration,
-        /// All calls that revoke one connection's tokens, while a person waits.
+        /// Time for all calls that revoke one connection's tokens, while a person waits.
         #[key("time")]
         #[serde(with = "duration")]
         pub revoke_timeout: Duration,
-        /// How long revoking is tried again at a server that is down.
+        /// How long revocation is retried at a server that is unavailable.
         #[key("time")]
         #[serde(with = "duration")]
         pub revoke_for: Duration,
-        /// How long the provider is asked whose account was consented to, in all.
+        /// Time for all requests that ask the provider for the account's identity.
         #[key("time")]
         #[serde(with = "duration")]
         pub account_timeout: Duration,
-        /// How long a server's metadata is used before it is read again.
+        /// How long a server's metadata is cached.
         #[key("time")]
         #[serde(with = "duration")]
         pub metadata_age_max: Duration,
-        /// For tests only: authorization servers on this machine may be asked in cleartext.
+        /// For tests only: allows cleartext to authorization servers on this machine.
         #[key(one of ["true", "false"], "false")]
         pub insecure_loopback: bool,
     }
@@ -154,18 +154,18 @@ impl Default for TokenSettings {
         let seconds = Duration::from_secs;
         Self {
             exchange_timeout: seconds(15),
-            // Longer than gateways before servers wait, and once more within `refresh_buffer`.
+            // Longer than gateways in front of servers wait, with time for a retry within `refresh_buffer`.
             answer_timeout: seconds(180),
             connect_timeout: seconds(5),
             reply_bytes_max: 256 * 1024,
             metadata_bytes_max: 1024 * 1024,
             head_bytes_max: 32 * 1024,
-            // Those of Entra and HubSpot exceed 1 KiB.
+            // Tokens of Entra and HubSpot exceed 1 KiB.
             token_bytes_max: 16 * 1024,
             wait_timeout: seconds(20),
             refreshes_per_server_max: 8,
             refresh_buffer: seconds(300),
-            // Somebody may count on unused access ending by itself.
+            // Operators may rely on the expiry of unused access.
             keep_alive: false,
             lease: seconds(30),
             backoff_first: seconds(1),

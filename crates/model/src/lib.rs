@@ -12,14 +12,20 @@ mod deadline;
 mod given;
 mod honeytoken;
 mod name;
+mod notice_kind;
 mod optional_duration;
+mod org;
 mod owner;
 mod patch;
+mod personal_token;
 mod reference;
 mod refusal;
 mod resource;
 mod schema;
+mod scope;
 mod secret_text;
+mod user;
+mod webhook;
 
 pub use app::{AppSettings, AppUrls, Registered};
 pub use connection::{
@@ -30,10 +36,21 @@ pub use connection::{
 pub use deadline::Deadline;
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use notice_kind::NoticeKind;
+pub use org::{Org, OrgSpec};
 pub use owner::Visibility;
 pub use patch::{check_fixed, merge};
+pub use personal_token::{
+    PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
+};
 pub use reference::Reference;
 pub use refusal::Refusal;
 pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
 pub use schema::{Schemas, schemas};
+pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{SecretFields, SecretText};
+pub use user::{Role, User, UserFacts, UserShown, UserSpec};
+pub use webhook::{
+    Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,
+    WebhookWith,
+};

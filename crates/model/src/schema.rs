@@ -2,8 +2,11 @@
 
 use schemars::{JsonSchema, Schema, schema_for};
 
-use super::resource::{Kind, Resource};
-use super::{Connection, Honeytoken};
+use super::personal_token::{
+    PERSONAL_TOKENS_MAX, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
+};
+use super::resource::{Kind, Nothing, Resource};
+use super::{Connection, Honeytoken, Org, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -24,7 +27,14 @@ pub struct Schemas {
 
 /// Those of all resources, in the order of the documentation.
 pub fn schemas() -> Vec<Schemas> {
-    vec![of::<Connection>(), of::<Honeytoken>()]
+    vec![
+        of::<Org>(),
+        of::<User>(),
+        personal_token(),
+        of::<Connection>(),
+        of::<Webhook>(),
+        of::<Honeytoken>(),
+    ]
 }
 
 fn of<R: Resource>() -> Schemas {
@@ -38,6 +48,38 @@ fn of<R: Resource>() -> Schemas {
     }
 }
 
+/// Personal tokens stand in the records of users.
+fn personal_token() -> Schemas {
+    Schemas {
+        kind: Kind { one: "token", article: "a token", many: "tokens", max: PERSONAL_TOKENS_MAX },
+        spec: schema::<PersonalTokenSpec>(),
+        with: schema::<PersonalTokenWith>(),
+        change_with: schema::<Nothing>(),
+        shown: schema::<PersonalTokenShown>(),
+        fixed: &[],
+    }
+}
+
 fn schema<T: JsonSchema>() -> Schema {
     schema_for!(T)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schemas_are_those_that_were_published() {
+        let mut text = String::new();
+        for Schemas { kind, spec, with, change_with, shown, fixed } in schemas() {
+            text += &format!("=== {} (fixed: {fixed:?}) ===\n", kind.one);
+            for (part, schema) in
+                [("spec", spec), ("with", with), ("change_with", change_with), ("shown", shown)]
+            {
+                text +=
+                    &format!("--- {part}\n{}\n", serde_json::to_string_pretty(&schema).unwrap());
+            }
+        }
+        insta::assert_snapshot!(text);
+    }
 }

@@ -1,8 +1,7 @@
-//! [`Caller`]: one request to an authorization server, whole and bounded. Guarded like every dial, over
-//! verified TLS, on a stream of its own: servers drop idle ones without a word, and nobody could tell then
-//! whether a single-use token was spent. No redirects, no cookies, no content codings.
-//!
-//! What the answer means is `grant/oauth`'s to say.
+//! [`Caller`]: sends one bounded request to an authorization server. Addresses are checked as for every dial.
+//! Each request uses verified TLS on a new stream: servers close idle streams silently, and then it would be
+//! unknown whether a single-use token was spent. It follows no redirects and supports no cookies or content
+//! codings. `vault::grant` interprets the response.
 
 mod cause;
 
@@ -27,91 +26,91 @@ use super::tls::Identity;
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::tokens::TokenSettings;
 
-/// What hyper needs at least to read a head.
+/// The minimum buffer that hyper needs to read a head.
 const HEAD_BYTES_MIN: usize = 8 * 1024;
 
-/// Asks authorization servers. One serves the whole process.
+/// The client for authorization servers; one per process.
 #[derive(Debug)]
 pub struct Caller {
     dialler: Arc<Dialler>,
     tls: ArcSwap<ClientConfig>,
 }
 
-/// How long and how much one request may be.
+/// Limits of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// From the first look-up to the last byte of the answer, unless `answer` says otherwise.
+    /// From the first look-up to the last byte of the response, unless `answer` is set.
     pub whole: Duration,
-    /// Resolving, connecting and TLS, of each attempt.
+    /// Resolving, connecting and TLS, per attempt.
     pub connect: Duration,
-    /// From sending the request to the last byte of the answer, however long connecting took: `whole` is
-    /// no limit then. For requests that must not be repeated while their answer may still come.
+    /// From sending the request to the last byte of the response. Replaces `whole`. For requests that must not
+    /// be repeated while their response may still arrive.
     pub answer: Option<Duration>,
-    /// The answer's head.
+    /// Maximum size of the response head.
     pub head_bytes_max: usize,
-    /// The answer's body.
+    /// Maximum size of the response body.
     pub body_bytes_max: usize,
-    /// Cleartext to this machine is allowed.
+    /// Whether cleartext to this machine is allowed.
     pub insecure_loopback: bool,
 }
 
-/// Why there is no answer. No message holds a URL, a field or a body.
+/// Why there is no response. No message contains a URL, a field or a body.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Not a URL that may be asked: its scheme is not https, or it has no host.
+    /// The scheme is not https, or the URL has no host.
     #[error("the address of the authorization server is not an https URL")]
     Address,
-    /// No stream: nothing was sent.
+    /// Connecting failed; nothing was sent.
     #[error("{0}")]
     Dial(#[source] DialError),
-    /// No verified TLS: nothing was sent.
+    /// The TLS handshake failed; nothing was sent.
     #[error("{0}")]
     Tls(#[source] HandshakeError),
-    /// It was sent, or a part of it; what became of it is not known.
+    /// The request was sent at least in part; its result is unknown.
     #[error("{host} gave no answer")]
     NoAnswer {
-        /// The host.
+        /// The host of the URL.
         host: Host,
-        /// What the stream says; for the log only.
+        /// The stream's error; for the log only.
         #[source]
         source: hyper::Error,
     },
-    /// The time ran out.
+    /// The time limit was reached.
     #[error("{host} did not answer in time")]
     Timeout {
-        /// The host.
+        /// The host of the URL.
         host: Host,
-        /// Whether it was sent before, or a part of it.
+        /// Whether the request was sent at least in part.
         sent: bool,
     },
-    /// It answered what is not read.
+    /// The response is not acceptable.
     #[error("{host} {why}")]
     Unusable {
-        /// The host.
+        /// The host of the URL.
         host: Host,
-        /// What is wrong.
+        /// The reason.
         why: Unusable,
-        /// The status, which may say enough; none when the head itself was wrong.
+        /// The status, which may be informative; `None` when the head itself was invalid.
         status: Option<StatusCode>,
-        /// Its `Retry-After`.
+        /// The response's `Retry-After`.
         retry_after: Option<HeaderValue>,
     },
 }
 
-/// What is wrong with an answer. The words go on from the host.
+/// Why a response is not acceptable. The message continues after the host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unusable {
-    /// Head or body is over its bound.
+    /// Head or body exceeds its limit.
     TooLarge,
-    /// It sends elsewhere: no one follows with a credential.
+    /// A redirect; a request with a credential does not follow it.
     Redirect,
     /// `Content-Encoding`, although none was offered.
     Coded,
-    /// The body ended before its end.
+    /// The body ended early.
     Cut,
 }
 
-/// An answer's head, for errors that come after it.
+/// A response head, kept for errors in the body.
 struct Head {
     host: Host,
     status: StatusCode,
@@ -119,23 +118,23 @@ struct Head {
 }
 
 impl Caller {
-    /// Dials by `dialler`, and trusts whom `tls` does, which offers HTTP/1.1.
+    /// Dials with `dialler` and verifies with `tls`, which offers HTTP/1.1.
     pub fn new(dialler: Arc<Dialler>, tls: Arc<ClientConfig>) -> Self {
         Self { dialler, tls: ArcSwap::new(tls) }
     }
 
-    /// Trusts others from now on.
+    /// Replaces the TLS configuration.
     pub fn trust(&self, tls: Arc<ClientConfig>) {
         self.tls.store(tls);
     }
 
-    /// Sends the request, whose URI is absolute, and reads its answer, whatever the status but 3xx.
-    /// A failure to connect is repeated once at once: nothing was sent.
+    /// Sends the request, whose URI is absolute, and returns the response with any status except 3xx. A failed
+    /// connection attempt is repeated once, immediately: nothing was sent.
     ///
     /// Dropping the future closes the stream.
     ///
     /// # Errors
-    /// When there is no whole answer within the bounds.
+    /// When there is no complete response within the limits.
     pub async fn call(
         &self,
         request: Request<Bytes>,
@@ -144,7 +143,7 @@ impl Caller {
         self.call_as(None, request, bounds).await
     }
 
-    /// The same with a client certificate (RFC 8705), where there is one.
+    /// Like [`Caller::call`], with a client certificate (RFC 8705) if there is one.
     ///
     /// # Errors
     /// As [`Caller::call`].
@@ -168,7 +167,7 @@ impl Caller {
             },
         };
         let left = bounds.answer.unwrap_or_else(|| bounds.whole.saturating_sub(began.elapsed()));
-        let answer = Box::pin(speak(stream, request, (target.host(), bounds)));
+        let answer = Box::pin(speak(stream, request, target.host(), bounds));
         tokio::time::timeout(left, answer).await.unwrap_or_else(|_| Err(late(true)))
     }
 
@@ -179,7 +178,7 @@ impl Caller {
         bounds: &Bounds,
     ) -> Result<Box<dyn Stream>, CallError> {
         match self.connect(target, identity, bounds).await {
-            Err(error) if error.is_worth_another() => self.connect(target, identity, bounds).await,
+            Err(error) if error.is_retryable() => self.connect(target, identity, bounds).await,
             other => other,
         }
     }
@@ -205,13 +204,13 @@ impl Caller {
     }
 }
 
-/// Bytes both ways, in cleartext or not.
+/// A stream with or without TLS.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Bounds {
-    /// Those of a token endpoint.
+    /// Limits of requests to token endpoints.
     pub fn of_tokens(settings: &TokenSettings) -> Self {
         Self {
             whole: settings.exchange_timeout,
@@ -223,18 +222,18 @@ impl Bounds {
         }
     }
 
-    /// Those of a request that may spend what it carries, such as a refresh token.
+    /// Limits of requests that may spend a secret, such as a refresh token.
     pub fn of_refreshes(settings: &TokenSettings) -> Self {
         let answer = settings.answer_timeout.max(settings.exchange_timeout);
         Self { answer: Some(answer), ..Self::of_tokens(settings) }
     }
 
-    /// Those of documents of metadata, and of registration.
+    /// Limits of requests for metadata, and of registrations.
     pub fn of_metadata(settings: &TokenSettings) -> Self {
         Self { body_bytes_max: settings.metadata_bytes_max, ..Self::of_tokens(settings) }
     }
 
-    /// The same in at most so much time.
+    /// Reduces the total time to at most `whole`.
     #[must_use]
     pub fn within(self, whole: Duration) -> Self {
         Self { whole: whole.min(self.whole), ..self }
@@ -242,7 +241,7 @@ impl Bounds {
 }
 
 impl CallError {
-    /// Whether the server may have acted on the request: it was sent, or a part of it.
+    /// Whether the server may have acted on the request, because at least part of it was sent.
     pub fn was_sent(&self) -> bool {
         match self {
             Self::Address | Self::Dial(_) | Self::Tls(_) => false,
@@ -251,8 +250,21 @@ impl CallError {
         }
     }
 
-    /// A second attempt at once is right: nothing was sent, and the answer may be another.
-    fn is_worth_another(&self) -> bool {
+    /// The cause as one word.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Address => Cause::BadAddress,
+            Self::Dial(error) => error.into(),
+            Self::Tls(error) => error.into(),
+            Self::NoAnswer { .. } => Cause::NoAnswer,
+            Self::Timeout { sent: true, .. } => Cause::AnswerTimeout,
+            Self::Timeout { sent: false, .. } => Cause::ConnectTimeout,
+            Self::Unusable { .. } => Cause::UnusableAnswer,
+        }
+    }
+
+    /// Whether an immediate second attempt helps: nothing was sent, and the result may differ.
+    fn is_retryable(&self) -> bool {
         match self {
             Self::Dial(DialError::Refused { .. }) => false,
             Self::Tls(HandshakeError::Certificate { .. }) => false,
@@ -273,7 +285,7 @@ impl std::fmt::Display for Unusable {
     }
 }
 
-/// Where the request goes, when it may.
+/// The target of the request, if it is allowed.
 fn target(uri: &Uri, bounds: &Bounds) -> Option<Target> {
     let authority = uri.authority()?.as_str();
     match uri.scheme_str()? {
@@ -286,7 +298,7 @@ fn target(uri: &Uri, bounds: &Bounds) -> Option<Target> {
     }
 }
 
-/// As it stands on the wire: path and query, and the host in its field (RFC 9112 §3.2.1).
+/// Converts to origin form: path and query in the URI, and the host in its field (RFC 9112 §3.2.1).
 fn in_origin_form(request: Request<Bytes>, target: &Target) -> Request<Full<Bytes>> {
     let (mut head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -301,7 +313,8 @@ fn in_origin_form(request: Request<Bytes>, target: &Target) -> Request<Full<Byte
 async fn speak(
     stream: Box<dyn Stream>,
     request: Request<Full<Bytes>>,
-    (host, bounds): (&Host, &Bounds),
+    host: &Host,
+    bounds: &Bounds,
 ) -> Result<Response<Bytes>, CallError> {
     let failed = |source: hyper::Error| match source.is_parse_too_large() {
         true => CallError::Unusable {
@@ -356,7 +369,7 @@ async fn read(
     Ok(Response::from_parts(parts, read.freeze()))
 }
 
-/// Whether the body is not as it is. `identity` should not be said, and is (RFC 9110 §8.4.1).
+/// Whether the body has a content coding. `identity` should not be listed but is (RFC 9110 §8.4.1).
 fn is_coded(fields: &HeaderMap) -> bool {
     let codings = fields.get_all(header::CONTENT_ENCODING);
     codings.iter().any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))

@@ -1,5 +1,5 @@
-//! The TLS handshake towards an upstream: name, chain and validity are verified before a byte of
-//! any request may follow. There is no switch that turns it off.
+//! The TLS handshake with an upstream: name, chain and validity are verified before any request is sent.
+//! Verification cannot be turned off.
 
 use std::fmt;
 use std::io;
@@ -14,16 +14,16 @@ use tokio_rustls::client::TlsStream;
 
 use keyward_base::host::{Host, Target};
 
-/// What is wrong with an upstream's certificate: short enough, and safe, to tell an agent.
+/// Why an upstream's certificate is not valid; short, and safe to show to an agent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CertificateFault {
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not begun; or the clock of this machine is wrong.
+    /// It is not valid yet, or the clock of this machine is wrong.
     NotYetValid,
-    /// No configured root stands behind it.
+    /// No configured root signed it.
     UnknownIssuer,
-    /// It is for another host.
+    /// It is for another name.
     NameMismatch,
     /// It has been revoked.
     Revoked,
@@ -31,38 +31,38 @@ pub enum CertificateFault {
     Invalid,
 }
 
-/// Why there is no TLS stream to an upstream.
+/// Why the TLS handshake with an upstream failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The certificate does not prove the host.
+    /// The certificate is not valid for the host.
     #[error("the certificate of {host} {fault}")]
     Certificate {
-        /// The host that was asked for.
+        /// The requested host.
         host: Host,
-        /// What is wrong.
+        /// The reason.
         fault: CertificateFault,
-        /// What rustls says; for the log only.
+        /// The error of rustls; for the log only.
         #[source]
         source: io::Error,
     },
-    /// Not TLS, no common version or suite, or the stream ended.
+    /// The peer does not speak TLS, has no common version or suite, or closed the stream.
     #[error("the TLS handshake with {host} failed")]
     Handshake {
-        /// The host that was asked for.
+        /// The requested host.
         host: Host,
-        /// What rustls or the stream says; for the log only.
+        /// The error of rustls or of the stream; for the log only.
         #[source]
         source: io::Error,
     },
-    /// The time given ran out.
+    /// The time limit was reached.
     #[error("the TLS handshake with {host} took too long")]
     Timeout {
-        /// The host that was asked for.
+        /// The requested host.
         host: Host,
     },
 }
 
-/// Shakes hands over a stream that has been dialled for `target`, within `within`.
+/// Does the TLS handshake on a stream that was dialled for `target`, with the time limit `within`.
 ///
 /// Dropping the future closes the stream.
 ///
@@ -88,7 +88,7 @@ pub async fn connect_tls<IO: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A [`Host`] can hold names that no certificate can, such as one with a leading hyphen.
+/// A [`Host`] may be a name that no certificate can have, such as one with a leading hyphen.
 fn server_name(host: &Host) -> io::Result<ServerName<'static>> {
     match host {
         Host::Name(name) => ServerName::try_from(name.to_string())
@@ -99,7 +99,7 @@ fn server_name(host: &Host) -> io::Result<ServerName<'static>> {
 }
 
 impl HandshakeError {
-    /// Whether the upstream speaks none of the protocols that it was offered (RFC 7301 §3.2).
+    /// Whether the upstream supports none of the offered protocols (RFC 7301 §3.2).
     pub fn is_of_protocol(&self) -> bool {
         use rustls::{AlertDescription, Error};
         let Self::Handshake { source, .. } = self else { return false };
@@ -132,7 +132,7 @@ impl From<&CertificateError> for CertificateFault {
             E::UnknownIssuer => Self::UnknownIssuer,
             E::NotValidForName | E::NotValidForNameContext { .. } => Self::NameMismatch,
             E::Revoked => Self::Revoked,
-            // The enum grows; whatever is new is a certificate that was not accepted.
+            // The enum may grow; new errors also mean that the certificate was rejected.
             _ => Self::Invalid,
         }
     }

@@ -1,8 +1,6 @@
-//! [`CorporateProxy`]: the proxy that a company's network wants everything to go by, and what does
-//! not. Pure; `by_proxy.rs` speaks to it.
-//!
-//! Names are resolved by the proxy, so their addresses are not judged here. What is this machine's
-//! own never goes by it: there, it would mean the proxy's machine.
+//! [`CorporateProxy`]: an HTTP proxy that the network requires, with its exceptions. Pure; `proxy_tunnel.rs` speaks
+//! to it. The proxy resolves names, so their addresses are not checked here. Loopback targets never use the
+//! proxy, where they would mean the proxy's machine.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,69 +12,68 @@ use http::{HeaderValue, Request, StatusCode, Uri, header, uri};
 use ipnet::IpNet;
 use rustls::ClientConfig;
 
-use super::by_proxy::ProxyFault;
-use super::dial::DialError;
+use super::dial_error::{DialError, ProxyFault};
 use super::tls;
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::secret::Secret;
 
-/// Names that mean the asking machine (RFC 6761 §6.3), or the metadata service of the cloud that it
-/// runs in (<https://cloud.google.com/compute/docs/metadata/querying-metadata>).
+/// Names of this machine (RFC 6761 §6.3), and of the metadata service of the cloud that it runs in
+/// (<https://cloud.google.com/compute/docs/metadata/querying-metadata>).
 const OWN_NAMES: &[&str] = &["localhost", "metadata.google.internal", "metadata.goog"];
 
-/// A configured proxy. Made anew when the configuration changes.
+/// A configured proxy. Replaced when the configuration changes.
 #[derive(Clone, Debug)]
 pub struct CorporateProxy {
     at: Target,
     except: Vec<Except>,
     /// `Basic …`, marked sensitive.
     authorization: Option<HeaderValue>,
-    /// For one that is spoken to by TLS.
+    /// TLS configuration, for a proxy that is reached over TLS.
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// What does not go by the proxy.
+/// A target that is dialled directly.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Except {
-    /// Every name below this one.
+    /// All names below this one.
     Below(Arc<str>),
-    /// This name alone.
+    /// Exactly this name.
     Name(Arc<str>),
-    /// Targets that are given as an address in this network. Names are not resolved to find out.
+    /// Targets written as an address in this network. Names are not resolved for this check.
     Net(IpNet),
 }
 
-/// Not an exception.
+/// Text that is not a valid exception.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{0}` is no host, domain or network")]
 pub struct ExceptError(pub String);
 
-/// A stream to the proxy on which requests are sent in absolute form (RFC 9112 §3.2.2), and what
-/// they need for it. For cleartext: many proxies refuse CONNECT to other ports than 443.
+/// A proxy stream on which requests are sent in absolute form (RFC 9112 §3.2.2), with the data they need. For
+/// cleartext: many proxies refuse CONNECT to ports other than 443.
 #[derive(Clone, Debug)]
 pub struct Forwarded {
     by: Target,
-    /// The target.
+    /// The target's authority.
     authority: uri::Authority,
     authorization: Option<HeaderValue>,
 }
 
-/// A login that no field can hold.
+/// A login that cannot be sent as a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LoginError {
-    /// RFC 7617 §2.
+    /// The user name contains a colon (RFC 7617 §2).
     #[error("the user name holds a colon or a control character")]
     User,
-    /// RFC 7617 §2.
+    /// The password contains control characters (RFC 7617 §2).
     #[error("the password holds a control character")]
     Password,
 }
 
 impl Except {
-    /// `.corp.example` (all below it), `host.corp.example`, `10.0.0.0/8`, `10.1.2.3` or `fd00::/8`.
+    /// Parses `.corp.example` (all below it), `host.corp.example`, `10.0.0.0/8`, `10.1.2.3` or `fd00::/8`.
     ///
     /// # Errors
-    /// When it is none of these.
+    /// When the text is none of these.
     pub fn parse(text: &str) -> Result<Self, ExceptError> {
         let wrong = || ExceptError(text.to_owned());
         if let Ok(net) = text.parse::<IpNet>() {
@@ -107,7 +104,7 @@ impl Except {
 }
 
 impl CorporateProxy {
-    /// A proxy at `at`, whose scheme says how it is spoken to.
+    /// A proxy at `at`; its scheme says whether TLS is used.
     pub fn new(at: Target, except: Vec<Except>) -> Self {
         Self { at, except, authorization: None, tls: None }
     }
@@ -115,7 +112,7 @@ impl CorporateProxy {
     /// Authenticates with Basic (RFC 7617), in UTF-8.
     ///
     /// # Errors
-    /// When user or password cannot be sent so.
+    /// When user or password cannot be sent this way.
     pub fn with_login(mut self, user: &str, password: &Secret) -> Result<Self, LoginError> {
         if user.contains(':') || user.chars().any(char::is_control) {
             return Err(LoginError::User);
@@ -132,8 +129,8 @@ impl CorporateProxy {
         Ok(self)
     }
 
-    /// Verifies a proxy that is spoken to by TLS as upstreams are verified. Proxies are asked for
-    /// HTTP/1.1, whatever `upstreams` are.
+    /// Verifies a proxy that is reached over TLS in the same way as upstreams. Proxies are offered HTTP/1.1
+    /// only.
     pub fn verified_as(mut self, upstreams: &ClientConfig) -> Self {
         self.tls = (self.at.scheme() == Scheme::Https).then(|| {
             let mut config = upstreams.clone();
@@ -143,17 +140,17 @@ impl CorporateProxy {
         self
     }
 
-    /// Where it is.
+    /// The proxy's address.
     pub fn at(&self) -> &Target {
         &self.at
     }
 
-    /// Whether a target is reached through it.
+    /// Whether the target is reached through the proxy.
     pub fn takes(&self, target: &Target) -> bool {
         !is_own(target.host()) && !self.except.iter().any(|except| except.covers(target.host()))
     }
 
-    /// What requests to a target need that are sent in absolute form.
+    /// What requests in absolute form need for this target.
     pub(super) fn forwarding(&self, target: &Target) -> Forwarded {
         let authority = target.authority();
         let authority = authority.try_into().expect("a target's authority is one of a URI");
@@ -170,7 +167,7 @@ impl CorporateProxy {
 }
 
 impl PartialEq for CorporateProxy {
-    /// TLS apart, which is made of the roots.
+    /// Compares without TLS, which depends on the roots.
     fn eq(&self, other: &Self) -> bool {
         let Self { at, except, authorization, tls: _ } = self;
         (at, except, authorization) == (&other.at, &other.except, &other.authorization)
@@ -184,8 +181,8 @@ impl fmt::Display for CorporateProxy {
     }
 }
 
-/// Puts a request into the form that the stream wants which it is about to be sent on: absolute for
-/// a proxy that forwards, else origin-form. It may have been meant for the other kind before.
+/// Converts a request to the form that its stream needs: absolute for a forwarding proxy, otherwise origin
+/// form. The request may have the other form from an earlier attempt.
 pub fn fit<B>(request: &mut Request<B>, forwarded: Option<&Forwarded>) {
     match forwarded {
         Some(forwarded) => forwarded.fit(request),
@@ -198,8 +195,8 @@ pub fn fit<B>(request: &mut Request<B>, forwarded: Option<&Forwarded>) {
 }
 
 impl Forwarded {
-    /// What an answer means that is the proxy's own: it wants another login. The agent is not told
-    /// as by 407, which would ask for the agent's.
+    /// Interprets a response that the proxy itself sent: it rejects the login. The agent does not get a 407,
+    /// which would ask for the agent's own login.
     pub fn refused(&self, status: StatusCode) -> Option<DialError> {
         let wants_login = status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
         wants_login.then(|| DialError::proxy(&self.by, ProxyFault::Login))

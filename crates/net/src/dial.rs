@@ -1,8 +1,6 @@
-//! From a target to a connected stream: resolve once, judge every address, connect an address that
-//! was judged.
-//!
-//! Which addresses pass is `guard.rs`, connecting them `race.rs`, TLS `client.rs`. What goes by a
-//! corporate proxy is `corporate.rs`, and how it is asked `by_proxy.rs`.
+//! Connects to a target: resolves once, checks every address, connects to a checked address. `guard.rs` decides
+//! which addresses pass, `race.rs` connects, `client.rs` does TLS. `corporate.rs` says which targets use a
+//! corporate proxy; `proxy_tunnel.rs` speaks to it.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,83 +9,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustix::io::Errno;
 use tokio::net::TcpStream;
 
-use super::by_proxy::{self, ProxyFault};
 use super::corporate::{CorporateProxy, Forwarded};
+pub use super::dial_error::{DialError, ProxyFault};
 use super::guard::{AllowPrivate, Checked, Guard, IpClass};
+use super::proxy_tunnel;
 use super::race::{interleave, race};
 use super::wire::Wire;
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::threads::Threads;
 
-/// Look-ups under way at once. The system's resolver blocks a thread for each, also after its asker
-/// has given up; with fewer, names that nobody answers for would soon keep others waiting.
+/// Concurrent look-ups. The system's resolver blocks a thread for each, even after the caller has given up;
+/// with fewer, unresponsive names would soon block all others.
 const LOOKUPS_MAX: usize = 256;
 
-/// Why there is no stream. No message holds an address, so that each may reach an agent; the
-/// sources are for the log.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// No address of the host may be dialled.
-    #[error("{host} has only addresses that are refused ({class})")]
-    Refused {
-        /// The host.
-        host: Host,
-        /// Why the first of them is refused.
-        class: IpClass,
-    },
-    /// No such name.
-    #[error("cannot resolve {host}")]
-    Resolve {
-        /// The host.
-        host: Host,
-        /// What the resolver says.
-        #[source]
-        source: io::Error,
-    },
-    /// Nothing answers.
-    #[error("cannot connect to {host}")]
-    Connect {
-        /// The host.
-        host: Host,
-        /// Why the last attempt failed.
-        #[source]
-        source: io::Error,
-    },
-    /// The time given ran out.
-    #[error("connecting to {host} took too long")]
-    Timeout {
-        /// The host.
-        host: Host,
-    },
-    /// The corporate proxy does not open the way.
-    #[error("the corporate proxy {proxy} {fault}")]
-    Proxy {
-        /// Where it is: `corp.example:3128`.
-        proxy: String,
-        /// What it does instead.
-        #[source]
-        fault: ProxyFault,
-    },
-}
-
-impl DialError {
-    /// Whether it is this process, or this machine, that has no descriptor left (socket(2)).
-    pub fn is_of_descriptors(&self) -> bool {
-        let (Self::Resolve { source, .. } | Self::Connect { source, .. }) = self else {
-            return false;
-        };
-        let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-        source.raw_os_error().is_some_and(|code| none_left.contains(&code))
-    }
-}
-
-/// Connects a program of this machine that has asked for it: the probe of `keyward doctor`.
+/// Connects to a program of this machine that requested it: the probe of `keyward doctor`.
 ///
 /// # Errors
-/// When nobody listens there, or it is not this machine.
+/// When the connection is refused, or the address is not loopback.
 pub async fn connect_loopback(at: SocketAddr) -> io::Result<TcpStream> {
     if !at.ip().is_loopback() {
         return Err(io::ErrorKind::AddrNotAvailable.into());
@@ -98,48 +38,49 @@ pub async fn connect_loopback(at: SocketAddr) -> io::Result<TcpStream> {
 /// A connected stream.
 #[derive(Debug)]
 pub struct Dialled {
-    /// The stream: to an address that was judged, or to the target by the corporate proxy.
+    /// A stream to a checked address, or through the corporate proxy.
     pub stream: Wire,
-    /// Whether the address is on the explicit private list. Never by a proxy: nobody knows there.
+    /// Whether the address is on the explicit private list. Always false through a proxy, which resolves the
+    /// name.
     pub private: bool,
-    /// How requests are sent on it, where they are not for the target's own ears.
+    /// How requests are written when the proxy forwards them.
     pub forwarded: Option<Forwarded>,
 }
 
-/// What dialling a target comes to.
+/// The result of [`Dialler::judge`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Judged {
-    /// Its addresses, each with why it is refused.
+    /// The addresses, each with the class for which it is refused, if any.
     Addresses(Vec<(SocketAddr, Result<(), IpClass>)>),
-    /// It goes by the corporate proxy, which resolves it.
+    /// The target is reached through the corporate proxy, which resolves it.
     ByProxy {
-        /// Where that is.
+        /// The proxy's address.
         proxy: Target,
     },
 }
 
-/// Resolves and dials. One serves the whole process.
+/// Resolves and dials. One per process.
 #[derive(Debug)]
 pub struct Dialler {
-    ways: ArcSwap<Ways>,
+    settings: ArcSwap<DialSettings>,
     addresses_max: usize,
     lookups: Threads,
 }
 
-/// What the configuration says of addresses. Replaced whole.
+/// The parts of the configuration that a reload replaces together.
 #[derive(Clone, Debug)]
-struct Ways {
+struct DialSettings {
     guard: Guard,
     overrides: Vec<Override>,
     proxy: Option<CorporateProxy>,
 }
 
-/// What a stream is wanted for.
+/// What a stream is used for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Use {
-    /// Bytes both ways.
+enum StreamUse {
+    /// Arbitrary bytes in both directions.
     Stream,
-    /// Requests, which a proxy may forward one by one where they are in cleartext.
+    /// HTTP requests; a proxy may forward those in cleartext individually.
     Requests,
 }
 
@@ -152,49 +93,48 @@ struct Override {
 }
 
 impl Dialler {
-    /// `resolve`: host, and port where one was given, to the address dialled instead; it is judged
-    /// like any other. `addresses_max`: how many addresses of a name are tried.
+    /// `resolve`: host (and port, if given) to the address that is dialled instead, which is checked as well.
+    /// `addresses_max`: how many addresses of a name are tried.
     pub fn new(
         guard: Guard,
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
         addresses_max: usize,
     ) -> Self {
-        let ways = ArcSwap::from_pointee(Ways::new(guard, resolve, None));
-        Self { ways, addresses_max, lookups: Threads::new("keyward-lookup", LOOKUPS_MAX) }
+        let settings = ArcSwap::from_pointee(DialSettings::new(guard, resolve, None));
+        Self { settings, addresses_max, lookups: Threads::new("keyward-lookup", LOOKUPS_MAX) }
     }
 
-    /// The same, by a corporate proxy.
+    /// Uses a corporate proxy.
     pub fn by(self, proxy: Option<CorporateProxy>) -> Self {
-        self.ways.rcu(|ways| Ways { proxy: proxy.clone(), ..Ways::clone(ways) });
+        self.settings
+            .rcu(|settings| DialSettings { proxy: proxy.clone(), ..DialSettings::clone(settings) });
         self
     }
 
-    /// Dials by another `allow_private`, another `resolve` and another proxy from now on. Our
-    /// listeners stay ours.
+    /// Replaces `allow_private`, `resolve` and the proxy. The addresses of our listeners stay.
     pub fn replace(
         &self,
         allow: Vec<AllowPrivate>,
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
         proxy: Option<CorporateProxy>,
     ) {
-        let guard = self.ways.load().guard.allowing(allow);
-        self.ways.store(Arc::new(Ways::new(guard, resolve, proxy)));
+        let guard = self.settings.load().guard.allowing(allow);
+        self.settings.store(Arc::new(DialSettings::new(guard, resolve, proxy)));
     }
 
-    /// A stream to the target within `within`, which covers resolving and all addresses together,
-    /// and what a corporate proxy takes to open the way.
+    /// Opens a stream to the target. `within` covers resolving, all connection attempts, and the corporate
+    /// proxy's response.
     ///
-    /// Addresses that are refused are never dialled, also not as a fallback for others. Dropping
-    /// the future closes every attempt.
+    /// Refused addresses are never dialled, not even as a fallback. Dropping the future closes every attempt.
     ///
     /// # Errors
-    /// When nothing may be dialled or nothing answers in time.
+    /// When every address is refused or none accepts in time.
     pub async fn dial(&self, target: &Target, within: Duration) -> Result<Dialled, DialError> {
-        self.dial_for(Use::Stream, target, within).await
+        self.dial_for(StreamUse::Stream, target, within).await
     }
 
-    /// The same for HTTP/1.1 requests, each of which is brought into the stream's form by
-    /// [`corporate::fit`](super::corporate::fit).
+    /// Like [`Dialler::dial`], for HTTP/1.1 requests; [`corporate::fit`](super::corporate::fit) converts each
+    /// to the stream's form.
     ///
     /// # Errors
     /// As [`Dialler::dial`].
@@ -203,12 +143,12 @@ impl Dialler {
         target: &Target,
         within: Duration,
     ) -> Result<Dialled, DialError> {
-        self.dial_for(Use::Requests, target, within).await
+        self.dial_for(StreamUse::Requests, target, within).await
     }
 
     async fn dial_for(
         &self,
-        what_for: Use,
+        stream_use: StreamUse,
         target: &Target,
         within: Duration,
     ) -> Result<Dialled, DialError> {
@@ -216,7 +156,7 @@ impl Dialler {
         let dialled = async {
             match &proxy {
                 None => self.dial_directly(target).await,
-                Some(proxy) => self.dial_by(proxy, (what_for, target), within).await,
+                Some(proxy) => self.dial_by(proxy, target, stream_use, within).await,
             }
         };
         match (tokio::time::timeout(within, dialled).await, &proxy) {
@@ -229,7 +169,7 @@ impl Dialler {
         }
     }
 
-    /// Resolves and judges without connecting, for `explain`.
+    /// Resolves and checks without connecting, for `explain`.
     ///
     /// # Errors
     /// When the name does not resolve.
@@ -246,16 +186,15 @@ impl Dialler {
         Ok(Judged::Addresses(addresses.into_iter().map(judged).collect()))
     }
 
-    /// The corporate proxy that a target is reached by, if it is.
+    /// The address of the corporate proxy for this target, if it uses one.
     pub fn way(&self, target: &Target) -> Option<Target> {
         self.proxy_for(target).map(|proxy| proxy.at().clone())
     }
 
-    /// The proxy that the target is reached by. An entry of `resolve` says where the target is, so
-    /// no proxy has to find it.
+    /// The proxy for this target. A target with an entry in `resolve` is dialled directly.
     fn proxy_for(&self, target: &Target) -> Option<CorporateProxy> {
-        let ways = self.ways.load();
-        let proxy = ways.proxy.as_ref().filter(|proxy| proxy.takes(target))?;
+        let settings = self.settings.load();
+        let proxy = settings.proxy.as_ref().filter(|proxy| proxy.takes(target))?;
         self.overridden(target).is_none().then(|| proxy.clone())
     }
 
@@ -270,11 +209,12 @@ impl Dialler {
         Ok(Dialled { stream: raced.stream.into(), private: raced.private, forwarded: None })
     }
 
-    /// The proxy resolves names, so only addresses that stand in the target itself are judged.
+    /// Dials through the proxy. It resolves names, so only literal addresses are checked.
     async fn dial_by(
         &self,
         proxy: &CorporateProxy,
-        (what_for, target): (Use, &Target),
+        target: &Target,
+        stream_use: StreamUse,
         within: Duration,
     ) -> Result<Dialled, DialError> {
         if let Some(ip) = target.host().address() {
@@ -283,22 +223,22 @@ impl Dialler {
         }
         let fault = |fault| DialError::proxy(proxy.at(), fault);
         let stream = self.reach(proxy).await.map_err(fault)?;
-        let stream = by_proxy::enter(proxy, stream, within).await.map_err(fault)?;
-        if what_for == Use::Requests && target.scheme() == Scheme::Http {
+        let stream = proxy_tunnel::enter(proxy, stream, within).await.map_err(fault)?;
+        if stream_use == StreamUse::Requests && target.scheme() == Scheme::Http {
             let forwarded = Some(proxy.forwarding(target));
             return Ok(Dialled { stream, private: false, forwarded });
         }
-        let stream = by_proxy::tunnel(proxy, stream, target).await.map_err(fault)?;
+        let stream = proxy_tunnel::tunnel(proxy, stream, target).await.map_err(fault)?;
         Ok(Dialled { stream, private: false, forwarded: None })
     }
 
-    /// Connects the proxy. Its address is the operator's choice: only our own is refused.
+    /// Connects to the proxy. The operator chose its address, so only our own listeners are refused.
     async fn reach(&self, proxy: &CorporateProxy) -> Result<TcpStream, ProxyFault> {
         let addresses = self.addresses(proxy.at()).await.map_err(|error| match error {
             DialError::Resolve { source, .. } => ProxyFault::Resolve(source),
             other => ProxyFault::Resolve(io::Error::other(other)),
         })?;
-        let guard = self.ways.load().guard.clone();
+        let guard = self.settings.load().guard.clone();
         let checked = addresses.into_iter().filter_map(|addr| {
             let checked = guard.check_configured(addr).ok()?;
             (!reaches_own(&guard, checked.addr())).then_some(checked)
@@ -311,7 +251,7 @@ impl Dialler {
         raced.map(|raced| raced.stream).map_err(ProxyFault::Connect)
     }
 
-    /// The one look-up. Never empty when it succeeds.
+    /// Resolves the name. A success is never empty.
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, DialError> {
         if let Some(addr) = self.overridden(target) {
             return Ok(vec![addr]);
@@ -335,17 +275,17 @@ impl Dialler {
         Ok(addresses)
     }
 
-    /// An entry that names the port wins over one that does not.
+    /// The override for the target. An entry with a port takes precedence.
     fn overridden(&self, target: &Target) -> Option<SocketAddr> {
-        let ways = self.ways.load();
-        let of_host = || ways.overrides.iter().filter(|entry| entry.host == *target.host());
+        let settings = self.settings.load();
+        let of_host = || settings.overrides.iter().filter(|entry| entry.host == *target.host());
         of_host()
             .find(|entry| entry.port == Some(target.port()))
             .or_else(|| of_host().find(|entry| entry.port.is_none()))
             .map(|entry| entry.addr)
     }
 
-    /// What may be dialled, in the order of trying.
+    /// The addresses that may be dialled, in the order of attempts.
     fn candidates(&self, addresses: Vec<SocketAddr>) -> Result<Vec<Checked>, IpClass> {
         let verdicts: Vec<_> = addresses.into_iter().map(|addr| self.check(addr)).collect();
         let allowed: Vec<_> = verdicts.iter().copied().filter_map(Result::ok).collect();
@@ -357,10 +297,10 @@ impl Dialler {
         Ok(ordered)
     }
 
-    /// The guard's verdict; and where one of our listeners has the port, whether the system says
-    /// that the address is this machine's, which no list can know for certain.
+    /// Checks an address with the guard. If one of our listeners has the port, it also asks the system whether
+    /// the address is local, which no list can know for certain.
     fn check(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
-        let guard = &self.ways.load().guard;
+        let guard = &self.settings.load().guard;
         let checked = guard.check(addr)?;
         match reaches_own(guard, checked.addr()) {
             true => Err(IpClass::Own),
@@ -369,7 +309,7 @@ impl Dialler {
     }
 }
 
-impl Ways {
+impl DialSettings {
     fn new(
         guard: Guard,
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
@@ -380,25 +320,19 @@ impl Ways {
     }
 }
 
-impl DialError {
-    pub(super) fn proxy(at: &Target, fault: ProxyFault) -> Self {
-        Self::Proxy { proxy: format!("{}:{}", at.host(), at.port()), fault }
-    }
-}
-
-/// Whether one of our listeners would answer, on an address that nobody told us is ours.
+/// Whether the address would reach one of our listeners although it is not in the configuration.
 fn reaches_own(guard: &Guard, addr: SocketAddr) -> bool {
     guard.listens_on(addr.port()) && is_this_machine(addr)
 }
 
-/// Asks the system's resolver.
+/// Resolves with the system's resolver.
 async fn lookup(threads: &Threads, name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
     threads.run(found).await.map_err(io::Error::other)?
 }
 
-/// Whether the system would send from `addr` to reach `addr`. Nothing is sent: connecting a
-/// datagram socket only chooses the route.
+/// Whether the system would use `addr` as the source address to reach `addr`. Nothing is sent: connecting a
+/// datagram socket only selects the route.
 fn is_this_machine(addr: SocketAddr) -> bool {
     let any: IpAddr = match addr {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -445,7 +379,7 @@ mod tests {
         (listener, addr)
     }
 
-    /// An address where nobody listens any more.
+    /// An address that refuses connections.
     fn closed() -> SocketAddr {
         listener().1
     }
@@ -496,7 +430,7 @@ mod tests {
         assert_eq!(dialler.candidates(refused), Err(IpClass::Metadata));
     }
 
-    /// The address that this machine sends from, or loopback when it has no route at all.
+    /// The address that this machine sends from, or loopback without a route.
     fn own_address() -> IpAddr {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("socket");
         let routed = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
@@ -506,7 +440,7 @@ mod tests {
     #[tokio::test]
     async fn own_listeners_are_refused_by_an_address_that_nobody_listed() {
         let (_listener, at) = listener();
-        // Of our listeners only another address is known, and the allow list opens this one.
+        // Only another address of our listeners is known, and the allow list contains this one.
         let own = vec![SocketAddr::new(IpAddr::from([198, 51, 100, 7]), at.port())];
         let machine = own_address();
         let dialler = Dialler::new(guard(&[&format!("{machine}:*")], own), vec![], 16);
@@ -527,7 +461,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_does_not_resolve_is_told_apart() {
         let dialler = Dialler::new(loopback_guard(), vec![], 16);
-        // A blank cannot stand in a question, so the resolver refuses without asking anybody.
+        // A name with a space is invalid, so the resolver refuses without a query.
         let target = Target::new(Scheme::Https, Host::Name("no such name".into()), 443);
         let result = dialler.dial(&target, LONG).await;
         assert!(matches!(result, Err(DialError::Resolve { .. })), "{result:?}");
@@ -606,7 +540,7 @@ mod tests {
             let judged = dialler.judge(&target(authority)).await.expect("judged");
             assert!(matches!(judged, Judged::Addresses(_)), "{authority}: {judged:?}");
         }
-        // What `resolve` names is reached where it says.
+        // A target in `resolve` is reached at its entry's address.
         let result = by(at, loopback_guard(), &[]).dial(&target("known.test"), LONG).await;
         assert!(matches!(result, Err(DialError::Connect { .. })), "{result:?}");
         let accepted = proxy.accept().map(drop).expect_err("nobody came");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Bits of an IPv6 address that count: a host is usually given all that begin with them.
+/// Bits of an IPv6 address that identify a client: a host usually gets a whole /64.
 const IPV6_PREFIX: u32 = 64;
 
 /// The evictable streams of one or several listeners. Each holds a `T`, such as a permit, which passes to
@@ -21,7 +21,7 @@ pub struct Evictable<T> {
     waiting: Mutex<Waiting<T>>,
 }
 
-/// The place of one stream; released when dropped.
+/// One stream's place in the set; released when dropped.
 #[derive(Debug)]
 pub struct Place<T> {
     of: Arc<Evictable<T>>,

@@ -1,5 +1,5 @@
-//! Which upstream addresses may be dialled. Pure: `dial.rs` resolves and connects,
-//! `special.rs` holds the tables.
+//! [`Guard`]: which upstream addresses may be dialled. Pure: `dial.rs` resolves and connects, `special.rs` has
+//! the tables.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -10,21 +10,21 @@ use ipnet::IpNet;
 use super::special;
 pub use super::special::{IpClass, classify};
 
-/// A network and ports that may be dialled although they are not public (`allow_private`):
-/// `10.1.2.0/24:443`, `127.0.0.0/8:8000-9000`, `[fd00::]/8:443`, `127.0.0.1:9443`, and `:*` for
-/// every port, which must be spelled.
+/// A network and ports that may be dialled although they are not public (`allow_private`): `10.1.2.0/24:443`,
+/// `127.0.0.0/8:8000-9000`, `[fd00::]/8:443`, `127.0.0.1:9443`. `:*` means every port and must be written
+/// explicitly.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AllowPrivate {
     net: IpNet,
     ports: RangeInclusive<u16>,
 }
 
-/// Not a network with ports.
+/// Text that is not a network with ports.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{text}` is not a network with ports: {remedy}", text = .0, remedy = remedy(.0))]
 pub struct AllowError(pub String);
 
-/// What to write instead.
+/// A remedy for common mistakes.
 fn remedy(text: &str) -> &'static str {
     let is_v6 = text.matches(':').count() > 1;
     let mapped = text.to_ascii_lowercase().contains("::ffff:");
@@ -40,15 +40,14 @@ fn remedy(text: &str) -> &'static str {
     }
 }
 
-/// The rules for addresses. Cheap to clone.
+/// The rules for addresses; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     allow: Arc<[AllowPrivate]>,
     own: Arc<[SocketAddr]>,
 }
 
-/// An address that [`Guard`] let through. Only its checks make one, and the dialler connects nothing
-/// else.
+/// An address that passed [`Guard`]. Only the guard makes one, and the dialler connects to nothing else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Checked {
     addr: SocketAddr,
@@ -59,9 +58,8 @@ impl AllowPrivate {
     /// Parses one entry of `upstream.allow_private`.
     ///
     /// # Errors
-    /// When it is not a network with ports; also for a network with host bits set, which is more
-    /// often a slip than a wish, for `/0`, which names nothing, and for IPv4-mapped IPv6, which is
-    /// judged as the IPv4 address it is.
+    /// When the text is not a network with ports. Also refused: a network with host bits set, which is usually
+    /// a mistake; `/0`, which restricts nothing; IPv4-mapped IPv6, which is checked as the IPv4 address.
     pub fn parse(text: &str) -> Result<Self, AllowError> {
         let parsed = split(text).and_then(|(net, ports)| {
             let (net, ports) = (parse_net(&net)?, parse_ports(ports)?);
@@ -74,14 +72,14 @@ impl AllowPrivate {
         self.ports.contains(&addr.port()) && self.net.contains(&addr.ip())
     }
 
-    /// Whether it names one address only.
+    /// Whether it contains exactly one address.
     fn is_single(&self) -> bool {
         self.net.prefix_len() == self.net.max_prefix_len()
     }
 }
 
 impl Checked {
-    /// The address to connect; an IPv4-mapped one has become the IPv4 address that it stands for.
+    /// The address to connect to; an IPv4-mapped address is converted to IPv4.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -93,20 +91,20 @@ impl Checked {
 }
 
 impl Guard {
-    /// `own`: our listeners' addresses. They are never dialled by an unspecified or loopback
-    /// address, nor by any address in the list, whatever `allow` says. A listener
-    /// on an unspecified address is best given once per interface as well.
+    /// `own`: the addresses of our listeners. They are never dialled, neither by an unspecified or loopback
+    /// address nor by an address in the list, whatever `allow` contains. For a listener on an unspecified
+    /// address, also give the address of each interface.
     pub fn new(allow: Vec<AllowPrivate>, own: Vec<SocketAddr>) -> Self {
         let own = own.into_iter().map(canonical).collect();
         Self { allow: allow.into(), own }
     }
 
-    /// The same listeners, and another list of what is allowed.
+    /// The same listeners with another `allow` list.
     pub fn allowing(&self, allow: Vec<AllowPrivate>) -> Self {
         Self { allow: allow.into(), own: self.own.clone() }
     }
 
-    /// Judges one address.
+    /// Checks one address.
     ///
     /// # Errors
     /// The class for which it is refused.
@@ -118,7 +116,7 @@ impl Guard {
         let mut named = self.allow.iter().filter(|allow| allow.covers(addr));
         let class = classify(addr.ip());
         let private = match class {
-            // A range that happens to hold a metadata service does not mean it.
+            // A range that happens to contain a metadata service does not allow it.
             IpClass::Metadata => named.any(AllowPrivate::is_single),
             _ => named.next().is_some(),
         };
@@ -128,11 +126,11 @@ impl Guard {
         }
     }
 
-    /// Lets an address through that the configuration names for itself, whatever network it is in:
-    /// that of a corporate proxy. It is never private: who forwards is not who is meant.
+    /// Accepts an address that the configuration names for itself, in any network: that of a corporate proxy.
+    /// The result is never private, because the proxy is not the target.
     ///
     /// # Errors
-    /// When it is ours.
+    /// When the address is one of our listeners.
     pub(super) fn check_configured(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
         let addr = canonical(addr);
         match self.is_own(addr) {
@@ -141,8 +139,7 @@ impl Guard {
         }
     }
 
-    /// Whether a listener of ours has this port, so that an address of this machine that nobody
-    /// told us of would reach it.
+    /// Whether one of our listeners has this port. Then an unlisted address of this machine would reach it.
     pub(super) fn listens_on(&self, port: u16) -> bool {
         self.own.iter().any(|own| own.port() == port)
     }
@@ -160,7 +157,7 @@ impl Guard {
     }
 }
 
-/// IPv4-mapped addresses as IPv4: that is what the system dials.
+/// Converts IPv4-mapped addresses to IPv4, as the system does when it connects.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
@@ -170,7 +167,7 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Network and ports; the brackets of IPv6 are taken away.
+/// Splits into network and ports, and removes the brackets of IPv6.
 fn split(text: &str) -> Option<(String, &str)> {
     match text.strip_prefix('[') {
         Some(rest) => {

@@ -1,17 +1,18 @@
-//! The only place that opens sockets outwards: resolve once, judge every address, connect the
-//! address that was judged, verify TLS. Or the same with a corporate proxy, which resolves then.
+//! Outbound sockets: resolve once, check every address, connect to a checked address, verify TLS. No other
+//! crate opens outbound sockets. With a corporate proxy, the proxy resolves names.
 
-pub mod by_proxy;
 pub mod call;
 pub mod client;
 pub mod corporate;
 pub mod dial;
+mod dial_error;
 pub mod evictable;
 pub mod guard;
 pub mod processes;
+mod proxy_tunnel;
 mod race;
 pub mod reach;
+pub mod read_body;
 mod special;
 pub mod tls;
-pub mod whole;
 pub mod wire;

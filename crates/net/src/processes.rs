@@ -1,13 +1,13 @@
-//! The processes of this machine and their sockets, as Linux shows them in `/proc` (proc(5)): who is at
-//! the other end of a stream. On other systems, and for other users' processes, everything is empty.
+//! Processes of this machine and their sockets, read from `/proc` (proc(5)), to identify the peer of a stream.
+//! On other systems, and for processes of other users, everything is empty.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// More than any program has; bounds a look.
+/// Limit of one walk; more than any program starts.
 const PROCESSES_MAX: usize = 4096;
-/// A process tree that changes while it is looked at is looked at again, this often.
+/// How often a process tree that changes during a walk is read again.
 const LOOKS_MAX: usize = 4;
 
 /// `TCP_ESTABLISHED`, `TCP_SYN_SENT` and `TCP_LISTEN` of the kernel's `net/tcp_states.h`.
@@ -15,29 +15,29 @@ const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
 const LISTEN: u8 = 10;
 
-/// Whether a stream was opened by a process tree: a process and all that it started.
+/// Whether a stream was opened by a process tree: a process and its descendants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Membership {
-    /// By one of its processes.
+    /// One of its processes opened the stream.
     Inside,
-    /// By another process, or on another machine.
+    /// Another process or another machine opened it.
     Outside,
-    /// The system does not say: the stream's process has ended, or is hidden from this user.
+    /// Unknown: the process has ended, or is hidden from this user.
     Unknown,
 }
 
-/// A socket of a process's network.
+/// A socket in the process's network namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Socket {
     local: SocketAddr,
     remote: SocketAddr,
     state: u8,
     uid: u32,
-    /// 0 once no process holds it.
+    /// 0 when no process holds it.
     inode: u64,
 }
 
-/// A process and all below it, the first one first.
+/// A process and its descendants; the process comes first.
 pub fn tree(root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut parents: Option<HashMap<u32, Vec<u32>>> = None;
@@ -45,7 +45,7 @@ pub fn tree(root: u32) -> Vec<u32> {
     while let Some(&pid) = found.get(next) {
         next += 1;
         let below = children(pid).unwrap_or_else(|| {
-            // A kernel without CONFIG_PROC_CHILDREN.
+            // The kernel lacks CONFIG_PROC_CHILDREN.
             parents.get_or_insert_with(by_parent).get(&pid).cloned().unwrap_or_default()
         });
         found.extend(below);
@@ -75,7 +75,7 @@ fn by_parent() -> HashMap<u32, Vec<u32>> {
 
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may contain any character.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }
@@ -85,13 +85,13 @@ fn all() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Where it is connected over TCP, or about to be.
+/// Remote addresses of its TCP connections, pending ones included.
 pub fn connected(pid: u32) -> BTreeSet<SocketAddr> {
     let out = |socket: &Socket| matches!(socket.state, ESTABLISHED | SYN_SENT);
     remotes(pid, &["tcp", "tcp6"], out)
 }
 
-/// Where it sends datagrams.
+/// Remote addresses of its datagram sockets.
 pub fn sends_to(pid: u32) -> BTreeSet<SocketAddr> {
     remotes(pid, &["udp", "udp6"], |socket| socket.state == ESTABLISHED)
 }
@@ -100,7 +100,7 @@ fn remotes(pid: u32, files: &[&str], wanted: impl Fn(&Socket) -> bool) -> BTreeS
     let own = inodes(pid);
     let sockets = files.iter().flat_map(|file| sockets(&format!("/proc/{pid}/net/{file}")));
     let sockets: Vec<_> = sockets.filter(|s| wanted(s) && own.contains(&s.inode)).collect();
-    // What it accepted is connected too.
+    // Accepted connections are established too.
     let listening = |socket: &Socket| {
         let files = files.iter().flat_map(|file| self::sockets(&format!("/proc/{pid}/net/{file}")));
         let mut listening = files.filter(|other| other.state == LISTEN);
@@ -124,7 +124,7 @@ fn sockets(path: &str) -> Vec<Socket> {
     text.lines().skip(1).filter_map(socket).collect()
 }
 
-/// A line of `/proc/net/tcp`.
+/// Parses a line of `/proc/net/tcp`.
 fn socket(line: &str) -> Option<Socket> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let (local, remote) = (address(words.next()?)?, address(words.next()?)?);
@@ -134,7 +134,7 @@ fn socket(line: &str) -> Option<Socket> {
     Some(Socket { local, remote, state, uid, inode })
 }
 
-/// `0100007F:1F90`: 32-bit words in the machine's order of bytes, as hex.
+/// Parses `0100007F:1F90`: 32-bit words in the machine's byte order, as hex.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let word = |at: usize| {
@@ -152,23 +152,23 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-/// The process that listens on a TCP port, when it is this user's.
+/// The process that listens on a TCP port, if it belongs to this user.
 pub fn listening_on(port: u16) -> Option<u32> {
     let listens = |socket: &Socket| socket.state == LISTEN && socket.local.port() == port;
     let wanted: HashSet<u64> = own_sockets().filter(listens).map(|socket| socket.inode).collect();
     holder(&wanted)
 }
 
-/// Whether this process can tell who is at the other end of a stream from the tree of `root`.
+/// Whether this process can identify streams of the tree of `root`.
 pub fn can_tell(root: u32) -> bool {
-    // Another user's, or another namespace's, cannot be read.
+    // A process of another user or namespace cannot be read.
     let is_open = |path: &str| fs::read_dir(path).is_ok();
     root != 0 && is_open(&format!("/proc/{root}/fd")) && is_open("/proc/self/net")
 }
 
-/// Whether the stream that was accepted at `own` from `peer` was opened by the tree of `root`. What
-/// cannot be told is `Unknown`, never `Outside`.
-pub fn stream_is_of(root: u32, (peer, own): (SocketAddr, SocketAddr)) -> Membership {
+/// Whether the tree of `root` opened the stream that was accepted at `own` from `peer`. If this cannot be
+/// determined, the answer is `Unknown`, never `Outside`.
+pub fn stream_is_of(root: u32, peer: SocketAddr, own: SocketAddr) -> Membership {
     let (peer, own) = (canonical(peer), canonical(own));
     let is_peer = |socket: &Socket| socket.local == peer && socket.remote == own;
     match own_sockets().find(is_peer) {
@@ -180,7 +180,7 @@ pub fn stream_is_of(root: u32, (peer, own): (SocketAddr, SocketAddr)) -> Members
     }
 }
 
-/// The same of a process. One that has ended may have left the stream to another.
+/// Whether a process belongs to the tree. A process that has ended may have passed the stream to another.
 pub fn process_is_of(root: u32, pid: u32) -> Membership {
     let mut at = pid;
     for _ in 0..PROCESSES_MAX {
@@ -201,11 +201,11 @@ fn socket_is_of(root: u32, socket: &Socket) -> Membership {
         if tree.iter().any(|pid| holds(*pid, &wanted)) {
             return Membership::Inside;
         }
-        // Who it is instead; a child that the kernel left out of its list is found like this as well.
+        // Finds the process that holds it, also a child that the kernel left out of its list.
         match holder(&wanted).map(|pid| process_is_of(root, pid)) {
             Some(Membership::Unknown) => {}
             Some(known) => return known,
-            // Held by nobody who can be looked at: not by the tree, if it has none of that user.
+            // No readable process holds it: it is outside the tree if the tree has no process of that user.
             None if tree
                 .iter()
                 .all(|pid| uids(*pid).is_some_and(|it| !it.contains(&socket.uid))) =>
@@ -231,14 +231,14 @@ fn holds(pid: u32, wanted: &HashSet<u64>) -> bool {
     !inodes(pid).is_disjoint(wanted)
 }
 
-/// Real, effective, saved and file system user id; a process makes sockets as the last.
+/// Real, effective, saved and file system user id; sockets get the last one.
 fn uids(pid: u32) -> Option<Vec<u32>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_ascii_whitespace().map(|uid| uid.parse().ok()).collect()
 }
 
-/// All of this process's network.
+/// All sockets in this process's network namespace.
 fn own_sockets() -> impl Iterator<Item = Socket> {
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().flat_map(sockets)
 }
@@ -288,21 +288,21 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let out = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
-        let ends = (peer, accepted.local_addr().unwrap());
+        let at = accepted.local_addr().unwrap();
         let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
-        assert_eq!(stream_is_of(own, ends), Membership::Inside);
-        assert_eq!(stream_is_of(parent, ends), Membership::Inside);
+        assert_eq!(stream_is_of(own, peer, at), Membership::Inside);
+        assert_eq!(stream_is_of(parent, peer, at), Membership::Inside);
         let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        assert_eq!(stream_is_of(other.id(), ends), Membership::Outside);
+        assert_eq!(stream_is_of(other.id(), peer, at), Membership::Outside);
         assert_eq!(process_is_of(own, other.id()), Membership::Inside);
         assert_eq!(process_is_of(other.id(), own), Membership::Outside);
         other.kill().unwrap();
         other.wait().unwrap();
         drop(out);
-        // Nobody holds it any more, so nobody can be said to have opened it. A child of another test that
-        // is being started may hold it for a moment.
+        // No process holds it any more, so its opener is unknown. A child of another test may hold it for a
+        // moment while it starts.
         let began = std::time::Instant::now();
-        while stream_is_of(own, ends) != Membership::Unknown {
+        while stream_is_of(own, peer, at) != Membership::Unknown {
             assert!(began.elapsed() < std::time::Duration::from_secs(10));
             std::thread::yield_now();
         }
@@ -311,7 +311,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_stream_of_another_machine_is_of_no_tree_here() {
-        let ends = ("192.0.2.1:50000".parse().unwrap(), "198.51.100.1:8080".parse().unwrap());
-        assert_eq!(stream_is_of(std::process::id(), ends), Membership::Outside);
+        let (peer, at) = ("192.0.2.1:50000".parse().unwrap(), "198.51.100.1:8080".parse().unwrap());
+        assert_eq!(stream_is_of(std::process::id(), peer, at), Membership::Outside);
     }
 }

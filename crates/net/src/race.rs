@@ -1,7 +1,5 @@
-//! Connecting addresses that were judged: they are raced as RFC 8305 says, the first stream wins.
-//!
-//! The only place of the crate that opens TCP streams outwards, and it takes nothing but
-//! [`Checked`] addresses.
+//! Connects to one of several checked addresses with Happy Eyeballs (RFC 8305); the first stream wins. Only
+//! this file opens outbound TCP streams, and it accepts only [`Checked`] addresses.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,19 +11,19 @@ use tokio::net::TcpStream;
 
 use super::guard::Checked;
 
-/// RFC 8305 §5, "Connection Attempt Delay": how long an attempt runs before the next joins it.
+/// RFC 8305 §5, "Connection Attempt Delay": the time before the next attempt starts.
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// A connected, checked stream.
 #[derive(Debug)]
-pub(super) struct Raced {
+pub(super) struct RaceWinner {
     /// The stream, with `TCP_NODELAY` set.
     pub(super) stream: TcpStream,
     /// Whether its address is on the explicit private list.
     pub(super) private: bool,
 }
 
-/// RFC 8305 §4: the families take turns, beginning with that of the resolver's first address.
+/// Alternates the address families, starting with the first address's (RFC 8305 §4).
 pub(super) fn interleave(addresses: Vec<Checked>) -> Vec<Checked> {
     let Some(first) = addresses.first().map(|checked| checked.addr().is_ipv6()) else {
         return addresses;
@@ -40,9 +38,9 @@ pub(super) fn interleave(addresses: Vec<Checked>) -> Vec<Checked> {
     ordered
 }
 
-/// RFC 8305 §5: attempts start one after another, [`STAGGER`] apart or as soon as one fails; the
-/// first stream wins and the others are dropped, which closes them.
-pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<Raced> {
+/// Starts attempts [`STAGGER`] apart, or as soon as one fails (RFC 8305 §5). The first stream wins; the others
+/// are dropped, which closes them.
+pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<RaceWinner> {
     let mut waiting = VecDeque::from(candidates);
     let mut attempts = FuturesUnordered::new();
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -61,10 +59,10 @@ pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<Raced> {
     }
 }
 
-async fn connect(checked: Checked) -> io::Result<Raced> {
+async fn connect(checked: Checked) -> io::Result<RaceWinner> {
     let stream = TcpStream::connect(checked.addr()).await?;
     stream.set_nodelay(true)?;
-    Ok(Raced { stream, private: checked.private() })
+    Ok(RaceWinner { stream, private: checked.private() })
 }
 
 #[cfg(test)]
@@ -78,7 +76,7 @@ pub(super) mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    impl Raced {
+    impl RaceWinner {
         fn at(&self) -> SocketAddr {
             self.stream.peer_addr().expect("connected")
         }
@@ -100,12 +98,12 @@ pub(super) mod tests {
         (listener, addr)
     }
 
-    /// An address where nobody listens any more.
+    /// An address that refuses connections.
     fn closed() -> SocketAddr {
         listener().1
     }
 
-    /// A listener whose queue is full, with the sockets that keep it so.
+    /// A listener whose backlog is full, with the sockets that fill it.
     pub(crate) fn full_listener() -> (SocketAddr, Vec<Socket>) {
         let stream = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
         let listener = stream();
@@ -116,7 +114,7 @@ pub(super) mod tests {
         for _ in 0..4 {
             let filler = stream();
             filler.set_nonblocking(true).expect("nonblocking");
-            // Would block; the attempt stays in the queue as long as the socket is held.
+            // Would block; the attempt stays in the queue as long as the socket is open.
             let _ = filler.connect(&at.into());
             held.push(filler);
         }
@@ -139,7 +137,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_silent_first_address_is_overtaken() {
-        // A queue that nobody empties: connecting hangs, as to a black hole.
+        // A listener that never accepts: connecting hangs, as with a black hole.
         let (full, _held) = full_listener();
         let (_listener, live) = listener();
         let dialled = tokio::time::timeout(LONG, race(checked(&[full, live]))).await;

@@ -1,5 +1,5 @@
-//! Whether a host can be reached and proves who it is: a connection and a TLS handshake, and no request. For
-//! people who look for what is wrong: every fault comes with what to do.
+//! Tests whether a host is reachable and has a valid certificate: a connection and a TLS handshake, without a
+//! request. Each error has a remedy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use super::client::{CertificateFault, HandshakeError, connect_tls};
 use super::dial::{DialError, Dialler, Judged};
 use keyward_base::host::Target;
 
-/// For resolving and connecting, and again for the handshake.
+/// Time limit for resolving and connecting, and again for the handshake.
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a host cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unreached {
-    /// What is wrong.
+    /// The error.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 
-/// Connects to `target` and shakes hands. Answers the corporate proxy that it was reached by.
+/// Connects to `target` and does the TLS handshake. Returns the corporate proxy that was used, if any.
 ///
 /// # Errors
-/// When nothing answers there, or it does not prove who it is.
+/// When the host does not accept the connection or has no valid certificate.
 pub async fn reach(
     dialler: &Dialler,
     tls: Arc<ClientConfig>,

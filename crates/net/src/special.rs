@@ -1,18 +1,16 @@
-//! Addresses that are not the public internet: the IANA special-purpose registries of IPv4 and
-//! IPv6, the metadata services of the clouds, and IPv6 forms that carry an IPv4 address inside.
-//!
-//! Data and look-up only; what is done about an address stands in `guard.rs`. The library's own
+//! Special-purpose addresses: the IANA registries of IPv4 and IPv6, the metadata services of clouds, and IPv6
+//! forms that embed an IPv4 address. Data and look-up only; `guard.rs` decides. The standard library's
 //! predicates (`is_private`, …) miss several entries, so they are not used.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What kind of address it is. Everything but [`IpClass::Public`] is refused unless allowed.
+/// The class of an address. All but [`IpClass::Public`] are refused unless allowed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IpClass {
     /// Globally reachable unicast.
     Public,
-    /// `0.0.0.0/8` and `::`, which many systems take for loopback.
+    /// `0.0.0.0/8` and `::`, which many systems treat as loopback.
     Unspecified,
     /// `127.0.0.0/8`, `::1`.
     Loopback,
@@ -26,7 +24,7 @@ pub enum IpClass {
     UniqueLocal,
     /// `fec0::/10`, deprecated by RFC 3879, still routed inside some sites.
     SiteLocal,
-    /// A cloud's metadata service, which hands out credentials to whoever asks.
+    /// A cloud's metadata service, which gives credentials to any client.
     Metadata,
     /// IETF protocol assignments, ORCHID, segment identifiers.
     Protocol,
@@ -44,12 +42,12 @@ pub enum IpClass {
     Broadcast,
     /// `240.0.0.0/4`, and IPv6 outside the global unicast `2000::/3`.
     Reserved,
-    /// A listener of this process, by any address of this machine.
+    /// One of our listeners, by any address of this machine.
     Own,
 }
 
 impl IpClass {
-    /// The word for logs and `explain`.
+    /// The name in logs and `explain`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Public => "public",
@@ -80,11 +78,10 @@ impl fmt::Display for IpClass {
     }
 }
 
-/// IANA IPv4 special-purpose registry; the more specific entry stands first.
+/// IANA IPv4 special-purpose registry; more specific entries come first.
 /// <https://www.iana.org/assignments/iana-ipv4-special-registry>
 ///
-/// The few anycast addresses inside `192.0.0.0/24` that are globally reachable serve no API and
-/// stay refused.
+/// The few globally reachable anycast addresses in `192.0.0.0/24` serve no API and are refused.
 const V4: &[(Ipv4Addr, u8, IpClass)] = &[
     (Ipv4Addr::new(255, 255, 255, 255), 32, IpClass::Broadcast),
     (Ipv4Addr::new(0, 0, 0, 0), 8, IpClass::Unspecified),
@@ -105,7 +102,7 @@ const V4: &[(Ipv4Addr, u8, IpClass)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, IpClass::Reserved),
 ];
 
-/// IANA IPv6 special-purpose registry, and multicast; the more specific entry stands first.
+/// IANA IPv6 special-purpose registry, and multicast; more specific entries come first.
 /// <https://www.iana.org/assignments/iana-ipv6-special-registry>
 const V6: &[(Ipv6Addr, u8, IpClass)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, IpClass::Unspecified),
@@ -135,7 +132,7 @@ const V6: &[(Ipv6Addr, u8, IpClass)] = &[
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, IpClass::Multicast),
 ];
 
-/// Where clouds serve instance metadata over IPv4.
+/// Instance metadata services over IPv4.
 const METADATA_V4: &[(Ipv4Addr, u8)] = &[
     // AWS, Azure, Google, Oracle, DigitalOcean, Hetzner, IBM, OpenStack; the rest of the network
     // holds their name, time and workload identity services.
@@ -154,7 +151,7 @@ const METADATA_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(192, 0, 0, 192), 32),
 ];
 
-/// Where clouds serve instance metadata over IPv6.
+/// Instance metadata services over IPv6.
 const METADATA_V6: &[(Ipv6Addr, u8)] = &[
     // AWS: metadata (::254), names (::253), time (::123), pod identity (::23).
     (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 112),
@@ -170,7 +167,7 @@ const METADATA_V6: &[(Ipv6Addr, u8)] = &[
     (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe), 128),
 ];
 
-/// Classifies an address; one that carries an IPv4 address is never better than what it carries.
+/// Classifies an address. An address that embeds an IPv4 address is refused if that one is.
 pub fn classify(ip: IpAddr) -> IpClass {
     match ip.to_canonical() {
         IpAddr::V4(v4) => classify_v4(v4),
@@ -202,8 +199,8 @@ fn classify_v6(ip: Ipv6Addr) -> IpClass {
     }
 }
 
-/// The IPv4 addresses that packets to `ip` may end at. A NAT64 prefix for local use has several
-/// readings, because its length is the operator's choice (RFC 6052 §2.2); all are returned.
+/// The IPv4 addresses that `ip` may translate to. The prefix length of local-use NAT64 is the operator's choice
+/// (RFC 6052 §2.2), so all candidates are returned.
 pub(super) fn embedded_v4(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
     let o = ip.octets();
     let last = Ipv4Addr::new(o[12], o[13], o[14], o[15]);
@@ -235,7 +232,7 @@ fn is_nat64(ip: Ipv6Addr) -> bool {
     v6_in(ip, Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96)
 }
 
-/// RFC 4291 §2.4: all that IANA has given out for the public internet.
+/// RFC 4291 §2.4: the range that IANA has assigned to the public internet.
 fn is_global_unicast(ip: Ipv6Addr) -> bool {
     v6_in(ip, Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3)
 }

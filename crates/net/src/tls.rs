@@ -1,7 +1,5 @@
-//! TLS configuration: the one crypto provider of the process, the roots that upstreams are
-//! verified against, and the client configuration made of both.
-//!
-//! Handshakes happen in `client.rs`; what agents are answered with is made in `ca`.
+//! TLS configuration: the crypto provider of the process, the trusted roots, and the client configuration made
+//! of both. `client.rs` does handshakes; the CA of `proxy` makes certificates for agents.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -19,16 +17,16 @@ use keyward_base::secret::Secret;
 pub const VERSIONS: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
 
-/// What both legs speak.
+/// The ALPN name of HTTP/1.1.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.2).
 pub const ALPN_HTTP2: &[u8] = b"h2";
 
-/// Sessions kept for resumption, over all upstreams; beyond it the oldest are forgotten.
+/// Sessions kept for resumption, over all upstreams; the oldest are evicted.
 const SESSIONS_MAX: usize = 2_048;
 
-/// Built once: cloning a provider per configuration would multiply its tables.
+/// Built once, because a provider per configuration would duplicate its tables.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     use aws_lc_rs::cipher_suite as suite;
     Arc::new(CryptoProvider {
@@ -47,15 +45,15 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     })
 });
 
-/// Why there is no TLS configuration. All of it is for the operator.
+/// Why there is no TLS configuration. All cases are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file of certificates cannot be read, or is not PEM.
+    /// A certificate file cannot be read, or is not PEM.
     #[error("cannot read certificates from {path}: give a PEM file", path = path.display())]
     Read {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The PEM error.
         #[source]
         source: pem::Error,
     },
@@ -65,18 +63,18 @@ pub enum TlsError {
         path = path.display()
     )]
     Empty {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
     },
-    /// What should be a private key is none.
+    /// The private key is invalid.
     #[error("the key's file holds no private key: give one in PEM, without a password")]
     Key(#[source] pem::Error),
-    /// One of the configured roots is not a certificate that can be trusted.
+    /// A configured root is not a valid trust anchor.
     #[error("root certificate {number} of `upstream.trust` is not usable: remove or replace it")]
     Root {
-        /// Which one, from 1.
+        /// Its position, from 1.
         number: usize,
-        /// What is wrong with it.
+        /// The error of rustls.
         #[source]
         source: rustls::Error,
     },
@@ -86,23 +84,23 @@ pub enum TlsError {
          SSL_CERT_FILE, or name roots in `upstream.trust`"
     )]
     NoRoots {
-        /// What the platform's store answered.
+        /// The error of the platform's store.
         problem: String,
     },
-    /// The provider cannot serve the protocol versions, or not with this certificate and key.
+    /// The provider does not support the protocol versions, or this certificate and key.
     #[error("the TLS provider refuses the configuration")]
     Config(#[from] rustls::Error),
 }
 
-/// A certificate that proves who we are to an authorization server (RFC 8705), and its key.
+/// A client certificate for authorization servers (RFC 8705), with its key.
 #[derive(Clone, Debug)]
 pub struct Identity(Arc<CertifiedKey>);
 
 impl Identity {
-    /// From PEM: the certificate first, then those above it, and the private key.
+    /// Parses PEM: the certificate, then its issuers, and the private key.
     ///
     /// # Errors
-    /// When either is not PEM, or they do not belong together.
+    /// When either is not PEM, or they do not match.
     pub fn from_pem(chain: &[u8], key: &Secret) -> Result<Self, TlsError> {
         let certs = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
         let certs = certs.map_err(TlsError::Key)?;
@@ -110,7 +108,7 @@ impl Identity {
         Ok(Self(Arc::new(CertifiedKey::from_der(certs, key, &provider())?)))
     }
 
-    /// `config`, with this identity. No session of another identity is resumed.
+    /// Adds this identity to `config`. Sessions of another identity are not resumed.
     pub(super) fn with(&self, config: &ClientConfig) -> Arc<ClientConfig> {
         let mut config = config.clone();
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(&self.0)));
@@ -119,27 +117,26 @@ impl Identity {
     }
 }
 
-/// The process's crypto provider: aws-lc-rs, AES-128-GCM first (the fastest with AES instructions,
-/// in TLS 1.3 and 1.2), AEAD suites with forward secrecy only.
+/// The process's crypto provider: aws-lc-rs with AEAD suites and forward secrecy only; AES-128-GCM first, the
+/// fastest with AES instructions, in TLS 1.3 and 1.2.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// Verifies upstreams against the platform's roots plus `extra`; TLS 1.2 or newer, resumption on
-/// (bounded), ALPN `http/1.1`. Call it once per TLS identity and share it: the session cache is
-/// inside.
+/// Verifies upstreams with the platform's roots and `extra`; TLS 1.2 or newer, bounded resumption, ALPN
+/// `http/1.1`. Call it once per TLS identity and share the result, which contains the session cache.
 ///
 /// # Errors
-/// When one of `extra` is unusable, or there are no roots at all. Unusable roots of the platform
-/// are passed over: old stores hold some, and one of them must not stop everything.
+/// When one of `extra` is unusable, or there are no roots. Unusable roots of the platform are skipped: old
+/// stores contain some, and one must not stop the gateway.
 pub fn client_config(extra: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, TlsError> {
     client_config_with(platform_roots(), extra)
 }
 
-/// What a listener answers with, by a certificate that was given: TLS 1.2 or newer, HTTP/1.1.
+/// A listener's configuration for a given certificate: TLS 1.2 or newer, HTTP/1.1.
 ///
 /// # Errors
-/// When `key` is no private key in PEM, or not that of the certificate.
+/// When `key` is not a private key in PEM, or does not match the certificate.
 pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: &Secret,
@@ -154,10 +151,10 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-/// Reads the certificates of a PEM file; whatever else it holds is passed over.
+/// Reads the certificates of a PEM file; other contents are skipped.
 ///
 /// # Errors
-/// When it cannot be read, is broken, or holds no certificate.
+/// When it cannot be read, is malformed, or contains no certificate.
 pub fn load_pem_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read_error = |source| TlsError::Read { path: path.to_owned(), source };
     let certs =
@@ -171,7 +168,7 @@ pub fn load_pem_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsEr
 /// The platform's roots (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`).
 ///
 /// # Errors
-/// When there is none, with the reason.
+/// When there are none, with the reason.
 pub fn platform_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     if !found.certs.is_empty() {

@@ -1,5 +1,5 @@
-//! [`Wire`]: a connected stream outwards, by whatever way it was made: over TCP, or over TLS with a
-//! corporate proxy, and with what that sent behind its answer.
+//! [`Wire`]: a connected outbound stream over TCP, or over TLS with a corporate proxy, including bytes that
+//! followed the proxy's response.
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
@@ -16,14 +16,14 @@ use tokio_rustls::client::TlsStream;
 #[derive(Debug)]
 pub struct Wire {
     leg: Leg,
-    /// What came behind the head of the proxy's answer: the target's first bytes.
+    /// Bytes after the head of the proxy's response: the target's first bytes.
     early: Bytes,
 }
 
 #[derive(Debug)]
 enum Leg {
     Tcp(TcpStream),
-    /// Boxed: it is rare, and ten times as large.
+    /// Boxed, because it is rare and ten times as large.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -33,7 +33,7 @@ impl Wire {
         Self { leg: Leg::Tls(Box::new(stream)), early: Bytes::new() }
     }
 
-    /// The socket of one without a proxy.
+    /// The socket of a stream without a proxy.
     #[cfg(test)]
     pub(super) fn tcp(&self) -> &TcpStream {
         match &self.leg {
@@ -42,11 +42,11 @@ impl Wire {
         }
     }
 
-    /// Reads by a system call, whatever readiness the runtime has cached. `poll_read` makes no call while the cached
-    /// readiness says that there is nothing, although data or the end of the stream may have arrived since.
+    /// Reads with a system call, regardless of the runtime's cached readiness. `poll_read` makes no call while
+    /// the cached readiness is empty, although data or the end of the stream may have arrived since.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing; else as `poll_read`.
+    /// `WouldBlock` when there is no data; otherwise as `poll_read`.
     pub fn read_now(&mut self, out: &mut ReadBuf<'_>) -> io::Result<()> {
         match &self.leg {
             Leg::Tcp(stream) => {
@@ -54,7 +54,7 @@ impl Wire {
                 out.advance(count);
                 Ok(())
             }
-            // Only TLS can read the data; the end of the stream shows without it.
+            // Only the TLS layer can read the data; the end of the stream is visible without it.
             Leg::Tls(stream) => {
                 let mut first = [MaybeUninit::uninit()];
                 match SockRef::from(stream.get_ref().0).peek(&mut first)? {
@@ -65,7 +65,7 @@ impl Wire {
         }
     }
 
-    /// The same stream, on which `early` has already been read.
+    /// Returns the same stream with `early` as its first bytes.
     pub(super) fn with_early(mut self, early: Bytes) -> Self {
         self.early = early;
         self

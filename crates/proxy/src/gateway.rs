@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
@@ -161,11 +160,6 @@ impl Gateway {
         self.renewal_bodies.resize(total, each);
     }
 
-    /// The leaves and the handshake timeout for TLS with agents.
-    pub(crate) fn agent_tls(&self) -> (&Leaves, Duration) {
-        (&self.leaves, self.limits.handshake_timeout)
-    }
-
     /// The programs that are only tried out.
     pub fn probes(&self) -> &Probes {
         &self.probes
@@ -186,7 +180,7 @@ fn for_renewals(settings: &TokenSettings) -> (usize, PerAgent) {
 }
 
 impl UpstreamTls {
-    fn new(tls: &Arc<ClientConfig>, generation: u64) -> Self {
+    fn new(tls: &ClientConfig, generation: u64) -> Self {
         // The sessions to resume are common to both.
         let offering = |names: &[&[u8]]| {
             let mut config = ClientConfig::clone(tls);

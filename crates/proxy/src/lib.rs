@@ -7,10 +7,11 @@
 //! server      HTTP/1.1 and HTTP/2 servers on agents' streams
 //! exchange    THE SPINE: `run` takes each exchange from a request to its answer, one stage a line
 //! tunnel      copies bytes between two streams: opaque tunnels, WebSockets
-//! record      the audit event of an exchange
-//! upstream    sends a request and waits for the head of its answer
-//! request     the checked request of an agent (`Inbound`), the request to send (`Outbound`)
+//! upstream    the request to send (`Outbound`); sends it and waits for the head of the answer
+//! authorize   who asks, what policy permits, the credential, the limits of a connection
+//! request     the checked request of an agent (`Inbound`)
 //! session     the agent of a stream, and what revokes the stream
+//! record      the audit event of an exchange
 //! gateway     the state that all cores share, and that of one core
 //! pool        streams to upstreams that are kept for reuse
 //! refusal     why Keyward answers an exchange itself
@@ -23,7 +24,29 @@
 //! ```
 //!
 //! Decisions come from `rules::policy`, credentials from `vault`.
+//!
+//! ## Proofs
+//!
+//! A stage of an exchange takes the proof of the stage before it by value. The fields of a proof are private, and one
+//! expression makes it (`tests/tidy/proofs.rs`).
+//!
+//! | proof | what it says | made by |
+//! |---|---|---|
+//! | `Permit` | policy permits a request to a target | `rules::policy` |
+//! | `ValidRequester` | the token, the listener and the agent's exchanges were checked, for one decision | `Requester::check_still_valid` |
+//! | `Permitted` | this request has this permit, and this is the permit's credential | `authorize::decide` |
+//! | `Admitted` | the connection is within its limits | `authorize::connection_limits` |
+//! | `Outbound` | the head is stripped, the credential written, the authority the permit's | `Outbound::prepare` |
+//! | `Answer` | the credential is removed from the answer | `Answer::scrub` |
+//!
+//! ```compile_fail,E0451
+//! # use keyward_rules::policy::Permit;
+//! fn permit_everything(given: Permit) -> Permit {
+//!     Permit { target: given.target().clone(), ..given }
+//! }
+//! ```
 
+mod authorize;
 pub mod base_url;
 mod body;
 pub mod ca;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
@@ -11,12 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
-use crate::limits::meter::ExchangeSlot;
-use crate::refusal::grpc::RefusalFormat;
 use crate::refusal::{Refusal, scrub_code};
-use crate::request::attempts::Attempts;
-use crate::session::Session;
-use crate::sockets::watchdog::Watchdog;
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::host::Target;
@@ -24,25 +19,21 @@ use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Fault;
 use keyward_rules::policy::Permit;
-use keyward_state::observe::audit::Slot;
+use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::usage::{Remaining, Used};
 
 /// The audit event of an exchange while it is built. It is serialised once, at the end.
 #[derive(Debug)]
 pub struct Record {
-    slot: Option<Slot>,
+    slot: Option<AuditSlot>,
     /// On the heap: a record is handed on from stage to stage.
     fields: Box<EventFields>,
     begun: Instant,
     bytes_in: Arc<AtomicU64>,
     gateway: Arc<Gateway>,
-    watchdog: Option<Arc<Watchdog>>,
-    session: Option<Arc<Session>>,
-    format: RefusalFormat,
-    attempts: Option<Arc<Attempts>>,
-    /// Counts the exchange against its connection's limit; released with the record.
-    exchange_slot: Option<ExchangeSlot>,
+    /// The counter of attempts that are still being made.
+    attempts: Option<Arc<AtomicU32>>,
 }
 
 /// The fields of the audit event.
@@ -89,11 +80,7 @@ impl Record {
             begun: Instant::now(),
             bytes_in: Arc::default(),
             gateway: gateway.clone(),
-            watchdog: None,
-            session: None,
-            format: RefusalFormat::default(),
             attempts: None,
-            exchange_slot: None,
         })
     }
 
@@ -104,27 +91,6 @@ impl Record {
     /// The counter of bytes from the agent.
     pub fn bytes_in(&self) -> Arc<AtomicU64> {
         self.bytes_in.clone()
-    }
-
-    /// Marks the stream idle when the record ends.
-    pub fn attach_watchdog(&mut self, watchdog: &Arc<Watchdog>) {
-        self.watchdog = Some(watchdog.clone());
-    }
-
-    /// Marks the session's stream idle when the record ends, so that only the agent's token can revoke it then.
-    pub fn attach_session(&mut self, session: &Arc<Session>) {
-        self.attach_watchdog(&session.watchdog);
-        self.session = Some(session.clone());
-    }
-
-    /// Sets the format in which a refusal is sent.
-    pub fn set_format(&mut self, format: RefusalFormat) {
-        self.format = format;
-    }
-
-    /// The format in which a refusal is sent.
-    pub fn format(&self) -> RefusalFormat {
-        self.format
     }
 
     pub fn set_agent(&mut self, agent: &Agent) {
@@ -149,7 +115,7 @@ impl Record {
     }
 
     /// Writes no event. Used for the CONNECT of an intercepted tunnel, whose requests have events of their own.
-    pub fn discard(mut self) {
+    pub fn discard(&mut self) {
         self.slot = None;
     }
 
@@ -177,24 +143,15 @@ impl Record {
         self.fields.generation = credential.map(|credential| credential.generation);
     }
 
-    /// Counts one attempt, or takes the count from `attempts`.
-    pub fn count_attempt(&mut self, attempts: Option<&Arc<Attempts>>) {
-        match attempts {
-            None => self.fields.attempts += 1,
-            Some(attempts) => {
-                attempts.count();
-                let before = self.attempts.replace(attempts.clone());
-                // Sent once more with a newer credential: those are further attempts.
-                if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, attempts)) {
-                    self.fields.attempts += before.made();
-                }
-            }
-        }
+    pub fn count_attempt(&mut self) {
+        self.fields.attempts += 1;
     }
 
-    /// Keeps the exchange counted against its connection's limit.
-    pub fn hold_slot(&mut self, slot: ExchangeSlot) {
-        self.exchange_slot = Some(slot);
+    /// Adds the attempts that `counter` counts until the record ends.
+    pub fn follow_attempts(&mut self, counter: Arc<AtomicU32>) {
+        if let Some(before) = self.attempts.replace(counter) {
+            self.fields.attempts += before.load(Relaxed);
+        }
     }
 
     pub fn set_answer(&mut self, status: StatusCode, fields: &HeaderMap) {
@@ -237,8 +194,12 @@ impl Record {
     /// Adds body bytes that were sent to the agent.
     pub fn add_sent(&mut self, bytes: u64) {
         self.fields.bytes_out += bytes;
-        if let Some(watchdog) = &self.watchdog {
-            watchdog.on_write();
+    }
+
+    /// The gateway has ended the stream of an exchange that was still running.
+    pub fn set_ended_by_gateway(&mut self) {
+        if self.fields.outcome == Outcome::ClientAborted {
+            self.fields.outcome = Outcome::Ended;
         }
     }
 
@@ -275,7 +236,7 @@ impl EventFields {
     }
 
     /// The usage statistics of the connection and the token.
-    fn used(&self, bytes: (u64, u64)) -> Used<'_> {
+    fn used(&self, bytes_in: u64) -> Used<'_> {
         let (agent, token) = match &self.by {
             RequestedBy::Agent(agent) => (Some(&agent.id), agent.token.as_ref()),
             RequestedBy::Unknown | RequestedBy::Owner(_) => (None, None),
@@ -289,7 +250,7 @@ impl EventFields {
             code: self.code.map(Code::as_str),
             aborted: self.outcome == Outcome::UpstreamAborted,
             waited: self.waited,
-            bytes,
+            bytes: (bytes_in, self.bytes_out),
             limit: self.limit,
         }
     }
@@ -346,18 +307,9 @@ fn text_of(target: &Target) -> String {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            session.revocation().end_exchange();
-        }
-        if let Some(watchdog) = self.watchdog.take() {
-            watchdog.end_exchange();
-            if watchdog.was_cut() && self.fields.outcome == Outcome::ClientAborted {
-                self.fields.outcome = Outcome::Ended;
-            }
-        }
         let Some(slot) = self.slot.take() else { return };
         if let Some(attempts) = &self.attempts {
-            self.fields.attempts += attempts.made();
+            self.fields.attempts += attempts.load(Relaxed);
         }
         let target = self.fields.target.as_ref().map(text_of);
         let elapsed = self.begun.elapsed().as_millis();
@@ -367,7 +319,7 @@ impl Drop for Record {
             ..self.fields.event(target.as_deref())
         };
         self.gateway.metrics.count(&event);
-        self.gateway.metrics.usage.count(&self.fields.used((event.bytes_in, event.bytes_out)));
+        self.gateway.metrics.usage.count(&self.fields.used(event.bytes_in));
         tracing::debug!(
             exchange = event.exchange, agent = event.agent, target = event.target,
             method = event.method, rule = event.rule, status = event.status, code = event.code,

@@ -1,5 +1,5 @@
-//! What is decided about a request and what is written into it: providers, policy, injection. Pure and
-//! synchronous.
+//! Providers, policy and injection: which requests are allowed, and which credentials are written into them.
+//! Pure and synchronous.
 
 pub mod inject;
 pub mod policy;

@@ -1,4 +1,4 @@
-//! What exists and what happened: directory, compiled policy, audit and metrics, stores.
+//! State of the gateway: stores, sealing, directory, compiled policy, audit log and metrics.
 
 pub mod crypto;
 pub mod directory;

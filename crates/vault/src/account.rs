@@ -1,5 +1,5 @@
-//! Whose account a grant is, by the provider's own test request: for grants that are not in force yet, and
-//! that no agent's request may use. The request goes the way of those to authorization servers.
+//! Finds out whose account a grant belongs to, with the provider's own test request. This works for grants
+//! that are not in force yet, which no agent can use. The request takes the route of token requests.
 
 use bytes::Bytes;
 use http::{Request, Uri};
@@ -90,14 +90,15 @@ impl Vault {
         connection: &ConnectionRecord,
         grant: &Grant,
     ) -> Result<Credential, String> {
-        let basis = self.guarded_basis(connection).await.map_err(|error| error.to_string())?;
+        let token_context =
+            self.guarded_token_context(connection).await.map_err(|error| error.to_string())?;
         let client = crate::grant::oauth::Client::default();
         let context = MintContext {
             connection: &connection.id,
             generation: Version::default().0,
-            instance: basis.instance(),
-            ask: basis.ask(&client, self.clock.now()),
-            client_secret: basis.client_secret(),
+            instance: token_context.instance(),
+            ask: token_context.ask(&client, self.clock.now()),
+            client_secret: token_context.client_secret(),
         };
         let minted = grant.ready(&context).map_err(|error| error.to_string())?;
         Ok(minted.ok_or("its token has ended")?.credential)

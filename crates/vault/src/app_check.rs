@@ -1,5 +1,5 @@
-//! Whether an app is one: of a provider with OAuth, with an id, scopes and parameters that can be
-//! sent, and with the secret that its way of proving itself needs.
+//! Checks an app before it is stored: its provider uses OAuth, its id, scopes and parameters can be sent,
+//! and it has the secret that its client authentication needs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Apps' secrets, sealed beside the grants, at `ORG/app_…`. The record is `directory/`'s.
+//! Stores the secrets of apps, sealed, in the table of grants at `ORG/app_…`. The metadata of an app is kept
+//! by the directory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::record::{self, RecordError};
+use super::record::{self, RecordError, RowPlace};
 use super::{Vault, VaultError, app_check};
 use crate::grant::AppSecret;
 use crate::grant::oauth::Client;
@@ -239,7 +240,7 @@ impl Vault {
         let view = self.directory.view();
         let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(id);
         for connection in view.connections().filter(of_app) {
-            self.fresh.forget(&connection.id);
+            self.cache.forget(&connection.id);
         }
         self.try_rejected_again().await;
     }
@@ -311,7 +312,8 @@ impl Vault {
         let work = tokio::spawn(async move {
             let sealing = keyring.sealing().await;
             let version = over.unwrap_or_default().next();
-            let sealed = record::seal(&sealing, (&org, &id), version, (&purpose, &plain))?;
+            let place = RowPlace { org: &org, id: &id, version };
+            let sealed = record::seal(&sealing, &place, &purpose, &plain)?;
             let expect = over.map_or(Expect::Absent, Expect::Version);
             store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?;
             Ok(())
@@ -326,7 +328,7 @@ impl Vault {
         let mut before: Option<Row> = None;
         loop {
             let row = self.store.get(Table::Grants, &key).await?.ok_or_else(|| broken(None))?;
-            let opened = record::unsealed::<AppPurpose>(&self.keyring, (&app.org, &app.id), &row);
+            let opened = record::unsealed::<AppPurpose>(&self.keyring, &app.org, &app.id, &row);
             match opened {
                 Ok((given_for, plain)) if given_for == purpose => return Ok((row, plain)),
                 Ok(_) => return Err(broken(Some(RecordError::Purpose))),

@@ -1,5 +1,5 @@
-//! The pauses of one connection, or of one client at one server, after refreshes that failed. Pure: the
-//! clock and the randomness are the caller's.
+//! [`Backoff`]: the pauses of one connection, or of one client at one server, after failed refreshes. Pure:
+//! the caller passes the time and the random number.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ struct WrittenEqual {
     count: u32,
 }
 
-/// Equal answers of a kind that nobody knows.
+/// Equal responses with an unknown code.
 #[derive(Clone, Debug)]
 struct Equal {
     code: String,
@@ -73,7 +73,7 @@ pub struct Failed {
     pub cause: Option<Cause>,
     /// What happened, in words for people; names hosts, never an address or a secret.
     pub message: Option<String>,
-    /// Whether nobody knows what the code means, so that it ends by being believed.
+    /// Whether the code is unknown, so that it ends the grant after several equal responses.
     pub limited: bool,
     /// Whether the server means all connections of the client.
     pub whole_client: bool,
@@ -90,7 +90,7 @@ impl Backoff {
         settings: &TokenSettings,
     ) -> Duration {
         let (first, max) = (settings.backoff_first, settings.backoff_max);
-        let own = growing(self.failures, (first, max));
+        let own = growing(self.failures, first, max);
         self.failures = self.failures.saturating_add(1);
         self.first.get_or_insert(now);
         self.code.clone_from(&failed.code);
@@ -208,14 +208,14 @@ impl Backoff {
 }
 
 /// The pause after `failures` others, which doubles from the first to the longest.
-fn growing(failures: u32, (first, max): (Duration, Duration)) -> Duration {
+fn growing(failures: u32, first: Duration, max: Duration) -> Duration {
     first.saturating_mul(1 << failures.min(DOUBLINGS_MAX)).min(max)
 }
 
 /// How long a client that was refused is left alone, after it was tried again `tries` times in vain.
 pub fn rejected_for(tries: u32, random: u32, settings: &TokenSettings) -> Duration {
-    let bounds = (settings.rejected_backoff_first, settings.rejected_backoff_max);
-    jittered(growing(tries, bounds), random, settings.backoff_jitter_percent)
+    let pause = growing(tries, settings.rejected_backoff_first, settings.rejected_backoff_max);
+    jittered(pause, random, settings.backoff_jitter_percent)
 }
 
 /// Up to so many percent more or less.

@@ -1,5 +1,5 @@
-//! Grants that are finished: the verdict is written into the grant's own row, over the version it is
-//! about; the state in the connection's record follows it.
+//! Marks grants as broken. The verdict is written into the row of the grant, over the version that it is
+//! about; the state of the connection's record follows from it.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Vault {
         verdict: Verdict,
     ) -> Result<(), VaultError> {
         let row = stored.becomes(connection, Some(verdict), &stored.bytes);
-        self.write((&connection.org, &connection.id), row, Some(stored.version)).await?;
+        self.write(&connection.org, &connection.id, row, Some(stored.version)).await?;
         self.project(connection).await?;
         Ok(())
     }
@@ -38,14 +38,14 @@ impl Vault {
         connection: &Arc<ConnectionRecord>,
         stored: &Stored,
     ) -> Result<bool, VaultError> {
-        let place = (&connection.org, &connection.id);
-        let (mut header, bytes) = stored.becomes(connection, None, &stored.bytes);
-        header.on_trial = true;
-        match self.write(place, (header, bytes), Some(stored.version)).await {
+        let mut row = stored.becomes(connection, None, &stored.bytes);
+        row.header.on_trial = true;
+        let over = Some(stored.version);
+        match self.write(&connection.org, &connection.id, row, over).await {
             Err(error) if is_conflict(&error) => return Ok(false),
             other => other?,
         };
-        self.fresh.forget(&connection.id);
+        self.cache.forget(&connection.id);
         self.project(connection).await?;
         Ok(true)
     }

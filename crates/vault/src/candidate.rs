@@ -1,5 +1,5 @@
-//! [`Candidate`]: a new secret of a connection that is not in force yet, and what it gives. Where the grant in
-//! force is lost, there is nothing to seal it beside: it is written over what is left of the row.
+//! [`Candidate`]: a new secret of a connection that is not in force yet, and the credential that it gives.
+//! Where the present grant cannot be read, the candidate replaces what is left of the row.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::asks::Fault;
 use super::backoff::Failed;
+use super::cache::Trigger;
 use super::endpoints::Unknown;
 use super::error::VaultError;
-use super::fresh::Why;
 use super::grants;
-use super::record::{Dates, Header};
+use super::record::{Dates, Header, NewRow};
+use super::token_request::RequestFailure;
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
 
-/// A new secret for whoever tests it, sealed beside the one in force.
+/// A new secret that is tested, sealed beside the one in force.
 #[derive(Debug)]
 pub struct Candidate {
     /// What it gives. Of no request but the test's.
@@ -65,7 +65,8 @@ impl Vault {
     pub(super) async fn replace_lost(
         &self,
         connection: &Arc<ConnectionRecord>,
-        (given, bytes): (Option<String>, Zeroizing<Vec<u8>>),
+        given: Option<String>,
+        bytes: Zeroizing<Vec<u8>>,
         expires: Option<Timestamp>,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let overtaken = || VaultError::RotationOvertaken { connection: connection.name.clone() };
@@ -75,12 +76,12 @@ impl Vault {
         let over = self.replaced(connection).await?.version;
         let dates = Some(Dates { rotated: Some(self.clock.now()), expires });
         let header = Header { given, dates, ..Header::of(connection) };
-        let place = (&connection.org, &connection.id);
-        match self.write(place, (header, bytes), over).await {
+        let row = NewRow { header, grants: bytes };
+        match self.write(&connection.org, &connection.id, row, over).await {
             Err(error) if grants::is_conflict(&error) => return Err(overtaken()),
             written => written?,
         };
-        self.fresh.forget(&connection.id);
+        self.cache.forget(&connection.id);
         self.works_again(connection).await
     }
 
@@ -91,25 +92,25 @@ impl Vault {
         grant: &Grant,
         version: Version,
     ) -> Result<(Arc<Credential>, Option<Zeroizing<Vec<u8>>>), VaultError> {
-        let basis = self.guarded_basis(connection).await?;
-        if let Some(held) = self.held(connection, &basis, (grant, None, version))? {
+        let token_context = self.guarded_token_context(connection).await?;
+        if let Some(held) = self.held(connection, &token_context, (grant, None, version))? {
             return Ok((held.credential().clone(), None));
         }
         let name = || connection.name.clone();
-        match self.find_endpoints(connection, Why::Asked(0)).await? {
+        match self.find_endpoints(connection, Trigger::Asked(0)).await? {
             None => {}
-            Some(Unknown::Fault(fault)) => return Err(fault.of_candidate(connection)),
+            Some(Unknown::RequestFailure(fault)) => return Err(fault.of_candidate(connection)),
             Some(Unknown::Paused(rest)) => {
                 let failed = Failed { retry_after: Some(rest), ..Failed::default() };
-                let fault = Fault::Passing { failed, whole_client: None };
+                let fault = RequestFailure::Passing { failed, whole_client: None };
                 return Err(fault.of_candidate(connection));
             }
         }
         let discovered = self.connection(&connection.org, &connection.id)?;
-        let basis = self.guarded_basis(&discovered).await?;
-        let newer = self.ask(connection, &basis, grant).await?;
+        let token_context = self.guarded_token_context(&discovered).await?;
+        let newer = self.ask(connection, &token_context, grant).await?;
         let newer = newer.map_err(|fault| fault.of_candidate(connection))?;
-        let held = self.held(connection, &basis, (&newer, None, version))?;
+        let held = self.held(connection, &token_context, (&newer, None, version))?;
         let held = held.ok_or_else(|| VaultError::NotRefreshable { connection: name() })?;
         Ok((held.credential().clone(), Some(newer.encode())))
     }

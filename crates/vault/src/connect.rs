@@ -1,16 +1,16 @@
-//! Changes of a connection's grant that people make: a new one is stored, or the old one ends. A flight
-//! that is under way meanwhile brings nothing.
+//! Replaces or ends the grant of a connection on behalf of a person. A refresh that is under way meanwhile
+//! changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cache::Trigger;
 use super::error::VaultError;
-use super::fresh::Why;
 use super::grants::{self, TRIES_MAX};
 use super::late::Late;
-use super::record::{self, Header};
+use super::record::{self, Header, NewRow};
 use super::{ManagedBy, NewConnection, Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
@@ -32,7 +32,7 @@ pub struct Granted {
     pub consent: Option<FlowId>,
 }
 
-/// A connection that has ended, for whoever revokes its tokens at the provider.
+/// A removed connection, for the revocation of its tokens at the provider.
 #[derive(Debug)]
 pub struct Ended {
     /// As it was.
@@ -71,12 +71,13 @@ impl Vault {
             if facts.consent.is_none() || old.consent != facts.consent {
                 let consent = facts.consent.clone();
                 let header = Header { given: old.given, consent, ..Header::of(&connection) };
-                match self.write((org, id), (header, bytes.clone()), old.version).await {
+                let row = NewRow { header, grants: bytes.clone() };
+                match self.write(org, id, row, old.version).await {
                     Err(error) if grants::is_conflict(&error) => continue,
                     other => other?,
                 };
             }
-            self.fresh.forget(id);
+            self.cache.forget(id);
             let projected = self.project_with(&connection, Some(&facts)).await;
             if projected.is_err() && self.connection(org, id).is_err() {
                 // It was removed between the two writes: no row is left that no connection names.
@@ -156,8 +157,8 @@ impl Vault {
         // Before the row goes: a refresh that finds it gone leaves what it brings.
         let late = revoke.then(|| self.flights.refreshes().expect(id));
         self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
-        self.fresh.remove(id);
-        self.forget_trouble(org, id).await;
+        self.cache.remove(id);
+        self.delete_failures(org, id).await;
         let grant = self.take_grant(&connection).await?;
         let late = late.filter(Late::is_awaited);
         Ok(Ended { connection, grant, late })
@@ -189,7 +190,7 @@ impl Vault {
         let connection = self.connection(org, id)?;
         // Newer than what is stored, which may have ended: that is no reason to ask twice.
         let generation = self.stored(&connection).await?.version.0;
-        self.fetch(connection, Why::Asked(generation)).await.map(|_| ())
+        self.fetch(connection, Trigger::Asked(generation)).await.map(|_| ())
     }
 
     /// What is said of the grant that is there, as far as it opens.

@@ -1,14 +1,12 @@
-//! Connections whose secret was given and not looked at yet: sealed, and used by nobody but the test that
-//! makes them active. What is left where it was is resumed there.
+//! Connections whose secret was given and is not tested yet. It is sealed, and only the test that activates
+//! the connection may use it. [`Vault::open`](crate::Vault::open) resumes interrupted activations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
-use super::record::Header;
+use super::record::{Header, NewRow};
 use super::{NewConnection, Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, OrgId};
@@ -19,7 +17,7 @@ use keyward_state::directory::{ConnectionRecord, ConnectionState, Need};
 const TEST_CUT: &str = "its test did not end";
 
 /// What is to be over what is there.
-type Rewrite<'a> = dyn Fn(Option<&grants::Stored>) -> (Header, Zeroizing<Vec<u8>>) + Sync + 'a;
+type Rewrite<'a> = dyn Fn(Option<&grants::Stored>) -> NewRow + Sync + 'a;
 
 impl Vault {
     /// As [`Vault::add`], but a draft until it is tested, or [`Vault::activate`] is called.
@@ -51,7 +49,7 @@ impl Vault {
         let (given, bytes) = (grants::given(&grant), grant.encode());
         let row = || {
             let header = Header { given: given.clone(), untested: true, ..Header::of(&connection) };
-            (header, bytes.clone())
+            NewRow { header, grants: bytes.clone() }
         };
         self.rewrite(&connection, &|_| row()).await
     }
@@ -113,15 +111,15 @@ impl Vault {
         let connection = self.connection(org, id)?;
         self.stored(&connection).await?;
         self.rewrite(&connection, &|stored| {
-            let (given, bytes) =
+            let (given, grants) =
                 stored.map(|it| (it.given.clone(), it.bytes.clone())).unwrap_or_default();
-            (Header { given, ..Header::of(&connection) }, bytes)
+            NewRow { header: Header { given, ..Header::of(&connection) }, grants }
         })
         .await?;
         self.project(&connection).await
     }
 
-    /// Tests that nobody waits for any more: a crash or a restart ended them.
+    /// Ends tests that a crash or a restart interrupted.
     pub(super) async fn cut_tests(&self) -> Result<(), VaultError> {
         for connection in self.directory.view().connections() {
             if connection.facts.state != ConnectionState::Testing {
@@ -152,19 +150,19 @@ impl Vault {
         connection: &ConnectionRecord,
         to: &Rewrite<'_>,
     ) -> Result<(), VaultError> {
-        let place = (&connection.org, &connection.id);
+        let (org, id) = (&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
             let stored = self.stored_if_any(connection).await?;
             let over = stored.as_ref().map(|stored| stored.version);
-            match self.write(place, to(stored.as_ref()), over).await {
+            match self.write(org, id, to(stored.as_ref()), over).await {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {
                     other?;
-                    self.fresh.forget(place.1);
+                    self.cache.forget(id);
                     return Ok(());
                 }
             }
         }
-        Err(grants::overtaken(place.0, place.1))
+        Err(grants::overtaken(org, id))
     }
 }

@@ -1,14 +1,14 @@
-//! Where tokens of a connection are asked for that is known by its issuer alone, and that nobody consents to:
-//! read from the issuer's metadata when a token is needed, and kept with the connection, so that refreshes need
-//! no metadata.
+//! Finds the token endpoint of a connection that is configured by its issuer alone and needs no consent. The
+//! issuer's metadata is read when a token is first needed; the result is stored with the connection, so that
+//! refreshes need no metadata.
 
 use std::time::Duration;
 
 use super::Vault;
-use super::asks::{Basis, Fault, fault};
+use super::cache::Trigger;
 use super::error::VaultError;
-use super::fresh::Why;
 use super::issuers::NotRead;
+use super::token_request::{RequestFailure, TokenContext, fault};
 use crate::grant::MintError;
 use crate::grant::oauth::Metadata;
 use keyward_rules::provider::oauth::GrantText;
@@ -17,12 +17,12 @@ use keyward_state::directory::{AppUrls, ConnectionRecord};
 /// Why the endpoints are not known.
 pub(super) enum Unknown {
     /// As if the token endpoint itself had given no token.
-    Fault(Fault),
-    /// The metadata could not be read lately; nobody asks for so long.
+    RequestFailure(RequestFailure),
+    /// The metadata could not be read lately; requests are paused for so long.
     Paused(Duration),
 }
 
-impl Basis {
+impl TokenContext {
     /// The issuer whose metadata must be read before a token can be asked for.
     fn issuer_to_ask(&self) -> Option<String> {
         let oauth = self.oauth()?;
@@ -46,7 +46,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<bool, VaultError> {
-        Ok(self.basis(connection)?.issuer_to_ask().is_some())
+        Ok(self.token_context(connection)?.issuer_to_ask().is_some())
     }
 
     /// Reads where tokens are asked for, where that is not known yet. A person waits for no pause.
@@ -56,10 +56,11 @@ impl Vault {
     pub(super) async fn find_endpoints(
         &self,
         connection: &ConnectionRecord,
-        why: Why,
+        why: Trigger,
     ) -> Result<Option<Unknown>, VaultError> {
-        let basis = self.basis(connection)?;
-        let (Some(issuer), Some(caller)) = (basis.issuer_to_ask(), basis.caller()) else {
+        let token_context = self.token_context(connection)?;
+        let (Some(issuer), Some(caller)) = (token_context.issuer_to_ask(), token_context.caller())
+        else {
             return Ok(None);
         };
         let settings = self.token_settings();
@@ -76,7 +77,7 @@ impl Vault {
             Err(NotRead::Failed(error)) => {
                 let failure = MintError::from(error.failure(self.clock.now()));
                 fault(failure, &settings)
-                    .map(|fault| Some(Unknown::Fault(fault)))
+                    .map(|fault| Some(Unknown::RequestFailure(fault)))
                     .map_err(|source| self.unmintable(connection, source))
             }
         }

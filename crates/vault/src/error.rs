@@ -1,4 +1,4 @@
-//! Why the vault refuses. Names connections, fields and remedies; never a value.
+//! [`VaultError`]: why the vault refuses. Messages name connections, fields and remedies, never a value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,7 +135,7 @@ pub enum VaultError {
         /// What a person does about it.
         remedy: Option<String>,
     },
-    /// Nobody must act: the token has ended, and fetching another fails for now.
+    /// The token has expired, and fetching another fails for now. No action is needed.
     #[error(
         "the token of connection `{connection}` has ended and cannot be refreshed just now{}",
         because(.why.as_deref())
@@ -145,7 +145,7 @@ pub enum VaultError {
         connection: String,
         /// What happened, where that is known.
         why: Option<String>,
-        /// What an operator can do about it, where somebody has to act.
+        /// What an operator can do, where action is needed.
         remedy: Option<&'static str>,
         /// When it is worth trying again.
         retry_after: Duration,
@@ -230,7 +230,7 @@ pub enum Refused {
         reason: BrokenReason,
         /// The provider's own code.
         detail: Option<String>,
-        /// How long it is not tried again by itself; `None`: until somebody acts.
+        /// When it is tried again automatically; `None`: not before a person acts.
         rest: Option<Duration>,
     },
     /// Everything else.
@@ -293,7 +293,7 @@ impl VaultError {
         })
     }
 
-    /// Whether nothing helps but that somebody acts.
+    /// Whether a person must act.
     pub fn needs_a_person(&self) -> bool {
         matches!(
             self.root(),

@@ -1,10 +1,10 @@
-//! Flights: a credential is fetched once for all who want it, in a task of its own, so that nobody who
-//! hangs up takes what it brings with him.
+//! A flight fetches a credential once for all requests that wait for it. It runs in its own task, so that a
+//! client that disconnects does not cancel it.
 //!
-//! A flight reads the grant's row and uses what is there; else it waits for its turn at the server, takes
-//! the lease that other replicas would take, reads the row again, asks, writes what was answered over
-//! exactly the version that it read, and only then lets anyone use it. How a lease is held, and a late answer
-//! awaited, is `flight/lease.rs`; what ends a grant is `flight/verdict.rs`.
+//! A flight reads the row of the grant and uses its token while that is valid. Otherwise it takes a slot at the
+//! server and the lease that excludes other replicas, reads the row again, sends the request, and stores the
+//! response over exactly the version that it read. Only then is the credential used. `flight/lease.rs` holds the
+//! lease and waits for late responses; `flight/verdict.rs` marks grants as broken.
 
 mod lease;
 mod verdict;
@@ -19,16 +19,16 @@ use tokio::time::Instant;
 
 use self::lease::Claimed;
 use super::Vault;
-use super::asks::{Basis, Fault};
 use super::backoff::Failed;
+use super::cache::{Cell, Landing, Lookup, Ticket, Trigger};
 use super::error::{Refused, VaultError};
-use super::fresh::{Cell, Landing, Look, Ticket, Why};
+use super::failure_rows::FailureSubject;
 use super::grants::{Stored, is_conflict};
 use super::late::PendingRefreshes;
 use super::record::Verdict;
 use super::servers::{Asked, Turn};
-use super::trouble::About;
-use super::unstored::Unstored;
+use super::token_request::{RequestFailure, TokenContext};
+use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
@@ -58,23 +58,23 @@ pub struct Flights {
     refreshes: PendingRefreshes,
 }
 
-/// One flight that is under way.
-struct Aloft(Arc<watch::Sender<usize>>);
+/// Counts a flight as under way until it is dropped.
+struct InFlight(Arc<watch::Sender<usize>>);
 
 /// One flight.
 struct Flight<'a> {
     vault: &'a Vault,
     connection: &'a Arc<ConnectionRecord>,
-    why: Why,
+    why: Trigger,
     ticket: &'a Ticket,
     settings: Arc<TokenSettings>,
-    /// What was asked, once somebody was.
-    about: Mutex<Option<About>>,
+    /// What the request was about, once it was sent.
+    about: Mutex<Option<FailureSubject>>,
     /// Until what came of it is remembered, no other replica asks.
     lease: OnceLock<Lease>,
 }
 
-/// What came of asking.
+/// The result of a token request.
 enum Came {
     /// The flight ends so.
     Landed(Landing),
@@ -86,7 +86,7 @@ enum Came {
 
 /// Whether refreshes have failed before.
 enum Paused {
-    /// They have, and nobody is asked for so long.
+    /// They have, and requests are paused for so long.
     Still(Duration),
     /// They have, and it may be tried again.
     Before,
@@ -104,13 +104,13 @@ impl Flights {
         &self.refreshes
     }
 
-    fn take_off(&self) -> Aloft {
+    fn begin_flight(&self) -> InFlight {
         self.under_way.send_modify(|count| *count += 1);
-        Aloft(self.under_way.clone())
+        InFlight(self.under_way.clone())
     }
 }
 
-impl Drop for Aloft {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
@@ -138,26 +138,26 @@ impl Vault {
     pub(super) async fn fetch(
         &self,
         connection: Arc<ConnectionRecord>,
-        why: Why,
+        why: Trigger,
     ) -> Result<Arc<Credential>, VaultError> {
-        let cell = self.fresh.cell(&connection.org, &connection.id);
+        let cell = self.cache.cell(&connection.org, &connection.id);
         let settings = self.token_settings();
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
         loop {
             let mut news = cell.news();
-            match cell.look(why, waited, (&self.clock, &settings)) {
-                Look::Use(credential) => return Ok(credential),
-                Look::UseAndBegin(credential, ticket) => {
-                    self.take_off(&connection, why, ticket);
+            match cell.lookup(why, waited, &self.clock, &settings) {
+                Lookup::Use(credential) => return Ok(credential),
+                Lookup::UseAndBegin(credential, ticket) => {
+                    self.begin_flight(&connection, why, ticket);
                     return Ok(credential);
                 }
-                Look::Refuse(refused) => return Err(refused.of(&connection, self)),
-                Look::Pause(rest) => return Err(unavailable(&connection, &cell, rest)),
-                Look::Wait(number) => waited = Some(number),
-                Look::Begin(ticket) => {
+                Lookup::Refuse(refused) => return Err(refused.of(&connection, self)),
+                Lookup::Pause(rest) => return Err(unavailable(&connection, &cell, rest)),
+                Lookup::Wait(number) => waited = Some(number),
+                Lookup::Begin(ticket) => {
                     waited = Some(ticket.number());
-                    self.take_off(&connection, why, ticket);
+                    self.begin_flight(&connection, why, ticket);
                 }
             }
             if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
@@ -167,7 +167,12 @@ impl Vault {
         }
     }
 
-    pub(super) fn take_off(&self, connection: &Arc<ConnectionRecord>, why: Why, ticket: Ticket) {
+    pub(super) fn begin_flight(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        why: Trigger,
+        ticket: Ticket,
+    ) {
         let (vault, connection) = (self.clone(), connection.clone());
         let pending = self.flights.refreshes.register(&connection.id);
         self.in_flight(async move {
@@ -179,14 +184,14 @@ impl Vault {
     /// Goes on whoever hangs up, on the runtime that outlives all requests, and counts as under way until it
     /// ends: [`Vault::landed`] waits for it.
     pub fn in_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let aloft = self.flights.take_off();
+        let aloft = self.flights.begin_flight();
         self.flights.runtime.spawn(async move {
             work.await;
             drop(aloft);
         });
     }
 
-    async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Why, ticket: Ticket) {
+    async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Trigger, ticket: Ticket) {
         let settings = self.token_settings();
         let (about, lease) = (Mutex::default(), OnceLock::new());
         let flight =
@@ -199,9 +204,9 @@ impl Vault {
         let Flight { about, lease, .. } = flight;
         let lasting = matches!(landing, Landing::Failed(_));
         if ticket.land(landing).is_some() && lasting {
-            let backoff = self.fresh.cell(&connection.org, &connection.id).backoff();
+            let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
             if let Some(about) = about.into_inner() {
-                self.keep_trouble((&connection.org, &connection.id), about, &backoff).await;
+                self.store_failures(&connection.org, &connection.id, about, &backoff).await;
             }
             self.alert(connection);
         }
@@ -273,7 +278,7 @@ impl Flight<'_> {
         if let Some(landing) = self.lacks_endpoints(&stored).await? {
             return Ok(landing);
         }
-        let asked = self.vault.asked(&self.basis()?);
+        let asked = self.vault.asked(&self.token_context()?);
         let turn = self.vault.servers.turn(&asked, &self.vault.clock, &self.settings);
         let turn = match turn.await {
             Ok(turn) => turn,
@@ -293,18 +298,18 @@ impl Flight<'_> {
                 return Ok(landing);
             }
             // What is to be stored has been asked for already.
-            let asks = self.ticket.unstored(stored.version).is_none();
-            let had_trouble = match self.pause(&stored).await?.filter(|_| asks) {
+            let asks = self.ticket.unsaved(stored.version).is_none();
+            let has_failed = match self.pause(&stored).await?.filter(|_| asks) {
                 Some(Paused::Still(rest)) => return Ok(Landing::Paused(rest)),
                 paused => paused.is_some(),
             };
-            match self.ask(&stored, (&asked, &turn)).await? {
+            match self.ask(&stored, &asked, &turn).await? {
                 Came::Landed(landing) => return Ok(landing),
                 Came::Overtaken => {}
                 Came::Stored => {
-                    if had_trouble {
+                    if has_failed {
                         let (org, id) = (&self.connection.org, &self.connection.id);
-                        self.vault.forget_trouble(org, id).await;
+                        self.vault.delete_failures(org, id).await;
                     }
                     let stored = self.vault.stored(self.connection).await?;
                     let landing = self.what_is_there(&stored).await?;
@@ -316,19 +321,19 @@ impl Flight<'_> {
         Ok(Landing::Failed(Failed::default()))
     }
 
-    /// Everything that asking needs, as it is now.
-    fn basis(&self) -> Result<Basis, VaultError> {
-        self.vault.basis(&self.connection_now())
+    /// The present context of a token request.
+    fn token_context(&self) -> Result<TokenContext, VaultError> {
+        self.vault.token_context(&self.connection_now())
     }
 
     /// The pause after failures that were stored: before this start, or by another replica.
     async fn pause(&self, stored: &Stored) -> Result<Option<Paused>, VaultError> {
-        let basis = self.basis()?;
-        let about = self.vault.about(&basis, stored).await?;
-        let place = (&self.connection.org, &self.connection.id);
-        let trouble = self.vault.trouble(place, &about).await;
+        let token_context = self.token_context()?;
+        let about = self.vault.failure_subject(&token_context, stored).await?;
+        let row =
+            self.vault.stored_failures(&self.connection.org, &self.connection.id, &about).await;
         *self.about.lock() = Some(about);
-        Ok(trouble.map(|backoff| {
+        Ok(row.map(|backoff| {
             let rest = backoff.rest(self.vault.clock.moment());
             self.ticket.adopt(backoff);
             rest.map_or(Paused::Before, Paused::Still)
@@ -345,13 +350,15 @@ impl Flight<'_> {
         }
         let grant = stored.grant(self.vault, self.connection)?;
         // Its hosts may have moved with the answer of a moment ago.
-        let basis = self.vault.guarded_basis(&self.connection_now()).await?;
+        let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
         let other = stored.other_grant(self.vault, self.connection)?;
         let of = (&grant, other.as_ref(), stored.version);
-        if let Some(held) = self.vault.held(self.connection, &basis, of)?.filter(|_| !tried_again) {
+        if let Some(held) =
+            self.vault.held(self.connection, &token_context, of)?.filter(|_| !tried_again)
+        {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
-            let enough = does && (self.why != Why::Needed || !held.ages(now));
+            let enough = does && (self.why != Trigger::Needed || !held.ages(now));
             if does {
                 self.ticket.publish(held);
             }
@@ -362,8 +369,8 @@ impl Flight<'_> {
         let connection = self.connection.name.clone();
         let remedy = || self.vault.remedy(self.connection, Need::Token);
         let failed = |error| Ok(Some(Landing::Refused(Refused::Failed(Arc::new(error)))));
-        match (self.vault.renews(&basis, &grant), self.why.is_of_request()) {
-            (true, true) if !basis.is_automatic() => {
+        match (self.vault.renews(&token_context, &grant), self.why.is_of_request()) {
+            (true, true) if !token_context.is_automatic() => {
                 return failed(VaultError::ByHand { connection, remedy: remedy() });
             }
             (true, _) => return Ok(None),
@@ -375,31 +382,27 @@ impl Flight<'_> {
     }
 
     /// Asks for a newer one and stores it.
-    async fn ask(
-        &self,
-        stored: &Stored,
-        (asked, turn): (&Asked, &Turn),
-    ) -> Result<Came, VaultError> {
-        if let Some(unstored) = self.ticket.unstored(stored.version) {
-            return self.keep(unstored).await;
+    async fn ask(&self, stored: &Stored, asked: &Asked, turn: &Turn) -> Result<Came, VaultError> {
+        if let Some(unsaved) = self.ticket.unsaved(stored.version) {
+            return self.keep(unsaved).await;
         }
         let grant = stored.grant(self.vault, self.connection)?;
-        let basis = self.basis()?;
-        let asking = Box::pin(self.vault.ask(self.connection, &basis, &grant));
+        let token_context = self.token_context()?;
+        let asking = Box::pin(self.vault.ask(self.connection, &token_context, &grant));
         let answer = self.awaited(asking, turn).await?;
         let now = self.vault.clock.moment();
         let (failed, whole_client) = match answer {
             Ok(newer) => {
                 turn.answered();
-                return self.keep(Unstored::of(self.connection, stored, newer.encode())).await;
+                return self.keep(UnsavedTokens::of(self.connection, stored, newer.encode())).await;
             }
-            Err(Fault::Dead(verdict)) => {
+            Err(RequestFailure::Dead(verdict)) => {
                 turn.answered();
                 let is_of_client = verdict.reason == BrokenReason::ClientRejected;
                 if !is_of_client {
                     return self.came_of(self.condemned(stored, verdict).await?);
                 }
-                self.vault.moves.tell(&self.connection.org, &self.connection.id);
+                self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
                 if self.vault.asks_otherwise(self.connection, verdict.asked.as_ref()).await? {
                     return Ok(Came::Overtaken);
@@ -411,10 +414,10 @@ impl Flight<'_> {
                     false => self.came_of(landing),
                 };
             }
-            Err(Fault::Passing { failed, whole_client }) => (failed, whole_client),
+            Err(RequestFailure::Passing { failed, whole_client }) => (failed, whole_client),
         };
         if failed.code.as_deref().is_some_and(|code| matches!(code, "http_404" | "http_405")) {
-            self.vault.moves.tell(&self.connection.org, &self.connection.id);
+            self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
         }
         self.warn_of(&failed, asked);
         match failed.limited {
@@ -426,12 +429,12 @@ impl Flight<'_> {
             return self.came_of(self.condemned(stored, verdict).await?);
         }
         if let Some(pause) = whole_client {
-            self.vault.servers.silence(asked, (now, pause), &self.settings);
+            self.vault.servers.silence(asked, now, pause, &self.settings);
         }
         Ok(Came::Landed(Landing::Failed(failed)))
     }
 
-    /// A server that cannot be asked is a warning once for each cause, whoever wants to ask.
+    /// Logs an unreachable server once for each cause, whatever connection notices it.
     fn warn_of(&self, failed: &Failed, asked: &Asked) {
         let Some(cause) = failed.cause else { return };
         let now = self.vault.clock.moment();
@@ -457,7 +460,7 @@ impl Flight<'_> {
 
     /// Stores what was answered, durably, before anybody sees it. A store that fails is asked again, now
     /// and by the next flight: the old token may be spent.
-    async fn keep(&self, newer: Arc<Unstored>) -> Result<Came, VaultError> {
+    async fn keep(&self, newer: Arc<UnsavedTokens>) -> Result<Came, VaultError> {
         let mut pauses = STORE_AGAIN.iter();
         loop {
             let written = self.vault.store_over(self.connection, &newer, newer.over).await;
@@ -469,8 +472,8 @@ impl Flight<'_> {
                 }
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {
-                    if self.ticket.keep_unstored(&newer) {
-                        self.vault.goes_on_storing(self.connection, newer);
+                    if self.ticket.keep_unsaved(&newer) {
+                        self.vault.keep_saving(self.connection, newer);
                     }
                     return Err(error);
                 }
@@ -479,12 +482,12 @@ impl Flight<'_> {
     }
 }
 
-/// For who cannot wait any longer.
-fn late(cell: &Cell, why: Why, clock: &Clock) -> Option<Arc<Credential>> {
+/// The credential for a request that cannot wait any longer.
+fn late(cell: &Cell, why: Trigger, clock: &Clock) -> Option<Arc<Credential>> {
     cell.usable(why, clock.moment())
 }
 
-/// Nothing now, and why, as far as that is known.
+/// The refusal for a request without a credential, with the known cause.
 fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> VaultError {
     let backoff = cell.backoff();
     let late =

@@ -1,4 +1,4 @@
-//! Rows of grants: read and opened, sealed and written over the version they were made from, swept.
+//! Rows of grants: reads and opens them, seals and writes them over the version that was read, and removes orphans.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::Vault;
 use super::error::VaultError;
-use super::record::{self, Beside, Dates, Header, Purpose, RecordError, Verdict};
+use super::record::{self, Beside, Dates, Header, NewRow, Purpose, RecordError, RowPlace, Verdict};
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::crypto::envelope::EnvelopeError;
@@ -17,7 +17,7 @@ use keyward_state::store::{Expect, Row, StoreError, Table, Version};
 /// Rows read at once when the table is swept.
 const PAGE: usize = 500;
 
-/// How often a write that others overtake is begun anew.
+/// How often a write is repeated after a conflict.
 pub(super) const TRIES_MAX: usize = 32;
 
 /// A grant as it is stored.
@@ -30,7 +30,7 @@ pub(super) struct Stored {
     pub given: Option<String>,
     /// The consent that its tokens began with.
     pub consent: Option<FlowId>,
-    /// Nobody but a test may use it yet.
+    /// Only a test may use it yet.
     pub untested: bool,
     /// When its secret was given and when it ends, once it has been rotated.
     pub dates: Option<Dates>,
@@ -64,7 +64,7 @@ impl Stored {
         connection: &ConnectionRecord,
         broken: Option<Verdict>,
         bytes: &[u8],
-    ) -> (Header, Zeroizing<Vec<u8>>) {
+    ) -> NewRow {
         let (given, dates) = (self.given.clone(), self.dates.clone());
         let (untested, consent) = (self.untested, self.consent.clone());
         let header = Header { broken, given, consent, untested, dates, ..Header::of(connection) };
@@ -79,8 +79,9 @@ impl Vault {
     /// away. Answers the version that is stored now.
     pub(super) async fn write(
         &self,
-        (org, id): (&OrgId, &ConnectionId),
-        (header, grant): (Header, Zeroizing<Vec<u8>>),
+        org: &OrgId,
+        id: &ConnectionId,
+        row: NewRow,
         over: Option<Version>,
     ) -> Result<Version, VaultError> {
         let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
@@ -88,7 +89,8 @@ impl Vault {
         let work = tokio::spawn(async move {
             let sealing = keyring.sealing().await;
             let version = over.unwrap_or_default().next();
-            let sealed = record::seal(&sealing, (&org, &id), version, (&header, &grant))?;
+            let place = RowPlace { org: &org, id: &id, version };
+            let sealed = record::seal(&sealing, &place, &row.header, &row.grants)?;
             let expect = over.map_or(Expect::Absent, Expect::Version);
             Ok(store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?)
         });
@@ -184,12 +186,12 @@ pub(super) fn given(grant: &Grant) -> Option<String> {
     matches!(grant, Grant::OAuth(_)).then(|| hash(&grant.encode()))
 }
 
-/// Whether somebody else was quicker.
+/// Whether another write was first.
 pub(super) fn is_conflict(error: &VaultError) -> bool {
     matches!(error, VaultError::Store(StoreError::Conflict { .. }))
 }
 
-/// What is said when somebody else always was.
+/// The error after too many conflicts.
 pub(super) fn overtaken(org: &OrgId, id: &ConnectionId) -> VaultError {
     let (table, key) = (Table::Grants.name(), record::key(org, id));
     VaultError::Store(StoreError::Conflict { table, key })

@@ -1,6 +1,5 @@
-//! Metadata of authorization servers, as last read: at most a day old, or stale while its server is down. Each
-//! issuer is asked by one reader at a time, for consents and for flights alike; flights leave one alone for a
-//! while that could not be asked.
+//! A cache of authorization server metadata: at most a day old, or stale while the server is down. One reader at a
+//! time asks an issuer, for consents and for flights. A flight does not ask again for a while after a failure.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::Vault;
 use super::backoff::{Backoff, Failed};
-use super::fresh::random;
+use super::cache::random;
 use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
@@ -46,7 +45,7 @@ struct State {
 pub(super) enum NotRead {
     /// It could not be read, or is not believed.
     Failed(Arc<MetadataError>),
-    /// Nobody asks for so long.
+    /// Requests are paused for so long.
     Paused(Duration),
 }
 
@@ -82,7 +81,7 @@ impl Issuer {
         Some((state.backoff.rest(now)?, state.failed.clone()?))
     }
 
-    /// The failure of somebody who was waited for.
+    /// The failure of the reader that this one waited for.
     fn failed_since(&self, failures: u64) -> Option<Arc<MetadataError>> {
         let state = self.state.lock();
         state.failed.clone().filter(|_| state.failures > failures)
@@ -127,7 +126,7 @@ impl Vault {
         }
     }
 
-    /// The same for a flight, which asks nobody within the pause after a failure.
+    /// The same for a flight, which sends no request within the pause after a failure.
     pub(super) async fn metadata_in_turn(
         &self,
         caller: &Caller,

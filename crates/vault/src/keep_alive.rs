@@ -1,6 +1,6 @@
-//! Keep-alive: a refresh token that dies when nobody uses it is used ahead of that, where the operator or
-//! the app asks for it. One walk over the connections that have one, some at each step; what is due is
-//! begun as every refresh is, in a flight, so that lease, back-off and turns at servers hold here too.
+//! A background job that uses refresh tokens before they expire from disuse, where the operator or the app
+//! enables it. Each step visits some of the connections; a due refresh runs in a flight, so that leases, back-off and
+//! server limits apply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::fresh::{Look, Why, random};
+use super::cache::{Lookup, Trigger, random};
 use super::status::after;
 use super::{Vault, method};
 use crate::grant::Grant;
@@ -81,7 +81,7 @@ impl Vault {
         begun
     }
 
-    /// When the connection is refreshed at the latest, used or not; `None` where nobody wants that.
+    /// When the connection is refreshed at the latest, used or not; `None` without keep-alive.
     pub(super) fn kept_until(
         &self,
         connection: &ConnectionRecord,
@@ -94,7 +94,7 @@ impl Vault {
         Some(after(last.unwrap_or(connection.created), every.saturating_sub(off)))
     }
 
-    /// Everything that somebody wants to be kept alive, in order.
+    /// All connections with keep-alive, in order.
     fn kept_alive(&self) -> Vec<Arc<ConnectionRecord>> {
         let view = self.directory.view();
         let wanted = view.connections().filter(|it| self.keep_alive_every(it).is_some());
@@ -136,8 +136,8 @@ impl Vault {
         };
         let stored = self.stored(connection).await.map_err(told).ok()?;
         let grant = stored.grant(self, connection).map_err(told).ok()?;
-        let basis = self.basis(connection).map_err(told).ok()?;
-        if stored.broken.is_some() || !self.renews(&basis, &grant) {
+        let token_context = self.token_context(connection).map_err(told).ok()?;
+        if stored.broken.is_some() || !self.renews(&token_context, &grant) {
             return None;
         }
         let Grant::OAuth(tokens) = &grant else { return None };
@@ -148,12 +148,12 @@ impl Vault {
     /// Whether a flight for a newer generation took off: none does where one is under way, or where a
     /// failure's pause lasts.
     fn begins(&self, connection: &Arc<ConnectionRecord>, generation: u64) -> bool {
-        let cell = self.fresh.cell(&connection.org, &connection.id);
-        let why = Why::KeepAlive(generation);
-        match cell.look(why, None, (&self.clock, &self.token_settings())) {
-            Look::Begin(ticket) => {
+        let cell = self.cache.cell(&connection.org, &connection.id);
+        let why = Trigger::KeepAlive(generation);
+        match cell.lookup(why, None, &self.clock, &self.token_settings()) {
+            Lookup::Begin(ticket) => {
                 tracing::debug!(connection = %connection.id, "idle for long: refreshed");
-                self.take_off(connection, why, ticket);
+                self.begin_flight(connection, why, ticket);
                 true
             }
             _ => false,

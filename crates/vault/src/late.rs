@@ -1,6 +1,5 @@
-//! Refreshes that are under way when their connection is removed: the tokens that they bring are to be
-//! revoked as well. Refreshes are counted by connection; a late answer is kept only where somebody removes
-//! the connection and wants it.
+//! Collects tokens that arrive after their connection was removed, so that they are revoked too. Pending refreshes
+//! are counted for each connection; a late token is kept only while a removal waits for it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +20,7 @@ pub(super) struct PendingRefreshes(Arc<Mutex<HashMap<ConnectionId, Entry>>>);
 #[derive(Default)]
 struct Entry {
     flights: usize,
-    /// Somebody removes the connection, and wants the answers.
+    /// The connection is being removed, and late responses are wanted.
     wanted: bool,
     answers: Vec<Zeroizing<Vec<u8>>>,
     is_lost: bool,

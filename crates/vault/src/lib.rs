@@ -1,29 +1,27 @@
-//! Grants sealed; credentials fresh. Owns the `grants` table; who may use a connection is
-//! `policy/`'s to decide before it asks here.
+//! Seals grants, and keeps a usable credential for each connection in memory. Owns the `grants` table.
+//! Whether an agent may use a connection is decided by `rules::policy` before the vault is asked.
 
 mod account;
 mod app_check;
 mod apps;
-mod asks;
 mod backoff;
 mod broken;
+mod cache;
 mod candidate;
 mod connect;
 mod draft;
+mod endpoint_changes;
 mod endpoints;
 mod error;
 pub mod events;
+mod failure_rows;
 mod flight;
-mod fresh;
-#[cfg(test)]
-mod golden;
 pub mod grant;
 mod grants;
 mod issuers;
 mod keep_alive;
 pub mod keys;
 mod late;
-mod moves;
 pub mod oauth;
 mod plugins;
 mod record;
@@ -31,34 +29,32 @@ mod renew;
 mod rotate;
 mod rows;
 mod servers;
-#[cfg(test)]
-mod simulation;
 mod status;
 mod template;
 #[cfg(test)]
 mod tests;
-mod trouble;
-mod unstored;
+mod token_request;
+mod unsaved_tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use asks::Asker;
+use token_request::TokenRequester;
 
 pub use apps::{ChangedApp, NewApp};
+use cache::{CredentialCache, Trigger};
 pub use candidate::Candidate;
 pub use connect::{Ended, Granted};
+use endpoint_changes::EndpointChanges;
 pub use error::VaultError;
 use flight::Flights;
-use fresh::{Fresh, Why};
 use issuers::Issuers;
 pub use keep_alive::Walk;
 pub use keyward_model::{Failing, TokenStatus};
 pub use late::Late;
-use moves::Moves;
-use record::Header;
+use record::{Header, NewRow};
 pub use rotate::Kept;
 pub use rows::{RowError, Rows};
 use servers::Servers;
@@ -89,13 +85,13 @@ pub struct Vault {
     directory: Arc<Directory>,
     catalogue: Arc<ArcSwap<Catalogue>>,
     clock: Clock,
-    fresh: Arc<Fresh>,
+    cache: Arc<CredentialCache>,
     flights: Flights,
     servers: Arc<Servers>,
     issuers: Arc<Issuers>,
-    asker: Asker,
+    asker: TokenRequester,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
-    moves: Moves,
+    endpoint_changes: EndpointChanges,
     settings: Arc<ArcSwap<TokenSettings>>,
     rotation: Arc<ArcSwap<RotationSettings>>,
 }
@@ -141,13 +137,13 @@ impl Vault {
             directory,
             catalogue: Arc::new(ArcSwap::new(catalogue)),
             clock,
-            fresh: Arc::default(),
+            cache: Arc::default(),
             flights: Flights::here(),
             servers: Arc::default(),
             issuers: Arc::default(),
-            asker: Asker::default(),
+            asker: TokenRequester::default(),
             metrics: Arc::default(),
-            moves: Moves::default(),
+            endpoint_changes: EndpointChanges::default(),
             settings: Arc::default(),
             rotation: Arc::default(),
         };
@@ -190,7 +186,7 @@ impl Vault {
         self.catalogue.load_full()
     }
 
-    /// Knows these providers from now on. Credentials of those that were read anew are minted anew: hosts
+    /// Uses these providers from now on. Credentials of changed providers are minted again: hosts
     /// and placements are part of them.
     pub fn know(&self, catalogue: Arc<Catalogue>) {
         self.directory.know(catalogue.clone());
@@ -202,7 +198,7 @@ impl Vault {
                 _ => false,
             };
             if !same {
-                self.fresh.forget(&connection.id);
+                self.cache.forget(&connection.id);
             }
         }
     }
@@ -257,7 +253,8 @@ impl Vault {
         }
         let header = Header { given: grants::given(&grant), untested, ..Header::of(&record) };
         let key = record::key(&record.org, &record.id);
-        self.write((&record.org, &record.id), (header, grant.encode()), None).await?;
+        let row = NewRow { header, grants: grant.encode() };
+        self.write(&record.org, &record.id, row, None).await?;
         match self.directory.add_connection(record).await {
             Ok(record) => Ok(record),
             Err(refused) => {
@@ -321,8 +318,8 @@ impl Vault {
         by: ManagedBy,
     ) -> Result<(), VaultError> {
         self.directory.remove_connection_by(org, id, by).await?;
-        self.fresh.remove(id);
-        self.forget_trouble(org, id).await;
+        self.cache.remove(id);
+        self.delete_failures(org, id).await;
         self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
         Ok(())
     }
@@ -356,11 +353,11 @@ impl Vault {
         let Some(wanted) = wanted else { return Ok(None) };
         // The org is part of every look-up: one org's data never answers another's question.
         let connection = self.connection(org, &wanted.connection)?;
-        if let Some(ready) = self.fresh.ready(&connection.id, &self.clock) {
+        if let Some(ready) = self.cache.ready(&connection.id, &self.clock) {
             return Ok(Some(ready));
         }
         // On the heap: a request seldom comes here, and all have to have room for it.
-        Ok(Some(Box::pin(self.fetch(connection, Why::Needed)).await?))
+        Ok(Some(Box::pin(self.fetch(connection, Trigger::Needed)).await?))
     }
 
     /// The fields of a connection's grant that are no secrets, such as an account's id.

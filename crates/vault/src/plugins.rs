@@ -1,4 +1,4 @@
-//! Plugins are `directory/`'s; the placeholders that their agents hold are issued here, from the
+//! Installs plugins: the directory stores them, and the placeholders for their agents are issued here from the
 //! provider's key shapes.
 
 use std::collections::BTreeMap;

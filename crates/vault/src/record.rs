@@ -1,6 +1,5 @@
-//! A sealed grant as a row: the grant's bytes together with what decides where they may go, so that
-//! an editor of the database cannot point a secret at another provider, and with the verdict on a grant
-//! that is finished.
+//! The row of a sealed grant: its bytes, the provider and hosts that they may be sent to, and the verdict on a broken
+//! grant. All of it is sealed together, so that an editor of the database cannot point a secret at another provider.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -27,7 +26,7 @@ pub struct Purpose {
     pub variables: BTreeMap<String, String>,
 }
 
-/// Why nothing is asked for with a grant any more, until somebody acts.
+/// Why a grant is not used any more, until a person acts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Verdict {
     /// Why.
@@ -36,11 +35,11 @@ pub struct Verdict {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// What the client was refused with, as a hash: it is tried again where that changes. Absent in other
-    /// verdicts, and in those of before it was kept.
+    /// verdicts, and in those of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
     /// A refused client is tried again from here on, when a request wants it. Absent in other verdicts, and
-    /// in those of before it was kept.
+    /// in those of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Timestamp>,
     /// How often it has been tried again in vain.
@@ -54,14 +53,14 @@ pub struct Header {
     /// What the grant was given for.
     #[serde(flatten)]
     pub purpose: Purpose,
-    /// Rows of before there were any are without.
+    /// Absent in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<Verdict>,
     /// SHA-256, hex, of the fields that the tokens began with: a file that still names those does not
     /// take newer ones away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
-    /// Nobody but a test may use it yet.
+    /// Only a test may use it yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untested: bool,
     /// When the secret was given and when it ends, once it has been rotated.
@@ -106,6 +105,25 @@ pub struct Beside {
     pub dates: Dates,
     /// Bytes of the first grant, after which it begins.
     pub at: usize,
+}
+
+/// What is to be sealed as a row.
+#[derive(Clone)]
+pub struct NewRow {
+    /// What stands before the grants.
+    pub header: Header,
+    /// The grant's bytes; behind them those of the second one, where there is one.
+    pub grants: Zeroizing<Vec<u8>>,
+}
+
+/// The row that something is sealed for.
+pub struct RowPlace<'a> {
+    /// The connection's or the app's org.
+    pub org: &'a OrgId,
+    /// The id of the connection or the app.
+    pub id: &'a (dyn Display + Sync),
+    /// The version that the row will have.
+    pub version: Version,
 }
 
 /// An opened row.
@@ -174,11 +192,7 @@ impl Header {
     }
 
     /// With another grant after the first: what is sealed.
-    pub fn beside(
-        mut self,
-        grant: &[u8],
-        other: Option<(Beside, &[u8])>,
-    ) -> (Self, Zeroizing<Vec<u8>>) {
+    pub fn beside(mut self, grant: &[u8], other: Option<(Beside, &[u8])>) -> NewRow {
         let length = grant.len() + other.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut whole = Zeroizing::new(Vec::with_capacity(length));
         whole.extend_from_slice(grant);
@@ -186,7 +200,7 @@ impl Header {
             whole.extend_from_slice(bytes);
             Beside { at: grant.len(), ..beside }
         });
-        (self, whole)
+        NewRow { header: self, grants: whole }
     }
 }
 
@@ -206,19 +220,19 @@ pub fn key(org: &OrgId, id: &dyn Display) -> String {
 /// Never: a header serialises and is far below 4 GiB.
 pub fn seal(
     sealing: &Sealing,
-    (org, id): (&OrgId, &dyn Display),
-    version: Version,
-    (header, grant): (&impl Serialize, &[u8]),
+    place: &RowPlace<'_>,
+    header: &impl Serialize,
+    grant: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     let header = serde_json::to_vec(header).expect("a header serialises");
     let length = u32::try_from(header.len()).expect("a header is short");
     let mut plain = Zeroizing::new(Vec::with_capacity(8 + 4 + header.len() + grant.len()));
-    plain.extend_from_slice(&version.0.to_be_bytes());
+    plain.extend_from_slice(&place.version.0.to_be_bytes());
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(&header);
     plain.extend_from_slice(grant);
-    let key = key(org, id);
-    sealing.seal(&Place { org, table: Table::Grants.name(), key: &key }, &plain)
+    let key = key(place.org, place.id);
+    sealing.seal(&Place { org: place.org, table: Table::Grants.name(), key: &key }, &plain)
 }
 
 /// Opens a row and checks that it was sealed for `expected`, and as this version of the row.
@@ -231,7 +245,7 @@ pub fn open(
     expected: &Purpose,
     row: &Row,
 ) -> Result<Opened, RecordError> {
-    let (header, grants): (Header, _) = unsealed(keyring, (&connection.org, &connection.id), row)?;
+    let (header, grants): (Header, _) = unsealed(keyring, &connection.org, &connection.id, row)?;
     if header.purpose != *expected {
         return Err(RecordError::Purpose);
     }
@@ -249,7 +263,8 @@ pub fn open(
 /// When it does not open, is malformed, or an older one.
 pub fn unsealed<H: DeserializeOwned>(
     keyring: &Keyring,
-    (org, id): (&OrgId, &dyn Display),
+    org: &OrgId,
+    id: &dyn Display,
     row: &Row,
 ) -> Result<(H, Zeroizing<Vec<u8>>), RecordError> {
     let key = key(org, id);
@@ -285,14 +300,10 @@ mod tests {
         Record::new(&org, ManagedBy::Store, spec, facts, Timestamp::UNIX_EPOCH)
     }
 
-    fn place(connection: &ConnectionRecord) -> (&OrgId, &dyn Display) {
-        (&connection.org, &connection.id)
-    }
-
     async fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
-        let (header, place) = (Header::of(connection), place(connection));
+        let (org, id, version) = (&connection.org, &connection.id, Version(version));
         let sealing = keyring.sealing().await;
-        seal(&sealing, place, Version(version), (&header, b"grant")).unwrap()
+        seal(&sealing, &RowPlace { org, id, version }, &Header::of(connection), b"grant").unwrap()
     }
 
     fn opened(

@@ -1,10 +1,10 @@
-//! What follows when an upstream refuses a credential: a newer one, once for all who were refused.
+//! Renews a credential that an upstream refused, once for all requests that were refused.
 
 use std::sync::Arc;
 
 use super::Vault;
+use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
-use super::fresh::{Look, Why};
 use keyward_rules::inject::credential::Credential;
 
 impl Vault {
@@ -12,12 +12,12 @@ impl Vault {
     /// `None` when a refusal says nothing now, or nothing newer can be had at all.
     ///
     /// # Errors
-    /// When no newer one can be fetched, now or until somebody acts.
+    /// When no newer one can be fetched, for now or until a person acts.
     pub async fn renew(&self, stale: &Credential) -> Result<Option<Arc<Credential>>, VaultError> {
-        let (Some(_), Some(cell)) = (stale.renews, self.fresh.known(&stale.connection)) else {
+        let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return Ok(None);
         };
-        let (why, now) = (Why::Beyond(stale.generation), self.clock.moment());
+        let (why, now) = (Trigger::Beyond(stale.generation), self.clock.moment());
         if let Some(newer) = cell.usable(why, now) {
             return Ok(Some(newer));
         }
@@ -28,24 +28,24 @@ impl Vault {
         Box::pin(self.fetch(connection, why)).await.map(Some)
     }
 
-    /// The same for the next request: nobody waits.
+    /// The same in the background, for the next request.
     pub fn renew_later(&self, stale: &Credential) {
-        let (Some(_), Some(cell)) = (stale.renews, self.fresh.known(&stale.connection)) else {
+        let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return;
         };
         if cell.is_deaf(self.clock.moment()) {
             return;
         }
         let Ok(connection) = self.connection(&cell.org, &stale.connection) else { return };
-        let why = Why::Beyond(stale.generation);
-        if let Look::Begin(ticket) = cell.look(why, None, (&self.clock, &self.token_settings())) {
-            self.take_off(&connection, why, ticket);
+        let why = Trigger::Beyond(stale.generation);
+        if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
+            self.begin_flight(&connection, why, ticket);
         }
     }
 
     /// Whether an answer with this status and body means that the credential has expired.
     pub fn means_expired(&self, credential: &Credential, status: u16, body: &[u8]) -> bool {
-        let Some(cell) = self.fresh.known(&credential.connection) else { return false };
+        let Some(cell) = self.cache.known(&credential.connection) else { return false };
         let Ok(connection) = self.connection(&cell.org, &credential.connection) else {
             return false;
         };
@@ -55,7 +55,7 @@ impl Vault {
     /// The upstream refused a credential that was just renewed: it means something else, and for a while
     /// no refusal of this connection's costs a refresh.
     pub fn refused_again(&self, credential: &Credential) {
-        if let Some(cell) = self.fresh.known(&credential.connection) {
+        if let Some(cell) = self.cache.known(&credential.connection) {
             cell.is_deaf_for(self.clock.moment(), self.token_settings().refusal_pause);
         }
     }

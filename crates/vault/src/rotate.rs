@@ -1,6 +1,6 @@
-//! Rotation: another secret for a connection. The new one is sealed beside the old in the same row, so
-//! that one write puts it in force; requests use wholly the one or the other. The old one stays there for
-//! a rollback, until somebody confirms or its time is over. Whoever tests the new one is above.
+//! Rotates the secret of a connection. The new secret is sealed beside the old one in the same row, so that one
+//! write activates it, and each request uses exactly one of them. The old one stays for a rollback until somebody
+//! confirms or it expires. The caller tests the new one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::candidate::Candidate;
 use super::error::VaultError;
 use super::grants::{self, Stored, TRIES_MAX};
-use super::record::{Beside, Dates, Header};
+use super::record::{Beside, Dates, Header, NewRow};
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, OrgId};
@@ -36,7 +35,7 @@ pub struct Kept {
 }
 
 /// How the second grant of a row is to be changed.
-type Change<'a> = dyn Fn(&Stored) -> Result<(Header, Zeroizing<Vec<u8>>), VaultError> + Sync + 'a;
+type Change<'a> = dyn Fn(&Stored) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {
     /// Seals a new secret beside the one in force, which stays so, and makes what tests it. Kinds that
@@ -100,7 +99,7 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let Candidate { connection, given, bytes, replaces_lost, .. } = candidate;
         if replaces_lost {
-            return self.replace_lost(&connection, (given, bytes), kept.expires).await;
+            return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
         let put = |stored: &Stored| {
             is_still(&connection, stored, &bytes)?;
@@ -110,7 +109,7 @@ impl Vault {
         self.works_again(&connection).await
     }
 
-    /// The same for a secret that nobody tests.
+    /// The same for a secret that is not tested.
     ///
     /// # Errors
     /// As [`Vault::stage`], but for tokens.
@@ -124,7 +123,7 @@ impl Vault {
         let (connection, grant) = self.another(org, id, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
         if self.is_lost(&connection).await? {
-            return self.replace_lost(&connection, (given, bytes), kept.expires).await;
+            return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
         let now = self.clock.now();
         let until = now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX);
@@ -148,7 +147,7 @@ impl Vault {
     ) -> Result<bool, VaultError> {
         let (given, bytes) = (grants::given(grant), grant.encode());
         if self.is_lost(connection).await? {
-            self.replace_lost(connection, (given, bytes), connection.expires_at()).await?;
+            self.replace_lost(connection, given, bytes, connection.expires_at()).await?;
             return Ok(true);
         }
         let is_it = |stored: &Stored| {
@@ -221,7 +220,7 @@ impl Vault {
         self.project(&connection).await
     }
 
-    /// Wipes secrets whose time is over: old ones that nobody confirmed, new ones whose test never ended.
+    /// Wipes expired secrets: old ones after an unconfirmed rotation, new ones whose test never ended.
     /// Answers whose they were.
     ///
     /// # Errors
@@ -329,7 +328,7 @@ impl Vault {
         stored: &Stored,
         (given, new): (Option<String>, &[u8]),
         kept: Kept,
-    ) -> (Header, Zeroizing<Vec<u8>>) {
+    ) -> NewRow {
         let now = self.clock.now();
         let old = Beside {
             state: RotationState::Unconfirmed,
@@ -352,10 +351,10 @@ impl Vault {
         connection: &Arc<ConnectionRecord>,
         to: &Change<'_>,
     ) -> Result<Stored, VaultError> {
-        let place = (&connection.org, &connection.id);
+        let (org, id) = (&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
             let stored = self.stored(connection).await?;
-            match self.write(place, to(&stored)?, Some(stored.version)).await {
+            match self.write(org, id, to(&stored)?, Some(stored.version)).await {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {
                     other?;
@@ -365,7 +364,7 @@ impl Vault {
                 }
             }
         }
-        Err(grants::overtaken(place.0, place.1))
+        Err(grants::overtaken(org, id))
     }
 
     /// Without a gap: no request waits for the store, where the grant gives its credential by itself.
@@ -374,13 +373,13 @@ impl Vault {
         connection: &ConnectionRecord,
         stored: &Stored,
     ) -> Result<(), VaultError> {
-        let basis = self.guarded_basis(connection).await?;
+        let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(self, connection)?;
         let other = stored.other_grant(self, connection)?;
         let of = (&grant, other.as_ref(), stored.version);
-        match self.held(connection, &basis, of) {
-            Ok(Some(held)) => self.fresh.takes(&connection.id, held),
-            Ok(None) | Err(_) => self.fresh.forget(&connection.id),
+        match self.held(connection, &token_context, of) {
+            Ok(Some(held)) => self.cache.takes(&connection.id, held),
+            Ok(None) | Err(_) => self.cache.forget(&connection.id),
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
-//! Sealed rows of what stands beside grants: failures of refreshes, flows, the outbox. JSON with the row's
-//! version inside, at `ORG/ID`, so that an older value put back is noticed. What is here is never needed
-//! on the data path.
+//! Sealed JSON rows other than grants: failed refreshes, flows, the outbox. Each is stored at `ORG/ID` with its
+//! version inside, which detects an older value that was put back. The data path does not read them.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -66,9 +65,10 @@ struct Opened<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Rows<T> {
-    /// Over the store of everybody else.
+    /// Rows in this table of the shared store.
     pub fn new(
-        (store, keyring): (Arc<dyn Store>, Arc<Keyring>),
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
         table: Table,
         prefix: &'static str,
     ) -> Self {
@@ -103,10 +103,11 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     /// Durably, over the version that was read, or a new one.
     ///
     /// # Errors
-    /// When somebody else was quicker, or the store fails.
+    /// When another write was first, or the store fails.
     pub async fn put(
         &self,
-        (org, id): (&OrgId, &str),
+        org: &OrgId,
+        id: &str,
         record: &T,
         over: Option<Version>,
     ) -> Result<Version, RowError> {
@@ -190,15 +191,14 @@ mod tests {
     use keyward_state::store::memory::MemoryStore;
 
     fn rows(prefix: &'static str) -> Rows<String> {
-        let parts =
-            (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Arc::new(Keyring::ephemeral()));
-        Rows::new(parts, Table::Flows, prefix)
+        let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
+        Rows::new(store, keyring, Table::Flows, prefix)
     }
 
     #[tokio::test]
     async fn of_many_who_take_a_row_one_gets_it() {
         let (rows, org) = (rows("state-"), OrgId::default_org());
-        rows.put((&org, "a"), &"secret".to_owned(), None).await.unwrap();
+        rows.put(&org, "a", &"secret".to_owned(), None).await.unwrap();
         let takers = (0..8).map(|_| {
             let (rows, org) = (rows.clone(), org.clone());
             tokio::spawn(async move { rows.take(&org, "a").await.unwrap() })
@@ -214,10 +214,10 @@ mod tests {
     #[tokio::test]
     async fn rows_are_sealed_and_an_older_one_put_back_is_noticed() {
         let (rows, org) = (rows("flow-"), OrgId::default_org());
-        let first = rows.put((&org, "a"), &"canary-text".to_owned(), None).await.unwrap();
+        let first = rows.put(&org, "a", &"canary-text".to_owned(), None).await.unwrap();
         let old = rows.store.get(Table::Flows, "org_default/flow-a").await.unwrap().unwrap();
         assert!(!old.value.windows(6).any(|window| window == b"canary"));
-        rows.put((&org, "a"), &"newer".to_owned(), Some(first)).await.unwrap();
+        rows.put(&org, "a", &"newer".to_owned(), Some(first)).await.unwrap();
         let put = rows.store.put(Table::Flows, &old.key, &old.value, Expect::Any);
         put.await.unwrap();
         assert!(matches!(rows.get(&org, "a").await, Err(RowError::Malformed { .. })));

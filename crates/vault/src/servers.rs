@@ -1,6 +1,6 @@
-//! Turns at authorization servers: so many refreshes at once, the others queue; a client that a server
-//! told to slow down is silent there for a while; and a server that fails everyone is left alone, but for
-//! one probe at a time. Nothing is shared between servers: one that hangs delays only its own connections.
+//! Limits requests to each authorization server: a bounded number of refreshes at once, silence for a client that
+//! the server told to slow down, and a circuit breaker with one probe at a time. Nothing is shared between servers,
+//! so that one that hangs delays only its own connections.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fresh::random;
+use super::cache::random;
 use keyward_base::id::ConnectionId;
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
@@ -25,7 +25,7 @@ const JITTER_MAX: Duration = Duration::from_millis(250);
 /// Failures of fewer connections than these may be the connections' own.
 const FAILING_CONNECTIONS_MIN: usize = 2;
 
-/// Who is asked, and as whom.
+/// A client at an authorization server.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Asked {
     /// The token endpoint's host.
@@ -44,7 +44,7 @@ struct Server {
     state: Mutex<State>,
 }
 
-/// So many at once.
+/// The slots of a server.
 #[derive(Debug)]
 struct Turns {
     max: usize,
@@ -60,11 +60,11 @@ struct State {
     failing: HashSet<ConnectionId>,
     /// The circuit is open since then.
     open: Option<Moment>,
-    /// When somebody was last warned of which cause.
+    /// When each cause was last logged as a warning.
     warned: HashMap<Cause, Moment>,
 }
 
-/// A turn at a server; the next one's when it is dropped, or given up.
+/// A slot at a server, released when it is dropped or given up.
 #[derive(Debug)]
 pub struct Turn {
     server: Arc<Server>,
@@ -86,10 +86,10 @@ impl Servers {
         server
     }
 
-    /// Waits for a turn.
+    /// Waits for a slot.
     ///
     /// # Errors
-    /// How long nobody is asked there.
+    /// How long requests there are paused.
     pub async fn turn(
         &self,
         asked: &Asked,
@@ -134,12 +134,7 @@ impl Servers {
     }
 
     /// The client is not heard there for so long.
-    pub fn silence(
-        &self,
-        asked: &Asked,
-        (now, pause): (Moment, Duration),
-        settings: &TokenSettings,
-    ) {
+    pub fn silence(&self, asked: &Asked, now: Moment, pause: Duration, settings: &TokenSettings) {
         let server = self.server(&asked.server, settings);
         server.state.lock().silent.insert(asked.client.clone(), (now, pause));
     }
@@ -164,7 +159,7 @@ impl Server {
         rest.map_or(Ok(()), Err)
     }
 
-    /// Whoever comes first after the pause of an open circuit asks; the others wait once more.
+    /// The first request after the pause of an open circuit is the probe; the others wait again.
     fn begins_probe(&self, now: Moment) {
         let mut state = self.state.lock();
         if state.open.is_some() {
@@ -182,7 +177,7 @@ impl Turn {
         *state = State { silent, warned, ..State::default() };
     }
 
-    /// The answer is late: somebody else may have the turn while it is awaited. Counts as a failure.
+    /// The response is late: another request may use the slot meanwhile. Counts as a failure.
     pub fn gives_way(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
         self.failed(connection, now, settings);
         self.permit.lock().take();
@@ -266,7 +261,7 @@ mod tests {
         let (servers, settings) = (Servers::default(), TokenSettings::default());
         let (clock, ms) = clock();
         let pause = Duration::from_secs(30);
-        servers.silence(&asked("s", "loud"), (clock.moment(), pause), &settings);
+        servers.silence(&asked("s", "loud"), clock.moment(), pause, &settings);
         ms.fetch_add(10_000, Ordering::SeqCst);
         let rest = servers.turn(&asked("s", "loud"), &clock, &settings).await.unwrap_err();
         assert_eq!(rest, Duration::from_secs(20));

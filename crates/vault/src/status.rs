@@ -1,4 +1,4 @@
-//! What can be told of a connection's tokens without asking anybody.
+//! [`TokenStatus`]: what is known of a connection's tokens without a request.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Vault {
                 true => self.kept_until(connection, facts.sent),
                 false => None,
             },
-            awaited: self.fresh.known(&connection.id).and_then(|cell| cell.late_since()),
+            awaited: self.cache.known(&connection.id).and_then(|cell| cell.late_since()),
             failing: self.failing(connection),
         })
     }
@@ -41,7 +41,7 @@ impl Vault {
     }
 
     pub(super) fn failing(&self, connection: &ConnectionRecord) -> Option<Failing> {
-        let cell = self.fresh.known(&connection.id)?;
+        let cell = self.cache.known(&connection.id)?;
         let (now, backoff) = (self.clock.moment(), cell.backoff());
         let since = backoff.since()?;
         let lasts = Duration::try_from(now.day().duration_since(since)).unwrap_or_default();

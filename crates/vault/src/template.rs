@@ -1,4 +1,4 @@
-//! Templates: what an app is begun with. What it says itself goes before.
+//! Default settings of a new app, from a template. Settings of the app itself take precedence.
 
 use super::app_check;
 use super::{NewApp, VaultError};

@@ -9,6 +9,7 @@ use super::{Action, Basis, Planning, Step, Subject, TOKEN_LABEL, Work, differing
 use crate::config::DeclaredAgent;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_base::secret::Secret;
+use keyward_model::User;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
     AgentRecord, BINDINGS_MAX, BindingRecord, ConnectionRecord, ManagedBy, Manifest, NewAgent,
@@ -77,7 +78,7 @@ impl Planning<'_> {
             }
             let mut record = found.clone();
             if found.managed_by == ManagedBy::File && !found.paused {
-                let subject = subject(&found.org, &found.name, None);
+                let subject = Subject::new("agent", &found.org, &found.name);
                 let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
                 Arc::make_mut(&mut record).paused = true;
@@ -94,7 +95,7 @@ impl Planning<'_> {
         token: Option<Secret>,
         holders: &mut Holders,
     ) -> AgentRecord {
-        let subject = subject(&declared.org, &declared.name, Some(&declared.place));
+        let subject = Subject::new("agent", &declared.org, &declared.name).at(&declared.place);
         let before = self.problems.len();
         let found = self.basis.view.find_agent(&declared.org, &declared.name);
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
@@ -184,8 +185,8 @@ impl Planning<'_> {
         let of_file =
             agent.bindings.iter().filter(|it| it.direct && it.managed_by == ManagedBy::File);
         let gone = of_file.filter(|it| !wanted_ids.contains(&it.connection));
-        let unbinds: Vec<_> = gone.map(|it| it.connection.clone()).collect();
-        let unbinds: Vec<_> = unbinds.into_iter().filter(|id| !is_replaced(id)).collect();
+        let unbinds = gone.map(|it| it.connection.clone()).filter(|id| !is_replaced(id));
+        let unbinds: Vec<_> = unbinds.collect();
         // What is there for slots of plugins is looked at with them.
         let stored = |it: &&BindingRecord| it.managed_by == ManagedBy::Store && it.direct;
         let mut bindings: Vec<_> = agent.bindings.iter().filter(stored).cloned().collect();
@@ -193,11 +194,26 @@ impl Planning<'_> {
             bindings.iter().filter_map(|it| self.to_come.connection(&agent.org, &it.connection));
         let all: Vec<_> = stored.chain(&wanted).cloned().collect();
         bindings.extend(wanted.iter().map(binding));
-        if agent.bindings.len() - unbinds.len() + binds.len() > BINDINGS_MAX {
+        let stays =
+            |it: &&BindingRecord| !unbinds.contains(&it.connection) && !is_replaced(&it.connection);
+        let stay = agent.bindings.iter().filter(stays).count();
+        let added = wanted.iter().filter(|it| agent.binding(&it.id).is_none()).count();
+        if stay + added > BINDINGS_MAX {
             let message = format!("it would have more than {BINDINGS_MAX} bindings");
             self.refuse(subject, message, "declare another agent");
         }
-        for connection in all {
+        self.environments(subject, agent, &all);
+        Bindings { bindings, unbinds, binds }
+    }
+
+    /// Refuses connections of another environment than the agent's.
+    fn environments(
+        &mut self,
+        subject: &Subject,
+        agent: &AgentRecord,
+        connections: &[Arc<ConnectionRecord>],
+    ) {
+        for connection in connections {
             if let (Some(own), Some(other)) = (&agent.environment, &connection.environment)
                 && own != other
             {
@@ -207,7 +223,6 @@ impl Planning<'_> {
                 self.refuse(subject, message, "use one of its own");
             }
         }
-        Bindings { bindings, unbinds, binds }
     }
 
     /// The agent's plugins of the file whose slots hold connections of another environment than the agent will be
@@ -242,9 +257,9 @@ impl Holders {
             let holder = || Holder::Agent(agent.org.clone(), agent.name.clone());
             holders.extend(agent.tokens.iter().map(|token| (token.hash.clone(), holder())));
         }
-        for user in view.orgs().flat_map(|org| view.users(&org.id)) {
+        for user in view.orgs().flat_map(|org| view.all::<User>(&org.id)) {
             let holder = || Holder::User(user.name.clone());
-            holders.extend(user.tokens.iter().map(|token| (token.hash.clone(), holder())));
+            holders.extend(user.facts.tokens.iter().map(|token| (token.hash.clone(), holder())));
         }
         Self(holders)
     }
@@ -278,11 +293,6 @@ impl std::fmt::Display for Holder {
             Self::User(name) => write!(f, "user `{name}`"),
         }
     }
-}
-
-fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: "agent", org, name, agent: None, place: place.cloned() }
 }
 
 fn is_of_file(token: &TokenRecord) -> bool {

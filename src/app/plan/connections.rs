@@ -9,7 +9,7 @@ use super::inputs::Fields;
 use super::resources::members;
 use super::{Action, Basis, Planning, Step, Subject, Work, differing, named};
 use crate::config::Declared;
-use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::id::ConnectionId;
 use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
 use keyward_state::directory::{ConnectionRecord, ConnectionState, ManagedBy, View, Visibility};
@@ -66,7 +66,7 @@ impl Planning<'_> {
             }
             let mut record = found.clone();
             if found.managed_by == ManagedBy::File && found.facts.state.is_usable() {
-                let subject = subject(&found.org, &found.name, None);
+                let subject = Subject::new("connection", &found.org, &found.name);
                 let work = Work::Connection(Box::new(ConnectionWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
                 Arc::make_mut(&mut record).facts.state = ConnectionState::Paused;
@@ -83,7 +83,7 @@ impl Planning<'_> {
         fields: Option<Fields>,
     ) -> ConnectionRecord {
         let Basis { view, catalogue, .. } = self.basis;
-        let subject = subject(&declared.org, &declared.name, Some(&declared.place));
+        let subject = Subject::new("connection", &declared.org, &declared.name).at(&declared.place);
         let before = self.problems.len();
         let found = view.find_connection(&declared.org, &declared.name);
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
@@ -106,7 +106,8 @@ impl Planning<'_> {
         let is_refused = self.problems.len() > before;
         if let (Some(found), Some([])) = (found, another.as_deref()) {
             if !is_refused {
-                self.steps.push(changed(subject, found, (declared, catalogue), fields));
+                let fields = fields.filter(|fields| takes_fields(catalogue, found, fields));
+                self.steps.push(changed(subject, found, declared, fields));
             }
             return resumed(found, declared);
         }
@@ -122,11 +123,6 @@ impl Planning<'_> {
         }
         record
     }
-}
-
-fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: "connection", org, name, agent: None, place: place.cloned() }
 }
 
 /// Whether the provider would take these fields, as far as it can be told without asking.
@@ -172,12 +168,11 @@ fn another_account(
 fn changed(
     subject: Subject,
     found: &ConnectionRecord,
-    (declared, catalogue): (&Declared<Connection>, &Catalogue),
+    declared: &Declared<Connection>,
     fields: Option<Fields>,
 ) -> Step {
     let spec = taken_over(found, declared);
     let changes = members(&found.spec, &spec);
-    let fields = fields.filter(|fields| takes_fields(catalogue, found, fields));
     let compares_secret = fields.is_some();
     let resumes = found.facts.state == ConnectionState::Paused;
     let change = ConnectionChange { fields, spec, resumes };
@@ -195,7 +190,8 @@ fn takes_fields(catalogue: &Catalogue, found: &ConnectionRecord, fields: &Fields
     };
     let is_broken = matches!(found.facts.state, ConnectionState::Broken { .. });
     let is_renewed = auth.kind == AuthKind::Oauth2 && !is_broken;
-    !is_renewed && !(fields.is_empty() && auth.minted.is_some())
+    let is_minted = fields.is_empty() && auth.minted.is_some();
+    !(is_renewed || is_minted)
 }
 
 fn newly_connected(

@@ -118,12 +118,12 @@ impl Reader<'_> {
     fn signing_keys(&mut self) -> Vec<SigningKey> {
         let mut keys = Vec::new();
         for webhook in &self.config.webhooks {
-            let text = self.secret(&webhook.key).map_err(|error| error.to_string());
+            let text = self.secret(&webhook.with).map_err(|error| error.to_string());
             let key = text.and_then(|it| SigningKey::parse(&it).map_err(|error| error.to_string()));
             match key {
                 Ok(key) => keys.push(key),
                 Err(why) => {
-                    let message = format!("webhook `{}`: `signing_key`: {why}", webhook.name);
+                    let message = format!("webhook `{}`: `signing_key`: {why}", webhook.name());
                     self.problems.push(problem(&webhook.place, message, ""));
                 }
             }

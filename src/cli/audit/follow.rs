@@ -1,4 +1,4 @@
-//! `keyward audit tail -f`: the gateway's stream of records (Server-Sent Events), shown as it comes.
+//! `keyward audit tail -f`: prints the gateway's stream of records (Server-Sent Events) as it arrives.
 
 use axum::body::Body;
 use http_body_util::BodyExt;
@@ -11,10 +11,10 @@ use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::wire::Event;
 
-/// No record is longer.
+/// Longest line of the stream: no record is longer.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The most records that are there already and asked for with the stream.
+/// Most existing records that the stream can begin with.
 const LIMIT_MAX: usize = 1_000;
 
 /// An event of the stream: WHATWG HTML §9.2.6, as far as the gateway writes it.
@@ -38,8 +38,9 @@ pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Lines) -> Resu
         return Err(Failure::usage(format!("`-n` is at most {LIMIT_MAX} with `-f`")));
     }
     let client = Client::running(global).await.map_err(|failure| match failure.exit() {
-        Exit::Unreachable => failure
-            .hint("nothing is written: leave `-f` out to read what is there, or start a gateway"),
+        Exit::Unreachable => failure.hint(
+            "no gateway writes records: start one, or omit `-f` to read the existing records",
+        ),
         _ => failure,
     })?;
     let more = [("follow", "true".to_owned()), ("limit", limit.to_string())];
@@ -61,7 +62,7 @@ pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Lines) -> Resu
 fn ended(data: &str) -> Failure {
     let told: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
     let reason = told["reason"].as_str().unwrap_or("the gateway ended the stream");
-    Failure::new(Exit::Unreachable, reason).hint("run this again when it serves again")
+    Failure::new(Exit::Unreachable, reason).hint("run this again when the gateway is back")
 }
 
 impl Events {
@@ -115,7 +116,7 @@ mod tests {
             assert_eq!((&*first.kind, &*first.data), ("", "{\"a\": 1}"));
             let end = events.next().await.unwrap();
             assert_eq!(&*end.kind, "end");
-            let told = "error: r\nhint: run this again when it serves again\n";
+            let told = "error: r\nhint: run this again when the gateway is back\n";
             assert_eq!(ended(&end.data).to_string(), told);
             assert_eq!(events.next().await.unwrap_err().exit(), Exit::Unreachable);
         }

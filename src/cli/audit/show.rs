@@ -1,5 +1,5 @@
-//! Records for people: aligned lines that can be printed as they come. What a record quotes from a
-//! request reaches the terminal only as text.
+//! Formats records as aligned lines that can be printed as they arrive. Text from requests is escaped, so
+//! that it cannot control the terminal.
 
 use crate::cli::output::is_unseen;
 use crate::cli::table::moment;
@@ -14,7 +14,7 @@ const GAP: usize = 3;
 /// A longer cell is cut: `--json` has all of it.
 const CELL_CHARS_MAX: usize = 120;
 
-/// Lines under headings. Columns grow with what comes.
+/// Lines under headings. Columns grow with their content.
 #[derive(Debug)]
 pub(super) struct Lines {
     widths: [usize; HEADINGS.len()],
@@ -23,12 +23,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// None yet.
     pub(super) fn new(colours: bool) -> Self {
         Self { widths: [0; HEADINGS.len()], colours, are_none: true }
     }
 
-    /// Whether nothing was shown.
+    /// Whether no record was shown.
     pub(super) fn are_none(&self) -> bool {
         self.are_none
     }
@@ -91,7 +90,7 @@ fn cells(record: &Event) -> [String; HEADINGS.len()] {
     ]
 }
 
-/// Who changed something stands where agents do, and what it was where requests do.
+/// A change: the author is in the agent's column, the action in the request's.
 fn changed(record: &Event, change: &Change) -> [String; HEADINGS.len()] {
     let what = told(record.outcome, change);
     [
@@ -126,7 +125,7 @@ fn told(outcome: Outcome, change: &Change) -> String {
     words.flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Of an action as records name it. Those that the API's paths name are infinitives already.
+/// The infinitive of a recorded action. Actions that the API's paths name are infinitives already.
 fn infinitive(action: &str) -> &str {
     match action {
         "added" => "add",
@@ -140,7 +139,7 @@ fn infinitive(action: &str) -> &str {
     }
 }
 
-/// The connection of a binding stands beside it, and most rules come from the file.
+/// Shortens a rule's id: a binding's connection has its own column, and most rules come from the file.
 fn rule(id: &str) -> &str {
     match id.split_once(':') {
         Some(("binding", _)) => "binding",
@@ -159,7 +158,7 @@ fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Without anything that a terminal obeys, and not longer than a screen is wide.
+/// Escapes control characters, and cuts the text to the width of a screen.
 fn shown(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! `--out FILE`: certificates into a file, for where no shell can redirect standard output.
+//! `--out FILE`: writes certificates to a file, for containers without a shell that could redirect output.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use crate::cli::output;
 /// Where certificates go.
 #[derive(Debug, Args)]
 pub(crate) struct To {
-    /// write into this file, which everyone may read, instead of standard output
+    /// write to this file, readable by all users, instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ impl To {
     }
 }
 
-/// Writes a file whole or not at all: clients may be reading the old one.
+/// Replaces a file atomically: clients may be reading the old one.
 pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();

@@ -1,7 +1,7 @@
-//! `keyward ca trust`: the CA into the trust store of a Debian-like system, and out of it again.
+//! `keyward ca trust`: adds the CA to the trust store of a Debian-like system, and removes it.
 //!
-//! Files are the administrator's (`/usr/local/share/ca-certificates`), one certificate each, and
-//! `update-ca-certificates` makes of them what programs read. It is told before it is done.
+//! It writes one file per certificate into `/usr/local/share/ca-certificates` and runs
+//! `update-ca-certificates`. It prints what it will do before it does it.
 
 use std::fs;
 use std::io;
@@ -26,31 +26,31 @@ examples:
   keyward ca trust --dry-run
   keyward ca trust --root ./image                   # of a container image that is being built";
 
-/// Where local certificates are, below the root.
+/// The directory of local certificates, below the root.
 const LOCAL: &str = "usr/local/share/ca-certificates";
 
 const UPDATE: &str = "update-ca-certificates";
 
 #[derive(Debug, Args)]
 pub(crate) struct Trust {
-    /// take the CA out of the store again
+    /// remove the CA from the trust store
     #[arg(long)]
     remove: bool,
-    /// tell what would be done, and do nothing
+    /// print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// the system's root directory: another one for an image
+    /// the system's root directory, such as the unpacked root of an image
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }
 
-/// What is done, or would be.
+/// The planned changes.
 #[derive(Debug, Serialize)]
 struct Plan {
     /// `true`: the files go; else they are written.
     remove: bool,
     dry_run: bool,
-    /// Nothing was to be done.
+    /// No change was needed.
     unchanged: bool,
     files: Vec<PathBuf>,
     command: Vec<String>,
@@ -119,20 +119,23 @@ impl Trust {
         command
     }
 
-    /// The system's own store is root's.
+    /// Only root can change the system's own store.
     fn may(&self) -> Result<(), Failure> {
         if self.root != Path::new("/") || rustix::process::geteuid().is_root() {
             return Ok(());
         }
-        Err(Failure::new(Exit::Forbidden, "only root changes the system's trust store")
-            .hint("run it with sudo and --data DIR, or give single programs the CA: keyward run"))
+        Err(Failure::new(Exit::Forbidden, "only root can change the system's trust store")
+            .hint("use sudo and --data DIR, or give the CA to single programs: keyward run"))
     }
 }
 
 impl Plan {
     fn told(&self, ca: &CaView) -> String {
         let (does, means) = match self.remove {
-            true => ("removes", "programs that use the system's store trust it no more".to_owned()),
+            true => (
+                "removes",
+                "programs that use the system's store no longer trust this CA".to_owned(),
+            ),
             false => (
                 "writes",
                 format!(
@@ -145,7 +148,7 @@ impl Plan {
         format!("{}  runs {}\n{means}", files.collect::<String>(), self.command.join(" "))
     }
 
-    /// All of it or nothing: files whose certificates did not come into the store do not stay.
+    /// Applies all changes or none: if the certificates are not in the store afterwards, the files are removed.
     fn carry_out(&self) -> Result<(), Failure> {
         let mut before = Vec::new();
         for (file, pem) in self.files.iter().zip(&self.contents) {
@@ -170,7 +173,7 @@ impl Plan {
                     None => fs::remove_file(file),
                 };
                 if let Err(error) = back {
-                    output::note(&format!("warning: {} is left as it is: {error}", file.display()));
+                    output::note(&format!("warning: {} was not restored: {error}", file.display()));
                 }
             }
         })
@@ -184,26 +187,26 @@ impl Plan {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or("it said nothing").to_owned();
+        let last = said.lines().last().unwrap_or("it printed nothing").to_owned();
         Err(Failure::new(Exit::Failed, format!("{UPDATE} failed: {last}"))
-            .hint("nothing was changed; run it by hand to see more"))
+            .hint("nothing was changed; run the command by hand to see its output"))
     }
 
     fn done(&self) -> String {
         match (self.unchanged, self.dry_run, self.remove) {
             (true, _, true) => "the system's store does not have this CA\n".to_owned(),
-            (true, _, false) => "the system's store has this CA already\n".to_owned(),
-            (false, true, _) => "nothing was done\n".to_owned(),
-            (false, false, true) => "the system's store has this CA no more\n".to_owned(),
+            (true, _, false) => "the system's store already has this CA\n".to_owned(),
+            (false, true, _) => "nothing was changed\n".to_owned(),
+            (false, false, true) => "the CA is removed from the system's store\n".to_owned(),
             (false, false, false) => {
-                "the system's store has this CA: programs that run already may have to start anew\n"
+                "the CA is in the system's store; programs that are already running may need a restart\n"
                     .to_owned()
             }
         }
     }
 }
 
-/// It is in a directory that is not on everybody's path.
+/// The command is in a directory that is not in every user's PATH.
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
@@ -211,13 +214,13 @@ fn program() -> Option<PathBuf> {
 }
 
 fn no_program() -> Failure {
-    Failure::new(Exit::Failed, format!("{UPDATE} is not there: this is no Debian-like system")).hint(
+    Failure::new(Exit::Failed, format!("{UPDATE} was not found: this is not a Debian-like system")).hint(
         "install ca-certificates, or put what `keyward ca show` prints where this system's trust store \
          takes it",
     )
 }
 
-/// The certificates of a PEM text, each by itself.
+/// Splits a PEM text into its certificates.
 fn certificates(pem: &str) -> impl Iterator<Item = String> + '_ {
     const END: &str = "-----END CERTIFICATE-----\n";
     pem.split_inclusive(END).filter(|text| text.ends_with(END)).filter_map(|text| {

@@ -1,4 +1,4 @@
-//! [`Answering`]: what this process answers the admin API from where no gateway runs: the services themselves.
+//! [`Answering`]: opens the services in this process, so that it can answer the admin API if no gateway runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::cli::settings::Global;
 use keyward_api::{Admin, Deps, socket_router};
 use keyward_vault::Vault;
 
-/// What this process answers from. In this order they end.
+/// The services of this process. They end in this order.
 pub(super) struct Answering {
     pub(super) router: Router,
     /// The same, for pages that a browser opens; none where only files are read.
@@ -28,7 +28,7 @@ pub(super) struct Answering {
     _data_path: Option<DataPath>,
     /// What is changed stands there.
     _log: Option<LateLog>,
-    /// Whose refreshes are waited for: what a server answered is stored before this process ends.
+    /// Refreshes in progress: their answers are stored before this process ends.
     vault: Option<Arc<Vault>>,
 }
 
@@ -43,7 +43,7 @@ impl Answering {
         if !config.data_dir.exists() {
             // A mistyped directory would otherwise look like an install that lost everything.
             output::note(&format!(
-                "note: making a new data directory, {}",
+                "note: creating a new data directory, {}",
                 config.data_dir.display()
             ));
         }
@@ -75,7 +75,7 @@ impl Answering {
         })
     }
 
-    /// A router that needs nothing beside itself.
+    /// A router without further services.
     pub(super) fn only(router: Router) -> Self {
         Self { router, admin: None, no_ca: None, _data_path: None, _log: None, vault: None }
     }
@@ -102,10 +102,10 @@ impl Answering {
             return;
         }
         output::note(
-            "note: a refresh has no answer yet; ending this command now would lose its tokens",
+            "note: waiting for a token refresh; ending this command now would lose the new tokens",
         );
         if !vault.landed(vault.late_flight_time()).await {
-            output::note("note: a refresh did not end in time");
+            output::note("note: a token refresh did not finish in time");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! [`Unmade`]: answers where nothing is stored yet and no gateway runs. What is read comes from an empty store
-//! in memory; the first thing that is added makes the data directory. Reading leaves nothing behind.
+//! [`Unmade`]: answers the admin API if there is no store and no gateway runs. Reads come from an empty store
+//! in memory and create no file; the first added resource creates the data directory.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,18 +16,18 @@ use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::{Admin, socket_router};
 
-/// What a person does where there is no data directory.
+/// The remedy for a missing data directory.
 const MAKE: &str =
-    "`keyward serve`, `keyward init` or `keyward run` makes it; --data names another";
+    "`keyward serve`, `keyward init` or `keyward run` creates it; --data chooses another";
 
-/// An install that nobody has made.
+/// An installation that does not exist yet.
 pub(super) struct Unmade {
     empty: Answering,
     global: Global,
     to_send: bool,
     /// What is missing, for people.
     message: String,
-    /// Somebody knows; nobody needs to where the directory is there, and only empty.
+    /// Whether the note was printed; it is not needed if the directory exists and is empty.
     told: AtomicBool,
     made: OnceCell<Box<Client>>,
 }
@@ -52,12 +52,12 @@ impl Unmade {
         }))
     }
 
-    /// Who answers since something was added.
+    /// The services, since a resource was added.
     pub(super) fn made(&self) -> Option<&Client> {
         self.made.get().map(AsRef::as_ref)
     }
 
-    /// Who answers this request instead; the first that adds something makes the data directory.
+    /// The services that answer this request; the first addition creates the data directory.
     pub(super) async fn client_for(
         &self,
         method: &Method,
@@ -73,7 +73,7 @@ impl Unmade {
         Ok(Some(made))
     }
 
-    /// Answers out of nothing.
+    /// Answers from an empty store.
     pub(super) async fn answer(&self, request: Request<Body>) -> Result<Bytes, Failure> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         if path.starts_with("/api/v1/keys") || self.empty.no_ca.is_some() && is_of_ca(&path) {
@@ -114,11 +114,11 @@ pub(super) fn is_of_ca(path: &str) -> bool {
     matches!(path, "/api/v1/ca" | "/ca.pem" | "/bundle.pem") || path.starts_with("/api/v1/ca/")
 }
 
-/// A CA is made by who signs with it.
+/// The gateway creates the CA when it first signs.
 pub(super) fn without_ca(cert: &Path) -> Failure {
     let message = format!("there is no CA yet, {}", cert.display());
     Failure::new(Exit::Failed, message)
-        .hint("`keyward serve`, `keyward init` or `keyward run` makes it")
+        .hint("`keyward serve`, `keyward init` or `keyward run` creates it")
 }
 
 fn message(data: &Path) -> String {
@@ -134,7 +134,7 @@ fn adds(method: &Method, path: &str) -> bool {
     method == Method::POST && !collection.contains('/') && !matches!(collection, "plan" | "reload")
 }
 
-/// What asks and changes nothing, though it is posted.
+/// Whether a POST changes nothing.
 fn is_question(path: &str) -> bool {
     matches!(path, "/api/v1/rules/explain" | "/api/v1/rules/test")
 }

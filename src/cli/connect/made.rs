@@ -1,4 +1,4 @@
-//! [`Made`]: what a walk has made so far, to be taken back when it is not finished.
+//! [`Made`]: the resources that an unfinished `keyward connect` has created and must remove again.
 
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
@@ -24,7 +24,7 @@ impl Made {
         for (what, at, id) in agent.into_iter().chain(connection) {
             match client.delete(&at).await {
                 Err(failure) if failure.exit() != Exit::NotFound => {
-                    let message = format!("{what} {id} was made and could not be taken back");
+                    let message = format!("{what} {id} was created and could not be removed");
                     return Err(Failure::new(failure.exit(), message)
                         .hint(format!("keyward {what} remove {id}")));
                 }

@@ -1,5 +1,5 @@
-//! What a person is asked, in the order in which it is known: provider, way, variables, name, fields,
-//! the secret last. Where nobody can be asked, the options answer.
+//! The questions of `keyward connect`: provider, authentication method, variables, name, fields, and the
+//! secret last. Without a terminal, the options give the answers.
 
 use std::collections::HashSet;
 
@@ -12,32 +12,32 @@ use crate::cli::secret::{self, Typed};
 use crate::cli::terminal;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 
-/// Who answers.
+/// The source of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::cli) enum Way {
-    /// The options, and a person for what is missing.
+    /// The options, and the terminal for missing values.
     Asking,
-    /// The options alone.
+    /// Only the options.
     Given,
 }
 
-/// What the answers are about.
+/// The context of the questions.
 pub(in crate::cli) struct Questions {
     pub(in crate::cli) options: Options,
     pub(in crate::cli) provider: ProviderView,
     pub(in crate::cli) shapes: Shapes,
-    /// Names that connections have.
+    /// Names of existing connections.
     pub(in crate::cli) taken: HashSet<String>,
     pub(in crate::cli) way: Way,
 }
 
-/// The answers that stay when another key is given.
+/// The answers that stay valid for another key.
 pub(in crate::cli) struct Named {
     auth: AuthView,
     name: String,
 }
 
-/// Has a provider chosen.
+/// Asks for a provider.
 pub(in crate::cli) fn provider(shapes: &Shapes) -> Result<ProviderView, Failure> {
     let all = shapes.providers();
     let line = |one: &ProviderView| match &one.category {
@@ -48,17 +48,17 @@ pub(in crate::cli) fn provider(shapes: &Shapes) -> Result<ProviderView, Failure>
     Ok(all[terminal::choose("provider", &lines)?].clone())
 }
 
-/// Has one of a few ways chosen.
+/// Asks for one of a few choices.
 pub(in crate::cli) fn choose(label: &str, ways: &[&str]) -> Result<usize, Failure> {
     let ways: Vec<_> = ways.iter().map(ToString::to_string).collect();
     terminal::choose(label, &ways)
 }
 
 impl Questions {
-    /// The way to authenticate, and the name.
+    /// Asks for the authentication method and the name.
     ///
     /// # Errors
-    /// When there is no way that can be used, or the name is taken.
+    /// When no method is supported, or the name is in use.
     pub(in crate::cli) fn named(&self) -> Result<Named, Failure> {
         let auth = self.auth()?;
         let proposed = proposed(&self.provider.id, &self.taken);
@@ -69,7 +69,7 @@ impl Questions {
         };
         match self.taken.contains(&name) {
             true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
-                .hint(format!("give this one another name: --name {proposed}"))),
+                .hint(format!("choose another name: --name {proposed}"))),
             false => Ok(Named { auth, name }),
         }
     }
@@ -81,7 +81,7 @@ impl Questions {
             let kinds: Vec<_> = provider.auth.iter().map(|auth| auth.kind.as_str()).collect();
             let message = format!("{} cannot be connected yet", provider.name);
             return Err(Failure::new(Exit::Failed, message).hint(format!(
-                "it authenticates by {} only, which is not supported yet",
+                "it only supports {}, which Keyward does not support yet",
                 kinds.join(", ")
             )));
         }
@@ -96,10 +96,10 @@ impl Questions {
         Ok(usable[terminal::choose("authenticate with", &lines)?].clone())
     }
 
-    /// The whole form.
+    /// Asks for all fields.
     ///
     /// # Errors
-    /// When something is missing, does not look right, or the person ends it.
+    /// When a value is missing or has the wrong format, or the user stops.
     pub(in crate::cli) fn filled(&self, named: &Named) -> Result<New, Failure> {
         let mut given = self.options.given()?;
         given.auth = Some(named.auth.id.clone());
@@ -178,7 +178,7 @@ impl Questions {
         }
     }
 
-    /// The value, or another one, until it looks right or the person insists.
+    /// Asks for the value until its format is correct or the user confirms it.
     fn looks_right(
         &self,
         auth: &AuthView,
@@ -201,7 +201,7 @@ impl Questions {
             output::note(&format!("{}: it {}; {}", field.label, misfit.says, misfit.remedy));
             let ways: &[&str] = match misfit.is_final {
                 true => &["paste it again"],
-                false => &["paste it again", "it is right as it is"],
+                false => &["paste it again", "it is correct"],
             };
             if choose("now", ways)? == 1 {
                 return Ok(value);

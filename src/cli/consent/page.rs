@@ -1,5 +1,5 @@
-//! The browser is opened on a file of ours that leads to the page: a start link on a command line could be
-//! read by every process of the machine.
+//! Opens the browser on a private file that redirects to the consent page: other processes could read a
+//! start link on the browser's command line.
 
 use std::fs::OpenOptions;
 use std::io::Write;

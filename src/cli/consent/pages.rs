@@ -1,5 +1,5 @@
-//! Without a gateway nobody would be there when the browser comes back: for as long as one consent takes,
-//! this process serves the pages of consents where the gateway would, on loopback.
+//! Serves the consent pages in this process, on loopback, if no gateway runs: the provider redirects the
+//! browser to them. They are served until the one consent has ended.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ pub(super) async fn host(
     };
     let config = global.load()?;
     if !config.listen.admin.ip().is_loopback() || config.public_url.starts_with("https://") {
-        let message = "no gateway runs, and the browser would come back to another address";
+        let message = "no gateway runs, and the redirect URI names another machine than this one";
         return Err(Failure::new(Exit::Unreachable, message).hint("start one: keyward serve"));
     }
     let at = config.listen.admin;
     let listener = TcpListener::bind(at).await.map_err(|error| {
-        Failure::failed(&format!("cannot take the browser back at {at}"), &error)
+        Failure::failed(&format!("cannot listen for the redirect at {at}"), &error)
             .hint("start a gateway: keyward serve")
     })?;
     let names = crate::app::own_names(&config, at);

@@ -1,5 +1,5 @@
-//! Who exists and may use what: agents without connections, connections without agents, and what
-//! cannot be used.
+//! Checks agents, connections and bindings: agents without connections, connections without agents, and
+//! connections that cannot be used.
 
 use std::collections::BTreeSet;
 
@@ -16,10 +16,10 @@ use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
 const CONNECTIONS: &str = "connections";
-/// Of each kind; a large install is told its size, not all of it.
+/// Most reports of each kind; a large installation gets a count instead.
 const TOLD_MAX: usize = 20;
 
-/// Asks for both.
+/// Reads agents and connections.
 pub(super) async fn look(
     install: &Install<'_>,
     client: &Client,
@@ -50,9 +50,9 @@ fn judge(people: &People, global: &Global, report: &mut Report) {
     told(AGENTS, unfit, report);
     if people.agents.is_empty() {
         let hint = format!("{keyward} agent add NAME");
-        report.warn(AGENTS, "there is no agent; `keyward run` makes `default`", hint);
+        report.warn(AGENTS, "there is no agent; `keyward run` creates `default`", hint);
     } else if report.checks.len() == before {
-        report.ok(AGENTS, format!("every agent may use something ({})", people.agents.len()));
+        report.ok(AGENTS, format!("every agent has a connection ({})", people.agents.len()));
     }
     let before = report.checks.len();
     let bound: BTreeSet<_> = people
@@ -69,26 +69,29 @@ fn judge(people: &People, global: &Global, report: &mut Report) {
         report.warn(CONNECTIONS, "there is no connection", hint);
     } else if report.checks.len() == before {
         let count = people.connections.len();
-        report.ok(CONNECTIONS, format!("every connection can be used, and is ({count})"));
+        report.ok(CONNECTIONS, format!("every connection works and has an agent ({count})"));
     }
 }
 
 fn of_agent(agent: &AgentView, people: &People, keyward: &str) -> Option<(String, String)> {
     let name = &agent.name;
     if agent.held {
-        let hint = format!("{keyward} agent resume {name}, when it is clear why");
-        return Some((format!("agent {name} is paused, by a person or an alarm"), hint));
+        let hint = format!("{keyward} agent resume {name}, once the reason is clear");
+        return Some((format!("agent {name} is paused, manually or by an alarm"), hint));
     }
     if agent.paused {
-        let hint = "put it back into the configuration, or remove it";
-        return Some((format!("agent {name} is paused: it left the file"), hint.to_owned()));
+        let hint = "add it to the configuration again, or remove it";
+        return Some((
+            format!("agent {name} is paused: it is no longer in the configuration file"),
+            hint.to_owned(),
+        ));
     }
     if !agent.bindings.is_empty() {
         let now = Timestamp::now();
         let is_over = |token: &TokenView| token.expires.is_some_and(|expires| expires <= now);
         // One without any is for `keyward run`, which makes its own.
         let all_over = !agent.tokens.is_empty() && agent.tokens.iter().all(is_over);
-        let hint = format!("{keyward} agent token add {name}; `keyward run` makes its own");
+        let hint = format!("{keyward} agent token add {name}; `keyward run` creates its own token");
         return all_over.then(|| (format!("every token of agent {name} has expired"), hint));
     }
     let connection = match &people.connections[..] {
@@ -122,7 +125,7 @@ fn of_connection(
     if let Some(failing) = connection.facts.token.as_ref().and_then(|token| token.failing.as_ref())
     {
         let message = format!(
-            "the token of connection {name} cannot be refreshed since {:.0}, {} times ({})",
+            "the token of connection {name} cannot be refreshed since {:.0}; {} attempts failed ({})",
             failing.since,
             failing.count,
             why(failing)
@@ -197,14 +200,18 @@ mod tests {
             (
                 agent("ci", &serde_json::json!({"paused": true})),
                 serde_json::json!({"state": "active"}),
-                (Status::Warn, "agent ci is paused: it left the file", "put it back"),
+                (
+                    Status::Warn,
+                    "agent ci is paused: it is no longer in the configuration file",
+                    "add it",
+                ),
             ),
             (
                 agent("ci", &serde_json::json!({"paused": true, "held": true})),
                 serde_json::json!({"state": "active"}),
                 (
                     Status::Warn,
-                    "agent ci is paused, by a person or an alarm",
+                    "agent ci is paused, manually or by an alarm",
                     "keyward agent resume ci",
                 ),
             ),

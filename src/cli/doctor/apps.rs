@@ -1,4 +1,4 @@
-//! Apps that connections ask by: what is missing of them, and what has to be registered at the provider.
+//! Checks apps that connections use: missing settings, and registrations at the provider that expire.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,10 +12,10 @@ use keyward_model::{Connection, Shown};
 
 const APPS: &str = "apps";
 
-/// An end is told so long before: people are on holidays.
+/// Warning time before an expiry: long enough for holidays.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// Asks for them; an install without apps is told nothing.
+/// Reads the apps; an installation without apps has no report.
 pub(super) async fn look(
     install: &Install<'_>,
     client: &Client,
@@ -43,7 +43,7 @@ fn judge(people: &People, global: &Global, now: Timestamp, report: &mut Report) 
         ends(connection, (global, now), report);
     }
     if !people.apps.is_empty() && report.checks.len() == before {
-        report.ok(APPS, format!("every app can be asked by ({})", people.apps.len()));
+        report.ok(APPS, format!("every app is usable ({})", people.apps.len()));
     }
 }
 
@@ -58,7 +58,7 @@ fn of_app(
     let is_used = !app.connections.is_empty();
     if let Some(problem) = app.problem.as_ref().filter(|_| is_used) {
         let hint = match app.paused {
-            true => "put it back into the configuration".to_owned(),
+            true => "add it to the configuration again".to_owned(),
             false => format!("{} app set {name} --secret-stdin client_secret", global.keyward()),
         };
         report.fail(APPS, problem, hint);
@@ -67,19 +67,19 @@ fn of_app(
     if let Some(ends) =
         ends.filter(|ends| is_used && *ends < now.saturating_add(SOON).unwrap_or(now))
     {
-        let message = format!("the registration of app {name} ends {}", moment(ends));
+        let message = format!("the registration of app {name} expires {}", moment(ends));
         let first = app.connections.first();
         let first = people.connections.iter().find(|it| Some(&it.name) == first);
         report.warn(APPS, message, first.map_or_else(String::new, |it| remedy(it, global)));
     }
 }
 
-/// An access that has to be consented to again soon.
+/// An access that must soon be reconnected.
 fn ends(connection: &Shown<Connection>, (global, now): (&Global, Timestamp), report: &mut Report) {
     let until = now.saturating_add(SOON).unwrap_or(now);
     let Some(ends) = connection.facts.ends.filter(|ends| *ends < until) else { return };
     let name = &connection.name;
-    let message = format!("connection {name} has to be connected again before {}", moment(ends));
+    let message = format!("connection {name} must be reconnected before {}", moment(ends));
     report.warn(APPS, message, remedy(connection, global));
 }
 
@@ -87,12 +87,15 @@ fn remedy(connection: &Shown<Connection>, global: &Global) -> String {
     connection.facts.remedy.as_deref().map(|remedy| global.remedy(remedy)).unwrap_or_default()
 }
 
-/// What else is to be known where the connection does not work: its app, and what is registered.
+/// Details for a connection that does not work: its app and redirect URI.
 pub(super) fn behind(connection: &Shown<Connection>, apps: &[AppView]) -> String {
     let app = connection.app_id();
     let app = app.and_then(|id| apps.iter().find(|app| app.id == *id));
     app.map_or_else(String::new, |app| {
-        format!("; its app {} must have this redirect URI there: {}", app.name, app.redirect_uri)
+        format!(
+            "; its app {} must have this redirect URI at the provider: {}",
+            app.name, app.redirect_uri
+        )
     })
 }
 

@@ -1,4 +1,4 @@
-//! The CA: its files, its time; and the clock that all certificates depend on.
+//! Checks the CA's files and expiry, and the system clock, on which all certificates depend.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -14,14 +14,14 @@ use keyward_base::time::Clock;
 use keyward_proxy::ca::CaError;
 use keyward_proxy::ca::authority::Authority;
 
-/// Room to make a new CA known everywhere.
+/// Time to distribute a new CA.
 const NEAR: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Clocks that are set right move by seconds.
+/// Tolerance: clocks that are set correctly move by seconds.
 const JUMP: SignedDuration = SignedDuration::from_mins(5);
 /// Holds the audit log's last record.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// Whether it can sign. That of a gateway is asked for: its files may just be changing.
+/// Whether the CA can sign. A running gateway is asked, because its files may be changing.
 pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Report) -> bool {
     let (cert, key) = (&*install.config.ca.cert, &*install.config.ca.key);
     if let Found::Serving(client) = found {
@@ -35,7 +35,7 @@ pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Repo
     }
     // What is absent would be made: that is for the gateway.
     if !cert.exists() && !key.exists() {
-        report.ok("ca", format!("the first start makes the CA, {}", cert.display()));
+        report.ok("ca", format!("the first start creates the CA, {}", cert.display()));
         return false;
     }
     match Authority::load_or_create(cert, key, &Clock::System) {
@@ -60,9 +60,9 @@ fn time_left(
 ) {
     let day = expires.strftime("%Y-%m-%d");
     let hint = match made_here {
-        true => "`keyward ca rotate` makes its successor: hand that out within the overlap".into(),
+        true => "run `keyward ca rotate`, and distribute the new CA during the overlap".into(),
         false => {
-            format!("put its successor in the place of {} and {}", cert.display(), key.display())
+            format!("replace {} and {} by the new CA's files", cert.display(), key.display())
         }
     };
     match expires.duration_since(Timestamp::now()) < NEAR {
@@ -75,27 +75,30 @@ fn told(error: &CaError, (cert, key): (&Path, &Path)) -> (String, String) {
     let shown = |path: &Path| path.display().to_string();
     match error {
         CaError::Incomplete { present, missing } => (
-            format!("{} is there, {} is not", shown(present), shown(missing)),
+            format!("{} exists, but {} does not", shown(present), shown(missing)),
             "restore it from a backup, or remove both for a new CA".to_owned(),
         ),
         CaError::LooseKey { path, mode } => (
-            format!("others can read the CA's key {} (mode {mode:04o})", shown(path)),
-            format!("run `chmod 600 {}`; make a new CA if they could", shown(path)),
+            format!("other users can read the CA's key {} (mode {mode:04o})", shown(path)),
+            format!(
+                "run `chmod 600 {}`; replace the CA if another user may have read the key",
+                shown(path)
+            ),
         ),
         CaError::KeyMismatch { cert, key } => (
             format!("{} is not the key of {}", shown(key), shown(cert)),
-            "restore the pair that was made together, or remove both for a new CA".to_owned(),
+            "restore the matching pair, or remove both for a new CA".to_owned(),
         ),
         CaError::Expired => (
             "the CA has expired".to_owned(),
             format!(
-                "remove {} and {}: the next start makes a new one, which clients must trust",
+                "remove {} and {}: the next start creates a new CA, which clients must trust",
                 shown(cert),
                 shown(key)
             ),
         ),
         CaError::NotYetValid => (
-            "the CA is not valid yet: this machine's clock is behind".to_owned(),
+            "the CA is not valid yet: this machine's clock is slow".to_owned(),
             "set the clock".to_owned(),
         ),
         other => (other.to_string(), "check `ca` in the configuration".to_owned()),
@@ -109,10 +112,10 @@ pub(super) fn clock(install: &Install<'_>, report: &mut Report) {
     match last.duration_since(Timestamp::now()) > JUMP {
         true => {
             let message =
-                format!("the clock is behind: the audit log's last record is of {last:.0}");
+                format!("the clock is slow: the audit log's last record is from {last:.0}");
             report.fail("clock", message, "set the clock (systemd: timedatectl set-ntp true)");
         }
-        false => report.ok("clock", "the clock is past the audit log's last record"),
+        false => report.ok("clock", "the clock is later than the audit log's last record"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The configuration: all that is wrong with it, at once.
+//! Checks the configuration and reports all of its errors.
 
 use super::report::Report;
 use crate::cli::settings::Global;
@@ -11,7 +11,7 @@ const ID: &str = "config";
 pub(super) fn read(global: &Global, report: &mut Report) -> Option<Config> {
     match Config::load(global.config.as_deref(), global.data.as_deref()) {
         Ok(config) => {
-            report.ok(ID, "the configuration is sound");
+            report.ok(ID, "the configuration is valid");
             Some(config)
         }
         Err(ConfigError::Problems(problems)) => {
@@ -23,7 +23,7 @@ pub(super) fn read(global: &Global, report: &mut Report) -> Option<Config> {
             None
         }
         Err(error) => {
-            let hint = error.hint().unwrap_or("check its path, and that this user may read it");
+            let hint = error.hint().unwrap_or("check its path, and whether this user can read it");
             report.fail(ID, error.to_string(), hint);
             None
         }

@@ -1,4 +1,4 @@
-//! The data directory: there, ours, and closed to others.
+//! Checks the data directory: it exists, belongs to this user, and is private.
 
 use std::fs;
 use std::io;
@@ -16,30 +16,32 @@ pub(super) fn look(data: &Path, report: &mut Report) -> bool {
         Ok(about) => about,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let message = format!("data directory {shown} does not exist yet");
-            report.warn(ID, message, "`keyward serve` makes it; name another with --data");
+            report.warn(ID, message, "`keyward serve` creates it; choose another with --data");
             return false;
         }
         Err(error) => {
             let message = format!("data directory {shown} cannot be read: {error}");
-            report.fail(ID, message, "run this as the user that the gateway runs as");
+            report.fail(ID, message, "run this as the gateway's user");
             return false;
         }
     };
     let (own, owner) = (rustix::process::geteuid(), about.uid());
     if !about.is_dir() {
-        let hint = "move it away, or name another with --data";
+        let hint = "move it away, or choose another with --data";
         report.fail(ID, format!("data directory {shown} is not a directory"), hint);
     } else if owner != own.as_raw() && !own.is_root() {
-        let hint = "run this as that user, or name another data directory with --data";
+        let hint = "run this as that user, or choose another data directory with --data";
         report.fail(ID, format!("data directory {shown} belongs to user {owner}"), hint);
     } else if about.mode() & 0o077 != 0 {
-        let message =
-            format!("others can enter data directory {shown} (mode {:04o})", about.mode() & 0o7777);
+        let message = format!(
+            "other users can enter data directory {shown} (mode {:04o})",
+            about.mode() & 0o7777
+        );
         report.fail(ID, message, format!("run `chmod 700 {shown}`"));
     } else {
         let whose = match owner == own.as_raw() {
-            true => "is ours alone".to_owned(),
-            false => format!("belongs to user {owner} alone"),
+            true => "is private to this user".to_owned(),
+            false => format!("is private to user {owner}"),
         };
         report.ok(ID, format!("data directory {shown} {whose}"));
         return true;

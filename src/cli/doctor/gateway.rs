@@ -1,5 +1,5 @@
-//! The gateway: whether one answers, is of this version, took its configuration and can be reached;
-//! and where none runs, whether the next could listen.
+//! Checks the gateway: it answers, has this version, accepted its configuration, and is reachable. If none
+//! runs, checks whether its addresses are free.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,13 +16,13 @@ use keyward_net::processes as sockets;
 
 const ID: &str = "gateway";
 
-/// Who answers on the admin socket.
+/// What answers on the admin socket.
 pub(super) enum Found {
     Serving(Client),
     Nobody,
 }
 
-/// Looks for it.
+/// Checks the admin socket.
 pub(super) async fn look(install: &Install<'_>, report: &mut Report) -> Found {
     match Client::running(install.global).await {
         Ok(client) => {
@@ -30,7 +30,7 @@ pub(super) async fn look(install: &Install<'_>, report: &mut Report) -> Found {
                 Some(status) => serving(&status, report).await,
                 None => {
                     let hint = "use the same version of the gateway and the command line";
-                    report.fail(ID, "a gateway answers, but not to what it was asked", hint);
+                    report.fail(ID, "a gateway runs, but its answer cannot be read", hint);
                 }
             }
             Found::Serving(client)
@@ -51,26 +51,27 @@ async fn serving(status: &Status, report: &mut Report) {
     report.ok(ID, format!("{kind} answers: {}", status.status));
     let own = env!("CARGO_PKG_VERSION");
     if status.version == own {
-        report.ok("version", format!("gateway and command line are of version {own}"));
+        report.ok("version", format!("gateway and command line have version {own}"));
     } else {
-        let message =
-            format!("the gateway is of version {}, this program of {own}", status.version);
+        let message = format!("the gateway has version {}, this program {own}", status.version);
         report.warn("version", message, "restart the gateway with this program");
     }
     if let Some(reload) = &status.reload {
         for error in &reload.errors {
-            let hint = "mend it, then `keyward reload`; until then the old one is in force";
+            let hint =
+                "correct it, then run `keyward reload`; until then the old configuration applies";
             report.fail("reload", format!("the configuration was refused: {error}"), hint);
         }
         for warning in &reload.warnings {
             report.warn("reload", warning.clone(), "restart the gateway");
         }
     }
-    let hint = "another program may hold the port, or a firewall be in between: see its log";
+    let hint =
+        "another program may use the port, or a firewall may block it: see the gateway's log";
     for at in status.proxy.iter().filter_map(|at| ProxyAt::parse(at)) {
         match health::connect(at.addr).await {
-            Some(_) => report.ok("listen", format!("the proxy can be reached at {at}")),
-            None => report.fail("listen", format!("the proxy cannot be reached at {at}"), hint),
+            Some(_) => report.ok("listen", format!("the proxy is reachable at {at}")),
+            None => report.fail("listen", format!("the proxy is not reachable at {at}"), hint),
         }
     }
     if let Ok(at) = status.admin.parse().map(dialable) {
@@ -82,7 +83,7 @@ async fn serving(status: &Status, report: &mut Report) {
 }
 
 async fn ready(at: SocketAddr) -> Result<(), String> {
-    let stream = health::connect(at).await.ok_or("cannot be reached")?;
+    let stream = health::connect(at).await.ok_or("is not reachable")?;
     let request = http::Request::get("/readyz")
         .header(http::header::HOST, at.to_string())
         .body(axum::body::Body::empty())
@@ -90,17 +91,17 @@ async fn ready(at: SocketAddr) -> Result<(), String> {
     let answer = client::exchange(stream, request).await;
     let bytes = answer.map_err(|failure| format!("says: {}", failure.message()))?;
     let health = serde_json::from_slice::<Health>(&bytes);
-    health.map(drop).map_err(|_| "is of another program".to_owned())
+    health.map(drop).map_err(|_| "belongs to another program".to_owned())
 }
 
-/// Nobody answers: whether one could start.
+/// No gateway runs: checks whether one could start.
 fn absent(install: &Install<'_>, report: &mut Report) {
     let socket = install.data.join(SOCKET_NAME);
     match socket.exists() {
         true => {
             let message =
-                format!("no gateway runs; {} is of one that was killed", socket.display());
-            report.warn(ID, message, "nothing: the next one replaces it");
+                format!("no gateway runs; {} is left from one that was killed", socket.display());
+            report.warn(ID, message, "no action needed: the next gateway replaces it");
         }
         false => report.ok(ID, "no gateway runs; `keyward run` starts a private one"),
     }
@@ -121,8 +122,8 @@ fn absent(install: &Install<'_>, report: &mut Report) {
                     Some(format!("`{} (process {pid})`", processes::program(pid)?))
                 });
                 let by = by.unwrap_or_else(|| "another program".to_owned());
-                let hint = format!("stop that, or choose another port: `{key}`");
-                report.fail("listen", format!("{at} is taken by {by}"), hint);
+                let hint = format!("stop it, or choose another port: `{key}`");
+                report.fail("listen", format!("{at} is in use by {by}"), hint);
             }
             Err(error) => {
                 let hint = format!("choose another address: `{key}`");

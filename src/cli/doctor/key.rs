@@ -1,4 +1,4 @@
-//! The master keys: readable, private, well formed. Whether they open the store is `store.rs`'s.
+//! Checks the master keys: readable, private, well formed. `store.rs` checks whether they open the store.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use super::Install;
 use super::report::Report;
 use crate::config::StoreChoice;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::crypto::private::FileError;
+use keyward_state::crypto::private_file::FileError;
 use keyward_state::crypto::source::{KeyError, KeySource};
 
 const ID: &str = "key";
 
-/// The keys, when all of them can be had. A gateway that serves has its own variables, and a command
-/// may ask a person: then only files are looked at.
+/// The keys, if all can be read. A running gateway has its own variables, and a command may ask a user: in these
+/// cases only files are checked.
 pub(super) fn look(
     install: &Install<'_>,
     (serves, gateway): (bool, Option<Uid>),
@@ -39,11 +39,11 @@ pub(super) fn look(
     let variable = |name: &str| config.environment.secret(name);
     match KeySource::load(&sources, variable, &config.secret_variables()) {
         Ok(keys) => {
-            report.ok(ID, "the master key can be read, and by nobody else");
+            report.ok(ID, "the master key is readable, and private");
             Some(keys)
         }
         Err(KeyError::Missing(path)) if made_later => {
-            let message = format!("the first start makes the master key, {}", path.display());
+            let message = format!("the first start creates the master key, {}", path.display());
             report.ok(ID, message);
             None
         }
@@ -62,7 +62,7 @@ pub(super) fn look(
     }
 }
 
-/// Files of the gateway's user, which root does not read: nobody else may either.
+/// Files of the gateway's user. Root checks their mode without reading them.
 fn of_the_gateway(sources: &[KeySource], owner: u32, report: &mut Report) {
     let files = sources.iter().filter_map(|source| match source {
         KeySource::File(path) => Some(path),
@@ -71,7 +71,7 @@ fn of_the_gateway(sources: &[KeySource], owner: u32, report: &mut Report) {
     let mode = |path: &PathBuf| Some(std::fs::metadata(path).ok()?.mode() & 0o7777);
     let loose = files.filter_map(|path| Some((path, mode(path)?))).find(|it| it.1 & 0o077 != 0);
     match loose {
-        None => report.ok(ID, format!("the master key is of the gateway's user alone ({owner})")),
+        None => report.ok(ID, format!("the master key is private to the gateway's user ({owner})")),
         Some((path, mode)) => {
             let error = KeyError::File(FileError::Loose { path: path.clone(), mode });
             let (message, hint) = told(&error, None);
@@ -95,8 +95,8 @@ fn told(error: &KeyError, gateway: Option<Uid>) -> (String, String) {
             "restore it from your backup of keys, or check `master_key`".to_owned(),
         ),
         KeyError::File(FileError::Loose { path, mode }) => (
-            format!("others can read master key file {} (mode {mode:04o})", shown(path)),
-            format!("run `chmod 600 {}`, and consider the key known", shown(path)),
+            format!("other users can read master key file {} (mode {mode:04o})", shown(path)),
+            format!("run `chmod 600 {}`, and treat the key as leaked", shown(path)),
         ),
         KeyError::File(FileError::ForeignOwner { path, owner }) => (
             format!("master key file {} belongs to user {owner}", shown(path)),

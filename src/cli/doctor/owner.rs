@@ -1,5 +1,5 @@
-//! Whose install it is, where root looks at it: the gateway's user owns its files, and root's own files would
-//! lock the gateway out.
+//! Finds the owner of the installation when root runs the diagnosis: files that root creates would lock out
+//! the gateway's user.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use crate::config::StoreChoice;
 
 const ID: &str = "user";
 
-/// The user that the gateway runs as, as its files tell: the store's owner, else that of the data directory.
+/// The gateway's user: the owner of the store, else of the data directory.
 pub(super) fn of(install: &Install<'_>) -> Option<Uid> {
     let store = match &install.config.store {
         StoreChoice::Sled { path } => Some(&**path),
@@ -23,7 +23,7 @@ pub(super) fn of(install: &Install<'_>) -> Option<Uid> {
     store.and_then(owner).or_else(|| owner(&install.data))
 }
 
-/// Whether the store and the CA may be opened: not by root, where they are of somebody else.
+/// Whether the store and the CA may be opened: root must not open another user's.
 pub(super) fn may_open(
     owner: Option<Uid>,
     report: &mut Report,

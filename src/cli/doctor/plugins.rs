@@ -1,4 +1,5 @@
-//! Plugins that cannot do all that they are for.
+//! Checks plugins: warns about slots without a working connection, except optional slots that were
+//! left empty.
 
 use super::Install;
 use super::report::Report;
@@ -21,7 +22,7 @@ pub(super) async fn look(install: &Install<'_>, client: &Client, report: &mut Re
     }
 }
 
-/// An optional slot that was left empty is as somebody wanted it.
+/// An optional slot that was left empty is not a problem.
 fn judge(plugins: &[PluginView], global: &Global, report: &mut Report) {
     let before = report.checks.len();
     for plugin in plugins {

@@ -1,5 +1,5 @@
-//! Secrets that clients have stored for hosts of connections: an agent of this user can read them,
-//! whatever its environment holds.
+//! Finds secrets that clients have stored on this machine for hosts of connections: agents of this user
+//! can read them.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub(super) fn look(connections: &[Shown<Connection>], report: &mut Report) {
             "gh" => format!("`gh auth logout --hostname {host}`: agents can read it"),
             _ => "remove it: agents can read it".to_owned(),
         };
-        let hint = format!("{hint}, and connection {} is there for it", connection.name);
+        let hint = format!("{hint}; connection {} replaces it", connection.name);
         report.warn(id, message, hint);
     }
 }

@@ -1,6 +1,6 @@
-//! `keyward doctor -- CMD`: the program in the environment of `keyward run`, but before a probe: a
-//! proxy of this process, with a CA of its own, that answers every host itself and reaches none. What
-//! it sees tells whether the program's HTTP stack would use the gateway, and what it needs if not.
+//! `keyward doctor -- CMD`: runs the program with the environment of `keyward run`, but with a probe as
+//! its proxy. The probe answers for every host itself and connects to none. From what it sees, the
+//! report tells whether the program's HTTP stack would use the gateway, and what to change if not.
 
 mod answers;
 mod family;
@@ -120,7 +120,7 @@ async fn ended(
         never = watch.follow() => match never {},
         why = lease.broken() => {
             family::kill().await;
-            let message = format!("the program was stopped: {why}, and would have served it");
+            let message = format!("the program was stopped: {why} and could have served it");
             return Err(Failure::new(Exit::Failed, message).hint("run it again"));
         }
     };
@@ -154,7 +154,7 @@ async fn known(global: &Global, data: Option<&Path>, agent: &str) -> Result<Know
         Ok(client) => client,
         Err(failure) if agent == DEFAULT_AGENT => {
             let why = failure.message();
-            output::note(&format!("note: no placeholders are set: {why}"));
+            output::note(&format!("note: no placeholder is set: {why}"));
             return Ok(nobody());
         }
         Err(failure) => return Err(failure),

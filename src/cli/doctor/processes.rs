@@ -1,5 +1,5 @@
-//! What Linux shows of a process (proc(5)): its words, variables, program and libraries. Elsewhere, and of
-//! other users' processes, everything is empty.
+//! Reads a process's arguments, variables, program and libraries from Linux's proc(5). On other systems, and
+//! for other users' processes, everything is empty.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! The way to the providers: names, addresses and certificates. A gateway that runs is asked: its environment
-//! decides what its agents reach. Otherwise this process tries, by the dialler and the verifier that serve
-//! requests. No request is sent, and so no credential.
+//! Checks the network path to the providers: names, addresses and certificates. A running gateway does the
+//! check, because its environment decides; otherwise this process does, with the same dialler and verifier.
+//! It sends no request, and so no credential.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use keyward_net::reach::reach;
 use keyward_net::tls;
 
 const ID: &str = "upstream";
-/// Hosts that are tried; all at once, so that the whole takes no longer than one.
+/// Most hosts to check; they are checked concurrently.
 const HOSTS_MAX: usize = 50;
 
-/// Who tried: the environments differ.
+/// Which process checked: the environments differ.
 #[derive(Clone, Copy)]
 enum By {
     Gateway,
     Doctor,
 }
 
-/// Shakes hands with every host that an active connection is for. Patterns are no hosts.
+/// Does a TLS handshake with every host of an active connection, except patterns.
 pub(super) async fn look(
     install: &Install<'_>,
     gateway: Option<&Client>,
@@ -58,20 +58,21 @@ pub(super) async fn look(
     }
     if hosts.len() > HOSTS_MAX {
         let more = hosts.len() - HOSTS_MAX;
-        report.warn(ID, format!("{more} more hosts were not tried"), "");
+        report.warn(ID, format!("{more} more hosts were not checked"), "");
     }
 }
 
 fn told(upstream: UpstreamView, by: By, serves: bool, report: &mut Report) {
     let UpstreamView { host, reached, proxy, message, hint } = upstream;
-    let way = proxy.map(|proxy| format!(" by the corporate proxy {proxy}")).unwrap_or_default();
+    let way =
+        proxy.map(|proxy| format!(" through the corporate proxy {proxy}")).unwrap_or_default();
     let by = match (by, serves) {
-        (By::Gateway, _) => "asked by the gateway",
-        (By::Doctor, true) => "asked by this command, which may have another environment",
-        (By::Doctor, false) => "asked by this command: no gateway runs",
+        (By::Gateway, _) => "checked by the gateway",
+        (By::Doctor, true) => "checked by this command, which may have another environment",
+        (By::Doctor, false) => "checked by this command: no gateway runs",
     };
     match reached {
-        true => report.ok(ID, format!("{host} answers{way}, and proves who it is ({by})")),
+        true => report.ok(ID, format!("{host} answers{way} with a valid certificate ({by})")),
         false => {
             let message = format!("{}; {by}", message.unwrap_or_default());
             report.fail(ID, message, hint.unwrap_or_default());
@@ -79,7 +80,7 @@ fn told(upstream: UpstreamView, by: By, serves: bool, report: &mut Report) {
     }
 }
 
-/// In the environment of this process; `None`: nothing could be tried, which is told.
+/// Checks with the environment of this process; `None` if that is impossible, which is reported.
 async fn tried(
     install: &Install<'_>,
     hosts: &BTreeSet<&String>,
@@ -114,8 +115,8 @@ fn trust(config: &Config, report: &mut Report) -> Option<Arc<ClientConfig>> {
     made.map_err(|error| report.fail(ID, error.to_string(), "correct `upstream.trust`")).ok()
 }
 
-/// Dials as the gateway does. It has the proxy's password where its service has it, which may not be
-/// where the doctor is called.
+/// Dials as the gateway does. The password of the corporate proxy may exist only in the environment of the
+/// gateway's service.
 fn dialler(config: &Config, tls: &ClientConfig, report: &mut Report) -> Option<Arc<Dialler>> {
     let upstream = &config.upstream;
     let hidden = config.secret_variables();
@@ -123,9 +124,9 @@ fn dialler(config: &Config, tls: &ClientConfig, report: &mut Report) -> Option<A
     let proxy = match upstream.proxy.as_ref().map(load).transpose() {
         Ok(proxy) => proxy.map(|proxy| proxy.verified_as(tls)),
         Err(error) => {
-            let hint = "start the gateway, and it is asked; or run the doctor with the gateway's \
+            let hint = "start the gateway, which then does the check, or run the doctor with the gateway's \
                         environment, and as its user";
-            report.warn(ID, format!("no host was tried: {error}"), hint);
+            report.warn(ID, format!("no host was checked: {error}"), hint);
             return None;
         }
     };

@@ -1,30 +1,30 @@
-//! [`Report`]: what was looked at, how it stands, and what to do about it.
+//! [`Report`]: the checks, their results and remedies.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-/// How something stands.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// Not what it seems to be meant to be.
+    /// Works, but is probably not intended.
     Warn,
     /// Something does not work.
     Fail,
 }
 
-/// One thing that was looked at. Holds no value that could be a secret.
+/// One check. Holds no value that could be a secret.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Check {
     /// Stable, for programs.
     pub(super) id: &'static str,
     pub(super) status: Status,
-    /// What is so.
+    /// The observation.
     pub(super) message: String,
-    /// What to do about it.
+    /// The remedy.
     pub(super) hint: Option<String>,
 }
 
@@ -38,12 +38,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Something is as it should be.
+    /// Adds a check without a problem.
     pub(super) fn ok(&mut self, id: &'static str, message: impl Into<String>) {
         self.checks.push(Check { id, status: Status::Ok, message: message.into(), hint: None });
     }
 
-    /// Something works, or is not needed by everyone, and still wants a look.
+    /// Adds a warning: something works or is optional, but should be checked.
     pub(super) fn warn(
         &mut self,
         id: &'static str,
@@ -53,7 +53,7 @@ impl Report {
         self.add(id, Status::Warn, (message.into(), hint.into()));
     }
 
-    /// Something does not work.
+    /// Adds a failure.
     pub(super) fn fail(
         &mut self,
         id: &'static str,
@@ -68,7 +68,7 @@ impl Report {
         self.checks.push(Check { id, status, message, hint });
     }
 
-    /// Whether something does not work.
+    /// Whether a check failed.
     pub(super) fn failed(&self) -> bool {
         self.count(Status::Fail) > 0
     }
@@ -77,7 +77,7 @@ impl Report {
         self.checks.iter().filter(|check| check.status == status).count()
     }
 
-    /// For people: a line for each, a second one where there is something to do, and the sum.
+    /// Text for people: one line per check, a second line for its hint, and a summary.
     pub(super) fn text(&self, colours: bool) -> String {
         let width = self.checks.iter().map(|check| check.id.len()).max().unwrap_or(0) + 2;
         let mut text = String::new();
@@ -92,7 +92,7 @@ impl Report {
             let _ = writeln!(text, "the program's exit code: {code}");
         }
         let _ = match (self.count(Status::Fail), self.count(Status::Warn)) {
-            (0, 0) => writeln!(text, "nothing is wrong"),
+            (0, 0) => writeln!(text, "no problem found"),
             (fails, warnings) => writeln!(text, "failed: {fails}, warnings: {warnings}"),
         };
         text
@@ -124,19 +124,19 @@ mod tests {
 
     fn report() -> Report {
         let mut report = Report::default();
-        report.ok("config", "the configuration is sound");
+        report.ok("config", "the configuration is valid");
         report.warn("git", "a\u{1b}[2Jb", "remove it");
-        report.fail("data", "others can enter /d", "run `chmod 700 /d`");
+        report.fail("data", "other users can enter /d", "run `chmod 700 /d`");
         report
     }
 
     #[test]
     fn each_check_is_a_line_and_what_to_do_another() {
         insta::assert_snapshot!(report().text(false), @r"
-        ok    config  the configuration is sound
+        ok    config  the configuration is valid
         warn  git     a[2Jb
                       hint: remove it
-        fail  data    others can enter /d
+        fail  data    other users can enter /d
                       hint: run `chmod 700 /d`
         failed: 1, warnings: 1
         ");
@@ -152,6 +152,6 @@ mod tests {
 
     #[test]
     fn programs_read_stable_names() {
-        insta::assert_snapshot!(serde_json::to_string(&report().checks[1..]).unwrap(), @r#"[{"id":"git","status":"warn","message":"a\u001b[2Jb","hint":"remove it"},{"id":"data","status":"fail","message":"others can enter /d","hint":"run `chmod 700 /d`"}]"#);
+        insta::assert_snapshot!(serde_json::to_string(&report().checks[1..]).unwrap(), @r#"[{"id":"git","status":"warn","message":"a\u001b[2Jb","hint":"remove it"},{"id":"data","status":"fail","message":"other users can enter /d","hint":"run `chmod 700 /d`"}]"#);
     }
 }

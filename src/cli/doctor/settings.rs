@@ -1,6 +1,6 @@
-//! Settings of clients that win over what `keyward run` and `keyward env` set. What those win over
-//! (git's `http.sslCAInfo`, npm's `cafile`, pip's `cert`, cargo's `http.cainfo`, all of wgetrc) is
-//! left alone.
+//! Finds client settings that override the variables of `keyward run` and `keyward env`. Settings that the
+//! variables override (git's `http.sslCAInfo`, npm's `cafile`, pip's `cert`, cargo's `http.cainfo`, all of
+//! wgetrc) are ignored.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ struct Client {
     comments: &'static [char],
 }
 
-/// When a setting matters.
+/// The condition for a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum When {
     /// It names another proxy.
@@ -32,7 +32,7 @@ pub(super) enum When {
     Trusted,
 }
 
-/// Where files may be.
+/// The directories of the files.
 pub(super) struct Places {
     home: PathBuf,
     config: PathBuf,
@@ -41,7 +41,7 @@ pub(super) struct Places {
     variable: fn(&str) -> Option<PathBuf>,
 }
 
-/// A setting that wins.
+/// A setting that takes precedence.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Setting {
     /// The client's id.
@@ -120,11 +120,11 @@ const CLIENTS: &[Client] = &[
     },
 ];
 
-/// Looks into the files of all of them.
+/// Checks the files of all clients.
 pub(super) fn look(report: &mut Report) {
     let found = found(&Places::of_process());
     if found.is_empty() {
-        let message = "no file of git, npm, pip, curl, cargo or gradle leads past the gateway";
+        let message = "no file of git, npm, pip, curl, cargo or gradle makes it bypass the gateway";
         report.ok("clients", message);
     }
     for Setting { client, message, hint, .. } in found {
@@ -132,7 +132,7 @@ pub(super) fn look(report: &mut Report) {
     }
 }
 
-/// What wins, in all files.
+/// All settings that take precedence, in all files.
 pub(super) fn found(places: &Places) -> Vec<Setting> {
     let mut found = Vec::new();
     for client in CLIENTS {
@@ -205,11 +205,11 @@ impl When {
         };
         let says = match self {
             Self::Proxy => {
-                format!("{client} takes it before the environment and passes the gateway by")
+                format!("{client} prefers it to the environment and bypasses the gateway")
             }
-            Self::Off(_) => format!("{client} then takes anyone for the gateway"),
+            Self::Off(_) => format!("{client} then does not verify the gateway"),
             Self::Roots => format!("{client} then does not trust the gateway's CA"),
-            Self::Trusted => format!("{client} then takes anyone for those hosts"),
+            Self::Trusted => format!("{client} then does not verify those hosts"),
         };
         Setting {
             client,

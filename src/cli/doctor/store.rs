@@ -1,4 +1,4 @@
-//! The store: held by a gateway that answers, or free and opened by the master key.
+//! Checks the store: a running gateway has it open, or the master key opens it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,24 +22,28 @@ pub(super) async fn look(
     report: &mut Report,
 ) -> bool {
     let StoreChoice::Sled { path } = &install.config.store else {
-        report.warn(ID, "the store is in memory: it ends with the gateway", "set `store.sled`");
+        report.warn(
+            ID,
+            "the store is in memory: its content is lost when the gateway stops",
+            "set `store.sled`",
+        );
         return false;
     };
     let shown = path.display();
     let held_by = held_by(path);
     if serves {
         let process = held_by.map_or_else(String::new, |pid| format!(" (process {pid})"));
-        report.ok(ID, format!("store {shown} is held by the gateway{process}"));
+        report.ok(ID, format!("store {shown} is open in the gateway{process}"));
         return false;
     }
     if !path.exists() {
-        report.ok(ID, format!("the first start makes the store, {shown}"));
+        report.ok(ID, format!("the first start creates the store, {shown}"));
         return false;
     }
     match SledStore::open(path).await {
         Err(error) => refused(&error, report),
         Ok(store) => match keys {
-            None => report.ok(ID, format!("nobody holds store {shown}")),
+            None => report.ok(ID, format!("store {shown} is free")),
             Some(keys) => {
                 return opened(Directory::open(Arc::new(store), keys.into(), Clock::System).await)
                     .map_err(|(message, hint)| report.fail(ID, message, hint))
@@ -61,7 +65,8 @@ fn refused(error: &StoreError, report: &mut Report) {
             report.fail(ID, format!("{error}, which answers on no admin socket"), hint);
         }
         StoreError::Exposed { path, mode } => {
-            let message = format!("others can reach store {} (mode {mode:04o})", path.display());
+            let message =
+                format!("other users can access store {} (mode {mode:04o})", path.display());
             report.fail(ID, message, format!("run `chmod 700 {}`", path.display()));
         }
         other => report.fail(ID, other.to_string(), "keep the files, and restore a backup"),
@@ -77,7 +82,7 @@ fn opened<T>(
     })
 }
 
-/// The number that its owner wrote down; a stale one is of no process.
+/// The process id in the lock file; a stale one belongs to no process.
 fn held_by(store: &Path) -> Option<u32> {
     std::fs::read_to_string(store.join("pid")).ok()?.trim().parse().ok()
 }

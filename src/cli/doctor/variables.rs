@@ -1,4 +1,4 @@
-//! Real keys in the present environment: a program would inherit them beside its placeholders.
+//! Finds real keys in the current environment: a program would inherit them together with its placeholders.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(super) fn look(config: &Config, connections: &[Shown<Connection>], report: &
         report.warn(ID, message, hint);
     }
     if real == 0 {
-        report.ok(ID, "no variable holds a key of a provider");
+        report.ok(ID, "no variable holds a provider's key");
     }
 }
 
@@ -46,7 +46,7 @@ fn is_real(value: &[u8]) -> bool {
 }
 
 fn told(name: &str, provider: &str, connections: &[Shown<Connection>]) -> (String, String) {
-    let message = format!("{name} holds a real key: programs get it, and so do their agents");
+    let message = format!("{name} holds a real key: programs and their agents inherit it");
     let own = connections.iter().find(|connection| connection.provider == provider);
     let hint = match own {
         Some(own) => format!("`unset {name}`: connection {} has a placeholder for it", own.name),

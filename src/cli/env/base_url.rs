@@ -1,4 +1,4 @@
-//! The environment of a program that is given an address and an API key, and no proxy.
+//! The environment of a program that uses a base URL and an API key instead of a proxy.
 
 use crate::cli::client::Client;
 use crate::cli::connection::{base_url, home, path};
@@ -42,14 +42,14 @@ impl Based {
             None => (named, None),
         };
         if host.as_deref().is_some_and(|host| Target::parse(Scheme::Https, host).is_err()) {
-            return Err(Failure::usage("what follows the @ is not a host")
-                .hint("name one of the connection's hosts, without wildcards"));
+            return Err(Failure::usage("the text after `@` is not a host")
+                .hint("use one of the connection's hosts, without wildcards"));
         }
         let connection: Shown<Connection> = client.get(&path(name)).await?;
         let Some(stands_for) = host.as_deref().or_else(|| home(&connection)) else {
             let hosts = connection.facts.hosts.join(", ");
-            return Err(Failure::usage(format!("`{name}` has many hosts: {hosts}"))
-                .hint(format!("name one of them: --base-url {name}@HOST")));
+            return Err(Failure::usage(format!("`{name}` has several hosts: {hosts}"))
+                .hint(format!("choose one: --base-url {name}@HOST")));
         };
         let stands_for = format!("https://{stands_for}");
         let binding = agent.bindings.iter().find(|binding| binding.connection == connection.id);
@@ -70,7 +70,7 @@ impl Based {
         let Self { name, host, stands_for, keys, mut notes } = self;
         let url = base_url(proxy, &name, host.as_deref());
         notes.push(format!(
-            "hint: give the program {url} in place of {stands_for}, and ${TOKEN} as its API key"
+            "hint: in the program, replace {stands_for} by {url}, and use ${TOKEN} as its API key"
         ));
         let keys = keys.into_iter().map(|key| (key, token.to_owned()));
         let ours = [(URL.to_owned(), url), (TOKEN.to_owned(), token.to_owned())];

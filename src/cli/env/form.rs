@@ -1,4 +1,4 @@
-//! How an environment is written down, for each of those who read it.
+//! Output formats of `keyward env`: shell, docker, compose, Kubernetes, JSON.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::cli::environment::{Environment, table};
 use crate::cli::failure::Failure;
 
-/// Where containers find the files.
+/// The directory of the files in containers.
 pub(super) const MOUNTED: &str = "/etc/keyward";
 
-/// A way to write it down.
+/// An output format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Form {
     /// `export` lines of a POSIX shell
@@ -26,13 +26,13 @@ pub(super) enum Form {
     Docker,
     /// an override file of docker compose
     Compose,
-    /// a Secret and a ConfigMap
+    /// a Kubernetes Secret and ConfigMap
     K8s,
-    /// one object
+    /// one JSON object
     Json,
 }
 
-/// What is written down.
+/// The content to print.
 pub(super) struct Printed<'a> {
     /// The agent's name.
     pub(super) agent: &'a str,
@@ -45,7 +45,7 @@ pub(super) struct Printed<'a> {
 }
 
 impl Form {
-    /// Whether files and home of this machine are out of the client's sight.
+    /// Whether the client runs in a container, without this machine's files and home.
     pub(super) fn is_of_a_container(self) -> bool {
         matches!(self, Self::Docker | Self::Compose | Self::K8s)
     }

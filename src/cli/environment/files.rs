@@ -1,4 +1,4 @@
-//! The files that variables point at.
+//! The files that environment variables name: CA bundles and client configuration.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! What a client's environment must hold to use the gateway: variables (`table.rs`), the files that
-//! they point at, and placeholders. `keyward run` puts it into a child, `keyward env` prints it.
+//! The environment that makes a client use the gateway: variables (`table.rs`), the files that they name,
+//! and placeholders. `keyward run` passes it to a child process; `keyward env` prints it.
 
 pub(crate) mod files;
 mod no_proxy;

@@ -1,4 +1,4 @@
-//! `NO_PROXY` without the entries that would send a placeholder straight to an API.
+//! Builds `NO_PROXY`: removes inherited entries that would send a placeholder directly to an API.
 
 use std::net::IpAddr;
 

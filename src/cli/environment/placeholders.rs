@@ -1,4 +1,4 @@
-//! Placeholders in the variables that the providers' SDKs read.
+//! Sets the variables that providers' SDKs read to the placeholders of an agent's bindings.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub(crate) fn of(agent: &str, bindings: &[BindingView]) -> Placeholders {
         }
         if !lost.is_empty() {
             notes.push(format!(
-                "note: {} is {winner}'s; `keyward agent show {agent}` has the placeholder of {}",
+                "note: in {}, programs get the placeholder of {winner}; `keyward agent show {agent}` shows the placeholder of {}",
                 lost.join(", "),
                 binding.name
             ));
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(
             found.notes,
             [
-                "note: GH_TOKEN is work's; `keyward agent show claude` has the placeholder of personal"
+                "note: in GH_TOKEN, programs get the placeholder of work; `keyward agent show claude` shows the placeholder of personal"
             ]
         );
     }

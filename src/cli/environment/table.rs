@@ -1,5 +1,5 @@
-//! Every variable that makes a client use the gateway, as data. `keyward run` and `keyward env` both
-//! set exactly these, and the placeholders.
+//! The table of environment variables that make clients use the gateway. `keyward run` and `keyward env`
+//! set these variables and the placeholders, and no others.
 
 /// What a variable is set to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

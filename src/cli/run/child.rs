@@ -1,4 +1,4 @@
-//! The program of a run: started, given the signals that the run gets, waited for.
+//! The child process of `keyward run`: starts it, forwards signals, and waits for its end.
 
 use std::ffi::OsString;
 use std::fs;
@@ -45,7 +45,7 @@ impl Child {
         (hidden, stdout): (&[&str], Stdio),
     ) -> Result<Self, Failure> {
         let [name, arguments @ ..] = program else {
-            return Err(Failure::usage("there is no program to run"));
+            return Err(Failure::usage("no program is given"));
         };
         let mut command = tokio::process::Command::new(name);
         command.args(arguments).stdout(stdout);
@@ -142,8 +142,10 @@ fn is_in_foreground() -> bool {
 fn refusal(name: &OsString, error: &io::Error) -> Failure {
     let name = name.to_string_lossy();
     match error.kind() {
-        io::ErrorKind::NotFound => Failure::new(Exit::NoProgram, format!("no program `{name}`"))
-            .hint("give its path, or put its directory into PATH"),
+        io::ErrorKind::NotFound => {
+            Failure::new(Exit::NoProgram, format!("program `{name}` was not found"))
+                .hint("give its path, or add its directory to PATH")
+        }
         _ => Failure::new(Exit::NotExecutable, format!("cannot execute `{name}`: {error}"))
             .hint("make it executable, or name its interpreter: keyward run -- sh SCRIPT"),
     }

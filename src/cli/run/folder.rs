@@ -1,5 +1,5 @@
-//! The files of one run: a private folder below the data directory, removed at the end. What a run
-//! that was killed has left is removed by the next one.
+//! The files of one run: a private folder in the data directory, removed when the run ends. The next run
+//! removes the folder of a run that was killed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -27,7 +27,7 @@ impl Folder {
         let path = all.join(std::process::id().to_string());
         let made = make(&all, &path);
         let alive = made.map_err(|error| {
-            Failure::failed(&format!("cannot make the directory {}", path.display()), &error)
+            Failure::failed(&format!("cannot create the directory {}", path.display()), &error)
         })?;
         Ok(Self { path, _alive: alive })
     }

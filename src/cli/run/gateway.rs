@@ -1,6 +1,6 @@
-//! The gateway of a run: the one that answers on the data directory's socket, or a private one: the
-//! same program in a session of its own, which serves every run of this data directory and ends with
-//! the last.
+//! The gateway of a run: the one that answers on the data directory's socket, or a private one. A private
+//! gateway is the same program in a session of its own; it serves every run of this data directory and
+//! ends with the last run.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -21,14 +21,14 @@ use crate::cli::settings::{Global, ProxyAt};
 use crate::cli::wait;
 use keyward_api::SOCKET_NAME;
 
-/// What a private gateway says, below the data directory.
+/// The log file of a private gateway, in the data directory.
 const LOG: &str = "private-gateway.log";
-/// Held by the run that starts one.
+/// The lock file of the run that starts a gateway.
 const TURN: &str = "private-gateway.lock";
 /// How long a private gateway is waited for when its last run ends.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The end of the log, which tells why a gateway did not start.
+/// How much of the log's end is read to find why a gateway did not start.
 const LOG_TAIL_BYTES: u64 = 4096;
 
 /// Where a gateway is, or is started.
@@ -48,29 +48,29 @@ impl Gateway {
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         let data = global.data_dir()?;
         if !data.exists() {
-            output::note(&format!("note: making a new data directory, {}", data.display()));
+            output::note(&format!("note: creating a new data directory, {}", data.display()));
         }
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
         made.map_err(|error| {
-            Failure::failed(&format!("cannot make the directory {}", data.display()), &error)
-                .hint("name another data directory with --data or KEYWARD_DATA")
+            Failure::failed(&format!("cannot create the directory {}", data.display()), &error)
+                .hint("choose another data directory with --data or KEYWARD_DATA")
         })?;
         let socket = data.join(SOCKET_NAME);
         let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         Ok(Self { global: global.clone(), data, socket, at })
     }
 
-    /// As whom runs are opened.
+    /// The identity for opening runs.
     pub(super) fn identity(&self) -> Result<Identity, Failure> {
         Identity::of(&self.global)
     }
 
-    /// Speaks to the one that answers.
+    /// Connects to the running gateway.
     pub(super) async fn client(&self) -> Result<Client, Failure> {
         Client::running(&self.global).await
     }
 
-    /// The one that answers, or a private one.
+    /// Finds the running gateway, or starts a private one.
     ///
     /// # Errors
     /// `Unreachable` when another process is in the way that will not be for long.
@@ -106,7 +106,7 @@ impl Gateway {
         let status = self.client().await?.status().await;
         let found = status.as_ref().and_then(|status| ProxyAt::among(&status.proxy));
         let found = found.ok_or_else(|| {
-            Failure::new(Exit::Failed, "the gateway listens on no TCP address for agents")
+            Failure::new(Exit::Failed, "the gateway has no TCP listener for agents")
                 .hint("add one to `listen.proxy`, such as 127.0.0.1:8080")
         })?;
         let private = status.is_some_and(|status| status.private);
@@ -130,7 +130,7 @@ impl Gateway {
         drop(tokio::time::timeout(ENDED_WITHIN, gone).await);
     }
 
-    /// The right to start one; `None` while another run has it.
+    /// The lock for starting a gateway; `None` while another run holds it.
     fn turn(&self) -> Result<Option<File>, Failure> {
         let path = self.data.join(TURN);
         let mut options = OpenOptions::new();
@@ -176,7 +176,7 @@ impl Gateway {
     }
 }
 
-/// What a gateway that did not start has said, as a failure of ours.
+/// The failure of a gateway that did not start, from its log.
 fn refusal(code: Option<i32>, said: &str) -> Failure {
     let lines = |prefix: &str| -> Vec<String> {
         said.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect()

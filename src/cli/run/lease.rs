@@ -1,5 +1,5 @@
-//! [`Lease`]: an open run at the gateway. Its stream is the run: when it closes, however that
-//! happens, the gateway ends the token.
+//! [`Lease`]: an open run at the gateway. The run lasts as long as its stream: when the stream closes,
+//! the gateway revokes the token.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Lease {
     /// Opens a run, with a new token or `held`.
     ///
     /// # Errors
-    /// `Unreachable` when no gateway answers, or it is about to stop.
+    /// `Unreachable` when no gateway answers, or it is stopping.
     pub(super) async fn open(
         gateway: &Gateway,
         agent: &str,
@@ -129,10 +129,10 @@ async fn post(gateway: &Gateway, new: &New<'_>) -> Result<(Incoming, JoinHandle<
     let answer = sender.send_request(request).await.map_err(|error| gone(&error))?;
     match answer.status() {
         status if status.is_success() => Ok((answer.into_body(), driver)),
-        http::StatusCode::SERVICE_UNAVAILABLE => Err(gone(&"it is about to stop")),
+        http::StatusCode::SERVICE_UNAVAILABLE => Err(gone(&"it is stopping")),
         _ => match client::read(answer.map(Body::new)).await {
             Err(refusal) => Err(refusal),
-            Ok(_) => Err(gone(&"it answered nothing")),
+            Ok(_) => Err(gone(&"it sent no answer")),
         },
     }
 }

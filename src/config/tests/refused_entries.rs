@@ -95,6 +95,13 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "connections:\n  - { name: kwa_x, provider: github, fields: { token: { env: X } } }\n  - { name: kwp_x, provider: github, fields: { token: { env: X } } }",
+        &[
+            "keyward.yaml:2: connections[0].name: the name looks like an id or a token; choose another beginning",
+            "keyward.yaml:3: connections[1].name: the name looks like an id or a token; choose another beginning",
+        ],
+    ),
+    (
         "connections: [{ name: a, provider: github, fields: { token: { env: X } }, expires: 90d }]",
         &[
             "keyward.yaml:1: connections[0].expires: `expires` must be a day or a time here: a span would end later at each start; write 2026-01-31",

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 
+use keyward_model::User;
 use keyward_rules::inject::placeholder::Placeholder;
 use serde_json::{Value, json};
 
@@ -341,7 +342,8 @@ impl World {
     pub(super) fn everything(&self) -> Vec<String> {
         let view = self.lab.gateway.running().services().directory.view();
         let orgs = view.orgs().map(|org| format!("{org:?}"));
-        let users = view.orgs().flat_map(|org| view.users(&org.id)).map(|user| format!("{user:?}"));
+        let users =
+            view.orgs().flat_map(|org| view.all::<User>(&org.id)).map(|user| format!("{user:?}"));
         let agents = view.agents().map(|agent| format!("{agent:?}"));
         let connections = view.connections().map(|connection| format!("{connection:?}"));
         let apps = view.apps().map(|app| format!("{app:?}"));

@@ -1,5 +1,5 @@
-//! An authorization server on loopback, TLS and all: it issues, rotates and revokes as its rules
-//! say, does wrong when it is told to, and keeps what it was asked and what it answered.
+//! An authorization server on loopback with TLS. It issues, rotates and revokes tokens by its rules,
+//! misbehaves when a test tells it to, and records requests and answers.
 
 pub(crate) mod fault;
 mod issuer;

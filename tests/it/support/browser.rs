@@ -1,4 +1,4 @@
-//! A person's browser at the admin listener: keeps cookies, follows nothing by itself.
+//! A browser for the admin listener: keeps cookies, and follows no redirect by itself.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! A secret that is in no other place than where it belongs: planted in every test, looked for at
-//! its end in everything that anyone but the origin could read.
+//! A secret that every test plants as its credential. At the end, the test searches for it in everything that
+//! anyone but the origin could read.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A corporate proxy that does what its script says. It is an origin in cleartext (or TLS): what it
-//! received is asked of it in the same way.
+//! A corporate proxy that follows a script. It is an origin with cleartext or TLS, and records requests in the
+//! same way.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Many connections of one client at one authorization server: one for each row of a table of what that
-//! server may answer.
+//! Many connections of one client at one authorization server: one for each row of a table of possible
+//! answers.
 
 use aho_corasick::AhoCorasick;
 use serde_json::Value;

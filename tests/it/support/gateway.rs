@@ -1,5 +1,4 @@
-//! A gateway in this process, on ports of the system's choosing. The only file that knows how one
-//! is configured and started from Rust.
+//! A gateway in this process, on free ports. The only file that configures and starts a gateway from Rust.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

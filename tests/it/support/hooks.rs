@@ -1,4 +1,4 @@
-//! A receiver of webhooks: answers as a test says, and checks every signature by itself.
+//! A receiver of webhooks: answers as a test says, and verifies every signature with its own code.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! HTTP/2 at both ends of a lab: a client that goes by CONNECT, an origin that speaks what it is told
-//! to, and frames written by hand where a well-behaved library would not send them.
+//! HTTP/2 at both ends of a lab: a client that uses CONNECT, an origin that follows a script, and hand-written
+//! frames that a conforming library would not send.
 
 mod client;
 pub(crate) mod frames;

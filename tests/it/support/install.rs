@@ -1,5 +1,5 @@
-//! An install as its user has it: a configuration, a data directory, and the command line; with a
-//! gateway only where a test starts one.
+//! An installation as a user has it: a configuration, a data directory and the command line; a test may start
+//! a gateway.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,5 +1,5 @@
-//! Origin, gateway, agent and canary together: what most tests begin with. A lab must be finished:
-//! that is where the canary is looked for.
+//! Origin, gateway, agent and canary together: the starting point of most tests. A test must finish its lab,
+//! which searches for the canary.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! A gateway with three services behind it, one of which has people consent, and the command line beside it:
-//! what tests of plugins begin with.
+//! A gateway with three services, one of which uses consent, and the command line: the starting point of tests
+//! of plugins.
 
 use std::path::PathBuf;
 use std::process::Command;

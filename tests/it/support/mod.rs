@@ -1,5 +1,5 @@
-//! What tests are written with: an origin that does what it is told, a gateway in this process,
-//! raw clients, a canary that must not be seen, and the built binary as a child.
+//! Support for the integration tests: a scripted origin, a gateway in this process, raw clients, a canary that
+//! must not leak, and the built binary as a child process.
 
 #![allow(dead_code, reason = "two test binaries share this, each uses a part")]
 

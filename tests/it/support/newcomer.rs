@@ -1,5 +1,5 @@
-//! A person at a shell who has never seen Keyward: an empty home, the binary in `PATH`, nothing
-//! else. What they type and what they read becomes a transcript.
+//! A new user at a shell: an empty home, the binary in `PATH`, nothing else. Commands and their output become
+//! a transcript.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
@@ -130,7 +130,8 @@ impl Newcomer {
         }
         let read = String::from_utf8_lossy(&output.stdout);
         // Whether it is said depends on the machine's own limit.
-        let lines = read.lines().filter(|line| !line.contains("too few open files"));
+        let lines =
+            read.lines().filter(|line| !line.contains("the limit of open files is too low"));
         lines.for_each(|line| {
             let _ = writeln!(self.said, "{line}");
         });

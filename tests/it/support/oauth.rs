@@ -1,5 +1,5 @@
-//! A gateway, an API behind an authorization server, that server, and a person with a browser: what tests
-//! of consents begin with.
+//! A gateway, an API, its authorization server, and a user with a browser: the starting point of tests of
+//! consents.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A TLS API on loopback that does what its script says, byte for byte, and keeps what it received.
+//! A TLS API on loopback that answers byte for byte as its script says, and records what it received.
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A certificate authority for origins, one for the whole test run, and what trusts it.
+//! A certificate authority for origins, one for the whole test run, and the roots that trust it.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,5 +1,4 @@
-//! The built binary as a child: for what cannot be seen from inside a process, such as its memory
-//! and its sudden death.
+//! The built binary as a child process: for tests of its memory, its signals and its crashes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

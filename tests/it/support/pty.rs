@@ -1,5 +1,5 @@
-//! A program at a terminal: what a person types and sees. Linux answers end-of-file from a terminal whose
-//! last user has gone.
+//! A program on a pseudo-terminal: input and output of a user. Linux reports end of file when the last user of
+//! the terminal has closed it.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! Small texts that labs are made of.
+//! Small texts that tests and labs share.
 
 /// A request head with `Host` second: `request` holds the request line and further lines.
 pub(crate) fn request_text(request: &str, host: &str) -> String {

@@ -1,5 +1,5 @@
-//! A connection with tokens: an API that takes what its authorization server issued, and a gateway that
-//! renews them.
+//! A connection with tokens: an API that accepts the tokens of its authorization server, and a gateway that
+//! refreshes them.
 
 use std::sync::Arc;
 use std::time::Duration;

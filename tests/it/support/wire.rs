@@ -1,5 +1,5 @@
-//! One HTTP/1.1 byte stream as a test sees it, either end: exact bytes out, strictly parsed
-//! messages in. Own parser on purpose: what Keyward sends is judged by another reader than its own.
+//! One HTTP/1.1 byte stream, at either end: writes exact bytes, parses messages strictly. It has its own parser
+//! on purpose, so that Keyward's output is not checked by Keyward's parser.
 
 use std::fmt;
 use std::future::Future;

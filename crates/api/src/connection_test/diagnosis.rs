@@ -1,5 +1,5 @@
-//! From what a test met to what a person can do. Pure. Names hosts, statuses and places to look; never
-//! quotes an answer.
+//! Diagnosis of a connection test: converts the result into an explanation and a remedy. Pure. It names hosts,
+//! statuses and pages, and never quotes a response.
 
 use crate::wire::TestOutcome;
 use keyward_base::codes::RefusalText;
@@ -7,17 +7,17 @@ use keyward_net::client::CertificateFault;
 use keyward_proxy::test_request::{AnswerDetails, TestAnswer, TestError, TestReport};
 use keyward_state::directory::{ConnectionRecord, ConnectionState, Need, Remedies};
 
-/// What is known of the connection that was tested.
+/// The tested connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct TestedConnection<'a> {
     pub(super) connection: &'a ConnectionRecord,
-    /// The provider's name, for people.
+    /// The provider's display name.
     pub(super) provider: &'a str,
     pub(super) remedies: Remedies<'a>,
     pub(super) docs_url: Option<&'a str>,
 }
 
-/// What was found, and what to do about it.
+/// The explanation and the remedy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Diagnosis {
     pub(super) outcome: TestOutcome,
@@ -35,8 +35,8 @@ impl Diagnosis {
     }
 }
 
-impl Asked<'_> {
-    /// There is nothing to ask the provider.
+impl TestedConnection<'_> {
+    /// The provider has no test request.
     pub(super) fn untested(&self) -> Diagnosis {
         let Self { connection, provider, .. } = self;
         let message = format!("no test request is known for {provider}: nothing was asked");
@@ -48,7 +48,7 @@ impl Asked<'_> {
         ))
     }
 
-    /// `host` was asked with the request `line`.
+    /// The diagnosis of the request `line` to `host`.
     pub(super) fn diagnosis(&self, host: &str, line: &str, tested: &TestReport) -> Diagnosis {
         match &tested.result {
             Ok(answer) => self.answered(line, answer, tested.took.as_millis()),
@@ -109,7 +109,7 @@ impl Asked<'_> {
         }
     }
 
-    /// The provider says which scopes the request needs.
+    /// The provider names the missing scopes.
     fn lacks(&self, status: u16, told: &AnswerDetails) -> Diagnosis {
         let provider = self.provider;
         let needs = told.needs.join(", ");
@@ -236,7 +236,8 @@ mod tests {
         let acme = check::file("acme.yaml", acme, &Catalogue::default()).unwrap();
         let catalogue = Catalogue::default().with(acme);
         let remedies = Remedies::new(record, None, &catalogue);
-        let asked = Asked { connection: record, provider: "Acme", remedies, docs_url: None };
+        let asked =
+            TestedConnection { connection: record, provider: "Acme", remedies, docs_url: None };
         let tested = TestReport { exchange: None, took: Duration::from_millis(12), result };
         asked.diagnosis("api.acme.test", "GET https://api.acme.test/me", &tested)
     }

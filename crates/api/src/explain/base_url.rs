@@ -1,5 +1,4 @@
-//! A base URL, asked about as a program would send it: read by the reader of the data path, it becomes
-//! a question about the host that it stands for.
+//! Explains a base URL of this gateway: the data path's parser converts it into a question about the target.
 
 use crate::error::ApiError;
 use crate::state::Admin;
@@ -9,10 +8,10 @@ use keyward_base::codes::RefusalText;
 use keyward_base::host::{Scheme, Target};
 use keyward_proxy::base_url::{self, BaseUrl, BaseUrlError, ServedBaseUrls};
 
-/// The question that a base URL of this gateway stands for; `None` for any other URL.
+/// The question that a base URL of this gateway means; `None` for any other URL.
 ///
 /// # Errors
-/// 422 when the data path would refuse it before a rule decides.
+/// 422 when the data path would refuse it before evaluating rules.
 pub(super) fn behind(
     admin: &Admin,
     agent: &Agent,
@@ -29,8 +28,8 @@ pub(super) fn behind(
     };
     let sent = sent.split('#').next().unwrap_or(sent);
     let path = sent.split('?').next().unwrap_or(sent);
-    let place = match BaseUrl::read((scheme, Some(authority)), path, &base_urls(admin)) {
-        // Another server's.
+    let place = match BaseUrl::read(scheme, Some(authority), path, &base_urls(admin)) {
+        // The URL of another server.
         None | Some(Err(BaseUrlError::NotOurs)) => return Ok(None),
         Some(place) => place.map_err(|fault| refused(&fault))?,
     };
@@ -44,8 +43,7 @@ pub(super) fn behind(
     Ok(Some(ExplainAsk { url, connection: Some(connection.to_string()), ..ask.clone() }))
 }
 
-/// How a URL begins that may be one of a listener, and its rest. Where no listener runs, one of TLS is not
-/// guessed.
+/// Splits a URL that may be one of a listener into scheme and rest. If no listener runs, TLS is not assumed.
 fn own_scheme<'a>(admin: &Admin, url: &'a str) -> Option<(Scheme, &'a str)> {
     let cleartext = url.strip_prefix("http://").map(|rest| (Scheme::Http, rest));
     cleartext.or_else(|| {
@@ -54,7 +52,7 @@ fn own_scheme<'a>(admin: &Admin, url: &'a str) -> Option<(Scheme, &'a str)> {
     })
 }
 
-/// Whether a listener of ours has the port; any may, where none runs.
+/// Whether one of our listeners has the port; true if none runs.
 fn is_listener(admin: &Admin, scheme: Scheme, authority: &str) -> bool {
     let Ok(asked) = Target::parse(scheme, authority) else { return false };
     let ports = |at: &String| at.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());

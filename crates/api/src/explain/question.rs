@@ -1,4 +1,4 @@
-//! [`Question`]: a request described in words, read into what decisions are made of.
+//! [`DescribedRequest`]: parses the description of a request into the input of decisions.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
@@ -10,28 +10,28 @@ use keyward_rules::inject::placeholder::Core;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{Asked, overrides};
 
-/// The field that names a connection; it counts only when `connection` does not.
+/// The field that names a connection; ignored if `connection` is given.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
 
-/// The request that is asked about.
+/// The described request.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct DescribedRequest {
     pub(super) target: Target,
     pub(super) method: Method,
-    /// As decisions read it.
+    /// The path as decisions use it.
     pub(super) path: DecodedPath,
-    /// As it would be sent.
+    /// The path as it would be sent.
     pub(super) path_sent: String,
     placeholders: Vec<Core>,
     named: Option<String>,
     overrides: Vec<Method>,
 }
 
-impl Question {
-    /// Reads the description as the data path reads a request.
+impl DescribedRequest {
+    /// Parses the description as the data path parses a request.
     ///
     /// # Errors
-    /// 422 that names the part which no request could have.
+    /// 422 that names the invalid part.
     pub(super) fn parse(ask: &ExplainAsk) -> Result<Self, ApiError> {
         let refused = |error: PathError| ApiError::field("url", error.to_string());
         let method = ask.method.as_deref().unwrap_or("GET");
@@ -57,7 +57,7 @@ impl Question {
         })
     }
 
-    /// The part that policy reads.
+    /// The input for policy.
     pub(super) fn asked(&self) -> Asked<'_> {
         Asked {
             target: &self.target,
@@ -126,7 +126,10 @@ mod tests {
             "https://0x7f.1/",
         ];
         for url in bad {
-            assert!(matches!(Question::parse(&ask(url)), Err(ApiError::Field { .. })), "{url}");
+            assert!(
+                matches!(DescribedRequest::parse(&ask(url)), Err(ApiError::Field { .. })),
+                "{url}"
+            );
         }
     }
 
@@ -135,7 +138,7 @@ mod tests {
         for url in
             ["https://api.example.com", "HTTPS://api.example.com?q=1", "https://api.example.com/#f"]
         {
-            assert_eq!(Question::parse(&ask(url)).unwrap().path.as_str(), "/", "{url}");
+            assert_eq!(DescribedRequest::parse(&ask(url)).unwrap().path.as_str(), "/", "{url}");
         }
     }
 
@@ -152,7 +155,7 @@ mod tests {
         for ask in
             [ask(&url), in_field(format!("Bearer {text}")), in_field(format!("Basic {pair}"))]
         {
-            let question = Question::parse(&ask).unwrap();
+            let question = DescribedRequest::parse(&ask).unwrap();
             assert_eq!(question.placeholders, [placeholder.core()], "{ask:?}");
         }
     }
@@ -163,6 +166,6 @@ mod tests {
             headers: [("keyward-connection".to_owned(), "work".to_owned())].into(),
             ..ask("https://api.example.com/")
         };
-        assert_eq!(Question::parse(&named).unwrap().named.as_deref(), Some("work"));
+        assert_eq!(DescribedRequest::parse(&named).unwrap().named.as_deref(), Some("work"));
     }
 }

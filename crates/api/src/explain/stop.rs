@@ -1,4 +1,4 @@
-//! What stands in the way of a request, in words, with what its owner can do about it.
+//! Explains what prevents a request, with remedies for its owner.
 
 use crate::agents::why_paused;
 use crate::wire::{AddressView, ErrorView};
@@ -8,24 +8,24 @@ use keyward_rules::inject::write::WriteError;
 use keyward_rules::policy::explain::Explanation as Decision;
 use keyward_state::directory::AgentRecord;
 
-/// A refusal of policy.
+/// The refusal of policy.
 pub(super) fn policy(decision: &Decision) -> Option<ErrorView> {
     let message = decision.message.clone().unwrap_or_default();
     decision.code.map(|code| view(code, message, decision.hint.as_deref()))
 }
 
-/// The credential does not fit the request.
+/// The credential cannot be written into the request.
 pub(super) fn unwritable(error: &WriteError) -> ErrorView {
     view(Code::BadRequest, error.to_string(), None)
 }
 
-/// The agent left the configuration file.
+/// The agent is paused, because it is no longer in the configuration file.
 pub(super) fn agent_paused(agent: &AgentRecord) -> ErrorView {
     let (name, (why, hint)) = (&agent.name, why_paused(agent));
     view(Code::AgentUnauthenticated, format!("agent `{name}` is paused: {why}"), Some(hint))
 }
 
-/// The name does not resolve, or judging it failed.
+/// The name does not resolve, or checking its addresses failed.
 pub(super) fn unreachable(error: &DialError) -> ErrorView {
     match error {
         DialError::Refused { .. } => view(Code::AddressRefused, error.to_string(), Some(ALLOW)),
@@ -33,7 +33,7 @@ pub(super) fn unreachable(error: &DialError) -> ErrorView {
     }
 }
 
-/// Whether no address is left to dial. A refused one beside others is passed over.
+/// The refusal if no address may be dialled; refused addresses among others are ignored.
 pub(super) fn addresses(judged: &[AddressView], cleartext: bool) -> Option<ErrorView> {
     if judged.iter().any(|address| address.allowed) {
         return None;
@@ -49,7 +49,7 @@ pub(super) fn addresses(judged: &[AddressView], cleartext: bool) -> Option<Error
     Some(view(Code::AddressRefused, message, Some(ALLOW)))
 }
 
-/// Who listens between the proxy and the target is unknown, so no private list allows it.
+/// Cleartext through a proxy is refused: the network behind it is unknown, so the private list does not apply.
 pub(super) fn cleartext_by_proxy() -> ErrorView {
     let message = "a credential goes over cleartext only to addresses, not by a corporate proxy";
     let hint = "ask by https, or name the host in `upstream.proxy.except`";

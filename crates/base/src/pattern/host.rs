@@ -1,6 +1,5 @@
-//! [`HostPattern`]: which hosts and ports are meant.
-//!
-//! Text goes through [`Host::parse`], so patterns and requests are compared in one canonical form.
+//! [`HostPattern`]: a pattern of hosts and ports. Text is parsed by [`Host::parse`], so that patterns and
+//! requests are compared in the same canonical form.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use crate::host::{Host, Scheme, Target};
 
 /// `api.example.com`, `*.example.com`, each with `:port` when it is not the scheme's own.
 ///
-/// Matches a canonical host by whole labels; a wildcard takes one or more labels.
+/// Matches whole labels of a canonical host; a wildcard matches one or more labels.
 /// The port belongs to the pattern (DI7): absent means 443, and 80 for cleartext targets.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct HostPattern {
@@ -21,7 +20,7 @@ pub struct HostPattern {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 enum Names {
     Exact(Host),
-    /// Everything below this name, without the leading dot.
+    /// All names below this one, stored without the leading dot.
     Below(Arc<str>),
 }
 
@@ -29,7 +28,7 @@ impl HostPattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// When the text is not a pattern, or covers a public suffix.
+    /// When the text is not a pattern, or the wildcard covers a public suffix.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let error = || PatternError::Host(text.to_owned());
         let (wildcard, authority) = match text.strip_prefix("*.") {
@@ -49,17 +48,17 @@ impl HostPattern {
         }
     }
 
-    /// The pattern of exactly this host, with the default ports.
+    /// The pattern that matches exactly this host, on the default ports.
     pub fn exact(host: Host) -> Self {
         Self { names: Names::Exact(host), port: None }
     }
 
-    /// Whether the target's host and port are meant.
+    /// Whether the pattern matches the target's host and port.
     pub fn matches(&self, target: &Target) -> bool {
         self.takes_port(target) && self.covers(target.host())
     }
 
-    /// Whether the host is meant, on whichever port.
+    /// Whether the pattern matches the host, on any port.
     pub fn covers(&self, host: &Host) -> bool {
         match (&self.names, host) {
             (Names::Exact(exact), host) => exact == host,
@@ -68,7 +67,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether the target's port is meant, whichever its host.
+    /// Whether the pattern matches the target's port, for any host.
     pub fn takes_port(&self, target: &Target) -> bool {
         match self.port {
             Some(port) => port == target.port(),
@@ -76,7 +75,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether some target is meant by both patterns.
+    /// Whether some target matches both patterns.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.shares_port(other)
             && match (&self.names, &other.names) {
@@ -86,8 +85,8 @@ impl HostPattern {
             }
     }
 
-    /// Whether every target that `other` means is meant by this pattern too. A pattern without a
-    /// port takes 443 for TLS and 80 for cleartext, and contains those that name either.
+    /// Whether every target that matches `other` also matches this pattern. A pattern without a port matches
+    /// 443 for TLS and 80 for cleartext, and contains patterns that name either port.
     pub fn contains(&self, other: &Self) -> bool {
         let names = match (&self.names, &other.names) {
             (_, Names::Exact(host)) => self.covers(host),
@@ -97,7 +96,7 @@ impl HostPattern {
         names && (self.port == other.port || self.port.is_none() && self.shares_port(other))
     }
 
-    /// The exact host, unless it is a wildcard.
+    /// The exact host; `None` for a wildcard.
     pub fn literal(&self) -> Option<&Host> {
         match &self.names {
             Names::Exact(host) => Some(host),
@@ -105,7 +104,7 @@ impl HostPattern {
         }
     }
 
-    /// The suffix after `*.`, if it is a wildcard.
+    /// The suffix after `*.`; `None` for an exact host.
     pub fn suffix(&self) -> Option<&str> {
         match &self.names {
             Names::Exact(_) => None,
@@ -113,12 +112,12 @@ impl HostPattern {
         }
     }
 
-    /// The port for TLS.
+    /// The port used for TLS.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(443)
     }
 
-    /// Whether a port is written in the pattern.
+    /// Whether the pattern names a port.
     pub fn names_port(&self) -> bool {
         self.port.is_some()
     }
@@ -145,7 +144,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Whether a port follows the host in an authority that has been parsed.
+/// Whether a parsed authority names a port.
 fn has_port(authority: &str) -> bool {
     authority.rfind(']').map_or(authority, |bracket| &authority[bracket..]).contains(':')
 }
@@ -155,7 +154,7 @@ fn is_below(name: &str, suffix: &str) -> bool {
     name.strip_suffix(suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
 }
 
-/// Whether `name` is listed as a public suffix, private section included, or is a single label.
+/// Whether `name` is a public suffix (private section included) or a single label.
 fn is_public_suffix(name: &str) -> bool {
     psl::suffix(name.as_bytes()).is_none_or(|suffix| suffix.as_bytes() == name.as_bytes())
 }

@@ -1,7 +1,5 @@
-//! Host and path patterns, shared by rules, providers and placements, and the decoded form of a
-//! path that they are matched against.
-//!
-//! Parsed once, when configuration or provider data is read; matching allocates nothing.
+//! Host and path patterns, used by rules, providers and placements, and the decoded path that they match.
+//! Patterns are parsed once, when configuration or provider data is read; matching allocates nothing.
 
 mod host;
 mod path;
@@ -9,7 +7,7 @@ mod path;
 pub use host::HostPattern;
 pub use path::{DecodedPath, PathError, PathPattern, mask};
 
-/// Text that is not a pattern.
+/// Text that is not a valid pattern.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PatternError {
     /// Neither a host nor `*.suffix`.
@@ -18,16 +16,16 @@ pub enum PatternError {
          `api.example.com:8443`"
     )]
     Host(String),
-    /// `*.com`, `*.github.io`: everyone's names.
+    /// A wildcard over a public suffix, such as `*.com` or `*.github.io`.
     #[error("`{0}` covers a public suffix: name a registrable domain, such as `*.example.com`")]
     PublicSuffix(String),
-    /// Not an absolute path pattern.
+    /// Text that is not an absolute path pattern.
     #[error(
         "`{0}` is not a path pattern: begin with `/`; `*` stands for one segment or a part of it, \
          `**` only at the end for any rest"
     )]
     Path(String),
-    /// A pattern that no decoded path can match: escapes, dot segments, a query.
+    /// A pattern that no decoded path can match, because of escapes, dot segments or a query.
     #[error(
         "`{0}` can never match: write paths decoded, without dot segments, empty segments, \
          backslashes, `;`, `?` or `#`"

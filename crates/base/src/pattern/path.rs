@@ -1,8 +1,6 @@
-//! [`PathPattern`] and the [`DecodedPath`] it is matched against.
-//!
-//! Decisions use the decoded form; the bytes on the wire stay as they were sent. What servers
-//! read differently but real clients send (`@scope%2fname` of npm) is marked, not refused here:
-//! `policy/` refuses it where a path decides.
+//! [`PathPattern`], and the [`DecodedPath`] that it matches. Decisions use the decoded path; the bytes on the
+//! wire are sent unchanged. Paths that servers read differently but real clients send (`@scope%2fname` of npm)
+//! are marked as ambiguous; `policy` refuses them where a decision depends on the path.
 
 use std::fmt;
 
@@ -10,50 +8,50 @@ use percent_encoding::percent_decode_str;
 
 use super::PatternError;
 
-/// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`: `*` is one segment or any part of one, a final
-/// `**` any rest, nothing included. One slash at the end makes no difference.
+/// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`. `*` matches one segment or part of one; a final `**`
+/// matches any rest, including none. A trailing slash makes no difference.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PathPattern {
     segments: Vec<Segment>,
-    /// Ends in `**`.
+    /// Whether the pattern ends in `**`.
     open: bool,
 }
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 enum Segment {
     Literal(Box<str>),
-    /// The texts around the stars: two or more, the first and last anchored.
+    /// The texts between the stars: two or more, the first and last anchored.
     Stars(Vec<Box<str>>),
 }
 
-/// A request path in the one form that decisions use: percent-decoded once, without dot segments.
+/// A request path in the form that decisions use: percent-decoded once, without dot segments.
 ///
-/// Only one layer is decoded: `%252f` is the text `%2f` in a segment, and not a slash. An encoded
-/// slash is kept as `%2F`, and the path is [`ambiguous`](Self::ambiguous).
+/// Only one layer is decoded: `%252f` becomes the text `%2f`, not a slash. An encoded slash is kept as `%2F`
+/// and makes the path [`ambiguous`](Self::ambiguous).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DecodedPath {
     text: Box<str>,
-    /// As it was written, where that differs from `text`.
+    /// The path as written, if it differs from `text`.
     raw: Option<Box<str>>,
     ambiguous: bool,
 }
 
-/// Characters that stand for a value which is not known yet, in a path that a credential will be
-/// written into. They are control characters: no request path and no pattern holds one.
+/// Characters that stand for an unknown value in a path that a credential will be written into. They are
+/// control characters, which no request path and no pattern contains.
 pub mod mask {
-    /// A secret.
+    /// Stands for a secret.
     pub const SECRET: char = '\u{1a}';
 
-    /// A value that is no secret, such as the name of an account.
+    /// Stands for a value that is not secret, such as an account name.
     pub const OPEN: char = '\u{1b}';
 
-    /// Whether `text` holds either.
+    /// Whether `text` contains a mask.
     pub fn is_in(text: &str) -> bool {
         text.contains([SECRET, OPEN])
     }
 }
 
-/// A path that no decision can be made on. The message is shown to the agent and quotes nothing.
+/// A path that cannot be decided on. The message is shown to the agent and quotes nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PathError {
     /// `\`, `%5c`, a control byte, or invalid UTF-8 after decoding.
@@ -68,10 +66,10 @@ pub enum PathError {
 }
 
 impl PathPattern {
-    /// Parses a pattern, written in decoded form.
+    /// Parses a pattern written in decoded form.
     ///
     /// # Errors
-    /// When the text is not a pattern, or one that no decoded path can match.
+    /// When the text is not a pattern, or no decoded path can match it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let error = || PatternError::Path(text.to_owned());
         let body = text.strip_prefix('/').ok_or_else(error)?;
@@ -94,16 +92,15 @@ impl PathPattern {
         Ok(Self { segments, open })
     }
 
-    /// Whether the decoded path is meant. A path with two readings matches by its own slashes only.
-    /// A masked path matches where it does whatever the masks stand for: only a star takes one.
+    /// Whether the pattern matches the path. An ambiguous path is split at its literal slashes only. A masked
+    /// path matches only if it does so for every value of the masks: only a star matches a mask.
     pub fn matches(&self, path: &DecodedPath) -> bool {
         self.meets(path, Segment::matches)
     }
 
-    /// Whether some reading of the path could be meant, or a masked one with some values for its
-    /// masks. Of a path whose only doubt are encoded
-    /// slashes, every reading has the same segments up to the first of those: clients of real
-    /// services send them (`/api/v4/projects/group%2Fname`).
+    /// Whether the pattern could match some reading of the path, or some value of its masks. If the only
+    /// ambiguity is encoded slashes, all readings have the same segments up to the first encoded slash; clients
+    /// of real services send such paths (`/api/v4/projects/group%2Fname`).
     pub fn may_match(&self, path: &DecodedPath) -> bool {
         if !path.ambiguous {
             return self.meets(path, Segment::may_match);
@@ -127,8 +124,8 @@ impl PathPattern {
         self.open || given.next().is_none()
     }
 
-    /// Bytes of the literal beginning, one more when the pattern is literal to its end: the more,
-    /// the more specific.
+    /// Length of the literal beginning in bytes, plus one if the whole pattern is literal. A higher value is
+    /// more specific.
     pub fn specificity(&self) -> usize {
         let mut bytes = 0;
         for segment in &self.segments {
@@ -141,7 +138,7 @@ impl PathPattern {
     }
 }
 
-/// What a decoded path without two readings never holds, and what only a query would.
+/// Characters that an unambiguous decoded path never contains, and those that only occur in a query.
 const UNMATCHABLE: [char; 5] = ['\\', '%', ';', '?', '#'];
 
 fn is_matchable(segment: &str) -> bool {
@@ -163,8 +160,8 @@ impl Segment {
         }
     }
 
-    /// The same with some values for the masks in `text`, none of them empty. A secret that is a
-    /// whole segment is equal to no literal: nobody writes a secret into a rule.
+    /// Matches with some non-empty values for the masks in `text`. A secret that is a whole segment equals no
+    /// literal, because rules do not contain secrets.
     fn may_match(&self, text: &str) -> bool {
         let (Some(first), Some(last)) = (text.find(MASKS), text.rfind(MASKS)) else {
             return self.matches(text);
@@ -177,7 +174,7 @@ impl Segment {
                     && literal.starts_with(before)
                     && literal.ends_with(after)
             }
-            // What is between the outer texts can be anything, so that it takes the middle ones.
+            // The middle texts may be anywhere between the outer ones.
             Self::Stars(texts) => {
                 let [begin, .., end] = &**texts else { return false };
                 (begin.starts_with(before) || before.starts_with(&**begin))
@@ -189,7 +186,8 @@ impl Segment {
 
 const MASKS: [char; 2] = [mask::SECRET, mask::OPEN];
 
-/// Leftmost matching of the middle texts; enough because a star takes anything, and linear.
+/// Matches the middle texts from the left. This is sufficient because a star matches anything, and it is
+/// linear.
 fn matches_stars(texts: &[Box<str>], text: &str) -> bool {
     let [first, middle @ .., last] = texts else { return false };
     let Some(rest) = text.strip_prefix(&**first) else { return false };
@@ -223,8 +221,8 @@ impl DecodedPath {
     /// Decodes the path part of an origin-form target (no query); empty means `/`.
     ///
     /// # Errors
-    /// On dot segments, backslashes, control bytes and invalid UTF-8, however they are encoded. A
-    /// plain `.` is none of them: apt sends it (`/debian/./Packages`).
+    /// On dot segments, backslashes, control bytes and invalid UTF-8, in any encoding. A plain `.` is accepted,
+    /// because apt sends it (`/debian/./Packages`).
     pub fn parse(raw: &str) -> Result<Self, PathError> {
         if matches!(raw, "" | "*") {
             return Ok(Self {
@@ -251,8 +249,8 @@ impl DecodedPath {
         if both.split('/').filter(|segment| is_dots(segment)).count() != plain {
             return Err(PathError::DotSegments);
         }
-        // Servers that merge slashes (nginx), leave `.` out or don't, cut `;parameters` (Java's) or
-        // take a stray percent sign otherwise read another path than we do.
+        // Servers that merge slashes (nginx), treat `.` differently, cut `;parameters` (Java) or interpret an
+        // invalid percent sign differently read another path than we do.
         let ambiguous = kept.len() != raw.len()
             || plain > 0
             || body.contains("//")
@@ -263,7 +261,7 @@ impl DecodedPath {
         Ok(Self { text: text.into(), raw, ambiguous })
     }
 
-    /// The path `prefix/rest`: `prefix` is decoded and may hold masks, `rest` is as it was written.
+    /// The path `prefix/rest`. `prefix` is decoded and may contain masks; `rest` is as written in the request.
     ///
     /// # Errors
     /// As [`DecodedPath::parse`], of `rest`.
@@ -273,29 +271,30 @@ impl DecodedPath {
         Ok(Self { text, raw: None, ambiguous: rest.ambiguous })
     }
 
-    /// The path as it was written; of a masked one the decoded text.
+    /// The path as written; for a masked path, the decoded text.
     pub fn raw(&self) -> &str {
         self.raw.as_deref().unwrap_or(&self.text)
     }
 
-    /// Whether a value that is not known yet stands in it.
+    /// Whether the path contains a mask.
     pub fn is_masked(&self) -> bool {
         mask::is_in(&self.text)
     }
 
-    /// The decoded text, beginning with `/` (or `*` of OPTIONS).
+    /// The decoded text. It begins with `/`, or is `*` (OPTIONS).
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether servers read the path differently: an encoded slash, an empty segment, `.`, `;`, or a
-    /// percent sign that encodes nothing. No decision may then rest on the path.
+    /// Whether servers may read the path differently: it has an encoded slash, an empty segment, `.`, `;`, or
+    /// an invalid percent escape. No decision may then depend on the path.
     pub fn ambiguous(&self) -> bool {
         self.ambiguous
     }
 }
 
-/// Whether there is nothing to decode or to doubt: most paths. No segment is empty or begins with a dot.
+/// Whether the path needs no decoding and is unambiguous, as most are. No segment is empty or begins with a
+/// dot.
 fn is_plain(raw: &str) -> bool {
     let mut before = b' ';
     raw.bytes().all(|byte| {
@@ -309,7 +308,7 @@ fn is_plain(raw: &str) -> bool {
     })
 }
 
-/// Empty segments, `.`, parameters, or a percent sign that is not one of `%2F`.
+/// Whether the path has empty segments, `.`, parameters, or a percent sign that is not part of `%2F`.
 fn has_other_doubts(body: &str) -> bool {
     let body = body.strip_suffix('/').unwrap_or(body);
     body.split('/').any(|segment| matches!(segment, "" | "."))
@@ -317,12 +316,12 @@ fn has_other_doubts(body: &str) -> bool {
         || body.split('%').skip(1).any(|rest| !rest.starts_with("2F"))
 }
 
-/// Encodes the percent sign of encoded slashes once more, so that one decoding leaves `%2F`.
+/// Encodes the percent sign of encoded slashes again, so that decoding once yields `%2F`.
 fn keep_encoded_slashes(raw: &str) -> String {
     raw.replace("%2f", "%252F").replace("%2F", "%252F")
 }
 
-/// `.` and `..`, also encoded a second time or followed by `;parameters`.
+/// Whether the segment is `.` or `..`, also if it is encoded twice or followed by `;parameters`.
 fn is_dots(segment: &str) -> bool {
     let name = segment.split(';').next().unwrap_or(segment);
     matches!(name, "." | "..")

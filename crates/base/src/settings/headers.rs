@@ -1,5 +1,5 @@
-//! [`Headers`]: fields that a connection's requests always have. None of them may route the request,
-//! frame it, authenticate it, or steer it past what was permitted.
+//! [`Headers`]: fields that are set on every request of a connection. A field that routes, frames,
+//! authenticates or redirects the request is refused.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{FieldText, HeaderName, HeaderValue, SettingsError};
 
-/// More would be another request than the agent's.
+/// With more fields, the request would no longer be the agent's.
 const FIELDS_MAX: usize = 32;
 
-/// A name is quoted in a message up to this many characters.
+/// How many characters of a name a message quotes.
 const QUOTED_CHARS_MAX: usize = 64;
 
-/// Fields that are not for a connection to write, as names or beginnings of names, and why.
+/// Fields that a connection must not set, as names or prefixes of names, with the reason.
 const RESERVED: &[(&[&str], &str)] = &[
     (
         &[
@@ -44,17 +44,17 @@ const RESERVED: &[(&[&str], &str)] = &[
     (&["keyward-*"], "it is Keyward's own"),
 ];
 
-/// Fields with their values, ordered by name.
+/// Field names and values, ordered by name.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Headers(Vec<(HeaderName, FieldText)>);
 
 impl Headers {
-    /// Whether there is none.
+    /// Whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// These, and those of `base` that have other names.
+    /// Adds the fields of `base` that are not set here.
     pub fn over(&self, base: &Self) -> Self {
         let inherited = base.0.iter().filter(|(name, _)| self.names().all(|own| own != name));
         let mut all: Vec<_> = self.0.iter().chain(inherited).cloned().collect();
@@ -62,26 +62,26 @@ impl Headers {
         Self(all)
     }
 
-    /// Names and values.
+    /// Iterates over names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter().map(|(name, text)| (name, text.value()))
     }
 
-    /// The names alone.
+    /// Iterates over the names.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
         self.0.iter().map(|(name, _)| name)
     }
 }
 
-/// A name that a connection may write.
+/// Parses the name of a field that a connection may set.
 ///
 /// # Errors
-/// When it is none, or the field is not the connection's.
+/// When it is not a field name, or the field is reserved.
 pub fn parse_name(text: &str) -> Result<HeaderName, SettingsError> {
     let quoted = || text.chars().take(QUOTED_CHARS_MAX).collect::<String>();
     let name = HeaderName::from_bytes(text.as_bytes());
     let name = name.map_err(|_| SettingsError::FieldName(quoted()))?;
-    // To origins that read `_` as `-`, both are one name.
+    // Origins that read `_` as `-` treat both as one name.
     let plain = name.as_str().replace('_', "-");
     let means = |pattern: &&&str| match pattern.strip_suffix('*') {
         Some(beginning) => plain.starts_with(beginning),

@@ -1,48 +1,47 @@
-//! [`Cause`]: why an authorization server gave no answer that can be read, in one word. Stored with failed
-//! refreshes, shown to owners, and a label of metrics: a closed set.
+//! [`Cause`]: one word for why an authorization server gave no usable response. Stored with failed refreshes,
+//! shown to owners, and used as a label of metrics, so it is a closed set.
 
 use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::CallError;
 use crate::client::{CertificateFault, HandshakeError};
 use crate::dial::DialError;
 
-/// Why a request to an authorization server has no usable answer.
+/// Why a request to an authorization server has no usable response.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The endpoint is no https URL.
+    /// The endpoint is not an https URL.
     BadAddress,
-    /// Its name does not resolve.
+    /// The name does not resolve.
     Unresolved,
-    /// Its addresses may not be dialled.
+    /// The addresses must not be dialled.
     AddressRefused,
-    /// Nothing listens at its address.
+    /// The address refuses connections.
     ConnectionRefused,
-    /// No stream to its address.
+    /// The address is unreachable.
     Unreachable,
     /// Connecting, or the TLS handshake, took too long.
     ConnectTimeout,
-    /// The corporate proxy does not open the way.
+    /// The corporate proxy does not open a tunnel.
     ProxyFailed,
-    /// No configured root stands behind its certificate.
+    /// No configured root signed the certificate.
     TlsUnknownIssuer,
-    /// Its certificate does not prove its name now.
+    /// The certificate is not valid for the name at this time.
     TlsCertificate,
-    /// No TLS could be agreed on.
+    /// The TLS handshake failed.
     TlsFailed,
-    /// The request was sent, and the stream ended without an answer.
+    /// The request was sent, and the stream ended without a response.
     NoAnswer,
-    /// The request was sent, and no answer came in time.
+    /// The request was sent, and no response came in time.
     AnswerTimeout,
-    /// The answer is one that is not read: a redirect, too long, cut, or encoded.
+    /// The response is not acceptable: a redirect, too long, cut, or encoded.
     UnusableAnswer,
 }
 
 impl Cause {
-    /// The word, as it is stored and shown.
+    /// The word as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadAddress => "bad_address",
@@ -61,7 +60,7 @@ impl Cause {
         }
     }
 
-    /// What an operator can do about it.
+    /// What an operator can do.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::BadAddress => {
@@ -97,49 +96,39 @@ impl Cause {
     }
 }
 
-impl CallError {
-    /// Why, in one word.
-    pub fn cause(&self) -> Cause {
-        match self {
-            Self::Address => Cause::BadAddress,
-            Self::Dial(error) => of_dialling(error),
-            Self::Tls(error) => of_handshake(error),
-            Self::NoAnswer { .. } => Cause::NoAnswer,
-            Self::Timeout { sent: true, .. } => Cause::AnswerTimeout,
-            Self::Timeout { sent: false, .. } => Cause::ConnectTimeout,
-            Self::Unusable { .. } => Cause::UnusableAnswer,
+impl From<&DialError> for Cause {
+    fn from(error: &DialError) -> Self {
+        match error {
+            DialError::Refused { .. } => Cause::AddressRefused,
+            DialError::Resolve { .. } => Cause::Unresolved,
+            DialError::Connect { source, .. } => match source.kind() {
+                io::ErrorKind::ConnectionRefused => Cause::ConnectionRefused,
+                io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+                _ => Cause::Unreachable,
+            },
+            DialError::Timeout { .. } => Cause::ConnectTimeout,
+            DialError::Proxy { .. } => Cause::ProxyFailed,
         }
     }
 }
 
-fn of_dialling(error: &DialError) -> Cause {
-    match error {
-        DialError::Refused { .. } => Cause::AddressRefused,
-        DialError::Resolve { .. } => Cause::Unresolved,
-        DialError::Connect { source, .. } => match source.kind() {
-            io::ErrorKind::ConnectionRefused => Cause::ConnectionRefused,
-            io::ErrorKind::TimedOut => Cause::ConnectTimeout,
-            _ => Cause::Unreachable,
-        },
-        DialError::Timeout { .. } => Cause::ConnectTimeout,
-        DialError::Proxy { .. } => Cause::ProxyFailed,
-    }
-}
-
-fn of_handshake(error: &HandshakeError) -> Cause {
-    match error {
-        HandshakeError::Certificate { fault: CertificateFault::UnknownIssuer, .. } => {
-            Cause::TlsUnknownIssuer
+impl From<&HandshakeError> for Cause {
+    fn from(error: &HandshakeError) -> Self {
+        match error {
+            HandshakeError::Certificate { fault: CertificateFault::UnknownIssuer, .. } => {
+                Cause::TlsUnknownIssuer
+            }
+            HandshakeError::Certificate { .. } => Cause::TlsCertificate,
+            HandshakeError::Handshake { .. } => Cause::TlsFailed,
+            HandshakeError::Timeout { .. } => Cause::ConnectTimeout,
         }
-        HandshakeError::Certificate { .. } => Cause::TlsCertificate,
-        HandshakeError::Handshake { .. } => Cause::TlsFailed,
-        HandshakeError::Timeout { .. } => Cause::ConnectTimeout,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::CallError;
     use keyward_base::host::Host;
 
     fn host() -> Host {

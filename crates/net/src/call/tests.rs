@@ -1,4 +1,4 @@
-//! One request over real sockets: what is sent, what is bounded, what is never repeated (OAuth 5).
+//! Tests of one request over real sockets: what is sent, limited, and never repeated (OAuth 5).
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -17,7 +17,7 @@ use keyward_base::secret::Secret;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
-/// Small enough that a test of a silent server is short, ample for any other.
+/// Short enough for tests of a silent server, and ample for all others.
 fn bounds() -> Bounds {
     let settings = TokenSettings { insecure_loopback: true, ..TokenSettings::default() };
     Bounds::of_tokens(&settings)
@@ -40,7 +40,7 @@ async fn listener() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// Serves every stream by `serve`, and counts them.
+/// Serves every stream with `serve`, and counts streams.
 async fn server<F, S>(serve: F) -> (u16, Arc<AtomicUsize>)
 where
     F: Fn(TcpStream) -> S + Send + 'static,
@@ -265,7 +265,7 @@ fn certified() -> (CertificateDer<'static>, KeyPair) {
     (params.self_signed(&key).expect("self-signed").der().clone(), key)
 }
 
-/// A TLS server; with `client`, only for who has this certificate.
+/// A TLS server. With `client`, it requires this client certificate.
 async fn tls_server(client: Option<CertificateDer<'static>>) -> (u16, CertificateDer<'static>) {
     let (cert, key) = certified();
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");

@@ -46,7 +46,8 @@ impl BaseUrl {
     /// When base URLs are off, or the authority is not the gateway's: after DNS rebinding, a page sends its own
     /// name. IP addresses need no list, because DNS cannot change them.
     pub fn read(
-        (scheme, authority): (Scheme, Option<&str>),
+        scheme: Scheme,
+        authority: Option<&str>,
         path: &str,
         urls: &ServedBaseUrls,
     ) -> Option<Result<Self, BaseUrlError>> {
@@ -118,7 +119,7 @@ impl BaseUrl {
             (Some(host), None) => host.to_str().ok(),
             _ => None,
         };
-        Self::read((scheme, authority), sent, urls)
+        Self::read(scheme, authority, sent, urls)
     }
 }
 
@@ -135,7 +136,7 @@ mod tests {
 
     fn read(authority: &str, path: &str) -> Option<Result<BaseUrl, BaseUrlError>> {
         let urls = ServedBaseUrls::At(vec![Host::parse("keyward").unwrap()]);
-        BaseUrl::read((Scheme::Http, Some(authority)), path, &urls)
+        BaseUrl::read(Scheme::Http, Some(authority), path, &urls)
     }
 
     #[test]
@@ -154,14 +155,14 @@ mod tests {
                 "{authority}"
             );
         }
-        let none = BaseUrl::read((Scheme::Http, None), "/to/work/", &ServedBaseUrls::default());
+        let none = BaseUrl::read(Scheme::Http, None, "/to/work/", &ServedBaseUrls::default());
         assert!(matches!(none, Some(Err(BaseUrlError::NotOurs))));
     }
 
     #[test]
     fn what_is_off_is_served_under_no_name() {
         for (authority, path) in [("127.0.0.1:1", "/to/work/"), ("work.localhost", "/")] {
-            let read = BaseUrl::read((Scheme::Http, Some(authority)), path, &ServedBaseUrls::Off);
+            let read = BaseUrl::read(Scheme::Http, Some(authority), path, &ServedBaseUrls::Off);
             assert!(matches!(read, Some(Err(BaseUrlError::Off))), "{authority}");
         }
     }
@@ -226,8 +227,8 @@ mod tests {
         ] {
             assert!(!place.is_own(other), "{other}");
         }
-        let own = (Scheme::Https, Some("127.0.0.1:8080"));
-        let place = BaseUrl::read(own, "/to/work/", &ServedBaseUrls::default()).unwrap().unwrap();
+        let (own, urls) = (Some("127.0.0.1:8080"), ServedBaseUrls::default());
+        let place = BaseUrl::read(Scheme::Https, own, "/to/work/", &urls).unwrap().unwrap();
         assert!(place.is_own("https://127.0.0.1:8080") && !place.is_own("http://127.0.0.1:8080"));
     }
 }

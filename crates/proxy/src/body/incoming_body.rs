@@ -16,7 +16,6 @@ use super::http2_upload::Http2Upload;
 /// A body that is received.
 #[derive(Debug)]
 pub enum IncomingBody {
-    /// No body.
     Empty,
     /// Over HTTP/1.1, an answer.
     Http1(Incoming),

@@ -120,7 +120,6 @@ impl RequestBody {
         }
     }
 
-    /// Drops all trailers.
     pub fn drop_trailers(&mut self) {
         self.trailers = Trailers::Dropped;
     }

@@ -120,7 +120,7 @@ impl Authority {
                 let pair = Pair::make(now)?;
                 let (pem, key_pem) = (pair.pem(), Zeroizing::new(pair.key.serialize_pem()));
                 let signer = Signer::of(pair, cert, now)?;
-                files::write_pair((cert, &pem), (key, &key_pem))?;
+                files::write_pair(cert, &pem, key, &key_pem)?;
                 signer
             }
             Presence::CertOnly => return incomplete(cert, key),
@@ -241,7 +241,7 @@ impl Authority {
         let (pem, key_pem) = (pair.pem(), Zeroizing::new(pair.key.serialize_pem()));
         let signer = Signer::of(pair, path, now)?;
         if let Some(files) = &self.files {
-            files::replace_pair((&files.cert, &pem), (&files.key, &key_pem))?;
+            files::replace_pair(&files.cert, &pem, &files.key, &key_pem)?;
         }
         let fingerprint = fingerprint(signer.cert());
         self.signer.store(Arc::new(signer));

@@ -14,15 +14,11 @@ use super::CaError;
 /// Which of the two files exist.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Presence {
-    /// The certificate and the key.
     Both,
-    /// Only the certificate.
     CertOnly,
-    /// Only the key.
     KeyOnly,
     /// The key and a staged certificate: a crash interrupted the replacement.
     Interrupted,
-    /// Neither file.
     Neither,
 }
 
@@ -62,8 +58,10 @@ pub(super) fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, CaError> {
 /// Writes both files. The key is published first: with the key and a staged certificate the next start can complete
 /// the write, see [`Presence::Interrupted`].
 pub(super) fn write_pair(
-    (cert, cert_pem): (&Path, &str),
-    (key, key_pem): (&Path, &str),
+    cert: &Path,
+    cert_pem: &str,
+    key: &Path,
+    key_pem: &str,
 ) -> Result<(), CaError> {
     for path in [cert, key] {
         let dir = directory(path);
@@ -83,8 +81,10 @@ pub(super) fn write_pair(
 /// it leaves the new key with a staged certificate. The old key's bytes are overwritten as far as the file system
 /// allows.
 pub(super) fn replace_pair(
-    (cert, cert_pem): (&Path, &str),
-    (key, key_pem): (&Path, &str),
+    cert: &Path,
+    cert_pem: &str,
+    key: &Path,
+    key_pem: &str,
 ) -> Result<(), CaError> {
     for path in [cert, key] {
         let about = std::fs::symlink_metadata(path).map_err(|source| read_error(path, source))?;
@@ -93,7 +93,7 @@ pub(super) fn replace_pair(
         }
     }
     let old = open_to_wipe(key).map_err(|source| read_error(key, source))?;
-    write_pair((cert, cert_pem), (key, key_pem))?;
+    write_pair(cert, cert_pem, key, key_pem)?;
     old.map_or(Ok(()), wipe).map_err(|source| write_error(key, source))
 }
 
@@ -217,7 +217,7 @@ mod tests {
     fn files_and_directories_are_closed_from_the_beginning() {
         let dir = tempfile::tempdir().expect("directory");
         let (cert, key) = (dir.path().join("made/ca/ca.pem"), dir.path().join("made/ca/ca.key"));
-        write_pair((&cert, "cert"), (&key, "key")).expect("written");
+        write_pair(&cert, "cert", &key, "key").expect("written");
         assert_eq!(mode(&key), 0o600);
         assert_eq!(mode(&dir.path().join("made")), 0o700);
         assert_eq!(mode(&dir.path().join("made/ca")), 0o700);
@@ -231,7 +231,7 @@ mod tests {
         let (cert, key) = (dir.path().join("ca.pem"), dir.path().join("ca.key"));
         fs::write(staged(&key), "half").expect("write");
         assert_eq!(presence(&cert, &key).expect("looked"), Presence::Neither);
-        write_pair((&cert, "cert"), (&key, "key")).expect("written");
+        write_pair(&cert, "cert", &key, "key").expect("written");
         assert_eq!(read_key(&key).expect("read").as_slice(), b"key");
     }
 
@@ -239,15 +239,15 @@ mod tests {
     fn a_replaced_key_is_overwritten_and_a_link_is_not_replaced() {
         let dir = tempfile::tempdir().expect("directory");
         let (cert, key) = (dir.path().join("ca.pem"), dir.path().join("ca.key"));
-        write_pair((&cert, "old cert"), (&key, "old key")).expect("written");
+        write_pair(&cert, "old cert", &key, "old key").expect("written");
         let before = File::open(&key).expect("open");
-        replace_pair((&cert, "cert"), (&key, "key")).expect("replaced");
+        replace_pair(&cert, "cert", &key, "key").expect("replaced");
         assert_eq!(io::read_to_string(before).expect("read"), "\0".repeat("old key".len()));
         assert_eq!((read_key(&key).expect("read").as_slice(), mode(&key)), (&b"key"[..], 0o600));
         let real = dir.path().join("real.key");
         fs::rename(&key, &real).expect("rename");
         std::os::unix::fs::symlink(&real, &key).expect("link");
-        let refused = replace_pair((&cert, "x"), (&key, "x")).expect_err("a link");
+        let refused = replace_pair(&cert, "x", &key, "x").expect_err("a link");
         assert!(matches!(refused, CaError::Link { .. }), "{refused}");
         assert_eq!(fs::read(&real).expect("read"), b"key");
         assert_eq!(fs::read(&cert).expect("read"), b"cert");
@@ -259,7 +259,7 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").expect("write");
         let (cert, key) = (file.join("ca.pem"), file.join("ca.key"));
-        let error = write_pair((&cert, "cert"), (&key, "key")).expect_err("no directory");
+        let error = write_pair(&cert, "cert", &key, "key").expect_err("no directory");
         assert!(error.to_string().contains(&file.display().to_string()), "{error}");
     }
 }

@@ -1,17 +1,15 @@
 //! [`Answer`]: an upstream's answer that may be passed to the agent, because the credential was scrubbed from it.
 
-use std::sync::Arc;
-
 use http::{Response, StatusCode, header};
 
 use super::answer_body::AnswerBody;
+use super::guard::ExchangeGuard;
 use super::scrub::{self, ScrubbedBody};
 use super::upgrade;
 use crate::limits::budget::Share;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
-use crate::session::Session;
 use crate::upstream::lease::Lease;
 use crate::upstream::sent::{Sent, Unscrubbed};
 use keyward_rules::inject::strip;
@@ -22,7 +20,7 @@ use keyward_rules::inject::strip;
 pub struct Answer {
     response: Response<ScrubbedBody>,
     lease: Lease,
-    upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+    upgrade: Option<AgentUpgrade>,
 }
 
 impl Answer {
@@ -45,10 +43,10 @@ impl Answer {
     }
 
     /// The answer for the agent: without hop-by-hop fields, its body passed on as it arrives.
-    pub fn forward(self, record: Record) -> Response<AnswerBody> {
+    pub fn forward(self, exchange: ExchangeGuard) -> Response<AnswerBody> {
         let Self { mut response, lease, upgrade } = self;
-        if let (Some(agents), StatusCode::SWITCHING_PROTOCOLS) = (upgrade, response.status()) {
-            return upgrade::join(agents, response, record, lease);
+        if let (Some(upgrade), StatusCode::SWITCHING_PROTOCOLS) = (upgrade, response.status()) {
+            return upgrade::join(upgrade, response, exchange, lease);
         }
         let coded = response.headers().contains_key(header::TRANSFER_ENCODING);
         strip::answer(response.headers_mut());
@@ -57,6 +55,6 @@ impl Answer {
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
         *response.version_mut() = http::Version::HTTP_11;
-        response.map(|incoming| AnswerBody::upstream(incoming, lease, record))
+        response.map(|incoming| AnswerBody::upstream(incoming, lease, exchange))
     }
 }

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::guard::ExchangeGuard;
 use super::scrub::ScrubbedBody;
 use crate::body::body_error::BodyError;
-use crate::record::Record;
 use crate::upstream::lease::Lease;
 use keyward_rules::inject::strip;
 use keyward_state::observe::event::Outcome;
@@ -17,7 +17,7 @@ use keyward_state::observe::event::Outcome;
 #[derive(Debug)]
 pub struct AnswerBody {
     kind: Kind,
-    record: Option<Record>,
+    exchange: Option<ExchangeGuard>,
 }
 
 #[derive(Debug)]
@@ -32,23 +32,23 @@ enum Kind {
 
 impl AnswerBody {
     /// A body from Keyward itself.
-    pub fn own(bytes: Bytes, record: Record) -> Self {
-        Self { kind: Kind::Own(Some(bytes)), record: Some(record) }
+    pub fn own(bytes: Bytes, exchange: ExchangeGuard) -> Self {
+        Self { kind: Kind::Own(Some(bytes)), exchange: Some(exchange) }
     }
 
     /// A body from Keyward itself, without a record.
     pub fn unrecorded(bytes: Bytes) -> Self {
-        Self { kind: Kind::Own(Some(bytes)), record: None }
+        Self { kind: Kind::Own(Some(bytes)), exchange: None }
     }
 
-    /// No body: the exchange continues elsewhere, with its record.
+    /// No body: the exchange continues elsewhere.
     pub fn elsewhere() -> Self {
-        Self { kind: Kind::Own(None), record: None }
+        Self { kind: Kind::Own(None), exchange: None }
     }
 
-    pub fn upstream(incoming: ScrubbedBody, lease: Lease, record: Record) -> Self {
-        let mut body =
-            Self { kind: Kind::Upstream { incoming, lease: Some(lease) }, record: Some(record) };
+    pub fn upstream(incoming: ScrubbedBody, lease: Lease, exchange: ExchangeGuard) -> Self {
+        let kind = Kind::Upstream { incoming, lease: Some(lease) };
+        let mut body = Self { kind, exchange: Some(exchange) };
         body.settle();
         body
     }
@@ -66,8 +66,8 @@ impl AnswerBody {
     }
 
     fn ended(&mut self, outcome: Outcome) {
-        if let Some(record) = &mut self.record {
-            record.set_outcome(outcome);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record.set_outcome(outcome);
         }
     }
 
@@ -82,19 +82,20 @@ impl AnswerBody {
 
     /// The body has failed.
     fn failed(&mut self, error: &BodyError) {
-        match (error, &mut self.record) {
-            (BodyError::Scrubbed(fault), Some(record)) => record.set_cut(*fault),
+        match (error, &mut self.exchange) {
+            (BodyError::Scrubbed(fault), Some(exchange)) => exchange.record.set_cut(*fault),
             _ => self.ended(Outcome::UpstreamAborted),
         }
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        if let (Kind::Upstream { incoming, .. }, Some(record)) = (&mut self.kind, &mut self.record)
-        {
-            record.add_masked(incoming.take_masked());
-        }
-        if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
-            record.add_sent(data.len() as u64);
+        if let Some(exchange) = &mut self.exchange {
+            if let Kind::Upstream { incoming, .. } = &mut self.kind {
+                exchange.record.add_masked(incoming.take_masked());
+            }
+            if let Some(data) = frame.data_ref() {
+                exchange.add_sent(data.len() as u64);
+            }
         }
         match frame.into_trailers() {
             Ok(mut trailers) => {
@@ -122,8 +123,8 @@ impl Body for AnswerBody {
         let incoming = match &mut this.kind {
             Kind::Own(bytes) => {
                 let bytes = bytes.take();
-                if let (Some(bytes), Some(record)) = (&bytes, &mut this.record) {
-                    record.add_sent(bytes.len() as u64);
+                if let (Some(bytes), Some(exchange)) = (&bytes, &mut this.exchange) {
+                    exchange.add_sent(bytes.len() as u64);
                 }
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }

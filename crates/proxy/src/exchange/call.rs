@@ -9,11 +9,12 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use super::answer_body::AnswerBody;
-use super::requester::Requester;
+use super::guard::{ExchangeGuard, OccupiedStream};
 use super::{respond, run as run_exchange};
+use crate::authorize::requester::Requester;
 use crate::body::request_body::RequestBody;
 use crate::gateway::{Core, Gateway};
-use crate::record::Record;
+use crate::refusal::grpc::RefusalFormat;
 use keyward_base::codes::RefusalText;
 use keyward_state::directory::ConnectionRecord;
 
@@ -37,29 +38,30 @@ pub struct CallOutcome {
 /// Sends a request with the connection's credential. The request's URI must be absolute.
 pub async fn run(
     gateway: &Arc<Gateway>,
-    connection: &Arc<ConnectionRecord>,
+    connection: &ConnectionRecord,
     request: Request<Bytes>,
 ) -> CallOutcome {
-    let mut record = match Record::begin(gateway).await {
-        Ok(record) => record,
+    let begun = ExchangeGuard::begin(gateway, OccupiedStream::None, RefusalFormat::Http).await;
+    let mut exchange = match begun {
+        Ok(exchange) => exchange,
         Err(refusal) => {
             let declined = respond::refusal_info(&refusal, None);
             return CallOutcome { exchange: None, result: Err(declined) };
         }
     };
-    let exchange = Some(record.exchange().to_owned());
-    record.set_owner(&connection.org);
-    record.set_request(request.method(), None, Some(request.uri().path()));
+    let id = Some(exchange.record.exchange().to_owned());
+    exchange.record.set_owner(&connection.org);
+    exchange.record.set_request(request.method(), None, Some(request.uri().path()));
     // Streams of its own: the cores are the agents'.
     let core = Core::new(gateway.clone());
     let request = request.map(RequestBody::own);
-    let result = match run_exchange(&core, Requester::Owner(connection), request, &mut record).await
-    {
+    let requester = Requester::Owner(connection);
+    let result = match run_exchange(&core, requester, request, &mut exchange).await {
         Ok(answer) => {
             let passed = |body: AnswerBody| body.map_err(|_| CallBodyError).boxed_unsync();
-            Ok(answer.forward(record).map(passed))
+            Ok(answer.forward(exchange).map(passed))
         }
-        Err(refusal) => Err(respond::refusal_info(&refusal, Some(&mut record))),
+        Err(refusal) => Err(respond::refusal_info(&refusal, Some(&mut exchange.record))),
     };
-    CallOutcome { exchange, result }
+    CallOutcome { exchange: id, result }
 }

@@ -1,27 +1,24 @@
 //! THE SPINE: [`run`] takes every exchange from the request to the answer, one stage a line.
 //!
 //! ```text
-//! requester  authorize  connection_limits    who asks, policy and credential, limits
-//! renew ─► retry ─► attempt                  send again with a newer credential, after a failure, once
-//! scrub  answer  answer_body  upgrade        the answer without the credential; WebSockets
-//! respond                                    refusals as HTTP
-//! tripwire                                   alerts for honeytokens and revoked tokens
-//! call  test_request                         exchanges of the control plane
+//! attempt                               one attempt
+//! attempts  refused_credential          whether it is sent again: a retry, a renewed credential
+//! scrub  answer  answer_body  upgrade   the answer without the credential; WebSockets
+//! respond                               refusals as HTTP
+//! guard                                 a running exchange: its record and the stream that it occupies
+//! call  test_request                    exchanges of the control plane
 //! ```
 
 pub mod answer;
 pub mod answer_body;
 pub mod attempt;
-pub mod authorize;
+pub mod attempts;
 pub mod call;
-pub mod connection_limits;
-pub mod renew;
-pub mod requester;
+pub mod guard;
+pub mod refused_credential;
 pub mod respond;
-pub mod retry;
 pub mod scrub;
 pub mod test_request;
-pub mod tripwire;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -30,30 +27,44 @@ use http::{Request, Response};
 
 use self::answer::Answer;
 use self::answer_body::AnswerBody;
-use self::requester::Requester;
+use self::attempts::{Attempts, Next};
+use self::guard::{ExchangeGuard, OccupiedStream};
+use crate::authorize::requester::Requester;
+use crate::authorize::{connection_limits, decide};
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
-use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
 use crate::session::Session;
 
-/// Runs one exchange. `record` is complete when the answer's body ends.
+/// Runs one exchange, which ends when the body of its answer ends.
 pub async fn run(
     core: &Arc<Core>,
     requester: Requester<'_>,
     request: Request<RequestBody>,
-    record: &mut Record,
+    exchange: &mut ExchangeGuard,
 ) -> Result<Answer, Refusal> {
     let gw = &core.gateway;
-    requester.may_begin(&request, gw)?;
-    let inbound = requester.inbound(request, gw)?;
-    record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
-    let permitted = authorize::decide(gw, requester, &inbound, record).await?;
-    let admitted = connection_limits::admit(gw, permitted, record)?;
+    let mut valid = requester.may_begin(&request, gw)?;
+    let mut inbound = requester.inbound(request, gw)?;
+    exchange.record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
+    let mut attempts = None;
+    let sent = loop {
+        let permitted = decide::decide(gw, valid, inbound, &mut exchange.record).await?;
+        let mut admitted = connection_limits::admit(gw, permitted, &mut exchange.admission)?;
+        attempts = Attempts::prepare(attempts, core, &mut admitted, exchange);
+        let retries = attempts.as_ref().and_then(|attempts| attempts.retries());
+        let result = attempt::send(core, admitted, retries, &mut exchange.record).await;
+        let Some(attempts) = &mut attempts else { break result? };
+        // On the heap: few exchanges may be sent again.
+        inbound = match Box::pin(attempts.after(gw, result, exchange.format)).await? {
+            Next::Answer(sent) => break sent,
+            Next::Again(inbound) => inbound,
+        };
+        valid = requester.check_still_valid(gw)?;
+    };
     let memory = gw.decoders.share(requester.agent());
-    let sent = renew::send(core, requester, inbound, admitted, record).await?;
-    Answer::scrub(sent, memory, record).await
+    Answer::scrub(sent, memory, &mut exchange.record).await
 }
 
 /// Runs an exchange and turns its result into an HTTP answer.
@@ -62,23 +73,21 @@ pub async fn answer(
     session: &Arc<Session>,
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
-    session.watchdog.begin_exchange();
     let format = RefusalFormat::of(request.headers());
-    let mut record = match Record::begin(&core.gateway).await {
-        Ok(record) => record,
+    let stream = OccupiedStream::Session(session.clone());
+    let mut exchange = match ExchangeGuard::begin(&core.gateway, stream, format).await {
+        Ok(exchange) => exchange,
         Err(refusal) => return respond::unrecorded(&refusal, format),
     };
-    record.attach_session(session);
-    record.set_format(format);
-    record.set_agent(&session.agent);
-    record.set_request(
+    exchange.record.set_agent(&session.agent);
+    exchange.record.set_request(
         request.method(),
         session.target_source.target(),
         Some(request.uri().path()),
     );
-    match run(core, Requester::Agent(session), request, &mut record).await {
-        Ok(answer) => answer.forward(record),
-        Err(refusal) => respond::refusal(&refusal, record),
+    match run(core, Requester::Agent(session), request, &mut exchange).await {
+        Ok(answer) => answer.forward(exchange),
+        Err(refusal) => respond::refusal(&refusal, exchange),
     }
 }
 

@@ -11,6 +11,7 @@ use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
 use super::answer_body::AnswerBody;
+use super::guard::ExchangeGuard;
 use crate::base_url;
 use crate::limits::meter::Excess;
 use crate::record::Record;
@@ -19,9 +20,8 @@ use crate::refusal::{Refusal, scrub_code};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Target;
 use keyward_base::id::ExchangeId;
-use keyward_net::by_proxy::ProxyFault;
 use keyward_net::client::HandshakeError;
-use keyward_net::dial::DialError;
+use keyward_net::dial::{DialError, ProxyFault};
 use keyward_rules::inject::body::BodyError;
 use keyward_rules::inject::write::WriteError;
 use keyward_vault::VaultError;
@@ -56,20 +56,20 @@ impl From<RefusalText> for RefusalView {
 }
 
 /// Answers a request with the refusal, and notes it in the record.
-pub fn refusal(refusal: &Refusal, record: Record) -> Response<AnswerBody> {
-    answer(refusal, record, None)
+pub fn refusal(refusal: &Refusal, exchange: ExchangeGuard) -> Response<AnswerBody> {
+    answer(refusal, exchange, None)
 }
 
 /// Answers a CONNECT. The code and the host are also in the reason phrase, the only part that most clients show.
 pub fn connect_refusal(
     refusal: &Refusal,
     target: Option<&Target>,
-    record: Record,
+    exchange: ExchangeGuard,
 ) -> Response<AnswerBody> {
     let host = target.map_or_else(String::new, |target| format!(" {}", target.host()));
     let phrase = format!("{}{host}", view(refusal).text.code);
     let phrase = ReasonPhrase::try_from(phrase.into_bytes());
-    answer(refusal, record, phrase.ok())
+    answer(refusal, exchange, phrase.ok())
 }
 
 /// Answers when no record could be begun: without the audit log there are no exchanges.
@@ -91,13 +91,13 @@ pub fn refusal_info(refusal: &Refusal, record: Option<&mut Record>) -> RefusalTe
 
 fn answer(
     refusal: &Refusal,
-    mut record: Record,
+    mut exchange: ExchangeGuard,
     phrase: Option<ReasonPhrase>,
 ) -> Response<AnswerBody> {
     let view = view(refusal);
-    note(refusal, &view, &mut record);
-    let response = response(&view, record.format(), record.exchange());
-    let mut response = response.map(|body| AnswerBody::own(body, record));
+    note(refusal, &view, &mut exchange.record);
+    let response = response(&view, exchange.format, exchange.record.exchange());
+    let mut response = response.map(|body| AnswerBody::own(body, exchange));
     if let Some(phrase) = phrase {
         response.extensions_mut().insert(phrase);
     }
@@ -360,7 +360,7 @@ fn body_hint(error: &BodyError) -> &'static str {
             "send a JSON object as `application/json`, or a form as `application/x-www-form-urlencoded`"
         }
         BodyError::Coded => "send it without a coding",
-        BodyError::Step { .. } => "leave it out, or send an object there",
+        BodyError::PathStep { .. } => "leave it out, or send an object there",
     }
 }
 

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 use super::attempt;
 use super::respond;
+use crate::authorize::connection_limits::{self, Admission};
+use crate::authorize::decide;
 use crate::body::incoming_body::IncomingBody;
 use crate::gateway::{Core, Gateway};
 use crate::record::Record;
@@ -23,9 +25,8 @@ pub use answer_details::AnswerDetails;
 use keyward_base::codes::RefusalText;
 use keyward_net::client::{CertificateFault, HandshakeError};
 use keyward_net::dial::DialError;
-use keyward_net::whole::whole;
+use keyward_net::read_body::read_body;
 use keyward_rules::inject::credential::Credential;
-use keyward_rules::policy::Permit;
 use keyward_rules::provider::{Expected, TestRequest};
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::observe::event::Outcome;
@@ -85,7 +86,7 @@ pub enum TestError {
 /// that is not in use yet.
 pub async fn run(
     gateway: &Arc<Gateway>,
-    connection: &Arc<ConnectionRecord>,
+    connection: &ConnectionRecord,
     test: TestRequest,
     trial: Option<Arc<Credential>>,
 ) -> TestReport {
@@ -101,7 +102,7 @@ pub async fn run(
     record.set_owner(&connection.org);
     record.set_request(&test.method, None, Some(test.uri.path()));
     let expected = test.expected.clone();
-    let asked = ask(gateway, connection, (test, trial), &mut record);
+    let asked = ask(gateway, connection, test, trial, &mut record);
     let asked = tokio::time::timeout(ANSWERED_WITHIN, asked);
     let sent = asked.await.unwrap_or(Err(Refusal::AnswerTimeout));
     let took = began.elapsed();
@@ -119,21 +120,18 @@ pub async fn run(
 /// The stages of an exchange; only the source of the permit differs.
 async fn ask(
     gateway: &Arc<Gateway>,
-    connection: &Arc<ConnectionRecord>,
-    (test, trial): (TestRequest, Option<Arc<Credential>>),
+    connection: &ConnectionRecord,
+    test: TestRequest,
+    trial: Option<Arc<Credential>>,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     // Streams of its own: the way to the provider is tested as it is now.
     let core = Core::new(gateway.clone());
     let inbound = Inbound::test(request(test), &connection.org)?;
     record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
-    let permit: Permit = gateway.rulebook.permit_test(connection, &inbound.asked())?;
-    record.set_permit(&permit);
-    let credential = match trial {
-        Some(credential) if credential.connection == connection.id => Some(credential),
-        _ => gateway.vault.credential_in(&connection.org, permit.wanted()).await?,
-    };
-    attempt::send(&core, inbound, (permit, credential), None, record).await
+    let permitted = decide::decide_test(gateway, connection, inbound, trial, record).await?;
+    let admitted = connection_limits::admit(gateway, permitted, &mut Admission::Uncounted)?;
+    attempt::send(&core, admitted, None, record).await
 }
 
 fn request(test: TestRequest) -> Request<Bytes> {
@@ -158,12 +156,12 @@ async fn judge(sent: Sent, expected: &Expected, now: Timestamp) -> TestAnswer {
         status,
         good: expected.takes(status) && met,
         retry_after: retry_after(&head.headers),
-        told: AnswerDetails::of((&head.headers, body), expected, needles.as_deref(), now),
+        told: AnswerDetails::of(&head.headers, body, expected, needles.as_deref(), now),
     }
 }
 
 async fn read(body: IncomingBody) -> Option<Bytes> {
-    let all = whole(body, BODY_BYTES_MAX);
+    let all = read_body(body, BODY_BYTES_MAX);
     tokio::time::timeout(ANSWERED_WITHIN, all).await.ok()?.ok()
 }
 

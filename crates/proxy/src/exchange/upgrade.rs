@@ -1,16 +1,13 @@
 //! Completes a WebSocket handshake: when the upstream answers 101, the agent's stream and the upstream's are
 //! joined.
 
-use std::sync::Arc;
-
 use http::{HeaderValue, Response, header};
 use hyper_util::rt::TokioIo;
 
 use super::answer_body::AnswerBody;
+use super::guard::ExchangeGuard;
 use super::scrub::ScrubbedBody;
-use crate::record::Record;
 use crate::request::agent_upgrade::{AgentUpgrade, UpgradeAborted};
-use crate::session::Session;
 use crate::tunnel::websocket;
 use crate::upstream::lease::Lease;
 use keyward_rules::inject::strip;
@@ -18,24 +15,25 @@ use keyward_state::observe::event::Outcome;
 
 /// Answers 101, and joins the two streams once both are available.
 pub fn join(
-    (agents, session): (AgentUpgrade, Arc<Session>),
+    agents: AgentUpgrade,
     mut response: Response<ScrubbedBody>,
-    record: Record,
+    exchange: ExchangeGuard,
     lease: Lease,
 ) -> Response<AnswerBody> {
     let upstream = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
-        let mut record = record;
+        let mut exchange = exchange;
+        let AgentUpgrade { stream, session } = agents;
         let upstream = async { upstream.await.map_err(|_| UpgradeAborted) };
-        match tokio::try_join!(agents.joined(), upstream) {
+        match tokio::try_join!(stream.joined(), upstream) {
             Ok((agents, upstream)) => {
                 let upstream = TokioIo::new(upstream);
                 let gateway = lease.gateway();
-                websocket::splice(agents, upstream, &mut record, &session, gateway).await;
+                websocket::splice(agents, upstream, &mut exchange.record, &session, gateway).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "no WebSocket");
-                record.set_outcome(Outcome::ClientAborted);
+                exchange.record.set_outcome(Outcome::ClientAborted);
             }
         }
         // The stream is no HTTP stream any more: it is closed, never pooled.

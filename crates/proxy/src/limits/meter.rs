@@ -133,6 +133,12 @@ impl Excess {
     }
 }
 
+impl ExchangeSlot {
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.0
+    }
+}
+
 impl Drop for ExchangeSlot {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, SeqCst);

@@ -73,8 +73,9 @@ struct Idle {
 impl Http1Stream {
     pub fn new(
         sender: SendRequest<RequestBody>,
-        (private, tls_generation): (bool, u64),
         socket: Arc<SocketState>,
+        private: bool,
+        tls_generation: u64,
     ) -> Self {
         let (idle_since, rested) = (Instant::now(), Duration::ZERO);
         let (forwarded, kept_for, written) = (None, None, socket.written());

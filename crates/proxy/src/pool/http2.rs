@@ -145,7 +145,6 @@ impl SharedStreams {
         StreamLookup::Dial(DialGuard { streams: self.clone(), key: key.clone(), dial })
     }
 
-    /// Shares the stream.
     pub fn add(&self, key: PoolKey, stream: SharedStream) {
         self.0.lock().streams.entry(key).or_default().push(stream);
     }
@@ -257,7 +256,8 @@ impl SharedStream {
     pub async fn send(
         mut self,
         stay: &mut StreamUse,
-        (head, body): (Request<()>, RequestBody),
+        head: Request<()>,
+        body: RequestBody,
         interim: &Interim,
     ) -> Result<Response<IncomingBody>, SendError> {
         poll_fn(|cx| self.sender.poll_ready(cx)).await.map_err(|error| self.refused(error))?;
@@ -463,7 +463,7 @@ mod tests {
         (*head.method_mut(), *head.uri_mut()) =
             (http::Method::POST, Uri::from_static("https://api.test/"));
         let (mut stay, interim) = (shared.stay(), Interim::new(None, 1));
-        shared.clone().send(&mut stay, (head, body), &interim).await
+        shared.clone().send(&mut stay, head, body, &interim).await
     }
 
     #[tokio::test]

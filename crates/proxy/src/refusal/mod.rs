@@ -97,7 +97,6 @@ pub enum Refusal {
     /// An answer that is malformed or that the request did not ask for.
     #[error("the upstream's answer is malformed: {what}")]
     Protocol {
-        /// The fault.
         what: &'static str,
         /// The error of hyper or h2.
         source: Option<ReceiveError>,
@@ -129,6 +128,9 @@ pub enum Shortage {
     /// Memory for bodies that are kept whole.
     #[error("too little memory is left for request bodies that a credential goes into")]
     Bodies,
+    /// Time to decide a request before the rules change again.
+    #[error("the rules change faster than the request is decided")]
+    Decisions,
 }
 
 fn excess_message(connection: &str, excess: &Excess) -> String {

@@ -1,18 +1,28 @@
 //! [`AgentUpgrade`]: the agent's side of a WebSocket handshake.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::h2::websocket::PendingWebSocket;
+use crate::session::Session;
 use crate::sockets::streams::Io;
 
 /// The agent's side of a handshake.
 #[derive(Debug)]
-pub enum AgentUpgrade {
-    /// Over HTTP/1.1.
+pub struct AgentUpgrade {
+    pub stream: PendingStream,
+    /// Its revocation ends the WebSocket.
+    pub session: Arc<Session>,
+}
+
+/// The agent's stream before the handshake is answered.
+#[derive(Debug)]
+pub enum PendingStream {
     Http1(OnUpgrade),
-    /// Over HTTP/2 (RFC 8441).
+    /// RFC 8441.
     Http2(PendingWebSocket),
 }
 
@@ -21,7 +31,7 @@ pub enum AgentUpgrade {
 #[error("an upgrade ended before it began")]
 pub struct UpgradeAborted;
 
-impl AgentUpgrade {
+impl PendingStream {
     /// The agent's stream as bytes, once the handshake is answered.
     ///
     /// # Errors

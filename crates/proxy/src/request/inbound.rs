@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
 
-use super::agent_upgrade::AgentUpgrade;
+use super::agent_upgrade::{AgentUpgrade, PendingStream};
 use crate::body::request_body::RequestBody;
 use crate::refusal::Refusal;
 use crate::session::policy_query::PolicyQuery;
@@ -26,7 +26,7 @@ static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connect
 #[derive(Debug)]
 pub struct Inbound {
     query: Arc<PolicyQuery>,
-    upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+    upgrade: Option<AgentUpgrade>,
     /// The org whose upstream streams it may share.
     org: OrgId,
     /// The number of its session; 0 for a request of Keyward itself.
@@ -81,7 +81,8 @@ impl Inbound {
         session: &Arc<Session>,
         limits: &Limits,
     ) -> Box<Self> {
-        let upgrade = upgrade(&mut request).map(|agents| (agents, session.clone()));
+        let upgrade =
+            upgrade(&mut request).map(|stream| AgentUpgrade { stream, session: session.clone() });
         let (head, mut body) = request.into_parts();
         body.set_owner_agent(&session.agent.id);
         if expects_continue {
@@ -211,12 +212,12 @@ impl Inbound {
     }
 
     /// Returns the agent's side of a WebSocket, which was not answered yet.
-    pub fn put_upgrade(&mut self, upgrade: Option<(AgentUpgrade, Arc<Session>)>) {
+    pub fn put_upgrade(&mut self, upgrade: Option<AgentUpgrade>) {
         self.upgrade = upgrade;
     }
 
     /// The agent's side of a WebSocket handshake, once.
-    pub fn take_upgrade(&mut self) -> Option<(AgentUpgrade, Arc<Session>)> {
+    pub fn take_upgrade(&mut self) -> Option<AgentUpgrade> {
         self.upgrade.take()
     }
 }
@@ -334,23 +335,23 @@ fn expects_continue(fields: &HeaderMap) -> Result<bool, Refusal> {
 }
 
 /// The connection that the field or the base URL names.
-fn named(fields: &HeaderMap, by_url: Option<&Arc<str>>) -> Result<Option<String>, Refusal> {
+fn named(fields: &HeaderMap, by_url: Option<&str>) -> Result<Option<String>, Refusal> {
     let mut values = fields.get_all(&KEYWARD_CONNECTION).iter();
     match (values.next().map(HeaderValue::to_str), values.next(), by_url) {
         (None, _, by_url) => Ok(by_url.map(ToString::to_string)),
-        (Some(Ok(name)), None, Some(by_url)) if name.trim() != &**by_url => Err(
-            Refusal::BadRequest("Keyward-Connection names another connection than the base URL"),
-        ),
+        (Some(Ok(name)), None, Some(by_url)) if name.trim() != by_url => Err(Refusal::BadRequest(
+            "Keyward-Connection names another connection than the base URL",
+        )),
         (Some(Ok(name)), None, _) => Ok(Some(name.trim().to_owned())),
         _ => Err(Refusal::BadRequest("Keyward-Connection names one connection")),
     }
 }
 
 /// The agent's side of a WebSocket, if the request is a handshake.
-fn upgrade(request: &mut Request<RequestBody>) -> Option<AgentUpgrade> {
+fn upgrade(request: &mut Request<RequestBody>) -> Option<PendingStream> {
     match request.body_mut().take_websocket() {
-        Some(joins) => Some(AgentUpgrade::Http2(joins)),
-        None if wants_websocket(request) => Some(AgentUpgrade::Http1(hyper::upgrade::on(request))),
+        Some(joins) => Some(PendingStream::Http2(joins)),
+        None if wants_websocket(request) => Some(PendingStream::Http1(hyper::upgrade::on(request))),
         None => None,
     }
 }

@@ -1,8 +1,4 @@
-//! Requests: the checked request of an agent, and the request that may be sent to the upstream.
+//! [`inbound::Inbound`]: the checked request of an agent, and its side of a WebSocket handshake.
 
 pub mod agent_upgrade;
-pub mod attempts;
-pub mod body_injection;
 pub mod inbound;
-pub mod outbound;
-pub mod settings_fields;

@@ -39,9 +39,10 @@ const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The number of bytes read to wake an idle stream; hyper reads the rest.
 const WAKE_BYTES_MAX: usize = 256;
 
-/// The stream's owner, as far as it is known.
+/// Where a stream is served, and its owner as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamContext<'a> {
+    pub core: &'a Core,
     pub watchdog: &'a Watchdog,
     /// Closes the stream on revocation.
     pub revocation: &'a Revocation,
@@ -78,14 +79,14 @@ enum StreamEnd {
 }
 
 /// Serves requests until the stream ends or must end.
-pub async fn serve<IO, S, F>(core: &Arc<Core>, io: IO, context: StreamContext<'_>, service: S)
+pub async fn serve<IO, S, F>(io: IO, context: StreamContext<'_>, service: S)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<AnswerBody>>,
 {
     let (mut must_end, mut drain_begins) =
-        (pin!(must_end(core, context)), pin!(drain_begins(core)));
+        (pin!(must_end(context)), pin!(drain_begins(context.core)));
     let mut drained = false;
     let mut interrupt = poll_fn(|cx| {
         if let Poll::Ready(what) = must_end.as_mut().poll(cx) {
@@ -102,18 +103,18 @@ where
         turn = match turn {
             // On the heap what an idle stream does not need.
             StreamState::Serving(io, early) => {
-                Box::pin(requests(core, (io, early), context, &service, &mut interrupt)).await
+                Box::pin(requests(io, early, context, &service, &mut interrupt)).await
             }
             StreamState::Idle(io) => wait_idle(io, &mut interrupt).await,
-            StreamState::Ends(io, end) => return Box::pin(close(core, context, io, end)).await,
+            StreamState::Ends(io, end) => return Box::pin(close(context, io, end)).await,
             StreamState::Upgraded => return,
         }
     }
 }
 
 async fn requests<IO, S, F>(
-    core: &Core,
-    (io, early): (IO, Bytes),
+    io: IO,
+    early: Bytes,
     context: StreamContext<'_>,
     service: &S,
     interrupt: impl Future<Output = Interrupt> + Unpin,
@@ -123,7 +124,7 @@ where
     S: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<AnswerBody>>,
 {
-    let limits = &core.gateway.limits;
+    let limits = &context.core.gateway.limits;
     let idle = Arc::new(H1Idle::default());
     let service = service_fn(|request: Request<Incoming>| {
         let (head, body) = request.into_parts();
@@ -246,16 +247,16 @@ where
     StreamState::Ends(io, end)
 }
 
-async fn close<IO>(core: &Arc<Core>, context: StreamContext<'_>, io: IO, end: StreamEnd)
+async fn close<IO>(context: StreamContext<'_>, io: IO, end: StreamEnd)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let gateway = &core.gateway;
+    let gateway = &context.core.gateway;
     if let StreamEnd::Finished(Err(error)) = &end
         && error.is_parse()
     {
         let status = if error.is_parse_too_large() { 431 } else { 400 };
-        unparsed(core, context.session, status).await;
+        unparsed(context.core, context.session, status).await;
     }
     let lingers = async {
         match end {
@@ -294,20 +295,21 @@ pub async fn draining(drain: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn must_end(core: &Core, context: StreamContext<'_>) -> Interrupt {
+async fn must_end(context: StreamContext<'_>) -> Interrupt {
+    let gateway = &context.core.gateway;
     tokio::select! {
-        why = context.watchdog.overdue(&core.gateway.limits) => match why {
+        why = context.watchdog.overdue(&gateway.limits) => match why {
             Overdue::Idle => Interrupt::Idle,
             Overdue::Head | Overdue::Body => Interrupt::MustEnd,
         },
-        () = context.revocation.revoked(&core.gateway) => Interrupt::MustEnd,
-        () = core.gateway.cut() => Interrupt::MustEnd,
+        () = context.revocation.revoked(gateway) => Interrupt::MustEnd,
+        () = gateway.cut() => Interrupt::MustEnd,
     }
 }
 
 /// Writes a record for a request that hyper or h2 refused by itself: a head with a bare 400, 414 or 431, or a whole
 /// HTTP/2 stream.
-pub async fn unparsed(core: &Arc<Core>, session: Option<&Session>, status: u16) {
+pub async fn unparsed(core: &Core, session: Option<&Session>, status: u16) {
     let Ok(mut record) = Record::begin(&core.gateway).await else { return };
     if let Some(Session { agent, target_source, .. }) = session {
         record.set_agent(agent);

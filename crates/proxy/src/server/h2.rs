@@ -287,7 +287,7 @@ async fn until(time: Option<Instant>) {
 }
 
 /// Writes a record if the agent violated the protocol or sent a flood.
-async fn failed(core: &Arc<Core>, session: &Session, error: &h2::Error) {
+async fn failed(core: &Core, session: &Session, error: &h2::Error) {
     let flood = error.get_io().is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData);
     if flood || error.is_library() {
         tracing::info!(agent = %session.agent.name, %error, "an agent's HTTP/2 stream was closed");

@@ -126,7 +126,7 @@ async fn answer(
     let bodyless = request.method() == Method::HEAD;
     let PreparedRequest { request, passed, bridge, unread } =
         PreparedRequest::of(request, session)?;
-    let response = through(core, session, request, (&mut respond, passed)).await?;
+    let response = through(core, session, request, &mut respond, passed).await?;
     let (mut head, mut body) = response.into_parts();
     let (joins, unread) = match bridge {
         None => (None, unread),
@@ -155,7 +155,8 @@ async fn through(
     core: &Arc<Core>,
     session: &Arc<Session>,
     request: Request<RequestBody>,
-    (respond, passed): (&mut SendResponse<Bytes>, Option<Arc<BodyDemand>>),
+    respond: &mut SendResponse<Bytes>,
+    passed: Option<Arc<BodyDemand>>,
 ) -> Option<Response<AnswerBody>> {
     let mut exchange = pin!(exchange::answer(core, session, request));
     poll_fn(|cx| {

@@ -146,7 +146,7 @@ impl TargetSource {
     }
 
     /// The connection that the base URL names.
-    pub fn connection(&self) -> Option<&Arc<str>> {
+    pub fn connection(&self) -> Option<&str> {
         match self {
             Self::Absolute | Self::Tunnel { .. } => None,
             Self::BaseUrl { connection, .. } => Some(connection),

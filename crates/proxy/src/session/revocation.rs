@@ -16,7 +16,7 @@ use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
 use keyward_rules::policy::{Lack, Permit, Reason, Route};
-use keyward_state::directory::{ConnectionRecord, ConnectionState, View};
+use keyward_state::directory::{ConnectionState, View};
 use keyward_state::rulebook::Progress;
 
 /// The maximum delay after which an expired token ends its streams. Each new request checks the expiry by itself.
@@ -174,11 +174,8 @@ impl Activity {
                 let connection = used.as_ref().map(|used| view.connection(&agent.org, used));
                 // A connection that its provider has ended does not end the exchange: no person has
                 // forbidden it, and the agent gets the provider's answer.
-                let stands = |found: Option<&Arc<ConnectionRecord>>| {
-                    found.is_some_and(|record| {
-                        let broken = matches!(record.facts.state, ConnectionState::Broken { .. });
-                        record.facts.state.is_usable() || broken
-                    })
+                let stands = |state: &ConnectionState| {
+                    state.is_usable() || matches!(state, ConnectionState::Broken { .. })
                 };
                 let permitted = match policy.decide(agent, &query.asked()) {
                     // A permit for another connection does not allow this one's credential.
@@ -187,7 +184,9 @@ impl Activity {
                     Err(Reason::PluginBlocked(blocked)) => matches!(blocked.lack, Lack::Broken(_)),
                     Err(_) => false,
                 };
-                connection.is_none_or(stands) && permitted
+                connection
+                    .is_none_or(|found| found.is_some_and(|record| stands(&record.facts.state)))
+                    && permitted
             }
         }
     }

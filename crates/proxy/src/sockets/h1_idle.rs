@@ -69,7 +69,6 @@ impl<IO> TrackedIo<IO> {
         Self { io, early, idle }
     }
 
-    /// The stream itself.
     pub fn into_inner(self) -> IO {
         self.io
     }

@@ -64,18 +64,14 @@ enum Polled {
 /// An accepted socket, registered with the runtime of its core.
 #[derive(Debug)]
 pub enum NewSocket {
-    /// Over TCP.
     Tcp(TcpStream),
-    /// Over a Unix socket.
     Unix(UnixStream),
 }
 
 /// An accepted socket without a runtime, on its way to another core.
 #[derive(Debug)]
 pub enum DetachedSocket {
-    /// Over TCP.
     Tcp(std::net::TcpStream),
-    /// Over a Unix socket.
     Unix(std::os::unix::net::UnixStream),
 }
 

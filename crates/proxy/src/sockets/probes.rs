@@ -159,7 +159,7 @@ impl Peer {
 
     fn is_of(self, root: u32) -> Membership {
         match self {
-            Self::Tcp(peer, own) => processes::stream_is_of(root, (peer, own)),
+            Self::Tcp(peer, own) => processes::stream_is_of(root, peer, own),
             Self::Unix(pid) => processes::process_is_of(root, pid),
             Self::Hidden => Membership::Unknown,
         }

@@ -56,7 +56,8 @@ impl ProxyTls {
     /// The cause, for the log.
     pub async fn accept(
         &self,
-        (leaves, timeout): (&Leaves, Duration),
+        leaves: &Leaves,
+        timeout: Duration,
         socket: TcpStream,
     ) -> Result<Box<TlsStream<TcpStream>>, String> {
         let handshake = self.handshake(leaves, socket);

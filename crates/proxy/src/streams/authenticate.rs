@@ -11,8 +11,8 @@ use http::{Request, Uri};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
+use crate::authorize::tripwire;
 use crate::body::request_body::RequestBody;
-use crate::exchange::tripwire;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::session::AcceptedStream;
@@ -67,7 +67,7 @@ fn by_token(
     let proof = presented.and_then(|presented| prove(gateway, presented));
     let Authenticated { agent, token } = proof.ok_or_else(|| failure(gateway, peer))?;
     if is_in_url(request.uri(), &token) {
-        tripwire::refused_early(gateway, (&agent, None), request);
+        tripwire::refused_early(gateway, &agent, None, request);
         return Err(Refusal::BadRequest(
             "the URL contains the agent's token; send it in `Proxy-Authorization` only",
         ));

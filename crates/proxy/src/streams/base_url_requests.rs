@@ -13,10 +13,11 @@ use http::{HeaderMap, Request, Response, Uri};
 use self::answer_rewrite::AnswerRewrite;
 use super::authenticate::{Authenticated, is_in_url};
 use super::refused_request::{RefusedRequest, refused};
+use crate::authorize::tripwire;
 use crate::base_url::{BaseUrl, BaseUrlError, target};
 use crate::body::request_body::RequestBody;
+use crate::exchange;
 use crate::exchange::answer_body::AnswerBody;
-use crate::exchange::{self, tripwire};
 use crate::gateway::Core;
 use crate::refusal::Refusal;
 use crate::session::{AcceptedStream, Session, TargetSource};
@@ -32,14 +33,14 @@ pub async fn answer(
     place: Result<BaseUrl, BaseUrlError>,
 ) -> Response<AnswerBody> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    match admit(core, accepted, request, place) {
-        Ok((session, way, request)) => {
+    match resolve(core, accepted, request, place) {
+        Ok(ResolvedRequest { session, rewrite, request }) => {
             let mut response = exchange::answer(core, &session, request).await;
-            way.lead(response.headers_mut());
+            rewrite.lead(response.headers_mut());
             response
         }
-        Err(refused_to) => {
-            let (refusal, agent) = *refused_to;
+        Err(early) => {
+            let EarlyRefusal { refusal, agent } = *early;
             let path = agent.as_ref().and_then(|_| shown(&uri, &refusal));
             let unopened = RefusedRequest { method: &method, path: path.as_deref(), agent };
             refused(core, accepted, unopened, &refusal).await
@@ -47,38 +48,49 @@ pub async fn answer(
     }
 }
 
-/// An admitted request: its session, the rewrite of its answer, and the request to send.
-type Admitted = (Arc<Session>, AnswerRewrite, Request<RequestBody>);
+/// A request of a known agent to a known target.
+struct ResolvedRequest {
+    session: Arc<Session>,
+    rewrite: AnswerRewrite,
+    request: Request<RequestBody>,
+}
 
-/// A refusal, and the agent if it is known.
-type Refused = Box<(Refusal, Option<Agent>)>;
+/// A refusal before the exchange begins.
+struct EarlyRefusal {
+    refusal: Refusal,
+    /// The agent, if it is known.
+    agent: Option<Agent>,
+}
 
 /// The order matters: an unauthenticated client learns nothing about connections.
-fn admit(
+fn resolve(
     core: &Arc<Core>,
     accepted: &Arc<AcceptedStream>,
     request: Request<RequestBody>,
     place: Result<BaseUrl, BaseUrlError>,
-) -> Result<Admitted, Refused> {
-    let nobody = |refusal: Refusal| Box::new((refusal, None));
-    let place = place.map_err(|fault| nobody(fault.into()))?;
+) -> Result<ResolvedRequest, Box<EarlyRefusal>> {
+    let early = |refusal, agent| Box::new(EarlyRefusal { refusal, agent });
+    let place = place.map_err(|fault| early(fault.into(), None))?;
     if accepted.owner.is_some() {
-        return Err(nobody(BaseUrlError::OwnListener.into()));
+        return Err(early(BaseUrlError::OwnListener.into(), None));
     }
-    is_not_cross_site(request.headers(), &place).map_err(|fault| nobody(fault.into()))?;
+    is_not_cross_site(request.headers(), &place).map_err(|fault| early(fault.into(), None))?;
     let proof = token::authenticate(&core.gateway, accepted.peer, request.headers());
-    let Authenticated { agent, token } = proof.map_err(nobody)?;
-    let opened = open(core, accepted, &request, (&place, &agent, &token));
-    let opened = opened.map_err(|refusal| {
-        tripwire::refused_early(&core.gateway, (&agent, None), &request);
-        Box::new((refusal, Some(agent.clone())))
-    })?;
-    let ResolvedTarget { target, connection, path } = opened;
+    let proof = proof.map_err(|refusal| early(refusal, None))?;
+    let opened = open(core, accepted, &request, &place, &proof);
+    let Authenticated { agent, token } = proof;
+    let ResolvedTarget { target, connection, path } = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            tripwire::refused_early(&core.gateway, &agent, None, &request);
+            return Err(early(refusal, Some(agent)));
+        }
+    };
     let request = onward(request, path, &place, &token);
-    let way = AnswerRewrite::new(place.prefix(), target.clone());
+    let rewrite = AnswerRewrite::new(place.prefix(), target.clone());
     let target_source = TargetSource::BaseUrl { target, connection };
     let session = Session::new(agent, target_source, accepted.watchdog.clone(), accepted.clone());
-    Ok((session, way, request))
+    Ok(ResolvedRequest { session, rewrite, request })
 }
 
 /// The target of an authenticated request.
@@ -93,7 +105,8 @@ fn open(
     core: &Core,
     accepted: &AcceptedStream,
     request: &Request<RequestBody>,
-    (place, agent, token): (&BaseUrl, &Agent, &str),
+    place: &BaseUrl,
+    Authenticated { agent, token }: &Authenticated,
 ) -> Result<ResolvedTarget, Refusal> {
     if is_in_url(request.uri(), token) {
         return Err(BaseUrlError::TokenInUrl.into());

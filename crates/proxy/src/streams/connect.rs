@@ -10,11 +10,13 @@ use hyper::upgrade::OnUpgrade;
 use super::authenticate::authenticate;
 use super::refused_request::{RefusedRequest, refused};
 use super::{base_url_requests, intercept};
+use crate::authorize::decide::{self, ConnectRoute};
+use crate::authorize::tripwire;
 use crate::base_url::BaseUrl;
 use crate::body::request_body::RequestBody;
 use crate::exchange::answer_body::AnswerBody;
-use crate::exchange::authorize::{self, ConnectRoute};
-use crate::exchange::{self, respond, tripwire};
+use crate::exchange::guard::{ExchangeGuard, OccupiedStream};
+use crate::exchange::{self, respond};
 use crate::gateway::Core;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -29,18 +31,30 @@ use keyward_base::host::{Scheme, Target};
 use keyward_net::dial::Dialled;
 use keyward_rules::policy::{InterceptPermit, TunnelPermit};
 
-/// An authorized CONNECT.
+/// How an authorized CONNECT is served.
 enum Opening {
     Intercept(InterceptPermit),
     Tunnel(TunnelPermit, Dialled),
+}
+
+/// A CONNECT that is answered with 200.
+struct OpenedTunnel {
+    agent: Agent,
+    accepted: Arc<AcceptedStream>,
+    opening: Opening,
+    exchange: ExchangeGuard,
 }
 
 /// Serves one accepted stream until it ends.
 pub async fn serve(core: Arc<Core>, stream: AgentStream, accepted: AcceptedStream) {
     let accepted = Arc::new(accepted);
     let owner = accepted.clone();
-    let context =
-        StreamContext { watchdog: &owner.watchdog, revocation: &owner.revocation, session: None };
+    let context = StreamContext {
+        core: &core,
+        watchdog: &owner.watchdog,
+        revocation: &owner.revocation,
+        session: None,
+    };
     let service = |request: Request<RequestBody>| {
         let (core, accepted) = (core.clone(), accepted.clone());
         async move {
@@ -50,7 +64,7 @@ pub async fn serve(core: Arc<Core>, stream: AgentStream, accepted: AcceptedStrea
             }
         }
     };
-    h1::serve(&core, stream, context, service).await;
+    h1::serve(stream, context, service).await;
 }
 
 /// Serves `GET http://host/path`. A request without a scheme is refused unless it uses a base URL: an origin-form
@@ -74,7 +88,7 @@ async fn absolute(
     };
     let admitted = admitted.and_then(|agent| {
         let admitted = accepted.revocation.attach_agent(&core.gateway, &agent);
-        let told = |_: &Refusal| tripwire::refused_early(&core.gateway, (&agent, None), &request);
+        let told = |_: &Refusal| tripwire::refused_early(&core.gateway, &agent, None, &request);
         admitted.inspect_err(told).map(|()| agent)
     });
     let agent = match admitted {
@@ -95,34 +109,34 @@ async fn connect(
     accepted: &Arc<AcceptedStream>,
     mut request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
-    accepted.watchdog.begin_exchange();
-    let mut record = match Record::begin(&core.gateway).await {
-        Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal, RefusalFormat::Http),
+    let stream = OccupiedStream::Accepted(accepted.watchdog.clone());
+    let format = RefusalFormat::Http;
+    let mut exchange = match ExchangeGuard::begin(&core.gateway, stream, format).await {
+        Ok(exchange) => exchange,
+        Err(refusal) => return respond::unrecorded(&refusal, format),
     };
-    record.attach_watchdog(&accepted.watchdog);
-    record.set_request(&Method::CONNECT, None, None);
+    exchange.record.set_request(&Method::CONNECT, None, None);
     let target = target(&request);
-    record.set_target(target.as_ref().ok());
+    exchange.record.set_target(target.as_ref().ok());
     let named = target.as_ref().ok().cloned();
-    match open(core, accepted, (&request, target), &mut record).await {
+    match open(core, accepted, &request, target, &mut exchange.record).await {
         Ok((agent, opening)) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            record.set_opened();
-            let context = (agent, accepted.clone());
-            let tunnel = tunnelled(core.clone(), upgrade, context, (opening, record));
+            exchange.record.set_opened();
+            let tunnel = OpenedTunnel { agent, accepted: accepted.clone(), opening, exchange };
             // On the heap: a task copies its future four times in its life.
-            tokio::spawn(Box::pin(tunnel));
+            tokio::spawn(Box::pin(tunnel.serve(core.clone(), upgrade)));
             Response::new(AnswerBody::elsewhere())
         }
-        Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), record),
+        Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), exchange),
     }
 }
 
 async fn open(
-    core: &Arc<Core>,
-    accepted: &Arc<AcceptedStream>,
-    (request, target): (&Request<RequestBody>, Result<Target, Refusal>),
+    core: &Core,
+    accepted: &AcceptedStream,
+    request: &Request<RequestBody>,
+    target: Result<Target, Refusal>,
     record: &mut Record,
 ) -> Result<(Agent, Opening), Refusal> {
     let gateway = &core.gateway;
@@ -131,7 +145,7 @@ async fn open(
     let target = target?;
     without_body(request)?;
     accepted.revocation.attach_agent(gateway, &agent)?;
-    let opening = match authorize::route(gateway, &agent, &target).await? {
+    let opening = match decide::route(gateway, &agent, &target).await? {
         ConnectRoute::Intercept(permit) => Opening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
             accepted.revocation.begin_tunnel(permit.target());
@@ -163,32 +177,31 @@ fn without_body(request: &Request<RequestBody>) -> Result<(), Refusal> {
     }
 }
 
-/// Serves the tunnel after hyper has written the 200.
-async fn tunnelled(
-    core: Arc<Core>,
-    upgrade: OnUpgrade,
-    (agent, accepted): (Agent, Arc<AcceptedStream>),
-    (opening, mut record): (Opening, Record),
-) {
-    let Ok(upgraded) = upgrade.await else { return };
-    let Some((stream, early)) = h1::reclaim::<AgentStream>(upgraded) else {
-        return tracing::error!("a CONNECT was upgraded to a stream of another kind");
-    };
-    let watchdog = Arc::new(Watchdog::idle());
-    let stream = stream.into_tunnel(early, watchdog.clone());
-    match opening {
-        Opening::Intercept(permit) => {
-            // Each request inside is an exchange of its own; the CONNECT is none.
-            record.discard();
-            intercept::intercept(core, stream, permit, (agent, accepted)).await;
-        }
-        Opening::Tunnel(permit, dialled) => {
-            let target_source =
-                TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
-            let session = Session::new(agent, target_source, watchdog, accepted);
-            let upstream = dialled.stream;
-            let splice = tunnel::splice(stream, upstream, &mut record, &session, &core.gateway);
-            Box::pin(splice).await;
+impl OpenedTunnel {
+    /// Serves the tunnel after hyper has written the 200.
+    async fn serve(self, core: Arc<Core>, upgrade: OnUpgrade) {
+        let Self { agent, accepted, opening, mut exchange } = self;
+        let Ok(upgraded) = upgrade.await else { return };
+        let Some((stream, early)) = h1::reclaim::<AgentStream>(upgraded) else {
+            return tracing::error!("a CONNECT was upgraded to a stream of another kind");
+        };
+        let watchdog = Arc::new(Watchdog::idle());
+        let stream = stream.into_tunnel(early, watchdog.clone());
+        match opening {
+            Opening::Intercept(permit) => {
+                // Each request inside is an exchange of its own; the CONNECT is none.
+                exchange.record.discard();
+                drop(exchange);
+                intercept::intercept(core, stream, permit, agent, accepted).await;
+            }
+            Opening::Tunnel(permit, dialled) => {
+                let target_source =
+                    TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
+                let session = Session::new(agent, target_source, watchdog, accepted);
+                let (record, upstream) = (&mut exchange.record, dialled.stream);
+                let splice = tunnel::splice(stream, upstream, record, &session, &core.gateway);
+                Box::pin(splice).await;
+            }
         }
     }
 }

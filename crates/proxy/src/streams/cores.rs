@@ -50,11 +50,12 @@ pub struct Cores {
     cores: Vec<Handle>,
 }
 
-/// Properties of the listener of a stream.
-struct ListenerInfo {
+/// An accepted stream that is not served yet.
+struct NewStream {
+    socket: NewSocket,
+    /// TLS of the listener.
     proxy_tls: Option<Arc<ProxyTls>>,
-    /// The preface for a probe, if one is registered.
-    preface: Option<Preface>,
+    accepted: AcceptedStream,
 }
 
 #[derive(Debug)]
@@ -108,7 +109,7 @@ impl Cores {
                 () = draining(&mut drain) => return,
             };
             match accepted {
-                Ok((socket, peer)) => self.serve(index, (socket, peer), &acceptor),
+                Ok((socket, peer)) => self.serve(index, socket, peer, &acceptor),
                 Err(error) if is_of_one_socket(&error) => {}
                 Err(error) if is_of_descriptors(&error) && acceptor.turn_one_away().await => {}
                 Err(error) => {
@@ -120,7 +121,7 @@ impl Cores {
     }
 
     /// Serves a stream that core `here` accepted, on that core or on one with fewer streams.
-    fn serve(&self, here: usize, (socket, peer): (NewSocket, Option<IpAddr>), acceptor: &Acceptor) {
+    fn serve(&self, here: usize, socket: NewSocket, peer: Option<IpAddr>, acceptor: &Acceptor) {
         let Gateway { streams, unauthenticated, .. } = &*self.gateway;
         let permit = || streams.clone().try_acquire_owned().ok();
         let Some(place) = unauthenticated.enter(peer, permit) else {
@@ -140,14 +141,14 @@ impl Cores {
             (Arc::new(Revocation::for_new_stream(place)), CoreStreamCount::new(open));
         let scheme = if proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
         let accepted = AcceptedStream { peer, owner, scheme, watchdog, revocation, counted };
-        let (core, via) = (core.clone(), ListenerInfo { proxy_tls, preface });
+        let core = core.clone();
         if index == here {
-            return begin(core, (socket, via), accepted);
+            return begin(core, NewStream { socket, proxy_tls, accepted }, preface);
         }
         match socket.detach() {
             Ok(detached) => drop(runtime.spawn(async move {
                 match detached.attach() {
-                    Ok(socket) => begin(core, (socket, via), accepted),
+                    Ok(socket) => begin(core, NewStream { socket, proxy_tls, accepted }, preface),
                     Err(error) => lost(&error),
                 }
             })),
@@ -233,21 +234,17 @@ fn preface(listener: &Listener) -> Preface {
     }
 }
 
-/// Serves a socket in a task of its own, unless a probe must have it.
-fn begin(core: Arc<Core>, (socket, via): (NewSocket, ListenerInfo), accepted: AcceptedStream) {
-    let ListenerInfo { proxy_tls, preface: Some(preface) } = via else {
-        return serve(core, (socket, via.proxy_tls), accepted);
-    };
+/// Serves a stream in a task of its own, unless a probe must have it: `preface` is for that probe.
+fn begin(core: Arc<Core>, stream: NewStream, preface: Option<Preface>) {
+    let Some(preface) = preface else { return serve(core, stream) };
     tokio::spawn(Box::pin(async move {
         let destination = tokio::select! {
-            destination = core.gateway.probes.destination(&socket) => destination,
-            () = accepted.revocation.evicted() => return,
+            destination = core.gateway.probes.destination(&stream.socket) => destination,
+            () = stream.accepted.revocation.evicted() => return,
         };
         match destination {
-            Destination::Gateway => serve(core, (socket, proxy_tls), accepted),
-            Destination::Probe(at) => {
-                probed(&core, (socket, proxy_tls), (at, &preface), &accepted).await;
-            }
+            Destination::Gateway => serve(core, stream),
+            Destination::Probe(at) => probed(&core, stream, at, &preface).await,
             Destination::Nowhere => {
                 tracing::warn!("closed a stream that may be of a program under `keyward doctor`");
             }
@@ -256,17 +253,14 @@ fn begin(core: Arc<Core>, (socket, via): (NewSocket, ListenerInfo), accepted: Ac
 }
 
 /// Hands a stream to a probe until the stream or the gateway ends, or the stream is evicted.
-async fn probed(
-    core: &Core,
-    (socket, proxy_tls): (NewSocket, Option<Arc<ProxyTls>>),
-    (at, preface): (SocketAddr, &Preface),
-    accepted: &AcceptedStream,
-) {
+async fn probed(core: &Core, stream: NewStream, at: SocketAddr, preface: &Preface) {
+    let NewStream { socket, proxy_tls, accepted } = stream;
     let mut drain = core.gateway.draining.clone();
+    let (leaves, timeout) = (&core.gateway.leaves, core.gateway.limits.handshake_timeout);
     let detached = async {
         match (socket, proxy_tls) {
             (NewSocket::Tcp(tcp), Some(proxy_tls)) => {
-                match proxy_tls.accept(core.gateway.agent_tls(), tcp).await {
+                match proxy_tls.accept(leaves, timeout, tcp).await {
                     Ok(tls) => hand_over(tls, at, preface).await,
                     Err(cause) => Err(io::Error::other(cause)),
                 }
@@ -284,14 +278,11 @@ async fn probed(
     }
 }
 
-fn serve(
-    core: Arc<Core>,
-    (socket, proxy_tls): (NewSocket, Option<Arc<ProxyTls>>),
-    accepted: AcceptedStream,
-) {
+fn serve(core: Arc<Core>, stream: NewStream) {
+    let NewStream { socket, proxy_tls, accepted } = stream;
     let socket = match (socket, proxy_tls) {
         (NewSocket::Tcp(tcp), Some(proxy_tls)) => {
-            return drop(tokio::spawn(Box::pin(fronted(core, (tcp, proxy_tls), accepted))));
+            return drop(tokio::spawn(Box::pin(fronted(core, tcp, proxy_tls, accepted))));
         }
         (NewSocket::Tcp(tcp), None) => Socket::Tcp(tcp),
         (NewSocket::Unix(unix), _) => Socket::Unix(unix),
@@ -304,11 +295,13 @@ fn serve(
 /// Serves a stream that begins with TLS. A failed handshake leaves no record, because no agent is known.
 async fn fronted(
     core: Arc<Core>,
-    (tcp, proxy_tls): (TcpStream, Arc<ProxyTls>),
+    tcp: TcpStream,
+    proxy_tls: Arc<ProxyTls>,
     accepted: AcceptedStream,
 ) {
+    let (leaves, timeout) = (&core.gateway.leaves, core.gateway.limits.handshake_timeout);
     let entered = tokio::select! {
-        entered = proxy_tls.accept(core.gateway.agent_tls(), tcp) => entered,
+        entered = proxy_tls.accept(leaves, timeout, tcp) => entered,
         () = accepted.revocation.evicted() => Err("it was closed for another stream".to_owned()),
     };
     match entered {

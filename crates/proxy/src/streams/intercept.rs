@@ -25,7 +25,8 @@ pub async fn intercept(
     core: Arc<Core>,
     stream: AgentStream,
     permit: InterceptPermit,
-    (agent, accepted): (Agent, Arc<AcceptedStream>),
+    agent: Agent,
+    accepted: Arc<AcceptedStream>,
 ) {
     let watchdog = stream.watchdog().clone();
     // On the heap what an idle tunnel does not need.
@@ -38,6 +39,7 @@ pub async fn intercept(
     let target_source = TargetSource::Tunnel { target, sni_agrees };
     let session = Session::new(agent, target_source, watchdog.clone(), accepted);
     let context = StreamContext {
+        core: &core,
         watchdog: &watchdog,
         revocation: session.revocation(),
         session: Some(&session),
@@ -49,7 +51,7 @@ pub async fn intercept(
         let (core, session) = (core.clone(), session.clone());
         async move { exchange::answer(&core, &session, request).await }
     };
-    h1::serve(&core, tls, context, service).await;
+    h1::serve(tls, context, service).await;
 }
 
 /// Accepts TLS. Bytes that are not TLS fail here and are never treated as a request.
@@ -74,7 +76,7 @@ async fn handshake(
     }
 }
 
-async fn failed(core: &Arc<Core>, agent: &Agent, target: &Target, cause: String) {
+async fn failed(core: &Core, agent: &Agent, target: &Target, cause: String) {
     core.gateway.metrics.handshakes_failed.inc();
     let cause = cause.escape_debug().to_string();
     tracing::info!(agent = %agent.name, %target, cause, "no TLS with the agent: does it trust our CA?");
@@ -104,8 +106,15 @@ mod tests {
     #[test]
     #[allow(unreachable_code)]
     fn an_idle_tunnel_takes_little_room() {
-        let bytes =
-            bytes_of(|| intercept(unreachable!(), unreachable!(), unreachable!(), unreachable!()));
+        let bytes = bytes_of(|| {
+            intercept(
+                unreachable!(),
+                unreachable!(),
+                unreachable!(),
+                unreachable!(),
+                unreachable!(),
+            )
+        });
         assert!(bytes <= 3 * 1024, "{bytes} bytes");
     }
 }

@@ -1,13 +1,11 @@
 //! [`RefusedRequest`]: a request that is refused before it has a session.
 
-use std::sync::Arc;
-
 use http::{Method, Response};
 
 use crate::exchange::answer_body::AnswerBody;
+use crate::exchange::guard::{ExchangeGuard, OccupiedStream};
 use crate::exchange::respond;
 use crate::gateway::Core;
-use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
 use crate::session::AcceptedStream;
@@ -23,20 +21,20 @@ pub struct RefusedRequest<'a> {
 
 /// Answers the request with the refusal.
 pub async fn refused(
-    core: &Arc<Core>,
+    core: &Core,
     accepted: &AcceptedStream,
     RefusedRequest { method, path, agent }: RefusedRequest<'_>,
     refusal: &Refusal,
 ) -> Response<AnswerBody> {
-    accepted.watchdog.begin_exchange();
-    let mut record = match Record::begin(&core.gateway).await {
-        Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal, RefusalFormat::Http),
+    let stream = OccupiedStream::Accepted(accepted.watchdog.clone());
+    let format = RefusalFormat::Http;
+    let mut exchange = match ExchangeGuard::begin(&core.gateway, stream, format).await {
+        Ok(exchange) => exchange,
+        Err(refusal) => return respond::unrecorded(&refusal, format),
     };
-    record.attach_watchdog(&accepted.watchdog);
     if let Some(agent) = &agent {
-        record.set_agent(agent);
+        exchange.record.set_agent(agent);
     }
-    record.set_request(method, None, path);
-    respond::refusal(refusal, record)
+    exchange.record.set_request(method, None, path);
+    respond::refusal(refusal, exchange)
 }

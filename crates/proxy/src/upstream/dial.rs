@@ -1,12 +1,10 @@
 //! [`dial`] opens a new stream to an upstream: with a checked address and verified TLS.
 
-use std::sync::Arc;
-
 use super::plan::SendPlan;
+use super::retries;
 use crate::gateway::Core;
 use crate::pool::dialled_stream::DialledStream;
 use crate::refusal::Refusal;
-use crate::request::attempts;
 use crate::sockets::streams::UpstreamSocket;
 use keyward_base::host::Scheme;
 use keyward_net::client;
@@ -25,17 +23,13 @@ pub enum TlsOffer {
 ///
 /// # Errors
 /// When no address is allowed or reachable, or TLS cannot be verified.
-pub async fn dial(
-    core: &Arc<Core>,
-    plan: &SendPlan,
-    offer: TlsOffer,
-) -> Result<DialledStream, Refusal> {
-    let attempts = plan.attempts.as_deref();
-    attempts::dial_with_retries(&core.gateway, attempts, || dial_once(core, plan, offer)).await
+pub async fn dial(core: &Core, plan: &SendPlan, offer: TlsOffer) -> Result<DialledStream, Refusal> {
+    let retries = plan.retries.as_deref();
+    retries::dial_with_retries(&core.gateway, retries, || dial_once(core, plan, offer)).await
 }
 
 async fn dial_once(
-    core: &Arc<Core>,
+    core: &Core,
     plan: &SendPlan,
     offer: TlsOffer,
 ) -> Result<DialledStream, Refusal> {

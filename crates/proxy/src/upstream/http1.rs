@@ -15,9 +15,9 @@ use hyper_util::rt::TokioIo;
 use super::dial::{TlsOffer, dial};
 use super::http2;
 use super::lease::Lease;
-use super::plan::{SendPlan, copy_of_head};
+use super::plan::SendPlan;
+use super::spare_request::SpareRequest;
 use crate::body::incoming_body::IncomingBody;
-use crate::body::replay::BodyCopy;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
 use crate::pool::dialled_stream::DialledStream;
@@ -32,17 +32,8 @@ use keyward_net::corporate;
 /// the request is kept.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The time to wait until a body that is no longer polled is dropped.
-const LEFT_WITHIN: Duration = Duration::from_secs(1);
-
 const CUT: &str = "it ended before the head was whole";
 const BROKEN: &str = "the stream broke";
-
-/// A copy of a request that was sent on a reused stream.
-struct ReplayableRequest {
-    head: Box<Request<RequestBody>>,
-    body: BodyCopy,
-}
 
 /// Sends on an idle stream if one accepts the request, otherwise on a new one.
 ///
@@ -61,11 +52,12 @@ pub async fn send(
         if !fits || !plan.allows(stream.is_private()) {
             continue;
         }
-        let spare =
-            (stream.rested() > FRESH).then(|| ReplayableRequest::of(core, &mut request)).flatten();
+        // A body that waits for `100 Continue` is not copied.
+        let spare = (stream.rested() > FRESH && request.body().gate().is_none())
+            .then(|| Box::new(SpareRequest::of(core, &mut request)));
         let (unsent, error) = match try_send(&mut stream, request).await {
             Ok(response) => {
-                ReplayableRequest::forget(spare);
+                discard(spare);
                 core.gateway.metrics.reused.inc();
                 return Ok((Lease::alone(stream, plan.key, core.clone()), response));
             }
@@ -74,13 +66,14 @@ pub async fn send(
         request = match unsent {
             // The upstream ended the stream before hyper wrote any of the request (RFC 9112 §9.3.1).
             Some(unsent) => {
-                ReplayableRequest::forget(spare);
+                discard(spare);
                 unsent
             }
-            None if may_go_again(&error, &stream, &plan) => {
-                ReplayableRequest::whole(spare).await.ok_or(error)?
-            }
-            None => return Err(error),
+            None => match spare.filter(|_| may_go_again(&error, &stream, &plan)) {
+                // On the heap: few requests are sent again.
+                Some(spare) => Box::pin(spare.into_request()).await.ok_or(error)?,
+                None => return Err(error),
+            },
         };
     }
     // On the heap while it lasts: a tunnel keeps room for what its largest exchange may need.
@@ -99,37 +92,17 @@ pub async fn send(
     }
 }
 
+fn discard(spare: Option<Box<SpareRequest>>) {
+    if let Some(spare) = spare {
+        spare.discard();
+    }
+}
+
 /// Whether a request that failed on a reused stream may be sent on another one: the stream broke, and the system
 /// accepted no byte of the request or the request is idempotent (RFC 9110 §9.2.2).
 fn may_go_again(error: &Refusal, stream: &Http1Stream, plan: &SendPlan) -> bool {
     let broke = matches!(error, Refusal::Protocol { what: CUT | BROKEN, .. });
     broke && (plan.repeatable || !stream.has_written())
-}
-
-impl ReplayableRequest {
-    /// `None` when the body waits for `100 Continue`.
-    fn of(core: &Core, request: &mut Request<RequestBody>) -> Option<Self> {
-        if request.body().gate().is_some() {
-            return None;
-        }
-        let head = Box::new(copy_of_head(request));
-        Some(Self { head, body: BodyCopy::of(request.body_mut(), &core.replays) })
-    }
-
-    /// The request to send again; `None` when a part of its body was not kept.
-    async fn whole(spare: Option<Self>) -> Option<Box<Request<RequestBody>>> {
-        let Self { head, body } = spare?;
-        body.wait_until_dropped(LEFT_WITHIN).await;
-        let body = body.into_body()?;
-        Some(Box::new(head.map(|_| body)))
-    }
-
-    /// Drops the copy.
-    fn forget(spare: Option<Self>) {
-        if let Some(spare) = spare {
-            spare.body.discard();
-        }
-    }
 }
 
 /// Sends on one stream. The error contains the request if no byte of it was written.
@@ -180,7 +153,7 @@ fn is_cut(error: &hyper::Error) -> bool {
 pub async fn begin(core: &Core, fresh: DialledStream) -> Result<Box<Http1Stream>, Refusal> {
     let DialledStream { io, socket, private, tls_generation, forwarded, .. } = fresh;
     let sender = handshake(core, io).await?;
-    Ok(Box::new(Http1Stream::new(sender, (private, tls_generation), socket).forwarded(forwarded)))
+    Ok(Box::new(Http1Stream::new(sender, socket, private, tls_generation).forwarded(forwarded)))
 }
 
 async fn handshake(

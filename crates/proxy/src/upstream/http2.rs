@@ -8,9 +8,9 @@ use http::{Request, Response};
 use super::dial::{TlsOffer, dial};
 use super::http1;
 use super::lease::Lease;
-use super::plan::{SendPlan, copy_of_head};
+use super::plan::SendPlan;
+use super::spare_request::SpareRequest;
 use crate::body::incoming_body::IncomingBody;
-use crate::body::replay::BodyCopy;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
 use crate::pool::http2::head as head_of;
@@ -23,7 +23,6 @@ const TRIES_MAX: usize = 3;
 
 /// How a request can be sent.
 enum Selected {
-    /// On this stream.
     Http2(SharedStream, StreamUse),
     /// Over HTTP/1.1: the upstream does not speak HTTP/2.
     OnlyHttp1,
@@ -45,21 +44,24 @@ pub async fn send(
             Selected::Http2(shared, stay) => (shared, stay),
             Selected::OnlyHttp1 => return Box::pin(http1::send(core, request, plan)).await,
         };
-        let spare = copy_of_head(&request);
-        let (head, mut body) = (*request).into_parts();
-        let kept = BodyCopy::of(&mut body, &core.replays);
+        let spare = SpareRequest::of(core, &mut request);
+        let (head, body) = (*request).into_parts();
         let head = head_of(&plan.key.target, head)?;
-        let why = match shared.send(&mut stay, (head, body), &plan.interim).await {
+        let why = match shared.send(&mut stay, head, body, &plan.interim).await {
             Ok(response) => {
-                kept.discard();
+                spare.discard();
                 return Ok((Lease::shared(stay, core.clone()), response));
             }
             Err(why) => why,
         };
         stay.stop().await;
-        let again = kept.into_body().filter(|_| attempts < TRIES_MAX && may_go_again(&why, &plan));
-        let Some(body) = again else { return Err(refusal(why)) };
-        request = Box::new(spare.map(|_| body));
+        if attempts >= TRIES_MAX || !may_go_again(&why, &plan) {
+            return Err(refusal(why));
+        }
+        request = match spare.into_request().await {
+            Some(again) => again,
+            None => return Err(refusal(why)),
+        };
         if matches!(why, SendError::WantsHttp1) {
             core.protocols.learn(&plan.key.target, KnownProtocol::OnlyHttp1);
             return Box::pin(http1::send(core, request, plan)).await;
@@ -83,7 +85,7 @@ fn refusal(why: SendError) -> Refusal {
     }
 }
 
-async fn find(core: &Arc<Core>, plan: &SendPlan) -> Result<Selected, Refusal> {
+async fn find(core: &Core, plan: &SendPlan) -> Result<Selected, Refusal> {
     loop {
         let tls_generation = core.gateway.upstream_tls.load().generation;
         let timeout = core.gateway.limits.idle_upstream_timeout;
@@ -110,7 +112,7 @@ async fn find(core: &Arc<Core>, plan: &SendPlan) -> Result<Selected, Refusal> {
 
 /// Dials a new stream. It is shared before the waiting exchanges are woken.
 async fn open(
-    core: &Arc<Core>,
+    core: &Core,
     plan: &SendPlan,
     dialling: Option<DialGuard>,
 ) -> Result<Selected, Refusal> {

@@ -43,7 +43,7 @@ impl Lease {
         }
     }
 
-    pub fn gateway(&self) -> &Arc<Gateway> {
+    pub fn gateway(&self) -> &Gateway {
         &self.core.gateway
     }
 

@@ -1,13 +1,19 @@
-//! [`send`] sends an [`Outbound`] and waits for the head of the answer. It uses a kept stream of this core or dials
-//! a new one, in the agent's protocol where the upstream speaks that too.
+//! Sends requests to upstreams: [`outbound::Outbound`] is what may be sent, [`sent::Sent`] is the answer. A request uses
+//! a kept stream of this core or a new one, in the agent's protocol where the upstream speaks that too.
 
 pub mod lease;
+pub mod outbound;
+pub mod retries;
 pub mod sent;
 
+mod body_injection;
 mod dial;
+mod head;
 mod http1;
 mod http2;
 mod plan;
+mod settings_fields;
+mod spare_request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,56 +22,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 
 use self::lease::Lease;
 use self::plan::SendPlan;
-use self::sent::Sent;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
-use crate::pool::interim::Interim;
 use crate::refusal::Refusal;
-use crate::request::agent_upgrade::AgentUpgrade;
-use crate::request::outbound::Outbound;
-use crate::sockets::progress::stalled;
+use crate::request::agent_upgrade::PendingStream;
 use keyward_base::host::Scheme;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The maximum time by which a stream is given up before the upstream closes it.
 const ENDS_BEFORE: Duration = Duration::from_secs(1);
-
-/// Sends the request and waits for the head of the answer.
-///
-/// # Errors
-/// When there is no checked, verified stream, or the answer is invalid.
-pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal> {
-    let Outbound { request, upgrade, needles, timeout, .. } = outbound;
-    let Outbound { key, plaintext, repeatable, http2, attempts, .. } = outbound;
-    let (gate, uploaded) = (request.body().gate(), request.body().count());
-    let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
-    let upgrades = upgrade.is_some();
-    let plan = SendPlan {
-        key,
-        plaintext,
-        repeatable,
-        http2,
-        upgrades,
-        interim: interim.clone(),
-        attempts,
-    };
-    let limit = timeout.unwrap_or(core.gateway.limits.answer_timeout);
-    // The time to the answer's head counts from the last byte of the upload.
-    let uploads = [&*uploaded];
-    let (mut lease, response) = tokio::select! {
-        biased;
-        () = interim.flooded() => return Err(protocol("it sends interim answers without end")),
-        result = with_stream(core, request, plan) => result?,
-        () = stalled(&uploads, limit) => return Err(Refusal::AnswerTimeout),
-    };
-    lease.gate = gate;
-    lease.reusable = !binds_identity(&response);
-    lease.is_kept_for(kept_for(response.headers()));
-    check_head(&response, upgrade.as_ref().map(|(agents, _)| agents))?;
-    Ok(Sent::new(response, lease, upgrade, needles))
-}
 
 /// Sends in the agent's protocol, unless the upstream is known not to speak it.
 async fn with_stream(
@@ -88,13 +55,13 @@ async fn with_stream(
 /// coding is `chunked`.
 fn check_head(
     response: &Response<IncomingBody>,
-    upgrading: Option<&AgentUpgrade>,
+    upgrading: Option<&PendingStream>,
 ) -> Result<(), Refusal> {
     match (response.status().as_u16(), upgrading) {
         (101, None) => Err(protocol("it switches protocols unasked")),
         (101, Some(agents)) => check_upgrade(response.headers(), agents),
         // Over HTTP/2, any of these says that the WebSocket is open (RFC 8441 §5).
-        (200..=299, Some(AgentUpgrade::Http2(_))) => {
+        (200..=299, Some(PendingStream::Http2(_))) => {
             Err(protocol("it answers a WebSocket handshake as any request"))
         }
         (600.., _) => Err(protocol("its status is none of HTTP")),
@@ -102,7 +69,7 @@ fn check_head(
     }
 }
 
-fn check_upgrade(fields: &HeaderMap, agents: &AgentUpgrade) -> Result<(), Refusal> {
+fn check_upgrade(fields: &HeaderMap, agents: &PendingStream) -> Result<(), Refusal> {
     let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
     if !fields.get(header::UPGRADE).is_some_and(is_websocket) {
         return Err(protocol("it switches to another protocol than was asked for"));

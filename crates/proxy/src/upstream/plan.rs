@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use http::Request;
-
-use crate::body::request_body::RequestBody;
+use super::outbound::Plaintext;
+use super::retries::Retries;
 use crate::pool::http1::PoolKey;
 use crate::pool::interim::Interim;
-use crate::request::attempts::Attempts;
-use crate::request::outbound::Plaintext;
 
 /// How a request is sent.
 #[derive(Debug)]
@@ -23,7 +20,7 @@ pub struct SendPlan {
     pub upgrades: bool,
     pub interim: Arc<Interim>,
     /// The attempts that this is one of, if retries are allowed.
-    pub attempts: Option<Arc<Attempts>>,
+    pub retries: Option<Arc<Retries>>,
 }
 
 impl SendPlan {
@@ -31,14 +28,4 @@ impl SendPlan {
     pub fn allows(&self, private: bool) -> bool {
         self.plaintext.allows(self.key.target.scheme(), private)
     }
-}
-
-/// A copy of a request, without its body.
-pub fn copy_of_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy.extensions_mut().clone_from(request.extensions());
-    copy
 }

@@ -11,18 +11,24 @@ use http_body_util::BodyExt;
 use super::lease::Lease;
 use crate::body::incoming_body::IncomingBody;
 use crate::request::agent_upgrade::AgentUpgrade;
-use crate::session::Session;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Needles;
+
+/// The length of a body that is read to find out what an answer means.
+const BEGINNING_BYTES_MAX: usize = 8 * 1024;
+const BEGINNING_WITHIN: Duration = Duration::from_millis(500);
+
+/// Limits for reading the rest of a discarded answer, so that its stream can be reused.
+const DISCARDED_BYTES_MAX: usize = 64 * 1024;
+const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The head of an answer, and the stream that its body arrives on.
 #[derive(Debug)]
 pub struct Sent {
     response: Response<IncomingBody>,
     lease: Lease,
-    upgrade: Option<(AgentUpgrade, Arc<Session>)>,
-    /// What the answer must not contain; `None` when no credential was sent.
-    needles: Option<Arc<Needles>>,
+    upgrade: Option<AgentUpgrade>,
+    /// The credential that was sent.
     credential: Option<Arc<Credential>>,
 }
 
@@ -30,25 +36,20 @@ pub struct Sent {
 pub struct Unscrubbed {
     pub response: Response<IncomingBody>,
     pub lease: Lease,
-    pub upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+    pub upgrade: Option<AgentUpgrade>,
     /// What the answer must not contain; `None` when no credential was sent.
     pub needles: Option<Arc<Needles>>,
 }
 
 impl Sent {
-    /// A received answer.
+    /// An answer to a request that carried `credential`.
     pub fn new(
         response: Response<IncomingBody>,
         lease: Lease,
-        upgrade: Option<(AgentUpgrade, Arc<Session>)>,
-        needles: Option<Arc<Needles>>,
+        upgrade: Option<AgentUpgrade>,
+        credential: Option<Arc<Credential>>,
     ) -> Self {
-        Self { response, lease, upgrade, needles, credential: None }
-    }
-
-    /// Sets the credential that was sent.
-    pub fn carried(self, credential: Option<Arc<Credential>>) -> Self {
-        Self { credential, ..self }
+        Self { response, lease, upgrade, credential }
     }
 
     /// The credential that was sent.
@@ -57,12 +58,8 @@ impl Sent {
     }
 
     /// Takes the agent's side of a WebSocket handshake, for another attempt.
-    pub fn take_upgrade(&mut self) -> Option<(AgentUpgrade, Arc<Session>)> {
+    pub fn take_upgrade(&mut self) -> Option<AgentUpgrade> {
         self.upgrade.take()
-    }
-
-    pub fn put_upgrade(&mut self, upgrade: Option<(AgentUpgrade, Arc<Session>)>) {
-        self.upgrade = upgrade;
     }
 
     /// Whether the answer arrived before the upstream asked for the request's body.
@@ -70,20 +67,22 @@ impl Sent {
         self.lease.gate.as_ref().is_some_and(|gate| gate.is_closed())
     }
 
-    /// Gives the request's body up. The upstream's stream ends with it.
-    pub fn abandon_body(&self) {
-        if let Some(gate) = &self.lease.gate {
+    /// Gives the request's body up. The beginning of the answer is read first, because its stream ends with that body.
+    pub async fn without_upload(self) -> Self {
+        let (sent, _) = self.begun().await;
+        if let Some(gate) = &sent.lease.gate {
             gate.abandon();
         }
+        sent
     }
 
     /// Reads the body if it is short and arrives soon, and returns it too. The answer stays complete.
-    pub async fn begun(self, bytes_max: usize, within: Duration) -> (Self, Option<Bytes>) {
+    pub async fn begun(self) -> (Self, Option<Bytes>) {
         let (head, mut body) = self.response.into_parts();
         // In one buffer, however many pieces it comes in; and what follows the data, if that came.
         let (mut bytes, mut last) = (BytesMut::new(), None);
         let whole = async {
-            while bytes.len() <= bytes_max && last.is_none() {
+            while bytes.len() <= BEGINNING_BYTES_MAX && last.is_none() {
                 match body.frame().await {
                     None => return true,
                     Some(Ok(frame)) => match frame.into_data() {
@@ -95,7 +94,7 @@ impl Sent {
             }
             matches!(last, Some(Ok(_)))
         };
-        let whole = tokio::time::timeout(within, whole).await.unwrap_or(false);
+        let whole = tokio::time::timeout(BEGINNING_WITHIN, whole).await.unwrap_or(false);
         let bytes = bytes.freeze();
         let data = (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.clone())));
         let response =
@@ -116,9 +115,30 @@ impl Sent {
         (self.response, self.lease)
     }
 
+    /// Reads the rest of the answer if it is short, so that its stream can be reused.
+    pub async fn discard(self) {
+        let Self { response, lease, .. } = self;
+        let mut body = response.into_body();
+        let ended = async {
+            let mut bytes = 0;
+            while let Some(frame) = body.frame().await {
+                bytes += frame.ok()?.data_ref().map_or(0, Bytes::len);
+                if bytes > DISCARDED_BYTES_MAX {
+                    return None;
+                }
+            }
+            Some(())
+        };
+        if let Ok(Some(())) = tokio::time::timeout(DISCARDED_WITHIN, ended).await {
+            lease.finish();
+        }
+    }
+
     /// The parts of the answer that scrubbing needs.
     pub fn into_unscrubbed(self) -> Unscrubbed {
-        let Self { response, lease, upgrade, needles, .. } = self;
+        let Self { response, lease, upgrade, credential } = self;
+        let needles = credential.map(|credential| credential.needles.clone());
+        let needles = needles.filter(|needles| !needles.is_empty());
         Unscrubbed { response, lease, upgrade, needles }
     }
 }

@@ -1,5 +1,5 @@
-//! Writing a credential into a request's body: a JSON object or a form. What is not written stays
-//! byte for byte as the agent sent it, except that spaces between the members of a changed object go.
+//! Writes a credential into a request body: a JSON object or a form. All other bytes stay as the agent sent
+//! them, except spaces between the members of a changed object.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,66 +9,65 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::strip;
-use super::write::pair;
+use super::names::{name_of, pair};
 
-/// Objects within each other that a path may name.
+/// Maximum depth of a path in nested objects.
 pub const DEPTH_MAX: usize = 16;
 
-/// The place of a value in a body: a member of a JSON object, `auth.key` of one in it, or the field
-/// of that name in a form.
+/// The path of a value in a body: a member of a JSON object, `auth.key` of a nested object, or the form field
+/// with that name.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct BodyPath(Box<[Box<str>]>);
 
-/// What a body can be that is written into.
+/// The kinds of bodies that a credential can be written into.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyKind {
-    /// `application/json`, and what ends in `+json` (RFC 6839 §3.1).
+    /// `application/json`, and types that end in `+json` (RFC 6839 §3.1).
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,
 }
 
-/// Why a body is not written into. Says where, never what.
+/// Why a body cannot be written into. The message names the path and never quotes values.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BodyError {
-    /// There is none.
+    /// The request has no body.
     #[error("this connection's credential goes into the body, and the request has none")]
     None,
-    /// Neither JSON nor a form.
+    /// The body is neither JSON nor a form.
     #[error("this connection's credential goes into a JSON or form body, and this one is {0}")]
     Kind(Box<str>),
-    /// A coding that would have to be undone.
+    /// The body has a content coding.
     #[error("this connection's credential goes into the body, which has a Content-Encoding")]
     Coded,
-    /// Not what its type says.
+    /// The body does not match its content type.
     #[error("this connection's credential goes into the body, which is {0}")]
     Malformed(&'static str),
-    /// What stands at a step of the path has no members, or stands there twice.
+    /// The value at a step of the path is not an object, or occurs twice.
     #[error("this connection's credential goes into the body, where `{path}` is {what}")]
-    Step {
-        /// The path up to there.
+    PathStep {
+        /// The path up to that step.
         path: Box<str>,
-        /// What is wrong with it.
+        /// What is wrong there.
         what: &'static str,
     },
 }
 
 impl BodyPath {
-    /// Parses names with dots between them. `None` when one is empty or holds control characters,
-    /// or there are more than [`DEPTH_MAX`].
+    /// Parses names separated by dots. `None` when a name is empty or contains control characters, or there are
+    /// more than [`DEPTH_MAX`].
     pub fn parse(text: &str) -> Option<Self> {
         let names: Box<[Box<str>]> = text.split('.').map(Into::into).collect();
         let is_sound = |name: &str| !name.is_empty() && !name.chars().any(char::is_control);
         (names.len() <= DEPTH_MAX && names.iter().all(|name| is_sound(name))).then_some(Self(names))
     }
 
-    /// Whether a body cannot have both: one is the other, or an object that holds it.
+    /// Whether both paths cannot exist in one body: they are equal, or one contains the other.
     pub fn collides(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| is_same(a, b))
     }
 
-    /// What its names take at most, escaped, with what stands between them.
+    /// The maximum size of its names when escaped, with separators.
     fn room(&self) -> usize {
         self.0.iter().map(|name| name.len() * 6 + "{\"\":},\"\"".len()).sum()
     }
@@ -81,10 +80,10 @@ impl fmt::Display for BodyPath {
 }
 
 impl BodyKind {
-    /// Of a request with such fields.
+    /// The kind of body of a request with these fields.
     ///
     /// # Errors
-    /// When it is of another kind, or coded.
+    /// When the body is of another kind, or has a content coding.
     pub fn of(fields: &HeaderMap) -> Result<Self, BodyError> {
         let is_plain =
             |coding: &http::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -106,23 +105,23 @@ impl BodyKind {
         }
     }
 
-    /// `body` with each value in its place, and nothing else there. No two of the paths collide.
+    /// Writes each value at its path and removes other values there. No two of the paths may collide.
     ///
     /// # Errors
-    /// When it is not what its type says, or has no room for a value.
+    /// When the body does not match its content type, or a value does not fit.
     pub fn write(
         self,
         body: &[u8],
         values: &[(&BodyPath, &str)],
     ) -> Result<Zeroizing<Vec<u8>>, BodyError> {
         let text = std::str::from_utf8(body).map_err(|_| BodyError::Malformed("no UTF-8"))?;
-        // Enough for all, so that nothing grows afterwards and leaves a copy behind.
+        // Enough capacity for all values, so that the buffer never grows and leaves a copy.
         let room: usize = values.iter().map(|(path, value)| path.room() + value.len() * 3).sum();
         let mut out = Zeroizing::new(Vec::with_capacity(text.len() + room));
         match self {
             Self::Form => form(text, values, &mut out),
             Self::Json => {
-                let steps: Vec<Step<'_>> = values.iter().map(Step::first).collect();
+                let steps: Vec<PathStep<'_>> = values.iter().map(PathStep::first).collect();
                 object(if text.trim_ascii().is_empty() { "{}" } else { text }, &steps, &mut out)?;
             }
         }
@@ -131,15 +130,15 @@ impl BodyKind {
     }
 }
 
-/// One value on its way down.
+/// A value, and how much of its path has been descended.
 #[derive(Clone, Copy)]
-struct Step<'a> {
+struct PathStep<'a> {
     path: &'a BodyPath,
     depth: usize,
     value: &'a str,
 }
 
-impl<'a> Step<'a> {
+impl<'a> PathStep<'a> {
     fn first(&(path, value): &(&'a BodyPath, &'a str)) -> Self {
         Self { path, depth: 0, value }
     }
@@ -154,18 +153,18 @@ impl<'a> Step<'a> {
 
     fn error(&self, what: &'static str) -> BodyError {
         let path = self.path.0[..=self.depth].join(".");
-        BodyError::Step { path: path.into(), what }
+        BodyError::PathStep { path: path.into(), what }
     }
 }
 
-/// A JSON object that is being written while the one that was sent is read. No list is made of its
-/// members: that would take many times the memory of an object with many small ones.
+/// A JSON object that is written while the original is read. Members are not collected in a list, which would
+/// take many times the memory of an object with many small members.
 struct Object<'a, 'b> {
-    steps: &'b [Step<'a>],
-    /// Steps on the way of which a member was met.
+    steps: &'b [PathStep<'a>],
+    /// Steps for which a member was found.
     met: Vec<&'a str>,
     out: &'b mut Vec<u8>,
-    /// Where its members begin.
+    /// Offset of its first member.
     begin: usize,
     failed: Option<BodyError>,
 }
@@ -188,16 +187,16 @@ impl<'de> Visitor<'de> for &mut Object<'_, '_> {
 }
 
 impl Object<'_, '_> {
-    /// Writes a member as it was sent, doubled ones too, unless a value goes there.
+    /// Copies a member as sent, including duplicates, unless a value is written there.
     fn passes(&mut self, key: &RawValue, value: &RawValue) -> Result<(), BodyError> {
-        // Half a surrogate pair is a name to some servers, and no text.
+        // Some servers accept half a surrogate pair as a name, but it is not valid text.
         let Ok(name) = serde_json::from_str::<Cow<'_, str>>(key.get()) else {
             return Err(BodyError::Malformed("a JSON object with a name that is no Unicode text"));
         };
         let steps = self.steps;
         match steps.iter().find(|step| is_same(step.name(), &name)) {
             None => self.member(key.get()).extend_from_slice(value.get().as_bytes()),
-            // What stands where a value goes makes room for it.
+            // The existing value is replaced.
             Some(step) if step.is_last() => {}
             Some(step) if step.name() != name || self.met.contains(&step.name()) => {
                 return Err(step.error("there twice, or in another case"));
@@ -210,7 +209,7 @@ impl Object<'_, '_> {
         Ok(())
     }
 
-    /// Writes what no member was met for.
+    /// Adds the members that were not found.
     fn adds(&mut self) -> Result<(), BodyError> {
         let steps = self.steps;
         for step in steps {
@@ -229,7 +228,7 @@ impl Object<'_, '_> {
         Ok(())
     }
 
-    /// Begins a member.
+    /// Starts a member.
     fn member(&mut self, key: &str) -> &mut Vec<u8> {
         if self.out.len() > self.begin {
             self.out.push(b',');
@@ -240,8 +239,8 @@ impl Object<'_, '_> {
     }
 }
 
-/// Writes the object `text`, and the values of `steps` in it.
-fn object(text: &str, steps: &[Step<'_>], out: &mut Vec<u8>) -> Result<(), BodyError> {
+/// Writes the object `text` with the values of `steps`.
+fn object(text: &str, steps: &[PathStep<'_>], out: &mut Vec<u8>) -> Result<(), BodyError> {
     out.push(b'{');
     let begin = out.len();
     let mut object = Object { steps, met: Vec::new(), out, begin, failed: None };
@@ -254,11 +253,11 @@ fn object(text: &str, steps: &[Step<'_>], out: &mut Vec<u8>) -> Result<(), BodyE
     Ok(())
 }
 
-/// Writes the object `text` that stands where `step` is, with the values of all `steps` that go there.
+/// Writes the nested object `text` at `step`, with the values of all `steps` below it.
 fn within(
     text: &str,
-    step: &Step<'_>,
-    steps: &[Step<'_>],
+    step: &PathStep<'_>,
+    steps: &[PathStep<'_>],
     out: &mut Vec<u8>,
 ) -> Result<(), BodyError> {
     let text = match text.as_bytes() {
@@ -267,15 +266,16 @@ fn within(
         _ => return Err(step.error("no object")),
     };
     let inner = steps.iter().filter(|other| other.name() == step.name());
-    let inner: Vec<Step<'_>> = inner.map(|step| Step { depth: step.depth + 1, ..*step }).collect();
+    let inner: Vec<PathStep<'_>> =
+        inner.map(|step| PathStep { depth: step.depth + 1, ..*step }).collect();
     object(text, &inner, out)
 }
 
-/// Writes the form `text` without the fields that `values` write, and then those.
+/// Writes the form `text` without the fields that `values` replace, then those fields.
 fn form(text: &str, values: &[(&BodyPath, &str)], out: &mut Vec<u8>) {
     let is_ours = |name: &str| values.iter().any(|(path, _)| is_same(&path.to_string(), name));
     // To some servers `;` parts fields as well (HTML 4.01, appendix B.2.2).
-    let goes = |pair: &str| pair.split(';').any(|part| is_ours(&strip::name_of(part)));
+    let goes = |pair: &str| pair.split(';').any(|part| is_ours(&name_of(part)));
     for sent in text.trim_ascii().split('&').filter(|sent| !sent.is_empty() && !goes(sent)) {
         if !out.is_empty() {
             out.push(b'&');
@@ -290,14 +290,13 @@ fn form(text: &str, values: &[(&BodyPath, &str)], out: &mut Vec<u8>) {
     }
 }
 
-/// Whether a server may take one name for the other: some, such as Go's, read them in any case, by the
-/// simple folding of Unicode.
+/// Whether a server may treat the names as equal. Some, such as Go's, ignore case by Unicode simple folding.
 fn is_same(a: &str, b: &str) -> bool {
     let fold = |c: char| c.to_uppercase().flat_map(char::to_lowercase);
     a.chars().flat_map(fold).eq(b.chars().flat_map(fold))
 }
 
-/// What an agent sent, for its own eyes.
+/// A type for a message, cut and cleaned; only the agent that sent it sees it.
 fn shown(essence: &str) -> Box<str> {
     essence.chars().take(80).collect::<String>().into()
 }
@@ -413,7 +412,7 @@ mod tests {
             (r#"{"Auth":{}}"#, "there twice, or in another case"),
         ] {
             let error = json(body, "auth.key").expect_err(body);
-            assert_eq!(error, BodyError::Step { path: "auth".into(), what }, "{body}");
+            assert_eq!(error, BodyError::PathStep { path: "auth".into(), what }, "{body}");
         }
     }
 

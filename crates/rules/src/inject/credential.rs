@@ -1,52 +1,53 @@
-//! [`Credential`]: what may be injected now. Made by `grant/`, kept by `vault/`, used by `proxy/`.
+//! [`Credential`]: what is injected into requests now. `vault::grant` makes it, `vault` caches it, `proxy`
+//! writes it.
 
 use std::sync::Arc;
 
 use http::HeaderName;
 use jiff::Timestamp;
 
+use super::names::is_alias;
 use super::placement::{At, Place};
 use super::scrub::Needles;
-use super::strip::is_alias;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 
-/// The connection whose credential a permit asks for: made by `policy/`, answered by `vault/`.
+/// The connection whose credential a permit requires. `policy` makes it, `vault` resolves it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wanted {
-    /// Its id.
+    /// The connection's id.
     pub connection: ConnectionId,
-    /// Its name, for messages.
+    /// The connection's name, for messages.
     pub name: Arc<str>,
-    /// How its requests are sent; `None`: as all others.
+    /// The connection's settings; `None` for the defaults.
     pub settings: Option<Arc<Settings>>,
 }
 
-/// The writes for some hosts and paths; empty lists mean all.
+/// A value that applies to some hosts and paths; an empty list means all.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Scoped<T> {
-    /// Hosts, of those of the provider.
+    /// The hosts, a subset of the provider's.
     pub hosts: Vec<HostPattern>,
-    /// Decoded paths.
+    /// The decoded paths.
     pub paths: Vec<PathPattern>,
-    /// What applies there.
+    /// The value that applies there.
     pub what: T,
 }
 
-/// A rendered write.
+/// One place of a request and the value to write there.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// Where it goes.
+    /// The place in the request.
     pub at: At,
-    /// The whole value of that place.
+    /// The complete value of that place.
     pub value: Secret,
 }
 
-/// Fields that any way of authenticating at the provider uses: all of them are removed from what
-/// the agent sent before a credential is written.
+/// Fields that any auth method of the provider uses. All of them are removed from the agent's request before a
+/// credential is written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Clears {
     /// Header fields.
@@ -57,36 +58,36 @@ pub struct Clears {
     pub cookies: Vec<Box<str>>,
 }
 
-/// What helps when the upstream says that a credential has expired: a newer one.
+/// When a credential that the upstream rejects is renewed and the request sent again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Renews {
-    /// Whether a request that may change something is sent again too.
+    /// Whether requests with unsafe methods are sent again too.
     pub unsafe_too: bool,
-    /// The status of an answer that may mean 401, where its body says so.
+    /// The status of a response that may mean 401, depending on its body.
     pub expired_status: Option<u16>,
 }
 
-/// Live authentication material with its placements.
+/// A credential with its placements.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// Whose it is.
+    /// The connection it belongs to.
     pub connection: ConnectionId,
-    /// One more at every change of the grant or the token.
+    /// Incremented at each change of the grant or the token.
     pub generation: u64,
-    /// When it stops working, if known.
+    /// When it expires, if known.
     pub expires: Option<Timestamp>,
-    /// First match by host and path decides.
+    /// What is written, by host and path; the first match decides.
     pub writes: Vec<Scoped<Vec<Write>>>,
-    /// What is removed first.
+    /// What is removed before writing.
     pub clears: Clears,
-    /// What must not be in the answer.
+    /// The secrets that must not appear in the response.
     pub needles: Arc<Needles>,
-    /// Whether there are newer ones when it is refused.
+    /// How it is renewed when the upstream rejects it, if it can be.
     pub renews: Option<Renews>,
 }
 
 impl<T> Scoped<T> {
-    /// Whether this entry is meant for the target and path.
+    /// Whether this entry applies to the target and path.
     pub fn matches(&self, target: &Target, path: &DecodedPath) -> bool {
         (self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(target)))
             && (self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path)))
@@ -94,12 +95,12 @@ impl<T> Scoped<T> {
 }
 
 impl Clears {
-    /// Whether a field of this name is cleared, in any of its spellings.
+    /// Whether a field with this name, in any of its spellings, is cleared.
     pub fn covers(&self, name: &HeaderName) -> bool {
         self.headers.iter().any(|gone| is_alias(name, gone))
     }
 
-    /// Adds the fields that `places` write.
+    /// Adds the places that `places` write to.
     pub fn add(&mut self, places: &[Place]) {
         for place in places {
             match &place.at {

@@ -1,12 +1,14 @@
-//! What is put into a request, and how: placements, credentials, placeholders, stripping, writing; and
-//! how it is kept out of the answer.
+//! Injection into requests: placements, credentials, placeholders, stripping and writing; and scrubbing of
+//! responses.
 
 pub mod body;
 pub mod credential;
+pub mod names;
 pub mod path_prefix;
 pub mod placeholder;
 pub mod placement;
 pub mod scrub;
 pub mod steering;
 pub mod strip;
+pub mod template;
 pub mod write;

@@ -1,17 +1,18 @@
 //! [`PathPrefix`]: a path prefix that holds a credential, such as `/bot{api_key}/`. The same code builds
 //! the path that is sent and the masked path that rules are evaluated on before the credential is known.
 
-use super::placement::{Part, Template};
-use super::strip;
+use super::placeholder::holds_mark;
+use super::template::{Part, Template};
 use keyward_base::pattern::{DecodedPath, PathError, mask};
 
-/// Whole segments, some of which hold fields. Stored without the trailing slash, with a mask in place of
+/// Whole segments, some of which contain fields. Stored without the trailing slash, with a mask in place of
 /// each field.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PathPrefix(Box<str>);
 
 impl PathPrefix {
-    /// The prefix of a template that begins and ends with a slash. `is_secret`: whether a field is secret.
+    /// Makes a prefix of a template that begins and ends with a slash. `is_secret` says whether a field is
+    /// secret.
     pub fn of(template: &Template, is_secret: impl Fn(&str) -> bool) -> Self {
         let piece = |part: &Part| match part {
             Part::Literal(text) => text.to_string(),
@@ -22,16 +23,16 @@ impl PathPrefix {
         Self(text.strip_suffix('/').unwrap_or(&text).into())
     }
 
-    /// The path that will be sent instead of `path`, with masks for fields.
+    /// The path that will be sent instead of `path`, with masks in place of fields.
     ///
     /// # Errors
-    /// When the rest of `path` behind the prefix is not a valid path.
+    /// When the rest of `path` after the prefix is not a valid path.
     pub fn masked(&self, path: &DecodedPath) -> Result<DecodedPath, PathError> {
         DecodedPath::behind(&self.0, self.behind(path.raw()))
     }
 
-    /// The path that is sent instead of `path`; `value` is the whole prefix (`/bot123:abc/`). `None` when
-    /// `value` does not match this prefix: rules were evaluated on another path.
+    /// The path that is sent instead of `path`. `value` is the whole prefix (`/bot123:abc/`). `None` when
+    /// `value` does not match this prefix, because then rules were evaluated on another path.
     pub(super) fn write(&self, path: &str, value: &str) -> Option<String> {
         let value = value.strip_prefix('/')?.strip_suffix('/')?;
         if !self.is_met_by(value) {
@@ -47,13 +48,13 @@ impl PathPrefix {
         Some(format!("/{value}/{rest}"))
     }
 
-    /// The part of `path` behind the prefix. Leading segments that equal the prefix's, or hold a
-    /// placeholder, are removed. Which segments are removed does not depend on the credential.
+    /// The part of `path` after the prefix. Leading segments that equal the prefix's, or contain a placeholder,
+    /// are removed, regardless of the credential.
     fn behind<'a>(&self, path: &'a str) -> &'a str {
         let mut rest = path.strip_prefix('/').unwrap_or(path);
         for segment in self.segments() {
             let (first, after) = rest.split_once('/').unwrap_or((rest, ""));
-            if first != segment && !strip::holds_mark(first) {
+            if first != segment && !holds_mark(first) {
                 break;
             }
             rest = after;
@@ -87,7 +88,7 @@ const MASKS: [char; 2] = [mask::SECRET, mask::OPEN];
 #[cfg(test)]
 mod tests {
     use super::super::placeholder::Placeholder;
-    use super::super::placement::Encoding;
+    use super::super::template::Encoding;
     use super::*;
 
     fn prefix(text: &str) -> PathPrefix {
@@ -146,7 +147,7 @@ mod tests {
         let two = prefix("/a{one}/b{two}/");
         assert_eq!(two.write("/a1/b2/x", "/a1/b2/").as_deref(), Some("/a1/b2/x"));
         assert_eq!(two.write("/a1/b2", "/a1/b2/").as_deref(), Some("/a1/b2/"));
-        // Half of it is none.
+        // Half of the prefix does not match.
         assert_eq!(two.write("/a1/x", "/a1/b2/").as_deref(), Some("/a1/b2/a1/x"));
         assert_eq!(two.write("/a1/b2x", "/a1/b2/").as_deref(), Some("/a1/b2/a1/b2x"));
     }

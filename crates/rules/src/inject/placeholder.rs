@@ -1,36 +1,36 @@
 //! Placeholders: what an agent holds instead of a secret.
 //!
-//! `PREFIX kwph RANDOM CHECKSUM FILLER`: the provider's key prefix, the mark, 18 random base-62
-//! characters (107 bits), 4 of checksum, then filler up to the provider's key length. Mark, random
-//! and checksum are the *core*: what the scan finds and the hash look-up is made by. Whose a core
-//! is, `policy/` knows.
+//! The format is `PREFIX kwph RANDOM CHECKSUM FILLER`: the provider's key prefix, the mark, 18 random base-62
+//! characters (107 bits), 4 of checksum, then filler up to the provider's key length. Mark, random and checksum
+//! form the *core*, which is found by scanning and looked up by hash. `policy` maps cores to bindings.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The mark.
+use super::names::decoded;
+
+/// The fixed text that a core begins with.
 pub const MARK: &str = "kwph";
 
-/// Random characters of a core.
+/// Random characters in a core.
 const RANDOM_CHARS: usize = 18;
 
-/// Checksum characters of a core: 62⁴ values, so a text that only looks like a core passes once in
-/// 14.8 million.
+/// Checksum characters in a core: 62⁴ values, so one of 14.8 million texts that look like a core passes.
 const CHECKSUM_CHARS: usize = 4;
 
-/// Mark, random and checksum.
+/// Length of mark, random and checksum.
 const CORE_BYTES: usize = MARK.len() + RANDOM_CHARS + CHECKSUM_CHARS;
 
-/// No placeholder is longer: the longest opaque keys are shorter, and it must fit a field.
+/// Maximum length: longer than any opaque key, and short enough for a field.
 const LENGTH_MAX: usize = 4096;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Fills up to the wanted length. Cannot begin or end a mark.
+/// Fills up to the length of the provider's keys. It cannot begin or end a mark.
 const FILLER: char = '0';
 
-/// A placeholder, whole. Not a secret: it opens nothing without its agent's token.
+/// A complete placeholder. It is not a secret: it is useless without its agent's token.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Placeholder {
@@ -39,18 +39,18 @@ pub struct Placeholder {
     core: Core,
 }
 
-/// `kwph`, random and checksum: 26 ASCII bytes.
+/// Mark, random and checksum: 26 ASCII bytes.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Core(pub [u8; CORE_BYTES]);
 
-/// Text that holds no placeholder, or several.
+/// Text that contains no placeholder, or several.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not a placeholder: it needs exactly one `{MARK}` with 22 characters and a right checksum")]
 pub struct PlaceholderError;
 
 impl Placeholder {
-    /// A new one in the shape of the provider's keys; at least as long as prefix and core, and
-    /// filled up to `length` bytes (at most 4096) when that is more.
+    /// Makes a placeholder in the shape of the provider's keys: prefix and core, filled up to `length` bytes
+    /// (at most 4096).
     pub fn issue(prefix: &str, length: Option<usize>) -> Self {
         let core = Core::random();
         let mut text = format!("{prefix}{core}");
@@ -59,10 +59,10 @@ impl Placeholder {
         Self { text: text.into(), core }
     }
 
-    /// Reads a stored one back.
+    /// Parses a stored placeholder.
     ///
     /// # Errors
-    /// When the text holds no core, or several.
+    /// When the text contains no core, or several.
     pub fn parse(text: &str) -> Result<Self, PlaceholderError> {
         match scan(text.as_bytes())[..] {
             [(_, core)] => Ok(Self { text: text.into(), core }),
@@ -70,12 +70,12 @@ impl Placeholder {
         }
     }
 
-    /// The text that agents hold.
+    /// The complete text, as agents hold it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The core: 26 characters.
+    /// The core that identifies the placeholder.
     pub fn core(&self) -> Core {
         self.core
     }
@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for Placeholder {
 }
 
 impl Core {
-    /// A new core from the operating system's randomness.
+    /// Makes a core from the operating system's randomness.
     fn random() -> Self {
         loop {
             let mut bytes = [0; CORE_BYTES];
@@ -103,14 +103,14 @@ impl Core {
             tail[..RANDOM_CHARS].copy_from_slice(&random_base62());
             let checksum = checksum(&bytes[..MARK.len() + RANDOM_CHARS]);
             bytes[MARK.len() + RANDOM_CHARS..].copy_from_slice(&checksum);
-            // A second mark inside would make the scan look twice; it comes once in 800,000.
+            // A second mark inside would make the scan ambiguous; this happens once in 800,000.
             if !bytes[1..].windows(MARK.len()).any(|window| window == MARK.as_bytes()) {
                 return Self(bytes);
             }
         }
     }
 
-    /// The core that `text` begins with, if its checksum is right.
+    /// Parses a core at the start of `text` and checks its checksum.
     fn at_start(text: &[u8]) -> Option<Self> {
         let bytes: [u8; CORE_BYTES] = *text.first_chunk()?;
         let (summed, sum) = bytes.split_at(MARK.len() + RANDOM_CHARS);
@@ -138,8 +138,8 @@ impl fmt::Debug for Core {
     }
 }
 
-/// The cores in `text` with a right checksum, with their byte offsets, in order and not
-/// overlapping. Linear in the length of `text`.
+/// All cores in `text` with a valid checksum, with their byte offsets, in order and without overlap. Linear in
+/// the length of `text`.
 pub fn scan(text: &[u8]) -> Vec<(usize, Core)> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -155,8 +155,8 @@ pub fn scan(text: &[u8]) -> Vec<(usize, Core)> {
     found
 }
 
-/// The next mark at or after `from`. Of the mark's neighbours `w` and `p`, one stands at every
-/// second byte: looking at those alone halves the work of a plain search.
+/// Finds the next mark at or after `from`. One of the mark's adjacent letters `w` and `p` is at an even offset,
+/// so only every second byte is examined.
 fn next_mark(text: &[u8], from: usize) -> Option<usize> {
     let mark = MARK.as_bytes();
     let mut probe = from + 1;
@@ -174,7 +174,13 @@ fn next_mark(text: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// CRC-32 (ISO-HDLC) in base 62, its lowest digits, the highest of them first.
+/// Whether a part of a URL contains a placeholder, plain or percent-encoded.
+pub fn holds_mark(piece: &str) -> bool {
+    let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
+    plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
+}
+
+/// CRC-32 (ISO-HDLC) in base 62: the lowest digits, most significant first.
 fn checksum(text: &[u8]) -> [u8; CHECKSUM_CHARS] {
     let mut rest = crc32fast::hash(text);
     let mut digits = [0; CHECKSUM_CHARS];
@@ -185,7 +191,7 @@ fn checksum(text: &[u8]) -> [u8; CHECKSUM_CHARS] {
     digits
 }
 
-/// Uniform characters: bytes at or above 4 × 62 are thrown away.
+/// Uniformly distributed characters: bytes of 4 × 62 or more are rejected.
 fn random_base62() -> [u8; RANDOM_CHARS] {
     let mut characters = [0; RANDOM_CHARS];
     let mut filled = 0;

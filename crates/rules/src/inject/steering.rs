@@ -1,41 +1,41 @@
-//! What makes a server take another method or path than the request's: header fields and query
-//! parameters, by every spelling that an origin may read as theirs.
+//! Header fields and query parameters that make a server use another method or path than the request's, in
+//! every spelling that an origin may accept.
 
 use http::HeaderName;
 
-use super::strip::is_one_of;
+use super::names::is_one_of;
 
-/// Fields by which some servers take another path (IIS rewriting, Symfony).
+/// Fields that change the path on some servers (IIS rewriting, Symfony).
 static PATHS: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
 
-/// Fields by which frameworks take another method: Rack, Laravel and Symfony, ASP.NET, Google's and
-/// Microsoft's APIs (<https://cloud.google.com/endpoints/docs/grpc/transcoding>,
-/// <https://docs.oasis-open.org/odata/>).
+/// Fields that change the method in frameworks: Rack, Laravel and Symfony, ASP.NET, Google's and Microsoft's
+/// APIs (<https://cloud.google.com/endpoints/docs/grpc/transcoding>, <https://docs.oasis-open.org/odata/>).
 static METHODS: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
 ];
 
-/// Parameters by which they do: Laravel and Symfony, Express, Google's APIs
-/// (<https://cloud.google.com/apis/docs/system-parameters>); and the fields' names. With `_` for `-`.
+/// Parameters that change the method: Laravel and Symfony, Express, Google's APIs
+/// (<https://cloud.google.com/apis/docs/system-parameters>); and the names of the fields. Written with `_` for
+/// `-`.
 const PARAMETERS: [&str; 5] =
     ["_method", "$httpmethod", "x_http_method_override", "x_http_method", "x_method_override"];
 
-/// Whether servers may take their path from the field.
+/// Whether a server may read the path from the field.
 pub fn is_path_field(name: &HeaderName) -> bool {
     is_one_of(name, &PATHS)
 }
 
-/// Whether servers may take their method from the field.
+/// Whether a server may read the method from the field.
 pub fn is_method_field(name: &HeaderName) -> bool {
     is_one_of(name, &METHODS)
 }
 
-/// Whether servers may take their method from the parameter of this decoded name. Some read names in
-/// any case; PHP cuts them at a NUL, drops blanks before them, and takes `.`, `[` and blanks in them
-/// for `_` (<https://www.php.net/manual/en/language.variables.external.php>).
+/// Whether a server may read the method from the parameter with this decoded name. Some ignore case; PHP cuts
+/// names at a NUL, removes leading spaces, and replaces `.`, `[` and spaces with `_`
+/// (<https://www.php.net/manual/en/language.variables.external.php>).
 pub fn is_method_parameter(name: &str) -> bool {
     let name = name.trim_start_matches(' ').split('\0').next().unwrap_or_default();
     let folded = || {

@@ -1,7 +1,5 @@
-//! What is taken out of a message before anything is put in: hop-by-hop fields, fields that will be
+//! Removes fields from a message before a credential is written: hop-by-hop fields, fields that will be
 //! written, placeholders.
-
-use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -9,10 +7,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::credential::Clears;
-use super::placeholder::{Core, MARK, scan};
+use super::names::{is_alias, is_one_of, name_of};
+use super::placeholder::{Core, holds_mark, scan};
 use super::steering;
 
-/// Fields that never pass a proxy, RFC 9110 §7.6.1 and §11.7, and our own.
+/// Fields that a proxy must not forward (RFC 9110 §7.6.1 and §11.7), and our own.
 static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::TE,
@@ -24,23 +23,17 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// What proxies say of an answer, RFC 9209.
+/// What proxies report about a response (RFC 9209).
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// Removes fields by which a server would take another path than the one that was permitted.
+/// Removes fields that make a server use another path than the permitted one.
 pub fn steering(fields: &mut HeaderMap) {
     remove_where(fields, steering::is_path_field);
 }
 
-/// Removes fields by which a server would take another method than the request's.
-fn overrides(fields: &mut HeaderMap) {
-    remove_where(fields, steering::is_method_field);
-}
-
-/// Removes hop-by-hop fields, everything that `Connection` names, every `Proxy-…` field except
-/// `Proxy-Status` (RFC 9209 lets it pass), and every `Keyward-…` field. `Host` and framing stay,
-/// whatever `Connection` names: they are the proxy's to write, not the agent's to remove. With `_` for
-/// `-` they are the same fields.
+/// Removes hop-by-hop fields, all fields that `Connection` names, every `Proxy-…` field except `Proxy-Status`
+/// (RFC 9209 allows forwarding it), and every `Keyward-…` field. `Host` and framing stay even if `Connection`
+/// names them: the proxy writes them. Fields with `_` for `-` count as the same.
 pub fn hop_by_hop(fields: &mut HeaderMap) {
     if fields.contains_key(header::CONNECTION) {
         for name in named_by_connection(fields) {
@@ -67,16 +60,16 @@ fn is_proxys(name: &HeaderName) -> bool {
     (is_below("proxy") && name != "proxy-status") || is_below("keyward")
 }
 
-/// Fields that an answer never carries on to an agent, beside hop-by-hop ones: what would move it past
-/// the proxy (`Alt-Svc`, RFC 7838), and what only Keyward itself may say.
+/// Removes fields that are never forwarded in a response, in addition to hop-by-hop fields: `Alt-Svc` (RFC
+/// 7838), which would bypass the proxy, and fields that only Keyward may set.
 pub fn answer(fields: &mut HeaderMap) {
     hop_by_hop(fields);
     fields.remove(header::ALT_SVC);
     without_our_status(fields);
 }
 
-/// Removes the lines of `Proxy-Status` that name Keyward anywhere: not every reader of a list takes it
-/// apart where its quotes say, so that no member of ours is left in any reading.
+/// Removes the lines of `Proxy-Status` that mention Keyward anywhere. Not every parser respects quotes in a
+/// list, so no reading may contain a member that claims to be ours.
 fn without_our_status(fields: &mut HeaderMap) {
     const OURS: &[u8] = b"keyward";
     let is_ours = |value: &HeaderValue| {
@@ -92,8 +85,8 @@ fn without_our_status(fields: &mut HeaderMap) {
     }
 }
 
-/// Trailer fields that could change how the message is framed, routed or authenticated
-/// (RFC 9110 §6.5.1), removed.
+/// Removes trailer fields that could change how the message is framed, routed or authenticated (RFC 9110
+/// §6.5.1).
 pub fn trailers(fields: &mut HeaderMap) {
     answer(fields);
     for name in [header::CONTENT_LENGTH, header::HOST, header::TRAILER, header::AUTHORIZATION] {
@@ -104,7 +97,7 @@ pub fn trailers(fields: &mut HeaderMap) {
     }
 }
 
-/// Fields of a request that say how it is to be understood: none of them comes in a trailer.
+/// Fields that determine how a request is processed; they are not allowed in trailers.
 static MODIFIERS: [HeaderName; 16] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -124,28 +117,16 @@ static MODIFIERS: [HeaderName; 16] = [
     header::RANGE,
 ];
 
-/// The same of a request's trailers, with what would modify or steer it, and every placeholder.
+/// Does the same for request trailers, and removes fields that modify or steer the request, and every
+/// placeholder.
 pub fn request_trailers(fields: &mut HeaderMap) {
     trailers(fields);
     steering(fields);
-    overrides(fields);
+    remove_where(fields, steering::is_method_field);
     for name in &MODIFIERS {
         fields.remove(name);
     }
     placeholder_fields(fields);
-}
-
-/// Whether two field names are one to an origin that maps `-` and `_` to the same (CGI, WSGI).
-pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
-    let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
-    let fold = |b: u8| if b == b'_' { b'-' } else { b };
-    name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
-}
-
-/// Whether a field's name is one of `names`, or a `_`-alias of one.
-pub(super) fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
-    names.contains(name)
-        || name.as_str().contains('_') && names.iter().any(|other| is_alias(name, other))
 }
 
 /// Removes every instance and `_`-alias of a field.
@@ -153,13 +134,13 @@ pub fn every(fields: &mut HeaderMap, name: &HeaderName) {
     remove_where(fields, |other| is_alias(other, name));
 }
 
-/// Writes a field instead of every instance and `_`-alias of it.
+/// Replaces every instance and `_`-alias of a field.
 pub fn replace(fields: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     every(fields, name);
     fields.insert(name.clone(), value.clone());
 }
 
-/// One look at each field: most messages have none of them, and a look-up for each costs more.
+/// Examines each field once: most messages have none of them, and a look-up per name costs more.
 fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
     let gone: Vec<HeaderName> = fields.keys().filter(|name| is_gone(name)).cloned().collect();
     for name in gone {
@@ -175,7 +156,7 @@ pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
     }
 }
 
-/// Keeps the cookie pairs that `keep(name, pair)` wants; drops fields that become empty.
+/// Keeps the cookie pairs for which `keep(name, pair)` is true; removes fields that become empty.
 pub fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&str, &str) -> bool) {
     if !fields.contains_key(header::COOKIE) {
         return;
@@ -183,7 +164,7 @@ pub fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&str, &str) -> bool)
     let before: Vec<HeaderValue> = fields.get_all(header::COOKIE).iter().cloned().collect();
     fields.remove(header::COOKIE);
     for value in before {
-        // A field that is no text holds no pair we could judge: RFC 6265 §4.1.1 allows ASCII only.
+        // A value that is not text has no cookie pairs: RFC 6265 §4.1.1 allows ASCII only.
         let Ok(text) = value.to_str() else { continue };
         let kept: Vec<&str> = text
             .split(';')
@@ -196,12 +177,12 @@ pub fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&str, &str) -> bool)
     }
 }
 
-/// Servers trim blanks round the name too (RFC 6265 §5.2), whatever its grammar says.
+/// The cookie's name. Servers also trim spaces around it (RFC 6265 §5.2), although its grammar has none.
 fn cookie_name(pair: &str) -> &str {
     pair.split('=').next().unwrap_or(pair).trim()
 }
 
-/// The cores of all placeholders in fields and URL. Bodies never select.
+/// The cores of all placeholders in fields and URL. Placeholders in bodies do not select a connection.
 pub fn placeholders(fields: &HeaderMap, path_and_query: &str) -> Vec<Core> {
     let mut found: Vec<Core> = Vec::new();
     let mut add = |text: &[u8]| {
@@ -224,7 +205,7 @@ pub fn placeholders(fields: &HeaderMap, path_and_query: &str) -> Vec<Core> {
     found
 }
 
-/// The `user:password` of a Basic value (RFC 7617), in whichever field it stands.
+/// The `user:password` of a Basic value (RFC 7617), in any field.
 fn basic_pair(value: &HeaderValue) -> Option<Vec<u8>> {
     let bytes = value.as_bytes();
     let (scheme, rest) = (bytes.get(..6)?, bytes.get(6..)?);
@@ -235,13 +216,13 @@ fn basic_pair(value: &HeaderValue) -> Option<Vec<u8>> {
     STANDARD.decode(rest).or_else(|_| STANDARD_NO_PAD.decode(rest)).ok()
 }
 
-/// Whether the value holds a placeholder, also inside a Basic pair.
+/// Whether the value contains a placeholder, also inside a Basic pair.
 fn holds_placeholder(value: &HeaderValue) -> bool {
     !scan(value.as_bytes()).is_empty()
         || basic_pair(value).is_some_and(|pair| !scan(&pair).is_empty())
 }
 
-/// Removes every field that holds a placeholder; of cookies only the pair.
+/// Removes every field that contains a placeholder; of cookies only the pair.
 pub fn placeholder_fields(fields: &mut HeaderMap) {
     retain_cookies(fields, |_, pair| scan(pair.as_bytes()).is_empty());
     let holders: Vec<HeaderName> = fields
@@ -254,8 +235,8 @@ pub fn placeholder_fields(fields: &mut HeaderMap) {
     }
 }
 
-/// Removes every field that holds `text`, also inside a Basic pair: an agent's token, which may stand
-/// where the credential would.
+/// Removes every field that contains `text`, also inside a Basic pair. Used for the agent's token, which a
+/// client may send in the credential's place.
 pub fn holding(fields: &mut HeaderMap, text: &str) {
     let wanted = text.as_bytes();
     let within = |bytes: &[u8]| bytes.windows(wanted.len().max(1)).any(|piece| piece == wanted);
@@ -269,12 +250,12 @@ pub fn holding(fields: &mut HeaderMap, text: &str) {
     }
 }
 
-/// Removes query parameters whose decoded name is in `names` or that hold a placeholder. `None` when
-/// nothing changes, so that the bytes on the wire stay as they were sent.
+/// Removes query parameters that have a decoded name in `names` or contain a placeholder. `None` when nothing
+/// changes, so that the bytes on the wire stay as they were sent.
 pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
     let dropped = |pair: &str| {
-        // To some servers `;` parts parameters as well (HTML 4.01, appendix B.2.2), and some take
-        // names in any case: whatever could be read as the credential's parameter goes, whole.
+        // Some servers also split parameters at `;` (HTML 4.01, appendix B.2.2), and some ignore case:
+        // everything that could be read as the credential's parameter is removed as a whole.
         let mut parts = pair.split(';').map(name_of);
         let is_gone = |name: String| names.iter().any(|gone| name.eq_ignore_ascii_case(gone));
         parts.any(is_gone) || holds_mark(pair)
@@ -283,34 +264,6 @@ pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
         return None;
     }
     Some(raw.split('&').filter(|pair| !dropped(pair)).collect::<Vec<_>>().join("&"))
-}
-
-/// Whether a piece of a URL holds a placeholder, plain or percent-encoded.
-pub fn holds_mark(piece: &str) -> bool {
-    let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
-    plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
-}
-
-/// The decoded name of a pair in a query or a form.
-pub(super) fn name_of(pair: &str) -> String {
-    decoded(pair.split('=').next().unwrap_or(pair))
-}
-
-/// The decoded names of a query's parameters, with their values as they stand there. To some servers `;` parts them as well
-/// (HTML 4.01, appendix B.2.2).
-pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
-    query.split(['&', ';']).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match name.contains(['+', '%']) {
-            true => (decoded(name).into(), value),
-            false => (name.into(), value),
-        }
-    })
-}
-
-/// Form decoding of a name or value: `+` is a blank, `%XX` a byte.
-pub fn decoded(piece: &str) -> String {
-    percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

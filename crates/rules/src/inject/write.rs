@@ -1,32 +1,29 @@
-//! Writing a credential into a request: fields, query, cookies, path; `body.rs` has the body.
+//! Writes a credential into a request: fields, query, cookies, path. `body.rs` does the body.
 
 use std::borrow::Cow;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::body::{BodyError, BodyKind};
 use super::credential::Write;
+use super::names::pair;
+use super::placeholder::holds_mark;
 use super::placement::At;
-use super::strip;
 
-/// What stays as it is in a query value: RFC 3986 unreserved.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Why a credential cannot be written. Says where, never what.
+/// Why a credential cannot be written. The message names the place and never quotes the value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WriteError {
-    /// A value with bytes that a field cannot hold.
+    /// A value has bytes that a field cannot contain.
     #[error("the credential holds a byte that cannot be sent in a field")]
     Unsendable,
-    /// None of the credential's places is for this host and path.
+    /// The credential has no placement for this host and path.
     #[error("this connection's credential has no place in a request to this path")]
     NoPlace,
-    /// A placeholder in a path segment that is not the credential's.
+    /// A path segment outside the credential's prefix contains a placeholder.
     #[error("a placeholder stands in the path, where this connection's credential does not go")]
     PlaceholderInPath,
-    /// It goes into the body, and this one takes none.
+    /// The credential goes into the body, which cannot take it.
     #[error(transparent)]
     Body(#[from] BodyError),
 }
@@ -34,19 +31,18 @@ pub enum WriteError {
 /// The parts of a request head that a credential may change.
 #[derive(Debug)]
 pub struct Head<'a> {
-    /// Fields.
+    /// The header fields.
     pub fields: &'a mut HeaderMap,
-    /// Origin-form path, as on the wire; borrowed while it is what the agent sent.
+    /// Path in origin form, as on the wire; borrowed while it is unchanged.
     pub path: Cow<'a, str>,
-    /// Query without `?`, as on the wire; likewise.
+    /// Query without `?`, as on the wire; borrowed while it is unchanged.
     pub query: Option<Cow<'a, str>>,
 }
 
-/// Writes each of `writes` in its place, but those of the body ([`body`]). What stood there was cleared
-/// before.
+/// Writes each of `writes` except those of the body ([`body`]). Existing values must have been removed.
 ///
 /// # Errors
-/// When a value cannot be sent, or a placeholder would stay in the path.
+/// When a value cannot be sent, or a placeholder would remain in the path.
 pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteError> {
     for write in writes {
         let value = write.value.expose_text().ok_or(WriteError::Unsendable)?;
@@ -63,16 +59,16 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
             At::Body(_) => {}
         }
     }
-    match strip::holds_mark(&head.path) {
+    match holds_mark(&head.path) {
         true => Err(WriteError::PlaceholderInPath),
         false => Ok(()),
     }
 }
 
-/// `sent`, a body of such a kind, with those of `writes` in it that go there.
+/// Writes those of `writes` that go into the body into `sent`, a body of the given kind.
 ///
 /// # Errors
-/// When a value cannot be sent, or the body has no room for it.
+/// When a value cannot be sent, or does not fit into the body.
 pub fn body(
     kind: BodyKind,
     sent: &[u8],
@@ -101,12 +97,6 @@ fn append_query(query: &mut Option<Cow<'_, str>>, name: &str, value: &str) {
     query.extend(pair(name, value));
 }
 
-/// A pair of a query or a form, in pieces.
-pub(super) fn pair<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = &'a str> {
-    let value = utf8_percent_encode(value, QUERY);
-    utf8_percent_encode(name, QUERY).chain(["="]).chain(value)
-}
-
 fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), WriteError> {
     // RFC 6265 §5.4: one `Cookie` field. What the agent sent comes first, the credential last.
     let mut pairs: Vec<String> = Vec::new();
@@ -121,7 +111,7 @@ fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), 
     Ok(())
 }
 
-/// A value that would end the path where it stands is refused, not cut.
+/// Refuses a value that would end the path early.
 fn sound_path(value: &str) -> Result<&str, WriteError> {
     match value.contains(['?', '#', ' ', '\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
         true => Err(WriteError::Unsendable),
@@ -135,7 +125,7 @@ mod tests {
 
     use super::super::path_prefix::PathPrefix;
     use super::super::placeholder::Placeholder;
-    use super::super::placement::{Encoding, Template};
+    use super::super::template::{Encoding, Template};
     use super::*;
     use keyward_base::secret::Secret;
 

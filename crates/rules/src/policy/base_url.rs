@@ -1,5 +1,5 @@
-//! [`Policy::account`]: which connection a base URL names. It opens nothing: the request is decided
-//! as any other that names its connection.
+//! [`Policy::account`]: the connection that a base URL names. This grants nothing: the request is decided like
+//! any other that names its connection.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use super::{Compiled, Policy};
 use keyward_base::agent::Agent;
 
 impl Policy {
-    /// The account with this name or id that the agent may use for some request: it is bound to it,
-    /// or a rule that names the agent uses it. Any other is the same as none.
+    /// The account with this name or id that the agent may use for some request: a binding or a rule that names
+    /// the agent allows it. Other accounts are treated as if they did not exist.
     pub fn account(&self, agent: &Agent, name: &str) -> Option<&Account> {
         let org = self.org(&agent.org);
         let bound = org.agents.get(&agent.id).and_then(|held| held.by_name(name));
@@ -20,7 +20,7 @@ impl Policy {
         bound.map(|binding| &*binding.account).or_else(granted)
     }
 
-    /// The names of all such accounts, sorted.
+    /// The names of all accounts that the agent may use, sorted.
     pub fn account_names(&self, agent: &Agent) -> BTreeSet<&str> {
         let org = self.org(&agent.org);
         let bound = org.agents.get(&agent.id).into_iter().flat_map(|held| &held.all);
@@ -31,7 +31,7 @@ impl Policy {
 }
 
 impl Compiled {
-    /// The account whose use this rule itself grants to the agent.
+    /// The account that this rule itself grants to the agent.
     fn grants(&self, agent: &Agent) -> Option<&Account> {
         match &self.rule.action {
             RuleAction::Use(account) if self.agents.is_some() && self.is_for(&agent.id) => {

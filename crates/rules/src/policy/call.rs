@@ -1,5 +1,5 @@
-//! [`Policy::permit_call`]: the permit of a call that a person makes with one connection, by its id. No
-//! agent asks, so no binding is asked; the rules that name no agents hold for people too.
+//! [`Policy::permit_call`]: the permit for a call that a person makes with a connection, named by id. Bindings
+//! do not apply, because no agent is involved; rules that name no agents apply to people too.
 
 use super::decide::{is_refused, is_usable, takes};
 use super::permit::{Action, Permit, Terms};
@@ -11,11 +11,11 @@ use keyward_base::id::{OrgId, RuleId};
 use keyward_base::pattern::HostPattern;
 
 impl Policy {
-    /// Permits one request with the account's credential, to a host and path that the account owns, unless
-    /// a rule for everybody denies it.
+    /// Permits one request with the account's credential to a host and path that the account owns, unless a
+    /// rule without agents denies it.
     ///
     /// # Errors
-    /// As [`Policy::permit_test`]; and where such a rule denies, or the account cannot be used.
+    /// As [`Policy::permit_test`]; also when such a rule denies the request, or the account is not usable.
     pub fn permit_call(
         &self,
         org: &OrgId,
@@ -23,7 +23,7 @@ impl Policy {
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("call:{}", account.id));
-        let terms = self.own_place((org, account), asked, &rule)?;
+        let terms = self.own_place(org, account, asked, &rule)?;
         let sent = sent_path(account, asked, &rule)?;
         for Reading { method, path } in readings(asked, sent.as_ref()) {
             if is_refused(method.as_str()) {
@@ -35,11 +35,12 @@ impl Policy {
         Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
     }
 
-    /// What holds for every injection, whoever asks: no cleartext, the account's own host and path, no
-    /// OAuth endpoint there or where the request is sent, no method that makes servers echo.
+    /// Checks that apply to every injection: no cleartext; host and path belong to the account; neither the
+    /// original nor the rewritten path is an OAuth endpoint; no method that makes servers echo.
     pub(super) fn own_place(
         &self,
-        (org, account): (&OrgId, &Account),
+        org: &OrgId,
+        account: &Account,
         asked: &Asked<'_>,
         rule: &RuleId,
     ) -> Result<Terms, Reason> {
@@ -55,12 +56,12 @@ impl Policy {
         }
         let sent = sent_path(account, asked, rule)?;
         for path in [Some(asked.path), sent.as_ref()].into_iter().flatten() {
-            self.is_not_carved((org, asked.target), path, rule)?;
+            self.is_not_carved(org, asked.target, path, rule)?;
         }
         Ok(Terms { plaintext: false, port_named: HostPattern::names_port(owning) })
     }
 
-    /// The first rule for everybody that means the request is no `deny`.
+    /// Checks that the first matching rule without agents is not `deny`.
     fn is_not_denied(&self, org: &OrgId, asked: &Asked<'_>) -> Result<(), Reason> {
         for candidate in self.org(org).rules.for_everybody(asked.target) {
             let rule = &candidate.compiled.rule;

@@ -1,4 +1,4 @@
-//! From a [`Spec`] to a [`Policy`]: what is wrong with the rules, then the indexes.
+//! Compiles a [`Spec`] into a [`Policy`]: checks the rules, then builds the indexes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::HostPattern;
 use keyward_base::shared_map::SharedMap;
 
-/// Everything that is wrong, in the order of the rules.
+/// All errors, in the order of the rules.
 pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
     let mut errors = Vec::new();
     let mut seen: HashSet<(&OrgId, &RuleId)> = HashSet::new();
@@ -34,7 +34,7 @@ pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileErr
     errors
 }
 
-/// What is wrong with a rule by itself.
+/// Errors of a single rule.
 fn check_rule(rule: &Rule, errors: &mut Vec<CompileError>) {
     let id = || rule.id.clone();
     if rule.agents.as_ref().is_some_and(Vec::is_empty) {
@@ -62,7 +62,7 @@ fn check_rule(rule: &Rule, errors: &mut Vec<CompileError>) {
     }
 }
 
-/// The first rule that could not do its work because the rule at `at` tunnels.
+/// The first rule that has no effect because the rule at `at` tunnels.
 fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
     let tunnel = &rules[at];
     if !matches!(tunnel.action, RuleAction::Tunnel) {
@@ -70,7 +70,7 @@ fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
     }
     let mut others = rules.iter().enumerate().filter(|(_, other)| other.org == tunnel.org);
     let (_, other) = others.find(|(place, other)| {
-        // A rule for all hosts that comes later is one for the rest: the tunnel goes before it.
+        // A later rule for all hosts covers the rest; the tunnel takes precedence.
         let meets = tunnel.hosts.is_empty()
             || (other.hosts.is_empty() && *place < at)
             || other.hosts.iter().any(|host| tunnel.hosts.iter().any(|mine| mine.overlaps(host)));
@@ -79,7 +79,7 @@ fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
     Some(CompileError::TunnelBlinds { rule: tunnel.id.clone(), other: other.id.clone() })
 }
 
-/// Builds the indexes.
+/// Builds the indexes of checked rules.
 pub(super) fn assemble(spec: Spec) -> Policy {
     let mut everywhere = Everywhere::default();
     for pattern in spec.known {
@@ -123,7 +123,7 @@ pub(super) fn assemble(spec: Spec) -> Policy {
 }
 
 impl OrgRules {
-    /// Rules of one org that were checked.
+    /// Indexes the checked rules of one org.
     pub(super) fn of(rules: Vec<Rule>) -> Self {
         let mut all = Self::default();
         rules.into_iter().for_each(|rule| all.add(rule));
@@ -168,7 +168,7 @@ impl Uses {
 }
 
 impl Bindings {
-    /// What one agent holds.
+    /// Indexes the bindings of one agent.
     pub(super) fn of(held: Held) -> Self {
         let mut bindings = Self::default();
         held.bindings.into_iter().for_each(|bound| bindings.add(bound));
@@ -197,7 +197,7 @@ impl Bindings {
         for pattern in &account.hosts {
             self.by_host.insert(pattern.clone(), at);
         }
-        // A name that spells another connection's id does not take its place.
+        // A name that equals another connection's id does not replace it.
         self.by_name.entry(account.name.clone()).or_insert(at);
         self.by_name.insert(account.id.as_str().into(), at);
         let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
@@ -206,7 +206,7 @@ impl Bindings {
     }
 }
 
-/// Notes a literal host once, however many have it.
+/// Records a literal host once, even if several patterns have it.
 fn note(known: &mut HostIndex<()>, pattern: &HostPattern) {
     if pattern.literal().is_some() && !known.has(pattern) {
         known.insert(pattern.clone(), ());

@@ -1,5 +1,5 @@
-//! [`CountedIndex`]: values by host pattern as in [`HostIndex`](super::index::HostIndex), each there
-//! for as long as somebody has it, in maps that versions of a policy share.
+//! [`CountedIndex`]: a [`HostIndex`](super::index::HostIndex) with reference counts, in maps that versions of a
+//! policy share.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use keyward_base::host::{Host, Target};
 use keyward_base::pattern::HostPattern;
 use keyward_base::shared_map::SharedMap;
 
-/// Values by host pattern, each with the number of those who have it.
+/// Values by host pattern, each with a reference count.
 #[derive(Clone, Debug)]
 pub(super) struct CountedIndex<T> {
-    exact: SharedMap<Host, Arc<Vec<Counted<T>>>>,
-    below: SharedMap<Arc<str>, Arc<Vec<Counted<T>>>>,
+    exact: SharedMap<Host, Arc<Vec<CountedValue<T>>>>,
+    below: SharedMap<Arc<str>, Arc<Vec<CountedValue<T>>>>,
 }
 
-/// A value and the pattern it stands under.
+/// A value with its pattern and count.
 #[derive(Clone, Debug)]
-struct Counted<T> {
+struct CountedValue<T> {
     value: T,
     pattern: HostPattern,
     by: usize,
@@ -34,8 +34,8 @@ impl<T> CountedIndex<T> {
         self.exact.is_empty() && self.below.is_empty()
     }
 
-    /// The values whose patterns mean the target, port included: the exact host's first, then those of
-    /// ever shorter suffixes; within one host in their own order.
+    /// The values whose patterns match the target, port included: those of the exact host first, then by
+    /// decreasing length of the suffix; within one host in the order of the values.
     pub(super) fn matching<'a>(&'a self, target: &'a Target) -> impl Iterator<Item = &'a T> + 'a {
         let below = match self.below.is_empty() {
             true => None,
@@ -47,7 +47,7 @@ impl<T> CountedIndex<T> {
         meant.map(|counted| &counted.value)
     }
 
-    /// Whether a pattern without a wildcard means the target.
+    /// Whether a pattern without a wildcard matches the target.
     pub(super) fn has_literal(&self, target: &Target) -> bool {
         let all = self.exact.get(target.host());
         all.is_some_and(|all| all.iter().any(|counted| counted.pattern.takes_port(target)))
@@ -55,7 +55,7 @@ impl<T> CountedIndex<T> {
 }
 
 impl<T: Clone + Ord> CountedIndex<T> {
-    /// One more has the value.
+    /// Increments the value's count.
     pub(super) fn add(&mut self, pattern: &HostPattern, value: T) {
         let all = Arc::make_mut(match (pattern.literal(), pattern.suffix()) {
             (Some(host), _) => self.exact.entry(host.clone()),
@@ -63,11 +63,11 @@ impl<T: Clone + Ord> CountedIndex<T> {
         });
         match position(all, pattern, &value) {
             Ok(at) => all[at].by += 1,
-            Err(at) => all.insert(at, Counted { value, pattern: pattern.clone(), by: 1 }),
+            Err(at) => all.insert(at, CountedValue { value, pattern: pattern.clone(), by: 1 }),
         }
     }
 
-    /// One of those who had the value has it no more.
+    /// Decrements the value's count, and removes it at zero.
     pub(super) fn take(&mut self, pattern: &HostPattern, value: &T) {
         let suffix = pattern.suffix().unwrap_or_default();
         let all = match pattern.literal() {
@@ -90,8 +90,12 @@ impl<T: Clone + Ord> CountedIndex<T> {
     }
 }
 
-/// Where the value is, or would be.
-fn position<T: Ord>(all: &[Counted<T>], pattern: &HostPattern, value: &T) -> Result<usize, usize> {
+/// The position of the value, or where it would be inserted.
+fn position<T: Ord>(
+    all: &[CountedValue<T>],
+    pattern: &HostPattern,
+    value: &T,
+) -> Result<usize, usize> {
     all.binary_search_by(|it| (&it.value, &it.pattern).cmp(&(value, pattern)))
 }
 

@@ -1,4 +1,4 @@
-//! [`Policy::decide`]: what one request is permitted. Explicit rules in order, then the agent's
+//! [`Policy::decide`]: permits or refuses one request. Explicit rules apply in order, then the agent's
 //! bindings, then the default.
 
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{OrgId, RuleId};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 
-/// A name that does not exist is quoted in the answer up to this many characters.
+/// How many characters of an unknown name a response quotes.
 const QUOTED_CHARS_MAX: usize = 64;
 
 impl Policy {
-    /// What a request is permitted: in every reading of it alike (see [`readings`]).
+    /// Permits or refuses a request. All readings of it must give the same result (see [`readings`]).
     ///
     /// # Errors
-    /// The reason for refusing it.
+    /// The reason for the refusal.
     pub fn decide(&self, agent: &Agent, asked: &Asked<'_>) -> Result<Permit, Reason> {
         let Decided { mut permit, account } = self.decide_one(agent, asked, asked.path)?;
         let sent = account.map_or(Ok(None), |account| sent_path(account, asked, permit.rule()))?;
-        // The first reading is decided.
+        // The first reading determines the permit.
         for Reading { method, path } in readings(asked, sent.as_ref()).skip(1) {
             let other = self.decide_one(agent, &Asked { method, ..*asked }, path)?.permit;
             if other.wanted() != permit.wanted() {
@@ -40,13 +40,13 @@ impl Policy {
         Ok(permit)
     }
 
-    /// The path that would be sent in place of the agent's, as far as the request gets a connection.
+    /// The path that would be sent instead of the agent's, if the request gets a connection.
     pub(super) fn sent_path(&self, agent: &Agent, asked: &Asked<'_>) -> Option<DecodedPath> {
         let Decided { permit, account } = self.decide_one(agent, asked, asked.path).ok()?;
         sent_path(account?, asked, permit.rule()).ok()?
     }
 
-    /// In one reading: `path` is what rules are asked about.
+    /// Decides one reading; rules are evaluated on `path`.
     fn decide_one<'a>(
         &'a self,
         agent: &'a Agent,
@@ -58,46 +58,46 @@ impl Policy {
         }
         let org = self.org(&agent.org);
         let held = org.agents.get(&agent.id).map(|held| &**held);
-        Question { policy: self, org, held, agent, asked: *asked, path }.answer()
+        Evaluation { policy: self, org, held, agent, asked: *asked, path }.answer()
     }
 }
 
-/// One request and everything that can decide it.
-struct Question<'a> {
+/// One request and the policy data that can decide it.
+struct Evaluation<'a> {
     policy: &'a Policy,
     org: &'a OrgPolicy,
     held: Option<&'a Bindings>,
     agent: &'a Agent,
     asked: Asked<'a>,
-    /// What the paths of rules and slots, and OAuth endpoints, are compared with: the agent's path, or
-    /// the one that is sent in its place. What an account owns is always said of the agent's.
+    /// The path that is matched against rules, slots and OAuth endpoints: the agent's path, or the one that is
+    /// sent instead. The account's own paths are always matched against the agent's path.
     path: &'a DecodedPath,
 }
 
-/// A permit, and the account whose credential it wants.
+/// A permit, and the account whose credential it requires.
 struct Decided<'a> {
     permit: Permit,
     account: Option<&'a Account>,
 }
 
-/// An account whose credential would be injected, and on what terms.
-struct Choice<'a> {
+/// An account whose credential would be injected, and the conditions.
+struct AccountChoice<'a> {
     rule: &'a RuleId,
     account: &'a Account,
     wanted: &'a Wanted,
     terms: Terms,
 }
 
-/// Why bindings are asked.
+/// Why bindings are considered.
 #[derive(Clone, Copy)]
-enum Cause<'a> {
-    /// No rule decided; perhaps one would have, had the agent its connection.
+enum BindingLookup<'a> {
+    /// No rule matched. `missing`: a rule would have matched if the agent had its connection.
     NoRule { missing: Option<&'a Arc<str>> },
-    /// A rule says `inject`.
+    /// A rule with `action: inject` matched.
     Rule(Candidate<'a>),
 }
 
-impl<'a> Question<'a> {
+impl<'a> Evaluation<'a> {
     fn answer(&self) -> Result<Decided<'a>, Reason> {
         let mut missing = None;
         for candidate in self.org.rules.candidates(&self.agent.id, self.asked.target) {
@@ -109,10 +109,10 @@ impl<'a> Question<'a> {
                 Some(name) => missing = missing.or(Some(name)),
             }
         }
-        self.by_bindings(Cause::NoRule { missing })
+        self.by_bindings(BindingLookup::NoRule { missing })
     }
 
-    /// Whether the rule means the request's method and path, and a host that its connection owns.
+    /// Whether the rule matches the request's method and path, and its connection owns the host.
     fn applies(&self, Candidate { compiled, .. }: Candidate<'a>) -> Result<bool, Reason> {
         let rule = &compiled.rule;
         if !rule.takes(self.asked.method) {
@@ -126,12 +126,12 @@ impl<'a> Question<'a> {
             && takes(self.asked.path, &account.paths, &rule.id)?)
     }
 
-    /// Whether the path is among `paths`; none given means all. `rule` depends on the answer.
+    /// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
     fn takes(&self, paths: &[PathPattern], rule: &RuleId) -> Result<bool, Reason> {
         takes(self.path, paths, rule)
     }
 
-    /// The connection that the agent lacks for the rule: one that names no agents grants nothing.
+    /// The connection that the rule uses and the agent lacks; rules that name no agents grant nothing.
     fn missing(&self, Candidate { compiled, .. }: Candidate<'a>) -> Option<&'a Arc<str>> {
         match &compiled.rule.action {
             RuleAction::Use(account) if compiled.agents.is_none() => {
@@ -147,7 +147,7 @@ impl<'a> Question<'a> {
         let rule = &candidate.compiled.rule;
         match (&rule.action, &candidate.compiled.wanted) {
             (RuleAction::Deny, _) => Err(Reason::Denied { rule: rule.id.clone() }),
-            // Here the stream is open already, or there is none to splice.
+            // The stream is already open, or it is cleartext; neither can be spliced.
             (RuleAction::Pass | RuleAction::Tunnel, _) => self.pass(candidate),
             (RuleAction::UseMissing(name), _) => {
                 Err(Reason::ConnectionMissing { name: name.clone() })
@@ -155,16 +155,16 @@ impl<'a> Question<'a> {
             (RuleAction::Use(account), Some(wanted)) => {
                 self.agrees_with(account)?;
                 if candidate.compiled.agents.is_none() {
-                    // It narrows what the binding allows.
+                    // The rule restricts what the binding allows.
                     let binding = self.held.and_then(|held| held.by_name(account.id.as_str()));
                     binding.map_or(Ok(()), |binding| self.is_within(binding))?;
                 }
                 let owning = account.owning(self.asked.target);
-                let terms = self.terms(&Cause::Rule(candidate), owning);
-                self.inject(&Choice { rule: &rule.id, account, wanted, terms })
+                let terms = self.terms(&BindingLookup::Rule(candidate), owning);
+                self.inject(&AccountChoice { rule: &rule.id, account, wanted, terms })
             }
             (RuleAction::Inject | RuleAction::Use(_), _) => {
-                self.by_bindings(Cause::Rule(candidate))
+                self.by_bindings(BindingLookup::Rule(candidate))
             }
         }
     }
@@ -182,20 +182,20 @@ impl<'a> Question<'a> {
         self.forward(&compiled.rule.id, pattern)
     }
 
-    fn by_bindings(&self, cause: Cause<'a>) -> Result<Decided<'a>, Reason> {
+    fn by_bindings(&self, cause: BindingLookup<'a>) -> Result<Decided<'a>, Reason> {
         let binding = match self.selected()? {
             Some(selected) => Some(selected),
             None => self.only_one()?,
         };
         match (binding, cause) {
             (Some(binding), cause) => self.by_binding(binding, cause),
-            (None, Cause::Rule(candidate)) => {
+            (None, BindingLookup::Rule(candidate)) => {
                 Err(Reason::Unbound { rule: candidate.compiled.rule.id.clone() })
             }
-            (None, Cause::NoRule { missing: Some(name) }) => {
+            (None, BindingLookup::NoRule { missing: Some(name) }) => {
                 Err(Reason::ConnectionMissing { name: name.clone() })
             }
-            (None, Cause::NoRule { missing: None }) => match self.empty_slot() {
+            (None, BindingLookup::NoRule { missing: None }) => match self.empty_slot() {
                 Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
                 None => self.by_default(),
             },
@@ -208,7 +208,7 @@ impl<'a> Question<'a> {
         empty.next().map(|entry| &entry.value)
     }
 
-    /// Whether the binding is for such requests.
+    /// Whether the binding's slots allow the request.
     fn is_within(&self, binding: &Binding) -> Result<(), Reason> {
         let Extent::Slots(slots) = &binding.extent else { return Ok(()) };
         let (mut blocked, mut unclear) = (None, None);
@@ -216,7 +216,7 @@ impl<'a> Question<'a> {
             match self.takes(&slot.paths, &binding.id) {
                 Ok(false) => {}
                 Err(reason) => unclear = Some(reason),
-                // Of an account that cannot be used itself, that is what there is to say.
+                // If the account itself is not usable, that is the reason to report.
                 Ok(true) if binding.account.state != AccountState::Active => return Ok(()),
                 Ok(true) => match &slot.blocked {
                     None => return Ok(()),
@@ -234,7 +234,11 @@ impl<'a> Question<'a> {
         })
     }
 
-    fn by_binding(&self, binding: &'a Binding, cause: Cause<'a>) -> Result<Decided<'a>, Reason> {
+    fn by_binding(
+        &self,
+        binding: &'a Binding,
+        cause: BindingLookup<'a>,
+    ) -> Result<Decided<'a>, Reason> {
         let account = &*binding.account;
         if let Some(rule) = self.narrowing(binding) {
             let (rule, connection) = (rule.clone(), account.name.clone());
@@ -242,14 +246,14 @@ impl<'a> Question<'a> {
         }
         self.is_within(binding)?;
         let rule = match cause {
-            Cause::NoRule { .. } => &binding.id,
-            Cause::Rule(candidate) => &candidate.compiled.rule.id,
+            BindingLookup::NoRule { .. } => &binding.id,
+            BindingLookup::Rule(candidate) => &candidate.compiled.rule.id,
         };
         let terms = self.terms(&cause, account.owning(self.asked.target));
-        self.inject(&Choice { rule, account, wanted: &binding.wanted, terms })
+        self.inject(&AccountChoice { rule, account, wanted: &binding.wanted, terms })
     }
 
-    /// The rule that takes the place of the binding.
+    /// The rule that replaces the binding.
     fn narrowing(&self, binding: &Binding) -> Option<&'a RuleId> {
         self.org.rules.narrowing(&binding.account.id, &self.agent.id)
     }
@@ -278,7 +282,7 @@ impl<'a> Question<'a> {
         Ok(Decided { permit, account: None })
     }
 
-    fn inject(&self, choice: &Choice<'a>) -> Result<Decided<'a>, Reason> {
+    fn inject(&self, choice: &AccountChoice<'a>) -> Result<Decided<'a>, Reason> {
         self.is_not_carved(choice.rule)?;
         let name = || choice.account.name.clone();
         if self.asked.target.scheme() == Scheme::Http && !choice.terms.plaintext {
@@ -291,25 +295,28 @@ impl<'a> Question<'a> {
         Ok(Decided { permit, account: Some(choice.account) })
     }
 
-    fn terms(&self, cause: &Cause<'_>, owning: Option<&HostPattern>) -> Terms {
+    fn terms(&self, cause: &BindingLookup<'_>, owning: Option<&HostPattern>) -> Terms {
         let (plaintext, by) = match cause {
-            Cause::NoRule { .. } => (false, None),
-            Cause::Rule(candidate) => (candidate.compiled.rule.allow_plaintext, candidate.pattern),
+            BindingLookup::NoRule { .. } => (false, None),
+            BindingLookup::Rule(candidate) => {
+                (candidate.compiled.rule.allow_plaintext, candidate.pattern)
+            }
         };
         let port_named = [by, owning].into_iter().flatten().any(HostPattern::names_port);
         Terms { plaintext, port_named }
     }
 
     fn is_not_carved(&self, rule: &RuleId) -> Result<(), Reason> {
-        self.policy.is_not_carved((&self.agent.org, self.asked.target), self.path, rule)
+        self.policy.is_not_carved(&self.agent.org, self.asked.target, self.path, rule)
     }
 }
 
 impl Policy {
-    /// Nothing but a `pass` rule reaches a provider's OAuth endpoints.
+    /// Refuses a provider's OAuth endpoint, which only a `pass` rule may reach.
     pub(super) fn is_not_carved(
         &self,
-        (org, target): (&OrgId, &Target),
+        org: &OrgId,
+        target: &Target,
         path: &DecodedPath,
         rule: &RuleId,
     ) -> Result<(), Reason> {
@@ -326,7 +333,7 @@ impl Policy {
     }
 }
 
-/// Whether the account's state lets anybody use it.
+/// Whether the account's state allows use.
 pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
     let (name, remedy) = (account.name.clone(), account.remedy.clone());
     match &account.state {
@@ -341,7 +348,7 @@ pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
     }
 }
 
-/// Whether the path is among `paths`; none given means all. `rule` depends on the answer.
+/// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
 pub(super) fn takes(
     path: &DecodedPath,
     paths: &[PathPattern],
@@ -358,9 +365,9 @@ pub(super) fn takes(
     }
 }
 
-// Which connection: placeholders, the `Keyward-Connection` field, the only one.
-impl<'a> Question<'a> {
-    /// The binding that placeholders and field select together, if they are there.
+// The choice of a connection: placeholders, the `Keyward-Connection` field, the only binding.
+impl<'a> Evaluation<'a> {
+    /// The binding that placeholders and field select, if they are present; they must agree.
     fn selected(&self) -> Result<Option<&'a Binding>, Reason> {
         let mut selected: Option<&Binding> = None;
         for core in self.asked.placeholders {
@@ -385,7 +392,7 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// Nothing in the request speaks for another connection than the rule's.
+    /// Checks that nothing in the request selects another connection than the rule's.
     fn agrees_with(&self, account: &Account) -> Result<(), Reason> {
         for core in self.asked.placeholders {
             let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
@@ -404,8 +411,8 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// Of the bindings for the host and path, the most specific one. Those that rules narrow count
-    /// only where no other is left, so that the refusal can name the rule.
+    /// The most specific binding for the host and path. Bindings that rules replace are considered only if no
+    /// other is left, so that the refusal can name the rule.
     fn only_one(&self) -> Result<Option<&'a Binding>, Reason> {
         let Some(held) = self.held else { return Ok(None) };
         let (mut best, mut best_rank, mut narrowed) = (Vec::new(), (0, 0), None);
@@ -442,7 +449,7 @@ impl<'a> Question<'a> {
         Ok(owns_host && self.path_rank(binding)?.is_some())
     }
 
-    /// How closely the account's paths mean the request's; `None` when they don't.
+    /// How specifically the account's paths match; `None` if they do not.
     fn path_rank(&self, binding: &Binding) -> Result<Option<usize>, Reason> {
         let paths = &binding.account.paths;
         if !takes(self.asked.path, paths, &binding.id)? {
@@ -453,13 +460,12 @@ impl<'a> Question<'a> {
     }
 }
 
-/// An exact host goes before every wildcard, a longer suffix before a shorter one.
+/// Rank of a host pattern: an exact host precedes wildcards, a longer suffix precedes a shorter one.
 fn host_rank(pattern: &HostPattern) -> usize {
     pattern.suffix().map_or(usize::MAX, str::len)
 }
 
-/// Methods that make a server echo what it got, or open a tunnel. Lenient servers
-/// read methods in any case.
+/// Whether the method makes a server echo the request or open a tunnel. Case is ignored, as lenient servers do.
 pub(super) fn is_refused(method: &str) -> bool {
     ["TRACE", "TRACK", "CONNECT"].iter().any(|refused| refused.eq_ignore_ascii_case(method))
 }

@@ -1,5 +1,5 @@
-//! The refusal of what no rule or binding allows. Its words are made from what is known of this agent and target,
-//! so that they are true whichever rules, bindings and providers there are.
+//! Builds the refusal of a request that no rule or binding allows. The message depends on what the agent may do
+//! at the target.
 
 use super::route::is_bound;
 use super::rule::RuleAction;
@@ -8,7 +8,7 @@ use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 
 impl Policy {
-    /// Why `default: deny` refuses.
+    /// The refusal of `default: deny`.
     pub(super) fn default_denial(
         &self,
         agent: &Agent,
@@ -23,8 +23,8 @@ impl Policy {
         }
     }
 
-    /// Whether a rule or binding allows the agent some request to the target: one that was refused has another method
-    /// or path.
+    /// Whether a rule or binding allows the agent other requests to the target; then only method or path were
+    /// wrong.
     fn allows_others(&self, agent: &Agent, held: Option<&Bindings>, target: &Target) -> bool {
         let bound = is_bound(held, target);
         let allows = |Candidate { compiled, pattern }: &Candidate<'_>| match &compiled.rule.action {

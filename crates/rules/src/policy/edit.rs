@@ -1,5 +1,5 @@
-//! Changes of a [`Policy`] in parts: one org's rules, what one agent holds, one OAuth endpoint. Each
-//! leaves what it would be, were the whole compiled anew.
+//! Incremental changes of a [`Policy`]: the rules of an org, the bindings of an agent, an OAuth endpoint. The
+//! result equals a full compilation.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use super::{Bindings, Carved, OrgPolicy, OrgRules, Policy, compile};
 use keyward_base::id::{AgentId, OrgId};
 
 impl Policy {
-    /// The rules of one org, which are `rules` from now on.
+    /// Replaces the rules of one org.
     ///
     /// # Errors
-    /// When they contradict themselves or each other; then nothing is changed.
+    /// When the rules contradict themselves or each other; then nothing changes.
     pub fn set_rules(&mut self, org: &OrgId, rules: Vec<Rule>) -> Result<(), Vec<CompileError>> {
         let errors = compile::check(&rules, self.hostless_rules_max);
         if !errors.is_empty() {
@@ -22,19 +22,19 @@ impl Policy {
         Ok(())
     }
 
-    /// What one agent holds from now on.
+    /// Replaces the bindings and blocked slots of one agent.
     pub fn set_held(&mut self, org: &OrgId, agent: &AgentId, held: Held) {
         self.org_mut(org).set_held(agent, Bindings::of(held));
         self.forget_empty(org);
     }
 
-    /// Somebody in the org has this OAuth endpoint: nothing is injected there.
+    /// Adds a reference to an OAuth endpoint in the org; nothing is injected there.
     pub fn carve(&mut self, org: &OrgId, (provider, host, path): &Endpoint) {
         let carved = Carved { provider: provider.clone(), path: path.clone() };
         self.org_mut(org).carved.add(host, carved);
     }
 
-    /// Somebody in the org has the endpoint no more.
+    /// Removes a reference to an OAuth endpoint in the org.
     pub fn uncarve(&mut self, org: &OrgId, (provider, host, path): &Endpoint) {
         let carved = Carved { provider: provider.clone(), path: path.clone() };
         self.org_mut(org).carved.take(host, &carved);
@@ -62,7 +62,7 @@ impl OrgPolicy {
             let all = bindings.all.iter().flat_map(|binding| &binding.account.hosts);
             all.filter(|pattern| pattern.literal().is_some()).cloned().collect::<Vec<_>>()
         };
-        // Added first, so that what stays is not taken out in between.
+        // Additions come first, so that unchanged values are not removed in between.
         hosts(&now).iter().for_each(|pattern| self.known.add(pattern, ()));
         let before = match now.is_empty() {
             true => self.agents.remove(agent),
@@ -130,7 +130,7 @@ mod tests {
         let bound = |it: &Sample| -> Vec<Bound> { vec![it.bound(&account)] };
         let bindings = bound(&one).into_iter().chain(bound(&two)).collect();
         let mut policy = Policy::compile(Spec { bindings, ..Spec::default() }).expect("a policy");
-        // Where a host is known, the refusal is told inside TLS.
+        // Refusals for known hosts are sent inside TLS.
         let stranger = Sample::new();
         let route = |policy: &Policy| {
             format!("{:?}", stranger.explain(policy, "GET https://api.a.test/").route)

@@ -1,5 +1,4 @@
-//! [`Explanation`]: what would become of a request and why, in words, by the same two functions
-//! that the data path calls.
+//! [`Explanation`]: what would happen to a request, and why. It calls the same two functions as the data path.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,58 +9,58 @@ use keyward_base::host::Scheme;
 use keyward_base::id::{ConnectionId, RuleId};
 use keyward_base::pattern::{DecodedPath, mask};
 
-/// What would become of a request, as far as policy knows; `admin/explain.rs` adds the rest.
+/// What policy would decide about a request; `api/explain.rs` adds the rest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explanation {
-    /// What the CONNECT gets; `None` for cleartext, which needs none.
+    /// The result of the CONNECT; `None` for cleartext, which has none.
     pub route: Option<RouteKind>,
-    /// What the request gets.
+    /// The result of the request.
     pub action: ActionKind,
-    /// The rule, binding or default that decided; `None` where no single one did.
+    /// The rule, binding or default that decided; `None` if it was not a single one.
     pub rule: Option<String>,
-    /// The pattern of it that means the host; `None` where it is for every host.
+    /// Its pattern that matches the host; `None` if it applies to every host.
     pub host: Option<String>,
-    /// The path that would be sent, where a credential stands in it: `{credential}` in its place.
+    /// The path that would be sent if it contains a credential, shown as `{credential}`.
     pub sent_path: Option<String>,
-    /// The connection that is used, or in the way.
+    /// The connection that is used, or that caused the refusal.
     pub connection: Option<String>,
-    /// Its id, when it is used.
+    /// The id of the connection, if it is used.
     pub connection_id: Option<ConnectionId>,
-    /// The stable code of a refusal.
+    /// The code of a refusal.
     pub code: Option<Code>,
-    /// A refusal in words.
+    /// The message of a refusal.
     pub message: Option<String>,
-    /// What to do about it.
+    /// The remedy of a refusal.
     pub hint: Option<String>,
 }
 
-/// What a CONNECT gets.
+/// The result of a CONNECT.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RouteKind {
     /// Refused before TLS.
     Deny,
-    /// Spliced.
+    /// Bytes are copied without inspection.
     Tunnel,
-    /// Looked into.
+    /// TLS is terminated and requests are decided.
     Intercept,
 }
 
-/// What a request gets.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionKind {
-    /// A credential.
+    /// Forwarded with a credential.
     Inject,
-    /// Forwarded without one.
+    /// Forwarded without a credential.
     Pass,
-    /// Nobody looks at it.
+    /// Not inspected.
     Tunnel,
     /// Refused.
     Deny,
 }
 
 impl ActionKind {
-    /// As rules write it.
+    /// The word used in rules.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inject => "inject",
@@ -140,7 +139,7 @@ impl Policy {
         Explanation { rule: Some(rule.to_string()), host, ..Explanation::of(action) }
     }
 
-    /// The pattern of a rule or binding that means the target.
+    /// The pattern of a rule or binding that matches the target.
     fn host_of(&self, agent: &Agent, asked: &Asked<'_>, rule: &RuleId) -> Option<String> {
         let org = self.org(&agent.org);
         let candidates = org.rules.candidates(&agent.id, asked.target);
@@ -154,7 +153,7 @@ impl Policy {
     }
 }
 
-/// A masked path, for people.
+/// A masked path in readable form.
 fn shown(path: &DecodedPath) -> String {
     path.as_str().replace(mask::SECRET, "{credential}").replace(mask::OPEN, "{value}")
 }

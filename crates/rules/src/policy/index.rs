@@ -1,5 +1,5 @@
-//! [`HostIndex`]: values by host pattern, found by hashing a host and each of its suffixes, so
-//! that a look-up costs the labels of the host and not the number of patterns.
+//! [`HostIndex`]: values by host pattern. A look-up hashes the host and each of its suffixes, so that its cost
+//! depends on the number of labels and not on the number of patterns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use keyward_base::pattern::HostPattern;
 /// Values by host pattern.
 #[derive(Clone, Debug)]
 pub(super) struct HostIndex<T> {
-    exact: HashMap<Host, Vec<Entry<T>>, RandomState>,
-    below: HashMap<Arc<str>, Vec<Entry<T>>, RandomState>,
+    exact: HashMap<Host, Vec<IndexEntry<T>>, RandomState>,
+    below: HashMap<Arc<str>, Vec<IndexEntry<T>>, RandomState>,
 }
 
-/// A value and the pattern it stands under.
+/// A value with its pattern.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<T> {
+pub(super) struct IndexEntry<T> {
     pub(super) pattern: HostPattern,
     pub(super) value: T,
 }
@@ -35,19 +35,19 @@ impl<T> HostIndex<T> {
             (Some(host), _) => self.exact.entry(host.clone()).or_default(),
             (None, suffix) => self.below.entry(suffix.unwrap_or_default().into()).or_default(),
         };
-        entries.push(Entry { pattern, value });
+        entries.push(IndexEntry { pattern, value });
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.below.is_empty()
     }
 
-    /// The entries that mean the target, port included: the exact host's first, then those of ever
-    /// shorter suffixes; within one host in the order of insertion.
+    /// The entries that match the target, port included: those of the exact host first, then by decreasing
+    /// length of the suffix; within one host in the order of insertion.
     pub(super) fn matching<'a>(
         &'a self,
         target: &'a Target,
-    ) -> impl Iterator<Item = &'a Entry<T>> + 'a {
+    ) -> impl Iterator<Item = &'a IndexEntry<T>> + 'a {
         let suffixes = target.host().name().into_iter().flat_map(suffixes);
         let exact = self.exact.get(target.host()).into_iter();
         let below = suffixes.filter_map(|suffix| self.below.get(suffix));
@@ -57,20 +57,20 @@ impl<T> HostIndex<T> {
         })
     }
 
-    /// Whether this very pattern, one without a wildcard, was inserted.
+    /// Whether exactly this pattern, without a wildcard, was inserted.
     pub(super) fn has(&self, pattern: &HostPattern) -> bool {
         let entries = pattern.literal().and_then(|host| self.exact.get(host));
         entries.is_some_and(|all| all.iter().any(|entry| entry.pattern == *pattern))
     }
 
-    /// Whether a pattern without a wildcard means the target.
+    /// Whether a pattern without a wildcard matches the target.
     pub(super) fn has_literal(&self, target: &Target) -> bool {
         let entries = self.exact.get(target.host());
         entries.is_some_and(|all| all.iter().any(|entry| entry.pattern.takes_port(target)))
     }
 }
 
-/// `a.b.c` has the suffixes `b.c` and `c`.
+/// The suffixes of a name: `a.b.c` has `b.c` and `c`.
 pub(super) fn suffixes(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
 }

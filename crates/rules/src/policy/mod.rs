@@ -1,7 +1,6 @@
-//! Pure decisions: which route a target takes, and what a request is permitted.
-//!
-//! No async, no clock, no I/O; `explain` calls the same two functions as the data path. Who exists
-//! and what rules are called is resolved by `rulebook/`.
+//! Policy: pure decisions about routes of targets and permits of requests. No async, no clock, no I/O;
+//! `explain` calls the same two functions as the data path. `state::rulebook` resolves names and provides the
+//! data.
 
 mod base_url;
 mod call;
@@ -49,45 +48,45 @@ pub use rule::{
 };
 pub use slots::{Blocked, Empty, Extent, Lack, Slot};
 
-/// Compiled rules: host → rules by hash. The cost of a decision grows with the rules and the
-/// agent's bindings for that host, and with nothing else. A copy shares everything, and what is then
-/// changed in it costs that part alone: one agent's bindings, one org's rules.
+/// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
+/// bindings for the host. A clone shares everything, and a later change copies one part: an agent's bindings or
+/// an org's rules.
 #[derive(Clone, Debug)]
 pub struct Policy {
     default: DefaultAction,
-    /// What decisions by `default` are called.
+    /// The rule id of decisions by `default`.
     default_rule: RuleId,
     hostless_rules_max: usize,
     orgs: SharedMap<OrgId, Arc<OrgPolicy>>,
-    /// Orgs without a rule or binding.
+    /// Shared by orgs without rules and bindings.
     nothing: Arc<OrgPolicy>,
     everywhere: Arc<Everywhere>,
 }
 
-/// What holds in every org: the catalogue's hosts.
+/// Data that applies to every org: the catalogue's hosts.
 #[derive(Debug, Default)]
 struct Everywhere {
     known: HostIndex<()>,
-    /// Those that name a port, wildcards too.
+    /// Hosts with an explicit port, wildcards included.
     with_port: HostIndex<()>,
     carved: HostIndex<Carved>,
 }
 
-/// What a decision needs to know of a request.
+/// The properties of a request that a decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// Where it goes.
+    /// The request's target.
     pub target: &'a Target,
-    /// Its method.
+    /// The request's method.
     pub method: &'a Method,
-    /// Methods that its fields or query ask the server to take instead: all must be permitted alike.
+    /// Methods that fields or query ask the server to use instead; all of them must be permitted.
     pub overrides: &'a [Method],
-    /// Its path as the agent wrote it, decoded. Where a credential will stand in the path, the one that
-    /// is sent must be permitted too.
+    /// The decoded path as the agent sent it. If a credential will be part of the path, the rewritten path must
+    /// be permitted too.
     pub path: &'a DecodedPath,
-    /// Cores of placeholders found in fields and URL (bodies never select).
+    /// Cores of placeholders in fields and URL (those in bodies do not select a connection).
     pub placeholders: &'a [Core],
-    /// The `Keyward-Connection` field: a connection's name or id.
+    /// The value of `Keyward-Connection`: a connection's name or id.
     pub named: Option<&'a str>,
 }
 
@@ -105,35 +104,34 @@ struct OrgPolicy {
 /// Rules of one org.
 #[derive(Debug, Default)]
 struct OrgRules {
-    /// In order.
+    /// In the order of the configuration.
     all: Vec<Compiled>,
-    /// Places in `all`.
+    /// Indexes into `all`, as in the next fields.
     by_host: HostIndex<usize>,
-    /// Places in `all` of those for every host, ascending.
+    /// Rules without hosts, ascending.
     hostless: Vec<usize>,
-    /// Places in `all` of those that use a connection for agents that they name, by its name and
-    /// by its id.
+    /// Rules that grant a connection to agents that they name, by the connection's name and by its id.
     grants: HashMap<Arc<str>, Vec<usize>>,
-    /// Those that use a connection: its binding alone injects nothing.
+    /// Rules that use a connection; they replace its binding.
     uses: HashMap<ConnectionId, Uses, RandomState>,
-    /// Their literal hosts.
+    /// Host patterns without wildcards.
     known: HostIndex<()>,
 }
 
-/// The first rules that use one connection: places in an org's rules.
+/// The first rules that use a connection, as indexes into the org's rules.
 #[derive(Debug, Default)]
 struct Uses {
-    /// Without agents.
+    /// The first rule that names no agents.
     by_everybody: Option<usize>,
     by_agent: HashMap<AgentId, usize, RandomState>,
 }
 
-/// A rule, ready to be asked.
+/// A rule with its agents as a set.
 #[derive(Debug)]
 struct Compiled {
     rule: Rule,
     agents: Option<HashSet<AgentId>>,
-    /// What its connection is asked for, when it names one.
+    /// The connection that it uses, if it names one.
     wanted: Option<Wanted>,
 }
 
@@ -141,22 +139,22 @@ struct Compiled {
 #[derive(Debug, Default)]
 struct Bindings {
     all: Vec<Binding>,
-    /// Places in `all`, here and below.
+    /// Indexes into `all`, as in the next fields.
     by_host: HostIndex<usize>,
     by_core: HashMap<Core, usize>,
-    /// By name and by id.
+    /// By the connection's name and by its id.
     by_name: HashMap<Arc<str>, usize>,
-    /// Plugins that are blocked because a slot is empty, by the hosts of what is missing.
+    /// Plugins that an empty slot blocks, by the hosts of the missing connection.
     empty: HostIndex<Arc<Blocked>>,
 }
 
-/// A binding, ready to be asked.
+/// A binding with its rule label.
 #[derive(Debug)]
 struct Binding {
     id: RuleId,
     account: Arc<Account>,
     wanted: Wanted,
-    /// For what.
+    /// Which requests it allows.
     extent: Extent,
 }
 
@@ -167,11 +165,11 @@ struct Carved {
     path: PathPattern,
 }
 
-/// A rule that is for the agent and means the target; methods and paths are still to be asked.
+/// A rule that matches agent and target; methods and paths are not checked yet.
 #[derive(Clone, Copy, Debug)]
 struct Candidate<'a> {
     compiled: &'a Compiled,
-    /// The pattern that means the target; `None` when the rule is for every host.
+    /// The pattern that matches the target; `None` if the rule has no hosts.
     pattern: Option<&'a HostPattern>,
 }
 
@@ -181,7 +179,7 @@ impl Policy {
         Arc::new(compile::assemble(Spec::default()))
     }
 
-    /// Compiles; all errors at once.
+    /// Compiles `spec` and reports all errors at once.
     ///
     /// # Errors
     /// When rules contradict themselves or each other.
@@ -193,7 +191,7 @@ impl Policy {
         }
     }
 
-    /// What is wrong with rules, in their order.
+    /// The errors of rules, in their order.
     pub fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
         compile::check(rules, hostless_rules_max)
     }
@@ -202,8 +200,8 @@ impl Policy {
         self.orgs.get(org).unwrap_or(&self.nothing)
     }
 
-    /// Whether a refusal for the target may be answered inside TLS: names written literally are a
-    /// bounded set, those that wildcards take are not.
+    /// Whether a refusal for the target may be sent inside TLS. This requires minting a leaf, so it is limited to
+    /// names that are written literally, which are bounded; names that match wildcards are not.
     fn is_known(&self, org: &OrgPolicy, target: &Target) -> bool {
         org.rules.known.has_literal(target)
             || org.known.has_literal(target)
@@ -212,12 +210,12 @@ impl Policy {
 }
 
 impl OrgRules {
-    /// The rules that may decide, in order.
+    /// The rules that match agent and target, in order.
     fn candidates<'a>(&'a self, agent: &AgentId, target: &'a Target) -> Vec<Candidate<'a>> {
         self.meant(target, |compiled| compiled.is_for(agent))
     }
 
-    /// Those that name no agents.
+    /// The matching rules that name no agents.
     fn for_everybody<'a>(&'a self, target: &'a Target) -> Vec<Candidate<'a>> {
         self.meant(target, |compiled| compiled.agents.is_none())
     }
@@ -232,7 +230,7 @@ impl OrgRules {
         let mut places: Vec<_> =
             by_host.chain(self.hostless.iter().map(|at| (*at, None))).collect();
         places.sort_by_key(|(at, _)| *at);
-        // A rule may mean the target by two patterns; the sort is stable, so the closest stays.
+        // A rule may match the target by two patterns; the sort is stable, so the most specific one remains.
         places.dedup_by_key(|(at, _)| *at);
         places
             .into_iter()
@@ -243,7 +241,7 @@ impl OrgRules {
 }
 
 impl OrgRules {
-    /// The first rule that uses the connection for the agent: the binding alone injects nothing.
+    /// The first rule that uses the connection for the agent; it replaces the binding.
     fn narrowing(&self, connection: &ConnectionId, agent: &AgentId) -> Option<&RuleId> {
         let uses = self.uses.get(connection)?;
         let by_agent = uses.by_agent.get(agent).copied();
@@ -267,13 +265,13 @@ impl Bindings {
         self.by_core.get(core).map(|at| &self.all[*at])
     }
 
-    /// By the connection's name or id.
+    /// The binding of the connection with this name or id.
     fn by_name(&self, name: &str) -> Option<&Binding> {
         self.by_name.get(name).map(|at| &self.all[*at])
     }
 }
 
-/// The ports that may be dialled without being named.
+/// Whether the port may be dialled although no rule names it.
 fn is_web_port(port: u16) -> bool {
     matches!(port, 80 | 443)
 }

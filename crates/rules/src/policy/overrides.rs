@@ -1,19 +1,19 @@
-//! Methods that a request's fields or query ask a server to take instead of its own: a rule about methods
-//! must hold for each that the server may come to. Bodies are not read: a form may still name one.
+//! Methods that a request's fields or query ask a server to use instead of its own. Rules must permit each of
+//! them. Bodies are not read; a form may still name one.
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::inject::{steering, strip};
+use crate::inject::{names, steering};
 
-/// A field or parameter that overrides the method names something that is no method.
+/// A field or parameter names an override that is not a method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a field or a parameter that overrides the method names none")]
 pub struct NoMethod;
 
-/// The methods that `fields` and `query` name, upper case as frameworks read them; usually none.
+/// The methods that `fields` and `query` name, in upper case as frameworks read them; usually none.
 ///
 /// # Errors
-/// When one names no method: what a server makes of it cannot be known.
+/// When one is not a method, because the server's behaviour is then unknown.
 pub fn overrides(fields: &HeaderMap, query: Option<&str>) -> Result<Vec<Method>, NoMethod> {
     let mut methods = Vec::new();
     for name in fields.keys().filter(|name| steering::is_method_field(name)) {
@@ -21,9 +21,9 @@ pub fn overrides(fields: &HeaderMap, query: Option<&str>) -> Result<Vec<Method>,
             methods.push(method(HeaderValue::to_str(value).map_err(|_| NoMethod)?)?);
         }
     }
-    for (name, value) in query.into_iter().flat_map(strip::parameters) {
+    for (name, value) in query.into_iter().flat_map(names::parameters) {
         if steering::is_method_parameter(&name) {
-            methods.push(method(&strip::decoded(value))?);
+            methods.push(method(&names::decoded(value))?);
         }
     }
     Ok(methods)

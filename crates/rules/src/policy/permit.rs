@@ -1,4 +1,4 @@
-//! Proofs that policy allowed something. Only this folder can make one: the fields are private and
+//! Permits: proofs that policy allowed something. Only this module can make them: the fields are private and
 //! the constructors `pub(super)`.
 
 use std::sync::Arc;
@@ -10,19 +10,18 @@ use keyward_base::settings::Settings;
 
 pub use super::reason::Reason;
 
-/// What `route` found for a target.
+/// The decision about a target.
 #[derive(Debug)]
 pub enum Route {
-    /// Nothing of it will be allowed, and the name is not one we would mint a leaf for.
+    /// No request would be allowed, and no leaf is minted for this name.
     Deny(Reason),
-    /// Splice bytes without looking.
+    /// Copy bytes without inspection.
     Tunnel(TunnelPermit),
-    /// Terminate TLS with a leaf and decide each request (also to refuse inside TLS, for known
-    /// names).
+    /// Terminate TLS with a leaf and decide each request. Known names are also refused inside TLS.
     Intercept(InterceptPermit),
 }
 
-/// Proof that a target may be dialled and spliced.
+/// Proof that a target may be dialled and its bytes copied.
 #[must_use]
 #[derive(Debug)]
 pub struct TunnelPermit {
@@ -52,11 +51,11 @@ pub struct Permit {
 pub enum Action {
     /// Forward with a connection's credential.
     Inject(Wanted),
-    /// Forward without.
+    /// Forward without a credential.
     Pass,
 }
 
-/// What the dialler is told.
+/// Conditions for the dialler.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Terms {
     pub(super) plaintext: bool,
@@ -68,12 +67,12 @@ impl TunnelPermit {
         Self { target, rule }
     }
 
-    /// Where it may go.
+    /// The permitted target.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// What decided.
+    /// The rule that decided.
     pub fn rule(&self) -> &RuleId {
         &self.rule
     }
@@ -84,7 +83,7 @@ impl InterceptPermit {
         Self { target }
     }
 
-    /// What a leaf may be minted for.
+    /// The target that a leaf may be minted for.
     pub fn target(&self) -> &Target {
         &self.target
     }
@@ -95,7 +94,7 @@ impl Permit {
         Self { rule, target, action, terms }
     }
 
-    /// The same, on no more than the terms of `other` too.
+    /// Restricts this permit to the terms of `other`.
     pub(super) fn within(self, other: &Self) -> Self {
         let terms = Terms {
             plaintext: self.terms.plaintext && other.terms.plaintext,
@@ -104,22 +103,22 @@ impl Permit {
         Self { terms, ..self }
     }
 
-    /// Where it may go.
+    /// The permitted target.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// What decided.
+    /// The rule that decided.
     pub fn rule(&self) -> &RuleId {
         &self.rule
     }
 
-    /// What is allowed.
+    /// The permitted action.
     pub fn action(&self) -> &Action {
         &self.action
     }
 
-    /// The connection whose credential is wanted.
+    /// The connection whose credential is required.
     pub fn wanted(&self) -> Option<&Wanted> {
         match &self.action {
             Action::Inject(wanted) => Some(wanted),
@@ -127,19 +126,17 @@ impl Permit {
         }
     }
 
-    /// How requests with that credential are sent; `None`: as all others.
+    /// The settings for requests with that credential; `None` for the defaults.
     pub fn settings(&self) -> Option<&Arc<Settings>> {
         self.wanted()?.settings.as_ref()
     }
 
-    /// `allow_plaintext: true`: the credential may go over cleartext to an address on the private
-    /// list.
+    /// `allow_plaintext: true`: the credential may be sent in cleartext to an address on the private list.
     pub fn plaintext(&self) -> bool {
         self.terms.plaintext
     }
 
-    /// An explicit rule or a provider host names this port; otherwise only 80 and 443 may be
-    /// dialled.
+    /// Whether a rule or provider host names this port; otherwise only 80 and 443 may be dialled.
     pub fn port_named(&self) -> bool {
         self.terms.port_named
     }

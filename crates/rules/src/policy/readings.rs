@@ -1,5 +1,5 @@
-//! The readings of a request: what its fields or query have a server take for its method, and what is
-//! sent in place of its path. A request is permitted when every reading is permitted.
+//! The readings of a request: each method that a server may use, combined with the original and the rewritten
+//! path. A request is permitted if every reading is.
 
 use http::Method;
 
@@ -8,14 +8,14 @@ use super::{Asked, Reason};
 use keyward_base::id::RuleId;
 use keyward_base::pattern::DecodedPath;
 
-/// One way in which a server, or a rule, may read a request.
+/// One way in which a server or a rule may read a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a DecodedPath,
 }
 
-/// Every method with every path; first the agent's own.
+/// All combinations of methods and paths; the agent's own comes first.
 pub(super) fn readings<'a>(
     asked: &Asked<'a>,
     sent: Option<&'a DecodedPath>,
@@ -25,8 +25,8 @@ pub(super) fn readings<'a>(
     paths.flat_map(move |path| methods.clone().map(move |method| Reading { method, path }))
 }
 
-/// The path that is sent in place of the agent's, where the account's credential stands in it. `rule`
-/// depends on it.
+/// The path that is sent instead of the agent's, if the account's credential is part of it. `rule` is named in
+/// a refusal.
 pub(super) fn sent_path(
     account: &Account,
     asked: &Asked<'_>,

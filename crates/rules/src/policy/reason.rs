@@ -6,16 +6,15 @@ use super::slots::{Blocked, Lack, Slot};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::id::RuleId;
 
-/// Why policy refuses. The [`code`](Self::code) and its status are the contract with agents; the
-/// messages may change.
+/// Why policy refuses. The [`code`](Self::code) and its status are stable for agents; messages may change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reason {
-    /// `denied`: a rule says so.
+    /// `denied`: by a rule.
     Denied {
-        /// The rule.
+        /// The rule that denies.
         rule: RuleId,
     },
-    /// `denied`: a rule uses the connection for this agent, but not for such requests.
+    /// `denied`: a rule uses the connection for this agent, but not for this request.
     Narrowed {
         /// The rule that uses it.
         rule: RuleId,
@@ -29,18 +28,18 @@ pub enum Reason {
     },
     /// `port_refused`: neither 80, 443 nor named by a rule or provider.
     PortRefused {
-        /// The port.
+        /// The refused port.
         port: u16,
-        /// The rule that would allow the host and does not name the port; none where nothing allows it.
+        /// A rule that would allow the host but does not name the port, if there is one.
         rule: Option<RuleId>,
     },
-    /// `placeholder_foreign`: unknown, another agent's, not bound, or sent to a host that its
-    /// provider does not own.
+    /// `placeholder_foreign`: the placeholder is unknown, belongs to another agent, is not bound, or was sent
+    /// to a host that its provider does not own.
     PlaceholderForeign {
-        /// What is wrong, for people.
+        /// The details of the mistake.
         detail: &'static str,
     },
-    /// `plaintext_refused`: a credential would go over cleartext.
+    /// `plaintext_refused`: a credential would be sent in cleartext.
     PlaintextRefused {
         /// The connection's name.
         connection: Arc<str>,
@@ -52,79 +51,79 @@ pub enum Reason {
     },
     /// `method_refused`: TRACE, TRACK, inner CONNECT.
     Method,
-    /// `bad_target`: the path has two readings, and what is decided depends on it.
+    /// `bad_target`: the path is ambiguous, and the decision depends on it.
     PathAmbiguous {
-        /// The rule or binding that depends on it.
+        /// The rule or binding that depends on the path.
         rule: RuleId,
     },
-    /// `denied`: whether the rule means the path depends on the credential that will stand in it.
+    /// `denied`: whether the rule matches depends on the credential that will be part of the path.
     CredentialInPath {
-        /// The rule or binding that depends on it.
+        /// The rule or binding that depends on the path.
         rule: RuleId,
     },
-    /// `connection_missing`: the rule or field names none that exists for this agent.
+    /// `connection_missing`: the agent has no connection with the name in the rule or field.
     ConnectionMissing {
-        /// As named.
+        /// The name as given.
         name: Arc<str>,
     },
-    /// `connection_missing`: it is there, and was never connected.
+    /// `connection_missing`: the connection exists but was never connected.
     ConnectionDraft {
         /// The connection's name.
         name: Arc<str>,
-        /// Why the last attempt came to nothing.
+        /// Why the last attempt failed.
         failure: Option<Arc<str>>,
-        /// What a person does about it.
+        /// What a person can do.
         remedy: Option<Arc<str>>,
     },
     /// `connection_missing`: a rule injects, but the agent has no connection for the host.
     Unbound {
-        /// The rule.
+        /// The rule that injects.
         rule: RuleId,
     },
     /// `connection_paused`.
     ConnectionPaused {
         /// The connection's name.
         name: Arc<str>,
-        /// What a person does about it.
+        /// What a person can do.
         remedy: Option<Arc<str>>,
     },
     /// `connection_broken`.
     ConnectionBroken {
         /// The connection's name.
         name: Arc<str>,
-        /// Why.
+        /// The stored reason.
         reason: Arc<str>,
-        /// What a person does about it.
+        /// What a person can do.
         remedy: Option<Arc<str>>,
     },
-    /// `denied`: the connection is in slots, none of which is for such requests.
+    /// `denied`: the connection is in slots, none of which allows the request.
     BeyondSlot {
-        /// The first of them.
+        /// The first slot.
         slot: Arc<Slot>,
         /// The connection's name.
         connection: Arc<str>,
     },
-    /// `plugin_blocked`: a required slot has no connection that can be used.
+    /// `plugin_blocked`: a required slot has no usable connection.
     PluginBlocked(Arc<Blocked>),
-    /// `connection_ambiguous`: lists the names.
+    /// `connection_ambiguous`: several connections match.
     ConnectionAmbiguous {
         /// The connections' names, sorted.
         names: Vec<Arc<str>>,
     },
-    /// `denied`: rule, field and placeholders contradict each other.
+    /// `denied`: rule, field and placeholders select different connections.
     Contradiction {
-        /// How, for people.
+        /// Which of them differ.
         detail: &'static str,
     },
 }
 
 impl Reason {
-    /// The stable code.
+    /// The code of the refusal.
     pub fn code(&self) -> Code {
         self.text().code
     }
 
-    /// Code, message and hint.
+    /// Code, message and hint of the refusal.
     pub fn text(&self) -> RefusalText {
         match self {
             Self::Denied { rule } => Code::Denied.because(format!("rule `{rule}` denies this")),
@@ -178,7 +177,7 @@ impl Reason {
         }
     }
 
-    /// The connection that is broken, where that is why.
+    /// The name of the broken connection, if that is the reason.
     pub fn broken_connection(&self) -> Option<&str> {
         match self {
             Self::ConnectionBroken { name, .. } => Some(name),
@@ -190,7 +189,7 @@ impl Reason {
         }
     }
 
-    /// The rule that refused, when one did.
+    /// The rule that refused, if there is one.
     pub fn rule(&self) -> Option<&RuleId> {
         match self {
             Self::Denied { rule }
@@ -203,7 +202,7 @@ impl Reason {
         }
     }
 
-    /// The connection that is in the way, when one is.
+    /// The connection that caused the refusal, if there is one.
     pub fn connection(&self) -> Option<&Arc<str>> {
         match self {
             Self::Narrowed { connection, .. }
@@ -219,7 +218,7 @@ impl Reason {
     }
 }
 
-// === texts that have cases ===
+// === messages with several cases ===
 
 fn beyond_slot(slot: &Slot, connection: &str) -> RefusalText {
     let Slot { name, plugin, .. } = slot;

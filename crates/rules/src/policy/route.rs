@@ -1,5 +1,5 @@
-//! [`Policy::route`]: what becomes of a CONNECT, when only agent and target are known. Whatever a
-//! request could still be permitted is intercepted, and decided there.
+//! [`Policy::route`]: the decision about a CONNECT, when only agent and target are known. If a request might be
+//! permitted, the route is `Intercept`, and each request is decided later.
 
 use std::sync::Arc;
 
@@ -11,35 +11,35 @@ use keyward_base::host::Target;
 use keyward_base::id::RuleId;
 use keyward_base::pattern::PathPattern;
 
-/// What can be said before a request is seen.
+/// What is known before a request arrives.
 enum Outlook {
-    /// Some request may be permitted, or a rule must look to refuse some.
+    /// Some requests may be permitted, or a rule must inspect requests to refuse some.
     Look,
-    /// Nothing looks.
+    /// A rule tunnels.
     Splice(RuleId),
     /// Every request would be refused.
     Refuse(Reason),
 }
 
-/// What one rule says of all requests.
-enum Verdict {
+/// The effect of one rule on all requests.
+enum RuleEffect {
     Settled(Outlook),
-    /// Refuses some requests; a later rule or the default says what becomes of the others.
+    /// It refuses some requests; later rules or the default decide about the others.
     RefusesSome,
-    /// Would use a connection that the agent lacks: the reason, unless bindings decide.
+    /// It needs a connection that the agent lacks; this reason applies unless bindings decide.
     Lacks(Reason),
-    /// Says nothing.
+    /// It has no effect.
     Passes,
 }
 
 impl Policy {
-    /// What becomes of a CONNECT (or the target of an absolute-form request).
+    /// Decides about a CONNECT (or the target of a request in absolute form).
     pub fn route(&self, agent: &Agent, target: &Target) -> Route {
         let org = self.org(&agent.org);
         match self.outlook(org, agent, target) {
             Outlook::Look => Route::Intercept(InterceptPermit::new(target.clone())),
             Outlook::Splice(rule) => Route::Tunnel(TunnelPermit::new(target.clone(), rule)),
-            // The name is literal, so leaves for it are bounded: every client sees the reason.
+            // The name is literal, so leaves for it are bounded, and every client sees the reason.
             Outlook::Refuse(_) if self.is_known(org, target) => {
                 Route::Intercept(InterceptPermit::new(target.clone()))
             }
@@ -51,11 +51,11 @@ impl Policy {
         let held = org.agents.get(&agent.id).map(|held| &**held);
         let (mut looks, mut missing) = (false, None);
         for candidate in org.rules.candidates(&agent.id, target) {
-            match verdict(candidate, held, target) {
-                Verdict::Settled(outlook) => return outlook,
-                Verdict::RefusesSome => looks = true,
-                Verdict::Lacks(reason) => missing = missing.or(Some(reason)),
-                Verdict::Passes => {}
+            match effect(candidate, held, target) {
+                RuleEffect::Settled(outlook) => return outlook,
+                RuleEffect::RefusesSome => looks = true,
+                RuleEffect::Lacks(reason) => missing = missing.or(Some(reason)),
+                RuleEffect::Passes => {}
             }
         }
         if is_bound(held, target) {
@@ -65,14 +65,15 @@ impl Policy {
         match (missing, empty) {
             (Some(reason), _) => Outlook::Refuse(reason),
             (None, Some(empty)) => Outlook::Refuse(Reason::PluginBlocked(empty.value.clone())),
-            (None, None) => self.default_outlook(looks, (agent, held), target),
+            (None, None) => self.default_outlook(looks, agent, held, target),
         }
     }
 
     fn default_outlook(
         &self,
         looks: bool,
-        (agent, held): (&Agent, Option<&Bindings>),
+        agent: &Agent,
+        held: Option<&Bindings>,
         target: &Target,
     ) -> Outlook {
         match self.default {
@@ -87,29 +88,29 @@ impl Policy {
     }
 }
 
-fn verdict(candidate: Candidate<'_>, held: Option<&Bindings>, target: &Target) -> Verdict {
+fn effect(candidate: Candidate<'_>, held: Option<&Bindings>, target: &Target) -> RuleEffect {
     let Candidate { compiled, pattern } = candidate;
     let rule = &compiled.rule;
     let refuse = |reason| match rule.is_conditional() {
-        true => Verdict::RefusesSome,
-        false => Verdict::Settled(Outlook::Refuse(reason)),
+        true => RuleEffect::RefusesSome,
+        false => RuleEffect::Settled(Outlook::Refuse(reason)),
     };
     let port_refused = pattern.is_none() && !is_web_port(target.port());
     match &rule.action {
         RuleAction::Pass | RuleAction::Tunnel if port_refused => {
             refuse(Reason::PortRefused { port: target.port(), rule: Some(rule.id.clone()) })
         }
-        RuleAction::Tunnel => Verdict::Settled(Outlook::Splice(rule.id.clone())),
-        RuleAction::Pass => Verdict::Settled(Outlook::Look),
+        RuleAction::Tunnel => RuleEffect::Settled(Outlook::Splice(rule.id.clone())),
+        RuleAction::Pass => RuleEffect::Settled(Outlook::Look),
         RuleAction::Deny => refuse(Reason::Denied { rule: rule.id.clone() }),
-        RuleAction::Inject if is_bound(held, target) => Verdict::Settled(Outlook::Look),
+        RuleAction::Inject if is_bound(held, target) => RuleEffect::Settled(Outlook::Look),
         RuleAction::Inject => refuse(Reason::Unbound { rule: rule.id.clone() }),
-        RuleAction::Use(account) if account.owning(target).is_none() => Verdict::Passes,
+        RuleAction::Use(account) if account.owning(target).is_none() => RuleEffect::Passes,
         RuleAction::Use(account) => {
             let granted = compiled.agents.is_some()
                 || held.is_some_and(|held| held.by_name(account.id.as_str()).is_some());
             match granted {
-                true => Verdict::Settled(Outlook::Look),
+                true => RuleEffect::Settled(Outlook::Look),
                 false => lacks(rule, &account.name, &account.paths),
             }
         }
@@ -120,10 +121,10 @@ fn verdict(candidate: Candidate<'_>, held: Option<&Bindings>, target: &Target) -
     }
 }
 
-fn lacks(rule: &Rule, name: &Arc<str>, paths: &[PathPattern]) -> Verdict {
+fn lacks(rule: &Rule, name: &Arc<str>, paths: &[PathPattern]) -> RuleEffect {
     match rule.is_conditional() || !paths.is_empty() {
-        true => Verdict::RefusesSome,
-        false => Verdict::Lacks(Reason::ConnectionMissing { name: name.clone() }),
+        true => RuleEffect::RefusesSome,
+        false => RuleEffect::Lacks(Reason::ConnectionMissing { name: name.clone() }),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What policies are compiled from: rules, accounts, bindings. Names are already ids here;
-//! `rulebook/` resolves them.
+//! The input of policy compilation: rules, accounts, bindings. Names are already resolved to ids by
+//! `state::rulebook`.
 
 use std::sync::Arc;
 
@@ -17,35 +17,35 @@ use keyward_base::settings::Settings;
 /// A token endpoint: provider, host, path.
 pub type Endpoint = (Arc<str>, HostPattern, PathPattern);
 
-/// Everything a policy is compiled from, of all orgs.
+/// The input of a compilation, for all orgs.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
-    /// What hosts get that nothing names.
+    /// The action for hosts that nothing names.
     pub default: DefaultAction,
     /// Explicit rules, in order.
     pub rules: Vec<Rule>,
-    /// Agents' bindings.
+    /// Bindings of all agents.
     pub bindings: Vec<Bound>,
     /// Required slots without a connection.
     pub empty: Vec<Empty>,
-    /// Catalogue hosts without variables: refusals for them are answered inside TLS.
+    /// Catalogue hosts without variables; refusals for them are sent inside TLS.
     pub known: Vec<HostPattern>,
     /// Token endpoints of providers: (provider, host, path).
     pub carved: Vec<Endpoint>,
-    /// Token endpoints of one org's own apps and connections, and of nobody else's.
+    /// Token endpoints of one org's own apps and connections, which apply in this org only.
     pub carved_in: Vec<(OrgId, Endpoint)>,
-    /// Bound on rules without hosts, in each org.
+    /// Maximum number of rules without hosts, per org.
     pub hostless_rules_max: usize,
 }
 
-/// `default:`.
+/// The action of `default:`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DefaultAction {
-    /// Refuse.
+    /// Refuse all requests.
     #[default]
     Deny,
-    /// Splice, without looking.
+    /// Copy bytes without inspection.
     Tunnel,
     /// Forward without a credential.
     Pass,
@@ -54,128 +54,128 @@ pub enum DefaultAction {
 /// An explicit rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its id, shown in audit and explain.
+    /// The id, shown in audit events and explanations.
     pub id: RuleId,
-    /// Its org.
+    /// The org that it applies to.
     pub org: OrgId,
-    /// Agents it is for; `None`: all of the org.
+    /// The agents it applies to; `None` for all of the org.
     pub agents: Option<Vec<AgentId>>,
-    /// Hosts; empty: all.
+    /// Host patterns; empty means all.
     pub hosts: Vec<HostPattern>,
-    /// Methods; empty: all. Compared without regard to case, as lenient servers do.
+    /// Methods; empty means all. Case is ignored, as lenient servers do.
     pub methods: Vec<Method>,
-    /// Paths; empty: all.
+    /// Path patterns; empty means all.
     pub paths: Vec<PathPattern>,
-    /// What it says.
+    /// What the rule does.
     pub action: RuleAction,
-    /// Injection over cleartext to addresses on the private list.
+    /// Whether the credential may be sent in cleartext to addresses on the private list.
     pub allow_plaintext: bool,
 }
 
-/// What a rule says.
+/// What a rule does.
 #[derive(Clone, Debug)]
 pub enum RuleAction {
-    /// `use: NAME`: inject that connection's credential. The grant itself when the rule names
-    /// agents; otherwise it only narrows bindings, and agents without the binding pass it by.
+    /// `use: NAME`: inject that connection's credential. If the rule names agents, it grants the connection to
+    /// them; otherwise it only restricts bindings, and does not apply to agents without the binding.
     Use(Arc<Account>),
-    /// `use: NAME` of a connection that is gone: refuse, rather than let a later rule decide.
+    /// `use: NAME` of a removed connection: refuses, so that no later rule decides.
     UseMissing(Arc<str>),
-    /// `action: inject` without `use`: as bindings would.
+    /// `action: inject` without `use`: the bindings select the connection.
     Inject,
-    /// Refuse.
+    /// Refuse the request.
     Deny,
-    /// Intercept, forward without a credential.
+    /// Intercept, and forward without a credential.
     Pass,
-    /// Do not look inside.
+    /// Copy bytes without inspection.
     Tunnel,
 }
 
 /// A connection as policy sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Account {
-    /// Its id.
+    /// The connection's id.
     pub id: ConnectionId,
-    /// Its name, unique in the org.
+    /// The connection's name, unique in the org.
     pub name: Arc<str>,
-    /// Its provider's id.
+    /// The id of its provider.
     pub provider: Arc<str>,
-    /// Hosts it owns.
+    /// The hosts that it owns.
     pub hosts: Vec<HostPattern>,
-    /// Paths it owns there; empty: all. Of the path that the agent wrote.
+    /// The paths that it owns there, as the agent writes them; empty means all.
     pub paths: Vec<PathPattern>,
-    /// Which prefix its requests get, by host and by the path that the agent wrote; first match
-    /// decides. Empty: the path is sent as it came.
+    /// The path prefixes that are added to its requests, by host and by the agent's path; the first match
+    /// applies. Empty: paths are not changed.
     pub prefixes: Vec<Scoped<Option<PathPrefix>>>,
-    /// Whether it can be used.
+    /// Whether it is usable.
     pub state: AccountState,
-    /// What a person does where it cannot be used.
+    /// What a person can do if it is not usable.
     pub remedy: Option<Arc<str>>,
-    /// How its requests are sent; `None`: as all others.
+    /// The connection's settings; `None` for the defaults.
     pub settings: Option<Arc<Settings>>,
 }
 
-/// Whether a connection can be used.
+/// Whether a connection is usable.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AccountState {
-    /// Yes.
+    /// It is usable.
     Active,
-    /// Never connected; why the last attempt came to nothing.
+    /// It was never connected; with the error of the last attempt.
     Draft(Option<Arc<str>>),
-    /// Paused by a person.
+    /// A person paused it.
     Paused,
-    /// Broken, with the reason.
+    /// It is broken, for this reason.
     Broken(Arc<str>),
 }
 
 /// A binding: this agent may use that connection.
 #[derive(Clone, Debug)]
 pub struct Bound {
-    /// Org of both.
+    /// The org of agent and connection.
     pub org: OrgId,
-    /// The agent.
+    /// The agent that may use the connection.
     pub agent: AgentId,
     /// The connection.
     pub account: Arc<Account>,
     /// Its placeholders, one per secret field.
     pub placeholders: Vec<Placeholder>,
-    /// For what.
+    /// Which requests it allows.
     pub extent: Extent,
 }
 
-/// What one agent holds.
+/// The bindings and blocked slots of one agent.
 #[derive(Clone, Debug, Default)]
 pub struct Held {
-    /// Its bindings.
+    /// The agent's bindings.
     pub bindings: Vec<Bound>,
-    /// Required slots of its plugins without a connection.
+    /// Required slots of the agent's plugins that have no connection.
     pub empty: Vec<Empty>,
 }
 
-/// What is wrong with a rule. Names the rule and the remedy.
+/// Why rules do not compile. The message names the rule and the remedy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CompileError {
-    /// Two rules of an org have one id.
+    /// Two rules of an org have the same id.
     #[error("rule `{rule}` is there twice: give each its own name")]
     Twice {
-        /// The rule.
+        /// The id of both.
         rule: RuleId,
     },
-    /// `agents: []`.
+    /// The rule has an empty list of agents.
     #[error("rule `{rule}` names no agent: name one, or leave `agents` out for all")]
     NoAgents {
-        /// The rule.
+        /// The id of the rule.
         rule: RuleId,
     },
-    /// A tunnel cannot see methods or paths.
+    /// A tunnel cannot be restricted to methods or paths.
     #[error(
-        "rule `{rule}` tunnels but has methods or paths, which nobody sees in a tunnel: leave them \
+        "rule `{rule}` tunnels but has methods or paths, which are invisible in a tunnel: leave them \
          out, or use `action: pass`"
     )]
     TunnelLooksInside {
-        /// The rule.
+        /// The id of the rule.
         rule: RuleId,
     },
-    /// A tunnel would blind another rule.
+    /// A tunnel makes another rule ineffective.
     #[error(
         "rule `{rule}` tunnels hosts that rule `{other}` looks into: use `action: pass`, or name \
          hosts that no other rule names (`default: tunnel` is for the rest)"
@@ -183,16 +183,16 @@ pub enum CompileError {
     TunnelBlinds {
         /// The rule that tunnels.
         rule: RuleId,
-        /// The rule that looks inside.
+        /// The rule that needs to inspect requests.
         other: RuleId,
     },
-    /// A credential would go where its provider does not live.
+    /// A credential would be sent to a host that its provider does not own.
     #[error(
         "rule `{rule}` uses connection `{connection}` on `{host}`, which provider `{provider}` \
          does not own: name hosts of the provider"
     )]
     HostNotOwned {
-        /// The rule.
+        /// The id of the rule.
         rule: RuleId,
         /// The connection's name.
         connection: Arc<str>,
@@ -201,40 +201,40 @@ pub enum CompileError {
         /// The provider's id.
         provider: Arc<str>,
     },
-    /// `allow_plaintext` where nothing is injected.
+    /// `allow_plaintext` without injection has no effect.
     #[error(
         "rule `{rule}` allows plaintext but injects nothing: leave `allow_plaintext` out, or name \
          a connection with `use`"
     )]
     PlaintextWithoutInjection {
-        /// The rule.
+        /// The id of the rule.
         rule: RuleId,
     },
-    /// Too many rules that are tried for every host.
+    /// There are too many rules without hosts.
     #[error(
         "rule `{rule}` is one too many without hosts, at most {max} may be: give it hosts, or \
          raise `limits.hostless_rules_max`"
     )]
     TooManyHostless {
-        /// The first one over the bound.
+        /// The first rule above the limit.
         rule: RuleId,
-        /// The bound.
+        /// The limit.
         max: usize,
     },
 }
 
 impl Rule {
-    /// Whether what it says depends on more than agent and host.
+    /// Whether the rule depends on more than agent and host.
     pub(super) fn is_conditional(&self) -> bool {
         !self.methods.is_empty() || !self.paths.is_empty()
     }
 
-    /// Whether it can only be applied by looking into the stream.
+    /// Whether the rule requires inspecting requests.
     pub(super) fn looks_inside(&self) -> bool {
         self.is_conditional() || !matches!(self.action, RuleAction::Deny | RuleAction::Tunnel)
     }
 
-    /// Whether the method is meant.
+    /// Whether the rule matches the method.
     pub(super) fn takes(&self, method: &Method) -> bool {
         let same = |m: &Method| m.as_str().eq_ignore_ascii_case(method.as_str());
         self.methods.is_empty() || self.methods.iter().any(same)
@@ -242,7 +242,7 @@ impl Rule {
 }
 
 impl Account {
-    /// What a permit asks for that uses it.
+    /// What a permit that uses this account contains.
     pub(super) fn wanted(&self) -> Wanted {
         let (connection, name) = (self.id.clone(), self.name.clone());
         Wanted { connection, name, settings: self.settings.clone() }
@@ -253,11 +253,11 @@ impl Account {
         self.hosts.iter().find(|host| host.matches(target))
     }
 
-    /// The path that is sent in place of `path`, with a mask where the credential will stand; `None`:
-    /// it is sent as it came.
+    /// The path that is sent instead of `path`, with a mask in place of the credential; `None` if the path is
+    /// not changed.
     ///
     /// # Errors
-    /// When what is left of `path` has no reading by itself.
+    /// When the rest of `path` after the prefix is not a valid path.
     pub fn sent_path(
         &self,
         target: &Target,
@@ -269,13 +269,13 @@ impl Account {
         prefix.map(|prefix| prefix.masked(path)).transpose()
     }
 
-    /// Where base URLs of it lead: its first host that is no wildcard, over TLS.
+    /// Where its base URLs lead: its first host without a wildcard, over TLS.
     pub fn home(&self) -> Option<Target> {
         let host = self.hosts.iter().find(|host| host.literal().is_some())?;
         Target::parse(Scheme::Https, &host.to_string()).ok()
     }
 
-    /// Whether it owns every target that `pattern` means.
+    /// Whether it owns every target that matches `pattern`.
     pub fn owns_all(&self, pattern: &HostPattern) -> bool {
         self.hosts.iter().any(|host| host.contains(pattern))
     }

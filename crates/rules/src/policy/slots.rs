@@ -1,4 +1,4 @@
-//! What plugins' slots let their agent do with a connection, and why a plugin cannot work.
+//! Plugin slots: which requests they allow an agent to make with a connection, and why a plugin is blocked.
 
 use std::sync::Arc;
 
@@ -7,76 +7,75 @@ use http::Method;
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
-/// What a binding is for.
+/// Which requests a binding allows.
 #[derive(Clone, Debug)]
 pub enum Extent {
-    /// Whatever the connection can do.
+    /// All requests that the connection allows.
     Whole,
-    /// What these slots do, together.
+    /// The union of these slots.
     Slots(Vec<Arc<Slot>>),
 }
 
-/// What one slot does with its connection.
+/// Which requests one slot allows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Slot {
-    /// Its plugin's name.
+    /// The plugin's name.
     pub plugin: Arc<str>,
-    /// Its name.
+    /// The slot's name.
     pub name: Arc<str>,
-    /// Methods; empty: all.
+    /// Methods; empty means all.
     pub methods: Vec<Method>,
-    /// Paths; empty: all.
+    /// Path patterns; empty means all.
     pub paths: Vec<PathPattern>,
-    /// Why its plugin does nothing at all.
+    /// Why its plugin is blocked, if it is.
     pub blocked: Option<Arc<Blocked>>,
 }
 
-/// A required slot without a connection, or one of a plugin that is paused: requests to where it would lead
-/// are told so.
+/// A required slot without a connection, or a slot of a paused plugin. Requests to its hosts get the reason.
 #[derive(Clone, Debug)]
 pub struct Empty {
-    /// Org of the agent.
+    /// The agent's org.
     pub org: OrgId,
-    /// Whose plugin it is.
+    /// The agent that the plugin is installed for.
     pub agent: AgentId,
-    /// Hosts of the provider that it asks for.
+    /// The hosts of the slot's provider.
     pub hosts: Vec<HostPattern>,
-    /// What they are told.
+    /// The reason that requests get.
     pub blocked: Arc<Blocked>,
 }
 
-/// Why a plugin cannot work.
+/// Why a plugin is blocked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Blocked {
-    /// Its name.
+    /// The plugin's name.
     pub plugin: Arc<str>,
-    /// The first required slot that has nothing.
+    /// The first required slot without a usable connection.
     pub slot: Arc<str>,
-    /// The connection in it.
+    /// The connection in that slot, if there is one.
     pub connection: Option<Arc<str>>,
-    /// What is wrong with that.
+    /// Why the slot is not usable.
     pub lack: Lack,
-    /// What a person does about the connection.
+    /// What a person can do about the connection.
     pub remedy: Option<Arc<str>>,
 }
 
-/// Why a slot has nothing.
+/// Why a slot is not usable.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Lack {
-    /// There is no connection in it.
+    /// It has no connection.
     Empty,
-    /// It was never connected.
+    /// Its connection was never connected.
     Draft,
-    /// Paused by a person.
+    /// A person paused its connection.
     Paused,
-    /// Broken, with the reason.
+    /// Its connection is broken, for this reason.
     Broken(Arc<str>),
-    /// The configuration names the whole plugin no more.
+    /// The plugin was removed from the configuration.
     Withdrawn,
 }
 
 impl Extent {
-    /// What both are for.
+    /// Extends this to the union with `other`.
     pub(super) fn widen(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Whole, _) => {}
@@ -87,13 +86,13 @@ impl Extent {
 }
 
 impl Slot {
-    /// Whether the method is meant.
+    /// Whether the slot matches the method.
     pub(super) fn takes(&self, method: &Method) -> bool {
         let same = |m: &Method| m.as_str().eq_ignore_ascii_case(method.as_str());
         self.methods.is_empty() || self.methods.iter().any(same)
     }
 
-    /// `GET, HEAD on /crm/**`.
+    /// A readable form: `GET, HEAD on /crm/**`.
     pub(super) fn extent(&self) -> String {
         let methods: Vec<_> = self.methods.iter().map(Method::as_str).collect();
         let paths: Vec<_> = self.paths.iter().map(ToString::to_string).collect();
@@ -106,7 +105,7 @@ impl Slot {
 }
 
 impl Blocked {
-    /// What is wrong, in a sentence without a full stop.
+    /// The reason, as a sentence without a full stop.
     pub fn message(&self) -> String {
         let Self { plugin, slot, .. } = self;
         let connection = self.connection.as_deref().unwrap_or_default();
@@ -124,12 +123,12 @@ impl Blocked {
                  broken: {reason}"
             ),
             Lack::Withdrawn => {
-                format!("plugin `{plugin}` is paused: the configuration names it no more")
+                format!("plugin `{plugin}` is paused: it is no longer in the configuration")
             }
         }
     }
 
-    /// What to do about it.
+    /// What a person can do.
     pub fn hint(&self) -> Option<String> {
         Some(match &self.lack {
             Lack::Empty => {

@@ -1,5 +1,5 @@
-//! [`Policy::permit_test`]: the permit of a connection's own test request. No agent asks for it, so
-//! no rule or binding is asked; what holds for every injection holds here too.
+//! [`Policy::permit_test`]: the permit for a connection's own test request. Rules and bindings do not apply,
+//! because no agent is involved; the checks of every injection do.
 
 use super::permit::{Action, Permit};
 use super::rule::Account;
@@ -7,12 +7,12 @@ use super::{Asked, Policy, Reason};
 use keyward_base::id::{OrgId, RuleId};
 
 impl Policy {
-    /// Permits one request with the account's credential, to a host and path that the account owns.
-    /// Its state is not asked: whoever paused or broke it wants to know whether it would work.
+    /// Permits one request with the account's credential, to a host and path that the account owns. Its state
+    /// is ignored, so that a paused or broken connection can be tested.
     ///
     /// # Errors
-    /// Where no rule could permit an injection either: cleartext, another's host or path, an OAuth
-    /// endpoint, a method that makes servers echo.
+    /// When no rule could permit an injection either: cleartext, another's host or path, an OAuth endpoint, or
+    /// a method that makes servers echo.
     pub fn permit_test(
         &self,
         org: &OrgId,
@@ -20,7 +20,7 @@ impl Policy {
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("test:{}", account.id));
-        let terms = self.own_place((org, account), asked, &rule)?;
+        let terms = self.own_place(org, account, asked, &rule)?;
         Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
     }
 }

@@ -1,25 +1,26 @@
-//! From YAML to [`Provider`]: checks that a provider file says what can be meant, and reports
-//! everything that is wrong with it at once. `check_auth.rs` does the auth methods.
+//! Checks a provider file: converts the YAML into [`Provider`] and reports all errors at once. `check_auth.rs`
+//! checks the auth methods.
 
 use http::HeaderName;
 use serde_yaml::Value;
 
 use super::catalogue::Catalogue;
 use super::check_auth;
+use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::form::HostTemplate;
-use super::own::{Own, hosts, is_word, paths, split_https};
+use super::own_hosts::{OwnHosts, hosts, is_word, paths, split_https};
 use super::placing::header_name;
-use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, TestText, VariableText};
+use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
 use super::{About, AuthMethod, Field, Provider, Variable};
 use crate::inject::credential::Clears;
 use keyward_base::pattern::PathPattern;
 
-/// Reads a provider file: one provider, a list of them, or a map with `providers:`.
+/// Parses a provider file: one provider, a list of them, or a map with `providers:`.
 ///
 /// # Errors
-/// Everything that is wrong, each with file, line, path and remedy. An id of `reserved` is wrong.
+/// All errors, each with file, line, path and remedy. An id in `reserved` is an error.
 pub fn file(name: &str, text: &str, reserved: &Catalogue) -> Result<Vec<Provider>, Vec<Problem>> {
     let document = Document::parse(name, text)?;
     let mut problems = document.problems();
@@ -39,7 +40,7 @@ pub fn file(name: &str, text: &str, reserved: &Catalogue) -> Result<Vec<Provider
     }
 }
 
-/// Reads a list of providers that stands at `path`; those with problems are left out.
+/// Parses the list of providers at `path`; those with errors are left out.
 pub fn providers(
     value: &Value,
     path: &str,
@@ -82,18 +83,18 @@ pub fn provider(
             "choose another id",
         );
     }
-    let provider = Check { path, text: &text, raw: value }.provider(problems);
+    let provider = ProviderCheck { path, text: &text, raw: value }.provider(problems);
     (problems.count() == before).then_some(provider)
 }
 
-/// A provider under check.
-struct Check<'a> {
+/// The provider that is checked.
+struct ProviderCheck<'a> {
     path: &'a str,
     text: &'a ProviderText,
     raw: &'a Value,
 }
 
-impl Check<'_> {
+impl ProviderCheck<'_> {
     fn at(&self, key: &str) -> String {
         key_of(self.path, key)
     }
@@ -103,7 +104,7 @@ impl Check<'_> {
         let variables = self.variables(problems);
         let hosts = hosts(&self.text.hosts, &self.at("hosts"), &variables, problems);
         let paths = paths(&self.text.paths, &self.at("paths"), problems);
-        let own = Own { hosts: &hosts, variables: &variables };
+        let own = OwnHosts { hosts: &hosts, variables: &variables };
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
@@ -198,7 +199,7 @@ impl Check<'_> {
         found
     }
 
-    fn auth(&self, own: &Own<'_>, problems: &mut Problems<'_>) -> Vec<AuthMethod> {
+    fn auth(&self, own: &OwnHosts<'_>, problems: &mut Problems<'_>) -> Vec<AuthMethod> {
         let mut found: Vec<AuthMethod> = Vec::new();
         for (index, text) in self.text.auth.iter().enumerate() {
             let at = item_of(&self.at("auth"), index);
@@ -215,7 +216,7 @@ impl Check<'_> {
     /// Token, renewal, revocation and registration endpoints on the provider's own hosts.
     fn endpoints(
         &self,
-        own: &Own<'_>,
+        own: &OwnHosts<'_>,
         problems: &mut Problems<'_>,
     ) -> Vec<(HostTemplate, PathPattern)> {
         let mut found = Vec::new();
@@ -246,37 +247,7 @@ fn template(text: &TemplateText) -> super::Template {
     }
 }
 
-/// Checks a test request that stands at `at`; its templates name variables and `fields`.
-pub(super) fn test_request(
-    test: &TestText,
-    fields: &[&Field],
-    at: &str,
-    own: &Own<'_>,
-    problems: &mut Problems<'_>,
-) {
-    let method = test.method.as_deref().unwrap_or("GET");
-    if http::Method::from_bytes(method.as_bytes()).is_err() {
-        problems.add(&key_of(at, "method"), "this is not a method", "write GET or POST");
-    }
-    let at = key_of(at, "url");
-    let names = test.url.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
-    for (name, _) in names {
-        let known = own.variables.iter().any(|variable| variable.name == name)
-            || fields.iter().any(|field| field.name == name);
-        if !known {
-            let message = format!("`{{{name}}}` is neither a variable nor a field");
-            problems.add(&at, message, "declare it under `variables`, or name a field");
-        }
-    }
-    if let Some((host, _)) = own.url(&test.url, &at, problems)
-        && !own.owns(&host)
-    {
-        let message = format!("`{host}` is not one of the provider's hosts");
-        problems.add(&at, message, "test on a host that `hosts` lists");
-    }
-}
-
-/// The URLs of an auth method: key, URL, whether it is carved out.
+/// The URLs of an auth method: key, URL, whether injection is refused there.
 fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     [
         ("authorize", &auth.authorize, false),
@@ -293,7 +264,7 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     .filter_map(|(key, url, carved)| Some((key, url.as_deref()?, carved)))
 }
 
-/// The pattern of a URL's path: whatever holds a variable is any one segment.
+/// A pattern of a URL's path; a segment with a variable matches any one segment.
 fn path_pattern(path: &str) -> Result<PathPattern, keyward_base::pattern::PatternError> {
     let segments = path.split('/').map(|segment| match segment.contains('{') {
         true => "*",
@@ -312,12 +283,12 @@ fn variable(text: &VariableText) -> Variable {
         default: text.default.clone(),
         choices: text.choices.clone(),
         captured: text.captured,
-        within: text.within.as_deref().and_then(|text| text.split_once("{}")).map(owned),
+        within: text
+            .within
+            .as_deref()
+            .and_then(|text| text.split_once("{}"))
+            .map(|(before, after)| (before.to_owned(), after.to_owned())),
     }
-}
-
-fn owned((before, after): (&str, &str)) -> (String, String) {
-    (before.to_owned(), after.to_owned())
 }
 
 fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears {
@@ -330,7 +301,7 @@ fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears 
     Clears { headers, queries: boxed(&text.queries), cookies: boxed(&text.cookies) }
 }
 
-/// Lower-case letters, digits and hyphens, as ids of providers are.
+/// Whether the text is a valid provider id: lower-case letters, digits and hyphens.
 fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -349,7 +320,7 @@ mod tests {
         found.iter().map(ToString::to_string).collect()
     }
 
-    /// Auth lines after [`HEAD`] → the one problem.
+    /// Auth lines after [`HEAD`], with the only error.
     const BAD_AUTH: &[(&str, &str)] = &[
         ("[]", "p.yaml:4: auth: there is no auth method; describe at least one"),
         (
@@ -378,11 +349,11 @@ mod tests {
         ),
         (
             "[{ id: a, kind: api_key, placement: { path: 'bot{api_key}/' } }]",
-            "p.yaml:4: auth[0].placement.path: this is no place in a path; write whole segments, such as `/bot{api_key}/`",
+            "p.yaml:4: auth[0].placement.path: this is not a place in a path; write whole segments, such as `/bot{api_key}/`",
         ),
         (
             "[{ id: a, kind: api_key, placement: { path: '/../{api_key}/' } }]",
-            "p.yaml:4: auth[0].placement.path: this is no place in a path; write whole segments, such as `/bot{api_key}/`",
+            "p.yaml:4: auth[0].placement.path: this is not a place in a path; write whole segments, such as `/bot{api_key}/`",
         ),
         (
             "[{ id: a, kind: api_key, placement: { header: X, value: 'k {tokn}' } }]",
@@ -410,7 +381,7 @@ mod tests {
         ),
         (
             "[{ id: a, kind: basic, placement: { basic: '{password}' } }]",
-            "p.yaml:4: auth[0].placement.basic: this is no pair of user and password; write `{user}:{password}`",
+            "p.yaml:4: auth[0].placement.basic: this is not a pair of user and password; write `{user}:{password}`",
         ),
         (
             "[{ id: a, kind: custom, place: [{ header: X, value: '{a}' }] }]",
@@ -466,7 +437,7 @@ mod tests {
         }
     }
 
-    /// Whole files → the one problem.
+    /// Whole files, with the only error.
     const BAD: &[(&str, &str)] = &[
         (
             "hosts: ['*.com']",

@@ -1,25 +1,25 @@
-//! The auth methods of a provider file: keys that fit the kind, and the fields of the form.
-//! `placing.rs` does the placements.
+//! Checks the auth methods of a provider file: the keys allowed for the kind, and the form's fields.
+//! `placing.rs` checks the placements.
 
 use std::sync::Arc;
 
 use serde_yaml::Value;
 
-use super::check::test_request;
 use super::check_oauth;
+use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
-use super::own::{Own, is_word};
+use super::own_hosts::{OwnHosts, is_word};
 use super::placing::{MINTED, Placing};
 use super::schema::{AuthText, FieldText, KeyText};
-use super::{AuthKind, AuthMethod, Field, Later, Shape};
+use super::{AuthKind, AuthMethod, Field, KeyPattern, Later};
 
-/// Checks one auth method. `raw` is the same as YAML, for the keys that were written.
+/// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
 pub(super) fn method(
     text: &AuthText,
     raw: Option<&Value>,
     path: &str,
-    own: &Own<'_>,
+    own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
 ) -> AuthMethod {
     if !is_id(&text.id) {
@@ -73,7 +73,7 @@ fn is_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// The declared fields, or the kind's usual ones with the shape given by `key` and `env`.
+/// The declared fields, or the kind's default ones with the shape given by `key` and `env`.
 fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
     let mut fields = match &text.fields {
         Some(declared) => declared_fields(declared, &key_of(path, "fields"), problems),
@@ -101,14 +101,14 @@ fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field
     fields
 }
 
-/// The token that is minted, as `key` and `env` describe it.
+/// The minted token, as `key` and `env` describe it.
 fn minted(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Field {
     let mut field = bare(MINTED, "Access token", true, false);
     described(&mut field, text, path, problems);
     field
 }
 
-/// Gives a field the shape of `key` and the variables of `env`.
+/// Adds the shape of `key` and the variables of `env` to a field.
 fn described(field: &mut Field, text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
     let KeyText { prefixes, length, pattern } = text.key.clone().unwrap_or_default();
@@ -160,8 +160,8 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
     found
 }
 
-fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<Shape> {
-    match Shape::parse(pattern?) {
+fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<KeyPattern> {
+    match KeyPattern::parse(pattern?) {
         Ok(shape) => Some(shape),
         Err(error) => {
             problems.add(at, format_args!("not a regular expression: {error}"), "correct it");
@@ -171,7 +171,7 @@ fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option
 }
 
 fn check_shape(field: &Field, path: &str, env: &str, problems: &mut Problems<'_>) {
-    // A blank inside is real: `FlyV1 fm2_…`.
+    // Inner spaces exist: `FlyV1 fm2_…`.
     let plain =
         |text: &String| !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b));
     if !field.prefixes.iter().all(plain) {

@@ -1,5 +1,5 @@
-//! The OAuth side of an auth method: endpoints, parameters, times and what is peculiar to the
-//! service, from YAML to [`OAuth`].
+//! Checks the OAuth part of an auth method (endpoints, parameters, times, quirks) and converts it into
+//! [`OAuth`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,27 +10,27 @@ use super::kinds::usual_fields;
 use super::oauth::{
     ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks, UrlTemplate, variables,
 };
-use super::own::{Own, split_https};
+use super::own_hosts::{OwnHosts, split_https};
 use super::schema::{AuthText, ExpiredText};
 use keyward_base::time::parse_duration;
 
-/// Checks the token endpoint of an auth method and all around it; nothing for kinds without one.
+/// Checks the token endpoint of an auth method and related keys; `None` for kinds without one.
 pub(super) fn oauth(
     text: &AuthText,
     path: &str,
-    own: &Own<'_>,
+    own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<OAuth> {
     if !matches!(text.kind, AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp) {
         return None;
     }
-    Some(Check { text, path, own }.oauth(problems))
+    Some(OAuthCheck { text, path, own }.oauth(problems))
 }
 
-/// The public name of the app, which endpoints may hold.
+/// The app's client id, which endpoints may contain.
 const CLIENT_ID: &str = "client_id";
 
-/// What makes a flow safe, or names its parts: nothing that data could set.
+/// Parameters that secure a flow or name its parts, which data may not set.
 const PROTECTING: &[&str] = &[
     "state",
     "redirect_uri",
@@ -43,13 +43,13 @@ const PROTECTING: &[&str] = &[
     "nonce",
 ];
 
-struct Check<'a> {
+struct OAuthCheck<'a> {
     text: &'a AuthText,
     path: &'a str,
-    own: &'a Own<'a>,
+    own: &'a OwnHosts<'a>,
 }
 
-impl Check<'_> {
+impl OAuthCheck<'_> {
     fn oauth(&self, problems: &mut Problems<'_>) -> OAuth {
         self.endpoints(problems);
         self.params(problems);
@@ -112,7 +112,7 @@ impl Check<'_> {
     ) -> Option<UrlTemplate> {
         let url = url?;
         let at = key_of(self.path, key);
-        // Scheme and host are judged with all of the provider's endpoints.
+        // Scheme and host are checked with all endpoints of the provider.
         if url.contains('#') {
             problems.add(&at, "an endpoint has no fragment", "remove all from `#` on");
         }
@@ -120,7 +120,7 @@ impl Check<'_> {
         Some(UrlTemplate::new(url))
     }
 
-    /// Whatever stands in braces has to be known when a token is asked for.
+    /// Checks that variables in templates are known when a token is requested.
     fn names(&self, template: &str, at: &str, problems: &mut Problems<'_>) {
         if template.matches('{').count() != template.matches('}').count() {
             problems.add(at, "the braces do not pair", "write variables as `{name}`");
@@ -138,8 +138,8 @@ impl Check<'_> {
         }
     }
 
-    /// Tokens are fetched somewhere: at an endpoint, or where the issuer's metadata says. Only a consent of which
-    /// no endpoint is known may leave all of them to its apps.
+    /// Checks that tokens can be obtained: from an endpoint, or from the issuer's metadata. Only a consent
+    /// without any known endpoint may leave all of them to its apps.
     fn endpoints(&self, problems: &mut Problems<'_>) {
         let text = self.text;
         let is_code = text.kind == AuthKind::Oauth2
@@ -156,7 +156,8 @@ impl Check<'_> {
         }
     }
 
-    /// Parameters: what a flow makes itself cannot be set, and templates name what is known.
+    /// Checks parameters: those that a flow sets may not be declared, and templates may only name known
+    /// variables.
     fn params(&self, problems: &mut Problems<'_>) {
         let text = self.text;
         for (key, params) in [
@@ -175,7 +176,7 @@ impl Check<'_> {
         }
     }
 
-    /// Codes as servers write them, RFC 6749 §5.2.
+    /// Checks that codes are valid (RFC 6749 §5.2).
     fn codes(&self, problems: &mut Problems<'_>) {
         let says = &self.text.says;
         let mut seen: Vec<&str> = Vec::new();
@@ -206,7 +207,7 @@ impl Check<'_> {
         }
     }
 
-    /// What is captured becomes a part of hosts only where a variable says so.
+    /// Checks captures: a captured value becomes part of a host only if it is a declared variable.
     fn captures(&self, problems: &mut Problems<'_>) {
         let text = self.text;
         for (key, captured) in

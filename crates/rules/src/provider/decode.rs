@@ -1,6 +1,5 @@
-//! Decoding a part of a [`Document`] into a serde type, reporting everything that is wrong with it
-//! and not only the first thing: after each error the offending key is taken out and decoding tried
-//! again.
+//! Decodes a part of a [`Document`] into a serde type and reports all errors: after each error the offending
+//! key is removed and decoding is repeated.
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
@@ -8,8 +7,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::document::{Problems, key_of};
 
-/// Decodes `value`, which stands at `path`. Unknown keys are reported, and `None` is only answered
-/// when something else is wrong as well.
+/// Decodes `value`, which is at `path`. Unknown keys are reported. `None` is returned only if there is another
+/// error as well.
 pub fn decode<T: DeserializeOwned>(
     value: &Value,
     path: &str,
@@ -24,8 +23,8 @@ pub fn decode<T: DeserializeOwned>(
             Err(error) => error,
         };
         let steps = steps(error.path());
-        match Fault::read(&error.inner().to_string()) {
-            Fault::Unknown { key, expected } => {
+        match SerdeError::read(&error.inner().to_string()) {
+            SerdeError::Unknown { key, expected } => {
                 let steps = without_last(steps, &key);
                 problems.add(
                     &key_of(&joined(path, &steps), &key),
@@ -36,7 +35,7 @@ pub fn decode<T: DeserializeOwned>(
                     return None;
                 }
             }
-            Fault::Missing { key } => {
+            SerdeError::Missing { key } => {
                 sound = false;
                 let at = joined(path, &steps);
                 if !removed.contains(&key_of(&at, &key)) {
@@ -47,7 +46,7 @@ pub fn decode<T: DeserializeOwned>(
                     return None;
                 }
             }
-            Fault::Other { message, remedy, .. } => {
+            SerdeError::Other { message, remedy, .. } => {
                 sound = false;
                 problems.add(&joined(path, &steps), message, remedy);
                 match take_out(&mut value, path, steps) {
@@ -59,9 +58,9 @@ pub fn decode<T: DeserializeOwned>(
     }
 }
 
-/// Puts some value of the right type where `key` is missing, so that what else is wrong can be
-/// found. The decoded result is not used then.
-fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[Step], key: &str) -> bool {
+/// Inserts a value of a suitable type for the missing `key`, so that further errors are found. The decoded
+/// result is not used then.
+fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[KeyStep], key: &str) -> bool {
     let mut candidates = vec![
         Value::Mapping(Mapping::new()),
         Value::Sequence(Vec::new()),
@@ -74,18 +73,18 @@ fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[Step], key: &str) -> bo
         map.insert(Value::from(key), candidate);
         let Err(error) = serde_path_to_error::deserialize::<_, T>(&*value) else { return true };
         let here = joined("", &self::steps(error.path())) == key_of(&joined("", steps), key);
-        match Fault::read(&error.inner().to_string()) {
-            Fault::Other { choice: Some(choice), .. } if here => {
+        match SerdeError::read(&error.inner().to_string()) {
+            SerdeError::Other { choice: Some(choice), .. } if here => {
                 candidates.push(Value::from(choice))
             }
-            Fault::Other { .. } if here => {}
+            SerdeError::Other { .. } if here => {}
             _ => return true,
         }
     }
     false
 }
 
-/// The nearest of `known` to a mistyped `word`, if any is near.
+/// The nearest of `known` to a mistyped `word`, if one is near.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = 1 + word.len() / 4;
     known
@@ -96,14 +95,14 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// What a message of serde says, in our words. The text of values is left out: it may be a secret.
-enum Fault {
+/// The meaning of a serde error. Values are left out, because they may be secrets.
+enum SerdeError {
     Unknown { key: String, expected: Vec<String> },
     Missing { key: String },
     Other { message: String, remedy: String, choice: Option<String> },
 }
 
-impl Fault {
+impl SerdeError {
     fn read(message: &str) -> Self {
         let quoted = |text: &str| -> Vec<String> {
             text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -138,7 +137,7 @@ impl Fault {
     }
 }
 
-/// serde's word for what was found, in YAML's words.
+/// Translates serde's name for a found value into YAML terms.
 fn thing(found: &str) -> &str {
     match found {
         "string" => "text",
@@ -171,53 +170,53 @@ fn unknown_remedy(key: &str, expected: &[String]) -> String {
 }
 
 #[derive(Debug)]
-enum Step {
+enum KeyStep {
     Key(String),
     Item(usize),
 }
 
-fn steps(path: &serde_path_to_error::Path) -> Vec<Step> {
+fn steps(path: &serde_path_to_error::Path) -> Vec<KeyStep> {
     path.iter()
         .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Step::Item(*index)),
-            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Seq { index } => Some(KeyStep::Item(*index)),
+            Segment::Map { key } => Some(KeyStep::Key(key.clone())),
             Segment::Enum { .. } | Segment::Unknown => None,
         })
         .collect()
 }
 
-/// serde names the unknown key in the message and sometimes in the path as well.
-fn without_last(mut steps: Vec<Step>, key: &str) -> Vec<Step> {
-    if matches!(steps.last(), Some(Step::Key(last)) if last == key) {
+/// Removes the unknown key from the path if serde names it there as well as in the message.
+fn without_last(mut steps: Vec<KeyStep>, key: &str) -> Vec<KeyStep> {
+    if matches!(steps.last(), Some(KeyStep::Key(last)) if last == key) {
         steps.pop();
     }
     steps
 }
 
-fn joined(path: &str, steps: &[Step]) -> String {
+fn joined(path: &str, steps: &[KeyStep]) -> String {
     steps.iter().fold(path.to_owned(), |at, step| match step {
-        Step::Key(key) => key_of(&at, key),
-        Step::Item(index) => super::document::item_of(&at, *index),
+        KeyStep::Key(key) => key_of(&at, key),
+        KeyStep::Item(index) => super::document::item_of(&at, *index),
     })
 }
 
-/// The value that the steps lead to.
-fn walk<'v>(value: &'v mut Value, steps: &[Step]) -> Option<&'v mut Value> {
+/// The value at the end of the steps.
+fn walk<'v>(value: &'v mut Value, steps: &[KeyStep]) -> Option<&'v mut Value> {
     steps.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get_mut(key.as_str()),
-        Step::Item(index) => value.get_mut(*index),
+        KeyStep::Key(key) => value.get_mut(key.as_str()),
+        KeyStep::Item(index) => value.get_mut(*index),
     })
 }
 
-fn remove(value: &mut Value, steps: &[Step], key: &str) -> bool {
+fn remove(value: &mut Value, steps: &[KeyStep], key: &str) -> bool {
     let map = walk(value, steps).and_then(Value::as_mapping_mut);
     map.is_some_and(|map| map.remove(key).is_some())
 }
 
-/// Takes the innermost key of the path out; answers the path of what is gone.
-fn take_out(value: &mut Value, path: &str, mut steps: Vec<Step>) -> Option<String> {
+/// Removes the innermost key of the path and returns the path of what was removed.
+fn take_out(value: &mut Value, path: &str, mut steps: Vec<KeyStep>) -> Option<String> {
     while let Some(step) = steps.pop() {
-        if let Step::Key(key) = step {
+        if let KeyStep::Key(key) = step {
             let gone = key_of(&joined(path, &steps), &key);
             return remove(value, &steps, &key).then_some(gone);
         }
@@ -225,7 +224,7 @@ fn take_out(value: &mut Value, path: &str, mut steps: Vec<Step>) -> Option<Strin
     None
 }
 
-/// Levenshtein's distance.
+/// The Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,8 +1,8 @@
-//! [`Document`]: a YAML text as a tree whose every key knows its line, and [`Problems`], the list
-//! of everything wrong with it. Shared by provider files and the configuration.
+//! [`Document`]: a parsed YAML text with the line of each key, and [`Problems`], the list of its errors. Used
+//! for provider files and the configuration.
 //!
-//! The tree is built from parser events, because serde_yaml keeps no positions and stops at the
-//! first error. Values are never quoted in messages: a misplaced one may be a secret.
+//! The tree is built from parser events, because serde_yaml keeps no positions and stops at the first error.
+//! Messages quote no values, because a misplaced value may be a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,43 +11,43 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_yaml::{Mapping, Value};
 
-/// More nesting than any real file has; bounds the recursion.
+/// Maximum nesting; bounds the recursion. Real files have less.
 const DEPTH_MAX: usize = 32;
 
-/// 4 MiB: thousands of connections.
+/// Maximum size of a file: 4 MiB, enough for thousands of connections.
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A parsed file, with overrides laid over it.
+/// A parsed file with overrides.
 #[derive(Clone, Debug)]
 pub struct Document {
     name: Arc<str>,
     root: Value,
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, ValueOrigin>,
 }
 
 /// Where a value was written.
 #[derive(Clone, Debug)]
-enum Origin {
+enum ValueOrigin {
     Line(usize),
     Variable(String),
 }
 
-/// One thing wrong: where, what, and what to do about it.
+/// One error: position, message and remedy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct Problem {
-    /// `keyward.yaml:12`, or the environment variable.
+    /// The position: `keyward.yaml:12`, or the environment variable.
     pub origin: String,
-    /// The line, where there is one.
+    /// The line, if there is one.
     pub line: Option<usize>,
     /// The YAML path, such as `rules[3].action`; empty for the whole file.
     pub path: String,
-    /// What is wrong. Quotes no value that could be a secret.
+    /// The error; quotes no value that could be a secret.
     pub message: String,
-    /// What to do.
+    /// The remedy, in lower case.
     pub remedy: String,
 }
 
-/// Collects problems of one document.
+/// Collects the errors of one document.
 #[derive(Debug)]
 pub struct Problems<'a> {
     document: &'a Document,
@@ -55,14 +55,14 @@ pub struct Problems<'a> {
 }
 
 impl Document {
-    /// Parses `text`; `name` is how messages call the file. An empty text is an empty map.
+    /// Parses `text`; messages call the file `name`. An empty text is an empty map.
     ///
     /// # Errors
     /// Syntax errors, duplicate keys, aliases, tags, several documents, excessive size or depth.
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<Problem>> {
-        let mut reader = Reader::new(name, text);
+        let mut reader = TreeBuilder::new(name, text);
         let root = match text.len() > TEXT_BYTES_MAX {
-            true => Err(Stop::at(1, "the file is larger than 4 MiB", "split or shorten it")),
+            true => Err(ParseStop::at(1, "the file is larger than 4 MiB", "split or shorten it")),
             false => reader.document(),
         };
         match root {
@@ -77,13 +77,13 @@ impl Document {
         }
     }
 
-    /// The whole tree.
+    /// The root of the tree.
     pub fn root(&self) -> &Value {
         &self.root
     }
 
-    /// Lays a value over `path` (map keys only), as an environment variable asks. An empty root is
-    /// made a map. Answers whether the path led through maps only.
+    /// Sets the value at `path` (map keys only), as an environment variable requests. An empty root becomes a
+    /// map. Returns whether the path leads through maps only.
     pub fn lay_over(&mut self, variable: &str, path: &[String], value: &Value) -> bool {
         if self.root.is_null() {
             self.root = Value::Mapping(Mapping::new());
@@ -96,30 +96,32 @@ impl Document {
             slot = map
                 .entry(Value::String(key.clone()))
                 .or_insert_with(|| Value::Mapping(Mapping::new()));
-            self.origins.entry(at.clone()).or_insert_with(|| Origin::Variable(variable.into()));
+            self.origins
+                .entry(at.clone())
+                .or_insert_with(|| ValueOrigin::Variable(variable.into()));
         }
         *slot = value.clone();
-        self.origins.insert(at, Origin::Variable(variable.into()));
+        self.origins.insert(at, ValueOrigin::Variable(variable.into()));
         true
     }
 
-    /// `file:line` of the path, or of the nearest thing around it.
+    /// `file:line` of the path, or of its nearest ancestor.
     pub fn origin(&self, path: &str) -> String {
         match self.nearest(path) {
-            Some(Origin::Line(line)) => format!("{}:{line}", self.name),
-            Some(Origin::Variable(name)) => format!("environment variable {name}"),
+            Some(ValueOrigin::Line(line)) => format!("{}:{line}", self.name),
+            Some(ValueOrigin::Variable(name)) => format!("environment variable {name}"),
             None => self.name.to_string(),
         }
     }
 
     fn line(&self, path: &str) -> Option<usize> {
         match self.nearest(path) {
-            Some(Origin::Line(line)) => Some(*line),
-            Some(Origin::Variable(_)) | None => None,
+            Some(ValueOrigin::Line(line)) => Some(*line),
+            Some(ValueOrigin::Variable(_)) | None => None,
         }
     }
 
-    fn nearest(&self, path: &str) -> Option<&Origin> {
+    fn nearest(&self, path: &str) -> Option<&ValueOrigin> {
         let mut at = path;
         loop {
             if let Some(origin) = self.origins.get(at) {
@@ -129,14 +131,14 @@ impl Document {
         }
     }
 
-    /// A new, empty list of problems.
+    /// An empty list of errors for this document.
     pub fn problems(&self) -> Problems<'_> {
         Problems { document: self, found: Vec::new() }
     }
 }
 
 impl Problems<'_> {
-    /// Adds one.
+    /// Adds an error at `path`.
     pub fn add(&mut self, path: &str, message: impl fmt::Display, remedy: impl fmt::Display) {
         self.found.push(Problem {
             origin: self.document.origin(path),
@@ -152,12 +154,12 @@ impl Problems<'_> {
         self.document.origin(path)
     }
 
-    /// How many so far.
+    /// Number of errors so far.
     pub fn count(&self) -> usize {
         self.found.len()
     }
 
-    /// All of them, in the order of the file.
+    /// All errors, in the order of the file.
     pub fn into_vec(mut self) -> Vec<Problem> {
         self.found.sort_by_key(|problem| problem.line);
         self.found
@@ -165,7 +167,7 @@ impl Problems<'_> {
 }
 
 impl fmt::Display for Problem {
-    /// `keyward.yaml:12: rules[3].action: what is wrong; what to do`.
+    /// Formats as `keyward.yaml:12: rules[3].action: message; remedy`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.origin)?;
         if !self.path.is_empty() {
@@ -192,7 +194,7 @@ pub fn item_of(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
-/// A plain scalar as serde_yaml reads it: null, boolean, number or text.
+/// Parses a plain scalar as serde_yaml does: null, boolean, number or text.
 pub fn scalar(text: &str) -> Value {
     match serde_yaml::from_str(text) {
         Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) => value,
@@ -200,28 +202,28 @@ pub fn scalar(text: &str) -> Value {
     }
 }
 
-/// What ends the reading.
-struct Stop {
+/// An error that stops parsing.
+struct ParseStop {
     line: usize,
     message: String,
     remedy: &'static str,
 }
 
-impl Stop {
+impl ParseStop {
     fn at(line: usize, message: impl Into<String>, remedy: &'static str) -> Self {
         Self { line, message: message.into(), remedy }
     }
 }
 
-/// Builds the tree from events.
-struct Reader<'a> {
+/// Builds the tree from parser events.
+struct TreeBuilder<'a> {
     name: &'a str,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, ValueOrigin>,
     problems: Vec<Problem>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TreeBuilder<'a> {
     fn new(name: &'a str, text: &'a str) -> Self {
         let parser = Parser::new_from_str(text);
         Self { name, parser, origins: BTreeMap::new(), problems: Vec::new() }
@@ -237,18 +239,22 @@ impl<'a> Reader<'a> {
         });
     }
 
-    fn next(&mut self) -> Result<(Event<'a>, usize), Stop> {
+    fn next(&mut self) -> Result<(Event<'a>, usize), ParseStop> {
         match self.parser.next_event() {
             Some(Ok((event, Span { start, .. }))) => Ok((event, start.line())),
             Some(Err(error)) => {
                 let line = error.marker().line();
-                Err(Stop::at(line, format!("not YAML: {}", error.info()), "correct the syntax"))
+                Err(ParseStop::at(
+                    line,
+                    format!("not YAML: {}", error.info()),
+                    "correct the syntax",
+                ))
             }
             None => Ok((Event::StreamEnd, 0)),
         }
     }
 
-    fn document(&mut self) -> Result<Value, Stop> {
+    fn document(&mut self) -> Result<Value, ParseStop> {
         loop {
             match self.next()? {
                 (Event::DocumentStart(_), _) => break,
@@ -261,7 +267,11 @@ impl<'a> Reader<'a> {
         loop {
             match self.next()? {
                 (Event::DocumentStart(_), line) => {
-                    return Err(Stop::at(line, "a second document begins", "keep one per file"));
+                    return Err(ParseStop::at(
+                        line,
+                        "a second document begins",
+                        "keep one per file",
+                    ));
                 }
                 (Event::StreamEnd, _) => return Ok(root),
                 _ => {}
@@ -275,25 +285,25 @@ impl<'a> Reader<'a> {
         depth: usize,
         event: Event<'a>,
         line: usize,
-    ) -> Result<Value, Stop> {
+    ) -> Result<Value, ParseStop> {
         if depth > DEPTH_MAX {
-            return Err(Stop::at(line, "nested too deeply", "flatten the file"));
+            return Err(ParseStop::at(line, "nested too deeply", "flatten the file"));
         }
         match event {
             Event::Scalar(text, style, _, tag) => typed(&text, style, tag.as_deref(), line),
             Event::SequenceStart(_, None) => self.sequence(path, depth),
             Event::MappingStart(_, None) => self.mapping(path, depth),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
-                Err(Stop::at(line, "YAML tags are not supported", "remove the tag"))
+                Err(ParseStop::at(line, "YAML tags are not supported", "remove the tag"))
             }
             Event::Alias(_) => {
-                Err(Stop::at(line, "YAML aliases are not supported", "write the value out"))
+                Err(ParseStop::at(line, "YAML aliases are not supported", "write the value out"))
             }
             _ => Ok(Value::Null),
         }
     }
 
-    fn sequence(&mut self, path: &str, depth: usize) -> Result<Value, Stop> {
+    fn sequence(&mut self, path: &str, depth: usize) -> Result<Value, ParseStop> {
         let mut items = Vec::new();
         loop {
             let (event, line) = self.next()?;
@@ -301,26 +311,26 @@ impl<'a> Reader<'a> {
                 return Ok(Value::Sequence(items));
             }
             let at = item_of(path, items.len());
-            self.origins.insert(at.clone(), Origin::Line(line));
+            self.origins.insert(at.clone(), ValueOrigin::Line(line));
             items.push(self.value(&at, depth + 1, event, line)?);
         }
     }
 
-    fn mapping(&mut self, path: &str, depth: usize) -> Result<Value, Stop> {
+    fn mapping(&mut self, path: &str, depth: usize) -> Result<Value, ParseStop> {
         let mut map = Mapping::new();
         loop {
             let (event, line) = self.next()?;
             let key = match event {
                 Event::MappingEnd => return Ok(Value::Mapping(map)),
                 Event::Scalar(key, ..) => key.into_owned(),
-                _ => return Err(Stop::at(line, "a key must be text", "write a plain word")),
+                _ => return Err(ParseStop::at(line, "a key must be text", "write a plain word")),
             };
             let at = key_of(path, &key);
             let (event, value_line) = self.next()?;
             let twice = map.contains_key(key.as_str());
             match twice {
                 true => self.report(line, &at, format!("key `{key}` is given twice"), "keep one"),
-                false => drop(self.origins.insert(at.clone(), Origin::Line(line))),
+                false => drop(self.origins.insert(at.clone(), ValueOrigin::Line(line))),
             }
             let value = self.value(&at, depth + 1, event, value_line)?;
             if !twice {
@@ -330,15 +340,20 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A scalar by style and tag: quoted ones are always text.
-fn typed(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, Stop> {
+/// Parses a scalar by style and tag; quoted scalars are always text.
+fn typed(
+    text: &str,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    line: usize,
+) -> Result<Value, ParseStop> {
     match (tag, style) {
         (None, ScalarStyle::Plain) => Ok(scalar(text)),
         (None, _) => Ok(Value::String(text.to_owned())),
         (Some(tag), _) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
             Ok(Value::String(text.to_owned()))
         }
-        _ => Err(Stop::at(line, "YAML tags are not supported", "remove the tag")),
+        _ => Err(ParseStop::at(line, "YAML tags are not supported", "remove the tag")),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What to ask of an owner, and what becomes of the answers: variables are typed and filled into
-//! hosts, placements and carved endpoints, which gives the [`Instance`] that a connection uses.
+//! The form of a provider: parses the variables that an owner enters and inserts them into hosts, placements
+//! and OAuth endpoints. The result is the [`Instance`] that a connection uses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,94 +21,94 @@ enum HostPart {
     Variable(String),
 }
 
-/// Text that is not a host pattern with variables.
+/// Why text is not a host pattern with variables.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HostTemplateError {
-    /// Braces that do not pair, or an empty name.
+    /// Unbalanced braces, or an empty name.
     #[error("`{0}` has unbalanced braces: write variables as `{{shop}}.example.com`")]
     Braces(String),
-    /// `{host}` with more around it.
+    /// A variable of kind `host` with other text around it.
     #[error("`{0}`: a variable of kind `host` stands alone, without prefix, suffix or port")]
     NotAlone(String),
-    /// `{x}.com`: anyone's name.
+    /// The variable determines the registrable domain: `{x}.com`.
     #[error(
         "`{0}`: a variable may not choose the registrable domain; list `choices`, or use kind `host`"
     )]
     Domain(String),
-    /// A variable of kind `text`.
+    /// A variable of kind `text` in a host.
     #[error("`{0}`: a variable of kind `text` cannot stand in a host")]
     TextKind(String),
-    /// A variable that is not declared.
+    /// The variable is not declared.
     #[error("`{template}` uses variable `{name}`, which is not declared under `variables`")]
     Undeclared {
-        /// The template.
+        /// The host pattern.
         template: String,
-        /// The variable.
+        /// The variable's name.
         name: String,
     },
-    /// Not a pattern once filled in.
+    /// The filled-in text is not a pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
 }
 
-/// Why variables or fields do not fit.
+/// Why variables or fields are invalid.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FormError {
-    /// A variable of the hosts was not given.
+    /// A variable of the hosts is missing.
     #[error("`{name}` ({label}) is missing: give it with the connection's `variables`")]
     Missing {
-        /// The variable.
+        /// The variable's name.
         name: String,
-        /// For people.
+        /// The variable's label.
         label: String,
     },
-    /// A variable that the provider does not have.
+    /// The provider does not have the variable.
     #[error("provider `{provider}` has no variable `{name}`")]
     Unknown {
-        /// The provider.
+        /// The provider's id.
         provider: String,
-        /// The variable.
+        /// The variable's name.
         name: String,
     },
-    /// A value that is not one DNS label.
+    /// The value is not a single DNS label.
     #[error("`{name}` must be one label of letters, digits and hyphens, such as `{example}`")]
     Label {
-        /// The variable.
+        /// The variable's name.
         name: String,
-        /// A value as it looks.
+        /// An example of a value.
         example: String,
     },
-    /// A value that is not a host.
+    /// The value is not a host.
     #[error("`{name}` must be a host name, optionally with port, such as `{example}`")]
     Host {
-        /// The variable.
+        /// The variable's name.
         name: String,
-        /// A value as it looks.
+        /// An example of a value.
         example: String,
     },
-    /// A value with characters that URLs reserve.
+    /// The value has reserved URL characters.
     #[error("`{name}` must be letters, digits, `-`, `.`, `_` or `~`, up to 255")]
     Text {
-        /// The variable.
+        /// The variable's name.
         name: String,
     },
-    /// Not one of the choices.
+    /// The value is not one of the choices.
     #[error("`{name}` must be one of {choices}")]
     Choice {
-        /// The variable.
+        /// The variable's name.
         name: String,
-        /// The choices.
+        /// The allowed values.
         choices: String,
     },
     /// A filled-in host is not a pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// A feature that comes later.
+    /// The auth method is not supported yet.
     #[error("auth `{auth}` cannot be used: {later} is not supported yet")]
     NotSupported {
         /// The auth method's id.
         auth: String,
-        /// What is missing.
+        /// The unsupported feature.
         later: Later,
     },
 }
@@ -117,7 +117,7 @@ impl HostTemplate {
     /// Splits `text` at its variables.
     ///
     /// # Errors
-    /// On braces that do not pair.
+    /// When braces are unbalanced.
     pub fn parse(text: &str) -> Result<Self, HostTemplateError> {
         let error = || HostTemplateError::Braces(text.to_owned());
         let mut parts = Vec::new();
@@ -142,10 +142,10 @@ impl HostTemplate {
         Ok(Self { parts })
     }
 
-    /// Checks the template against declared variables, and that it makes a pattern.
+    /// Checks the template against declared variables, and that it yields a pattern.
     ///
     /// # Errors
-    /// When a variable is undeclared or misplaced, or the pattern is none.
+    /// When a variable is undeclared or misplaced, or the result is not a pattern.
     pub fn check(&self, variables: &[Variable]) -> Result<(), HostTemplateError> {
         let text = self.to_string();
         for name in self.variables() {
@@ -168,7 +168,7 @@ impl HostTemplate {
         Ok(())
     }
 
-    /// The text with a value in place of each variable, to judge its form by.
+    /// The text with a sample value for each variable, used to check its form.
     pub fn sample(&self, variables: &[Variable]) -> String {
         let sample = |variable: &Variable| match (variable.choices.first(), variable.kind) {
             (Some(choice), _) => choice.clone(),
@@ -179,7 +179,7 @@ impl HostTemplate {
         self.filled(&samples.collect())
     }
 
-    /// The pattern, when there is no variable in it.
+    /// The pattern, if it has no variables.
     pub fn literal(&self) -> Option<HostPattern> {
         match self.variables().next() {
             None => HostPattern::parse(&self.to_string()).ok(),
@@ -187,7 +187,7 @@ impl HostTemplate {
         }
     }
 
-    /// The pattern, when it needs no variable that has no default.
+    /// The pattern, if all its variables have defaults.
     pub fn usual(&self, variables: &[Variable]) -> Option<HostPattern> {
         let default =
             |variable: &Variable| Some((variable.name.clone(), variable.default.clone()?));
@@ -223,7 +223,7 @@ impl HostTemplate {
         host.split('.').skip(1).count() < 2
     }
 
-    /// The text with `values`, which are checked already.
+    /// The text with `values`, which are already checked.
     fn filled(&self, values: &BTreeMap<String, String>) -> String {
         let value = |part: &HostPart| match part {
             HostPart::Text(text) => text.clone(),
@@ -232,7 +232,7 @@ impl HostTemplate {
         self.parts.iter().map(value).collect()
     }
 
-    /// The pattern, or the name of the variable that is missing.
+    /// The pattern, or the name of the missing variable.
     fn fill(
         &self,
         values: &BTreeMap<String, String>,
@@ -261,10 +261,10 @@ impl fmt::Display for HostTemplate {
 }
 
 impl Variable {
-    /// The value in its canonical form.
+    /// Checks a value and returns its canonical form.
     ///
     /// # Errors
-    /// When it is not of the variable's kind, or not one of its choices.
+    /// When it does not match the variable's kind or choices.
     pub fn accept(&self, value: &str) -> Result<String, FormError> {
         let name = || self.name.clone();
         let example = |or: &str| self.example.clone().unwrap_or_else(|| or.to_owned());
@@ -291,7 +291,7 @@ impl Variable {
     }
 }
 
-/// One DNS label (RFC 1123 §2.1, and `_`, which real services use).
+/// Whether the value is a DNS label (RFC 1123 §2.1; also `_`, which real services use).
 fn is_label(value: &str) -> bool {
     (1..=63).contains(&value.len())
         && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
@@ -300,15 +300,15 @@ fn is_label(value: &str) -> bool {
 }
 
 impl Provider {
-    /// The hosts that need no variable from the owner.
+    /// The hosts without variables.
     pub fn known_hosts(&self) -> impl Iterator<Item = HostPattern> {
         self.hosts.iter().filter_map(|host| host.usual(&self.variables))
     }
 
-    /// Fills the variables in.
+    /// Fills in the variables.
     ///
     /// # Errors
-    /// When a variable is missing, unknown or of the wrong kind, or the auth method comes later.
+    /// When a variable is missing, unknown or invalid, or the auth method is not supported yet.
     pub fn instantiate(
         &self,
         auth: &AuthMethod,
@@ -339,8 +339,8 @@ impl Provider {
         Ok(Instance { hosts, paths: self.paths.clone(), placements, clears, carved, shown })
     }
 
-    /// What of a service's answers goes into its hosts: nothing but declared variables of the right
-    /// kind, so that no answer can lead a credential out of the provider's own domains.
+    /// The values of a service's response that may become part of hosts: only declared variables with valid
+    /// values, so that no response can direct a credential to another domain.
     pub fn captured(&self, answered: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let taken = |variable: &Variable| {
             let value = answered.get(&variable.name)?.trim_end_matches('/');
@@ -353,7 +353,7 @@ impl Provider {
         self.variables.iter().filter(|variable| variable.captured).filter_map(taken).collect()
     }
 
-    /// Variables of [`Provider::captured`] that were answered with something that they cannot be.
+    /// Captured variables whose values were invalid.
     pub fn not_captured<'a>(
         &'a self,
         answered: &BTreeMap<String, String>,
@@ -365,7 +365,7 @@ impl Provider {
         names.filter(move |name| given.iter().any(|it| it == name) && !taken.contains_key(*name))
     }
 
-    /// The given values in canonical form, and defaults.
+    /// The given values in canonical form, and the defaults.
     pub(super) fn values(
         &self,
         given: &BTreeMap<String, String>,

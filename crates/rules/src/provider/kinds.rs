@@ -1,21 +1,21 @@
-//! What each kind of auth method has: its keys in a provider file, its usual fields, its label.
+//! Properties of each kind of auth method: keys in provider files, default fields, label.
 
 use super::AuthKind;
-use super::words::GrantText;
+use super::oauth_keys::GrantText;
 
 impl AuthKind {
-    /// Whether connections of this kind can be added.
+    /// Whether connections of this kind can be created.
     pub fn is_supported(self) -> bool {
         !self.mints() || matches!(self, Self::Oauth2 | Self::ServiceAccount | Self::GithubApp)
     }
 
-    /// Whether what is injected is made of what the owner gave, and not that itself: places mean
-    /// the field `access_token`.
+    /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the
+    /// field `access_token`.
     pub fn mints(self) -> bool {
         !matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom)
     }
 
-    /// As provider files write it.
+    /// The name in provider files.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ApiKey => "api_key",
@@ -36,7 +36,7 @@ impl AuthKind {
     }
 }
 
-/// Keys of every kind.
+/// Keys allowed for every kind.
 pub(super) const COMMON: &[&str] = &[
     "id",
     "kind",
@@ -51,7 +51,7 @@ pub(super) const COMMON: &[&str] = &[
     "test",
 ];
 
-/// Keys of kinds that ask a token endpoint.
+/// Keys of kinds with a token endpoint.
 const TOKEN: &[&str] = &[
     "token",
     "renew",
@@ -84,7 +84,7 @@ const TOKEN: &[&str] = &[
     "renew_scopes",
 ];
 
-/// Keys of OAuth beyond [`TOKEN`].
+/// Keys of OAuth in addition to [`TOKEN`].
 const CONSENT: &[&str] = &[
     "grant",
     "authorize",
@@ -100,7 +100,7 @@ const CONSENT: &[&str] = &[
     "scheme",
 ];
 
-/// Keys of a kind beyond [`COMMON`].
+/// Keys of a kind in addition to [`COMMON`].
 pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
     match kind {
         AuthKind::ApiKey | AuthKind::Bearer | AuthKind::Basic | AuthKind::Custom => [&[], &[]],
@@ -112,7 +112,7 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
     }
 }
 
-/// The usual fields of a kind, and of OAuth by the way of its grant: name, label, secret, optional.
+/// The default fields of a kind (for OAuth, of its grant type): name, label, secret, optional.
 pub(super) fn usual_fields(
     kind: AuthKind,
     grant: Option<GrantText>,
@@ -167,11 +167,11 @@ pub(super) fn usual_fields(
     }
 }
 
-/// Every key beyond [`COMMON`] that some kind has.
+/// All keys in addition to [`COMMON`], of any kind.
 pub(super) const OTHER: &[&[&str]] =
     &[TOKEN, CONSENT, &["login", "renewal", "service", "region", "via"]];
 
-/// What people call a method that has no label.
+/// The label of a method that declares none.
 pub(super) fn usual_label(kind: AuthKind) -> &'static str {
     match kind {
         AuthKind::ApiKey => "API key",

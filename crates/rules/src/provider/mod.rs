@@ -1,27 +1,28 @@
-//! What services are: hosts, ways to authenticate, where credentials go, what to ask their owner.
-//! Data, not code: the YAML of `catalogue/` and of users, in one schema.
+//! Providers: hosts of services, ways to authenticate, placements of credentials, forms. They are data, not
+//! code: built-in YAML (`catalogue/`) and the user's own, with the same schema.
 //!
-//! `schema.rs` (with `words.rs`) is the YAML shape; `check.rs`, with `check_auth.rs`, `placing.rs`, `own.rs` and
-//! `kinds.rs`, makes the checked form below of it; `form.rs` fills variables in, `test_request.rs`
-//! also into the request that tests a connection, `catalogue.rs`
-//! holds all providers. `pasted.rs` judges what people paste. `document.rs` and `decode.rs`
-//! read YAML with positions, also for the configuration.
+//! `schema.rs` (with `oauth_keys.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own_hosts.rs` and
+//! `kinds.rs`, converts it into the types below. `form.rs` fills in variables, `test_request.rs` builds the
+//! request that tests a connection, `catalogue.rs` holds all providers. `pasted.rs` recognises wrongly pasted
+//! secrets. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
 
+mod built_in;
 pub mod catalogue;
 pub mod check;
 mod check_auth;
 mod check_oauth;
+mod check_test_request;
 pub mod decode;
 pub mod document;
 pub mod form;
 mod kinds;
 pub mod oauth;
-mod own;
+pub mod oauth_keys;
+mod own_hosts;
 pub mod pasted;
 mod placing;
 pub mod schema;
 pub mod test_request;
-pub mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,123 +40,122 @@ pub use form::{FormError, HostTemplate, HostTemplateError};
 pub use oauth::OAuth;
 pub use test_request::{Expected, TestRequest, TestRequestError};
 
-/// A service, checked.
+/// A service that users connect to; checked.
 #[derive(Clone, Debug)]
 pub struct Provider {
-    /// Id, such as `github`.
+    /// The id, such as `github`.
     pub id: Arc<str>,
-    /// Name for people.
+    /// The display name.
     pub name: String,
-    /// Category, such as `llm`.
+    /// The category, such as `llm`.
     pub category: Option<String>,
-    /// Hosts, with variables (`{shop}.myshopify.com`), before they are filled in.
+    /// Hosts, before variables (`{shop}.myshopify.com`) are filled in.
     pub hosts: Vec<HostTemplate>,
-    /// Paths that are the service's on these hosts; empty: all.
+    /// Paths that belong to the service on these hosts; empty means all.
     pub paths: Vec<PathPattern>,
-    /// Variables of hosts and URLs.
+    /// The variables of hosts and URLs.
     pub variables: Vec<Variable>,
-    /// Ways to authenticate, never empty; the first is the default.
+    /// Ways to authenticate; never empty. The first is the default.
     pub auth: Vec<AuthMethod>,
-    /// OAuth endpoints that lie on the provider's own hosts: never injected. Those on hosts with
-    /// variables are found in [`Instance::carved`].
+    /// OAuth endpoints on the provider's own hosts, where nothing is injected. [`Instance::carved`] has those
+    /// on hosts with variables.
     pub carved: Vec<(HostPattern, PathPattern)>,
     /// All of these endpoints, before variables are filled in.
     pub endpoints: Vec<(HostTemplate, PathPattern)>,
-    /// Emptied before a credential is written: the fields of all auth methods and more.
+    /// Fields that are removed before a credential is written: those of all auth methods and more.
     pub clears: Clears,
-    /// What is only shown, or used outside the request path.
+    /// Descriptions, and data used outside the request path.
     pub about: About,
 }
 
-/// What is only shown, or used outside the request path.
+/// Descriptions, and data used outside the request path.
 #[derive(Clone, Debug, Default)]
 pub struct About {
-    /// Documentation of authentication.
+    /// URL of the documentation on authentication.
     pub docs_url: Option<String>,
-    /// Where the owner gets a key.
+    /// URL of the page where the owner creates a key.
     pub key_url: Option<String>,
-    /// A harmless request that tells a good credential from a bad one; [`Provider::test`] knows
-    /// which one a method has.
+    /// A harmless request that tests a credential; [`Provider::test`] returns the one for a method.
     pub test: Option<schema::TestText>,
-    /// What apps can be begun with.
+    /// Templates of apps.
     pub templates: Vec<Template>,
-    /// Fields added when the client sent none; templates over fields and variables.
+    /// Fields added if the client sent none; templates over fields and variables.
     pub default_headers: BTreeMap<String, String>,
-    /// Fields that say when to come again.
+    /// Fields that contain a retry time.
     pub retry_headers: schema::RetryText,
     /// How inbound webhooks are signed.
     pub webhook_scheme: Option<String>,
-    /// What surprises.
+    /// Unusual behaviour, described for people.
     pub quirks: Vec<String>,
-    /// Where these facts are from.
+    /// Sources of these data.
     pub sources: Vec<String>,
-    /// How sure they are.
+    /// How reliable these data are.
     pub confidence: Option<Confidence>,
 }
 
-/// What an app can be begun with.
+/// Initial values of an app.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Template {
-    /// Its id.
+    /// The template's id.
     pub id: String,
-    /// For people.
+    /// The display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Scopes to ask for.
+    /// Scopes to request.
     pub scopes: Vec<String>,
-    /// Settings of the app, as they are written.
+    /// Settings of the app, as in the configuration.
     pub settings: serde_json::Value,
 }
 
-/// How sure the facts of a provider are.
+/// How reliable the data of a provider are.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
-    /// Documentation read, or two sources agree.
+    /// From documentation, or two sources agree.
     High,
-    /// One source.
+    /// From one source.
     Medium,
-    /// The writer's knowledge only.
+    /// From the author's knowledge only.
     Unverified,
 }
 
 /// A variable of hosts and URLs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Variable {
-    /// As in `{name}`.
+    /// The name, as in `{name}`.
     pub name: String,
-    /// What it may hold.
+    /// Which values it accepts.
     pub kind: VariableKind,
-    /// For people.
+    /// The display name.
     pub label: String,
-    /// For people.
+    /// A help text.
     pub help: Option<String>,
-    /// A value as it looks.
+    /// An example of a value.
     pub example: Option<String>,
-    /// Used when the owner gives none.
+    /// The value used if the owner gives none.
     pub default: Option<String>,
-    /// The only values there are; empty: any of the kind.
+    /// The allowed values; empty means all of the kind.
     pub choices: Vec<String>,
-    /// Comes from the service's answers (OAuth), not from the owner.
+    /// Whether it comes from the service's OAuth responses instead of the owner.
     pub captured: bool,
-    /// What a captured value stands between.
+    /// The texts before and after a captured value.
     pub within: Option<(String, String)>,
 }
 
-/// What a variable may hold.
+/// Which values a variable accepts.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VariableKind {
-    /// One DNS label, or a part of one.
+    /// A DNS label, or a part of one.
     #[default]
     Label,
-    /// A whole host, optionally with port. Can't change without giving the secret again.
+    /// A whole host, optionally with a port. Changing it requires entering the secret again.
     Host,
     /// Unreserved URL characters; never in hosts.
     Text,
 }
 
-/// A kind of credential.
+/// A kind of auth method.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthKind {
@@ -177,9 +177,9 @@ pub enum AuthKind {
     ServiceAccount,
     /// A GitHub App's installation token.
     GithubApp,
-    /// A token that the owner's key signs, without a token endpoint.
+    /// A token signed with the owner's key, without a token endpoint.
     SignedJwt,
-    /// A session that a login request opens.
+    /// A session from a login request.
     Session,
     /// Digest access authentication, RFC 7616.
     Digest,
@@ -189,98 +189,97 @@ pub enum AuthKind {
     Mtls,
 }
 
-/// A way to authenticate.
+/// One way to authenticate at a provider.
 #[derive(Clone, Debug)]
 pub struct AuthMethod {
-    /// Unique in the provider.
+    /// The id, unique in the provider.
     pub id: String,
-    /// Its kind.
+    /// The kind of credential.
     pub kind: AuthKind,
-    /// For people.
+    /// The display name.
     pub label: String,
-    /// For people.
+    /// A note for people.
     pub note: Option<String>,
-    /// Fields the owner gives.
+    /// The fields that the owner enters.
     pub fields: Vec<Field>,
-    /// Where the credential goes; first match by host and path.
+    /// Placements of the credential; the first match by host and path applies.
     pub placements: Vec<ScopedPlaces>,
-    /// Tells a good credential of this method, where the provider's does not.
+    /// A test request for this method, if the provider's is not suitable.
     pub test: Option<schema::TestText>,
-    /// What is injected, where it is minted and not given.
+    /// The injected token, if it is minted and not entered.
     pub minted: Option<Field>,
-    /// The token endpoint and all around it, for kinds that ask one.
+    /// The token endpoint and related data, for kinds that have one.
     pub oauth: Option<Arc<OAuth>>,
-    /// What of it cannot be used yet.
+    /// The part that is not supported yet.
     pub later: Option<Later>,
 }
 
-/// A feature that provider files may name before it exists.
+/// A feature that provider files may use before it is supported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Later {
-    /// The kind.
+    /// A kind of auth method.
     Kind(AuthKind),
     /// A placement of whole query parameters.
     QueryString,
 }
 
-/// Placements of one scope before variables are filled in.
+/// Placements for some hosts and paths, before variables are filled in.
 #[derive(Clone, Debug)]
 pub struct ScopedPlaces {
-    /// Hosts; empty: all of the provider's.
+    /// Hosts; empty means all of the provider's.
     pub hosts: Vec<HostTemplate>,
-    /// Paths; empty: all.
+    /// Paths; empty means all.
     pub paths: Vec<PathPattern>,
-    /// Writes.
+    /// The places and templates.
     pub places: Vec<Place>,
 }
 
-/// A field of the form.
+/// A field that the owner enters.
 #[derive(Clone, Debug)]
 pub struct Field {
-    /// Name, as in `--field NAME=…`.
+    /// The name, as in `--field NAME=…`.
     pub name: String,
-    /// For people.
+    /// The display name.
     pub label: String,
-    /// Help text.
+    /// A help text.
     pub help: Option<String>,
-    /// Sealed and never shown when true; also gets a placeholder.
+    /// Whether the value is sealed and never shown; then agents get a placeholder of it.
     pub secret: bool,
-    /// May be left out.
+    /// Whether the field may be left out.
     pub optional: bool,
-    /// Known beginnings of values; the first is that of placeholders. Not enforced: services add
-    /// new ones.
+    /// Known prefixes of values; placeholders get the first. Not enforced, because services add new ones.
     pub prefixes: Vec<String>,
-    /// Length of values in characters, when all have the same; that of placeholders. Not enforced.
+    /// The length of values in characters, if all have the same; placeholders get it. Not enforced.
     pub length: Option<usize>,
-    /// What whole values match; enforced.
-    pub pattern: Option<Shape>,
-    /// Variables the SDKs read this field from.
+    /// A pattern that whole values must match; enforced.
+    pub pattern: Option<KeyPattern>,
+    /// Environment variables that SDKs read this field from.
     pub env: Vec<String>,
 }
 
-/// A regular expression that a whole value matches.
+/// A regular expression that must match a whole value.
 #[derive(Clone, Debug)]
-pub struct Shape(regex_lite::Regex);
+pub struct KeyPattern(regex_lite::Regex);
 
-/// A provider with its variables filled in: what a connection uses.
+/// A provider with its variables filled in, as a connection uses it.
 #[derive(Clone, Debug)]
 pub struct Instance {
-    /// Hosts the connection owns.
+    /// The hosts that the connection owns.
     pub hosts: Vec<HostPattern>,
-    /// Paths it owns there; empty: all.
+    /// The paths that it owns there; empty means all.
     pub paths: Vec<PathPattern>,
-    /// Placements.
+    /// The placements of its credential.
     pub placements: Vec<Scoped<Vec<Place>>>,
-    /// What is cleared before writing: the fields of all auth methods.
+    /// Fields that are removed before writing: those of all auth methods.
     pub clears: Clears,
-    /// OAuth endpoints on these hosts: never injected.
+    /// OAuth endpoints on these hosts, where nothing is injected.
     pub carved: Vec<(HostPattern, PathPattern)>,
-    /// Fields of the method that are no secrets.
+    /// Fields of the method that are not secret.
     pub shown: Vec<String>,
 }
 
 impl Provider {
-    /// The auth method by id, or the first.
+    /// The auth method with this id, or the first.
     pub fn auth(&self, id: Option<&str>) -> Option<&AuthMethod> {
         match id {
             Some(id) => self.auth.iter().find(|auth| auth.id == id),
@@ -288,27 +287,27 @@ impl Provider {
         }
     }
 
-    /// The request that tells a good credential of `auth` from a bad one.
+    /// The request that tests a credential of `auth`.
     pub fn test<'a>(&'a self, auth: &'a AuthMethod) -> Option<&'a schema::TestText> {
         auth.test.as_ref().or(self.about.test.as_ref())
     }
 
-    /// What the first secret that its requests carry looks like: prefix and length.
+    /// Prefix and length of the first secret that requests carry.
     pub fn key_shape(&self) -> (&str, Option<usize>) {
         let field = self.auth.iter().find_map(|auth| auth.carried().next());
         let prefix = field.and_then(|field| field.prefixes.first()).map_or("", String::as_str);
         (prefix, field.and_then(|field| field.length))
     }
 
-    /// The variable by name.
+    /// The variable with this name.
     pub fn variable(&self, name: &str) -> Option<&Variable> {
         self.variables.iter().find(|variable| variable.name == name)
     }
 }
 
 impl Instance {
-    /// The prefix that paths get, where a credential stands in them: by host and by the path before.
-    /// First match decides; empty where no path is changed.
+    /// The path prefixes with credentials, by host and by the original path. The first match applies; empty if
+    /// no path is changed.
     pub fn path_prefixes(&self) -> Vec<Scoped<Option<PathPrefix>>> {
         let prefix = |scope: &Scoped<Vec<Place>>| {
             scope.what.iter().find_map(|place| match &place.at {
@@ -328,20 +327,20 @@ impl Instance {
 }
 
 impl AuthMethod {
-    /// The secrets that requests carry: agents hold a placeholder of each.
+    /// The secrets that requests carry; agents hold a placeholder of each.
     pub fn carried(&self) -> impl Iterator<Item = &Field> {
         let given = self.fields.iter().filter(|field| field.secret && self.minted.is_none());
         given.chain(&self.minted)
     }
 
-    /// Whether its grant is what a person consents to at the provider.
+    /// Whether the grant results from a person's consent at the provider.
     pub fn is_consented_to(&self) -> bool {
         let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
         let by_hand = [GrantText::AuthorizationCode, GrantText::DeviceCode];
         self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| by_hand.contains(&grant))
     }
 
-    /// The field by name.
+    /// The field with this name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }
@@ -356,7 +355,7 @@ impl std::fmt::Display for Later {
     }
 }
 
-impl Shape {
+impl KeyPattern {
     /// Compiles `pattern`, anchored at both ends.
     ///
     /// # Errors
@@ -374,11 +373,11 @@ impl Shape {
         self.0.as_str()
     }
 
-    /// Whether the whole text matches.
+    /// Whether the pattern matches the whole text.
     pub fn matches(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
 }
 
-/// 64 KiB compiled: ample for the shape of a key.
+/// Maximum compiled size: 64 KiB, ample for the shape of a key.
 const SHAPE_BYTES_MAX: usize = 64 * 1024;

@@ -1,5 +1,5 @@
-//! [`OAuth`]: how tokens of a service are got, renewed and taken back, checked; and what is peculiar
-//! to the service, as data. What asks for tokens is `grant/`.
+//! [`OAuth`]: endpoints, parameters and quirks of a service's OAuth, checked. `vault::grant` requests tokens
+//! with these data.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,158 +9,158 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::FormError;
-pub use super::words::{
+pub use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
 
-/// RFC 3986 §2.3, and `:` and `.`, which hosts with ports have.
+/// Characters that are not encoded: RFC 3986 §2.3, and `:` and `.`, which hosts with ports contain.
 const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// How tokens of one auth method are got.
+/// How tokens of one auth method are obtained.
 #[derive(Clone, Debug)]
 pub struct OAuth {
-    /// How the grant is got.
+    /// The grant type.
     pub grant: GrantText,
-    /// Who the authorization server says it is, compared as it stands: RFC 8414 §3.3, RFC 9207.
+    /// The issuer identifier, compared exactly (RFC 8414 §3.3, RFC 9207).
     pub issuer: Option<UrlTemplate>,
-    /// Where the person consents.
+    /// The authorization endpoint.
     pub authorize: Option<UrlTemplate>,
-    /// Where tokens are minted.
+    /// The token endpoint.
     pub token: Option<UrlTemplate>,
-    /// Where they are renewed, when not at `token`.
+    /// The endpoint for renewal, if it is not `token`.
     pub renew: Option<UrlTemplate>,
-    /// Device authorization, RFC 8628.
+    /// The device authorization endpoint, RFC 8628.
     pub device: Option<UrlTemplate>,
-    /// Where a grant is taken back; [`Quirks::revoke_via`] says how.
+    /// The revocation endpoint; [`Quirks::revoke_via`] says how it is called.
     pub revoke: Option<UrlTemplate>,
-    /// Dynamic registration, RFC 7591.
+    /// The dynamic registration endpoint, RFC 7591.
     pub register: Option<UrlTemplate>,
-    /// Where an access token tells whose account it is (OpenID Connect Core §5.3), or alike.
+    /// The endpoint that identifies the account of an access token (OpenID Connect Core §5.3, or similar).
     pub userinfo: Option<UrlTemplate>,
-    /// How the browser comes back.
+    /// How the browser returns.
     pub response_mode: ResponseModeText,
-    /// Asked for when neither app nor connection names any.
+    /// The scopes requested if neither app nor connection names any.
     pub scopes: Vec<String>,
-    /// Between scopes.
+    /// The separator between scopes.
     pub scope_separator: String,
-    /// How the client authenticates, unless its app says otherwise.
+    /// How the client authenticates, unless its app overrides it.
     pub client_auth: ClientAuthText,
-    /// Encoding of token requests.
+    /// The encoding of token requests.
     pub token_body: TokenBodyText,
-    /// Added to the authorization URL.
+    /// Parameters added to the authorization URL.
     pub authorize_params: BTreeMap<String, String>,
-    /// Added to token requests.
+    /// Parameters added to token requests.
     pub token_params: BTreeMap<String, String>,
-    /// Added to (or replacing those of) renewals.
+    /// Parameters of renewals, added to or replacing those of token requests.
     pub renew_params: BTreeMap<String, String>,
-    /// Parameters under other names: ours → theirs.
+    /// Renamed parameters: standard name → the service's name.
     pub renames: BTreeMap<String, String>,
-    /// Fields of token requests.
+    /// Header fields of token requests.
     pub extra_headers: BTreeMap<String, String>,
-    /// The `grant_type` sent, when not the standard's.
+    /// The `grant_type` sent, if not the standard one.
     pub grant_type: Option<String>,
-    /// RFC 7636.
+    /// Support of PKCE (RFC 7636).
     pub pkce: PkceText,
-    /// What becomes of a refresh token when it is used.
+    /// What happens to a refresh token when it is used.
     pub refresh: RefreshText,
-    /// Life of an access token whose answer does not tell; never instead of what it tells.
+    /// Lifetime of an access token if the response does not contain it; never overrides the response.
     pub access_ttl: Option<Duration>,
-    /// Typical life of a refresh token; shown.
+    /// Typical lifetime of a refresh token; shown only.
     pub refresh_ttl: Option<Duration>,
-    /// Dotted paths of the access token in the answer, tried in order; never empty.
+    /// Dotted paths of the access token in the response, tried in order; never empty.
     pub token_path: Vec<String>,
-    /// Dotted path of the expiry, when not `expires_in`.
+    /// Dotted path of the expiry, if not `expires_in`.
     pub expires_path: Option<String>,
-    /// How the expiry is written.
+    /// The format of the expiry.
     pub expires_format: ExpiresText,
-    /// Host variables taken from the token's answer: variable → dotted path.
+    /// Host variables captured from the token response: variable → dotted path.
     pub capture: BTreeMap<String, String>,
-    /// Host variables taken from the callback: variable → parameter.
+    /// Host variables captured from the callback: variable → parameter.
     pub callback_capture: BTreeMap<String, String>,
-    /// The assertion of `jwt_bearer` and alike.
+    /// The assertion of `jwt_bearer` and similar grants.
     pub jwt: Option<Jwt>,
-    /// The provider whose apps serve this way too; `None`: only its own.
+    /// The provider whose apps can be used here too; `None` for its own only.
     pub apps_of: Option<String>,
-    /// What is peculiar to the service.
+    /// The quirks of the service.
     pub says: Quirks,
 }
 
 /// A signed assertion: header and claims, templates over fields and variables.
 #[derive(Clone, Debug, Default)]
 pub struct Jwt {
-    /// Signature algorithm, `RS256` unless said otherwise.
+    /// The signature algorithm; `RS256` by default.
     pub alg: Option<String>,
     /// How the key is derived from the fields.
     pub key: Option<String>,
-    /// Key id, a template.
+    /// The key id, a template.
     pub kid: Option<String>,
-    /// Issuer, a template.
+    /// The issuer, a template.
     pub iss: Option<String>,
-    /// Audience, a template.
+    /// The audience, a template.
     pub aud: Option<String>,
-    /// Subject, a template; the field `subject` when absent.
+    /// The subject, a template; by default the field `subject`.
     pub sub: Option<String>,
-    /// The scopes stand in the assertion, and not beside it.
+    /// Whether the scopes are a claim of the assertion instead of a parameter.
     pub scope_claim: bool,
-    /// Life of an assertion.
+    /// Lifetime of an assertion.
     pub ttl: Option<Duration>,
-    /// Further claims, in words.
+    /// Further claims, described in words.
     pub claims: Option<String>,
 }
 
-/// What is peculiar to a service, as data. The vendor's link stands beside each in the YAML.
+/// Deviations of a service from the standards. The YAML links the vendor's documentation.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
-    /// Codes of token endpoints, beside the common ones: the grant is finished.
+    /// Additional error codes of token endpoints: the grant has ended.
     pub permanent: Vec<String>,
-    /// Codes of token endpoints, beside the common ones: the app is refused.
+    /// Additional error codes of token endpoints: the app is rejected.
     pub rejected: Vec<String>,
-    /// Codes of token endpoints, beside the common ones: it passes.
+    /// Additional error codes of token endpoints: the error is temporary.
     pub temporary: Vec<String>,
-    /// The API's answer to an expired token, when it is not 401.
+    /// The API's response to an expired token, if it is not 401.
     pub expired: Option<Expired>,
-    /// Requests that may change something are not sent again after a 401.
+    /// Whether requests with unsafe methods are not sent again after a 401.
     pub keeps_unsafe: bool,
-    /// How a grant is taken back.
+    /// How the revocation endpoint is called.
     pub revoke_via: RevokeText,
-    /// Where the owner takes access away by hand.
+    /// URL of the page where the owner revokes access.
     pub access_page: Option<String>,
-    /// Dotted paths, tried in order, of whose account it is: in the token's answer, among captured
-    /// parameters, in the answer of `userinfo`.
+    /// Dotted paths of the account's identity, tried in order: in the token response, the captured parameters,
+    /// and the response of `userinfo`.
     pub account: Vec<String>,
-    /// Renew at least this often: refresh tokens that are not used die.
+    /// The interval at which tokens must be renewed, so that unused refresh tokens do not expire.
     pub keep_alive: Option<Duration>,
-    /// Renewals repeat the scopes.
+    /// Whether renewals repeat the scopes.
     pub renew_scopes: bool,
 }
 
-/// An answer of the API that means 401.
+/// An API response that means 401.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Expired {
-    /// Its status.
+    /// The response's status.
     pub status: u16,
-    /// Its members by dotted path, and what each may be.
+    /// The allowed values of JSON members, by dotted path.
     pub members: Vec<(String, Vec<Value>)>,
 }
 
-/// An https URL with `{variables}` in it.
+/// An https URL with `{variables}`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UrlTemplate(String);
 
 impl UrlTemplate {
-    /// Takes a text whose variables and form were checked.
+    /// Wraps text whose variables and form were checked.
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// An app's own endpoint, which has no variables.
+    /// Wraps an app's own endpoint, which has no variables.
     pub fn literal(url: &str) -> Self {
         Self(url.to_owned())
     }
 
-    /// As it was written.
+    /// The text as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -170,7 +170,7 @@ impl UrlTemplate {
         variables(&self.0)
     }
 
-    /// The URL, its variables percent-encoded where they need it.
+    /// The URL with percent-encoded variables.
     ///
     /// # Errors
     /// When a variable has no value.
@@ -200,14 +200,14 @@ impl OAuth {
         params.iter().map(filled).collect()
     }
 
-    /// Where tokens are renewed.
+    /// The endpoint for renewal.
     pub fn renew(&self) -> Option<&UrlTemplate> {
         self.renew.as_ref().or(self.token.as_ref())
     }
 }
 
 impl Expired {
-    /// Whether this answer means that the token has expired.
+    /// Whether this response means that the token has expired.
     pub fn is(&self, status: u16, body: &[u8]) -> bool {
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
         let has = |(path, wanted): &(String, Vec<Value>)| {

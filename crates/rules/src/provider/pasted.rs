@@ -1,48 +1,47 @@
-//! What may be wrong with a pasted secret, told by how the catalogue's keys begin. For people who paste:
-//! services add new shapes, so whoever is sure may go on. Names prefixes of the catalogue, never a
-//! part of the value.
+//! Detects wrongly pasted secrets by the prefixes of the catalogue's keys. Services introduce new formats, so
+//! people can override most findings. Messages name prefixes of the catalogue and never quote the value.
 
 use crate::inject::placeholder;
 
-/// Of another service a shorter beginning says too little: two letters stand anywhere.
+/// Shorter prefixes of other services are ignored: two letters occur anywhere.
 const TELLING_CHARS_MIN: usize = 3;
 
-/// The same where nothing is known of the wanted keys.
+/// The same limit if the wanted keys have no known prefix.
 const TELLING_ALONE_CHARS_MIN: usize = 4;
 
-/// After its prefix no key is shorter.
+/// A shorter text after a prefix is not a key.
 const BODY_CHARS_MIN: usize = 8;
 
-/// The values of one field, as the catalogue knows them.
+/// The known properties of one field's values.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys<'a> {
     /// The provider's id.
     pub provider: &'a str,
-    /// Its name, for people.
+    /// The provider's display name.
     pub name: &'a str,
-    /// The id of the way to authenticate.
+    /// The id of the auth method.
     pub auth: &'a str,
-    /// Known beginnings.
+    /// Known prefixes.
     pub prefixes: &'a [String],
-    /// The length of those with the first beginning.
+    /// The length of values with the first prefix.
     pub length: Option<usize>,
-    /// A pattern is enforced elsewhere: beginnings are only samples then.
+    /// Whether a pattern is enforced elsewhere; the prefixes are only examples then.
     pub has_pattern: bool,
 }
 
-/// Why a value is not what was asked for.
+/// Why a value does not fit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Misfit {
     /// What it looks like, to follow "it ".
     pub says: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
-    /// Nothing but the real value helps.
+    /// Whether the finding cannot be overridden.
     pub is_final: bool,
 }
 
-/// Judges a value for `wanted`. `Ok` may hold a remark about it; `others` are all other fields of
-/// the catalogue.
+/// Checks a value for the field `wanted`. `Ok` may contain a remark; `others` are all other fields of the
+/// catalogue.
 ///
 /// # Errors
 /// When it looks like something else.
@@ -76,7 +75,7 @@ pub fn judge<'a>(
 }
 
 impl<'a> Keys<'a> {
-    /// The longest known beginning that the value has.
+    /// The longest known prefix of the value.
     fn longest(&self, value: &str) -> Option<&'a str> {
         if self.has_pattern {
             return None;
@@ -89,7 +88,7 @@ impl<'a> Keys<'a> {
         !self.has_pattern && !self.prefixes.is_empty()
     }
 
-    /// Whether another's beginning says more than our own.
+    /// Whether another field's prefix is more specific than our own.
     fn is_told_by(&self, others: &str, own: Option<&str>) -> bool {
         let least = match self.prefixes {
             [] => TELLING_ALONE_CHARS_MIN,
@@ -107,7 +106,7 @@ impl<'a> Keys<'a> {
     fn whole(&self, value: &str, prefix: &str) -> Result<Option<String>, Misfit> {
         let (chars, usual) = (value.chars().count(), self.length.unwrap_or(0));
         let is_first = self.prefixes.first().is_none_or(|first| first == prefix);
-        // Lengths change over the years, a third of one is a piece.
+        // Lengths change over the years; a value of a third of the length is only a part.
         let least = prefix.len() + BODY_CHARS_MIN;
         let least = if is_first { least.max(usual / 3) } else { least };
         if (self.begins_somehow() || usual > 0) && chars < least {
@@ -139,7 +138,7 @@ fn others_key(prefix: &str, wanted: &Keys<'_>, keys: &Keys<'_>) -> Misfit {
     misfit(&says, &format!("for that one the provider is `{}`", keys.provider))
 }
 
-/// What was copied along with the value.
+/// Detects text that was copied along with the value.
 fn wrapped(value: &str) -> Option<Misfit> {
     if value.trim() != value {
         return Some(misfit("begins or ends with a blank", "copy it without"));
@@ -159,7 +158,7 @@ fn wrapped(value: &str) -> Option<Misfit> {
     })
 }
 
-/// `export NAME=value` or `NAME=value`. Base 64 has `=` at its end only.
+/// Detects `export NAME=value` or `NAME=value`. Base64 has `=` at its end only.
 fn is_assignment(value: &str) -> bool {
     let exported = value.strip_prefix("export ").or_else(|| value.strip_prefix("set "));
     let Some((name, rest)) = exported.unwrap_or(value).split_once('=') else { return false };
@@ -173,7 +172,7 @@ mod tests {
     use crate::inject::placeholder::Placeholder;
     use crate::provider::Catalogue;
 
-    /// As the catalogue judges it: the misfit's words, or the remark's.
+    /// The result for the catalogue: the message or the remark.
     fn told(provider: &str, auth: Option<&str>, value: &str) -> Result<String, String> {
         let catalogue = Catalogue::built_in();
         let found = catalogue.get(provider).unwrap();
@@ -277,7 +276,7 @@ mod tests {
             ("openai", key("sk-", 51)),
             ("github", key("github_pat_", 93)),
             ("stripe", key("sk_live_", 107)),
-            // Nothing is known of its keys; base 64 is no line of a shell.
+            // Its keys are unknown; base 64 is not a shell assignment.
             ("mistral", key("re", 32)),
             ("mistral", "QUJDREVGR0hJSktMTU5P==".to_owned()),
             // Its pattern is enforced by the API.

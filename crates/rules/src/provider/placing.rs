@@ -1,19 +1,20 @@
-//! The placements of an auth method: which place, which template, on which hosts and paths.
+//! Checks the placements of an auth method: place, template, hosts and paths.
 
 use http::HeaderName;
 
 use super::document::{Problems, item_of, key_of};
 use super::form::HostTemplate;
-use super::own::{Own, hosts, paths};
+use super::own_hosts::{OwnHosts, hosts, paths};
 use super::schema::{AuthText, PlaceText, ScopedText};
 use super::{AuthKind, Field, Later, ScopedPlaces};
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placement::{At, Encoding, Place, Template};
+use crate::inject::placement::{At, Place};
 use crate::inject::steering;
+use crate::inject::template::{Encoding, Template};
 
-/// Fields that are never a credential's place: routing, framing, hop-by-hop, our own
-/// (RFC 9110 §7.6.1). `Cookie` has a placement of its own.
+/// Fields that a credential must not be written to: routing, framing, hop-by-hop, our own (RFC 9110 §7.6.1).
+/// `Cookie` has a placement of its own.
 const FORBIDDEN: &[&str] = &[
     "connection",
     "content-length",
@@ -33,7 +34,7 @@ const FORBIDDEN: &[&str] = &[
     "via",
 ];
 
-/// A header name that credentials may be written to.
+/// Parses a header name that credentials may be written to.
 pub(super) fn header_name(name: &str, at: &str, problems: &mut Problems<'_>) -> Option<HeaderName> {
     match HeaderName::from_bytes(name.as_bytes()) {
         Ok(header) if FORBIDDEN.contains(&header.as_str()) || steers(&header) => {
@@ -49,25 +50,25 @@ pub(super) fn header_name(name: &str, at: &str, problems: &mut Problems<'_>) -> 
     }
 }
 
-/// What would have a server take another path or method.
+/// Whether the field makes a server use another path or method.
 fn steers(header: &HeaderName) -> bool {
     steering::is_path_field(header) || steering::is_method_field(header)
 }
 
-/// What a token endpoint gave, as templates name it.
+/// The name of the minted token in templates.
 pub(super) const MINTED: &str = "access_token";
 
-/// Reads the placements of one auth method.
+/// Parses the placements of one auth method.
 pub(super) struct Placing<'a> {
     pub(super) text: &'a AuthText,
     pub(super) fields: &'a [Field],
-    pub(super) own: &'a Own<'a>,
-    /// What comes later, if a place of that sort was met.
+    pub(super) own: &'a OwnHosts<'a>,
+    /// An unsupported feature, if a placement uses one.
     pub(super) later: Option<Later>,
 }
 
 impl Placing<'_> {
-    /// All placements of the method, and notes what comes later.
+    /// All placements of the method; records unsupported features.
     pub(super) fn placements(
         &mut self,
         path: &str,
@@ -147,7 +148,7 @@ impl Placing<'_> {
         found
     }
 
-    /// Where the kind puts a credential when the file does not say.
+    /// The kind's default placement.
     fn usual(&mut self, path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
         let text = match self.text.kind {
             AuthKind::ApiKey | AuthKind::Custom => {
@@ -168,7 +169,7 @@ impl Placing<'_> {
         self.place(&text, path, problems).into_iter().collect()
     }
 
-    /// One place. `None` when it is wrong, or of a kind that comes later (noted in `later`).
+    /// Parses one place. `None` if it is invalid or not supported yet (recorded in `later`).
     fn place(
         &mut self,
         text: &PlaceText,
@@ -198,7 +199,7 @@ impl Placing<'_> {
         }
         let template = match key {
             "basic" if !name.contains(':') => {
-                problems.add(&at, "this is no pair of user and password", remedy(key));
+                problems.add(&at, "this is not a pair of user and password", remedy(key));
                 return None;
             }
             "path" | "basic" | "query_string" => name.to_owned(),
@@ -220,14 +221,14 @@ impl Placing<'_> {
                 return None;
             }
             _ => {
-                problems.add(&at, format_args!("this is no place in a {key}"), remedy(key));
+                problems.add(&at, format_args!("this is not a place in a {key}"), remedy(key));
                 return None;
             }
         };
         Some(Place { at: place, value })
     }
 
-    /// The template of a place that carries one value.
+    /// The template of a place with one value.
     fn value(&self, text: &PlaceText, path: &str, problems: &mut Problems<'_>) -> Option<String> {
         match (&text.value, &text.prefix) {
             (Some(_), Some(_)) => {
@@ -248,7 +249,7 @@ impl Placing<'_> {
         }
     }
 
-    /// The field meant by a place without `value`.
+    /// The field that a place without `value` uses.
     fn single(&self, path: &str, problems: &mut Problems<'_>) -> Option<&str> {
         if self.text.kind.mints() {
             return Some(MINTED);
@@ -264,7 +265,7 @@ impl Placing<'_> {
         }
     }
 
-    /// What is minted is none of the fields, and a secret.
+    /// Whether the field is secret; a minted token always is.
     fn is_secret(&self, name: &str) -> bool {
         self.fields.iter().find(|field| field.name == name).is_none_or(|field| field.secret)
     }
@@ -307,7 +308,7 @@ impl Placing<'_> {
     }
 }
 
-/// Whether `scope` means every path of every one of `hosts` (none: all of the provider's).
+/// Whether `scope` covers every path of all `hosts` (empty means all of the provider's).
 fn takes_all(scope: &ScopedPlaces, hosts: &[HostTemplate]) -> bool {
     let within = |host: &HostTemplate| scope.hosts.contains(host);
     let hosts_too = scope.hosts.is_empty() || !hosts.is_empty() && hosts.iter().all(within);
@@ -322,12 +323,12 @@ fn sound_query(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(char::is_control)
 }
 
-/// A cookie's name is a token (RFC 6265 §4.1.1), and so is a header field's.
+/// Whether a cookie's name is a token (RFC 6265 §4.1.1), as header names are.
 fn sound_cookie(name: &str) -> bool {
     HeaderName::from_bytes(name.as_bytes()).is_ok()
 }
 
-/// Whole segments, plain, with a field among them.
+/// Whether a template consists of whole plain segments with at least one field.
 fn sound_path(template: &str) -> bool {
     template.starts_with('/')
         && template.ends_with('/')

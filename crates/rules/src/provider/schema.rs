@@ -1,15 +1,15 @@
-//! The YAML shape of a provider, as the catalogue and users write it. Nothing is checked here but
-//! names and types of keys; `check.rs` makes [`super::Provider`] of it.
+//! The YAML schema of providers, for the catalogue and for users. It checks only names and types of keys;
+//! `check.rs` converts it into [`super::Provider`].
 //!
-//! Wide on purpose: it holds what is known of a service (OAuth endpoints, quirks, webhook scheme),
-//! also where the feature that uses it comes later, so that files need not be rewritten then.
+//! The schema also covers data of a service (OAuth endpoints, quirks, webhook scheme) whose features are not
+//! supported yet, so that files need not be rewritten then.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 
-use super::words::{
+use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
@@ -19,51 +19,51 @@ use super::{AuthKind, Confidence};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderText {
-    /// Lower-case id, such as `github`.
+    /// The id in lower case, such as `github`.
     pub id: String,
-    /// Name for people.
+    /// The display name.
     pub name: String,
-    /// Such as `llm` or `payments`.
+    /// The category, such as `llm` or `payments`.
     pub category: Option<String>,
-    /// Host patterns: `api.acme.test`, `*.acme.test`, `{shop}.myshopify.com`, each with a port.
+    /// Host patterns: `api.acme.test`, `*.acme.test`, `{shop}.myshopify.com`, each optionally with a port.
     pub hosts: Vec<String>,
-    /// Paths that are the service's on these hosts; none: all.
+    /// Paths that belong to the service on these hosts; empty means all.
     #[serde(default)]
     pub paths: Vec<String>,
-    /// What the owner says about hosts and URLs.
+    /// Variables of hosts and URLs that the owner enters.
     #[serde(default)]
     pub variables: Vec<VariableText>,
     /// Ways to authenticate; the first is the default.
     pub auth: Vec<AuthText>,
-    /// Further places of credentials, emptied before one is written.
+    /// Further places of credentials that are removed before one is written.
     #[serde(default)]
     pub clears: ClearsText,
-    /// What apps can be begun with.
+    /// Templates of apps.
     #[serde(default)]
     pub templates: Vec<TemplateText>,
-    /// Fields added when the client sent none.
+    /// Fields added if the client sent none.
     #[serde(default)]
     pub default_headers: BTreeMap<String, String>,
-    /// A harmless request that tells a good credential from a bad one.
+    /// A harmless request that tests a credential.
     pub test: Option<TestText>,
-    /// Who says that `test` is right.
+    /// The source for `test`.
     pub test_source: Option<String>,
-    /// Where the service says when to come again.
+    /// Fields that contain a retry time.
     #[serde(default)]
     pub retry_headers: RetryText,
     /// How inbound webhooks are signed.
     pub webhook_scheme: Option<String>,
-    /// Where the owner gets a key.
+    /// URL of the page where the owner creates a key.
     pub key_url: Option<String>,
-    /// Documentation of authentication.
+    /// URL of the documentation on authentication.
     pub docs_url: Option<String>,
-    /// What surprises.
+    /// Unusual behaviour, described for people.
     #[serde(default)]
     pub quirks: Vec<String>,
-    /// Where these facts are from.
+    /// Sources of these data.
     #[serde(default)]
     pub sources: Vec<String>,
-    /// How sure they are.
+    /// How reliable these data are.
     pub confidence: Option<Confidence>,
 }
 
@@ -71,151 +71,151 @@ pub struct ProviderText {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariableText {
-    /// As in `{name}`.
+    /// The name, as in `{name}`.
     pub name: String,
-    /// What it may hold.
+    /// Which values it accepts.
     #[serde(default)]
     pub kind: super::VariableKind,
-    /// For people.
+    /// The display name.
     pub label: Option<String>,
-    /// For people.
+    /// A help text.
     pub help: Option<String>,
-    /// A value as it looks.
+    /// An example of a value.
     pub example: Option<String>,
-    /// Used when the owner gives none.
+    /// The value used if the owner gives none.
     pub default: Option<String>,
-    /// The only values there are.
+    /// The allowed values.
     #[serde(default)]
     pub choices: Vec<String>,
-    /// Comes from the service's answer, not from the owner.
+    /// Whether it comes from the service's response instead of the owner.
     #[serde(default)]
     pub captured: bool,
-    /// What a captured value stands in, such as `https://{}.my.salesforce.com`.
+    /// The text around a captured value, such as `https://{}.my.salesforce.com`.
     pub within: Option<String>,
 }
 
-/// A way to authenticate. Which keys go with which kind is checked in `check.rs`.
+/// One way to authenticate. `check.rs` checks which keys a kind allows.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthText {
-    /// Unique in the provider.
+    /// The id, unique in the provider.
     pub id: String,
-    /// Its kind.
+    /// The kind of credential.
     pub kind: AuthKind,
-    /// For people.
+    /// The display name.
     pub label: Option<String>,
-    /// For people.
+    /// A note for people.
     pub note: Option<String>,
-    /// The one place of a single value.
+    /// The single place of the value.
     pub placement: Option<PlaceText>,
-    /// Several places at once.
+    /// Several places that are all written.
     pub place: Option<Vec<PlaceText>>,
-    /// Places by host and path, first match.
+    /// Places by host and path; the first match applies.
     pub placements: Option<Vec<ScopedText>>,
-    /// What the owner gives, when it is not the kind's usual.
+    /// The fields that the owner enters, if not the kind's default.
     pub fields: Option<Vec<FieldText>>,
-    /// Shape of the one secret field.
+    /// The shape of the only secret field.
     pub key: Option<KeyText>,
-    /// Variables that SDKs read the one secret field from.
+    /// Environment variables that SDKs read the only secret field from.
     #[serde(default)]
     pub env: Vec<String>,
-    /// Tells a good credential of this method, where the provider's `test` does not.
+    /// A test request for this method, if the provider's `test` is not suitable.
     pub test: Option<TestText>,
-    /// OAuth: how the grant is got.
+    /// OAuth: the grant type.
     pub grant: Option<GrantText>,
-    /// OAuth: who the authorization server says it is, RFC 8414 and RFC 9207.
+    /// OAuth: the issuer identifier, RFC 8414 and RFC 9207.
     pub issuer: Option<String>,
-    /// OAuth: where the person consents.
+    /// OAuth: the authorization endpoint.
     pub authorize: Option<String>,
-    /// OAuth and alike: where tokens are minted.
+    /// OAuth and similar: the token endpoint.
     pub token: Option<String>,
-    /// OAuth: where tokens are renewed, when not at `token`.
+    /// OAuth: the endpoint for renewal, if not `token`.
     pub renew: Option<String>,
-    /// OAuth: device authorisation, RFC 8628.
+    /// OAuth: the device authorization endpoint, RFC 8628.
     pub device: Option<String>,
-    /// OAuth: revocation, RFC 7009.
+    /// OAuth: the revocation endpoint, RFC 7009.
     pub revoke: Option<String>,
-    /// OAuth: introspection, RFC 7662.
+    /// OAuth: the introspection endpoint, RFC 7662.
     pub introspect: Option<String>,
-    /// OAuth: dynamic registration, RFC 7591.
+    /// OAuth: the dynamic registration endpoint, RFC 7591.
     pub register: Option<String>,
-    /// OAuth: where an access token tells whose account it is, OpenID Connect Core §5.3.
+    /// OAuth: the endpoint that identifies an access token's account, OpenID Connect Core §5.3.
     pub userinfo: Option<String>,
-    /// OAuth: how the browser comes back; `query` when absent.
+    /// OAuth: how the browser returns; `query` by default.
     pub response_mode: Option<ResponseModeText>,
-    /// OAuth 1.0a: temporary credentials.
+    /// OAuth 1.0a: the endpoint for temporary credentials.
     pub request_token: Option<String>,
-    /// Scopes asked for when the owner names none.
+    /// Scopes requested if the owner names none.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// Between scopes; a blank when absent.
+    /// The separator between scopes; a space by default.
     pub scope_separator: Option<String>,
     /// How the client authenticates at `token`.
     pub client_auth: Option<ClientAuthText>,
     /// `form` or `json`.
     pub token_body: Option<TokenBodyText>,
-    /// Added to the authorisation URL.
+    /// Parameters added to the authorization URL.
     #[serde(default)]
     pub authorize_params: BTreeMap<String, String>,
-    /// Added to token requests.
+    /// Parameters added to token requests.
     #[serde(default)]
     pub token_params: BTreeMap<String, String>,
-    /// Added to (or replacing those of) renewals.
+    /// Parameters of renewals, added to or replacing those of token requests.
     #[serde(default)]
     pub renew_params: BTreeMap<String, String>,
-    /// Parameters under other names: ours → theirs.
+    /// Renamed parameters: standard name → the service's name.
     #[serde(default)]
     pub renames: BTreeMap<String, String>,
-    /// The `grant_type` sent, when not the standard's.
+    /// The `grant_type` sent, if not the standard one.
     pub grant_type: Option<String>,
-    /// RFC 7636.
+    /// Support of PKCE (RFC 7636).
     pub pkce: Option<PkceText>,
-    /// What becomes of the refresh token.
+    /// What happens to the refresh token when it is used.
     pub refresh: Option<RefreshText>,
-    /// Typical life of an access token; the token endpoint's answer decides.
+    /// Typical lifetime of an access token; the token response takes precedence.
     pub access_ttl: Option<String>,
-    /// Typical life of a refresh token.
+    /// Typical lifetime of a refresh token.
     pub refresh_ttl: Option<String>,
-    /// Where in the answer the token is; several are tried in order.
+    /// Paths of the token in the response, tried in order.
     #[serde(default, deserialize_with = "one_or_many")]
     pub token_path: Vec<String>,
-    /// Where in the answer the expiry is.
+    /// Path of the expiry in the response.
     pub expires_path: Option<String>,
-    /// How the expiry is written.
+    /// The format of the expiry.
     pub expires_format: Option<ExpiresText>,
-    /// Variables taken from the token's answer: variable → path.
+    /// Variables captured from the token response: variable → path.
     #[serde(default)]
     pub capture: BTreeMap<String, String>,
-    /// Variables taken from the callback: variable → parameter.
+    /// Variables captured from the callback: variable → parameter.
     #[serde(default)]
     pub callback_capture: BTreeMap<String, String>,
-    /// The provider whose apps serve this way too.
+    /// The provider whose apps can be used here too.
     pub apps_of: Option<String>,
-    /// What codes of the service's own mean, beside the common ones.
+    /// The meaning of the service's own error codes.
     #[serde(default)]
     pub says: SaysText,
-    /// Where in the token's answer stands whose account it is, or in that of `userinfo`; several are
-    /// tried in order. The name of a captured parameter stands for its value.
+    /// Paths of the account's identity in the token response or in that of `userinfo`, tried in order. The name
+    /// of a captured parameter means its value.
     #[serde(default, deserialize_with = "one_or_many")]
     pub account: Vec<String>,
-    /// How a grant is taken back at `revoke`.
+    /// How the `revoke` endpoint is called.
     #[serde(default)]
     pub revoke_via: RevokeText,
-    /// Where the owner takes access away by hand.
+    /// URL of the page where the owner revokes access.
     pub access_page: Option<String>,
-    /// Renew at least this often: refresh tokens that are not used die.
+    /// The interval at which tokens must be renewed, so that unused refresh tokens do not expire.
     pub keep_alive: Option<String>,
-    /// Whether a request that may change something is sent again after a 401.
+    /// Whether requests with unsafe methods are sent again after a 401.
     #[serde(default = "yes")]
     pub replay_unsafe: bool,
-    /// Renewals repeat the scopes.
+    /// Whether renewals repeat the scopes.
     #[serde(default)]
     pub renew_scopes: bool,
-    /// Session kinds: the request that mints.
+    /// Session kinds: the login request.
     pub login: Option<RequestText>,
-    /// Session kinds: the request that renews.
+    /// Session kinds: the renewal request.
     pub renewal: Option<RequestText>,
-    /// Fields sent beside the credential.
+    /// Header fields sent with the credential.
     #[serde(default)]
     pub extra_headers: BTreeMap<String, String>,
     /// Self-signed tokens: header and claims.
@@ -226,36 +226,36 @@ pub struct AuthText {
     pub service: Option<String>,
     /// SigV4: the signed region, when it is fixed.
     pub region: Option<String>,
-    /// SigV4: how keys are got, such as `sts:AssumeRole`.
+    /// SigV4: how keys are obtained, such as `sts:AssumeRole`.
     pub via: Option<String>,
 }
 
-/// What codes of a service's own mean.
+/// The meaning of a service's own error codes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SaysText {
-    /// Codes of token endpoints: the grant is finished, a person must connect again.
+    /// Codes of token endpoints: the grant has ended; a person must connect again.
     pub permanent: Vec<String>,
-    /// Codes of token endpoints: the app is refused, whoever registered it must look.
+    /// Codes of token endpoints: the app is rejected; the person who registered it must act.
     pub rejected: Vec<String>,
-    /// Codes of token endpoints: it passes.
+    /// Codes of token endpoints: the error is temporary.
     pub temporary: Vec<String>,
-    /// The API's answer to an expired token, when it is not 401.
+    /// The API's response to an expired token, if it is not 401.
     pub expired: Option<ExpiredText>,
 }
 
-/// An answer that means 401.
+/// An API response that means 401.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpiredText {
-    /// Its status.
+    /// The response's status.
     pub status: u16,
-    /// Its members, by dotted path: a value, or a list of which one is there.
+    /// Members by dotted path, each with a value or a list of alternatives.
     #[serde(default)]
     pub json: BTreeMap<String, Value>,
 }
 
-/// A place: exactly one of the first seven keys, and how its value is written.
+/// A place, with exactly one of the first seven keys, and the format of its value.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceText {
@@ -265,17 +265,17 @@ pub struct PlaceText {
     pub query: Option<String>,
     /// A cookie.
     pub cookie: Option<String>,
-    /// The beginning of the path, a template.
+    /// A template of the beginning of the path.
     pub path: Option<String>,
     /// `Authorization: Basic`, the template of `user:password`.
     pub basic: Option<String>,
-    /// The member of a JSON body, by dotted path, or the field of a form.
+    /// A member of a JSON body (dotted path), or a form field.
     pub body: Option<String>,
     /// A template of whole query parameters, such as a signed URL's.
     pub query_string: Option<String>,
-    /// Stands before the one value.
+    /// Text before the value.
     pub prefix: Option<String>,
-    /// A template, instead of `prefix`.
+    /// A template; replaces `prefix`.
     pub value: Option<String>,
 }
 
@@ -283,41 +283,41 @@ pub struct PlaceText {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScopedText {
-    /// Of the provider's hosts; none: all.
+    /// The hosts, a subset of the provider's; empty means all.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// None: all.
+    /// Paths; empty means all.
     #[serde(default)]
     pub paths: Vec<String>,
-    /// One place or a list of them.
+    /// One place or a list of places.
     #[serde(deserialize_with = "one_or_many")]
     pub place: Vec<PlaceText>,
 }
 
-/// A field of the form.
+/// A field that the owner enters.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FieldText {
-    /// As in `--field name=…` and `{name}`.
+    /// The name, as in `--field name=…` and `{name}`.
     pub name: String,
-    /// For people.
+    /// The display name.
     pub label: Option<String>,
-    /// For people.
+    /// A help text.
     pub help: Option<String>,
-    /// Sealed and never shown; true unless said otherwise.
+    /// Whether the value is sealed and never shown; true by default.
     #[serde(default = "yes")]
     pub secret: bool,
-    /// May be left out.
+    /// Whether the field may be left out.
     #[serde(default)]
     pub optional: bool,
-    /// A regular expression that whole values match.
+    /// A regular expression that must match whole values.
     pub pattern: Option<String>,
-    /// Known beginnings of values.
+    /// Known prefixes of values.
     #[serde(default)]
     pub prefixes: Vec<String>,
-    /// Length of values in characters, when all have the same.
+    /// The length of values in characters, if all have the same.
     pub length: Option<usize>,
-    /// Variables that SDKs read it from.
+    /// Environment variables that SDKs read it from.
     #[serde(default)]
     pub env: Vec<String>,
 }
@@ -326,16 +326,16 @@ pub struct FieldText {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyText {
-    /// Known beginnings; the first is that of placeholders.
+    /// Known prefixes; placeholders get the first.
     #[serde(default)]
     pub prefixes: Vec<String>,
-    /// In characters, prefix included.
+    /// The length in characters, prefix included.
     pub length: Option<usize>,
-    /// A regular expression that whole keys match.
+    /// A regular expression that must match whole keys.
     pub pattern: Option<String>,
 }
 
-/// Places that are emptied.
+/// Places that are emptied before a credential is written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClearsText {
@@ -347,86 +347,86 @@ pub struct ClearsText {
     pub cookies: Vec<String>,
 }
 
-/// A request, with templates in URL and bodies.
+/// A request with templates in URL and body.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestText {
-    /// GET when absent.
+    /// The method; GET by default.
     pub method: Option<String>,
-    /// `https://…`.
+    /// The URL, `https://…`.
     pub url: String,
-    /// Fields.
+    /// Header fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// A JSON body.
     pub json: Option<Value>,
     /// A form body.
     pub form: Option<BTreeMap<String, String>>,
-    /// A body as it is.
+    /// A literal body.
     pub body: Option<String>,
-    /// Basic authentication: the template of `user:password`.
+    /// Basic authentication: a template of `user:password`.
     pub basic: Option<String>,
-    /// The field whose value is the bearer token.
+    /// The field that contains the bearer token.
     pub bearer: Option<String>,
 }
 
-/// The test request.
+/// The request that tests a credential.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TestText {
-    /// GET when absent.
+    /// The method; GET by default.
     pub method: Option<String>,
-    /// `https://…` on one of the provider's hosts.
+    /// The URL, `https://…`, on one of the provider's hosts.
     pub url: String,
-    /// The URL when the credential is an OAuth token.
+    /// The URL if the credential is an OAuth token.
     pub oauth_url: Option<String>,
-    /// Fields.
+    /// Header fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// A JSON body.
     pub json: Option<Value>,
     /// A form body.
     pub form: Option<BTreeMap<String, String>>,
-    /// A body as it is.
+    /// A literal body.
     pub body: Option<String>,
-    /// The one good status; any 2xx when absent.
+    /// The status of a successful response; any 2xx by default.
     pub expect_status: Option<u16>,
-    /// Members that a good answer has.
+    /// Members of a successful response.
     pub expect_json: Option<BTreeMap<String, Value>>,
-    /// Members of a good answer that say whose account it is, by dotted path.
+    /// Dotted paths of the account's identity in a successful response.
     #[serde(default)]
     pub account: Vec<String>,
-    /// For people.
+    /// A note for people.
     pub note: Option<String>,
 }
 
-/// What an app can be begun with: what it says itself goes before.
+/// Initial values of an app; the app's own values take precedence.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateText {
     /// Lower-case letters, digits, `-` and `_`; unique in the catalogue.
     pub id: String,
-    /// For people.
+    /// The display name.
     pub label: Option<String>,
-    /// Scopes to ask for.
+    /// Scopes to request.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// Settings of the app.
+    /// Settings of the app, as in the configuration.
     #[serde(default)]
     pub settings: BTreeMap<String, Value>,
 }
 
-/// Fields that say when to come again.
+/// Fields that contain a retry time.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryText {
-    /// Seconds or a date, as `Retry-After`.
+    /// Seconds or a date, as in `Retry-After`.
     pub after: Vec<String>,
-    /// Seconds or a duration until the limit is lifted.
+    /// Seconds or a duration until the limit ends.
     pub reset_after: Vec<String>,
-    /// A moment at which it is lifted.
+    /// The time at which the limit ends.
     pub reset_at: Vec<String>,
-    /// Requests left.
+    /// The number of remaining requests.
     pub remaining: Vec<String>,
 }
 
@@ -434,23 +434,23 @@ pub struct RetryText {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JwtText {
-    /// Signature algorithm.
+    /// The signature algorithm.
     pub alg: Option<String>,
     /// How the key is derived from the fields.
     pub key: Option<String>,
-    /// Key id, a template.
+    /// The key id, a template.
     pub kid: Option<String>,
-    /// Issuer, a template.
+    /// The issuer, a template.
     pub iss: Option<String>,
-    /// Audience, a template.
+    /// The audience, a template.
     pub aud: Option<String>,
-    /// Subject, a template; the field `subject` when absent.
+    /// The subject, a template; by default the field `subject`.
     pub sub: Option<String>,
-    /// The scopes stand in the assertion, and not beside it.
+    /// Whether the scopes are a claim instead of a parameter.
     pub scope_claim: bool,
-    /// Life of a token.
+    /// Lifetime of a token.
     pub ttl: Option<String>,
-    /// Further claims, in words.
+    /// Further claims, described in words.
     pub claims: Option<String>,
 }
 
@@ -458,7 +458,7 @@ fn yes() -> bool {
     true
 }
 
-/// Reads `x` as `[x]`, keeping the position of errors inside a list.
+/// Reads `x` as `[x]`; keeps the position of errors inside a list.
 fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

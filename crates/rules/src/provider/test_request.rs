@@ -1,5 +1,5 @@
-//! [`TestRequest`]: a provider's harmless request, filled in for one connection, and what a good
-//! answer to it looks like. Holds no secret: the data path writes the credential.
+//! [`TestRequest`]: a provider's harmless test request, filled in for one connection, and the expected
+//! response. It contains no secret: the data path writes the credential.
 
 use std::collections::BTreeMap;
 
@@ -12,59 +12,59 @@ use super::schema::TestText;
 use super::{AuthKind, AuthMethod, FormError, Provider};
 use crate::inject::placeholder::Placeholder;
 
-/// RFC 3986 §2.3: what stays as it is, wherever in a URL a value is filled in.
+/// Characters that are not encoded in any part of a URL: RFC 3986 §2.3.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A request that tells a good credential from a bad one.
+/// A request that tests a credential.
 #[derive(Clone, Debug)]
 pub struct TestRequest {
-    /// Its method.
+    /// The request's method.
     pub method: Method,
-    /// `https://…`; a placeholder stands where a secret field does.
+    /// The URL; secret fields are placeholders.
     pub uri: Uri,
-    /// Fields, without `Host`.
+    /// Header fields, without `Host`.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The complete body.
     pub body: Bytes,
-    /// What a good answer has.
+    /// The expected response.
     pub expected: Expected,
 }
 
-/// What tells a good answer.
+/// Properties of a successful response.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
-    /// The one good status; any 2xx when absent.
+    /// The expected status; `None` for any 2xx.
     status: Option<u16>,
-    /// Members, by dotted path.
+    /// Expected members, by dotted path.
     members: Vec<(String, Value)>,
-    /// GraphQL answers 200 to what it refuses, with `errors`.
+    /// Whether it is GraphQL, which reports errors with status 200 and `errors`.
     graphql: bool,
-    /// Members that say whose account it is, by dotted path.
+    /// Dotted paths of the account's identity.
     account: Vec<String>,
 }
 
-/// Why there is no test request, though one is declared.
+/// Why a declared test request cannot be built.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TestRequestError {
-    /// Variables that do not fit.
+    /// Variables are invalid.
     #[error(transparent)]
     Form(#[from] FormError),
     /// The declared request cannot be sent.
     #[error("the test request of provider `{provider}` cannot be sent: {what}")]
     Unsendable {
-        /// The provider.
+        /// The provider's id.
         provider: String,
-        /// What is wrong with it.
+        /// The reason.
         what: &'static str,
     },
 }
 
 impl Provider {
-    /// The request that tests a connection: `None` when the provider has none for `auth`. `shown`:
-    /// values of fields that are no secrets, which some URLs need.
+    /// The request that tests a connection; `None` if the provider has none for `auth`. `shown`: values of
+    /// non-secret fields, which some URLs need.
     ///
     /// # Errors
-    /// When variables do not fit, or what the provider declares is no request.
+    /// When variables are invalid, or the declared request is not a valid request.
     pub fn test_request(
         &self,
         auth: &AuthMethod,
@@ -76,7 +76,7 @@ impl Provider {
         for field in &auth.fields {
             let value = match shown.get(&field.name) {
                 Some(value) if !field.secret => encoded(value),
-                // The placement knows it by the mark, and replaces it.
+                // The placement recognises the mark and replaces it.
                 _ => Placeholder::issue("", None).as_str().to_owned(),
             };
             values.insert(field.name.clone(), value);
@@ -99,7 +99,7 @@ impl Provider {
         }))
     }
 
-    /// Given variables and defaults, as they stand in URLs.
+    /// Given variables and defaults, percent-encoded.
     fn filled(
         &self,
         given: &BTreeMap<String, String>,
@@ -114,7 +114,7 @@ impl Provider {
         Ok(values)
     }
 
-    /// Ours, then the provider's defaults, then those of the test.
+    /// Our fields, then the provider's defaults, then those of the test.
     fn fields(
         &self,
         test: &TestText,
@@ -146,12 +146,12 @@ impl Expected {
         Self { status, members: members.collect(), graphql, account }
     }
 
-    /// Whether the answer's body tells whose account it is.
+    /// Whether the response body identifies the account.
     pub fn reads_account(&self) -> bool {
         !self.account.is_empty()
     }
 
-    /// Whose account it is, as the answer's body tells: what is there of the declared members.
+    /// The account's identity: the declared members that are present in the response body.
     pub fn account(&self, body: &[u8]) -> Option<String> {
         let body = serde_json::from_slice::<Value>(body).ok()?;
         let told = self.account.iter().filter_map(|path| match member(&body, path)? {
@@ -170,12 +170,12 @@ impl Expected {
         Some(needed.split([',', ' ']).filter(|it| !it.is_empty()).map(str::to_owned).collect())
     }
 
-    /// Whether the answer's body has to be read for the verdict.
+    /// Whether the verdict depends on the response body.
     pub fn reads_body(&self) -> bool {
         !self.members.is_empty() || self.graphql
     }
 
-    /// Whether the status is a good one.
+    /// Whether the status means success.
     pub fn takes(&self, status: u16) -> bool {
         match self.status {
             Some(expected) => status == expected,
@@ -183,7 +183,7 @@ impl Expected {
         }
     }
 
-    /// Whether the body says what a good one does.
+    /// Whether the body has the expected members.
     pub fn is_met_by(&self, body: &[u8]) -> bool {
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
         let has = |(path, wanted): &(String, Value)| member(&body, path) == Some(wanted);
@@ -191,7 +191,7 @@ impl Expected {
     }
 }
 
-/// What stands at a dotted path; a number is a place in a list.
+/// The value at a dotted path; a number is a list index.
 fn member<'a>(of: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(of, |at, name| match at {
         Value::Array(items) => items.get(name.parse::<usize>().ok()?),
@@ -216,7 +216,7 @@ fn encoded(value: &str) -> String {
     utf8_percent_encode(value, UNRESERVED).to_string()
 }
 
-/// Replaces each `{name}`; `None` when one is not there.
+/// Replaces each `{name}`; `None` if a value is missing.
 fn fill(template: &str, values: &BTreeMap<String, String>) -> Option<String> {
     let mut text = String::new();
     let mut rest = template;

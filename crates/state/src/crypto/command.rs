@@ -1,5 +1,5 @@
-//! What a program prints, bounded in time and length: the master key's commands and those of
-//! secrets in the configuration. What the output means is the caller's.
+//! Runs a program and returns its output, bounded in time and length. Used for master keys and secrets in the
+//! configuration; the caller interprets the output.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,59 +8,59 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-/// Between two looks at whether a program that has closed its output has ended as well.
+/// Poll interval for the exit of a program that has closed its output.
 const POLL: Duration = Duration::from_millis(5);
 
-/// How long a program may run and how much it may print.
+/// Limits of a program's time and output.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// From its start to its end.
+pub struct CommandLimits {
+    /// Maximum run time.
     pub timeout: Duration,
-    /// Bytes that are read; what it prints beyond them is lost.
+    /// Maximum number of bytes read; further output is discarded.
     pub bytes_max: usize,
 }
 
-/// Why there is no output. Names the program without its arguments, never what it printed.
+/// Why there is no output. The message names the program without its arguments, and never quotes its output.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// No program at all.
+    /// The command is empty.
     #[error("command is empty: give the program and its arguments")]
     Empty,
-    /// The program cannot be started or its output not read.
+    /// The program cannot be started, or its output cannot be read.
     #[error("command `{program}` cannot be run: {source}")]
     Broken {
-        /// The program.
+        /// The program's path.
         program: String,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It ended with an error.
+    /// The program failed.
     #[error("command `{program}` failed ({status}): run it by hand to see why")]
     Failed {
-        /// The program.
+        /// The program's path.
         program: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
     },
-    /// It did not end, whether or not it printed something.
+    /// The program did not exit in time.
     #[error("command `{program}` did not end within {} s", .timeout.as_secs())]
     Timeout {
-        /// The program.
+        /// The program's path.
         program: String,
-        /// The bound.
+        /// The time limit.
         timeout: Duration,
     },
 }
 
-/// Runs a program with nothing on its standard input, and without the `hidden` environment variables:
-/// those hold secrets, which are nobody's but ours. Blocks until it has ended.
+/// Runs a program with empty standard input and without the `hidden` environment variables, which hold secrets
+/// of this process. Blocks until it has exited.
 ///
 /// # Errors
-/// When it cannot be run, fails, or had to be killed at the end of its time.
+/// When it cannot be run, fails, or exceeds the time limit and was killed.
 pub fn output_of(
     words: &[String],
     hidden: &[&str],
-    bounds: Bounds,
+    bounds: CommandLimits,
     stderr: Stdio,
 ) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
@@ -80,7 +80,7 @@ pub fn output_of(
     let stdout = child.stdout.take().expect("stdout is piped");
     let (done, output) = mpsc::channel();
     std::thread::spawn(move || {
-        // The receiver is gone after a timeout: then nobody wants the output.
+        // After a timeout the receiver is gone and the output is dropped.
         let _gone = done.send(read_bounded(stdout, bounds.bytes_max));
     });
     let text = output.recv_timeout(bounds.timeout).ok();
@@ -92,7 +92,7 @@ pub fn output_of(
     }
 }
 
-/// Into a buffer that never grows: growing would leave copies behind.
+/// Reads into a buffer of fixed size, because growing it would leave copies of the secret.
 pub(super) fn read_bounded(from: impl Read, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // `read_to_end` probes for the end with a few bytes of room.
     let mut text = Zeroizing::new(Vec::with_capacity(bytes_max + 64));
@@ -100,14 +100,14 @@ pub(super) fn read_bounded(from: impl Read, bytes_max: usize) -> io::Result<Zero
     Ok(text)
 }
 
-/// How the child ended; `None` when it had to be killed at the deadline.
+/// Waits for the child; `None` when it had to be killed at the deadline.
 fn ended(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
         if Instant::now() >= deadline {
-            // Killing what has just ended by itself fails, which is as good.
+            // Killing a process that has just exited fails, which is harmless.
             let _ended = child.kill();
             child.wait()?;
             return Ok(None);
@@ -122,7 +122,7 @@ mod tests {
 
     fn shell(script: &str, timeout_ms: u64) -> Result<Zeroizing<Vec<u8>>, CommandError> {
         let words = ["sh", "-c", script].map(str::to_owned);
-        let bounds = Bounds { timeout: Duration::from_millis(timeout_ms), bytes_max: 16 };
+        let bounds = CommandLimits { timeout: Duration::from_millis(timeout_ms), bytes_max: 16 };
         output_of(&words, &[], bounds, Stdio::null())
     }
 
@@ -141,7 +141,7 @@ mod tests {
         let refused = shell("echo canary; exit 3", 60_000).unwrap_err();
         assert!(matches!(refused, CommandError::Failed { .. }), "{refused}");
         assert!(!refused.to_string().contains("canary"), "{refused}");
-        let bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: 16 };
+        let bounds = CommandLimits { timeout: Duration::from_secs(60), bytes_max: 16 };
         let absent = ["keyward-no-such-program".to_owned()];
         let refused = output_of(&absent, &[], bounds, Stdio::null()).unwrap_err();
         assert!(matches!(refused, CommandError::Broken { .. }), "{refused}");

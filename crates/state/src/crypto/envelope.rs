@@ -1,23 +1,21 @@
-//! The envelope around every stored value: AES-256-GCM under a data key of its own, which is
-//! wrapped by a master key. This file knows bytes; which master key it is, `keyring.rs` decides.
+//! The envelope of a stored value: AES-256-GCM with a data key per value, which is wrapped by a master key.
+//! `keyring.rs` chooses the master key.
 //!
-//! `version (1) ‖ key id (8) ‖ wrap nonce (12) ‖ wrapped data key (32 + 16) ‖ nonce (12) ‖
-//! ciphertext ‖ tag (16)`, 97 bytes more than the plaintext.
+//! `version (1) ‖ key id (8) ‖ wrap nonce (12) ‖ wrapped data key (32 + 16) ‖ nonce (12) ‖ ciphertext ‖ tag
+//! (16)`, 97 bytes more than the plaintext.
 
 use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use zeroize::Zeroizing;
 
-use super::keyring::KeyId;
+use super::key_id::{KEY_LEN, KeyId};
 use keyward_base::id::OrgId;
 
-/// The only format there is: the first byte of every sealed value, and part of what is sealed.
+/// The only format version: the first byte of every sealed value, and part of the associated data.
 const FORMAT: u8 = 1;
-/// Random nonces of 96 bits, NIST SP 800-38D §8.2.2.
+/// Length of random nonces: 96 bits, NIST SP 800-38D §8.2.2.
 const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
-/// AES-256.
-pub(super) const KEY_LEN: usize = 32;
 const WRAPPED_LEN: usize = KEY_LEN + TAG_LEN;
 const ID_AT: usize = 1;
 const WRAP_NONCE_AT: usize = ID_AT + KeyId::LEN;
@@ -28,43 +26,49 @@ const CIPHERTEXT_AT: usize = NONCE_AT + NONCE_LEN;
 /// Bytes that sealing adds to a plaintext.
 pub const OVERHEAD: usize = CIPHERTEXT_AT + TAG_LEN;
 
-/// Where a sealed value belongs; the AEAD's associated data, so that a value copied to another
-/// place does not open.
+/// The row that a sealed value belongs to. It is the AEAD's associated data, so that a value that was copied to
+/// another row does not open.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// The organisation.
+    /// The row's organisation.
     pub org: &'a OrgId,
-    /// The table's stable name.
+    /// The stable name of the table.
     pub table: &'a str,
-    /// The row's key.
+    /// The key of the row.
     pub key: &'a str,
 }
 
-/// Why a value is not sealed or does not open. Names no content.
+/// A master key that wraps data keys.
+pub(super) struct WrappingKey<'a> {
+    pub(super) id: KeyId,
+    pub(super) bytes: &'a Zeroizing<[u8; KEY_LEN]>,
+}
+
+/// Why a value cannot be sealed or opened. Messages quote no content.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// The first byte is not a format of ours.
+    /// The format version is unknown.
     #[error("the sealed value has unknown format {0}: a newer keyward wrote it, or it is damaged")]
     UnknownFormat(u8),
-    /// Shorter than an envelope of nothing.
+    /// The value is shorter than an envelope of an empty plaintext.
     #[error("the sealed value is cut short: restore it from a backup")]
     Truncated,
-    /// Sealed under a key that is not on the ring.
+    /// The master key of the value is not in the key ring.
     #[error("sealed with another master key, {0}: give that key in `master_key` as well")]
     UnknownKey(KeyId),
-    /// Authentication failed: changed, or copied from another place.
+    /// Authentication failed: the value was changed, or copied from another row.
     #[error("the sealed value was changed or belongs elsewhere: restore it from a backup")]
     Corrupt,
     /// The master key has wrapped as many data keys as is safe.
     #[error("master key {0} is worn out: `keyward key rotate` tells how to go on with a new one")]
     WornOut(KeyId),
-    /// Over what AES-GCM can seal, 64 GiB (NIST SP 800-38D §5.2.1.1).
+    /// The plaintext exceeds the limit of AES-GCM, 64 GiB (NIST SP 800-38D §5.2.1.1).
     #[error("the value is too large to seal")]
     TooLarge,
 }
 
-/// What a ciphertext is for. Part of the associated data: a wrapped key can never be taken for a
-/// value, nor a value for a key.
+/// The purpose of a ciphertext. It is part of the associated data, so that a wrapped key cannot be used as a
+/// value, or a value as a key.
 #[derive(Clone, Copy)]
 enum Purpose {
     /// A data key under a master key.
@@ -74,8 +78,8 @@ enum Purpose {
 }
 
 impl Place<'_> {
-    /// `"keyward" ‖ format ‖ purpose ‖ (length ‖ bytes) of org, table, key`. The lengths (u32, big
-    /// endian) keep `a/bc` and `ab/c` apart.
+    /// `"keyward" ‖ format ‖ purpose ‖ (length ‖ bytes) of org, table, key`. The lengths (u32, big endian)
+    /// distinguish `a/bc` from `ab/c`.
     fn associated_data(&self, purpose: Purpose) -> Vec<u8> {
         let mut data = b"keyward".to_vec();
         data.push(FORMAT);
@@ -84,7 +88,7 @@ impl Place<'_> {
             Purpose::Value => b'v',
         });
         for part in [self.org.as_str(), self.table, self.key] {
-            // Saturating only weakens nothing: no key of a store comes near 4 GiB.
+            // Saturation is safe: no key of a store is near 4 GiB.
             data.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             data.extend(part.as_bytes());
         }
@@ -92,14 +96,14 @@ impl Place<'_> {
     }
 }
 
-/// Fresh bytes from the operating system, wiped on drop.
+/// Random bytes from the operating system, wiped on drop.
 pub(super) fn random<const N: usize>() -> Zeroizing<[u8; N]> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");
     bytes
 }
 
-/// The id of the master key that an envelope names.
+/// The id of the envelope's master key.
 pub(super) fn key_id(sealed: &[u8]) -> Result<KeyId, EnvelopeError> {
     match sealed.first() {
         Some(&FORMAT) => {}
@@ -112,19 +116,19 @@ pub(super) fn key_id(sealed: &[u8]) -> Result<KeyId, EnvelopeError> {
     Ok(KeyId(array(sealed, ID_AT)))
 }
 
-/// Seals under a new data key, which is used this once.
+/// Seals with a new data key, which is used only once.
 pub(super) fn seal(
-    (id, master): (KeyId, &Zeroizing<[u8; KEY_LEN]>),
+    master: WrappingKey<'_>,
     place: &Place<'_>,
     plaintext: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     let data_key: Zeroizing<[u8; KEY_LEN]> = random();
     let (wrap_nonce, nonce) = (random::<NONCE_LEN>(), random::<NONCE_LEN>());
-    let wrapped = encrypt(master, &wrap_nonce, place, (Purpose::Wrap, data_key.as_slice()))?;
-    let ciphertext = encrypt(&data_key, &nonce, place, (Purpose::Value, plaintext))?;
+    let wrapped = encrypt(master.bytes, &wrap_nonce, place, Purpose::Wrap, data_key.as_slice())?;
+    let ciphertext = encrypt(&data_key, &nonce, place, Purpose::Value, plaintext)?;
     let mut sealed = Vec::with_capacity(OVERHEAD + plaintext.len());
     sealed.push(FORMAT);
-    sealed.extend(id.0);
+    sealed.extend(master.id.0);
     sealed.extend(*wrap_nonce);
     sealed.extend(wrapped);
     sealed.extend(*nonce);
@@ -141,36 +145,36 @@ pub(super) fn open(
     if sealed.len() < OVERHEAD {
         return Err(EnvelopeError::Truncated);
     }
-    let wrapped = (Purpose::Wrap, &sealed[WRAPPED_AT..NONCE_AT]);
-    let opened = decrypt(master, &array(sealed, WRAP_NONCE_AT), place, wrapped)?;
+    let wrapped = &sealed[WRAPPED_AT..NONCE_AT];
+    let opened = decrypt(master, &array(sealed, WRAP_NONCE_AT), place, Purpose::Wrap, wrapped)?;
     let data_key: Zeroizing<[u8; KEY_LEN]> = Zeroizing::new(array(&opened, 0));
-    let ciphertext = (Purpose::Value, &sealed[CIPHERTEXT_AT..]);
-    decrypt(&data_key, &array(sealed, NONCE_AT), place, ciphertext)
+    let ciphertext = &sealed[CIPHERTEXT_AT..];
+    decrypt(&data_key, &array(sealed, NONCE_AT), place, Purpose::Value, ciphertext)
 }
 
-/// The same value with its data key wrapped by `to`. The value stays sealed: the key's name is not
-/// part of what it was sealed with.
+/// Wraps the data key of a value with `to`. The value itself stays sealed, because the master key's id is not
+/// part of its associated data.
 pub(super) fn rewrap(
     from: &Zeroizing<[u8; KEY_LEN]>,
-    (id, to): (KeyId, &Zeroizing<[u8; KEY_LEN]>),
+    to: WrappingKey<'_>,
     place: &Place<'_>,
     sealed: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     if sealed.len() < OVERHEAD {
         return Err(EnvelopeError::Truncated);
     }
-    let wrapped = (Purpose::Wrap, &sealed[WRAPPED_AT..NONCE_AT]);
-    let data_key = decrypt(from, &array(sealed, WRAP_NONCE_AT), place, wrapped)?;
+    let wrapped = &sealed[WRAPPED_AT..NONCE_AT];
+    let data_key = decrypt(from, &array(sealed, WRAP_NONCE_AT), place, Purpose::Wrap, wrapped)?;
     let wrap_nonce = random::<NONCE_LEN>();
-    let wrapped = encrypt(to, &wrap_nonce, place, (Purpose::Wrap, &data_key))?;
+    let wrapped = encrypt(to.bytes, &wrap_nonce, place, Purpose::Wrap, &data_key)?;
     let mut moved = sealed.to_vec();
-    moved[ID_AT..WRAP_NONCE_AT].copy_from_slice(&id.0);
+    moved[ID_AT..WRAP_NONCE_AT].copy_from_slice(&to.id.0);
     moved[WRAP_NONCE_AT..WRAPPED_AT].copy_from_slice(&*wrap_nonce);
     moved[WRAPPED_AT..NONCE_AT].copy_from_slice(&wrapped);
     Ok(moved)
 }
 
-/// `N` bytes from `at`; the callers have checked that they are there.
+/// Copies `N` bytes from `at`; the caller has checked the length.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("the slice has N bytes")
 }
@@ -179,9 +183,10 @@ fn encrypt(
     key: &Zeroizing<[u8; KEY_LEN]>,
     nonce: &[u8; NONCE_LEN],
     place: &Place<'_>,
-    (purpose, msg): (Purpose, &[u8]),
+    purpose: Purpose,
+    msg: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
-    // `encrypt` reserves room for the tag, so that no copy of the plaintext stays behind.
+    // `encrypt` reserves capacity for the tag, so that no copy of the plaintext remains.
     Aes256Gcm::new((&**key).into())
         .encrypt(&Nonce::from(*nonce), Payload { msg, aad: &place.associated_data(purpose) })
         .map_err(|_| EnvelopeError::TooLarge)
@@ -191,9 +196,10 @@ fn decrypt(
     key: &Zeroizing<[u8; KEY_LEN]>,
     nonce: &[u8; NONCE_LEN],
     place: &Place<'_>,
-    (purpose, sealed): (Purpose, &[u8]),
+    purpose: Purpose,
+    sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
-    // In place in a buffer that is wiped, also when the tag is wrong.
+    // Decrypts in place in a buffer that is wiped, even if the tag is wrong.
     let mut buffer = Zeroizing::new(sealed.to_vec());
     Aes256Gcm::new((&**key).into())
         .decrypt_in_place(&Nonce::from(*nonce), &place.associated_data(purpose), &mut *buffer)
@@ -209,7 +215,7 @@ mod tests {
     const ID: KeyId = KeyId([7; 8]);
 
     fn sealed_at(place: &Place<'_>, master: &Zeroizing<[u8; KEY_LEN]>) -> Vec<u8> {
-        seal((ID, master), place, b"hunter2").unwrap()
+        seal(WrappingKey { id: ID, bytes: master }, place, b"hunter2").unwrap()
     }
 
     #[test]
@@ -290,7 +296,7 @@ mod tests {
         fn what_was_sealed_opens(plain in proptest::collection::vec(any::<u8>(), 0..300), key in ".{0,40}") {
             let (org, master) = (OrgId::random(), random());
             let place = Place { org: &org, table: "grants", key: &key };
-            let sealed = seal((ID, &master), &place, &plain).unwrap();
+            let sealed = seal(WrappingKey { id: ID, bytes: &master }, &place, &plain).unwrap();
             prop_assert_eq!(key_id(&sealed), Ok(ID));
             prop_assert_eq!(&*open(&master, &place, &sealed).unwrap(), &plain);
         }

@@ -1,9 +1,9 @@
-//! Master keys by id: one current, under which values are sealed, and older ones kept for reading.
-//! Where the keys come from is `source.rs`'s; the bytes of a sealed value are `envelope.rs`'s.
+//! [`Keyring`]: the master keys by id. The current key seals values; older ones only open them. `source.rs`
+//! loads keys; `envelope.rs` defines the bytes of a sealed value.
 //!
-//! The ring changes while values are written: whoever seals holds a turn from the seal until the
-//! value is on the disk, and a new key waits for all turns. So when it is current, every value that
-//! was sealed under the one before can be found in the store.
+//! The ring may change while values are written. A writer holds a [`Sealing`] guard from sealing until the
+//! value is on disk, and a new key waits for all guards. So when a new key becomes current, every value sealed
+//! with the previous one is in the store.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,61 +11,58 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use zeroize::Zeroizing;
 
-use super::envelope::{self, EnvelopeError, KEY_LEN, Place};
-use super::own;
-use super::source::KeyError;
+use super::envelope::{self, EnvelopeError, Place, WrappingKey};
+use super::key_error::KeyError;
+use super::key_file;
+use super::key_id::KEY_LEN;
+pub use super::key_id::KeyId;
 
-/// Data keys that one process wraps under one master key, at most.
+/// Maximum number of data keys that one process wraps with one master key.
 ///
-/// NIST SP 800-38D §8.3 allows 2^32 random nonces per key. The count is the process's own, because
-/// a shared one would be a row written at each write; so it stops far earlier: sixteen processes
-/// in a row would each have to do 2^28 durable writes (a month of 100 per second) to get there.
+/// NIST SP 800-38D §8.3 allows 2^32 random nonces per key. The count is per process, because a shared count
+/// would require a write per write; therefore the limit is lower: sixteen processes in succession would each
+/// have to make 2^28 durable writes (a month at 100 per second) to reach 2^32.
 const WRAPS_MAX: u64 = 1 << 28;
 
-/// Names a master key without telling anything about it.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct KeyId(pub(super) [u8; 8]);
-
-/// Where a master key was read from.
+/// The source of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
     /// A file.
     File(PathBuf),
     /// An environment variable.
     Env(String),
-    /// A command, by its program: arguments may tell too much.
+    /// A command, by program only: arguments may contain secrets.
     Command(String),
-    /// Nowhere: it ends with the process.
+    /// Not stored: the key exists only in this process.
     Memory,
 }
 
-/// A key of the ring, as it may be told.
+/// The public properties of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyInfo {
-    /// Its name.
+    /// The id of the key.
     pub id: KeyId,
-    /// Where it was read from.
+    /// The source of the key.
     pub origin: Origin,
 }
 
-/// Master keys: one current, older ones kept for reading. Wiped when they leave the ring.
+/// The master keys: a current one, and older ones for reading. Wiped when they leave the ring.
 pub struct Keyring {
     ring: ArcSwap<Ring>,
     turns: Arc<RwLock<()>>,
 }
 
-/// A turn to write: hold it until what was sealed is on the disk.
+/// A guard for writing: hold it until the sealed value is on disk.
 #[must_use = "a turn ends when it is dropped"]
 pub struct Sealing {
     ring: Arc<Ring>,
     _turn: OwnedRwLockReadGuard<()>,
 }
 
-/// A new key that is on the disk and not yet in use.
+/// A new key that is on disk and not in use yet.
 pub struct NextKey(MasterKey);
 
 struct Ring {
@@ -81,7 +78,7 @@ pub(super) struct MasterKey {
 }
 
 impl Origin {
-    /// As it stands in `master_key` of the configuration.
+    /// The source as written in `master_key` of the configuration.
     pub fn yaml(&self) -> String {
         match self {
             Self::File(path) => format!("{{ file: {} }}", path.display()),
@@ -91,7 +88,7 @@ impl Origin {
         }
     }
 
-    /// How another key of this kind would stand there.
+    /// An example of another key of this kind, as written in the configuration.
     pub fn like(&self) -> &'static str {
         match self {
             Self::File(_) | Self::Memory => "{ file: NEW_FILE }",
@@ -101,36 +98,8 @@ impl Origin {
     }
 }
 
-impl KeyId {
-    /// Bytes of an id.
-    pub const LEN: usize = 8;
-
-    /// The first 8 bytes of SHA-256 of a domain label and the key: 256 random bits do not show
-    /// through them.
-    fn of(key: &Zeroizing<[u8; KEY_LEN]>) -> Self {
-        let digest = Sha256::new()
-            .chain_update(b"keyward master key id v1\0")
-            .chain_update(**key)
-            .finalize();
-        Self(std::array::from_fn(|at| digest[at]))
-    }
-}
-
-impl fmt::Display for KeyId {
-    /// 16 hex digits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl Keyring {
-    /// A ring of these keys. One that is given twice counts once.
+    /// A ring of these keys; duplicates are ignored.
     pub(super) fn new(current: MasterKey, older: impl IntoIterator<Item = MasterKey>) -> Self {
         let mut kept: Vec<Arc<MasterKey>> = Vec::new();
         for key in older {
@@ -142,34 +111,34 @@ impl Keyring {
         Self { ring: ArcSwap::from_pointee(ring), turns: Arc::default() }
     }
 
-    /// A ring with a fresh random key, for tests and `memory` stores.
+    /// A ring with a random key, for tests and `memory` stores.
     pub fn ephemeral() -> Self {
         Self::new(MasterKey::new(envelope::random(), Origin::Memory), [])
     }
 
-    /// The id of the key that seals.
+    /// The id of the current key.
     pub fn current(&self) -> KeyId {
         self.ring.load().current.id
     }
 
-    /// All keys, the current one first.
+    /// Properties of all keys, the current one first.
     pub fn keys(&self) -> Vec<KeyInfo> {
         let info = |key: &Arc<MasterKey>| KeyInfo { id: key.id, origin: key.origin.clone() };
         self.ring.load().all().map(info).collect()
     }
 
-    /// Waits for a turn to write. Short: only a change of the ring makes anyone wait, for the
-    /// writes that are under way. Taking a second turn while holding one may wait for ever.
+    /// Acquires a guard for writing. It waits only while a key change waits for running writes. A second guard
+    /// in the same task may deadlock.
     pub async fn sealing(&self) -> Sealing {
         let turn = Arc::clone(&self.turns).read_owned().await;
-        // In this order: the ring of before may leave as soon as there is no turn.
+        // In this order: the old ring may be dropped as soon as there is no guard.
         Sealing { ring: self.ring.load_full(), _turn: turn }
     }
 
-    /// Opens under whichever key sealed it.
+    /// Opens a value with the key that sealed it.
     ///
     /// # Errors
-    /// When that key is not on the ring, or the value was changed or belongs elsewhere.
+    /// When that key is not in the ring, or the value was changed or belongs to another row.
     pub fn open(
         &self,
         place: &Place<'_>,
@@ -178,7 +147,7 @@ impl Keyring {
         envelope::open(&self.ring.load().of(sealed)?.bytes, place, sealed)
     }
 
-    /// The value under the current key; `None` when it is already. What is sealed is not opened.
+    /// Re-wraps a value with the current key; `None` if it already is. The value is not opened.
     ///
     /// # Errors
     /// As [`Keyring::open`] and [`Sealing::seal`].
@@ -193,27 +162,25 @@ impl Keyring {
             return Ok(None);
         }
         ring.current.count_wrap()?;
-        let to = (ring.current.id, &ring.current.bytes);
-        envelope::rewrap(&from.bytes, to, place, sealed).map(Some)
+        envelope::rewrap(&from.bytes, ring.current.wrapping(), place, sealed).map(Some)
     }
 
-    /// Makes a key that is to be the current one, and writes it into `file` before those of the
-    /// ring, durably: from then on the file opens what either seals. Blocks for the disk.
+    /// Makes a new key and writes it durably to `file`, before the keys of the ring. From then on the file
+    /// opens values of both keys. Blocks for the disk.
     ///
     /// # Errors
-    /// When the file is not a plain file of ours, or cannot be written. The old file stays then.
+    /// When the file is not a regular key file, or cannot be written. The old file is kept then.
     pub fn next(&self, file: Option<&Path>) -> Result<NextKey, KeyError> {
         let ring = self.ring.load();
         let next = MasterKey::new(envelope::random(), ring.current.origin.clone());
         if let Some(file) = file {
             let all = std::iter::once(&next).chain(ring.all().map(|key| &**key));
-            own::replace(file, all.map(|key| &key.bytes))?;
+            key_file::replace(file, all.map(|key| &key.bytes))?;
         }
         Ok(NextKey(next))
     }
 
-    /// Seals under the new key from now on. When this returns, nothing that was sealed under
-    /// another key is still on its way into the store.
+    /// Makes the new key current. When this returns, no write with another key is in progress.
     pub async fn make_current(&self, NextKey(next): NextKey) {
         let _all_turns = self.turns.write().await;
         let ring = self.ring.load();
@@ -221,20 +188,20 @@ impl Keyring {
         self.ring.store(Arc::new(Ring { current: next.into(), older }));
     }
 
-    /// Changes to other keys, among which must be all that rows need.
+    /// Replaces all keys; the new ring must contain all keys that rows need.
     pub async fn replace(&self, other: Keyring) {
         let _all_turns = self.turns.write().await;
         self.ring.store(other.ring.into_inner());
     }
 
-    /// Forgets the older keys, in `file` first, durably; answers which. Blocks for the disk.
+    /// Removes the older keys, from `file` first, durably; returns their ids. Blocks for the disk.
     ///
     /// # Errors
-    /// When the file cannot be written: then nothing is forgotten.
+    /// When the file cannot be written; then no key is removed.
     pub fn retire(&self, file: Option<&Path>) -> Result<Vec<KeyId>, KeyError> {
         let ring = self.ring.load();
         if let Some(file) = file {
-            own::replace(file, std::iter::once(&ring.current.bytes))?;
+            key_file::replace(file, std::iter::once(&ring.current.bytes))?;
         }
         let current = Arc::clone(&ring.current);
         self.ring.store(Arc::new(Ring { current, older: Vec::new() }));
@@ -243,7 +210,7 @@ impl Keyring {
 }
 
 impl Sealing {
-    /// Seals under the current key.
+    /// Seals with the current key.
     ///
     /// # Errors
     /// [`EnvelopeError::WornOut`] when this process has wrapped too many data keys under the key.
@@ -257,7 +224,7 @@ impl Ring {
         std::iter::once(&self.current).chain(&self.older)
     }
 
-    /// The key that wrapped a value's data key.
+    /// The master key of a value.
     fn of(&self, sealed: &[u8]) -> Result<&MasterKey, EnvelopeError> {
         let id = envelope::key_id(sealed)?;
         let found = self.all().find(|key| key.id == id);
@@ -266,12 +233,12 @@ impl Ring {
 
     fn seal(&self, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         self.current.count_wrap()?;
-        envelope::seal((self.current.id, &self.current.bytes), place, plaintext)
+        envelope::seal(self.current.wrapping(), place, plaintext)
     }
 }
 
 impl fmt::Debug for Keyring {
-    /// The ids, never the keys.
+    /// Prints the ids only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ids: Vec<_> = self.ring.load().all().map(|key| key.id).collect();
         f.debug_tuple("Keyring").field(&ids).finish()
@@ -295,6 +262,10 @@ impl MasterKey {
         Self { id: KeyId::of(&bytes), bytes, origin, wraps: AtomicU64::new(0) }
     }
 
+    fn wrapping(&self) -> WrappingKey<'_> {
+        WrappingKey { id: self.id, bytes: &self.bytes }
+    }
+
     fn count_wrap(&self) -> Result<(), EnvelopeError> {
         match self.wraps.fetch_add(1, Ordering::Relaxed) >= WRAPS_MAX {
             true => Err(EnvelopeError::WornOut(self.id)),
@@ -303,10 +274,10 @@ impl MasterKey {
     }
 }
 
-/// The key that wrapped a value's data key, whether or not it is on a ring.
+/// The id of a value's master key, whether or not it is in a ring.
 ///
 /// # Errors
-/// When the value is no envelope of ours.
+/// When the value is not an envelope.
 pub fn wrapped_by(sealed: &[u8]) -> Result<KeyId, EnvelopeError> {
     envelope::key_id(sealed)
 }

@@ -1,11 +1,12 @@
-//! Sealing records and making tokens: envelopes, master keys and where they come from.
-//!
-//! Knows no storage; `directory/` and `vault/` decide what is sealed under which place.
+//! Cryptography: envelopes, master keys and their sources, tokens. It does not know storage: `directory` and
+//! `vault` decide what is sealed and under which place.
 
 pub mod command;
 pub mod envelope;
+mod key_error;
+pub mod key_file;
+mod key_id;
 pub mod keyring;
-pub mod own;
-pub mod private;
+pub mod private_file;
 pub mod source;
 pub mod token;

@@ -1,7 +1,6 @@
-//! Where a master key comes from: a private file, an environment variable, or a command. Also
-//! makes the file of a fresh install. What the key is used for is `keyring.rs`'s.
+//! Sources of master keys: a private file, an environment variable, or a command. It also creates the key file
+//! of a new installation.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,89 +9,42 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::command::{self, Bounds, CommandError};
-use super::envelope::{self, KEY_LEN};
+use super::command::{self, CommandLimits};
+use super::envelope;
+pub use super::key_error::KeyError;
+use super::key_file;
+use super::key_id::KEY_LEN;
 use super::keyring::{Keyring, MasterKey, Origin};
-use super::own;
-use super::private::{FileError, private_file};
+use super::private_file::private_file;
 use keyward_base::secret::Secret;
 
-/// Text of a key is 64 bytes and perhaps a line end; whatever is longer is something else.
+/// Maximum length of a key's text: 64 bytes and possibly a line end.
 const TEXT_LEN_MAX: usize = 256;
 
-/// A file may hold a few keys, the current one first: our own does while a rotation is under way.
+/// Maximum length of a key file. It may contain several keys, the current one first, as during a rotation.
 const FILE_LEN_MAX: usize = 1024;
 
-/// A command may ask a person or a key service; a start must not hang on it for ever.
-const COMMAND: Bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: TEXT_LEN_MAX };
+/// A command may ask a person or a key service, but must not block the start forever.
+const COMMAND: CommandLimits =
+    CommandLimits { timeout: Duration::from_secs(60), bytes_max: TEXT_LEN_MAX };
 
-/// Where a master key is read from.
+/// The source of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum KeySource {
-    /// A file of mode 0600 (or 0400) holding 64 hex digits or 44 base64 characters. Further lines
-    /// are older keys.
+    /// A file of mode 0600 (or 0400) with 64 hex digits or 44 base64 characters. Further lines are older keys.
     File(PathBuf),
-    /// An environment variable of the same forms.
+    /// An environment variable in the same format.
     Env(String),
-    /// A command whose standard output has one of the same forms.
+    /// A command that prints the same format.
     Command(Vec<String>),
 }
 
-/// Why there is no master key. Names where it was looked for, never what was found.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// An empty list.
-    #[error("no master key is named: set `master_key: {{ file: master.key }}`")]
-    NoSource,
-    /// No such file.
-    #[error(
-        "master key file {0} does not exist: restore it from your backup of keys, or check `master_key`"
-    )]
-    Missing(PathBuf),
-    /// Another reason not to read the file.
-    #[error("master key {0}")]
-    File(#[source] FileError),
-    /// Not a key, whatever it is.
-    #[error("{0} holds no master key: expected 64 hex digits or 44 base64 characters")]
-    Malformed(String),
-    /// One byte repeated: a filler, not a key.
-    #[error(
-        "{0} holds a master key that is one byte repeated: make a random one, such as by `openssl rand -hex 32`"
-    )]
-    Weak(String),
-    /// The variable is not set.
-    #[error("environment variable {0} is not set: it should hold the master key")]
-    EnvMissing(String),
-    /// The command gives nothing.
-    #[error("master key {0}")]
-    Command(#[from] CommandError),
-    /// Creating would overwrite.
-    #[error(
-        "master key file {0} exists already and is not overwritten: what it sealed would be lost"
-    )]
-    Exists(PathBuf),
-    /// The new file cannot be written.
-    #[error("master key file {path} cannot be written: {source}")]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Replacing it would leave the key where the link leads.
-    #[error(
-        "master key file {0} is a symbolic link: put the file itself there, or name it in `master_key`"
-    )]
-    Link(PathBuf),
-}
-
 impl KeySource {
-    /// Reads all sources: the first is current, the others are kept for reading. `variable` looks
-    /// environment variables up. Blocks, up to a minute for a command, which does not see the `hidden`
-    /// ones.
+    /// Loads all sources: the first key is current, the others are for reading. `variable` looks up environment
+    /// variables. Blocks, up to a minute for a command, which does not get the `hidden` variables.
     ///
     /// # Errors
-    /// When one of them gives no key: an old key that is missing would be noticed too late.
+    /// When a source yields no key, also for an old key, because its absence would be noticed too late.
     pub fn load(
         sources: &[KeySource],
         variable: impl Fn(&str) -> Option<Secret>,
@@ -109,12 +61,12 @@ impl KeySource {
         Ok(Keyring::new(current, keys))
     }
 
-    /// Makes a new random key file (0600, write + fsync + link + fsync of the directory).
+    /// Creates a file with a new random key (0600, write + fsync + link + fsync of the directory).
     ///
     /// # Errors
-    /// [`KeyError::Exists`] rather than overwriting; [`KeyError::Unwritable`].
+    /// [`KeyError::Exists`] instead of overwriting; [`KeyError::Unwritable`].
     pub fn create_file(path: &Path) -> Result<(), KeyError> {
-        own::create(path, &envelope::random())
+        key_file::create(path, &envelope::random())
     }
 
     fn origin(&self) -> Origin {
@@ -151,15 +103,6 @@ impl KeySource {
     }
 }
 
-impl From<FileError> for KeyError {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Missing(path) => Self::Missing(path),
-            error => Self::File(error),
-        }
-    }
-}
-
 fn parse(text: &[u8], place: impl Fn() -> String) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
     let text = text.trim_ascii();
     let key =
@@ -170,7 +113,7 @@ fn parse(text: &[u8], place: impl Fn() -> String) -> Result<Zeroizing<[u8; KEY_L
     }
 }
 
-/// 64 hex digits, either case.
+/// Parses 64 hex digits of either case.
 pub fn hex32(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     let mut key: Zeroizing<[u8; KEY_LEN]> = Zeroizing::new([0; KEY_LEN]);
     if text.len() != 2 * KEY_LEN {
@@ -183,9 +126,9 @@ pub fn hex32(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     Some(key)
 }
 
-/// 44 characters of base64 (RFC 4648 §4) with padding.
+/// Parses 44 characters of base64 (RFC 4648 §4) with padding.
 fn base64_32(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
-    // The decoder wants room for the padding too.
+    // The decoder needs capacity for the padding too.
     let mut decoded = Zeroizing::new([0; KEY_LEN + 1]);
     if text.len() != 44 {
         return None;
@@ -202,6 +145,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::crypto::command::CommandError;
+    use crate::crypto::private_file::FileError;
 
     const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 

@@ -1,5 +1,5 @@
-//! Tokens of agents and people: issued, hashed, compared. The text exists once, when it is shown; what is kept is
-//! its SHA-256, which is enough for values of 128 random bits and more.
+//! Tokens of agents and people: issuing, hashing, comparing. The text exists only when it is shown; SHA-256 is
+//! stored, which is sufficient for values of at least 128 random bits.
 
 use std::fmt;
 
@@ -10,27 +10,27 @@ use zeroize::Zeroizing;
 use keyward_base::agent::{TOKEN_PREFIX, is_unreserved};
 use keyward_base::secret::Secret;
 
-/// Marks an agent's token for people and secret scanners.
+/// Prefix of agents' tokens, for people and secret scanners.
 pub const AGENT_PREFIX: &str = TOKEN_PREFIX;
-/// Marks a person's token likewise.
+/// Prefix of personal access tokens.
 pub const PERSON_PREFIX: &str = "kwp_";
-/// 32 base-62 characters: 190 bits.
+/// Random part: 32 base-62 characters, 190 bits.
 const BODY_LEN: usize = 32;
-/// 62^6 > 2^32: any CRC-32 fits.
+/// Length of the checksum: 62^6 > 2^32, so it holds any CRC-32.
 const CHECKSUM_LEN: usize = 6;
-/// A chosen token is at least this long.
+/// Minimum length of a chosen token.
 const CHOSEN_LEN_MIN: usize = 20;
-/// And at most this long: it has to fit a proxy URL with room to spare.
+/// Maximum length of a chosen token: it must fit into a proxy URL.
 const CHOSEN_LEN_MAX: usize = 512;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// SHA-256 of a token's text. The only form in which a token is kept.
+/// SHA-256 of a token's text, the only stored form.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct TokenHash(pub [u8; 32]);
 
 impl TokenHash {
-    /// Hashes the text of a token.
+    /// Hashes a token's text.
     pub fn of(token: &str) -> Self {
         Self::of_bytes(token.as_bytes())
     }
@@ -40,17 +40,17 @@ impl TokenHash {
         Self::of_bytes(token.expose())
     }
 
-    /// Constant-time comparison.
+    /// Compares in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 
-    /// 64 lower-case hex digits.
+    /// Formats as 64 lower-case hex digits.
     pub fn to_hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Reads [`TokenHash::to_hex`] back; `None` for anything else.
+    /// Parses [`TokenHash::to_hex`]; `None` for anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
         super::source::hex32(text.as_bytes()).map(|bytes| Self(*bytes))
     }
@@ -61,24 +61,24 @@ impl TokenHash {
 }
 
 impl fmt::Debug for TokenHash {
-    /// The beginning is enough to tell hashes apart.
+    /// Prints a prefix, which is enough to distinguish hashes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenHash({:02x}{:02x}…)", self.0[0], self.0[1])
     }
 }
 
-/// A new agent token: `kwa_` + 32 base-62 characters (190 bits) + 6 base-62 characters of CRC-32.
+/// Issues an agent token: `kwa_` + 32 base-62 characters (190 bits) + 6 base-62 characters of CRC-32.
 pub fn issue_agent_token() -> Secret {
     issue(AGENT_PREFIX)
 }
 
-/// A new personal access token: as an agent's, but for `kwp_` at its beginning.
+/// Issues a personal access token: like an agent's, with the prefix `kwp_`.
 pub fn issue_personal_token() -> Secret {
     issue(PERSON_PREFIX)
 }
 
 fn issue(prefix: &str) -> Secret {
-    // Room for the whole text, so that no reallocation leaves a copy behind.
+    // Capacity for the whole text, so that no reallocation leaves a copy.
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + BODY_LEN + CHECKSUM_LEN));
     text.push_str(prefix);
     push_random(&mut text);
@@ -87,13 +87,13 @@ fn issue(prefix: &str) -> Secret {
     Secret::new(text.as_bytes())
 }
 
-/// Whether the text has the form and the checksum of [`issue_agent_token`]: a typo or a cut token
-/// is told apart from an unknown one without asking anyone.
+/// Whether the text has the form and checksum of [`issue_agent_token`]. This distinguishes a mistyped or cut
+/// token from an unknown one without a look-up.
 pub fn is_issued_form(token: &str) -> bool {
     is_issued_as(AGENT_PREFIX, token)
 }
 
-/// [`is_issued_form`] of a person's token.
+/// Like [`is_issued_form`], for personal access tokens.
 pub fn is_personal_form(token: &str) -> bool {
     is_issued_as(PERSON_PREFIX, token)
 }
@@ -107,17 +107,17 @@ fn is_issued_as(prefix: &str, token: &str) -> bool {
     given == checksum(signed)
 }
 
-/// Whether a token chosen in configuration may be used: 20 to 512 unreserved characters.
+/// Whether a token chosen in the configuration is valid: 20 to 512 unreserved characters.
 pub fn is_acceptable(token: &str) -> bool {
     (CHOSEN_LEN_MIN..=CHOSEN_LEN_MAX).contains(&token.len()) && is_unreserved(token)
 }
 
-/// [`is_acceptable`] for a token that is held as a secret.
+/// Like [`is_acceptable`], for a token held as a secret.
 pub fn is_acceptable_secret(token: &Secret) -> bool {
     token.expose_text().is_some_and(is_acceptable)
 }
 
-/// Unbiased: bytes of 248 (4 × 62) and more are drawn again.
+/// Adds random characters without bias: bytes of 248 (4 × 62) and more are drawn again.
 fn push_random(text: &mut String) {
     let mut wanted = BODY_LEN;
     while wanted > 0 {

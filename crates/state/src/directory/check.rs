@@ -8,7 +8,7 @@ use super::users::may_be_used_by;
 use super::view::View;
 use keyward_base::agent::is_unreserved;
 use keyward_base::id::{OrgId, UserId, is_like_an_id};
-use keyward_model::{Record, Resource, Visibility};
+use keyward_model::{Record, Resource, User, Visibility};
 
 const NAME_LEN_MAX: usize = 64;
 const LABELS_MAX: usize = 64;
@@ -26,16 +26,6 @@ pub(super) fn agent_name(name: &str) -> Result<(), DirectoryError> {
 /// An app's name stands in paths of the admin API.
 pub(super) fn app_name(name: &str) -> Result<(), DirectoryError> {
     plain_name("an app", name)
-}
-
-/// A user's name stands in paths of the admin API.
-pub(super) fn user_name(name: &str) -> Result<(), DirectoryError> {
-    plain_name("a user", name)
-}
-
-/// A webhook's name stands in paths of the admin API.
-pub(super) fn webhook_name(name: &str) -> Result<(), DirectoryError> {
-    plain_name("a webhook", name)
 }
 
 fn plain_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
@@ -59,20 +49,6 @@ pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError
     match agent.bindings.len() < BINDINGS_MAX {
         true => Ok(()),
         false => Err(DirectoryError::TooMany { what: "bindings", max: BINDINGS_MAX }),
-    }
-}
-
-/// An address to tell people apart by; nothing is sent there. RFC 5321 §4.5.3.1: 254 at most.
-pub(super) fn email(email: Option<&str>) -> Result<(), DirectoryError> {
-    let is_one = |text: &str| {
-        let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
-        let parts =
-            text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty());
-        text.len() <= 254 && plain && parts.is_some_and(|(_, host)| !host.contains('@'))
-    };
-    match email.is_none_or(is_one) {
-        true => Ok(()),
-        false => Err(DirectoryError::EmailRefused),
     }
 }
 
@@ -181,7 +157,7 @@ pub(super) fn owner(
     org: &OrgId,
     owner: Option<&UserId>,
 ) -> Result<(), DirectoryError> {
-    match owner.filter(|owner| view.user(org, owner).is_none()) {
+    match owner.filter(|owner| view.one::<User>(org, owner).is_none()) {
         None => Ok(()),
         Some(owner) => Err(DirectoryError::not_found("user", owner)),
     }

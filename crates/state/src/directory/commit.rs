@@ -9,15 +9,13 @@ use super::apps::AppRecord;
 use super::deliveries::{Due, News};
 use super::error::DirectoryError;
 use super::news::Between;
-use super::orgs::OrgRecord;
 use super::plugins::PluginRecord;
 use super::records::AgentRecord;
 use super::rows::At;
-use super::users::UserRecord;
 use super::view::View;
-use super::webhooks::WebhookRecord;
 use super::{Shared, Writer};
 use crate::store::Version;
+use keyward_model::{Org, Record};
 
 /// A record that the view shows.
 pub(super) trait Viewed: Serialize + Send + Sync {
@@ -38,10 +36,8 @@ macro_rules! viewed {
 viewed! {
     AgentRecord => put_agent;
     AppRecord => put_app;
-    OrgRecord => put_org;
+    Record<Org> => put_org;
     PluginRecord => put_plugin;
-    UserRecord => put_user;
-    WebhookRecord => put_webhook;
 }
 
 impl Writer {

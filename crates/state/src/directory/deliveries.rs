@@ -17,6 +17,7 @@ use crate::observe::change::{Acting, Change};
 use crate::observe::notice::{About, Notice, NoticeKind};
 use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
+use keyward_model::Webhook;
 
 /// Events that wait to be taken note of; whoever changes something waits then.
 const NEWS_MAX: usize = 1_024;
@@ -115,7 +116,7 @@ impl Directory {
         let acting = Acting::current();
         let org = org.clone();
         super::to_the_end(async move {
-            let notice = Notice::new(kind, (&org, &acting.by), shared.clock.now(), about);
+            let notice = Notice::new(kind, &org, &acting.by, shared.clock.now(), about);
             let view = shared.view.load_full();
             let owed = shared.owe(vec![notice], acting.recorded, (&view, None)).await?;
             shared.tell(owed).await;
@@ -133,7 +134,7 @@ impl Directory {
         for (at, Read { record, version }) in
             self.shared.rows.all::<Delivery>(Table::Deliveries).await?
         {
-            let there = self.view().webhook(&record.notice.org, &record.webhook).is_some();
+            let there = self.view().one::<Webhook>(&record.notice.org, &record.webhook).is_some();
             if record.at() != at {
                 return Err(at.malformed());
             }
@@ -178,7 +179,7 @@ impl Shared {
     ) -> Result<Vec<News>, DirectoryError> {
         let mut news = Vec::with_capacity(notices.len());
         for notice in notices {
-            let wanting = view.webhooks(&notice.org).filter(|hook| hook.wants(notice.kind));
+            let wanting = view.all::<Webhook>(&notice.org).filter(|hook| hook.wants(notice.kind));
             let mut owed = Vec::new();
             for webhook in wanting {
                 let delivery = Delivery {

@@ -76,20 +76,6 @@ pub enum DirectoryError {
     /// A private connection without an owner.
     #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
     PrivateOfNobody(String),
-    /// No place to post to.
-    #[error(
-        "a webhook's URL is an https URL without a password, or an http URL of this machine, up to {bytes_max} bytes"
-    )]
-    WebhookUrl {
-        /// Bytes that it may have.
-        bytes_max: usize,
-    },
-    /// No address.
-    #[error("an e-mail address is `name@host`, without blanks and up to 254 characters")]
-    EmailRefused,
-    /// A change of what a user is known by.
-    #[error("only role, address and pause of a user can be changed: add another user")]
-    FixedOfUser,
     /// A user who still owns something.
     #[error("user `{user}` owns {what} `{name}`: remove it or give it to somebody else first")]
     UserOwns {

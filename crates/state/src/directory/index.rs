@@ -101,6 +101,13 @@ impl Index {
         Unique { at: self.name(org, kind, name), what: "name", refusal }
     }
 
+    /// An address, whatever its case.
+    pub(super) fn unique_email(&self, org: &OrgId, email: &str) -> Unique {
+        let at = self.name(org, Named::Email, &email.to_lowercase());
+        let refusal = Taken::Name { kind: Named::Email, name: email.to_owned() };
+        Unique { at, what: Named::Email.as_str(), refusal }
+    }
+
     /// A token, by the hex of its hash; `None` when that is none.
     pub(super) fn unique_token(&self, hash: &str) -> Option<Unique> {
         let at = self.token(&TokenHash::from_hex(hash)?);

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use http::Method;
+use semver::{Prerelease, Version};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::check;
@@ -104,7 +105,7 @@ impl Manifest {
             let rule = "write 1 to 64 letters, digits or `-_.`, not an id and not only dots";
             faults.add("plugin", "this cannot be the name of a plugin", rule);
         }
-        if Version::parse(&self.version).is_none() {
+        if version(&self.version).is_none() {
             let remedy = "write up to three numbers, such as 1.2.0 or 1.2.0-beta.1, in quotes where \
                           YAML would read a number";
             faults.add("version", "this is not a version", remedy);
@@ -129,7 +130,7 @@ impl Manifest {
 
     /// How its version compares with another one's, as <https://semver.org> orders them.
     pub fn compared_with(&self, other: &Self) -> Ordering {
-        Version::parse(&self.version).cmp(&Version::parse(&other.version))
+        version(&self.version).cmp(&version(&other.version))
     }
 }
 
@@ -264,53 +265,33 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| !is_unseen(*c)).take(64).collect()
 }
 
-/// A version: numbers, and perhaps what comes before a release.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Version {
-    numbers: [u64; 3],
-    before: Vec<String>,
-}
-
-impl Version {
-    fn parse(text: &str) -> Option<Self> {
-        if text.len() > WORD_CHARS_MAX {
-            return None;
+/// A version as <https://semver.org> has it, in which numbers may be left out or begin with zeros.
+fn version(text: &str) -> Option<Version> {
+    if text.len() > WORD_CHARS_MAX {
+        return None;
+    }
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let (release, before) = match text.split_once('-') {
+        Some((release, before)) => (release, Some(before)),
+        None => (text, None),
+    };
+    let mut numbers = [0; 3];
+    for (place, part) in release.split('.').enumerate() {
+        *numbers.get_mut(place)? = part.parse().ok().filter(|_| is_number(part))?;
+    }
+    let plain = |part: &str| match part.parse::<u64>() {
+        Ok(number) if is_number(part) => number.to_string(),
+        _ => part.to_owned(),
+    };
+    let [major, minor, patch] = numbers;
+    let pre = match before {
+        None => Prerelease::EMPTY,
+        Some("") => return None,
+        Some(before) => {
+            Prerelease::new(&before.split('.').map(plain).collect::<Vec<_>>().join(".")).ok()?
         }
-        let (release, before) = match text.split_once('-') {
-            Some((release, before)) => (release, before.split('.').map(str::to_owned).collect()),
-            None => (text, Vec::new()),
-        };
-        let is_part = |part: &String| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        };
-        let (mut numbers, mut count) = ([0; 3], 0);
-        for part in release.split('.') {
-            let is_number = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            *numbers.get_mut(count)? = part.parse().ok().filter(|_| is_number)?;
-            count += 1;
-        }
-        before.iter().all(is_part).then_some(Self { numbers, before })
-    }
-}
-
-impl Ord for Version {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let part = |part: &str| match part.parse::<u64>() {
-            Ok(number) => (0, number, String::new()),
-            Err(_) => (1, 0, part.to_owned()),
-        };
-        let parts =
-            |version: &Self| -> Vec<_> { version.before.iter().map(|text| part(text)).collect() };
-        // A release comes after all that came before it.
-        let key = |version: &Self| (version.numbers, version.before.is_empty(), parts(version));
-        key(self).cmp(&key(other))
-    }
-}
-
-impl PartialOrd for Version {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+    };
+    Some(Version { pre, ..Version::new(major, minor, patch) })
 }
 
 #[cfg(test)]
@@ -336,9 +317,9 @@ mod tests {
         let ordered = ["1", "1.0.1-2", "1.0.1-alpha", "1.0.1-alpha.1", "1.0.1-alpha.beta", "1.0.1"]
             .into_iter()
             .chain(ordered.into_iter().skip(6));
-        let parsed: Vec<_> = ordered.map(|text| Version::parse(text).expect(text)).collect();
+        let parsed: Vec<_> = ordered.map(|text| version(text).expect(text)).collect();
         assert!(parsed.is_sorted(), "{parsed:?}");
-        assert_eq!(Version::parse("1.0"), Version::parse("1.0.0"));
+        assert_eq!(version("1.0"), version("1.0.0"));
         for bad in [
             "",
             "1.",
@@ -351,7 +332,7 @@ mod tests {
             "1.0-\u{e9}",
             &"9".repeat(33),
         ] {
-            assert_eq!(Version::parse(bad), None, "{bad}");
+            assert_eq!(version(bad), None, "{bad}");
         }
     }
 

@@ -59,16 +59,13 @@ pub use keyward_model::{
     Visibility,
 };
 pub use manifest::{Fault, Manifest, Slot};
-pub use orgs::OrgRecord;
-pub use personal::{Area, PersonalToken, Scope, ScopeError};
 pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, NewAgent, TokenRecord,
 };
 pub use remedy::{Need, Remedies};
-pub use users::{NewUser, Person, Role, UserRecord, may_be_used_by};
+pub use users::{Person, may_be_used_by};
 pub use view::{Differences, Former, View};
-pub use webhooks::{NewWebhook, WEBHOOKS_MAX, WebhookRecord, WebhookState, check_webhook_url};
 
 /// The directory.
 #[derive(Debug)]

@@ -188,7 +188,7 @@ impl Between<'_> {
     }
 
     fn notice(&self, kind: NoticeKind, org: &OrgId, about: About) -> Notice {
-        Notice::new(kind, (org, self.by), self.now, about)
+        Notice::new(kind, org, self.by, self.now, about)
     }
 }
 

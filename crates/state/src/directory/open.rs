@@ -13,20 +13,18 @@ use super::commit::Viewed;
 use super::error::DirectoryError;
 use super::index::{Claim, Index, Named, everyone};
 use super::kept::Kept;
-use super::orgs::OrgRecord;
+use super::orgs;
 use super::plugins::{self, PluginRecord};
 use super::records::AgentRecord;
 use super::rows::{At, Read, Rows};
-use super::users::UserRecord;
 use super::view::View;
-use super::webhooks::WebhookRecord;
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::source;
 use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id, OrgId};
 use keyward_base::time::Clock;
-use keyward_model::{Connection, Honeytoken, Record};
+use keyward_model::{Connection, Honeytoken, Org, Record, User, Webhook};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -74,11 +72,10 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
         }
         view.put_agent(Arc::new(record));
     }
-    let webhooks = rows.all::<WebhookRecord>(Table::Webhooks).await?;
     let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
     known.take(apps, Named::App, |it| (&it.org, it.id.as_str(), &it.name))?;
     known.take_all::<Connection>(rows).await?;
-    known.take(webhooks, Named::Webhook, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take_all::<Webhook>(rows).await?;
     known.take_all::<Honeytoken>(rows).await?;
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })
@@ -174,29 +171,14 @@ async fn people(
     index: &Index,
     (view, wanted): (&mut View, &mut HashMap<At, Claim>),
 ) -> Result<(), DirectoryError> {
-    view.put_org(Arc::new(OrgRecord::default_one()));
-    for (at, Read { record, .. }) in rows.all::<OrgRecord>(Table::Orgs).await? {
-        if !record.is_at(&at) {
+    view.put_org(Arc::new(orgs::default_org()));
+    for (at, Read { record, .. }) in rows.all::<Record<Org>>(Table::Orgs).await? {
+        if at != orgs::at(&record.id) {
             return Err(at.malformed());
         }
         view.put_org(Arc::new(record));
     }
-    for (at, Read { record, .. }) in rows.all::<UserRecord>(Table::Users).await? {
-        if at != At::new(Table::Users, &record.org, &record.id) {
-            return Err(at.malformed());
-        }
-        claim(wanted, index.name(&record.org, Named::User, &record.name), &record.id, "name")?;
-        if let Some(email) = &record.email {
-            let email = index.name(&record.org, Named::Email, &email.to_lowercase());
-            claim(wanted, email, &record.id, "e-mail address")?;
-        }
-        for token in &record.tokens {
-            let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
-            claim(wanted, index.token(&hash), &record.id, "token")?;
-        }
-        view.put_user(Arc::new(record));
-    }
-    Ok(())
+    Known { index, wanted, view }.take_all::<User>(rows).await
 }
 
 /// The sentinel's index key; makes the sentinel in a store that is empty.

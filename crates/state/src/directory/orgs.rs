@@ -4,40 +4,27 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::error::DirectoryError;
-use super::records::ManagedBy;
 use super::rows::At;
 use super::{Directory, Writer};
 use crate::store::Table;
 use keyward_base::id::OrgId;
+use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record};
 
-/// An organisation. Its id says its name.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct OrgRecord {
-    /// Its id.
-    pub id: OrgId,
-    /// Who made it.
-    pub managed_by: ManagedBy,
-    /// When it was made.
-    pub created: Timestamp,
+/// The organisation of a fresh install.
+pub(super) fn default_org() -> Record<Org> {
+    record(OrgId::default_org(), ManagedBy::Store, Timestamp::UNIX_EPOCH)
 }
 
-impl OrgRecord {
-    /// The organisation of a fresh install.
-    pub(super) fn default_one() -> Self {
-        let (id, created) = (OrgId::default_org(), Timestamp::UNIX_EPOCH);
-        Self { id, managed_by: ManagedBy::Store, created }
-    }
+fn record(id: OrgId, managed_by: ManagedBy, created: Timestamp) -> Record<Org> {
+    let spec = OrgSpec { name: id.name().to_owned() };
+    Record { org: id.clone(), id, spec, facts: Nothing {}, managed_by, created, updated: None }
+}
 
-    fn at(org: &OrgId) -> At {
-        At::new(Table::Orgs, org, "org")
-    }
-
-    pub(super) fn is_at(&self, at: &At) -> bool {
-        *at == Self::at(&self.id)
-    }
+/// Where its row is.
+pub(super) fn at(org: &OrgId) -> At {
+    At::new(Table::Orgs, org, "org")
 }
 
 impl Directory {
@@ -49,7 +36,7 @@ impl Directory {
         &self,
         org: &OrgId,
         managed_by: ManagedBy,
-    ) -> Result<Arc<OrgRecord>, DirectoryError> {
+    ) -> Result<Arc<Record<Org>>, DirectoryError> {
         let org = org.clone();
         self.write(|writer| async move { writer.add_org(org, managed_by).await }).await
     }
@@ -69,14 +56,14 @@ impl Writer {
         &self,
         org: OrgId,
         managed_by: ManagedBy,
-    ) -> Result<Arc<OrgRecord>, DirectoryError> {
+    ) -> Result<Arc<Record<Org>>, DirectoryError> {
         let taken =
             || DirectoryError::NameTaken { what: "organisation", name: org.name().to_owned() };
         if self.view.load().org(&org).is_some() {
             return Err(taken());
         }
-        let record = OrgRecord { id: org.clone(), managed_by, created: self.clock.now() };
-        match self.commit(&OrgRecord::at(&org), record, None).await {
+        let record = record(org.clone(), managed_by, self.clock.now());
+        match self.commit(&at(&org), record, None).await {
             Err(error) if error.is_conflict() => Err(taken()),
             added => added,
         }
@@ -91,7 +78,7 @@ impl Writer {
             let org = org.name().to_owned();
             return Err(DirectoryError::OrgInUse { org, what, name });
         }
-        self.erase(&OrgRecord::at(&org), None, |view| view.remove_org(&org)).await
+        self.erase(&at(&org), None, |view| view.remove_org(&org)).await
     }
 
     /// Refuses to make anything in an organisation that there is not.

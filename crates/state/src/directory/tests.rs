@@ -4,6 +4,7 @@
 mod damage;
 mod deliveries;
 mod golden;
+mod kept;
 mod life;
 mod people;
 mod plugins;

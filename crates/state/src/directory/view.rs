@@ -9,21 +9,18 @@ use jiff::Timestamp;
 
 use super::apps::AppRecord;
 use super::kept::Collection;
-use super::orgs::OrgRecord;
-use super::personal::Scope;
 use super::plugins::PluginRecord;
 use super::records::{AgentRecord, ConnectionRecord};
-use super::users::{Person, UserRecord};
-use super::webhooks::WebhookRecord;
+use super::users::Person;
 pub use told::Former;
 
 use crate::crypto::token::TokenHash;
 use keyward_base::agent::Agent;
 use keyward_base::id::{
-    AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId, WebhookId,
+    AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId,
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
-use keyward_model::{Connection, Honeytoken};
+use keyward_model::{Connection, Honeytoken, Org, Record, Scope, User, Webhook};
 use keyward_rules::inject::placeholder::Core;
 
 /// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
@@ -39,16 +36,15 @@ pub struct View {
 /// What one org has: nothing here can answer for another one.
 #[derive(Clone, Debug, Default)]
 pub struct OrgView {
-    record: Option<Arc<OrgRecord>>,
-    users: SharedMap<UserId, Arc<UserRecord>>,
-    user_names: SharedNames<Arc<str>, UserId>,
+    record: Option<Arc<Record<Org>>>,
+    pub(super) users: Collection<User>,
     agents: SharedMap<AgentId, Arc<AgentRecord>>,
     agent_names: SharedNames<Arc<str>, AgentId>,
     pub(super) connections: Collection<Connection>,
     apps: SharedMap<AppId, Arc<AppRecord>>,
     app_names: SharedNames<Arc<str>, AppId>,
     plugins: SharedMap<PluginId, Arc<PluginRecord>>,
-    webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
+    pub(super) webhooks: Collection<Webhook>,
     pub(super) honeytokens: Collection<Honeytoken>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
     /// By agent and name.
@@ -82,7 +78,7 @@ struct Holder {
 #[derive(Clone, Debug)]
 struct PersonalHolder {
     hash: TokenHash,
-    user: Arc<UserRecord>,
+    user: Arc<Record<User>>,
     token: TokenId,
     scopes: Arc<[Scope]>,
     expires: Option<Timestamp>,
@@ -164,32 +160,13 @@ impl View {
     }
 
     /// All organisations.
-    pub fn orgs(&self) -> impl Iterator<Item = &Arc<OrgRecord>> {
+    pub fn orgs(&self) -> impl Iterator<Item = &Arc<Record<Org>>> {
         self.orgs.values().filter_map(|org| org.record.as_ref())
     }
 
     /// An organisation.
-    pub fn org(&self, id: &OrgId) -> Option<&Arc<OrgRecord>> {
+    pub fn org(&self, id: &OrgId) -> Option<&Arc<Record<Org>>> {
         self.orgs.get(id)?.record.as_ref()
-    }
-
-    /// An organisation's users.
-    pub fn users(&self, org: &OrgId) -> impl Iterator<Item = &Arc<UserRecord>> {
-        self.orgs.get(org).into_iter().flat_map(|org| org.users.values())
-    }
-
-    /// A user by id.
-    pub fn user(&self, org: &OrgId, id: &UserId) -> Option<&Arc<UserRecord>> {
-        self.orgs.get(org)?.users.get(id)
-    }
-
-    /// By name or id. No name looks like an id.
-    pub fn find_user(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<UserRecord>> {
-        let org = self.orgs.get(org)?;
-        match UserId::parse(name_or_id) {
-            Ok(id) => org.users.get(&id),
-            Err(_) => org.users.get(org.user_names.get(name_or_id)?),
-        }
     }
 
     /// The organisation that an app belongs to: the id alone stands in its redirect URI.
@@ -382,7 +359,7 @@ impl View {
         }
     }
 
-    pub(super) fn put_org(&mut self, org: Arc<OrgRecord>) {
+    pub(super) fn put_org(&mut self, org: Arc<Record<Org>>) {
         let id = org.id.clone();
         self.org_mut(&id).record = Some(org);
     }
@@ -391,41 +368,32 @@ impl View {
         self.orgs.remove(id);
     }
 
-    pub(super) fn put_user(&mut self, user: Arc<UserRecord>) {
-        self.forget_user(&user.org, &user.id);
-        let org = self.org_mut(&user.org);
-        org.user_names.insert(user.name.as_str().into(), user.id.clone());
-        org.users.insert(user.id.clone(), Arc::clone(&user));
-        for token in &user.tokens {
+    /// A user's tokens open what they may.
+    pub(super) fn open_tokens_of(&mut self, user: &Arc<Record<User>>) {
+        for token in &user.facts.tokens {
             let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
             let holder = PersonalHolder {
                 hash,
-                user: Arc::clone(&user),
+                user: Arc::clone(user),
                 token: token.id.clone(),
-                scopes: token.scopes.clone().into(),
+                scopes: token.spec.scopes.clone().into(),
                 expires: token.expires,
             };
             self.personal.insert(hash, Arc::new(holder));
         }
-        self.wake_agents_of(&user.org, &user.id);
     }
 
-    pub(super) fn remove_user(&mut self, org: &OrgId, id: &UserId) {
-        self.forget_user(org, id);
-        self.wake_agents_of(org, id);
-    }
-
-    fn forget_user(&mut self, org: &OrgId, id: &UserId) {
-        let Some(org) = self.known_org_mut(org) else { return };
-        let Some(user) = org.users.remove(id) else { return };
-        org.user_names.remove(user.name.as_str());
-        for hash in user.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
-            self.personal.remove(&hash);
+    /// They open nothing any more.
+    pub(super) fn close_tokens_of(&mut self, user: &Record<User>) {
+        for token in &user.facts.tokens {
+            if let Some(hash) = TokenHash::from_hex(&token.hash) {
+                self.personal.remove(&hash);
+            }
         }
     }
 
-    /// Or puts them to sleep.
-    fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
+    /// The agents of an owner open what they may, or nothing.
+    pub(super) fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
         let Some(of_org) = self.orgs.get(org) else { return };
         let theirs = of_org.agents.values().filter(|agent| agent.owner.as_ref() == Some(owner));
         for agent in theirs.cloned().collect::<Vec<_>>() {

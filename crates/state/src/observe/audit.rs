@@ -1,83 +1,54 @@
-//! The way into the audit log: a bounded queue before the writer's thread (`sink.rs`). An exchange
-//! reserves its slot before it begins, so that its event can always be sent, also from `Drop`.
+//! [`Audit`]: a bounded queue of events for the audit log's writer thread (`sink.rs`). An exchange reserves its
+//! slot before it begins, so that its event can always be sent, also from `Drop`.
 
-use std::io;
-use std::path::PathBuf;
 use std::thread::{JoinHandle, Thread};
 
 use tokio::sync::mpsc::{self, OwnedPermit, Sender};
 use tokio::sync::watch;
 
-use super::chain::ChainError;
-use super::event::Entry;
-use super::sink::{Health, Sink};
+use super::event::AuditEntry;
+pub use super::sink::AuditError;
+use super::sink::{LogHealth, Sink};
 use super::trail::{Rotation, Trail};
 
-/// Where events go. Cheap to clone.
+/// A handle to the audit log; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    queue: Sender<Entry>,
-    /// Writes what has come by now when it is woken, and else a little later.
+    queue: Sender<AuditEntry>,
+    /// Woken for a batch; otherwise it writes queued events after a short delay.
     writer: Thread,
-    health: Health,
+    health: LogHealth,
     written: watch::Receiver<u64>,
 }
 
-/// A place in the queue. Not sending is a bug of the holder: every exchange leaves one event.
+/// A reserved place in the queue. The holder must send: every exchange leaves one event.
 #[derive(Debug)]
-pub struct Slot(OwnedPermit<Entry>);
+pub struct AuditSlot(OwnedPermit<AuditEntry>);
 
-/// The log cannot take events now: the disk is full or gone, or the gateway is stopping.
+/// The log cannot accept events: the disk is full or missing, or the gateway is stopping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the audit log cannot be written; no request is served without its record")]
 pub struct AuditUnavailable;
 
-/// Why the log could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// The file itself.
-    #[error("cannot open the audit log {path}")]
-    Open {
-        /// Its path.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Its folder.
-    #[error("cannot make the audit log's folder: {0}")]
-    Folder(String),
-    /// What stands in it.
-    #[error("the audit log {path} cannot be continued; move it away and start again")]
-    Chain {
-        /// Its path.
-        path: PathBuf,
-        /// What is wrong.
-        source: ChainError,
-    },
-    /// No thread.
-    #[error("cannot start the audit writer")]
-    Thread(#[source] io::Error),
-}
-
-/// The running writer. Ends when every [`Audit`] and [`Slot`] is gone.
+/// The running writer. It ends when every [`Audit`] and [`AuditSlot`] is dropped.
 #[derive(Debug)]
 pub struct Writer {
     thread: JoinHandle<()>,
 }
 
 impl Audit {
-    /// Opens the log (its files are made with mode 0600), continues its chain, and starts the
-    /// writer. `queue` events may wait; `stdout` repeats each record there.
+    /// Opens the log (creating files with mode 0600), continues its chain, and starts the writer. `queue`: how
+    /// many events may wait; `stdout`: also print each record.
     ///
     /// # Errors
-    /// When a file cannot be opened or does not end in a record.
+    /// When a file cannot be opened or does not end with a record.
     pub fn open(
         trail: Trail,
         rotation: Rotation,
         queue: usize,
         stdout: bool,
     ) -> Result<(Self, Writer), AuditError> {
-        let health = Health::default();
+        let health = LogHealth::default();
         let sink = Sink::open(trail, rotation, stdout, health.clone())?;
         let written = sink.written();
         let (sender, receiver) = mpsc::channel(queue);
@@ -89,38 +60,43 @@ impl Audit {
         Ok((Self { queue: sender, writer, health, written }, Writer { thread }))
     }
 
-    /// Tells the number of the last record that can be read, each time there are more.
+    /// Watches the number of the last readable record.
     pub fn written(&self) -> watch::Receiver<u64> {
         self.written.clone()
     }
 
-    /// Takes a place in the queue; waits while it is full.
+    /// Reserves a place in the queue; waits while it is full.
     ///
     /// # Errors
     /// While the log cannot be written.
-    pub async fn reserve(&self) -> Result<Slot, AuditUnavailable> {
+    pub async fn reserve(&self) -> Result<AuditSlot, AuditUnavailable> {
         if self.health.is_failing() {
             return Err(AuditUnavailable);
         }
         match self.queue.clone().try_reserve_owned() {
-            Ok(permit) => Ok(Slot(permit)),
+            Ok(permit) => Ok(AuditSlot(permit)),
             Err(_) => {
                 self.writer.unpark();
-                self.queue.clone().reserve_owned().await.map(Slot).map_err(|_| AuditUnavailable)
+                self.queue
+                    .clone()
+                    .reserve_owned()
+                    .await
+                    .map(AuditSlot)
+                    .map_err(|_| AuditUnavailable)
             }
         }
     }
 }
 
-impl Slot {
-    /// Hands the event to the writer. Never waits.
-    pub fn send(self, entry: Entry) {
+impl AuditSlot {
+    /// Passes the event to the writer without waiting.
+    pub fn send(self, entry: AuditEntry) {
         self.0.send(entry);
     }
 }
 
 impl Writer {
-    /// Waits until every event sent has been written. Call after the last [`Audit`] is dropped.
+    /// Waits until all sent events are written. Call it after the last [`Audit`] is dropped.
     pub fn finish(self) {
         self.thread.thread().unpark();
         if self.thread.join().is_err() {
@@ -134,7 +110,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
 
     #[tokio::test]
     async fn every_sent_event_is_in_the_file_when_the_writer_ends() {
@@ -152,7 +128,7 @@ mod tests {
         // It fails every write with ENOSPC.
         let trail = Trail::at(Path::new("/dev/full"));
         let (audit, writer) = Audit::open(trail, Rotation::default(), 8, false).unwrap();
-        // Its thread is left behind: it holds its event for as long as the disk stays full.
+        // Its thread is leaked: it keeps its event as long as the disk is full.
         drop(writer);
         audit.reserve().await.unwrap().send(samples::event(0).entry());
         while audit.reserve().await.is_ok() {
@@ -163,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_disk_that_keeps_nothing_refuses_new_exchanges() {
-        let health = Health::default();
+        let health = LogHealth::default();
         let (queue, _receiver) = mpsc::channel(8);
         let (_sender, written) = watch::channel(0);
         let writer = std::thread::current();

@@ -1,30 +1,30 @@
-//! The hash chain of the audit log: each record holds the SHA-256 of the line before it, so that a
-//! removed or altered record shows.
+//! The hash chain of the audit log: each record contains the SHA-256 of the previous line, so that removed or
+//! altered records are detected.
 
 use std::fs::File;
 use std::io;
 
 use sha2::{Digest, Sha256};
 
-use super::event::{Entry, Event};
+use super::event::{AuditEntry, Event};
 use super::lines::{line_at, line_start};
 
-/// Where the log stands: what the next record needs to know.
+/// The end of the log, from which the next record continues.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Head {
-    /// Sequence number of the last record, 0 when there is none.
+    /// Sequence number of the last record; 0 if there is none.
     pub seq: u64,
-    /// Hash of the last record's line, hex.
+    /// Hash of the last record's line, in hex.
     pub hash: String,
 }
 
 /// Why a chain cannot be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
-    /// Cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the audit log")]
     Io(#[from] io::Error),
-    /// Its last line.
+    /// The last line is not a record.
     #[error("its last line is not a record")]
     NotARecord,
 }
@@ -36,8 +36,8 @@ impl Default for Head {
 }
 
 impl Head {
-    /// Gives `entry` its place and writes its line behind `lines`, newline included.
-    pub fn append(&mut self, entry: &Entry, lines: &mut String) {
+    /// Numbers `entry` and appends its line, with newline, to `lines`.
+    pub fn append(&mut self, entry: &AuditEntry, lines: &mut String) {
         self.seq += 1;
         let start = lines.len();
         entry.at(self.seq, &self.hash, lines);
@@ -55,11 +55,11 @@ pub(super) fn hash(line: &[u8]) -> String {
     hex
 }
 
-/// Finds the end of the chain in an existing log and cuts off a last line that a crash left
-/// unfinished. Reads backwards, so that a long log opens as fast as a short one.
+/// Finds the end of the chain in an existing log and removes an incomplete last line. It reads backwards, so
+/// that a long log opens as fast as a short one.
 ///
 /// # Errors
-/// When the file cannot be read, or its last whole line is not a record.
+/// When the file cannot be read, or its last complete line is not a record.
 pub fn resume(file: &File) -> Result<Head, ChainError> {
     let length = file.metadata()?.len();
     let whole = line_start(file, length)?;

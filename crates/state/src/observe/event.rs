@@ -1,4 +1,4 @@
-//! [`Event`]: the audit record of one exchange. What it is written to is `audit.rs`'s.
+//! [`Event`]: the audit record of one exchange or change. `audit.rs` writes it.
 
 use std::fmt::{self, Write};
 
@@ -6,28 +6,29 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
+use keyward_base::id::{ExchangeId, OrgId};
 
-/// Version of the record's shape.
+/// Version of the record format.
 pub const VERSION: u8 = 1;
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The whole answer went to the agent.
+    /// The whole response was sent to the agent.
     Completed,
     /// Keyward refused it.
     Refused,
-    /// The agent hung up first.
+    /// The agent closed the stream early.
     ClientAborted,
-    /// The upstream hung up first.
+    /// The upstream closed the stream early.
     UpstreamAborted,
-    /// A change of tokens, agents or limits, or a shutdown, ended it.
+    /// It was ended by a change of tokens, agents or limits, or by a shutdown.
     Ended,
 }
 
-/// One exchange, or one change. `seq` and `prev` are given by the writer. What is not known is `null`, so that every
-/// record has every field. `S` is text: owned where records are read, borrowed where one is made.
+/// The record of one exchange or change. The writer sets `seq` and `prev`. Unknown values are `null`, so that
+/// every record has every field. `S` is the type of text: owned when read, borrowed when made.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Event<S = String> {
     /// [`VERSION`].
@@ -38,11 +39,11 @@ pub struct Event<S = String> {
     pub prev: S,
     /// When the exchange began.
     pub time: Timestamp,
-    /// Its id, also in error bodies and logs.
+    /// The exchange's id, also used in error bodies and logs.
     pub exchange: S,
     /// The agent's org.
     pub org: Option<S>,
-    /// The agent's name; absent when nobody authenticated.
+    /// The agent's name; `None` without authentication.
     pub agent: Option<S>,
     /// The id of the agent's token.
     pub token: Option<S>,
@@ -52,45 +53,45 @@ pub struct Event<S = String> {
     pub connection: Option<S>,
     /// The credential's generation.
     pub generation: Option<u64>,
-    /// `https://host:port`.
+    /// The upstream: `https://host:port`.
     pub target: Option<S>,
-    /// The method.
+    /// The request's method.
     pub method: Option<S>,
     /// The path as the agent sent it, without query.
     pub path: Option<S>,
-    /// The status that the agent saw, when one was sent.
+    /// The status that the agent received, if any.
     pub status: Option<u16>,
-    /// Keyward's code, when it answered itself or cut the answer.
+    /// Keyward's code, if it refused the request or cut the response.
     pub code: Option<S>,
     /// Body bytes from the agent.
     pub bytes_in: u64,
     /// Body bytes to the agent.
     pub bytes_out: u64,
-    /// From the request's head to the end.
+    /// From the request's head to the end of the exchange.
     pub duration_ms: u64,
-    /// How often a secret was masked in the answer. Records of before it are without.
+    /// How many secrets were masked in the response. Older records lack it.
     #[serde(default)]
     pub scrubbed: u64,
-    /// How often the request was sent, or tried to be. Records of before it are without.
+    /// How often sending was attempted. Older records lack it.
     #[serde(default)]
     pub attempts: u32,
     /// How it ended.
     pub outcome: Outcome,
-    /// What was changed, where it is the record of a change and not of an exchange.
+    /// The change, if the record is of a change instead of an exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Box<Change>>,
 }
 
-/// The line of a record but for its place, which only the writer knows. Made where the exchange ends,
-/// so that one text goes to the writer's thread and not one for each field.
+/// A formatted record without `seq` and `prev`, which the writer adds. It is formatted where the exchange ends,
+/// so that a single text is passed to the writer's thread.
 #[derive(Debug)]
-pub struct Entry(String);
+pub struct AuditEntry(String);
 
-/// What most entries fit in, in bytes.
+/// Initial buffer size; most entries fit.
 const ENTRY_BYTES: usize = 512;
 
 impl<S: Default> Event<S> {
-    /// An event that knows only when it began.
+    /// An event with only its start time and id.
     pub fn begun(time: Timestamp, exchange: S) -> Self {
         Self {
             v: VERSION,
@@ -121,13 +122,13 @@ impl<S: Default> Event<S> {
 }
 
 impl<S: AsRef<str>> Event<S> {
-    /// What the writer writes. `seq` and `prev` are those of its place. By hand, because this is a part
-    /// of every exchange: a test holds it to what serde writes.
-    pub fn entry(&self) -> Entry {
-        let text = |text: &Option<S>, name, entry: &mut Entry| {
+    /// Formats the entry. Written by hand because every exchange does it; a test compares it with serde's
+    /// output.
+    pub fn entry(&self) -> AuditEntry {
+        let text = |text: &Option<S>, name, entry: &mut AuditEntry| {
             entry.text(name, text.as_ref().map(S::as_ref));
         };
-        let mut entry = Entry(String::with_capacity(ENTRY_BYTES));
+        let mut entry = AuditEntry(String::with_capacity(ENTRY_BYTES));
         entry.shown("time", format_args!("\"{}\"", self.time));
         entry.text("exchange", Some(self.exchange.as_ref()));
         text(&self.org, "org", &mut entry);
@@ -155,8 +156,20 @@ impl<S: AsRef<str>> Event<S> {
     }
 }
 
+impl Change {
+    /// Converts to an audit event.
+    pub fn event(self, now: Timestamp, org: &OrgId, outcome: Outcome) -> Event {
+        Event {
+            org: Some(org.to_string()),
+            outcome,
+            change: Some(Box::new(self)),
+            ..Event::begun(now, ExchangeId::random().to_string())
+        }
+    }
+}
+
 impl Outcome {
-    /// As it is written.
+    /// The word as written.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -168,8 +181,8 @@ impl Outcome {
     }
 }
 
-impl Entry {
-    /// Writes the line at this place behind `lines`, newline included.
+impl AuditEntry {
+    /// Appends the line with `seq` and `prev`, newline included, to `lines`.
     pub(super) fn at(&self, seq: u64, prev: &str, lines: &mut String) {
         lines.push_str("{\"v\":");
         push(lines, format_args!("{VERSION},\"seq\":{seq}"));
@@ -210,7 +223,7 @@ impl Entry {
     }
 }
 
-/// What JSON does not hold as it is (RFC 8259 §7).
+/// Whether JSON requires escaping the byte (RFC 8259 §7).
 fn is_escaped(byte: u8) -> bool {
     byte < 0x20 || matches!(byte, b'"' | b'\\')
 }

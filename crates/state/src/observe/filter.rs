@@ -1,44 +1,44 @@
-//! [`Filter`]: which records of the audit log are wanted.
+//! [`Filter`]: which records of the audit log a query selects.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::event::{Event, Outcome};
 
-/// Records are written in the order in which exchanges end. How far the clock may have been set back
-/// between two of them before a search that goes backwards in time ends too soon.
+/// Records are ordered by the end of exchanges. This is how far the clock may have been set back between two of
+/// them before a backwards search stops too early.
 const CLOCK_STEP: SignedDuration = SignedDuration::from_hours(1);
 
-/// What a record must be. What is absent does not matter.
+/// Conditions on a record. Absent conditions match all records.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Filter {
-    /// Its org.
+    /// The org's id.
     pub org: Option<String>,
-    /// Whether records of no org are wanted as well: of who did not authenticate.
+    /// Whether records without an org match too: those without authentication.
     pub orgless: bool,
     /// The agent's name.
     pub agent: Option<String>,
-    /// The host, with a port or without, or `*.suffix`.
+    /// The host, with or without a port, or `*.suffix`.
     pub host: Option<String>,
     /// The connection's name.
     pub connection: Option<String>,
     /// Keyward's code.
     pub code: Option<String>,
-    /// Only what Keyward answered itself, or cut.
+    /// Only exchanges that Keyward refused or cut.
     pub refused: bool,
     /// The method.
     pub method: Option<String>,
     /// The exchange's id.
     pub exchange: Option<String>,
-    /// Only changes, and not exchanges.
+    /// Only changes, no exchanges.
     pub changes: bool,
-    /// Exchanges that began then or later.
+    /// Exchanges that began at this time or later.
     pub since: Option<Timestamp>,
-    /// Exchanges that began before.
+    /// Exchanges that began before this time.
     pub until: Option<Timestamp>,
 }
 
 impl Filter {
-    /// Whether the record is wanted.
+    /// Whether the record matches.
     pub fn wants(&self, event: &Event) -> bool {
         let is =
             |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
@@ -65,8 +65,8 @@ impl Filter {
             && self.host.as_ref().is_none_or(|host| is_host(host, event.target.as_deref()))
     }
 
-    /// Whether neither the record nor any that was written before it is wanted: its exchange ended
-    /// long before.
+    /// Whether neither this record nor any earlier one can match, because its exchange ended long before the
+    /// period.
     pub(super) fn is_past(&self, event: &Event) -> bool {
         let Some(since) = self.since else { return false };
         let took = i64::try_from(event.duration_ms).unwrap_or(i64::MAX);
@@ -76,7 +76,7 @@ impl Filter {
     }
 }
 
-/// Whether `https://host:port` is of the wanted host.
+/// Whether `https://host:port` has the wanted host.
 fn is_host(wanted: &str, target: Option<&str>) -> bool {
     let Some((_, authority)) = target.and_then(|target| target.split_once("://")) else {
         return false;
@@ -91,7 +91,7 @@ fn is_host(wanted: &str, target: Option<&str>) -> bool {
     is(authority) || is(without_port(authority))
 }
 
-/// `host` of `host:port`; an IPv6 address stands in brackets.
+/// The host of `host:port`; IPv6 addresses are in brackets.
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -102,7 +102,7 @@ fn without_port(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
 
     fn some(text: &str) -> Option<String> {
         Some(text.to_owned())

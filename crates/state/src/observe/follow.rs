@@ -1,5 +1,5 @@
-//! [`Follower`]: reads records as they are written, from file to file. Who is slow reads them later:
-//! nothing is kept in memory for it.
+//! [`Follower`]: reads records as they are written, across files. A slow reader falls behind without using
+//! memory.
 
 use std::fs::File;
 use std::io;
@@ -9,10 +9,10 @@ use super::filter::Filter;
 use super::lines::{line_at, offset_of};
 use super::trail::{Trail, found};
 
-/// Read at once, at most, whether or not it is wanted.
+/// Maximum number of bytes read per turn.
 const TURN_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A place in the log, which moves on.
+/// A position in the log that advances.
 #[derive(Debug)]
 pub struct Follower {
     trail: Trail,
@@ -22,27 +22,27 @@ pub struct Follower {
     at: Option<(File, u64)>,
 }
 
-/// What one turn found.
+/// The result of one turn.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Turn {
-    /// What is wanted, oldest first.
+pub struct NewRecords {
+    /// The matching records, oldest first.
     pub records: Vec<Event>,
-    /// There is more to read at once.
+    /// Whether more records can be read immediately.
     pub more: bool,
 }
 
 impl Follower {
-    /// Begins after record `after`. Where that is not kept any more, with the oldest that is.
+    /// Starts after record `after`; if that was removed, at the oldest record.
     pub fn new(trail: Trail, filter: Filter, after: u64) -> Self {
         Self { trail, filter, next: after.saturating_add(1), at: None }
     }
 
-    /// Reads on, up to a bounded number of bytes. Blocks on the disk, never on new records.
+    /// Reads up to a bounded number of bytes. Blocks on the disk, but does not wait for new records.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn turn(&mut self) -> io::Result<Turn> {
-        let mut turn = Turn::default();
+    pub fn turn(&mut self) -> io::Result<NewRecords> {
+        let mut turn = NewRecords::default();
         let mut bytes = 0;
         while bytes < TURN_BYTES_MAX {
             let Some((file, offset)) = &mut self.at else {
@@ -59,7 +59,7 @@ impl Follower {
                     self.take(&line, &mut turn.records);
                 }
                 None if self.trail.is_active(file)? => return Ok(turn),
-                // It was put aside: what was written before that is its end.
+                // The file was rotated, so it is complete.
                 None if line_at(file, *offset)?.is_some() => {}
                 None => self.at = None,
             }
@@ -79,13 +79,13 @@ impl Follower {
         }
     }
 
-    /// The file that holds the next record, and where in it; `None` while it is not written.
+    /// The file with the next record, and its offset; `None` if it is not written yet.
     fn file_of_next(&self) -> io::Result<Option<(File, u64)>> {
-        // Before the listing: put aside in between, it is found there.
+        // Before the listing: a file that is rotated in between is found there.
         let active = self.trail.open_active()?;
         let full = self.trail.full()?;
         let later = full.partition_point(|full| full.first <= self.next);
-        // From the one that should hold it. Where its records are gone, a later one goes on.
+        // Starts at the file that should contain it. If its records are gone, continues with a later one.
         for full in &full[later.saturating_sub(1)..] {
             let Some(file) = found(File::open(&full.path))? else { continue };
             let offset = offset_of(&file, self.next)?;
@@ -103,10 +103,10 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
     use crate::observe::trail::Rotation;
 
-    /// Three records a file.
+    /// Three records per file.
     const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
 
     fn read(follower: &mut Follower) -> Vec<u64> {

@@ -1,5 +1,5 @@
-//! Lines of a log that may be longer than memory: one at a place, backwards from the end, and the
-//! place of a record by its number. Whatever stands in a file, a bounded part of it is held.
+//! Reads lines of a log file of any size with bounded memory: a line at an offset, lines backwards from the
+//! end, and the offset of a record by its number.
 
 use std::fs::File;
 use std::io;
@@ -7,24 +7,24 @@ use std::os::unix::fs::FileExt;
 
 use serde::Deserialize;
 
-/// Far above any record: the path is bounded by `limits.target_bytes_max`.
+/// Maximum length of a line; far above any record, whose path is bounded by `limits.target_bytes_max`.
 pub(super) const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Read at once: some hundred records.
+/// Bytes read at once: some hundred records.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// The part of a record that places it.
+/// The number of a record.
 #[derive(Deserialize)]
 struct Numbered {
     seq: u64,
 }
 
-/// The whole lines of a file before some offset, last first. A line that is too long comes in
-/// pieces, none of which is a record.
+/// Iterates backwards over the complete lines before an offset. A line that is too long is split into pieces,
+/// none of which is a record.
 #[derive(Debug)]
 pub(super) struct Backwards<'f> {
     file: &'f File,
-    /// Offset of the buffer's first byte.
+    /// File offset of the buffer.
     start: u64,
     buffer: Vec<u8>,
 }
@@ -35,7 +35,7 @@ impl<'f> Backwards<'f> {
         Ok(Self { file, start: line_start(file, end)?, buffer: Vec::new() })
     }
 
-    /// Puts the block before the buffer in front of it.
+    /// Reads the preceding block into the front of the buffer.
     fn fill(&mut self) -> io::Result<()> {
         let bytes = usize::try_from(self.start).unwrap_or(usize::MAX).min(BLOCK_BYTES);
         let mut block = vec![0; bytes];
@@ -46,7 +46,7 @@ impl<'f> Backwards<'f> {
         Ok(())
     }
 
-    /// The offset in the buffer at which its last line begins, if it is in there.
+    /// Offset of the last line in the buffer, if its start is there.
     fn last_line(&self) -> Option<usize> {
         let before = self.buffer.len().checked_sub(1)?;
         match self.buffer[..before].iter().rposition(|byte| *byte == b'\n') {
@@ -77,8 +77,8 @@ impl Iterator for Backwards<'_> {
     }
 }
 
-/// The whole line that begins at `offset`, and where the next begins; `None` where none ends. Of a
-/// line that is too long, no more than the bound is answered.
+/// The complete line at `offset`, and the offset of the next line; `None` if it is incomplete. A line that is
+/// too long is cut.
 pub(super) fn line_at(file: &File, offset: u64) -> io::Result<Option<(Vec<u8>, u64)>> {
     let mut line = Vec::new();
     let mut at = offset;
@@ -100,7 +100,7 @@ pub(super) fn line_at(file: &File, offset: u64) -> io::Result<Option<(Vec<u8>, u
     }
 }
 
-/// The offset after the last newline among the first `end` bytes, 0 when there is none.
+/// The offset after the last newline in the first `end` bytes; 0 if there is none.
 pub(super) fn line_start(file: &File, end: u64) -> io::Result<u64> {
     let mut end = end;
     let mut block = vec![0; 4096];
@@ -116,7 +116,7 @@ pub(super) fn line_start(file: &File, end: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// The number of the first record in the file; `None` when there is no record.
+/// The number of the first record in the file; `None` if there is no record.
 pub(super) fn first_number(file: &File) -> io::Result<Option<u64>> {
     let mut offset = 0;
     while let Some((line, next)) = line_at(file, offset)? {
@@ -128,8 +128,8 @@ pub(super) fn first_number(file: &File) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// The offset of the first record whose number is `seq` or more: the end of the last line when all
-/// are smaller. Halves the file, since numbers only grow.
+/// The offset of the first record whose number is at least `seq`, or the end of the last line. Uses binary
+/// search, because numbers increase.
 pub(super) fn offset_of(file: &File, seq: u64) -> io::Result<u64> {
     let mut low = 0;
     let mut high = line_start(file, file.metadata()?.len())?;
@@ -144,7 +144,7 @@ pub(super) fn offset_of(file: &File, seq: u64) -> io::Result<u64> {
     Ok(low)
 }
 
-/// The number of the first record at or after `from`, and where the line after it begins.
+/// The number of the first record at or after `from`, and the offset of the next line.
 fn record_between(file: &File, from: u64, to: u64) -> io::Result<Option<(u64, u64)>> {
     let mut offset = from;
     while offset < to {
@@ -225,7 +225,7 @@ mod tests {
         };
         for (seq, offset) in at {
             let found = offset_of(&file, seq).unwrap();
-            // What is damaged before it may be given along.
+            // A damaged line before it may be included.
             assert!(found <= offset, "{seq}");
             assert!(seq_at(found).is_none_or(|there| there == seq), "{seq}");
         }

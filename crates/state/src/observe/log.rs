@@ -1,5 +1,5 @@
-//! Tracing: how Keyward logs. Other crates' debug output is cut off, because hyper, h2 and rustls
-//! would print heads and records there.
+//! Sets up tracing. Debug output of other crates is suppressed, because hyper, h2 and rustls would print heads
+//! and records.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -7,31 +7,31 @@ use std::io::{self, IsTerminal};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::EnvFilter;
 
-/// How lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The lowest level shown.
+/// The lowest level that is shown.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Someone must act now.
+    /// Immediate action is required.
     Error,
-    /// Someone should act.
+    /// Action is recommended.
     Warn,
-    /// Life of the gateway.
+    /// Lifecycle of the gateway.
     #[default]
     Info,
-    /// One line per exchange, and why.
+    /// One line per exchange, with the reason.
     Debug,
-    /// Everything of ours.
+    /// All output of Keyward.
     Trace,
 }
 
@@ -47,7 +47,7 @@ impl Level {
     }
 }
 
-/// As [`init`] with warnings only and no time: for a command that ends at once.
+/// Like [`init`] with warnings only and without time, for short commands.
 pub fn init_for_command(colour: bool) {
     let result = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new("error,keyward=warn"))
@@ -62,11 +62,11 @@ pub fn init_for_command(colour: bool) {
     }
 }
 
-/// Changes the level of a log that is being written.
+/// Changes the level of a running log.
 pub struct Verbosity(Box<dyn Fn(Level) -> bool + Send + Sync>);
 
 impl Verbosity {
-    /// Shows `level` and what is more urgent from now on.
+    /// Shows `level` and more severe ones from now on.
     pub fn set(&self, level: Level) {
         if !(self.0)(level) {
             tracing::warn!("the log's level cannot be changed");
@@ -80,13 +80,12 @@ impl fmt::Debug for Verbosity {
     }
 }
 
-/// Sends events to standard error from now on, coloured on a terminal when `colour` is set. A second
-/// call changes nothing.
+/// Sends events to standard error, coloured on a terminal if `colour` is set. A second call has no effect.
 pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(level))
         .with_writer(io::stderr)
-        // It would tell of a closed standard error there, and panic.
+        // It would report a closed standard error there, and panic.
         .log_internal_errors(false);
     let (result, verbosity): (_, Box<dyn Fn(Level) -> bool + Send + Sync>) = match format {
         Format::Text => {
@@ -96,8 +95,8 @@ pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
             (builder.try_init(), Box::new(move |level| handle.reload(filter(level)).is_ok()))
         }
         Format::Json => {
-            // Without the target of `tracing`, the module: members of an event stand beside it, and
-            // ours of that name is the host.
+            // Without the target of `tracing` (the module): it would be next to the fields of an event, and our
+            // field of that name is the host.
             let builder = builder.json().flatten_event(true).with_target(false);
             let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();

@@ -1,5 +1,4 @@
-//! Counters and gauges, as Prometheus text. Labels are closed sets: nothing an agent chooses
-//! becomes a label.
+//! Metrics in Prometheus format. Labels are closed sets: no value that an agent chooses becomes a label.
 
 use std::collections::HashMap;
 
@@ -21,40 +20,40 @@ pub struct Metrics {
     bytes_in: Counter,
     bytes_out: Counter,
     scrubbed: Counter,
-    /// By connection and token: no labels, and not in the text.
+    /// Usage of connections and tokens; not part of the text.
     pub usage: Usage,
-    /// Streams of agents that are open now.
+    /// Open streams of agents.
     pub streams: Gauge,
-    /// Streams dialled to upstreams.
+    /// Streams opened to upstreams.
     pub dialled: Counter,
-    /// Requests that found an idle upstream stream.
+    /// Requests sent on an idle upstream stream.
     pub reused: Counter,
-    /// Requests sent once more, because a connection's settings say so.
+    /// Requests sent again because of a connection's retry settings.
     pub retried: Counter,
-    /// Requests sent once more with a newer credential, because the upstream refused theirs.
+    /// Requests sent again with a renewed credential, after the upstream rejected the old one.
     pub renewed: Counter,
-    /// Flights for newer tokens, by how they ended.
-    refreshes: Counted,
-    /// Those that failed, by why.
-    refresh_failures: Counted,
+    /// Token refreshes, by result.
+    refreshes: LabelledCounters,
+    /// Failed refreshes, by cause.
+    refresh_failures: LabelledCounters,
     /// Connections whose refreshes fail.
     pub failing: Failing,
-    /// When the CA's certificate ends, in seconds since the epoch.
+    /// Expiry of the CA's certificate, in seconds since the epoch.
     pub ca_ends: Gauge,
-    /// TLS handshakes with agents that failed.
+    /// Failed TLS handshakes with agents.
     pub handshakes_failed: Counter,
-    /// Streams closed for new ones, by listener.
-    evictions: Counted,
-    /// What happens, and who is told.
-    told: Told,
-    /// Connections whose secret is due, by the reminder that is reached.
+    /// Evicted streams, by listener.
+    evictions: LabelledCounters,
+    /// Events, and their deliveries to webhooks.
+    told: DeliveryMetrics,
+    /// Connections whose secret is due, by reminder.
     secrets_due: Gauges,
 }
 
-/// Reminders, in days, and how they are labelled.
+/// Reminders in days, with their labels.
 const REMINDERS: [(i64, &str); 4] = [(14, "14d"), (7, "7d"), (1, "1d"), (0, "over")];
 
-/// Exchanges by how they ended.
+/// Exchanges by outcome.
 #[derive(Debug)]
 struct Outcomes {
     completed: Counter,
@@ -78,24 +77,24 @@ impl Outcomes {
     }
 }
 
-/// Connections whose refreshes fail, and may succeed yet.
+/// Connections whose refreshes fail but may still succeed.
 #[derive(Debug)]
 pub struct Failing {
-    /// All of them.
+    /// Number of such connections.
     pub now: Gauge,
-    /// Those that have failed for so long that somebody should look.
+    /// Those that have failed for so long that a person should act.
     pub long: Gauge,
 }
 
-/// What happens, and who is told.
+/// Events, and their deliveries to webhooks.
 #[derive(Debug)]
-struct Told {
-    events: Counted,
-    tries: Counted,
+struct DeliveryMetrics {
+    events: LabelledCounters,
+    tries: LabelledCounters,
     waiting: Gauge,
 }
 
-impl Told {
+impl DeliveryMetrics {
     fn registered(registry: &mut Registry) -> Self {
         let events = counted(registry, "events", "what happened, by type");
         let help = "tries to tell webhooks, by how they ended";
@@ -120,7 +119,7 @@ fn gauge(registry: &mut Registry, name: &'static str, help: &'static str) -> Gau
     gauge
 }
 
-/// Gauges by one label of a closed set.
+/// Gauges with one label from a closed set.
 type Gauges = Family<[(&'static str, &'static str); 1], Gauge>;
 
 fn gauges(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauges {
@@ -129,11 +128,11 @@ fn gauges(registry: &mut Registry, name: &'static str, help: &'static str) -> Ga
     family
 }
 
-/// Counters by one label of a closed set.
-type Counted = Family<[(&'static str, &'static str); 1], Counter>;
+/// Counters with one label from a closed set.
+type LabelledCounters = Family<[(&'static str, &'static str); 1], Counter>;
 
-fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> Counted {
-    let family = Counted::default();
+fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> LabelledCounters {
+    let family = LabelledCounters::default();
     registry.register(name, help, family.clone());
     family
 }
@@ -174,7 +173,7 @@ impl Default for Metrics {
         let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
         let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
         let failing = Failing::registered(&mut registry);
-        let told = Told::registered(&mut registry);
+        let told = DeliveryMetrics::registered(&mut registry);
         let ca_ends = Gauge::default();
         let help = "when the CA certificate ends, since the epoch";
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
@@ -204,7 +203,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a finished exchange. Only a refused one looks a counter up.
+    /// Counts a finished exchange. Only a refusal needs a look-up.
     pub fn count<S: AsRef<str>>(&self, event: &Event<S>) {
         let by_outcome = match event.outcome {
             Outcome::Completed => &self.outcomes.completed,
@@ -224,37 +223,37 @@ impl Metrics {
         self.bytes_out.inc_by(event.bytes_out);
     }
 
-    /// Counts a stream that was closed for a new one, by its listener: `proxy`, `admin`.
+    /// Counts an evicted stream by listener: `proxy`, `admin`.
     pub fn evicted(&self, listener: &'static str) {
         self.evictions.get_or_create(&[("listener", listener)]).inc();
     }
 
-    /// Counts an attempt to fetch a newer token: `brought`, `failed`, `broken`.
+    /// Counts a token refresh: `brought`, `failed`, `broken`.
     pub fn refreshed(&self, outcome: &'static str) {
         self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// Counts a failed attempt by its cause: a word of `net::call::Cause`, or `http_answer`.
+    /// Counts a failed refresh by its cause: a word of `net::call::Cause`, or `http_answer`.
     pub fn refresh_failed(&self, cause: &'static str) {
         self.refresh_failures.get_or_create(&[("cause", cause)]).inc();
     }
 
-    /// Counts an event.
+    /// Counts an event by its type.
     pub fn happened(&self, code: &'static str) {
         self.told.events.get_or_create(&[("type", code)]).inc();
     }
 
-    /// Counts a try to tell a webhook: `taken`, `failed`, `given_up`.
+    /// Counts a delivery to a webhook: `taken`, `failed`, `given_up`.
     pub fn told(&self, outcome: &'static str) {
         self.told.tries.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// How many events webhooks have not taken yet.
+    /// Sets the number of undelivered events.
     pub fn webhooks_waiting(&self, count: usize) {
         self.told.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// How many connections have reached which reminder, in days before their secret is due.
+    /// Sets the number of connections per reminder, in days before their secret is due.
     pub fn secrets_due(&self, by_days: &HashMap<i64, i64>) {
         for (days, label) in REMINDERS {
             let count = by_days.get(&days).copied().unwrap_or_default();
@@ -262,7 +261,7 @@ impl Metrics {
         }
     }
 
-    /// The OpenMetrics text.
+    /// The metrics as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &self.registry) {

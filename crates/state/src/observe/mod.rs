@@ -1,10 +1,10 @@
-//! What Keyward tells about itself: the audit log, metrics, tracing.
-//!
-//! None of it may hold a secret: events are built from ids, names and paths without a query.
+//! Observability: audit log, metrics, tracing, usage. None of it may contain a secret: events consist of ids,
+//! names and paths without a query.
 
 pub mod audit;
 pub mod chain;
 pub mod change;
+pub mod change_log;
 pub mod event;
 pub mod filter;
 pub mod follow;
@@ -13,12 +13,10 @@ pub mod log;
 pub mod metrics;
 pub mod notice;
 pub mod query;
-#[cfg(test)]
-mod rotation;
-#[cfg(test)]
-mod samples;
 mod sink;
 mod sync;
+#[cfg(test)]
+mod tests;
 pub mod trail;
 pub mod usage;
 pub mod verify;

@@ -1,102 +1,43 @@
-//! [`Notice`]: what has happened to a connection, a binding, a plugin or a token, for the people who want
-//! to be told. It goes to the audit log, to the metrics, and to webhooks.
+//! [`Notice`]: an event of a connection, binding, plugin or token that people are notified of. It goes to the
+//! audit log, the metrics, and webhooks.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Actor, Change};
 use keyward_base::id::{AgentId, ConnectionId, EventId, OrgId, PluginId, TokenId};
+pub use keyward_model::NoticeKind;
 
-macro_rules! kinds {
-    ($($(#[doc = $doc:literal])+ $kind:ident = $code:literal;)*) => {
-        /// What can happen.
-        #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-        pub enum NoticeKind {
-            $($(#[doc = $doc])+ #[serde(rename = $code)] $kind,)*
-        }
-
-        impl NoticeKind {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$kind),*];
-
-            /// Its stable name: the `type` of an event.
-            pub fn code(self) -> &'static str {
-                match self { $(Self::$kind => $code,)* }
-            }
-
-            /// When it happens, for people.
-            pub fn meaning(self) -> &'static str {
-                match self { $(Self::$kind => concat!($($doc),+).trim_ascii(),)* }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// A connection can be used for the first time, or after its app has changed.
-    ConnectionConnected = "connection.connected";
-    /// A connection cannot be used until somebody acts; `reason` says why.
-    ConnectionBroken = "connection.broken";
-    /// A broken connection can be used again.
-    ConnectionReconnected = "connection.reconnected";
-    /// The secret of a connection ends soon, or is over the age for which one is to be used.
-    ConnectionExpiring = "connection.expiring";
-    /// Another secret is in force; also after a rollback.
-    ConnectionRotated = "connection.rotated";
-    /// A connection was paused.
-    ConnectionPaused = "connection.paused";
-    /// The pause of a connection has ended.
-    ConnectionResumed = "connection.resumed";
-    /// A connection was removed.
-    ConnectionRemoved = "connection.removed";
-    /// An agent may use a connection.
-    ConnectionBound = "connection.bound";
-    /// An agent may not use a connection any more.
-    ConnectionUnbound = "connection.unbound";
-    /// Every slot of a plugin has a connection that can be used.
-    PluginReady = "plugin.ready";
-    /// An optional slot of a plugin has no connection that can be used.
-    PluginDegraded = "plugin.degraded";
-    /// A required slot of a plugin has no connection that can be used.
-    PluginBlocked = "plugin.blocked";
-    /// A program sent a honeytoken.
-    HoneytokenUsed = "honeytoken.used";
-    /// A program sent a token that was revoked, or that is over.
-    TokenRefused = "token.refused";
-    /// Somebody tries a webhook.
-    WebhookTest = "webhook.test";
-}
-
-/// A thing, by id and by name.
+/// A resource by id and name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Named<T> {
-    /// Its id.
+    /// The resource's id.
     pub id: T,
-    /// Its name when it happened.
+    /// The resource's name at the time of the event.
     pub name: String,
 }
 
-/// One event. No secret belongs here.
+/// One event. It must not contain secrets.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Notice {
-    /// Its id: the same however often it is told.
+    /// The event's id, the same for each delivery.
     pub id: EventId,
-    /// Whose it is.
+    /// The organisation it belongs to.
     pub org: OrgId,
-    /// When it happened.
+    /// The time of the event.
     pub at: Timestamp,
-    /// What.
+    /// The type of the event.
     pub kind: NoticeKind,
-    /// `operator`, `usr_…`, `file` or `gateway`.
+    /// The author: `operator`, `usr_…`, `file` or `gateway`.
     pub by: String,
-    /// What it happened to.
+    /// The resources and reasons of the event.
     pub about: About,
 }
 
-/// What a notice tells: what its kind has.
+/// The data of an event; which fields are set depends on its type.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct About {
-    /// The user who did it.
+    /// The name of the user who caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The connection.
@@ -111,46 +52,34 @@ pub struct About {
     /// The plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Named<PluginId>>,
-    /// Its slot.
+    /// The slot of the plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// The token.
+    /// The token's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
     /// The honeytoken, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub honeytoken: Option<String>,
-    /// The host that a program asked for.
+    /// The requested host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Why, as a stable name.
+    /// The reason, as a stable name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why, in more words: the provider's own code.
+    /// More about the reason: the provider's own code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What a person does about it.
+    /// What a person can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// When what is announced is due.
+    /// The deadline that is announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
 }
 
-impl NoticeKind {
-    /// The kind of this name.
-    pub fn parse(code: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.code() == code)
-    }
-
-    /// The kind of thing and what happened to it.
-    fn parts(self) -> (&'static str, &'static str) {
-        self.code().split_once('.').unwrap_or((self.code(), ""))
-    }
-}
-
 impl<T> Named<T> {
-    /// Of this name.
+    /// Makes a reference.
     pub fn new(id: T, name: &str) -> Self {
         Self { id, name: name.to_owned() }
     }
@@ -158,7 +87,7 @@ impl<T> Named<T> {
 
 impl Notice {
     /// That it has happened now.
-    pub fn new(kind: NoticeKind, (org, by): (&OrgId, &Actor), at: Timestamp, about: About) -> Self {
+    pub fn new(kind: NoticeKind, org: &OrgId, by: &Actor, at: Timestamp, about: About) -> Self {
         let user = match by {
             Actor::User { name, .. } => Some(name.clone()),
             _ => None,
@@ -167,13 +96,13 @@ impl Notice {
         Self { id: EventId::random(), org: org.clone(), at, kind, by: by.to_string(), about }
     }
 
-    /// Whether it wants a record of its own, also where the request that it comes from leaves one: what
-    /// follows from it does, such as a plugin that is blocked now.
+    /// Whether the event needs an audit record even if its request leaves one: it is an indirect consequence,
+    /// such as a blocked plugin.
     pub fn is_more_than_asked(&self) -> bool {
         self.kind.parts().0 != "connection"
     }
 
-    /// The record of the audit log.
+    /// The change for the audit log.
     pub fn change(&self) -> Change {
         let (what, action) = self.kind.parts();
         let about = &self.about;
@@ -201,7 +130,7 @@ impl Notice {
 }
 
 impl About {
-    /// What else there is to say, for people.
+    /// A further explanation.
     fn sentence(&self, what: &str) -> Option<String> {
         let mut words = Vec::new();
         let mut say = |before: &str, text: Option<&str>| {
@@ -233,7 +162,7 @@ mod tests {
             reason: Some("revoked".to_owned()),
             ..About::default()
         };
-        Notice::new(kind, (&OrgId::default_org(), by), Timestamp::UNIX_EPOCH, about)
+        Notice::new(kind, &OrgId::default_org(), by, Timestamp::UNIX_EPOCH, about)
     }
 
     #[test]

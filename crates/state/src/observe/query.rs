@@ -1,5 +1,5 @@
-//! Searching the audit log, newest record first: files are read backwards, and what is held is one
-//! block and what was found.
+//! Searches the audit log, newest record first. Files are read backwards; memory is bounded by one block and
+//! the results.
 
 use std::fs::File;
 use std::io;
@@ -9,50 +9,50 @@ use super::filter::Filter;
 use super::lines::{Backwards, offset_of};
 use super::trail::{Trail, found};
 
-/// Read for one page, at most: a second's work. What is searched for may be far back.
+/// Maximum number of bytes read per page: about a second of work, because matches may be far back.
 const PAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// A page of what is wanted.
+/// The request for a page of records.
 #[derive(Clone, Debug, Default)]
-pub struct Query {
-    /// Which records.
+pub struct AuditQuery {
+    /// The conditions on records.
     pub filter: Filter,
-    /// Only records with smaller numbers: `next` of the page before.
+    /// Only records with smaller numbers: `next` of the previous page.
     pub before: Option<u64>,
-    /// Records wanted, at least one.
+    /// Maximum number of records, at least one.
     pub limit: usize,
 }
 
-/// A page of what was found. It may hold less than was wanted, also nothing, and yet have a next.
+/// A page of records. It may have fewer than `limit`, or none, although there is a next page.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Found {
+pub struct AuditPage {
     /// The records, newest first.
     pub records: Vec<Event>,
-    /// `before` of the next page; `None` when everything was looked at.
+    /// `before` of the next page; `None` at the end.
     pub next: Option<u64>,
 }
 
-/// A search under way.
-struct Search<'a> {
-    query: &'a Query,
-    /// Only smaller numbers are still looked for: what was moved to another file meanwhile is not
+/// A running search.
+struct AuditSearch<'a> {
+    query: &'a AuditQuery,
+    /// Only smaller numbers are still searched, so that a record in a file that was rotated meanwhile is not
+    /// seen twice.
     /// seen twice.
     below: u64,
     bytes: u64,
-    found: Found,
+    found: AuditPage,
 }
 
 impl Trail {
-    /// Searches backwards from the newest record, or from `query.before`. Lines that are no records
-    /// are passed over: [`Trail::verify`] names them. Blocks. `go_on` is asked now and then; false
-    /// ends the search.
+    /// Searches backwards from the newest record, or from `query.before`. Lines that are not records are
+    /// skipped; [`Trail::verify`] reports them. Blocks. `go_on` is called regularly; false ends the search.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn query(&self, query: &Query, go_on: impl Fn() -> bool) -> io::Result<Found> {
+    pub fn query(&self, query: &AuditQuery, go_on: impl Fn() -> bool) -> io::Result<AuditPage> {
         let below = query.before.unwrap_or(u64::MAX);
-        let mut search = Search { query, below, bytes: 0, found: Found::default() };
-        // Before the folder is listed: a file that is put aside in between is seen twice, not never.
+        let mut search = AuditSearch { query, below, bytes: 0, found: AuditPage::default() };
+        // Before the directory is listed: a file that is rotated in between is seen twice instead of never.
         let active = self.open_active()?;
         if let Some(active) = active
             && search.is_over_after(&active, &go_on)?
@@ -60,7 +60,7 @@ impl Trail {
             return Ok(search.found);
         }
         for full in self.full()?.iter().rev().skip_while(|full| full.first >= below) {
-            // The oldest may be removed meanwhile.
+            // The oldest file may be removed meanwhile.
             let Some(file) = found(File::open(&full.path))? else { continue };
             if search.is_over_after(&file, &go_on)? {
                 break;
@@ -70,8 +70,8 @@ impl Trail {
     }
 }
 
-impl Search<'_> {
-    /// Searches one file. Answers whether nothing is to be looked for in older ones.
+impl AuditSearch<'_> {
+    /// Searches one file. Returns whether older files need not be searched.
     fn is_over_after(&mut self, file: &File, go_on: &impl Fn() -> bool) -> io::Result<bool> {
         let end = match self.below {
             u64::MAX => file.metadata()?.len(),
@@ -107,7 +107,7 @@ impl Search<'_> {
         let is_enough = self.found.records.len() + 1 >= self.query.limit;
         self.found.next = (is_enough && event.seq > 1).then_some(event.seq);
         self.found.records.push(event);
-        // An id is given once.
+        // An id is used only once.
         if filter.exchange.is_some() {
             self.found.next = None;
         }
@@ -120,10 +120,10 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
     use crate::observe::trail::Rotation;
 
-    /// Three records a file.
+    /// Three records per file.
     const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
 
     async fn log(records: u64) -> (tempfile::TempDir, Trail) {
@@ -134,11 +134,11 @@ mod tests {
         (folder, trail)
     }
 
-    fn asked(trail: &Trail, filter: Filter, before: Option<u64>, limit: usize) -> Found {
-        trail.query(&Query { filter, before, limit }, || true).unwrap()
+    fn asked(trail: &Trail, filter: Filter, before: Option<u64>, limit: usize) -> AuditPage {
+        trail.query(&AuditQuery { filter, before, limit }, || true).unwrap()
     }
 
-    fn numbers(found: &Found) -> Vec<u64> {
+    fn numbers(found: &AuditPage) -> Vec<u64> {
         found.records.iter().map(|event| event.seq).collect()
     }
 
@@ -146,7 +146,7 @@ mod tests {
     fn a_log_that_was_never_written_holds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
-        assert_eq!(asked(&trail, Filter::default(), None, 5), Found::default());
+        assert_eq!(asked(&trail, Filter::default(), None, 5), AuditPage::default());
     }
 
     #[tokio::test]
@@ -192,7 +192,7 @@ mod tests {
     async fn who_does_not_wait_for_the_answer_ends_the_search() {
         let (_folder, trail) = log(20).await;
         let nobody = Filter { agent: Some("nobody".to_owned()), ..Filter::default() };
-        let query = Query { filter: nobody, before: None, limit: 1 };
+        let query = AuditQuery { filter: nobody, before: None, limit: 1 };
         let found = trail.query(&query, || false).unwrap();
         assert_eq!(found.next, Some(20), "after the first line");
     }

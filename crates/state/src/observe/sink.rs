@@ -1,10 +1,10 @@
-//! [`Sink`]: the writing end of the audit log, in a thread of its own: chains events, writes their
-//! lines whole, begins a new file when one is full, and lets the oldest go.
+//! [`Sink`]: the writer of the audit log, on its own thread. It chains events, writes complete lines, rotates
+//! files, and removes the oldest.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,59 +12,85 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
-use super::audit::AuditError;
-use super::chain::{self, Head};
-use super::event::Entry;
+use super::chain::{self, ChainError, Head};
+use super::event::AuditEntry;
 use super::lines::first_number;
 use super::sync::Syncer;
 use super::trail::{Rotation, Trail};
 
-/// Events taken from the queue for one write.
+/// Maximum number of events per write.
 const BATCH_MAX: usize = 512;
 
-/// How long events gather after a write before the next one. The first event after a quiet while is
-/// written at once; of many, few wake the writer's thread.
+/// How long events are collected between writes. The first event after a pause is written immediately; in a
+/// burst, few events wake the writer's thread.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// How long the writer waits before it tries a failed write again.
+/// How long the writer waits before it retries a failed write.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a file that is full is written on, when a new one cannot be begun.
+/// How long a full file is used further, if a new one cannot be created.
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// What keeps requests from being served.
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The file cannot be opened.
+    #[error("cannot open the audit log {path}")]
+    Open {
+        /// The file's path.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// The directory cannot be created.
+    #[error("cannot make the audit log's folder: {0}")]
+    Folder(String),
+    /// The end of the existing log is invalid.
+    #[error("the audit log {path} cannot be continued; move it away and start again")]
+    Chain {
+        /// The file's path.
+        path: PathBuf,
+        /// The error of the chain.
+        source: ChainError,
+    },
+    /// The writer thread cannot be started.
+    #[error("cannot start the audit writer")]
+    Thread(#[source] io::Error),
+}
+
+/// Conditions under which no requests are served.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Health {
-    /// The last write failed, and is being repeated.
+pub(super) struct LogHealth {
+    /// The last write failed and is being retried.
     pub(super) unwritten: Arc<AtomicBool>,
-    /// What was written last could not be put on the disk.
+    /// The last write could not be synced to disk.
     pub(super) unsynced: Arc<AtomicBool>,
 }
 
-impl Health {
+impl LogHealth {
     pub(super) fn is_failing(&self) -> bool {
         self.unwritten.load(Ordering::Relaxed) || self.unsynced.load(Ordering::Relaxed)
     }
 }
 
-/// The log under the writer's hands.
+/// The log file with the writer's state.
 #[derive(Debug)]
 pub(super) struct Sink {
     trail: Trail,
     rotation: Rotation,
     stdout: bool,
     file: Arc<File>,
-    /// In the file.
+    /// Size of the file.
     bytes: u64,
-    /// The number of the file's first record.
+    /// Number of the file's first record.
     first: u64,
     head: Head,
-    health: Health,
+    health: LogHealth,
     written: watch::Sender<u64>,
-    /// `None` for what is no file, such as `/dev/null`: there is nothing to put on a disk, and
-    /// nothing fills up.
+    /// `None` for something that is not a regular file, such as `/dev/null`, which is neither synced nor
+    /// rotated.
     syncer: Option<Syncer>,
-    /// Not before then is a new file tried again.
+    /// Earliest time for the next attempt to rotate.
     rotate_at: Instant,
 }
 
@@ -74,7 +100,7 @@ impl Sink {
         trail: Trail,
         rotation: Rotation,
         stdout: bool,
-        health: Health,
+        health: LogHealth,
     ) -> Result<Self, AuditError> {
         let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
         let file = create(&trail).map_err(failed)?;
@@ -101,13 +127,13 @@ impl Sink {
         Ok(sink)
     }
 
-    /// The number of the last record that can be read.
+    /// Watches the number of the last readable record.
     pub(super) fn written(&self) -> watch::Receiver<u64> {
         self.written.subscribe()
     }
 
-    /// Writes until the queue ends.
-    pub(super) fn run(mut self, mut queue: Receiver<Entry>) {
+    /// Writes until the queue is closed.
+    pub(super) fn run(mut self, mut queue: Receiver<AuditEntry>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut lines = String::new();
         while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
@@ -128,13 +154,13 @@ impl Sink {
             }
             self.written.send_replace(self.head.seq);
             if are_all {
-                // Who finds the queue full, or the end of it, ends the wait.
+                // A full or closed queue ends the wait.
                 std::thread::park_timeout(GATHER);
             }
         }
     }
 
-    /// Writes the lines whole, however long the disk is full. Meanwhile no exchange begins.
+    /// Writes all lines, and retries as long as the disk is full. Meanwhile no exchange begins.
     fn write(&mut self, mut lines: &[u8]) {
         if self.stdout {
             // Standard output is a convenience: the file is the log.
@@ -170,8 +196,8 @@ impl Sink {
         is_file && has_records && self.bytes + more as u64 > self.rotation.file_bytes_max
     }
 
-    /// Puts the full file aside. Where that fails the file is written on: a record that is too much
-    /// in it is better than none.
+    /// Rotates the file. If that fails, the file is used further: an oversized file is better than a lost
+    /// record.
     fn begin_another_file(&mut self) {
         if Instant::now() < self.rotate_at {
             return;
@@ -191,7 +217,7 @@ impl Sink {
         }
     }
 
-    /// The old one is on the disk before it gets its name: only the last file can be torn.
+    /// Syncs the old file before renaming it, so that only the last file can have an incomplete line.
     fn another_file(&self) -> io::Result<File> {
         self.file.sync_data()?;
         let (active, full) = (self.trail.active(), self.trail.full_path(self.first));
@@ -203,7 +229,7 @@ impl Sink {
             fs::rename(active, &full)?;
         }
         let file = create(&self.trail).inspect_err(|_| {
-            // Under its new name it is written on as well.
+            // It can still be written under its new name.
             let _ = fs::rename(&full, active);
         })?;
         file.set_permissions(self.file.metadata()?.permissions())?;
@@ -227,7 +253,7 @@ impl Sink {
     }
 }
 
-/// The end of the chain, and the number of the first record in `file`, or of the next one.
+/// The end of the chain, and the number of the first record in `file`, or of the next record.
 fn continued(trail: &Trail, file: &File) -> Result<(Head, u64), AuditError> {
     let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
     let broken = |path: &Path, source| AuditError::Chain { path: path.to_owned(), source };

@@ -1,5 +1,5 @@
-//! [`Syncer`]: puts what was written on the disk, once a second while there is something, in a
-//! thread of its own: neither requests nor the writer wait for the disk's cache.
+//! [`Syncer`]: syncs written data to disk once a second, on its own thread, so that neither requests nor the
+//! writer wait for the disk.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// What a power cut may take, at most.
+/// Maximum loss in a power failure.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The running thread. Ends when dropped, with everything on the disk.
+/// The running thread. It ends when dropped, after a last sync.
 #[derive(Debug)]
 pub(super) struct Syncer {
     shared: Arc<Shared>,
@@ -28,13 +28,13 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Written since it was last put on the disk.
+    /// Written since the last sync.
     dirty: Option<Arc<File>>,
     ended: bool,
 }
 
 impl Syncer {
-    /// Starts it. `failing` is true while the disk does not take what was written.
+    /// Starts the thread. `failing` is true while syncing fails.
     pub(super) fn start(failing: Arc<AtomicBool>) -> std::io::Result<Self> {
         let (state, wake) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { state, wake, failing });
@@ -44,7 +44,7 @@ impl Syncer {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Something was written to `file`. Of an earlier file nothing may be left to put on the disk.
+    /// Records a write to `file`. An earlier file must have been synced.
     pub(super) fn written(&self, file: &Arc<File>) {
         let mut state = self.shared.state.lock();
         if state.dirty.is_none() {
@@ -76,7 +76,7 @@ impl Shared {
         }
     }
 
-    /// Waits for something written; `None` at the end.
+    /// Waits for a write; `None` at the end.
     fn next(&self) -> Option<Arc<File>> {
         let mut state = self.state.lock();
         self.wake.wait_while(&mut state, |state| state.dirty.is_none() && !state.ended);
@@ -102,7 +102,7 @@ impl Shared {
 mod tests {
     use super::*;
 
-    /// `fdatasync` of a device that has nothing to put anywhere is EINVAL.
+    /// A file for which `fdatasync` fails with EINVAL.
     fn that_cannot_be_synced() -> Arc<File> {
         Arc::new(File::options().write(true).open("/dev/null").unwrap())
     }

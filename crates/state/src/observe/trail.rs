@@ -1,6 +1,5 @@
-//! [`Trail`]: the files of an audit log and their order. The one that is written has the configured
-//! name; full ones have the number of their first record appended, so that a listing tells where
-//! each record is. Writing is `sink.rs`'s, reading `query.rs`'s, `follow.rs`'s and `verify.rs`'s.
+//! [`Trail`]: the files of an audit log in order. The active file has the configured name; for full files, the
+//! number of the first record is appended. `sink.rs` writes; `query.rs`, `follow.rs` and `verify.rs` read.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,19 +7,19 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Digits of a full file's number, so that names sort as numbers do for longer than disks last.
+/// Digits of the number in a full file's name, so that names sort in order.
 const DIGITS: usize = 12;
 
-/// When a file is full, and how many are kept.
+/// When a file is full, and how many files are kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rotation {
-    /// A file that would grow beyond it is put aside, and a new one begun.
+    /// Size limit: a file that would exceed it is closed, and a new one is started.
     pub file_bytes_max: u64,
-    /// Files kept, the one that is written included; the oldest go.
+    /// Maximum number of files, including the active one; the oldest are removed.
     pub files_max: usize,
 }
 
-/// Where an audit log is. Cheap to clone.
+/// The location of an audit log; cheap to clone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Trail {
     active: PathBuf,
@@ -28,43 +27,42 @@ pub struct Trail {
 
 /// A full file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Full {
+pub(super) struct FullFile {
     /// The number of its first record.
     pub(super) first: u64,
     pub(super) path: PathBuf,
 }
 
 impl Default for Rotation {
-    /// 4 GiB in all: some ten million records, of which a busy agent makes a few thousand a day.
+    /// 4 GiB in total: about ten million records. A busy agent makes a few thousand per day.
     fn default() -> Self {
         Self { file_bytes_max: 64 * 1024 * 1024, files_max: 64 }
     }
 }
 
 impl Trail {
-    /// The log whose written file is `path`. A symbolic link stands for what it leads to: full files
-    /// lie beside that.
+    /// The log with the active file `path`. A symbolic link is resolved: full files are next to its target.
     pub fn at(path: &Path) -> Self {
         Self { active: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) }
     }
 
-    /// The file that is written.
+    /// The active file.
     pub fn active(&self) -> &Path {
         &self.active
     }
 
-    /// What the written file is called once it is full.
+    /// The name of the active file once it is full.
     pub(super) fn full_path(&self, first: u64) -> PathBuf {
         let mut name = self.name();
         name.push(format!(".{first:0DIGITS$}"));
         self.active.with_file_name(name)
     }
 
-    /// The full files, oldest first; none where there is no folder.
+    /// The full files, oldest first; empty if the directory does not exist.
     ///
     /// # Errors
-    /// When the folder cannot be read.
-    pub(super) fn full(&self) -> io::Result<Vec<Full>> {
+    /// When the directory cannot be read.
+    pub(super) fn full(&self) -> io::Result<Vec<FullFile>> {
         let entries = match fs::read_dir(self.folder()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -73,14 +71,14 @@ impl Trail {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            found.extend(self.number(&path).map(|first| Full { first, path }));
+            found.extend(self.number(&path).map(|first| FullFile { first, path }));
         }
         found.sort_by_key(|full| full.first);
         Ok(found)
     }
 
-    /// Opens the written file; `None` when there is none, as between two files, or it is a device or
-    /// pipe, which is not to be read.
+    /// Opens the active file; `None` if it does not exist, as during a rotation, or is a device or pipe, which
+    /// must not be read.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -91,14 +89,14 @@ impl Trail {
         }
     }
 
-    /// Whether `file` is the one that is written now. One that is not gets no more records.
+    /// Whether `file` is the active one. Another file gets no more records.
     pub(super) fn is_active(&self, file: &File) -> io::Result<bool> {
         let now = found(fs::metadata(&self.active))?;
         let own = file.metadata()?;
         Ok(now.is_some_and(|now| (now.dev(), now.ino()) == (own.dev(), own.ino())))
     }
 
-    /// Makes the folder's entries durable: a new file of which no entry is left has no records.
+    /// Syncs the directory, so that new files persist.
     pub(super) fn sync_folder(&self) -> io::Result<()> {
         File::open(self.folder())?.sync_all()
     }
@@ -122,7 +120,7 @@ impl Trail {
     }
 }
 
-/// `None` instead of the error that something is not there.
+/// Converts the error "not found" to `None`.
 pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

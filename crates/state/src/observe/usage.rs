@@ -1,8 +1,7 @@
-//! [`Usage`]: what each connection and each token was used for since the process began. In memory, and gone
-//! with the process: the audit log is what lasts.
+//! [`Usage`]: statistics of each connection and token since the start of the process. They are in memory only;
+//! the audit log is permanent.
 //!
-//! A thread counts in a part of its own, so that no request waits for another core's; who reads adds the
-//! parts up.
+//! Each thread counts in its own shard, so that requests do not contend; a reader sums the shards.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
@@ -16,33 +15,34 @@ use parking_lot::Mutex;
 
 use keyward_base::id::{AgentId, ConnectionId, TokenId};
 
-/// More than there are cores: two threads in one part only wait for each other.
+/// Number of shards; more than there are cores. Threads that share one only wait for each other.
 const PARTS: usize = 64;
 
-/// Connections, and tokens, that one part counts; later ones are not, until removed ones are forgotten.
+/// Maximum number of connections and tokens per shard; further ones are not counted until removed ones are
+/// forgotten.
 const ENTRIES_MAX: usize = 100_000;
 
-/// Agents of one connection that one part tells apart.
+/// Maximum number of agents per connection and shard.
 const AGENTS_MAX: usize = 10_000;
 
-/// Waits are counted by powers of two of milliseconds: the last is over 9 hours.
+/// Buckets of wait times: powers of two of milliseconds, up to over 9 hours.
 const WAITS: usize = 26;
 
-/// All that is counted.
+/// The statistics of all connections and tokens.
 #[derive(Debug)]
 pub struct Usage {
     since: OnceLock<Timestamp>,
-    parts: Box<[Mutex<Part>]>,
+    parts: Box<[Mutex<UsageShard>]>,
 }
 
-/// What one thread, or a few, counted.
+/// The counts of one or a few threads.
 #[derive(Debug, Default)]
-struct Part {
+struct UsageShard {
     connections: HashMap<ConnectionId, ConnectionUse, RandomState>,
     tokens: HashMap<TokenId, TokenUse, RandomState>,
 }
 
-/// What exists: usage of anything else is of no interest.
+/// The existing resources; statistics of others are dropped.
 #[derive(Debug)]
 pub struct Existing<'a> {
     /// Connections.
@@ -53,72 +53,72 @@ pub struct Existing<'a> {
     pub tokens: HashSet<&'a TokenId, RandomState>,
 }
 
-/// One exchange, as far as it is counted.
+/// The counted properties of one exchange.
 #[derive(Debug)]
 pub struct Used<'a> {
-    /// Which connection was permitted.
+    /// The permitted connection.
     pub connection: Option<&'a ConnectionId>,
-    /// Who asked; `None`: a person.
+    /// The agent; `None` for a person.
     pub agent: Option<&'a AgentId>,
-    /// With which token.
+    /// The token used for authentication.
     pub token: Option<&'a TokenId>,
     /// When it began.
     pub at: Timestamp,
-    /// The answer's status.
+    /// The status of the response.
     pub status: Option<u16>,
-    /// Why Keyward answered itself.
+    /// The code, if Keyward refused.
     pub code: Option<&'static str>,
-    /// Neither the answer's end nor a refusal came.
+    /// Whether it ended before the end of the response, without a refusal.
     pub aborted: bool,
-    /// Until the upstream's answer began.
+    /// Time until the upstream's response began.
     pub waited: Option<Duration>,
     /// Body bytes from the agent, and to it.
     pub bytes: (u64, u64),
-    /// What the provider says of its own limit.
+    /// The provider's rate limit, from the response.
     pub limit: Option<Remaining>,
 }
 
-/// What became of a connection's requests.
+/// Statistics of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionUse {
-    /// All of them.
+    /// Number of requests.
     pub requests: u64,
-    /// Those that were refused, answered with 400 or more, or cut by the provider.
+    /// Requests that were refused, got a status of 400 or more, or were cut by the provider.
     pub failed: u64,
-    /// Answers of the provider with 400 or more.
+    /// Responses of the provider with a status of 400 or more.
     pub statuses: BTreeMap<u16, u64>,
-    /// Answers of Keyward itself.
+    /// Refusals by Keyward.
     pub refusals: BTreeMap<&'static str, u64>,
     /// Body bytes to the provider.
     pub bytes_in: u64,
     /// Body bytes from it.
     pub bytes_out: u64,
-    /// The last one, when it began.
+    /// Start of the last request.
     pub last: Option<Timestamp>,
-    /// By agent.
+    /// Counts by agent.
     pub agents: HashMap<AgentId, TokenUse, RandomState>,
-    /// What the provider said last of its own limit.
+    /// The provider's last reported rate limit.
     pub remaining: Option<Remaining>,
     waits: [u64; WAITS],
 }
 
-/// How often, and when last.
+/// Number and last time of requests.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TokenUse {
-    /// Requests.
+    /// Number of requests.
     pub requests: u64,
-    /// The last one, when it began.
+    /// Start of the last request.
     pub last: Option<Timestamp>,
 }
 
-/// What a provider tells of its own limit.
+/// A provider's rate limit, as its response reports it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Remaining {
-    /// Requests that are left.
+    /// Remaining requests.
     pub remaining: u64,
-    /// Of how many.
+    /// Total requests per period.
     pub limit: Option<u64>,
-    /// When it said so.
+    /// When it was reported.
     pub at: Timestamp,
 }
 
@@ -130,12 +130,12 @@ impl Default for Usage {
 }
 
 impl Usage {
-    /// Counts from now on. Only the first call counts.
+    /// Starts counting. Only the first call has an effect.
     pub fn begin(&self, now: Timestamp) {
         let _ = self.since.set(now);
     }
 
-    /// Since when it counts.
+    /// When counting started.
     pub fn since(&self) -> Option<Timestamp> {
         self.since.get().copied()
     }
@@ -158,7 +158,7 @@ impl Usage {
         }
     }
 
-    /// Counts a request of the control plane with a token.
+    /// Counts a control plane request with a token.
     pub fn count_token(&self, token: &TokenId, at: Timestamp) {
         let mut part = self.part().lock();
         if let Some(of) = entry(&mut part.tokens, token, ENTRIES_MAX) {
@@ -166,7 +166,7 @@ impl Usage {
         }
     }
 
-    /// What a connection was used for.
+    /// The statistics of a connection.
     pub fn connection(&self, id: &ConnectionId) -> ConnectionUse {
         let mut sum = ConnectionUse::default();
         for part in &self.parts {
@@ -177,7 +177,7 @@ impl Usage {
         sum
     }
 
-    /// What a token was used for.
+    /// The statistics of a token.
     pub fn token(&self, id: &TokenId) -> TokenUse {
         let mut sum = TokenUse::default();
         for part in &self.parts {
@@ -188,7 +188,7 @@ impl Usage {
         sum
     }
 
-    /// Forgets what was removed.
+    /// Drops the statistics of removed resources.
     pub fn keep(&self, existing: &Existing<'_>) {
         for part in &self.parts {
             let mut part = part.lock();
@@ -200,7 +200,7 @@ impl Usage {
         }
     }
 
-    fn part(&self) -> &Mutex<Part> {
+    fn part(&self) -> &Mutex<UsageShard> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static OWN: usize = THREADS.fetch_add(1, Relaxed) % PARTS;
@@ -209,7 +209,7 @@ impl Usage {
     }
 }
 
-/// The entry of a key, made where there is room. The key is copied once only.
+/// The entry of a key, inserted if there is room. The key is copied only then.
 fn entry<'m, K: Clone + Eq + Hash, V: Default, S: BuildHasher>(
     map: &'m mut HashMap<K, V, S>,
     key: &K,
@@ -286,8 +286,8 @@ impl ConnectionUse {
         }
     }
 
-    /// So many per cent of the answers began within this, to the next power of two of milliseconds.
-    /// `None`: there were none.
+    /// The time within which `percent` of the responses began, rounded up to a power of two of milliseconds.
+    /// `None` without responses.
     pub fn waited(&self, percent: u64) -> Option<Duration> {
         let all: u64 = self.waits.iter().sum();
         let wanted = (all * percent).div_ceil(100).max(1);
@@ -300,7 +300,7 @@ impl ConnectionUse {
     }
 }
 
-/// The first power of two of milliseconds that is no less.
+/// The bucket: the first power of two of milliseconds that is not less.
 fn place(waited: Duration) -> usize {
     let ms = u64::try_from(waited.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
     let power = ms.checked_next_power_of_two().map_or(WAITS, |it| it.trailing_zeros() as usize);

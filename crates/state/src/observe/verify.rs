@@ -1,5 +1,5 @@
-//! Walking the chain of the audit log over all its files, and naming the first line that does not
-//! follow the one before.
+//! Verifies the hash chain of the audit log over all files, and reports the first line that does not follow its
+//! predecessor.
 
 use std::fs::File;
 use std::io;
@@ -10,52 +10,52 @@ use super::event::Event;
 use super::lines::{LINE_BYTES_MAX, line_at};
 use super::trail::Trail;
 
-/// Lines between two questions whether to go on.
+/// Lines between two calls of `go_on`.
 const ASK_EVERY: u64 = 1_000;
 
-/// What the walk found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Verified {
-    /// Files that were read.
+    /// Number of files read.
     pub files: u64,
-    /// Records that follow each other.
+    /// Number of records in the chain.
     pub records: u64,
-    /// The number of the first; 0 when there is none. Above 1, older files were removed.
+    /// Number of the first record; 0 if there is none. Above 1, older files were removed.
     pub first: u64,
-    /// The last of them.
+    /// The end of the chain.
     pub last: Head,
-    /// The first line that does not follow.
+    /// The first line that breaks the chain, if any.
     pub broken: Option<Break>,
 }
 
-/// A line where the chain ends before the log does.
+/// A line that breaks the chain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Break {
-    /// The file.
+    /// The file's path.
     pub file: PathBuf,
-    /// The line in it, from 1.
+    /// The line number, from 1.
     pub line: u64,
-    /// What is wrong, for people.
+    /// The reason.
     pub reason: String,
 }
 
-/// A walk under way.
-struct Walk<'a, G> {
+/// A running verification.
+struct Verification<'a, G> {
     verified: Verified,
     go_on: &'a G,
 }
 
 impl Trail {
-    /// Walks the chain from the oldest record that is kept. Blocks. `go_on` is asked now and then;
-    /// false ends the walk.
+    /// Verifies the chain from the oldest record. Blocks. `go_on` is called regularly; false ends the
+    /// verification.
     ///
     /// # Errors
     /// When a file cannot be read, or was removed meanwhile.
     pub fn verify(&self, go_on: impl Fn() -> bool) -> io::Result<Verified> {
-        let mut walk = Walk { verified: Verified::default(), go_on: &go_on };
+        let mut walk = Verification { verified: Verified::default(), go_on: &go_on };
         let mut read = 0;
         loop {
-            // Opened before the listing: put aside in between, it is found there under its number.
+            // Opened before the listing: a file that is rotated in between is found there under its number.
             let active = self.open_active()?;
             let full = self.full()?;
             let new = full.partition_point(|full| full.first <= read);
@@ -66,7 +66,7 @@ impl Trail {
                     return Ok(walk.verified);
                 }
             }
-            // A file was begun while the others were read: the list is not whole any more.
+            // A file was started while the others were read, so the list is incomplete.
             match active {
                 Some(active) if self.is_active(&active)? => {
                     walk.file(&active, self.active())?;
@@ -79,8 +79,8 @@ impl Trail {
     }
 }
 
-impl<G: Fn() -> bool> Walk<'_, G> {
-    /// Walks one file. Answers whether to go on with the next.
+impl<G: Fn() -> bool> Verification<'_, G> {
+    /// Verifies one file. Returns whether to continue with the next.
     fn file(&mut self, file: &File, path: &Path) -> io::Result<bool> {
         self.verified.files += 1;
         let (mut offset, mut number) = (0, 0);
@@ -107,7 +107,7 @@ impl<G: Fn() -> bool> Walk<'_, G> {
         };
         let Head { seq, hash: before } = &self.verified.last;
         if is_first && event.seq > 1 {
-            // Nothing is left that could tell whether it follows.
+            // There is no predecessor to compare with.
             self.verified.first = event.seq;
         } else if event.seq != seq + 1 || event.prev != *before {
             return Err(match is_first {
@@ -133,10 +133,10 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
     use crate::observe::trail::Rotation;
 
-    /// Three records a file.
+    /// Three records per file.
     const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
 
     async fn log(records: u64) -> (tempfile::TempDir, Trail) {

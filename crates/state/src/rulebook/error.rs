@@ -1,107 +1,107 @@
-//! What is wrong with rules: each error names the place, the thing and the remedy.
+//! [`RulebookError`]: errors in rules; each names the place, the resource and the remedy.
 
 use keyward_base::pattern::PatternError;
 use keyward_rules::policy::CompileError;
 
-/// Why a rule cannot be used, or a policy is not in force.
+/// Why a rule is invalid, or a policy is not in force.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RulebookError {
-    /// `agents` names none that exists.
+    /// `agents` names an agent that does not exist.
     #[error("{place}: there is no agent `{name}`: {}", remedy(nearest, ADD_AGENT))]
     UnknownAgent {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
-        /// As written.
+        /// The name as written.
         name: String,
-        /// One that exists.
+        /// The most similar existing name.
         nearest: Option<String>,
     },
-    /// `use` names none that exists.
+    /// `use` names a connection that does not exist.
     #[error("{place}: there is no connection `{name}`: {}", remedy(nearest, ADD_CONNECTION))]
     UnknownConnection {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
-        /// As written.
+        /// The name as written.
         name: String,
-        /// One that exists.
+        /// The most similar existing name.
         nearest: Option<String>,
     },
-    /// `use` and `agents` across two environments.
+    /// Agent and connection of a rule belong to different environments.
     #[error(
         "{place}: agent `{agent}` is of environment `{agent_environment}`, connection \
          `{connection}` of `{connection_environment}`: use a connection of the agent's environment"
     )]
     Environments {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
-        /// The agent.
+        /// The agent's name.
         agent: String,
-        /// Its environment.
+        /// The agent's environment.
         agent_environment: String,
-        /// The connection.
+        /// The connection's name.
         connection: String,
-        /// Its environment.
+        /// The connection's environment.
         connection_environment: String,
     },
-    /// A private connection, for an agent of somebody else.
+    /// The connection is private, and the agent has another owner.
     #[error(
         "{place}: connection `{connection}` is private, and agent `{agent}` is not its owner's: share it, or name another agent"
     )]
     Private {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
-        /// The agent.
+        /// The agent's name.
         agent: String,
-        /// The connection.
+        /// The connection's name.
         connection: String,
     },
-    /// A host or path that is no pattern.
+    /// A host or path is not a valid pattern.
     #[error("{place}: {source}")]
     Pattern {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
-        /// What is wrong with it.
+        /// The error of the pattern.
         source: PatternError,
     },
-    /// Not a method.
+    /// The method is invalid.
     #[error("{place}: `{text}` is not a method: write names such as `GET` or `PROPFIND`")]
     Method {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
-        /// As written.
+        /// The text as written.
         text: String,
     },
-    /// Not an action.
+    /// The action is unknown.
     #[error("{place}: there is no action `{text}`: {}", remedy(nearest, WRITE_ACTION))]
     Action {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
-        /// As written.
+        /// The text as written.
         text: String,
-        /// One that exists.
+        /// The most similar action.
         nearest: Option<String>,
     },
-    /// `use` beside an action that injects nothing.
+    /// `use` is combined with an action that does not inject.
     #[error("{place}: `action: {action}` injects nothing: leave `use` or `action` out")]
     UseWithAction {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
-        /// The action.
+        /// The action as written.
         action: String,
     },
-    /// Neither `use` nor `action`.
+    /// The rule has neither `use` nor `action`.
     #[error("{place}: the rule says nothing: add `use: CONNECTION` or `action: deny`")]
     SaysNothing {
-        /// Where.
+        /// The rule's place in the configuration.
         place: String,
     },
-    /// Rules that contradict themselves or each other.
+    /// Rules contradict themselves or each other.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// An older policy is in force.
+    /// The policy of an older directory is in force.
     #[error("change {change} is stored but not in force: the rules do not compile, see the log")]
     NotInForce {
-        /// The directory's change number.
+        /// The change number of the directory.
         change: u64,
     },
 }
@@ -110,7 +110,7 @@ const ADD_AGENT: &str = "add it with `keyward agent add`";
 const ADD_CONNECTION: &str = "add it with `keyward connection add`";
 const WRITE_ACTION: &str = "write `inject`, `deny`, `pass` or `tunnel`";
 
-/// The name that was probably meant, or what to do when none is near.
+/// Suggests the most similar name, or `otherwise` if there is none.
 fn remedy(nearest: &Option<String>, otherwise: &str) -> String {
     match nearest {
         Some(nearest) => format!("did you mean `{nearest}`?"),

@@ -1,15 +1,15 @@
-//! [`Facts`]: what the names in rules can mean, and which accounts bindings lead to. Made from the
-//! directory's view and the catalogue, without I/O; a newer view costs what differs in it.
+//! [`Facts`]: agents, connections and hosts, indexed for name resolution and compilation. Derived from the
+//! directory's view and the catalogue, without I/O. An update costs what has changed in the view.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::plugins::Plugins;
+use super::plugins::{Plugins, broken};
 use crate::directory::{
-    AgentRecord, AppRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, Need,
-    PluginRecord, Remedies, View, Visibility, may_be_used_by,
+    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, ConnectionState, Need, PluginRecord,
+    Remedies, View, Visibility, may_be_used_by,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
 use keyward_base::pattern::{HostPattern, PathPattern};
@@ -18,49 +18,49 @@ use keyward_rules::policy::{Account, AccountState, Bound, DefaultAction, Endpoin
 use keyward_rules::policy::{Rule, Spec};
 use keyward_rules::provider::{Catalogue, Instance};
 
-/// Agents, accounts and hosts, as they are now.
+/// The agents, connections and hosts of one view.
 #[derive(Debug)]
 pub(super) struct Facts {
     catalogue: Arc<Catalogue>,
     view: Arc<View>,
-    orgs: HashMap<OrgId, OfOrg, RandomState>,
+    orgs: HashMap<OrgId, OrgFacts, RandomState>,
 }
 
-/// What follows from one org's records.
+/// Derived data of one org.
 #[derive(Debug, Default)]
-struct OfOrg {
-    accounts: HashMap<ConnectionId, Owned, RandomState>,
-    /// How often agents name a connection in their bindings and their plugins' slots.
+struct OrgFacts {
+    accounts: HashMap<ConnectionId, ConnectionFacts, RandomState>,
+    /// How often an agent's bindings and slots name a connection.
     holders: HashMap<ConnectionId, HashMap<AgentId, usize>, RandomState>,
-    /// The connections whose tokens are an app's.
+    /// The connections that get their tokens through an app.
     of_app: HashMap<AppId, HashSet<ConnectionId>>,
 }
 
-/// What follows from a connection.
+/// Derived data of a connection.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Owned {
+pub(super) struct ConnectionFacts {
     pub(super) account: Arc<Account>,
-    /// OAuth endpoints on hosts of its own.
+    /// OAuth endpoints on the connection's own hosts.
     carved: Vec<Endpoint>,
 }
 
-/// A connection as the directory and as policy see it.
+/// A connection with its record and its policy account.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection<'a> {
     pub(super) record: &'a ConnectionRecord,
     pub(super) account: &'a Arc<Account>,
 }
 
-/// What a newer view makes of a policy.
+/// The effect of a newer view on the policy.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    /// Agents that hold something else.
+    /// Agents whose bindings or slots changed.
     pub(super) agents: HashSet<(OrgId, AgentId)>,
-    /// Names and ids that mean something else in rules.
+    /// Names and ids that have another meaning in rules.
     pub(super) named: HashSet<(OrgId, Arc<str>)>,
-    /// OAuth endpoints that somebody has more.
+    /// Added references to OAuth endpoints.
     pub(super) carved: Vec<(OrgId, Endpoint)>,
-    /// Those that somebody has less.
+    /// Removed references to OAuth endpoints.
     pub(super) uncarved: Vec<(OrgId, Endpoint)>,
 }
 
@@ -72,7 +72,7 @@ fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
     Some((HostPattern::parse(authority).ok()?, PathPattern::parse(path).ok()?))
 }
 
-/// The endpoints of an app's own authorization servers: an MCP server's may be on its host.
+/// The endpoints of an app's own authorization servers; those of an MCP server may be on its host.
 fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
     let provider: Arc<str> = app.provider.as_str().into();
     let all = std::iter::once(&app.urls).chain(app.discovered.values());
@@ -82,14 +82,14 @@ fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
 }
 
 impl Facts {
-    /// As `view` tells them.
+    /// Derives the data of `view`.
     pub(super) fn new(catalogue: Arc<Catalogue>, view: Arc<View>) -> Self {
         let mut facts = Self { catalogue, view: Arc::default(), orgs: HashMap::default() };
         facts.follow(view);
         facts
     }
 
-    /// As a newer view tells them; answers what that changes.
+    /// Updates to a newer view; returns what changed.
     pub(super) fn follow(&mut self, view: Arc<View>) -> Changed {
         let before = std::mem::replace(&mut self.view, Arc::clone(&view));
         let differences = view.differences(&before);
@@ -98,7 +98,7 @@ impl Facts {
         for app in differences.apps {
             self.app_changed(app, &mut anew, &mut changed);
         }
-        // First who holds what, for the connections' sake.
+        // The holders come first, because connections depend on them.
         for agent in differences.agents {
             self.agent_changed(agent, &mut changed);
         }
@@ -114,11 +114,11 @@ impl Facts {
             known.insert((org, id), before);
         }
         for at in anew {
-            // One whose app alone has changed is what it was.
+            // Only its app has changed, so the connection itself is the same.
             let now = view.connection(&at.0, &at.1);
             let before = known.get(&at).copied().unwrap_or(now);
             self.connection_changed(&at, Difference { before, now }, &mut changed);
-            if self.orgs.get(&at.0).is_some_and(OfOrg::is_empty) {
+            if self.orgs.get(&at.0).is_some_and(OrgFacts::is_empty) {
                 self.orgs.remove(&at.0);
             }
         }
@@ -149,7 +149,7 @@ impl Facts {
     ) {
         let Some(agent) = now.or(before) else { return };
         let (org, id) = (&agent.org, &agent.id);
-        if before.map(|it| holding(it)) != now.map(|it| holding(it)) {
+        if before.map(|it| binding_inputs(it)) != now.map(|it| binding_inputs(it)) {
             let bound = |agent: &Arc<AgentRecord>| {
                 agent.bindings.iter().map(|it| it.connection.clone()).collect::<Vec<_>>()
             };
@@ -157,7 +157,7 @@ impl Facts {
             self.orgs.entry(org.clone()).or_default().holds(id, &old, &new);
             changed.agents.insert((org.clone(), id.clone()));
         }
-        if before.map(|it| meaning(it)) != now.map(|it| meaning(it)) {
+        if before.map(|it| rule_inputs(it)) != now.map(|it| rule_inputs(it)) {
             let names = [before, now].into_iter().flatten().map(|agent| &*agent.name);
             changed.name(org, names.chain([id.as_str()]));
         }
@@ -169,7 +169,7 @@ impl Facts {
         changed: &mut Changed,
     ) {
         let each = |plugin: &Arc<PluginRecord>| plugin.slots.values().cloned().collect::<Vec<_>>();
-        // A plugin stays its agent's; each side is taken for itself all the same.
+        // A plugin does not change its agent; both sides are handled independently all the same.
         for (plugin, is_now) in [(before, false), (now, true)] {
             let Some(plugin) = plugin else { continue };
             let of_org = self.orgs.entry(plugin.org.clone()).or_default();
@@ -181,7 +181,7 @@ impl Facts {
         }
     }
 
-    /// Notes whose tokens a connection has.
+    /// Records the app of a connection.
     fn note_app(
         &mut self,
         before: Option<&Arc<ConnectionRecord>>,
@@ -208,10 +208,11 @@ impl Facts {
         Difference { before, now }: Difference<'_, Arc<ConnectionRecord>>,
         changed: &mut Changed,
     ) {
-        let owned = now.map(|record| owned(record, app_of(&self.view, record), &self.catalogue));
+        let owned =
+            now.map(|record| connection_facts(record, app_of(&self.view, record), &self.catalogue));
         let of_org = self.orgs.entry(org.clone()).or_default();
         let old = of_org.accounts.get(id);
-        let carved = |owned: &Owned| {
+        let carved = |owned: &ConnectionFacts| {
             owned.carved.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
         };
         let is_same = old == owned.as_ref();
@@ -223,7 +224,8 @@ impl Facts {
                 None => drop(of_org.accounts.remove(id)),
             }
         }
-        if is_same && before.map(|it| standing(it)) == now.map(|it| standing(it)) {
+        if is_same && before.map(|it| connection_inputs(it)) == now.map(|it| connection_inputs(it))
+        {
             return;
         }
         let holders = of_org.holders.get(id).into_iter().flat_map(HashMap::keys);
@@ -232,12 +234,12 @@ impl Facts {
         changed.name(org, names.chain([id.as_str()]));
     }
 
-    /// By name or id.
+    /// The agent with this name or id.
     pub(super) fn agent(&self, org: &OrgId, name: &str) -> Option<&AgentRecord> {
         self.view.find_agent(org, name).map(|agent| &**agent)
     }
 
-    /// By name or id.
+    /// The connection with this name or id.
     pub(super) fn connection(&self, org: &OrgId, name: &str) -> Option<Connection<'_>> {
         self.known(org, self.view.find_connection(org, name)?)
     }
@@ -247,19 +249,19 @@ impl Facts {
         Some(Connection { record, account: &owned.account })
     }
 
-    /// The names of the org's agents.
+    /// The names of the org's agents, for suggestions.
     pub(super) fn agent_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
         let all = self.view.agents().filter(move |agent| agent.org == *org);
         all.map(|agent| agent.name.as_str())
     }
 
-    /// The names of the org's connections.
+    /// The names of the org's connections, for suggestions.
     pub(super) fn connection_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
         let all = self.view.connections().filter(move |connection| connection.org == *org);
         all.map(|connection| connection.name.as_str())
     }
 
-    /// Everything that a policy is compiled from.
+    /// The input for compiling a policy.
     pub(super) fn spec(
         &self,
         rules: Vec<Rule>,
@@ -289,19 +291,19 @@ impl Facts {
         spec
     }
 
-    /// What an agent's bindings and plugins let it do: nothing when it is paused or gone.
+    /// The bindings and slots of an agent; empty when it is paused or removed.
     pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> Held {
         let agent = self.view.agent(org, agent).filter(|agent| !agent.is_paused());
         let Some(agent) = agent else { return Held::default() };
         let mut plugins = Plugins::default();
         for plugin in self.view.plugins_of(org, &agent.id) {
             let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
-            plugins.add(plugin, &missing, (&self.catalogue, &self.view));
+            plugins.add(plugin, &missing, &self.catalogue, &self.view);
         }
         let bound = agent.bindings.iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;
             let connection = self.known(org, record)?;
-            // No binding is made across owners; one that came about otherwise binds nothing.
+            // Bindings across owners cannot be created; an existing one has no effect.
             if !may_be_used_by(record, agent) {
                 return None;
             }
@@ -322,12 +324,12 @@ impl Facts {
     }
 }
 
-impl OfOrg {
+impl OrgFacts {
     fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.holders.is_empty() && self.of_app.is_empty()
     }
 
-    /// The agent names `now` where it named `before`.
+    /// Updates the connections that the agent names from `before` to `now`.
     fn holds(&mut self, agent: &AgentId, before: &[ConnectionId], now: &[ConnectionId]) {
         for connection in now {
             let holders = self.holders.entry(connection.clone()).or_default();
@@ -349,7 +351,7 @@ impl OfOrg {
 }
 
 impl Changed {
-    /// Whether the policy stays what it is.
+    /// Whether the policy does not change.
     pub(super) fn is_nothing(&self) -> bool {
         self.agents.is_empty()
             && self.named.is_empty()
@@ -362,18 +364,18 @@ impl Changed {
     }
 }
 
-/// What an agent's bindings come from, besides what they name.
-fn holding(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
+/// The parts of an agent that determine its bindings, apart from the connections.
+fn binding_inputs(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
     (agent.is_paused(), agent.owner.as_ref(), &agent.bindings)
 }
 
-/// What makes a rule mean an agent, or not.
-fn meaning(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
+/// The parts of an agent that determine which rules apply to it.
+fn rule_inputs(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
     (&agent.name, agent.owner.as_ref(), agent.environment.as_deref())
 }
 
-/// What rules, bindings and slots ask of a connection besides its account.
-fn standing(
+/// The parts of a connection that rules, bindings and slots depend on, apart from its account.
+fn connection_inputs(
     it: &ConnectionRecord,
 ) -> (&str, &ConnectionState, Option<&UserId>, Visibility, Option<&str>) {
     (
@@ -385,20 +387,20 @@ fn standing(
     )
 }
 
-/// The app that a connection's tokens are of.
+/// The app through which a connection gets its tokens.
 pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Option<&'a AppRecord> {
     view.app(&connection.org, connection.app_id()?).map(|app| &**app)
 }
 
-/// What follows from a connection. `app`: the one that its tokens are of, whose settings it inherits.
+/// Derives the data of a connection. `app`: the app of its tokens, whose settings it inherits.
 ///
-/// A connection whose provider or variables do not fit any more owns no host and is broken;
-/// it must not keep the others' policy from being made.
-pub(super) fn owned(
+/// A connection whose provider or variables are no longer valid owns no host and is broken; it must not prevent
+/// compiling the policy for the others.
+pub(super) fn connection_facts(
     record: &ConnectionRecord,
     app: Option<&AppRecord>,
     catalogue: &Catalogue,
-) -> Owned {
+) -> ConnectionFacts {
     let provider: Arc<str> = record.provider.as_str().into();
     let mut carved = Vec::new();
     let mut prefixes = Vec::new();
@@ -411,7 +413,7 @@ pub(super) fn owned(
             carved.extend(own.map(|(host, path)| (provider.clone(), host, path)));
             (instance.hosts, instance.paths, state(&record.facts.state))
         }
-        // What its provider has not told yet is no fault of a connection that was never made.
+        // Values that the provider has not sent yet are not an error of a draft.
         Err(_) if matches!(record.facts.state, ConnectionState::Draft { .. }) => {
             (Vec::new(), Vec::new(), state(&record.facts.state))
         }
@@ -429,10 +431,10 @@ pub(super) fn owned(
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
     let account = Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings };
-    Owned { account: Arc::new(account), carved }
+    ConnectionFacts { account: Arc::new(account), carved }
 }
 
-/// What the connection owns, or why nothing.
+/// The hosts that the connection owns, or an error.
 fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance, String> {
     let provider = catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
     let auth =
@@ -453,18 +455,9 @@ fn state(state: &ConnectionState) -> AccountState {
     }
 }
 
-/// `revoked (invalid_grant)`.
-pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
-    let reason = reason.code();
-    match detail {
-        Some(detail) => format!("{reason} ({detail})").into(),
-        None => reason.into(),
-    }
-}
-
 #[cfg(test)]
 pub(super) mod samples {
-    //! Records as the directory would hold them.
+    //! Records as the directory would contain them.
 
     use std::collections::BTreeMap;
 
@@ -484,7 +477,7 @@ pub(super) mod samples {
         pub(in crate::rulebook) connections: Vec<ConnectionRecord>,
     }
 
-    /// A rule that says nothing yet.
+    /// A rule without `use` and `action`.
     pub(in crate::rulebook) fn text(name: &str, hosts: &[&str]) -> RuleText {
         RuleText {
             name: Some(name.to_owned()),
@@ -577,6 +570,7 @@ pub(super) mod samples {
 mod tests {
     use super::samples::Samples;
     use super::*;
+    use crate::directory::BrokenReason;
 
     fn spec(samples: &Samples) -> Spec {
         samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)

@@ -1,12 +1,12 @@
-//! The policy in force: configuration's rules, the directory's bindings and the catalogue's hosts,
-//! compiled together; when the directory changes, what of it follows from that is compiled anew.
+//! [`Rulebook`]: the policy in force, compiled from the configuration's rules, the directory's bindings and the
+//! catalogue's hosts. When the directory changes, only the affected parts are recompiled.
 //!
-//! `resolve.rs` turns names into ids, `facts.rs` says what the names can mean, `made.rs` what a change
-//! leads to; all are pure.
+//! `resolve.rs` turns names into ids, `facts.rs` indexes the directory, `compiled.rs` applies changes; all are
+//! pure.
 
+mod compiled;
 mod error;
 mod facts;
-mod made;
 mod plugins;
 mod resolve;
 #[cfg(test)]
@@ -25,37 +25,37 @@ use keyward_base::id::OrgId;
 use keyward_rules::policy::{Account, Asked, DefaultAction, Explanation, Permit, Policy, Reason};
 use keyward_rules::provider::Catalogue;
 
-use facts::{Facts, app_of, owned};
-use made::Made;
+use compiled::CompiledPolicy;
+use facts::{Facts, app_of, connection_facts};
 
 pub use error::RulebookError;
 
-/// A rule as configuration writes it: names, not ids. `config/` makes these.
+/// A rule as written in the configuration, with names instead of ids.
 #[derive(Clone, Debug)]
 pub struct RuleText {
-    /// What audit and refusals call it; its place, when it has no name.
+    /// The name in audit events and refusals; by default its place.
     pub name: Option<String>,
-    /// Its org.
+    /// The org that it applies to.
     pub org: OrgId,
-    /// Names or ids of agents; `None`: all of the org.
+    /// Names or ids of agents; `None` means all of the org.
     pub agents: Option<Vec<String>>,
-    /// Host patterns; empty: all.
+    /// Host patterns; empty means all.
     pub hosts: Vec<String>,
-    /// Methods; empty: all.
+    /// Methods; empty means all.
     pub methods: Vec<String>,
-    /// Path patterns; empty: all.
+    /// Path patterns; empty means all.
     pub paths: Vec<String>,
     /// `inject`, `deny`, `pass` or `tunnel`; `inject` is implied by `use`.
     pub action: Option<String>,
-    /// `use`: a connection's name or id.
+    /// `use`: name or id of a connection.
     pub use_connection: Option<String>,
-    /// Injection over cleartext to addresses on the private list.
+    /// Whether the credential may be sent in cleartext to addresses on the private list.
     pub allow_plaintext: bool,
-    /// Where it stands, for errors: `rules[3]`, line.
+    /// The place in the configuration, for errors: `rules[3]`, line.
     pub place: String,
 }
 
-/// What policies are made from besides the directory. Immutable; replaced whole.
+/// The inputs of a policy apart from the directory. Immutable; replaced as a whole.
 #[derive(Clone, Debug)]
 pub struct Sources {
     catalogue: Arc<Catalogue>,
@@ -64,74 +64,74 @@ pub struct Sources {
     hostless_rules_max: usize,
 }
 
-/// Up to which change of the directory a policy was made.
+/// The directory changes that the policy reflects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
-    /// Tried; on an error the old policy stayed.
+    /// The last change tried; after an error the old policy stays.
     tried: u64,
-    /// In force.
+    /// The last change in force.
     in_force: u64,
 }
 
-/// The policy in force and what it is made from.
+/// The policy in force, with its inputs.
 #[derive(Debug)]
 pub struct Rulebook {
     sources: ArcSwap<Sources>,
     directory: Arc<Directory>,
     policy: ArcSwap<Policy>,
     progress: watch::Sender<Progress>,
-    /// One at a time, so that a policy of an older view never replaces that of a newer one. What the
-    /// last one was made from; nothing when it could not be made.
-    made: Mutex<Option<Made>>,
-    /// Whoever brings many changes into force at once has the turn to change.
+    /// Locked while compiling, so that an older view never replaces a newer one. The inputs of the last policy;
+    /// `None` if it could not be compiled.
+    compiled: Mutex<Option<CompiledPolicy>>,
+    /// Held by a change of the configuration, which includes many changes of the directory.
     changing: AsyncMutex<()>,
-    /// How many changes of the configuration began and ended: odd while one is under way.
+    /// Incremented when a change of the configuration begins and when it ends: odd while one is in progress.
     changes: watch::Sender<u64>,
 }
 
-/// A change of the configuration under way: the policy stays as it is until [`Change::apply`],
-/// whatever happens to the directory meanwhile, so that nothing is ever permitted that neither the
-/// old nor the new configuration permits. Dropped, the old sources stay.
+/// A change of the configuration in progress. Until [`ConfigChange::apply`] the policy stays the same, even if the
+/// directory changes, so that no request is permitted that neither the old nor the new configuration permits.
+/// When dropped, the old sources stay.
 #[derive(Debug)]
-pub struct Change<'a> {
+pub struct ConfigChange<'a> {
     rulebook: &'a Rulebook,
     _turn: AsyncMutexGuard<'a, ()>,
 }
 
 impl Rulebook {
-    /// Compiles at once. Spawns nothing: [`follow`](Self::follow) is the caller's to run.
+    /// Compiles the policy. It spawns nothing: the caller must run [`follow`](Self::follow).
     ///
     /// # Errors
-    /// All that is wrong with the rules, names that nothing has included.
+    /// All errors in the rules, including names that do not exist.
     pub fn new(sources: Sources, directory: Arc<Directory>) -> Result<Self, Vec<RulebookError>> {
         let seen = *directory.changes().borrow();
         let sources = Arc::new(sources);
-        let made = Made::strictly(&sources, directory.view())?;
+        let compiled = CompiledPolicy::strictly(&sources, directory.view())?;
         Ok(Self {
             sources: ArcSwap::new(sources),
             directory,
-            policy: ArcSwap::new(made.policy()),
+            policy: ArcSwap::new(compiled.policy()),
             progress: watch::Sender::new(Progress { tried: seen, in_force: seen }),
-            made: Mutex::new(Some(made)),
+            compiled: Mutex::new(Some(compiled)),
             changing: AsyncMutex::new(()),
             changes: watch::Sender::new(0),
         })
     }
 
-    /// Begins a change of the configuration, when those before it have ended.
-    pub async fn change(&self) -> Change<'_> {
+    /// Begins a change of the configuration after earlier ones have ended.
+    pub async fn change(&self) -> ConfigChange<'_> {
         let turn = self.changing.lock().await;
         self.changes.send_modify(|count| *count += 1);
-        Change { rulebook: self, _turn: turn }
+        ConfigChange { rulebook: self, _turn: turn }
     }
 
-    /// Where changes of the configuration are now, for [`Rulebook::settled`].
+    /// The present number of configuration changes, for [`Rulebook::settled`].
     pub fn moment(&self) -> u64 {
         *self.changes.borrow()
     }
 
-    /// Whether the configuration has changed since `moment`: what was refused then is worth
-    /// deciding anew. Waits, no longer than `within`, for a change that is under way.
+    /// Whether the configuration has changed since `moment`; then a refused request should be decided again.
+    /// Waits up to `within` for a change in progress.
     pub async fn settled(&self, moment: u64, within: Duration) -> bool {
         if moment.is_multiple_of(2) && *self.changes.borrow() == moment {
             return false;
@@ -141,12 +141,12 @@ impl Rulebook {
         matches!(tokio::time::timeout(within, ended).await, Ok(Ok(_)))
     }
 
-    /// Tells of every policy that comes into force.
+    /// Notifies of every new policy.
     pub fn policies(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    /// The policy now.
+    /// The policy in force.
     pub fn current(&self) -> arc_swap::Guard<Arc<Policy>> {
         self.policy.load()
     }
@@ -156,17 +156,17 @@ impl Rulebook {
         self.sources.load().rules.clone()
     }
 
-    /// What hosts get that nothing names.
+    /// The action for hosts that nothing names.
     pub fn default_action(&self) -> DefaultAction {
         self.sources.load().default
     }
 
-    /// What would become of a request now.
+    /// Explains what would happen to a request now.
     pub fn explain(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {
         self.current().explain(agent, asked)
     }
 
-    /// Permits the test request of a connection.
+    /// Permits a connection's test request.
     ///
     /// # Errors
     /// As [`Policy::permit_test`].
@@ -179,10 +179,10 @@ impl Rulebook {
         self.current().permit_test(&connection.org, &account, asked)
     }
 
-    /// Permits a call that a person makes with a connection, as it is by now.
+    /// Permits a call that a person makes with a connection in its present state.
     ///
     /// # Errors
-    /// As [`Policy::permit_call`], and when the connection is gone.
+    /// As [`Policy::permit_call`]; also when the connection was removed.
     pub fn permit_call(
         &self,
         connection: &ConnectionRecord,
@@ -195,34 +195,34 @@ impl Rulebook {
         self.current().permit_call(&connection.org, &account, asked)
     }
 
-    /// What policy knows of a connection: its hosts, paths and state. It is broken and has no hosts when
-    /// its provider is not known any more.
+    /// The policy's account of a connection: hosts, paths and state. If its provider is unknown, it is broken
+    /// and has no hosts.
     pub fn account(&self, connection: &ConnectionRecord) -> Arc<Account> {
         let (catalogue, view) = (self.sources.load().catalogue.clone(), self.directory.view());
-        owned(connection, app_of(&view, connection), &catalogue).account
+        connection_facts(connection, app_of(&view, connection), &catalogue).account
     }
 
-    /// Brings the directory's present view into force, after a change of the configuration that is
-    /// under way. Costs what has changed in it. A rule whose agent or connection is gone since refuses what it meant, with a
-    /// warning: else the removal itself would not take effect.
+    /// Applies the directory's present view, after any change of the configuration in progress. The cost
+    /// depends on what has changed. A rule whose agent or connection was removed refuses its requests and logs
+    /// a warning, so that the removal takes effect.
     ///
     /// # Errors
-    /// When the rules no longer compile; the old policy stays.
+    /// When the rules do not compile; the old policy stays.
     pub async fn rebuild(&self) -> Result<(), Vec<RulebookError>> {
         let _changing = self.changing.lock().await;
         self.compile()
     }
 
     fn compile(&self) -> Result<(), Vec<RulebookError>> {
-        let mut made = self.made.lock();
-        // Counted before the view is read: the policy may be newer than it claims, never older.
+        let mut compiled = self.compiled.lock();
+        // Counted before the view is read: the policy may be newer than reported, never older.
         let seen = *self.directory.changes().borrow();
         let (sources, view) = (self.sources.load_full(), self.directory.view());
-        let result = match made.take() {
+        let result = match compiled.take() {
             Some(before) => before.follow(&sources, view),
-            None => Made::leniently(&sources, view),
+            None => CompiledPolicy::leniently(&sources, view),
         };
-        let result = result.map(|now| self.policy.store(made.insert(now).policy()));
+        let result = result.map(|now| self.policy.store(compiled.insert(now).policy()));
         let in_force = match &result {
             Ok(()) => seen,
             Err(_) => self.progress.borrow().in_force,
@@ -231,12 +231,12 @@ impl Rulebook {
         result
     }
 
-    /// Rebuilds at every change of the directory. Runs until it is dropped, or the directory ends.
+    /// Rebuilds after every change of the directory. Runs until it is dropped, or the directory ends.
     pub async fn follow(self: Arc<Self>) {
         let mut changes = self.directory.changes();
         loop {
             let count = *changes.borrow_and_update();
-            // Whoever made the change may have rebuilt already.
+            // The author of the change may have rebuilt already.
             if count > self.progress.borrow().tried {
                 self.rebuild_or_warn().await;
             }
@@ -246,17 +246,17 @@ impl Rulebook {
         }
     }
 
-    /// Waits until the policy reflects the directory's change number `change`, so that an answer
-    /// about a change is given when it is in force. Somebody has to run [`follow`](Self::follow).
+    /// Waits until the policy reflects change number `change` of the directory, so that an API response is sent
+    /// when its change is in force. Requires [`follow`](Self::follow) to run.
     ///
     /// # Errors
-    /// When the rules did not compile with it, and an older policy is in force.
+    /// When the rules do not compile with that change, and an older policy is in force.
     pub async fn reflects(&self, change: u64) -> Result<(), RulebookError> {
         let mut progress = self.progress.subscribe();
         let reached = progress.wait_for(|progress| progress.tried >= change).await;
         match reached {
             Ok(progress) if progress.in_force >= change => Ok(()),
-            // The sender lives in `self`, so an error cannot come; it would mean the same.
+            // `self` owns the sender, so an error is impossible; it would mean the same.
             Ok(_) | Err(_) => Err(RulebookError::NotInForce { change }),
         }
     }
@@ -268,9 +268,9 @@ impl Rulebook {
     }
 }
 
-impl Change<'_> {
-    /// Brings `sources` and the directory as it is now into force, together. A directory that was
-    /// changed by others meanwhile may leave rules without what they name: those refuse.
+impl ConfigChange<'_> {
+    /// Applies `sources` and the present directory together. If others have changed the directory meanwhile,
+    /// rules may name resources that no longer exist; those rules refuse.
     ///
     /// # Errors
     /// When the rules do not compile; the old ones stay.
@@ -284,15 +284,15 @@ impl Change<'_> {
     }
 }
 
-impl Drop for Change<'_> {
+impl Drop for ConfigChange<'_> {
     fn drop(&mut self) {
-        // The follower finds what was not brought into force.
+        // The follower applies later changes.
         self.rulebook.changes.send_modify(|count| *count += 1);
     }
 }
 
 impl Sources {
-    /// The rules of a configuration. `catalogue`: the providers that its connections may have.
+    /// The inputs of a configuration. `catalogue`: the providers that its connections may use.
     pub fn new(
         catalogue: Arc<Catalogue>,
         default: DefaultAction,
@@ -302,16 +302,16 @@ impl Sources {
         Self { catalogue, default, rules: rules.into(), hostless_rules_max }
     }
 
-    /// Whether the rules would compile, were these the agents and connections.
+    /// Checks whether the rules compile with these agents and connections.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All errors.
     pub fn check(
         &self,
         agents: impl Iterator<Item = Arc<AgentRecord>>,
         connections: impl Iterator<Item = Arc<ConnectionRecord>>,
     ) -> Result<(), Vec<RulebookError>> {
-        // How requests are sent decides nothing.
+        // Settings do not affect decisions.
         let facts = Facts::new(self.catalogue.clone(), Arc::new(View::of(agents, connections)));
         self.judged(&facts).map(drop)
     }

@@ -1,40 +1,42 @@
-//! [`Plugins`]: what an agent's installed plugins let it do, and which of them are blocked.
+//! [`Plugins`]: the slots of an agent's plugins, and which plugins are blocked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::facts::broken;
-use crate::directory::{ConnectionState, Missing, Need, PluginRecord, Remedies, View};
+use crate::directory::{
+    BrokenReason, ConnectionState, Missing, Need, PluginRecord, Remedies, View,
+};
 use keyward_base::id::ConnectionId;
 use keyward_rules::policy::{Blocked, Empty, Lack, Slot};
 use keyward_rules::provider::Catalogue;
 
-/// What is in one agent's slots.
+/// The slots of one agent.
 #[derive(Debug, Default)]
 pub(super) struct Plugins {
     slots: HashMap<ConnectionId, Vec<Arc<Slot>>>,
-    /// Required slots with nothing in them, and those of plugins that are paused.
+    /// Required slots without a connection, and those of paused plugins.
     pub(super) empty: Vec<Empty>,
 }
 
 impl Plugins {
-    /// The slots that the connection is in; `None` when it is in none.
+    /// The slots that contain the connection; `None` if there are none.
     pub(super) fn slots(&self, connection: &ConnectionId) -> Option<Vec<Arc<Slot>>> {
         self.slots.get(connection).cloned()
     }
 
-    /// Adds a plugin that lacks these.
+    /// Adds a plugin with the slots that it lacks.
     pub(super) fn add(
         &mut self,
         plugin: &PluginRecord,
         missing: &[Missing<'_>],
-        (catalogue, view): (&Catalogue, &View),
+        catalogue: &Catalogue,
+        view: &View,
     ) {
         if plugin.paused {
             return self.withdrawn(plugin, catalogue);
         }
         let first = missing.iter().find(|missing| missing.slot.required);
-        let blocked = first.map(|missing| Arc::new(blocked(plugin, missing, (catalogue, view))));
+        let blocked = first.map(|missing| Arc::new(blocked(plugin, missing, catalogue, view)));
         for slot in &plugin.manifest.connections {
             let Some(connection) = plugin.slots.get(&slot.slot) else { continue };
             let slot = Slot {
@@ -48,13 +50,13 @@ impl Plugins {
         }
         let empty = missing.iter().filter(|it| it.slot.required && it.connection.is_none());
         for missing in empty {
-            let why = self::blocked(plugin, missing, (catalogue, view));
-            self.lead_nowhere(plugin, &missing.slot.provider, (why, catalogue));
+            let why = self::blocked(plugin, missing, catalogue, view);
+            self.block_hosts(plugin, &missing.slot.provider, why, catalogue);
         }
     }
 
-    /// A plugin that the configuration names no more is as if it were not there, but that its agent is
-    /// told why.
+    /// Handles a plugin that was removed from the configuration: it has no effect, but requests of its agent
+    /// get the reason.
     fn withdrawn(&mut self, plugin: &PluginRecord, catalogue: &Catalogue) {
         let slots = plugin.manifest.connections.iter();
         for slot in slots.filter(|slot| plugin.slots.contains_key(&slot.slot)) {
@@ -65,15 +67,16 @@ impl Plugins {
                 lack: Lack::Withdrawn,
                 remedy: None,
             };
-            self.lead_nowhere(plugin, &slot.provider, (blocked, catalogue));
+            self.block_hosts(plugin, &slot.provider, blocked, catalogue);
         }
     }
 
-    fn lead_nowhere(
+    fn block_hosts(
         &mut self,
         plugin: &PluginRecord,
         provider: &str,
-        (blocked, catalogue): (Blocked, &Catalogue),
+        blocked: Blocked,
+        catalogue: &Catalogue,
     ) {
         let provider = catalogue.get(provider);
         self.empty.push(Empty {
@@ -88,7 +91,8 @@ impl Plugins {
 fn blocked(
     plugin: &PluginRecord,
     missing: &Missing<'_>,
-    (catalogue, view): (&Catalogue, &View),
+    catalogue: &Catalogue,
+    view: &View,
 ) -> Blocked {
     let lack = match missing.state() {
         None | Some(ConnectionState::Active | ConnectionState::Testing) => Lack::Empty,
@@ -106,5 +110,14 @@ fn blocked(
         connection: missing.connection.map(|connection| connection.name.as_str().into()),
         lack,
         remedy: remedy.map(Into::into),
+    }
+}
+
+/// A reason with detail: `revoked (invalid_grant)`.
+pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
+    let reason = reason.code();
+    match detail {
+        Some(detail) => format!("{reason} ({detail})").into(),
+        None => reason.into(),
     }
 }

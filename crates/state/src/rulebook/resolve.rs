@@ -1,7 +1,7 @@
-//! From rules as written to rules as policy takes them: names become ids, text becomes patterns.
+//! Resolves rules: names become ids, text becomes patterns.
 //!
-//! A rule that names what does not exist is a problem, and yields a rule that refuses what it
-//! meant: never one that a later rule or a binding could replace.
+//! A rule that names a missing resource is an error, and becomes a rule that refuses its requests, so that no
+//! later rule or binding takes its place.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use keyward_rules::provider::decode::nearest;
 
 const ACTIONS: [&str; 4] = ["inject", "deny", "pass", "tunnel"];
 
-/// Rules, and what is wrong with their text.
+/// Resolved rules, with the errors in their text.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) rules: Vec<Rule>,
     pub(super) problems: Vec<RulebookError>,
 }
 
-/// Resolves all rules; every problem is found.
+/// Resolves all rules and finds all errors.
 pub(super) fn resolve<'a>(
     texts: impl IntoIterator<Item = &'a RuleText>,
     facts: &Facts,
@@ -38,22 +38,22 @@ pub(super) fn resolve<'a>(
     resolved
 }
 
-/// One rule on its way.
+/// The resolution of one rule.
 struct Resolver<'a> {
     text: &'a RuleText,
     facts: &'a Facts,
     problems: &'a mut Vec<RulebookError>,
 }
 
-/// What `use` names.
-enum Used<'a> {
+/// The connection named by `use`.
+enum UsedConnection<'a> {
     Nothing,
     Missing(Arc<str>),
     Connection(&'a ConnectionRecord, Arc<Account>),
 }
 
 impl<'a> Resolver<'a> {
-    /// The rule, unless it can mean nobody or nothing.
+    /// The rule, unless it cannot apply to any request.
     fn rule(mut self) -> Option<Rule> {
         let id =
             RuleId::new(format!("file:{}", self.text.name.as_ref().unwrap_or(&self.text.place)));
@@ -64,7 +64,7 @@ impl<'a> Resolver<'a> {
         let methods = self.methods();
         let action = self.action(used).map(|action| self.owned(&id, action, &hosts));
         let is_lost = |given: usize, read: usize| given > 0 && read == 0;
-        // Without the hosts, agents or methods that it names, the rule would mean all of them.
+        // Without its hosts, agents or methods, the rule would apply to all of them.
         if is_lost(self.text.hosts.len(), hosts.len())
             || is_lost(self.text.paths.len(), paths.len())
             || is_lost(self.text.methods.len(), methods.len())
@@ -72,7 +72,7 @@ impl<'a> Resolver<'a> {
                 self.text.agents.as_ref().map_or(0, Vec::len),
                 agents.as_ref().map_or(0, Vec::len),
             )
-            // For every host, it would refuse all that the agent does; there is nothing to inject.
+            // For every host, it would refuse all requests of the agent; there is nothing to inject.
             || hosts.is_empty() && matches!(action, Some(RuleAction::UseMissing(_)))
         {
             return None;
@@ -85,22 +85,22 @@ impl<'a> Resolver<'a> {
         self.text.place.clone()
     }
 
-    fn used(&mut self) -> Used<'a> {
+    fn used(&mut self) -> UsedConnection<'a> {
         let (org, facts) = (&self.text.org, self.facts);
-        let Some(name) = &self.text.use_connection else { return Used::Nothing };
+        let Some(name) = &self.text.use_connection else { return UsedConnection::Nothing };
         match facts.connection(org, name) {
-            Some(one) => Used::Connection(one.record, one.account.clone()),
+            Some(one) => UsedConnection::Connection(one.record, one.account.clone()),
             None => {
                 let nearest = nearest(name, facts.connection_names(org)).map(str::to_owned);
                 let (place, name) = (self.place(), name.clone());
-                let missing = Used::Missing(name.as_str().into());
+                let missing = UsedConnection::Missing(name.as_str().into());
                 self.problems.push(RulebookError::UnknownConnection { place, name, nearest });
                 missing
             }
         }
     }
 
-    fn agents(&mut self, used: &Used<'_>) -> Option<Vec<AgentId>> {
+    fn agents(&mut self, used: &UsedConnection<'_>) -> Option<Vec<AgentId>> {
         let (text, facts) = (self.text, self.facts);
         let names = text.agents.as_ref()?;
         let mut ids = Vec::with_capacity(names.len());
@@ -118,9 +118,9 @@ impl<'a> Resolver<'a> {
         Some(ids)
     }
 
-    /// A rule is a grant as much as a binding: not across two environments.
-    fn may_use(&mut self, agent: &AgentRecord, used: &Used<'_>) -> bool {
-        let Used::Connection(connection, _) = used else { return true };
+    /// Checks that agent and connection belong to the same environment; a rule is a grant like a binding.
+    fn may_use(&mut self, agent: &AgentRecord, used: &UsedConnection<'_>) -> bool {
+        let UsedConnection::Connection(connection, _) = used else { return true };
         if !may_be_used_by(connection, agent) {
             self.problems.push(RulebookError::Private {
                 place: self.place(),
@@ -175,16 +175,18 @@ impl<'a> Resolver<'a> {
         methods
     }
 
-    fn action(&mut self, used: Used<'_>) -> Option<RuleAction> {
+    fn action(&mut self, used: UsedConnection<'_>) -> Option<RuleAction> {
         let place = self.place();
         let action = match (self.text.action.as_deref(), used) {
-            (None | Some("inject"), Used::Connection(_, account)) => RuleAction::Use(account),
-            (None | Some("inject"), Used::Missing(name)) => RuleAction::UseMissing(name),
-            (Some("inject"), Used::Nothing) => RuleAction::Inject,
-            (Some("deny"), Used::Nothing) => RuleAction::Deny,
-            (Some("pass"), Used::Nothing) => RuleAction::Pass,
-            (Some("tunnel"), Used::Nothing) => RuleAction::Tunnel,
-            (None, Used::Nothing) => {
+            (None | Some("inject"), UsedConnection::Connection(_, account)) => {
+                RuleAction::Use(account)
+            }
+            (None | Some("inject"), UsedConnection::Missing(name)) => RuleAction::UseMissing(name),
+            (Some("inject"), UsedConnection::Nothing) => RuleAction::Inject,
+            (Some("deny"), UsedConnection::Nothing) => RuleAction::Deny,
+            (Some("pass"), UsedConnection::Nothing) => RuleAction::Pass,
+            (Some("tunnel"), UsedConnection::Nothing) => RuleAction::Tunnel,
+            (None, UsedConnection::Nothing) => {
                 self.problems.push(RulebookError::SaysNothing { place });
                 return None;
             }
@@ -203,7 +205,7 @@ impl<'a> Resolver<'a> {
         Some(action)
     }
 
-    /// A connection that was made anew may have another provider: then the rule refuses.
+    /// Refuses if the connection does not own the hosts, because it was recreated with another provider.
     fn owned(&mut self, rule: &RuleId, action: RuleAction, hosts: &[HostPattern]) -> RuleAction {
         let RuleAction::Use(account) = &action else { return action };
         let foreign: Vec<_> = hosts.iter().filter(|host| !account.owns_all(host)).collect();

@@ -1,4 +1,4 @@
-//! Claims about the policy in force, on a catalogue and a directory in memory.
+//! Tests of the policy in force, with a catalogue and a directory in memory.
 
 mod changes;
 
@@ -20,7 +20,7 @@ fn sources(rules: Vec<RuleText>) -> Arc<Sources> {
 }
 
 fn strictly(sources: &Arc<Sources>, view: Arc<View>) -> Result<Arc<Policy>, Vec<RulebookError>> {
-    Made::strictly(sources, view).map(|made| made.policy())
+    CompiledPolicy::strictly(sources, view).map(|made| made.policy())
 }
 
 fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static str> {
@@ -69,7 +69,7 @@ fn rules_are_strict_at_the_start_and_refuse_later_when_a_connection_is_gone() {
     samples.connection("work", "openai");
     let policy = strictly(&sources, samples.view()).expect("a policy");
     assert_eq!(code(&policy, &agent, "api.openai.com"), Ok("file:gh".to_owned()));
-    let policy = Made::leniently(&sources, gone).expect("a policy").policy();
+    let policy = CompiledPolicy::leniently(&sources, gone).expect("a policy").policy();
     assert_eq!(code(&policy, &agent, "api.openai.com"), Err("connection_missing"));
 }
 

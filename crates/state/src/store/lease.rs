@@ -1,5 +1,5 @@
-//! Named, expiring claims within one process: enough for backends whose data one process owns. A
-//! claim that must hold across replicas is a row of their common database.
+//! Leases within one process: sufficient for backends whose data belong to one process. A lease across replicas
+//! is a row of their common database.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// A named, expiring claim; released on drop (best effort) or by its ttl.
+/// A named lease; ends when dropped (best effort) or when its ttl expires.
 #[must_use = "a lease ends when it is dropped"]
 pub struct Lease {
     name: String,
@@ -29,14 +29,14 @@ struct Claims {
 
 #[derive(Debug)]
 struct Claim {
-    /// Tells a holder from the next one of the same name.
+    /// Distinguishes successive holders of the same name.
     number: u64,
     until: Instant,
 }
 
 impl Lease {
-    /// A lease that calls `release` when dropped. It must do nothing when the lease has expired
-    /// and someone else holds the name. `number` tells it from others of the same name.
+    /// A lease that calls `release` when dropped. `release` must do nothing if the lease has expired and
+    /// another holder has the name; `number` distinguishes them.
     pub(super) fn new(
         name: &str,
         number: u64,
@@ -45,7 +45,7 @@ impl Lease {
         Self { name: name.to_owned(), number, release: Some(Box::new(release)) }
     }
 
-    /// What is claimed.
+    /// The leased name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -66,11 +66,11 @@ impl Drop for Lease {
 }
 
 impl Leases {
-    /// Claims the name, unless someone holds it.
+    /// Acquires the name, unless it is held.
     pub(super) fn claim(&self, name: &str, ttl: Duration) -> Option<Lease> {
         let now = Instant::now();
         let mut claims = self.0.lock();
-        // Whatever has expired goes, so that names of the past do not pile up.
+        // Removes expired claims, so that old names do not accumulate.
         claims.held.retain(|_, claim| claim.until > now);
         if claims.held.contains_key(name) {
             return None;
@@ -82,7 +82,7 @@ impl Leases {
         Some(Lease::new(name, number, move || leases.release(&held, number)))
     }
 
-    /// Lengthens a claim to `ttl` from now; whether it was still held.
+    /// Extends a lease to `ttl` from now; returns whether it was still held.
     pub(super) fn renew(&self, lease: &Lease, ttl: Duration) -> bool {
         let now = Instant::now();
         let mut claims = self.0.lock();

@@ -1,5 +1,4 @@
-//! Rows in memory: for tests, and for gateways that shall forget everything. Durable as long as
-//! the process.
+//! A store in memory: for tests, and for gateways that must not persist anything.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,19 +7,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::lease::{Lease, Leases};
-use super::watch::Changes;
+use super::watch::ChangeCounters;
 use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict};
 
 /// A store that lives as long as the process.
 #[derive(Debug)]
 pub struct MemoryStore {
-    rows: Mutex<BTreeMap<(Table, String), Kept>>,
+    rows: Mutex<BTreeMap<(Table, String), MemoryRow>>,
     leases: Leases,
-    changes: Changes,
+    changes: ChangeCounters,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct MemoryRow {
     version: Version,
     value: Vec<u8>,
 }
@@ -28,7 +27,7 @@ struct Kept {
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
-        Self { rows: Mutex::default(), leases: Leases::default(), changes: Changes::new() }
+        Self { rows: Mutex::default(), leases: Leases::default(), changes: ChangeCounters::new() }
     }
 }
 
@@ -38,7 +37,7 @@ impl Default for MemoryStore {
     }
 }
 
-impl Kept {
+impl MemoryRow {
     fn row(&self, key: &str) -> Row {
         Row { key: key.to_owned(), value: self.value.clone(), version: self.version }
     }
@@ -61,7 +60,7 @@ impl Store for MemoryStore {
         let at = (table, key.to_owned());
         let mut rows = self.rows.lock();
         let version = expect.admits(table, key, rows.get(&at).map(|kept| kept.version))?;
-        rows.insert(at, Kept { version, value: value.to_vec() });
+        rows.insert(at, MemoryRow { version, value: value.to_vec() });
         drop(rows);
         self.changes.count(table);
         Ok(version)
@@ -125,8 +124,8 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conformance::conforms;
     use super::*;
+    use crate::store::tests::conformance::conforms;
 
     conforms!(std::future::ready(((), MemoryStore::new())));
 }

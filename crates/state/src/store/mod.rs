@@ -1,100 +1,99 @@
-//! Bytes by (table, key): versions, compare-and-swap, leases, watches. A backend never sees
-//! plaintext secrets: what it keeps was sealed by `directory/` or `vault/`.
+//! [`Store`]: bytes by (table, key) with versions, compare-and-swap, leases and watches. A backend never sees
+//! plaintext secrets: `directory` and `vault` seal values first.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(test)]
-mod conformance;
 mod lease;
 pub mod memory;
 mod row;
 pub mod sled;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use lease::Lease;
 
-/// Bytes that a key may have.
+/// Maximum length of a key.
 pub const KEY_BYTES_MAX: usize = 512;
 
-/// Bytes that a value may have: an agent with 10,000 bindings fits, and a row stays something that
-/// can be read at once.
+/// Maximum length of a value: enough for an agent with 10,000 bindings, and small enough to read at once.
 pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// One aggregate per row; keys begin with the org's id.
+/// The tables. Each row is one aggregate; keys begin with the org's id.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Table {
-    /// What belongs to the whole store.
+    /// Data of the whole store.
     Meta,
     /// Organisations.
     Orgs,
-    /// People with their tokens.
+    /// Users with their tokens.
     Users,
     /// Agents with their tokens and bindings.
     Agents,
-    /// Connections' metadata.
+    /// Connections, without secrets.
     Connections,
-    /// Connections' sealed grants, and apps' sealed secrets.
+    /// Sealed grants of connections, and sealed secrets of apps.
     Grants,
-    /// Bindings that have a row of their own.
+    /// Bindings with a row of their own.
     Bindings,
-    /// Index: names that are taken.
+    /// Index of unique names.
     Names,
-    /// Index: tokens that are taken.
+    /// Index of token hashes.
     Tokens,
-    /// Apps' metadata.
+    /// Apps, without secrets.
     Apps,
-    /// Consents under way.
+    /// Consents in progress.
     Flows,
-    /// Revocations that are owed to providers.
+    /// Revocations that must be sent to providers.
     Outbox,
-    /// Plugins that are installed for agents.
+    /// Plugins installed for agents.
     Plugins,
-    /// Refreshes that fail.
+    /// Failed refreshes.
     Refreshes,
-    /// Webhooks: where people want to be told what happens.
+    /// Webhooks: where events are delivered.
     Webhooks,
-    /// What webhooks sign with.
+    /// Signing keys of webhooks.
     WebhookKeys,
-    /// Events that webhooks have not been told yet.
+    /// Events that have not been delivered yet.
     Deliveries,
-    /// Placeholders that are bound to nothing.
+    /// Placeholders without a binding.
     Honeytokens,
 }
 
-/// A row's version: 1 when new, one more at each write. A row that was deleted and made again
-/// begins at 1 again.
+/// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
+/// again.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Version(pub u64);
 
-/// A stored value.
+/// A stored row.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Row {
-    /// The key.
+    /// The key of the row.
     pub key: String,
-    /// The bytes, sealed.
+    /// The sealed bytes.
     pub value: Vec<u8>,
-    /// The version.
+    /// The version of the row.
     pub version: Version,
 }
 
-/// What a write expects to find.
+/// The precondition of a write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Expect {
-    /// No row.
+    /// The row does not exist.
     Absent,
-    /// Anything.
+    /// No precondition.
     Any,
-    /// This version.
+    /// The row has this version.
     Version(Version),
 }
 
-/// Why a store refused.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The row is not what the write expected.
+    /// The precondition of the write is not met.
     #[error("{table} row {key} was changed by someone else")]
     Conflict {
         /// The table's name.
@@ -102,29 +101,29 @@ pub enum StoreError {
         /// The row's key.
         key: String,
     },
-    /// Over [`VALUE_BYTES_MAX`].
+    /// The value exceeds [`VALUE_BYTES_MAX`].
     #[error("{table} row {key} would have {bytes} bytes; the limit is {VALUE_BYTES_MAX}")]
     ValueTooLarge {
         /// The table's name.
         table: &'static str,
         /// The row's key.
         key: String,
-        /// Bytes of the value.
+        /// Length of the value.
         bytes: usize,
     },
-    /// Empty, over [`KEY_BYTES_MAX`], or with something else than visible ASCII.
+    /// The key is empty, exceeds [`KEY_BYTES_MAX`], or has characters other than visible ASCII.
     #[error("a key of table {table} must be 1 to {KEY_BYTES_MAX} visible ASCII characters")]
     KeyRefused {
         /// The table's name.
         table: &'static str,
     },
-    /// Another process owns the files.
+    /// Another process has locked the files.
     #[error("store is locked by {}", owner(*.pid))]
     Locked {
-        /// That process, unless it has not yet written its number down.
+        /// The id of that process, if it has written it already.
         pid: Option<u32>,
     },
-    /// The directory is not private.
+    /// Other users can access the directory.
     #[error(
         "store directory {path} has mode {mode:04o}, so others can reach it: run `chmod 700` on it"
     )]
@@ -134,7 +133,7 @@ pub enum StoreError {
         /// Its permission bits.
         mode: u32,
     },
-    /// A row's bytes are not those that were written.
+    /// A row's bytes differ from what was written.
     #[error("{table} row {key} is damaged: restore the store from a backup")]
     Corrupt {
         /// The table's name.
@@ -142,38 +141,38 @@ pub enum StoreError {
         /// The row's key, escaped.
         key: String,
     },
-    /// The files as a whole are damaged. Nothing was repaired by guessing.
+    /// The files are damaged as a whole. Nothing was repaired.
     #[error("store {path} is damaged ({what}): keep the files and restore a backup")]
     Damaged {
         /// The directory.
         path: PathBuf,
-        /// What is wrong.
+        /// What is damaged.
         what: String,
     },
-    /// The operating system failed. After a failed write, the row may or may not be there.
+    /// The operating system reported an error. After a failed write, the row may or may not exist.
     #[error("store could not {action}: {source}")]
     Io {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// A backend.
+/// A storage backend.
 #[async_trait::async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
-    /// One row.
+    /// Reads a row.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when it is not what was written; `Io`.
+    /// [`StoreError::Corrupt`] when it differs from what was written; `Io`.
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError>;
 
-    /// Writes durably, then answers the new version. A caller that goes away meanwhile leaves the
-    /// row either written or not, never half.
+    /// Writes durably and returns the new version. If the future is dropped, the row is either written or not,
+    /// never partially.
     ///
     /// # Errors
-    /// `Conflict` when the row is not as expected; `ValueTooLarge`, `KeyRefused`, `Io`.
+    /// `Conflict` when the precondition is not met; `ValueTooLarge`, `KeyRefused`, `Io`.
     async fn put(
         &self,
         table: Table,
@@ -182,23 +181,23 @@ pub trait Store: fmt::Debug + Send + Sync {
         expect: Expect,
     ) -> Result<Version, StoreError>;
 
-    /// Puts other bytes in the place of exactly this row, durably and under the same version: what the
-    /// row says is the same, it is only sealed otherwise. Nobody who waits for changes is told.
+    /// Replaces the bytes of exactly this row, durably and with the same version: the content is the same, only
+    /// sealed differently. Watchers are not notified.
     ///
     /// # Errors
-    /// `Conflict` when version or bytes are not those of `row`, or it is gone; `ValueTooLarge`, `Io`.
+    /// `Conflict` when version or bytes differ from `row`, or it does not exist; `ValueTooLarge`, `Io`.
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError>;
 
-    /// Deletes durably; deleting what is absent is an error only under [`Expect::Version`].
+    /// Deletes durably. Deleting an absent row is an error only with [`Expect::Version`].
     ///
     /// # Errors
-    /// `Conflict` when the row is not as expected; `Io`.
+    /// `Conflict` when the precondition is not met; `Io`.
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError>;
 
-    /// Up to `limit` rows with keys after `after`, in byte order, of keys beginning with `prefix`.
+    /// Lists up to `limit` rows whose keys begin with `prefix` and come after `after`, in byte order.
     ///
     /// # Errors
-    /// `Corrupt` for the first such row; `Io`.
+    /// `Corrupt` for the first damaged row; `Io`.
     async fn list(
         &self,
         table: Table,
@@ -207,30 +206,29 @@ pub trait Store: fmt::Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError>;
 
-    /// A lease, or `None` while another holds it. It ends when it is dropped, when its `ttl` is
-    /// over, or with the process.
+    /// Acquires a lease; `None` while another holder has it. It ends when dropped, when `ttl` expires, or with
+    /// the process.
     ///
     /// # Errors
-    /// `Io`, where leases are rows.
+    /// `Io`, if leases are rows.
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError>;
 
-    /// Lengthens a lease to `ttl` from now. False when it had ended: another may hold the name by now.
+    /// Extends a lease to `ttl` from now. False if it had expired: another holder may have the name.
     ///
     /// # Errors
-    /// `Io`, where leases are rows.
+    /// `Io`, if leases are rows.
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError>;
 
-    /// Waits until the table's change counter passes `seen`; answers the new counter. Counters are
-    /// at least 1 and may begin anew when the store is opened: begin with `Version(0)`, which
-    /// answers at once.
+    /// Waits until the table's change counter exceeds `seen` and returns the new counter. Counters are at least
+    /// 1 and may restart when the store is opened: begin with `Version(0)`, which returns at once.
     ///
     /// # Errors
-    /// `Io`, where changes come over a network.
+    /// `Io`, if changes arrive over a network.
     async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError>;
 }
 
 impl Table {
-    /// All tables.
+    /// All tables, in the order of their declaration.
     pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Orgs,
@@ -252,7 +250,7 @@ impl Table {
         Self::Honeytokens,
     ];
 
-    /// The stable name: part of the file format and of every seal.
+    /// The stable name: part of the file format and of every seal's associated data.
     pub fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
@@ -278,7 +276,7 @@ impl Table {
 }
 
 impl Version {
-    /// The version after this one.
+    /// The next version.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -291,7 +289,7 @@ impl fmt::Debug for Row {
 }
 
 impl Expect {
-    /// The version that a write makes of a row that is at `found`.
+    /// The version that a write gives to a row that is at `found`.
     fn admits(
         self,
         table: Table,
@@ -311,7 +309,7 @@ impl Expect {
 }
 
 impl StoreError {
-    /// What to do about it, where the message does not say so itself.
+    /// What the operator can do, if the message does not say it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Locked { .. } => Some("stop the gateway, or let the CLI talk to it"),
@@ -329,7 +327,7 @@ fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
-/// What every backend asks of a write before it touches anything.
+/// Checks that every backend makes before a write.
 fn check(table: Table, key: &str, value: &[u8]) -> Result<(), StoreError> {
     let table = table.name();
     if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) {
@@ -340,24 +338,4 @@ fn check(table: Table, key: &str, value: &[u8]) -> Result<(), StoreError> {
         return Err(StoreError::ValueTooLarge { table, key: key.to_owned(), bytes });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_locked_store_names_its_owner_and_the_remedy() {
-        let locked = StoreError::Locked { pid: Some(4121) };
-        assert_eq!(locked.to_string(), "store is locked by process 4121");
-        assert_eq!(locked.hint(), Some("stop the gateway, or let the CLI talk to it"));
-        let nameless = StoreError::Locked { pid: None };
-        assert_eq!(nameless.to_string(), "store is locked by another process");
-    }
-
-    #[test]
-    fn table_names_are_distinct() {
-        let names: std::collections::BTreeSet<_> = Table::ALL.map(Table::name).into();
-        assert_eq!(names.len(), Table::ALL.len());
-    }
 }

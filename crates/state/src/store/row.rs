@@ -1,16 +1,15 @@
-//! How a row lies in a file: `frame version (1) ‖ row version (8) ‖ CRC-32 (4) ‖ value`. The
-//! checksum finds accidents, at the store's own floor and without a key; tampering is what the
-//! envelope inside the value is for.
+//! The file format of a row: `frame version (1) ‖ row version (8) ‖ CRC-32 (4) ‖ value`. The checksum detects
+//! accidental damage without a key; the envelope inside the value detects tampering.
 
 use super::{StoreError, Table, Version};
 
-/// The only frame there is.
+/// The only frame version.
 const FRAME: u8 = 1;
 const VERSION_AT: usize = 1;
 const CHECKSUM_AT: usize = VERSION_AT + 8;
 const VALUE_AT: usize = CHECKSUM_AT + 4;
 
-/// A row as it is written.
+/// Encodes a row.
 pub(super) fn encode(table: Table, key: &[u8], version: Version, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(VALUE_AT + value.len());
     bytes.push(FRAME);
@@ -20,7 +19,7 @@ pub(super) fn encode(table: Table, key: &[u8], version: Version, value: &[u8]) -
     bytes
 }
 
-/// The version and the value of a written row.
+/// Decodes version and value.
 pub(super) fn decode<'a>(
     table: Table,
     key: &[u8],
@@ -32,7 +31,7 @@ pub(super) fn decode<'a>(
         .ok_or_else(|| corrupt(table, key))
 }
 
-/// Names the row, also when its key is not the text it should be.
+/// An error that names the row, even if its key is not valid text.
 pub(super) fn corrupt(table: Table, key: &[u8]) -> StoreError {
     StoreError::Corrupt { table: table.name(), key: key.escape_ascii().to_string() }
 }
@@ -44,7 +43,7 @@ fn split(bytes: &[u8]) -> Option<(Version, u32, &[u8])> {
     (head[0] == FRAME).then_some((Version(version), sum, value))
 }
 
-/// Over table and key as well: a row that a damaged index puts elsewhere is noticed.
+/// The checksum covers table and key as well, so that a row moved by a damaged index is detected.
 fn checksum(table: Table, key: &[u8], version: Version, value: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     for part in [table.name().as_bytes(), b"\0", key, b"\0", &version.0.to_be_bytes(), value] {

@@ -1,7 +1,7 @@
-//! The embedded store: sled, owned by one process. A write is on the disk before it is answered;
-//! writes that come together share one flush (`commit.rs`). Directory and lock are `site.rs`'s.
+//! The embedded store: sled, owned by one process. A write is acknowledged after it is on disk; concurrent
+//! writes share one flush (`commit.rs`). `site.rs` handles directory and lock.
 //!
-//! sled blocks, so all of it runs on a few threads of the store's own.
+//! sled blocks, so it runs on a small thread pool of the store.
 
 mod commit;
 mod site;
@@ -12,58 +12,58 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease::{Lease, Leases};
-use super::watch::Changes;
+use super::watch::ChangeCounters;
 use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict, row};
 use commit::Commits;
 use keyward_base::threads::{Threads, Unfinished};
 use site::Site;
 
-/// Threads that call sled. Most calls take microseconds; what takes longer waits for the disk, where
-/// more of them would queue up behind each other.
+/// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
+/// would only queue.
 const THREADS_MAX: usize = 4;
 
-/// How the files are opened.
+/// Settings for opening the files.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SledSettings {
-    /// The store's directory, 0700; made when absent.
+    /// The store's directory, 0700; created if absent.
     pub path: PathBuf,
-    /// Bytes of pages that sled keeps in memory.
+    /// Size of sled's page cache.
     pub cache_bytes: u64,
-    /// How often sled flushes by itself what nobody waits for, such as its own tidying up.
+    /// How often sled flushes internal maintenance writes, which no caller waits for.
     pub flush_every_ms: u64,
 }
 
-/// Rows in files.
+/// A store in files.
 #[derive(Debug)]
 pub struct SledStore {
-    files: Arc<Files>,
+    files: Arc<StoreFiles>,
     threads: Threads,
     leases: Leases,
-    changes: Changes,
+    changes: ChangeCounters,
 }
 
-/// Dropped in this order: the lock is the last to go.
+/// Dropped in this order: the lock is released last.
 #[derive(Debug)]
-struct Files {
+struct StoreFiles {
     tables: Vec<(Table, sled::Tree)>,
     commits: Commits,
     site: Site,
 }
 
 impl SledSettings {
-    /// The defaults for a directory. The cache holds some ten thousand connections; the data path
-    /// reads from `directory/`'s view and not from here.
+    /// The defaults for a directory. The cache holds about ten thousand connections; the data path reads from
+    /// the directory's view instead.
     pub fn at(path: &Path) -> Self {
         Self { path: path.into(), cache_bytes: 64 * 1024 * 1024, flush_every_ms: 500 }
     }
 }
 
 impl SledStore {
-    /// Opens or makes the store in a directory.
+    /// Opens or creates the store in a directory.
     ///
     /// # Errors
-    /// `Locked` when another process owns it (within two seconds), `Exposed` when the directory is
-    /// not private, `Damaged` when acknowledged writes are missing, `Io`.
+    /// `Locked` when another process owns it for longer than two seconds, `Exposed` when other users can access
+    /// the directory, `Damaged` when acknowledged writes are missing, `Io`.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(SledSettings::at(path)).await
     }
@@ -74,28 +74,28 @@ impl SledStore {
     /// Those of `open`.
     pub async fn open_with(settings: SledSettings) -> Result<Self, StoreError> {
         let (path, threads) = (settings.path.clone(), Threads::new("keyward-store", THREADS_MAX));
-        let files = finished(&path, threads.run(move || Files::open(&settings)).await)?.into();
-        Ok(Self { files, threads, leases: Leases::default(), changes: Changes::new() })
+        let files = finished(&path, threads.run(move || StoreFiles::open(&settings)).await)?.into();
+        Ok(Self { files, threads, leases: Leases::default(), changes: ChangeCounters::new() })
     }
 
-    /// Runs `work` on a thread that may block.
+    /// Runs `work` on a blocking thread.
     async fn on_files<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&StoreFiles) -> Result<T, StoreError> + Send + 'static,
     {
         let files = Arc::clone(&self.files);
         finished(self.files.site.path(), self.threads.run(move || work(&files)).await)
     }
 
-    /// Waits until the write of the ticket is on the disk.
+    /// Waits until the write with this ticket is on disk.
     async fn synced(&self, swapped: &Swapped) -> Result<(), StoreError> {
-        let Files { commits, site, .. } = &*self.files;
+        let StoreFiles { commits, site, .. } = &*self.files;
         commits.wait(site, &self.threads, swapped.ticket).await
     }
 }
 
-impl Files {
+impl StoreFiles {
     fn open(settings: &SledSettings) -> Result<Self, StoreError> {
         let site = Site::take(&settings.path)?;
         let config = sled::Config::new()
@@ -117,7 +117,7 @@ impl Files {
         &entry.expect("open() opened every table").1
     }
 
-    fn refuse(&self, (table, key): (Table, &[u8]), error: sled::Error) -> StoreError {
+    fn refuse(&self, table: Table, key: &[u8], error: sled::Error) -> StoreError {
         match error {
             sled::Error::Corruption { .. } => row::corrupt(table, key),
             other => self.site.refuse("reach a row", other),
@@ -126,21 +126,22 @@ impl Files {
 
     fn read(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         let bytes = self.tree(table).get(key);
-        let bytes = bytes.map_err(|error| self.refuse((table, key.as_bytes()), error))?;
+        let bytes = bytes.map_err(|error| self.refuse(table, key.as_bytes(), error))?;
         bytes.map(|bytes| decode(table, key.as_bytes(), &bytes)).transpose()
     }
 
-    /// Swaps the row for `value` (none: deletes it), if it is as expected. Not yet durable.
+    /// Swaps the row for `value` (`None` deletes it), if the precondition is met. Not durable yet.
     fn swap(
         &self,
-        (table, key): (Table, &str),
+        table: Table,
+        key: &str,
         value: Option<&[u8]>,
         expect: Expect,
     ) -> Result<Swapped, StoreError> {
         let at = key.as_bytes();
         loop {
-            let old = self.tree(table).get(at).map_err(|error| self.refuse((table, at), error))?;
-            // A damaged row is not overwritten either: it may be all that is left of something.
+            let old = self.tree(table).get(at).map_err(|error| self.refuse(table, at, error))?;
+            // A damaged row is not overwritten: it may be the only copy.
             let found = old.as_ref().map(|old| row::decode(table, at, old)).transpose()?;
             let version = expect.admits(table, key, found.map(|(version, _)| version))?;
             if old.is_none() && value.is_none() {
@@ -148,20 +149,20 @@ impl Files {
             }
             let new = value.map(|value| row::encode(table, at, version, value));
             let swapped = self.tree(table).compare_and_swap(at, old, new);
-            if swapped.map_err(|error| self.refuse((table, at), error))?.is_ok() {
+            if swapped.map_err(|error| self.refuse(table, at, error))?.is_ok() {
                 return Ok(Swapped { version, ticket: Some(self.commits.applied()) });
             }
-            // Someone was faster: look again at what is expected.
+            // Another writer was faster: check the precondition again.
         }
     }
 
-    /// Puts other bytes in the place of exactly this row. Not yet durable.
+    /// Replaces the bytes of exactly this row. Not durable yet.
     fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<Swapped, StoreError> {
         let (at, version) = (row.key.as_bytes(), row.version);
         let old = row::encode(table, at, version, &row.value);
         let new = row::encode(table, at, version, value);
         let swapped = self.tree(table).compare_and_swap(at, Some(old), Some(new));
-        match swapped.map_err(|error| self.refuse((table, at), error))? {
+        match swapped.map_err(|error| self.refuse(table, at, error))? {
             Ok(()) => Ok(Swapped { version, ticket: Some(self.commits.applied()) }),
             Err(_) => Err(conflict(table, &row.key)),
         }
@@ -180,7 +181,7 @@ impl Files {
         };
         self.tree(table)
             .range::<&[u8], _>((from, Bound::Unbounded))
-            .map(|entry| entry.map_err(|error| self.refuse((table, prefix.as_bytes()), error)))
+            .map(|entry| entry.map_err(|error| self.refuse(table, prefix.as_bytes(), error)))
             .take_while(|entry| match entry {
                 Ok((key, _)) => key.starts_with(prefix.as_bytes()),
                 Err(_) => true,
@@ -191,10 +192,10 @@ impl Files {
     }
 }
 
-/// A write that is applied.
+/// An applied write.
 struct Swapped {
     version: Version,
-    /// To wait with for the disk; none when there was nothing to write.
+    /// The ticket to wait for durability; `None` if nothing was written.
     ticket: Option<u64>,
 }
 
@@ -206,7 +207,7 @@ fn decode(table: Table, key: &[u8], bytes: &[u8]) -> Result<Row, StoreError> {
     }
 }
 
-/// sled panics on some damage; that ends this call and not the process.
+/// sled panics on some damage; the panic fails this call only.
 fn finished<T>(
     path: &Path,
     done: Result<Result<T, StoreError>, Unfinished>,
@@ -233,7 +234,7 @@ impl Store for SledStore {
     ) -> Result<Version, StoreError> {
         check(table, key, value)?;
         let (key, value) = (key.to_owned(), value.to_vec());
-        let write = move |files: &Files| files.swap((table, &key), Some(&value), expect);
+        let write = move |files: &StoreFiles| files.swap(table, &key, Some(&value), expect);
         let swapped = self.on_files(write).await?;
         self.synced(&swapped).await?;
         self.changes.count(table);
@@ -249,7 +250,7 @@ impl Store for SledStore {
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
         let key = key.to_owned();
-        let write = move |files: &Files| files.swap((table, &key), None, expect);
+        let write = move |files: &StoreFiles| files.swap(table, &key, None, expect);
         let swapped = self.on_files(write).await?;
         self.synced(&swapped).await?;
         if swapped.ticket.is_some() {

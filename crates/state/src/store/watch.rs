@@ -1,24 +1,24 @@
-//! Change counters, one per table, for backends that see every write themselves.
+//! Change counters per table, for backends that see every write in this process.
 
 use tokio::sync::watch;
 
 use super::{Table, Version};
 
-/// The counters. They begin at 1, so that whoever has seen nothing (0) is answered at once.
+/// The counters. They start at 1, so that a watcher with `Version(0)` returns at once.
 #[derive(Debug)]
-pub(super) struct Changes(Vec<(Table, watch::Sender<u64>)>);
+pub(super) struct ChangeCounters(Vec<(Table, watch::Sender<u64>)>);
 
-impl Changes {
+impl ChangeCounters {
     pub(super) fn new() -> Self {
         Self(Table::ALL.map(|table| (table, watch::Sender::new(1))).into())
     }
 
-    /// Counts a change and wakes who waits for one.
+    /// Increments the counter and wakes its watchers.
     pub(super) fn count(&self, table: Table) {
         self.of(table).send_modify(|count| *count += 1);
     }
 
-    /// Waits until the counter passes `seen`.
+    /// Waits until the counter exceeds `seen`.
     pub(super) async fn after(&self, table: Table, seen: Version) -> Version {
         let mut counter = self.of(table).subscribe();
         let passed = counter.wait_for(|count| *count > seen.0).await;

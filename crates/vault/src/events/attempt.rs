@@ -1,4 +1,4 @@
-//! One try: the request, and what its answer means.
+//! One delivery attempt: sends the request and interprets the response.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use keyward_net::call::{Bounds, CallError, Caller};
 use keyward_net::dial::DialError;
 use keyward_state::observe::notice::{About, Notice};
 
-/// What is read of an answer, in bytes: nobody needs it.
+/// How much of a response body is read, in bytes: its content is not used.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A wait that a webhook may ask for.
@@ -69,7 +69,7 @@ pub(super) async fn post(
 ) -> Tried {
     let body = body(notice);
     let id = notice.id.as_str();
-    let signatures = keys.signatures((id, now, &body), now);
+    let signatures = keys.signatures(id, now, &body, now);
     let request = Request::post(url)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, concat!("keyward/", env!("CARGO_PKG_VERSION")))

@@ -1,5 +1,5 @@
-//! Posts what webhooks are owed: so many at once for each, again after a pause when it fails, never without
-//! having written down first that it was tried.
+//! Delivers events to webhooks: a bounded number at once for each webhook, with retries after a pause. Each
+//! attempt is stored before it is made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use super::attempt::{self, Tried};
 use super::queue::LastTry;
 use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
+use keyward_model::{Record, Webhook, WebhookState};
 use keyward_net::call::Caller;
-use keyward_state::directory::{Owed, WebhookRecord, WebhookState};
+use keyward_state::directory::Owed;
 
 /// After a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ impl Events {
         }
     }
 
-    /// Works until `close` turns true. What is under way then is ended: it is told again at the next start.
+    /// Runs until `close` turns true. Deliveries under way are cancelled, and repeated after the next start.
     pub async fn deliver(self: Arc<Self>, mut close: watch::Receiver<bool>) {
         let Some(caller) = self.caller.get().cloned() else { return };
         while let Err(error) = self.resume().await {
@@ -79,13 +80,13 @@ impl Events {
     fn send_due(self: &Arc<Self>, caller: &Arc<Caller>, under_way: &mut JoinSet<()>) -> Duration {
         let view = self.directory.view();
         let may = |owed: &Owed| {
-            let hook = view.webhook(&owed.delivery.notice.org, &owed.delivery.webhook);
-            hook.is_none_or(|hook| hook.state == WebhookState::Active)
+            let hook = view.one::<Webhook>(&owed.delivery.notice.org, &owed.delivery.webhook);
+            hook.is_none_or(|hook| hook.facts.state == WebhookState::Active)
         };
         let at_once = self.settings.load().at_once;
         while under_way.len() < AT_ONCE_MAX {
             let now = self.clock.now();
-            match self.queue.lock().take(now, (at_once, may)) {
+            match self.queue.lock().take(now, at_once, may) {
                 Ok(owed) => {
                     let (events, caller) = (self.clone(), caller.clone());
                     under_way.spawn(async move { events.told(&caller, owed).await });
@@ -124,7 +125,7 @@ impl Events {
         mut owed: Owed,
     ) -> Result<Option<LastTry>, (EventsError, Owed)> {
         let (org, id) = (owed.delivery.notice.org.clone(), owed.delivery.webhook.clone());
-        let Some(hook) = self.directory.view().webhook(&org, &id).cloned() else {
+        let Some(hook) = self.directory.view().one::<Webhook>(&org, &id).cloned() else {
             settled(&self.directory, &owed).await;
             return Ok(None);
         };
@@ -149,7 +150,7 @@ impl Events {
             Err(error) => return Err((error.into(), owed)),
         };
         let tried =
-            attempt::post(caller, (&hook.url, &keys), &owed.delivery.notice, (&settings, now))
+            attempt::post(caller, (&hook.spec.url, &keys), &owed.delivery.notice, (&settings, now))
                 .await;
         Ok(Some(self.outcome(&hook, owed, tried, pause).await))
     }
@@ -157,12 +158,12 @@ impl Events {
     /// What follows from a try.
     async fn outcome(
         &self,
-        hook: &WebhookRecord,
+        hook: &Record<Webhook>,
         owed: Owed,
         tried: Tried,
         pause: Option<Duration>,
     ) -> LastTry {
-        let (at, name) = (self.clock.now(), &hook.name);
+        let (at, name) = (self.clock.now(), hook.name());
         let (event, last) = (owed.delivery.notice.id.clone(), LastTry::of(&tried, at));
         match tried {
             Tried::Taken(_) => {
@@ -179,7 +180,7 @@ impl Events {
                 self.metrics.told("failed");
                 match pause {
                     // It was removed meanwhile: nobody will take it.
-                    _ if self.directory.view().webhook(&hook.org, &hook.id).is_none() => {
+                    _ if self.directory.view().one::<Webhook>(&hook.org, &hook.id).is_none() => {
                         settled(&self.directory, &owed).await;
                     }
                     Some(pause) => {
@@ -195,8 +196,8 @@ impl Events {
     }
 
     /// All tries have failed.
-    async fn given_up(&self, hook: &WebhookRecord, owed: &Owed, why: &str) {
-        let (name, event) = (&hook.name, &owed.delivery.notice.id);
+    async fn given_up(&self, hook: &Record<Webhook>, owed: &Owed, why: &str) {
+        let (name, event) = (hook.name(), &owed.delivery.notice.id);
         tracing::error!(webhook = name, %event, why, "all tries failed: the event is not told");
         self.metrics.told("given_up");
         self.queue.lock().dropped(&hook.id);
@@ -209,11 +210,11 @@ impl Events {
         settled(&self.directory, owed).await;
     }
 
-    /// A webhook is told nothing any more, until a person says so; what waits is dropped where it has gone.
-    async fn end(&self, hook: &WebhookRecord, state: WebhookState) {
-        let change = move |hook: &mut WebhookRecord| hook.state = state;
-        if let Err(error) = self.directory.update_webhook(&hook.org, &hook.id, change).await {
-            tracing::error!(%error, webhook = hook.name, "its state cannot be stored");
+    /// Stops deliveries to a webhook until a person resumes it; the queue of a removed webhook is dropped.
+    async fn end(&self, hook: &Record<Webhook>, state: WebhookState) {
+        let change = move |hook: &mut Record<Webhook>| hook.facts.state = state;
+        if let Err(error) = self.directory.change(&hook.org, &hook.id, change).await {
+            tracing::error!(%error, webhook = hook.name(), "its state cannot be stored");
         }
         if state == WebhookState::Gone {
             let waiting = self.queue.lock().drop_all(&hook.id);
@@ -238,7 +239,7 @@ fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
     Some(pause.mul_f64(1.0 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 5.0))
 }
 
-/// A row that stays is told again after the next start, with the same id.
+/// A row that stays is delivered again after the next start, with the same id.
 async fn settled(directory: &keyward_state::directory::Directory, owed: &Owed) {
     if let Err(error) = directory.settle(owed).await {
         tracing::error!(%error, "an event that was told stays stored");

@@ -1,5 +1,5 @@
-//! What webhooks are signed with: HMAC-SHA256 over id, time and body (Standard Webhooks, "Signature
-//! scheme"). After a change of the key both sign for a day, so that no receiver misses one.
+//! The signing keys of webhooks: HMAC-SHA256 over id, time and body (Standard Webhooks, "Signature
+//! scheme"). After a key was changed, both keys sign for a day, so that no receiver misses an event.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ impl SigningKey {
         Self(format!("{PREFIX}{}", BASE64_STANDARD.encode(bytes.as_slice())))
     }
 
-    /// Reads one that somebody chose; the prefix may be left out.
+    /// Parses a key that a person chose; the prefix may be left out.
     ///
     /// # Errors
     /// When it is none.
@@ -71,7 +71,7 @@ impl SigningKey {
         }
     }
 
-    /// Its text, for whoever made it, once.
+    /// Its text, shown once to the person who created it.
     pub fn shown(&self) -> String {
         self.0.clone()
     }
@@ -108,7 +108,7 @@ impl SigningKeys {
     }
 
     /// The value of `webhook-signature`: the key now, then the one before.
-    pub fn signatures(&self, (id, time, body): (&str, Timestamp, &[u8]), now: Timestamp) -> String {
+    pub fn signatures(&self, id: &str, time: Timestamp, body: &[u8], now: Timestamp) -> String {
         let time = time.as_second().to_string();
         let signed: [&[u8]; 5] = [id.as_bytes(), b".", time.as_bytes(), b".", body];
         let before = self.before.as_ref().filter(|former| now < former.until);
@@ -154,9 +154,8 @@ mod tests {
     fn the_published_example_has_the_published_signature() {
         let keys = SigningKeys::of(key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
         let time = Timestamp::from_second(1_614_265_330).unwrap();
-        let signed = ("msg_p5jXN8AQM9LWM0D4loKWxJek", time, br#"{"test": 2432232314}"#.as_slice());
         assert_eq!(
-            keys.signatures(signed, time),
+            keys.signatures("msg_p5jXN8AQM9LWM0D4loKWxJek", time, br#"{"test": 2432232314}"#, time),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
     }
@@ -165,11 +164,10 @@ mod tests {
     fn after_a_change_both_keys_sign_for_a_day() {
         let (first, second) = (SigningKey::random(), SigningKey::random());
         let (now, day) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(24));
-        let alone =
-            |key: &SigningKey| SigningKeys::of(key.clone()).signatures(("a", now, b"b"), now);
+        let alone = |key: &SigningKey| SigningKeys::of(key.clone()).signatures("a", now, b"b", now);
         let both = SigningKeys::of(first.clone()).followed_by(second.clone(), now);
         let expected = format!("{} {}", alone(&second), alone(&first));
-        assert_eq!(both.signatures(("a", now, b"b"), now), expected);
-        assert_eq!(both.signatures(("a", now, b"b"), now + day), alone(&second));
+        assert_eq!(both.signatures("a", now, b"b", now), expected);
+        assert_eq!(both.signatures("a", now, b"b", now + day), alone(&second));
     }
 }

@@ -7,7 +7,7 @@
 
 mod attempt;
 mod deliver;
-mod herald;
+mod intake;
 mod keys;
 mod queue;
 
@@ -26,9 +26,10 @@ use crate::{RowError, Rows};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
+use keyward_model::{Record, Webhook};
 use keyward_net::call::Caller;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, DirectoryError, WebhookRecord};
+use keyward_state::directory::{Directory, DirectoryError};
 use keyward_state::observe::change::Acting;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::notice::{About, Notice, NoticeKind};
@@ -83,7 +84,7 @@ impl Events {
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
             directory: parts.directory,
-            keys: Rows::new((parts.store, parts.keyring), Table::WebhookKeys, ""),
+            keys: Rows::new(parts.store, parts.keyring, Table::WebhookKeys, ""),
             metrics: parts.metrics,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(parts.settings),
@@ -104,7 +105,7 @@ impl Events {
         self.queue.lock().standing(webhook)
     }
 
-    /// Signs what a webhook is told with this key from now on, and for a day with the one before as well.
+    /// Signs deliveries with this key from now on, and for a day with the previous one as well.
     /// The key that it has already changes nothing.
     ///
     /// # Errors
@@ -122,7 +123,7 @@ impl Events {
             Some(keys) => keys.followed_by(key, self.clock.now()),
             None => SigningKeys::of(key),
         };
-        self.keys.put((org, webhook.as_str()), &keys, over).await?;
+        self.keys.put(org, webhook.as_str(), &keys, over).await?;
         Ok(())
     }
 
@@ -146,14 +147,14 @@ impl Events {
     ///
     /// # Errors
     /// When the store fails, or nothing can be posted.
-    pub async fn test(&self, hook: &WebhookRecord) -> Result<LastTry, EventsError> {
+    pub async fn test(&self, hook: &Record<Webhook>) -> Result<LastTry, EventsError> {
         let caller = self.caller.get().ok_or(EventsError::NoWayOut)?;
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         let (keys, _) = keys.ok_or(EventsError::NoWayOut)?;
         let (settings, now) = (self.settings.load_full(), self.clock.now());
-        let by = (&hook.org, &Acting::current().by);
-        let notice = Notice::new(NoticeKind::WebhookTest, by, now, About::default());
-        let tried = attempt::post(caller, (&hook.url, &keys), &notice, (&settings, now)).await;
+        let by = Acting::current().by;
+        let notice = Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, About::default());
+        let tried = attempt::post(caller, (&hook.spec.url, &keys), &notice, (&settings, now)).await;
         Ok(LastTry::of(&tried, self.clock.now()))
     }
 }

@@ -1,5 +1,4 @@
-//! [`Queue`]: what webhooks are owed, by when it is to be tried. In memory; what is stored is
-//! `directory/deliveries.rs`'s.
+//! [`Queue`]: deliveries that are due, by time. In memory; the directory stores them (`directory/deliveries.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -85,7 +84,8 @@ impl Queue {
     pub(super) fn take(
         &mut self,
         now: Timestamp,
-        (at_once, may): (usize, impl Fn(&Owed) -> bool),
+        at_once: usize,
+        may: impl Fn(&Owed) -> bool,
     ) -> Result<Owed, Option<Timestamp>> {
         let mut next: Option<Timestamp> = None;
         for line in self.of.values_mut().filter(|line| line.under_way < at_once) {

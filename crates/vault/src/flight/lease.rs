@@ -1,5 +1,5 @@
-//! The lease of a flight: no other replica refreshes the connection meanwhile. It is renewed while an answer is
-//! awaited, however late that comes; a late one gives its turn at the server to others.
+//! The lease of a flight excludes refreshes of the connection by other replicas. It is renewed while a response is
+//! awaited; a late response gives its slot at the server to other connections.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Flight;
+use crate::cache::Landing;
 use crate::error::VaultError;
-use crate::fresh::Landing;
 use crate::servers::Turn;
 use keyward_base::id::ConnectionId;
 use keyward_state::store::Lease;

@@ -1,18 +1,19 @@
-//! Verdicts of a flight: on a grant that is finished, and on a client that is refused, which is tried again.
+//! The verdict of a flight on a grant that is over, or on a client that the server rejects. A rejected client is
+//! tried again later.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Flight, Paused, RETRY_AFTER_MIN};
-use crate::asks::Fault;
 use crate::backoff::rejected_for;
+use crate::cache::{Landing, random};
 use crate::endpoints::Unknown;
 use crate::error::{Refused, VaultError};
-use crate::fresh::{Landing, random};
 use crate::grants::{Stored, is_conflict};
 use crate::record::Verdict;
 use crate::status::after;
+use crate::token_request::RequestFailure;
 use keyward_state::directory::BrokenReason;
 
 impl Flight<'_> {
@@ -31,11 +32,11 @@ impl Flight<'_> {
         Ok(match self.vault.find_endpoints(&connection, self.why).await? {
             None => None,
             Some(Unknown::Paused(rest)) => Some(Landing::Paused(rest)),
-            Some(Unknown::Fault(Fault::Passing { failed, .. })) => {
-                self.warn_of(&failed, &self.vault.asked(&self.basis()?));
+            Some(Unknown::RequestFailure(RequestFailure::Passing { failed, .. })) => {
+                self.warn_of(&failed, &self.vault.asked(&self.token_context()?));
                 Some(Landing::Failed(failed))
             }
-            Some(Unknown::Fault(Fault::Dead(verdict))) => {
+            Some(Unknown::RequestFailure(RequestFailure::Dead(verdict))) => {
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
                 let landing = self.condemned(stored, verdict).await?;
                 Some(landing.unwrap_or(Landing::Paused(RETRY_AFTER_MIN)))

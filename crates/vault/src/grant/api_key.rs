@@ -1,4 +1,4 @@
-//! `api_key`: one key, in whatever place the provider wants it.
+//! `api_key`: one key, placed where the provider expects it.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,4 @@
-//! [`AppSecret`]: what an app authenticates with at a token endpoint. It is no grant, but sealed as
-//! one.
+//! [`AppSecret`]: the credentials of an app at a token endpoint. Not a grant, but sealed like one.
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::GrantError;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::placement::{Part, Template};
+use keyward_rules::inject::template::{Part, Template};
 use keyward_rules::provider::AuthMethod;
 
 /// User name and password, or whatever fields the provider's template joins to them.

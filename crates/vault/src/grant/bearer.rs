@@ -1,4 +1,4 @@
-//! `bearer`: a token that is sent as it is, personal access tokens included (RFC 6750 §2.1).
+//! `bearer`: a token that is sent unchanged, such as a personal access token (RFC 6750 §2.1).
 
 use std::collections::BTreeMap;
 

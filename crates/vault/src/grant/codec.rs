@@ -1,5 +1,5 @@
-//! The plaintext of a stored grant: a format byte, a kind byte, a count, then name and value of each
-//! field, each with its length. Everything is read exactly; anything left over is damage.
+//! The plaintext of a stored grant: a format byte, a kind byte, a count, then name and value of each field, each
+//! with its length. Decoding is exact; trailing bytes are an error.
 //!
 //! `1 ‖ kind ‖ count:u16 ‖ (name_len:u16 ‖ name ‖ value_len:u32 ‖ value)*`, integers big-endian.
 

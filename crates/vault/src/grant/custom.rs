@@ -1,10 +1,10 @@
-//! `custom`: declared fields in declared places. A place whose every field is optional and absent
-//! is left out.
+//! `custom`: declared fields in declared placements. A placement whose fields are all optional and absent is left
+//! out.
 
 use std::collections::BTreeMap;
 
 use keyward_base::secret::Secret;
-use keyward_rules::inject::placement::Template;
+use keyward_rules::inject::template::Template;
 
 /// Declared fields.
 #[derive(Debug)]

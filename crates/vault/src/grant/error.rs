@@ -1,4 +1,4 @@
-//! Why fields are no grant, and why a grant gives no credential. Names fields, never values.
+//! Errors of grants: invalid fields, and grants that give no credential. They name fields, never values.
 
 use super::oauth::{ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary, Who};
 use keyward_rules::provider::Later;

@@ -1,5 +1,5 @@
-//! Checks of the values that an owner gave: present, known, sendable, and real.
-//! A value is never repaired, except that the one line break at the end of a file is dropped.
+//! Checks the field values of a new grant: present, declared, sendable, and not a placeholder. A value is never
+//! repaired, except that one line break at its end is dropped.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! What owners hand over, one file per credential kind, and how a credential is minted from it.
-//! Old grant in, credential (and perhaps rotated grant) out; no storage, no cache.
+//! Grants, one file for each kind, and how a credential is minted from one. A renewal takes the old grant and
+//! returns the newer one; nothing is stored or cached here.
 //!
-//! `fields.rs` checks what was given, `codec.rs` is the plaintext that `vault/` seals.
+//! `fields.rs` checks what a person gives; `codec.rs` is the plaintext that the vault seals.
 
 mod api_key;
 mod app_secret;
@@ -57,7 +57,7 @@ pub struct MintContext<'a> {
     pub generation: u64,
     /// Hosts and placements.
     pub instance: &'a Instance,
-    /// What asking an authorization server takes; kinds that ask nobody need none.
+    /// The context of token requests; absent for kinds without them.
     pub ask: Option<Ask<'a>>,
     /// The client secret of the app whose tokens these are: the API may know it, and must not tell it.
     pub client_secret: Option<&'a Secret>,
@@ -78,7 +78,7 @@ pub struct Minted {
 pub struct Life {
     /// When it was asked for; absent: it was handed over, and does not expire by itself.
     pub sent: Option<Timestamp>,
-    /// When it ends; absent: nobody knows, and it is used until the API refuses it.
+    /// When it expires; absent: unknown, and it is used until the API refuses it.
     pub expires: Option<Timestamp>,
     /// Another can be minted without a person.
     pub renewable: bool,
@@ -183,7 +183,7 @@ impl Grant {
         }
     }
 
-    /// Whether [`Grant::renewed`] has somebody to ask, and something to ask with.
+    /// Whether [`Grant::renewed`] can send a request.
     pub fn is_renewable(&self, ask: Option<&Ask<'_>>) -> bool {
         match (self, ask) {
             (Self::OAuth(grant), Some(ask)) => grant.is_renewable(ask),

@@ -1,4 +1,4 @@
-//! Why a rotation did not come to its end. Names keys by id, rows by key; never content.
+//! Errors of a master key rotation. They name keys and rows, never content.
 
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::crypto::keyring::{KeyId, Origin};

@@ -1,9 +1,8 @@
-//! Master keys at work: which of them wraps what, and the rotation, which wraps every row anew while
-//! the gateway serves. What a key is and where it lies is `crypto/`'s; what rows mean is known to
-//! others.
+//! Reports which master key wraps which rows, and rotates the master key while the gateway serves. Keys and their
+//! files are defined in `state::crypto`.
 //!
-//! The order of a rotation is what makes it safe to be killed anywhere: the new key is durable in the
-//! key file before anything is sealed under it; the old one leaves the file after no row needs it.
+//! The order of a rotation makes it safe to be killed at any point: the new key is durable in the key file before
+//! anything is sealed under it, and the old one leaves the file after no row needs it.
 
 mod error;
 #[cfg(test)]
@@ -20,8 +19,8 @@ pub use error::KeysError;
 
 use keyward_base::id::OrgId;
 use keyward_state::crypto::envelope::Place;
+use keyward_state::crypto::key_file;
 use keyward_state::crypto::keyring::{self, KeyId, KeyInfo, Keyring, Origin};
-use keyward_state::crypto::own;
 use keyward_state::crypto::source::KeyError;
 use keyward_state::store::{Row, Store, StoreError, Table};
 
@@ -76,7 +75,7 @@ pub struct Rotated {
     pub retired: Vec<KeyId>,
     /// Keys that nothing needs any more, and that the configuration still names.
     pub unneeded: Vec<KeyInfo>,
-    /// Rows that were wrapped anew.
+    /// Rows that were wrapped again.
     pub rewrapped: u64,
     /// Rows there are.
     pub rows: u64,
@@ -93,12 +92,12 @@ impl Keys {
         home: Home,
     ) -> Result<Arc<Self>, KeyError> {
         if let Home::Own(file) = &home {
-            own::clean(file)?;
+            key_file::clean(file)?;
         }
         Ok(Arc::new(Self { store, keyring, home: home.into(), turn: Arc::default() }))
     }
 
-    /// All keys, the current one first, and those that rows need and nobody gave.
+    /// All keys, the current one first, and those that rows need and that are missing.
     ///
     /// # Errors
     /// When a row cannot be read.

@@ -1,4 +1,4 @@
-//! Rotations over rows in memory: what moves, what stops them, and what they leave.
+//! Rotations of rows in memory: what they move, what stops them, and what they leave.
 
 use super::*;
 use keyward_state::crypto::envelope::EnvelopeError;

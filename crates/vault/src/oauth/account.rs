@@ -1,12 +1,12 @@
-//! Whose account a consent is for. The provider is asked where its answer does not say: by the ID token, at
-//! the userinfo endpoint, by its test request. The account is shown and compared with the one that the
-//! connection had; it authenticates nobody.
+//! Determines whose account a consent is for: from the token response or its ID token, else from the userinfo
+//! endpoint, else by the provider's test request. The account is shown and compared with that of the connection; it
+//! authenticates nobody.
 
 use std::collections::BTreeMap;
 
 use super::Flows;
 use super::flow::Received;
-use super::start::{Asking, asked_scopes};
+use super::start::{FlowContext, asked_scopes};
 use crate::grant::Grant;
 use crate::grant::oauth::{self, Claims, Expected, Tokens, id_token_claims};
 use keyward_state::directory::{
@@ -35,7 +35,7 @@ impl Flows {
     /// and by its ID token.
     pub(super) fn told_accounts(
         &self,
-        asking: &Asking,
+        asking: &FlowContext,
         tokens: &Tokens,
         captured: &BTreeMap<String, String>,
     ) -> Vec<Account> {
@@ -47,7 +47,7 @@ impl Flows {
     }
 
     /// Without a known issuer an ID token says nothing: it could be anybody's.
-    fn of_id_token(&self, asking: &Asking, tokens: &Tokens) -> Option<Account> {
+    fn of_id_token(&self, asking: &FlowContext, tokens: &Tokens) -> Option<Account> {
         let (token, issuer) = (tokens.id_token.as_ref()?, asking.issuer.as_deref()?);
         let client_id = &asking.app.client_id;
         match id_token_claims(token, &Expected { issuer, client_id, now: self.clock.now() }) {
@@ -174,7 +174,7 @@ mod tests {
     use keyward_rules::provider::oauth::GrantText;
     use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 
-    /// Consents of the catalogue whose account nobody can tell from its file, and why.
+    /// Auth methods of the catalogue whose provider file does not determine the account, and why.
     const WITHOUT: &[(&str, &str, &str)] = &[(
         "mcp",
         "oauth",
@@ -182,7 +182,7 @@ mod tests {
          endpoint, where `openid` is among the scopes",
     )];
 
-    /// Where the file of a provider says that its account is told.
+    /// Where the provider file says to read the account.
     fn sources(provider: &Provider, auth: &AuthMethod) -> Vec<AccountSource> {
         let Some(oauth) = &auth.oauth else { return vec![] };
         let has_openid = oauth.scopes.iter().any(|scope| scope == OPENID);

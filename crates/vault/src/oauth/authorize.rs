@@ -1,8 +1,10 @@
-//! The URL that a browser is sent to. PKCE S256, `state`, an exact redirect URI; what a
-//! provider adds can change none of them.
+//! Builds the authorization URL: PKCE S256, `state`, an exact redirect URI. Parameters of the provider cannot
+//! override them.
 
 use std::collections::BTreeMap;
 
+use oauth2::basic::BasicClient;
+use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::FlowError;
@@ -23,14 +25,14 @@ const OURS: &[&str] = &[
 ];
 
 /// What is asked.
-pub(super) struct Question<'a> {
+pub(super) struct AuthorizationRequest<'a> {
     pub(super) endpoint: &'a str,
     pub(super) client_id: &'a str,
     pub(super) redirect_uri: &'a str,
     pub(super) scopes: &'a [String],
-    pub(super) state: &'a str,
+    pub(super) state: &'a CsrfToken,
     /// S256; none where the provider fails with PKCE.
-    pub(super) challenge: Option<&'a str>,
+    pub(super) challenge: Option<PkceCodeChallenge>,
     pub(super) resource: Option<&'a str>,
     /// How the browser is to come back, where that is not by a redirect.
     pub(super) response_mode: Option<&'static str>,
@@ -39,9 +41,10 @@ pub(super) struct Question<'a> {
 /// The whole URL. `variables` fill the provider's parameters.
 ///
 /// # Errors
-/// When a parameter of the provider or the app would be one of ours, or lacks a variable.
+/// When a parameter of the provider or the app would be one of ours, or lacks a variable, or the endpoint
+/// is no URL.
 pub(super) fn url(
-    question: &Question<'_>,
+    question: AuthorizationRequest<'_>,
     oauth: &OAuth,
     variables: &BTreeMap<String, String>,
 ) -> Result<String, FlowError> {
@@ -56,23 +59,35 @@ pub(super) fn url(
         }
     }
     let scope = question.scopes.join(&oauth.scope_separator);
-    let mut pairs = vec![
-        ("response_type", "code"),
-        ("client_id", question.client_id),
-        ("redirect_uri", question.redirect_uri),
-        ("state", question.state),
-    ];
     // Pipedrive refuses an empty one.
     let has_scope = !scope.is_empty() && !extra.contains_key("scope");
-    pairs.extend(has_scope.then_some(("scope", scope.as_str())));
+    let no_url = |_| FlowError::Server("the authorization endpoint is no URL".to_owned());
+    let endpoint = AuthUrl::new(question.endpoint.to_owned()).map_err(no_url)?;
+    let redirect_uri = RedirectUrl::new(question.redirect_uri.to_owned()).map_err(no_url)?;
+    let before = endpoint.url().query_pairs().count();
+    let client = BasicClient::new(ClientId::new(question.client_id.to_owned()))
+        .set_auth_uri(endpoint)
+        .set_redirect_uri(redirect_uri);
+    let mut request = client
+        .authorize_url(|| question.state.clone())
+        .add_scopes(has_scope.then(|| Scope::new(scope)));
     if let Some(challenge) = question.challenge {
-        pairs.extend([("code_challenge", challenge), ("code_challenge_method", "S256")]);
+        request = request.set_pkce_challenge(challenge);
     }
-    pairs.extend(question.resource.map(|resource| ("resource", resource)));
-    pairs.extend(question.response_mode.map(|mode| ("response_mode", mode)));
-    let renamed = |name: &str| oauth.renames.get(name).map_or(name.to_owned(), Clone::clone);
+    let more = [("resource", question.resource), ("response_mode", question.response_mode)];
+    for (name, value) in more {
+        if let Some(value) = value {
+            request = request.add_extra_param(name, value);
+        }
+    }
+    // Written anew, onto the endpoint as it was given: the crate knows no other names, and writes blanks
+    // as `+`.
+    let (theirs, _) = request.url();
+    let ours = theirs.query_pairs().skip(before).map(|(name, value)| {
+        let name = oauth.renames.get(&*name).map_or_else(|| name.to_string(), Clone::clone);
+        (name, value.into_owned())
+    });
     let mut url = question.endpoint.to_owned();
-    let ours = pairs.iter().map(|(name, value)| (renamed(name), (*value).to_owned()));
     for (name, value) in ours.chain(extra) {
         url.push(if url.contains('?') { '&' } else { '?' });
         url.push_str(&encoded(&name));

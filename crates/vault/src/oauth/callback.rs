@@ -1,20 +1,19 @@
-//! The browser comes back. Nine rules, in this order; until the eighth nothing is sent to any token
-//! endpoint:
+//! Handles the OAuth callback. Nine rules, in this order; no token endpoint is asked before the eighth:
 //!
 //! 1. `state`, `code`, `iss` and `error` stand at most once, in at most 8 KiB.
-//! 2. The flow is found by the hash of `state`, which is gone with it; it has not expired.
+//! 2. The flow is found by the hash of `state`, which is deleted; it has not expired.
 //! 3. The app of the path is the flow's.
-//! 4. The browser is the one that began.
-//! 5. `iss` is the server that was asked (RFC 9207), compared as it stands; for errors too.
-//! 6. An `error` ends the flow, in our words.
+//! 4. The browser is the one that started the flow.
+//! 5. `iss` is the server that was asked (RFC 9207), compared byte by byte; for errors too.
+//! 6. An `error` ends the flow, with a message of ours.
 //! 7. There is a `code`.
 //! 8. It is exchanged once, in a task that a closed browser does not end (RFC 6749 §4.1.2).
-//! 9. The grant is durable before the browser is sent to a page without the code in its address.
+//! 9. The grant is durable before the browser is redirected to a page without the code in its address.
 
 use std::sync::Arc;
 
 use super::Flows;
-use super::arrival::Arrival;
+use super::callback_query::CallbackQuery;
 use super::error::{Refusal, cleaned};
 use super::flow::{Asked, Flow, Hidden, Stage};
 use keyward_base::id::{FlowId, OrgId};
@@ -53,14 +52,14 @@ impl Flows {
         org: &OrgId,
         back: &Back<'_>,
     ) -> Result<FlowId, Refusal> {
-        let arrival = Arrival::read(back.query)?;
-        let (flow, asked) = self.consume(org, arrival.state.as_deref()).await?;
-        let checked = check(&flow, &asked, back, &arrival);
+        let callback = CallbackQuery::read(back.query)?;
+        let (flow, asked) = self.consume(org, callback.state.as_deref()).await?;
+        let checked = check(&flow, &asked, back, &callback);
         let done = match checked {
             // What a browser that goes away would cancel: the code is spent, its tokens must be kept.
             Ok(code) => {
                 let (flows, flow) = (Arc::clone(self), flow.clone());
-                let work = async move { flows.finish(flow, asked, code, arrival).await };
+                let work = async move { flows.finish(flow, asked, code, callback).await };
                 tokio::spawn(work).await.unwrap_or(Err(Refusal::Internal))
             }
             Err(refusal) => Err(refusal),
@@ -84,7 +83,7 @@ impl Flows {
         if self.clock.now() >= flow.expires {
             return Err(Refusal::Over);
         }
-        self.flows.put((org, flow.id.as_str()), &flow, Some(version)).await?;
+        self.flows.put(org, flow.id.as_str(), &flow, Some(version)).await?;
         Ok((flow, asked))
     }
 
@@ -94,14 +93,14 @@ impl Flows {
         flow: Flow,
         asked: Asked,
         code: Hidden,
-        arrival: Arrival,
+        callback: CallbackQuery,
     ) -> Result<(), Refusal> {
-        let captured = self.captured(&flow, &arrival)?;
+        let captured = self.captured(&flow, &callback)?;
         // A flow that is left without a lease at the next start has failed.
         let lease = self.lease_of(&flow.id).await;
         let received = self.exchange(&flow, &asked, &code, captured).await;
         let received = received.map_err(Refusal::of_exchange)?;
-        let settled = self.settle(&flow, received).await;
+        let settled = self.complete(&flow, received).await;
         drop(lease);
         settled.map_err(Refusal::of_exchange)
     }
@@ -112,7 +111,7 @@ fn check(
     flow: &Flow,
     asked: &Asked,
     back: &Back<'_>,
-    arrival: &Arrival,
+    callback: &CallbackQuery,
 ) -> Result<Hidden, Refusal> {
     if flow.app.as_str() != back.app {
         return Err(Refusal::OtherApp);
@@ -122,7 +121,7 @@ fn check(
         return Err(Refusal::OtherBrowser);
     }
     // RFC 9207: by simple string comparison, errors too.
-    let same = match (&arrival.iss, &asked.issuer) {
+    let same = match (&callback.iss, &asked.issuer) {
         (Some(iss), Some(issuer)) => iss == issuer,
         // Whoever it names, nobody is known to compare it with.
         (Some(_), None) => true,
@@ -131,10 +130,10 @@ fn check(
     if !same {
         return Err(Refusal::OtherServer);
     }
-    if let Some(error) = &arrival.error {
+    if let Some(error) = &callback.error {
         return Err(Refusal::Declined(cleaned(error)));
     }
-    match &arrival.code {
+    match &callback.code {
         Some(code) if !code.is_empty() => Ok(Hidden::new(code.as_str())),
         _ => Err(Refusal::NoCode),
     }
@@ -183,8 +182,8 @@ mod tests {
 
     fn checked(case: &Case) -> Result<String, Refusal> {
         let back = Back { app: &case.app, query: case.query, cookies: &case.cookies };
-        let arrival = Arrival::read(case.query)?;
-        check(&case.flow, &case.asked, &back, &arrival).map(|code| code.text().to_owned())
+        let callback = CallbackQuery::read(case.query)?;
+        check(&case.flow, &case.asked, &back, &callback).map(|code| code.text().to_owned())
     }
 
     const GOOD: &str = "code=c&state=s&iss=https://auth.acme.test";

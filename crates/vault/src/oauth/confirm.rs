@@ -1,6 +1,6 @@
-//! The decision of a person about another account, and the revocation of tokens that are not wanted: of a
-//! declined account, of one that was not confirmed in time, of a connection that was removed
-//! meanwhile. They are not revoked where a connection in use may share their access.
+//! A person's decision about a consent with another account, and the revocation of unwanted tokens: of a declined
+//! account, of an expired decision, or of a connection that was removed meanwhile. Tokens are not revoked where a
+//! connection in use may share their access.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Flows {
         let received = Received { accepted: true, told, ..waiting.received };
         // Who is first decides: the version is the one that was read.
         flow.stage = Stage::Received(received.clone());
-        self.flows.put((org, id.as_str()), &flow, Some(version)).await?;
+        self.flows.put(org, id.as_str(), &flow, Some(version)).await?;
         self.put_in_force(&flow, received).await?;
         self.view(org, id).await
     }
@@ -61,7 +61,8 @@ impl Flows {
         self: &Arc<Self>,
         flow: &Flow,
         received: Received,
-        (before, account): (Account, Option<Account>),
+        before: Account,
+        account: Option<Account>,
     ) -> Result<(), FlowError> {
         let (name, id) = account.map(|it| (it.name, it.id)).unzip();
         let account = name.unwrap_or_default();
@@ -71,7 +72,7 @@ impl Flows {
         Ok(())
     }
 
-    /// Declines an account that nobody decides about before its consent expires.
+    /// Declines an account when its consent expires undecided.
     pub(super) fn decline_in_time(self: &Arc<Self>, flow: &Flow) {
         let (flows, org, id) = (Arc::clone(self), flow.org.clone(), flow.id.clone());
         let left = flow.expires.duration_since(self.clock.now());
@@ -101,7 +102,7 @@ impl Flows {
         let abandoned = Abandoned { why: why.to_owned(), account, received: waiting.received };
         flow.stage = Stage::Abandoned(abandoned.clone());
         let (org, id) = (flow.org.clone(), flow.id.clone());
-        self.flows.put((&org, id.as_str()), &flow, Some(version)).await?;
+        self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
         self.take_back(&flow, abandoned).await;
         Ok(())
     }

@@ -1,16 +1,17 @@
-//! Device authorization (RFC 8628): a code that the person enters elsewhere, and a poller that goes on
-//! after a restart, one for each flow however many replicas there are.
+//! Device authorization (RFC 8628): a code that the person enters elsewhere, and a poller that continues after a
+//! restart. One replica polls for each flow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Flows;
+use super::complete::told;
 use super::error::FlowError;
 use super::flow::{Flow, Hidden, Polling, Stage};
-use super::settle::told;
-use super::start::{Ask, Asking, DeviceCode, Started, endpoint};
+use super::start::{Ask, DeviceCode, FlowContext, Started, endpoint};
 use crate::grant::oauth::{Failure, Polled, SLOW_DOWN, device_poll, device_start};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::secret::Secret;
@@ -35,7 +36,7 @@ impl Flows {
     pub(super) async fn start_device(
         self: &Arc<Self>,
         org: &OrgId,
-        asking: Asking,
+        asking: FlowContext,
         ask: Ask,
     ) -> Result<Started, FlowError> {
         endpoint(&asking, asking.oauth.device.as_ref(), "device")?;
@@ -58,7 +59,7 @@ impl Flows {
         flow.expires = device.expires;
         let code = DeviceCode::of(&polling, flow.expires);
         flow.stage = Stage::Polling(polling);
-        self.flows.put((org, flow.id.as_str()), &flow, None).await?;
+        self.flows.put(org, flow.id.as_str(), &flow, None).await?;
         let id = flow.id.clone();
         self.poll_until_done(flow);
         Ok(Started::Device { flow: id, code })
@@ -138,9 +139,8 @@ impl Flows {
                 Next::Slower(slower.max(wanted.unwrap_or_default()))
             }
             Ok(Polled::Tokens(tokens)) => {
-                let none = (None, std::collections::BTreeMap::new());
-                let received = self.received(&asking, *tokens, none);
-                match self.settle(flow, received).await {
+                let received = self.received(&asking, *tokens, None, BTreeMap::default());
+                match self.complete(flow, received).await {
                     Ok(()) => Next::Done,
                     Err(error) => self.given_up(flow, &error.to_string()).await,
                 }
@@ -164,7 +164,7 @@ impl Flows {
             if let Stage::Polling(polling) = &mut flow.stage {
                 polling.interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             }
-            self.flows.put((org, id.as_str()), &flow, Some(version)).await.map(|_| ())
+            self.flows.put(org, id.as_str(), &flow, Some(version)).await.map(|_| ())
         };
         if let Err::<(), crate::RowError>(error) = kept.await {
             tracing::warn!(%error, "the interval of a device's consent could not be kept");

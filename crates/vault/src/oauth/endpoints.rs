@@ -1,11 +1,11 @@
-//! A consent's endpoints: those of configuration, completed by what the authorization server says about itself.
-//! How that is read is `grant/oauth`'s, and how long it is kept the vault's.
+//! The endpoints of a consent: the configured ones, completed by the metadata of the authorization server.
+//! `grant::oauth` reads metadata; the vault caches it.
 
 use std::sync::Arc;
 
 use super::Flows;
 use super::error::FlowError;
-use super::start::Asking;
+use super::start::FlowContext;
 use crate::grant::oauth::{Metadata, MetadataError};
 use keyward_net::call::CallError;
 use keyward_rules::provider::oauth::{GrantText, PkceText, UrlTemplate};
@@ -17,7 +17,7 @@ impl Flows {
         &self,
         connection: &ConnectionRecord,
         app: Arc<AppRecord>,
-    ) -> Result<Asking, FlowError> {
+    ) -> Result<FlowContext, FlowError> {
         let none = || self.no_consent(connection);
         let catalogue = self.vault.catalogue();
         let provider = catalogue.get(&connection.provider).cloned().ok_or_else(none)?;
@@ -26,7 +26,7 @@ impl Flows {
         let mut variables = app.variables.clone();
         variables.extend(connection.host_variables());
         let applied = app.applied(&base);
-        let mut asking = Asking {
+        let mut asking = FlowContext {
             connection: Arc::new(connection.clone()),
             provider,
             app,
@@ -35,7 +35,7 @@ impl Flows {
             issuer: None,
             issuer_announced: false,
         };
-        self.complete(&mut asking).await?;
+        self.complete_endpoints(&mut asking).await?;
         Ok(asking)
     }
 
@@ -44,7 +44,10 @@ impl Flows {
     ///
     /// # Errors
     /// When they are needed and cannot be read, or a consent needs S256 and the server does not know it.
-    pub(super) async fn complete(&self, asking: &mut Asking) -> Result<(), FlowError> {
+    pub(super) async fn complete_endpoints(
+        &self,
+        asking: &mut FlowContext,
+    ) -> Result<(), FlowError> {
         let Some(issuer) = asking.oauth.issuer.clone() else { return Ok(()) };
         let issuer = issuer.fill(&asking.variables)?;
         let known = asking.oauth.authorize.is_some() && asking.oauth.token.is_some();

@@ -1,5 +1,5 @@
-//! Why a consent is not started, or not finished. Whoever reads these may be anybody: nothing that a
-//! server or a browser sent is repeated, except an error's code, cut and cleaned.
+//! Errors of consents. Anyone may read them, so they repeat nothing that a server or a browser sent, except an
+//! error code, truncated and cleaned.
 
 use http::StatusCode;
 
@@ -13,7 +13,7 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 /// Why a flow cannot be started or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
-    /// The connection's way to authenticate asks nobody for consent.
+    /// The connection's auth method needs no consent.
     #[error("connection `{connection}` needs no consent")]
     NoConsent {
         /// The connection's name.

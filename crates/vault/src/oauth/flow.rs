@@ -1,5 +1,5 @@
-//! [`Flow`]: one attempt to obtain a grant, as it is kept while a person consents: what was asked, for
-//! which connection, by whom, and how far it came. Sealed at rest; `state` and start links only hashed.
+//! [`Flow`]: one attempt to obtain a grant, as it is stored while a person consents: its connection, its
+//! parameters, who started it, and its stage. Sealed at rest; `state` and start links are stored as hashes.
 
 use std::fmt;
 
@@ -7,7 +7,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::grant::Grant;
@@ -16,7 +15,7 @@ use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{Account, AccountId, AccountSource, ConnectionRecord};
 
 /// Bytes of randomness in `state`, start links and session cookies; base64url makes 43 characters.
-const RANDOM_BYTES: usize = 32;
+pub(super) const RANDOM_BYTES: u32 = 32;
 
 /// One attempt.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -106,7 +105,7 @@ pub(super) struct Received {
     /// Host variables that the provider's answers gave.
     #[serde(default)]
     pub(super) captured: std::collections::BTreeMap<String, String>,
-    /// The connection as it was when its owner consented; flows of before it was kept are without.
+    /// The connection at the time of the consent; absent in flows of earlier versions.
     #[serde(default)]
     pub(super) connection: Option<Box<ConnectionRecord>>,
     /// Whose account it is, as the answer and its ID token say.
@@ -231,26 +230,14 @@ pub(super) fn cookie_of(flow: &FlowId) -> String {
 
 /// 256 random bits, base64url: 43 characters.
 pub(super) fn random() -> Zeroizing<String> {
-    let mut bytes = Zeroizing::new([0; RANDOM_BYTES]);
+    let mut bytes = Zeroizing::new([0; RANDOM_BYTES as usize]);
     getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");
     Zeroizing::new(base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))
-}
-
-/// `S256` of a verifier (RFC 7636 §4.2).
-pub(super) fn challenge(verifier: &str) -> String {
-    base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// RFC 7636, appendix B.
-    #[test]
-    fn a_challenge_is_the_standard_s() {
-        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-        assert_eq!(challenge(verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
-    }
 
     #[test]
     fn nothing_of_a_flow_that_could_be_used_is_shown() {

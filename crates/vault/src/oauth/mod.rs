@@ -1,28 +1,28 @@
-//! Consents: a person lets a connection use an account, in a browser or by a device's code, and the
-//! grant that comes of it ends in the vault. Start and callback need the same browser; agents can
-//! neither start, see nor finish a flow, because nothing here is reachable with what they hold.
+//! Consents: a person authorizes a connection to use an account, in a browser or with a device code, and the
+//! resulting grant is stored in the vault. Start and callback need the same browser. Agents can neither start, see
+//! nor finish a flow: their tokens open none of these pages.
 //!
-//! What a request to an authorization server looks like, and what its answer means, is `grant/oauth`'s.
+//! Requests to authorization servers, and the meaning of their responses, are in `grant::oauth`.
 
 mod account;
-mod arrival;
 mod authorize;
 mod callback;
+mod callback_query;
+mod complete;
 mod confirm;
 mod device;
 mod endpoints;
 mod error;
 mod flow;
-#[cfg(test)]
-mod golden;
-mod moved;
+mod form_post;
+mod issuer_changes;
 mod open;
-mod posted;
 mod register;
 mod resource;
 mod revoke;
-mod settle;
 mod start;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::fmt;
@@ -37,14 +37,14 @@ use tokio::task::JoinSet;
 
 pub use callback::{Back, Cookies};
 pub use error::{FlowError, Refusal};
-pub use posted::FORM_BYTES_MAX;
+pub use form_post::FORM_BYTES_MAX;
 pub use resource::NewMcp;
 pub use revoke::Revoked;
 pub use start::{Ask, DeviceCode, Offer, Started};
 pub use view::{FlowState, FlowView};
 
 use self::flow::{Flow, Stage};
-use self::posted::Posted;
+use self::form_post::FormPost;
 use self::revoke::Owed;
 use crate::{Rows, Vault};
 use keyward_base::id::{FlowId, OrgId};
@@ -82,14 +82,14 @@ pub struct Flows {
     public_url: String,
     store: Arc<dyn Store>,
     flows: Rows<Flow>,
-    /// By hash of `state`: whoever takes the row goes on with the flow.
+    /// By hash of `state`: the task that takes the row continues the flow.
     states: Rows<Pointer>,
     /// By hash of the start link.
     tickets: Rows<Pointer>,
     /// What browsers POSTed to the callback, by hash of where they go on.
-    posted: Rows<Posted>,
+    posted: Rows<FormPost>,
     outbox: Rows<Owed>,
-    /// Flows are counted and made in turns, so that nobody opens more than allowed.
+    /// Held while flows are counted and created, so that the limit holds.
     turn: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
@@ -106,15 +106,15 @@ struct Pointer {
 }
 
 impl Flows {
-    /// Over the store of everybody else.
+    /// Flows in the shared store.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let sealed = || (parts.store.clone(), parts.keyring.clone());
+        let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {
-            flows: Rows::new(sealed(), Table::Flows, "flow-"),
-            states: Rows::new(sealed(), Table::Flows, "state-"),
-            tickets: Rows::new(sealed(), Table::Flows, "start-"),
-            posted: Rows::new(sealed(), Table::Flows, "posted-"),
-            outbox: Rows::new(sealed(), Table::Outbox, ""),
+            flows: Rows::new(store(), keyring(), Table::Flows, "flow-"),
+            states: Rows::new(store(), keyring(), Table::Flows, "state-"),
+            tickets: Rows::new(store(), keyring(), Table::Flows, "start-"),
+            posted: Rows::new(store(), keyring(), Table::Flows, "posted-"),
+            outbox: Rows::new(store(), keyring(), Table::Outbox, ""),
             vault: parts.vault,
             caller: parts.caller,
             settings: ArcSwap::from_pointee(parts.settings),

@@ -1,4 +1,4 @@
-//! Consents that are open: bounded, listed, cancelled by a person, and ended with their connection.
+//! Open consents: limited in number, listed, cancelled by a person, and ended with their connection.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::RowError;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::store::{StoreError, Version};
 
-/// Flows that are over are kept for a day, for whoever asks how they ended.
+/// Finished flows are kept for a day, so that their result can be shown.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// How often a change that another one overtakes is tried.
@@ -32,7 +32,7 @@ impl Flows {
         Ok(open.iter().map(|flow| self.seen(flow)).collect())
     }
 
-    /// Ends a consent that nobody has finished. A grant that waits for a decision is declined.
+    /// Cancels an unfinished consent. A grant that waits for a decision is declined.
     ///
     /// # Errors
     /// When there is none, or it is over or being finished.
@@ -52,7 +52,7 @@ impl Flows {
         Err(FlowError::BeingFinished)
     }
 
-    /// The connection is gone, and with it its consents: nobody can finish them.
+    /// Ends the consents of a removed connection.
     pub(super) async fn end_consents_of(self: &Arc<Self>, org: &OrgId, id: &ConnectionId) {
         let flows = match self.flows.all(org).await {
             Ok(flows) => flows,
@@ -114,8 +114,7 @@ impl Flows {
         match flow.stage.clone() {
             Stage::Offered | Stage::Asked(_) | Stage::Polling(_) => {
                 flow.stage = Stage::Failed { why: why.to_owned() };
-                let place = (&flow.org, flow.id.as_str());
-                self.flows.put(place, &flow, Some(version)).await?;
+                self.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
                 self.note_draft_failure(&flow, why).await;
                 Ok(())
             }

@@ -1,6 +1,6 @@
-//! A client is registered without a person: dynamic registration (RFC 7591), or a document about ourselves
-//! where servers read those and we have a public address. One registration for each app, kept, and shown
-//! to no other server.
+//! Registers a client without a person: by dynamic registration (RFC 7591), or by a client metadata document where
+//! the server reads those and we have a public address. One registration for each app, never shown to another
+//! server.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};

@@ -1,5 +1,5 @@
-//! A remote MCP server from its URL alone: what it says about its authorization server (RFC 9728), a client
-//! there, and a draft connection that a consent completes.
+//! Sets up a remote MCP server from its URL: reads its authorization server (RFC 9728), registers a client there, and
+//! makes a draft connection that a consent completes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::Flows;
 use super::endpoints::{cannot_ask, not_told, takes_s256};
 use super::error::FlowError;
-use super::moved::urls;
+use super::issuer_changes::urls;
 use super::register::Registration;
-use super::start::Asking;
+use super::start::FlowContext;
 use crate::grant::AppSecret;
 use crate::grant::oauth::{Metadata, document, host, is_secure};
 use crate::{NewApp, NewConnection};
@@ -111,7 +111,10 @@ impl Flows {
 
     /// A new client at the same server, which the connection uses from now on; its old tokens are bound to
     /// the old one, and work as long as they do.
-    pub(super) async fn registered_anew(&self, asking: &Asking) -> Result<Asking, FlowError> {
+    pub(super) async fn registered_anew(
+        &self,
+        asking: &FlowContext,
+    ) -> Result<FlowContext, FlowError> {
         let (connection, app) = (&asking.connection, &asking.app);
         let resource = app.settings.token_params.get("resource");
         let (Some(registered), Some(url)) = (&app.registered, resource) else {

@@ -1,6 +1,5 @@
-//! Disconnecting: here at once, then at the provider, which is told the truth about. What a server that
-//! is down has not taken back is owed, in a sealed outbox, and tried again for a day. The app is kept with it,
-//! so that it may be removed meanwhile.
+//! Disconnects: locally at once, then at the provider, whose answer is reported as it is. A revocation that fails
+//! is stored in a sealed outbox and retried for a day, together with the app, which may be removed meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use zeroize::Zeroizing;
 use super::Flows;
 use super::error::FlowError;
 use super::flow::{Hidden, Received};
-use super::start::Asking;
+use super::start::FlowContext;
 use crate::grant::oauth::{self, Client, Failure};
 use crate::grant::{AppSecret, Grant};
 use crate::{Ended, Late, RowError};
@@ -51,7 +50,7 @@ pub(super) struct Owed {
     connection: ConnectionRecord,
     /// The encoded grant, base64.
     grant: Hidden,
-    /// The app, as it was. Absent where there was none, and in rows of before it was kept.
+    /// The app at that time. Absent without an app, and in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     app: Option<OwedApp>,
     until: Timestamp,
@@ -166,7 +165,7 @@ impl Flows {
     ) -> Result<Revoked, FlowError> {
         let org = &owed.connection.org;
         // Before the first attempt: a crash in it leaves nothing unrevoked.
-        match self.outbox.put((org, key), &owed, None).await {
+        match self.outbox.put(org, key, &owed, None).await {
             Ok(_) => {}
             // It was owed before a crash, and is tried again already.
             Err(RowError::Store(StoreError::Conflict { .. })) => {
@@ -316,7 +315,7 @@ impl Flows {
     }
 
     /// Who asks for what is owed: the app as it is now, else as it was.
-    async fn asking_owed(&self, owed: &Owed) -> Result<(Asking, Client), FlowError> {
+    async fn asking_owed(&self, owed: &Owed) -> Result<(FlowContext, Client), FlowError> {
         let now = match self.app_of(&owed.connection) {
             Ok(app) => self.client(&app).await.map(|client| (app, client)),
             Err(error) => Err(error),

@@ -1,15 +1,16 @@
-//! A flow begins: in the API or the command line it is offered, in a browser it is begun. Only then are
-//! `state` and PKCE made, and both are durable before the browser is sent away.
+//! Starts a flow: the API or the command line offers it, a browser begins it. `state` and the PKCE verifier are made
+//! then, and both are durable before the browser is redirected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use oauth2::{CsrfToken, PkceCodeChallenge};
 use zeroize::Zeroizing;
 
-use super::authorize::{self, Question};
+use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
-use super::flow::{Asked, Digest, Flow, Hidden, Polling, Stage, challenge, random};
+use super::flow::{Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, random};
 use super::{Flows, Pointer};
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, FlowId, OrgId};
@@ -37,7 +38,7 @@ pub enum Started {
     Browser {
         /// The flow.
         flow: FlowId,
-        /// The start page. Whoever opens it can consent: never logged.
+        /// The URL of the start page. It authorizes its holder to consent: never logged.
         url: String,
     },
     /// Enters a code.
@@ -86,7 +87,7 @@ pub struct Offer {
 }
 
 /// Everything about a flow's provider, the app's word included.
-pub(super) struct Asking {
+pub(super) struct FlowContext {
     pub(super) connection: Arc<ConnectionRecord>,
     pub(super) provider: Arc<Provider>,
     pub(super) app: Arc<AppRecord>,
@@ -131,7 +132,7 @@ impl Flows {
     }
 
     /// Whether the client that we registered is no good any more.
-    fn is_forgotten(&self, asking: &Asking) -> bool {
+    fn is_forgotten(&self, asking: &FlowContext) -> bool {
         let rejected = matches!(
             asking.connection.facts.state,
             ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
@@ -143,7 +144,7 @@ impl Flows {
     async fn offer_browser(
         &self,
         org: &OrgId,
-        asking: &Asking,
+        asking: &FlowContext,
         ask: Ask,
     ) -> Result<Started, FlowError> {
         endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
@@ -152,8 +153,8 @@ impl Flows {
         let ticket = random();
         let ticket = Zeroizing::new(self.of_org(org, &ticket));
         let pointer = Pointer { flow: flow.id.clone(), expires: flow.expires, posted: false };
-        self.flows.put((org, flow.id.as_str()), &flow, None).await?;
-        self.tickets.put((org, Digest::of(&ticket).as_str()), &pointer, None).await?;
+        self.flows.put(org, flow.id.as_str(), &flow, None).await?;
+        self.tickets.put(org, Digest::of(&ticket).as_str(), &pointer, None).await?;
         let url = format!("{}/oauth/start/{}", self.public_url, *ticket);
         Ok(Started::Browser { flow: flow.id, url })
     }
@@ -161,7 +162,7 @@ impl Flows {
     pub(super) fn new_flow(
         &self,
         org: &OrgId,
-        asking: &Asking,
+        asking: &FlowContext,
         ask: Ask,
         life: std::time::Duration,
     ) -> Flow {
@@ -261,46 +262,45 @@ impl Flows {
     async fn send_away(
         &self,
         (mut flow, version): (Flow, keyward_state::store::Version),
-        asking: Asking,
+        asking: FlowContext,
         session: &str,
     ) -> Result<String, FlowError> {
         let endpoint = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let redirect_uri = asking.app.redirect_uri(&self.public_url);
-        let state = random();
+        let state = CsrfToken::new_random_len(RANDOM_BYTES);
         // Off only where a provider fails with it, which its file says.
         let wanted = asking.oauth.pkce != PkceText::Avoid;
-        let verifier = wanted.then(random);
-        let challenge = verifier.as_ref().map(|verifier| challenge(verifier));
-        let question = Question {
+        let (challenge, verifier) = wanted.then(PkceCodeChallenge::new_random_sha256).unzip();
+        let question = AuthorizationRequest {
             endpoint: &endpoint,
             client_id: &asking.app.client_id,
             redirect_uri: &redirect_uri,
             scopes: &flow.scopes,
             state: &state,
-            challenge: challenge.as_deref(),
+            challenge,
             resource: asking.oauth.token_params.get("resource").map(String::as_str),
             response_mode: match asking.oauth.response_mode {
                 ResponseModeText::Query => None,
                 ResponseModeText::FormPost => Some("form_post"),
             },
         };
-        let url = authorize::url(&question, &asking.oauth, &asking.variables)?;
+        let url = authorize::url(question, &asking.oauth, &asking.variables)?;
         flow.stage = Stage::Asked(Asked {
             session: Digest::of(session),
-            verifier: verifier.map(|verifier| Hidden::new(verifier.as_str())),
+            verifier: verifier.map(|verifier| Hidden::new(verifier.into_secret())),
             redirect_uri,
             issuer: asking.issuer,
             issuer_announced: asking.issuer_announced,
         });
         let (org, id) = (flow.org.clone(), flow.id.clone());
         let pointer = Pointer { flow: id.clone(), expires: flow.expires, posted: false };
-        self.flows.put((&org, id.as_str()), &flow, Some(version)).await?;
-        self.states.put((&org, Digest::of(&state).as_str()), &pointer, None).await?;
+        self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
+        self.states.put(&org, Digest::of(state.secret()).as_str(), &pointer, None).await?;
         Ok(url)
     }
 
     /// The connection, provider, app and endpoints of a flow, as they are now.
-    pub(super) async fn of_flow(&self, flow: &Flow) -> Result<Asking, FlowError> {
+    pub(super) async fn of_flow(&self, flow: &Flow) -> Result<FlowContext, FlowError> {
         let view = self.directory().view();
         let connection = view.connection(&flow.org, &flow.connection).cloned();
         let connection = connection.ok_or(FlowError::NoConnection)?;
@@ -308,11 +308,14 @@ impl Flows {
     }
 
     /// The same of a connection.
-    pub(super) async fn asking(&self, connection: &ConnectionRecord) -> Result<Asking, FlowError> {
+    pub(super) async fn asking(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<FlowContext, FlowError> {
         self.asking_by(connection, self.app_of(connection)?).await
     }
 
-    /// Nobody consents to such a connection: what is done instead.
+    /// The refusal for a connection that needs no consent, with what to do instead.
     pub(super) fn no_consent(&self, connection: &ConnectionRecord) -> FlowError {
         let remedy = self.vault.remedy(connection, Need::Credential);
         FlowError::NoConsent { connection: connection.name.clone(), remedy }
@@ -416,7 +419,7 @@ impl Flows {
 }
 
 /// The connection's own scopes, else the app's, else the provider's.
-pub(super) fn asked_scopes(asking: &Asking) -> Vec<String> {
+pub(super) fn asked_scopes(asking: &FlowContext) -> Vec<String> {
     match asking.connection.scopes.is_empty() {
         true => asking.oauth.scopes.clone(),
         false => asking.connection.scopes.clone(),
@@ -425,7 +428,7 @@ pub(super) fn asked_scopes(asking: &Asking) -> Vec<String> {
 
 /// An endpoint with its variables filled in.
 pub(super) fn endpoint(
-    asking: &Asking,
+    asking: &FlowContext,
     template: Option<&keyward_rules::provider::oauth::UrlTemplate>,
     what: &'static str,
 ) -> Result<String, FlowError> {

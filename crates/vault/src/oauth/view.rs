@@ -1,4 +1,4 @@
-//! What is told of a flow: how it stands, never what would finish it.
+//! The public view of a flow: its state, nothing that could finish it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

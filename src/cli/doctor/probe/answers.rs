@@ -1,6 +1,6 @@
-//! What the probe says on a stream: it takes CONNECT, absolute-form and base URLs as the gateway does,
-//! shows a leaf of its own CA, answers every request itself, over HTTP/1.1 and HTTP/2, and notes how far
-//! each attempt came.
+//! Serves one stream of the probe: accepts CONNECT, absolute-form and base URLs as the gateway does,
+//! presents a leaf of its own CA, answers every request itself over HTTP/1.1 and HTTP/2, and records how
+//! far each attempt came.
 
 use std::convert::Infallible;
 use std::io;
@@ -101,8 +101,8 @@ async fn proxied(
 /// A request without a host in its target: by a base URL, or for something else than a proxy.
 async fn origin_form((shared, door): (&Shared, &Door), request: Request<Incoming>) -> Answer {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let named = (Scheme::Http, host.as_deref());
-    let place = BaseUrl::read(named, request.uri().path(), &ServedBaseUrls::default());
+    let (path, urls) = (request.uri().path(), ServedBaseUrls::default());
+    let place = BaseUrl::read(Scheme::Http, host.as_deref(), path, &urls);
     let (Some(Ok(place)), Some(host)) = (place, &host) else {
         shared.saw(Event::Foreign(Foreign::Origin));
         return answer(StatusCode::BAD_REQUEST);

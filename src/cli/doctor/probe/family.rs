@@ -1,5 +1,5 @@
-//! The processes that the program leaves behind. They become children of this one, and end with it: their
-//! proxy is gone, and what they would do next is no part of what is tried out.
+//! Ends the processes that the program leaves behind. They become children of this process
+//! (`PR_SET_CHILD_SUBREAPER`), and are ended because their proxy is gone.
 
 use std::time::Duration;
 

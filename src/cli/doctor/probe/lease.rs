@@ -1,6 +1,6 @@
-//! [`Lease`]: keeps the program away from the gateway while it is tried out. The gateway hands the streams
-//! of this process's descendants to the probe, whatever told them its address. Where it cannot tell them
-//! from others, a program whose words or variables name one of its listeners is not started.
+//! [`Lease`]: keeps the program's streams away from the gateway during a probe. The gateway hands streams of
+//! this process's descendants to the probe. If it cannot identify them, a program whose arguments or
+//! variables name one of its listeners is not started.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -86,9 +86,8 @@ impl Lease {
                      credentials: {}",
                     failure.message()
                 );
-                Err(Failure::new(Exit::Failed, message).hint(
-                    "stop the gateway, or leave the address out: the environment has the probe's",
-                ))
+                Err(Failure::new(Exit::Failed, message)
+                    .hint("stop the gateway, or omit the address: the environment names the probe"))
             }
         }
     }

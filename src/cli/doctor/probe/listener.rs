@@ -1,6 +1,6 @@
-//! The probe's listeners: one for the proxy variables, one that stands for the agent's own listener, and
-//! one to which the gateway hands the program's streams. What is said on a stream is `answers.rs`'s. No
-//! stream goes out.
+//! The probe's listeners: one for the proxy variables, one in place of the agent's own listener, and one to
+//! which the gateway hands the program's streams. `answers.rs` serves the streams. The probe opens no
+//! outbound connection.
 
 use std::collections::BTreeSet;
 use std::io;

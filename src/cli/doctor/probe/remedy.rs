@@ -1,5 +1,5 @@
-//! What a program needs, by its stack and what went wrong: facts about clients, as data. The first
-//! line that fits is told. `LISTENER` stands for the address of the agent's own listener.
+//! The table of remedies, by HTTP stack and problem. The first line that matches is printed. `LISTENER`
+//! stands for the address of the agent's own listener.
 
 use std::net::SocketAddr;
 
@@ -68,37 +68,37 @@ const REMEDIES: &[Remedy] = &[
         Python,
         Direct,
         "ProxyHandler({})",
-        "`ProxyHandler({})` turns the proxy variables off: leave it out",
+        "`ProxyHandler({})` disables the proxy variables: remove it",
     ),
     (
         Python,
         Direct,
         "trust_env=False",
-        "`trust_env=False` turns the proxy variables off: leave it out",
+        "`trust_env=False` disables the proxy variables: remove it",
     ),
     (
         Python,
         Direct,
         "trust_env = False",
-        "`trust_env = False` turns the proxy variables off: leave it out",
+        "`trust_env = False` disables the proxy variables: remove it",
     ),
     (
         Python,
         Direct,
         "grpc.enable_http_proxy",
-        "the channel option `grpc.enable_http_proxy` turns the proxy variables off: leave it out",
+        "the channel option `grpc.enable_http_proxy` disables the proxy variables: remove it",
     ),
     (
         Python,
         Direct,
         "aiohttp",
-        "aiohttp reads the proxy variables only when told to: `aiohttp.ClientSession(trust_env=True)`",
+        "aiohttp reads the proxy variables only on request: `aiohttp.ClientSession(trust_env=True)`",
     ),
     (
         Python,
         Direct,
         "httplib2",
-        "httplib2 goes straight without the package PySocks: `pip install pysocks`",
+        "httplib2 ignores the proxy without the package PySocks: `pip install pysocks`",
     ),
     (
         Python,
@@ -112,7 +112,7 @@ const REMEDIES: &[Remedy] = &[
         Python,
         Direct,
         "http.client",
-        "http.client reads no variable: `urllib.request.urlopen(URL)` does",
+        "http.client reads no proxy variable; `urllib.request.urlopen(URL)` does",
     ),
     (
         Python,
@@ -140,7 +140,7 @@ const REMEDIES: &[Remedy] = &[
         "Bun's `fetch` reads the proxy variables, its `WebSocket` does not: `new WebSocket(URL, { \
          proxy: process.env.HTTPS_PROXY })`",
     ),
-    (Bun, Direct, "", "it opens sockets of its own: Bun's `fetch` reads the proxy variables"),
+    (Bun, Direct, "", "it opens sockets itself; Bun's `fetch` reads the proxy variables"),
     (
         Java,
         Direct,
@@ -183,8 +183,8 @@ const REMEDIES: &[Remedy] = &[
         "",
         "an `http.Transport` of the program's own needs `Proxy: http.ProxyFromEnvironment`",
     ),
-    (Starter, Direct, "env -i ", "`env -i` clears the environment: leave `-i` out"),
-    (Starter, Direct, "env - ", "`env -` clears the environment: leave `-` out"),
+    (Starter, Direct, "env -i ", "`env -i` clears the environment: remove `-i`"),
+    (Starter, Direct, "env - ", "`env -` clears the environment: remove `-`"),
     (
         Starter,
         Direct,
@@ -192,7 +192,7 @@ const REMEDIES: &[Remedy] = &[
         "sudo clears the environment: leave it out, or `sudo --preserve-env` where sudoers allows \
          that",
     ),
-    (Starter, Direct, "doas", "doas clears the environment: leave it out, or `keepenv` it"),
+    (Starter, Direct, "doas", "doas clears the environment: remove it, or use `keepenv`"),
     (
         Chromium,
         Direct,
@@ -211,13 +211,13 @@ const REMEDIES: &[Remedy] = &[
         Git,
         Direct,
         "",
-        "git uses the proxy for https:// alone: use such a URL instead of ssh:// or git@HOST:",
+        "git uses the proxy only for https:// URLs: use one instead of ssh:// or git@HOST:",
     ),
     (
         Unknown,
         Direct,
         "",
-        "if it calls an API, it ignores HTTPS_PROXY: look for a proxy option of its own",
+        "if it calls an API, it ignores HTTPS_PROXY: check whether it has a proxy option",
     ),
     (Python, Unauthenticated, "urllib3", URLLIB3),
     (
@@ -334,7 +334,7 @@ const REMEDIES: &[Remedy] = &[
         "the docker daemon has roots of its own: `keyward ca show > \
          /etc/docker/certs.d/HOST/ca.crt`",
     ),
-    (Curl, Untrusted, "", "`--cacert` names another CA file: leave it out"),
+    (Curl, Untrusted, "", "`--cacert` names another CA file: remove it"),
     (
         Unknown,
         Untrusted,

@@ -1,4 +1,4 @@
-//! What the probe sees of one stream, in plain values.
+//! The observations of the probe about one stream, as plain values.
 
 use http::{HeaderMap, Request};
 

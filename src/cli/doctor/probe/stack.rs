@@ -1,5 +1,5 @@
-//! Which HTTP stack a program has, by the names of its processes, its user agents, and words of its
-//! script: what makes a remedy specific. Guesses: they choose words, never a verdict.
+//! Guesses a program's HTTP stack from its process names, user agents and words of its script. The guess
+//! only selects the remedy; it never changes the verdict.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

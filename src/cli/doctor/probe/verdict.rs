@@ -1,4 +1,4 @@
-//! From what was seen of a program to what it needs. Messages tell what was seen; what is inferred is a
+//! Turns the observations about a program into a report. Messages state observations; a conclusion is a
 //! hint that begins with `guess:`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,11 +78,13 @@ fn past_the_proxy(observed: &Observed, report: &mut Report) -> bool {
     for (to, pid) in away.take(TOLD_MAX) {
         let (name, cure) = (observed.name(*pid), observed.cure(Trouble::Direct, Some(*pid)));
         let because = cure.because();
-        let message = format!("`{name}` connected straight to {to}, past the proxy{because}");
+        let message =
+            format!("`{name}` connected directly to {to}, not through the proxy{because}");
         match cure.because.is_some() || WEB_PORTS.contains(&to.port()) {
             true => report.fail("direct", message, cure.told()),
             false => {
-                let hint = "fine when that is no API: databases and ssh do not use the proxy";
+                let hint =
+                    "no problem if that is not an API: databases and ssh do not use the proxy";
                 report.warn("direct", message, guess(hint));
             }
         }
@@ -99,20 +101,20 @@ fn no_connection(observed: &Observed, report: &mut Report) {
         return report.fail("proxy", format!("{saw}{}", cure.because()), cure.told());
     }
     if let Some(at) = here.first() {
-        let message =
-            format!("{saw}, but one to {at}: what is on this machine is reached straight");
+        let message = format!("{saw}, but one to {at}: programs connect to this machine directly");
         return report.fail("proxy", message, cure.told());
     }
     if observed.watch.looked_up {
-        let message =
-            format!("{saw}, but it looked names up itself, as programs do that connect straight");
+        let message = format!(
+            "{saw}, but the program resolved names itself, as programs do that connect directly"
+        );
         return report.fail("proxy", message, cure.told());
     }
     let Some(code @ 1..) = report.exit_code else {
         return report.fail("proxy", format!("{saw} or elsewhere"), cure.told());
     };
     // It may not have come so far as to connect to anything.
-    let failed = "it failed before it would connect: what it printed tells why";
+    let failed = "it failed before it would connect: see its output";
     let message = format!("{saw} or elsewhere; the program ended with exit code {code}");
     match cure.evidence {
         Evidence::Word => report.fail("proxy", message, format!("{}. Or {failed}", cure.told())),
@@ -127,17 +129,17 @@ fn no_connection(observed: &Observed, report: &mut Report) {
 fn foreign(observed: &Observed, report: &mut Report) {
     let of = |kind| observed.events.events.contains(&Event::Foreign(kind));
     if of(Foreign::Tls) {
-        let hint = "write the proxy's URL with http://: the way to the proxy itself is not TLS";
+        let hint = "write the proxy's URL with http://: the connection to the proxy itself does not use TLS";
         report.fail("proxy", "it speaks TLS to the proxy", hint);
     }
     if of(Foreign::Socks) {
-        let hint = "give the URL to its option for HTTP proxies: the gateway does not speak SOCKS";
+        let hint = "use its option for HTTP proxies: the gateway does not support SOCKS";
         report.fail("proxy", "it speaks SOCKS to the proxy", hint);
     }
     if of(Foreign::Origin) || of(Foreign::Other) {
-        let hint = "give the URL to its option for proxies, not to one for the API's address; for \
+        let hint = "set the URL as its proxy, not as the API's address; for \
                     that there are base URLs, `keyward env --base-url`";
-        report.fail("proxy", "it takes the proxy for the server of its API", hint);
+        report.fail("proxy", "it uses the proxy as its API server", hint);
     }
 }
 
@@ -187,7 +189,7 @@ fn hosts(observed: &Observed, report: &mut Report) {
         }
     }
     if hosts.len() > TOLD_MAX {
-        report.ok("request", format!("{} more hosts were asked for", hosts.len() - TOLD_MAX));
+        report.ok("request", format!("{} more hosts were requested", hosts.len() - TOLD_MAX));
     }
 }
 
@@ -208,7 +210,7 @@ fn arrived(asked: &Asked, report: &mut Report) {
         Carries::Nothing => "no credential; the gateway adds it".to_owned(),
         Carries::Own(field) => {
             let message = format!("{host}: {way}, but `{field}` has no placeholder");
-            let hint = "where the gateway puts a credential it takes that one out; better not to \
+            let hint = "the gateway replaces it where it injects a credential; better not to \
                         give the program one";
             return report.warn("request", message, hint);
         }
@@ -247,7 +249,7 @@ fn stopped(
             report.fail("tls", message, hint);
         }
         Some(Event::Unshaken { why: Unshaken::Other(why), .. }) => {
-            let hint = "the gateway takes TLS 1.2 and 1.3";
+            let hint = "the gateway supports TLS 1.2 and 1.3";
             report.fail("tls", format!("{host}: the TLS handshake failed: {why}"), hint);
         }
         Some(Event::NotTls { .. }) => {
@@ -256,7 +258,11 @@ fn stopped(
                 "a rule lets it through without looking inside: `rules: [{{ name: other, hosts: \
                  [\"{name}\"], action: tunnel }}]`"
             );
-            report.fail("tls", format!("{host}: what it sends through the proxy is no TLS"), hint);
+            report.fail(
+                "tls",
+                format!("{host}: the data that it sends through the proxy is not TLS"),
+                hint,
+            );
         }
         Some(Event::Unused { .. } | Event::Shaken { .. }) => {
             let message = format!("{host}: it opened a stream and sent no request");
@@ -367,7 +373,7 @@ fn lost(process: &Process, program: &Recognised, trouble: Trouble) -> Option<&'s
 fn cleared(name: &str, program: &str) -> Cure {
     let hint = match name {
         "JAVA_TOOL_OPTIONS" | "MAVEN_OPTS" | "GRADLE_OPTS" | "NODE_OPTIONS" => {
-            format!("add to it where it is set, instead of replacing it: `{name}=\"${name} …\"`")
+            format!("extend it where it is set, instead of replacing it: `{name}=\"${name} …\"`")
         }
         _ => format!(
             "let it through (`sudo --preserve-env={name}`), or put `keyward run --` before \
@@ -416,7 +422,7 @@ mod tests {
     #[test]
     fn a_stream_past_the_proxy_is_told_with_its_program() {
         let found = judged(&observed("python3 app.py", vec![], &["140.82.112.3:443"]));
-        let says = "`python3` connected straight to 140.82.112.3:443, past the proxy";
+        let says = "`python3` connected directly to 140.82.112.3:443, not through the proxy";
         assert_eq!(found, [("direct", Status::Fail, says.to_owned())]);
     }
 
@@ -431,8 +437,8 @@ mod tests {
     #[test]
     fn what_is_on_this_machine_is_reached_straight_by_design() {
         let found = judged(&observed("node app.js", vec![], &["127.0.0.1:3000"]));
-        let says = "saw no connection to the proxy, but one to 127.0.0.1:3000: what is on this \
-                    machine is reached straight";
+        let says = "saw no connection to the proxy, but one to 127.0.0.1:3000: programs connect to \
+                    this machine directly";
         assert_eq!(found, [("proxy", Status::Fail, says.to_owned())]);
     }
 

@@ -1,6 +1,5 @@
-//! What the program and those that it starts do beside the probe: where they connect straight, whether
-//! they look names up, and which of our variables reach them. By polling: what is over within a
-//! moment may be missed.
+//! Watches the program and its children by polling: direct connections, DNS lookups, and which of our
+//! variables they got. A very short event may be missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

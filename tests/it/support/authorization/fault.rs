@@ -1,4 +1,4 @@
-//! What may go wrong at a token endpoint, and the delivery of its answers.
+//! Faults of a token endpoint, and the delivery of its answers.
 
 use std::fmt;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What the server knows: clients, codes, devices, tokens and their families, and its log.
+//! The authorization server's data: clients, codes, devices, tokens and their families, and its log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

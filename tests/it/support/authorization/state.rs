@@ -1,4 +1,4 @@
-//! Clients, codes, devices and tokens as the server remembers them, and what it does about a grant.
+//! The state of clients, codes, devices and tokens, and how each grant changes it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! An agent that speaks HTTP/2 in its tunnel.
+//! An agent that speaks HTTP/2 inside its tunnel.
 
 use std::future::poll_fn;
 use std::sync::Arc;

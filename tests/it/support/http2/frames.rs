@@ -1,4 +1,4 @@
-//! HTTP/2 frames by hand (RFC 9113 §4.1, §6; HPACK, RFC 7541), for what no library would send.
+//! Hand-written HTTP/2 frames (RFC 9113 §4.1, §6; HPACK, RFC 7541) that no library would send.
 
 use super::super::lab::Lab;
 use super::super::wire::Wire;

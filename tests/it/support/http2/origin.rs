@@ -1,4 +1,4 @@
-//! An API that speaks HTTP/2, HTTP/1.1, or what its client prefers.
+//! An API that speaks HTTP/2, HTTP/1.1, or the client's choice.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;

@@ -34,7 +34,8 @@ pub struct AnswerDetails {
 impl AnswerDetails {
     /// Reads the details. `body`: as far as it was read.
     pub fn of(
-        (fields, body): (&HeaderMap, Option<&[u8]>),
+        fields: &HeaderMap,
+        body: Option<&[u8]>,
         expected: &Expected,
         needles: Option<&Needles>,
         now: Timestamp,
@@ -104,7 +105,7 @@ mod tests {
             ("www-authenticate", "Bearer scope=\"xcanary-0123456789\""),
         ]);
         let now = Timestamp::UNIX_EPOCH;
-        let told = AnswerDetails::of((&fields, None), &Expected::default(), Some(&needles), now);
+        let told = AnswerDetails::of(&fields, None, &Expected::default(), Some(&needles), now);
         assert_eq!(
             told,
             AnswerDetails { scopes: vec!["repo".to_owned()], ..AnswerDetails::default() }
@@ -120,7 +121,7 @@ mod tests {
             ("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"a b\""),
         ]);
         let now = Timestamp::UNIX_EPOCH;
-        let told = AnswerDetails::of((&fields, None), &Expected::default(), None, now);
+        let told = AnswerDetails::of(&fields, None, &Expected::default(), None, now);
         assert_eq!(told.scopes, ["repo", "read:org"]);
         assert_eq!(told.needs, ["a b", "user"]);
     }

@@ -1,18 +1,18 @@
-//! What a request with a credential asks for: only what can be looked into, and no pieces so small that
-//! a secret could be fetched bit by bit.
+//! Restricts what a request with a credential accepts: only codings that can be decoded, and no ranges so small
+//! that a secret could be fetched in pieces.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::decoder::Coding;
 
-/// Shorter pieces of a representation are not asked for: their edges would be most of them.
+/// Smaller ranges are not requested, because secrets are not detected fully at their edges.
 const RANGE_BYTES_MIN: u64 = 1024;
 
-/// RFC 3229: answers as differences to what the agent has.
+/// RFC 3229: delta encoding of responses.
 static A_IM: HeaderName = HeaderName::from_static("a-im");
 
-/// Reduces what the fields ask for. `has_room`: whether a decoder may take so many bytes now. A coding
-/// whose decoder may not is not asked for.
+/// Restricts the fields. `has_room` says whether a decoder may take that many bytes now; a coding without room
+/// is not requested.
 pub fn for_what_can_be_scanned(fields: &mut HeaderMap, has_room: impl Fn(usize) -> bool) {
     fields.remove(&A_IM);
     let ranges: Vec<&HeaderValue> = fields.get_all(header::RANGE).iter().collect();
@@ -30,8 +30,8 @@ pub fn for_what_can_be_scanned(fields: &mut HeaderMap, has_room: impl Fn(usize) 
     }
 }
 
-/// Leaves the codings that the scrubber decodes. A request without the field accepts any coding, but
-/// servers then send none; an unreadable one that comes all the same is refused.
+/// Keeps the codings that the scrubber decodes. A request without the field accepts any coding, but servers
+/// then send none; an unreadable coding is refused when it arrives.
 fn readable_codings(fields: &mut HeaderMap, has_room: impl Fn(usize) -> bool) {
     if !fields.contains_key(header::ACCEPT_ENCODING) {
         if !has_room(Coding::Brotli.memory_max()) {
@@ -53,14 +53,14 @@ fn readable_codings(fields: &mut HeaderMap, has_room: impl Fn(usize) -> bool) {
     fields.insert(header::ACCEPT_ENCODING, value);
 }
 
-/// Whether a member of `Accept-Encoding` is a coding that can be decoded now, whatever its weight.
+/// Whether a member of `Accept-Encoding` is a coding that can be decoded now; its weight is ignored.
 fn is_readable(member: &str, has_room: impl Fn(usize) -> bool) -> bool {
     let token = member.split(';').next().unwrap_or(member).trim().to_ascii_lowercase();
     token == "identity" || Coding::named(&token).is_some_and(|it| has_room(it.memory_max()))
 }
 
-/// One range of bytes (RFC 9110 §14.1.2) that is long or open. Several come as one body with edges in
-/// its middle.
+/// Whether the value is a single byte range (RFC 9110 §14.1.2) that is long or open. Several ranges arrive as
+/// one body with edges in the middle.
 fn is_one_long_range(value: &HeaderValue) -> bool {
     let range = value.to_str().ok().and_then(|text| text.trim().strip_prefix("bytes="));
     let Some((first, last)) = range.and_then(|range| range.split_once('-')) else { return false };

@@ -1,4 +1,4 @@
-//! [`Decoder`]: one content coding, fed as its bytes come. Decoded bytes are only looked at.
+//! [`Decoder`]: an incremental decoder of one content coding. The decoded bytes are only inspected, never sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,27 +9,27 @@ use brotli_decompressor::{
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
-/// Windows up to 8 MiB, as RFC 9659 says for zstd on the web.
+/// Windows up to 8 MiB, as RFC 9659 specifies for zstd on the web.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// What a decoder wants before it knows a frame's header (RFC 8878 §3.1.1).
+/// How many bytes a decoder needs to parse a frame header (RFC 8878 §3.1.1).
 const ZSTD_BEGINNING: usize = 5;
 
-/// RFC 8878 §3.1.1.2.
+/// Length of a block header (RFC 8878 §3.1.1.2).
 const ZSTD_BLOCK_HEADER: usize = 3;
 
-/// The largest window of zlib.
+/// Maximum window size of zlib.
 const WINDOW_BITS: u8 = 15;
 
-/// Its window and state, zlib-rs's own.
+/// Memory of zlib-rs for window and state.
 const DEFLATE_BYTES: usize = 64 * 1024;
 
-/// A content coding that can be looked into.
+/// A content coding that can be decoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Coding {
     /// RFC 1952.
     Gzip,
-    /// RFC 1950; some servers send RFC 1951.
+    /// RFC 1950; some servers send RFC 1951 instead.
     Deflate,
     /// RFC 7932.
     Brotli,
@@ -37,31 +37,31 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// Its decoder. Memory is bounded by the coding's window: 32 KiB, 16 MiB, 8 MiB.
+/// The decoder of a coding. Its memory is bounded by the coding's window: 32 KiB, 16 MiB, 8 MiB.
 pub(super) enum Decoder {
     Deflate(Deflate),
     Brotli(Box<Brotli>),
     Zstd(Zstd),
 }
 
-/// What a step did.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Step {
-    /// Bytes taken from the input.
+pub(super) struct DecodeStep {
+    /// Bytes consumed from the input.
     pub(super) consumed: usize,
-    /// Bytes written.
+    /// Bytes written to the output.
     pub(super) produced: usize,
-    /// Whether all that the consumed bytes say has been written, a begun symbol apart.
+    /// Whether all consumed bytes have been decoded, except for a partial symbol.
     pub(super) settled: bool,
 }
 
-/// The input is not what its coding says.
+/// The input is not valid for its coding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Broken;
+pub(super) struct BrokenCoding;
 
 pub(super) struct Deflate {
     gzip: bool,
-    /// `None` until `deflate` has shown which of the two it is.
+    /// `None` until the first bytes show which of the two formats it is.
     inner: Option<Decompress>,
     first: Option<u8>,
     done: bool,
@@ -73,7 +73,7 @@ pub(super) struct Brotli {
     done: bool,
 }
 
-/// An allocator that counts what is in use.
+/// An allocator that counts allocated bytes.
 #[derive(Clone, Default)]
 struct Counting {
     inner: StandardAlloc,
@@ -99,17 +99,17 @@ where
 
 pub(super) struct Zstd {
     context: DCtx<'static>,
-    /// What the stage that has begun still wants: blocks are decoded whole.
+    /// How many bytes the current block still needs: blocks are decoded whole.
     wants: usize,
-    /// Nothing of a stage has been given that is not whole.
+    /// Whether no partial block has been consumed.
     between: bool,
-    /// The output was filled: there may be more without input.
+    /// The output is full: there may be more without further input.
     full: bool,
     done: bool,
 }
 
 impl Coding {
-    /// By its token (RFC 9110 §8.4.1), in lower case.
+    /// The coding with this token (RFC 9110 §8.4.1), in lower case.
     pub(super) fn named(token: &str) -> Option<Self> {
         match token {
             "gzip" | "x-gzip" => Some(Self::Gzip),
@@ -122,8 +122,8 @@ impl Coding {
 }
 
 impl Coding {
-    /// The memory that looking into an answer in this coding takes at most, in bytes: the decoder, its
-    /// output and a block that is held back.
+    /// Maximum memory for a response in this coding, in bytes: the decoder, its output and a block that is held
+    /// back.
     pub(super) fn memory_max(self) -> usize {
         match self {
             Self::Gzip | Self::Deflate => 256 * 1024,
@@ -134,7 +134,7 @@ impl Coding {
 }
 
 impl Decoder {
-    /// A decoder at its beginning; `None` when there is no memory for it.
+    /// A new decoder; `None` when there is no memory for it.
     pub(super) fn new(coding: Coding) -> Option<Self> {
         Some(match coding {
             Coding::Gzip => Self::Deflate(Deflate::gzip()),
@@ -144,11 +144,14 @@ impl Decoder {
         })
     }
 
-    /// Decodes some of `input` into `out`. When it fills `out`, there may be more to come without any
-    /// further input.
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
+    /// Decodes some of `input` into `out`. When `out` is full, there may be more without further input.
+    pub(super) fn step(
+        &mut self,
+        input: &[u8],
+        out: &mut [u8],
+    ) -> Result<DecodeStep, BrokenCoding> {
         if self.is_done() && input.is_empty() {
-            return Ok(Step { consumed: 0, produced: 0, settled: true });
+            return Ok(DecodeStep { consumed: 0, produced: 0, settled: true });
         }
         match self {
             Self::Deflate(decoder) => decoder.step(input, out),
@@ -157,7 +160,7 @@ impl Decoder {
         }
     }
 
-    /// The memory that it takes, in bytes.
+    /// Current memory of the decoder, in bytes.
     pub(super) fn memory(&self) -> usize {
         match self {
             Self::Deflate(_) => DEFLATE_BYTES,
@@ -166,7 +169,7 @@ impl Decoder {
         }
     }
 
-    /// Whether what came is whole.
+    /// Whether the input is complete.
     pub(super) fn is_done(&self) -> bool {
         match self {
             Self::Deflate(decoder) => decoder.done,
@@ -186,11 +189,11 @@ impl Deflate {
         Self { gzip: false, inner: None, first: None, done: false }
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
         if self.done {
-            // Only gzip goes on after its end: RFC 1952 §2.2, members. Anything else would reach the
-            // agent without having been looked into.
-            *self = if self.gzip { Self::gzip() } else { return Err(Broken) };
+            // Only gzip may continue after its end (members, RFC 1952 §2.2). Other data would reach the agent
+            // without inspection.
+            *self = if self.gzip { Self::gzip() } else { return Err(BrokenCoding) };
         }
         let inner = match &mut self.inner {
             Some(inner) => inner,
@@ -199,27 +202,28 @@ impl Deflate {
                 (_, input) => {
                     self.first = self.first.or(input.first().copied());
                     let consumed = input.len().min(1);
-                    return Ok(Step { consumed, produced: 0, settled: false });
+                    return Ok(DecodeStep { consumed, produced: 0, settled: false });
                 }
             },
         };
         let before = (inner.total_in(), inner.total_out());
-        let status = inner.decompress(input, out, FlushDecompress::Sync).map_err(|_| Broken)?;
+        let status =
+            inner.decompress(input, out, FlushDecompress::Sync).map_err(|_| BrokenCoding)?;
         self.done = status == Status::StreamEnd;
-        let consumed = usize::try_from(inner.total_in() - before.0).map_err(|_| Broken)?;
-        let produced = usize::try_from(inner.total_out() - before.1).map_err(|_| Broken)?;
-        Ok(Step { consumed, produced, settled: produced < out.len() })
+        let consumed = usize::try_from(inner.total_in() - before.0).map_err(|_| BrokenCoding)?;
+        let produced = usize::try_from(inner.total_out() - before.1).map_err(|_| BrokenCoding)?;
+        Ok(DecodeStep { consumed, produced, settled: produced < out.len() })
     }
 }
 
-/// RFC 1950 §2.2: the first two bytes of zlib are a multiple of 31, and say 8 in their low bits. What
-/// begins otherwise is bare deflate.
-fn zlib_or_bare(first: u8, second: u8) -> Result<Decompress, Broken> {
+/// Distinguishes zlib from raw deflate: the first two bytes of zlib are a multiple of 31 and have 8 in their
+/// low bits (RFC 1950 §2.2).
+fn zlib_or_bare(first: u8, second: u8) -> Result<Decompress, BrokenCoding> {
     let zlib = first & 15 == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31);
     let mut inner = Decompress::new(zlib);
-    // One byte is less than any symbol: nothing comes out yet.
+    // A single byte is less than any symbol, so there is no output yet.
     let mut nothing = [0; 8];
-    inner.decompress(&[first], &mut nothing, FlushDecompress::Sync).map_err(|_| Broken)?;
+    inner.decompress(&[first], &mut nothing, FlushDecompress::Sync).map_err(|_| BrokenCoding)?;
     Ok(inner)
 }
 
@@ -231,9 +235,9 @@ impl Brotli {
         Self { state, bytes, done: false }
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
         if self.done {
-            return Err(Broken);
+            return Err(BrokenCoding);
         }
         let (mut left, mut consumed) = (input.len(), 0);
         let (mut room, mut produced, mut total) = (out.len(), 0, 0);
@@ -248,11 +252,11 @@ impl Brotli {
             &mut self.state,
         );
         match result {
-            BrotliResult::ResultFailure => return Err(Broken),
+            BrotliResult::ResultFailure => return Err(BrokenCoding),
             BrotliResult::ResultSuccess => self.done = true,
             BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
         }
-        Ok(Step { consumed, produced, settled: room > 0 })
+        Ok(DecodeStep { consumed, produced, settled: room > 0 })
     }
 }
 
@@ -263,22 +267,23 @@ impl Zstd {
         Some(Self { context, wants: ZSTD_BEGINNING, between: true, full: false, done: false })
     }
 
-    /// Gives a stage at most what it wants, so that it is known when nothing is left inside: what is
-    /// given beyond would be kept until its own stage is whole.
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
+    /// Passes at most the bytes that the current block needs, so that it is known when the decoder is empty;
+    /// further bytes would be buffered until their own block is complete.
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
         let given = if self.full { &[] } else { &input[..input.len().min(self.wants)] };
         let mut source = InBuffer::around(given);
         let mut sink = OutBuffer::around(out);
-        let hint = self.context.decompress_stream(&mut sink, &mut source).map_err(|_| Broken)?;
+        let hint =
+            self.context.decompress_stream(&mut sink, &mut source).map_err(|_| BrokenCoding)?;
         let (consumed, produced) = (source.pos(), sink.pos());
         if consumed > 0 {
-            // A stream of events ends each with a block; the next one's header comes with the next.
+            // A stream of events ends each event with a block; the next header comes with the next event.
             self.between = consumed == self.wants || hint == ZSTD_BLOCK_HEADER || hint == 0;
         }
         self.done = hint == 0;
         self.full = produced == sink.capacity() && !self.done;
         self.wants = if self.done { ZSTD_BEGINNING } else { hint };
-        Ok(Step { consumed, produced, settled: self.between && !self.full })
+        Ok(DecodeStep { consumed, produced, settled: self.between && !self.full })
     }
 }
 

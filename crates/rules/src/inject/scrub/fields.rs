@@ -1,10 +1,10 @@
-//! Header and trailer fields without secrets.
+//! Masks secrets in header and trailer fields.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Needles;
 
-/// Fields that say what the bytes of a body are (RFC 9530 and before): not true of a masked one.
+/// Digests of a body (RFC 9530 and its predecessors), which are wrong after masking.
 static DIGESTS: [HeaderName; 5] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
@@ -13,12 +13,12 @@ static DIGESTS: [HeaderName; 5] = [
     header::ETAG,
 ];
 
-/// Masks every needle in the values; how many there were.
+/// Masks every needle in the values and returns how many there were.
 pub fn mask(needles: &Needles, fields: &mut HeaderMap) -> u64 {
     let mut count = 0;
     for value in fields.values_mut() {
         let Some((masked, found)) = needles.masked(value.as_bytes()) else { continue };
-        // Where some of a value was masked, what is left is still a value.
+        // The rest of a partially masked value is still a valid value.
         *value =
             HeaderValue::from_bytes(&masked).unwrap_or_else(|_| HeaderValue::from_static("masked"));
         count += found;
@@ -26,7 +26,7 @@ pub fn mask(needles: &Needles, fields: &mut HeaderMap) -> u64 {
     count
 }
 
-/// Removes what a masked body would belie.
+/// Removes digests, which do not match a masked body.
 pub fn without_digests(fields: &mut HeaderMap) {
     for name in &DIGESTS {
         fields.remove(name);

@@ -1,31 +1,31 @@
-//! The forms in which a secret is looked for: as it is, and as servers quote it.
+//! The encoded forms of a secret that are searched for: as it is, and as servers quote it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
-/// Shorter secrets are not looked for by themselves: they stand in innocent text too often, and what
-/// is masked by mistake is damage. The value they are written in is, where that is long enough.
+/// Shorter secrets are not searched for on their own: they occur in unrelated text too often, and masking that
+/// would damage responses. The value they are written into is searched for, if it is long enough.
 pub const SECRET_BYTES_MIN: usize = 8;
 
-/// A form of a secret. Wiped when dropped.
+/// An encoded form of a secret; wiped when dropped.
 pub(super) type Form = Zeroizing<Vec<u8>>;
 
-/// RFC 3986 §2.3: what every encoder leaves as it is.
+/// Characters that every encoder leaves unchanged (RFC 3986 §2.3).
 const UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// `encodeURIComponent` of ECMAScript.
 const COMPONENT: AsciiSet =
     UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
 
-/// Those of `pchar` (RFC 3986 §3.3) that `set` encodes.
+/// `set`, without the characters of `pchar` (RFC 3986 §3.3).
 const fn segment(set: AsciiSet) -> AsciiSet {
     let set = set.remove(b'$').remove(b'&').remove(b'+').remove(b',');
     set.remove(b';').remove(b'=').remove(b':').remove(b'@')
 }
 
-/// What encoders encode.
+/// The character sets that common encoders encode.
 const ENCODED: [&AsciiSet; 8] = [
     NON_ALPHANUMERIC,
     &UNRESERVED,
@@ -41,24 +41,24 @@ const ENCODED: [&AsciiSet; 8] = [
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'\''),
 ];
 
-/// A form's value, whose blanks become `+` afterwards: WHATWG URL §5.2.
+/// Form encoding, where spaces become `+` afterwards (WHATWG URL §5.2).
 const FORM: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_').remove(b' ');
 
-/// What a string of JSON or a script escapes beside `"` and `\`.
-struct Script {
-    /// These characters, by number.
+/// Which characters a string of JSON or JavaScript escapes in addition to `"` and `\`.
+struct ScriptEscapes {
+    /// Characters escaped by number.
     by_number: &'static [u8],
-    /// `/` as `\/`.
+    /// Whether `/` is written as `\/`.
     slash: bool,
 }
 
-const fn script(by_number: &'static [u8], slash: bool) -> Script {
-    Script { by_number, slash }
+const fn script(by_number: &'static [u8], slash: bool) -> ScriptEscapes {
+    ScriptEscapes { by_number, slash }
 }
 
-/// The strings that encoders write with `\u00XX`.
-const UNICODE_ESCAPED: [Script; 11] = [
+/// Encoders that write `\u00XX`.
+const UNICODE_ESCAPED: [ScriptEscapes; 11] = [
     // Most encoders of JSON, with and without `\/`.
     script(b"", false),
     script(b"", true),
@@ -75,17 +75,17 @@ const UNICODE_ESCAPED: [Script; 11] = [
     script(b"<>&'\"=-;`\\", false),
 ];
 
-/// Those that are written with `\xXX`: Go's html/template before 1.14, and whoever means the
-/// characters of base64.
-const BYTE_ESCAPED: [Script; 2] = [script(b"<>&'\"+", true), script(b"<>&'\"+/=`", false)];
+/// Encoders that write `\xXX`: Go's html/template before 1.14, and encoders that escape the characters of
+/// base64.
+const BYTE_ESCAPED: [ScriptEscapes; 2] = [script(b"<>&'\"+", true), script(b"<>&'\"+/=`", false)];
 
-/// What engines write in HTML for characters other than `&`, `<` and `>`, as they wrote it when asked.
+/// How template engines escape HTML characters other than `&`, `<` and `>`, as observed.
 const HTML: [&[(u8, &str)]; 9] = [
     // Lodash, Rails; PHP; Python.
     &[(b'"', "&quot;"), (b'\'', "&#39;")],
     &[(b'"', "&quot;"), (b'\'', "&#039;")],
     &[(b'"', "&quot;"), (b'\'', "&#x27;")],
-    // Go's `html`, MarkupSafe; html/template, where it stands in quotes and where it does not.
+    // Go's `html`, MarkupSafe; html/template, quoted and unquoted.
     &[(b'"', "&#34;"), (b'\'', "&#39;")],
     &[(b'"', "&#34;"), (b'\'', "&#39;"), (b'+', "&#43;")],
     &[
@@ -102,7 +102,7 @@ const HTML: [&[(u8, &str)]; 9] = [
     &[(b'"', "&quot;"), (b'\'', "&#x27;"), (b'/', "&#x2F;"), (b'\\', "&#x5C;"), (b'`', "&#96;")],
 ];
 
-/// All forms of `secret`, some of them twice; none when it is too short.
+/// All forms of `secret`, possibly with duplicates; none if it is too short.
 pub(super) fn forms(secret: &[u8]) -> Vec<Form> {
     if secret.len() < SECRET_BYTES_MIN {
         return Vec::new();
@@ -118,8 +118,7 @@ pub(super) fn forms(secret: &[u8]) -> Vec<Form> {
     all
 }
 
-/// UTF-16, in both orders of bytes: what they have in common, from the first character's byte to the
-/// last one's.
+/// The common part of UTF-16 in both byte orders: from the first character's byte to the last one's.
 fn wide(secret: &[u8]) -> Form {
     let mut text = Zeroizing::new(Vec::with_capacity(secret.len() * 2));
     text.extend(secret.iter().flat_map(|byte| [*byte, 0]));
@@ -143,7 +142,7 @@ fn encoded(secret: &[u8], set: &'static AsciiSet) -> Form {
     Zeroizing::new(percent_encode(secret, set).flat_map(str::bytes).collect())
 }
 
-/// The same with lower-case digits in its escapes.
+/// The same form with lower-case hexadecimal digits.
 fn lower_escapes(form: &[u8]) -> Form {
     let mut lower = Zeroizing::new(form.to_vec());
     let mut at = 0;
@@ -159,14 +158,14 @@ fn lower_escapes(form: &[u8]) -> Form {
     lower
 }
 
-/// What base64 leaves of the secret wherever it stands in longer text: at each of the three
-/// alignments, the characters that it alone decides.
+/// The base64 characters that depend on the secret alone, at each of the three alignments in longer text.
 fn base64_encoded(secret: &[u8]) -> Vec<Form> {
     let mut forms = Vec::new();
     for shift in 0..3 {
         let mut shifted = Zeroizing::new(vec![0; shift]);
         shifted.extend_from_slice(secret);
-        // Six bits a character: from the first that begins in the secret to the last that ends in it.
+        // Six bits per character: from the first character that begins in the secret to the last that ends in
+        // it.
         let (first, last) = ((shift * 8).div_ceil(6), shifted.len() * 8 / 6);
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             let text = Zeroizing::new(engine.encode(&*shifted));
@@ -187,7 +186,7 @@ fn script_escaped(secret: &[u8]) -> Vec<Form> {
     for (number, table) in tables {
         for upper in [false, true] {
             let with = |slash: bool, by_number: &dyn Fn(u8) -> bool| {
-                in_script(secret, (number, upper), slash, by_number)
+                in_script(secret, number, upper, slash, by_number)
             };
             forms.extend(
                 table.iter().map(|it| with(it.slash, &|byte| it.by_number.contains(&byte))),
@@ -199,11 +198,12 @@ fn script_escaped(secret: &[u8]) -> Vec<Form> {
     forms
 }
 
-/// A string of JSON (RFC 8259 §7) or of a script, in which the bytes that `by_number` says are written
-/// as `\u00XX` or `\xXX`.
+/// A string of JSON (RFC 8259 §7) or JavaScript in which the bytes selected by `by_number` are written as
+/// `\u00XX` or `\xXX`.
 fn in_script(
     secret: &[u8],
-    (number, upper): (&str, bool),
+    number: &str,
+    upper: bool,
     slash: bool,
     by_number: &dyn Fn(u8) -> bool,
 ) -> Form {
@@ -237,7 +237,7 @@ fn html_escaped(secret: &[u8]) -> Vec<Form> {
         })
     };
     let mut forms: Vec<Form> = HTML.iter().map(|table| of_table(table)).collect();
-    // All that is no letter or digit by its number.
+    // Characters other than letters and digits, by number.
     let by_number = |write: &dyn Fn(u8, &mut Vec<u8>)| {
         in_html(secret, |byte, text| match byte.is_ascii_alphanumeric() {
             true => text.push(byte),
@@ -254,7 +254,7 @@ fn html_escaped(secret: &[u8]) -> Vec<Form> {
     forms
 }
 
-/// The secret as `write` writes each byte of it. No escape is longer than `&quot;`.
+/// The secret with each byte written by `write`. No escape is longer than `&quot;`.
 fn in_html(secret: &[u8], write: impl Fn(u8, &mut Vec<u8>)) -> Form {
     let mut text = Zeroizing::new(Vec::with_capacity(secret.len() * 6));
     secret.iter().for_each(|byte| write(*byte, &mut text));
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn a_plain_token_has_few_forms() {
         let forms = texts("sk-abcdefghij_KL");
-        // Raw; all escaped in %, \u and \x in two cases, `-` and `_` escaped likewise, and by the numbers
-        // of HTML; three of base64 (two alphabets that are one here), two of hex, one of UTF-16: and
+        // Raw; all characters escaped in %, \u and \x in two cases, `-` and `_` escaped likewise, and by the
+        // numbers of HTML; three of base64 (two alphabets that are equal here), two of hex, one of UTF-16; and
         // nothing that no encoder writes.
         for form in ["sk-abcdefghij_KL", "736b2d6162636465666768696a5f4b4c"] {
             assert!(forms.contains(form), "{forms:#?}");
@@ -330,7 +330,7 @@ mod tests {
             "a+b/c&#x3D;d&amp;e&quot;f&lt;g h~&#x27;",
             "a+b&#x2F;c=d&amp;e&quot;f&lt;g h~&#x27;",
             r"a+b/c\u003Dd\u0026e\u0022f\u003Cg h~\u0027",
-            // By number, all that is no letter.
+            // By number, all characters except letters.
             "a&#43;b&#47;c&#61;d&#38;e&#34;f&#60;g&#32;h&#126;&#39;",
             "a&#x2b;b&#x2f;c&#x3d;d&#x26;e&#x22;f&#x3c;g&#x20;h&#x7e;&#x27;",
             r"a\x2Bb\x2Fc\x3Dd\x26e\x22f\x3Cg\x20h\x7E\x27",

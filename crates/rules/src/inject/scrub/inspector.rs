@@ -1,95 +1,95 @@
-//! [`Inspector`]: coded bodies, decoded only to look. Their own bytes go on once what they say is known
-//! to hold no needle; a needle is a fault, since coded bytes cannot be masked.
+//! [`Inspector`]: checks compressed bodies for needles. It decodes a copy and passes the original bytes on once
+//! their content is known to be clean. A needle is an error, because compressed bytes cannot be masked.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::decoder::{Coding, Decoder, Step};
+use super::decoder::{Coding, DecodeStep, Decoder};
 use super::needles::Needles;
 use super::watch::Watch;
 
-/// Codings on top of each other. Servers use one; two where a cache adds its own.
+/// Maximum number of nested codings. Servers use one, or two when a cache adds its own.
 const LAYERS_MAX: usize = 3;
 
-/// What a decoder writes at a time.
+/// Output size of one decoder step.
 const STEP_BYTES: usize = 32 * 1024;
 
-/// What is decoded before others get their turn: well under a millisecond of work.
+/// Decoded bytes per turn, before other tasks run: well under a millisecond of work.
 const TURN_BYTES: usize = 256 * 1024;
 
-/// Coded bytes held back because what they say is not known yet: a block of zstd has up to 128 KiB.
+/// Maximum of coded bytes held back until they are decoded: a block of zstd has up to 128 KiB.
 const HELD_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Pieces up to this size together are held as one.
+/// Chunks up to this size are joined while they are held.
 const SMALL_BYTES: usize = 4 * 1024;
 
-/// Decoded bytes for each coded one. Deflate reaches 1,032 at most; more, in more than a few
-/// megabytes, is a bomb.
+/// Maximum ratio of decoded to coded bytes. Deflate reaches 1,032 at most; a higher ratio over more than a few
+/// megabytes is a decompression bomb.
 const RATIO_MAX: u64 = 1_100;
 
-/// What the ratio does not count.
+/// Decoded bytes that the ratio does not count.
 const RATIO_FREE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Why an answer cannot go on.
+/// Why a response cannot be passed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Fault {
-    /// A needle stands in it.
+    /// It contains a needle.
     #[error("the answer repeats the credential, in a coding that cannot be masked")]
     Echoed,
-    /// It cannot be looked into.
+    /// It cannot be decoded.
     #[error("the answer's content coding cannot be looked into: {0}")]
     Unscannable(&'static str),
-    /// Too many answers are looked into at once.
+    /// Too many responses are being decoded.
     #[error("there is no memory left to look into the answer's content coding")]
     NoMemory,
 }
 
-/// Looks into a coded body that comes in pieces. [`Inspector::push`] takes one, [`Inspector::work`] does
-/// a bounded turn of work, [`Inspector::cleared`] gives the bytes that may go on.
+/// Inspects a coded body in chunks. [`Inspector::push`] takes a chunk, [`Inspector::work`] does a bounded
+/// amount of work, [`Inspector::cleared`] returns the bytes that may be sent.
 #[derive(Debug)]
 pub struct Inspector {
-    /// The outermost coding first.
+    /// Decoders, the outermost coding first.
     layers: Vec<Layer>,
-    /// Looks at the body as it came: a coding can carry text that is not decoded, such as a file's name.
+    /// Searches the coded bytes too: a coding can contain uncompressed text, such as a file name.
     coded: Watch,
     decoded: Watch,
-    /// What has not gone on, in order.
+    /// Coded bytes that have not been sent, in order.
     held: VecDeque<Bytes>,
-    /// The end of it that has not been decoded.
+    /// The tail of `held` that has not been decoded.
     unread: Bytes,
-    /// Bytes that came, and went on.
+    /// Number of bytes received, and sent.
     came: u64,
     went: u64,
     ended: bool,
-    /// All of it came, was decoded and is whole.
+    /// Whether everything was received, decoded and is complete.
     finished: bool,
 }
 
-/// A decoder and what it has written.
+/// A decoder and its output.
 #[derive(Debug)]
 struct Layer {
     decoder: Decoder,
     out: Box<[u8]>,
-    /// What of `out` the next layer has not taken.
+    /// The part of `out` that the next layer has not consumed.
     left: std::ops::Range<usize>,
-    /// There may be more to come without input.
+    /// Whether there may be more output without input.
     full: bool,
     consumed: u64,
     produced: u64,
-    /// Points of the input and what had been written there, with nothing left inside.
+    /// Input positions and the output written there, at which the decoder was empty.
     marks: VecDeque<(u64, u64)>,
-    /// The last such point whose output is cleared.
+    /// The last such position whose output is cleared.
     cleared: u64,
 }
 
 impl Inspector {
-    /// For a body with these codings, in the order of its `Content-Encoding` fields; `None` when there
-    /// are none.
+    /// An inspector for these codings, in the order of the `Content-Encoding` fields; `None` when there are
+    /// none.
     ///
     /// # Errors
-    /// When one of them is not known, or they are too many.
+    /// When a coding is unknown, or there are too many.
     pub fn new<'a>(
         needles: &Arc<Needles>,
         codings: impl Iterator<Item = &'a str>,
@@ -124,10 +124,10 @@ impl Inspector {
         }))
     }
 
-    /// Takes a piece of the body. What came before must have been worked off.
+    /// Takes a chunk of the body. Earlier chunks must have been processed.
     ///
     /// # Errors
-    /// When a needle stands in it as it is.
+    /// When the coded bytes contain a needle.
     pub fn push(&mut self, piece: Bytes) -> Result<(), Fault> {
         self.came += piece.len() as u64;
         if self.coded.sees(&piece) {
@@ -135,7 +135,7 @@ impl Inspector {
         }
         self.unread = piece.clone();
         match self.held.back_mut() {
-            // A body of very small pieces is not held in as many.
+            // Very small chunks are joined.
             Some(last) if last.len() + piece.len() <= SMALL_BYTES => {
                 let mut joined = BytesMut::from(std::mem::take(last));
                 joined.extend_from_slice(&piece);
@@ -147,27 +147,27 @@ impl Inspector {
         Ok(())
     }
 
-    /// The memory that this takes, in bytes: of the decoders, of what they write, and of what is held.
+    /// Current memory in bytes: decoders, their output, and held bytes.
     pub fn memory(&self) -> usize {
         let held = usize::try_from(self.came - self.went).unwrap_or(usize::MAX);
         let layer = |layer: &Layer| layer.decoder.memory() + layer.out.len();
         self.layers.iter().map(layer).sum::<usize>().saturating_add(held)
     }
 
-    /// The body has ended.
+    /// Marks the end of the body.
     pub fn end(&mut self) {
         self.ended = true;
     }
 
-    /// Decodes, for a turn. Answers whether there is more to do.
+    /// Decodes for one turn. Returns whether there is more work.
     ///
     /// # Errors
-    /// When a needle was found, or the coding is broken, unfinished or a bomb.
+    /// When a needle was found, or the coding is broken, incomplete or a decompression bomb.
     pub fn work(&mut self) -> Result<bool, Fault> {
         let mut turn = 0;
         while turn < TURN_BYTES {
             match self.step()? {
-                // An input of one byte that gives nothing is work too.
+                // Consuming one byte without output is progress too.
                 Some(produced) => turn += produced.max(64),
                 None => {
                     self.check_rest()?;
@@ -178,7 +178,7 @@ impl Inspector {
         Ok(true)
     }
 
-    /// The next bytes that may go on.
+    /// The next bytes that may be sent.
     pub fn cleared(&mut self) -> Option<Bytes> {
         let going = self.cleared_to() - self.went;
         let first = self.held.front_mut().filter(|_| going > 0)?;
@@ -191,7 +191,7 @@ impl Inspector {
         Some(piece)
     }
 
-    /// One step of the innermost layer that has something to do; what it wrote.
+    /// One step of the innermost layer with work; returns how much it wrote.
     fn step(&mut self) -> Result<Option<usize>, Fault> {
         for index in (0..self.layers.len()).rev() {
             let (outer, inner) = self.layers.split_at_mut(index);
@@ -229,7 +229,7 @@ impl Inspector {
         Ok(())
     }
 
-    /// When there is nothing to do: whether the body may have ended, or so much be held.
+    /// Called when there is no work: checks that the body may end here, or that so much may be held.
     fn check_rest(&mut self) -> Result<(), Fault> {
         if self.ended {
             self.finished = self.layers.iter().all(Layer::is_whole);
@@ -242,10 +242,10 @@ impl Inspector {
         }
     }
 
-    /// Up to where the body may go on.
+    /// The position up to which the body may be sent.
     fn cleared_to(&mut self) -> u64 {
         if self.finished {
-            // What began a needle has not become one.
+            // A suspected beginning did not become a needle.
             return self.came;
         }
         let mut cleared = self.decoded.cleared();
@@ -270,10 +270,10 @@ impl Layer {
         }
     }
 
-    fn step(&mut self, input: &[u8]) -> Result<Step, Fault> {
+    fn step(&mut self, input: &[u8]) -> Result<DecodeStep, Fault> {
         let broken = |_| Fault::Unscannable("it is broken");
         let step = self.decoder.step(input, &mut self.out).map_err(broken)?;
-        let Step { consumed, produced, settled } = step;
+        let DecodeStep { consumed, produced, settled } = step;
         let was_full = std::mem::replace(&mut self.full, produced == self.out.len());
         if consumed == 0 && produced == 0 && !was_full && !input.is_empty() {
             return Err(Fault::Unscannable("it is broken"));
@@ -290,7 +290,7 @@ impl Layer {
         Ok(step)
     }
 
-    /// Up to where the input may go on when the output is cleared to `output`.
+    /// The input position up to which bytes may be sent when the output is cleared up to `output`.
     fn clear(&mut self, output: u64) -> u64 {
         while let Some((input, _)) = self.marks.front().filter(|mark| mark.1 <= output) {
             self.cleared = *input;
@@ -299,7 +299,7 @@ impl Layer {
         self.cleared
     }
 
-    /// Whether what came, if anything did, is whole.
+    /// Whether the input, if any, is complete.
     fn is_whole(&self) -> bool {
         self.consumed == 0 || self.decoder.is_done()
     }

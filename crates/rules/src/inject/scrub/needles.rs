@@ -9,56 +9,55 @@ use super::MASK;
 use super::forms::{Form, SECRET_BYTES_MIN, forms};
 use keyward_base::secret::Secret;
 
-/// The search is for eight bytes of each needle, its key; the rest is compared. So it is small and quick
-/// however long a token is.
+/// Length of a key: the search looks for eight bytes of each needle and compares the rest. This keeps it small
+/// and fast for tokens of any length.
 const KEY: usize = SECRET_BYTES_MIN;
 
-/// The key of most forms is eight letters and digits of the secret, which no quoting changes: however
-/// many forms there are, they are one key. So far from the beginning of the secret it may be.
+/// How far from the beginning of the secret the key may be. Most forms share a key of eight letters and digits,
+/// which no quoting changes.
 const ANCHOR_WITHIN: usize = 64;
 
-/// And so far from the beginning of a form: six bytes for each before it, as in `\u002b`. This much of the
-/// end of a buffer is looked at for needles that it cuts before their key.
+/// How far from the beginning of a form the key may be: six bytes per character before it, as in `\u002b`. This
+/// much of a buffer's end is checked for needles that are cut before their key.
 const KEY_WITHIN: usize = 6 * ANCHOR_WITHIN;
 
-/// Up to so many keys are searched for with vector instructions; beyond, by an automaton that is worth
-/// its memory.
+/// Up to this many keys are searched with vector instructions; more, with an automaton.
 const VECTOR_KEYS_MAX: usize = 64;
 
-/// What must not be in an answer. The needles are wiped when dropped; the search keeps eight bytes of
-/// each, which are not.
+/// The texts that must not appear in a response. They are wiped when dropped, except for eight bytes of each,
+/// which the searcher keeps.
 pub struct Needles {
-    /// Sorted by key, each once.
+    /// Sorted by key, without duplicates.
     all: Vec<Needle>,
-    /// Of each key, its needles in `all`.
+    /// For each key, the range of its needles in `all`.
     groups: Vec<Range<usize>>,
     keys: Option<AhoCorasick>,
-    /// Places in `all`, by text.
+    /// Indexes into `all`, sorted by text.
     ordered: Vec<usize>,
-    /// Bytes that a needle begins with.
+    /// Whether a needle begins with this byte.
     begins: [bool; 256],
-    /// Bytes before the key, at most.
+    /// The largest number of bytes before a key.
     before_key: usize,
 }
 
-/// A form, and where its key stands in it.
+/// A form, with the position of its key.
 #[derive(Clone)]
 struct Needle {
     form: Form,
     key_at: usize,
 }
 
-/// What stands in a buffer.
+/// The matches in a buffer.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct Found {
-    /// Where needles are, in order, those that touch as one.
+pub(super) struct Matches {
+    /// The ranges of needles, in order; adjacent ones are joined.
     pub(super) spans: Vec<Range<usize>>,
-    /// From here on, the rest of the buffer begins a needle; its length when none does.
+    /// From this position on, the rest of the buffer begins a needle; the buffer's length if none does.
     pub(super) open: usize,
 }
 
 impl Needles {
-    /// From the secrets that an owner gave or a server issued, and the values that are written into
+    /// Needles of the secrets that an owner entered or a server issued, and of the values that are written into
     /// requests with any of them.
     pub fn new<'a>(
         secrets: impl IntoIterator<Item = &'a Secret>,
@@ -69,7 +68,7 @@ impl Needles {
         let given = sought.len();
         for value in written {
             let value = bare(value.expose());
-            // Where a secret stands in the value as it is, the rest of it is none.
+            // If the value contains the secret unchanged, the rest is not secret.
             if !sought[..given].iter().any(|secret| position(value, secret).is_some()) {
                 sought.push(value);
             }
@@ -77,7 +76,7 @@ impl Needles {
         Self::of(sought.into_iter().flat_map(needles).collect())
     }
 
-    /// With all that `other` looks for.
+    /// The union with `other`.
     pub fn and(&self, other: &Self) -> Self {
         Self::of(self.all.iter().chain(&other.all).cloned().collect())
     }
@@ -96,19 +95,19 @@ impl Needles {
         Self { all, groups, keys, ordered, begins, before_key }
     }
 
-    /// Whether nothing is looked for: all secrets are too short.
+    /// Whether nothing is searched for, because all secrets are too short.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Whether a needle stands in `bytes`.
+    /// Whether `bytes` contain a needle.
     pub fn are_in(&self, bytes: &[u8]) -> bool {
         !self.search(bytes).spans.is_empty()
     }
 
-    /// `bytes` with every needle masked, and how many there were; `None` when there are none.
+    /// `bytes` with every needle masked, and their number; `None` when there are none.
     pub fn masked(&self, bytes: &[u8]) -> Option<(Vec<u8>, u64)> {
-        // Nearly always that is all.
+        // In most cases nothing is found.
         self.keys.as_ref()?.find(bytes)?;
         let found = self.search(bytes);
         if found.spans.is_empty() {
@@ -120,16 +119,16 @@ impl Needles {
         Some((masked, count))
     }
 
-    /// Every needle, overlapping ones too, and where one begins that the end cuts.
-    pub(super) fn search(&self, bytes: &[u8]) -> Found {
-        let mut found = Found { spans: Vec::new(), open: bytes.len() };
+    /// Finds all needles, including overlapping ones, and one that the buffer's end cuts.
+    pub(super) fn search(&self, bytes: &[u8]) -> Matches {
+        let mut found = Matches { spans: Vec::new(), open: bytes.len() };
         let Some(keys) = &self.keys else { return found };
         let mut from = 0;
         while let Some(key) = keys.find(Input::new(bytes).range(from..)) {
             from = key.start() + 1;
             self.judge(bytes, key.start(), &self.groups[key.pattern()], &mut found);
         }
-        // Where a needle begins and its key has no room.
+        // Handles a needle that begins here but whose key is cut.
         let cut = bytes.len().saturating_sub(self.before_key + KEY - 1)..found.open;
         if let Some(open) = cut.into_iter().find(|start| self.begins(&bytes[*start..])) {
             found.open = open;
@@ -138,8 +137,8 @@ impl Needles {
         found
     }
 
-    /// Compares the needles whose key stands at `key`.
-    fn judge(&self, bytes: &[u8], key: usize, group: &Range<usize>, found: &mut Found) {
+    /// Compares the needles with the key at position `key`.
+    fn judge(&self, bytes: &[u8], key: usize, group: &Range<usize>, found: &mut Matches) {
         for Needle { form, key_at } in &self.all[group.clone()] {
             let Some(start) = key.checked_sub(*key_at) else { continue };
             let rest = &bytes[start..];
@@ -155,24 +154,24 @@ impl Needles {
         self.all.iter().map(|needle| &needle.form)
     }
 
-    /// Whether some needle begins with `bytes` and goes on.
+    /// Whether a needle begins with `bytes` and is longer.
     pub(super) fn begins(&self, bytes: &[u8]) -> bool {
         if !bytes.first().is_some_and(|first| self.begins[usize::from(*first)]) {
             return false;
         }
         let form = |at: &usize| self.all[*at].form.as_slice();
         let first = self.ordered.partition_point(|at| form(at) < bytes);
-        // The first of them may be `bytes` itself.
+        // The first of them may be equal to `bytes`.
         let mut next = self.ordered[first..].iter().take(2).map(form);
         next.any(|form| form.len() > bytes.len() && form.starts_with(bytes))
     }
 
-    /// Whether `bytes` stand anywhere inside a needle.
+    /// Whether `bytes` occur inside a needle.
     pub(super) fn are_around(&self, bytes: &[u8]) -> bool {
         self.forms().any(|form| position(form, bytes).is_some())
     }
 
-    /// The longest end of a needle, but not all of one, that `bytes` begin with.
+    /// The length of the longest proper suffix of a needle that `bytes` begin with.
     pub(super) fn end_at_start_of(&self, bytes: &[u8]) -> usize {
         let end = |needle: &Form| {
             let longest = bytes.len().min(needle.len() - 1);
@@ -188,8 +187,8 @@ impl Needle {
     }
 }
 
-impl Found {
-    /// Puts the spans in order; those that touch become one.
+impl Matches {
+    /// Sorts the spans and joins adjacent ones.
     fn join(&mut self) {
         self.spans.sort_by_key(|span| span.start);
         self.spans.dedup_by(|span, before| {
@@ -202,9 +201,9 @@ impl Found {
     }
 }
 
-/// The forms of a secret, with one key for as many as can share one: fewer keys are searched for faster.
+/// The forms of a secret, with as few keys as possible, because fewer keys are searched faster.
 fn needles(secret: &[u8]) -> impl Iterator<Item = Needle> {
-    // The first letters and digits that are enough for a key.
+    // Chooses the first letters and digits that suffice for a key.
     let anchor = window(secret, ANCHOR_WITHIN, u8::is_ascii_alphanumeric);
     let anchor = anchor.map(|at| &secret[at..at + KEY]);
     forms(secret).into_iter().map(move |form| {
@@ -224,14 +223,14 @@ fn needles(secret: &[u8]) -> impl Iterator<Item = Needle> {
     })
 }
 
-/// Where the first key of such bytes begins, no further than `within`.
+/// The position of the first key of matching bytes, at most `within`.
 fn window(text: &[u8], within: usize, is_meant: impl Fn(&u8) -> bool) -> Option<usize> {
     let mut windows = text[..text.len().min(within + KEY)].windows(KEY);
     windows.position(|window| window.iter().all(&is_meant))
 }
 
-/// A written value without its scheme (`Bearer …`), the slashes of a path, and padding of base64, which
-/// servers leave out when they repeat it.
+/// A written value without its scheme (`Bearer …`), the slashes of a path, and base64 padding, which servers
+/// omit when they repeat it.
 fn bare(value: &[u8]) -> &[u8] {
     let value = value.rsplit(|byte| *byte == b' ').next().unwrap_or(value);
     let is_edge = |byte: &u8| matches!(byte, b'/' | b'=');
@@ -240,7 +239,7 @@ fn bare(value: &[u8]) -> &[u8] {
     &value[start..end.max(start)]
 }
 
-/// Runs of needles with an equal key.
+/// Ranges of needles with an equal key.
 fn groups(all: &[Needle]) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     for (index, needle) in all.iter().enumerate() {
@@ -258,15 +257,15 @@ fn search_for(keys: &[&[u8]]) -> AhoCorasick {
         false => AhoCorasickKind::DFA,
     };
     AhoCorasick::builder()
-        // Keys have one length, so at most one stands at a position; and the vector search knows no
-        // other kind.
+        // All keys have the same length, so at most one is at a position; the vector search supports no other
+        // kind.
         .match_kind(MatchKind::LeftmostFirst)
         .kind(Some(kind))
         .build(keys)
         .expect("fewer and shorter patterns than the limits of the automaton")
 }
 
-/// Where `needle` begins in `text`.
+/// The position of `needle` in `text`.
 fn position(text: &[u8], needle: &[u8]) -> Option<usize> {
     if needle.is_empty() {
         return Some(0);

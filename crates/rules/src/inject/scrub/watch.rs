@@ -1,11 +1,11 @@
-//! [`Watch`]: whether a needle stands in a body that comes in pieces, and up to where it is known that
-//! none does.
+//! [`Watch`]: searches for needles in a body that arrives in chunks, and tracks how much of it is known to be
+//! clean.
 
 use std::sync::Arc;
 
-use super::needles::{Found, Needles};
+use super::needles::{Matches, Needles};
 
-/// Looks, and keeps only what begins a needle.
+/// A searcher that keeps only bytes that begin a needle.
 #[derive(Debug)]
 pub(super) struct Watch {
     needles: Arc<Needles>,
@@ -18,7 +18,7 @@ impl Watch {
         Self { needles, held: Vec::new(), seen: 0 }
     }
 
-    /// Takes a piece. Answers whether a needle stands in what came so far.
+    /// Takes a chunk. Returns whether a needle was found so far.
     pub(super) fn sees(&mut self, piece: &[u8]) -> bool {
         self.seen += piece.len() as u64;
         if self.held.is_empty() {
@@ -27,13 +27,13 @@ impl Watch {
             return !found.spans.is_empty();
         }
         self.held.extend_from_slice(piece);
-        // A shorter needle may stand in the beginning of a longer one: the search is not put off.
-        let Found { spans, open } = self.needles.search(&self.held);
+        // A longer needle may begin with a shorter one, so the search continues immediately.
+        let Matches { spans, open } = self.needles.search(&self.held);
         self.held.drain(..open);
         !spans.is_empty()
     }
 
-    /// How many bytes are known to hold no needle, nor the beginning of one.
+    /// How many bytes are known to contain neither a needle nor the beginning of one.
     pub(super) fn cleared(&self) -> u64 {
         self.seen - self.held.len() as u64
     }

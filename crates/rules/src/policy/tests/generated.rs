@@ -1,5 +1,5 @@
-//! Generated specs and requests on which the compiled policy must agree with the naive interpreter,
-//! its own routes, and its explanations. The universes are small, so that things meet often.
+//! Property tests: on generated specs and requests, the compiled policy must agree with the naive interpreter,
+//! its own routes, and its explanations. The universes are small, so that rules often overlap.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use super::samples::{Sample, agent_of};
 use crate::inject::credential::{Scoped, Write};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
-use crate::inject::placement::{At, Encoding, Template};
+use crate::inject::placement::At;
+use crate::inject::template::{Encoding, Template};
 use crate::inject::write::{self, Head};
 use crate::policy::explain::RouteKind;
 use crate::policy::{
@@ -40,7 +41,7 @@ const PATHS: [&str; 8] =
     ["/", "/v1", "/v1/x", "/v1/x/y", "/oauth/token", "/v1%2fx", "/V1", "/botx/v1"];
 const PATH_PATTERNS: [&str; 9] =
     ["/v1/**", "/v1/*", "/", "/oauth/**", "/v*", "/bot*/**", "/bot1*/v1", "/*/v1/*", "/*:k*/x"];
-/// What stands before the paths of an account; none twice, so that most are as they were.
+/// Prefixes of an account's paths; most are empty, so that most paths are unchanged.
 const PREFIXES: [&str; 7] =
     ["", "", "/bot{key}/", "/{key}/", "/v1/{open}/", "/v1/a{open}b{key}c/", "/oauth/{key}/"];
 const KEYS: [&str; 4] = ["1:k", "1:key~x", "k", "2-v1"];
@@ -49,7 +50,7 @@ const METHODS: [&str; 4] = ["GET", "POST", "DELETE", "TRACE"];
 /// Agent, hosts, methods, paths, action, `allow_plaintext`.
 type RuleSeed = (usize, Vec<usize>, Vec<usize>, Vec<usize>, usize, bool);
 
-/// Numbers from which a case is made.
+/// Random numbers that a case is built from.
 #[derive(Clone, Debug)]
 struct Seed {
     default: usize,
@@ -58,7 +59,7 @@ struct Seed {
     bindings: Vec<(usize, usize)>,
     rules: Vec<RuleSeed>,
     request: (usize, usize, usize, usize, usize),
-    /// Which placeholders it carries, and which name.
+    /// Which placeholders and which name the request has.
     carries: (Vec<usize>, usize),
 }
 
@@ -103,7 +104,7 @@ fn paths(picks: &[usize]) -> Vec<PathPattern> {
     picks.iter().map(|at| PathPattern::parse(PATH_PATTERNS[*at]).expect("a pattern")).collect()
 }
 
-/// Of which `open` is no secret.
+/// The field `open` is not secret.
 fn prefixes(text: &str) -> Vec<Scoped<Option<PathPrefix>>> {
     if text.is_empty() {
         return Vec::new();
@@ -113,8 +114,8 @@ fn prefixes(text: &str) -> Vec<Scoped<Option<PathPrefix>>> {
     vec![Scoped { hosts: Vec::new(), paths: Vec::new(), what }]
 }
 
-/// The path that is written for the account, with this key: by the code that sends it.
-fn written(account: &Account, path: &str, (at, key): (usize, &str)) -> Option<DecodedPath> {
+/// The path that the sending code writes for the account with this key.
+fn written(account: &Account, path: &str, at: usize, key: &str) -> Option<DecodedPath> {
     let prefix = account.prefixes.first()?.what.clone()?;
     let value = PREFIXES[at].replace("{key}", key).replace("{open}", "x");
     let writes = [Write { at: At::Path(prefix), value: Secret::from(value) }];
@@ -124,7 +125,7 @@ fn written(account: &Account, path: &str, (at, key): (usize, &str)) -> Option<De
     Some(DecodedPath::parse(&head.path).expect("a path"))
 }
 
-/// What is said of two readings: the same, or a refusal.
+/// The result of two readings: the same one, or a refusal.
 fn both(one: Said, other: Said) -> Said {
     match (one, other) {
         (refused @ Said::Refuse { .. }, _) | (_, refused @ Said::Refuse { .. }) => refused,
@@ -138,7 +139,7 @@ fn both(one: Said, other: Said) -> Said {
     }
 }
 
-/// Two agents of one org and one of another; accounts 0 to 2 are the first org's.
+/// Two agents of one org and one of another; accounts 0 to 2 belong to the first org.
 fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
     let accounts: Vec<_> = seed
         .accounts
@@ -215,7 +216,7 @@ fn rule_of(at: usize, pick: &RuleSeed, agent: &Agent, account: &Arc<Account>) ->
     }
 }
 
-/// Runs `with` on the case's spec, policy, agent and request, unless the spec does not compile.
+/// Runs `with` on the case, unless its spec does not compile.
 fn on_case(seed: &Seed, with: impl FnOnce(&Spec, &Policy, &Agent, &Asked<'_>)) {
     let other_org = OrgId::random();
     let agents = [
@@ -253,8 +254,8 @@ proptest! {
         });
     }
 
-    /// Where a credential stands in the path, whatever it is: what is sent is permitted, and so is what
-    /// the agent wrote. Nothing else is refused but what depends on the characters of the credential.
+    /// For a path with any credential: both the sent path and the agent's path are permitted. Only requests
+    /// that depend on the credential's characters are refused in addition.
     #[test]
     fn no_request_passes_whose_path_as_it_is_sent_is_denied(
         seed in seeds(),
@@ -271,8 +272,8 @@ proptest! {
                 let all = spec.bindings.iter().map(|bound| &bound.account).chain(uses);
                 let account = all.into_iter().find(|account| account.id == *id).expect("it is there");
                 let at = account.name[1..].parse::<usize>().expect("`c` and a number");
-                let key = (seed.accounts[at].3, KEYS[key]);
-                if let Some(sent) = written(account, asked.path.raw(), key) {
+                let prefix = seed.accounts[at].3;
+                if let Some(sent) = written(account, asked.path.raw(), prefix, KEYS[key]) {
                     expected = both(expected, naive(&sent));
                 }
             }

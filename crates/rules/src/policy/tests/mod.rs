@@ -1,5 +1,5 @@
-//! What policy promises: claims on small written worlds, and generated ones on which a second,
-//! naive interpreter must agree.
+//! Tests of policy: claims about small hand-written worlds, and generated worlds on which a second, naive
+//! interpreter must agree.
 
 mod generated;
 mod naive;

@@ -1,4 +1,4 @@
-//! A second interpreter of a [`Spec`], written from the rules' description with plain loops.
+//! A naive interpreter of a [`Spec`], written with plain loops from the description of rules.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use keyward_base::host::Scheme;
 use keyward_base::id::{ConnectionId, RuleId};
 use keyward_base::pattern::DecodedPath;
 
-/// What was decided, in a form that both interpreters can say: the rule and the connection, or the
-/// code with the rule and connection that it names.
+/// A decision in the common form of both interpreters: rule and connection, or the code with the rule and
+/// connection that it names.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Said {
     Permit { rule: String, connection: Option<ConnectionId>, plaintext: bool },
@@ -55,7 +55,7 @@ pub(super) struct Naive<'a> {
     pub(super) spec: &'a Spec,
     pub(super) agent: &'a Agent,
     pub(super) asked: &'a Asked<'a>,
-    /// The path that rules and endpoints are asked about.
+    /// The path that rules and endpoints are matched against.
     pub(super) path: &'a DecodedPath,
 }
 
@@ -148,7 +148,7 @@ impl Naive<'_> {
         self.spec.bindings.iter().filter(|b| b.org == self.agent.org && b.agent == self.agent.id)
     }
 
-    /// Whether the account owns host and path; an error when that cannot be said.
+    /// Whether the account owns host and path; an error if that is ambiguous.
     fn owns(&self, account: &Account) -> Result<bool, Said> {
         if !account.hosts.iter().any(|host| host.matches(self.asked.target)) {
             return Ok(false);
@@ -284,7 +284,7 @@ impl Naive<'_> {
         hosts.any(|host| host.matches(self.asked.target))
     }
 
-    /// Whether a rule allows the agent anything at the target.
+    /// Whether a rule allows the agent any request to the target.
     fn has_rule_here(&self) -> bool {
         self.spec.rules.iter().any(|rule| {
             let for_me = rule.agents.as_ref().is_none_or(|them| them.contains(&self.agent.id));

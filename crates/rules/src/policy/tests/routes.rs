@@ -1,4 +1,4 @@
-//! Claims about routes, ports, cleartext and the words of refusals.
+//! Tests of routes, ports, cleartext and the messages of refusals.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ fn a_refused_port_is_never_said_to_be_named_by_nothing_where_something_names_it(
     let host = "no rule or binding allows this host";
     let request = "no rule or binding allows this request: those for this host are for other methods or paths";
     for (line, says) in [
-        // After a connection was unbound or removed, its provider is all that is left of it, or nothing.
+        // After a connection was unbound or removed, at most its provider is known.
         ("GET https://known.test:9000/", host),
         ("GET https://x.wide.test:9000/", host),
         ("GET https://gone.test:9000/", own),
@@ -132,7 +132,7 @@ fn a_tunnel_never_hides_requests_that_a_rule_looks_at() {
     ] {
         assert_eq!(world.route(&world.dev, authority), route, "{authority}");
     }
-    // In a stream that is open already, nothing can be spliced any more.
+    // A stream that is already open cannot be spliced.
     assert_eq!(world.dev("GET https://x.mirror.test/"), "pass by m");
 }
 

@@ -1,4 +1,4 @@
-//! Claims about rules and bindings: what they allow, narrow and refuse.
+//! Tests of rules and bindings: what they allow, restrict and refuse.
 
 use http::Method;
 
@@ -147,7 +147,7 @@ fn token_endpoints_get_no_credential_unless_a_rule_passes_them() {
         ("POST https://api.a.test//oauth/token", "bad_target"),
         ("POST https://api.a.test/oauth/token;x", "bad_target"),
         ("POST https://api.a.test/oauth/tokens", "inject work by binding"),
-        // Whatever the server makes of it, it is not the endpoint: GitLab's clients send these.
+        // However the server reads it, it is not the endpoint: GitLab's clients send such paths.
         ("GET https://api.a.test/api/v4/projects/group%2Fname", "inject work by binding"),
         ("GET https://api.a.test/api/oauth%2Ftoken", "inject work by binding"),
     ] {
@@ -160,7 +160,7 @@ fn token_endpoints_get_no_credential_unless_a_rule_passes_them() {
     assert_eq!(carved().default(DefaultAction::Pass).dev(line), "token_endpoint_refused");
     let pass = on_path("/oauth/token", Sample::rule("p", &["api.a.test"], RuleAction::Pass));
     assert_eq!(carved().rule(pass).ci(line), "pass by p");
-    // What another organisation says of its own apps is nothing to this one.
+    // Apps of another organisation have no effect here.
     let bound = || World::new().bind(&work);
     let theirs = bound().carve_in(&OrgId::random(), "api.a.test", "/oauth/token");
     assert_eq!(theirs.ci(line), "inject work by binding");
@@ -246,11 +246,11 @@ fn where_the_credential_stands_in_the_path_both_paths_are_asked_about() {
     let world = world.rule(on_path("/bot*/getMe", uses("two", &bot))).rule(deny("/**"));
     assert_eq!(world.ci(&line("/getMe")), "inject bot by one");
     assert_eq!(world.ci(&line("/sendMessage")), "denied");
-    // What is sent reaches no OAuth endpoint.
+    // The sent path is not an OAuth endpoint.
     let world =
         World::new().bind(&with_prefix("/oauth/{key}/")).carve("api.a.test", "/oauth/*/token");
     assert_eq!(world.ci(&line("/token")), "token_endpoint_refused");
-    // A connection without its place in the path is as before.
+    // A connection without a path prefix is unchanged.
     assert_eq!(
         World::new().bind(&work()).rule(deny("/bot*/x")).ci(&line("/x")),
         "inject work by binding"

@@ -1,4 +1,4 @@
-//! An agent, and short ways to write specs and requests.
+//! Test data: an agent, and short forms of specs and requests.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, TokenId};
 use keyward_base::pattern::{DecodedPath, HostPattern};
 
-/// An agent, and short ways to write specs and requests.
+/// An agent, and short forms of specs and requests.
 pub(in crate::policy) struct Sample {
     pub(in crate::policy) agent: Agent,
 }
@@ -60,7 +60,7 @@ impl Sample {
         }
     }
 
-    /// `line` is `METHOD URL`, with `core` and `named` as the request carries them.
+    /// `line` is `METHOD URL`; `core` and `named` are the request's placeholder and field.
     pub(in crate::policy) fn ask<T>(
         line: &str,
         placeholders: &[Core],

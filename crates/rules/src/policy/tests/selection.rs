@@ -1,4 +1,4 @@
-//! Claims about which connection is used: placeholders, `Keyward-Connection`, the closest one.
+//! Tests of the choice of a connection: placeholders, `Keyward-Connection`, specificity.
 
 use super::samples::Sample;
 use super::world::{World, in_state, under, uses, work};
@@ -120,7 +120,7 @@ fn connections_that_cannot_be_used_are_named_however_selected() {
         assert_eq!(world.ci(line), code);
         assert_eq!(world.says(&world.ci, line, &[core], None), code);
         assert_eq!(world.says(&world.ci, line, &[], Some("down")), code);
-        // Another account never takes the place of one that a person put to rest.
+        // A paused account is never replaced by another one.
         let world = world.bind(&work());
         assert_eq!(world.ci(line), "connection_ambiguous");
         assert_eq!(world.rule(uses("r", &down)).ci(line), code);

@@ -1,4 +1,4 @@
-//! Claims about slots: what they let a binding do, together, and what a blocked plugin leaves of it.
+//! Tests of slots: the union that a binding gets, and the effect of a blocked plugin.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn slot(methods: &[Method], paths: &[&str], blocked: Option<Arc<Blocked>>) -> Ar
     Arc::new(Slot { plugin, name, methods: methods.to_vec(), paths, blocked })
 }
 
-/// `ci` has the connection in these slots.
+/// A world in which `ci` has the connection in these slots.
 fn with(account: &Arc<Account>, slots: Vec<Arc<Slot>>) -> World {
     let mut world = World::new().bind(account);
     world.spec.bindings[0].extent = Extent::Slots(slots);

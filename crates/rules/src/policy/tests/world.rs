@@ -1,4 +1,4 @@
-//! [`World`]: agents, bindings and rules in a few words, and what is said of a request there.
+//! [`World`]: a compact description of agents, bindings and rules, and the decisions made there.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::samples::{Sample, agent_of};
 use crate::inject::credential::Scoped;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Core;
-use crate::inject::placement::{Encoding, Template};
+use crate::inject::template::{Encoding, Template};
 use crate::policy::{
     Account, AccountState, Bound, DefaultAction, Policy, Route, Rule, RuleAction, Spec,
 };
@@ -17,7 +17,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{OrgId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
-/// Two agents, what they may use, and the rules.
+/// Two agents, their bindings, and rules.
 pub(super) struct World {
     pub(super) ci: Agent,
     pub(super) dev: Agent,
@@ -71,7 +71,7 @@ impl World {
         Policy::compile(self.spec.clone()).expect("the world compiles")
     }
 
-    /// `inject NAME by RULE`, `pass by RULE`, or the code of the refusal.
+    /// The decision as `inject NAME by RULE`, `pass by RULE`, or the code of the refusal.
     pub(super) fn says(
         &self,
         agent: &Agent,
@@ -98,7 +98,7 @@ impl World {
         self.says(&self.dev, line, &[], None)
     }
 
-    /// `deny CODE`, `tunnel RULE` or `intercept`.
+    /// The route as `deny CODE`, `tunnel RULE` or `intercept`.
     pub(super) fn route(&self, agent: &Agent, authority: &str) -> String {
         let target = Target::parse(Scheme::Https, authority).expect(authority);
         match self.policy().route(agent, &target) {
@@ -112,7 +112,7 @@ impl World {
     }
 }
 
-/// Ids of bindings are random.
+/// A label without the random id of a binding.
 pub(super) fn short(rule: &RuleId) -> &str {
     rule.as_str().split_once(':').map_or(rule.as_str(), |(kind, _)| kind)
 }
@@ -150,7 +150,7 @@ pub(super) fn on_path(path: &str, rule: Rule) -> Rule {
     Rule { paths: vec![path_pattern(path)], ..rule }
 }
 
-/// A connection whose key stands in the path.
+/// A connection with its key in the path.
 pub(super) fn with_prefix(text: &str) -> Arc<Account> {
     let template = Template::parse(text, Encoding::Plain).expect(text);
     let what = Some(PathPrefix::of(&template, |_| true));

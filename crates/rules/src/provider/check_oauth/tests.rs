@@ -1,5 +1,5 @@
-//! What an OAuth method of a provider file cannot say, in the words that refuse it; and what is made of
-//! what it says.
+//! Tests of OAuth methods in provider files: what is refused, with the message, and how valid ones are
+//! converted.
 
 use crate::provider::{Catalogue, OAuth, Provider, check};
 
@@ -14,7 +14,7 @@ fn read(auth: &str) -> Result<Provider, Vec<String>> {
     }
 }
 
-/// What is written → what is said of it.
+/// Input lines, with the expected message.
 const BAD: &[(&str, &str)] = &[
     ("token: 'http://a.test/t'", "token: this is not an https URL; write `https://host/path`"),
     (

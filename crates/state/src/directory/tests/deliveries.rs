@@ -8,6 +8,7 @@ use crate::directory::rows::At;
 use crate::observe::change::Actor;
 use crate::observe::notice::{About, Notice, NoticeKind};
 use crate::store::{Lease, StoreError, Version};
+use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec, WebhookState};
 
 /// Rows in memory, but for one table that takes none.
 #[derive(Debug)]
@@ -74,24 +75,24 @@ impl Store for Full {
     }
 }
 
-async fn hook(world: &World) -> Arc<WebhookRecord> {
+async fn hook(world: &World) -> Arc<Record<Webhook>> {
     named_hook(world, "ops").await
 }
 
-async fn named_hook(world: &World, name: &str) -> Arc<WebhookRecord> {
-    let new = NewWebhook {
+async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>> {
+    let spec = WebhookSpec {
         name: name.to_owned(),
         url: "https://ops.example.com/".to_owned(),
-        kinds: BTreeSet::from([NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]),
-        managed_by: ManagedBy::Store,
+        events: BTreeSet::from([NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]),
     };
-    world.directory.add_webhook(&world.org, new).await.unwrap()
+    let facts = WebhookFacts { state: WebhookState::Active };
+    world.directory.add::<Webhook>(&world.org, ManagedBy::Store, spec, facts).await.unwrap()
 }
 
 /// An event is stored and then the process dies, before the change of `cause`.
 async fn dies_before(world: &World, kind: NoticeKind, cause: (&At, Option<Version>)) {
     let view = world.directory.view();
-    let notice = Notice::new(kind, (&world.org, &Actor::Gateway), world.now(), About::default());
+    let notice = Notice::new(kind, &world.org, &Actor::Gateway, world.now(), About::default());
     let due: Due<'_> = (&view, Some(cause));
     let news = world.directory.shared.owe(vec![notice], false, due).await.unwrap();
     assert_eq!(news[0].owed.len(), 1, "the webhook wants it");
@@ -169,7 +170,7 @@ async fn what_a_removed_webhook_was_owed_goes_with_it() {
     let connection = world.connection("work").await;
     let (org, id) = (&world.org, &connection.id);
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
-    world.directory.remove_webhook(&world.org, &hook.id, ManagedBy::Store).await.unwrap();
+    world.directory.remove::<Webhook>(&world.org, &hook.id, ManagedBy::Store).await.unwrap();
     // At once: nothing has been started again.
     let rows = world.store.list(Table::Deliveries, "", None, 10).await.unwrap();
     let of_stays = format!(".{}", stays.id);

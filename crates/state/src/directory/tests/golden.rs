@@ -18,15 +18,15 @@ use crate::crypto::envelope::Place;
 use crate::directory::index::Claim;
 use crate::directory::open::Sentinel;
 use crate::directory::rows::{At, Rows};
-use keyward_model::{Honeytoken, Record};
+use keyward_model::{Honeytoken, Org, Record, User, Webhook};
 
 /// The examples of a table that are not read, or not written back as they were. A new table does not compile
 /// until it is named here.
 async fn changed_rows(table: Table) -> Vec<String> {
     match table {
         Table::Meta => changed::<Sentinel>(table, include_str!("golden/meta.json")).await,
-        Table::Orgs => changed::<OrgRecord>(table, include_str!("golden/orgs.json")).await,
-        Table::Users => changed::<UserRecord>(table, include_str!("golden/users.json")).await,
+        Table::Orgs => changed::<Record<Org>>(table, include_str!("golden/orgs.json")).await,
+        Table::Users => changed::<Record<User>>(table, include_str!("golden/users.json")).await,
         Table::Agents => changed::<AgentRecord>(table, include_str!("golden/agents.json")).await,
         Table::Connections => {
             changed::<ConnectionRecord>(table, include_str!("golden/connections.json")).await
@@ -36,7 +36,7 @@ async fn changed_rows(table: Table) -> Vec<String> {
         Table::Apps => changed::<AppRecord>(table, include_str!("golden/apps.json")).await,
         Table::Plugins => changed::<PluginRecord>(table, include_str!("golden/plugins.json")).await,
         Table::Webhooks => {
-            changed::<WebhookRecord>(table, include_str!("golden/webhooks.json")).await
+            changed::<Record<Webhook>>(table, include_str!("golden/webhooks.json")).await
         }
         Table::Deliveries => {
             changed::<Delivery>(table, include_str!("golden/deliveries.json")).await
@@ -111,8 +111,8 @@ async fn a_row_with_a_field_that_is_not_known_any_more_is_noticed() {
         let id = r#""id": "org_acme", "managed_by": "store", "created": "2026-01-02T03:04:05Z""#;
         format!(r#"{{"example": {{{id}{more}}}}}"#)
     };
-    assert_eq!(changed::<OrgRecord>(Table::Orgs, &org("")).await, Vec::<String>::new());
-    let gone = changed::<OrgRecord>(Table::Orgs, &org(r#", "gone": 1"#)).await;
+    assert_eq!(changed::<Record<Org>>(Table::Orgs, &org("")).await, Vec::<String>::new());
+    let gone = changed::<Record<Org>>(Table::Orgs, &org(r#", "gone": 1"#)).await;
     assert!(gone[0].starts_with("orgs, `example`: written back as"), "{gone:?}");
     let unread = changed::<Record<Honeytoken>>(Table::Honeytokens, &org("")).await;
     assert!(unread[0].starts_with("honeytokens, `example`: not read"), "{unread:?}");

@@ -1,16 +1,29 @@
 //! Organisations, people and their tokens: who is who, what is whose, what is left after a removal.
 
 use super::*;
+use keyward_model::{PersonalTokenSpec, Record, Role, Scope, User, UserFacts, UserSpec};
 
-async fn user(world: &World, name: &str, email: Option<&str>) -> Arc<UserRecord> {
-    let new = NewUser { name: name.into(), email: email.map(Into::into), role: Role::Member };
-    world.directory.add_user(&world.org, new).await.unwrap()
+async fn user(world: &World, name: &str, email: Option<&str>) -> Arc<Record<User>> {
+    add(&world.directory, (name, email)).await.unwrap()
 }
 
-async fn token(world: &World, user: &UserRecord, expires: Option<Timestamp>) -> (TokenId, String) {
-    let scopes = vec!["read".parse().unwrap()];
-    let directory = &world.directory;
-    let made = directory.add_personal_token(&user.org, &user.id, None, scopes, expires);
+async fn add(
+    directory: &Directory,
+    (name, email): (&str, Option<&str>),
+) -> Result<Arc<Record<User>>, DirectoryError> {
+    let (name, email) = (name.to_owned(), email.map(str::to_owned));
+    let spec = UserSpec { name, email, role: Role::Member, paused: false };
+    let org = OrgId::default_org();
+    directory.add::<User>(&org, ManagedBy::Store, spec, UserFacts::default()).await
+}
+
+async fn token(
+    world: &World,
+    user: &Record<User>,
+    expires: Option<Timestamp>,
+) -> (TokenId, String) {
+    let spec = PersonalTokenSpec { label: None, scopes: vec![Scope::Read] };
+    let made = world.directory.add_personal_token(&user.org, &user.id, spec, expires);
     let made = made.await.unwrap();
     (made.id, made.text.expose_text().unwrap().to_owned())
 }
@@ -32,10 +45,10 @@ async fn a_personal_token_opens_until_it_ends_or_its_owner_is_paused() {
     assert_eq!((&person.user.name, &person.scopes[..]), (&"ann".to_owned(), &[Scope::Read][..]));
     world.pass(60);
     assert!(view.person(&short, world.now()).is_none());
-    let set = |paused| move |user: &mut UserRecord| user.paused = paused;
-    world.directory.update_user(&world.org, &ann.id, set(true)).await.unwrap();
+    let set = |paused| move |user: &mut Record<User>| user.paused = paused;
+    world.directory.change(&world.org, &ann.id, set(true)).await.unwrap();
     assert!(world.directory.view().person(&text, world.now()).is_none());
-    world.directory.update_user(&world.org, &ann.id, set(false)).await.unwrap();
+    world.directory.change(&world.org, &ann.id, set(false)).await.unwrap();
     assert!(world.directory.view().person(&text, world.now()).is_some());
     world.directory.revoke_personal_token(&world.org, &ann.id, &first).await.unwrap();
     assert!(world.directory.view().person(&text, world.now()).is_none());
@@ -46,28 +59,25 @@ async fn a_personal_token_opens_until_it_ends_or_its_owner_is_paused() {
 async fn names_and_addresses_are_one_person_s_and_free_again_when_they_are_gone() {
     let world = World::new().await;
     let ann = user(&world, "ann", Some("Ann@a.test")).await;
-    let add = |name: &str, email: &str| {
-        let new = NewUser { name: name.into(), email: Some(email.into()), role: Role::Admin };
-        world.directory.add_user(&world.org, new)
-    };
+    let add = |name, email| add(&world.directory, (name, Some(email)));
     for (name, email) in [("ann", "other@a.test"), ("bob", "ann@A.test")] {
         let refused = add(name, email).await.unwrap_err();
         assert!(matches!(refused, DirectoryError::NameTaken { .. }), "{refused}");
     }
     for bad in ["ann", "@a.test", "ann@", "a b@a.test", "a@b@c"] {
-        assert!(matches!(add("bob", bad).await, Err(DirectoryError::EmailRefused)), "{bad}");
+        assert!(matches!(add("bob", bad).await, Err(DirectoryError::Refused(_))), "{bad}");
     }
     token(&world, &ann, None).await;
-    world.directory.remove_user(&world.org, &ann.id).await.unwrap();
+    world.directory.remove::<User>(&world.org, &ann.id, ManagedBy::Store).await.unwrap();
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
     add("ann", "ann@a.test").await.unwrap();
-    let moved = |user: &mut UserRecord| user.email = Some("new@a.test".into());
-    let ann = world.directory.view().find_user(&world.org, "ann").cloned().unwrap();
-    world.directory.update_user(&world.org, &ann.id, moved).await.unwrap();
+    let moved = |user: &mut Record<User>| user.email = Some("new@a.test".into());
+    let ann = world.directory.view().find::<User>(&world.org, "ann").cloned().unwrap();
+    world.directory.change(&world.org, &ann.id, moved).await.unwrap();
     add("bob", "ann@a.test").await.unwrap();
-    let rename = |user: &mut UserRecord| user.name = "bob".into();
-    let refused = world.directory.update_user(&world.org, &ann.id, rename).await;
-    assert!(matches!(refused, Err(DirectoryError::FixedOfUser)));
+    let rename = |user: &mut Record<User>| user.name = "bob".into();
+    let refused = world.directory.change(&world.org, &ann.id, rename).await;
+    assert!(matches!(refused, Err(DirectoryError::Refused(_))));
 }
 
 #[tokio::test]
@@ -86,15 +96,15 @@ async fn index_rows_of_people_are_repaired_at_the_next_start() {
         (world.rows(Table::Names).await.len(), world.rows(Table::Tokens).await.len()),
         (2, 1)
     );
-    let new = NewUser { name: "ann".into(), email: None, role: Role::Member };
-    assert!(matches!(again.add_user(&world.org, new).await, Err(DirectoryError::NameTaken { .. })));
+    let taken = add(&again, ("ann", None)).await;
+    assert!(matches!(taken, Err(DirectoryError::NameTaken { .. })));
 }
 
 #[tokio::test]
 async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     let world = World::new().await;
     let (ann, bob) = (user(&world, "ann", None).await, user(&world, "bob", None).await);
-    let agent = |name: &str, owner: &UserRecord| {
+    let agent = |name: &str, owner: &Record<User>| {
         let owner = Some(owner.id.clone());
         let new = NewAgent { name: name.into(), owner, ..NewAgent::default() };
         world.directory.add_agent(&world.org, new)
@@ -115,7 +125,7 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     let give = |record: &mut ConnectionRecord| record.facts.owner = Some(bob.id.clone());
     let given = world.directory.update_connection(&world.org, &private.id, &give).await;
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
-    let owns = world.directory.remove_user(&world.org, &ann.id).await;
+    let owns = world.directory.remove::<User>(&world.org, &ann.id, ManagedBy::Store).await;
     assert!(matches!(owns, Err(DirectoryError::UserOwns { .. })));
 }
 

@@ -7,11 +7,10 @@ use jiff::Timestamp;
 use super::View;
 use crate::crypto::token::TokenHash;
 use crate::directory::rows::At;
-use crate::directory::webhooks::WebhookRecord;
 use crate::store::Table;
 use keyward_base::agent::Agent;
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId, WebhookId};
-use keyward_model::{Honeytoken, Record};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId};
+use keyward_model::{Honeytoken, Record, User, Webhook};
 use keyward_rules::inject::placeholder::Core;
 
 /// A token that opened something once.
@@ -42,30 +41,11 @@ impl View {
                 let id = PluginId::parse(&at.id).ok()?;
                 ("plugin", org.plugins.get(&id)?.name().to_owned())
             }
-            Table::Users => ("user", org.users.get(&UserId::parse(&at.id).ok()?)?.name.clone()),
-            Table::Webhooks => {
-                let id = WebhookId::parse(&at.id).ok()?;
-                ("webhook", org.webhooks.get(&id)?.name.clone())
-            }
+            Table::Users => return self.thing_of::<User>(at),
+            Table::Webhooks => return self.thing_of::<Webhook>(at),
             _ => return None,
         };
         Some((what, at.id.clone(), name))
-    }
-
-    /// All webhooks of an org.
-    pub fn webhooks(&self, org: &OrgId) -> impl Iterator<Item = &Arc<WebhookRecord>> {
-        self.orgs.get(org).into_iter().flat_map(|org| org.webhooks.values())
-    }
-
-    /// A webhook by id.
-    pub fn webhook(&self, org: &OrgId, id: &WebhookId) -> Option<&Arc<WebhookRecord>> {
-        self.orgs.get(org)?.webhooks.get(id)
-    }
-
-    /// By name or id. No name looks like an id.
-    pub fn find_webhook(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<WebhookRecord>> {
-        let mut all = self.webhooks(org);
-        all.find(|hook| hook.id.as_str() == name_or_id || hook.name == name_or_id)
     }
 
     /// What a token was that opens nothing any more, as far as it is remembered.
@@ -85,16 +65,5 @@ impl View {
     pub fn honeytoken(&self, org: &OrgId, core: &Core) -> Option<&Arc<Record<Honeytoken>>> {
         let id = self.orgs.get(org)?.honeytoken_cores.get(core)?;
         self.one::<Honeytoken>(org, id)
-    }
-
-    pub(in crate::directory) fn put_webhook(&mut self, webhook: Arc<WebhookRecord>) {
-        let org = self.org_mut(&webhook.org);
-        org.webhooks.insert(webhook.id.clone(), webhook);
-    }
-
-    pub(in crate::directory) fn remove_webhook(&mut self, org: &OrgId, id: &WebhookId) {
-        if let Some(org) = self.known_org_mut(org) {
-            org.webhooks.remove(id);
-        }
     }
 }

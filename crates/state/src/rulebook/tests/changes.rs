@@ -1,4 +1,4 @@
-//! Policies that followed any changes of the directory, against those made of it as it is.
+//! Property tests: a policy that followed changes of the directory equals one compiled from scratch.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::directory::{
-    AppRecord, BindingRecord, BrokenReason, Manifest, NewUser, Plugged, Role, Visibility,
-};
+use crate::directory::{AppRecord, BindingRecord, BrokenReason, Manifest, Plugged, Visibility};
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
-use keyward_model::Reference;
+use keyward_model::{Reference, Role, User, UserFacts, UserSpec};
 use keyward_rules::inject::placeholder::{Core, Placeholder};
 
 const PROVIDERS: [&str; 4] = ["openai", "github", "shopify", "mcp"];
@@ -27,16 +25,24 @@ const HOSTS: [&str; 7] = [
 ];
 const PATHS: [&str; 5] = ["/v1/x", "/repos/a", "/admin/x", "/admin/oauth/access_token", "/token"];
 
-/// What is done, in which org, to which agent or connection, and with what.
+/// The kind of change, the org, the agent or connection, and an argument.
 type Step = (usize, usize, usize, usize);
 
-/// Two orgs whose agents are called `a0` to `a2` and their connections `c0` to `c3`.
+/// The org of a step, its agent or connection, and an argument.
+#[derive(Clone, Copy)]
+struct Operands {
+    org: usize,
+    x: usize,
+    y: usize,
+}
+
+/// Two orgs with agents `a0` to `a2` and connections `c0` to `c3`.
 struct World {
     directory: Arc<Directory>,
     rulebook: Arc<Rulebook>,
     orgs: [OrgId; 2],
     users: [UserId; 2],
-    /// Every agent that there ever was.
+    /// Every agent that ever existed.
     agents: Vec<Agent>,
 }
 
@@ -84,8 +90,10 @@ impl World {
         directory.add_org(&orgs[1], ManagedBy::Store).await.expect("an org");
         let mut users = vec![];
         for org in &orgs {
-            let new = NewUser { name: "u".to_owned(), email: None, role: Role::Member };
-            users.push(directory.add_user(org, new).await.expect("a user").id.clone());
+            let (email, role) = (None, Role::Member);
+            let new = UserSpec { name: "u".to_owned(), email, role, paused: false };
+            let user = directory.add::<User>(org, ManagedBy::Store, new, UserFacts::default());
+            users.push(user.await.expect("a user").id.clone());
         }
         let directory = Arc::new(directory);
         let sources =
@@ -93,7 +101,7 @@ impl World {
         let rulebook = Arc::new(Rulebook::new(sources, directory.clone()).expect("a rulebook"));
         let users = users.try_into().expect("two");
         let world = Self { directory, rulebook, orgs, users, agents: vec![] };
-        // What the rules name comes later; they are taken as after a reload.
+        // The rules' resources are added later, so names are resolved leniently, as after a reload.
         let sources =
             Sources::new(Arc::new(Catalogue::built_in()), DefaultAction::Deny, rules(), 10);
         world.rulebook.change().await.apply(sources).expect("they compile");
@@ -114,7 +122,7 @@ impl World {
         self.directory.view().find_app(&self.orgs[org], "app").map(|it| it.id.clone())
     }
 
-    async fn add(&mut self, (org, x, y): (usize, usize, usize)) {
+    async fn add(&mut self, Operands { org, x, y }: Operands) {
         let org_id = self.orgs[org].clone();
         if y % 2 == 0 {
             let name = format!("a{}", x % 3);
@@ -137,7 +145,7 @@ impl World {
         self.directory.add_connection(record).await.ok();
     }
 
-    async fn update(&self, (org, x, y): (usize, usize, usize), how: usize) {
+    async fn update(&self, Operands { org, x, y }: Operands, how: usize) {
         let Some(id) = self.connection(org, x) else { return };
         let (user, app) = (self.users[org].clone(), self.app(org));
         let change = |record: &mut ConnectionRecord| match how {
@@ -167,7 +175,7 @@ impl World {
         self.directory.update_connection(&self.orgs[org], &id, &change).await.ok();
     }
 
-    async fn bind(&self, (org, x, y): (usize, usize, usize), on: bool) {
+    async fn bind(&self, Operands { org, x, y }: Operands, on: bool) {
         let (Some(agent), Some(id)) = (self.agent(org, x), self.connection(org, y)) else { return };
         let (org, directory) = (&self.orgs[org], &self.directory);
         match on {
@@ -176,7 +184,7 @@ impl World {
         }
     }
 
-    async fn change_agent(&self, (org, x, y): (usize, usize, usize), how: usize) {
+    async fn change_agent(&self, Operands { org, x, y }: Operands, how: usize) {
         let Some(id) = self.agent(org, x) else { return };
         let (org_id, directory) = (&self.orgs[org], &self.directory);
         let environment = (y > 1).then(|| format!("e{y}"));
@@ -191,7 +199,7 @@ impl World {
     }
 
     /// Installs, changes or removes plugin `p` of an agent.
-    async fn plug(&self, (org, x, y): (usize, usize, usize)) {
+    async fn plug(&self, Operands { org, x, y }: Operands) {
         let (Some(agent), org_id) = (self.agent(org, x), &self.orgs[org]) else { return };
         let view = self.directory.view();
         let there = view.plugins_of(org_id, &agent).next().map(|it| it.id.clone());
@@ -223,8 +231,8 @@ impl World {
         }
     }
 
-    /// Makes, changes or removes the app of an org.
-    async fn app_changes(&self, (org, x, y): (usize, usize, usize)) {
+    /// Creates, changes or removes the app of an org.
+    async fn app_changes(&self, Operands { org, x, y }: Operands) {
         let (time, org_id) = (Timestamp::UNIX_EPOCH, &self.orgs[org]);
         let urls = json!({"token": format!("https://{}/token", HOSTS[y + 3])});
         let settings = json!({"user_agent": format!("app/{x}")});
@@ -248,7 +256,7 @@ impl World {
     }
 
     async fn step(&mut self, (what, org, x, y): Step) {
-        let at = (org, x, y);
+        let at = Operands { org, x, y };
         match what {
             0..=5 => self.add(at).await,
             6..=9 => self.bind(at, true).await,
@@ -273,10 +281,10 @@ impl World {
         bindings.filter_map(|it| it.placeholders.values().next()).map(Placeholder::core).collect()
     }
 
-    /// Whether the policy that followed says of every request what one made now says.
+    /// Compares the decisions of both policies for every request.
     fn compare(&self) {
         let (sources, view) = (self.rulebook.sources.load_full(), self.directory.view());
-        let fresh = Made::leniently(&sources, view).expect("it compiles").policy();
+        let fresh = CompiledPolicy::leniently(&sources, view).expect("it compiles").policy();
         let followed = self.rulebook.current();
         for agent in &self.agents {
             assert_eq!(followed.account_names(agent), fresh.account_names(agent));
@@ -285,33 +293,39 @@ impl World {
                 for (method, named) in [("GET", None), ("POST", Some("c0")), ("DELETE", None)] {
                     let carried =
                         if method == "DELETE" { &cores[..cores.len().min(1)] } else { &[] };
-                    let say = |policy: &Policy| {
-                        said(policy, agent, (method, host, path), (carried, named))
-                    };
-                    assert_eq!(say(&followed), say(&fresh), "{method} {host} {path} of {agent:?}");
+                    let request = Request { method, host, path, placeholders: carried, named };
+                    let decisions = |policy: &Policy| decisions(policy, agent, &request);
+                    assert_eq!(
+                        decisions(&followed),
+                        decisions(&fresh),
+                        "{method} {host} {path} of {agent:?}"
+                    );
                 }
             }
         }
     }
 }
 
-/// Everything that a policy says of a request.
-fn said(
-    policy: &Policy,
-    agent: &Agent,
-    (method, host, path): (&str, &str, &str),
-    (placeholders, named): (&[Core], Option<&str>),
-) -> String {
-    let target = Target::parse(Scheme::Https, host).expect(host);
-    let path = DecodedPath::parse(path).expect("a path");
-    let method = method.parse().expect("a method");
+struct Request<'a> {
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    placeholders: &'a [Core],
+    named: Option<&'a str>,
+}
+
+/// All decisions about a request.
+fn decisions(policy: &Policy, agent: &Agent, request: &Request<'_>) -> String {
+    let target = Target::parse(Scheme::Https, request.host).expect(request.host);
+    let path = DecodedPath::parse(request.path).expect("a path");
+    let method = request.method.parse().expect("a method");
     let asked = Asked {
         target: &target,
         method: &method,
         overrides: &[],
         path: &path,
-        placeholders,
-        named,
+        placeholders: request.placeholders,
+        named: request.named,
     };
     let (route, decided) = (policy.route(agent, &target), policy.decide(agent, &asked));
     format!("{route:?} {decided:?} {:?}", policy.explain(agent, &asked))
@@ -328,7 +342,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let mut world = World::new().await;
-            // Something to begin with: else most steps find nothing.
+            // Some initial resources; otherwise most steps find nothing.
             for number in 0..8 {
                 world.step((0, number % 2, number / 2, number % 4)).await;
                 world.step((0, number % 2, number / 2, 1 + number % 3)).await;
@@ -348,7 +362,7 @@ proptest! {
     }
 }
 
-/// So many agents with one connection each; the number of look-ups of a change, and of a request.
+/// The number of look-ups of a change and of a request, with `count` agents of one connection each.
 async fn looked_up(count: usize) -> (u64, u64) {
     let mut samples = Samples::new();
     let agents: Vec<_> = (0..count).map(|number| samples.agent(&format!("a{number}"))).collect();
@@ -358,7 +372,7 @@ async fn looked_up(count: usize) -> (u64, u64) {
     }
     let sources = sources(Vec::new());
     let before = samples.view();
-    let made = Made::strictly(&sources, before.clone()).expect("it compiles");
+    let made = CompiledPolicy::strictly(&sources, before.clone()).expect("it compiles");
     let mut record = samples.connections[0].clone();
     record.facts.state = ConnectionState::Paused;
     let now = before.with(Arc::new(record));
@@ -373,6 +387,6 @@ async fn looked_up(count: usize) -> (u64, u64) {
 async fn neither_a_change_nor_a_request_looks_at_more_where_there_is_more() {
     let (few, many) = (looked_up(10).await, looked_up(3_000).await);
     assert_eq!(few.1, many.1, "look-ups of a request");
-    // A change looks through the parts of maps that it is in, of 64 entries at most on average.
+    // A change examines the shards that it affects, of 64 entries at most on average.
     assert!(many.0 < 500, "{} look-ups of a change, {} among ten", many.0, few.0);
 }

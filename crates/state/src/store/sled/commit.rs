@@ -1,13 +1,13 @@
-//! Group commit, and the tip: how far the log was acknowledged.
+//! Group commit, and the tip file, which records how far the log was acknowledged.
 //!
-//! A writer applies its change, takes a ticket, and waits until a flush that began afterwards has
-//! ended; whoever finds no such flush makes one for all who wait. sled's flush asks Linux to write
-//! the pages out but not the disk to keep them, so an fdatasync of its file follows.
+//! A writer applies its change, takes a ticket, and waits for a flush that began afterwards. If there is none,
+//! it flushes for all waiting writers. sled's flush writes pages but does not sync the disk, so an fdatasync of
+//! its file follows.
 //!
-//! sled cuts its log at the first record it cannot read and goes on without the rest. That is
-//! right after a crash, when the rest was never acknowledged, and wrong for a flipped bit. So the
-//! number of the last acknowledged change stands in the file `tip` and in sled: a sled behind its
-//! tip has lost something, and is refused.
+//! sled cuts its log at the first unreadable record and continues without the rest. That is right after a
+//! crash, when the rest was never acknowledged, and wrong after a flipped bit. Therefore the number of the last
+//! acknowledged change is kept in the file `tip` and in sled: a sled that is behind its tip has lost writes,
+//! and is refused.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,29 +20,29 @@ use super::site::Site;
 use crate::store::StoreError;
 use keyward_base::threads::Threads;
 
-/// The tip in sled's default tree.
+/// Key of the tip in sled's default tree.
 const TIP_KEY: &[u8] = b"tip";
 
-/// Decimal digits of the tip file. A fixed width, so that one small write replaces it.
+/// Width of the tip file in decimal digits. It is fixed, so that one small write replaces it.
 const TIP_DIGITS: usize = 20;
 
-/// Numbers the changes and makes them durable.
+/// Numbers changes and makes them durable.
 #[derive(Debug)]
 pub(super) struct Commits {
     files: Arc<Durable>,
-    /// Changes that are applied.
+    /// Number of applied changes.
     applied: AtomicU64,
-    /// Changes that are on the disk. Held while a flush runs: the others queue up behind it, and
-    /// most of them find their change done.
+    /// Number of changes on disk. Locked during a flush: other writers wait, and most then find their change
+    /// done.
     done: tokio::sync::Mutex<u64>,
-    /// How often the disk was waited for.
+    /// Number of flushes.
     flushes: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Durable {
     db: sled::Db,
-    /// sled's log, opened a second time for its fdatasync.
+    /// sled's log file, opened again for fdatasync.
     log: File,
     tip: File,
 }
@@ -70,12 +70,12 @@ impl Commits {
         })
     }
 
-    /// Counts a change that is applied; answers its ticket.
+    /// Counts an applied change and returns its ticket.
     pub(super) fn applied(&self) -> u64 {
         self.applied.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Waits until the change of the ticket is on the disk.
+    /// Waits until the change with this ticket is on disk.
     pub(super) async fn wait(
         &self,
         site: &Site,
@@ -87,7 +87,7 @@ impl Commits {
         if *done >= ticket {
             return Ok(());
         }
-        // Everything up to here was applied before this flush begins.
+        // All changes up to here were applied before this flush begins.
         let upto = self.applied.load(Ordering::SeqCst);
         let refuse = |error| site.refuse("flush", error);
         self.files.db.insert(TIP_KEY, &upto.to_be_bytes()).map_err(refuse)?;
@@ -100,7 +100,7 @@ impl Commits {
         Ok(())
     }
 
-    /// Flushes since the store was opened: far fewer than writes, when writes come together.
+    /// Flushes since the store was opened; fewer than writes if writes are concurrent.
     #[cfg(test)]
     pub(super) fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Relaxed)
@@ -108,8 +108,8 @@ impl Commits {
 }
 
 impl Durable {
-    /// The tip follows the log, never the other way round. It is not synced itself: a tip that is
-    /// too old misses a loss, but accuses nobody.
+    /// Updates the tip after the log, never before. The tip itself is not synced: an old tip may miss a loss,
+    /// but never reports a false one.
     fn sync(&self, upto: u64) -> Result<(), StoreError> {
         let synced = self.log.sync_data();
         let synced = synced.and_then(|()| self.tip.write_all_at(&tip_line(upto), 0));
@@ -121,7 +121,7 @@ fn tip_line(tip: u64) -> Vec<u8> {
     format!("{tip:0TIP_DIGITS$}\n").into_bytes()
 }
 
-/// The tip file and its number; none when it holds something else.
+/// The tip file and its number; `None` if its content is invalid.
 fn open_tip(path: &Path) -> io::Result<(File, Option<u64>)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);

@@ -1,6 +1,5 @@
-//! The store's directory: private, and owned by one process at a time, whose number stands in the
-//! file `pid`. The lock is on that file and ends with the process, however it ends, so that a
-//! stale number locks nobody out.
+//! The store's directory: private, and owned by one process at a time, whose id is in the file `pid`. The lock
+//! is on that file and ends with the process, so a stale id blocks no other process.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -10,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::store::StoreError;
 
-/// A process that is just ending holds its locks a moment longer. A real conflict is told soon.
+/// How long to wait for the lock of a process that is exiting. A real conflict is reported soon.
 const LOCK_PATIENCE: Duration = Duration::from_millis(400);
-/// sled's own lock: its threads outlive the last handle, by a flush at most.
+/// How long to wait for sled's own lock, which its threads hold until their last flush.
 const SLED_PATIENCE: Duration = Duration::from_millis(1_200);
 const RETRY_EVERY: Duration = Duration::from_millis(10);
 
-/// A directory that is ours until this is dropped.
+/// An owned directory; released when dropped.
 #[derive(Debug)]
 pub(super) struct Site {
     path: PathBuf,
@@ -24,7 +23,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Makes the directory when absent, checks that it is private, and locks it.
+    /// Creates the directory if absent, checks that it is private, and locks it.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
         let action = "make its directory";
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
@@ -37,7 +36,7 @@ impl Site {
         Ok(Self { path: path.into(), _lock: lock(&path.join("pid"))? })
     }
 
-    /// The directory.
+    /// The store's directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -47,7 +46,7 @@ impl Site {
         self.path.join("sled")
     }
 
-    /// Opens sled, waiting for the threads of an earlier handle in this process.
+    /// Opens sled; waits for threads of an earlier handle in this process.
     pub(super) fn open(&self, config: &sled::Config) -> Result<sled::Db, StoreError> {
         let deadline = Instant::now() + SLED_PATIENCE;
         loop {
@@ -62,7 +61,7 @@ impl Site {
         }
     }
 
-    /// sled's error as ours.
+    /// Converts sled's error.
     pub(super) fn refuse(&self, action: &'static str, error: sled::Error) -> StoreError {
         match error {
             sled::Error::Io(source) => StoreError::Io { action, source },
@@ -70,7 +69,7 @@ impl Site {
         }
     }
 
-    /// Damage that we found ourselves.
+    /// An error for damage that this module detected.
     pub(super) fn damaged(&self, what: &str) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), what: what.to_owned() }
     }
@@ -96,7 +95,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// For people only, so it need not be durable.
+/// The id is only informative, so it need not be durable.
 fn write_pid(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
@@ -110,7 +109,7 @@ fn read_pid(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// sled has no kind of its own for this.
+/// sled has no error kind for this.
 fn is_lock(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(source) if source.to_string().contains("acquire lock"))
 }

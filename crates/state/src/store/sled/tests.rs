@@ -1,7 +1,7 @@
-//! sled against the conformance suite, and what only files can show: restarts, owners, damage.
+//! Tests of the sled store: the conformance tests, restarts, locks, damage.
 
-use super::super::conformance::conforms;
 use super::*;
+use crate::store::tests::conformance::conforms;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -15,7 +15,7 @@ async fn fresh() -> (tempfile::TempDir, SledStore) {
     (dir, store)
 }
 
-/// Changes a row's bytes beneath the store.
+/// Changes a row's bytes in sled directly.
 fn tamper(store: &SledStore, table: Table, key: &str, change: impl Fn(&mut Vec<u8>)) {
     let tree = store.files.tree(table);
     let mut bytes = tree.get(key).unwrap().unwrap().to_vec();
@@ -131,8 +131,8 @@ async fn a_log_that_lost_acknowledged_writes_is_refused() {
     assert!(refused.to_string().contains("acknowledged writes are missing"), "{refused}");
 }
 
-/// One flipped bit in many places of the log, each on a copy of the files: a store that opens
-/// has lost nothing that was acknowledged.
+/// Flips one bit at many positions of the log, each on a copy of the files: a store that opens has lost no
+/// acknowledged write.
 #[tokio::test]
 async fn a_flipped_bit_in_the_log_is_never_a_silent_loss() {
     let (dir, store) = fresh().await;
@@ -146,7 +146,7 @@ async fn a_flipped_bit_in_the_log_is_never_a_silent_loss() {
     copy_store(&path, &left);
     drop(store);
     let log = fs::read(left.join("sled/db")).unwrap();
-    // Up to the last of the rows; behind it lies sled's filler.
+    // Up to the last row; after it follows sled's padding.
     let used = log.iter().rposition(|byte| *byte == 0xA5).unwrap();
     let (mut opened, mut refused) = (0, 0);
     for at in (0..used).step_by(used / 60) {

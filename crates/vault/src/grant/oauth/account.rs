@@ -1,5 +1,5 @@
-//! Whose account a grant is, as OpenID Connect tells it: by the ID token beside the tokens, or by the
-//! userinfo endpoint. Only shown and compared with an earlier consent; nobody is authenticated by it.
+//! Reads whose account a grant belongs to, as OpenID Connect tells: from the ID token, or from the userinfo
+//! endpoint. The account is shown and compared with an earlier consent; it authenticates nobody.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -40,7 +40,7 @@ pub struct Expected<'a> {
     pub now: Timestamp,
 }
 
-/// Why an ID token names nobody. Quotes nothing of it.
+/// Why an ID token identifies no account. Quotes nothing of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdTokenError {
     /// It is not a JWT with the members that are needed.
@@ -139,8 +139,8 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::kit::{Server, client, json as answer, secret};
     use super::*;
+    use crate::tests::scripted_server::{Server, client, json as answer, secret};
 
     const EXPECTED: Expected<'static> =
         Expected { issuer: "https://auth.acme.test", client_id: "id", now: Timestamp::UNIX_EPOCH };

@@ -1,4 +1,4 @@
-//! [`Ask`]: everything a request to an authorization server needs, and the one way it is sent.
+//! [`Ask`]: the context of a request to an authorization server, and the one function that sends it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use jiff::Timestamp;
 
 use super::client::{Client, Proof};
-use super::failure::{Failure, Who, unanswered};
+use super::failure::{Failure, Who, bad_endpoint, unanswered};
 use super::params::Params;
 use super::reply::Reading;
 use keyward_base::tokens::TokenSettings;
@@ -80,18 +80,17 @@ impl Ask<'_> {
         }
     }
 
-    /// Adds what the provider's file and the app want in every request for a token.
-    pub(super) fn set_extra(&self, params: &mut Params) -> Result<(), Failure> {
-        self.set_filled(params, &self.oauth.token_params)
+    /// What the provider's file and the app want in every request for a token.
+    pub(super) fn token_params(&self) -> Result<BTreeMap<String, String>, Failure> {
+        self.filled(&self.oauth.token_params)
     }
 
-    pub(super) fn set_filled(
+    /// Parameters with the provider's variables filled in.
+    pub(super) fn filled(
         &self,
-        params: &mut Params,
-        extra: &BTreeMap<String, String>,
-    ) -> Result<(), Failure> {
-        params.set_all(&OAuth::params(extra, self.variables).map_err(incomplete)?);
-        Ok(())
+        params: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        OAuth::params(params, self.variables).map_err(incomplete)
     }
 
     /// How an answer is read, by what was sent.
@@ -113,19 +112,11 @@ impl Ask<'_> {
         self.post_within(&Bounds::of_tokens(self.settings), url, params).await
     }
 
-    /// [`Ask::post`] of a token that the request may spend: the answer is awaited for minutes.
+    /// [`Ask::post`] within other bounds.
     ///
     /// # Errors
     /// As there.
-    pub(super) async fn post_refresh(
-        &self,
-        url: &str,
-        params: &mut Params,
-    ) -> Result<Response<Bytes>, Failure> {
-        self.post_within(&Bounds::of_refreshes(self.settings), url, params).await
-    }
-
-    async fn post_within(
+    pub(super) async fn post_within(
         &self,
         bounds: &Bounds,
         url: &str,
@@ -182,19 +173,15 @@ impl Ask<'_> {
         url: &str,
         body: Bytes,
     ) -> Result<Request<Bytes>, Failure> {
-        let malformed = || {
-            let said = "an endpoint or a field of the provider is not one that can be sent";
-            Failure::ours(Who::Operator, "bad_endpoint", said)
-        };
         let request = Request::builder().method(method).uri(url);
-        let mut request = request.body(body).map_err(|_| malformed())?;
+        let mut request = request.body(body).map_err(|_| bad_endpoint())?;
         let fields = request.headers_mut();
         fields.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         fields.insert(header::USER_AGENT, HeaderValue::from_static("keyward"));
         let extra = OAuth::params(&self.oauth.extra_headers, self.variables).map_err(incomplete)?;
         for (name, value) in extra {
-            let name: HeaderName = name.parse().map_err(|_| malformed())?;
-            fields.insert(name, value.parse().map_err(|_| malformed())?);
+            let name: HeaderName = name.parse().map_err(|_| bad_endpoint())?;
+            fields.insert(name, value.parse().map_err(|_| bad_endpoint())?);
         }
         Ok(request)
     }

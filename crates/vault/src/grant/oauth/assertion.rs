@@ -1,5 +1,5 @@
-//! Signed assertions (RFC 7523): those that authenticate a client, and those that are themselves a
-//! grant. Keys are PEM (RSA in PKCS #1 or #8; P-256, P-384 and Ed25519 in PKCS #8) or a shared secret.
+//! Signed assertions (RFC 7523), for client authentication and as a grant. Keys are PEM (RSA in PKCS #1 or #8;
+//! P-256, P-384 and Ed25519 in PKCS #8) or a shared secret.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,5 +1,5 @@
-//! [`Client`]: who we are to an authorization server, and how a request proves it. Exactly one method
-//! per request, the same for every endpoint of a server (RFC 6749 §2.3).
+//! [`Client`]: an OAuth client and its authentication. Each request uses exactly one method, the same at every
+//! endpoint of a server (RFC 6749 §2.3).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,16 +1,23 @@
-//! Device authorization (RFC 8628): the request for a code, and one question whether it was entered.
-//! When to ask again is the caller's to keep, over restarts.
+//! Device authorization (RFC 8628): the request for a code, and a single poll. The caller schedules the polls, also
+//! across restarts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use jiff::Timestamp;
+use oauth2::{
+    DeviceAuthorizationResponse, DeviceAuthorizationUrl, DeviceCodeErrorResponseType,
+    ExtraDeviceAuthorizationFields, Scope,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::Tokens;
 use super::ask::Ask;
-use super::failure::{ErrorCode, Failure, Who};
+use super::failure::{ErrorCode, Failure, Who, typed};
 use super::params::Params;
 use super::reply;
+use super::transport::{Endpoint, Transport, client};
 use keyward_base::secret::Secret;
 
 /// RFC 8628 §3.4.
@@ -42,6 +49,15 @@ pub struct Device {
     pub interval: Duration,
 }
 
+/// What is known more exactly than the members of RFC 8628 say, which are whole seconds.
+#[derive(Debug, Deserialize, Serialize)]
+struct Pace {
+    expires: Timestamp,
+    interval_ms: u64,
+}
+
+impl ExtraDeviceAuthorizationFields for Pace {}
+
 /// What became of a device flow.
 #[derive(Debug)]
 pub enum Polled {
@@ -60,12 +76,29 @@ pub enum Polled {
 /// When the server gives no code.
 pub async fn device_start(ask: &Ask<'_>) -> Result<Device, Failure> {
     let url = ask.url(ask.oauth.device.as_ref(), "device")?;
-    let mut params = Params::default();
-    ask.set_scope(&mut params);
-    // RFC 8628 §3.1 wants it, also beside Basic.
-    params.set("client_id", ask.client.id.as_str());
-    let answer = ask.post(&url, &mut params).await?;
-    let object = ask.reading(&params, false).object(&answer)?;
+    let transport = Transport::new(ask, Endpoint::Device, url, BTreeMap::default());
+    let client =
+        client(ask).set_device_authorization_url(transport.url(DeviceAuthorizationUrl::new)?);
+    let request = client.exchange_device_code().add_scopes(ask.scope().map(Scope::new));
+    let codes: Result<DeviceAuthorizationResponse<Pace>, _> =
+        request.request_async(&transport).await;
+    let codes = codes.map_err(|error| transport.failure(error))?;
+    let complete = codes.verification_uri_complete();
+    Ok(Device {
+        device_code: Secret::new(codes.device_code().secret().as_bytes()),
+        user_code: Secret::new(codes.user_code().secret().as_bytes()),
+        verification_uri: codes.verification_uri().to_string(),
+        verification_uri_complete: complete.map(|uri| Secret::new(uri.secret().as_bytes())),
+        expires: codes.extra_fields().expires,
+        interval: Duration::from_millis(codes.extra_fields().interval_ms),
+    })
+}
+
+/// An answer of a device endpoint as the `oauth2` crate parses it.
+///
+/// # Errors
+/// When it holds no codes, or no address where one is entered.
+pub(super) fn codes(ask: &Ask<'_>, object: &Map<String, Value>) -> Result<Value, Failure> {
     let text = |name: &str| {
         let text = object.get(name).and_then(Value::as_str)?;
         let fits = (1..=TEXT_BYTES_MAX).contains(&text.len());
@@ -76,18 +109,20 @@ pub async fn device_start(ask: &Ask<'_>) -> Result<Device, Failure> {
     let uri = text("verification_uri").or_else(|| text("verification_url"));
     let uri = uri.filter(|uri| uri.starts_with("https://") || ask.settings.insecure_loopback);
     let life = reply::duration(object.get("expires_in")).unwrap_or(LIFE);
-    let life = SignedDuration::try_from(life).map_err(|_| missing())?;
-    Ok(Device {
-        device_code: Secret::from(text("device_code").ok_or_else(missing)?),
-        user_code: Secret::from(text("user_code").ok_or_else(missing)?),
-        verification_uri: uri.ok_or_else(missing)?,
-        verification_uri_complete: text("verification_uri_complete").map(Secret::from),
-        expires: ask.now.checked_add(life).map_err(|_| missing())?,
-        interval: reply::duration(object.get("interval")).unwrap_or(ask.settings.device_interval),
-    })
+    let interval = reply::duration(object.get("interval")).unwrap_or(ask.settings.device_interval);
+    Ok(json!({
+        "device_code": text("device_code").ok_or_else(missing)?,
+        "user_code": text("user_code").ok_or_else(missing)?,
+        "verification_uri": uri.ok_or_else(missing)?,
+        "verification_uri_complete": text("verification_uri_complete"),
+        "expires_in": life.as_secs(),
+        "expires": ask.now.checked_add(life).map_err(|_| missing())?,
+        "interval_ms": u64::try_from(interval.as_millis()).map_err(|_| missing())?,
+    }))
 }
 
-/// RFC 8628 §3.4: asks once.
+/// RFC 8628 §3.4: asks once. The `oauth2` crate only polls until the end, and our polls go on after a
+/// restart.
 ///
 /// # Errors
 /// [`Failure::Temporary`]: ask again, less often. [`Failure::Permanent`]: declined, expired or refused.
@@ -95,7 +130,7 @@ pub async fn device_poll(ask: &Ask<'_>, device_code: &Secret) -> Result<Polled, 
     let mut params = Params::default();
     params.set("grant_type", DEVICE_CODE);
     params.set("device_code", device_code.clone());
-    ask.set_extra(&mut params)?;
+    params.set_all(&ask.token_params()?);
     let answer = ask.post(&ask.token_url()?, &mut params).await?;
     let failure = match ask.reading(&params, false).tokens(&answer) {
         Ok(tokens) => return Ok(Polled::Tokens(Box::new(tokens))),
@@ -104,9 +139,9 @@ pub async fn device_poll(ask: &Ask<'_>, device_code: &Secret) -> Result<Polled, 
     // The status does not matter: GitHub says "pending" with 200.
     let object = reply::object(answer.body());
     let code = object.as_ref().and_then(reply::error).map(|(code, _)| code);
-    match code.as_deref() {
-        Some("authorization_pending") => return Ok(Polled::Pending),
-        Some("slow_down") => {
+    match code.as_deref().and_then(typed) {
+        Some(DeviceCodeErrorResponseType::AuthorizationPending) => return Ok(Polled::Pending),
+        Some(DeviceCodeErrorResponseType::SlowDown) => {
             let interval = object.as_ref().and_then(|object| object.get("interval"));
             return Ok(Polled::SlowDown(reply::duration(interval)));
         }

@@ -1,11 +1,14 @@
-//! [`Failure`]: why an authorization server gave no token, and who must act. The table of codes; what a
-//! server says about itself is in its provider's file.
+//! [`Failure`]: why an authorization server issued no token, and who must act. The table of common error codes;
+//! the codes of one server are data of its provider file.
 
 use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
+use oauth2::basic::BasicErrorResponseType as Standard;
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use keyward_base::secret::Secret;
 use keyward_base::time;
@@ -29,7 +32,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Who has to act before it works again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Who {
-    /// The account's owner connects anew.
+    /// The account's owner reconnects.
     Person,
     /// The operator corrects the app: id, secret, scopes, endpoints.
     Operator,
@@ -62,7 +65,7 @@ pub struct Temporary {
     pub cause: Option<Cause>,
     /// What the server asks for (429 and 503), unbounded.
     pub retry_after: Option<Duration>,
-    /// A kind nobody knows: several equal ones over a time mean that the grant is finished.
+    /// An unknown kind: several equal ones over a time mean that the grant is over.
     pub limited: bool,
     /// 429: the server means the client, not this connection.
     pub whole_client: bool,
@@ -72,9 +75,8 @@ pub struct Temporary {
     pub said: Option<String>,
 }
 
-/// Codes that end a grant, of RFC 6749 §5.2, OpenID Connect Core §3.1.2.6 and of services.
+/// Codes beside RFC 6749's that end a grant: of OpenID Connect Core §3.1.2.6 and of services.
 const PERSON: &[&str] = &[
-    "invalid_grant",
     "bad_refresh_token",
     "invalid_refresh_token",
     "token_revoked",
@@ -86,17 +88,9 @@ const PERSON: &[&str] = &[
     "consent_required",
 ];
 
-/// Codes that refuse the client or what it asks for.
-const OPERATOR: &[&str] = &[
-    "invalid_client",
-    "unauthorized_client",
-    "invalid_client_id",
-    "bad_client_secret",
-    "incorrect_client_credentials",
-    "unsupported_grant_type",
-    "invalid_scope",
-    "invalid_target",
-];
+/// Codes beside RFC 6749's that refuse the client or what it asks for.
+const OPERATOR: &[&str] =
+    &["invalid_client_id", "bad_client_secret", "incorrect_client_credentials", "invalid_target"];
 
 /// Codes that pass.
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "ratelimited"];
@@ -162,6 +156,12 @@ impl Failure {
             Self::Temporary(temporary) => temporary.code.as_ref(),
         }
     }
+}
+
+/// A setting that no request can be made of.
+pub(super) fn bad_endpoint() -> Failure {
+    let said = "an endpoint or a field of the provider is not one that can be sent";
+    Failure::ours(Who::Operator, "bad_endpoint", said)
 }
 
 impl fmt::Display for Failure {
@@ -248,7 +248,7 @@ enum Verdict {
     Passes,
 }
 
-/// What the provider's file says comes before the common table. `None`: nobody knows.
+/// The provider's file comes before the common table. `None`: an unknown code.
 fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<Verdict> {
     if code.is_one_of(&quirks.temporary) {
         return Some(Verdict::Passes);
@@ -262,8 +262,22 @@ fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<Verdict> {
     if code.is_one_of(PERSON) {
         return Some(Verdict::Over(Who::Person));
     }
+    match typed(&code.0.to_ascii_lowercase())? {
+        Standard::InvalidGrant => return Some(Verdict::Over(Who::Person)),
+        Standard::InvalidClient
+        | Standard::UnauthorizedClient
+        | Standard::UnsupportedGrantType
+        | Standard::InvalidScope => return Some(Verdict::Over(Who::Operator)),
+        Standard::InvalidRequest | Standard::Extension(_) => {}
+    }
     let is_rate = code.0.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("rate_limit"));
     (is_rate || code.is_one_of(PASSING)).then_some(Verdict::Passes)
+}
+
+/// A code as one of the types of the `oauth2` crate, such as [`Standard`].
+pub(super) fn typed<T: DeserializeOwned>(code: &str) -> Option<T> {
+    let code: StrDeserializer<'_, serde::de::value::Error> = code.into_deserializer();
+    T::deserialize(code).ok()
 }
 
 /// What came of a request that has no whole answer.

@@ -1,5 +1,5 @@
-//! Tokens in a file that another tool wrote, given in the refresh token's place: those of gcloud, of
-//! Google's libraries, and of whoever keeps a token endpoint's answer with `expires_at`.
+//! Imports tokens from files that other tools write: gcloud, Google's client libraries, and tools that keep the
+//! response of a token endpoint with `expires_at`.
 
 use std::collections::BTreeMap;
 

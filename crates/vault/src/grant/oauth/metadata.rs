@@ -1,5 +1,5 @@
-//! What an authorization server tells about itself: RFC 8414, and OpenID Connect's document where that is
-//! all there is. Endpoints come from configuration or from here, never from a token's answer.
+//! Reads the metadata of an authorization server: RFC 8414, else OpenID Connect Discovery. Endpoints come from
+//! the configuration or from here, never from a token response.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};

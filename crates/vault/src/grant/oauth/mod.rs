@@ -1,7 +1,7 @@
-//! OAuth 2.0 as it is on the wire: how a client proves itself, the requests of every grant, answers read
-//! as servers write them, and what a failure means. And [`OAuth`], the grant that all of it ends in.
+//! OAuth 2.0 on the wire: client authentication, the requests of every grant, responses as servers write them, and
+//! the meaning of a failure. [`OAuth`] is the stored grant.
 //!
-//! Old grant in, tokens and newer grant out: nothing is stored here, repeated, or waited for.
+//! Nothing is stored, repeated, or waited for here.
 
 mod account;
 mod ask;
@@ -10,8 +10,6 @@ mod client;
 mod device;
 mod failure;
 mod imported;
-#[cfg(test)]
-pub(crate) mod kit;
 mod metadata;
 mod params;
 mod reply;
@@ -19,6 +17,7 @@ mod requests;
 mod revoke;
 mod service_account;
 mod stored;
+mod transport;
 
 use std::collections::BTreeMap;
 
@@ -52,7 +51,7 @@ pub struct Tokens {
     pub refresh: Option<Secret>,
     /// When it was asked for.
     pub sent: Timestamp,
-    /// When the access token ends; absent: nobody knows.
+    /// When the access token expires; absent: unknown.
     pub expires: Option<Timestamp>,
     /// When the refresh token ends, as far as the server says.
     pub refresh_expires: Option<Timestamp>,

@@ -1,5 +1,5 @@
-//! [`Params`]: the parameters of a request to an authorization server, as a form or as JSON. Every value
-//! is held as a secret: which of them are is not worth a mistake.
+//! [`Params`]: the parameters of a request to an authorization server, as a form or as JSON. Every value is held as
+//! a secret, so that none is overlooked.
 
 use std::collections::BTreeMap;
 
@@ -69,6 +69,20 @@ impl Params {
                 self.0.push(Param { name: name.to_owned(), value, sensitive });
             }
         }
+    }
+
+    /// The parameters of a form.
+    pub(super) fn from_form(form: &[u8]) -> Self {
+        let mut params = Self::default();
+        for (name, value) in form_urlencoded::parse(form) {
+            params.set(&name, value.into_owned());
+        }
+        params
+    }
+
+    /// Takes a parameter away.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.retain(|param| param.name != name);
     }
 
     /// Sets several.

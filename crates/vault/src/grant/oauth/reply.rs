@@ -1,6 +1,6 @@
-//! What a token endpoint answered, read by its content: servers send JSON as `text/plain`, forms as
-//! JSON, errors with status 200, and lives of tokens in every notation. What is odd but clear is taken;
-//! what could become a wrong credential is not.
+//! Reads the response of a token endpoint by its content: servers send JSON as `text/plain`, forms as JSON, errors
+//! with status 200, and token lifetimes in every notation. Unusual but clear responses are accepted; what
+//! could become a wrong credential is not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use oauth2::basic::BasicTokenType;
+use oauth2::{AccessToken, RefreshToken, Scope, TokenResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::Tokens;
 use super::failure::{ErrorCode, Failure, Refused, classify, cleaned};
@@ -24,6 +27,26 @@ const CAPTURED_BYTES_MAX: usize = 512;
 /// The types of tokens that are sent as bearer tokens: Slack says `bot` and `user`.
 const TOKEN_TYPES: &[&str] = &["bearer", "bot", "user"];
 
+/// A normalised answer of a token endpoint, as the `oauth2` crate parses it: the members of RFC 6749 §5.1,
+/// and what else [`Reading`] found.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Reply {
+    #[serde(skip_serializing)]
+    access_token: AccessToken,
+    token_type: BasicTokenType,
+    #[serde(skip_serializing)]
+    refresh_token: Option<RefreshToken>,
+    #[serde(rename = "scope")]
+    scopes: Option<Vec<Scope>>,
+    sent: Timestamp,
+    expires: Option<Timestamp>,
+    refresh_expires: Option<Timestamp>,
+    captured: BTreeMap<String, String>,
+    account: Option<String>,
+    #[serde(skip_serializing)]
+    id_token: Option<AccessToken>,
+}
+
 /// What is known when an answer is read.
 pub(super) struct Reading<'a> {
     pub(super) oauth: &'a OAuth,
@@ -37,16 +60,26 @@ pub(super) struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// The tokens of an answer.
+    /// The tokens of an answer to a grant that the `oauth2` crate does not have.
     ///
     /// # Errors
     /// When it says an error, whatever its status, or is not the answer of a token endpoint.
     pub(super) fn tokens(&self, response: &Response<Bytes>) -> Result<Tokens, Failure> {
+        let reply: Result<Reply, _> = serde_json::from_value(self.token_reply(response)?);
+        let unreadable = |_| Failure::unreadable("the answer is not that of a token endpoint");
+        reply.map(Tokens::from).map_err(unreadable)
+    }
+
+    /// A [`Reply`] as JSON.
+    ///
+    /// # Errors
+    /// As [`Reading::tokens`].
+    pub(super) fn token_reply(&self, response: &Response<Bytes>) -> Result<Value, Failure> {
         let object = self.object(response)?;
-        if !matches!(response.status().as_u16(), 200 | 201) {
-            return Err(self.refused(response, None, None));
+        match response.status().as_u16() {
+            200 | 201 => self.reply_of(&object),
+            _ => Err(self.refused(response, None, None)),
         }
-        self.tokens_of(&object)
     }
 
     /// The object of an answer that says no error; its status is the caller's to judge.
@@ -61,7 +94,8 @@ impl Reading<'_> {
         object.ok_or_else(|| self.refused(response, None, None))
     }
 
-    fn refused(
+    /// What an answer means that holds no token.
+    pub(super) fn refused(
         &self,
         response: &Response<Bytes>,
         code: Option<String>,
@@ -79,7 +113,7 @@ impl Reading<'_> {
         classify(refused, &self.oauth.says, self.sent)
     }
 
-    fn tokens_of(&self, object: &Map<String, Value>) -> Result<Tokens, Failure> {
+    fn reply_of(&self, object: &Map<String, Value>) -> Result<Value, Failure> {
         let (access, beside) = self.access(object)?;
         self.check_type(object)?;
         let member = |name: &str| beside.get(name).or_else(|| object.get(name));
@@ -90,27 +124,27 @@ impl Reading<'_> {
         };
         let refresh_expires =
             ["refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"];
-        Ok(Tokens {
-            access,
-            refresh,
-            sent: self.sent,
-            expires: self.expires(object, member("expires_in")),
-            refresh_expires: refresh_expires.iter().find_map(|name| seconds(name)),
-            scope: member("scope").and_then(scope),
-            captured: self.captured(object),
-            account: self.account(object),
-            // What is none is ignored: the consent does not depend on it.
-            id_token: member("id_token")
-                .and_then(Value::as_str)
-                .and_then(|it| self.bounded(it).ok()),
-        })
+        // What is none is ignored: the consent does not depend on it.
+        let id_token = member("id_token").and_then(Value::as_str);
+        Ok(json!({
+            "access_token": access,
+            "token_type": "bearer",
+            "refresh_token": refresh,
+            "scope": member("scope").and_then(scope),
+            "sent": self.sent,
+            "expires": self.expires(object, member("expires_in")),
+            "refresh_expires": refresh_expires.iter().find_map(|name| seconds(name)),
+            "captured": self.captured(object),
+            "account": self.account(object),
+            "id_token": id_token.and_then(|token| self.bounded(token).ok()),
+        }))
     }
 
     /// The access token, and the object that it stands in.
     fn access<'v>(
         &self,
         object: &'v Map<String, Value>,
-    ) -> Result<(Secret, &'v Map<String, Value>), Failure> {
+    ) -> Result<(&'v str, &'v Map<String, Value>), Failure> {
         let found = self.oauth.token_path.iter().find_map(|path| {
             let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
             let parent = match parents {
@@ -127,20 +161,20 @@ impl Reading<'_> {
             let what = "the access token holds characters that cannot be sent";
             return Err(Failure::unreadable(what));
         }
-        self.bounded(text).map(|secret| (secret, parent))
+        self.bounded(text).map(|text| (text, parent))
     }
 
     /// RFC 6749 §A.17: visible characters and blanks.
-    fn refresh(&self, text: &str) -> Result<Secret, Failure> {
+    fn refresh<'v>(&self, text: &'v str) -> Result<&'v str, Failure> {
         match text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             true => self.bounded(text),
             false => Err(Failure::unreadable("the refresh token holds control characters")),
         }
     }
 
-    fn bounded(&self, text: &str) -> Result<Secret, Failure> {
+    fn bounded<'v>(&self, text: &'v str) -> Result<&'v str, Failure> {
         match text.len() <= self.token_bytes_max {
-            true => Ok(Secret::new(text.as_bytes())),
+            true => Ok(text),
             false => Err(Failure::unreadable("a token is longer than `oauth.token_bytes_max`")),
         }
     }
@@ -162,7 +196,7 @@ impl Reading<'_> {
         }
     }
 
-    /// When it expires; `None`: nobody knows. The usual life holds where the answer says nothing.
+    /// When it expires; `None`: unknown. The provider's usual lifetime applies where the response has none.
     fn expires(&self, object: &Map<String, Value>, said: Option<&Value>) -> Option<Timestamp> {
         let path = self.oauth.expires_path.as_deref();
         let told = match (path, self.oauth.expires_format) {
@@ -197,6 +231,48 @@ impl Reading<'_> {
 
     fn account(&self, object: &Map<String, Value>) -> Option<String> {
         self.oauth.says.account.iter().find_map(|path| word(at(object, path)?))
+    }
+}
+
+impl From<Reply> for Tokens {
+    /// Takes the texts over, which are wiped from then on.
+    fn from(reply: Reply) -> Self {
+        let scopes = |scopes: Vec<Scope>| scopes.into_iter().map(String::from).collect();
+        Self {
+            access: Secret::from(reply.access_token.into_secret()),
+            refresh: reply.refresh_token.map(|token| Secret::from(token.into_secret())),
+            sent: reply.sent,
+            expires: reply.expires,
+            refresh_expires: reply.refresh_expires,
+            scope: reply.scopes.map(scopes),
+            captured: reply.captured,
+            account: reply.account,
+            id_token: reply.id_token.map(|token| Secret::from(token.into_secret())),
+        }
+    }
+}
+
+impl TokenResponse for Reply {
+    type TokenType = BasicTokenType;
+
+    fn access_token(&self) -> &AccessToken {
+        &self.access_token
+    }
+
+    fn token_type(&self) -> &BasicTokenType {
+        &self.token_type
+    }
+
+    fn expires_in(&self) -> Option<Duration> {
+        self.expires?.duration_since(self.sent).try_into().ok()
+    }
+
+    fn refresh_token(&self) -> Option<&RefreshToken> {
+        self.refresh_token.as_ref()
+    }
+
+    fn scopes(&self) -> Option<&Vec<Scope>> {
+        self.scopes.as_ref()
     }
 }
 

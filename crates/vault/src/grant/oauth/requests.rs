@@ -1,14 +1,19 @@
-//! The requests for tokens, one function per grant. Each is sent once: whether it is worth another is
-//! the caller's to decide, who knows what a lost answer costs.
+//! The token requests, one function for each grant type. Each is sent once; the caller, who knows the cost of a lost
+//! response, decides about a retry.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use http::{Method, header};
+use oauth2::{AuthorizationCode, PkceCodeVerifier, RedirectUrl, RefreshToken, Scope, TokenUrl};
 use serde_json::{Value, json};
 
 use super::Tokens;
 use super::ask::Ask;
 use super::assertion::{self, Key};
-use super::failure::{Failure, Temporary, Who};
+use super::failure::{Failure, Temporary, Who, bad_endpoint};
 use super::params::Params;
+use super::transport::{Endpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::RefreshText;
 
@@ -77,15 +82,17 @@ pub async fn exchange_code(
     redirect_uri: &str,
     verifier: Option<&Secret>,
 ) -> Result<Tokens, Failure> {
-    let usual = ask.oauth.grant_type.as_deref().unwrap_or("authorization_code");
-    let mut params = Params::default();
-    params.set("grant_type", usual);
-    params.set("code", code.clone());
-    params.set("redirect_uri", redirect_uri);
+    let transport = Transport::new(ask, Endpoint::Token, ask.token_url()?, own_params(ask)?);
+    let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
+    let back = RedirectUrl::new(redirect_uri.to_owned()).map_err(|_| bad_endpoint())?;
+    let mut request = client
+        .exchange_code(AuthorizationCode::new(text(code)?))
+        .set_redirect_uri(Cow::Owned(back));
     if let Some(verifier) = verifier {
-        params.set("code_verifier", verifier.clone());
+        request = request.set_pkce_verifier(PkceCodeVerifier::new(text(verifier)?));
     }
-    minted(ask, params).await
+    let reply = request.request_async(&transport).await;
+    reply.map(Tokens::from).map_err(|error| transport.failure(error))
 }
 
 /// RFC 6749 §6. The refresh token of the answer, if any, replaces this one.
@@ -93,16 +100,16 @@ pub async fn exchange_code(
 /// # Errors
 /// When the server gives no token.
 pub async fn refresh(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
-    let mut params = Params::default();
-    params.set("grant_type", "refresh_token");
-    params.set("refresh_token", token.clone());
-    if ask.oauth.says.renew_scopes {
-        ask.set_scope(&mut params);
-    }
-    ask.set_extra(&mut params)?;
-    ask.set_filled(&mut params, &ask.oauth.renew_params)?;
-    let answer = ask.post_refresh(&ask.renew_url()?, &mut params).await?;
-    ask.reading(&params, false).tokens(&answer)
+    let mut params = ask.token_params()?;
+    params.extend(ask.filled(&ask.oauth.renew_params)?);
+    let transport = Transport::new(ask, Endpoint::Token, ask.renew_url()?, params).patient();
+    let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
+    let token = RefreshToken::new(text(token)?);
+    let scope = ask.scope().filter(|_| ask.oauth.says.renew_scopes);
+    let request = client.exchange_refresh_token(&token).add_scopes(scope.map(Scope::new));
+    let reply = request.request_async(&transport).await;
+    drop(Secret::from(token.into_secret()));
+    reply.map(Tokens::from).map_err(|error| transport.failure(error))
 }
 
 /// Where a live access token is exchanged for a newer one: a GET with the token in its query, as at
@@ -113,7 +120,7 @@ pub async fn refresh(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
 pub async fn renew_access(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
     let mut params = Params::default();
     params.set("access_token", token.clone());
-    ask.set_filled(&mut params, &ask.oauth.renew_params)?;
+    params.set_all(&ask.filled(&ask.oauth.renew_params)?);
     let answer = ask.get_refresh(&ask.renew_url()?, &mut params).await?;
     ask.reading(&params, false).tokens(&answer)
 }
@@ -123,13 +130,14 @@ pub async fn renew_access(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failu
 /// # Errors
 /// When the server gives no token.
 pub async fn client_credentials(ask: &Ask<'_>) -> Result<Tokens, Failure> {
-    let mut params = Params::default();
-    params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or("client_credentials"));
-    ask.set_scope(&mut params);
-    minted(ask, params).await.map(without_refresh)
+    let transport = Transport::new(ask, Endpoint::Token, ask.token_url()?, own_params(ask)?);
+    let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
+    let request = client.exchange_client_credentials().add_scopes(ask.scope().map(Scope::new));
+    let reply = request.request_async(&transport).await;
+    reply.map(|reply| without_refresh(reply.into())).map_err(|error| transport.failure(error))
 }
 
-/// RFC 7523 §2.1, with an assertion that is signed anew each time.
+/// RFC 7523 §2.1, with an assertion signed for each request.
 ///
 /// # Errors
 /// When the key does not sign, or the server gives no token.
@@ -141,7 +149,9 @@ pub async fn jwt_bearer(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, 
     if !assertion.scope_as_claim {
         ask.set_scope(&mut params);
     }
-    minted(ask, params).await.map(without_refresh)
+    params.set_all(&ask.token_params()?);
+    let answer = ask.post(&ask.token_url()?, &mut params).await?;
+    ask.reading(&params, false).tokens(&answer).map(without_refresh)
 }
 
 /// RFC 8693 §2.1.
@@ -168,7 +178,7 @@ pub async fn token_exchange(ask: &Ask<'_>, subject: &Subject) -> Result<Tokens, 
         }
     }
     ask.set_scope(&mut params);
-    ask.set_extra(&mut params)?;
+    params.set_all(&ask.token_params()?);
     let answer = ask.post(&ask.token_url()?, &mut params).await?;
     let reading = ask.reading(&params, true);
     let tokens = reading.tokens(&answer).map_err(of_subject)?;
@@ -250,10 +260,14 @@ impl Assertion {
     }
 }
 
-async fn minted(ask: &Ask<'_>, mut params: Params) -> Result<Tokens, Failure> {
-    ask.set_extra(&mut params)?;
-    let answer = ask.post(&ask.token_url()?, &mut params).await?;
-    ask.reading(&params, false).tokens(&answer)
+/// The parameters of this server: its name of the grant, where that is another, and [`Ask::token_params`].
+fn own_params(ask: &Ask<'_>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut params = BTreeMap::new();
+    if let Some(grant_type) = &ask.oauth.grant_type {
+        params.insert("grant_type".to_owned(), grant_type.clone());
+    }
+    params.extend(ask.token_params()?);
+    Ok(params)
 }
 
 fn without_refresh(tokens: Tokens) -> Tokens {

@@ -1,15 +1,23 @@
-//! Taking a grant back at the provider: RFC 7009, or the provider's own way. Answers the truth; a failure
-//! here never keeps a connection.
+//! Revokes a grant at the provider, by RFC 7009 or in the provider's own way. A failed revocation never keeps a
+//! connection alive.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
+use oauth2::{
+    AccessToken, RefreshToken, RequestTokenError, RevocationErrorResponseType as ErrorType,
+    RevocationUrl, StandardRevocableToken as Revocable7009,
+};
 use serde_json::json;
 
 use super::ask::Ask;
 use super::client::Proof;
-use super::failure::Failure;
+use super::failure::{Failure, bad_endpoint};
 use super::params::Params;
+use super::reply::Reading;
 use super::requests::bearer;
+use super::transport::{Endpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ClientAuthText, RevokeText};
 
@@ -72,24 +80,25 @@ pub async fn revoke(ask: &Ask<'_>, what: &Revocable) -> Revoked {
 
 /// RFC 7009 §2.1, token by token.
 async fn each(ask: &Ask<'_>, url: &str, what: &Revocable) -> Result<(), Failure> {
-    let tokens = [("refresh_token", &what.refresh), ("access_token", &what.access)];
-    for (hint, token) in tokens {
-        let Some(token) = token else { continue };
-        let mut params = Params::default();
-        params.set("token", token.clone());
-        params.set("token_type_hint", hint);
-        let answer = ask.post(url, &mut params).await?;
-        match judged(ask, &params, &answer) {
+    // The crate takes no other scheme. Whether `url` may be asked is the transport's to judge.
+    let secure = RevocationUrl::new(url.replacen("http://", "https://", 1));
+    let client = client(ask).set_revocation_url(secure.map_err(|_| bad_endpoint())?);
+    let refresh = what.refresh.as_ref().map(text).transpose()?.map(RefreshToken::new);
+    let access = what.access.as_ref().map(text).transpose()?.map(AccessToken::new);
+    let tokens = [refresh.map(Revocable7009::from), access.map(Revocable7009::from)];
+    for token in tokens.into_iter().flatten() {
+        let is_access = matches!(token, Revocable7009::AccessToken(_));
+        let transport =
+            Transport::new(ask, Endpoint::Revocation, url.to_owned(), BTreeMap::default());
+        let request = client.revoke_token(token).map_err(|_| bad_endpoint())?;
+        match request.request_async(&transport).await {
             // RFC 7009 §2.2.1: a server that does not revoke access tokens says so; they end soon.
-            Err(failure) if hint == "access_token" && is_of_type(&failure) => {}
-            other => other?,
+            Err(RequestTokenError::ServerResponse(error))
+                if is_access && *error.error() == ErrorType::UnsupportedTokenType => {}
+            other => other.map_err(|error| transport.failure(error))?,
         }
     }
     Ok(())
-}
-
-fn is_of_type(failure: &Failure) -> bool {
-    failure.code().is_some_and(|code| code.as_str() == "unsupported_token_type")
 }
 
 /// The token, and no client.
@@ -101,7 +110,7 @@ async fn alone(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> 
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(header::CONTENT_TYPE, form);
     let answer = ask.send(Proof::default(), request).await?;
-    judged(ask, &params, &answer)
+    judged(&ask.reading(&params, false), &answer)
 }
 
 /// The access token takes itself back.
@@ -109,7 +118,7 @@ async fn by_bearer(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failu
     let mut request = ask.request(Method::POST, url, Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(token)?);
     let answer = ask.send(Proof::default(), request).await?;
-    judged(ask, &Params::default(), &answer)
+    judged(&ask.reading(&Params::default(), false), &answer)
 }
 
 /// GitHub: <https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization>.
@@ -133,7 +142,7 @@ async fn in_json(ask: &Ask<'_>, way: RevokeText, url: &str, token: &Secret) -> R
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(header::CONTENT_TYPE, json);
     let answer = ask.send(proof, request).await?;
-    judged(ask, &params, &answer)
+    judged(&ask.reading(&params, false), &answer)
 }
 
 /// `Authorization: Client SECRET`.
@@ -148,13 +157,13 @@ fn square(ask: &Ask<'_>) -> Result<Proof, Failure> {
 
 /// 2xx, and no error in it. A token that the server does not know is as good as revoked: GitHub says 404
 /// where RFC 7009 §2.2 says 200.
-fn judged(ask: &Ask<'_>, params: &Params, answer: &Response<Bytes>) -> Result<(), Failure> {
-    let is_gone = ask.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
+pub(super) fn judged(reading: &Reading<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
+    let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
     let is_plain =
         super::reply::object(answer.body()).is_none_or(|body| super::reply::error(&body).is_none());
     match is_gone || answer.status().is_success() && is_plain {
         true => Ok(()),
-        false => match ask.reading(params, false).object(answer) {
+        false => match reading.object(answer) {
             Err(failure) => Err(failure),
             Ok(_) => Err(Failure::unreadable("the provider did not confirm the revocation")),
         },

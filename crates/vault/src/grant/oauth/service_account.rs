@@ -1,8 +1,8 @@
-//! Service accounts of Google: the key file, and the assertion made with it
-//! (<https://developers.google.com/identity/protocols/oauth2/service-account#httprest>). With `subject`, for
-//! a user of the domain that has delegated its authority; with `impersonate`, for another service account
-//! (<https://cloud.google.com/iam/docs/create-short-lived-credentials-direct>), asked where the provider's
-//! file says `renew`.
+//! Google service accounts: the key file, and the assertion made with it
+//! (<https://developers.google.com/identity/protocols/oauth2/service-account#httprest>). `subject` names a user of a
+//! domain that delegated its authority; `impersonate` names another service account
+//! (<https://cloud.google.com/iam/docs/create-short-lived-credentials-direct>), whose tokens are requested at
+//! `renew` of the provider file.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! [`OAuth`], the stored grant: tokens, or what they are minted from, with the facts of the last answer.
-//! How it gives a newer one stands here; the requests are `requests.rs`.
+//! [`OAuth`], the stored grant: tokens or what they are minted from, and facts of the last response. Chooses the
+//! request that renews it; the requests are in `requests.rs`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! [`Inspector`]: finds in every coding what the decoded text holds, in any chunking, gives the coded
-//! bytes back as they came, and bounds its work.
+//! Tests of [`Inspector`]: it finds needles in every coding and chunking, returns the coded bytes unchanged,
+//! and bounds its work.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use super::*;
 
 const CODINGS: [&str; 5] = ["gzip", "deflate", "bare", "br", "zstd"];
 
-/// `text` in a coding; `bare` is deflate without zlib's header.
+/// Encodes `text`; `bare` is deflate without the zlib header.
 fn coded(coding: &str, text: &[u8]) -> Vec<u8> {
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
@@ -89,7 +89,7 @@ fn bytes_of(text: &[u8]) -> Vec<Bytes> {
     text.iter().map(|byte| Bytes::copy_from_slice(&[*byte])).collect()
 }
 
-/// Long enough for several blocks and steps, and not only zeros.
+/// Text for several blocks and steps that does not consist of zeros only.
 fn long_text(length: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {
@@ -139,7 +139,7 @@ proptest! {
     fn random_bytes_are_refused_and_never_panic(
         body in prop::collection::vec(any::<u8>(), 1..2000), at in 0..4_usize,
     ) {
-        // A random body may be sound by chance, in a coding without a check: it goes on whole then.
+        // A random body may be valid by chance in a coding without a checksum; then it passes unchanged.
         if let Ok(out) = run(inspector(&[SECRET], &[CODINGS[[0, 1, 3, 4][at]]]), vec![body.clone().into()]) {
             prop_assert_eq!(out, body);
         }
@@ -156,7 +156,7 @@ fn what_goes_on_before_the_hit_does_not_tell_the_secret() {
             let pieces = body.chunks(1000).map(Bytes::copy_from_slice).collect();
             let (fault, out) = run(inspector(&[SECRET], &[token(coding)]), pieces).unwrap_err();
             assert_eq!(fault, Fault::Echoed, "{coding} {at}");
-            // Decoded by another hand, as far as it goes.
+            // Decoded by another implementation, as far as possible.
             let mut decoded = vec![];
             let mut decoder = super::super::decoder::Decoder::new(
                 super::super::decoder::Coding::named(token(coding)).unwrap(),
@@ -174,7 +174,7 @@ fn what_goes_on_before_the_hit_does_not_tell_the_secret() {
     }
 }
 
-/// Where a block of zstd ends, and its successor's header: RFC 8878 §3.1.1.
+/// The ends of zstd blocks, including the next block's header (RFC 8878 §3.1.1).
 fn block_ends(frame: &[u8]) -> Vec<usize> {
     let (descriptor, single) = (frame[4], usize::from(frame[4] >> 5 & 1));
     assert_eq!(descriptor & 3, 0, "no dictionary");
@@ -225,7 +225,7 @@ fn each_flushed_event_goes_on_at_once() {
     }
 }
 
-/// The coded events, flushed after each.
+/// Encodes the events and flushes after each.
 fn flushed(coding: &str, events: &[Vec<u8>]) -> Vec<Vec<u8>> {
     fn each<W: Write>(
         mut encoder: W,
@@ -340,7 +340,7 @@ fn a_bomb_takes_turns_and_is_refused() {
         assert_eq!(fault, Fault::Unscannable("it grows beyond all measure"), "{coding}");
         assert!((64..=80).contains(&turns), "{coding}: {turns}");
     }
-    // Deflate cannot grow so much: its bombs only take turns.
+    // Deflate cannot expand so much: its bombs only take several turns.
     let body = coded("gzip", &zeros);
     let mut gzip = inspector(&[SECRET], &["gzip"]);
     gzip.push(body.clone().into()).unwrap();

@@ -1,4 +1,4 @@
-//! Masking and looking, against a reference that has the whole body at once.
+//! Tests of masking and inspection, against a reference that has the whole body at once.
 
 mod coded;
 mod plain;
@@ -13,7 +13,7 @@ use super::Needles;
 use super::forms::{Form, forms};
 use keyward_base::secret::Secret;
 
-/// A secret with everything that encoders quote.
+/// A secret with all characters that encoders quote.
 const SECRET: &str = "kw/s3cr+t=0\"1<2&3\\4'5";
 
 fn needles(secrets: &[&str]) -> Arc<Needles> {
@@ -25,7 +25,7 @@ fn all_forms(secrets: &[&str]) -> Vec<Form> {
     secrets.iter().flat_map(|secret| forms(secret.as_bytes())).collect()
 }
 
-/// Where any of the forms stands, by trying all places.
+/// Finds the forms by trying all positions.
 fn spans(forms: &[Form], text: &[u8]) -> Vec<Range<usize>> {
     let places = |form: &Form| {
         let length = form.len();
@@ -41,7 +41,7 @@ fn masked(forms: &[Form], text: &[u8]) -> Vec<u8> {
     masked
 }
 
-/// `text` cut at `cuts`, which are fractions of what is left.
+/// Cuts `text` at `cuts`, which are fractions of the remainder.
 fn pieces(text: &[u8], cuts: &[u16]) -> Vec<Bytes> {
     let (mut rest, mut pieces) = (text, vec![]);
     for cut in cuts {
@@ -53,7 +53,7 @@ fn pieces(text: &[u8], cuts: &[u16]) -> Vec<Bytes> {
     pieces
 }
 
-/// Text of few letters, in which secrets of few letters half stand everywhere.
+/// Text of few letters, in which secrets of the same letters often occur partially.
 fn confusable() -> impl Strategy<Value = (Vec<String>, Vec<u8>, Vec<u16>)> {
     let secrets = prop::collection::vec("[ab/]{8,12}", 1..4);
     secrets.prop_flat_map(|secrets| {

@@ -1,4 +1,4 @@
-//! [`Masker`]: what it gives does not depend on how the body came.
+//! Tests of [`Masker`]: its output does not depend on the chunks of the body.
 
 use proptest::prelude::*;
 
@@ -57,8 +57,8 @@ proptest! {
         prop_assert_eq!(run(&[SECRET, "another-secret-of-some-length"], pieces(&text, &cuts)), text);
     }
 
-    /// Every part of a body, of at least a kilobyte or to its end, shows at most three bytes of a
-    /// needle at either edge.
+    /// A part of a body that has at least a kilobyte or reaches to the end shows at most three bytes of a
+    /// needle at each edge.
     #[test]
     fn a_part_shows_no_more_than_three_bytes_at_an_edge(
         before in "[x ]{0,40}", after in "[x ]{0,40}", form in 0..200_usize,

@@ -1,4 +1,4 @@
-//! How a client proves itself (OAuth 4), as the server receives it.
+//! Client authentication (OAuth 4), as the server receives it.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 
-use super::super::kit::{Received, Server, client, json, public, secret};
 use super::super::{Failure, Who, client_credentials};
 use super::*;
+use crate::tests::scripted_server::{Received, Server, client, json, public, secret};
 
 const TOKEN: &str = r#"{"access_token":"at"}"#;
 
@@ -91,7 +91,7 @@ fn is_assertion_of(claims: &Value, audience: &str) {
     assert_eq!((&claims["iss"], &claims["sub"]), (&"id".into(), &"id".into()));
     assert_eq!(claims["aud"], audience);
     let (from, to) = (claims["iat"].as_i64().expect("iat"), claims["exp"].as_i64().expect("exp"));
-    assert_eq!((from, to - from), (super::super::kit::noon().as_second(), 60));
+    assert_eq!((from, to - from), (crate::tests::scripted_server::noon().as_second(), 60));
     assert_eq!(claims["jti"].as_str().expect("jti").len(), 22);
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::Client;
-use super::super::kit::{Server, http, json, noon, public, secret, shown};
 use super::*;
+use crate::tests::scripted_server::{Server, http, json, noon, public, secret, shown};
 
 async fn one(answer: &str) -> (Server, Client) {
     (Server::start(&[answer]).await, public())

@@ -1,8 +1,8 @@
-//! The tables of what servers answer (OAuth 6) and of what a failure means (OAuth 9).
+//! The tables of responses (OAuth 6) and of failures (OAuth 9).
 
 use super::super::failure::{Temporary, Who};
-use super::super::kit::{answer, noon, oauth, secret, shown};
 use super::*;
+use crate::tests::scripted_server::{answer, noon, oauth, secret, shown};
 
 /// What is read of an answer, at noon, by the facts `more`.
 fn read_by(more: &str, answer: &Response<Bytes>) -> Result<Tokens, Failure> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::kit::{Server, client, http, json, noon, oauth, secret, shown};
 use super::super::{Client, ErrorCode};
 use super::*;
+use crate::tests::scripted_server::{Server, client, http, json, noon, oauth, secret, shown};
 use keyward_rules::provider::oauth::OAuth;
 
 const TOKEN: &str = r#"{"access_token":"at","refresh_token":"rt2","expires_in":3600}"#;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::kit::{Server, client, http, json, secret};
 use super::*;
+use crate::tests::scripted_server::{Server, client, http, json, secret};
 
 fn both() -> Revocable {
     Revocable { refresh: Some(secret("rt")), access: Some(secret("at")) }

@@ -1,14 +1,16 @@
-//! The grant: what it is made of, when it is live, and what follows it.
+//! The stored grant: its contents, its validity, and its renewal.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::super::kit::{Server, client, json, noon, provider, provider_of, secret, shown, tokens};
 use super::super::{Client, NO_REFRESH_TOKEN, Temporary};
 use super::*;
 use crate::grant::{Dead, Grant, MintContext, Minted};
+use crate::tests::scripted_server::{
+    Server, client, json, noon, provider, provider_of, secret, shown, tokens,
+};
 use keyward_base::id::ConnectionId;
 use keyward_rules::provider::Provider;
 

@@ -1,0 +1,77 @@
+//! Middleware that authenticates requests, and records changes in the audit log.
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header;
+
+use super::{Access, Caller, CallerIdentity, OPEN, named_org};
+use crate::change_record::PendingRecord;
+use crate::error::ApiError;
+use crate::state::Admin;
+use keyward_base::codes::Code;
+use keyward_base::id::OrgId;
+use keyward_model::Area;
+use keyward_state::observe::change::Acting;
+
+/// Authenticates a request on the socket, whose peer is the operator unless it sends a token, and records
+/// changes in the audit log.
+pub(crate) async fn on_socket(
+    State(admin): State<Admin>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if OPEN.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    let caller = match Caller::of(&admin, &request, CallerIdentity::Operator) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let allowed = caller.may();
+    if caller.access != Access::Write {
+        return match allowed {
+            Ok(()) => {
+                let actor = caller.actor();
+                request.extensions_mut().insert(caller);
+                actor.acting(next.run(request)).await
+            }
+            Err(refusal) => refusal.into_response(),
+        };
+    }
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let record = match PendingRecord::begin(&admin, &caller, &method, &path).await {
+        Ok(record) => record,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let response = match allowed {
+        Ok(()) => {
+            let acting = Acting { by: caller.actor(), recorded: true };
+            request.extensions_mut().insert(caller);
+            acting.scope(next.run(request)).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    let code = response.extensions().get::<Code>().copied();
+    record.ended(response.status(), code);
+    response
+}
+
+/// The caller for reading audit log files without a store, where organisations are unknown: the operator.
+pub(crate) async fn without_store(mut request: Request, next: Next) -> Response {
+    let fields = request.headers();
+    let org = match named_org(fields) {
+        _ if fields.contains_key(header::AUTHORIZATION) => Err(ApiError::Unauthenticated),
+        Ok(org) => Ok(org.unwrap_or_else(OrgId::default_org)),
+        Err(refusal) => Err(refusal),
+    };
+    match org {
+        Ok(org) => {
+            let caller =
+                Caller::new(org, CallerIdentity::Operator, Some(Area::Audit), Access::Read);
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}

@@ -1,0 +1,132 @@
+//! Audit records of changes through the API: a place in the log is reserved before the change, and the record
+//! is written however the request ends.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use parking_lot::Mutex;
+
+use super::auth::Caller;
+use super::change_details::{ChangeDetails, Run};
+use super::error::ApiError;
+use super::state::Admin;
+use keyward_base::codes::Code;
+use keyward_state::observe::change::Change;
+use keyward_state::observe::change_log::ChangeSlot;
+use keyward_state::observe::event::{Event, Outcome};
+
+/// How many characters of a path are logged.
+const PATH_CHARS_MAX: usize = 256;
+
+/// A record in progress; written when dropped.
+pub(super) struct PendingRecord {
+    slot: Option<ChangeSlot>,
+    event: Event,
+    details: Arc<Mutex<ChangeDetails>>,
+}
+
+impl PendingRecord {
+    /// Reserves a place in the log.
+    ///
+    /// # Errors
+    /// While the audit log cannot be written; then nothing is changed.
+    pub(super) async fn begin(
+        admin: &Admin,
+        caller: &Caller,
+        method: &str,
+        path: &str,
+    ) -> Result<Self, ApiError> {
+        let deps = admin.deps();
+        let slot = deps.changes.reserve().await.map_err(|_| ApiError::AuditUnavailable)?;
+        let path: String = path.chars().take(PATH_CHARS_MAX).collect();
+        let change = by_path(caller, method, &path);
+        let mut event = change.event(deps.clock.now(), caller.org(), Outcome::Ended);
+        event.method = Some(method.to_owned());
+        event.path = Some(path);
+        Ok(Self { slot: Some(slot), event, details: caller.details.clone() })
+    }
+}
+
+impl Caller {
+    /// Sets the changed resource; the first call counts.
+    pub(super) fn names(&self, what: &'static str, id: impl ToString, name: &str) {
+        let mut details = self.details.lock();
+        if details.what.is_none() {
+            details.what = Some(what);
+            (details.id, details.name) = (Some(id.to_string()), Some(name.to_owned()));
+        }
+    }
+
+    /// Sets a run as the changed resource instead of its agent.
+    pub(super) fn names_run(&self, run: Run) {
+        self.details.lock().run = Some(run);
+    }
+
+    /// Whether the request leaves a record of its own.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.writes()
+    }
+
+    /// Adds an explanation. It must not contain secrets.
+    pub(super) fn because(&self, why: impl Into<String>) {
+        self.details.lock().why = Some(why.into());
+    }
+}
+
+impl PendingRecord {
+    /// Records the result of the request.
+    pub(super) fn ended(mut self, status: StatusCode, code: Option<Code>) {
+        self.event.status = Some(status.as_u16());
+        self.event.code = code.map(|code| code.to_string());
+        self.event.outcome =
+            if status.is_success() { Outcome::Completed } else { Outcome::Refused };
+    }
+}
+
+impl Drop for PendingRecord {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        let details = std::mem::take(&mut *self.details.lock());
+        if let Some(change) = &mut self.event.change {
+            if let Some(what) = details.what {
+                // The path is more specific: a token or a binding of this resource.
+                let narrower = ["token", "binding"].contains(&&*change.what);
+                if !narrower {
+                    what.clone_into(&mut change.what);
+                }
+                (change.id, change.name) = (details.id, details.name);
+            }
+            change.why = details.why;
+        }
+        if let Some(run) = details.run {
+            run.write(&mut self.event);
+        }
+        slot.send(&self.event);
+    }
+}
+
+/// The change as described by the path: `POST /agents/ci/tokens` adds a token of `ci`.
+fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
+    let rest = path.strip_prefix("/api/v1/").unwrap_or(path);
+    let mut parts = rest.split('/');
+    let mut next = || parts.next().filter(|part| !part.is_empty());
+    let (of, name, sub, _) = (next().unwrap_or_default(), next(), next(), next());
+    let within = sub.filter(|sub| ["tokens", "bindings"].contains(sub));
+    let what = singular(within.unwrap_or(of));
+    let action = match (method, sub) {
+        ("DELETE", _) => "removed",
+        ("PATCH" | "PUT", _) => "changed",
+        ("POST", Some(verb)) if within.is_none() => verb,
+        ("POST", None) if ["ca", "keys"].contains(&of) => name.unwrap_or("changed"),
+        ("POST", None) if of == "reload" => "asked for",
+        ("POST", None) if of == "runs" => "started",
+        _ => "added",
+    };
+    let mut change = Change::new(&caller.actor(), what, action);
+    change.name = name.map(str::to_owned);
+    change
+}
+
+fn singular(of: &str) -> &str {
+    of.strip_suffix('s').unwrap_or(of)
+}

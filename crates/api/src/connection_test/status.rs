@@ -1,0 +1,78 @@
+//! Stores what a manual test revealed about a connection: the account, its permissions, and whether its
+//! credential is certainly rejected.
+
+use super::super::auth::Caller;
+use super::super::changes;
+use super::super::error::ApiError;
+use super::super::state::Admin;
+use super::super::wire::{ConnectionTested, TestOutcome};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
+
+/// The stored detail of a connection whose key was rejected.
+const REFUSED: &str = "401";
+
+/// Whether a second response of this kind would mark the connection broken; a single one may be a temporary
+/// error of the provider.
+pub(super) fn is_doubtful(connection: &ConnectionRecord, found: &ConnectionTested) -> bool {
+    is_refused(found) && connection.facts.state == ConnectionState::Active
+}
+
+/// Whether the connection's client was rejected; a manual test triggers a retry.
+pub(super) fn is_rejected(connection: &ConnectionRecord) -> bool {
+    let rejected = BrokenReason::ClientRejected;
+    matches!(connection.facts.state, ConnectionState::Broken { reason, .. } if reason == rejected)
+}
+
+fn is_refused(found: &ConnectionTested) -> bool {
+    found.outcome == TestOutcome::WrongKey && found.status == Some(401)
+}
+
+/// Stores the result. It does not override a state that a person or the token server has set.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn learnt(
+    (admin, caller): (&Admin, &Caller),
+    connection: &ConnectionRecord,
+    found: &ConnectionTested,
+) -> Result<(), ApiError> {
+    let renews = has_tokens(admin, connection);
+    let change = |record: &mut ConnectionRecord| {
+        if found.ok {
+            if found.account.is_some() {
+                record.facts.whose.clone_from(&found.account);
+            }
+            if !renews && !found.scopes.is_empty() {
+                record.facts.granted.clone_from(&found.scopes);
+            }
+        }
+        let failed = matches!(
+            record.facts.state,
+            ConnectionState::Broken { reason: BrokenReason::TestFailed, .. }
+        );
+        if found.ok && failed {
+            record.facts.state = ConnectionState::Active;
+        }
+        // A renewable token is renewed, and its server decides when it ends.
+        if is_refused(found) && !renews && record.facts.state == ConnectionState::Active {
+            let detail = Some(REFUSED.to_owned());
+            record.facts.state =
+                ConnectionState::Broken { reason: BrokenReason::TestFailed, detail };
+        }
+    };
+    let (directory, id) = (&admin.deps().directory, &connection.id);
+    let now = directory.update_connection(&connection.org, id, &change).await?;
+    if now.facts.state != connection.facts.state {
+        admin.enforce().await?;
+        changes::told((admin, caller), &now, "tested", &found.message).await;
+    }
+    Ok(())
+}
+
+/// Whether its credential is a renewable token.
+fn has_tokens(admin: &Admin, connection: &ConnectionRecord) -> bool {
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
+    auth.is_some_and(|auth| auth.oauth.is_some())
+}

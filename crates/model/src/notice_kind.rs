@@ -1,0 +1,78 @@
+//! [`NoticeKind`]: what can happen, and which webhooks want to be told of.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])+ $kind:ident = $code:literal;)*) => {
+        /// What can happen.
+        #[derive(
+            Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+        )]
+        pub enum NoticeKind {
+            $($(#[doc = $doc])+ #[serde(rename = $code)] $kind,)*
+        }
+
+        impl NoticeKind {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Its stable name: the `type` of an event.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$kind => $code,)* }
+            }
+
+            /// When it happens, for people.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$kind => concat!($($doc),+).trim_ascii(),)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A connection can be used for the first time, or after its app has changed.
+    ConnectionConnected = "connection.connected";
+    /// A connection cannot be used until somebody acts; `reason` says why.
+    ConnectionBroken = "connection.broken";
+    /// A broken connection can be used again.
+    ConnectionReconnected = "connection.reconnected";
+    /// The secret of a connection ends soon, or is over the age for which one is to be used.
+    ConnectionExpiring = "connection.expiring";
+    /// Another secret is in force; also after a rollback.
+    ConnectionRotated = "connection.rotated";
+    /// A connection was paused.
+    ConnectionPaused = "connection.paused";
+    /// The pause of a connection has ended.
+    ConnectionResumed = "connection.resumed";
+    /// A connection was removed.
+    ConnectionRemoved = "connection.removed";
+    /// An agent may use a connection.
+    ConnectionBound = "connection.bound";
+    /// An agent may not use a connection any more.
+    ConnectionUnbound = "connection.unbound";
+    /// Every slot of a plugin has a connection that can be used.
+    PluginReady = "plugin.ready";
+    /// An optional slot of a plugin has no connection that can be used.
+    PluginDegraded = "plugin.degraded";
+    /// A required slot of a plugin has no connection that can be used.
+    PluginBlocked = "plugin.blocked";
+    /// A program sent a honeytoken.
+    HoneytokenUsed = "honeytoken.used";
+    /// A program sent a token that was revoked, or that is over.
+    TokenRefused = "token.refused";
+    /// Somebody tries a webhook.
+    WebhookTest = "webhook.test";
+}
+
+impl NoticeKind {
+    /// The kind of this name.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.code() == code)
+    }
+
+    /// The kind of thing and what happened to it.
+    pub fn parts(self) -> (&'static str, &'static str) {
+        self.code().split_once('.').unwrap_or((self.code(), ""))
+    }
+}

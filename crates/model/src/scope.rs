@@ -1,0 +1,147 @@
+//! [`Scope`]: what a personal token may be used for.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A part of the API.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Area {
+    /// Accounts and the consents that make them.
+    Connections,
+    /// Programs, their tokens, bindings and plugins.
+    Agents,
+    /// OAuth clients.
+    Apps,
+    /// What services are known.
+    Providers,
+    /// Rules, and what they would do.
+    Rules,
+    /// The audit log.
+    Audit,
+    /// Who is told what happens, and what raises an alarm.
+    Webhooks,
+    /// People, and their own tokens.
+    Users,
+    /// What all organisations share: keys, the CA, the configuration, organisations themselves.
+    Install,
+}
+
+/// What a personal token may be used for, within what its owner may do: `all`, `read`, or an area
+/// with `:read` or `:write`, which includes reading.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Reading everything.
+    Read,
+    /// Reading an area.
+    ReadArea(Area),
+    /// Reading and changing an area.
+    WriteArea(Area),
+}
+
+/// Text that is no scope.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "is none of `all`, `read`, or `connections`, `agents`, `apps`, `providers`, `rules`, `audit`, `webhooks`, `users`, `install` with `:read` or `:write`"
+)]
+pub struct ScopeError;
+
+impl Area {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Connections,
+        Self::Agents,
+        Self::Apps,
+        Self::Providers,
+        Self::Rules,
+        Self::Audit,
+        Self::Webhooks,
+        Self::Users,
+        Self::Install,
+    ];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Agents => "agents",
+            Self::Apps => "apps",
+            Self::Providers => "providers",
+            Self::Rules => "rules",
+            Self::Audit => "audit",
+            Self::Webhooks => "webhooks",
+            Self::Users => "users",
+            Self::Install => "install",
+        }
+    }
+}
+
+impl Scope {
+    /// Whether it allows this.
+    pub fn allows(self, area: Area, writes: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Read => !writes,
+            Self::ReadArea(of) => of == area && !writes,
+            Self::WriteArea(of) => of == area,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Read => f.write_str("read"),
+            Self::ReadArea(area) => write!(f, "{}:read", area.as_str()),
+            Self::WriteArea(area) => write!(f, "{}:write", area.as_str()),
+        }
+    }
+}
+
+impl FromStr for Scope {
+    type Err = ScopeError;
+
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        match text {
+            "all" => return Ok(Self::All),
+            "read" => return Ok(Self::Read),
+            _ => {}
+        }
+        let (name, access) = text.split_once(':').ok_or(ScopeError)?;
+        let area = Area::ALL.into_iter().find(|area| area.as_str() == name).ok_or(ScopeError)?;
+        match access {
+            "read" => Ok(Self::ReadArea(area)),
+            "write" => Ok(Self::WriteArea(area)),
+            _ => Err(ScopeError),
+        }
+    }
+}
+
+impl Serialize for Scope {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Scope {
+    fn schema_name() -> Cow<'static, str> {
+        "Scope".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let areas = Area::ALL.map(Area::as_str).join("|");
+        json_schema!({"type": "string", "pattern": format!("^(all|read|({areas}):(read|write))$")})
+    }
+}

@@ -1,0 +1,134 @@
+//! Users: people, and what they may do in their organisation. Their tokens stand in the same row.
+
+use keyward_base::id::UserId;
+use keyward_base::keys::section;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::name;
+use super::personal_token::{PersonalToken, PersonalTokenShown};
+use super::refusal::Refusal;
+use super::resource::{Kind, Nothing, Resource};
+
+/// RFC 5321 §4.5.3.1.
+const EMAIL_BYTES_MAX: usize = 254;
+
+/// Users.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum User {}
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct UserSpec {
+        /// Unique. 1 to 64 letters, digits or `-_.`.
+        #[key("text", required)]
+        pub name: String,
+        /// An address to tell people apart by, unique in the organisation; nothing is sent there.
+        #[key("address")]
+        #[serde(default)]
+        pub email: Option<String>,
+        /// What the user may do.
+        #[key(one of ["admin", "member", "auditor"], required)]
+        pub role: Role,
+        /// Whether the user's tokens and agents open nothing.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        pub paused: bool,
+    }
+}
+
+/// What a person may do in their organisation.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything in it.
+    Admin,
+    /// What they own; what is shared is theirs to use.
+    Member,
+    /// To read everything, to change nothing.
+    Auditor,
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct UserFacts {
+    /// The user's tokens.
+    #[serde(default)]
+    pub tokens: Vec<PersonalToken>,
+}
+
+/// What is shown of a user.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct UserShown {
+    /// The user's tokens, without their text.
+    pub tokens: Vec<PersonalTokenShown>,
+}
+
+impl Resource for User {
+    type Id = UserId;
+    type Spec = UserSpec;
+    type With = Nothing;
+    type ChangeWith = Nothing;
+    type Facts = UserFacts;
+    type Shown = UserShown;
+
+    const KIND: Kind = Kind { one: "user", article: "a user", many: "users", max: usize::MAX };
+    const FIXED: &[&str] = &["name"];
+    const DATED: bool = true;
+    const DECLARABLE: bool = false;
+
+    fn name(spec: &UserSpec) -> &str {
+        &spec.name
+    }
+
+    fn check(spec: &UserSpec) -> Result<(), Refusal> {
+        name::plain(&spec.name)?;
+        match spec.email.as_deref().is_none_or(is_email) {
+            true => Ok(()),
+            false => {
+                let rule = "must be `name@host`, without blanks and up to 254 characters";
+                Err(Refusal::new("email", rule))
+            }
+        }
+    }
+
+    /// Rows leave out an address that there is not; answers say `null`.
+    fn to_row(row: &mut Map<String, Value>) {
+        if row.get("email").is_some_and(Value::is_null) {
+            row.remove("email");
+        }
+    }
+}
+
+impl Role {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Member => "member",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+fn is_email(text: &str) -> bool {
+    let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
+    let parts = text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty());
+    text.len() <= EMAIL_BYTES_MAX && plain && parts.is_some_and(|(_, host)| !host.contains('@'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for bad in ["ann", "@a.test", "ann@", "a b@a.test", "a@b@c", "", &"a@".repeat(200)] {
+            assert!(!is_email(bad), "{bad}");
+        }
+        assert!(is_email("Ann@a.test"));
+    }
+}

@@ -1,0 +1,239 @@
+//! Webhooks: where people want to be told what happens. Events are signed with a key that no record holds.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::id::WebhookId;
+use keyward_base::keys::section;
+use keyward_rules::provider::decode::nearest;
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use super::name;
+use super::notice_kind::NoticeKind;
+use super::refusal::Refusal;
+use super::resource::{Kind, Record, Resource};
+use super::secret_text::SecretText;
+
+/// Bytes of a URL.
+const URL_BYTES_MAX: usize = 2_048;
+
+/// Webhooks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Webhook {}
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct WebhookSpec {
+        /// Unique. 1 to 64 letters, digits or `-_.`.
+        #[key("text", required)]
+        #[serde(default)]
+        pub name: String,
+        /// Where events are posted: https, or http on this machine. Private addresses have to stand under
+        /// `upstream.allow_private`.
+        #[key("URL", required)]
+        pub url: String,
+        /// The types of events that it is told of, such as `connection.broken`; all of them when there is
+        /// none. `keyward webhook events` lists them.
+        #[key("list of types of events", "[]")]
+        #[serde(default, deserialize_with = "kinds")]
+        pub events: BTreeSet<NoticeKind>,
+    }
+}
+
+section! {
+    /// What a request may give beside the spec.
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct WebhookWith {
+        /// What events are signed with: `whsec_` and base64 of 24 to 64 bytes, as Standard Webhooks says.
+        /// One is made when it is left out.
+        #[key("text")]
+        pub signing_key: Option<SecretText>,
+    }
+}
+
+section! {
+    /// What a change may say beside a merge patch.
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct WebhookChange {
+        /// Whether it is told nothing; `false` also brings back one that has failed or was gone.
+        #[key(one of ["true", "false"])]
+        pub paused: Option<bool>,
+    }
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct WebhookFacts {
+    /// Whether it is told.
+    pub state: WebhookState,
+}
+
+/// Whether a webhook is told what happens.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookState {
+    /// It is.
+    Active,
+    /// By a person, or taken out of the file: what happens meanwhile is not told later.
+    Paused,
+    /// It answered 410: it wants nothing any more.
+    Gone,
+    /// It took nothing for as long as is tried.
+    Failed,
+}
+
+/// What is shown of it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct WebhookShown {
+    /// `active`, `paused`, `gone` (it answered 410) or `failed` (it took nothing for days).
+    pub state: WebhookState,
+    /// Events that it has not taken yet.
+    pub waiting: usize,
+    /// Events that it took since the gateway began.
+    pub told: u64,
+    /// Events that it was not told since then: too many waited, or all tries failed.
+    pub dropped: u64,
+    /// The last try since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<WebhookTry>,
+}
+
+/// A try to tell a webhook something.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct WebhookTry {
+    /// When.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// Whether it was taken.
+    pub taken: bool,
+    /// `answered 500`, or why there was no answer.
+    pub what: String,
+}
+
+impl Resource for Webhook {
+    type Id = WebhookId;
+    type Spec = WebhookSpec;
+    type With = WebhookWith;
+    type ChangeWith = WebhookChange;
+    type Facts = WebhookFacts;
+    type Shown = WebhookShown;
+
+    const KIND: Kind = Kind { one: "webhook", article: "a webhook", many: "webhooks", max: 50 };
+    const FIXED: &[&str] = &["name"];
+    const DATED: bool = true;
+
+    fn name(spec: &WebhookSpec) -> &str {
+        &spec.name
+    }
+
+    fn check(spec: &WebhookSpec) -> Result<(), Refusal> {
+        name::plain(&spec.name)?;
+        match is_postable(&spec.url) {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                "url",
+                format!(
+                    "must be an https URL without a password, or an http URL of this machine, up to {URL_BYTES_MAX} bytes"
+                ),
+            )),
+        }
+    }
+
+    /// Rows call the events `kinds`.
+    fn from_row(row: &mut Map<String, Value>) {
+        let kinds = row.remove("kinds");
+        row.extend(kinds.map(|kinds| ("events".to_owned(), kinds)));
+    }
+
+    fn to_row(row: &mut Map<String, Value>) {
+        let kinds = row.remove("events");
+        let kinds = kinds.filter(|kinds| kinds.as_array().is_some_and(|all| !all.is_empty()));
+        row.extend(kinds.map(|kinds| ("kinds".to_owned(), kinds)));
+    }
+}
+
+impl WebhookState {
+    /// The stable name, as in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Record<Webhook> {
+    /// Whether it is told of such events.
+    pub fn wants(&self, kind: NoticeKind) -> bool {
+        let events = &self.spec.events;
+        self.facts.state == WebhookState::Active && (events.is_empty() || events.contains(&kind))
+    }
+}
+
+/// Whether events can be posted there: an https URL with a host, or an http URL of this machine; no password.
+fn is_postable(url: &str) -> bool {
+    let parsed: Option<http::Uri> = url.parse().ok().filter(|_| url.len() <= URL_BYTES_MAX);
+    let is_one = parsed.and_then(|uri| {
+        let authority = uri.authority()?.as_str();
+        match uri.scheme_str()? {
+            "https" => Target::parse(Scheme::Https, authority).ok().map(|_| true),
+            "http" => Some(Target::parse(Scheme::Http, authority).ok()?.host().is_this_machine()),
+            _ => None,
+        }
+    });
+    is_one == Some(true)
+}
+
+/// Types of events by name. Refuses with the nearest one.
+fn kinds<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<NoticeKind>, D::Error> {
+    let known = || NoticeKind::ALL.iter().map(|kind| kind.code());
+    let of = |event: &String| {
+        NoticeKind::parse(event).ok_or_else(|| {
+            let remedy = match nearest(event, known()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "see `keyward webhook events`".to_owned(),
+            };
+            D::Error::custom(format!("holds a type of events that there is not: {remedy}"))
+        })
+    };
+    Vec::<String>::deserialize(d)?.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_posted_to_is_refused() {
+        for bad in [
+            "http://example.com/x",
+            "ftp://example.com/x",
+            "https://user:pw@example.com/x",
+            "nonsense",
+            "",
+            &format!("https://example.com/{}", "x".repeat(URL_BYTES_MAX)),
+        ] {
+            assert!(!is_postable(bad), "{bad}");
+        }
+        for good in ["https://example.com/x", "http://127.0.0.1:8080/x"] {
+            assert!(is_postable(good), "{good}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_of_events_is_refused_with_the_nearest() {
+        let bad = r#"{"name":"a","url":"https://a.test/","events":["connection.brokn"]}"#;
+        let refused = serde_json::from_str::<WebhookSpec>(bad).unwrap_err().to_string();
+        assert!(refused.contains("did you mean `connection.broken`?"), "{refused}");
+    }
+}

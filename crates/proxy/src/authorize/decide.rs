@@ -1,0 +1,175 @@
+//! Authorizes requests and CONNECTs, also while the configuration changes. A request that was refused during a
+//! change is decided again with the new rules, so a request that both the old and the new rules allow never fails
+//! because of the change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::requester::{Requester, ValidRequester};
+use super::tripwire;
+use crate::body::request_body::RequestBody;
+use crate::gateway::Gateway;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::request::inbound::Inbound;
+use keyward_base::agent::Agent;
+use keyward_base::host::Target;
+use keyward_rules::inject::credential::Credential;
+use keyward_rules::policy::{InterceptPermit, Permit, Route, TunnelPermit};
+use keyward_state::directory::ConnectionRecord;
+
+/// How long a refused request waits for a configuration change in progress. A longer change waits for the store,
+/// which blocks everything else too.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The maximum number of decisions while configuration changes follow each other.
+const TRIES_MAX: usize = 16;
+
+/// Proof that policy permits a request, with the credential of that permit. Made only by `Permitted::new`.
+#[must_use]
+#[derive(Debug)]
+pub struct Permitted {
+    inbound: Box<Inbound>,
+    permit: Permit,
+    credential: Option<Arc<Credential>>,
+}
+
+/// How a CONNECT is served.
+pub enum ConnectRoute {
+    /// Keyward terminates TLS with a leaf of the local CA.
+    Intercept(InterceptPermit),
+    Tunnel(TunnelPermit),
+}
+
+/// Decides a request and gets its credential. The requester is valid for one decision: to send again, it is checked
+/// and decided again.
+///
+/// # Errors
+/// When policy refuses, or the credential is not available.
+pub async fn decide(
+    gateway: &Gateway,
+    requester: ValidRequester<'_>,
+    inbound: Box<Inbound>,
+    record: &mut Record,
+) -> Result<Permitted, Refusal> {
+    let mut tries = 0;
+    loop {
+        let moment = gateway.rulebook.moment();
+        let refusal = match decide_once(gateway, &requester, &inbound, record).await {
+            Ok((permit, credential)) => return Ok(Permitted::new(inbound, permit, credential)),
+            Err(refusal) => refusal,
+        };
+        tries += 1;
+        let is_of_configuration = matches!(refusal, Refusal::Policy(_) | Refusal::Vault(_));
+        if !is_of_configuration || !has_changed(gateway, moment, tries).await {
+            if let Requester::Agent(session) = requester.who() {
+                tripwire::honeytokens(gateway, &session.agent, &inbound);
+            }
+            if let Refusal::Policy(reason) = &refusal
+                && let Some(connection) = reason.broken_connection()
+            {
+                gateway.vault.retry_rejected(requester.who().org(), connection);
+            }
+            return Err(refusal);
+        }
+    }
+}
+
+async fn decide_once(
+    gateway: &Gateway,
+    requester: &ValidRequester<'_>,
+    inbound: &Inbound,
+    record: &mut Record,
+) -> Result<(Permit, Option<Arc<Credential>>), Refusal> {
+    let permit = requester.permit(gateway, inbound)?;
+    record.set_permit(&permit);
+    let org = requester.who().org();
+    let credential = gateway.vault.credential_in(org, permit.wanted()).await?;
+    Ok((permit, credential))
+}
+
+/// Decides the test request of a connection. `trial`: a credential of the same connection that is not in use yet.
+///
+/// # Errors
+/// When policy refuses, or the credential is not available.
+pub async fn decide_test(
+    gateway: &Gateway,
+    connection: &ConnectionRecord,
+    inbound: Box<Inbound>,
+    trial: Option<Arc<Credential>>,
+    record: &mut Record,
+) -> Result<Permitted, Refusal> {
+    let permit = gateway.rulebook.permit_test(connection, &inbound.asked())?;
+    record.set_permit(&permit);
+    let credential = match trial {
+        Some(credential) if credential.connection == connection.id => Some(credential),
+        _ => gateway.vault.credential_in(&connection.org, permit.wanted()).await?,
+    };
+    Ok(Permitted::new(inbound, permit, credential))
+}
+
+/// Decides how a CONNECT is served.
+///
+/// # Errors
+/// When policy refuses.
+pub async fn route(
+    gateway: &Gateway,
+    agent: &Agent,
+    target: &Target,
+) -> Result<ConnectRoute, Refusal> {
+    let mut tries = 0;
+    loop {
+        let moment = gateway.rulebook.moment();
+        let reason = match gateway.rulebook.current().route(agent, target) {
+            Route::Intercept(permit) => return Ok(ConnectRoute::Intercept(permit)),
+            Route::Tunnel(permit) => return Ok(ConnectRoute::Tunnel(permit)),
+            Route::Deny(reason) => reason,
+        };
+        tries += 1;
+        if !has_changed(gateway, moment, tries).await {
+            return Err(Refusal::Policy(reason));
+        }
+    }
+}
+
+/// Whether the configuration has changed since `moment`, and another try is left.
+async fn has_changed(gateway: &Gateway, moment: u64, tries: usize) -> bool {
+    tries < TRIES_MAX && gateway.rulebook.settled(moment, SETTLED_WITHIN).await
+}
+
+impl Permitted {
+    /// Ties a credential to the permit that wants it.
+    fn new(inbound: Box<Inbound>, permit: Permit, credential: Option<Arc<Credential>>) -> Self {
+        debug_assert!(
+            credential.as_ref().is_none_or(|credential| {
+                permit.wanted().is_some_and(|wanted| wanted.connection == credential.connection)
+            }),
+            "a credential of another connection than the permit's"
+        );
+        Self { inbound, permit, credential }
+    }
+
+    /// The request that was decided.
+    pub fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// The credential that the permit wants.
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        self.credential.as_ref()
+    }
+
+    /// The body, which takes no part in the decision.
+    pub fn body_mut(&mut self) -> &mut RequestBody {
+        &mut self.inbound.body
+    }
+
+    /// The request, its permit, and the credential to write into it.
+    pub fn into_parts(self) -> (Box<Inbound>, Permit, Option<Arc<Credential>>) {
+        (self.inbound, self.permit, self.credential)
+    }
+}

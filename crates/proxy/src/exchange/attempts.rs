@@ -1,0 +1,252 @@
+//! [`Attempts`]: why and how one exchange is sent again. Two causes exist:
+//!
+//! - a retryable status or a lost stream, where the connection's settings allow retries ([`Retries`]): idempotent
+//!   requests (RFC 9110 §9.2.2) with a short body;
+//! - a credential that the upstream refuses and that is renewed, once: safe requests, or all where the service
+//!   accepts repeated ones.
+//!
+//! Each further attempt passes all stages of [`super::run`] again. The agent sees the last answer only. `upstream`
+//! takes another stream for a request that no upstream has processed: that is the same attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guard::ExchangeGuard;
+use super::refused_credential::refused_credential;
+use crate::authorize::connection_limits::Admitted;
+use crate::body::body_error::ReceiveError;
+use crate::body::replay::BodyCopy;
+use crate::gateway::{Core, Gateway};
+use crate::refusal::Refusal;
+use crate::refusal::grpc::RefusalFormat;
+use crate::request::inbound::Inbound;
+use crate::upstream::retries::Retries;
+use crate::upstream::sent::Sent;
+use keyward_rules::inject::credential::{Credential, Renews};
+
+/// The time to wait until a body that is no longer polled is dropped.
+const BODY_DROPPED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The attempts of an exchange that may be sent again.
+pub struct Attempts {
+    cause: Cause,
+    renewal: Renewal,
+    /// The retries that the settings allow with the present credential.
+    retries: Option<Arc<Retries>>,
+    /// What a retry of the current attempt would send.
+    retry_copy: Option<RequestCopy>,
+}
+
+/// What the exchange does next.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once; a box costs each request that may be repeated"
+)]
+pub enum Next {
+    /// Passes this answer on.
+    Answer(Sent),
+    /// Sends this request again.
+    Again(Box<Inbound>),
+}
+
+/// Why the current attempt is made.
+enum Cause {
+    First,
+    Retry,
+    Renewal,
+}
+
+/// Whether a refused credential is renewed.
+enum Renewal {
+    Never,
+    /// Once; with a copy of the request, if it may be sent again.
+    Possible(Option<RequestCopy>),
+    /// It was, because this credential was refused.
+    Done(Arc<Credential>),
+}
+
+/// A copy of a request, for sending it again once the sent one has been dropped.
+struct RequestCopy {
+    head: Box<Inbound>,
+    body: BodyCopy,
+}
+
+impl Attempts {
+    /// Prepares an attempt: keeps a copy of the request where it may be sent again. `None` when the exchange is sent
+    /// only once.
+    pub fn prepare(
+        attempts: Option<Box<Self>>,
+        core: &Core,
+        admitted: &mut Admitted,
+        exchange: &mut ExchangeGuard,
+    ) -> Option<Box<Self>> {
+        let mut attempts = match attempts {
+            None => Self::begin(&core.gateway, admitted, exchange)?,
+            Some(attempts) => attempts,
+        };
+        if let Cause::Renewal = attempts.cause {
+            core.gateway.metrics.renewed.inc();
+            attempts.retries = begin_retries(&core.gateway, admitted, exchange);
+        }
+        if attempts.retries.is_some() {
+            attempts.retry_copy = RequestCopy::for_retry(core, admitted);
+        }
+        Some(attempts)
+    }
+
+    fn begin(
+        gateway: &Gateway,
+        admitted: &mut Admitted,
+        exchange: &mut ExchangeGuard,
+    ) -> Option<Box<Self>> {
+        let renews = admitted.permitted().credential().and_then(|credential| credential.renews);
+        let retries = begin_retries(gateway, admitted, exchange);
+        let renewal = match renews {
+            None if retries.is_none() => return None,
+            None => Renewal::Never,
+            Some(renews) => Renewal::Possible(RequestCopy::for_renewal(gateway, admitted, renews)),
+        };
+        Some(Box::new(Self { cause: Cause::First, renewal, retries, retry_copy: None }))
+    }
+
+    /// The retries that this attempt is one of.
+    pub fn retries(&self) -> Option<&Arc<Retries>> {
+        self.retries.as_ref()
+    }
+
+    /// Decides after an attempt whether the request is sent again, and waits until it may be.
+    ///
+    /// # Errors
+    /// When there is no answer, or only the owner can renew the connection.
+    pub async fn after(
+        &mut self,
+        gateway: &Gateway,
+        result: Result<Sent, Refusal>,
+        format: RefusalFormat,
+    ) -> Result<Next, Refusal> {
+        if let Some((again, wait)) = self.retry(gateway, &result) {
+            if let Ok(sent) = result {
+                sent.discard().await;
+            }
+            tokio::time::sleep(wait).await;
+            self.cause = Cause::Retry;
+            return Ok(Next::Again(again));
+        }
+        let sent = result?;
+        if let Renewal::Never = self.renewal {
+            return Ok(Next::Answer(sent));
+        }
+        match refused_credential(gateway, sent, format).await {
+            (sent, None) => Ok(Next::Answer(sent)),
+            (sent, Some(refused)) => self.renew(gateway, sent, refused).await,
+        }
+    }
+
+    /// The request to retry and the wait before it, if another attempt may succeed and is allowed.
+    fn retry(
+        &mut self,
+        gateway: &Gateway,
+        result: &Result<Sent, Refusal>,
+    ) -> Option<(Box<Inbound>, Duration)> {
+        let (copy, retries) = (self.retry_copy.take()?, self.retries.as_ref()?);
+        let may_succeed = match result {
+            Ok(sent) => retries.is_on(sent.status().as_u16()),
+            Err(refusal) => is_lost_stream(refusal),
+        };
+        if !may_succeed {
+            return None;
+        }
+        let again = copy.into_request()?;
+        let wait = retries.wait_after(gateway, result.as_ref().ok().map(Sent::headers))?;
+        Some((again, wait))
+    }
+
+    /// Renews the refused credential, if the request can be sent again.
+    async fn renew(
+        &mut self,
+        gateway: &Gateway,
+        mut sent: Sent,
+        refused: Arc<Credential>,
+    ) -> Result<Next, Refusal> {
+        let copy = match &mut self.renewal {
+            Renewal::Never => return Ok(Next::Answer(sent)),
+            Renewal::Possible(copy) => copy.take(),
+            Renewal::Done(stale) => {
+                if refused.generation > stale.generation {
+                    gateway.vault.refused_again(&refused);
+                }
+                return Ok(Next::Answer(sent));
+            }
+        };
+        if let Some(copy) = copy.as_ref().filter(|_| sent.is_before_body()) {
+            // The upstream has not asked for the body, so all of it is left (RFC 9110 §10.1.1).
+            sent = sent.without_upload().await;
+            copy.body.wait_until_dropped(BODY_DROPPED_WITHIN).await;
+        }
+        let Some(mut again) = copy.and_then(RequestCopy::into_request) else {
+            gateway.vault.renew_later(&refused);
+            return Ok(Next::Answer(sent));
+        };
+        match gateway.vault.renew(&refused).await {
+            Ok(Some(_)) => {}
+            Err(error) if error.needs_a_person() => return Err(error.into()),
+            Ok(None) | Err(_) => return Ok(Next::Answer(sent)),
+        }
+        again.put_upgrade(sent.take_upgrade());
+        sent.discard().await;
+        (self.cause, self.renewal) = (Cause::Renewal, Renewal::Done(refused));
+        Ok(Next::Again(again))
+    }
+}
+
+impl RequestCopy {
+    /// Copies the request if it may be retried.
+    fn for_retry(core: &Core, admitted: &mut Admitted) -> Option<Self> {
+        let head = Box::new(admitted.permitted().inbound().copy()?);
+        Some(Self { head, body: BodyCopy::of(admitted.body_mut(), &core.replays) })
+    }
+
+    /// Copies the request if the service accepts it repeated.
+    fn for_renewal(gateway: &Gateway, admitted: &mut Admitted, renews: Renews) -> Option<Self> {
+        let inbound = admitted.permitted().inbound();
+        if !renews.unsafe_too && !inbound.is_safe() {
+            return None;
+        }
+        let head = Box::new(inbound.copy_of_head());
+        let bytes_max = gateway.vault.token_settings().replay_bytes_max;
+        let body = BodyCopy::up_to(bytes_max, admitted.body_mut(), &gateway.renewal_bodies);
+        Some(Self { head, body })
+    }
+
+    /// The request to send again; `None` while its body is still being sent, or when the body was too long to keep.
+    fn into_request(self) -> Option<Box<Inbound>> {
+        let mut whole = self.head;
+        whole.body = self.body.into_body()?;
+        Some(whole)
+    }
+}
+
+/// The retries that the settings of the permit's connection allow. The record counts them.
+fn begin_retries(
+    gateway: &Gateway,
+    admitted: &Admitted,
+    exchange: &mut ExchangeGuard,
+) -> Option<Arc<Retries>> {
+    let permit = admitted.permitted().permit();
+    let retries = Retries::begin(gateway, permit, exchange.admission.meter())?;
+    exchange.record.follow_attempts(retries.counter());
+    Some(retries)
+}
+
+/// Whether the upstream ended its stream before it answered.
+fn is_lost_stream(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Protocol { source: Some(ReceiveError::Http1(error)), .. } => {
+            !error.is_parse() && !error.is_user()
+        }
+        Refusal::Protocol { source: Some(ReceiveError::Http2(error)), .. } => {
+            error.is_io() || error.is_go_away()
+        }
+        _ => false,
+    }
+}

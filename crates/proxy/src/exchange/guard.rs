@@ -1,0 +1,83 @@
+//! [`ExchangeGuard`]: a running exchange. It owns the record, and what the exchange occupies until its answer ends:
+//! the agent's stream and its place within the limits of its connection.
+
+use std::sync::Arc;
+
+use crate::authorize::connection_limits::Admission;
+use crate::gateway::Gateway;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::refusal::grpc::RefusalFormat;
+use crate::session::Session;
+use crate::sockets::watchdog::Watchdog;
+
+/// A running exchange. It moves into the body of the answer; dropping it ends the exchange.
+#[derive(Debug)]
+pub struct ExchangeGuard {
+    pub record: Record,
+    /// The format in which a refusal is sent.
+    pub format: RefusalFormat,
+    pub admission: Admission,
+    stream: OccupiedStream,
+}
+
+/// The agent's stream that an exchange occupies.
+#[derive(Debug)]
+pub enum OccupiedStream {
+    /// The control plane asks.
+    None,
+    /// A stream without a session.
+    Accepted(Arc<Watchdog>),
+    Session(Arc<Session>),
+}
+
+impl ExchangeGuard {
+    /// Begins an exchange and its record. The stream is busy from now on.
+    ///
+    /// # Errors
+    /// As [`Record::begin`].
+    pub async fn begin(
+        gateway: &Arc<Gateway>,
+        stream: OccupiedStream,
+        format: RefusalFormat,
+    ) -> Result<Self, Refusal> {
+        if let Some(watchdog) = stream.watchdog() {
+            watchdog.begin_exchange();
+        }
+        let record = Record::begin(gateway).await?;
+        Ok(Self { record, format, admission: Admission::Pending, stream })
+    }
+
+    /// Adds body bytes that were sent to the agent.
+    pub fn add_sent(&mut self, bytes: u64) {
+        self.record.add_sent(bytes);
+        if let Some(watchdog) = self.stream.watchdog() {
+            watchdog.on_write();
+        }
+    }
+}
+
+impl OccupiedStream {
+    fn watchdog(&self) -> Option<&Watchdog> {
+        match self {
+            Self::None => None,
+            Self::Accepted(watchdog) => Some(watchdog),
+            Self::Session(session) => Some(&session.watchdog),
+        }
+    }
+}
+
+impl Drop for ExchangeGuard {
+    /// Marks the stream idle: from now on only the agent's token can revoke it.
+    fn drop(&mut self) {
+        if let OccupiedStream::Session(session) = &self.stream {
+            session.revocation().end_exchange();
+        }
+        if let Some(watchdog) = self.stream.watchdog() {
+            watchdog.end_exchange();
+            if watchdog.was_cut() {
+                self.record.set_ended_by_gateway();
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Detects answers by which an upstream refuses a credential: 401, its gRPC equivalent, and what the provider's file
+//! says.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use crate::gateway::Gateway;
+use crate::refusal::grpc::RefusalFormat;
+use crate::upstream::sent::Sent;
+use keyward_rules::inject::credential::Credential;
+
+/// UNAUTHENTICATED, <https://grpc.io/docs/guides/status-codes/>: the gRPC status for 401.
+const UNAUTHENTICATED: &[u8] = b"16";
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// The answer, and the credential if the answer refuses it.
+pub async fn refused_credential(
+    gateway: &Gateway,
+    sent: Sent,
+    format: RefusalFormat,
+) -> (Sent, Option<Arc<Credential>>) {
+    let Some(credential) = sent.credential().cloned() else { return (sent, None) };
+    if sent.status() == StatusCode::UNAUTHORIZED || is_unauthenticated(sent.headers(), format) {
+        return (sent, Some(credential));
+    }
+    let status = sent.status().as_u16();
+    let may_mean_it = credential.renews.is_some_and(|it| it.expired_status == Some(status));
+    if !may_mean_it || !is_json(sent.headers()) {
+        return (sent, None);
+    }
+    let (sent, beginning) = sent.begun().await;
+    let whole = beginning.filter(|body| gateway.vault.means_expired(&credential, status, body));
+    (sent, whole.map(|_| credential))
+}
+
+/// Whether a gRPC call was refused as unauthenticated: its status is in the head then.
+fn is_unauthenticated(fields: &HeaderMap, format: RefusalFormat) -> bool {
+    format == RefusalFormat::Grpc
+        && fields.get(&GRPC_STATUS).is_some_and(|status| status.as_bytes() == UNAUTHENTICATED)
+}
+
+fn is_json(fields: &HeaderMap) -> bool {
+    let coded = fields.contains_key(header::CONTENT_ENCODING);
+    let kind = fields.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    !coded && kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
+}

@@ -1,0 +1,131 @@
+//! Prepares the head of a request for the upstream. The order of its steps is a security property: strip, clear,
+//! write the credential, set the authority from the permit.
+
+use std::borrow::Cow;
+
+use http::Uri;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+
+use super::settings_fields;
+use crate::limits::budget::Share;
+use crate::refusal::Refusal;
+use keyward_base::host::Target;
+use keyward_base::settings::Settings;
+use keyward_rules::inject::credential::{Credential, Write};
+use keyward_rules::inject::scrub::ask;
+use keyward_rules::inject::strip;
+use keyward_rules::inject::write::{self, Head};
+
+/// What is changed in the head of a request.
+pub struct HeadChanges<'a> {
+    /// The target of the permit.
+    pub target: &'a Target,
+    pub credential: Option<&'a Credential>,
+    /// The writes of the credential for this target and path.
+    pub writes: &'a [Write],
+    pub settings: Option<&'a Settings>,
+    /// Whether the request is a WebSocket handshake.
+    pub websocket: bool,
+    /// The memory budget for decoding the answer.
+    pub decoders: &'a Share,
+}
+
+impl HeadChanges<'_> {
+    /// Changes the fields. Returns the URI to send.
+    ///
+    /// # Errors
+    /// When the credential does not fit the request.
+    pub fn apply(&self, head: &mut Parts) -> Result<Uri, Refusal> {
+        let Parts { headers: fields, uri, .. } = head;
+        // 1. What never passes a proxy. `TE: trailers` is for us to say again: we do pass trailers.
+        let trailers = wants_trailers(fields);
+        strip::hop_by_hop(fields);
+        strip::steering(fields);
+        if let Some(settings) = self.settings {
+            settings_fields::write_fields(fields, settings);
+        }
+        // 2. What would stand where the credential goes, and every placeholder.
+        let query = strip_query(uri.query(), self.credential);
+        if let Some(credential) = self.credential {
+            strip::cleared(fields, &credential.clears);
+            ask::for_what_can_be_scanned(fields, |bytes| self.decoders.has_room(bytes));
+            if credential.renews.is_some_and(|renews| renews.expired_status.is_some()) {
+                // Its body is looked into for what means 401.
+                fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
+        }
+        strip::placeholder_fields(fields);
+        // 3. The credential.
+        let mut head = Head { fields, path: path_of(uri).into(), query };
+        write::credential(&mut head, self.writes)?;
+        let uri = origin_form(uri, &head.path, head.query.as_deref())?;
+        // 4. Authority.
+        set_host(fields, self.target)?;
+        if self.websocket {
+            fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        } else if trailers {
+            fields.insert(header::TE, HeaderValue::from_static("trailers"));
+            fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
+        Ok(uri)
+    }
+}
+
+/// Sets one `Host`, the target's. An equal `Host` from the agent stays as it is.
+fn set_host(fields: &mut HeaderMap, target: &Target) -> Result<(), Refusal> {
+    let mut sent = fields.get_all(header::HOST).iter();
+    if let (Some(host), None) = (sent.next(), sent.next())
+        && target.is_written(host.as_bytes())
+    {
+        return Ok(());
+    }
+    let host = HeaderValue::try_from(target.authority())
+        .map_err(|_| Refusal::Internal("a target is no field value"))?;
+    fields.insert(header::HOST, host);
+    Ok(())
+}
+
+fn path_of(uri: &Uri) -> &str {
+    match uri.path() {
+        "" => "/",
+        path => path,
+    }
+}
+
+fn strip_query<'a>(
+    query: Option<&'a str>,
+    credential: Option<&Credential>,
+) -> Option<Cow<'a, str>> {
+    let names = credential.map_or(&[][..], |credential| &credential.clears.queries);
+    let query = query?;
+    match strip::query(query, names) {
+        None => Some(query.into()),
+        Some(left) if left.is_empty() => None,
+        Some(left) => Some(left.into()),
+    }
+}
+
+fn wants_trailers(fields: &HeaderMap) -> bool {
+    let tokens = fields.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
+    tokens.flat_map(|value| value.split(',')).any(|token| token.trim() == "trailers")
+}
+
+/// `path?query` in origin form, without scheme and authority. Returns `sent` if it is equal.
+fn origin_form(sent: &Uri, path: &str, query: Option<&str>) -> Result<Uri, Refusal> {
+    if sent.path() == path
+        && sent.query() == query
+        && let Some(same) = sent.path_and_query()
+    {
+        return Ok(Uri::from(same.clone()));
+    }
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let path = PathAndQuery::try_from(text)
+        .map_err(|_| Refusal::BadRequest("the request target holds a byte that no URI has"))?;
+    Ok(Uri::from(path))
+}

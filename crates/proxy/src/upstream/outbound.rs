@@ -1,0 +1,200 @@
+//! [`Outbound`]: a request that may be sent to the upstream. It is made from an admitted request, and only this type
+//! is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Version};
+use http_body::Body;
+
+use super::head::HeadChanges;
+use super::lease::Lease;
+use super::plan::SendPlan;
+use super::retries::Retries;
+use super::sent::Sent;
+use super::{binds_identity, body_injection, check_head, kept_for, protocol, with_stream};
+use crate::authorize::connection_limits::Admitted;
+use crate::body::request_body::RequestBody;
+use crate::body::trailer_filter::TrailerFilter;
+use crate::gateway::{Core, Gateway};
+use crate::pool::http1::PoolKey;
+use crate::pool::interim::Interim;
+use crate::refusal::Refusal;
+use crate::request::agent_upgrade::AgentUpgrade;
+use crate::request::inbound::Inbound;
+use crate::sockets::progress::stalled;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::pattern::DecodedPath;
+use keyward_base::settings::Wait;
+use keyward_rules::inject::credential::{Credential, Write};
+use keyward_rules::inject::write::WriteError;
+use keyward_rules::policy::Permit;
+
+/// A request that may be sent. Made only by [`Outbound::prepare`].
+#[must_use]
+#[derive(Debug)]
+pub struct Outbound {
+    /// The request, in origin form.
+    request: Box<Request<RequestBody>>,
+    /// The key of the streams that it may use.
+    key: PoolKey,
+    plaintext: Plaintext,
+    /// The agent's side of a WebSocket handshake.
+    upgrade: Option<AgentUpgrade>,
+    /// Whether the request may be sent again when a reused stream turns out to be dead.
+    repeatable: bool,
+    /// Whether the agent speaks HTTP/2 and the request can be sent over HTTP/2.
+    http2: bool,
+    credential: Option<Arc<Credential>>,
+    /// The timeout for the head of the answer.
+    timeout: Duration,
+    retries: Option<Arc<Retries>>,
+}
+
+/// Whether the request may go over cleartext.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Plaintext {
+    /// The request carries no credential.
+    Harmless,
+    /// A rule allows it, to addresses on the explicit private list only.
+    PrivateOnly,
+    Never,
+}
+
+impl Outbound {
+    /// Strips, clears, writes the credential, and sets the authority and `Host` from the permit. `retries`: the
+    /// attempts that this is one of.
+    ///
+    /// # Errors
+    /// When the credential does not fit the request, or the body for it does not arrive.
+    pub async fn prepare(
+        gateway: &Gateway,
+        admitted: Admitted,
+        retries: Option<&Arc<Retries>>,
+    ) -> Result<Self, Refusal> {
+        let (mut inbound, permit, credential) = admitted.into_permitted().into_parts();
+        if !inbound.body.is_end_stream() {
+            inbound.body.filter_trailers(TrailerFilter::of(&permit, credential.as_ref()));
+        }
+        let target = permit.target().clone();
+        let (org, session) = (inbound.org().clone(), inbound.session());
+        let upgrade = inbound.take_upgrade();
+        let settings = permit.settings().map(|settings| &**settings);
+        let writes = writes(credential.as_deref(), &target, inbound.asked().path)?;
+        let decoders = gateway.decoders.share(inbound.agent());
+        let changes = HeadChanges {
+            target: &target,
+            credential: credential.as_deref(),
+            writes,
+            settings,
+            websocket: upgrade.is_some(),
+            decoders: &decoders,
+        };
+        let uri = changes.apply(&mut inbound.head)?;
+        if body_injection::is_wanted(writes) {
+            // On the heap: few requests are kept whole.
+            Box::pin(body_injection::write(gateway, &mut inbound, writes)).await?;
+        }
+        let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
+        let Inbound { mut head, body, .. } = *inbound;
+        let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
+        head.uri = uri;
+        head.version = Version::HTTP_11;
+        let timeout = settings.and_then(|settings| settings.timeout).map(Wait::duration);
+        Ok(Self {
+            request: Box::new(Request::from_parts(head, body)),
+            key: PoolKey { org, target, session: credential.is_none().then_some(session) },
+            plaintext: Plaintext::of(&permit, credential.is_some()),
+            upgrade,
+            repeatable,
+            http2,
+            credential,
+            timeout: match retries {
+                Some(retries) => retries.left(),
+                None => timeout.unwrap_or(gateway.limits.answer_timeout),
+            },
+            retries: retries.cloned(),
+        })
+    }
+
+    /// Sends the request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// When there is no checked, verified stream, or the answer is invalid.
+    pub async fn send(self, core: &Arc<Core>) -> Result<Sent, Refusal> {
+        let Self { request, upgrade, credential, timeout, .. } = self;
+        let Self { key, plaintext, repeatable, http2, retries, .. } = self;
+        let (gate, uploaded) = (request.body().gate(), request.body().count());
+        let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
+        let plan = SendPlan {
+            key,
+            plaintext,
+            repeatable,
+            http2,
+            upgrades: upgrade.is_some(),
+            interim: interim.clone(),
+            retries,
+        };
+        // The time to the answer's head counts from the last byte of the upload.
+        let uploads = [&*uploaded];
+        let (mut lease, response): (Lease, _) = tokio::select! {
+            biased;
+            () = interim.flooded() => {
+                return Err(protocol("it sends interim answers without end"));
+            }
+            result = with_stream(core, request, plan) => result?,
+            () = stalled(&uploads, timeout) => return Err(Refusal::AnswerTimeout),
+        };
+        lease.gate = gate;
+        lease.reusable = !binds_identity(&response);
+        lease.is_kept_for(kept_for(response.headers()));
+        check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
+        Ok(Sent::new(response, lease, upgrade, credential))
+    }
+}
+
+/// The writes of the credential for this target and path.
+fn writes<'a>(
+    credential: Option<&'a Credential>,
+    target: &Target,
+    path: &DecodedPath,
+) -> Result<&'a [Write], WriteError> {
+    let Some(credential) = credential else { return Ok(&[]) };
+    let mut writes = credential.writes.iter();
+    let scoped = writes.find(|scoped| scoped.matches(target, path));
+    scoped.map(|scoped| &*scoped.what).ok_or(WriteError::NoPlace)
+}
+
+impl Plaintext {
+    fn of(permit: &Permit, has_credential: bool) -> Self {
+        match (has_credential, permit.plaintext()) {
+            (false, _) => Self::Harmless,
+            (true, true) => Self::PrivateOnly,
+            (true, false) => Self::Never,
+        }
+    }
+
+    /// Whether the request may go to `target`, over an address that is on the private list or not.
+    pub fn allows(self, scheme: Scheme, private: bool) -> bool {
+        match (scheme, self) {
+            (Scheme::Https, _) | (Scheme::Http, Self::Harmless) => true,
+            (Scheme::Http, Self::PrivateOnly) => private,
+            (Scheme::Http, Self::Never) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_goes_over_cleartext_only_by_rule_and_to_the_private_list() {
+        for private in [false, true] {
+            assert!(!Plaintext::Never.allows(Scheme::Http, private));
+            assert_eq!(Plaintext::PrivateOnly.allows(Scheme::Http, private), private);
+            assert!(Plaintext::Never.allows(Scheme::Https, private));
+            assert!(Plaintext::Harmless.allows(Scheme::Http, private));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! [`Retries`]: how often one exchange is sent, by the settings of its connection, and how long it waits in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::gateway::Gateway;
+use crate::limits::meter::Meter;
+use crate::refusal::Refusal;
+use keyward_base::settings::{Retry, Settings};
+use keyward_base::time;
+use keyward_net::client::HandshakeError;
+use keyward_net::dial::DialError;
+use keyward_rules::policy::Permit;
+
+/// The approximate wait before the second attempt. It doubles with each further attempt.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// The longest wait that Keyward chooses itself.
+const OWN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The attempts of one exchange.
+#[derive(Debug)]
+pub struct Retries {
+    settings: Arc<Settings>,
+    retry: Retry,
+    meter: Arc<Meter>,
+    /// The deadline for the head of the answer.
+    deadline: Instant,
+    made: Arc<AtomicU32>,
+}
+
+/// Dials, with retries if the settings allow them. No byte of the request is sent before.
+///
+/// # Errors
+/// Of the last attempt.
+pub async fn dial_with_retries<T, F>(
+    gateway: &Gateway,
+    retries: Option<&Retries>,
+    mut dial: impl FnMut() -> F,
+) -> Result<T, Refusal>
+where
+    F: Future<Output = Result<T, Refusal>>,
+{
+    loop {
+        let refusal = match dial().await {
+            Ok(stream) => return Ok(stream),
+            Err(refusal) => refusal,
+        };
+        let retries = retries.filter(|_| is_unreachable(&refusal));
+        let next = retries.and_then(|retries| Some((retries, retries.next_wait(gateway, None)?)));
+        let Some((retries, wait)) = next else { return Err(refusal) };
+        tokio::time::sleep(wait).await;
+        retries.count();
+    }
+}
+
+impl Retries {
+    /// The attempts that the connection's settings allow. `None` when they allow only one.
+    pub fn begin(
+        gateway: &Gateway,
+        permit: &Permit,
+        meter: Option<&Arc<Meter>>,
+    ) -> Option<Arc<Self>> {
+        let settings = permit.settings()?;
+        let (retry, meter) = (settings.retry.clone()?, meter?.clone());
+        let within = settings.timeout.map_or(gateway.limits.answer_timeout, |wait| wait.duration());
+        Some(Arc::new(Self {
+            settings: settings.clone(),
+            retry,
+            meter,
+            deadline: Instant::now() + within,
+            made: Arc::default(),
+        }))
+    }
+
+    pub fn count(&self) {
+        self.made.fetch_add(1, Relaxed);
+    }
+
+    /// The counter of attempts.
+    pub fn counter(&self) -> Arc<AtomicU32> {
+        self.made.clone()
+    }
+
+    /// How many there were.
+    fn made(&self) -> u32 {
+        self.made.load(Relaxed)
+    }
+
+    /// The time left for all attempts together.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether the settings ask for another attempt after an answer with this status.
+    pub fn is_on(&self, status: u16) -> bool {
+        self.retry.is_on(status)
+    }
+
+    /// The wait before the next attempt, after an answer with these fields if there was one. `None` when there is
+    /// no further attempt.
+    pub fn wait_after(&self, gateway: &Gateway, fields: Option<&HeaderMap>) -> Option<Duration> {
+        self.next_wait(gateway, fields.and_then(|it| retry_after(it, gateway.clock.now())))
+    }
+
+    /// The wait before the next attempt. `asked` is the wait that the upstream asked for.
+    fn next_wait(&self, gateway: &Gateway, asked: Option<Duration>) -> Option<Duration> {
+        if self.made() >= self.retry.attempts() || *gateway.draining.borrow() {
+            return None;
+        }
+        let wait = wait(self.made(), asked, self.retry.wait_max(), random())?;
+        if wait >= self.left() || !self.meter.again(&self.settings, Instant::now()) {
+            return None;
+        }
+        gateway.metrics.retried.inc();
+        Some(wait)
+    }
+}
+
+/// The wait after `made` attempts: `asked`, or else a doubled wait. A random part (`random` of 2^32) spreads
+/// clients that failed together. `None` when `asked` exceeds `max`.
+fn wait(made: u32, asked: Option<Duration>, max: Duration, random: u32) -> Option<Duration> {
+    let part = f64::from(random) / f64::from(u32::MAX);
+    match asked {
+        Some(asked) if asked > max => None,
+        Some(asked) => Some(asked + FIRST_WAIT.mul_f64(part)),
+        None => {
+            let doubled = FIRST_WAIT.saturating_mul(1 << made.saturating_sub(1).min(16));
+            Some(doubled.min(OWN_WAIT_MAX).min(max).mul_f64(0.5 + part / 2.0))
+        }
+    }
+}
+
+/// The longest wait when the system gives no random number.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX)
+}
+
+/// The value of `Retry-After`.
+fn retry_after(fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    time::retry_after(fields.get(header::RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+/// Whether no byte of the request was sent and another dial may succeed.
+fn is_unreachable(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Dial(error) => !matches!(error, DialError::Refused { .. }),
+        Refusal::Tls(HandshakeError::Certificate { .. }) => false,
+        Refusal::Tls(error) => !error.is_of_protocol(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn more_than_the_longest_wait_is_not_waited_for() {
+        let seconds = Duration::from_secs;
+        assert_eq!(wait(1, Some(seconds(31)), MAX, 0), None);
+        assert_eq!(wait(1, Some(Duration::MAX), MAX, u32::MAX), None);
+        assert_eq!(wait(1, Some(seconds(30)), MAX, 0), Some(seconds(30)));
+        assert_eq!(wait(1, None, seconds(1), u32::MAX), Some(FIRST_WAIT));
+        assert_eq!(wait(9, None, seconds(1), u32::MAX), Some(seconds(1)), "ours is cut");
+    }
+
+    #[test]
+    fn waits_double_and_are_drawn_from_their_upper_half() {
+        for (made, ms) in [(1, 200), (2, 400), (3, 800), (6, 6_400), (7, 10_000), (99, 10_000)] {
+            let most = Duration::from_millis(ms);
+            assert_eq!(wait(made, None, MAX, u32::MAX), Some(most), "{made}");
+            assert_eq!(wait(made, None, MAX, 0), Some(most / 2), "{made}");
+        }
+    }
+
+    #[test]
+    fn seconds_and_dates_are_read_and_nothing_else() {
+        let now: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
+        let read = |text: &'static str| {
+            let mut fields = HeaderMap::new();
+            fields.insert(header::RETRY_AFTER, HeaderValue::from_static(text));
+            retry_after(&fields, now)
+        };
+        for none in ["", "soon", "-1", "1.5", "+1", "1994-11-06", "Sun, 06 Nov", "1 s"] {
+            assert_eq!(read(none), None, "{none}");
+        }
+        for (text, seconds) in [
+            ("0", 0),
+            (" 120 ", 120),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", 30),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", 0),
+        ] {
+            assert_eq!(read(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(read("99999999999999999999999"), Some(Duration::MAX));
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! Names of header fields and parameters as servers read them: aliases with `_`, and form encoding.
+
+use std::borrow::Cow;
+
+use http::HeaderName;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// Characters that are not encoded in a query value: RFC 3986 unreserved.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Whether an origin that maps `-` and `_` to the same character (CGI, WSGI) treats the names as equal.
+pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
+    let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
+    let fold = |b: u8| if b == b'_' { b'-' } else { b };
+    name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
+}
+
+/// Whether a field name, or a `_`-alias of it, is in `names`.
+pub(super) fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
+    names.contains(name)
+        || name.as_str().contains('_') && names.iter().any(|other| is_alias(name, other))
+}
+
+/// The decoded name of a pair of a query or form.
+pub(super) fn name_of(pair: &str) -> String {
+    decoded(pair.split('=').next().unwrap_or(pair))
+}
+
+/// The decoded names of a query's parameters, with their raw values. Some servers also split at `;` (HTML 4.01,
+/// appendix B.2.2).
+pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    query.split(['&', ';']).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name.contains(['+', '%']) {
+            true => (decoded(name).into(), value),
+            false => (name.into(), value),
+        }
+    })
+}
+
+/// Decodes a form name or value: `+` is a space, `%XX` a byte.
+pub fn decoded(piece: &str) -> String {
+    percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+/// The parts of a pair of a query or form.
+pub(super) fn pair<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = &'a str> {
+    let value = utf8_percent_encode(value, QUERY);
+    utf8_percent_encode(name, QUERY).chain(["="]).chain(value)
+}

@@ -1,0 +1,36 @@
+//! Checks the test request of a provider file: method, host and names in templates.
+
+use super::Field;
+use super::document::{Problems, key_of};
+use super::own_hosts::OwnHosts;
+use super::schema::TestText;
+
+/// Checks the test request at `at`; its templates may name variables and `fields`.
+pub(super) fn test_request(
+    test: &TestText,
+    fields: &[&Field],
+    at: &str,
+    own: &OwnHosts<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let method = test.method.as_deref().unwrap_or("GET");
+    if http::Method::from_bytes(method.as_bytes()).is_err() {
+        problems.add(&key_of(at, "method"), "this is not a method", "write GET or POST");
+    }
+    let at = key_of(at, "url");
+    let names = test.url.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    for (name, _) in names {
+        let known = own.variables.iter().any(|variable| variable.name == name)
+            || fields.iter().any(|field| field.name == name);
+        if !known {
+            let message = format!("`{{{name}}}` is neither a variable nor a field");
+            problems.add(&at, message, "declare it under `variables`, or name a field");
+        }
+    }
+    if let Some((host, _)) = own.url(&test.url, &at, problems)
+        && !own.owns(&host)
+    {
+        let message = format!("`{host}` is not one of the provider's hosts");
+        problems.add(&at, message, "test on a host that `hosts` lists");
+    }
+}

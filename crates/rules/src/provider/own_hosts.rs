@@ -1,0 +1,99 @@
+//! Parses hosts, paths and URLs of a provider file, and decides which URLs are on the provider's own hosts.
+
+use super::Variable;
+use super::document::{Problems, item_of};
+use super::form::HostTemplate;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::pattern::PathPattern;
+
+/// The provider's own hosts.
+pub(super) struct OwnHosts<'a> {
+    pub(super) hosts: &'a [HostTemplate],
+    pub(super) variables: &'a [Variable],
+}
+
+impl OwnHosts<'_> {
+    /// Whether the host is one of the provider's.
+    pub(super) fn owns(&self, host: &HostTemplate) -> bool {
+        if self.hosts.contains(host) {
+            return true;
+        }
+        let sample = host.sample(self.variables);
+        let Ok(target) = Target::parse(Scheme::Https, &sample) else { return false };
+        self.hosts.iter().filter_map(HostTemplate::literal).any(|own| own.matches(&target))
+    }
+
+    /// Host and path of an https URL.
+    pub(super) fn url<'u>(
+        &self,
+        url: &'u str,
+        at: &str,
+        problems: &mut Problems<'_>,
+    ) -> Option<(HostTemplate, &'u str)> {
+        let Some((authority, path)) = split_https(url) else {
+            problems.add(at, "this is not an https URL", "write `https://host/path`");
+            return None;
+        };
+        let host = template(authority, at, self.variables, problems)?;
+        Some((host, path))
+    }
+}
+
+fn template(
+    text: &str,
+    at: &str,
+    variables: &[Variable],
+    problems: &mut Problems<'_>,
+) -> Option<HostTemplate> {
+    let checked = HostTemplate::parse(text).and_then(|host| host.check(variables).map(|()| host));
+    match checked {
+        Ok(host) => Some(host),
+        Err(error) => {
+            problems.add(at, error, "");
+            None
+        }
+    }
+}
+
+/// Parses host patterns with variables; those with errors are left out.
+pub(super) fn hosts(
+    texts: &[String],
+    path: &str,
+    variables: &[Variable],
+    problems: &mut Problems<'_>,
+) -> Vec<HostTemplate> {
+    let mut found = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        found.extend(template(text, &item_of(path, index), variables, problems));
+    }
+    found
+}
+
+/// Parses path patterns; those with errors are left out.
+pub(super) fn paths(texts: &[String], path: &str, problems: &mut Problems<'_>) -> Vec<PathPattern> {
+    let mut found = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match PathPattern::parse(text) {
+            Ok(pattern) => found.push(pattern),
+            Err(error) => problems.add(&item_of(path, index), error, ""),
+        }
+    }
+    found
+}
+
+/// Authority and path of `https://authority/path?query`.
+pub(super) fn split_https(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("https://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let path = tail.split(['?', '#']).next().unwrap_or_default();
+    let sound = !authority.is_empty() && url.bytes().all(|b| b.is_ascii_graphic());
+    sound.then_some((authority, if path.is_empty() { "/" } else { path }))
+}
+
+/// Whether the text is a valid variable name: lower-case letters, digits and `_`.
+pub(super) fn is_word(text: &str) -> bool {
+    text.len() <= 64
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+}

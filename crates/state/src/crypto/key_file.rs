@@ -1,0 +1,187 @@
+//! Creates and replaces Keyward's own key file. A rotation writes it twice: first with the new and the old key,
+//! later with the new key alone. A crash at any time leaves a complete file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::envelope;
+use super::key_error::KeyError;
+use super::key_id::KEY_LEN;
+
+/// Prefix of temporary files. One that a crash left contains keys.
+const DRAFT: &str = ".master-key-";
+
+/// Creates the file. It uses `link` instead of `rename`, which would overwrite a key that another process has
+/// just made.
+pub(super) fn create(path: &Path, key: &Zeroizing<[u8; KEY_LEN]>) -> Result<(), KeyError> {
+    let draft = draft_beside(path);
+    let written = write_draft(&draft, &hex_lines(std::iter::once(key)), None);
+    let linked = written.and_then(|()| fs::hard_link(&draft, path));
+    // The temporary file is removed in any case. If that fails, a second copy of an unused key remains, and the
+    // first error is reported.
+    let removed = fs::remove_file(&draft);
+    let done = linked.and(removed).and_then(|()| sync(parent(path)));
+    done.map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => KeyError::Exists(path.into()),
+        _ => KeyError::Unwritable { path: path.into(), source },
+    })
+}
+
+/// Replaces the keys in the file durably. The old contents are overwritten as far as the file system allows.
+pub(super) fn replace<'a>(
+    path: &Path,
+    keys: impl Iterator<Item = &'a Zeroizing<[u8; KEY_LEN]>>,
+) -> Result<(), KeyError> {
+    let unwritable = |source| KeyError::Unwritable { path: path.into(), source };
+    let about = fs::symlink_metadata(path).map_err(unwritable)?;
+    if about.is_symlink() {
+        return Err(KeyError::Link(path.into()));
+    }
+    let replace = || {
+        remove_drafts(path)?;
+        let draft = draft_beside(path);
+        write_draft(&draft, &hex_lines(keys), Some((about.uid(), about.gid())))?;
+        let old = open_to_wipe(path)?;
+        fs::rename(&draft, path)?;
+        sync(parent(path))?;
+        old.map_or(Ok(()), |old| wipe(old, about.len()))
+    };
+    replace().map_err(unwritable)
+}
+
+/// Removes temporary files that a crash left. Call it only while holding the store's lock, because another
+/// process may be creating the file.
+///
+/// # Errors
+/// When the directory cannot be read, or a temporary file cannot be removed.
+pub fn clean(path: &Path) -> Result<(), KeyError> {
+    remove_drafts(path).map_err(|source| KeyError::Unwritable { path: path.into(), source })
+}
+
+fn remove_drafts(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(parent(path))? {
+        let entry = entry?;
+        if entry.file_name().as_bytes().starts_with(DRAFT.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn draft_beside(path: &Path) -> PathBuf {
+    let suffix = u64::from_be_bytes(*envelope::random());
+    parent(path).join(format!("{DRAFT}{suffix:016x}"))
+}
+
+/// Writes with the owner of the replaced file, so that root can do this for the gateway's user.
+fn write_draft(draft: &Path, text: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    let about = file.metadata()?;
+    if let Some((user, group)) = owner.filter(|owner| *owner != (about.uid(), about.gid())) {
+        fchown(&file, Some(user), Some(group))?;
+    }
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+/// Opens the file for wiping, unless it is write-protected or has a second hard link.
+fn open_to_wipe(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) if file.metadata()?.nlink() == 1 => Ok(Some(file)),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn wipe(mut file: File, len: u64) -> io::Result<()> {
+    io::copy(&mut io::Read::take(io::repeat(0), len), &mut file)?;
+    file.sync_all()
+}
+
+fn hex_lines<'a>(keys: impl Iterator<Item = &'a Zeroizing<[u8; KEY_LEN]>>) -> Zeroizing<Vec<u8>> {
+    let keys: Vec<_> = keys.collect();
+    // With its full capacity: growing would leave copies.
+    let mut text = Zeroizing::new(Vec::with_capacity(keys.len() * (2 * KEY_LEN + 1)));
+    for key in keys {
+        for byte in key.iter() {
+            for digit in [byte >> 4, byte & 15] {
+                text.push(b"0123456789abcdef"[usize::from(digit)]);
+            }
+        }
+        text.push(b'\n');
+    }
+    text
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn keys() -> [Zeroizing<[u8; KEY_LEN]>; 2] {
+        [envelope::random(), envelope::random()]
+    }
+
+    #[test]
+    fn a_link_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, path) = (dir.path().join("real"), dir.path().join("master.key"));
+        let [old, new] = keys();
+        create(&real, &old).unwrap();
+        symlink(&real, &path).unwrap();
+        let refused = replace(&path, [&new].into_iter()).unwrap_err();
+        assert!(matches!(refused, KeyError::Link(_)), "{refused}");
+        assert_eq!(fs::read(&real).unwrap(), *hex_lines([&old].into_iter()));
+    }
+
+    #[test]
+    fn a_replaced_file_is_whole_private_alone_and_what_it_was_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let [old, new] = keys();
+        create(&path, &old).unwrap();
+        let before = File::open(&path).unwrap();
+        let left = dir.path().join(".master-key-0123456789abcdef");
+        fs::write(&left, "a draft that a crash left").unwrap();
+        replace(&path, [&new, &old].into_iter()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), *hex_lines([&new, &old].into_iter()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        let names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["master.key"]);
+        let text = io::read_to_string(before).unwrap();
+        assert_eq!(text, "\0".repeat(2 * KEY_LEN + 1));
+    }
+
+    #[test]
+    fn a_copy_under_a_second_name_and_a_write_protected_file_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, second) = (dir.path().join("master.key"), dir.path().join("kept"));
+        let [old, new] = keys();
+        create(&path, &old).unwrap();
+        fs::hard_link(&path, &second).unwrap();
+        replace(&path, [&new].into_iter()).unwrap();
+        assert_eq!(fs::read(&second).unwrap(), *hex_lines([&old].into_iter()));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        replace(&path, [&old].into_iter()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), *hex_lines([&old].into_iter()));
+    }
+}

@@ -1,0 +1,175 @@
+//! Reads files that only their owner may read: master keys, and secrets that the configuration names. The
+//! caller interprets their contents.
+//!
+//! One exception: unless we are root, a file of root may be readable by one of our groups. Kubernetes provides
+//! secrets this way to a process with its own user (`fsGroup`).
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::command;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file does not exist.
+    #[error("file {0} does not exist")]
+    Missing(PathBuf),
+    /// The file cannot be opened or read.
+    #[error("file {path} cannot be read: {source}")]
+    Unreadable {
+        /// The file's path.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// It is a directory, a pipe or a device.
+    #[error("file {0} is not a regular file")]
+    NotAFile(PathBuf),
+    /// Other users can read it.
+    #[error(
+        "file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it (Kubernetes: `defaultMode: 0400`) and consider its content known"
+    )]
+    Loose {
+        /// The file's path.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It belongs to another user.
+    #[error(
+        "file {path} belongs to user {owner}: it must belong to the user that runs keyward, or to root"
+    )]
+    ForeignOwner {
+        /// The file's path.
+        path: PathBuf,
+        /// The owner's user id.
+        owner: u32,
+    },
+}
+
+/// Ownership and permissions of a file.
+struct Owner {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+/// User and groups of this process.
+struct ProcessIds {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+/// Reads the first `bytes_max` bytes of a file of mode 0600 or stricter that belongs to this user or root; one
+/// of root may be 0640 or 0440 for a group of this user.
+///
+/// # Errors
+/// [`FileError`].
+pub fn private_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let unreadable = |source| FileError::Unreadable { path: path.into(), source };
+    // Without O_NONBLOCK, opening a pipe would wait for a writer.
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().read(true).custom_flags(nonblock).open(path);
+    let file = opened.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => FileError::Missing(path.into()),
+        _ => unreadable(source),
+    })?;
+    // Checks apply to the open file, not to its name, so it cannot be replaced in between.
+    let about = file.metadata().map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(FileError::NotAFile(path.into()));
+    }
+    let owner = Owner { user: about.uid(), group: about.gid(), mode: about.mode() & 0o7777 };
+    owner.is_private_to(&ProcessIds::this_process(), path)?;
+    command::read_bounded(file, bytes_max).map_err(unreadable)
+}
+
+impl ProcessIds {
+    fn this_process() -> Self {
+        // Without the list, the exception for groups does not apply.
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        let groups = groups.into_iter().chain([rustix::process::getegid()]);
+        Self {
+            user: rustix::process::geteuid().as_raw(),
+            groups: groups.map(rustix::process::Gid::as_raw).collect(),
+        }
+    }
+}
+
+impl Owner {
+    fn is_private_to(&self, reader: &ProcessIds, path: &Path) -> Result<(), FileError> {
+        if self.user != 0 && self.user != reader.user {
+            return Err(FileError::ForeignOwner { path: path.into(), owner: self.user });
+        }
+        // If we own the file, we must close it to the group. If root owns it, we cannot, and could not read it
+        // otherwise.
+        let lent = self.user == 0 && reader.user != 0 && reader.groups.contains(&self.group);
+        let open = if lent { self.mode & 0o037 } else { self.mode & 0o077 };
+        match open {
+            0 => Ok(()),
+            _ => Err(FileError::Loose { path: path.into(), mode: self.mode }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        fs::write(&path, "canary").unwrap();
+        for mode in [0o640, 0o604, 0o660, 0o601, 0o644, 0o666, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let refused = private_file(&path, 64).unwrap_err();
+            assert!(matches!(refused, FileError::Loose { mode: m, .. } if m == mode), "{refused}");
+            let said = refused.to_string();
+            assert!(said.contains("chmod 600") && !said.contains("canary"), "{said}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(private_file(&path, 4).unwrap().as_slice(), b"cana");
+    }
+
+    #[test]
+    fn a_group_may_read_only_what_root_lends_to_one_of_ours() {
+        let judged = |user, group, mode, reader: (u32, &[u32])| {
+            let reader = ProcessIds { user: reader.0, groups: reader.1.to_vec() };
+            Owner { user, group, mode }.is_private_to(&reader, Path::new("secret")).is_ok()
+        };
+        let we: (u32, &[u32]) = (1000, &[1000, 2000]);
+        for (user, group, mode, why) in [
+            (0, 3000, 0o440, "a group that we are not in"),
+            (0, 2000, 0o460, "the group may write"),
+            (0, 2000, 0o450, "the group may execute"),
+            (0, 2000, 0o444, "everyone may read"),
+            (0, 2000, 0o441, "everyone may execute"),
+            (1000, 2000, 0o440, "ours: we can close it"),
+            (1001, 2000, 0o440, "of another user"),
+            (1001, 1001, 0o400, "of another user"),
+        ] {
+            assert!(!judged(user, group, mode, we), "{why}");
+        }
+        assert!(!judged(0, 0, 0o440, (0, &[0])), "root's own: it can close it");
+        for (user, group, mode) in [(0, 2000, 0o440), (0, 2000, 0o640), (0, 3000, 0o400)] {
+            assert!(judged(user, group, mode, we), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_and_a_directory_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = private_file(&dir.path().join("nothing"), 64);
+        assert!(matches!(absent, Err(FileError::Missing(path)) if path.ends_with("nothing")));
+        assert!(matches!(private_file(dir.path(), 64), Err(FileError::NotAFile(_))));
+    }
+}

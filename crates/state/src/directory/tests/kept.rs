@@ -1,0 +1,71 @@
+//! What the directory does for every resource: unique names, renames, changes that others overtake.
+
+use super::*;
+use keyward_model::{
+    Honeytoken, HoneytokenFacts, HoneytokenSpec, Record, Role, User, UserFacts, UserSpec,
+};
+
+async fn honeytoken(world: &World, name: &str) -> Result<Arc<Record<Honeytoken>>, DirectoryError> {
+    let spec = HoneytokenSpec { name: name.to_owned(), provider: None, revokes: false };
+    let facts = HoneytokenFacts { placeholder: Placeholder::issue("", None) };
+    world.directory.add::<Honeytoken>(&world.org, ManagedBy::Store, spec, facts).await
+}
+
+fn renamed(to: &str) -> impl Fn(&mut Record<Honeytoken>) + Sync {
+    let to = to.to_owned();
+    move |record| record.spec.name.clone_from(&to)
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_or_none_changes_nothing() {
+    let world = World::new().await;
+    let one = honeytoken(&world, "one").await.unwrap();
+    honeytoken(&world, "two").await.unwrap();
+    let rows = world.all_rows().await;
+    let taken = honeytoken(&world, "one").await;
+    assert!(matches!(taken, Err(DirectoryError::NameTaken { .. })), "{taken:?}");
+    let taken = world.directory.change(&world.org, &one.id, renamed("two")).await;
+    assert!(matches!(taken, Err(DirectoryError::NameTaken { .. })), "{taken:?}");
+    let refused = world.directory.change(&world.org, &one.id, renamed("..")).await;
+    assert!(matches!(refused, Err(DirectoryError::Refused(_))), "{refused:?}");
+    assert_eq!(world.all_rows().await, rows);
+    world.reopen().await.unwrap();
+    assert_eq!(world.all_rows().await, rows, "nothing is to be repaired");
+}
+
+#[tokio::test]
+async fn a_name_that_was_given_up_is_free() {
+    let world = World::new().await;
+    let one = honeytoken(&world, "one").await.unwrap();
+    world.directory.change(&world.org, &one.id, renamed("two")).await.unwrap();
+    let view = world.directory.view();
+    assert!(view.find::<Honeytoken>(&world.org, "one").is_none());
+    assert_eq!(view.find::<Honeytoken>(&world.org, "two").unwrap().id, one.id);
+    let core = one.facts.placeholder.core();
+    assert_eq!(view.honeytoken(&world.org, &core).unwrap().name(), "two");
+    honeytoken(&world, "one").await.unwrap();
+    let reopened = world.reopen().await.unwrap().view();
+    assert_eq!(reopened.find::<Honeytoken>(&world.org, "two").unwrap().id, one.id);
+}
+
+#[tokio::test]
+async fn what_is_fixed_stays_and_a_refusal_leaves_everything_as_it_was() {
+    let world = World::new().await;
+    let spec = UserSpec { name: "ann".into(), email: None, role: Role::Member, paused: false };
+    let add = world.directory.add::<User>(&world.org, ManagedBy::Store, spec, UserFacts::default());
+    let ann = add.await.unwrap();
+    let rows = world.all_rows().await;
+    let rename = |user: &mut Record<User>| user.spec.name = "bob".to_owned();
+    let refused = world.directory.change(&world.org, &ann.id, rename).await.unwrap_err();
+    assert_eq!(refused.to_string(), "`name` of a user cannot be changed: add another one");
+    let refuse = |_: &mut Record<User>| Err(DirectoryError::TokenRefused);
+    let refused = world.directory.edit::<User, DirectoryError>(&world.org, &ann.id, &refuse).await;
+    assert!(matches!(refused, Err(DirectoryError::TokenRefused)));
+    let nothing = world.directory.change(&world.org, &ann.id, |_: &mut Record<User>| {}).await;
+    assert_eq!(nothing.unwrap().updated, ann.updated);
+    assert_eq!(world.all_rows().await, rows);
+    world.pass(60);
+    let pause = |user: &mut Record<User>| user.spec.paused = true;
+    let paused = world.directory.change(&world.org, &ann.id, pause).await.unwrap();
+    assert_eq!((paused.created, paused.updated), (ann.created, Some(world.now())));
+}

@@ -1,0 +1,143 @@
+//! [`Changes`]: records administrative changes in the audit log.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::audit::{Audit, AuditError, AuditSlot, AuditUnavailable};
+use super::event::Event;
+
+/// A handle to the log for changes; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Changes(Option<Arc<Mutex<LogState>>>);
+
+/// Opens a log on first use.
+type Opener = Box<dyn FnOnce() -> Result<Audit, AuditError> + Send>;
+
+enum LogState {
+    Open(Audit),
+    Waiting(Opener),
+    Failed,
+}
+
+/// A reserved place for the record of one change.
+#[derive(Debug)]
+pub struct ChangeSlot(Option<AuditSlot>);
+
+impl Changes {
+    /// Records into an open log.
+    pub fn to(audit: Audit) -> Self {
+        Self(Some(Arc::new(Mutex::new(LogState::Open(audit)))))
+    }
+
+    /// Records into a log that the first change opens.
+    pub fn late(open: impl FnOnce() -> Result<Audit, AuditError> + Send + 'static) -> Self {
+        Self(Some(Arc::new(Mutex::new(LogState::Waiting(Box::new(open))))))
+    }
+
+    /// Closes the log for all clones; its writer ends with the last sender.
+    pub fn close(&self) {
+        if let Some(log) = &self.0 {
+            *log.lock() = LogState::Failed;
+        }
+    }
+
+    /// Reserves a place before a change, so that no change goes unrecorded; waits while the log is behind.
+    /// Without a log, nothing is recorded.
+    ///
+    /// # Errors
+    /// While the log cannot be written.
+    pub async fn reserve(&self) -> Result<ChangeSlot, AuditUnavailable> {
+        let Some(log) = &self.0 else { return Ok(ChangeSlot(None)) };
+        let audit = log.lock().open()?;
+        audit.reserve().await.map(|slot| ChangeSlot(Some(slot)))
+    }
+
+    /// Records a change that has already happened. If the log cannot be written, the program's own log says so.
+    pub async fn tell(&self, event: Event) {
+        match self.reserve().await {
+            Ok(slot) => slot.send(&event),
+            Err(error) => tracing::error!(%error, change = ?event.change, "a change is unrecorded"),
+        }
+    }
+}
+
+impl ChangeSlot {
+    /// Passes the record to the writer without waiting.
+    pub fn send(self, event: &Event) {
+        if let Some(slot) = self.0 {
+            slot.send(event.entry());
+        }
+    }
+}
+
+impl LogState {
+    fn open(&mut self) -> Result<Audit, AuditUnavailable> {
+        match std::mem::replace(self, Self::Failed) {
+            Self::Open(audit) => *self = Self::Open(audit.clone()),
+            Self::Waiting(open) => match open() {
+                Ok(audit) => *self = Self::Open(audit),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, cause, "the audit log cannot be opened");
+                }
+            },
+            Self::Failed => {}
+        }
+        match self {
+            Self::Open(audit) => Ok(audit.clone()),
+            Self::Waiting(_) | Self::Failed => Err(AuditUnavailable),
+        }
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Changes(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::observe::change::{Actor, Change};
+    use crate::observe::event::Outcome;
+    use crate::observe::filter::Filter;
+    use crate::observe::query::AuditQuery;
+    use crate::observe::trail::{Rotation, Trail};
+    use keyward_base::id::{OrgId, UserId};
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_opened_lets_nothing_be_changed() {
+        let never = Trail::at(std::path::Path::new("/proc/none/audit.jsonl"));
+        let changes = Changes::late(move || {
+            Audit::open(never, Rotation::default(), 8, false).map(|(audit, _)| audit)
+        });
+        for _ in 0..2 {
+            assert!(changes.reserve().await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_stands_in_the_log_beside_exchanges_with_who_and_what() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 8, false).unwrap();
+        let changes = Changes::to(audit);
+        let by = Actor::User { id: UserId::random(), name: "ann".to_owned() };
+        let change = Change::new(&by, "connection", "paused").of("con_1", "work").because("leak");
+        let org = OrgId::default_org();
+        let event = change.clone().event(Timestamp::UNIX_EPOCH, &org, Outcome::Completed);
+        changes.tell(event).await;
+        drop(changes);
+        writer.finish();
+        assert!(trail.verify(|| true).unwrap().broken.is_none());
+        let filter = Filter { changes: true, ..Filter::default() };
+        let found = trail.query(&AuditQuery { filter, before: None, limit: 5 }, || true).unwrap();
+        assert_eq!(found.records[0].change.as_deref(), Some(&change));
+        assert_eq!(change.by, by.to_string());
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the audit log over several files, and test data.
+
+mod rotation;
+pub(super) mod samples;

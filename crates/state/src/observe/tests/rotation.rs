@@ -1,0 +1,142 @@
+//! Tests of log rotation: files as the next start and readers find them.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::samples;
+use crate::observe::trail::{Rotation, Trail};
+
+/// Three records per file.
+const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
+
+struct Lab {
+    folder: tempfile::TempDir,
+    trail: Trail,
+}
+
+impl Lab {
+    async fn with(records: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        samples::write(&trail, SMALL, records).await;
+        Self { folder, trail }
+    }
+
+    fn file(&self, first: u64) -> PathBuf {
+        self.trail.full_path(first)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// Verifies the chain and returns the number of records.
+    fn records(&self) -> u64 {
+        let verified = self.trail.verify(|| true).unwrap();
+        assert_eq!(verified.broken, None);
+        verified.records
+    }
+}
+
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).unwrap().lines().count()
+}
+
+#[tokio::test]
+async fn a_full_file_is_put_aside_under_the_number_of_its_first_record() {
+    let lab = Lab::with(8).await;
+    let names = ["audit.jsonl", "audit.jsonl.000000000001", "audit.jsonl.000000000004"];
+    assert_eq!(lab.names(), names);
+    assert_eq!([lines(&lab.file(1)), lines(&lab.file(4)), lines(lab.trail.active())], [3, 3, 2]);
+    for name in names {
+        let path = lab.folder.path().join(name);
+        assert!(fs::metadata(&path).unwrap().len() <= SMALL.file_bytes_max);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    assert_eq!(lab.records(), 8);
+}
+
+#[tokio::test]
+async fn a_record_larger_than_a_file_has_one_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let trail = Trail::at(&folder.path().join("audit.jsonl"));
+    samples::write(&trail, Rotation { file_bytes_max: 1, files_max: 100 }, 3).await;
+    let lab = Lab { folder, trail };
+    assert_eq!([lines(&lab.file(1)), lines(&lab.file(2)), lines(lab.trail.active())], [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn no_more_files_are_kept_than_configured_also_after_a_change_of_the_number() {
+    let lab = Lab::with(20).await;
+    samples::write(&lab.trail, Rotation { files_max: 3, ..SMALL }, 1).await;
+    assert_eq!(
+        lab.names(),
+        ["audit.jsonl", "audit.jsonl.000000000013", "audit.jsonl.000000000016"],
+        "at the start"
+    );
+    samples::write(&lab.trail, Rotation { files_max: 3, ..SMALL }, 20).await;
+    assert_eq!(lab.names().len(), 3);
+    assert_eq!(lab.trail.verify(|| true).unwrap().last.seq, 41);
+}
+
+#[tokio::test]
+async fn a_start_goes_on_in_the_file_that_was_written() {
+    let lab = Lab::with(4).await;
+    samples::write(&lab.trail, SMALL, 1).await;
+    assert_eq!(lines(lab.trail.active()), 2);
+    samples::write(&lab.trail, SMALL, 2).await;
+    assert_eq!((lines(&lab.file(4)), lines(lab.trail.active())), (3, 1));
+    assert_eq!(lab.records(), 7);
+}
+
+#[tokio::test]
+async fn a_crash_between_two_files_leaves_a_chain_that_goes_on() {
+    let lab = Lab::with(6).await;
+    // The file was rotated, and the next one not started.
+    fs::rename(lab.trail.active(), lab.file(4)).unwrap();
+    samples::write(&lab.trail, SMALL, 1).await;
+    assert_eq!(lab.records(), 7);
+    // The next file was started, and its first record is incomplete.
+    fs::rename(lab.trail.active(), lab.file(7)).unwrap();
+    fs::write(lab.trail.active(), br#"{"v":1,"seq":8,"#).unwrap();
+    samples::write(&lab.trail, SMALL, 1).await;
+    assert_eq!(lab.records(), 8);
+    assert_eq!(lines(lab.trail.active()), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_put_aside_is_written_on() {
+    let lab = Lab::with(1).await;
+    // A directory blocks the name, and nothing may be lost or overwritten.
+    fs::create_dir(lab.file(1)).unwrap();
+    samples::write(&lab.trail, SMALL, 9).await;
+    assert_eq!(lines(lab.trail.active()), 10);
+    fs::remove_dir(lab.file(1)).unwrap();
+    samples::write(&lab.trail, SMALL, 1).await;
+    assert_eq!((lines(&lab.file(1)), lab.records()), (10, 11));
+}
+
+#[tokio::test]
+async fn a_new_file_is_open_to_those_to_whom_the_old_one_was() {
+    let lab = Lab::with(3).await;
+    fs::set_permissions(lab.trail.active(), Permissions::from_mode(0o640)).unwrap();
+    samples::write(&lab.trail, SMALL, 1).await;
+    let mode = fs::metadata(lab.trail.active()).unwrap().permissions().mode() & 0o777;
+    assert_eq!((lines(lab.trail.active()), mode), (1, 0o640));
+}
+
+#[tokio::test]
+async fn a_file_that_ends_in_no_record_is_not_continued() {
+    let lab = Lab::with(2).await;
+    let mut file = fs::File::options().append(true).open(lab.trail.active()).unwrap();
+    file.write_all(b"something else\n").unwrap();
+    let refused =
+        crate::observe::audit::Audit::open(lab.trail.clone(), SMALL, 8, false).unwrap_err();
+    assert!(refused.to_string().contains("move it away"), "{refused}");
+}

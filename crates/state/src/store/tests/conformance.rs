@@ -1,0 +1,301 @@
+//! Conformance tests of store backends; [`conforms!`] runs them for one backend. Tests of restarts are with the
+//! backends that persist.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::store::{Expect, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// One test per guarantee. `$open` is a future of `(a guard that must outlive the store, the store)`.
+macro_rules! conforms {
+    ($open:expr) => {
+        $crate::store::tests::conformance::conforms! { $open;
+            an_absent_row_is_none
+            a_write_that_expects_otherwise_changes_nothing
+            versions_count_writes_and_begin_anew_after_a_delete
+            deleting_what_is_absent_fails_only_under_a_version
+            keys_that_are_no_keys_are_refused
+            values_over_the_limit_are_refused_and_megabytes_are_kept
+            tables_do_not_mix
+            paging_gives_every_row_once_in_order
+            only_keys_with_the_prefix_are_listed
+            a_held_lease_is_nobody_elses_until_dropped
+            a_lease_ends_by_itself
+            a_lease_ends_by_the_time_of_its_last_renewal
+            a_lease_that_has_ended_is_not_renewed
+            concurrent_counters_lose_no_step
+            two_hundred_writers_of_one_new_row_have_one_winner
+            changes_are_told_to_who_waits
+            only_exactly_that_row_is_resealed_and_keeps_its_version
+        }
+    };
+    ($open:expr; $($claim:ident)*) => {$(
+        #[tokio::test]
+        async fn $claim() {
+            let (_guard, store) = $open.await;
+            $crate::store::tests::conformance::$claim(std::sync::Arc::new(store)).await;
+        }
+    )*};
+}
+pub(in crate::store) use conforms;
+
+fn is_conflict<T>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Conflict { .. }))
+}
+
+async fn fill(store: &Arc<dyn Store>, table: Table, keys: &[&str]) {
+    for key in keys {
+        store.put(table, key, key.as_bytes(), Expect::Absent).await.unwrap();
+    }
+}
+
+async fn keys(
+    store: &Arc<dyn Store>,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Vec<String> {
+    let rows = store.list(Table::Agents, prefix, after, limit).await.unwrap();
+    rows.into_iter().map(|row| row.key).collect()
+}
+
+pub(in crate::store) async fn an_absent_row_is_none(store: Arc<dyn Store>) {
+    assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());
+    assert!(store.list(Table::Agents, "", None, 10).await.unwrap().is_empty());
+}
+
+pub(in crate::store) async fn a_write_that_expects_otherwise_changes_nothing(
+    store: Arc<dyn Store>,
+) {
+    let (table, key) = (Table::Agents, "o/a");
+    assert!(is_conflict(store.put(table, key, b"x", Expect::Version(Version(1))).await));
+    store.put(table, key, b"one", Expect::Absent).await.unwrap();
+    assert!(is_conflict(store.put(table, key, b"x", Expect::Absent).await));
+    for wrong in [0, 2, u64::MAX] {
+        assert!(is_conflict(store.put(table, key, b"x", Expect::Version(Version(wrong))).await));
+        assert!(is_conflict(store.delete(table, key, Expect::Version(Version(wrong))).await));
+    }
+    assert!(is_conflict(store.delete(table, key, Expect::Absent).await));
+    let row = store.get(table, key).await.unwrap().unwrap();
+    assert_eq!((&row.value[..], row.version), (&b"one"[..], Version(1)));
+}
+
+pub(in crate::store) async fn only_exactly_that_row_is_resealed_and_keeps_its_version(
+    store: Arc<dyn Store>,
+) {
+    let (table, key) = (Table::Agents, "o/a");
+    store.put(table, key, b"one", Expect::Absent).await.unwrap();
+    let first = store.get(table, key).await.unwrap().unwrap();
+    store.delete(table, key, Expect::Any).await.unwrap();
+    assert!(is_conflict(store.reseal(table, &first, b"x").await), "it is gone");
+    store.put(table, key, b"two", Expect::Absent).await.unwrap();
+    assert!(is_conflict(store.reseal(table, &first, b"x").await), "another of the same version");
+    let second = store.get(table, key).await.unwrap().unwrap();
+    let told = store.changed(table, Version(0)).await.unwrap();
+    store.reseal(table, &second, b"TWO").await.unwrap();
+    let now = store.get(table, key).await.unwrap().unwrap();
+    assert_eq!((&now.value[..], now.version), (&b"TWO"[..], second.version));
+    assert_eq!(store.changed(table, Version(0)).await.unwrap(), told, "nobody is told");
+    assert!(is_conflict(store.reseal(table, &second, b"x").await), "it was resealed");
+    store.put(table, key, b"three", Expect::Version(second.version)).await.unwrap();
+}
+
+pub(in crate::store) async fn versions_count_writes_and_begin_anew_after_a_delete(
+    store: Arc<dyn Store>,
+) {
+    let (table, key) = (Table::Agents, "o/a");
+    assert_eq!(store.put(table, key, b"1", Expect::Any).await.unwrap(), Version(1));
+    let second = store.put(table, key, b"2", Expect::Version(Version(1))).await.unwrap();
+    assert_eq!(second, Version(2));
+    assert_eq!(store.put(table, key, b"3", Expect::Any).await.unwrap(), Version(3));
+    store.delete(table, key, Expect::Version(Version(3))).await.unwrap();
+    assert!(store.get(table, key).await.unwrap().is_none());
+    assert_eq!(store.put(table, key, b"4", Expect::Absent).await.unwrap(), Version(1));
+}
+
+pub(in crate::store) async fn deleting_what_is_absent_fails_only_under_a_version(
+    store: Arc<dyn Store>,
+) {
+    assert!(is_conflict(store.delete(Table::Agents, "o/a", Expect::Version(Version(1))).await));
+    store.delete(Table::Agents, "o/a", Expect::Any).await.unwrap();
+    store.delete(Table::Agents, "o/a", Expect::Absent).await.unwrap();
+}
+
+pub(in crate::store) async fn keys_that_are_no_keys_are_refused(store: Arc<dyn Store>) {
+    for bad in ["", "a b", "a\n", "\u{e9}", "nul\0", &"k".repeat(513)] {
+        let refused = store.put(Table::Agents, bad, b"x", Expect::Any).await;
+        assert!(matches!(refused, Err(StoreError::KeyRefused { .. })), "{bad:?}");
+    }
+    store.put(Table::Agents, &"k".repeat(512), b"x", Expect::Any).await.unwrap();
+}
+
+pub(in crate::store) async fn values_over_the_limit_are_refused_and_megabytes_are_kept(
+    store: Arc<dyn Store>,
+) {
+    let large: Vec<u8> = (0..VALUE_BYTES_MAX + 1).map(|at| (at / 7) as u8).collect();
+    let refused = store.put(Table::Agents, "o/a", &large, Expect::Any).await;
+    assert!(matches!(refused, Err(StoreError::ValueTooLarge { .. })));
+    for len in [0, 1 << 20, VALUE_BYTES_MAX] {
+        store.put(Table::Agents, "o/a", &large[..len], Expect::Any).await.unwrap();
+        let row = store.get(Table::Agents, "o/a").await.unwrap().unwrap();
+        assert!(row.value == large[..len], "{len} bytes");
+    }
+}
+
+pub(in crate::store) async fn tables_do_not_mix(store: Arc<dyn Store>) {
+    for table in Table::ALL {
+        store.put(table, "o/a", table.name().as_bytes(), Expect::Absent).await.unwrap();
+    }
+    store.delete(Table::Meta, "o/a", Expect::Any).await.unwrap();
+    for table in &Table::ALL[1..] {
+        let rows = store.list(*table, "", None, 10).await.unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].value, table.name().as_bytes());
+    }
+}
+
+pub(in crate::store) async fn paging_gives_every_row_once_in_order(store: Arc<dyn Store>) {
+    let all: Vec<String> = (0..53).map(|n| format!("o/{n:03}")).collect();
+    for key in all.iter().rev() {
+        store.put(Table::Agents, key, b"x", Expect::Absent).await.unwrap();
+    }
+    let mut seen: Vec<String> = Vec::new();
+    loop {
+        let page = keys(&store, "o/", seen.last().map(String::as_str), 10).await;
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page);
+    }
+    assert_eq!(seen, all);
+    assert!(keys(&store, "o/", None, 0).await.is_empty());
+    // A deleted row is still a valid position to continue from.
+    store.delete(Table::Agents, "o/010", Expect::Any).await.unwrap();
+    assert_eq!(keys(&store, "o/", Some("o/010"), 1).await, ["o/011"]);
+}
+
+pub(in crate::store) async fn only_keys_with_the_prefix_are_listed(store: Arc<dyn Store>) {
+    fill(&store, Table::Agents, &["o", "o.", "o/", "o/a", "o/b", "o0", "p/a"]).await;
+    fill(&store, Table::Bindings, &["o/z"]).await;
+    assert_eq!(keys(&store, "o/", None, 10).await, ["o/", "o/a", "o/b"]);
+    assert_eq!(keys(&store, "o/", Some("a"), 10).await, ["o/", "o/a", "o/b"]);
+    assert_eq!(keys(&store, "o/", Some("o/a"), 10).await, ["o/b"]);
+    assert!(keys(&store, "o/", Some("o/b"), 10).await.is_empty());
+    assert!(keys(&store, "o/", Some("z"), 10).await.is_empty());
+    assert!(keys(&store, "q", None, 10).await.is_empty());
+    assert_eq!(keys(&store, "", None, 10).await.len(), 7);
+}
+
+pub(in crate::store) async fn a_held_lease_is_nobody_elses_until_dropped(store: Arc<dyn Store>) {
+    let held = store.lease("con_1", LONG).await.unwrap().unwrap();
+    assert!(store.lease("con_1", LONG).await.unwrap().is_none());
+    assert!(store.lease("con_2", LONG).await.unwrap().is_some());
+    drop(held);
+    until_leased(&store, "con_1").await;
+}
+
+pub(in crate::store) async fn a_lease_ends_by_itself(store: Arc<dyn Store>) {
+    let held = store.lease("con_1", Duration::from_millis(5)).await.unwrap().unwrap();
+    until_leased(&store, "con_1").await;
+    assert_eq!(held.name(), "con_1");
+}
+
+pub(in crate::store) async fn a_lease_ends_by_the_time_of_its_last_renewal(store: Arc<dyn Store>) {
+    let held = store.lease("con_1", LONG).await.unwrap().unwrap();
+    assert!(store.renew_lease(&held, Duration::from_millis(5)).await.unwrap());
+    until_leased(&store, "con_1").await;
+    assert!(!store.renew_lease(&held, LONG).await.unwrap());
+}
+
+pub(in crate::store) async fn a_lease_that_has_ended_is_not_renewed(store: Arc<dyn Store>) {
+    let ended = store.lease("con_1", Duration::ZERO).await.unwrap().unwrap();
+    assert!(!store.renew_lease(&ended, LONG).await.unwrap());
+    let next = store.lease("con_1", LONG).await.unwrap().unwrap();
+    assert!(!store.renew_lease(&ended, LONG).await.unwrap(), "it is another's");
+    drop(ended);
+    assert!(store.renew_lease(&next, LONG).await.unwrap());
+}
+
+/// Retries until the lease is free.
+async fn until_leased(store: &Arc<dyn Store>, name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while store.lease(name, LONG).await.unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the lease never ends");
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(in crate::store) async fn concurrent_counters_lose_no_step(store: Arc<dyn Store>) {
+    const WRITERS: usize = 8;
+    const STEPS: usize = 10;
+    store.put(Table::Agents, "o/n", &0u64.to_be_bytes(), Expect::Absent).await.unwrap();
+    let writers = (0..WRITERS).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for _ in 0..STEPS {
+                step(&store).await;
+            }
+        })
+    });
+    for writer in futures_util::future::join_all(writers).await {
+        writer.unwrap();
+    }
+    let row = store.get(Table::Agents, "o/n").await.unwrap().unwrap();
+    assert_eq!(u64::from_be_bytes(row.value.try_into().unwrap()), (WRITERS * STEPS) as u64);
+    assert_eq!(row.version, Version((WRITERS * STEPS) as u64 + 1));
+}
+
+/// Adds one by compare-and-swap, with retries.
+async fn step(store: &Arc<dyn Store>) {
+    loop {
+        let row = store.get(Table::Agents, "o/n").await.unwrap().unwrap();
+        let next = u64::from_be_bytes(row.value.try_into().unwrap()) + 1;
+        let expect = Expect::Version(row.version);
+        match store.put(Table::Agents, "o/n", &next.to_be_bytes(), expect).await {
+            Ok(_) => return,
+            Err(StoreError::Conflict { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+pub(in crate::store) async fn two_hundred_writers_of_one_new_row_have_one_winner(
+    store: Arc<dyn Store>,
+) {
+    let writers = (0..200u32).map(|writer| {
+        let store = Arc::clone(&store);
+        async move {
+            let own = format!("o/{writer}");
+            store.put(Table::Names, &own, b"x", Expect::Absent).await.unwrap();
+            let value = writer.to_be_bytes();
+            store.put(Table::Agents, "o/one", &value, Expect::Absent).await.is_ok()
+        }
+    });
+    let won = futures_util::future::join_all(writers).await;
+    assert_eq!(won.iter().filter(|won| **won).count(), 1);
+    let row = store.get(Table::Agents, "o/one").await.unwrap().unwrap();
+    let winner = u32::from_be_bytes(row.value.try_into().unwrap());
+    assert!(won[winner as usize]);
+    let own = store.list(Table::Names, "", None, 1000).await.unwrap();
+    assert_eq!(own.into_iter().map(|row| row.key).collect::<BTreeSet<_>>().len(), 200);
+}
+
+pub(in crate::store) async fn changes_are_told_to_who_waits(store: Arc<dyn Store>) {
+    let seen = store.changed(Table::Agents, Version(0)).await.unwrap();
+    assert!(seen >= Version(1));
+    let waiting = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.changed(Table::Agents, seen).await.unwrap() })
+    };
+    store.put(Table::Names, "o/a", b"x", Expect::Any).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished(), "another table is none of its business");
+    store.put(Table::Agents, "o/a", b"x", Expect::Any).await.unwrap();
+    let after_put = waiting.await.unwrap();
+    assert!(after_put > seen);
+    store.delete(Table::Agents, "o/a", Expect::Any).await.unwrap();
+    assert!(store.changed(Table::Agents, after_put).await.unwrap() > after_put);
+}

@@ -1,0 +1,484 @@
+//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One [`Cell`]
+//! for each connection decides what a request gets: the credential, a wait for the flight that fetches a newer
+//! one, or a refusal.
+
+mod cached;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use self::cached::Phase;
+pub use self::cached::{CachedCredential, Life};
+use super::backoff::{Backoff, Failed};
+use super::error::Refused;
+use super::unsaved_tokens::UnsavedTokens;
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::time::{Clock, Moment};
+use keyward_base::tokens::TokenSettings;
+use keyward_rules::inject::credential::Credential;
+use keyward_state::store::Version;
+
+/// A new cell copies one map in so many.
+const SHARDS: usize = 64;
+
+/// How long agents are asked to wait while an answer is late: it may come at any moment.
+const LATE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Cells by connection. Bounded by the number of connections, which agents cannot add to.
+#[derive(Debug)]
+pub struct CredentialCache {
+    shards: Box<[ArcSwap<Cells>]>,
+    hashes: RandomState,
+    adding: Mutex<()>,
+}
+
+/// A part of the cells.
+#[derive(Clone, Debug, Default)]
+struct Cells(HashMap<ConnectionId, Arc<Cell>>);
+
+/// The state of one connection's credential.
+#[derive(Debug)]
+pub struct Cell {
+    /// The connection's org.
+    pub org: OrgId,
+    held: ArcSwapOption<CachedCredential>,
+    state: Mutex<CellState>,
+    news: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct CellState {
+    /// One more whenever the grant changed otherwise than by a flight: what an older flight brings is
+    /// dropped.
+    epoch: u64,
+    flying: Option<u64>,
+    /// The flight under way sent its request, and the answer is late since then: no request waits for it.
+    late: Option<Timestamp>,
+    begun: u64,
+    /// How the last flight ended, when it brought nothing.
+    ended: Option<(u64, Option<Refused>)>,
+    backoff: Backoff,
+    /// Until then a refused client is not tried again by a request.
+    quiet: Option<(Moment, Duration)>,
+    /// Until then a 401 says nothing about the credential.
+    deaf: Option<(Moment, Duration)>,
+    /// What a server answered to this version, and the store did not take.
+    unsaved: Option<Arc<UnsavedTokens>>,
+}
+
+/// What a credential is looked up for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trigger {
+    /// A request needs one.
+    Needed,
+    /// The upstream refused the one of this generation.
+    Beyond(u64),
+    /// A person wants a newer one than this generation.
+    Asked(u64),
+    /// The keep-alive job wants a newer one than this generation.
+    KeepAlive(u64),
+}
+
+/// The result of a lookup.
+#[derive(Debug)]
+pub enum Lookup {
+    /// This one.
+    Use(Arc<Credential>),
+    /// This one, while a flight of the caller's begins.
+    UseAndBegin(Arc<Credential>, Ticket),
+    /// The caller begins a flight and looks again when it has ended.
+    Begin(Ticket),
+    /// The flight of this number is under way.
+    Wait(u64),
+    /// Nothing.
+    Refuse(Refused),
+    /// Nothing for so long.
+    Pause(Duration),
+}
+
+/// The right to one flight. Dropped without [`Ticket::land`], by a panic, it is a temporary failure.
+#[derive(Debug)]
+pub struct Ticket {
+    cell: Arc<Cell>,
+    number: u64,
+    epoch: u64,
+    landed: bool,
+    clock: Clock,
+    settings: Arc<TokenSettings>,
+}
+
+/// How a flight ended.
+#[derive(Debug)]
+pub enum Landing {
+    /// The cell holds what it brought.
+    Brought,
+    /// It may be tried again after a pause.
+    Failed(Failed),
+    /// It may be tried again after this pause, which is not the connection's fault.
+    Paused(Duration),
+    /// There is no credential.
+    Refused(Refused),
+}
+
+impl Default for CredentialCache {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
+        Self { shards, hashes: RandomState::new(), adding: Mutex::default() }
+    }
+}
+
+impl CredentialCache {
+    fn shard(&self, id: &ConnectionId) -> &ArcSwap<Cells> {
+        &self.shards[self.hashes.hash_one(id) as usize % SHARDS]
+    }
+
+    /// The credential, when it can be used and need not be renewed.
+    pub fn ready(&self, id: &ConnectionId, clock: &Clock) -> Option<Arc<Credential>> {
+        let cells = self.shard(id).load();
+        let held = cells.0.get(id)?.held.load();
+        let held = held.as_ref()?;
+        held.is_young(clock).then(|| held.credential.clone())
+    }
+
+    /// What is known of a connection.
+    pub fn cell(&self, org: &OrgId, id: &ConnectionId) -> Arc<Cell> {
+        if let Some(cell) = self.known(id) {
+            return cell;
+        }
+        let _turn = self.adding.lock();
+        if let Some(cell) = self.known(id) {
+            return cell;
+        }
+        let cell = Arc::new(Cell::new(org.clone()));
+        let mut cells = Cells::clone(&self.shard(id).load());
+        cells.0.insert(id.clone(), cell.clone());
+        self.shard(id).store(Arc::new(cells));
+        cell
+    }
+
+    /// What is known of a connection whose credential was asked for.
+    pub fn known(&self, id: &ConnectionId) -> Option<Arc<Cell>> {
+        self.shard(id).load().0.get(id).cloned()
+    }
+
+    /// Forgets a connection's credential: its grant changed. What a flight under way brings is dropped.
+    pub fn forget(&self, id: &ConnectionId) {
+        if let Some(cell) = self.known(id) {
+            cell.begin_anew(None);
+        }
+    }
+
+    /// The grant changed, and this is what it gives: no request waits. One that is newer stays.
+    pub fn takes(&self, id: &ConnectionId, held: CachedCredential) {
+        if let Some(cell) = self.known(id) {
+            cell.takes(held);
+        }
+    }
+
+    /// The same of a connection that went.
+    pub fn remove(&self, id: &ConnectionId) {
+        self.forget(id);
+        let _turn = self.adding.lock();
+        let mut cells = Cells::clone(&self.shard(id).load());
+        if cells.0.remove(id).is_some() {
+            self.shard(id).store(Arc::new(cells));
+        }
+    }
+}
+
+impl Cell {
+    fn new(org: OrgId) -> Self {
+        Self {
+            org,
+            held: ArcSwapOption::empty(),
+            state: Mutex::default(),
+            news: watch::channel(()).0,
+        }
+    }
+
+    /// What a caller gets who has already waited for the flight `waited`.
+    pub fn lookup(
+        self: &Arc<Self>,
+        why: Trigger,
+        waited: Option<u64>,
+        clock: &Clock,
+        settings: &Arc<TokenSettings>,
+    ) -> Lookup {
+        let now = clock.moment();
+        let mut state = self.state.lock();
+        let held = self.held.load_full().filter(|held| why.takes(held));
+        let phase = held.as_ref().map_or(Phase::Dead, |held| held.phase(now));
+        let usable = held.filter(|_| phase != Phase::Dead).map(|held| held.credential.clone());
+        let ticket = |state: &mut CellState| {
+            state.begun += 1;
+            state.flying = Some(state.begun);
+            state.late = None;
+            let (cell, number, epoch) = (self.clone(), state.begun, state.epoch);
+            Ticket {
+                cell,
+                number,
+                epoch,
+                landed: false,
+                clock: clock.clone(),
+                settings: settings.clone(),
+            }
+        };
+        let pause = state.backoff.rest(now);
+        match (&usable, phase) {
+            (Some(credential), Phase::Young) => return Lookup::Use(credential.clone()),
+            (Some(credential), _) if why != Trigger::Needed => {
+                return Lookup::Use(credential.clone());
+            }
+            (Some(credential), Phase::Ageing) => {
+                return match state.flying.is_none() && pause.is_none() {
+                    true => Lookup::UseAndBegin(credential.clone(), ticket(&mut state)),
+                    false => Lookup::Use(credential.clone()),
+                };
+            }
+            _ => {}
+        }
+        let is_awaited = |number: u64| waited.is_some_and(|waited| waited <= number);
+        let ended = state.ended.as_ref().filter(|(number, _)| is_awaited(*number));
+        if let (Some(number), None) = (state.flying, ended) {
+            return match (usable, state.late, waited) {
+                (Some(credential), Some(_), _) => Lookup::Use(credential),
+                (None, Some(_), None) => Lookup::Pause(LATE_PAUSE),
+                _ => Lookup::Wait(number),
+            };
+        }
+        match (usable, ended, pause) {
+            (Some(credential), Some(_), _) | (Some(credential), _, Some(_)) => {
+                Lookup::Use(credential)
+            }
+            (None, Some((_, Some(refused))), _) => Lookup::Refuse(refused.clone()),
+            (None, _, Some(pause)) => Lookup::Pause(pause),
+            (None, Some((_, None)), None) => Lookup::Pause(Duration::ZERO),
+            (_, None, None) => Lookup::Begin(ticket(&mut state)),
+        }
+    }
+
+    /// The generation of the credential that is held; 0 where there is none.
+    pub fn generation(&self) -> u64 {
+        self.held.load().as_ref().map_or(0, |held| held.credential.generation)
+    }
+
+    /// Whether a refused client is left alone for a while longer.
+    pub fn is_quiet(&self, now: Moment) -> bool {
+        let state = self.state.lock();
+        state.quiet.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
+    }
+
+    /// What can still be sent, whatever is under way.
+    pub fn usable(&self, why: Trigger, now: Moment) -> Option<Arc<Credential>> {
+        let held = self.held.load_full().filter(|held| why.takes(held) && !held.is_dead(now))?;
+        Some(held.credential.clone())
+    }
+
+    /// Since when the flight under way waits for an answer that is late.
+    pub fn late_since(&self) -> Option<Timestamp> {
+        let state = self.state.lock();
+        state.late.filter(|_| state.flying.is_some())
+    }
+
+    /// Told when a flight ends or waits for long, and when the grant changes.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// The grant was changed: results of flights under way are discarded, and pauses end.
+    pub fn begin_anew(&self, held: Option<CachedCredential>) {
+        let mut state = self.state.lock();
+        *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
+        self.held.store(held.map(Arc::new));
+        drop(state);
+        self.news.send_modify(|()| {});
+    }
+
+    /// The same with what the new grant gives, unless that of a newer one is held.
+    pub fn takes(&self, held: CachedCredential) {
+        let mut state = self.state.lock();
+        let newer = |old: &CachedCredential| old.credential.generation > held.credential.generation;
+        if self.held.load().as_ref().is_some_and(|old| newer(old)) {
+            return;
+        }
+        *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
+        self.held.store(Some(Arc::new(held)));
+        drop(state);
+        self.news.send_modify(|()| {});
+    }
+
+    /// A fresh credential was refused too: for a while that is no reason for another.
+    pub fn is_deaf_for(&self, now: Moment, long: Duration) {
+        self.state.lock().deaf = Some((now, long));
+    }
+
+    /// Whether a 401 says nothing about the credential now.
+    pub fn is_deaf(&self, now: Moment) -> bool {
+        let state = self.state.lock();
+        state.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
+    }
+
+    /// Adopts failures from before this cell, or of another replica, where they are more than its own.
+    pub fn adopt(&self, backoff: Backoff) {
+        let mut state = self.state.lock();
+        if backoff.failures() > state.backoff.failures() {
+            state.backoff = backoff;
+        }
+    }
+
+    /// The failures so far.
+    pub fn backoff(&self) -> Backoff {
+        self.state.lock().backoff.clone()
+    }
+}
+
+impl Trigger {
+    /// Whether a person wants it.
+    pub fn is_by_hand(self) -> bool {
+        matches!(self, Self::Asked(_))
+    }
+
+    /// Whether a request waits for it, and is served by whatever credential is good.
+    pub fn is_of_request(self) -> bool {
+        matches!(self, Self::Needed | Self::Beyond(_))
+    }
+
+    /// Whether this one does.
+    pub fn takes(self, held: &CachedCredential) -> bool {
+        match self {
+            Self::Needed => true,
+            Self::Beyond(generation) | Self::Asked(generation) | Self::KeepAlive(generation) => {
+                held.credential.generation > generation
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// The number of the flight.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Lets everyone use what the flight brought, unless the grant was changed meanwhile or something
+    /// newer is held.
+    pub fn publish(&self, held: CachedCredential) {
+        let state = self.cell.state.lock();
+        let newer = |old: &CachedCredential| old.credential.generation > held.credential.generation;
+        if state.epoch == self.epoch
+            && !self.cell.held.load().as_ref().is_some_and(|old| newer(old))
+        {
+            self.cell.held.store(Some(Arc::new(held)));
+            drop(state);
+            self.cell.news.send_modify(|()| {});
+        }
+    }
+
+    /// The flight waits for an answer that is late. Requests that come from now on do not wait with it.
+    pub fn is_late(&self) {
+        let mut state = self.cell.state.lock();
+        if state.epoch == self.epoch && state.flying == Some(self.number) {
+            state.late = Some(self.clock.now());
+            drop(state);
+            self.cell.news.send_modify(|()| {});
+        }
+    }
+
+    /// Ends the flight. Answers the pause when there is one, and whether an unknown code is believed now.
+    pub fn land(mut self, landing: Landing) -> Option<Duration> {
+        self.landed = true;
+        self.ends(landing)
+    }
+
+    fn ends(&self, landing: Landing) -> Option<Duration> {
+        let now = self.clock.moment();
+        let mut state = self.cell.state.lock();
+        if state.epoch != self.epoch {
+            return None;
+        }
+        state.flying = None;
+        state.late = None;
+        let mut pause = None;
+        let refused = match landing {
+            Landing::Brought => {
+                state.backoff = Backoff::default();
+                None
+            }
+            Landing::Failed(failed) => {
+                pause = Some(state.backoff.failed(now, &failed, random(), &self.settings));
+                None
+            }
+            Landing::Paused(long) => {
+                state.backoff.pauses(now, long);
+                pause = Some(long);
+                None
+            }
+            Landing::Refused(refused) => {
+                if let Refused::Broken { rest, .. } = &refused {
+                    state.quiet = rest.map(|rest| (now, rest));
+                }
+                Some(refused)
+            }
+        };
+        state.ended = Some((self.number, refused));
+        drop(state);
+        self.cell.news.send_modify(|()| {});
+        pause
+    }
+
+    /// Failures that were stored, unless the grant was changed meanwhile.
+    pub fn adopt(&self, backoff: Backoff) {
+        let stands = self.cell.state.lock().epoch == self.epoch;
+        if stands {
+            self.cell.adopt(backoff);
+        }
+    }
+
+    /// Keeps what a server answered until the store works again; whether it was not kept before.
+    pub fn keep_unsaved(&self, unsaved: &Arc<UnsavedTokens>) -> bool {
+        let mut state = self.cell.state.lock();
+        if state.unsaved.as_ref().is_some_and(|kept| kept.over == unsaved.over) {
+            return false;
+        }
+        if state.epoch == self.epoch {
+            state.unsaved = Some(unsaved.clone());
+        }
+        true
+    }
+
+    /// What was kept so of this version.
+    pub fn unsaved(&self, over: Version) -> Option<Arc<UnsavedTokens>> {
+        self.cell.state.lock().unsaved.clone().filter(|kept| kept.over == over)
+    }
+
+    /// What the failures so far say, with one more such answer: the code that is believed now.
+    pub fn would_believe(&self, failed: &Failed) -> Option<String> {
+        let now = self.clock.moment();
+        let mut backoff = self.cell.state.lock().backoff.clone();
+        backoff.failed(now, failed, 0, &self.settings);
+        backoff.believed(now, &self.settings).map(ToOwned::to_owned)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.ends(Landing::Failed(Failed::default()));
+        }
+    }
+}
+
+/// Without a source of randomness all pause the longest.
+pub(super) fn random() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! The result of a lookup, by the age of the credential and the state of the flight.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::*;
+use keyward_rules::inject::credential::Clears;
+use keyward_rules::inject::scrub::Needles;
+use keyward_state::directory::BrokenReason;
+
+const BUFFER: Option<Duration> = Some(seconds(300));
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A cell, and a clock that the test moves.
+struct Desk {
+    cell: Arc<Cell>,
+    clock: Clock,
+    ms: Arc<AtomicI64>,
+    settings: Arc<TokenSettings>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let ms = Arc::new(AtomicI64::new(1_000_000));
+        let (clock, settings) = (Clock::Fixed(ms.clone()), Arc::default());
+        Self { cell: Arc::new(Cell::new(OrgId::default_org())), clock, ms, settings }
+    }
+
+    /// With a credential of an hour, of generation 1.
+    fn hour() -> Self {
+        let desk = Self::new();
+        desk.holds(1, Some(Life::new(seconds(3_600), seconds(3_600), BUFFER)));
+        desk
+    }
+
+    fn held(&self, generation: u64, life: Option<Life>) -> CachedCredential {
+        let credential = Credential {
+            connection: ConnectionId::random(),
+            generation,
+            expires: None,
+            writes: Vec::new(),
+            clears: Clears::default(),
+            needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
+            renews: None,
+        };
+        CachedCredential::new(Arc::new(credential), self.clock.moment(), life)
+    }
+
+    fn holds(&self, generation: u64, life: Option<Life>) {
+        self.cell.begin_anew(Some(self.held(generation, life)));
+    }
+
+    fn passes(&self, time: Duration) {
+        self.ms.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    fn lookup(&self, why: Trigger, waited: Option<u64>) -> Lookup {
+        self.cell.lookup(why, waited, &self.clock, &self.settings)
+    }
+
+    fn begin(&self, why: Trigger) -> Ticket {
+        match self.lookup(why, None) {
+            Lookup::Begin(ticket) | Lookup::UseAndBegin(_, ticket) => ticket,
+            other => panic!("no flight begins: {other:?}"),
+        }
+    }
+}
+
+fn used(look: &Lookup) -> Option<u64> {
+    match look {
+        Lookup::Use(credential) | Lookup::UseAndBegin(credential, _) => Some(credential.generation),
+        _ => None,
+    }
+}
+
+/// oauth 7.2: buffer, half-life, and neither without a way to renew.
+#[test]
+fn a_credential_ages_a_buffer_before_its_end_or_half_its_life() {
+    let table = [
+        (3_600, 3_600, BUFFER, (3_300, 3_450, 3_600)),
+        (600, 600, BUFFER, (300, 450, 600)),
+        (60, 60, BUFFER, (30, 45, 60)),
+        (1_000, 3_600, BUFFER, (700, 850, 1_000)),
+        (0, 3_600, BUFFER, (0, 0, 0)),
+        (3_600, 3_600, None, (3_600, 3_600, 3_600)),
+    ];
+    for (left, whole, buffer, (ages, late, ends)) in table {
+        let life = Life::new(seconds(left), seconds(whole), buffer);
+        let expected = Life { ages: seconds(ages), late: seconds(late), ends: seconds(ends) };
+        assert_eq!(life, expected, "{left} of {whole}");
+    }
+}
+
+/// oauth 5.answer: who waits already goes on waiting, who comes later uses what lives or is refused at once.
+#[test]
+fn no_request_begins_to_wait_for_an_answer_that_is_late() {
+    let desk = Desk::hour();
+    desk.passes(seconds(3_450));
+    let ticket = desk.begin(Trigger::Needed);
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)));
+    ticket.is_late();
+    assert!(desk.cell.late_since().is_some());
+    for waited in [None, Some(1)] {
+        assert_eq!(used(&desk.lookup(Trigger::Needed, waited)), Some(1), "it still lives");
+    }
+    desk.passes(seconds(150));
+    assert!(
+        matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)),
+        "by its own deadline"
+    );
+    let Lookup::Pause(pause) = desk.lookup(Trigger::Needed, None) else { panic!("it waits") };
+    assert!(!pause.is_zero());
+    assert!(
+        matches!(desk.lookup(Trigger::Asked(1), None), Lookup::Pause(_)),
+        "no second flight by hand"
+    );
+    ticket.publish(desk.held(2, None));
+    ticket.land(Landing::Brought);
+    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(2));
+    assert_eq!(desk.cell.late_since(), None);
+}
+
+/// oauth 5.answer, 8.5: a flight of an older grant makes nobody's answer late.
+#[test]
+fn a_late_answer_of_an_older_grant_holds_nobody_up() {
+    let desk = Desk::new();
+    let old = desk.begin(Trigger::Needed);
+    desk.cell.begin_anew(None);
+    old.is_late();
+    assert_eq!(desk.cell.late_since(), None);
+    let new = desk.begin(Trigger::Needed);
+    old.is_late();
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(_)));
+    drop(new);
+}
+
+/// oauth 7.3 and 8.1
+#[test]
+fn in_the_first_half_of_the_buffer_the_old_one_is_used_while_one_flight_is_under_way() {
+    let desk = Desk::hour();
+    desk.passes(seconds(3_299));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)), "young");
+    desk.passes(seconds(1));
+    let Lookup::UseAndBegin(old, ticket) = desk.lookup(Trigger::Needed, None) else {
+        panic!("no flight")
+    };
+    assert_eq!(old.generation, 1);
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)), "no second flight");
+    desk.passes(seconds(150));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)), "the second half waits");
+    ticket.publish(desk.held(2, None));
+    assert_eq!(ticket.land(Landing::Brought), None);
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(2));
+}
+
+/// oauth 7.3: "A token after its expiry is never sent."
+#[test]
+fn a_dead_one_is_never_used_whatever_fails() {
+    let desk = Desk::hour();
+    desk.passes(seconds(3_600));
+    let ticket = desk.begin(Trigger::Needed);
+    assert!(desk.cell.usable(Trigger::Needed, desk.clock.moment()).is_none());
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)));
+    ticket.land(Landing::Failed(Failed::default()));
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)), "at once: oauth 10.2");
+}
+
+/// oauth 7.4
+#[test]
+fn while_refreshes_fail_a_living_one_is_used() {
+    let desk = Desk::hour();
+    desk.passes(seconds(3_500));
+    let ticket = desk.begin(Trigger::Needed);
+    assert!(ticket.land(Landing::Failed(Failed::default())).is_some());
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(1));
+    assert!(
+        matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)),
+        "no flight within the pause"
+    );
+    desk.passes(seconds(2));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)), "after it");
+}
+
+/// oauth 7.5
+#[test]
+fn one_of_unknown_life_is_used_until_it_is_refused() {
+    let desk = Desk::new();
+    desk.holds(1, None);
+    desk.passes(seconds(100 * 365 * 86_400));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)));
+    assert!(matches!(desk.lookup(Trigger::Beyond(1), None), Lookup::Begin(_)));
+}
+
+/// oauth 8.3
+#[test]
+fn the_generation_decides_who_needs_a_flight() {
+    let desk = Desk::new();
+    desk.holds(5, None);
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(4), None)), Some(5));
+    let first = desk.begin(Trigger::Beyond(5));
+    assert!(matches!(desk.lookup(Trigger::Beyond(5), None), Lookup::Wait(1)));
+    first.publish(desk.held(6, None));
+    first.land(Landing::Brought);
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(5), Some(1))), Some(6));
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(5), None)), Some(6));
+}
+
+/// oauth 8.5
+#[test]
+fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
+    let desk = Desk::hour();
+    desk.passes(seconds(3_600));
+    let late = desk.begin(Trigger::Needed);
+    desk.holds(7, None);
+    late.publish(desk.held(2, None));
+    let reason = BrokenReason::Revoked;
+    late.land(Landing::Refused(Refused::Broken { reason, detail: None, rest: None }));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(7));
+    let ticket = desk.begin(Trigger::Beyond(7));
+    ticket.publish(desk.held(6, None));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(7), "nor anything older");
+}
+
+/// oauth 8.8
+#[test]
+fn a_flight_that_panics_is_a_temporary_failure_and_clears_itself() {
+    let desk = Desk::new();
+    let ticket = desk.begin(Trigger::Needed);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _ticket = ticket;
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(panicked.is_err());
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
+    desk.passes(seconds(2));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
+}
+
+#[test]
+fn all_who_waited_are_told_why_there_is_nothing() {
+    let desk = Desk::new();
+    let ticket = desk.begin(Trigger::Needed);
+    let reason = BrokenReason::Revoked;
+    ticket.land(Landing::Refused(Refused::Broken { reason, detail: None, rest: None }));
+    for _ in 0..2 {
+        assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Refuse(_)));
+    }
+    assert!(
+        matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)),
+        "others ask the store again"
+    );
+}
+
+/// oauth 10.1: reset by a reconnect.
+#[test]
+fn a_new_grant_ends_the_pause() {
+    let desk = Desk::new();
+    desk.begin(Trigger::Needed).land(Landing::Failed(Failed::default()));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)));
+    desk.cell.begin_anew(None);
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
+}
+
+/// oauth 11.5
+#[test]
+fn after_a_second_refusal_the_cell_is_deaf_for_a_while() {
+    let desk = Desk::hour();
+    desk.cell.is_deaf_for(desk.clock.moment(), seconds(30));
+    desk.passes(seconds(29));
+    assert!(desk.cell.is_deaf(desk.clock.moment()));
+    desk.passes(seconds(1));
+    assert!(!desk.cell.is_deaf(desk.clock.moment()));
+}
+
+/// Answers without a lock, and only what is young.
+#[test]
+fn the_warm_path_answers_the_young_alone() {
+    let (fresh, desk) = (CredentialCache::default(), Desk::new());
+    let (id, org) = (ConnectionId::random(), OrgId::default_org());
+    assert!(fresh.ready(&id, &desk.clock).is_none());
+    let cell = fresh.cell(&org, &id);
+    assert!(Arc::ptr_eq(&cell, &fresh.cell(&org, &id)));
+    cell.begin_anew(Some(desk.held(1, Some(Life::new(seconds(60), seconds(60), BUFFER)))));
+    assert!(fresh.ready(&id, &desk.clock).is_some());
+    desk.passes(seconds(30));
+    assert!(fresh.ready(&id, &desk.clock).is_none());
+    fresh.remove(&id);
+    assert!(fresh.known(&id).is_none());
+}

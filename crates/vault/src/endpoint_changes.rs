@@ -1,0 +1,53 @@
+//! Connections whose authorization server may have changed its endpoints, queued for the reader of metadata.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Vault;
+use keyward_base::id::{ConnectionId, OrgId};
+
+/// Connections that wait to be looked at; more are told again by their next failure.
+const WAITING_MAX: usize = 256;
+
+/// Told by flights.
+#[derive(Clone, Default)]
+pub(super) struct EndpointChanges(Arc<(Mutex<Waiting>, Notify)>);
+
+/// Those that were told, in order.
+type Waiting = Vec<(OrgId, ConnectionId)>;
+
+impl fmt::Debug for EndpointChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointChanges").finish_non_exhaustive()
+    }
+}
+
+impl EndpointChanges {
+    /// An endpoint of this connection's server is not there any more, or does not know the client.
+    pub(super) fn report(&self, org: &OrgId, connection: &ConnectionId) {
+        let (waiting, told) = &*self.0;
+        let mut waiting = waiting.lock();
+        let one = (org.clone(), connection.clone());
+        if waiting.len() < WAITING_MAX && !waiting.contains(&one) {
+            waiting.push(one);
+            told.notify_one();
+        }
+    }
+}
+
+impl Vault {
+    /// Connections whose authorization server may have moved, as soon as there are any; for one listener.
+    pub async fn changed_endpoints(&self) -> Vec<(OrgId, ConnectionId)> {
+        let (waiting, told) = &*self.endpoint_changes.0;
+        loop {
+            let all = std::mem::take(&mut *waiting.lock());
+            if !all.is_empty() {
+                return all;
+            }
+            told.notified().await;
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Receives every event: writes its audit record, counts it, and queues its deliveries.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::Events;
+use keyward_state::directory::News;
+use keyward_state::observe::change_log::Changes;
+use keyward_state::observe::event::Outcome;
+
+impl Events {
+    /// Works until `close` turns true and everything that was told before is taken note of.
+    pub async fn herald(
+        self: Arc<Self>,
+        mut news: mpsc::Receiver<News>,
+        changes: Changes,
+        mut close: watch::Receiver<bool>,
+    ) {
+        loop {
+            tokio::select! {
+                Some(one) = news.recv() => self.take_note(one, &changes).await,
+                () = closed(&mut close) => break,
+            }
+        }
+        while let Ok(one) = news.try_recv() {
+            self.take_note(one, &changes).await;
+        }
+    }
+
+    async fn take_note(&self, news: News, changes: &Changes) {
+        if let Some(change) = news.change {
+            changes.tell(change.event(news.at, &news.org, Outcome::Completed)).await;
+        }
+        if let Some(notice) = &news.notice {
+            tracing::debug!(event = notice.kind.code(), id = %notice.id, "an event");
+            self.metrics.happened(notice.kind.code());
+        }
+        self.take_up(news.owed);
+    }
+}
+
+async fn closed(close: &mut watch::Receiver<bool>) {
+    // An error: nobody can close it any more.
+    let _ = close.wait_for(|close| *close).await;
+}

@@ -1,0 +1,283 @@
+//! Stored failures of refreshes: a gateway that starts within a pause sends no request, and keeps the time of the
+//! first failure and the count of unknown error codes. A row is written after a failed refresh, never by a request.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::backoff::{Backoff, Written};
+use super::cache::{Lookup, Trigger};
+use super::error::VaultError;
+use super::grants::Stored;
+use super::rows::{RowError, Rows};
+use super::token_request::TokenContext;
+use super::{Vault, record};
+use keyward_base::id::{AppId, ConnectionId, OrgId};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
+use keyward_state::store::{Expect, StoreError, Table, Version};
+
+/// What stands in the row.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FailureRow {
+    #[serde(flatten)]
+    about: FailureSubject,
+    failures: Written,
+}
+
+/// What failures are about: those of an older grant, or by another configuration, say nothing any more.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FailureSubject {
+    /// The grant's version.
+    pub generation: u64,
+    /// See [`TokenContext::fingerprint`].
+    pub asked: String,
+}
+
+impl Vault {
+    pub(super) fn failure_rows(&self) -> Rows<FailureRow> {
+        Rows::new(self.store.clone(), self.keyring.clone(), Table::Refreshes, "")
+    }
+
+    /// What a refresh of what is stored would be about.
+    pub(super) async fn failure_subject(
+        &self,
+        token_context: &TokenContext,
+        stored: &Stored,
+    ) -> Result<FailureSubject, VaultError> {
+        let asked = self.asked_with(token_context).await?;
+        Ok(FailureSubject { generation: stored.version.0, asked })
+    }
+
+    /// By whom and how tokens are asked for now, the app's secret included.
+    pub(super) async fn asked_with(
+        &self,
+        token_context: &TokenContext,
+    ) -> Result<String, VaultError> {
+        let secret = match token_context.app() {
+            Some(app) => self.app_version(app).await?.unwrap_or_default(),
+            None => Version::default(),
+        };
+        Ok(token_context.fingerprint(secret))
+    }
+
+    /// The failures that this, or another replica, has had with exactly this.
+    pub(super) async fn stored_failures(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        about: &FailureSubject,
+    ) -> Option<Backoff> {
+        match self.failure_rows().get(org, id.as_str()).await {
+            Ok(found) => {
+                let found = found.map(|(row, _)| row).filter(|it| it.about == *about)?;
+                Some(Backoff::read(found.failures))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failures of before are forgotten");
+                None
+            }
+        }
+    }
+
+    /// Keeps them.
+    pub(super) async fn store_failures(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        about: FailureSubject,
+        backoff: &Backoff,
+    ) {
+        let Some(failures) = backoff.written() else { return };
+        let rows = self.failure_rows();
+        let row = FailureRow { about, failures };
+        let kept = async {
+            let over = match rows.get(org, id.as_str()).await {
+                Ok(found) => found.map(|(_, version)| version),
+                Err(RowError::Store(error)) => return Err(error.into()),
+                // One that does not open any more is replaced.
+                Err(_) => {
+                    rows.delete(org, id.as_str()).await?;
+                    None
+                }
+            };
+            rows.put(org, id.as_str(), &row, over).await.map(|_| ())
+        };
+        match kept.await {
+            Ok(()) | Err(RowError::Store(StoreError::Conflict { .. })) => {}
+            Err(error) => tracing::warn!(%error, "a failed refresh is not remembered"),
+        }
+    }
+
+    /// There is none any more.
+    pub(super) async fn delete_failures(&self, org: &OrgId, id: &ConnectionId) {
+        let key = record::key(org, id);
+        if let Err(error) = self.store.delete(Table::Refreshes, &key, Expect::Any).await {
+            tracing::debug!(%error, "what is over is forgotten at the next start");
+        }
+    }
+
+    /// Goes on where the last gateway ended: pauses last, alerts stand, and connections whose client was
+    /// refused are tried again where that has changed. Asks nobody. Called when what the configuration
+    /// declares is in the store.
+    pub async fn resume(&self) {
+        let view = self.directory.view();
+        let orgs: BTreeSet<&OrgId> = view.connections().map(|it| &it.org).collect();
+        for org in orgs {
+            let all = match self.failure_rows().all(org).await {
+                Ok(all) => all,
+                Err(error) => {
+                    tracing::warn!(%error, "failures of before are forgotten");
+                    continue;
+                }
+            };
+            for (id, row, _) in all {
+                let id = ConnectionId::parse(&id).ok();
+                let connection = id.as_ref().and_then(|id| view.connection(org, id));
+                match connection {
+                    Some(connection) => self.resumed(connection, row).await,
+                    None => {
+                        if let Some(id) = id {
+                            self.delete_failures(org, &id).await;
+                        }
+                    }
+                }
+            }
+        }
+        self.try_rejected_again().await;
+    }
+
+    async fn resumed(&self, connection: &Arc<ConnectionRecord>, row: FailureRow) {
+        let still = async {
+            let token_context = self.token_context(connection)?;
+            let stored = self.stored(connection).await?;
+            Ok::<_, VaultError>((
+                self.failure_subject(&token_context, &stored).await?,
+                self.asked(&token_context),
+            ))
+        };
+        match still.await {
+            Ok((about, asked)) if about == row.about => {
+                let cell = self.cache.cell(&connection.org, &connection.id);
+                let backoff = Backoff::read(row.failures);
+                let now = self.clock.moment();
+                if let Some(rest) = backoff.rest(now).filter(|_| backoff.is_of_client()) {
+                    self.servers.silence(&asked, now, rest, &self.token_settings());
+                }
+                cell.adopt(backoff);
+            }
+            Ok(_) => self.delete_failures(&connection.org, &connection.id).await,
+            Err(error) => {
+                tracing::debug!(connection = %connection.id, %error, "nothing to resume");
+            }
+        }
+    }
+
+    /// Connections whose client was refused, and that would be asked for as another one now, or otherwise:
+    /// the next refresh tells. One that would be asked for as before stays as it is.
+    pub async fn try_rejected_again(&self) {
+        let view = self.directory.view();
+        let may_be = |state: &ConnectionState| match state {
+            ConnectionState::Broken { reason, .. } => *reason == BrokenReason::ClientRejected,
+            // Its verdict stands in the grant's row.
+            ConnectionState::Paused => true,
+            _ => false,
+        };
+        for connection in view.connections().filter(|it| may_be(&it.facts.state)) {
+            match self.is_tried_again(connection).await {
+                Ok(true) => tracing::info!(
+                    connection = %connection.id, name = connection.name,
+                    "what its client was refused with has changed: it is tried again"
+                ),
+                Ok(false)
+                | Err(VaultError::GrantMissing { .. } | VaultError::ConnectionMissing) => {}
+                Err(error) => tracing::warn!(
+                    connection = %connection.id, %error, "it cannot be tried again"
+                ),
+            }
+        }
+    }
+
+    /// A request met a connection whose client was refused. It is tried again where that is due; the request
+    /// does not wait.
+    pub fn retry_rejected(&self, org: &OrgId, name: &str) {
+        let view = self.directory.glance();
+        let Some(connection) = view.find_connection(org, name) else { return };
+        let rejected = |state: &ConnectionState| match state {
+            ConnectionState::Broken { reason, .. } => *reason == BrokenReason::ClientRejected,
+            _ => false,
+        };
+        let cell = self.cache.cell(&connection.org, &connection.id);
+        if !rejected(&connection.facts.state) || cell.is_quiet(self.clock.moment()) {
+            return;
+        }
+        let why = Trigger::Beyond(cell.generation());
+        if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
+            self.begin_flight(connection, why, ticket);
+        }
+    }
+
+    /// A person has a connection tried again whose client was refused: the next request asks. Whether that
+    /// was its state.
+    ///
+    /// # Errors
+    /// When there is no such connection, or the store fails.
+    pub async fn try_again(&self, org: &OrgId, id: &ConnectionId) -> Result<bool, VaultError> {
+        let connection = self.connection(org, id)?;
+        let Some(stored) = self.stored_if_any(&connection).await? else { return Ok(false) };
+        let rejected = stored.broken.as_ref();
+        match rejected.is_some_and(|it| it.reason == BrokenReason::ClientRejected) {
+            true => self.lift(&connection, &stored).await,
+            false => Ok(false),
+        }
+    }
+
+    /// The same of all connections of an app: those that the next request tries.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn try_app_again(
+        &self,
+        org: &OrgId,
+        app: &AppId,
+    ) -> Result<Vec<Arc<ConnectionRecord>>, VaultError> {
+        let view = self.directory.view();
+        let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(app);
+        let mut tried = Vec::new();
+        for connection in view.connections().filter(of_app) {
+            // One that another client or secret is tried with already.
+            let is_on_trial = connection.facts.state == ConnectionState::Testing;
+            if self.try_again(org, &connection.id).await? || is_on_trial {
+                tried.push(connection.clone());
+            }
+        }
+        Ok(tried)
+    }
+
+    /// Whether a server that refused the client of `asked` would be asked as another one by now, or
+    /// otherwise: its verdict is about what is gone, and the next request tells.
+    pub(super) async fn asks_otherwise(
+        &self,
+        connection: &ConnectionRecord,
+        asked: Option<&String>,
+    ) -> Result<bool, VaultError> {
+        let Some(asked) = asked else { return Ok(false) };
+        Ok(self.asked_with(&self.token_context(connection)?).await? != *asked)
+    }
+
+    /// Whether a refused client is asked for as another one now, so that its verdict is taken back.
+    pub(super) async fn is_tried_again(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+    ) -> Result<bool, VaultError> {
+        let Some(stored) = self.stored_if_any(connection).await? else { return Ok(false) };
+        let rejected = stored.broken.as_ref();
+        let rejected = rejected.filter(|it| it.reason == BrokenReason::ClientRejected);
+        let Some(verdict) = rejected else { return Ok(false) };
+        let now = self.asked_with(&self.token_context(connection)?).await?;
+        if verdict.asked.as_ref() == Some(&now) {
+            return Ok(false);
+        }
+        self.lift(connection, &stored).await
+    }
+}

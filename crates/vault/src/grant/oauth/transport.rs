@@ -1,0 +1,180 @@
+//! [`Transport`]: the HTTP client of the `oauth2` crate. The crate writes the parameters of a grant and
+//! parses the normalised answer; proof of the client, renamed parameters, header fields, bounds and the
+//! guarded dial are ours, and so is the judgement of a failure by the answer that came.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Response, StatusCode};
+use oauth2::basic::{
+    BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse,
+};
+use oauth2::{
+    AsyncHttpClient, ClientId, ErrorResponseType, HttpRequest, HttpResponse, RequestTokenError,
+    StandardErrorResponse, StandardRevocableToken,
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::ask::Ask;
+use super::failure::{Failure, bad_endpoint};
+use super::params::Params;
+use super::reply::{self, Reply};
+use super::{device, revoke};
+use keyward_base::secret::Secret;
+use keyward_net::call::Bounds;
+
+/// Which endpoint is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Endpoint {
+    /// RFC 6749 §3.2.
+    Token,
+    /// RFC 8628 §3.1.
+    Device,
+    /// RFC 7009.
+    Revocation,
+}
+
+/// Sends one request. What the crate copies of a token, a code or a verifier on its way (its types, the
+/// form it writes, the body it parses) is not wiped; what it hands over to us is.
+pub(super) struct Transport<'a> {
+    ask: &'a Ask<'a>,
+    endpoint: Endpoint,
+    url: String,
+    bounds: Bounds,
+    /// Set over what the crate writes.
+    params: BTreeMap<String, String>,
+    exchanged: Mutex<Option<Exchanged>>,
+}
+
+/// What was sent and answered: the crate's errors keep neither status nor header fields.
+struct Exchanged {
+    params: Params,
+    answer: Response<Bytes>,
+}
+
+impl<'a> Transport<'a> {
+    /// Asks `url` within `bounds`; `params` are set over those of the crate.
+    pub(super) fn new(
+        ask: &'a Ask<'a>,
+        endpoint: Endpoint,
+        url: String,
+        params: BTreeMap<String, String>,
+    ) -> Self {
+        let bounds = Bounds::of_tokens(ask.settings);
+        Self { ask, endpoint, url, bounds, params, exchanged: Mutex::default() }
+    }
+
+    /// Waits for the answer for minutes: the request may spend a refresh token.
+    pub(super) fn patient(self) -> Self {
+        Self { bounds: Bounds::of_refreshes(self.ask.settings), ..self }
+    }
+
+    /// A URL of one of the crate's types. The crate parses it, and [`Transport`] asks the text.
+    ///
+    /// # Errors
+    /// When it is no URL.
+    pub(super) fn url<U, E>(
+        &self,
+        parse: impl FnOnce(String) -> Result<U, E>,
+    ) -> Result<U, Failure> {
+        parse(self.url.clone()).map_err(|_| bad_endpoint())
+    }
+
+    /// The answer as the crate parses it: an error as RFC 6749 §5.2 has it, whatever its status, else what
+    /// was asked for.
+    ///
+    /// # Errors
+    /// When it is neither.
+    fn normalised(&self, exchanged: &Exchanged) -> Result<HttpResponse, Failure> {
+        let Exchanged { params, answer } = exchanged;
+        let reading = self.ask.reading(params, false);
+        let (status, body) = match reply::object(answer.body()).as_ref().and_then(reply::error) {
+            Some((code, said)) => {
+                (StatusCode::BAD_REQUEST, json!({ "error": code, "error_description": said }))
+            }
+            None => {
+                let body = match self.endpoint {
+                    Endpoint::Token => reading.token_reply(answer)?,
+                    Endpoint::Device => device::codes(self.ask, &reading.object(answer)?)?,
+                    Endpoint::Revocation => revoke::judged(&reading, answer).map(|()| json!({}))?,
+                };
+                (StatusCode::OK, body)
+            }
+        };
+        let mut response = HttpResponse::new(body.to_string().into_bytes());
+        *response.status_mut() = status;
+        Ok(response)
+    }
+
+    /// Why the crate has no result.
+    pub(super) fn failure<T: ErrorResponseType + Display + 'static>(
+        &self,
+        error: RequestTokenError<Failure, StandardErrorResponse<T>>,
+    ) -> Failure {
+        match error {
+            RequestTokenError::Request(failure) => failure,
+            RequestTokenError::ServerResponse(error) => match &*self.exchanged.lock() {
+                Some(Exchanged { params, answer }) => {
+                    let code = error.error().to_string();
+                    let said = error.error_description().cloned();
+                    self.ask.reading(params, false).refused(answer, Some(code), said)
+                }
+                None => Failure::unreadable("an answer to no request"),
+            },
+            // Never logged: it holds the body.
+            RequestTokenError::Parse(..) => {
+                Failure::unreadable("the answer lacks what it must hold")
+            }
+            RequestTokenError::Other(_) => bad_endpoint(),
+        }
+    }
+}
+
+impl<'c> AsyncHttpClient<'c> for Transport<'_> {
+    type Error = Failure;
+    type Future = BoxFuture<'c, Result<HttpResponse, Failure>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let mut params = Params::from_form(&Zeroizing::new(request.into_body()));
+            // The crate always names the client. RFC 8628 §3.1 wants it; elsewhere the way in which the
+            // client proves itself says whether it is named.
+            if self.endpoint != Endpoint::Device {
+                params.remove("client_id");
+            }
+            params.set_all(&self.params);
+            let answer = self.ask.post_within(&self.bounds, &self.url, &mut params).await?;
+            let exchanged = Exchanged { params, answer };
+            let response = self.normalised(&exchanged);
+            *self.exchanged.lock() = Some(exchanged);
+            response
+        })
+    }
+}
+
+/// The client as the crate knows it: by its id alone. It would write a secret in two of our nine ways, and
+/// one of them with blanks as `+`, which some servers do not decode.
+pub(super) fn client(
+    ask: &Ask<'_>,
+) -> oauth2::Client<
+    BasicErrorResponse,
+    Reply,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+> {
+    oauth2::Client::new(ClientId::new(ask.client.id.clone()))
+}
+
+/// A secret as the text that the crate takes.
+///
+/// # Errors
+/// When it is no text, which no server gives.
+pub(super) fn text(secret: &Secret) -> Result<String, Failure> {
+    let text = secret.expose_text().map(str::to_owned);
+    text.ok_or_else(|| Failure::unreadable("what is to be sent is not text"))
+}

@@ -1,0 +1,92 @@
+//! [`CallbackQuery`]: the strictly parsed query of an OAuth callback. Nothing of it is trusted yet.
+
+use percent_encoding::percent_decode_str;
+
+use super::error::Refusal;
+
+/// Bytes of a callback's query.
+pub(super) const QUERY_BYTES_MAX: usize = 8 * 1024;
+
+/// The parameters that decide; each stood at most once.
+#[derive(Default)]
+pub(super) struct CallbackQuery {
+    pub(super) state: Option<String>,
+    pub(super) code: Option<String>,
+    pub(super) iss: Option<String>,
+    pub(super) error: Option<String>,
+    /// All others, for hosts that providers send along.
+    pub(super) others: Vec<(String, String)>,
+}
+
+impl CallbackQuery {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// When it is too long, not UTF-8, or says something twice.
+    pub(super) fn read(query: &str) -> Result<Self, Refusal> {
+        if query.len() > QUERY_BYTES_MAX {
+            return Err(Refusal::Malformed("it is too long"));
+        }
+        let mut callback = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decoded(name)?, decoded(value)?);
+            let slot = match name.as_str() {
+                "state" => &mut callback.state,
+                "code" => &mut callback.code,
+                "iss" => &mut callback.iss,
+                "error" => &mut callback.error,
+                _ => {
+                    callback.others.push((name, value));
+                    continue;
+                }
+            };
+            if slot.replace(value).is_some() {
+                return Err(Refusal::Malformed("it says something twice"));
+            }
+        }
+        Ok(callback)
+    }
+
+    /// A parameter that stands once.
+    pub(super) fn other(&self, name: &str) -> Option<&str> {
+        let mut named = self.others.iter().filter(|(known, _)| known == name);
+        let (_, value) = named.next()?;
+        named.next().is_none().then_some(value)
+    }
+}
+
+fn decoded(text: &str) -> Result<String, Refusal> {
+    let spaced = text.replace('+', " ");
+    let text = percent_decode_str(&spaced).decode_utf8();
+    text.map(std::borrow::Cow::into_owned).map_err(|_| Refusal::Malformed("it is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// oauth 2.1
+    #[test]
+    fn what_stands_twice_or_is_too_long_is_refused() {
+        for twice in [
+            "state=a&state=a",
+            "code=a&state=s&code=b",
+            "iss=a&iss=b",
+            "error=a&%65rror=b",
+            "state=s&state",
+            "state=%ff",
+        ] {
+            assert!(CallbackQuery::read(twice).is_err(), "{twice}");
+        }
+        assert!(CallbackQuery::read(&format!("x={}", "a".repeat(QUERY_BYTES_MAX))).is_err());
+    }
+
+    /// oauth 2.1
+    #[test]
+    fn parameters_of_others_may_repeat_and_are_not_taken_then() {
+        let read = CallbackQuery::read("code=a%2Bb&state=s+t&x=1&x=2&location=eu").ok().unwrap();
+        assert_eq!((read.code.as_deref(), read.state.as_deref()), (Some("a+b"), Some("s t")));
+        assert_eq!((read.other("x"), read.other("location")), (None, Some("eu")));
+    }
+}

@@ -1,0 +1,329 @@
+//! Completes a consent: its tokens become the grant of the connection; with another account than before only after a
+//! person confirmed it (`confirm.rs`). Until then the old grant works. The tokens are stored with the flow first, so
+//! that a crash leaves no unknown grant at the provider.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::Flows;
+use super::callback_query::CallbackQuery;
+use super::error::{FlowError, Refusal};
+use super::flow::{Asked, Digest, Flow, Hidden, Received, Stage};
+use super::issuer_changes::suggests_new_endpoints;
+use super::start::FlowContext;
+use crate::grant::Grant;
+use crate::grant::oauth::{Ask, Client, Failure, OAuth, Tokens, exchange_code};
+use crate::{Granted, VaultError};
+use keyward_base::id::UserId;
+use keyward_base::secret::Secret;
+use keyward_base::tokens::TokenSettings;
+use keyward_model::User;
+use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
+use keyward_state::observe::change::Actor;
+
+/// Host variables that the provider's answers gave.
+type Captured = BTreeMap<String, String>;
+
+impl Flows {
+    /// Rule 8: the code, once.
+    pub(super) async fn exchange(
+        &self,
+        flow: &Flow,
+        asked: &Asked,
+        code: &Hidden,
+        captured: Captured,
+    ) -> Result<Received, FlowError> {
+        let mut asking = self.of_flow(flow).await?;
+        // Only what a variable may be reaches an endpoint's URL.
+        let declared = |name: &str| asking.provider.variable(name).is_some();
+        let others = captured.iter().filter(|(name, _)| !declared(name));
+        let others: Captured = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let checked = asking.provider.captured(&captured);
+        asking.variables.extend(others.into_iter().chain(checked));
+        let client = self.client(&asking.app).await?;
+        let settings = self.settings.load_full();
+        let ask = self.ask(&asking, &client, &settings);
+        let verifier = asked.verifier.as_ref().map(|verifier| Secret::new(verifier.text()));
+        let code = Secret::new(code.text());
+        let tokens = exchange_code(&ask, &code, &asked.redirect_uri, verifier.as_ref()).await;
+        if let Err(failure) = &tokens
+            && failure.code().is_some_and(|code| suggests_new_endpoints(code.as_str()))
+            && let Some(issuer) = &asking.issuer
+        {
+            self.vault.distrust_metadata(issuer);
+        }
+        let tokens = tokens.map_err(|failure| {
+            let setting = failure.code().and_then(|it| setting(it.as_str(), &asking, asked));
+            match setting {
+                Some(setting) => FlowError::Server(format!("{failure}: {setting}")),
+                None => told(&failure),
+            }
+        })?;
+        let session = Some(asked.session.clone());
+        Ok(self.received(&asking, tokens, session, captured))
+    }
+
+    /// What a request of a flow is made with.
+    pub(super) fn ask<'a>(
+        &'a self,
+        asking: &'a FlowContext,
+        client: &'a Client,
+        settings: &'a TokenSettings,
+    ) -> Ask<'a> {
+        Ask {
+            caller: &self.caller,
+            settings,
+            oauth: &asking.oauth,
+            client,
+            variables: &asking.variables,
+            scopes: &[],
+            now: self.clock.now(),
+        }
+    }
+
+    /// Host variables of the callback, each of which must be one that the provider's file permits.
+    pub(super) fn captured(
+        &self,
+        flow: &Flow,
+        callback: &CallbackQuery,
+    ) -> Result<Captured, Refusal> {
+        let view = self.directory().view();
+        let connection = view.connection(&flow.org, &flow.connection).ok_or(Refusal::Over)?;
+        let catalogue = self.vault.catalogue();
+        let provider = catalogue.get(&connection.provider);
+        let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
+        let oauth = auth.and_then(|auth| auth.oauth.as_ref());
+        let wanted = oauth.map(|oauth| oauth.callback_capture.clone()).unwrap_or_default();
+        let mut captured = Captured::new();
+        for (variable, parameter) in wanted {
+            let Some(value) = callback.other(&parameter) else { continue };
+            captured.insert(variable, value.to_owned());
+        }
+        match self.fits(connection, &captured) {
+            true => Ok(captured),
+            false => Err(Refusal::Malformed("it names a host that is not the provider's")),
+        }
+    }
+
+    /// Whether the provider's hosts stay its own with what its answers gave. Other facts, such as a
+    /// workspace's id, are no part of hosts.
+    fn fits(&self, connection: &ConnectionRecord, captured: &Captured) -> bool {
+        let catalogue = self.vault.catalogue();
+        let Some(provider) = catalogue.get(&connection.provider) else { return false };
+        if provider.not_captured(captured).next().is_some() {
+            return false;
+        }
+        let taken = provider.captured(captured);
+        if taken.is_empty() {
+            return true;
+        }
+        let mut all = connection.host_variables();
+        all.extend(taken);
+        let auth = provider.auth(connection.auth.as_deref());
+        auth.is_some_and(|auth| provider.instantiate(auth, &all).is_ok())
+    }
+
+    /// What came of a consent, ready to be kept with its flow.
+    pub(super) fn received(
+        &self,
+        asking: &FlowContext,
+        tokens: Tokens,
+        session: Option<Digest>,
+        captured: Captured,
+    ) -> Received {
+        let captured: Captured = captured.into_iter().chain(tokens.captured.clone()).collect();
+        Received {
+            session,
+            connection: Some(Box::new(asking.connection.as_ref().clone())),
+            told: self.told_accounts(asking, &tokens, &captured),
+            granted: tokens.scope.clone().unwrap_or_default(),
+            ends: tokens.refresh_expires,
+            renewable: tokens.refresh.is_some() || tokens.expires.is_none(),
+            captured,
+            accepted: false,
+            grant: Hidden::new(
+                BASE64_STANDARD.encode(Grant::OAuth(OAuth::of(tokens)).encode().as_slice()),
+            ),
+        }
+    }
+
+    /// Keeps the tokens with their flow, durably, and puts them in force.
+    ///
+    /// # Errors
+    /// When they are refused, their connection is gone, or the store fails. They are revoked then.
+    pub(super) async fn complete(
+        self: &Arc<Self>,
+        flow: &Flow,
+        received: Received,
+    ) -> Result<(), FlowError> {
+        if let Err(error) = self.stage(flow, Stage::Received(received.clone())).await {
+            // What is kept nowhere cannot be revoked later.
+            self.revoke_unkept(&received).await;
+            return Err(error);
+        }
+        self.put_in_force(flow, received).await
+    }
+
+    /// Puts the tokens in force; on a reconnect to another account only after a person has said so.
+    ///
+    /// # Errors
+    /// As [`Flows::complete`].
+    pub(super) async fn put_in_force(
+        self: &Arc<Self>,
+        flow: &Flow,
+        received: Received,
+    ) -> Result<(), FlowError> {
+        let view = self.directory().view();
+        let Some(connection) = view.connection(&flow.org, &flow.connection).cloned() else {
+            return self.refuse(flow, received, FlowError::NoConnection).await;
+        };
+        if !self.fits(&connection, &received.captured) {
+            let why = "the answer names a host that is not the provider's".to_owned();
+            return self.refuse(flow, received, FlowError::Server(why)).await;
+        }
+        let before = match received.accepted {
+            true => None,
+            false => self.account_so_far(&connection).await,
+        };
+        let account = match before {
+            None => received.told.first().cloned(),
+            Some(before) => {
+                let source = before.id.source;
+                let account = self.account_of(&connection, &received, Some(source)).await;
+                if !account.as_ref().is_some_and(|account| account.is_same(&before)) {
+                    return self.wait_for_decision(flow, received, before, account).await;
+                }
+                account
+            }
+        };
+        if let Err(error) = self.store_grant(flow, &connection, &received, account.clone()).await {
+            let is_gone = matches!(error, FlowError::Vault(VaultError::ConnectionMissing));
+            let error = if is_gone { FlowError::NoConnection } else { error };
+            return self.refuse(flow, received, error).await;
+        }
+        if account.is_none() {
+            // The grant works before the provider has said whose it is.
+            self.learn_account(&connection, &received).await;
+        }
+        tracing::info!(connection = %connection.id, provider = connection.provider, "connected");
+        self.stage(flow, Stage::Connected { ends: !received.renewable }).await
+    }
+
+    async fn store_grant(
+        &self,
+        flow: &Flow,
+        connection: &ConnectionRecord,
+        received: &Received,
+        account: Option<Account>,
+    ) -> Result<(), FlowError> {
+        let grant = received.grant().ok_or(FlowError::NoFlow)?;
+        let (scopes, captured) = (received.granted.clone(), received.captured.clone());
+        let (ends, consent) = (received.ends, Some(flow.id.clone()));
+        let facts = Granted { scopes, account, captured, ends, consent };
+        let stored = async {
+            self.vault.connect(&flow.org, &connection.id, grant, facts).await?;
+            if flow.stepped_up {
+                let ask = |record: &mut ConnectionRecord| record.scopes.clone_from(&flow.scopes);
+                self.directory().update_connection(&flow.org, &connection.id, &ask).await?;
+            }
+            Ok::<(), FlowError>(())
+        };
+        self.started_by(flow).acting(stored).await
+    }
+
+    /// The actor of the change, for audit and events.
+    fn started_by(&self, flow: &Flow) -> Actor {
+        let id = UserId::parse(&flow.person).ok();
+        let view = self.directory().view();
+        match id.as_ref().and_then(|id| view.one::<User>(&flow.org, id)) {
+            Some(user) => Actor::User { id: user.id.clone(), name: user.name.clone() },
+            None => Actor::Operator,
+        }
+    }
+
+    /// Moves a flow on, whatever its version: its work is done by one task at a time.
+    pub(super) async fn stage(&self, flow: &Flow, stage: Stage) -> Result<(), FlowError> {
+        let Some((mut now, version)) = self.flows.get(&flow.org, flow.id.as_str()).await? else {
+            return Ok(());
+        };
+        now.stage = stage;
+        self.flows.put(&flow.org, flow.id.as_str(), &now, Some(version)).await?;
+        Ok(())
+    }
+
+    /// Keeps why a flow failed that has no tokens. Those that have came to be in force, or are to be
+    /// revoked: their stage stays.
+    pub(super) async fn note_failure(&self, flow: &Flow, why: &str) {
+        let now = self.flows.get(&flow.org, flow.id.as_str()).await.ok().flatten();
+        let has_tokens = now.is_some_and(|(now, _)| {
+            !matches!(
+                now.stage,
+                Stage::Offered | Stage::Asked(_) | Stage::Exchanging | Stage::Polling(_)
+            )
+        });
+        if !has_tokens {
+            self.fail(flow, why).await;
+        }
+    }
+
+    /// Ends a flow that gave no grant; a connection that never worked says so as well, any other is
+    /// untouched.
+    pub(super) async fn fail(&self, flow: &Flow, why: &str) {
+        self.note_draft_failure(flow, why).await;
+        // Last: whoever waits for the flow finds the connection as it is then.
+        let failed = Stage::Failed { why: why.to_owned() };
+        if let Err(error) = self.stage(flow, failed).await {
+            tracing::warn!(%error, "a failed consent could not be kept");
+        }
+        tracing::info!(connection = %flow.connection, why, "a consent gave no grant");
+    }
+
+    /// A connection that never worked says why.
+    pub(super) async fn note_draft_failure(&self, flow: &Flow, why: &str) {
+        let note = |connection: &mut ConnectionRecord| {
+            if let ConnectionState::Draft { failure } = &mut connection.facts.state {
+                *failure = Some(why.to_owned());
+            }
+        };
+        let (org, id) = (&flow.org, &flow.connection);
+        if let Err(error) = self.directory().update_connection(org, id, &note).await {
+            tracing::debug!(%error, "the connection of a failed consent is gone");
+        }
+    }
+}
+
+/// Which setting of the provider's app does not match, where a refusal of a code tells.
+fn setting(code: &str, asking: &FlowContext, asked: &Asked) -> Option<String> {
+    let (app, uri) = (&asking.app.name, &asked.redirect_uri);
+    Some(match code {
+        "invalid_client"
+        | "invalid_client_id"
+        | "bad_client_secret"
+        | "incorrect_client_credentials" => {
+            format!(
+                "client id or secret of app `{app}` are not the provider's; `keyward app set {app}`"
+            )
+        }
+        "redirect_uri_mismatch" | "invalid_redirect_uri" | "bad_redirect_uri" => {
+            format!("the provider's app must have the redirect URI {uri}, character by character")
+        }
+        "invalid_grant" => {
+            format!(
+                "the code was too old, or the provider's app has another redirect URI than {uri}"
+            )
+        }
+        "unauthorized_client" | "unsupported_grant_type" => {
+            "the provider's app does not allow the authorization code grant".to_owned()
+        }
+        "invalid_scope" => "the provider's app is not allowed all of the scopes".to_owned(),
+        _ => return None,
+    })
+}
+
+/// A failure of the server in words that may be shown.
+pub(super) fn told(failure: &Failure) -> FlowError {
+    FlowError::Server(failure.to_string())
+}

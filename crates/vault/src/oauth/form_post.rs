@@ -1,0 +1,105 @@
+//! Callbacks by POST (OAuth 2.0 Form Post Response Mode), for providers whose file enables them. The POST comes from
+//! the provider's site without our `SameSite=Lax` cookie, so it does not identify the browser. The form is
+//! sealed and stored; the browser then navigates to our page with its cookie, where the form passes the same checks as
+//! the query of a redirect.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::Flows;
+use super::callback_query::{CallbackQuery, QUERY_BYTES_MAX};
+use super::error::Refusal;
+use super::flow::{Digest, Flow, Hidden, Stage, random};
+use keyward_base::id::{AppId, OrgId};
+use keyward_rules::provider::oauth::ResponseModeText;
+
+/// Bytes of a form that is kept: those of a callback's query.
+pub const FORM_BYTES_MAX: usize = QUERY_BYTES_MAX;
+
+/// A browser goes on at once; a slow one within this.
+const GOES_ON_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
+/// The form of a browser that is about to go on.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct FormPost {
+    app: AppId,
+    form: Hidden,
+    pub(super) expires: Timestamp,
+}
+
+impl Flows {
+    /// Whether the provider of an app sends browsers back by POST.
+    pub fn takes_posts(&self, org: &OrgId, app: &AppId) -> bool {
+        let view = self.directory().view();
+        let mut of_app = view.connections().filter(|it| it.org == *org && it.app_id() == Some(app));
+        of_app.any(|connection| self.is_posted_to(&connection.provider, connection.method()))
+    }
+
+    fn is_posted_to(&self, provider: &str, auth: &str) -> bool {
+        let catalogue = self.vault.catalogue();
+        let auth = catalogue.get(provider).and_then(|provider| provider.auth(Some(auth)));
+        let oauth = auth.and_then(|auth| auth.oauth.as_ref());
+        oauth.is_some_and(|oauth| oauth.response_mode == ResponseModeText::FormPost)
+    }
+
+    /// Keeps the form that a browser POSTed, and answers the secret by which it goes on, once. Only for a
+    /// `state` that is waited for, and once for each: strangers cannot have anything kept.
+    ///
+    /// # Errors
+    /// When the form cannot be one that is waited for.
+    pub async fn keep_posted(
+        &self,
+        org: &OrgId,
+        app: &AppId,
+        form: &str,
+    ) -> Result<Zeroizing<String>, Refusal> {
+        let callback = CallbackQuery::read(form)?;
+        let state = Digest::of(&callback.state.ok_or(Refusal::Over)?);
+        let (mut pointer, version) =
+            self.states.get(org, state.as_str()).await?.ok_or(Refusal::Over)?;
+        let found = self.flows.get(org, pointer.flow.as_str()).await?;
+        let (flow, _) = found.filter(|(flow, _)| self.is_asked(flow)).ok_or(Refusal::Over)?;
+        if flow.app != *app {
+            return Err(Refusal::OtherApp);
+        }
+        let connection = self.directory().view().connection(org, &flow.connection).cloned();
+        let connection = connection.ok_or(Refusal::Removed)?;
+        if pointer.posted || !self.is_posted_to(&connection.provider, connection.method()) {
+            return Err(Refusal::Over);
+        }
+        pointer.posted = true;
+        self.states.put(org, state.as_str(), &pointer, Some(version)).await?;
+        let handle = random();
+        let until = self.clock.now().saturating_add(GOES_ON_WITHIN).unwrap_or(flow.expires);
+        let expires = until.min(flow.expires);
+        let posted = FormPost { app: app.clone(), form: Hidden::new(form), expires };
+        self.posted.put(org, Digest::of(&handle).as_str(), &posted, None).await?;
+        Ok(handle)
+    }
+
+    /// The form that was kept for a browser that goes on, once.
+    ///
+    /// # Errors
+    /// When there is none, or it is another app's or too old.
+    pub async fn take_posted(
+        &self,
+        org: &OrgId,
+        app: &AppId,
+        handle: &str,
+    ) -> Result<Zeroizing<String>, Refusal> {
+        let hash = Digest::of(handle);
+        let posted = self.posted.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        if posted.app != *app {
+            return Err(Refusal::OtherApp);
+        }
+        match self.clock.now() < posted.expires {
+            true => Ok(Zeroizing::new(posted.form.text().to_owned())),
+            false => Err(Refusal::Over),
+        }
+    }
+
+    fn is_asked(&self, flow: &Flow) -> bool {
+        matches!(flow.stage, Stage::Asked(_)) && self.clock.now() < flow.expires
+    }
+}

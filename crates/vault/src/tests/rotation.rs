@@ -1,0 +1,180 @@
+//! Grants that are read while the master key is rotated, that are stored twice, or that are lost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::keys::{Home, Keys};
+use crate::*;
+use keyward_base::id::FlowId;
+use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::{Lease, Row, StoreError, Version};
+
+/// Rows in memory; a whole rotation passes between the next read of a grant and its answer.
+#[derive(Debug, Default)]
+struct Slow {
+    rows: MemoryStore,
+    rotates: Mutex<Option<Arc<Keys>>>,
+}
+
+#[async_trait::async_trait]
+impl Store for Slow {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        let row = self.rows.get(table, key).await;
+        if table == Table::Grants {
+            let keys = self.rotates.lock().take();
+            if let Some(keys) = keys {
+                keys.rotate().await.expect("rotated");
+            }
+        }
+        row
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        self.rows.put(table, key, value, expect).await
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.rows.reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.rows.delete(table, key, expect).await
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.rows.list(table, prefix, after, limit).await
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.rows.lease(name, ttl).await
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        self.rows.renew_lease(lease, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.rows.changed(table, seen).await
+    }
+}
+
+fn fields() -> BTreeMap<String, Secret> {
+    BTreeMap::from([("token".to_owned(), Secret::new("ghp_0123456789abcdefghij0123456789abcdef"))])
+}
+
+fn new(provider: &str, auth: Option<&str>) -> NewConnection {
+    NewConnection {
+        org: OrgId::default_org(),
+        spec: ConnectionSpec {
+            name: "work".to_owned(),
+            provider: provider.to_owned(),
+            auth: auth.map(str::to_owned),
+            ..ConnectionSpec::default()
+        },
+        owner: None,
+        visibility: Visibility::Shared,
+        managed_by: ManagedBy::Store,
+    }
+}
+
+/// A gateway that crashed after the grant was stored stores it again: over its own tokens it must not.
+#[tokio::test]
+async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let catalogue = Arc::new(Catalogue::built_in());
+    let vault = Vault::open(store, keyring, Arc::new(directory), catalogue, clock).await.unwrap();
+    let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
+    let (org, id) = (&draft.org, &draft.id);
+    let tokens = |access: &str| {
+        let tokens = crate::tests::scripted_server::tokens(access, Some("rt"));
+        Grant::OAuth(crate::grant::oauth::OAuth::of(tokens))
+    };
+    let connect = async |access: &str, consent: &FlowId| {
+        let facts = Granted { consent: Some(consent.clone()), ..Granted::default() };
+        vault.connect(org, id, tokens(access), facts).await.unwrap();
+        let stored = vault.stored(&draft).await.unwrap();
+        (stored.version, stored.bytes)
+    };
+    let (first, second) = (FlowId::random(), FlowId::random());
+    let (version, bytes) = connect("first", &first).await;
+    assert_eq!(bytes, tokens("first").encode());
+    let stored = vault.stored(&draft).await.unwrap();
+    let newer = stored.becomes(&draft, None, &tokens("refreshed").encode());
+    vault.write(org, id, newer, Some(version)).await.unwrap();
+    assert_eq!(connect("first", &first).await.1, tokens("refreshed").encode());
+    assert_eq!(connect("second", &second).await.1, tokens("second").encode());
+}
+
+#[tokio::test]
+async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
+    let slow = Arc::new(Slow::default());
+    let store: Arc<dyn Store> = slow.clone();
+    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let vault = Vault::open(store, keyring.clone(), directory, catalogue, clock).await.unwrap();
+    let org = OrgId::default_org();
+    let connection = vault.add(new("github", None), fields()).await.unwrap();
+    let before = keyring.current();
+    *slow.rotates.lock() = Some(keys);
+    let changed = vault.replace(&org, &connection.id, fields()).await;
+    assert!(matches!(changed, Ok(false)), "{changed:?}");
+    assert_ne!(keyring.current(), before, "it was rotated meanwhile");
+}
+
+/// A grant whose row is gone, or does not open any more, is given again: the connection stays what it is.
+#[tokio::test]
+async fn a_lost_grant_is_given_again_in_place() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let vault = Vault::open(store.clone(), keyring, directory, catalogue, clock).await.unwrap();
+    let connection = vault.add(new("github", None), fields()).await.unwrap();
+    let (org, id) = (connection.org.clone(), connection.id.clone());
+    let wanted = Wanted { connection: id.clone(), name: "work".into(), settings: None };
+    let kept = || Kept { old_for: Duration::from_secs(60), expires: None };
+    let key = record::key(&org, &id);
+    for damage in ["gone", "sealed otherwise"] {
+        match damage {
+            "gone" => store.delete(Table::Grants, &key, Expect::Any).await.unwrap(),
+            _ => {
+                let row = store.get(Table::Grants, &key).await.unwrap().unwrap();
+                let value = row.value.iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
+                store.reseal(Table::Grants, &row, &value).await.unwrap();
+            }
+        }
+        vault.cache.forget(&id);
+        let lost = vault.credential_in(&org, Some(&wanted)).await.unwrap_err();
+        let hint = lost.hint().unwrap_or_default();
+        assert!(hint.contains("`keyward connection rotate work`"), "{damage}: {lost}: {hint}");
+        let candidate = vault.stage(&org, &id, fields()).await.unwrap();
+        vault.abandon(candidate).await.unwrap();
+        assert!(vault.credential_in(&org, Some(&wanted)).await.is_err(), "{damage}: not yet");
+        let candidate = vault.stage(&org, &id, fields()).await.unwrap();
+        let now = vault.put_in_force(candidate, kept()).await.unwrap();
+        assert_eq!((&now.id, &now.facts.state), (&id, &ConnectionState::Active), "{damage}");
+        assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some(), "{damage}");
+    }
+    // What the configuration file names is given again without anybody.
+    store.delete(Table::Grants, &key, Expect::Any).await.unwrap();
+    assert!(vault.replace(&org, &id, fields()).await.unwrap());
+    assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some());
+}

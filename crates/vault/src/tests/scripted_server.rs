@@ -1,0 +1,236 @@
+//! An authorization server that gives scripted responses on a real socket of this machine, and providers made from
+//! YAML.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::grant::AppSecret;
+use crate::grant::oauth::{Ask, Client, Tokens};
+use keyward_base::secret::Secret;
+use keyward_base::tokens::TokenSettings;
+use keyward_net::call::Caller;
+use keyward_net::dial::Dialler;
+use keyward_net::guard::{AllowPrivate, Guard};
+use keyward_net::tls;
+use keyward_rules::provider::oauth::{OAuth, UrlTemplate};
+use keyward_rules::provider::{Catalogue, Provider, check};
+
+/// A provider with one auth method; `more` are keys of it, in flow style. The client's secret goes in
+/// the body, unless they say otherwise.
+pub(crate) fn provider(more: &str) -> Provider {
+    let proof = if more.contains("client_auth") { "" } else { "client_auth: body, " };
+    provider_of(&format!(
+        "{{ id: o, kind: oauth2, token: 'https://auth.acme.test/t', \
+         authorize: 'https://auth.acme.test/a', {proof}{more} }}"
+    ))
+}
+
+/// A provider with this auth method.
+pub(crate) fn provider_of(auth: &str) -> Provider {
+    let text = format!("id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{auth}]\n");
+    check::file("p", &text, &Catalogue::default()).expect("a provider").remove(0)
+}
+
+/// The facts of such a provider.
+pub(crate) fn oauth(more: &str) -> Arc<OAuth> {
+    provider(more).auth[0].oauth.clone().expect("an OAuth method")
+}
+
+/// Noon of a day.
+pub(crate) fn noon() -> Timestamp {
+    "2026-02-01T12:00:00Z".parse().expect("a time")
+}
+
+pub(crate) fn secret(text: &str) -> Secret {
+    Secret::from(text.to_owned())
+}
+
+pub(crate) fn shown(secret: &Secret) -> &str {
+    secret.expose_text().expect("text")
+}
+
+/// An answer without a server.
+pub(crate) fn answer(
+    status: u16,
+    fields: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Response<Bytes> {
+    let mut answer = Response::builder().status(status);
+    for (name, value) in fields {
+        answer = answer.header(*name, *value);
+    }
+    answer.body(body.into()).expect("an answer")
+}
+
+/// The client `id` with this secret.
+pub(crate) fn client(text: &str) -> Client {
+    let secret = AppSecret { client_secret: Some(secret(text)), ..AppSecret::default() };
+    Client { id: "id".to_owned(), secret, key_id: None }
+}
+
+/// One without a secret.
+pub(crate) fn public() -> Client {
+    Client { secret: AppSecret::default(), ..client("") }
+}
+
+/// A request as the server received it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// The request line.
+    pub(crate) line: String,
+    /// The fields, names in lower case.
+    pub(crate) fields: BTreeMap<String, String>,
+    /// The body.
+    pub(crate) body: String,
+}
+
+impl Received {
+    /// The form of the body.
+    pub(crate) fn form(&self) -> BTreeMap<String, String> {
+        form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
+    }
+}
+
+/// A server that gives its answers in order, each on a stream of its own.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    received: mpsc::UnboundedReceiver<Received>,
+    _answers: mpsc::UnboundedSender<String>,
+    caller: Caller,
+    settings: TokenSettings,
+}
+
+impl Server {
+    /// Serves whole answers as they are given.
+    pub(crate) async fn start(answers: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (tell, received) = mpsc::unbounded_channel();
+        let (queue, mut next) = mpsc::unbounded_channel::<String>();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if let Some(request) = read(&mut stream).await {
+                    drop(tell.send(request));
+                }
+                let Some(answer) = next.recv().await else { return };
+                drop(stream.write_all(answer.as_bytes()).await);
+            }
+        });
+        let allow = AllowPrivate::parse(&format!("127.0.0.1:{port}")).expect("an address");
+        let guard = Guard::new(vec![allow], Vec::new());
+        let dialler = Arc::new(Dialler::new(guard, Vec::new(), 4));
+        let caller = Caller::new(dialler, tls::client_config(&[]).expect("roots"));
+        let settings = TokenSettings { insecure_loopback: true, ..TokenSettings::default() };
+        let url = format!("http://127.0.0.1:{port}/token");
+        for answer in answers {
+            queue.send((*answer).to_owned()).expect("the server runs");
+        }
+        Self { url, received, _answers: queue, caller, settings }
+    }
+
+    /// What it received next.
+    pub(crate) async fn received(&mut self) -> Received {
+        self.received.recv().await.expect("a request")
+    }
+
+    /// Whether nothing more came.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.received.try_recv().is_err()
+    }
+
+    /// A provider's facts, every endpoint of which is this server.
+    pub(crate) fn oauth(&self, more: &str) -> OAuth {
+        self.over(&oauth(more))
+    }
+
+    /// The same of facts that are there.
+    pub(crate) fn over(&self, facts: &OAuth) -> OAuth {
+        let url = || Some(UrlTemplate::literal(&self.url));
+        OAuth {
+            issuer: Some(UrlTemplate::literal("https://auth.acme.test")),
+            token: url(),
+            renew: facts.renew.as_ref().and_then(|_| url()),
+            device: url(),
+            revoke: url(),
+            userinfo: url(),
+            ..facts.clone()
+        }
+    }
+
+    /// What a request to it needs.
+    pub(crate) fn ask<'a>(
+        &'a self,
+        oauth: &'a OAuth,
+        client: &'a Client,
+        variables: &'a BTreeMap<String, String>,
+    ) -> Ask<'a> {
+        Ask {
+            caller: &self.caller,
+            settings: &self.settings,
+            oauth,
+            client,
+            variables,
+            scopes: &[],
+            now: noon(),
+        }
+    }
+}
+
+/// One HTTP/1.1 answer.
+pub(crate) fn http(status: &str, fields: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// An answer with this JSON.
+pub(crate) fn json(status: &str, body: &str) -> String {
+    http(status, "Content-Type: application/json\r\n", body)
+}
+
+/// Tokens for tests that need some.
+pub(crate) fn tokens(access: &str, refresh: Option<&str>) -> Tokens {
+    Tokens {
+        access: secret(access),
+        refresh: refresh.map(secret),
+        sent: noon(),
+        expires: None,
+        refresh_expires: None,
+        scope: None,
+        captured: BTreeMap::new(),
+        account: None,
+        id_token: None,
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> Option<Received> {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
+    let (line, rest) = text.split_once("\r\n")?;
+    let field = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    let fields: BTreeMap<_, _> = rest.split("\r\n").filter_map(field).collect();
+    let length: usize = fields.get("content-length").map_or(0, |n| n.parse().unwrap_or(0));
+    while bytes.len() < head + 4 + length {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body = String::from_utf8_lossy(&bytes[head + 4..]).into_owned();
+    Some(Received { line: line.to_owned(), fields, body })
+}

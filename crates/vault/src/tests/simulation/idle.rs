@@ -1,0 +1,186 @@
+//! Connections that are unused for months.
+
+use std::time::Duration;
+
+use super::*;
+use crate::grant::AppSecret;
+use keyward_base::tokens::TokenSettings;
+use keyward_state::directory::{AppSettings, AppUrls};
+
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+
+/// A stage whose replicas keep alive what their provider says, or do not.
+async fn stage(keep_alive: bool, answers: Vec<Answer>) -> (Stage, Arc<World>) {
+    let world = World::new(answers);
+    let stage = Stage::new(world.clone(), Some(3_600)).await;
+    for vault in &stage.vaults {
+        wants(vault, keep_alive);
+    }
+    (stage, world)
+}
+
+fn wants(vault: &Vault, keep_alive: bool) {
+    vault.follow_settings(TokenSettings { keep_alive, ..TokenSettings::default() });
+}
+
+/// One whole walk: how many refreshes were begun in each of its steps.
+async fn walk(vault: &Vault) -> Vec<usize> {
+    let (mut walk, mut begun) = (Walk::default(), Vec::new());
+    loop {
+        begun.push(vault.keep_alive_step(&mut walk).await);
+        vault.landed(Duration::from_secs(3_600)).await;
+        if walk.is_whole() {
+            return begun;
+        }
+    }
+}
+
+fn asked(world: &World) -> usize {
+    assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+    world.asked.load(SeqCst)
+}
+
+pub(super) async fn app(vault: &Vault, name: &str, settings: AppSettings) -> AppId {
+    let new = NewApp {
+        id: None,
+        org: OrgId::default_org(),
+        name: name.to_owned(),
+        provider: "acme".to_owned(),
+        auth: None,
+        client_id: "client".to_owned(),
+        scopes: Vec::new(),
+        variables: BTreeMap::new(),
+        urls: AppUrls::default(),
+        settings,
+        registered: None,
+        managed_by: ManagedBy::Store,
+    };
+    vault.add_app(new, AppSecret::default()).await.unwrap().id.clone()
+}
+
+/// oauth 7.keep-alive: off unless it is wanted
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_alive_by_default() {
+    assert!(!TokenSettings::default().keep_alive);
+    let (stage, world) = stage(false, Vec::new()).await;
+    passes(400 * DAY).await;
+    assert_eq!(walk(&stage.vaults[0]).await, [0]);
+    assert_eq!(asked(&world), 0);
+}
+
+/// oauth 7.keep-alive: ahead of the idle death
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_refreshed_ahead_of_what_its_provider_says_and_then_left_alone() {
+    let (stage, world) = stage(true, Vec::new()).await;
+    assert_eq!(walk(&stage.vaults[0]).await, [0], "not at the start");
+    passes(23 * DAY).await;
+    assert_eq!(walk(&stage.vaults[0]).await, [0], "four fifths of 30 days are not over");
+    passes(7 * DAY).await;
+    assert_eq!(walk(&stage.vaults[0]).await, [1]);
+    assert_eq!(walk(&stage.vaults[0]).await, [0]);
+    assert_eq!(asked(&world), 1);
+    passes(23 * DAY).await;
+    let after_restart = open(&stage.store, &stage.keyring, &stage.clock, &world).await;
+    wants(&after_restart, true);
+    assert_eq!(walk(&after_restart).await, [0], "the last refresh is remembered");
+    passes(7 * DAY).await;
+    assert_eq!(walk(&after_restart).await, [1]);
+    assert_eq!(asked(&world), 2);
+}
+
+/// oauth 7.keep-alive, 8.6: replicas
+#[tokio::test(start_paused = true)]
+async fn two_replicas_that_find_it_at_once_ask_once() {
+    let (stage, world) = stage(true, Vec::new()).await;
+    passes(31 * DAY).await;
+    let (mut one, mut two) = (Walk::default(), Walk::default());
+    tokio::join!(
+        stage.vaults[0].keep_alive_step(&mut one),
+        stage.vaults[1].keep_alive_step(&mut two),
+    );
+    for vault in &stage.vaults {
+        assert!(vault.landed(Duration::from_secs(3_600)).await);
+        assert_eq!(walk(vault).await, [0]);
+    }
+    assert_eq!(asked(&world), 1);
+}
+
+/// oauth 7.keep-alive, 9.quiet: what is broken, paused or gone is left alone
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_used_is_not_kept_alive() {
+    let (stage, world) = stage(true, vec![Answer { after: 5, what: What::Dead }]).await;
+    let vault = &stage.vaults[0];
+    let (org, broken) = (OrgId::default_org(), &stage.connection.id);
+    let paused = add_named(vault, ("paused", None), world.consent(&stage.clock, None)).await;
+    let gone = add_named(vault, ("gone", None), world.consent(&stage.clock, None)).await;
+    let set = vault.directory().set_connection_paused(&org, &paused.id, true, ManagedBy::Store);
+    set.await.unwrap();
+    vault.remove(&org, &gone.id).await.unwrap();
+    passes(31 * DAY).await;
+    assert_eq!(walk(vault).await, [1]);
+    let view = vault.directory().view();
+    let state = view.connection(&org, broken).unwrap().facts.state.clone();
+    assert!(matches!(state, ConnectionState::Broken { .. }), "{state:?}");
+    passes(31 * DAY).await;
+    assert_eq!(walk(vault).await, [0]);
+    assert_eq!(asked(&world), 1);
+}
+
+/// oauth 7.keep-alive, 10.2: pauses hold
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_failed_is_not_begun_again_within_its_pause() {
+    let later = Answer { after: 5, what: What::Later(Some(600)) };
+    let (stage, world) = stage(true, vec![later]).await;
+    passes(31 * DAY).await;
+    assert_eq!(walk(&stage.vaults[0]).await, [1]);
+    assert_eq!(walk(&stage.vaults[0]).await, [0]);
+    passes(601_000).await;
+    assert_eq!(walk(&stage.vaults[0]).await, [1]);
+    assert_eq!(asked(&world), 2);
+}
+
+/// oauth 7.keep-alive: an app's own word
+#[tokio::test(start_paused = true)]
+async fn an_app_says_how_often_or_never() {
+    let (stage, world) = stage(true, Vec::new()).await;
+    let vault = &stage.vaults[0];
+    let (daily, never) = (Some(Duration::from_secs(86_400)), Some(Duration::ZERO));
+    for (name, settings) in [
+        ("daily", AppSettings { keep_alive: daily, ..AppSettings::default() }),
+        ("never", AppSettings { keep_alive: never, ..AppSettings::default() }),
+        ("by-hand", AppSettings { auto_refresh: Some(false), ..AppSettings::default() }),
+    ] {
+        let app = app(vault, name, settings).await;
+        add_named(vault, (name, Some(app)), world.consent(&stage.clock, None)).await;
+    }
+    passes(25 * HOUR).await;
+    assert_eq!(walk(vault).await, [1], "daily");
+    wants(vault, false);
+    passes(31 * DAY).await;
+    assert_eq!(walk(vault).await, [1], "daily, whatever the gateway does with the others");
+    wants(vault, true);
+    passes(31 * DAY).await;
+    assert_eq!(walk(vault).await, [2], "daily, and the one without an app");
+    assert_eq!(asked(&world), 4);
+}
+
+/// No herd at a start after a long time, nor of those that were connected together.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_that_are_due_are_refreshed_some_at_a_time_and_each_once() {
+    let (stage, world) = stage(true, Vec::new()).await;
+    let vault = &stage.vaults[0];
+    for number in 1..1_000 {
+        let grant = world.consent(&stage.clock, None);
+        add_named(vault, (&format!("c{number}"), None), grant).await;
+    }
+    passes(27 * DAY).await;
+    let due: usize = walk(vault).await.iter().sum();
+    assert!((300..700).contains(&due), "{due} of those connected together");
+    passes(100 * DAY).await;
+    let begun = walk(vault).await;
+    assert!(begun.iter().all(|begun| *begun <= 50), "{begun:?}");
+    assert_eq!(begun.iter().sum::<usize>(), 1_000);
+    assert_eq!(asked(&world), due + 1_000);
+    assert_eq!(walk(vault).await.iter().sum::<usize>(), 0);
+}

@@ -1,0 +1,123 @@
+//! Random schedules, and the properties that hold in all of them.
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+
+/// Simulated, one after the other; a hundred times as many in `tests/run --soak`.
+const CASES: u32 = 10_000;
+
+fn lives() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![Just(None), Just(Some(1)), (2_u32..120).prop_map(Some), Just(Some(3_600))]
+}
+
+fn answers() -> impl Strategy<Value = Answer> {
+    let what = prop_oneof![
+        6 => lives().prop_map(What::Token),
+        2 => prop::option::of(0_u32..2_000).prop_map(What::Later),
+        1 => Just(What::Lost),
+        1 => Just(What::Dead),
+    ];
+    // Within `exchange_timeout`, late, and later than any answer is awaited.
+    let after = prop_oneof![4 => 0_u64..50, 4 => 0_u64..15_000, 1 => 15_000_u64..240_000];
+    (after, what).prop_map(|(after, what)| Answer { after, what })
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let replica = 0_usize..2;
+    prop_oneof![
+        4 => prop_oneof![0_u64..20, 0_u64..5_000, 0_u64..4_000_000].prop_map(Step::Pass),
+        4 => (replica.clone(), 1_u8..5).prop_map(|(at, count)| Step::Want(at, count)),
+        2 => replica.clone().prop_map(Step::Refused),
+        1 => (replica.clone(), lives()).prop_map(|(at, life)| Step::Connect(at, life)),
+        1 => replica.prop_map(Step::Now),
+        1 => (1_u8..12, any::<bool>()).prop_map(|(count, after)| Step::Fails(count, after)),
+    ]
+}
+
+fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[Step]) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+    let world = World::new(answers);
+    runtime.block_on(async { Stage::new(world.clone(), life).await.play(steps).await });
+    let wrong = world.wrong.lock();
+    wrong.clone()
+}
+
+/// [`CASES`], a hundred times as many in `tests/run --soak`, or so much of it as `KEYWARD_TEST_SCALE` says.
+fn cases() -> u32 {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let scale: Option<f64> = set("KEYWARD_TEST_SCALE").and_then(|scale| scale.parse().ok());
+    match (scale, set("KEYWARD_TEST_SOAK")) {
+        (Some(scale), _) => (f64::from(CASES) * scale) as u32,
+        (None, Some(_)) => CASES * 100,
+        (None, None) => CASES,
+    }
+}
+
+/// oauth 5.answer, 7.3, 8.1, 8.4, 8.5, 8.6, 8.7: never an expired credential out, never two mints at once, never a store
+/// write after a newer one, and no token lost that a server gave.
+#[test]
+fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
+    let strategy =
+        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..24));
+    let mut runner = TestRunner::new(Config { cases: cases(), ..Config::default() });
+    let run = runner.run(&strategy, |(life, answers, steps)| {
+        let wrong = simulated(life, answers, &steps);
+        prop_assert!(wrong.is_empty(), "{wrong:?}");
+        Ok(())
+    });
+    run.unwrap();
+}
+
+/// oauth 5.answer, 8.6: an answer that comes minutes later than a lease lasts is kept, the other replica does
+/// not ask meanwhile, and agents are refused at once.
+#[test]
+fn a_late_answer_is_awaited_under_a_lease_that_is_renewed() {
+    let late = Answer { after: 170_000, what: What::Token(Some(3_600)) };
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(vec![late]);
+        let stage = Stage::new(world.clone(), Some(1)).await;
+        let mut steps = vec![Step::Pass(2_000), Step::Want(0, 2)];
+        for _ in 0..16 {
+            steps.extend([Step::Pass(10_000), Step::Want(0, 1), Step::Want(1, 1)]);
+        }
+        steps.extend([Step::Pass(20_000), Step::Want(0, 1), Step::Want(1, 1), Step::Pass(1_000)]);
+        stage.play(&steps).await;
+        assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+        assert_eq!(world.asked.load(SeqCst), 1);
+        let generation = |at: usize| stage.last[at].lock().as_ref().map(|it| it.generation);
+        assert_eq!((generation(0), generation(1)), (Some(3), Some(3)));
+        assert!(!world.may_break.load(SeqCst));
+    });
+}
+
+/// The simulation itself sees what it is there for. oauth 8.6, 9.quiet: two replicas.
+#[test]
+fn a_simulation_refreshes_and_breaks() {
+    let token = |life| Answer { after: 5, what: What::Token(life) };
+    let dead = Answer { after: 5, what: What::Dead };
+    let hour = [Step::Want(0, 2), Step::Pass(3_600_000), Step::Want(1, 2), Step::Pass(1_000)];
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(vec![token(Some(3_600)), dead]);
+        let stage = Stage::new(world.clone(), Some(3_600)).await;
+        stage.play(&hour).await;
+        assert_eq!(world.asked.load(SeqCst), 1);
+        let generation = |at: usize| stage.last[at].lock().as_ref().map(|it| it.generation);
+        assert_eq!((generation(0), generation(1)), (Some(2), Some(3)));
+        stage.play(&hour).await;
+        assert_eq!(world.asked.load(SeqCst), 2, "{:?}", world.wrong.lock());
+        let view = stage.vaults[1].directory().view();
+        let record = view.connection(&stage.connection.org, &stage.connection.id).cloned();
+        assert!(matches!(record.unwrap().facts.state, ConnectionState::Broken { .. }));
+        let now: Timestamp = stage.clock.now();
+        assert!(now > Timestamp::UNIX_EPOCH);
+        assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+    });
+}

@@ -1,0 +1,280 @@
+//! Failures across restarts and replicas, and rejected clients.
+
+use std::time::Duration;
+
+use super::idle::app;
+use super::*;
+use keyward_state::directory::{AppRecord, AppSettings, BrokenReason};
+
+const HOUR: u64 = 3_600_000;
+
+fn says(what: What) -> Answer {
+    Answer { after: 5, what }
+}
+
+/// The token has ended.
+async fn stage(answers: Vec<Answer>) -> (Stage, Arc<World>) {
+    let world = World::new(answers);
+    let stage = Stage::new(world.clone(), Some(3_600)).await;
+    passes(2 * HOUR).await;
+    (stage, world)
+}
+
+async fn ask(vault: &Vault, connection: &ConnectionRecord) -> Result<u64, VaultError> {
+    let credential = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
+    assert!(vault.landed(Duration::from_secs(60)).await);
+    credential.map(|it| it.expect("it is wanted").generation)
+}
+
+fn rest(result: &Result<u64, VaultError>) -> u64 {
+    match result.as_ref().expect_err("a pause").root() {
+        VaultError::RefreshUnavailable { retry_after, .. } => retry_after.as_secs(),
+        error => panic!("{error}"),
+    }
+}
+
+async fn restarted(stage: &Stage, world: &Arc<World>) -> Vault {
+    let vault = open(&stage.store, &stage.keyring, &stage.clock, world).await;
+    vault.resume().await;
+    vault
+}
+
+fn asked(world: &World) -> usize {
+    assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+    world.asked.load(SeqCst)
+}
+
+async fn rows(stage: &Stage) -> usize {
+    stage.store.rows.list(Table::Refreshes, "", None, 10).await.unwrap().len()
+}
+
+fn state(vault: &Vault, connection: &ConnectionRecord) -> ConnectionState {
+    let view = vault.directory().view();
+    view.connection(&connection.org, &connection.id).unwrap().facts.state.clone()
+}
+
+fn is_rejected(state: &ConnectionState) -> bool {
+    matches!(state, ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. })
+}
+
+/// oauth 10.durable: a pause lasts over a restart, and at the other replica
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_within_a_pause_that_another_gateway_began() {
+    let (stage, world) = stage(vec![says(What::Later(Some(600)))]).await;
+    let connection = &stage.connection;
+    assert!(rest(&ask(&stage.vaults[0], connection).await) >= 599);
+    let since = stage.vaults[0].failing(connection).expect("it fails").since;
+    passes(100_000).await;
+    for vault in [&stage.vaults[1], &restarted(&stage, &world).await] {
+        let left = rest(&ask(vault, connection).await);
+        assert!((490..=500).contains(&left), "{left}");
+        let failing = vault.failing(connection).expect("it still fails");
+        assert_eq!((failing.since, failing.count), (since, 1));
+    }
+    assert_eq!(asked(&world), 1);
+    assert_eq!(rows(&stage).await, 1);
+    passes(501_000).await;
+    let healed = restarted(&stage, &world).await;
+    assert!(ask(&healed, connection).await.is_ok());
+    assert_eq!((asked(&world), rows(&stage).await), (2, 0));
+    assert!(healed.failing(connection).is_none());
+}
+
+/// oauth 10.1, 10.durable: reset by a reconnect, also over a restart
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_over_with_the_grant_that_it_was_about() {
+    let (stage, world) = stage(vec![says(What::Later(Some(600)))]).await;
+    let connection = &stage.connection;
+    assert!(ask(&stage.vaults[0], connection).await.is_err());
+    let grant = world.consent(&stage.clock, Some(1));
+    let facts = Granted::default();
+    stage.vaults[0].connect(&connection.org, &connection.id, grant, facts).await.unwrap();
+    passes(2_000).await;
+    let vault = restarted(&stage, &world).await;
+    assert!(vault.failing(connection).is_none());
+    assert!(ask(&vault, connection).await.is_ok());
+    assert_eq!((asked(&world), rows(&stage).await), (2, 0));
+}
+
+/// What cannot be read stops nobody.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_cannot_be_read_any_more_is_forgotten_and_a_removed_connection_s_too() {
+    let (stage, world) = stage(vec![says(What::Later(Some(600))), says(What::Later(None))]).await;
+    let connection = &stage.connection;
+    assert!(ask(&stage.vaults[0], connection).await.is_err());
+    let key = record::key(&connection.org, &connection.id);
+    stage.store.rows.put(Table::Refreshes, &key, b"damaged", Expect::Any).await.unwrap();
+    let vault = restarted(&stage, &world).await;
+    assert!(ask(&vault, connection).await.is_err(), "it asked, and was told later");
+    assert_eq!(asked(&world), 2);
+    let again = restarted(&stage, &world).await;
+    assert_eq!(again.failing(connection).expect("readable again").count, 1);
+    again.remove(&connection.org, &connection.id).await.unwrap();
+    assert_eq!(rows(&stage).await, 0);
+}
+
+/// oauth 9.5, 10.durable: five equal answers over an hour, whatever restarts
+#[tokio::test(start_paused = true)]
+async fn a_code_that_nobody_knows_is_counted_over_restarts() {
+    let (stage, world) = stage((0..9).map(|_| says(What::Odd)).collect()).await;
+    let connection = &stage.connection;
+    for count in 1..=5 {
+        let vault = restarted(&stage, &world).await;
+        let result = ask(&vault, connection).await;
+        let broken = matches!(result.as_ref().unwrap_err().root(), VaultError::Broken { .. });
+        assert_eq!(broken, count == 5, "{count}: {result:?}");
+        passes(HOUR / 3).await;
+    }
+    let vault = restarted(&stage, &world).await;
+    let ConnectionState::Broken { detail, .. } = state(&vault, connection) else { panic!() };
+    assert_eq!(detail.as_deref(), Some("odd"));
+    assert_eq!(asked(&world), 5);
+}
+
+/// oauth 9.alert: an alert after a day, whatever restarts, and it is not broken by time
+#[tokio::test(start_paused = true)]
+async fn a_day_of_failures_is_an_alert_over_restarts_and_ends_with_a_success() {
+    let (stage, world) = stage((0..3).map(|_| says(What::Later(None))).collect()).await;
+    let connection = &stage.connection;
+    assert!(ask(&stage.vaults[0], connection).await.is_err());
+    for (hours, alert) in [(23, false), (2, true)] {
+        passes(hours * HOUR).await;
+        let vault = restarted(&stage, &world).await;
+        assert_eq!(vault.failing(connection).expect("failing").alert, alert);
+        assert_eq!(vault.failing_counts(), (1, usize::from(alert)));
+        assert!(ask(&vault, connection).await.is_err());
+        assert!(!matches!(state(&vault, connection), ConnectionState::Broken { .. }));
+    }
+    passes(HOUR).await;
+    let vault = restarted(&stage, &world).await;
+    assert!(ask(&vault, connection).await.is_ok());
+    assert_eq!(vault.failing_counts(), (0, 0));
+}
+
+async fn rejected(answers: Vec<Answer>) -> (Stage, Arc<World>, AppId, Arc<ConnectionRecord>) {
+    let answers = std::iter::once(says(What::Rejected)).chain(answers).collect();
+    let (stage, world) = stage(answers).await;
+    let vault = &stage.vaults[0];
+    let app = app(vault, "svc", AppSettings::default()).await;
+    let grant = world.consent(&stage.clock, Some(1));
+    let connection = add_named(vault, ("app-s", Some(app.clone())), grant).await;
+    passes(2_000).await;
+    assert!(ask(vault, &connection).await.is_err());
+    assert!(is_rejected(&state(vault, &connection)));
+    (stage, world, app, connection)
+}
+
+async fn change(vault: &Vault, app: &AppId, client_id: &str) {
+    let set = |record: &mut AppRecord| client_id.clone_into(&mut record.client_id);
+    vault.change_app((&OrgId::default_org(), app), &set, None).await.unwrap();
+}
+
+/// oauth 9.changed, 9.quiet: no further requests until the configuration changes
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_is_left_alone_while_it_is_the_same() {
+    let (stage, world, app, connection) = rejected(Vec::new()).await;
+    change(&stage.vaults[0], &app, "client").await;
+    for vault in [&stage.vaults[0], &restarted(&stage, &world).await] {
+        assert!(is_rejected(&state(vault, &connection)));
+        assert!(ask(vault, &connection).await.is_err());
+    }
+    assert_eq!(asked(&world), 1);
+}
+
+/// oauth 9.again, 10.durable: by requests, ever more rarely, over restarts, and healed when it is taken again
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_is_tried_again_by_itself_and_ever_more_rarely() {
+    let (stage, world, _, connection) = rejected(vec![says(What::Rejected); 2]).await;
+    let wants = async |vault: &Vault| {
+        vault.retry_rejected(&connection.org, &connection.name);
+        assert!(vault.landed(Duration::from_secs(60)).await);
+    };
+    let minute = 60_000;
+    let table = [(30_000, 1), (minute, 2), (minute, 2), (2 * minute, 3), (2 * minute, 3)];
+    for (after, times) in table {
+        passes(after).await;
+        let vault = restarted(&stage, &world).await;
+        for _ in 0..3 {
+            wants(&vault).await;
+        }
+        assert_eq!(asked(&world), times, "{after} ms later");
+        assert!(is_rejected(&state(&vault, &connection)));
+    }
+    passes(6 * HOUR).await;
+    let vault = &stage.vaults[0];
+    wants(vault).await;
+    assert_eq!((asked(&world), state(vault, &connection)), (4, ConnectionState::Active));
+    assert!(ask(vault, &connection).await.is_ok());
+    assert_eq!(asked(&world), 4);
+}
+
+/// oauth 9.again: a person does not wait for that, and a connection that is broken otherwise is left alone
+#[tokio::test(start_paused = true)]
+async fn a_person_has_a_refused_client_tried_at_once_and_nothing_else() {
+    let (stage, world, _, connection) =
+        rejected(vec![says(What::Rejected), says(What::Token(Some(1))), says(What::Dead)]).await;
+    let (vault, org, id) = (&stage.vaults[0], &connection.org, &connection.id);
+    assert!(vault.refresh_now(org, id).await.is_err(), "refused again");
+    assert!(is_rejected(&state(vault, &connection)));
+    vault.refresh_now(org, id).await.unwrap();
+    assert_eq!((asked(&world), state(vault, &connection)), (3, ConnectionState::Active));
+    assert!(!vault.try_again(org, id).await.unwrap(), "it works");
+    passes(2_000).await;
+    assert!(ask(vault, &connection).await.is_err(), "revoked");
+    passes(6 * HOUR).await;
+    assert!(vault.refresh_now(org, id).await.is_err());
+    vault.retry_rejected(org, &connection.name);
+    assert!(!vault.try_again(org, id).await.unwrap());
+    assert!(vault.landed(Duration::from_secs(60)).await);
+    assert_eq!(asked(&world), 4, "nobody was asked again");
+}
+
+/// oauth 9.changed: retried when the configuration changes
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_that_changes_is_tried_again_once_and_works_or_is_broken_again() {
+    let (stage, world, app, connection) = rejected(vec![says(What::Rejected)]).await;
+    let vault = &stage.vaults[0];
+    change(vault, &app, "wrong").await;
+    assert_eq!(state(vault, &connection), ConnectionState::Testing);
+    assert!(ask(vault, &connection).await.is_err());
+    assert!(is_rejected(&state(vault, &connection)), "broken again");
+    assert!(ask(vault, &connection).await.is_err());
+    assert_eq!(asked(&world), 2);
+    change(vault, &app, "right").await;
+    let later = restarted(&stage, &world).await;
+    assert_eq!(state(&later, &connection), ConnectionState::Testing, "over a restart too");
+    assert!(ask(&later, &connection).await.is_ok());
+    assert_eq!(state(&later, &connection), ConnectionState::Active);
+    assert_eq!(asked(&world), 3);
+}
+
+/// oauth 9.changed: the provider's configuration is one too, also where it changed while nobody served
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_asked_elsewhere_is_tried_again() {
+    let (stage, world, _, connection) = rejected(Vec::new()).await;
+    let moved = PROVIDER.replace("acme.test/token", "acme.test/other");
+    let providers = check::file("p", &moved, &Catalogue::default()).unwrap();
+    let moved = Arc::new(Catalogue::default().with(providers));
+    let later = open(&stage.store, &stage.keyring, &stage.clock, &world).await;
+    later.know(moved);
+    later.resume().await;
+    assert_eq!(state(&later, &connection), ConnectionState::Testing);
+    assert!(ask(&later, &connection).await.is_ok());
+    assert_eq!(state(&later, &connection), ConnectionState::Active);
+}
+
+/// What a person paused stays so, and is tried again when the pause ends.
+#[tokio::test(start_paused = true)]
+async fn a_paused_connection_whose_client_was_refused_stays_paused() {
+    let (stage, world, app, connection) = rejected(Vec::new()).await;
+    let vault = &stage.vaults[0];
+    change(vault, &app, "right").await;
+    let (org, id) = (&connection.org, &connection.id);
+    let paused = vault.directory().set_connection_paused(org, id, true, ManagedBy::Store);
+    assert_eq!(paused.await.unwrap().facts.state, ConnectionState::Paused);
+    let later = restarted(&stage, &world).await;
+    assert_eq!(state(&later, &connection), ConnectionState::Paused);
+    let resumed = later.directory().set_connection_paused(org, id, false, ManagedBy::Store);
+    assert!(resumed.await.unwrap().facts.state.is_usable());
+    assert!(ask(&later, &connection).await.is_ok());
+}

@@ -1,0 +1,375 @@
+//! Mints a credential from a grant, without a request where the grant suffices, else with a request to the
+//! authorization server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::Uri;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::backoff::Failed;
+use super::cache::{CachedCredential, Life};
+use super::error::VaultError;
+use super::record::Verdict;
+use super::servers::Asked;
+use super::{Vault, method};
+use crate::grant::oauth::{Ask, Client, Temporary};
+use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
+use keyward_base::secret::Secret;
+use keyward_base::tokens::TokenSettings;
+#[cfg(test)]
+use keyward_net::call::Bounds;
+use keyward_net::call::{Caller, Cause};
+use keyward_rules::inject::credential::Renews;
+use keyward_rules::provider::Instance;
+use keyward_rules::provider::oauth::OAuth;
+use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
+use keyward_state::store::Version;
+
+/// Why a token request failed.
+#[derive(Debug)]
+pub enum RequestFailure {
+    /// The grant is over, until a person acts.
+    Dead(Verdict),
+    /// A later request may succeed.
+    Passing {
+        /// What the pause depends on.
+        failed: Failed,
+        /// Requests of this client at this server are paused for so long.
+        whole_client: Option<Duration>,
+    },
+}
+
+/// Sends token requests of the vault; empty until the network is configured.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TokenRequester(Arc<ArcSwapOption<By>>);
+
+/// How they are asked.
+#[derive(Debug)]
+struct By {
+    caller: Arc<Caller>,
+    /// What a test says they answer.
+    #[cfg(test)]
+    script: Option<crate::tests::simulation::Script>,
+}
+
+/// What a token request of a connection needs, except the client's secret.
+pub(super) struct TokenContext {
+    by: Option<Arc<By>>,
+    instance: Instance,
+    /// With what the app says otherwise.
+    oauth: Option<OAuth>,
+    app: Option<Arc<AppRecord>>,
+    /// The app's, where it was read: [`Vault::guarded_token_context`].
+    client_secret: Option<Secret>,
+    variables: BTreeMap<String, String>,
+    scopes: Vec<String>,
+    settings: Arc<TokenSettings>,
+}
+
+impl RequestFailure {
+    /// The same of a grant that is not in force yet.
+    pub fn of_candidate(self, connection: &ConnectionRecord) -> VaultError {
+        let connection = connection.name.clone();
+        match self {
+            Self::Dead(verdict) => {
+                let detail = verdict.detail.unwrap_or_else(|| verdict.reason.code().to_owned());
+                VaultError::CandidateRefused { connection, detail }
+            }
+            Self::Passing { failed, .. } => VaultError::RefreshUnavailable {
+                connection,
+                why: failed.message,
+                remedy: failed.cause.map(Cause::remedy),
+                retry_after: failed.retry_after.unwrap_or(Duration::from_secs(1)),
+            },
+        }
+    }
+}
+
+impl TokenRequester {
+    /// By this way from now on.
+    pub fn calls(&self, caller: Arc<Caller>) {
+        let by = By {
+            caller,
+            #[cfg(test)]
+            script: None,
+        };
+        self.0.store(Some(Arc::new(by)));
+    }
+
+    /// As a test says.
+    #[cfg(test)]
+    pub fn scripted(&self, caller: Arc<Caller>, script: crate::tests::simulation::Script) {
+        self.0.store(Some(Arc::new(By { caller, script: Some(script) })));
+    }
+}
+
+impl TokenContext {
+    /// Whether tokens are renewed automatically.
+    pub fn is_automatic(&self) -> bool {
+        self.app.as_ref().is_none_or(|app| app.settings.auto_refresh != Some(false))
+    }
+
+    /// Hosts and placements.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The app's secret, where it was read: [`Vault::guarded_token_context`].
+    pub fn client_secret(&self) -> Option<&Secret> {
+        self.client_secret.as_ref()
+    }
+
+    /// Who asks.
+    pub fn app(&self) -> Option<&Arc<AppRecord>> {
+        self.app.as_ref()
+    }
+
+    /// What is asked, with what the app says otherwise and what was discovered.
+    pub fn oauth(&self) -> Option<&OAuth> {
+        self.oauth.as_ref()
+    }
+
+    /// Values of the provider's variables.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
+    /// Sends requests; `None` until the network is configured.
+    pub fn caller(&self) -> Option<Arc<Caller>> {
+        Some(self.by.as_ref()?.caller.clone())
+    }
+
+    /// SHA-256, hex, of everything that a server may refuse a client for: who it is, the version of its
+    /// secret, where it is asked and how. Another one is another try.
+    pub fn fingerprint(&self, secret: Version) -> String {
+        let app = self.app.as_ref().map(|app| (&app.id, &app.client_id, &app.settings.key_id));
+        let oauth = self.oauth.as_ref();
+        let asked = oauth.map(|it| (&it.token, &it.renew, &it.issuer, it.grant, &it.grant_type));
+        let written = oauth.map(|it| {
+            (&it.token_params, &it.renew_params, &it.renames, &it.extra_headers, it.token_body)
+        });
+        let proof = oauth.map(|it| (it.client_auth, &it.scopes, &it.jwt));
+        let all = (app, secret.0, asked, written, proof, &self.variables, &self.scopes);
+        let digest = Sha256::digest(format!("{all:?}"));
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn buffer(&self) -> Option<Duration> {
+        let own = self.app.as_ref().and_then(|app| app.settings.refresh_buffer);
+        self.is_automatic().then_some(own.unwrap_or(self.settings.refresh_buffer))
+    }
+
+    /// `None` for kinds without token requests, and until the network is configured.
+    pub fn ask<'a>(&'a self, client: &'a Client, now: Timestamp) -> Option<Ask<'a>> {
+        Some(Ask {
+            caller: &self.by.as_ref()?.caller,
+            settings: &self.settings,
+            oauth: self.oauth.as_ref()?,
+            client,
+            variables: &self.variables,
+            scopes: &self.scopes,
+            now,
+        })
+    }
+
+    /// The minted credential, what follows when it is refused, and how long it lives.
+    fn held(&self, minted: Minted, vault: &Vault) -> CachedCredential {
+        let at = vault.clock.moment();
+        let (life, mut credential) = (minted.life, minted.credential);
+        // Also where nothing newer can be had: a refusal ends the connection then.
+        credential.renews =
+            self.oauth.as_ref().filter(|_| self.is_automatic()).map(|oauth| Renews {
+                unsafe_too: !oauth.says.keeps_unsafe,
+                expired_status: oauth.says.expired.as_ref().map(|expired| expired.status),
+            });
+        let span = |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from));
+        let life = life.expires.map(|ends| {
+            let left = span(at.day(), ends).unwrap_or_default();
+            let whole = life.sent.map_or(left, |sent| span(sent, ends).unwrap_or_default());
+            Life::new(left, whole, self.buffer().filter(|_| life.renewable))
+        });
+        CachedCredential::new(Arc::new(credential), at, life)
+    }
+}
+
+impl Vault {
+    /// Sends token requests with `caller` from now on.
+    pub fn go_out_by(&self, caller: Arc<Caller>) {
+        self.asker.calls(caller);
+    }
+
+    /// What sends requests outside of the data path; none until there is a way out.
+    pub(super) fn caller(&self) -> Option<Arc<Caller>> {
+        self.asker.0.load().as_ref().map(|by| by.caller.clone())
+    }
+
+    pub(super) fn token_context(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<TokenContext, VaultError> {
+        let catalogue = self.catalogue();
+        let (provider, auth) =
+            method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        let hosts = connection.host_variables();
+        let view = self.directory.view();
+        let app = connection.app_id().and_then(|id| view.app(&connection.org, id)).cloned();
+        let of_app = |app: &Arc<AppRecord>| app.variables.clone();
+        let mut variables = app.as_ref().map(of_app).unwrap_or_default();
+        variables.extend(hosts.clone());
+        Ok(TokenContext {
+            by: self.asker.0.load_full(),
+            instance: provider.instantiate(auth, &hosts)?,
+            oauth: auth.oauth.as_deref().map(|oauth| {
+                let oauth = match &app {
+                    Some(app) => app.completed(oauth, &variables),
+                    None => oauth.clone(),
+                };
+                connection.completed(oauth, &variables)
+            }),
+            app,
+            client_secret: None,
+            variables,
+            scopes: connection.scopes.clone(),
+            settings: self.token_settings(),
+        })
+    }
+
+    /// The same with the app's client secret, which is looked for in answers. One that cannot be read
+    /// keeps no credential from being used: nothing is asked with it here.
+    pub(super) async fn guarded_token_context(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<TokenContext, VaultError> {
+        let token_context = self.token_context(connection)?;
+        let Some(app) = token_context.app.as_ref().filter(|app| !app.secrets.is_empty()) else {
+            return Ok(token_context);
+        };
+        let client_secret = match self.opened_secret(app).await {
+            Ok(secret) => secret.client_secret,
+            Err(error) => {
+                tracing::warn!(%error, app = app.name, "its client secret is not looked for in answers");
+                None
+            }
+        };
+        Ok(TokenContext { client_secret, ..token_context })
+    }
+
+    /// The credential that a grant gives without asking anybody. What `other` holds is looked for in
+    /// answers too: both are live while a secret is rotated.
+    pub(super) fn held(
+        &self,
+        connection: &ConnectionRecord,
+        token_context: &TokenContext,
+        (grant, other, version): (&Grant, Option<&Grant>, Version),
+    ) -> Result<Option<CachedCredential>, VaultError> {
+        let malformed = |source| self.unmintable(connection, source);
+        let (instance, generation) = (&token_context.instance, version.0);
+        let client = Client::default();
+        let ask = token_context.ask(&client, self.clock.now());
+        let client_secret = token_context.client_secret();
+        let context =
+            MintContext { connection: &connection.id, generation, instance, ask, client_secret };
+        let mut minted = grant.ready(&context).map_err(malformed)?;
+        if let (Some(minted), Some(other)) = (&mut minted, other) {
+            let both = minted.credential.needles.and(&other.needles_at(instance));
+            minted.credential.needles = Arc::new(both);
+        }
+        Ok(minted.map(|minted| token_context.held(minted, self)))
+    }
+
+    /// Whether the grant can be renewed by a token request.
+    pub(super) fn renews(&self, token_context: &TokenContext, grant: &Grant) -> bool {
+        grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
+    }
+
+    /// Whether the provider's file says that such an answer means 401.
+    pub(super) fn expired(&self, connection: &ConnectionRecord, status: u16, body: &[u8]) -> bool {
+        let catalogue = self.catalogue();
+        let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
+        let expired = found.ok().and_then(|(_, auth)| auth.oauth.as_ref()?.says.expired.as_ref());
+        expired.is_some_and(|expired| expired.is(status, body))
+    }
+
+    /// Who is asked for newer credentials; where the endpoint is not known yet, the issuer.
+    pub(super) fn asked(&self, token_context: &TokenContext) -> Asked {
+        let client = Client::default();
+        let ask = token_context.ask(&client, self.clock.now());
+        let url = ask.and_then(|ask| ask.token_url().ok().or_else(|| ask.issuer()));
+        let host = url.and_then(|url| Some(url.parse::<Uri>().ok()?.host()?.to_owned()));
+        let client =
+            token_context.app.as_ref().map(|app| app.client_id.clone()).unwrap_or_default();
+        Asked { server: host.unwrap_or_default(), client }
+    }
+
+    /// Asks for the grant that follows this one.
+    pub(super) async fn ask(
+        &self,
+        connection: &ConnectionRecord,
+        token_context: &TokenContext,
+        grant: &Grant,
+    ) -> Result<Result<Grant, RequestFailure>, VaultError> {
+        let client = match &token_context.app {
+            Some(app) => self.client(app).await?,
+            None => Client::default(),
+        };
+        let asked = async {
+            #[cfg(test)]
+            if let Some(script) = token_context.by.as_ref().and_then(|by| by.script.as_ref()) {
+                let limit =
+                    Bounds::of_refreshes(&token_context.settings).answer.unwrap_or_default();
+                return script.asked(connection, grant, limit).await.map(Some);
+            }
+            grant.renewed(token_context.ask(&client, self.clock.now()).as_ref()).await
+        };
+        let answer = asked.await;
+        if let Err(MintError::Unavailable(temporary)) = &answer
+            && temporary.ambiguous
+        {
+            self.flights.refreshes().mark_lost(&connection.id);
+        }
+        match answer {
+            Ok(Some(newer)) => Ok(Ok(newer)),
+            Ok(None) => Err(VaultError::NotRefreshable { connection: connection.name.clone() }),
+            Err(error) => fault(error, &token_context.settings)
+                .map(Err)
+                .map_err(|source| self.unmintable(connection, source)),
+        }
+    }
+}
+
+pub(super) fn fault(
+    error: MintError,
+    settings: &TokenSettings,
+) -> Result<RequestFailure, MintError> {
+    match error {
+        MintError::Dead { reason, code, .. } => {
+            let reason = match reason {
+                Dead::Revoked => BrokenReason::Revoked,
+                Dead::NoRefreshToken => BrokenReason::NoRefreshToken,
+                Dead::ClientRejected => BrokenReason::ClientRejected,
+            };
+            Ok(RequestFailure::Dead(Verdict::new(reason, Some(code.to_string()))))
+        }
+        MintError::Unavailable(temporary) => {
+            let message = Some(temporary.to_string());
+            let Temporary { code, cause, retry_after, limited, whole_client, .. } = *temporary;
+            let pause = retry_after.unwrap_or(settings.backoff_first);
+            Ok(RequestFailure::Passing {
+                failed: Failed {
+                    retry_after,
+                    code: code.map(|code| code.to_string()),
+                    cause,
+                    message,
+                    limited,
+                    whole_client,
+                },
+                whole_client: whole_client.then(|| pause.min(settings.retry_after_max)),
+            })
+        }
+        malformed @ MintError::Malformed { .. } => Err(malformed),
+    }
+}

@@ -1,0 +1,173 @@
+//! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent, so this
+//! response is the only way to the next one: this replica retries until it is stored, also over the verdict of
+//! another replica that used the spent token meanwhile.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::Vault;
+use super::error::VaultError;
+use super::grants::{Stored, is_conflict};
+use super::record::NewRow;
+use crate::grant::Grant;
+use keyward_state::directory::ConnectionRecord;
+use keyward_state::store::Version;
+
+/// Before the first further try; doubles.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// Between two tries at most.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// An answer that is stored over the version that it came from, or over that version's verdict.
+pub struct UnsavedTokens {
+    /// The version that it came from.
+    pub over: Version,
+    /// What is to be there.
+    row: NewRow,
+    /// Whether a refused client was tried again: the connection's record follows.
+    on_trial: bool,
+    /// The newer grant.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+/// What became of one more try.
+enum SaveResult {
+    Stored,
+    /// The grant was replaced or removed: the response is not needed any more.
+    Needless,
+    Failed,
+}
+
+impl fmt::Debug for UnsavedTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnsavedTokens").field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
+impl UnsavedTokens {
+    /// What was answered to this version.
+    pub fn of(
+        connection: &ConnectionRecord,
+        stored: &Stored,
+        bytes: Zeroizing<Vec<u8>>,
+    ) -> Arc<Self> {
+        let row = stored.becomes(connection, None, &bytes);
+        let on_trial = stored.on_trial || stored.broken.is_some();
+        Arc::new(Self { over: stored.version, row, on_trial, bytes })
+    }
+}
+
+impl Vault {
+    /// Tries on, in a task that counts as a flight: a shutdown waits for it as long as for those.
+    pub(super) fn keep_saving(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        unsaved: Arc<UnsavedTokens>,
+    ) {
+        let (vault, connection) = (self.clone(), connection.clone());
+        tracing::error!(
+            connection = %connection.id, name = connection.name,
+            "the store does not take a newer token: it is tried on; do not stop this gateway"
+        );
+        let pending = self.flights.refreshes().register(&connection.id);
+        self.in_flight(async move {
+            let _pending = pending;
+            let mut pause = FIRST;
+            loop {
+                tokio::time::sleep(pause).await;
+                match vault.save_again(&connection, &unsaved).await {
+                    SaveResult::Failed => pause = (pause * 2).min(LONGEST),
+                    SaveResult::Needless => break,
+                    SaveResult::Stored => {
+                        tracing::info!(connection = %connection.id, "the newer token is stored");
+                        break;
+                    }
+                }
+            }
+            // Requests read the row anew.
+            vault.cache.forget(&connection.id);
+        });
+    }
+
+    async fn save_again(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        unsaved: &UnsavedTokens,
+    ) -> SaveResult {
+        match self.store_over(connection, unsaved, unsaved.over).await {
+            Ok(()) => SaveResult::Stored,
+            Err(error) if is_conflict(&error) => self.over_verdict(connection, unsaved).await,
+            Err(_) => SaveResult::Failed,
+        }
+    }
+
+    /// A verdict on the version that the answer came from says only that its token is spent.
+    async fn over_verdict(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        unsaved: &UnsavedTokens,
+    ) -> SaveResult {
+        let stored = match self.stored_if_any(connection).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => {
+                self.keep_answer_if_gone(connection, &unsaved.bytes);
+                return SaveResult::Needless;
+            }
+            Err(_) => return SaveResult::Failed,
+        };
+        if stored.broken.is_none() || stored.version != unsaved.over.next() {
+            return SaveResult::Needless;
+        }
+        let healed = match self.store_over(connection, unsaved, stored.version).await {
+            Ok(()) => self.project(connection).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match healed {
+            Ok(()) => SaveResult::Stored,
+            // The next round sees what there is by then.
+            Err(_) => SaveResult::Failed,
+        }
+    }
+
+    /// Stores it over what is there.
+    ///
+    /// # Errors
+    /// A conflict when that is another version by now, or the store's error.
+    pub(super) async fn store_over(
+        &self,
+        connection: &ConnectionRecord,
+        unsaved: &UnsavedTokens,
+        over: Version,
+    ) -> Result<(), VaultError> {
+        let row = unsaved.row.clone();
+        let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
+        self.count("brought");
+        tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
+        if let Err(error) = self.record_follows(connection, unsaved).await {
+            tracing::warn!(
+                connection = %connection.id, %error,
+                "a refresh succeeded, and the connection's record does not say so yet"
+            );
+        }
+        Ok(())
+    }
+
+    /// The record after an answer that is stored: a trial is over, and hosts may have moved.
+    async fn record_follows(
+        &self,
+        connection: &ConnectionRecord,
+        unsaved: &UnsavedTokens,
+    ) -> Result<(), VaultError> {
+        if unsaved.on_trial {
+            self.project(connection).await?;
+        }
+        let newer = Grant::decode(&unsaved.bytes);
+        let newer = newer.map_err(|source| self.unmintable(connection, source))?;
+        let now = self.connection(&connection.org, &connection.id)?;
+        self.follow_answer(&now, &newer).await
+    }
+}
