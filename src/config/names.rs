@@ -19,7 +19,7 @@ pub(super) fn agent(name: &str, path: &str, reading: &mut Reading<'_>) {
     named(name, is_unreserved(name), path, reading);
 }
 
-/// Checks a connection's or a rule's name: it stands in a header field, in audit and in paths.
+/// Checks an app's or a rule's name: it stands in a header field, in audit and in paths.
 pub(super) fn plain(name: &str, path: &str, reading: &mut Reading<'_>) {
     named(name, is_unreserved(name) && !name.contains('~'), path, reading);
 }
