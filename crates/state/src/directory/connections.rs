@@ -31,7 +31,7 @@ impl Directory {
     /// changes nothing writes nothing; any other sets `updated`.
     ///
     /// Whether the file manages it is for the caller to check with [`ConnectionRecord::editable`]:
-    /// a connection may break whoever manages it.
+    /// a connection may break whether the file or the store manages it.
     ///
     /// # Errors
     /// When `change` touches id, org, provider or time of making, names it as another one is, moves
