@@ -180,7 +180,7 @@ pub(in crate::cli) fn standing(plugin: &PluginView) -> String {
     let lacks: Vec<_> = lacks.collect();
     match plugin.state {
         PluginState::Ready => state.to_owned(),
-        PluginState::Paused => format!("{state}: the configuration names it no more"),
+        PluginState::Paused => format!("{state}: it is no longer in the configuration"),
         _ => format!("{state}: {}", lacks.join("; ")),
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args as Arguments;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -30,6 +30,10 @@ const BLOCKING_THREADS_MAX: usize = 16;
 
 /// How long an idle thread of these is kept.
 const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(2);
+
+/// How long to wait for the store of a gateway that is ending, such as the private gateway of the last run. Each try
+/// waits for the lock for a moment.
+const ENDING_WITHIN: Duration = Duration::from_secs(10);
 
 /// Descriptors beside those of streams: store, audit, listeners, the runtimes' own.
 const DESCRIPTORS_BESIDE: u64 = 640;
@@ -76,16 +80,23 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
             tracing::info!(?proxy, ?agents, admin, data, ca, "ready");
         }
     };
-    let data = config.data_dir.clone();
-    let served = app::serve(config, Life::UntilSignalled, Some(verbosity), announce);
-    runtime.block_on(Box::pin(served)).map_err(|error| {
-        let running = is_locked(&error) && UnixStream::connect(data.join(SOCKET_NAME)).is_ok();
+    let socket = config.data_dir.join(SOCKET_NAME);
+    let deadline = Instant::now() + ENDING_WITHIN;
+    loop {
+        let life = Life::UntilSignalled;
+        let served = app::serve(config.clone(), life, Some(verbosity.clone()), announce);
+        let Err(error) = runtime.block_on(Box::pin(served)) else { return Ok(()) };
+        let locked = is_locked(&error);
+        let answers = UnixStream::connect(&socket).is_ok();
+        if locked && !answers && Instant::now() < deadline {
+            continue;
+        }
         let failure = Failure::from(error);
-        match running {
+        return Err(match locked && answers {
             true => failure.hint("another gateway already serves this data directory: use it"),
             false => failure,
-        }
-    })
+        });
+    }
 }
 
 /// Runs a private gateway: in a session of its own, because later runs use it after the terminal of the first

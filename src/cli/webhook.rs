@@ -1,4 +1,4 @@
-//! `keyward webhook`: who is told what happens. Signing keys are shown once, or read and never shown.
+//! `keyward webhook`: manages the receivers of events. Signing keys are shown once, or read and never shown.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;

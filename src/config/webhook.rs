@@ -1,4 +1,4 @@
-//! `webhooks:` and `events:`: who is told what happens, and how.
+//! `webhooks:` and `events:`: the receivers of events, and how events are delivered.
 
 use std::time::Duration;
 

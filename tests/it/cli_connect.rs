@@ -278,7 +278,7 @@ async fn several_lines_are_no_secret_and_none_of_them_is_shown() {
     let mut walk = desk.walk(&["acme", "--name", "mine"]);
     walk.shows("(not shown): ");
     walk.types(&format!("first\r{}\r", desk.secret()));
-    walk.shows("more than a line");
+    walk.shows("more than one line");
     assert_eq!(desk.ended(walk).0, Some(2));
     desk.assert_nothing_is_left();
 }

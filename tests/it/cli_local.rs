@@ -323,7 +323,7 @@ fn a_provider_file_is_checked_without_a_store() {
         "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth:\n  - { id: key, kind: bearer }\n";
     let good = cli.file("good.yaml", good);
     let out = cli.run(&["provider", "check", good.to_str().unwrap()]).ok();
-    assert_eq!(out, "acme is right\n");
+    assert_eq!(out, "acme is valid\n");
     let bad = cli.file("bad.yaml", "id: acme\nnmae: Acme\n");
     let err = cli.run(&["provider", "check", bad.to_str().unwrap()]).failed(1);
     assert!(err.contains("bad.yaml:2"), "{err}");
@@ -342,7 +342,7 @@ fn a_provider_file_without_an_endpoint_for_tokens_is_refused_by_line_or_said_to_
     let file = cli.file("apps.yaml", head);
     let ran = cli.run(&["provider", "check", file.to_str().unwrap()]);
     assert!(ran.err.contains("names no endpoint for `oauth`"), "{ran:?}");
-    assert_eq!(ran.ok(), "acme is right\n");
+    assert_eq!(ran.ok(), "acme is valid\n");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn a_program_without_a_proxy_gets_a_base_url_and_the_token_as_its_key() {
     assert_eq!(found["KEYWARD_BASE_URL"], "http://127.0.0.1:9/to/work");
     assert_eq!(found["KEYWARD_AGENT_TOKEN"], found["OPENAI_API_KEY"]);
     assert!(found["OPENAI_API_KEY"].as_str().expect("text").starts_with("kwa_"), "{found}");
-    assert!(hint.contains("in place of https://api.openai.com"), "{hint}");
+    assert!(hint.contains("replace https://api.openai.com by"), "{hint}");
     let lines = cli.run(&[&asked[..], &["sh"]].concat()).ok();
     assert!(lines.contains("export KEYWARD_BASE_URL='http://127.0.0.1:9/to/work'\n"), "{lines}");
     let shown = cli.run(&["connection", "show", "work"]).ok();

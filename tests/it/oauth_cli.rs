@@ -278,7 +278,7 @@ async fn tokens_that_came_before_a_crash_are_gone_on_with_after_it() {
     let (code, said) = waiting.ended();
     assert_eq!(code, Some(1), "{said}");
     // The person is asked all the same; nobody can be here, which is a no.
-    assert!(said.contains("you consented with bob@acme.test"), "{said}");
+    assert!(said.contains("you consented with account bob@acme.test"), "{said}");
     assert!(said.contains("the provider has taken its access back"), "{said}");
     let bobs = world.server.calls()[1].issued.clone().expect("tokens").access;
     assert!(!world.server.issuer().is_live(&bobs));

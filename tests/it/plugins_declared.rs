@@ -292,7 +292,7 @@ async fn what_is_declared_no_more_is_paused_and_may_come_back_or_be_removed() {
     assert_eq!(refused.head.one("keyward-error"), Some("plugin_blocked"), "{}", refused.text());
     assert!(refused.text().contains("it is no longer in the configuration"), "{}", refused.text());
     let list = market.says(&["plugin", "list"]);
-    assert!(list.contains("paused: the configuration names it no more"), "{list}");
+    assert!(list.contains("paused: it is no longer in the configuration"), "{list}");
     let shown = market.says(&["agent", "show", "digest"]);
     assert!(!shown.contains("slot mail"), "nothing to use is shown: {shown}");
     becomes(&market, &[READER]).await;

@@ -109,6 +109,7 @@ const READING: &[&str] = &[
     "man",
     "org list",
     "org remove acme",
+    "plan",
     "plugin check plugin.yaml",
     "plugin list",
     "plugin reconnect digest",

@@ -245,7 +245,7 @@ async fn keys_that_the_configuration_names_are_rotated_by_its_list() {
     let listed = said(&keyward(&["key", "list"]));
     assert!(listed.contains("env KEY_B") && listed.contains("env KEY_A"), "{listed}");
     let rotated = said(&keyward(&["key", "rotate"]));
-    assert!(rotated.contains("nothing needs env KEY_A any more"), "{rotated}");
+    assert!(rotated.contains("env KEY_A is no longer needed"), "{rotated}");
     with("{ env: KEY_B }");
     assert!(said(&keyward(&["agent", "list"])).contains("one"));
     with("{ env: KEY_A }");

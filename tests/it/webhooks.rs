@@ -1,4 +1,4 @@
-//! Webhooks: who is told what happens, and who is not. What becomes of events that nobody takes is `webhooks_delivery`'s.
+//! Webhooks: which receive an event, and which do not. `webhooks_delivery` tests events that are not accepted.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

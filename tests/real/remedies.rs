@@ -152,7 +152,7 @@ asyncio.run(main())
 ",
         wrong: "aiohttp.ClientSession()",
         remedy: "aiohttp.ClientSession",
-        says: "only when told to",
+        says: "only on request",
     };
     http_client_is_mended: Case {
         interpreter: Interpreter::Python,
@@ -167,7 +167,7 @@ print(HOLE.read().decode())
 ",
         wrong: "get()",
         remedy: "urllib.request.urlopen",
-        says: "reads no variable",
+        says: "reads no proxy variable",
     };
     stripe_is_mended: Case {
         interpreter: Interpreter::Python,

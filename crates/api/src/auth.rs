@@ -269,7 +269,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let access = match (reads, parts.as_slice()) {
         (true, _) | (false, ["rules", "explain" | "test"]) => Access::Read,
-        // A plan changes nothing, but reads secrets as a reload does: it is for whoever may reload.
+        // A plan changes nothing, but reads secrets as a reload does: a caller that may reload may plan.
         (false, ["plan"] | ["connections", _, "test" | "request"]) => Access::Use,
         _ => Access::Write,
     };

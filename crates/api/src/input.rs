@@ -136,7 +136,7 @@ fn unknown_member<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> ApiEr
 }
 
 /// A member of a spec that cannot be read. A spec holds no secret, so what its own types say of a value is
-/// repeated; serde quotes the value itself, which tells nobody anything.
+/// repeated; serde quotes the value itself, which does not help the reader.
 fn spec_misfit(field: String, message: &str) -> ApiError {
     let of_serde = ["invalid ", "unknown ", "missing ", "duplicate "];
     if !of_serde.iter().any(|start| message.starts_with(start)) {

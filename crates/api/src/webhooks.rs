@@ -1,5 +1,5 @@
-//! `/webhooks`: who is told what happens in the organisation. Signing keys go in, or come out once.
-//! `/events`: what there is to be told, and who is; what has happened stands in the audit log.
+//! `/webhooks`: the receivers of the organisation's events. A signing key is given, or made and shown once.
+//! `/events`: the types of events, each with its webhooks; the events themselves are in the audit log.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/webhooks/{webhook}/rotate", post(rotate))
 }
 
-/// What there is to be told, and who is.
+/// Lists the types of events, each with the webhooks that receive it.
 async fn types(State(admin): State<Admin>, caller: Caller) -> Json<List<EventType>> {
     let directory = admin.deps().directory.view();
     let told = |kind| {

@@ -29,7 +29,6 @@ use super::record::Verdict;
 use super::servers::{Asked, Turn};
 use super::token_request::{RequestFailure, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
-use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
 use keyward_rules::inject::credential::Credential;
@@ -161,7 +160,8 @@ impl Vault {
                 }
             }
             if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
-                return late(&cell, why, &self.clock)
+                return cell
+                    .usable(why, self.clock.moment())
                     .ok_or_else(|| unavailable(&connection, &cell, RETRY_AFTER_MIN));
             }
         }
@@ -480,11 +480,6 @@ impl Flight<'_> {
             }
         }
     }
-}
-
-/// The credential for a request that cannot wait any longer.
-fn late(cell: &Cell, why: Trigger, clock: &Clock) -> Option<Arc<Credential>> {
-    cell.usable(why, clock.moment())
 }
 
 /// The refusal for a request without a credential, with the known cause.

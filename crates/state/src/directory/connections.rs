@@ -92,8 +92,10 @@ impl Directory {
         self.add_record(record).await
     }
 
-    /// [`Directory::change`] of a connection. Whether the file manages it is for the caller to check with
-    /// `editable`: a connection may break whoever manages it.
+    /// [`Directory::change`] of a connection.
+    ///
+    /// Whether the file manages it is for the caller to check with `editable`: a connection may break
+    /// whether the file or the store manages it.
     ///
     /// # Errors
     /// As there.

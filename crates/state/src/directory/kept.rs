@@ -60,7 +60,7 @@ pub trait Kept: Resource {
     }
 
     /// Checks a change against everything else, with the turn to write. Who manages it is for the caller
-    /// to check: the gateway marks what it finds whoever manages it.
+    /// to check: the gateway marks a record whether the file or the store manages it.
     ///
     /// # Errors
     /// When it is refused.

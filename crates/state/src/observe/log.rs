@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::EnvFilter;
@@ -63,7 +64,8 @@ pub fn init_for_command(colour: bool) {
 }
 
 /// Changes the level of a running log.
-pub struct Verbosity(Box<dyn Fn(Level) -> bool + Send + Sync>);
+#[derive(Clone)]
+pub struct Verbosity(Arc<dyn Fn(Level) -> bool + Send + Sync>);
 
 impl Verbosity {
     /// Shows `level` and more severe ones from now on.
@@ -87,12 +89,12 @@ pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
         .with_writer(io::stderr)
         // It would report a closed standard error there, and panic.
         .log_internal_errors(false);
-    let (result, verbosity): (_, Box<dyn Fn(Level) -> bool + Send + Sync>) = match format {
+    let (result, verbosity): (_, Arc<dyn Fn(Level) -> bool + Send + Sync>) = match format {
         Format::Text => {
             let builder = builder.with_ansi(colour && io::stderr().is_terminal());
             let builder = builder.with_target(false).with_filter_reloading();
             let handle = builder.reload_handle();
-            (builder.try_init(), Box::new(move |level| handle.reload(filter(level)).is_ok()))
+            (builder.try_init(), Arc::new(move |level| handle.reload(filter(level)).is_ok()))
         }
         Format::Json => {
             // Without the target of `tracing` (the module): it would be next to the fields of an event, and our
@@ -100,7 +102,7 @@ pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
             let builder = builder.json().flatten_event(true).with_target(false);
             let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
-            (builder.try_init(), Box::new(move |level| handle.reload(filter(level)).is_ok()))
+            (builder.try_init(), Arc::new(move |level| handle.reload(filter(level)).is_ok()))
         }
     };
     if result.is_err() {
