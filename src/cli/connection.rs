@@ -293,8 +293,7 @@ impl Command {
                 })
             }
             Self::Assign { to, seen } => {
-                let at = path(&to.name);
-                to.run::<ConnectionView>((global, &client), ("connection", &at), &seen).await
+                to.run::<ConnectionView>(global, &client, "connection", &seen).await
             }
             Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
             Self::Consents(consents) => consents.run(global, &client).await,

@@ -114,8 +114,8 @@ async fn look_at(install: &Install<'_>, report: &mut Report) -> Option<People> {
     let serves = matches!(found, Found::Serving(_));
     let owner = owner::of(install);
     // What root writes while it looks would be root's, and lock the gateway out.
-    let opens_files = owner::may_open(owner, report, (serves, &install.global.keyward()));
-    let keys = key::look(install, (serves, owner), report);
+    let opens_files = owner::may_open(owner, serves, &install.global.keyward(), report);
+    let keys = key::look(install, serves, owner, report);
     let (mut opens, mut signs) = (false, false);
     if opens_files || serves {
         opens = store::look(install, keys, serves, report).await;

@@ -61,7 +61,7 @@ fn judge(people: &People, global: &Global, report: &mut Report) {
         .collect();
     for connection in people.connections.iter().take(TOLD_MAX) {
         let behind = apps::behind(connection, &people.apps);
-        of_connection(connection, (bound.contains(&connection.id), global, &behind), report);
+        of_connection(connection, bound.contains(&connection.id), &behind, global, report);
     }
     if people.connections.is_empty() {
         let hint = format!("{keyward} connection add github --name work");
@@ -115,7 +115,9 @@ fn told(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &
 
 fn of_connection(
     connection: &ConnectionView,
-    (is_bound, global, behind): (bool, &Global, &str),
+    is_bound: bool,
+    behind: &str,
+    global: &Global,
     report: &mut Report,
 ) {
     let name = &connection.name;

@@ -36,10 +36,10 @@ pub(super) async fn look(
 fn judge(people: &People, global: &Global, now: Timestamp, report: &mut Report) {
     let before = report.checks.len();
     for app in &people.apps {
-        of_app(app, people, (global, now), report);
+        of_app(app, people, global, now, report);
     }
     for connection in &people.connections {
-        ends(connection, (global, now), report);
+        ends(connection, global, now, report);
     }
     if !people.apps.is_empty() && report.checks.len() == before {
         report.ok(APPS, format!("every app is usable ({})", people.apps.len()));
@@ -49,7 +49,8 @@ fn judge(people: &People, global: &Global, now: Timestamp, report: &mut Report) 
 fn of_app(
     app: &AppView,
     people: &People,
-    (global, now): (&Global, Timestamp),
+    global: &Global,
+    now: Timestamp,
     report: &mut Report,
 ) {
     let name = &app.name;
@@ -74,7 +75,7 @@ fn of_app(
 }
 
 /// An access that must soon be reconnected.
-fn ends(connection: &ConnectionView, (global, now): (&Global, Timestamp), report: &mut Report) {
+fn ends(connection: &ConnectionView, global: &Global, now: Timestamp, report: &mut Report) {
     let until = now.saturating_add(SOON).unwrap_or(now);
     let Some(ends) = connection.ends.filter(|ends| *ends < until) else { return };
     let name = &connection.name;

@@ -18,7 +18,8 @@ const ID: &str = "key";
 /// cases only files are checked.
 pub(super) fn look(
     install: &Install<'_>,
-    (serves, gateway): (bool, Option<Uid>),
+    serves: bool,
+    gateway: Option<Uid>,
     report: &mut Report,
 ) -> Option<Keyring> {
     let config = &install.config;

@@ -26,8 +26,9 @@ pub(super) fn of(install: &Install<'_>) -> Option<Uid> {
 /// Whether the store and the CA may be opened: root must not open another user's.
 pub(super) fn may_open(
     owner: Option<Uid>,
+    serves: bool,
+    keyward: &str,
     report: &mut Report,
-    (serves, keyward): (bool, &str),
 ) -> bool {
     let own = rustix::process::geteuid();
     match owner.filter(|owner| is_foreign(own, *owner)) {

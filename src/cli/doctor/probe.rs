@@ -27,10 +27,10 @@ use self::watch::Watch;
 use super::report::Report;
 use crate::cli::client::{Client, segment};
 use crate::cli::environment::files::Paths;
-use crate::cli::environment::{DEFAULT_AGENT, Entrance, Environment, Facts, Inherited};
+use crate::cli::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::run::child::Child;
+use crate::cli::run::child::{Child, Invocation};
 use crate::cli::run::folder::Folder;
 use crate::cli::settings::Global;
 use crate::config::Config;
@@ -69,17 +69,20 @@ pub(super) async fn run(
         Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
     })?;
     let given = Given { program, set: &made.variables };
-    let lease = Lease::take((global, config.as_ref()), listener.handed(), &given).await?;
+    let lease = Lease::take(global, config.as_ref(), listener.handed(), &given).await?;
     let listeners = lease.listeners.clone();
     let hidden = config.as_ref().map_or_else(Vec::new, Config::secret_variables);
     // Standard output is for the JSON alone.
     let stdout = if global.json { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
-    let ran = ended(lease, &made, (program, &listener), (&hidden, stdout)).await?;
+    let invocation = Invocation { program, environment: &made, withheld: &hidden, stdout };
+    let ran = ended(invocation, lease, &listener).await?;
     let events = listener.settled().await;
     let observed = Observed { events, watch: ran.watch, program: program.to_vec(), whose };
     let mut report = Report { exit_code: Some(ran.exit_code), ..Report::default() };
     verdict::judge(&observed, &mut report);
-    explain((global, data.as_deref()), &observed, &listeners, &mut report).await;
+    if data.as_deref().is_some_and(is_install) {
+        explain(global, &observed, &listeners, &mut report).await;
+    }
     Ok(report)
 }
 
@@ -106,15 +109,15 @@ struct Ran {
 
 /// Runs the program to its end, and ends what it leaves behind, before the gateway serves it again.
 async fn ended(
+    invocation: Invocation<'_>,
     mut lease: Lease,
-    made: &Environment,
-    (program, listener): (&[OsString], &Listener),
-    (hidden, stdout): (&[&str], Stdio),
+    listener: &Listener,
 ) -> Result<Ran, Failure> {
     family::adopt();
-    let mut child = Child::spawn(program, made, (hidden, stdout))?;
+    let environment = invocation.environment;
+    let mut child = Child::spawn(invocation)?;
     let proxies = [listener.at(), listener.own()].into_iter().chain(lease.listeners.clone());
-    let mut watch = Watch::new(proxies.collect(), made);
+    let mut watch = Watch::new(proxies.collect(), environment);
     let exit_code = tokio::select! {
         code = child.ended() => code?,
         never = watch.follow() => match never {},
@@ -177,7 +180,7 @@ fn is_install(data: &Path) -> bool {
 
 /// What the gateway would do with the requests that arrived.
 async fn explain(
-    (global, data): (&Global, Option<&Path>),
+    global: &Global,
     observed: &Observed,
     listeners: &[SocketAddr],
     report: &mut Report,
@@ -190,7 +193,7 @@ async fn explain(
     };
     let asked = observed.first_requests().filter(is_known).take(EXPLAINED_MAX);
     let asked: Vec<&Asked> = asked.collect();
-    if asked.is_empty() || !data.is_some_and(is_install) {
+    if asked.is_empty() {
         return;
     }
     // Its complaint is that of `doctor` without a program.

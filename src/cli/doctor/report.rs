@@ -50,7 +50,7 @@ impl Report {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(id, Status::Warn, (message.into(), hint.into()));
+        self.add(id, Status::Warn, message.into(), hint.into());
     }
 
     /// Adds a failure.
@@ -60,10 +60,10 @@ impl Report {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(id, Status::Fail, (message.into(), hint.into()));
+        self.add(id, Status::Fail, message.into(), hint.into());
     }
 
-    fn add(&mut self, id: &'static str, status: Status, (message, hint): (String, String)) {
+    fn add(&mut self, id: &'static str, status: Status, message: String, hint: String) {
         let hint = Some(hint).filter(|hint| !hint.is_empty());
         self.checks.push(Check { id, status, message, hint });
     }

@@ -56,26 +56,27 @@ pub(super) async fn serve(stream: TcpStream, door: &Arc<Door>, shared: &Arc<Shar
     let (open, mut tunnels) = tokio::sync::mpsc::unbounded_channel();
     let service = service_fn(|request: Request<Incoming>| {
         let (shared, door, open) = (shared.clone(), door.clone(), open.clone());
-        async move { Ok::<_, Infallible>(proxied((&shared, &door), &open, request).await) }
+        async move { Ok::<_, Infallible>(proxied(&shared, &door, &open, request).await) }
     });
     let server = server();
     // What is wrong with a stream was seen, or is of no interest.
     drop(server.serve_connection(TokioIo::new(stream), service).with_upgrades().await);
     drop(open);
     while let Some((host, upgrade)) = tunnels.recv().await {
-        tunnel((shared, &door.by()), host, upgrade).await;
+        tunnel(shared, &door.by(), host, upgrade).await;
     }
 }
 
 /// A request to the proxy itself.
 async fn proxied(
-    (shared, door): (&Shared, &Door),
+    shared: &Shared,
+    door: &Door,
     open: &UnboundedSender<Tunnel>,
     mut request: Request<Incoming>,
 ) -> Answer {
     shared.saw_agent(request.headers());
     let Some(authority) = request.uri().authority().map(ToString::to_string) else {
-        return origin_form((shared, door), request).await;
+        return origin_form(shared, door, request).await;
     };
     let scheme = request.uri().scheme_str().unwrap_or("https").to_owned();
     let host = host_of(&scheme, &authority);
@@ -92,14 +93,14 @@ async fn proxied(
         drop(open.send((host, upgrade)));
         return Response::new(Full::default());
     }
-    let asked = Asked::new((&scheme, &host), door.by(), &request);
+    let asked = Asked::new(&scheme, &host, door.by(), &request);
     shared.saw(Event::Asked(asked));
     drain(request.into_body()).await;
     answer(StatusCode::OK)
 }
 
 /// A request without a host in its target: by a base URL, or for something else than a proxy.
-async fn origin_form((shared, door): (&Shared, &Door), request: Request<Incoming>) -> Answer {
+async fn origin_form(shared: &Shared, door: &Door, request: Request<Incoming>) -> Answer {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     let (path, urls) = (request.uri().path(), ServedBaseUrls::default());
     let place = BaseUrl::read(Scheme::Http, host.as_deref(), path, &urls);
@@ -113,7 +114,7 @@ async fn origin_form((shared, door): (&Shared, &Door), request: Request<Incoming
         shared.saw(Event::WithoutToken { connection, at_own });
         return answer(if at_own { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED });
     }
-    let asked = Asked::new(("http", host), By::BaseUrl(connection.clone()), &request);
+    let asked = Asked::new("http", host, By::BaseUrl(connection.clone()), &request);
     // What is told is told by connection.
     shared.saw(Event::Asked(Asked { host: connection, ..asked }));
     drain(request.into_body()).await;
@@ -129,7 +130,8 @@ fn host_of(scheme: &str, authority: &str) -> String {
 }
 
 async fn tunnel(
-    (shared, by): (&Arc<Shared>, &By),
+    shared: &Arc<Shared>,
+    by: &By,
     host: String,
     upgrade: hyper::upgrade::OnUpgrade,
 ) {
@@ -187,7 +189,7 @@ impl Inside {
     fn saw<B>(&self, shared: &Shared, request: &Request<B>) {
         self.came.store(true, Ordering::Relaxed);
         shared.saw_agent(request.headers());
-        let asked = Asked::new(("https", &self.host), self.by.clone(), request);
+        let asked = Asked::new("https", &self.host, self.by.clone(), request);
         shared.saw(Event::Asked(asked));
     }
 }

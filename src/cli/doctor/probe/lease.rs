@@ -50,7 +50,8 @@ impl Lease {
     /// # Errors
     /// When the gateway cannot keep the program away, and the program was told where it is.
     pub(super) async fn take(
-        (global, config): (&Global, Option<&Config>),
+        global: &Global,
+        config: Option<&Config>,
         at: SocketAddr,
         given: &Given<'_>,
     ) -> Result<Self, Failure> {

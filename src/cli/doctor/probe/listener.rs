@@ -91,7 +91,7 @@ impl Listener {
             let cannot = |error: io::Error| Failure::failed("cannot listen on loopback", &error);
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(cannot)?;
             bound.push(listener.local_addr().map_err(cannot)?);
-            tasks.spawn(accept((listener, door), shared.clone(), ends.clone()));
+            tasks.spawn(accept(listener, door, shared.clone(), ends.clone()));
         }
         Ok(Self { at: bound[0], own: bound[1], handed: bound[2], shared, end, tasks })
     }
@@ -126,14 +126,15 @@ impl Listener {
 /// Accepts until told to end, and then what has connected by then. Without a door the streams are the
 /// gateway's, which says first where they came from.
 async fn accept(
-    (listener, door): (TcpListener, Option<Door>),
+    listener: TcpListener,
+    door: Option<Door>,
     shared: Arc<Shared>,
     mut end: watch::Receiver<bool>,
 ) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => begin((stream, door.clone()), &shared).await,
+                Ok((stream, _)) => begin(stream, door.clone(), &shared).await,
                 // Out of descriptors: streams that end give theirs back.
                 Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
             },
@@ -146,7 +147,7 @@ async fn accept(
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            begin((stream, door.clone()), &shared).await;
+            begin(stream, door.clone(), &shared).await;
         }
     }
 }
@@ -156,7 +157,7 @@ async fn told(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }
 
-async fn begin((mut stream, door): (TcpStream, Option<Door>), shared: &Arc<Shared>) {
+async fn begin(mut stream: TcpStream, door: Option<Door>, shared: &Arc<Shared>) {
     let Ok(permit) = shared.streams.clone().acquire_owned().await else { return };
     let shared = shared.clone();
     tokio::spawn(async move {

@@ -104,7 +104,7 @@ impl Event {
 
 impl Asked {
     /// Of a request for `host`, over `scheme`.
-    pub(super) fn new<B>((scheme, host): (&str, &str), by: By, request: &Request<B>) -> Self {
+    pub(super) fn new<B>(scheme: &str, host: &str, by: By, request: &Request<B>) -> Self {
         let uri = request.uri();
         Self {
             by,
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_told_of_a_request_has_no_query() {
         let request = Request::get("/a?key=canary").body(()).unwrap();
-        let asked = Asked::new(("https", "a.test"), By::Variables, &request);
+        let asked = Asked::new("https", "a.test", By::Variables, &request);
         assert_eq!(asked.url, "https://a.test/a");
     }
 }

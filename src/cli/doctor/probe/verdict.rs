@@ -185,7 +185,7 @@ fn hosts(observed: &Observed, report: &mut Report) {
         });
         match request {
             Some(request) => arrived(request, report),
-            None => stopped(observed, (host, events), asked > 0, report),
+            None => stopped(observed, host, events, asked > 0, report),
         }
     }
     if hosts.len() > TOLD_MAX {
@@ -221,7 +221,8 @@ fn arrived(asked: &Asked, report: &mut Report) {
 /// A host that no request arrived for.
 fn stopped(
     observed: &Observed,
-    (host, events): (&str, &[&Event]),
+    host: &str,
+    events: &[&Event],
     others_arrived: bool,
     report: &mut Report,
 ) {
@@ -538,7 +539,7 @@ mod tests {
             ),
         ] {
             let request = http::Request::get("/a").body(()).unwrap();
-            let asked = Asked::new(("https", "a.test"), by, &request);
+            let asked = Asked::new("https", "a.test", by, &request);
             let found = judged(&untouched("x", vec![Event::Asked(asked)]));
             assert!(found[0].2.starts_with(says), "{found:?}");
         }
