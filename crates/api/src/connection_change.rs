@@ -58,7 +58,7 @@ pub(super) async fn change(
     }
     admin.enforce().await?;
     if connection.updated != found.updated {
-        changes::told((&admin, &caller), &connection, "changed", "by request").await;
+        changes::told(&admin, &caller, &connection, "changed", "by request").await;
     }
     Ok(Json(view(&admin, &connection)))
 }
