@@ -6,8 +6,8 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Install;
-use super::gateway::Found;
+use super::Installation;
+use super::gateway::GatewayState;
 use super::report::Report;
 use crate::config::CaPaths;
 use keyward_api::wire::CaView;
@@ -23,9 +23,13 @@ const JUMP: SignedDuration = SignedDuration::from_mins(5);
 const TAIL_BYTES: u64 = 64 * 1024;
 
 /// Whether the CA can sign. A running gateway is asked, because its files may be changing.
-pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Report) -> bool {
+pub(super) async fn check(
+    install: &Installation<'_>,
+    found: &GatewayState,
+    report: &mut Report,
+) -> bool {
     let files = &install.config.ca;
-    if let Found::Serving(client) = found {
+    if let GatewayState::Running(client) = found {
         match client.get::<CaView>("/api/v1/ca").await {
             Ok(ca) => time_left(ca.expires, ca.made_here, files, report),
             Err(failure) => {
@@ -34,7 +38,7 @@ pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Repo
         }
         return false;
     }
-    // What is absent would be made: that is for the gateway.
+    // Opening a missing CA would create it, which is the gateway's task.
     if !files.cert.exists() && !files.key.exists() {
         report.ok("ca", format!("the first start creates the CA, {}", files.cert.display()));
         return false;
@@ -46,7 +50,7 @@ pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Repo
             true
         }
         Err(error) => {
-            let (message, hint) = told(&error, files);
+            let (message, hint) = message_and_hint(&error, files);
             report.fail("ca", message, hint);
             false
         }
@@ -71,7 +75,7 @@ fn time_left(expires: Timestamp, made_here: bool, files: &CaPaths, report: &mut 
     }
 }
 
-fn told(error: &CaError, files: &CaPaths) -> (String, String) {
+fn message_and_hint(error: &CaError, files: &CaPaths) -> (String, String) {
     let shown = |path: &Path| path.display().to_string();
     match error {
         CaError::Incomplete { present, missing } => (
@@ -106,7 +110,7 @@ fn told(error: &CaError, files: &CaPaths) -> (String, String) {
 }
 
 /// Compares the clock with the last record of the audit log.
-pub(super) fn clock(install: &Install<'_>, report: &mut Report) {
+pub(super) fn clock(install: &Installation<'_>, report: &mut Report) {
     let file = &install.config.audit.file;
     let Some(last) = last_record(file) else { return };
     match last.duration_since(Timestamp::now()) > JUMP {

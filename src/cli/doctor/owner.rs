@@ -7,14 +7,14 @@ use std::path::Path;
 
 use rustix::process::Uid;
 
-use super::Install;
+use super::Installation;
 use super::report::Report;
 use crate::config::StoreChoice;
 
 const ID: &str = "user";
 
 /// The gateway's user: the owner of the store, else of the data directory.
-pub(super) fn of(install: &Install<'_>) -> Option<Uid> {
+pub(super) fn of(install: &Installation<'_>) -> Option<Uid> {
     let store = match &install.config.store {
         StoreChoice::Sled { path } => Some(&**path),
         StoreChoice::Memory => None,
