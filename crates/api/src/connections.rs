@@ -105,7 +105,7 @@ async fn add(
     let method = (&*spec.provider, spec.auth.as_deref());
     let consents = fields.is_empty() && flows.consents(method.0, method.1);
     let named = spec.app.as_ref().map(Reference::as_str);
-    let app = match flows.find_app(&org, method, named) {
+    let app = match flows.find_app(&org, method.0, method.1, named) {
         Err(FlowError::NoApp { .. })
             if !flows.needs_app(method.0, method.1, !fields.is_empty()) =>
         {
@@ -141,8 +141,8 @@ async fn given(
     }
     let draft = vault.add_untested(new, fields).await?;
     caller.names("connection", &draft.id, &draft.name);
-    let (admin, caller) = (admin.clone(), caller.clone());
-    let begun = async move { activations::begun((&admin, &caller), &draft, true).await };
+    let context = super::context::Context { admin: admin.clone(), caller: caller.clone() };
+    let begun = async move { activations::begun(&context, &draft, true).await };
     // To its end, also when the caller goes away: else it would stay in testing.
     tokio::spawn(begun).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
@@ -230,7 +230,7 @@ async fn set_paused(
     }
     admin.enforce().await?;
     let what = if paused { "paused" } else { "resumed" };
-    changes::told((admin, caller), &connection, what, "by request").await;
+    changes::told(admin, caller, &connection, what, "by request").await;
     Ok(Json(view(admin, &connection)))
 }
 

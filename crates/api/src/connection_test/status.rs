@@ -64,7 +64,7 @@ pub(crate) async fn learnt(
     let now = directory.update_connection(&connection.org, id, &change).await?;
     if now.facts.state != connection.facts.state {
         admin.enforce().await?;
-        changes::told((admin, caller), &now, "tested", &found.message).await;
+        changes::told(admin, caller, &now, "tested", &found.message).await;
     }
     Ok(())
 }
