@@ -90,7 +90,7 @@ pub(super) async fn begun(
         }
     };
     if let Some(found) = &found {
-        status::learnt((admin, caller), &now, found).await?;
+        status::learnt(admin, caller, &now, found).await?;
     }
     let directory = admin.deps().directory.view();
     let now = directory.connection(org, id).cloned();

@@ -107,7 +107,7 @@ async fn tested_first(
         Ok(found) if found.ok => {
             vault.put_in_force(candidate, kept).await?;
             let now = admin.connection(caller, connection.id.as_str())?;
-            status::learnt((admin, caller), &now, &found).await?;
+            status::learnt(admin, caller, &now, &found).await?;
             finished(&context, &connection, Some(found)).await
         }
         Ok(found) => {

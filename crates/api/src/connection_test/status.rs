@@ -32,7 +32,8 @@ fn is_refused(found: &ConnectionTested) -> bool {
 /// # Errors
 /// When the store fails.
 pub(crate) async fn learnt(
-    (admin, caller): (&Admin, &Caller),
+    admin: &Admin,
+    caller: &Caller,
     connection: &ConnectionRecord,
     found: &ConnectionTested,
 ) -> Result<(), ApiError> {
