@@ -22,7 +22,8 @@ use keyward::config::Config;
 use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_state::directory::{About, ManagedBy, NewAgent, SecretFacts, Visibility};
+use keyward_model::AgentSpec;
+use keyward_state::directory::{About, ManagedBy, SecretFacts, Visibility};
 use keyward_vault::NewConnection;
 use tempfile::TempDir;
 
@@ -347,8 +348,8 @@ async fn fill(
     bank: &Bank,
 ) -> Result<(String, BTreeMap<&'static str, String>)> {
     let (services, org) = (running.services(), OrgId::default_org());
-    let new = NewAgent { name: "agent".to_owned(), ..NewAgent::default() };
-    let agent = services.directory.add_agent(&org, new).await?;
+    let spec = AgentSpec::named("agent");
+    let agent = services.directory.add_agent(&org, ManagedBy::Store, spec, None).await?;
     let issued = services.directory.add_token(&org, &agent.id, None, None, None).await?;
     let mut placeholders = BTreeMap::new();
     for (service, _, secret_field) in SERVICES {

@@ -16,7 +16,8 @@ use super::output;
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
-use keyward_api::wire::{AgentView, BindingView, List, NewAgent, NewBinding, TokenShown};
+use keyward_api::wire::{List, NewAgent, TokenIssued};
+use keyward_model::{Agent, BindingShown, BindingSpec, Shown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -93,8 +94,8 @@ pub(crate) struct Bind {
 /// What `agent add` prints as JSON.
 #[derive(Debug, Serialize)]
 struct Added {
-    agent: AgentView,
-    token: TokenShown,
+    agent: Shown<Agent>,
+    token: TokenIssued,
 }
 
 impl Command {
@@ -108,8 +109,8 @@ impl Command {
                 output::show(global.json, &all, |all| list(&all.items))
             }
             Self::Show { name } => {
-                let agent: AgentView = client.get(&path(&name)).await?;
-                let owner = owner_of(&client, agent.owner.as_ref()).await;
+                let agent: Shown<Agent> = client.get(&path(&name)).await?;
+                let owner = owner_of(&client, agent.facts.owner.as_ref()).await;
                 output::show(global.json, &agent, |agent| show(agent, &owner))
             }
             Self::Token(command) => command.run(global, &client).await,
@@ -118,7 +119,7 @@ impl Command {
             Self::Assign { to } => {
                 let at = path(&to.name);
                 let seen = Seen::default();
-                to.run::<AgentView>((global, &client), ("agent", &at), &seen).await
+                to.run::<Shown<Agent>>((global, &client), ("agent", &at), &seen).await
             }
             Self::Pause { name } => set_held(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_held(global, &client, (&name, "resume")).await,
@@ -136,14 +137,14 @@ impl Add {
         let labels = unique(self.labels)?;
         let (name, environment, owner) = (self.name, self.environment, self.owner);
         let new = NewAgent { name, labels, environment, owner };
-        let agent: AgentView = client.post("/api/v1/agents", &new).await?;
+        let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
         let at = format!("{}/tokens", path(agent.id.as_str()));
-        let token: TokenShown = client.post(&at, &first).await?;
+        let token: TokenIssued = client.post(&at, &first).await?;
         let (proxy, keyward) = (global.proxy_at(client).await, global.keyward());
         output::show(global.json, &Added { agent, token }, |Added { agent, token }| {
-            let paste = Paste { agent: &agent.name, token: &token.token, proxy, keyward: &keyward };
-            format!("agent {} added ({})\n\n{paste}", agent.name, agent.id)
+            let paste = Paste { agent: agent.name(), token: &token.token, proxy, keyward: &keyward };
+            format!("agent {} added ({})\n\n{paste}", agent.name(), agent.id)
         })
     }
 }
@@ -151,15 +152,15 @@ impl Add {
 impl Bind {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let at = format!("{}/bindings", path(&self.name));
-        let mut items: Vec<BindingView> = Vec::new();
+        let mut items: Vec<BindingShown> = Vec::new();
         for connection in self.connections {
-            items.push(client.post(&at, &NewBinding { connection }).await?);
+            items.push(client.post(&at, &BindingSpec { connection }).await?);
         }
         output::show(global.json, &List { items, next: None }, |bound| {
             bound.items.iter().map(|binding| told(&self.name, binding)).collect()
         })?;
-        let agent: AgentView = client.get(&path(&self.name)).await?;
-        let placeholders = placeholders::of(&agent.name, &agent.bindings);
+        let agent: Shown<Agent> = client.get(&path(&self.name)).await?;
+        let placeholders = placeholders::of(agent.name(), &agent.facts.bindings);
         placeholders.notes.iter().for_each(|note| output::note(note));
         Ok(())
     }
@@ -184,13 +185,13 @@ fn path(name: &str) -> String {
 }
 
 /// A binding just made.
-fn told(agent: &str, binding: &BindingView) -> String {
-    let BindingView { name, provider, .. } = binding;
+fn told(agent: &str, binding: &BindingShown) -> String {
+    let BindingShown { name, provider, .. } = binding;
     format!("{name} ({provider}) bound to {agent}\n{}", lines(binding))
 }
 
 /// The placeholders of a binding, as lines that set the variables that SDKs read.
-fn lines(binding: &BindingView) -> String {
+fn lines(binding: &BindingShown) -> String {
     let mut text = String::new();
     for (variable, placeholder) in &binding.env {
         text.push_str(&format!("  export {variable}={placeholder}\n"));
@@ -203,18 +204,18 @@ fn lines(binding: &BindingView) -> String {
     text
 }
 
-fn list(agents: &[AgentView]) -> String {
+fn list(agents: &[Shown<Agent>]) -> String {
     let mut table = Table::new(["NAME", "ID", "ENV", "TOKENS", "CONNECTIONS", "LABELS"]);
     for agent in agents {
-        let bound: Vec<_> = agent.bindings.iter().map(|b| b.name.as_str()).collect();
-        let paused = if agent.paused { " (paused)" } else { "" };
+        let bound: Vec<_> = agent.facts.bindings.iter().map(|b| b.name.as_str()).collect();
+        let paused = if agent.facts.paused { " (paused)" } else { "" };
         table.row([
-            format!("{}{paused}", agent.name),
+            format!("{}{paused}", agent.name()),
             agent.id.to_string(),
-            agent.environment.clone().unwrap_or_default(),
-            agent.tokens.len().to_string(),
+            agent.spec.environment.clone().unwrap_or_default(),
+            agent.facts.tokens.len().to_string(),
             bound.join(", "),
-            pairs(&agent.labels),
+            pairs(&agent.spec.labels),
         ]);
     }
     table.render("no agents: add one with `keyward agent add NAME`", output::colours())
@@ -226,45 +227,45 @@ async fn set_held(
     (name, verb): (&str, &str),
 ) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path(name));
-    let now: AgentView = client.post(&at, &serde_json::json!({})).await?;
+    let now: Shown<Agent> = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &now, |now| match state(now) {
-        "" => format!("agent {} is active\n", now.name),
-        paused => format!("agent {} is {paused}\n", now.name),
+        "" => format!("agent {} is active\n", now.name()),
+        paused => format!("agent {} is {paused}\n", now.name()),
     })
 }
 
-fn state(agent: &AgentView) -> &'static str {
-    match (agent.paused, agent.held) {
+fn state(agent: &Shown<Agent>) -> &'static str {
+    match (agent.facts.paused, agent.facts.held) {
         (_, true) => "paused, until `keyward agent resume`",
         (true, false) => "paused: it left the configuration",
         (false, false) => "",
     }
 }
 
-fn show(agent: &AgentView, owner: &str) -> String {
+fn show(agent: &Shown<Agent>, owner: &str) -> String {
     let state = state(agent);
     let mut text = fields(&[
-        ("name", agent.name.clone()),
+        ("name", agent.name().to_owned()),
         ("id", agent.id.to_string()),
         ("state", state.to_owned()),
-        ("environment", agent.environment.clone().unwrap_or_default()),
+        ("environment", agent.spec.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
-        ("labels", pairs(&agent.labels)),
-        ("listeners", agent.listeners.join(", ")),
+        ("labels", pairs(&agent.spec.labels)),
+        ("listeners", agent.facts.listeners.join(", ")),
         ("created", moment(agent.created)),
     ]);
     text.push_str("\ntokens\n");
-    text.push_str(&token::table(&agent.tokens));
+    text.push_str(&token::table(&agent.facts.tokens));
     text.push_str("\nconnections\n");
-    for binding in &agent.bindings {
-        let BindingView { name, provider, slots, .. } = binding;
+    for binding in &agent.facts.bindings {
+        let BindingShown { name, provider, slots, .. } = binding;
         let slots = slots.iter().map(|it| format!(", slot {} of {}", it.slot, it.plugin));
         let slots: String = slots.collect();
         text.push_str(&format!("{name} ({provider}{slots})\n{}", lines(binding)));
     }
-    if agent.bindings.is_empty() {
+    if agent.facts.bindings.is_empty() {
         let none = "none: bind one with";
-        text.push_str(&format!("{none} `keyward agent bind {} CONNECTION`\n", agent.name));
+        text.push_str(&format!("{none} `keyward agent bind {} CONNECTION`\n", agent.name()));
     }
     text
 }
@@ -294,7 +295,7 @@ pub(super) fn unique(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, St
 mod tests {
     use super::*;
 
-    fn agent() -> AgentView {
+    fn agent() -> Shown<Agent> {
         serde_json::from_value(serde_json::json!({
             "id": "agt_1", "name": "claude", "environment": "dev", "labels": {"team": "a"},
             "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",

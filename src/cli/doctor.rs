@@ -36,7 +36,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::config::Config;
-use keyward_api::wire::{AgentView, AppView, ConnectionView};
+use keyward_api::wire::{AppView, ConnectionView};
+use keyward_model::{Agent, Shown};
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
@@ -62,7 +63,7 @@ struct Install<'a> {
 
 /// Who exists, as the API shows it.
 struct People {
-    agents: Vec<AgentView>,
+    agents: Vec<Shown<Agent>>,
     connections: Vec<ConnectionView>,
     apps: Vec<AppView>,
 }

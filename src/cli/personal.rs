@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, moment};
-use keyward_api::wire::{List, NewPersonalToken, PersonalTokenView, TokenShown};
+use keyward_api::wire::{List, NewPersonalToken, PersonalTokenView, TokenIssued};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -52,7 +52,7 @@ impl Command {
         match self {
             Self::Add(Add { user, label, scopes, ttl }) => {
                 let new = NewPersonalToken { user, label, scopes, ttl, expires_in: None };
-                let token: TokenShown = client.post("/api/v1/tokens", &new).await?;
+                let token: TokenIssued = client.post("/api/v1/tokens", &new).await?;
                 output::show(global.json, &token, |token| {
                     format!("token {}, shown only now:\n  {}\n", token.id, token.token)
                 })

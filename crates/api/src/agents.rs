@@ -13,8 +13,9 @@ use super::owners;
 use super::page::Page;
 use super::state::Admin;
 use super::tokens;
-use super::wire::{AgentPatch, AgentView, List, NewAgent};
-use keyward_state::directory::{self, AgentRecord, ManagedBy};
+use super::wire::{AgentPatch, List, NewAgent};
+use keyward_model::{Agent, AgentShown, AgentSpec, Shown};
+use keyward_state::directory::{AgentRecord, ManagedBy};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -28,36 +29,35 @@ async fn list(
     State(admin): State<Admin>,
     caller: Caller,
     Params(page): Params<Page>,
-) -> Result<Json<List<AgentView>>, ApiError> {
+) -> Result<Json<List<Shown<Agent>>>, ApiError> {
     let directory = admin.deps().directory.view();
     let wanted = directory
         .agents()
-        .filter(|agent| caller.sees_agent(agent) && page.wants(&[&agent.name, agent.id.as_str()]));
-    let page = page.cut(wanted.collect(), |agent| &agent.name)?;
-    Ok(Json(page.map(|agent| view(&admin, &caller, agent))))
+        .filter(|agent| caller.sees_agent(agent) && page.wants(&[agent.name(), agent.id.as_str()]));
+    let page = page.cut(wanted.collect(), |agent| agent.name())?;
+    Ok(Json(page.map(|agent| shown(&admin, &caller, agent))))
 }
 
 async fn show(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<AgentView>, ApiError> {
-    Ok(Json(view(&admin, &caller, &*admin.agent(&caller, &name)?)))
+) -> Result<Json<Shown<Agent>>, ApiError> {
+    Ok(Json(shown(&admin, &caller, &*admin.agent(&caller, &name)?)))
 }
 
 async fn add(
     State(admin): State<Admin>,
     caller: Caller,
     Body(new): Body<NewAgent>,
-) -> Result<(StatusCode, Json<AgentView>), ApiError> {
+) -> Result<(StatusCode, Json<Shown<Agent>>), ApiError> {
     let NewAgent { name, labels, environment, owner } = new;
     let owner = owners::of_new(&admin, &caller, owner.as_deref())?;
-    let new =
-        directory::NewAgent { name, labels, environment, owner, managed_by: ManagedBy::Store };
-    let agent = admin.deps().directory.add_agent(caller.org(), new).await?;
-    caller.names("agent", &agent.id, &agent.name);
+    let (by, spec) = (ManagedBy::Store, AgentSpec { name, labels, environment });
+    let agent = admin.deps().directory.add_agent(caller.org(), by, spec, owner).await?;
+    caller.names("agent", &agent.id, agent.name());
     admin.enforce().await?;
-    Ok((StatusCode::CREATED, Json(view(&admin, &caller, &agent))))
+    Ok((StatusCode::CREATED, Json(shown(&admin, &caller, &agent))))
 }
 
 /// Gives it to somebody else: what is private of its owner must not be bound to it.
@@ -66,15 +66,15 @@ async fn change(
     caller: Caller,
     Segments(name): Segments<String>,
     Body(patch): Body<AgentPatch>,
-) -> Result<Json<AgentView>, ApiError> {
+) -> Result<Json<Shown<Agent>>, ApiError> {
     let agent = admin.agent(&caller, &name)?;
-    let Some(owner) = patch.owner else { return Ok(Json(view(&admin, &caller, &agent))) };
+    let Some(owner) = patch.owner else { return Ok(Json(shown(&admin, &caller, &agent))) };
     let owner = owners::given_to(&admin, &caller, owner.as_deref())?;
     caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));
     let directory = &admin.deps().directory;
     let changed = directory.set_agent_owner(&agent.org, &agent.id, owner).await?;
     admin.enforce().await?;
-    Ok(Json(view(&admin, &caller, &changed)))
+    Ok(Json(shown(&admin, &caller, &changed)))
 }
 
 /// Its tokens open nothing from now on, and its open streams end.
@@ -82,7 +82,7 @@ async fn pause(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<AgentView>, ApiError> {
+) -> Result<Json<Shown<Agent>>, ApiError> {
     set_held(&admin, &caller, &name, true).await
 }
 
@@ -91,7 +91,7 @@ async fn resume(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<AgentView>, ApiError> {
+) -> Result<Json<Shown<Agent>>, ApiError> {
     set_held(&admin, &caller, &name, false).await
 }
 
@@ -100,17 +100,17 @@ async fn set_held(
     caller: &Caller,
     name: &str,
     held: bool,
-) -> Result<Json<AgentView>, ApiError> {
+) -> Result<Json<Shown<Agent>>, ApiError> {
     let agent = admin.agent(caller, name)?;
     caller.because(if held { "paused" } else { "resumed" });
     let changed = admin.deps().directory.set_agent_held(&agent.org, &agent.id, held).await?;
     admin.enforce().await?;
-    Ok(Json(view(admin, caller, &changed)))
+    Ok(Json(shown(admin, caller, &changed)))
 }
 
 /// Of one that may do nothing: why, and what to do about it.
 pub(super) fn why_paused(agent: &AgentRecord) -> (&'static str, &'static str) {
-    match (agent.held, agent.paused) {
+    match (agent.facts.held, agent.facts.paused) {
         (true, _) => ("a person or an alarm did that", "`keyward agent resume` ends it"),
         (_, true) => ("it was taken out of the configuration file", "put it back into the file"),
         _ => {
@@ -133,27 +133,19 @@ async fn remove(
 /// Where the agent has a listener of its own.
 fn listeners(admin: &Admin, agent: &AgentRecord) -> Vec<String> {
     let all = admin.places().into_iter().flat_map(|places| &places.agents);
-    let own = all.filter(|(owner, _)| owner.org == agent.org && owner.agent == agent.name);
+    let own = all.filter(|(owner, _)| owner.org == agent.org && owner.agent == agent.name());
     own.map(|(_, at)| at.clone()).collect()
 }
 
-fn view(admin: &Admin, caller: &Caller, agent: &AgentRecord) -> AgentView {
-    AgentView {
-        id: agent.id.clone(),
-        name: agent.name.clone(),
-        environment: agent.environment.clone(),
-        labels: agent.labels.clone(),
-        owner: agent.owner.clone(),
-        managed_by: agent.managed_by,
-        paused: agent.is_paused(),
-        held: agent.held,
-        created: agent.created,
-        tokens: agent.tokens.iter().map(|token| tokens::view(admin, token)).collect(),
-        bindings: agent
-            .bindings
-            .iter()
-            .filter_map(|binding| bindings::view(admin, caller, (agent, binding)))
-            .collect(),
+fn shown(admin: &Admin, caller: &Caller, agent: &AgentRecord) -> Shown<Agent> {
+    let facts = &agent.facts;
+    let bound = facts.bindings.iter();
+    agent.shown(AgentShown {
+        owner: facts.owner.clone(),
+        paused: facts.is_paused(),
+        held: facts.held,
+        tokens: facts.tokens.iter().map(|token| tokens::shown(admin, token)).collect(),
+        bindings: bound.filter_map(|it| bindings::shown(admin, caller, (agent, it))).collect(),
         listeners: listeners(admin, agent),
-    }
+    })
 }

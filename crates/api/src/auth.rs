@@ -225,7 +225,7 @@ impl Caller {
 
     /// Whether the agent exists for them.
     pub(super) fn sees_agent(&self, agent: &AgentRecord) -> bool {
-        agent.org == self.org && (self.sees_all() || self.owns(agent.owner.as_ref()))
+        agent.org == self.org && (self.sees_all() || self.owns(agent.facts.owner.as_ref()))
     }
 
     /// Whether the connection exists for them.

@@ -13,7 +13,8 @@ use super::body::{Body, Params, Segments};
 use super::error::ApiError;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{BindingView, BoundSlot, List, NewBinding};
+use super::wire::List;
+use keyward_model::{BindingShown, BindingSpec, BoundSlot};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
 
@@ -24,11 +25,11 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 /// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
-pub(super) fn view(
+pub(super) fn shown(
     admin: &Admin,
     caller: &Caller,
     (agent, binding): (&AgentRecord, &BindingRecord),
-) -> Option<BindingView> {
+) -> Option<BindingShown> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(caller.org(), &binding.connection)?;
     let slots = slots(&directory, agent, binding);
@@ -40,7 +41,7 @@ pub(super) fn view(
             (field.clone(), placeholder.as_str().to_owned())
         };
     let placeholders: BTreeMap<_, _> = binding.placeholders.iter().map(text).collect();
-    Some(BindingView {
+    Some(BindingShown {
         connection: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),
@@ -81,25 +82,25 @@ async fn list(
     caller: Caller,
     Segments(agent): Segments<String>,
     Params(page): Params<Page>,
-) -> Result<Json<List<BindingView>>, ApiError> {
+) -> Result<Json<List<BindingShown>>, ApiError> {
     let agent = admin.agent(&caller, &agent)?;
-    let shown = agent.bindings.iter().filter_map(|one| view(&admin, &caller, (&agent, one)));
+    let shown = agent.facts.bindings.iter().filter_map(|one| shown(&admin, &caller, (&agent, one)));
     let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
-    page.cut(wanted.collect(), |binding: &BindingView| &binding.name).map(Json)
+    page.cut(wanted.collect(), |binding: &BindingShown| &binding.name).map(Json)
 }
 
 async fn bind(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(agent): Segments<String>,
-    Body(new): Body<NewBinding>,
-) -> Result<(StatusCode, Json<BindingView>), ApiError> {
+    Body(new): Body<BindingSpec>,
+) -> Result<(StatusCode, Json<BindingShown>), ApiError> {
     let agent = admin.agent(&caller, &agent)?;
     let connection = admin.connection(&caller, &new.connection)?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
     admin.enforce().await?;
-    let shown = view(&admin, &caller, (&agent, &binding));
+    let shown = shown(&admin, &caller, (&agent, &binding));
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }
@@ -111,7 +112,7 @@ async fn unbind(
 ) -> Result<StatusCode, ApiError> {
     let agent = admin.agent(&caller, &agent)?;
     let connection = admin.connection(&caller, &connection)?;
-    if agent.binding(&connection.id).is_none() {
+    if agent.facts.binding(&connection.id).is_none() {
         return Err(ApiError::not_found("binding", &connection.name));
     }
     admin.deps().directory.unbind(caller.org(), &agent.id, &connection.id).await?;

@@ -87,7 +87,7 @@ pub(super) fn decided(
 /// The agent as authentication would make it; no decision depends on which token it was.
 fn as_agent(record: &AgentRecord) -> Agent {
     let (id, org) = (record.id.clone(), record.org.clone());
-    Agent { id, org, name: record.name.as_str().into(), token: None }
+    Agent { id, org, name: record.name().into(), token: None }
 }
 
 /// The decision, with what only the services know of it.
@@ -100,7 +100,7 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
         _ => written(asked, places.as_ref()).err().map(|error| stop::unwritable(&error)),
     });
     Explanation {
-        agent: agent.name.clone(),
+        agent: agent.name().to_owned(),
         method: asked.method.to_string(),
         target: asked.target.to_string(),
         path: asked.path.as_str().to_owned(),

@@ -3,10 +3,11 @@
 use axum::Router;
 use axum::routing::get;
 
+use super::auth::Caller;
 use super::error::ApiError;
 use super::kept::{self, Exposed};
 use super::state::Admin;
-use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec};
+use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec, Record};
 use keyward_rules::inject::placeholder::Placeholder;
 
 pub(super) fn routes() -> Router<Admin> {
@@ -31,5 +32,9 @@ impl Exposed for Honeytoken {
             provider.ok_or_else(|| ApiError::not_found_among("provider", id, known()))?;
         let (prefix, length) = provider.key_shape();
         Ok(HoneytokenFacts { placeholder: Placeholder::issue(prefix, length) })
+    }
+
+    fn shown(_: &Admin, _: &Caller, record: &Record<Self>) -> HoneytokenShown {
+        HoneytokenShown { text: record.facts.placeholder.as_str().to_owned() }
     }
 }

@@ -20,6 +20,9 @@ use keyward_state::directory::Kept;
 pub(super) trait Exposed: Kept {
     /// What the gateway adds to a new one.
     fn facts(admin: &Admin, spec: &Self::Spec) -> Result<Self::Facts, ApiError>;
+
+    /// What is shown beside the spec.
+    fn shown(admin: &Admin, caller: &Caller, record: &Record<Self>) -> Self::Shown;
 }
 
 pub(super) async fn list<R: Exposed>(
@@ -31,7 +34,7 @@ pub(super) async fn list<R: Exposed>(
     let wants = |it: &&Arc<Record<R>>| page.wants(&[it.name(), it.id.as_str()]);
     let wanted = directory.all::<R>(caller.org()).filter(wants);
     let page = page.cut(wanted.collect(), |it| it.name())?;
-    Ok(Json(page.map(|it| it.shown())))
+    Ok(Json(page.map(|it| it.shown(R::shown(&admin, &caller, it)))))
 }
 
 pub(super) async fn show<R: Exposed>(
@@ -39,7 +42,8 @@ pub(super) async fn show<R: Exposed>(
     caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<Shown<R>>, ApiError> {
-    Ok(Json(found::<R>(&admin, &caller, &name)?.shown()))
+    let found = found::<R>(&admin, &caller, &name)?;
+    Ok(Json(found.shown(R::shown(&admin, &caller, &found))))
 }
 
 pub(super) async fn add<R: Exposed>(
@@ -51,7 +55,7 @@ pub(super) async fn add<R: Exposed>(
     let directory = &admin.deps().directory;
     let made = directory.add::<R>(caller.org(), ManagedBy::Store, spec, facts).await?;
     caller.names(R::KIND.one, &made.id, made.name());
-    Ok((StatusCode::CREATED, Json(made.shown())))
+    Ok((StatusCode::CREATED, Json(made.shown(R::shown(&admin, &caller, &made)))))
 }
 
 pub(super) async fn remove<R: Exposed>(

@@ -13,7 +13,7 @@ use super::page::Page;
 use super::state::Admin;
 use super::tokens::{ends_after, shown_once};
 use super::users::{found, token_view};
-use super::wire::{List, NewPersonalToken, PersonalTokenView, TokenShown};
+use super::wire::{List, NewPersonalToken, PersonalTokenView, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_state::directory::{Scope, UserRecord};
 
@@ -39,7 +39,7 @@ async fn add(
     State(admin): State<Admin>,
     caller: Caller,
     Body(new): Body<NewPersonalToken>,
-) -> Result<(StatusCode, Json<TokenShown>), ApiError> {
+) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
     let user = whose(&admin, &caller, &new)?;
     let scopes = scopes(&caller, &new.scopes)?;
     let expires = ends_after((new.ttl.as_deref(), new.expires_in), admin.deps().clock.now())?;

@@ -158,9 +158,9 @@ impl Admin {
         let view = self.deps().directory.view();
         let found = view.find_agent(caller.org(), name).filter(|agent| caller.sees_agent(agent));
         let known = || view.agents().filter(|agent| caller.sees_agent(agent));
-        let known = || known().map(|agent| &*agent.name);
+        let known = || known().map(|agent| agent.name());
         let found = found.ok_or_else(|| ApiError::not_found_among("agent", name, known()))?;
-        caller.names("agent", &found.id, &found.name);
+        caller.names("agent", &found.id, found.name());
         Ok(found.clone())
     }
 

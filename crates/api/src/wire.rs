@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::about::{AboutGiven, Scopes, SecretView};
-pub use self::agent::{AgentView, NewAgent};
+pub use self::agent::NewAgent;
 pub use self::app::{AppChanged, AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
@@ -49,7 +49,7 @@ pub use self::people::{
     NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
 };
 pub use self::plugin::{
-    BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
+    LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
     PluginRemoved, PluginView, SlotView,
 };
 pub use self::rotation::{NewSecret, Rotated};
@@ -63,7 +63,7 @@ pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
 pub use self::webhook::{
     EventType, NewSigningKey, NewWebhook, WebhookPatch, WebhookShown, WebhookTry, WebhookView,
 };
-use keyward_base::id::{ConnectionId, TokenId};
+use keyward_base::id::TokenId;
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
 use keyward_state::directory::{ManagedBy, Visibility};
 
@@ -105,22 +105,6 @@ pub struct ErrorView {
     pub hint: Option<String>,
 }
 
-/// A token, without its text.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct TokenView {
-    /// `tok_…`
-    pub id: TokenId,
-    /// What it is for.
-    pub label: Option<String>,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it ends; absent: never.
-    pub expires: Option<Timestamp>,
-    /// When it was last used since the gateway began; absent: not since then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_used: Option<Timestamp>,
-}
-
 /// A new token.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,7 +125,7 @@ pub struct NewToken {
 
 /// A token just made: the only answer that holds a secret, given once.
 #[derive(Deserialize, Serialize)]
-pub struct TokenShown {
+pub struct TokenIssued {
     /// `tok_…`
     pub id: TokenId,
     /// What it is for.
@@ -163,39 +147,6 @@ pub struct NewRun {
     /// The token of a run whose gateway was restarted under it.
     #[serde(default)]
     pub token: Option<SecretText>,
-}
-
-/// A new binding.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewBinding {
-    /// A connection's name or id.
-    pub connection: String,
-}
-
-/// A binding.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct BindingView {
-    /// The connection's id.
-    pub connection: ConnectionId,
-    /// Its name.
-    pub name: String,
-    /// Its provider.
-    pub provider: String,
-    /// Who may edit the binding.
-    pub managed_by: ManagedBy,
-    /// When it was made.
-    pub created: Timestamp,
-    /// What the agent holds instead of each secret field.
-    pub placeholders: BTreeMap<String, String>,
-    /// Variables that the provider's SDKs read, with the placeholders to put there.
-    pub env: BTreeMap<String, String>,
-    /// Slots of the agent's plugins that it is in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub slots: Vec<BoundSlot>,
-    /// `false`: it allows what its slots do, and nothing more.
-    #[serde(default = "plugin::yes")]
-    pub direct: bool,
 }
 
 /// A new connection. `fields` are sealed at once and never shown.
@@ -392,15 +343,16 @@ pub struct RuleView {
     pub place: Option<String>,
 }
 
-impl fmt::Debug for TokenShown {
+impl fmt::Debug for TokenIssued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenShown").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("TokenIssued").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_base::id::ConnectionId;
     use keyward_base::settings::Settings;
     use keyward_state::directory::{About, ConnectionState};
 

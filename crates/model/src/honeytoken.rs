@@ -71,10 +71,6 @@ impl Resource for Honeytoken {
     fn provider(spec: &HoneytokenSpec) -> Option<&str> {
         spec.provider.as_deref()
     }
-
-    fn shown(facts: &HoneytokenFacts) -> HoneytokenShown {
-        HoneytokenShown { text: facts.placeholder.as_str().to_owned() }
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,19 @@
 //! [`Shown`] how the API answers with it. The directory, the configuration, the API and the command line have
 //! generic code over [`Resource`] for the rest.
 
+mod agent;
+mod binding;
 mod honeytoken;
+mod label;
 mod name;
 mod refusal;
 mod resource;
+mod token;
 
+pub use agent::{Agent, AgentFacts, AgentShown, AgentSpec};
+pub use binding::{BindingRecord, BindingShown, BindingSpec, BoundSlot};
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use label::is_label;
 pub use refusal::Refusal;
 pub use resource::{Data, Kind, ManagedBy, Record, Resource, Shown};
+pub use token::{RevokedToken, TokenRecord, TokenShown};

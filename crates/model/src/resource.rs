@@ -57,9 +57,6 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     fn provider(_: &Self::Spec) -> Option<&str> {
         None
     }
-
-    /// What is shown of the facts.
-    fn shown(facts: &Self::Facts) -> Self::Shown;
 }
 
 /// Who may edit a thing.
@@ -126,17 +123,35 @@ pub struct Shown<R: Resource> {
 }
 
 impl<R: Resource> Record<R> {
+    /// A new one.
+    pub fn new(
+        org: &OrgId,
+        managed_by: ManagedBy,
+        spec: R::Spec,
+        facts: R::Facts,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id: R::Id::random(),
+            org: org.clone(),
+            spec,
+            facts,
+            managed_by,
+            created: now,
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         R::name(&self.spec)
     }
 
     /// As the API answers with it.
-    pub fn shown(&self) -> Shown<R> {
+    pub fn shown(&self, facts: R::Shown) -> Shown<R> {
         Shown {
             id: self.id.clone(),
             spec: self.spec.clone(),
-            facts: R::shown(&self.facts),
+            facts,
             managed_by: self.managed_by,
             created: self.created,
         }

@@ -10,7 +10,8 @@ use crate::cli::output;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, moment};
-use keyward_api::wire::{TokenShown, TokenView};
+use keyward_api::wire::TokenIssued;
+use keyward_model::TokenShown;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -80,7 +81,7 @@ impl Add {
         let token = self.token_stdin.then(Typed::from_stdin).transpose()?;
         let chosen = token.is_some();
         let new = New { label: self.label, ttl: self.ttl, token };
-        let token: TokenShown = client.post(&format!("{}/tokens", path(&self.name)), &new).await?;
+        let token: TokenIssued = client.post(&format!("{}/tokens", path(&self.name)), &new).await?;
         output::show(global.json, &token, |token| match chosen {
             // Who chose it has it.
             true => format!("token {} of {} added\n", token.id, self.name),
@@ -90,7 +91,7 @@ impl Add {
 }
 
 /// Tokens for people.
-pub(super) fn table(tokens: &[TokenView]) -> String {
+pub(super) fn table(tokens: &[TokenShown]) -> String {
     let mut table = Table::new(["ID", "LABEL", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
         table.row([

@@ -10,7 +10,8 @@ use super::{Install, People, apps};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
-use keyward_api::wire::{AgentView, ConnectionView, TokenView};
+use keyward_api::wire::ConnectionView;
+use keyward_model::{Agent, Shown, TokenShown};
 use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
@@ -24,7 +25,7 @@ pub(super) async fn look(
     client: &Client,
     report: &mut Report,
 ) -> Option<People> {
-    let agents = client.list::<AgentView>("/api/v1/agents", &[]).await;
+    let agents = client.list::<Shown<Agent>>("/api/v1/agents", &[]).await;
     let connections = client.list::<ConnectionView>("/api/v1/connections", &[]).await;
     match (agents, connections) {
         (Ok(agents), Ok(connections)) => {
@@ -57,7 +58,7 @@ fn judge(people: &People, global: &Global, report: &mut Report) {
     let bound: BTreeSet<_> = people
         .agents
         .iter()
-        .flat_map(|agent| agent.bindings.iter().map(|binding| &binding.connection))
+        .flat_map(|agent| agent.facts.bindings.iter().map(|binding| &binding.connection))
         .collect();
     for connection in people.connections.iter().take(TOLD_MAX) {
         let behind = apps::behind(connection, &people.apps);
@@ -72,21 +73,21 @@ fn judge(people: &People, global: &Global, report: &mut Report) {
     }
 }
 
-fn of_agent(agent: &AgentView, people: &People, keyward: &str) -> Option<(String, String)> {
-    let name = &agent.name;
-    if agent.held {
+fn of_agent(agent: &Shown<Agent>, people: &People, keyward: &str) -> Option<(String, String)> {
+    let name = agent.name();
+    if agent.facts.held {
         let hint = format!("{keyward} agent resume {name}, when it is clear why");
         return Some((format!("agent {name} is paused, by a person or an alarm"), hint));
     }
-    if agent.paused {
+    if agent.facts.paused {
         let hint = "put it back into the configuration, or remove it";
         return Some((format!("agent {name} is paused: it left the file"), hint.to_owned()));
     }
-    if !agent.bindings.is_empty() {
+    if !agent.facts.bindings.is_empty() {
         let now = Timestamp::now();
-        let is_over = |token: &TokenView| token.expires.is_some_and(|expires| expires <= now);
+        let is_over = |token: &TokenShown| token.expires.is_some_and(|expires| expires <= now);
         // One without any is for `keyward run`, which makes its own.
-        let all_over = !agent.tokens.is_empty() && agent.tokens.iter().all(is_over);
+        let all_over = !agent.facts.tokens.is_empty() && agent.facts.tokens.iter().all(is_over);
         let hint = format!("{keyward} agent token add {name}; `keyward run` makes its own");
         return all_over.then(|| (format!("every token of agent {name} has expired"), hint));
     }
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
     use crate::cli::doctor::report::{Check, Status};
 
-    fn agent(name: &str, more: &serde_json::Value) -> AgentView {
+    fn agent(name: &str, more: &serde_json::Value) -> Shown<Agent> {
         let mut agent = serde_json::json!({
             "id": "agt_1", "name": name, "environment": null, "labels": {},
             "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",
@@ -181,7 +182,7 @@ mod tests {
         serde_json::from_value(connection).unwrap()
     }
 
-    fn judged(agents: Vec<AgentView>, connections: Vec<ConnectionView>) -> Vec<Check> {
+    fn judged(agents: Vec<Shown<Agent>>, connections: Vec<ConnectionView>) -> Vec<Check> {
         let mut report = Report::default();
         judge(&People { agents, connections, apps: Vec::new() }, &Global::default(), &mut report);
         report.checks

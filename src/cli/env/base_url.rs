@@ -5,7 +5,8 @@ use crate::cli::connection::{base_url, home, path};
 use crate::cli::environment::Environment;
 use crate::cli::environment::files::Files;
 use crate::cli::failure::Failure;
-use keyward_api::wire::{AgentView, ConnectionView};
+use keyward_api::wire::ConnectionView;
+use keyward_model::{Agent, Shown};
 use keyward_base::host::{Scheme, Target};
 
 /// The base URL.
@@ -33,7 +34,7 @@ impl Based {
     /// When there is no such connection, or it is not clear which of its hosts is meant.
     pub(super) async fn of(
         client: &Client,
-        agent: &AgentView,
+        agent: &Shown<Agent>,
         named: &str,
     ) -> Result<Self, Failure> {
         let (name, host) = match named.split_once('@') {
@@ -51,13 +52,14 @@ impl Based {
                 .hint(format!("name one of them: --base-url {name}@HOST")));
         };
         let stands_for = format!("https://{stands_for}");
-        let binding = agent.bindings.iter().find(|binding| binding.connection == connection.id);
+        let binding = agent.facts.bindings.iter().find(|binding| binding.connection == connection.id);
         let mut notes = Vec::new();
         if binding.is_none() {
             notes.push(format!(
                 "note: agent {} is not bound to {name}: only a rule with `agents` and `use` lets it \
                  in (`keyward agent bind {} {name}`)",
-                agent.name, agent.name
+                agent.name(),
+                agent.name()
             ));
         }
         let keys = binding.map(|binding| binding.env.keys().cloned().collect()).unwrap_or_default();

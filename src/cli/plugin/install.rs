@@ -19,9 +19,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use keyward_api::wire::{
-    AgentView, ConnectionView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
-};
+use keyward_api::wire::{ConnectionView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView};
+use keyward_model::{Agent, Shown};
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
 pub(super) const EXAMPLES: &str = "\
@@ -62,7 +61,7 @@ const IN_PLUGINS: &str =
 /// What is known before the first question.
 struct Before {
     manifest: Manifest,
-    agent: Option<AgentView>,
+    agent: Option<Shown<Agent>>,
     installed: Option<PluginView>,
 }
 
@@ -199,7 +198,7 @@ impl Install {
             Some(agent) => agent.id.to_string(),
             None => {
                 let new = serde_json::json!({ "name": self.agent });
-                let agent: AgentView = client.post("/api/v1/agents", &new).await?;
+                let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
                 made.agent = Some(agent.id.clone());
                 agent.id.to_string()
             }
@@ -270,7 +269,7 @@ impl Before {
     fn plugged(&self, slot: &Slot, connection: &ConnectionView) -> PluggedView {
         let missing =
             |scope: &&String| !connection.granted.is_empty() && !connection.granted.contains(scope);
-        let bound = self.agent.iter().flat_map(|agent| &agent.bindings);
+        let bound = self.agent.iter().flat_map(|agent| &agent.facts.bindings);
         PluggedView {
             id: connection.id.clone(),
             name: connection.name.clone(),

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::{Claim, Named};
-use super::records::{AgentRecord, ManagedBy, NewAgent};
+use super::kept::{Collection, Kept};
+use super::records::{AgentRecord, ManagedBy};
 use super::rows::{At, Read};
+use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::crypto::token::TokenHash;
 use crate::store::{StoreError, Table};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
+use keyward_model::{Agent, AgentFacts, AgentSpec, Resource};
 
 /// Turns come one by one here, so only another replica can be in the way.
 pub(super) const EDIT_TRIES: usize = 5;
@@ -22,21 +25,48 @@ pub(super) struct Edited {
     pub after: Arc<AgentRecord>,
 }
 
+impl Kept for Agent {
+    const TABLE: Table = Table::Agents;
+    const NAMED: Named = Named::Agent;
+
+    fn of(org: &OrgView) -> &Collection<Self> {
+        &org.agents
+    }
+
+    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
+        &mut org.agents
+    }
+
+    fn came(view: &mut View, record: &Arc<AgentRecord>) {
+        view.put_tokens(record);
+    }
+
+    fn went(view: &mut View, record: &AgentRecord) {
+        view.remove_tokens(record);
+    }
+}
+
 impl Directory {
     /// A new agent, without tokens and bindings.
     ///
     /// # Errors
-    /// When the name is taken or cannot be one, or labels are out of bounds.
+    /// When the spec is refused, the name is taken, or there is no such owner.
     pub async fn add_agent(
         &self,
         org: &OrgId,
-        new: NewAgent,
+        managed_by: ManagedBy,
+        spec: AgentSpec,
+        owner: Option<UserId>,
     ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        check::agent_name(&new.name)?;
-        check::labels(&new.labels)?;
-        check::environment(new.environment.as_deref())?;
-        let org = org.clone();
-        self.write(|writer| async move { writer.add_agent(org, new).await }).await
+        Agent::check(&spec)?;
+        let facts = AgentFacts { owner, ..AgentFacts::default() };
+        let record = AgentRecord::new(org, managed_by, spec, facts, self.shared.clock.now());
+        self.write(|writer| async move {
+            writer.needs_org(&record.org)?;
+            writer.needs_owner(&record.org, record.facts.owner.as_ref())?;
+            writer.add(record).await
+        })
+        .await
     }
 
     /// Removes an agent with its tokens, bindings and plugins.
@@ -73,7 +103,7 @@ impl Directory {
         paused: bool,
     ) -> Result<Arc<AgentRecord>, DirectoryError> {
         self.edit_agent(org, id, move |agent| {
-            agent.paused = paused;
+            agent.facts.paused = paused;
             Ok(())
         })
         .await
@@ -91,7 +121,7 @@ impl Directory {
         held: bool,
     ) -> Result<Arc<AgentRecord>, DirectoryError> {
         self.edit_agent(org, id, move |agent| {
-            agent.held = held;
+            agent.facts.held = held;
             Ok(())
         })
         .await
@@ -109,15 +139,14 @@ impl Directory {
         (labels, environment): (BTreeMap<String, String>, Option<String>),
         by: ManagedBy,
     ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        check::labels(&labels)?;
-        check::environment(environment.as_deref())?;
         let (org, id) = (org.clone(), id.clone());
         self.write(|writer| async move {
             let bound = writer.connections_of(&org, &id);
             let change = move |agent: &mut AgentRecord| {
                 check::agent_editor(agent, by)?;
-                agent.labels.clone_from(&labels);
-                agent.environment.clone_from(&environment);
+                agent.spec.labels.clone_from(&labels);
+                agent.spec.environment.clone_from(&environment);
+                Agent::check(&agent.spec)?;
                 bound.iter().try_for_each(|connection| check::same_environment(agent, connection))
             };
             Ok(writer.edit_agent(&org, &id, &change).await?.after)
@@ -142,7 +171,7 @@ impl Directory {
             let bound = writer.connections_of(&org, &id);
             let change = move |agent: &mut AgentRecord| {
                 check::agent_editor(agent, ManagedBy::Store)?;
-                agent.owner.clone_from(&owner);
+                agent.facts.owner.clone_from(&owner);
                 bound.iter().try_for_each(|connection| check::may_bind(agent, connection))
             };
             Ok(writer.edit_agent(&org, &id, &change).await?.after)
@@ -164,71 +193,14 @@ impl Directory {
 }
 
 impl Writer {
-    async fn add_agent(
-        &self,
-        org: OrgId,
-        new: NewAgent,
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        self.needs_org(&org)?;
-        self.needs_owner(&org, new.owner.as_ref())?;
-        let agent = AgentRecord {
-            id: AgentId::random(),
-            org,
-            name: new.name,
-            labels: new.labels,
-            environment: new.environment,
-            owner: new.owner,
-            managed_by: new.managed_by,
-            created: self.clock.now(),
-            paused: false,
-            held: false,
-            tokens: Vec::new(),
-            bindings: Vec::new(),
-            revoked: Vec::new(),
-        };
-        let name = self.index.name(&agent.org, Named::Agent, &agent.name);
-        self.take_name(&name, &agent.id, (Named::Agent, &agent.name)).await?;
-        let at = At::new(Table::Agents, &agent.org, &agent.id);
-        let added = self.commit(&at, agent, None).await;
-        if added.is_err() {
-            self.give_back(&[name]).await;
-        }
-        added
-    }
-
     async fn remove_agent(&self, at: At, id: AgentId, by: ManagedBy) -> Result<(), DirectoryError> {
-        let Read { record: agent, version } = self.read_agent(&at, &id).await?;
+        let Read { record: agent, version } = self.read::<Agent>(&at).await?;
         check::agent_remover(&agent, by)?;
-        self.erase(&at, Some(version), |view| view.remove_agent(&agent.org, &id)).await?;
-        let name = self.index.name(&agent.org, Named::Agent, &agent.name);
+        self.erase(&at, Some(version), |view| view.take_out::<Agent>(&agent.org, &id)).await?;
+        let name = self.index.name(&agent.org, Named::Agent, agent.name());
         self.drop_tokens(&agent, None).await?;
         self.rows.delete(&name, None).await?;
         self.remove_plugins_of(&agent.org, &id).await
-    }
-
-    /// Reads an agent anew. What the view says otherwise was left by a write that failed half-way
-    /// or made by another replica: the store is right.
-    pub(super) async fn read_agent(
-        &self,
-        at: &At,
-        id: &AgentId,
-    ) -> Result<Read<AgentRecord>, DirectoryError> {
-        let read = self.rows.read::<AgentRecord>(at).await?;
-        let seen = self.view.load().agent(&at.org, id).cloned();
-        match read {
-            Some(read) => {
-                if seen.as_deref() != Some(&read.record) {
-                    self.publish(|view| view.put_agent(Arc::new(read.record.clone())));
-                }
-                Ok(read)
-            }
-            None => {
-                if seen.is_some() {
-                    self.publish(|view| view.remove_agent(&at.org, id));
-                }
-                Err(DirectoryError::not_found("agent", id))
-            }
-        }
     }
 
     /// Changes an agent's row under compare-and-swap; a change that changes
@@ -241,7 +213,7 @@ impl Writer {
     ) -> Result<Edited, DirectoryError> {
         let at = At::new(Table::Agents, org, id);
         for _ in 0..EDIT_TRIES {
-            let Read { record: before, version } = self.read_agent(&at, id).await?;
+            let Read { record: before, version } = self.read::<Agent>(&at).await?;
             let mut after = before.clone();
             change(&mut after)?;
             if after == before {
@@ -287,9 +259,9 @@ impl Writer {
         after: Option<&AgentRecord>,
     ) -> Result<(), DirectoryError> {
         let kept = |hash: &str| {
-            after.is_some_and(|after| after.tokens.iter().any(|token| token.hash == hash))
+            after.is_some_and(|after| after.facts.tokens.iter().any(|token| token.hash == hash))
         };
-        for token in before.tokens.iter().filter(|token| !kept(&token.hash)) {
+        for token in before.facts.tokens.iter().filter(|token| !kept(&token.hash)) {
             if let Some(hash) = TokenHash::from_hex(&token.hash) {
                 self.rows.delete(&self.index.token(&hash), None).await?;
             }
@@ -305,7 +277,7 @@ impl Writer {
     ) -> Vec<Arc<super::records::ConnectionRecord>> {
         let view = self.view.load();
         let ids = |agent: &Arc<AgentRecord>| -> Vec<ConnectionId> {
-            agent.bindings.iter().map(|binding| binding.connection.clone()).collect()
+            agent.facts.bindings.iter().map(|binding| binding.connection.clone()).collect()
         };
         let bound = view.agent(org, id).map(ids).unwrap_or_default();
         bound.iter().filter_map(|id| view.connection(org, id).cloned()).collect()

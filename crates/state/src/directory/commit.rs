@@ -11,7 +11,7 @@ use super::error::DirectoryError;
 use super::news::Between;
 use super::orgs::OrgRecord;
 use super::plugins::PluginRecord;
-use super::records::{AgentRecord, ConnectionRecord};
+use super::records::ConnectionRecord;
 use super::rows::At;
 use super::users::UserRecord;
 use super::view::View;
@@ -36,7 +36,6 @@ macro_rules! viewed {
 }
 
 viewed! {
-    AgentRecord => put_agent;
     AppRecord => put_app;
     ConnectionRecord => put_connection;
     OrgRecord => put_org;

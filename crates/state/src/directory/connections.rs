@@ -198,7 +198,7 @@ impl Writer {
         // not a binding to nothing.
         for agent in self.bound_agents(&at.org, &id) {
             let unbind = |agent: &mut AgentRecord| {
-                agent.bindings.retain(|binding| binding.connection != id);
+                agent.facts.bindings.retain(|binding| binding.connection != id);
                 Ok(())
             };
             self.edit_agent(&at.org, &agent, &unbind).await?;
@@ -272,7 +272,7 @@ impl Writer {
         let view = self.view.load();
         let bound = view
             .agents()
-            .filter(|agent| agent.org == *org && agent.binding(connection).is_some())
+            .filter(|agent| agent.org == *org && agent.facts.binding(connection).is_some())
             .map(|agent| agent.id.clone());
         bound.collect()
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use keyward_base::id::{Id, OrgId};
-use keyward_base::shared_map::{SharedMap, SharedNames};
+use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{Honeytoken, ManagedBy, Record, Resource};
 
 use super::commit::Viewed;
@@ -38,11 +38,11 @@ pub trait Kept: Resource {
 
     /// A further index follows: `record` came.
     #[doc(hidden)]
-    fn came(_org: &mut OrgView, _record: &Arc<Record<Self>>) {}
+    fn came(_view: &mut View, _record: &Arc<Record<Self>>) {}
 
     /// The same: `record` went.
     #[doc(hidden)]
-    fn went(_org: &mut OrgView, _record: &Record<Self>) {}
+    fn went(_view: &mut View, _record: &Record<Self>) {}
 }
 
 /// The records of one kind in one organisation, by id and by name. Lookups are O(1).
@@ -59,16 +59,29 @@ impl<R: Resource> Default for Collection<R> {
 }
 
 impl<R: Resource> Collection<R> {
-    fn get(&self, id: &R::Id) -> Option<&Arc<Record<R>>> {
+    pub(super) fn get(&self, id: &R::Id) -> Option<&Arc<Record<R>>> {
         self.by_id.get(id)
     }
 
     /// By name or id. No name looks like an id.
-    fn find(&self, name_or_id: &str) -> Option<&Arc<Record<R>>> {
+    pub(super) fn find(&self, name_or_id: &str) -> Option<&Arc<Record<R>>> {
         match R::Id::parse(name_or_id) {
             Ok(id) => self.by_id.get(&id),
             Err(_) => self.by_id.get(self.by_name.get(name_or_id)?),
         }
+    }
+
+    /// All, in no particular order.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Record<R>>> {
+        self.by_id.values()
+    }
+
+    /// Where it differs from one before; a record is the same when it was not put again.
+    pub(super) fn differences<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> Vec<Difference<'a, Arc<Record<R>>>> {
+        self.by_id.differences(&before.by_id, Arc::ptr_eq)
     }
 
     fn put(&mut self, record: Arc<Record<R>>) {
@@ -95,11 +108,13 @@ impl Kept for Honeytoken {
         &mut org.honeytokens
     }
 
-    fn came(org: &mut OrgView, record: &Arc<Record<Self>>) {
+    fn came(view: &mut View, record: &Arc<Record<Self>>) {
+        let org = view.org_mut(&record.org);
         org.honeytoken_cores.insert(record.facts.placeholder.core(), record.id.clone());
     }
 
-    fn went(org: &mut OrgView, record: &Record<Self>) {
+    fn went(view: &mut View, record: &Record<Self>) {
+        let org = view.org_mut(&record.org);
         org.honeytoken_cores.remove(&record.facts.placeholder.core());
     }
 }
@@ -127,17 +142,16 @@ impl View {
         Some((R::KIND.one, at.id.clone(), record.name().to_owned()))
     }
 
-    fn put<R: Kept>(&mut self, record: Arc<Record<R>>) {
+    pub(super) fn put<R: Kept>(&mut self, record: Arc<Record<R>>) {
         self.take_out::<R>(&record.org, &record.id);
-        let org = self.org_mut(&record.org);
-        R::came(org, &record);
-        R::of_mut(org).put(record);
+        R::came(self, &record);
+        R::of_mut(self.org_mut(&record.org)).put(record);
     }
 
-    fn take_out<R: Kept>(&mut self, org: &OrgId, id: &R::Id) {
+    pub(super) fn take_out<R: Kept>(&mut self, org: &OrgId, id: &R::Id) {
         let Some(org) = self.known_org_mut(org) else { return };
         if let Some(before) = R::of_mut(org).remove(id) {
-            R::went(org, &before);
+            R::went(self, &before);
         }
     }
 }
@@ -197,7 +211,10 @@ impl Directory {
 }
 
 impl Writer {
-    async fn add<R: Kept>(&self, record: Record<R>) -> Result<Arc<Record<R>>, DirectoryError> {
+    pub(super) async fn add<R: Kept>(
+        &self,
+        record: Record<R>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
         self.needs_org(&record.org)?;
         if self.view.load().all::<R>(&record.org).count() >= R::KIND.max {
             return Err(DirectoryError::TooMany { what: R::KIND.many, max: R::KIND.max });
@@ -244,7 +261,10 @@ impl Writer {
 
     /// Reads the row again; where the view says otherwise, because another replica wrote it or a write
     /// failed half-way, the view follows.
-    async fn read<R: Kept>(&self, at: &At) -> Result<Read<Record<R>>, DirectoryError> {
+    pub(super) async fn read<R: Kept>(
+        &self,
+        at: &At,
+    ) -> Result<Read<Record<R>>, DirectoryError> {
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;
         let seen = self.view.load().one::<R>(&at.org, &id).cloned();

@@ -62,7 +62,7 @@ pub use personal::{Area, PersonalToken, Scope, ScopeError};
 pub use plugins::{Missing, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
-    ManagedBy, NewAgent, TokenRecord,
+    ManagedBy, TokenRecord,
 };
 pub use remedy::{Need, Remedies, Renewal};
 pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};

@@ -65,15 +65,15 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
         drop_inert(rows, (&at, version), &mut record, &slots).await?;
         claim(
             &mut wanted,
-            index.name(&record.org, Named::Agent, &record.name),
+            index.name(&record.org, Named::Agent, record.name()),
             &record.id,
             "name",
         )?;
-        for token in &record.tokens {
+        for token in &record.facts.tokens {
             let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
             claim(&mut wanted, index.token(&hash), &record.id, "token")?;
         }
-        view.put_agent(Arc::new(record));
+        view.put(Arc::new(record));
     }
     let webhooks = rows.all::<WebhookRecord>(Table::Webhooks).await?;
     let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
@@ -150,11 +150,11 @@ async fn drop_inert(
     record: &mut AgentRecord,
     slots: &HashMap<AgentId, HashSet<ConnectionId>>,
 ) -> Result<(), DirectoryError> {
-    let before = record.bindings.len();
+    let before = record.facts.bindings.len();
     let slots = slots.get(&record.id);
     let has_slot = |it: &ConnectionId| slots.is_some_and(|slots| slots.contains(it));
-    record.bindings.retain(|it| it.direct || has_slot(&it.connection));
-    if record.bindings.len() != before {
+    record.facts.bindings.retain(|it| it.direct || has_slot(&it.connection));
+    if record.facts.bindings.len() != before {
         tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
         rows.write(at, record, Some(version)).await?;
     }

@@ -10,6 +10,7 @@ use super::{Directory, Writer, check};
 use crate::crypto::token::{self, TokenHash};
 use keyward_base::id::{AgentId, OrgId, TokenId};
 use keyward_base::secret::Secret;
+use keyward_model::Agent;
 
 /// Revoked tokens that are remembered of one agent.
 const REVOKED_MAX: usize = 50;
@@ -69,7 +70,7 @@ impl Directory {
         let token = token.clone();
         let change = move |agent: &mut AgentRecord| {
             let mine = |known: &&mut TokenRecord| known.id == token && known.expires.is_some();
-            let found = agent.tokens.iter_mut().find(mine);
+            let found = agent.facts.tokens.iter_mut().find(mine);
             let found = found.ok_or_else(|| DirectoryError::not_found("token", &token))?;
             check::editor(found.managed_by, ManagedBy::Store, ("token", token.as_str()))?;
             found.expires = Some(expires);
@@ -142,11 +143,11 @@ impl Writer {
     ) -> Result<(), DirectoryError> {
         let now = self.clock.now();
         self.edit_with_token(org, agent, &new, &|agent| {
-            agent.tokens.retain(|token| token.is_live(now));
-            if agent.tokens.len() >= TOKENS_MAX {
+            agent.facts.tokens.retain(|token| token.is_live(now));
+            if agent.facts.tokens.len() >= TOKENS_MAX {
                 return Err(DirectoryError::TooMany { what: "tokens", max: TOKENS_MAX });
             }
-            agent.tokens.push(new.clone());
+            agent.facts.tokens.push(new.clone());
             Ok(())
         })
         .await
@@ -161,13 +162,13 @@ impl Writer {
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
         let change = move |agent: &mut AgentRecord| {
-            let at = agent.tokens.iter().position(|token| token.id == id);
+            let at = agent.facts.tokens.iter().position(|token| token.id == id);
             let at = at.ok_or_else(|| DirectoryError::not_found("token", &id))?;
-            check::editor(agent.tokens[at].managed_by, by, ("token", id.as_str()))?;
-            let TokenRecord { id, hash, .. } = agent.tokens.remove(at);
-            agent.revoked.push(RevokedToken { id, hash });
-            let over = agent.revoked.len().saturating_sub(REVOKED_MAX);
-            agent.revoked.drain(..over);
+            check::editor(agent.facts.tokens[at].managed_by, by, ("token", id.as_str()))?;
+            let TokenRecord { id, hash, .. } = agent.facts.tokens.remove(at);
+            agent.facts.revoked.push(RevokedToken { id, hash });
+            let over = agent.facts.revoked.len().saturating_sub(REVOKED_MAX);
+            agent.facts.revoked.drain(..over);
             Ok(())
         };
         let edited = self.edit_agent(org, agent, &change).await?;
@@ -186,19 +187,19 @@ impl Writer {
                 && token.hash != new.hash
         };
         let change = |agent: &mut AgentRecord| {
-            agent.tokens.retain(|token| !is_replaced(token));
-            match agent.tokens.iter_mut().find(|token| token.hash == new.hash) {
+            agent.facts.tokens.retain(|token| !is_replaced(token));
+            match agent.facts.tokens.iter_mut().find(|token| token.hash == new.hash) {
                 Some(known) => {
                     known.label.clone_from(&new.label);
                     known.managed_by = ManagedBy::File;
                     known.expires = None;
                 }
-                None => agent.tokens.push(new.clone()),
+                None => agent.facts.tokens.push(new.clone()),
             }
             Ok(())
         };
         let after = self.edit_with_token(org, agent, &new, &change).await?;
-        let token = after.tokens.into_iter().find(|token| token.hash == new.hash);
+        let token = after.facts.tokens.into_iter().find(|token| token.hash == new.hash);
         token.map(|token| token.id).ok_or(DirectoryError::Interrupted)
     }
 
@@ -211,8 +212,8 @@ impl Writer {
         change: &(impl Fn(&mut AgentRecord) -> Result<(), DirectoryError> + Send + Sync),
     ) -> Result<AgentRecord, DirectoryError> {
         let at = super::rows::At::new(crate::store::Table::Agents, org, agent);
-        let known = self.read_agent(&at, agent).await?.record;
-        let known = known.tokens.iter().any(|token| token.hash == new.hash);
+        let known = self.read::<Agent>(&at).await?.record;
+        let known = known.facts.tokens.iter().any(|token| token.hash == new.hash);
         if known && new.managed_by == ManagedBy::Store {
             return Err(DirectoryError::TokenTaken);
         }

@@ -318,6 +318,6 @@ fn at(org: &OrgId, id: &UserId) -> At {
 pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> bool {
     match connection.visibility {
         Visibility::Shared => true,
-        Visibility::Private => connection.owner.is_some() && connection.owner == agent.owner,
+        Visibility::Private => connection.owner.is_some() && connection.owner == agent.facts.owner,
     }
 }

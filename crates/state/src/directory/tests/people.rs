@@ -96,8 +96,8 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     let (ann, bob) = (user(&world, "ann", None).await, user(&world, "bob", None).await);
     let agent = |name: &str, owner: &UserRecord| {
         let owner = Some(owner.id.clone());
-        let new = NewAgent { name: name.into(), owner, ..NewAgent::default() };
-        world.directory.add_agent(&world.org, new)
+        let spec = AgentSpec::named(name);
+        world.directory.add_agent(&world.org, ManagedBy::Store, spec, owner)
     };
     let (anns, bobs) = (agent("a", &ann).await.unwrap(), agent("b", &bob).await.unwrap());
     let mut record = connection(&world.org, "gh", world.now());
@@ -123,12 +123,12 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
 async fn nothing_is_made_in_an_organisation_that_there_is_not_and_none_is_lost_with_one() {
     let world = World::new().await;
     let nowhere = OrgId::named("nowhere").unwrap();
-    let new = || NewAgent { name: "ci".into(), ..NewAgent::default() };
-    let refused = world.directory.add_agent(&nowhere, new()).await.unwrap_err();
+    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
+    let refused = world.directory.add_agent(&nowhere, by, spec.clone(), None).await.unwrap_err();
     assert_eq!(refused.to_string(), "organisation `nowhere` does not exist");
     let other = world.other_org().await;
     assert!(world.directory.add_org(&other, ManagedBy::Store).await.is_err());
-    let agent = world.directory.add_agent(&other, new()).await.unwrap();
+    let agent = world.directory.add_agent(&other, by, spec, None).await.unwrap();
     let full = world.directory.remove_org(&other).await.unwrap_err();
     assert!(full.to_string().contains("has agent `ci`"), "{full}");
     assert!(world.reopen().await.unwrap().view().org(&other).is_some());

@@ -6,12 +6,11 @@ use crate::crypto::token::TokenHash;
 const TOKEN: &str = "a-token-of-the-file-1";
 
 async fn filed(world: &World) -> (Arc<AgentRecord>, Arc<ConnectionRecord>) {
-    let new = NewAgent { name: "ci".into(), managed_by: ManagedBy::File, ..NewAgent::default() };
-    let agent = world.directory.add_agent(&world.org, new).await.unwrap();
+    let (by, spec) = (ManagedBy::File, AgentSpec::named("ci"));
+    let agent = world.directory.add_agent(&world.org, by, spec, None).await.unwrap();
     let mut record = connection(&world.org, "gh", world.now());
     record.managed_by = ManagedBy::File;
     let connection = world.directory.add_connection(record).await.unwrap();
-    let by = ManagedBy::File;
     let bind = world.directory.bind(&world.org, &agent.id, &connection.id, placeholders("one"), by);
     bind.await.unwrap();
     (agent, connection)
@@ -43,7 +42,7 @@ async fn what_the_file_manages_is_refused_to_others() {
         assert!(matches!(refused, DirectoryError::ManagedByFile { .. }), "{refused}");
     }
     let view = directory.view();
-    assert_eq!(view.agent(org, &agent.id).unwrap().bindings.len(), 1);
+    assert_eq!(view.agent(org, &agent.id).unwrap().facts.bindings.len(), 1);
     assert!(view.authenticate(TOKEN, world.now()).is_some());
 }
 

@@ -118,8 +118,8 @@ impl World {
         if y % 2 == 0 {
             let name = format!("a{}", x % 3);
             let owner = (x == 3).then(|| self.users[org].clone());
-            let new = NewAgent { name: name.clone(), owner, ..NewAgent::default() };
-            if let Ok(added) = self.directory.add_agent(&org_id, new).await {
+            let (by, spec) = (ManagedBy::Store, AgentSpec::named(name.clone()));
+            if let Ok(added) = self.directory.add_agent(&org_id, by, spec, owner).await {
                 let (id, token) = (added.id.clone(), Some(TokenId::random()));
                 self.agents.push(Agent { id, org: org_id, name: name.as_str().into(), token });
             }
@@ -267,7 +267,7 @@ impl World {
     fn cores(&self, agent: &Agent) -> Vec<Core> {
         let view = self.directory.view();
         let record = view.agent(&agent.org, &agent.id);
-        let bindings = record.into_iter().flat_map(|agent| &agent.bindings);
+        let bindings = record.into_iter().flat_map(|agent| &agent.facts.bindings);
         bindings.filter_map(|it| it.placeholders.values().next()).map(Placeholder::core).collect()
     }
 
