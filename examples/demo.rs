@@ -22,7 +22,7 @@ use keyward::config::Config;
 use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_model::AgentSpec;
+use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_state::directory::{About, ManagedBy, SecretFacts, Visibility};
 use keyward_vault::NewConnection;
 use tempfile::TempDir;
@@ -349,7 +349,10 @@ async fn fill(
 ) -> Result<(String, BTreeMap<&'static str, String>)> {
     let (services, org) = (running.services(), OrgId::default_org());
     let spec = AgentSpec::named("agent");
-    let agent = services.directory.add_agent(&org, ManagedBy::Store, spec, None).await?;
+    let agent = services
+        .directory
+        .add::<Agent>(&org, ManagedBy::Store, spec, AgentFacts::default())
+        .await?;
     let issued = services.directory.add_token(&org, &agent.id, None, None, None).await?;
     let mut placeholders = BTreeMap::new();
     for (service, _, secret_field) in SERVICES {

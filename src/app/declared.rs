@@ -14,10 +14,11 @@ use anyhow::{Context, bail};
 use super::AppError;
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use keyward_base::secret::Secret;
+use keyward_model::{Agent, AgentFacts};
 use keyward_state::crypto::token::{self, TokenHash};
 use keyward_state::directory::{
     AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, Manifest,
-    NewAgent, Visibility,
+    Visibility,
 };
 use keyward_state::observe::change::Actor;
 use keyward_vault::events::{Events, SigningKey};
@@ -87,7 +88,7 @@ async fn brought_in(
     plugins::make_way(config, &manifests, vault).await?;
     for (declared, token) in config.agents.iter().zip(tokens) {
         let result = agent(vault, declared, token).await;
-        result.with_context(|| format!("{}: agent `{}`", declared.place, declared.name))?;
+        result.with_context(|| format!("{}: agent `{}`", declared.place, declared.name()))?;
     }
     plugins::plugins(config, &manifests, vault).await?;
     pause_what_is_gone(config, vault.directory()).await
@@ -123,7 +124,8 @@ impl Held {
         let connections = connections.collect();
         let tokens = config.agents.iter().map(|declared| {
             chosen_token(config, declared).unwrap_or_else(|problem| {
-                problems.push(format!("{}: agent `{}`: {problem}", declared.place, declared.name));
+                let (place, name) = (&declared.place, declared.name());
+                problems.push(format!("{place}: agent `{name}`: {problem}"));
                 None
             })
         });
@@ -138,7 +140,7 @@ impl Held {
 }
 
 fn chosen_token(config: &Config, declared: &DeclaredAgent) -> Result<Option<Secret>, String> {
-    let Some(source) = &declared.token else { return Ok(None) };
+    let Some(source) = &declared.beside.token else { return Ok(None) };
     let token = source
         .load(&config.environment, &config.secret_variables())
         .map_err(|error| format!("its token: {error}"))?;
@@ -230,21 +232,15 @@ pub(super) async fn agent(
     token: Option<Secret>,
 ) -> anyhow::Result<()> {
     let directory = vault.directory();
-    let found = directory.view().find_agent(&declared.org, &declared.name).cloned();
+    let found = directory.view().find_agent(&declared.org, declared.name()).cloned();
     let record = match found {
         Some(found) if found.managed_by == ManagedBy::Store => {
             bail!("a stored agent has this name: rename one of them")
         }
         Some(found) => found,
         None => {
-            let new = NewAgent {
-                name: declared.name.clone(),
-                labels: declared.labels.clone(),
-                environment: declared.environment.clone(),
-                owner: None,
-                managed_by: ManagedBy::File,
-            };
-            directory.add_agent(&declared.org, new).await?
+            let (by, facts) = (ManagedBy::File, AgentFacts::default());
+            directory.add::<Agent>(&declared.org, by, declared.spec.clone(), facts).await?
         }
     };
     unbind(vault, &record, declared).await?;
@@ -262,14 +258,11 @@ async fn describe(
     record: &AgentRecord,
     declared: &DeclaredAgent,
 ) -> anyhow::Result<()> {
-    if record.labels != declared.labels || record.environment != declared.environment {
-        let described = (declared.labels.clone(), declared.environment.clone());
-        let (org, id) = (&record.org, &record.id);
-        directory.set_agent_labels(org, id, described, ManagedBy::File).await?;
-    }
-    if record.paused {
-        directory.set_agent_paused(&record.org, &record.id, false).await?;
-    }
+    let describe = |record: &mut AgentRecord| {
+        record.spec.clone_from(&declared.spec);
+        record.facts.paused = false;
+    };
+    directory.change::<Agent>(&record.org, &record.id, describe).await?;
     Ok(())
 }
 
@@ -279,13 +272,13 @@ async fn bindings(
     declared: &DeclaredAgent,
 ) -> anyhow::Result<()> {
     let view = vault.directory().view();
-    for name in &declared.uses {
+    for name in &declared.beside.uses {
         let connection = view.find_connection(&record.org, name);
         let connection = connection.with_context(|| {
             format!("`use` names connection `{name}`, which does not exist: declare or add it")
         })?;
         let is_it = |bound: &BindingRecord| bound.direct && bound.connection == connection.id;
-        if !record.bindings.iter().any(is_it) {
+        if !record.facts.bindings.iter().any(is_it) {
             vault.bind(&record.org, &record.id, &connection.id, ManagedBy::File).await?;
         }
     }
@@ -301,9 +294,10 @@ async fn unbind(
 ) -> anyhow::Result<()> {
     let directory = vault.directory();
     let view = directory.view();
-    let named = declared.uses.iter().filter_map(|name| view.find_connection(&record.org, name));
+    let named =
+        declared.beside.uses.iter().filter_map(|name| view.find_connection(&record.org, name));
     let wanted: HashSet<_> = named.map(|connection| &connection.id).collect();
-    for bound in record.bindings.iter().filter(|bound| bound.direct) {
+    for bound in record.facts.bindings.iter().filter(|bound| bound.direct) {
         if bound.managed_by == ManagedBy::File && !wanted.contains(&bound.connection) {
             let (org, id) = (&record.org, &record.id);
             directory.unbind_by(org, id, &bound.connection, ManagedBy::File).await?;
@@ -326,14 +320,15 @@ async fn pause_what_is_gone(config: &Config, directory: &Directory) -> anyhow::R
         }
     }
     apps::pause_what_is_gone(config, directory).await?;
-    let declared: HashSet<_> = config.agents.iter().map(|a| (&a.org, &a.name)).collect();
+    let declared: HashSet<_> = config.agents.iter().map(|a| (&a.org, a.name())).collect();
     for agent in view.agents() {
         let gone = agent.managed_by == ManagedBy::File
-            && !agent.paused
-            && !declared.contains(&(&agent.org, &agent.name));
+            && !agent.facts.paused
+            && !declared.contains(&(&agent.org, agent.name()));
         if gone {
-            directory.set_agent_paused(&agent.org, &agent.id, true).await?;
-            tracing::info!(name = agent.name, "paused: the configuration names it no more");
+            let pause = |agent: &mut AgentRecord| agent.facts.paused = true;
+            directory.change::<Agent>(&agent.org, &agent.id, pause).await?;
+            tracing::info!(name = agent.name(), "paused: the configuration names it no more");
         }
     }
     Ok(())

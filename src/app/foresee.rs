@@ -11,8 +11,8 @@ use super::declared::kept::STORED;
 use super::declared::plugins::World;
 use super::declared::{Held, new_connection, same_account};
 use crate::config::{Config, Declared, DeclaredAgent, DeclaredConnection};
-use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::Record;
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_model::{AgentFacts, Record};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
@@ -136,40 +136,39 @@ impl Foreseen {
 
     fn agents(&mut self, config: &Config, held: &Held, view: &View) {
         for (declared, token) in config.agents.iter().zip(&held.tokens) {
-            let found = view.find_agent(&declared.org, &declared.name);
+            let found = view.find_agent(&declared.org, declared.name());
             let mut problem = |why: String| {
                 let place = &declared.place;
-                self.problems.push(format!("{place}: agent `{}`: {why}", declared.name));
+                self.problems.push(format!("{place}: agent `{}`: {why}", declared.name()));
             };
             if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
                 problem("a stored agent has this name: rename one of them".to_owned());
             }
             let hash = token.as_ref().map(|token| TokenHash::of_secret(token).to_hex());
             let taken = |agent: &&Arc<AgentRecord>| {
-                agent.name != declared.name
-                    && agent.tokens.iter().any(|token| Some(&token.hash) == hash.as_ref())
+                agent.name() != declared.name()
+                    && agent.facts.tokens.iter().any(|token| Some(&token.hash) == hash.as_ref())
             };
             if let Some(other) = view.agents().find(taken) {
-                problem(format!("agent `{}` has its token: choose another", other.name));
+                problem(format!("agent `{}` has its token: choose another", other.name()));
             }
             let mut record = match found {
                 Some(found) => AgentRecord::clone(found),
                 None => agent_to_be_made(declared),
             };
-            record.labels.clone_from(&declared.labels);
-            record.environment.clone_from(&declared.environment);
-            record.paused = false;
+            record.spec.clone_from(&declared.spec);
+            record.facts.paused = false;
             // What is there for slots of plugins is looked at with them.
-            record.bindings.retain(|it| it.managed_by == ManagedBy::Store && it.direct);
+            record.facts.bindings.retain(|it| it.managed_by == ManagedBy::Store && it.direct);
             for why in bind(&mut record, declared, &self.connections) {
                 problem(why);
             }
             self.agents.push(Arc::new(record));
         }
-        let named: HashSet<_> = config.agents.iter().map(|a| (&a.org, &a.name)).collect();
-        for stored in view.agents().filter(|a| !named.contains(&(&a.org, &a.name))) {
+        let named: HashSet<_> = config.agents.iter().map(|a| (&a.org, a.name())).collect();
+        for stored in view.agents().filter(|a| !named.contains(&(&a.org, a.name()))) {
             let mut record = AgentRecord::clone(stored);
-            record.paused |= record.managed_by == ManagedBy::File;
+            record.facts.paused |= record.managed_by == ManagedBy::File;
             self.agents.push(Arc::new(record));
         }
     }
@@ -190,7 +189,7 @@ fn bind(
     connections: &[Arc<ConnectionRecord>],
 ) -> Vec<String> {
     let mut problems = Vec::new();
-    for name in &declared.uses {
+    for name in &declared.beside.uses {
         let named = |c: &&Arc<ConnectionRecord>| {
             c.org == declared.org && (c.name == *name || c.id.as_str() == name)
         };
@@ -200,7 +199,7 @@ fn bind(
             ));
             continue;
         };
-        agent.bindings.push(BindingRecord {
+        agent.facts.bindings.push(BindingRecord {
             connection: connection.id.clone(),
             created: Timestamp::UNIX_EPOCH,
             managed_by: ManagedBy::File,
@@ -208,10 +207,10 @@ fn bind(
             direct: true,
         });
     }
-    for binding in &agent.bindings {
+    for binding in &agent.facts.bindings {
         let connection = connections.iter().find(|c| c.id == binding.connection);
         let Some(connection) = connection else { continue };
-        if let (Some(own), Some(other)) = (&agent.environment, &connection.environment)
+        if let (Some(own), Some(other)) = (&agent.spec.environment, &connection.environment)
             && own != other
         {
             let name = &connection.name;
@@ -266,19 +265,6 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
 }
 
 fn agent_to_be_made(declared: &DeclaredAgent) -> AgentRecord {
-    AgentRecord {
-        id: AgentId::random(),
-        org: declared.org.clone(),
-        name: declared.name.clone(),
-        labels: BTreeMap::new(),
-        environment: None,
-        owner: None,
-        managed_by: ManagedBy::File,
-        created: Timestamp::UNIX_EPOCH,
-        paused: false,
-        held: false,
-        tokens: Vec::new(),
-        bindings: Vec::new(),
-        revoked: Vec::new(),
-    }
+    let (by, spec) = (ManagedBy::File, declared.spec.clone());
+    AgentRecord::new(&declared.org, by, spec, AgentFacts::default(), Timestamp::UNIX_EPOCH)
 }

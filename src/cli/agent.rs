@@ -16,8 +16,8 @@ use super::output;
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
-use keyward_api::wire::{List, NewAgent, TokenIssued};
-use keyward_model::{Agent, BindingShown, BindingSpec, Shown};
+use keyward_api::wire::{List, TokenIssued};
+use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Shown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -91,6 +91,15 @@ pub(crate) struct Bind {
     connections: Vec<String>,
 }
 
+/// The body of a request that adds one.
+#[derive(Debug, Serialize)]
+struct New {
+    #[serde(flatten)]
+    spec: AgentSpec,
+    #[serde(flatten)]
+    with: AgentGiven,
+}
+
 /// What `agent add` prints as JSON.
 #[derive(Debug, Serialize)]
 struct Added {
@@ -135,15 +144,16 @@ impl Command {
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let labels = unique(self.labels)?;
-        let (name, environment, owner) = (self.name, self.environment, self.owner);
-        let new = NewAgent { name, labels, environment, owner };
+        let spec = AgentSpec { name: self.name, labels, environment: self.environment };
+        let new = New { spec, with: AgentGiven { owner: self.owner } };
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
         let at = format!("{}/tokens", path(agent.id.as_str()));
         let token: TokenIssued = client.post(&at, &first).await?;
         let (proxy, keyward) = (global.proxy_at(client).await, global.keyward());
         output::show(global.json, &Added { agent, token }, |Added { agent, token }| {
-            let paste = Paste { agent: agent.name(), token: &token.token, proxy, keyward: &keyward };
+            let paste =
+                Paste { agent: agent.name(), token: &token.token, proxy, keyward: &keyward };
             format!("agent {} added ({})\n\n{paste}", agent.name(), agent.id)
         })
     }

@@ -20,7 +20,9 @@ use super::provider;
 use super::secret;
 use super::settings::Global;
 use super::terminal;
-use keyward_api::wire::{ConnectionMade, ConnectionTested, ConnectionView, ProviderView, TestOutcome};
+use keyward_api::wire::{
+    ConnectionMade, ConnectionTested, ConnectionView, ProviderView, TestOutcome,
+};
 use keyward_model::{Agent, BindingShown, Shown};
 use keyward_state::directory::ManagedBy;
 

@@ -148,9 +148,9 @@ fn announcement(places: &Places, next: &str) -> String {
 
 /// The command that brings a fresh install one step on; empty when an agent can work.
 fn next(view: &View, keyward: &str) -> String {
-    let bound = view.agents().any(|agent| !agent.bindings.is_empty());
+    let bound = view.agents().any(|agent| !agent.facts.bindings.is_empty());
     let connection = view.connections().map(|connection| &*connection.name).next();
-    let agent = view.agents().map(|agent| &*agent.name).next();
+    let agent = view.agents().map(|agent| agent.name()).next();
     match (bound, connection, agent) {
         (true, _, _) => String::new(),
         (_, None, _) => format!("{keyward} connect"),

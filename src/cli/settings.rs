@@ -8,8 +8,8 @@ use clap::Args;
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use crate::config::{self, Config, ListenAgent};
-use keyward_model::{Agent, Shown};
 use keyward_base::id::OrgId;
+use keyward_model::{Agent, Shown};
 
 /// The proxy listener's default.
 const PROXY_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);

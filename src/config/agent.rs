@@ -1,100 +1,61 @@
-//! `agents:`: declared ones, and which connections they may use.
-
-use std::collections::BTreeMap;
+//! `agents:`: what the file gives beside the spec of an agent, its token and the connections that it may use.
 
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::connection::DeclaredConnection;
+use super::connection::{DeclaredConnection, Providers};
+use super::declared::Declared;
 use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
-use keyward_base::id::OrgId;
 use keyward_base::keys::section;
+use keyward_model::Agent;
 use keyward_rules::provider::document::{item_of, key_of};
 use keyward_state::crypto::token;
 
 /// An agent of the configuration.
+pub type DeclaredAgent = Declared<Agent, AgentBeside>;
+
+/// What the file gives an agent beside its spec.
 #[derive(Clone, Debug)]
-pub struct DeclaredAgent {
-    /// Its name, unique in its org.
-    pub name: String,
-    /// Its org.
-    pub org: OrgId,
+pub struct AgentBeside {
     /// Its token, when it is chosen here; others are issued.
     pub token: Option<SecretSource>,
-    /// For people.
-    pub labels: BTreeMap<String, String>,
     /// Names of connections, of the configuration or of the store.
     pub uses: Vec<String>,
-    /// Such as `production`.
-    pub environment: Option<String>,
-    /// Where it stands, for errors: `keyward.yaml:12: agents[0]`.
-    pub place: String,
 }
 
 section! {
+    /// The same as it is written.
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct AgentText {
-        /// Unique. 1 to 64 letters, digits or `-_.~`.
-        #[key("text", required)]
-        #[serde(default)]
-        name: String,
-        /// Its organisation, made when it is first named. Nothing of one exists for another.
-        #[key("name of an organisation", "default")]
-        org: Option<String>,
         /// A token that is chosen here: at least 20 letters, digits or `-._~`. Without it, tokens are
         /// issued by commands.
         #[key("[secret](#secrets)")]
         token: Option<Value>,
-        /// For people. At most 64, each side 1 to 64 bytes.
-        #[key("map of text to text", "{}")]
-        #[serde(default)]
-        labels: BTreeMap<String, String>,
         /// The connections that it may use, of this file or of the store.
         #[key("list of names of connections", "[]")]
         #[serde(default, rename = "use")]
         uses: Vec<String>,
-        /// Connections of another environment cannot be used.
-        #[key("text")]
-        environment: Option<String>,
     }
 }
 
 /// Reads `agents:`.
 pub(super) fn agents(
     value: Option<&Value>,
-    connections: &[DeclaredConnection],
+    (providers, connections): (&Providers<'_>, &[DeclaredConnection]),
     reading: &mut Reading<'_>,
 ) -> Vec<DeclaredAgent> {
-    let mut found: Vec<DeclaredAgent> = Vec::new();
-    for (index, item) in reading.items(value, "agents").iter().enumerate() {
-        let path = item_of("agents", index);
-        let Some(text) = reading.section::<AgentText>(Some(item), &path) else { continue };
-        let agent = agent(text, &path, reading);
-        let earlier = found.iter().filter(|other| other.org == agent.org);
-        names::unique(&agent.name, earlier.map(|other| other.name.as_str()), &path, reading);
-        uses(&agent, &path, connections, reading);
-        found.push(agent);
-    }
-    found
-}
-
-fn agent(text: AgentText, path: &str, reading: &mut Reading<'_>) -> DeclaredAgent {
-    names::agent(&text.name, path, reading);
-    names::environment(text.environment.as_deref(), path, reading);
-    names::labels(&text.labels, path, reading);
-    DeclaredAgent {
-        org: reading.org(text.org.as_deref(), &key_of(path, "org")),
-        token: text.token.as_ref().and_then(|value| token(value, &key_of(path, "token"), reading)),
-        name: text.name,
-        labels: text.labels,
-        uses: text.uses,
-        environment: text.environment,
-        place: reading.place(path),
-    }
+    DeclaredAgent::read_with(value, providers, reading, |item, path, reading| {
+        names::no_token(item.name(), path, reading);
+        uses(&item, path, connections, reading);
+        let Declared { org, spec, beside: AgentText { token, uses }, place } = item;
+        let at = key_of(path, "token");
+        let token = token.and_then(|value| self::token(&value, &at, reading));
+        Declared { org, spec, beside: AgentBeside { token, uses }, place }
+    })
 }
 
 fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretSource> {
@@ -111,23 +72,24 @@ fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretS
 
 /// Connections that are not declared may be in the store, which only the running gateway knows.
 fn uses(
-    agent: &DeclaredAgent,
+    agent: &Declared<Agent, AgentText>,
     path: &str,
     connections: &[DeclaredConnection],
     reading: &mut Reading<'_>,
 ) {
-    for (index, name) in agent.uses.iter().enumerate() {
+    let names = &agent.beside.uses;
+    for (index, name) in names.iter().enumerate() {
         let at = item_of(&key_of(path, "use"), index);
         if name.is_empty() {
             reading.problems.add(&at, "the name is empty", "name a connection");
         }
-        if agent.uses[..index].contains(name) {
+        if names[..index].contains(name) {
             reading.problems.add(&at, format!("`{name}` is named twice"), "remove one");
             continue;
         }
         let is_it = |it: &&DeclaredConnection| it.org == agent.org && it.name == *name;
         let connection = connections.iter().find(is_it);
-        let environments = (agent.environment.as_ref(), connection.map(|it| &it.environment));
+        let environments = (agent.spec.environment.as_ref(), connection.map(|it| &it.environment));
         if let (Some(own), Some(Some(other))) = environments
             && own != other
         {

@@ -50,7 +50,7 @@ use keyward_rules::provider::{Catalogue, Provider};
 use keyward_state::crypto::source::KeySource;
 use keyward_state::rulebook::RuleText;
 
-pub use agent::DeclaredAgent;
+pub use agent::{AgentBeside, DeclaredAgent};
 pub use app::DeclaredApp;
 pub use connection::DeclaredConnection;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
@@ -206,7 +206,7 @@ impl Config {
     /// Where every secret is but for master keys.
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
-        let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
+        let tokens = self.agents.iter().filter_map(|agent| agent.beside.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let apps = self.apps.iter().flat_map(|app| app.secrets.values());
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.key);

@@ -55,7 +55,9 @@ async fn take_away(gone: Gone, services: &Arc<Services>) {
         Gone::Connection => {
             services.vault.remove_by(&org, &connection, by).await.expect("removed");
         }
-        Gone::Agent => directory.remove_agent_by(&org, &agent, by).await.expect("removed"),
+        Gone::Agent => {
+            directory.remove::<keyward_model::Agent>(&org, &agent, by).await.expect("removed")
+        }
     }
 }
 

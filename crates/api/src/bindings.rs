@@ -3,18 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use http::StatusCode;
 
-use super::auth::Caller;
 use super::body::{Body, Params, Segments};
+use super::context::Context;
 use super::error::ApiError;
+use super::kept;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::List;
-use keyward_model::{BindingShown, BindingSpec, BoundSlot};
+use keyward_model::{Agent, BindingShown, BindingSpec, BoundSlot};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
 
@@ -26,12 +26,12 @@ pub(super) fn routes() -> Router<Admin> {
 
 /// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
 pub(super) fn shown(
-    admin: &Admin,
-    caller: &Caller,
-    (agent, binding): (&AgentRecord, &BindingRecord),
+    context: &Context,
+    agent: &AgentRecord,
+    binding: &BindingRecord,
 ) -> Option<BindingShown> {
-    let directory = admin.deps().directory.view();
-    let connection = directory.connection(caller.org(), &binding.connection)?;
+    let directory = context.view();
+    let connection = directory.connection(&agent.org, &binding.connection)?;
     let slots = slots(&directory, agent, binding);
     if !binding.direct && slots.is_empty() {
         return None;
@@ -47,7 +47,7 @@ pub(super) fn shown(
         provider: connection.provider.clone(),
         managed_by: binding.managed_by,
         created: binding.created,
-        env: variables(&admin.deps().vault.catalogue(), connection, &placeholders),
+        env: variables(&context.deps().vault.catalogue(), connection, &placeholders),
         placeholders,
         slots,
         direct: binding.direct,
@@ -78,40 +78,39 @@ fn variables(
 }
 
 async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(agent): Segments<String>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<BindingShown>>, ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
-    let shown = agent.facts.bindings.iter().filter_map(|one| shown(&admin, &caller, (&agent, one)));
+    let agent = kept::found::<Agent>(&context, &agent)?;
+    let shown = agent.facts.bindings.iter().filter_map(|one| shown(&context, &agent, one));
     let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
     page.cut(wanted.collect(), |binding: &BindingShown| &binding.name).map(Json)
 }
 
 async fn bind(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(agent): Segments<String>,
     Body(new): Body<BindingSpec>,
 ) -> Result<(StatusCode, Json<BindingShown>), ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
-    let connection = admin.connection(&caller, &new.connection)?;
+    let Context { admin, caller } = &context;
+    let agent = kept::found::<Agent>(&context, &agent)?;
+    let connection = admin.connection(caller, &new.connection)?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
     admin.enforce().await?;
-    let shown = shown(&admin, &caller, (&agent, &binding));
+    let shown = shown(&context, &agent, &binding);
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
 async fn unbind(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments((agent, connection)): Segments<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
-    let connection = admin.connection(&caller, &connection)?;
+    let Context { admin, caller } = &context;
+    let agent = kept::found::<Agent>(&context, &agent)?;
+    let connection = admin.connection(caller, &connection)?;
     if agent.facts.binding(&connection.id).is_none() {
         return Err(ApiError::not_found("binding", &connection.name));
     }

@@ -28,15 +28,23 @@ impl<T: DeserializeOwned> FromRequest<Admin> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, admin: &Admin) -> Result<Self, ApiError> {
-        if !is_json(&request) {
-            return Err(ApiError::MediaType);
-        }
-        let limits = &admin.deps().limits;
-        let body = collect(request.into_body(), limits.admin_body_bytes_max);
-        let body = tokio::time::timeout(limits.head_timeout, body).await;
-        let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
-        parse(&body.map_err(slow)??).map(Self)
+        parse(&body_of(request, admin).await?).map(Self)
     }
+}
+
+/// The text of a JSON body.
+pub(super) async fn body_of(
+    request: Request,
+    admin: &Admin,
+) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    if !is_json(&request) {
+        return Err(ApiError::MediaType);
+    }
+    let limits = &admin.deps().limits;
+    let body = collect(request.into_body(), limits.admin_body_bytes_max);
+    let body = tokio::time::timeout(limits.head_timeout, body).await;
+    let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
+    body.map_err(slow)?
 }
 
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
@@ -97,13 +105,7 @@ pub(super) async fn collect(
 
 /// Reads JSON: what is not JSON is a 400, what does not fit the type a 422 that names the field.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if std::str::from_utf8(bytes).is_err() {
-        return Err(ApiError::Unreadable("the body is not UTF-8".to_owned()));
-    }
-    // Serde would read an array into a struct, field by field.
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(ApiError::field("", "the body must be a JSON object"));
-    }
+    refuse_list(bytes)?;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -113,7 +115,18 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-fn misfit(field: String, error: &serde_json::Error) -> ApiError {
+/// Serde would read an array into a struct, field by field.
+pub(super) fn refuse_list(bytes: &[u8]) -> Result<(), ApiError> {
+    if std::str::from_utf8(bytes).is_err() {
+        return Err(ApiError::Unreadable("the body is not UTF-8".to_owned()));
+    }
+    match bytes.trim_ascii_start().starts_with(b"[") {
+        true => Err(ApiError::field("", "the body must be a JSON object")),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn misfit(field: String, error: &serde_json::Error) -> ApiError {
     let (line, column) = (error.line(), error.column());
     if !error.is_data() {
         let message = format!("the body is not valid JSON: line {line}, column {column}");
@@ -139,7 +152,8 @@ pub(super) fn said(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{NewAgent, NewConnection, NewToken};
+    use crate::wire::{NewConnection, NewToken};
+    use keyward_model::AgentSpec;
 
     fn refused<T: DeserializeOwned + std::fmt::Debug>(body: &[u8]) -> ApiError {
         parse::<T>(body).unwrap_err()
@@ -148,22 +162,22 @@ mod tests {
     #[test]
     fn what_is_not_json_is_a_400() {
         for bad in ["", "{", "{\"name\":\"a\"} x", "\u{feff}{}", "{'name':'a'}"] {
-            let error = refused::<NewAgent>(bad.as_bytes());
+            let error = refused::<AgentSpec>(bad.as_bytes());
             assert!(matches!(error, ApiError::Unreadable(_)), "{error:?}");
         }
-        assert!(matches!(refused::<NewAgent>(b"{\"name\":\"\xff\"}"), ApiError::Unreadable(_)));
+        assert!(matches!(refused::<AgentSpec>(b"{\"name\":\"\xff\"}"), ApiError::Unreadable(_)));
     }
 
     #[test]
     fn an_array_is_not_taken_for_an_object() {
         for bad in [r#"["ci"]"#.to_owned(), "[".repeat(100_000)] {
-            assert!(matches!(refused::<NewAgent>(bad.as_bytes()), ApiError::Field { .. }));
+            assert!(matches!(refused::<AgentSpec>(bad.as_bytes()), ApiError::Field { .. }));
         }
     }
 
     #[test]
     fn an_unknown_field_is_a_422_that_names_it() {
-        let error = refused::<NewAgent>(br#"{"name":"a","nmae":"b"}"#);
+        let error = refused::<AgentSpec>(br#"{"name":"a","nmae":"b"}"#);
         assert!(matches!(&error, ApiError::Field { .. }));
         assert!(error.to_string().contains("unknown field `nmae`"), "{error}");
     }

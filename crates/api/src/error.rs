@@ -8,7 +8,6 @@ use http::{HeaderValue, header};
 
 use super::wire::{ErrorBody, ErrorView};
 use keyward_base::codes::{Code, RefusalText};
-use keyward_model::Refusal;
 use keyward_rules::provider::decode::nearest;
 use keyward_state::directory::DirectoryError;
 use keyward_state::store::StoreError;
@@ -360,7 +359,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::NameRefused { rule, .. } => {
                 Self::field("name", format!("must be {rule}"))
             }
-            DirectoryError::Refused(Refusal { field, rule }) => Self::field(field, rule),
+            DirectoryError::Refused(refusal) => refusal.into(),
             DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
             DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
             DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {

@@ -1,13 +1,16 @@
 //! `/honeytokens`: placeholders that are bound to nothing, to be left where no program should look.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::routing::get;
 
-use super::auth::Caller;
+use super::context::Context;
 use super::error::ApiError;
+use super::input::{Change, Input};
 use super::kept::{self, Exposed};
 use super::state::Admin;
-use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec, Record};
+use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec, Record, Shown};
 use keyward_rules::inject::placeholder::Placeholder;
 
 pub(super) fn routes() -> Router<Admin> {
@@ -20,21 +23,38 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 impl Exposed for Honeytoken {
-    /// In the shape of a provider's keys.
-    fn facts(admin: &Admin, spec: &HoneytokenSpec) -> Result<HoneytokenFacts, ApiError> {
-        let Some(id) = spec.provider.as_deref() else {
-            return Ok(HoneytokenFacts { placeholder: Placeholder::issue("", None) });
-        };
-        let catalogue = admin.deps().vault.catalogue();
-        let known = || catalogue.all().map(|provider| &*provider.id);
-        let provider = catalogue.get(id);
-        let provider =
-            provider.ok_or_else(|| ApiError::not_found_among("provider", id, known()))?;
-        let (prefix, length) = provider.key_shape();
-        Ok(HoneytokenFacts { placeholder: Placeholder::issue(prefix, length) })
-    }
+    type Added = Shown<Self>;
+    type Changed = Shown<Self>;
 
-    fn shown(_: &Admin, _: &Caller, record: &Record<Self>) -> HoneytokenShown {
+    async fn beside(_: &Context, record: &Record<Self>) -> HoneytokenShown {
         HoneytokenShown { text: record.facts.placeholder.as_str().to_owned() }
     }
+
+    async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
+        let facts = facts(context, &input.spec)?;
+        let made = kept::store_new::<Self>(context, input.spec, facts).await?;
+        Ok(kept::shown(context, &made).await)
+    }
+
+    async fn change(
+        context: &Context,
+        record: Arc<Record<Self>>,
+        change: Change<Self>,
+    ) -> Result<Shown<Self>, ApiError> {
+        let changed = kept::store_change(context, &record, &change, |_| {}).await?;
+        Ok(kept::shown(context, &changed).await)
+    }
+}
+
+/// A text in the shape of a provider's keys.
+fn facts(context: &Context, spec: &HoneytokenSpec) -> Result<HoneytokenFacts, ApiError> {
+    let Some(id) = spec.provider.as_deref() else {
+        return Ok(HoneytokenFacts { placeholder: Placeholder::issue("", None) });
+    };
+    let catalogue = context.deps().vault.catalogue();
+    let known = || catalogue.all().map(|provider| &*provider.id);
+    let provider = catalogue.get(id);
+    let provider = provider.ok_or_else(|| ApiError::not_found_among("provider", id, known()))?;
+    let (prefix, length) = provider.key_shape();
+    Ok(HoneytokenFacts { placeholder: Placeholder::issue(prefix, length) })
 }

@@ -1,16 +1,17 @@
-//! Handlers of resources that the directory keeps generically: list, show, add and remove.
+//! Handlers of resources that the directory keeps generically: list, show, add, change and remove.
 
+use std::future::{self, Future};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
 use http::StatusCode;
+use serde::Serialize;
 
-use super::auth::Caller;
-use super::body::{Body, Params, Segments};
+use super::body::{Params, Segments};
+use super::context::Context;
 use super::error::ApiError;
+use super::input::{Change, Input};
 use super::page::Page;
-use super::state::Admin;
 use super::wire::List;
 use keyward_base::id::Id;
 use keyward_model::{ManagedBy, Record, Shown};
@@ -18,66 +19,165 @@ use keyward_state::directory::Kept;
 
 /// A resource of the API.
 pub(super) trait Exposed: Kept {
-    /// What the gateway adds to a new one.
-    fn facts(admin: &Admin, spec: &Self::Spec) -> Result<Self::Facts, ApiError>;
+    /// The answer to a request that adds one: usually [`Shown`], with what is shown only once.
+    type Added: Serialize + Send;
+    /// The answer to a request that changes one: usually [`Shown`].
+    type Changed: Serialize + Send;
+
+    /// What a search looks into, beside the name and the id.
+    fn texts(_: &Record<Self>) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// Whether it exists for the caller.
+    fn sees(_: &Context, _: &Record<Self>) -> bool {
+        true
+    }
+
+    /// Refuses a caller that may not write it; `None`: a new one.
+    fn may_write(_: &Context, _: Option<&Record<Self>>) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Puts in what the request leaves open or says in other words: an owner by name, a default.
+    fn resolve(_: &Context, _spec: &mut Self::Spec) -> Result<(), ApiError> {
+        Ok(())
+    }
 
     /// What is shown beside the spec.
-    fn shown(admin: &Admin, caller: &Caller, record: &Record<Self>) -> Self::Shown;
+    fn beside(context: &Context, record: &Record<Self>)
+    -> impl Future<Output = Self::Shown> + Send;
+
+    /// Makes one and names it in the audit log. Usually calls [`store_new`].
+    fn add(
+        context: &Context,
+        input: Input<Self>,
+    ) -> impl Future<Output = Result<Self::Added, ApiError>> + Send;
+
+    /// Changes one. Usually calls [`store_change`].
+    fn change(
+        context: &Context,
+        record: Arc<Record<Self>>,
+        change: Change<Self>,
+    ) -> impl Future<Output = Result<Self::Changed, ApiError>> + Send;
+
+    /// Removes what is kept elsewhere, after the record is gone.
+    fn removed(_: &Context, _: &Record<Self>) -> impl Future<Output = Result<(), ApiError>> + Send {
+        future::ready(Ok(()))
+    }
 }
 
 pub(super) async fn list<R: Exposed>(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Shown<R>>>, ApiError> {
-    let directory = admin.deps().directory.view();
-    let wants = |it: &&Arc<Record<R>>| page.wants(&[it.name(), it.id.as_str()]);
-    let wanted = directory.all::<R>(caller.org()).filter(wants);
+    let directory = context.view();
+    let wants = |it: &&Arc<Record<R>>| {
+        let own = [it.name(), it.id.as_str()];
+        let texts: Vec<_> = own.into_iter().chain(R::texts(it)).collect();
+        R::sees(&context, it) && page.wants(&texts)
+    };
+    let wanted = directory.all::<R>(context.caller.org()).filter(wants);
     let page = page.cut(wanted.collect(), |it| it.name())?;
-    Ok(Json(page.map(|it| it.shown(R::shown(&admin, &caller, it)))))
+    let mut items = Vec::with_capacity(page.items.len());
+    for record in page.items {
+        items.push(shown(&context, record).await);
+    }
+    Ok(Json(List { items, next: page.next }))
 }
 
 pub(super) async fn show<R: Exposed>(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<Json<Shown<R>>, ApiError> {
-    let found = found::<R>(&admin, &caller, &name)?;
-    Ok(Json(found.shown(R::shown(&admin, &caller, &found))))
+    let record = found::<R>(&context, &name)?;
+    Ok(Json(shown(&context, &record).await))
 }
 
 pub(super) async fn add<R: Exposed>(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Body(spec): Body<R::Spec>,
-) -> Result<(StatusCode, Json<Shown<R>>), ApiError> {
-    let facts = R::facts(&admin, &spec)?;
-    let directory = &admin.deps().directory;
-    let made = directory.add::<R>(caller.org(), ManagedBy::Store, spec, facts).await?;
-    caller.names(R::KIND.one, &made.id, made.name());
-    Ok((StatusCode::CREATED, Json(made.shown(R::shown(&admin, &caller, &made)))))
+    context: Context,
+    mut input: Input<R>,
+) -> Result<(StatusCode, Json<R::Added>), ApiError> {
+    R::may_write(&context, None)?;
+    R::resolve(&context, &mut input.spec)?;
+    Ok((StatusCode::CREATED, Json(R::add(&context, input).await?)))
+}
+
+pub(super) async fn change<R: Exposed>(
+    context: Context,
+    Segments(name): Segments<String>,
+    change: Change<R>,
+) -> Result<Json<R::Changed>, ApiError> {
+    let record = found::<R>(&context, &name)?;
+    R::may_write(&context, Some(&record))?;
+    if record.managed_by == ManagedBy::File {
+        return Err(ApiError::ManagedByFile { what: R::KIND.one, name: record.name().to_owned() });
+    }
+    Ok(Json(R::change(&context, record, change).await?))
 }
 
 pub(super) async fn remove<R: Exposed>(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let found = found::<R>(&admin, &caller, &name)?;
-    admin.deps().directory.remove::<R>(&found.org, &found.id, ManagedBy::Store).await?;
+    let found = found::<R>(&context, &name)?;
+    R::may_write(&context, Some(&found))?;
+    context.deps().directory.remove::<R>(&found.org, &found.id, ManagedBy::Store).await?;
+    R::removed(&context, &found).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// By name or id.
-pub(super) fn found<R: Exposed>(
-    admin: &Admin,
-    caller: &Caller,
+/// Stores a new one and names it in the audit log.
+pub(super) async fn store_new<R: Exposed>(
+    context: &Context,
+    spec: R::Spec,
+    facts: R::Facts,
+) -> Result<Arc<Record<R>>, ApiError> {
+    let Context { admin, caller } = context;
+    let directory = &admin.deps().directory;
+    let made = directory.add::<R>(caller.org(), ManagedBy::Store, spec, facts).await?;
+    caller.names(R::KIND.one, &made.id, made.name());
+    Ok(made)
+}
+
+/// Stores the spec with a merge patch, and what `alter` does to the record.
+pub(super) async fn store_change<R: Exposed>(
+    context: &Context,
+    record: &Record<R>,
+    change: &Change<R>,
+    alter: impl Fn(&mut Record<R>) + Sync,
+) -> Result<Arc<Record<R>>, ApiError> {
+    let edit = |record: &mut Record<R>| -> Result<(), ApiError> {
+        let mut spec = change.of(&record.spec)?;
+        R::resolve(context, &mut spec)?;
+        record.spec = spec;
+        alter(record);
+        Ok(())
+    };
+    context.deps().directory.edit::<R, ApiError>(&record.org, &record.id, &edit).await
+}
+
+/// As the API answers with it.
+pub(super) async fn shown<R: Exposed>(context: &Context, record: &Record<R>) -> Shown<R> {
+    record.shown(R::beside(context, record).await)
+}
+
+/// By name or id, as far as it exists for the caller; named in the audit log.
+pub(super) fn found<R: Exposed>(context: &Context, name: &str) -> Result<Arc<Record<R>>, ApiError> {
+    let found = mentioned::<R>(context, name)?;
+    context.caller.names(R::KIND.one, &found.id, found.name());
+    Ok(found)
+}
+
+/// The same of one that the request is not about.
+pub(super) fn mentioned<R: Exposed>(
+    context: &Context,
     name: &str,
 ) -> Result<Arc<Record<R>>, ApiError> {
-    let (view, org) = (admin.deps().directory.view(), caller.org());
-    let known = || view.all::<R>(org).map(|it| it.name());
-    let found = view.find::<R>(org, name);
+    let (view, org) = (context.view(), context.caller.org());
+    let seen = |it: &&Arc<Record<R>>| R::sees(context, it);
+    let found = view.find::<R>(org, name).filter(seen);
+    let known = || view.all::<R>(org).filter(seen).map(|it| it.name());
     let found = found.ok_or_else(|| ApiError::not_found_among(R::KIND.one, name, known()))?;
-    caller.names(R::KIND.one, &found.id, found.name());
     Ok(found.clone())
 }

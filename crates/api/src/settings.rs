@@ -3,11 +3,12 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::body::said;
 use super::error::ApiError;
 use keyward_base::settings::Settings;
+use keyward_model::merge;
 
 /// The settings of a new connection.
 ///
@@ -54,23 +55,6 @@ pub(super) fn merged<T: Serialize + DeserializeOwned>(
         let at = if path == "." { field.to_owned() } else { format!("{field}.{path}") };
         ApiError::field(at, said(&error.inner().to_string()))
     })
-}
-
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(map) = target else { return };
-    for (key, value) in patch {
-        match value {
-            Value::Null => drop(map.remove(&key)),
-            value => merge(map.entry(key).or_insert(Value::Null), value),
-        }
-    }
 }
 
 fn parse(settings: Value) -> Result<Settings, ApiError> {

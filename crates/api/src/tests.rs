@@ -1,6 +1,5 @@
 //! The routers as their clients meet them, over services in memory.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -23,6 +22,7 @@ use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_net::call::Caller;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -32,7 +32,6 @@ use keyward_proxy::ca::authority::Authority;
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_model::AgentSpec;
 use keyward_state::directory::{Directory, ManagedBy};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
@@ -346,7 +345,12 @@ async fn a_rule_test_tells_of_each_case_also_beside_one_that_cannot_be() {
 async fn what_the_file_manages_is_not_edited_here() {
     let lab = Lab::stocked().await;
     let (org, spec) = (OrgId::default_org(), AgentSpec::named("declared"));
-    lab.admin.deps().directory.add_agent(&org, ManagedBy::File, spec, None).await.unwrap();
+    lab.admin
+        .deps()
+        .directory
+        .add::<Agent>(&org, ManagedBy::File, spec, AgentFacts::default())
+        .await
+        .unwrap();
     let (status, body) = lab.delete("/api/v1/agents/declared").await;
     assert_eq!(status, StatusCode::CONFLICT, "{body}");
     assert_eq!(body["error"]["code"], "managed_by_file");

@@ -2,7 +2,6 @@
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
 mod about;
-mod agent;
 mod app;
 mod audit;
 mod ca;
@@ -31,7 +30,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::about::{AboutGiven, Scopes, SecretView};
-pub use self::agent::NewAgent;
 pub use self::app::{AppChanged, AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
@@ -44,13 +42,13 @@ pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
-pub use self::patch::{AgentPatch, ConnectionPatch};
+pub use self::patch::ConnectionPatch;
 pub use self::people::{
     NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
 };
 pub use self::plugin::{
-    LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
-    PluginRemoved, PluginView, SlotView,
+    LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch, PluginRemoved,
+    PluginView, SlotView,
 };
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
@@ -65,7 +63,7 @@ pub use self::webhook::{
 };
 use keyward_base::id::TokenId;
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
-use keyward_state::directory::{ManagedBy, Visibility};
+use keyward_state::directory::Visibility;
 
 /// A page of a list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -354,7 +352,7 @@ mod tests {
     use super::*;
     use keyward_base::id::ConnectionId;
     use keyward_base::settings::Settings;
-    use keyward_state::directory::{About, ConnectionState};
+    use keyward_state::directory::{About, ConnectionState, ManagedBy};
 
     #[test]
     fn debug_of_a_request_shows_no_secret() {

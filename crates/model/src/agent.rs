@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use keyward_base::id::{AgentId, ConnectionId, UserId};
 use keyward_base::keys::section;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::binding::{BindingRecord, BindingShown};
-use super::{label, name};
 use super::refusal::Refusal;
 use super::resource::{Kind, Resource};
 use super::token::{RevokedToken, TokenRecord, TokenShown};
+use super::{label, name};
 
 /// Agents.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +34,28 @@ section! {
         #[key("text")]
         #[serde(default)]
         pub environment: Option<String>,
+    }
+}
+
+section! {
+    /// What a request that adds one gives beside the spec.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub struct AgentGiven {
+        /// The user that owns it; left out: who asks.
+        #[key("name or id of a user")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub owner: Option<String>,
+    }
+}
+
+section! {
+    /// What a request that changes one gives beside a merge patch of the spec.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub struct AgentChange {
+        /// The user that owns it; `null`: the organisation.
+        #[key("name or id of a user")]
+        #[serde(default, deserialize_with = "also_null", skip_serializing_if = "Option::is_none")]
+        pub owner: Option<Option<String>>,
     }
 }
 
@@ -78,6 +100,11 @@ pub struct AgentShown {
     pub listeners: Vec<String>,
 }
 
+/// `null` is a value here, and not the absence of one.
+fn also_null<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(d).map(Some)
+}
+
 impl AgentSpec {
     /// One of this name, and nothing else.
     pub fn named(name: impl Into<String>) -> Self {
@@ -100,10 +127,15 @@ impl AgentFacts {
 impl Resource for Agent {
     type Id = AgentId;
     type Spec = AgentSpec;
+    type With = AgentGiven;
+    type ChangeWith = AgentChange;
     type Facts = AgentFacts;
     type Shown = AgentShown;
 
-    const KIND: Kind = Kind { one: "agent", many: "agents", max: usize::MAX };
+    const KIND: Kind = Kind { one: "agent", article: "an agent", many: "agents", max: usize::MAX };
+
+    /// The configuration names agents in rules, listeners and plugins.
+    const FIXED: &[&str] = &["name"];
 
     fn name(spec: &AgentSpec) -> &str {
         &spec.name

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name;
 use super::refusal::Refusal;
-use super::resource::{Kind, Resource};
+use super::resource::{Kind, Nothing, Resource};
 
 /// Honeytokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,10 +53,13 @@ pub struct HoneytokenShown {
 impl Resource for Honeytoken {
     type Id = HoneytokenId;
     type Spec = HoneytokenSpec;
+    type With = Nothing;
+    type ChangeWith = Nothing;
     type Facts = HoneytokenFacts;
     type Shown = HoneytokenShown;
 
-    const KIND: Kind = Kind { one: "honeytoken", many: "honeytokens", max: 1_000 };
+    const KIND: Kind =
+        Kind { one: "honeytoken", article: "a honeytoken", many: "honeytokens", max: 1_000 };
 
     const OLD_KEYS: &[(&str, &str)] = &[("revoke", "revokes")];
 

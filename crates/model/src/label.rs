@@ -18,8 +18,7 @@ pub(crate) fn labels(labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
     match all && labels.len() <= LABELS_MAX {
         true => Ok(()),
         false => {
-            let rule = "must be at most 64, each side 1 to 64 printable bytes".to_owned();
-            Err(Refusal { field: "labels", rule })
+            Err(Refusal::new("labels", "must be at most 64, each side 1 to 64 printable bytes"))
         }
     }
 }
@@ -29,8 +28,8 @@ pub(crate) fn environment(environment: Option<&str>) -> Result<(), Refusal> {
     match environment.is_none_or(is_label) {
         true => Ok(()),
         false => {
-            let rule = "must be 1 to 64 printable bytes, such as `production`".to_owned();
-            Err(Refusal { field: "environment", rule })
+            let rule = "must be 1 to 64 printable bytes, such as `production`";
+            Err(Refusal::new("environment", rule))
         }
     }
 }

@@ -26,7 +26,7 @@ fn of_characters(name: &str, words: &str, is_mark: fn(u8) -> bool) -> Result<(),
         true => Ok(()),
         false => {
             let rule = format!("must be 1 to 64 {words}, not an id and not only dots");
-            Err(Refusal { field: "name", rule })
+            Err(Refusal::new("name", rule))
         }
     }
 }

@@ -1,11 +1,28 @@
 //! [`Refusal`]: why something that a person gave is refused. The same for YAML, API and command line.
 
+use std::borrow::Cow;
+
 /// Why a spec is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{field}` {rule}")]
 pub struct Refusal {
-    /// The member of the spec.
-    pub field: &'static str,
+    /// The member of the spec, `settings.timeout`.
+    pub field: Cow<'static, str>,
     /// What holds for it, such as `must be 1 to 64 letters`, without a full stop.
     pub rule: String,
+    /// What to do about it, where the rule does not say so itself.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal without a hint.
+    pub fn new(field: impl Into<Cow<'static, str>>, rule: impl Into<String>) -> Self {
+        Self { field: field.into(), rule: rule.into(), hint: None }
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
 }

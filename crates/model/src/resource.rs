@@ -4,10 +4,12 @@ use std::fmt::Debug;
 
 use jiff::Timestamp;
 use keyward_base::id::{Id, OrgId};
-use keyward_base::keys::Section;
+use keyward_base::keys::{Section, section};
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
 
@@ -16,11 +18,25 @@ pub trait Data: Clone + Debug + Eq + Serialize + DeserializeOwned + Send + Sync 
 
 impl<T: Clone + Debug + Eq + Serialize + DeserializeOwned + Send + Sync + 'static> Data for T {}
 
+/// What a request may give beside a spec: secrets and options. No record holds it. Its keys are those of the
+/// `section!`, so that input is split by them.
+pub trait Given: Debug + DeserializeOwned + JsonSchema + Section + Send + Sync + 'static {}
+
+impl<T: Debug + DeserializeOwned + JsonSchema + Section + Send + Sync + 'static> Given for T {}
+
+section! {
+    /// No members.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub struct Nothing {}
+}
+
 /// A kind of resource, in words.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// `honeytoken`, in messages, the audit log and paths.
     pub one: &'static str,
+    /// `a honeytoken`, in messages.
+    pub article: &'static str,
     /// `honeytokens`: the section of the configuration and the path of the API.
     pub many: &'static str,
     /// How many an organisation may have.
@@ -31,11 +47,15 @@ pub struct Kind {
 pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     /// Of its id.
     type Id: Id + Data;
-    /// What a person gives.
+    /// What a person gives: stored, shown, and changed by merge patches (RFC 7396).
     type Spec: Data + JsonSchema + Section;
+    /// What a request that adds one may give beside the spec: secrets, options.
+    type With: Given;
+    /// What a request that changes one may give beside a merge patch of the spec.
+    type ChangeWith: Given;
     /// What the gateway adds: stored and never given.
     type Facts: Data;
-    /// What is shown of the facts.
+    /// What is shown beside the spec: facts, and what is known while the gateway runs.
     type Shown: Data + JsonSchema;
 
     /// In words.
@@ -43,6 +63,15 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
 
     /// Keys that the configuration file still takes, each with the member that it is.
     const OLD_KEYS: &[(&str, &str)] = &[];
+
+    /// Members of the spec that a change leaves as they are; another value is refused.
+    const FIXED: &[&str] = &[];
+
+    /// Whether it says when it was last changed.
+    const DATED: bool = false;
+
+    /// Whether the configuration file may declare it. Otherwise `managed_by` is neither stored nor shown.
+    const DECLARABLE: bool = true;
 
     /// Its name, unique in its organisation.
     fn name(spec: &Self::Spec) -> &str;
@@ -57,6 +86,13 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     fn provider(_: &Self::Spec) -> Option<&str> {
         None
     }
+
+    /// Makes the members of record, spec and facts of a stored row, where the row has other ones: because an
+    /// earlier version wrote it, or because the stored form is not that of the API.
+    fn from_row(_row: &mut Map<String, Value>) {}
+
+    /// The inverse of [`Resource::from_row`].
+    fn to_row(_row: &mut Map<String, Value>) {}
 }
 
 /// Who may edit a thing.
@@ -83,25 +119,34 @@ pub enum ManagedBy {
     File,
 }
 
-/// A resource as it is stored: a flat object of these members and those of spec and facts.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(bound = "")]
+impl ManagedBy {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::File => "file",
+        }
+    }
+}
+
+/// A resource as the directory keeps it. Serialized, it is its row: a flat object of these members and those
+/// of spec and facts, as [`Resource::to_row`] leaves it.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record<R: Resource> {
     /// Its id.
     pub id: R::Id,
     /// Its organisation: nothing of it is seen from another one.
     pub org: OrgId,
     /// What a person gave.
-    #[serde(flatten)]
     pub spec: R::Spec,
     /// What the gateway added.
-    #[serde(flatten)]
     pub facts: R::Facts,
     /// Who may edit it.
-    #[serde(default)]
     pub managed_by: ManagedBy,
     /// When it was made.
     pub created: Timestamp,
+    /// When it was last changed, of those that are [`Resource::DATED`].
+    pub updated: Option<Timestamp>,
 }
 
 /// A resource as the API answers with it.
@@ -113,13 +158,17 @@ pub struct Shown<R: Resource> {
     /// What a person gave.
     #[serde(flatten)]
     pub spec: R::Spec,
-    /// What is shown of the facts.
+    /// What is shown beside it.
     #[serde(flatten)]
     pub facts: R::Shown,
-    /// Who may edit it.
-    pub managed_by: ManagedBy,
+    /// Who may edit it, of those that the configuration may declare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<ManagedBy>,
     /// When it was made.
     pub created: Timestamp,
+    /// When it was last changed, of those that are [`Resource::DATED`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated: Option<Timestamp>,
 }
 
 impl<R: Resource> Record<R> {
@@ -138,6 +187,7 @@ impl<R: Resource> Record<R> {
             facts,
             managed_by,
             created: now,
+            updated: R::DATED.then_some(now),
         }
     }
 
@@ -152,8 +202,9 @@ impl<R: Resource> Record<R> {
             id: self.id.clone(),
             spec: self.spec.clone(),
             facts,
-            managed_by: self.managed_by,
+            managed_by: R::DECLARABLE.then_some(self.managed_by),
             created: self.created,
+            updated: self.updated,
         }
     }
 }
@@ -162,5 +213,76 @@ impl<R: Resource> Shown<R> {
     /// Its name.
     pub fn name(&self) -> &str {
         R::name(&self.spec)
+    }
+
+    /// `file` or `store`; empty where only the store may have it.
+    pub fn managed_by(&self) -> &'static str {
+        self.managed_by.map_or("", ManagedBy::as_str)
+    }
+}
+
+// === rows ===
+
+#[derive(Serialize)]
+#[serde(bound = "")]
+struct Written<'a, R: Resource> {
+    id: &'a R::Id,
+    org: &'a OrgId,
+    #[serde(flatten)]
+    spec: &'a R::Spec,
+    #[serde(flatten)]
+    facts: &'a R::Facts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    managed_by: Option<ManagedBy>,
+    created: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "")]
+struct Read<R: Resource> {
+    id: R::Id,
+    org: OrgId,
+    #[serde(flatten)]
+    spec: R::Spec,
+    #[serde(flatten)]
+    facts: R::Facts,
+    #[serde(default)]
+    managed_by: ManagedBy,
+    created: Timestamp,
+    #[serde(default)]
+    updated: Option<Timestamp>,
+}
+
+impl<R: Resource> Serialize for Record<R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = Written::<R> {
+            id: &self.id,
+            org: &self.org,
+            spec: &self.spec,
+            facts: &self.facts,
+            managed_by: R::DECLARABLE.then_some(self.managed_by),
+            created: self.created,
+            updated: self.updated,
+        };
+        match serde_json::to_value(&written) {
+            Ok(Value::Object(mut row)) => {
+                R::to_row(&mut row);
+                row.serialize(serializer)
+            }
+            Ok(_) => Err(S::Error::custom("a record is no object")),
+            Err(error) => Err(S::Error::custom(error)),
+        }
+    }
+}
+
+impl<'de, R: Resource> Deserialize<'de> for Record<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut row = Map::deserialize(deserializer)?;
+        R::from_row(&mut row);
+        let read: Read<R> = serde_json::from_value(Value::Object(row)).map_err(D::Error::custom)?;
+        let Read { id, org, spec, facts, managed_by, created, updated } = read;
+        Ok(Self { id, org, spec, facts, managed_by, created, updated })
     }
 }

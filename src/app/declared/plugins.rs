@@ -123,7 +123,7 @@ impl<'a> World<'a> {
         let mut plugins = view.plugins_of(&declared.org, &agent.id);
         let same = plugins.find(|plugin| plugin.name() == manifest.plugin);
         if same.is_some_and(|same| same.managed_by == ManagedBy::Store) {
-            let (place, name, agent) = (&declared.place, &manifest.plugin, &agent.name);
+            let (place, name, agent) = (&declared.place, &manifest.plugin, agent.name());
             problems.push(format!(
                 "{place}: a stored plugin has this name: remove it with `keyward plugin remove {name} \
                  --agent {agent}`"
@@ -144,17 +144,17 @@ impl<'a> World<'a> {
     }
 
     fn agent(&self, config: &Config, declared: &DeclaredPlugin) -> Result<&'a AgentRecord, String> {
-        let named: HashSet<_> = config.agents.iter().map(|it| (&it.org, &it.name)).collect();
+        let named: HashSet<_> = config.agents.iter().map(|it| (&it.org, it.name())).collect();
         let of_org = || {
             let of_org = self.agents.iter().filter(|agent| agent.org == declared.org);
             of_org.filter(|agent| {
-                agent.managed_by == ManagedBy::Store || named.contains(&(&agent.org, &agent.name))
+                agent.managed_by == ManagedBy::Store || named.contains(&(&agent.org, agent.name()))
             })
         };
         let name = &declared.agent;
-        let found = of_org().find(|agent| agent.name == *name || agent.id.as_str() == name);
+        let found = of_org().find(|agent| agent.name() == name || agent.id.as_str() == name);
         found.map(|agent| &**agent).ok_or_else(|| {
-            let near = nearest(name, of_org().map(|agent| agent.name.as_str()));
+            let near = nearest(name, of_org().map(|agent| agent.name()));
             let remedy = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "declare it under `agents:`, or add it with `keyward agent add`".to_owned(),
@@ -186,7 +186,7 @@ impl<'a> World<'a> {
             };
             return Err(format!("there is no connection `{name}`; {remedy}"));
         };
-        match (provider, &agent.environment, &found.environment) {
+        match (provider, &agent.spec.environment, &found.environment) {
             (Some(wanted), ..) if found.provider != wanted => Err(format!(
                 "the slot asks for an account at `{wanted}`, and connection `{name}` is one at `{}`; name \
                  another",
@@ -195,12 +195,12 @@ impl<'a> World<'a> {
             (_, Some(own), Some(other)) if own != other => Err(format!(
                 "agent `{}` is in environment `{own}`, connection `{name}` in `{other}`; use one of its \
                  own",
-                agent.name
+                agent.name()
             )),
             _ if !may_be_used_by(found, agent) => Err(format!(
                 "connection `{name}` is private, and agent `{}` is not its owner's; share it, or name \
                  another",
-                agent.name
+                agent.name()
             )),
             _ => Ok(found.id.clone()),
         }
@@ -219,11 +219,11 @@ pub(super) async fn make_way(
         let Some(agent) = view.agent(&plugin.org, &plugin.agent) else { continue };
         let is_it = |(declared, manifest): &(&DeclaredPlugin, &Manifest)| {
             (&declared.org, &*declared.agent, &*manifest.plugin)
-                == (&plugin.org, &*agent.name, plugin.name())
+                == (&plugin.org, agent.name(), plugin.name())
         };
         let declared = config.plugins.iter().zip(manifests).find(is_it);
         let described =
-            config.agents.iter().find(|it| (&it.org, &it.name) == (&agent.org, &agent.name));
+            config.agents.iter().find(|it| (&it.org, it.name()) == (&agent.org, agent.name()));
         let stays = |slot: &String, id: &ConnectionId| {
             let Some(connection) = view.connection(&plugin.org, id) else { return false };
             let wanted = declared.is_none_or(|(declared, _)| {
@@ -231,7 +231,7 @@ pub(super) async fn make_way(
                     *name == connection.name || name == connection.id.as_str()
                 })
             });
-            let own = described.and_then(|it| it.environment.as_ref());
+            let own = described.and_then(|it| it.spec.environment.as_ref());
             let fits = own.zip(connection.environment.as_ref()).is_none_or(|(a, b)| a == b);
             wanted && fits
         };

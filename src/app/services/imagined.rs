@@ -50,7 +50,7 @@ async fn declare(config: &Config, vault: &Vault) -> Vec<String> {
     let manifests = declared::plugins::manifests(config, &mut problems);
     for agent in &config.agents {
         if let Err(error) = declared::agent(vault, agent, None).await {
-            problems.push(format!("{}: agent `{}`: {error:#}", agent.place, agent.name));
+            problems.push(format!("{}: agent `{}`: {error:#}", agent.place, agent.name()));
         }
     }
     if problems.is_empty()

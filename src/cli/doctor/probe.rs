@@ -36,9 +36,9 @@ use crate::cli::settings::Global;
 use crate::config::Config;
 use keyward_api::SOCKET_NAME;
 use keyward_api::wire::{ExplainAsk, Explanation};
-use keyward_model::{Agent, Shown};
 use keyward_base::id::AgentId;
 use keyward_base::time::Clock;
+use keyward_model::{Agent, Shown};
 use keyward_proxy::ca::authority::{Authority, platform_pem};
 
 /// Requests of which the gateway is asked what it would do.

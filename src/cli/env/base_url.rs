@@ -6,8 +6,8 @@ use crate::cli::environment::Environment;
 use crate::cli::environment::files::Files;
 use crate::cli::failure::Failure;
 use keyward_api::wire::ConnectionView;
-use keyward_model::{Agent, Shown};
 use keyward_base::host::{Scheme, Target};
+use keyward_model::{Agent, Shown};
 
 /// The base URL.
 const URL: &str = "KEYWARD_BASE_URL";
@@ -52,7 +52,8 @@ impl Based {
                 .hint(format!("name one of them: --base-url {name}@HOST")));
         };
         let stands_for = format!("https://{stands_for}");
-        let binding = agent.facts.bindings.iter().find(|binding| binding.connection == connection.id);
+        let binding =
+            agent.facts.bindings.iter().find(|binding| binding.connection == connection.id);
         let mut notes = Vec::new();
         if binding.is_none() {
             notes.push(format!(

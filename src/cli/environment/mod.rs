@@ -16,7 +16,7 @@ use self::files::{Files, Paths, Sources};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use keyward_api::wire::{ConnectionView, NewAgent};
+use keyward_api::wire::ConnectionView;
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, AgentFacts, AgentShown, AgentSpec, ManagedBy, Record, Shown};
 
@@ -192,8 +192,7 @@ async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure
     let at = format!("/api/v1/agents/{}", segment(name));
     match client.get(&at).await {
         Err(failure) if failure.exit() == Exit::NotFound && name == DEFAULT_AGENT => {
-            let new = NewAgent { name: name.to_owned(), ..NewAgent::default() };
-            match client.post("/api/v1/agents", &new).await {
+            match client.post("/api/v1/agents", &AgentSpec::named(name)).await {
                 Ok(agent) => Ok(agent),
                 // Another run was faster.
                 Err(_) => client.get(&at).await,

@@ -19,7 +19,9 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use keyward_api::wire::{ConnectionView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView};
+use keyward_api::wire::{
+    ConnectionView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
+};
 use keyward_model::{Agent, Shown};
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 

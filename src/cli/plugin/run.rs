@@ -56,6 +56,9 @@ pub(in crate::cli) async fn ready(
             None => failure,
         });
     }
-    agent.facts.bindings.retain(|binding| binding.slots.iter().any(|slot| slot.plugin == plugin.name));
+    agent
+        .facts
+        .bindings
+        .retain(|binding| binding.slots.iter().any(|slot| slot.plugin == plugin.name));
     Ok(())
 }

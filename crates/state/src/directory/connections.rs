@@ -10,6 +10,7 @@ use super::rows::{At, Read};
 use super::{Directory, Writer, agents, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_model::Agent;
 
 impl Directory {
     /// Puts a connection's metadata; the grant is already stored. Name unique in the org.
@@ -201,7 +202,7 @@ impl Writer {
                 agent.facts.bindings.retain(|binding| binding.connection != id);
                 Ok(())
             };
-            self.edit_agent(&at.org, &agent, &unbind).await?;
+            self.edit::<Agent>(&at.org, &agent, &unbind).await?;
         }
         self.erase(&at, Some(version), |view| view.remove_connection(&at.org, &id)).await?;
         let name = self.index.name(&at.org, Named::Connection, &record.name);

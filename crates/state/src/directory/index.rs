@@ -10,19 +10,36 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::error::DirectoryError;
 use super::rows::At;
 use crate::crypto::token::TokenHash;
 use crate::store::Table;
-use keyward_base::id::{AgentId, OrgId};
+use keyward_base::id::OrgId;
 
 /// Names index rows.
-pub(super) struct Index(Zeroizing<[u8; 32]>);
+pub struct Index(Zeroizing<[u8; 32]>);
 
 /// Whose the name or token is: an id.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Claim {
     pub owner: String,
+}
+
+/// What only one record may have: its index row, and what a second one is refused with.
+#[derive(Clone, Debug)]
+pub struct Unique {
+    pub at: At,
+    /// `name`, for the report of two rows that claim the same.
+    pub what: &'static str,
+    pub refusal: Taken,
+}
+
+/// Why another record cannot have it.
+#[derive(Clone, Debug)]
+pub enum Taken {
+    Name { kind: Named, name: String },
+    Token,
 }
 
 /// Kinds of names; each has a space of its own.
@@ -78,6 +95,18 @@ impl Index {
         At::new(Table::Names, org, self.hash(kind.as_str(), name.as_bytes()))
     }
 
+    /// A name that only one of its kind may have.
+    pub(super) fn unique_name(&self, org: &OrgId, kind: Named, name: &str) -> Unique {
+        let refusal = Taken::Name { kind, name: name.to_owned() };
+        Unique { at: self.name(org, kind, name), what: "name", refusal }
+    }
+
+    /// A token, by the hex of its hash; `None` when that is none.
+    pub(super) fn unique_token(&self, hash: &str) -> Option<Unique> {
+        let at = self.token(&TokenHash::from_hex(hash)?);
+        Some(Unique { at, what: "token", refusal: Taken::Token })
+    }
+
     /// The row of a token.
     pub(super) fn token(&self, hash: &TokenHash) -> At {
         At::new(Table::Tokens, &everyone(), self.hash("token", &hash.0))
@@ -93,6 +122,15 @@ impl Index {
     }
 }
 
+impl From<Taken> for DirectoryError {
+    fn from(taken: Taken) -> Self {
+        match taken {
+            Taken::Name { kind, name } => Self::NameTaken { what: kind.as_str(), name },
+            Taken::Token => Self::TokenTaken,
+        }
+    }
+}
+
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Index(…)")
@@ -102,11 +140,6 @@ impl fmt::Debug for Index {
 impl Claim {
     pub(super) fn of(owner: impl ToString) -> Self {
         Self { owner: owner.to_string() }
-    }
-
-    /// A token's owner is its agent.
-    pub(super) fn of_token(agent: &AgentId) -> Self {
-        Self::of(agent)
     }
 }
 

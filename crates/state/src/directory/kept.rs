@@ -1,19 +1,20 @@
 //! [`Kept`]: resources that the directory keeps generically: reading, adding, changing and removing them, with
 //! unique names and compare-and-swap. What is particular to one is its [`Resource`] and a few lines here.
 
+use std::future::{self, Future};
 use std::sync::Arc;
 
 use keyward_base::id::{Id, OrgId};
-use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
-use keyward_model::{Honeytoken, ManagedBy, Record, Resource};
+use keyward_base::shared_map::{SharedMap, SharedNames};
+use keyward_model::{Honeytoken, ManagedBy, Record, Resource, check_fixed};
 
 use super::commit::Viewed;
 use super::error::DirectoryError;
-use super::index::Named;
+use super::index::{Claim, Index, Named, Unique};
 use super::rows::{At, Read};
 use super::view::{OrgView, View};
-use super::{Directory, Writer, check};
-use crate::store::{StoreError, Table};
+use super::{Directory, Writer, check, to_the_end};
+use crate::store::{StoreError, Table, Version};
 
 /// How often a change is tried that other writers overtake.
 const EDIT_TRIES: usize = 8;
@@ -36,13 +37,70 @@ pub trait Kept: Resource {
     #[doc(hidden)]
     fn of_mut(org: &mut OrgView) -> &mut Collection<Self>;
 
-    /// A further index follows: `record` came.
+    /// What no other record may have: its name, unless it says otherwise.
+    #[doc(hidden)]
+    fn unique(record: &Record<Self>, index: &Index) -> Vec<Unique> {
+        vec![index.unique_name(&record.org, Self::NAMED, record.name())]
+    }
+
+    /// A further index of the view follows: `record` is in the view now.
     #[doc(hidden)]
     fn came(_view: &mut View, _record: &Arc<Record<Self>>) {}
 
-    /// The same: `record` went.
+    /// The same: `record` is not in the view any more, or another version of it is about to come.
     #[doc(hidden)]
-    fn went(_view: &mut View, _record: &Record<Self>) {}
+    fn went(_view: &mut View, _record: &Arc<Record<Self>>) {}
+
+    /// Checks a new one against everything else, with the turn to write.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn may_add(_record: &Record<Self>, _view: &View) -> Result<(), DirectoryError> {
+        Ok(())
+    }
+
+    /// Checks a change against everything else, with the turn to write. Who manages it is for the caller
+    /// to check: the gateway marks what it finds whoever manages it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    fn may_change(
+        _before: &Record<Self>,
+        _after: &Record<Self>,
+        _view: &View,
+    ) -> Result<(), DirectoryError> {
+        Ok(())
+    }
+
+    /// Checks a removal, with the turn to write.
+    ///
+    /// # Errors
+    /// When the file manages it (and `by` is not the file), or something needs it.
+    fn may_remove(
+        record: &Record<Self>,
+        by: ManagedBy,
+        _view: &View,
+    ) -> Result<(), DirectoryError> {
+        check::editor(record.managed_by, by, (Self::KIND.one, record.name()))
+    }
+
+    /// Removes what must not stand without it, before its row goes.
+    #[doc(hidden)]
+    fn going<'a>(
+        _writer: &'a Writer,
+        _record: &'a Record<Self>,
+    ) -> impl Future<Output = Result<(), DirectoryError>> + Send + 'a {
+        future::ready(Ok(()))
+    }
+
+    /// Removes what is left of it, after its row went. May drop the turn to write.
+    #[doc(hidden)]
+    fn gone(
+        _writer: Writer,
+        _record: Record<Self>,
+    ) -> impl Future<Output = Result<(), DirectoryError>> + Send {
+        future::ready(Ok(()))
+    }
 }
 
 /// The records of one kind in one organisation, by id and by name. Lookups are O(1).
@@ -59,8 +117,17 @@ impl<R: Resource> Default for Collection<R> {
 }
 
 impl<R: Resource> Collection<R> {
+    /// All, by id.
+    pub(super) fn by_id(&self) -> &SharedMap<R::Id, Arc<Record<R>>> {
+        &self.by_id
+    }
+
     pub(super) fn get(&self, id: &R::Id) -> Option<&Arc<Record<R>>> {
         self.by_id.get(id)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Record<R>>> {
+        self.by_id.values()
     }
 
     /// By name or id. No name looks like an id.
@@ -69,19 +136,6 @@ impl<R: Resource> Collection<R> {
             Ok(id) => self.by_id.get(&id),
             Err(_) => self.by_id.get(self.by_name.get(name_or_id)?),
         }
-    }
-
-    /// All, in no particular order.
-    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Record<R>>> {
-        self.by_id.values()
-    }
-
-    /// Where it differs from one before; a record is the same when it was not put again.
-    pub(super) fn differences<'a>(
-        &'a self,
-        before: &'a Self,
-    ) -> Vec<Difference<'a, Arc<Record<R>>>> {
-        self.by_id.differences(&before.by_id, Arc::ptr_eq)
     }
 
     fn put(&mut self, record: Arc<Record<R>>) {
@@ -113,7 +167,7 @@ impl Kept for Honeytoken {
         org.honeytoken_cores.insert(record.facts.placeholder.core(), record.id.clone());
     }
 
-    fn went(view: &mut View, record: &Record<Self>) {
+    fn went(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);
         org.honeytoken_cores.remove(&record.facts.placeholder.core());
     }
@@ -122,7 +176,7 @@ impl Kept for Honeytoken {
 impl View {
     /// All of an organisation, in no particular order.
     pub fn all<R: Kept>(&self, org: &OrgId) -> impl Iterator<Item = &Arc<Record<R>>> {
-        self.of_org(org).into_iter().flat_map(|org| R::of(org).by_id.values())
+        self.of_org(org).into_iter().flat_map(|org| R::of(org).values())
     }
 
     /// One by id.
@@ -144,8 +198,8 @@ impl View {
 
     pub(super) fn put<R: Kept>(&mut self, record: Arc<Record<R>>) {
         self.take_out::<R>(&record.org, &record.id);
+        R::of_mut(self.org_mut(&record.org)).put(Arc::clone(&record));
         R::came(self, &record);
-        R::of_mut(self.org_mut(&record.org)).put(record);
     }
 
     pub(super) fn take_out<R: Kept>(&mut self, org: &OrgId, id: &R::Id) {
@@ -166,7 +220,7 @@ impl Directory {
     /// Makes one.
     ///
     /// # Errors
-    /// When the spec is refused, the name is taken, or there are too many.
+    /// As [`Directory::add_record`].
     pub async fn add<R: Kept>(
         &self,
         org: &OrgId,
@@ -174,31 +228,72 @@ impl Directory {
         spec: R::Spec,
         facts: R::Facts,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
-        R::check(&spec)?;
-        let created = self.shared.clock.now();
-        let (id, org) = (R::Id::random(), org.clone());
-        let record = Record { id, org, spec, facts, managed_by, created };
+        self.add_record(Record::new(org, managed_by, spec, facts, self.shared.clock.now())).await
+    }
+
+    /// Adds one whose id something is already stored under.
+    ///
+    /// # Errors
+    /// When the spec is refused, the name is taken, or there are too many.
+    pub async fn add_record<R: Kept>(
+        &self,
+        record: Record<R>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        R::check(&record.spec)?;
         self.write(|writer| async move { writer.add(record).await }).await
     }
 
-    /// Changes one. The name, the id and who manages it stay; a change that changes nothing writes nothing.
+    /// Changes one. A change that changes nothing writes nothing; any other sets `updated`.
     ///
     /// # Errors
-    /// When there is none, or the changed spec is refused.
+    /// As [`Directory::edit`].
     pub async fn change<R: Kept>(
         &self,
         org: &OrgId,
         id: &R::Id,
-        change: impl Fn(&mut Record<R>) + Send + Sync + 'static,
+        change: impl Fn(&mut Record<R>) + Sync,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
-        let at = At::new(R::TABLE, org, id);
-        self.write(|writer| async move { writer.change(&at, &change).await }).await
+        let change = |record: &mut Record<R>| {
+            change(record);
+            Ok(())
+        };
+        self.edit(org, id, &change).await
     }
 
-    /// Removes one.
+    /// Changes one, unless `change` refuses; it is called again when another writer was faster. Id,
+    /// organisation and time of making stay.
     ///
     /// # Errors
-    /// When there is none, or the file manages it (and `by` is not the file).
+    /// When there is none, `change` refuses, the changed spec is refused, it changes what is fixed, or its new
+    /// name is taken.
+    pub async fn edit<R: Kept, E: From<DirectoryError>>(
+        &self,
+        org: &OrgId,
+        id: &R::Id,
+        change: &(dyn Fn(&mut Record<R>) -> Result<(), E> + Sync),
+    ) -> Result<Arc<Record<R>>, E> {
+        let at = At::new(R::TABLE, org, id);
+        for _ in 0..EDIT_TRIES {
+            let writer = self.turn().await;
+            let Read { record: before, version } = writer.read::<R>(&at).await?;
+            let mut after = before.clone();
+            change(&mut after)?;
+            if after == before {
+                return Ok(Arc::new(after));
+            }
+            let work = async move { writer.put_changed(before, version, after).await };
+            match to_the_end(Box::pin(work)).await {
+                Err(error) if error.is_conflict() => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(overtaken(&at).into())
+    }
+
+    /// Removes one, with everything that must not stand without it.
+    ///
+    /// # Errors
+    /// When there is none, the file manages it (and `by` is not the file), or something needs it.
     pub async fn remove<R: Kept>(
         &self,
         org: &OrgId,
@@ -206,7 +301,11 @@ impl Directory {
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
         let at = At::new(R::TABLE, org, id);
-        self.write(|writer| async move { writer.remove::<R>(&at, by).await }).await
+        self.write(|writer| async move {
+            let removed = writer.remove::<R>(&at, by).await?;
+            R::gone(writer, removed).await
+        })
+        .await
     }
 }
 
@@ -216,55 +315,102 @@ impl Writer {
         record: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
         self.needs_org(&record.org)?;
-        if self.view.load().all::<R>(&record.org).count() >= R::KIND.max {
+        let view = self.view.load_full();
+        if view.all::<R>(&record.org).count() >= R::KIND.max {
             return Err(DirectoryError::TooMany { what: R::KIND.many, max: R::KIND.max });
         }
-        let name = self.index.name(&record.org, R::NAMED, record.name());
-        self.take_name(&name, &record.id, (R::NAMED, record.name())).await?;
+        R::may_add(&record, &view)?;
+        let taken = self.take(R::unique(&record, &self.index), &record.id).await?;
         let at = At::new(R::TABLE, &record.org, &record.id);
         let added = self.commit(&at, record, None).await;
         if added.is_err() {
-            self.give_back(&[name]).await;
+            self.give_back(&taken).await;
         }
         added
     }
 
-    async fn change<R: Kept>(
+    /// [`Directory::edit`] by who has the turn already: what it was, and what it is.
+    pub(super) async fn edit<R: Kept>(
         &self,
-        at: &At,
-        change: &(impl Fn(&mut Record<R>) + Send + Sync),
-    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        org: &OrgId,
+        id: &R::Id,
+        change: &(dyn Fn(&mut Record<R>) -> Result<(), DirectoryError> + Send + Sync),
+    ) -> Result<(Record<R>, Arc<Record<R>>), DirectoryError> {
+        let at = At::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
-            let Read { record: before, version } = self.read::<R>(at).await?;
+            let Read { record: before, version } = self.read::<R>(&at).await?;
             let mut after = before.clone();
-            change(&mut after);
-            R::check(&after.spec)?;
+            change(&mut after)?;
             if after == before {
-                return Ok(Arc::new(after));
+                return Ok((before, Arc::new(after)));
             }
-            match self.commit(at, after, Some(version)).await {
+            match self.put_changed(before.clone(), version, after).await {
                 Err(error) if error.is_conflict() => {}
-                other => return other,
+                other => return other.map(|after| (before, after)),
             }
         }
-        Err(StoreError::Conflict { table: R::TABLE.name(), key: at.key() }.into())
+        Err(overtaken(&at))
     }
 
-    async fn remove<R: Kept>(&self, at: &At, by: ManagedBy) -> Result<(), DirectoryError> {
+    /// Writes a change over the version that was read. What is unique is taken before the record says it, and
+    /// what it was before is given back after.
+    async fn put_changed<R: Kept>(
+        &self,
+        before: Record<R>,
+        version: Version,
+        mut after: Record<R>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        (after.id, after.org) = (before.id.clone(), before.org.clone());
+        after.created = before.created;
+        after.updated = R::DATED.then(|| self.clock.now());
+        check_fixed::<R>(&before.spec, &after.spec)?;
+        R::check(&after.spec)?;
+        R::may_change(&before, &after, &self.view.load_full())?;
+        let mut old = R::unique(&before, &self.index);
+        let mut new = R::unique(&after, &self.index);
+        let kept = |one: &Unique, others: &[Unique]| others.iter().any(|it| it.at == one.at);
+        let was = old.clone();
+        old.retain(|one| !kept(one, &new));
+        new.retain(|one| !kept(one, &was));
+        let taken = self.take(new, &after.id).await?;
+        let at = At::new(R::TABLE, &after.org, &after.id);
+        let written = self.commit(&at, after, Some(version)).await;
+        match &written {
+            Ok(_) => self.give_back(&old.into_iter().map(|one| one.at).collect::<Vec<_>>()).await,
+            Err(_) => self.give_back(&taken).await,
+        }
+        written
+    }
+
+    async fn remove<R: Kept>(&self, at: &At, by: ManagedBy) -> Result<Record<R>, DirectoryError> {
         let Read { record, version } = self.read::<R>(at).await?;
-        check::editor(record.managed_by, by, (R::KIND.one, record.name()))?;
-        let id = record.id.clone();
-        self.erase(at, Some(version), |view| view.take_out::<R>(&at.org, &id)).await?;
-        let name = self.index.name(&at.org, R::NAMED, record.name());
-        Ok(self.rows.delete(&name, None).await?)
+        R::may_remove(&record, by, &self.view.load_full())?;
+        R::going(self, &record).await?;
+        self.erase(at, Some(version), |view| view.take_out::<R>(&at.org, &record.id)).await?;
+        for unique in R::unique(&record, &self.index) {
+            self.rows.delete(&unique.at, None).await?;
+        }
+        Ok(record)
+    }
+
+    /// Takes all of these, or none.
+    async fn take<I: Id>(&self, wanted: Vec<Unique>, owner: &I) -> Result<Vec<At>, DirectoryError> {
+        let mut taken = Vec::with_capacity(wanted.len());
+        for Unique { at, refusal, .. } in wanted {
+            match self.rows.write(&at, &Claim::of(owner.as_str()), None).await {
+                Ok(_) => taken.push(at),
+                Err(error) => {
+                    self.give_back(&taken).await;
+                    return Err(if error.is_conflict() { refusal.into() } else { error });
+                }
+            }
+        }
+        Ok(taken)
     }
 
     /// Reads the row again; where the view says otherwise, because another replica wrote it or a write
     /// failed half-way, the view follows.
-    pub(super) async fn read<R: Kept>(
-        &self,
-        at: &At,
-    ) -> Result<Read<Record<R>>, DirectoryError> {
+    pub(super) async fn read<R: Kept>(&self, at: &At) -> Result<Read<Record<R>>, DirectoryError> {
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;
         let seen = self.view.load().one::<R>(&at.org, &id).cloned();
@@ -283,4 +429,8 @@ impl Writer {
             }
         }
     }
+}
+
+fn overtaken(at: &At) -> DirectoryError {
+    StoreError::Conflict { table: at.table.name(), key: at.key() }.into()
 }

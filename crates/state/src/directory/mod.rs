@@ -77,8 +77,9 @@ pub struct Directory {
     turns: Arc<tokio::sync::Mutex<()>>,
 }
 
+#[doc(hidden)]
 #[derive(Debug)]
-struct Shared {
+pub struct Shared {
     rows: Rows,
     index: Index,
     view: ArcSwap<View>,
@@ -89,8 +90,10 @@ struct Shared {
     clock: Clock,
 }
 
-/// Whoever has the turn to write. Moved into the task that writes.
-struct Writer {
+/// The turn to write. Moved into the task that writes.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Writer {
     shared: Arc<Shared>,
     acting: Acting,
     _turn: OwnedMutexGuard<()>,

@@ -26,7 +26,7 @@ use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id, OrgId};
 use keyward_base::time::Clock;
-use keyward_model::{Honeytoken, Record};
+use keyward_model::{Agent, Honeytoken, Record};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -63,15 +63,11 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
             return Err(at.malformed());
         }
         drop_inert(rows, (&at, version), &mut record, &slots).await?;
-        claim(
-            &mut wanted,
-            index.name(&record.org, Named::Agent, record.name()),
-            &record.id,
-            "name",
-        )?;
-        for token in &record.facts.tokens {
-            let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
-            claim(&mut wanted, index.token(&hash), &record.id, "token")?;
+        if record.facts.tokens.iter().any(|it| TokenHash::from_hex(&it.hash).is_none()) {
+            return Err(at.malformed());
+        }
+        for unique in Agent::unique(&record, &index) {
+            claim(&mut wanted, unique.at, &record.id, unique.what)?;
         }
         view.put(Arc::new(record));
     }
@@ -94,8 +90,16 @@ struct Known<'a> {
 
 impl Known<'_> {
     async fn take_all<R: Kept>(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
-        let all = rows.all::<Record<R>>(R::TABLE).await?;
-        self.take(all, R::NAMED, |it| (&it.org, Id::as_str(&it.id), it.name()))
+        for (at, Read { record, .. }) in rows.all::<Record<R>>(R::TABLE).await? {
+            if at != At::new(R::TABLE, &record.org, Id::as_str(&record.id)) {
+                return Err(at.malformed());
+            }
+            for unique in R::unique(&record, self.index) {
+                claim(self.wanted, unique.at, Id::as_str(&record.id), unique.what)?;
+            }
+            Arc::new(record).show(self.view);
+        }
+        Ok(())
     }
 
     /// Puts records of one kind into the view, each with its claim to its name. `of` tells org, id and

@@ -355,7 +355,7 @@ impl Writer {
             }
             Ok(())
         };
-        self.edit_agent(org, agent, &change).await.map(drop)
+        self.edit::<Agent>(org, agent, &change).await.map(drop)
     }
 
     /// Takes away bindings that are there for no slot any more. They allow nothing already: one that
@@ -366,7 +366,7 @@ impl Writer {
             agent.facts.bindings.retain(|it| it.direct || used.contains(&it.connection));
             Ok(())
         };
-        if let Err(error) = self.edit_agent(org, agent, &change).await {
+        if let Err(error) = self.edit::<Agent>(org, agent, &change).await {
             tracing::warn!(%agent, %error, "a binding that allows nothing stays until the next start");
         }
     }

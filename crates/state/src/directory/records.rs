@@ -13,8 +13,8 @@ use super::users::Visibility;
 use keyward_base::id::{AppId, ConnectionId, OrgId, TokenId, UserId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-pub use keyward_model::{BindingRecord, ManagedBy, RevokedToken, TokenRecord};
 use keyward_model::{Agent, Record};
+pub use keyward_model::{BindingRecord, ManagedBy, RevokedToken, TokenRecord};
 
 /// An agent with its tokens and bindings: one row.
 pub type AgentRecord = Record<Agent>;

@@ -20,7 +20,7 @@ const PAGE: usize = 500;
 
 /// Where a record is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(super) struct At {
+pub struct At {
     pub table: Table,
     pub org: OrgId,
     pub id: String,

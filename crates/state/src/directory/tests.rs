@@ -21,7 +21,7 @@ use crate::store::{Expect, Row, Table};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_model::AgentSpec;
+use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_rules::inject::placeholder::Placeholder;
 
 /// A directory with what it stands on.
@@ -69,7 +69,7 @@ impl World {
 
     async fn agent(&self, name: &str) -> Arc<AgentRecord> {
         let (by, spec) = (ManagedBy::Store, AgentSpec::named(name));
-        self.directory.add_agent(&self.org, by, spec, None).await.unwrap()
+        self.directory.add::<Agent>(&self.org, by, spec, AgentFacts::default()).await.unwrap()
     }
 
     /// A token whose text the test knows.

@@ -123,7 +123,7 @@ impl View {
         let mut all = Differences::default();
         for org in self.orgs.differences(&before.orgs, Arc::ptr_eq) {
             let [before, now] = [org.before, org.now].map(|org| org.map_or(&*NOTHING, |org| org));
-            all.agents.extend(now.agents.differences(&before.agents));
+            all.agents.extend(now.agents.by_id().differences(before.agents.by_id(), Arc::ptr_eq));
             let connections = now.connections.differences(&before.connections, Arc::ptr_eq);
             all.connections.extend(connections);
             all.apps.extend(now.apps.differences(&before.apps, Arc::ptr_eq));
@@ -259,7 +259,8 @@ impl View {
 
     /// All tokens, of agents and of people.
     pub fn tokens(&self) -> impl Iterator<Item = &TokenId> {
-        let agents = self.agents().flat_map(|agent| agent.facts.tokens.iter().map(|token| &token.id));
+        let agents =
+            self.agents().flat_map(|agent| agent.facts.tokens.iter().map(|token| &token.id));
         agents.chain(self.personal.values().map(|holder| &holder.token))
     }
 
@@ -417,7 +418,8 @@ impl View {
     /// Or puts them to sleep.
     fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
         let Some(of_org) = self.orgs.get(org) else { return };
-        let theirs = of_org.agents.values().filter(|agent| agent.facts.owner.as_ref() == Some(owner));
+        let theirs =
+            of_org.agents.values().filter(|agent| agent.facts.owner.as_ref() == Some(owner));
         for agent in theirs.cloned().collect::<Vec<_>>() {
             self.put(agent);
         }

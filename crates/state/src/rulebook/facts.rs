@@ -501,8 +501,7 @@ pub(super) mod samples {
 
         pub(in crate::rulebook) fn agent(&mut self, name: &str) -> Agent {
             let spec = AgentSpec { name: name.to_owned(), ..AgentSpec::default() };
-            let (by, facts, now) =
-                (ManagedBy::Store, AgentFacts::default(), Timestamp::UNIX_EPOCH);
+            let (by, facts, now) = (ManagedBy::Store, AgentFacts::default(), Timestamp::UNIX_EPOCH);
             let record = AgentRecord::new(&OrgId::default_org(), by, spec, facts, now);
             let (id, org) = (record.id.clone(), record.org.clone());
             self.agents.push(record);

@@ -13,6 +13,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_base::time::Clock;
+use keyward_model::{AgentFacts, AgentSpec};
 
 fn sources(rules: Vec<RuleText>) -> Arc<Sources> {
     let catalogue = Arc::new(Catalogue::built_in());
@@ -96,7 +97,10 @@ async fn live(rules: Vec<RuleText>) -> (Arc<Directory>, Arc<Rulebook>, Agent) {
     let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
     let directory = Directory::open(store, keyring, Clock::System).await.expect("a directory");
     let (org, spec) = (OrgId::default_org(), AgentSpec::named("ci"));
-    let record = directory.add_agent(&org, ManagedBy::Store, spec, None).await.expect("an agent");
+    let record = directory
+        .add::<keyward_model::Agent>(&org, ManagedBy::Store, spec, AgentFacts::default())
+        .await
+        .expect("an agent");
     let (id, org) = (record.id.clone(), record.org.clone());
     let agent = Agent { id, org, name: "ci".into(), token: Some(TokenId::random()) };
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));

@@ -22,10 +22,16 @@ async fn an_index_row_without_its_record_is_dropped_at_open() {
         rows.write(at, &Claim::of(AgentId::random()), None).await.unwrap();
     }
     let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
-    assert!(world.directory.add_agent(&world.org, by, spec.clone(), None).await.is_err());
+    assert!(
+        world
+            .directory
+            .add::<Agent>(&world.org, by, spec.clone(), AgentFacts::default())
+            .await
+            .is_err()
+    );
     let reopened = world.reopen().await.unwrap();
     assert!(world.rows(Table::Tokens).await.is_empty());
-    reopened.add_agent(&world.org, by, spec, None).await.unwrap();
+    reopened.add::<Agent>(&world.org, by, spec, AgentFacts::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -44,7 +50,7 @@ async fn a_record_without_its_index_rows_gets_them_at_open() {
     let reopened = world.reopen().await.unwrap();
     assert_eq!((key(world.rows(Table::Names).await), key(world.rows(Table::Tokens).await)), before);
     let (by, again) = (ManagedBy::Store, AgentSpec::named("ci"));
-    let refused = reopened.add_agent(&world.org, by, again, None).await;
+    let refused = reopened.add::<Agent>(&world.org, by, again, AgentFacts::default()).await;
     assert!(matches!(refused, Err(DirectoryError::NameTaken { .. })));
 }
 

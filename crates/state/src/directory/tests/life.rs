@@ -98,7 +98,7 @@ async fn weak_and_taken_tokens_are_refused() {
     }
     let view = world.directory.view();
     assert_eq!(view.authenticate("twenty-characters-ok", world.now()).unwrap().id, one.id);
-    world.directory.remove_agent(&world.org, &one.id).await.unwrap();
+    world.directory.remove::<Agent>(&world.org, &one.id, ManagedBy::Store).await.unwrap();
     add(&two.id, "twenty-characters-ok").await.unwrap();
 }
 
@@ -108,7 +108,8 @@ async fn a_token_taken_in_one_org_is_taken_in_all() {
     let other = world.other_org().await;
     let ours = world.agent("ci").await;
     let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
-    let theirs = world.directory.add_agent(&other, by, spec, None).await.unwrap();
+    let theirs =
+        world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
     let token = || chosen("twenty-characters-ok");
     world.directory.add_token(&world.org, &ours.id, None, None, token()).await.unwrap();
     let refused = world.directory.add_token(&other, &theirs.id, None, None, token()).await;
@@ -120,10 +121,14 @@ async fn names_are_unique_in_their_org_and_kind_only() {
     let world = World::new().await;
     world.agent("ci").await;
     let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
-    let again = world.directory.add_agent(&world.org, by, spec.clone(), None);
+    let again = world.directory.add::<Agent>(&world.org, by, spec.clone(), AgentFacts::default());
     let refused = again.await.unwrap_err();
     assert_eq!(refused.to_string(), "agent `ci` exists already: choose another name");
-    world.directory.add_agent(&world.other_org().await, by, spec, None).await.unwrap();
+    world
+        .directory
+        .add::<Agent>(&world.other_org().await, by, spec, AgentFacts::default())
+        .await
+        .unwrap();
     world.connection("ci").await;
     let taken = connection(&world.org, "ci", world.now());
     assert!(matches!(
@@ -131,7 +136,9 @@ async fn names_are_unique_in_their_org_and_kind_only() {
         Err(DirectoryError::NameTaken { what: "connection", .. })
     ));
     let bad = AgentSpec::named("agt_1");
-    assert!(world.directory.add_agent(&world.org, by, bad, None).await.is_err());
+    assert!(
+        world.directory.add::<Agent>(&world.org, by, bad, AgentFacts::default()).await.is_err()
+    );
 }
 
 #[tokio::test]
@@ -139,8 +146,8 @@ async fn a_removed_agents_name_is_free_again_and_nothing_of_it_stays() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     world.token(&agent.id).await;
-    world.directory.remove_agent(&world.org, &agent.id).await.unwrap();
-    let again = world.directory.remove_agent(&world.org, &agent.id).await;
+    world.directory.remove::<Agent>(&world.org, &agent.id, ManagedBy::Store).await.unwrap();
+    let again = world.directory.remove::<Agent>(&world.org, &agent.id, ManagedBy::Store).await;
     assert!(matches!(again, Err(DirectoryError::NotFound { .. })));
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
     world.agent("ci").await;
@@ -159,7 +166,7 @@ async fn another_orgs_things_do_not_exist() {
         assert!(matches!(result, Err(DirectoryError::NotFound { .. })));
     };
     let directory = &world.directory;
-    not_found(directory.remove_agent(&other, &agent.id).await);
+    not_found(directory.remove::<Agent>(&other, &agent.id, ManagedBy::Store).await);
     not_found(directory.remove_connection(&other, &connection.id).await);
     not_found(directory.add_token(&other, &agent.id, None, None, None).await.map(drop));
     let none = BTreeMap::new();
@@ -172,7 +179,11 @@ async fn another_orgs_things_do_not_exist() {
 async fn two_environments_are_not_bound_in_either_order() {
     let world = World::new().await;
     let spec = AgentSpec { environment: Some("dev".into()), ..AgentSpec::named("dev") };
-    let agent = world.directory.add_agent(&world.org, ManagedBy::Store, spec, None).await.unwrap();
+    let agent = world
+        .directory
+        .add::<Agent>(&world.org, ManagedBy::Store, spec, AgentFacts::default())
+        .await
+        .unwrap();
     let mut record = connection(&world.org, "prod", world.now());
     record.environment = Some("production".into());
     let prod = world.directory.add_connection(record).await.unwrap();
@@ -192,8 +203,9 @@ async fn two_environments_are_not_bound_in_either_order() {
         .await
         .unwrap();
     let relabel = |environment: &str| {
-        let labels = (BTreeMap::new(), Some(environment.to_owned()));
-        world.directory.set_agent_labels(&world.org, &agent.id, labels, ManagedBy::Store)
+        let environment = Some(environment.to_owned());
+        let change = move |it: &mut AgentRecord| it.spec.environment.clone_from(&environment);
+        world.directory.change::<Agent>(&world.org, &agent.id, change)
     };
     assert!(matches!(relabel("staging").await, Err(DirectoryError::EnvironmentMismatch { .. })));
     relabel("dev").await.unwrap();

@@ -119,7 +119,16 @@ impl World {
             let name = format!("a{}", x % 3);
             let owner = (x == 3).then(|| self.users[org].clone());
             let (by, spec) = (ManagedBy::Store, AgentSpec::named(name.clone()));
-            if let Ok(added) = self.directory.add_agent(&org_id, by, spec, owner).await {
+            if let Ok(added) = self
+                .directory
+                .add::<keyward_model::Agent>(
+                    &org_id,
+                    by,
+                    spec,
+                    AgentFacts { owner, ..AgentFacts::default() },
+                )
+                .await
+            {
                 let (id, token) = (added.id.clone(), Some(TokenId::random()));
                 self.agents.push(Agent { id, org: org_id, name: name.as_str().into(), token });
             }
@@ -178,13 +187,23 @@ impl World {
         let Some(id) = self.agent(org, x) else { return };
         let (org_id, directory) = (&self.orgs[org], &self.directory);
         let environment = (y > 1).then(|| format!("e{y}"));
-        let labels = (BTreeMap::from([("y".to_owned(), y.to_string())]), environment);
+        let relabel = |it: &mut AgentRecord| {
+            it.spec.labels = BTreeMap::from([("y".to_owned(), y.to_string())]);
+            it.spec.environment.clone_from(&environment);
+        };
         let owner = (y > 1).then(|| self.users[org].clone());
+        let give = |it: &mut AgentRecord| it.facts.owner.clone_from(&owner);
         match how {
-            0 => drop(directory.set_agent_paused(org_id, &id, y > 1).await),
-            1 => drop(directory.set_agent_labels(org_id, &id, labels, ManagedBy::Store).await),
-            2 => drop(directory.set_agent_owner(org_id, &id, owner).await),
-            _ => drop(directory.remove_agent(org_id, &id).await),
+            0 => drop(
+                directory
+                    .change::<keyward_model::Agent>(org_id, &id, |it| it.facts.paused = y > 1)
+                    .await,
+            ),
+            1 => drop(directory.change::<keyward_model::Agent>(org_id, &id, relabel).await),
+            2 => drop(directory.change::<keyward_model::Agent>(org_id, &id, give).await),
+            _ => {
+                drop(directory.remove::<keyward_model::Agent>(org_id, &id, ManagedBy::Store).await)
+            }
         }
     }
 
