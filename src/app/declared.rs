@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::{Context, bail};
 
 use super::AppError;
-use crate::config::{Config, DeclaredAgent, DeclaredConnection};
+use crate::config::{Config, Declared, DeclaredConnection};
 use keyward_base::secret::Secret;
 use keyward_model::{Agent, AgentFacts};
 use keyward_state::crypto::token::{self, TokenHash};
@@ -139,8 +139,8 @@ impl Held {
     }
 }
 
-fn chosen_token(config: &Config, declared: &DeclaredAgent) -> Result<Option<Secret>, String> {
-    let Some(source) = &declared.beside.token else { return Ok(None) };
+fn chosen_token(config: &Config, declared: &Declared<Agent>) -> Result<Option<Secret>, String> {
+    let Some(source) = &declared.with.token else { return Ok(None) };
     let token = source
         .load(&config.environment, &config.secret_variables())
         .map_err(|error| format!("its token: {error}"))?;
@@ -228,7 +228,7 @@ pub(super) fn same_account(found: &ConnectionRecord, declared: &DeclaredConnecti
 
 pub(super) async fn agent(
     vault: &Vault,
-    declared: &DeclaredAgent,
+    declared: &Declared<Agent>,
     token: Option<Secret>,
 ) -> anyhow::Result<()> {
     let directory = vault.directory();
@@ -256,7 +256,7 @@ pub(super) async fn agent(
 async fn describe(
     directory: &Directory,
     record: &AgentRecord,
-    declared: &DeclaredAgent,
+    declared: &Declared<Agent>,
 ) -> anyhow::Result<()> {
     let describe = |record: &mut AgentRecord| {
         record.spec.clone_from(&declared.spec);
@@ -269,10 +269,10 @@ async fn describe(
 async fn bindings(
     vault: &Vault,
     record: &AgentRecord,
-    declared: &DeclaredAgent,
+    declared: &Declared<Agent>,
 ) -> anyhow::Result<()> {
     let view = vault.directory().view();
-    for name in &declared.beside.uses {
+    for name in &declared.with.uses {
         let connection = view.find_connection(&record.org, name);
         let connection = connection.with_context(|| {
             format!("`use` names connection `{name}`, which does not exist: declare or add it")
@@ -290,12 +290,12 @@ async fn bindings(
 async fn unbind(
     vault: &Vault,
     record: &AgentRecord,
-    declared: &DeclaredAgent,
+    declared: &Declared<Agent>,
 ) -> anyhow::Result<()> {
     let directory = vault.directory();
     let view = directory.view();
     let named =
-        declared.beside.uses.iter().filter_map(|name| view.find_connection(&record.org, name));
+        declared.with.uses.iter().filter_map(|name| view.find_connection(&record.org, name));
     let wanted: HashSet<_> = named.map(|connection| &connection.id).collect();
     for bound in record.facts.bindings.iter().filter(|bound| bound.direct) {
         if bound.managed_by == ManagedBy::File && !wanted.contains(&bound.connection) {

@@ -10,9 +10,9 @@ use super::declared::apps::consents;
 use super::declared::kept::STORED;
 use super::declared::plugins::World;
 use super::declared::{Held, new_connection, same_account};
-use crate::config::{Config, Declared, DeclaredAgent, DeclaredConnection};
+use crate::config::{Config, Declared, DeclaredConnection, InFile};
 use keyward_base::id::{ConnectionId, OrgId};
-use keyward_model::{AgentFacts, Record};
+use keyward_model::{Agent, AgentFacts, Record};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
@@ -58,7 +58,7 @@ impl Foreseen {
         }
     }
 
-    fn kept<R: Kept>(&mut self, all: &[Declared<R>], view: &View) {
+    fn kept<R: Kept + InFile>(&mut self, all: &[Declared<R>], view: &View) {
         let (one, max) = (R::KIND.one, R::KIND.max);
         let is_stored = |it: &&Arc<Record<R>>| it.managed_by == ManagedBy::Store;
         let mut room: BTreeMap<&OrgId, usize> = BTreeMap::new();
@@ -185,11 +185,11 @@ impl Foreseen {
 /// Binds what the agent is to use; answers what it cannot.
 fn bind(
     agent: &mut AgentRecord,
-    declared: &DeclaredAgent,
+    declared: &Declared<Agent>,
     connections: &[Arc<ConnectionRecord>],
 ) -> Vec<String> {
     let mut problems = Vec::new();
-    for name in &declared.beside.uses {
+    for name in &declared.with.uses {
         let named = |c: &&Arc<ConnectionRecord>| {
             c.org == declared.org && (c.name == *name || c.id.as_str() == name)
         };
@@ -264,7 +264,7 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
     }
 }
 
-fn agent_to_be_made(declared: &DeclaredAgent) -> AgentRecord {
+fn agent_to_be_made(declared: &Declared<Agent>) -> AgentRecord {
     let (by, spec) = (ManagedBy::File, declared.spec.clone());
     AgentRecord::new(&declared.org, by, spec, AgentFacts::default(), Timestamp::UNIX_EPOCH)
 }

@@ -2,13 +2,12 @@
 
 use clap::Subcommand;
 
-use super::client::{Client, segment};
+use super::client::Client;
 use super::failure::Failure;
-use super::output;
+use super::resource::{Asked, Column, Columns};
 use super::settings::Global;
-use super::table::{Table, fields, moment};
-use keyward_api::wire::List;
-use keyward_model::{Honeytoken, HoneytokenSpec, ManagedBy, Shown};
+use super::table::moment;
+use keyward_model::{Honeytoken, HoneytokenSpec, Shown};
 
 /// Characters of a text in a list; `--json` tells all of it.
 const TEXT_CHARS_SHOWN: usize = 40;
@@ -51,34 +50,38 @@ pub(crate) enum Command {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
+        let asked = Asked { global, client: &Client::open(global).await? };
         match self {
             Self::Add { name, provider, revoke } => {
                 let new = HoneytokenSpec { name, provider, revokes: revoke };
-                let made: Shown<Honeytoken> = client.post("/api/v1/honeytokens", &new).await?;
-                output::show(global.json, &made, |made| {
-                    let (name, text) = (made.name(), &made.facts.text);
-                    format!("honeytoken {name}, to be left somewhere:\n  {text}\n")
-                })
+                asked.add::<Honeytoken, Shown<Honeytoken>>(&new, added).await
             }
-            Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all: List<Shown<Honeytoken>> =
-                    client.list("/api/v1/honeytokens", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
-            }
-            Self::Show { name } => {
-                let at = format!("/api/v1/honeytokens/{}", segment(&name));
-                let one: Shown<Honeytoken> = client.get(&at).await?;
-                output::show(global.json, &one, show)
-            }
-            Self::Remove { name } => {
-                client.delete(&format!("/api/v1/honeytokens/{}", segment(&name))).await?;
-                let text = format!("honeytoken {name} removed\n");
-                output::removed(global.json, &[name], &text)
-            }
+            Self::List { q } => asked.list::<Honeytoken>(q.as_deref()).await,
+            Self::Show { name } => asked.show::<Honeytoken>(&name).await,
+            Self::Remove { name } => asked.remove::<Honeytoken>(name).await,
         }
     }
+}
+
+impl Columns for Honeytoken {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("NAME", "name", |it| it.name().to_owned()),
+        Column::shown("id", |it| it.id.to_string()),
+        Column::listed("TEXT", |it| shortened(&it.facts.text)),
+        Column::shown("text", |it| it.facts.text.clone()),
+        Column::shown("shape of", |it| it.spec.provider.clone().unwrap_or_default()),
+        Column::both("REVOKES", "revokes", |it| yes_or_no(it.spec.revokes).to_owned()),
+        Column::both("MANAGED BY", "managed by", |it| it.managed_by().to_owned()),
+        Column::both("CREATED", "created", |it| moment(it.created)),
+    ];
+}
+
+fn added(made: &Shown<Honeytoken>) -> String {
+    format!("honeytoken {}, to be left somewhere:\n  {}\n", made.name(), made.facts.text)
+}
+
+fn yes_or_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
 }
 
 /// Enough of a text to know it again: it is filled up to the length of its provider's keys.
@@ -86,42 +89,5 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(TEXT_CHARS_SHOWN) {
         None => text.to_owned(),
         Some((at, _)) => format!("{}…", &text[..at]),
-    }
-}
-
-fn list(all: &[Shown<Honeytoken>]) -> String {
-    let mut table = Table::new(["NAME", "TEXT", "REVOKES", "MANAGED BY", "CREATED"]);
-    for one in all {
-        table.row([
-            one.name().to_owned(),
-            shortened(&one.facts.text),
-            revokes(one).to_owned(),
-            managed_by(one).to_owned(),
-            moment(one.created),
-        ]);
-    }
-    table.render("no honeytokens", output::colours())
-}
-
-fn show(one: &Shown<Honeytoken>) -> String {
-    fields(&[
-        ("name", one.name().to_owned()),
-        ("id", one.id.to_string()),
-        ("text", one.facts.text.clone()),
-        ("shape of", one.spec.provider.clone().unwrap_or_default()),
-        ("revokes", revokes(one).to_owned()),
-        ("managed by", managed_by(one).to_owned()),
-        ("created", moment(one.created)),
-    ])
-}
-
-fn revokes(one: &Shown<Honeytoken>) -> &'static str {
-    if one.spec.revokes { "yes" } else { "no" }
-}
-
-fn managed_by(one: &Shown<Honeytoken>) -> &'static str {
-    match one.managed_by {
-        ManagedBy::File => "file",
-        ManagedBy::Store => "store",
     }
 }

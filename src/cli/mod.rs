@@ -29,6 +29,7 @@ mod personal;
 mod plugin;
 mod provider;
 mod reload;
+mod resource;
 mod rule;
 mod run;
 mod secret;

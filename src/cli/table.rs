@@ -16,13 +16,23 @@ pub(crate) struct Table {
 impl Table {
     /// A table with these columns.
     pub(crate) fn new<const N: usize>(headings: [&str; N]) -> Self {
-        Self { rows: vec![headings.map(str::to_owned).to_vec()] }
+        Self::with(headings)
+    }
+
+    /// The same, of any number.
+    pub(crate) fn with<'a>(headings: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { rows: vec![headings.into_iter().map(str::to_owned).collect()] }
     }
 
     /// Adds a row. Control characters are dropped: a label must not move the cursor.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.add(cells);
+    }
+
+    /// The same, of any number of cells.
+    pub(crate) fn add(&mut self, cells: impl IntoIterator<Item = String>) {
         let clean = |cell: String| -> String { cell.chars().filter(|c| !c.is_control()).collect() };
-        self.rows.push(cells.map(clean).to_vec());
+        self.rows.push(cells.into_iter().map(clean).collect());
     }
 
     /// The text, with a line end after each row; `empty` when there is no row.

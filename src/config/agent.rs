@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::connection::{DeclaredConnection, Providers};
-use super::declared::Declared;
+use super::declared::{Declared, InFile};
 use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
@@ -14,12 +14,9 @@ use keyward_model::Agent;
 use keyward_rules::provider::document::{item_of, key_of};
 use keyward_state::crypto::token;
 
-/// An agent of the configuration.
-pub type DeclaredAgent = Declared<Agent, AgentBeside>;
-
 /// What the file gives an agent beside its spec.
 #[derive(Clone, Debug)]
-pub struct AgentBeside {
+pub struct AgentInFile {
     /// Its token, when it is chosen here; others are issued.
     pub token: Option<SecretSource>,
     /// Names of connections, of the configuration or of the store.
@@ -30,7 +27,7 @@ section! {
     /// The same as it is written.
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    pub(super) struct AgentText {
+    pub struct AgentText {
         /// A token that is chosen here: at least 20 letters, digits or `-._~`. Without it, tokens are
         /// issued by commands.
         #[key("[secret](#secrets)")]
@@ -42,20 +39,32 @@ section! {
     }
 }
 
+impl InFile for Agent {
+    type Beside = AgentText;
+    type With = AgentInFile;
+
+    fn with(text: AgentText, path: &str, reading: &mut Reading<'_>) -> Option<AgentInFile> {
+        let AgentText { token, uses } = text;
+        let token = token.and_then(|value| self::token(&value, &key_of(path, "token"), reading));
+        Some(AgentInFile { token, uses })
+    }
+}
+
 /// Reads `agents:`.
 pub(super) fn agents(
     value: Option<&Value>,
     (providers, connections): (&Providers<'_>, &[DeclaredConnection]),
     reading: &mut Reading<'_>,
-) -> Vec<DeclaredAgent> {
-    DeclaredAgent::read_with(value, providers, reading, |item, path, reading| {
-        names::no_token(item.name(), path, reading);
-        uses(&item, path, connections, reading);
-        let Declared { org, spec, beside: AgentText { token, uses }, place } = item;
-        let at = key_of(path, "token");
-        let token = token.and_then(|value| self::token(&value, &at, reading));
-        Declared { org, spec, beside: AgentBeside { token, uses }, place }
-    })
+) -> Vec<Declared<Agent>> {
+    let found = Declared::<Agent>::read(value, providers, reading);
+    for index in 0..reading.items(value, "agents").len() {
+        let path = item_of("agents", index);
+        let place = reading.place(&path);
+        let Some(agent) = found.iter().find(|it| it.place == place) else { continue };
+        names::no_token(agent.name(), &path, reading);
+        uses(agent, &path, connections, reading);
+    }
+    found
 }
 
 fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretSource> {
@@ -72,12 +81,12 @@ fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretS
 
 /// Connections that are not declared may be in the store, which only the running gateway knows.
 fn uses(
-    agent: &Declared<Agent, AgentText>,
+    agent: &Declared<Agent>,
     path: &str,
     connections: &[DeclaredConnection],
     reading: &mut Reading<'_>,
 ) {
-    let names = &agent.beside.uses;
+    let names = &agent.with.uses;
     for (index, name) in names.iter().enumerate() {
         let at = item_of(&key_of(path, "use"), index);
         if name.is_empty() {

@@ -1,5 +1,6 @@
 //! [`Declared`]: a resource of the configuration, read generically from its section.
 
+use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
@@ -10,27 +11,48 @@ use super::names;
 use super::reading::Reading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};
-use keyward_model::{Nothing, Resource};
+use keyward_model::{Honeytoken, Nothing, Resource};
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::{item_of, key_of};
 
-/// A resource that the configuration declares, with what the file gives beside its spec.
+/// A resource that the configuration may declare.
+pub trait InFile: Resource {
+    /// What an item may say beside the spec and its organisation: sources of secrets, names of other things.
+    type Beside: DeserializeOwned + Section;
+    /// The same as it is used.
+    type With: Clone + Debug;
+
+    /// Reads it; `None` when the item is left out because of it. `path` is that of the item.
+    #[doc(hidden)]
+    fn with(beside: Self::Beside, path: &str, reading: &mut Reading<'_>) -> Option<Self::With>;
+}
+
+impl InFile for Honeytoken {
+    type Beside = Nothing;
+    type With = Nothing;
+
+    fn with(nothing: Nothing, _: &str, _: &mut Reading<'_>) -> Option<Nothing> {
+        Some(nothing)
+    }
+}
+
+/// A resource that the configuration declares.
 #[derive(Clone, Debug)]
-pub struct Declared<R: Resource, B = Nothing> {
+pub struct Declared<R: InFile> {
     /// Its organisation.
     pub org: OrgId,
     /// As a person gives it.
     pub spec: R::Spec,
-    /// What the file gives beside it: secrets, and what is bound to it.
-    pub beside: B,
+    /// What stands beside the spec.
+    pub with: R::With,
     /// Where it stands, for errors: `keyward.yaml:12: honeytokens[0]`.
     pub place: String,
 }
 
-/// The keys of an item: those of the spec, its organisation, and those that stand beside the spec.
-pub(super) struct Item<R, T = Nothing>(PhantomData<(R, T)>);
+/// The keys of an item: those of the spec, its organisation, and what stands beside.
+pub(super) struct Item<R>(PhantomData<R>);
 
-impl<R: Resource, T: Section> Section for Item<R, T> {
+impl<R: InFile> Section for Item<R> {
     fn keys() -> Vec<Key> {
         let mut keys = R::Spec::keys();
         let org = Key {
@@ -39,41 +61,27 @@ impl<R: Resource, T: Section> Section for Item<R, T> {
             meaning: "Its organisation, made when it is first named.".to_owned(),
         };
         keys.insert(1.min(keys.len()), org);
-        keys.extend(T::keys());
+        keys.extend(R::Beside::keys());
         keys
     }
 }
 
-impl<R: Resource> Declared<R> {
+impl<R: InFile> Declared<R> {
+    /// Its name, unique in its organisation.
+    pub fn name(&self) -> &str {
+        R::name(&self.spec)
+    }
+
     /// Reads a section. Items with problems are left out.
     pub(super) fn read(
         section: Option<&Value>,
         providers: &Providers<'_>,
         reading: &mut Reading<'_>,
     ) -> Vec<Self> {
-        Self::read_with(section, providers, reading, |item, _, _| item)
-    }
-}
-
-impl<R: Resource, B> Declared<R, B> {
-    /// Its name, unique in its organisation.
-    pub fn name(&self) -> &str {
-        R::name(&self.spec)
-    }
-
-    /// Reads a section whose items have the keys of `T` beside the spec. `finish` checks an item at its path
-    /// and makes of those keys what is declared.
-    pub(super) fn read_with<T: Section + DeserializeOwned>(
-        section: Option<&Value>,
-        providers: &Providers<'_>,
-        reading: &mut Reading<'_>,
-        finish: impl Fn(Declared<R, T>, &str, &mut Reading<'_>) -> Self,
-    ) -> Vec<Self> {
         let mut found: Vec<Self> = Vec::new();
         for (index, item) in reading.items(section, R::KIND.many).iter().enumerate() {
             let path = item_of(R::KIND.many, index);
-            let Some(declared) = Declared::read_item(item, &path, reading) else { continue };
-            let declared = finish(declared, &path, reading);
+            let Some(declared) = Self::read_item(item, &path, reading) else { continue };
             let earlier = found.iter().filter(|other| other.org == declared.org);
             names::unique(declared.name(), earlier.map(Self::name), &path, reading);
             if let Some(id) = R::provider(&declared.spec) {
@@ -83,34 +91,48 @@ impl<R: Resource, B> Declared<R, B> {
         }
         found
     }
-}
 
-impl<R: Resource, T: Section + DeserializeOwned> Declared<R, T> {
     fn read_item(item: &Value, path: &str, reading: &mut Reading<'_>) -> Option<Self> {
         let mut item = item.clone();
         let mut beside = Mapping::new();
-        let org = match item.as_mapping_mut() {
-            Some(keys) => {
-                renamed(keys, R::OLD_KEYS);
-                for key in T::keys() {
-                    beside.extend(keys.remove(key.name).map(|value| (key.name.into(), value)));
+        let mut org = None;
+        if let Some(keys) = item.as_mapping_mut() {
+            renamed(keys, R::OLD_KEYS);
+            org = keys.remove("org");
+            for key in R::Beside::keys() {
+                if let Some(value) = keys.remove(key.name) {
+                    beside.insert(key.name.into(), value);
                 }
-                keys.remove("org")
             }
-            None => None,
-        };
+        }
         let org: Option<String> = reading.section(org.as_ref(), &key_of(path, "org"));
         let org = reading.org(org.as_deref(), &key_of(path, "org"));
         let spec: Option<R::Spec> = reading.section(Some(&item), path);
-        let beside: Option<T> = reading.section(Some(&Value::Mapping(beside)), path);
-        let (spec, beside) = (spec?, beside?);
-        if let Err(refusal) = R::check(&spec) {
+        if let Some(spec) = &spec {
+            Self::check(spec, &item, path, reading);
+        }
+        let beside: Option<R::Beside> = reading.section(Some(&Value::Mapping(beside)), path);
+        let with = R::with(beside?, path, reading)?;
+        Some(Self { org, spec: spec?, with, place: reading.place(path) })
+    }
+
+    /// The file must say some things that a request may leave open.
+    fn check(spec: &R::Spec, item: &Value, path: &str, reading: &mut Reading<'_>) {
+        let keys = R::Spec::keys();
+        let missing = keys.iter().find(|key| is_required(key) && item.get(key.name).is_none());
+        if let Some(Key { name, .. }) = missing {
+            let message = format!("`{name}` is missing");
+            reading.problems.add(path, message, format!("add `{name}:`"));
+        } else if let Err(refusal) = R::check(spec) {
             let (at, message) = (key_of(path, &refusal.field), refusal.to_string());
-            let remedy = refusal.hint.as_deref().unwrap_or("write another one");
+            let remedy = refusal.hint.unwrap_or_else(|| "write another one".to_owned());
             reading.problems.add(&at, message, remedy);
         }
-        Some(Self { org, spec, beside, place: reading.place(path) })
     }
+}
+
+fn is_required(key: &Key) -> bool {
+    matches!(key.shape, Shape::Value(_, Absent::Refused) | Shape::Choice(_, Absent::Refused))
 }
 
 /// Keys of before stand for those of now, unless both are there.

@@ -43,18 +43,18 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::Honeytoken;
+use keyward_model::{Agent, Honeytoken};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
 use keyward_state::crypto::source::KeySource;
 use keyward_state::rulebook::RuleText;
 
-pub use agent::{AgentBeside, DeclaredAgent};
+pub use agent::AgentInFile;
 pub use app::DeclaredApp;
 pub use connection::DeclaredConnection;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
-pub use declared::Declared;
+pub use declared::{Declared, InFile};
 pub use environment::Environment;
 pub use listen::{Listen, ListenAt};
 pub use listen_agents::ListenAgent;
@@ -95,7 +95,7 @@ pub struct Config {
     /// Declared connections.
     pub connections: Vec<DeclaredConnection>,
     /// Declared agents.
-    pub agents: Vec<DeclaredAgent>,
+    pub agents: Vec<Declared<Agent>>,
     /// Declared plugins.
     pub plugins: Vec<DeclaredPlugin>,
     /// Rules, in order.
@@ -206,7 +206,7 @@ impl Config {
     /// Where every secret is but for master keys.
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
-        let tokens = self.agents.iter().filter_map(|agent| agent.beside.token.as_ref());
+        let tokens = self.agents.iter().filter_map(|agent| agent.with.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let apps = self.apps.iter().flat_map(|app| app.secrets.values());
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.key);

@@ -5,7 +5,6 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::again::Origin;
-use super::agent::AgentText;
 use super::app::AppText;
 use super::connection::{ConnectionText, Providers};
 use super::declared::{Declared, Item};
@@ -74,7 +73,7 @@ section! {
         connections: Option<Value>,
         /// Programs, and the connections that each may use. Others are added by commands and live in the
         /// store.
-        #[key(list of Item<Agent, AgentText>)]
+        #[key(list of Item<Agent>)]
         agents: Option<Value>,
         /// Software that declares the connections it needs, installed for an agent. Others are installed
         /// by commands and live in the store.

@@ -12,7 +12,7 @@ use keyward_rules::provider::document::{Document, Problems};
 
 /// Where relative paths begin.
 #[derive(Clone, Debug)]
-pub(super) struct Folders {
+pub struct Folders {
     /// The configuration file's folder: for what is read.
     pub(super) config: PathBuf,
     /// The data directory: for what is written.
@@ -21,7 +21,7 @@ pub(super) struct Folders {
 
 /// A configuration being read.
 #[derive(Debug)]
-pub(super) struct Reading<'d> {
+pub struct Reading<'d> {
     pub(super) folders: Folders,
     /// `insecure_inline: true`.
     pub(super) inline: bool,

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use anyhow::bail;
 
-use crate::config::Declared;
+use crate::config::{Declared, InFile};
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec, ManagedBy, Record};
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{Directory, Kept};
 
 /// A resource that the configuration may declare.
-pub(super) trait Declarable: Kept {
+pub(super) trait Declarable: Kept + InFile {
     /// What the gateway adds to a new one.
     fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
 
@@ -60,7 +60,7 @@ pub(super) async fn bring<R: Declarable>(
 }
 
 /// Removes what the file no longer names.
-pub(super) async fn remove_what_is_gone<R: Kept>(
+pub(super) async fn remove_what_is_gone<R: Declarable>(
     all: &[Declared<R>],
     directory: &Directory,
 ) -> anyhow::Result<()> {
