@@ -13,8 +13,9 @@ use super::client::{Client, segment};
 use super::environment::placeholders;
 use super::failure::Failure;
 use super::output;
+use super::resource::{Asked, Column, Columns, path};
 use super::settings::Global;
-use super::table::{Table, fields, moment, pairs};
+use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Shown};
@@ -110,15 +111,12 @@ struct Added {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
+        let asked = Asked { global, client: &client };
         match self {
             Self::Add(add) => add.run(global, &client).await,
-            Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all = client.list("/api/v1/agents", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
-            }
+            Self::List { q } => asked.list::<Agent>(q.as_deref()).await,
             Self::Show { name } => {
-                let agent: Shown<Agent> = client.get(&path(&name)).await?;
+                let agent: Shown<Agent> = client.get(&path::<Agent>(&name)).await?;
                 let owner = owner_of(&client, agent.facts.owner.as_ref()).await;
                 output::show(global.json, &agent, |agent| show(agent, &owner))
             }
@@ -126,17 +124,13 @@ impl Command {
             Self::Bind(bind) => bind.run(global, &client).await,
             Self::Unbind(bind) => bind.undo(global, &client).await,
             Self::Assign { to } => {
-                let at = path(&to.name);
+                let at = path::<Agent>(&to.name);
                 let seen = Seen::default();
                 to.run::<Shown<Agent>>((global, &client), ("agent", &at), &seen).await
             }
             Self::Pause { name } => set_held(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_held(global, &client, (&name, "resume")).await,
-            Self::Remove { name } => {
-                client.delete(&path(&name)).await?;
-                let text = format!("agent {name} removed\n");
-                output::removed(global.json, &[name], &text)
-            }
+            Self::Remove { name } => asked.remove::<Agent>(name).await,
         }
     }
 }
@@ -148,7 +142,7 @@ impl Add {
         let new = New { spec, with: AgentGiven { owner: self.owner } };
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
-        let at = format!("{}/tokens", path(agent.id.as_str()));
+        let at = format!("{}/tokens", path::<Agent>(agent.id.as_str()));
         let token: TokenIssued = client.post(&at, &first).await?;
         let (proxy, keyward) = (global.proxy_at(client).await, global.keyward());
         output::show(global.json, &Added { agent, token }, |Added { agent, token }| {
@@ -161,7 +155,7 @@ impl Add {
 
 impl Bind {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let at = format!("{}/bindings", path(&self.name));
+        let at = format!("{}/bindings", path::<Agent>(&self.name));
         let mut items: Vec<BindingShown> = Vec::new();
         for connection in self.connections {
             items.push(client.post(&at, &BindingSpec { connection }).await?);
@@ -169,7 +163,7 @@ impl Bind {
         output::show(global.json, &List { items, next: None }, |bound| {
             bound.items.iter().map(|binding| told(&self.name, binding)).collect()
         })?;
-        let agent: Shown<Agent> = client.get(&path(&self.name)).await?;
+        let agent: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
         let placeholders = placeholders::of(agent.name(), &agent.facts.bindings);
         placeholders.notes.iter().for_each(|note| output::note(note));
         Ok(())
@@ -178,7 +172,7 @@ impl Bind {
     async fn undo(self, global: &Global, client: &Client) -> Result<(), Failure> {
         for connection in &self.connections {
             client
-                .delete(&format!("{}/bindings/{}", path(&self.name), segment(connection)))
+                .delete(&format!("{}/bindings/{}", path::<Agent>(&self.name), segment(connection)))
                 .await?;
             if !global.json {
                 // At once: the next one may fail.
@@ -187,11 +181,6 @@ impl Bind {
         }
         output::removed(global.json, &self.connections, "")
     }
-}
-
-/// The path of an agent.
-fn path(name: &str) -> String {
-    format!("/api/v1/agents/{}", segment(name))
 }
 
 /// A binding just made.
@@ -214,21 +203,23 @@ fn lines(binding: &BindingShown) -> String {
     text
 }
 
-fn list(agents: &[Shown<Agent>]) -> String {
-    let mut table = Table::new(["NAME", "ID", "ENV", "TOKENS", "CONNECTIONS", "LABELS"]);
-    for agent in agents {
-        let bound: Vec<_> = agent.facts.bindings.iter().map(|b| b.name.as_str()).collect();
-        let paused = if agent.facts.paused { " (paused)" } else { "" };
-        table.row([
-            format!("{}{paused}", agent.name()),
-            agent.id.to_string(),
-            agent.spec.environment.clone().unwrap_or_default(),
-            agent.facts.tokens.len().to_string(),
-            bound.join(", "),
-            pairs(&agent.spec.labels),
-        ]);
-    }
-    table.render("no agents: add one with `keyward agent add NAME`", output::colours())
+impl Columns for Agent {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::listed("NAME", |it| {
+            let paused = if it.facts.paused { " (paused)" } else { "" };
+            format!("{}{paused}", it.name())
+        }),
+        Column::listed("ID", |it| it.id.to_string()),
+        Column::listed("ENV", |it| it.spec.environment.clone().unwrap_or_default()),
+        Column::listed("TOKENS", |it| it.facts.tokens.len().to_string()),
+        Column::listed("CONNECTIONS", |it| {
+            let bound: Vec<_> = it.facts.bindings.iter().map(|b| b.name.as_str()).collect();
+            bound.join(", ")
+        }),
+        Column::listed("LABELS", |it| pairs(&it.spec.labels)),
+    ];
+
+    const MANY: &str = "agents: add one with `keyward agent add NAME`";
 }
 
 async fn set_held(
@@ -236,7 +227,7 @@ async fn set_held(
     client: &Client,
     (name, verb): (&str, &str),
 ) -> Result<(), Failure> {
-    let at = format!("{}/{verb}", path(name));
+    let at = format!("{}/{verb}", path::<Agent>(name));
     let now: Shown<Agent> = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &now, |now| match state(now) {
         "" => format!("agent {} is active\n", now.name()),
@@ -304,6 +295,7 @@ pub(super) fn unique(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::resource::table;
 
     fn agent() -> Shown<Agent> {
         serde_json::from_value(serde_json::json!({
@@ -337,7 +329,7 @@ mod tests {
 
     #[test]
     fn agents_are_listed_in_a_table() {
-        insta::assert_snapshot!(list(&[agent()]));
+        insta::assert_snapshot!(table(&[agent()]));
     }
 
     #[test]

@@ -273,7 +273,7 @@ pub(super) async fn agent(
     remedy: &str,
 ) -> Result<Option<Shown<Agent>>, Failure> {
     match client.get::<Shown<Agent>>(&format!("/api/v1/agents/{}", segment(name))).await {
-        Ok(agent) if agent.managed_by == ManagedBy::File => {
+        Ok(agent) if agent.managed_by == Some(ManagedBy::File) => {
             let message = format!("agent `{name}` is managed by the configuration file");
             Err(Failure::new(Exit::Failed, message).hint(remedy))
         }

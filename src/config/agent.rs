@@ -53,11 +53,13 @@ impl InFile for Agent {
 /// Reads `agents:`.
 pub(super) fn agents(
     value: Option<&Value>,
-    (providers, connections): (&Providers<'_>, &[DeclaredConnection]),
+    providers: &Providers<'_>,
+    connections: &[DeclaredConnection],
     reading: &mut Reading<'_>,
 ) -> Vec<Declared<Agent>> {
     let found = Declared::<Agent>::read(value, providers, reading);
-    for index in 0..reading.items(value, "agents").len() {
+    let count = value.and_then(Value::as_sequence).map_or(0, Vec::len);
+    for index in 0..count {
         let path = item_of("agents", index);
         let place = reading.place(&path);
         let Some(agent) = found.iter().find(|it| it.place == place) else { continue };

@@ -157,7 +157,7 @@ impl Sections {
             ca: state::ca(self.ca.as_ref(), reading),
             default: reading.section(self.default.as_ref(), "default").unwrap_or_default(),
             upstream: upstream::upstream(self.upstream.as_ref(), reading),
-            agents: agent::agents(self.agents.as_ref(), (&known, &connections), reading),
+            agents: agent::agents(self.agents.as_ref(), &known, &connections, reading),
             plugins: plugin::plugins(self.plugins.as_ref(), &known, reading),
             rules: rule::rules(self.rules.as_ref(), reading),
             limits: limits::limits(self.limits.as_ref(), reading),
