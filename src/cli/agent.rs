@@ -334,6 +334,6 @@ mod tests {
 
     #[test]
     fn a_binding_tells_the_variables_to_set() {
-        insta::assert_snapshot!(told("claude", &agent().bindings[0]));
+        insta::assert_snapshot!(told("claude", &agent().facts.bindings[0]));
     }
 }
