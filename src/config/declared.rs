@@ -24,7 +24,11 @@ pub trait InFile: Resource {
 
     /// Reads it; `None` when the item is left out because of it. `path` is that of the item.
     #[doc(hidden)]
-    fn with(beside: Self::Beside, path: &str, reading: &mut Reading<'_>) -> Option<Self::With>;
+    fn with(
+        beside: Self::Beside,
+        path: &str,
+        reading: &mut Reading<'_>,
+    ) -> Option<<Self as InFile>::With>;
 }
 
 impl InFile for Honeytoken {
@@ -44,7 +48,7 @@ pub struct Declared<R: InFile> {
     /// As a person gives it.
     pub spec: R::Spec,
     /// What stands beside the spec.
-    pub with: R::With,
+    pub with: <R as InFile>::With,
     /// Where it stands, for errors: `keyward.yaml:12: honeytokens[0]`.
     pub place: String,
 }
