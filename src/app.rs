@@ -3,17 +3,17 @@
 //! The only place where everything meets. What happens on a stream is `proxy/`'s, on the admin
 //! doors `admin/`'s.
 
+mod apply;
 mod ca;
 mod data_path;
-mod declared;
 mod descriptors;
 mod error;
-mod foresee;
 mod fronts;
 mod keys;
 mod late_log;
 mod listeners;
 mod notify;
+mod plan;
 mod reload;
 mod rotations;
 mod services;
@@ -33,6 +33,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub use data_path::DataPath;
 pub use error::AppError;
 pub use late_log::LateLog;
+pub use plan::refused_plan;
 use services::Opened;
 pub use services::Services;
 

@@ -12,16 +12,16 @@ use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
-use super::declared::{self, Held};
-use super::foresee::{Foreseen, foresee};
+use super::Services;
+use super::apply::Target;
 use super::fronts::{Fronts, Renewed};
 use super::keys::{self, Named};
 use super::notify::Manager;
+use super::plan::{self, Basis, Inputs, unplaced};
 use super::watched::{LOOK_EVERY, Watched};
-use super::{AppError, Services};
-use crate::config::{Config, Upstream};
-use keyward_api::ReloadAsks;
-use keyward_api::wire::ReloadView;
+use crate::config::{Config, ConfigError, Upstream};
+use keyward_api::wire::{PlanView, ReloadView};
+use keyward_api::{ReloadAsk, ReloadAsks};
 use keyward_base::host::Host;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::corporate::CorporateProxy;
@@ -30,6 +30,8 @@ use keyward_net::guard::AllowPrivate;
 use keyward_net::tls;
 use keyward_proxy::Gateway;
 use keyward_proxy::ca::authority::Authority;
+use keyward_rules::provider::Catalogue;
+use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::KeyError;
 use keyward_state::observe::log::Verbosity;
@@ -68,7 +70,7 @@ pub(super) struct Outward {
 /// A configuration with all that it names.
 struct Prepared {
     config: Config,
-    held: Held,
+    inputs: Inputs,
     outward: Outward,
     client_tls: Option<Arc<ClientConfig>>,
     /// Certificates of listeners.
@@ -81,7 +83,7 @@ struct Prepared {
 enum Refused {
     /// The configuration is wrong: nothing changed. With the files that it names, where one may be
     /// what is to be mended.
-    Wrong(Vec<String>, Vec<PathBuf>),
+    Wrong(Vec<Problem>, Vec<PathBuf>),
     /// The store failed.
     Half(String),
 }
@@ -115,9 +117,11 @@ impl Reloader {
         loop {
             tokio::select! {
                 Some(ask) = asks.recv() => {
-                    let view = self.reload().await;
-                    // Who asked may have gone; `/status` still tells.
-                    drop(ask.send(view));
+                    // Who asked may have gone; `/status` still tells of a reload.
+                    match ask {
+                        ReloadAsk::Reload(answer) => drop(answer.send(self.reload().await)),
+                        ReloadAsk::Plan(file, answer) => drop(answer.send(self.plan(file).await)),
+                    }
                 }
                 _ = look.tick() => {
                     let again = self.again_at.is_some_and(|at| at <= Instant::now());
@@ -144,7 +148,7 @@ impl Reloader {
                 warnings = told;
             }
             Err(Refused::Wrong(told, files)) => {
-                errors = told;
+                errors = told.iter().map(ToString::to_string).collect();
                 if !files.is_empty() {
                     self.watched(move |watched| watched.rests_on(files)).await;
                 }
@@ -167,34 +171,27 @@ impl Reloader {
 
     async fn try_reload(&mut self) -> Result<Vec<String>, Refused> {
         self.watched(Watched::reading).await;
-        let Prepared { config, held, outward, client_tls, renewed, keyring } =
-            self.prepare().await?;
+        let Prepared { config, inputs, outward, client_tls, renewed, keyring } =
+            self.prepare(None).await?;
         let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
-        let catalogue = Arc::new(config.catalogue());
-        let hostless = self.started.limits.hostless_rules_max;
-        let rules = config.rules.clone();
-        let sources = Sources::new(catalogue.clone(), config.default, rules, hostless);
-
+        let (catalogue, sources) = self.sources(&config);
         let change = rulebook.change().await;
         let view = self.services.directory.view();
-        let Foreseen { agents, connections, mut problems } =
-            foresee(&config, &held, &view, &catalogue);
-        let rules = sources.check(agents.into_iter(), connections.into_iter());
-        problems.extend(rules.err().into_iter().flatten().map(|error| error.to_string()));
-        if !problems.is_empty() {
-            return Err(Refused::Wrong(problems, config.files()));
-        }
+        let basis =
+            Basis { config: &config, view: &view, catalogue: &catalogue, sources: &sources };
+        let plan = plan::plan(basis, inputs)
+            .map_err(|problems| Refused::Wrong(problems, config.files()))?;
         if let Some((named, keyring)) = keyring {
             let taken = self.services.keys.take_up(keyring, named.home().clone()).await;
             taken.map_err(|error| {
-                Refused::Wrong(vec![format!("`master_key`: {error}")], config.files())
+                Refused::Wrong(vec![unplaced(&format!("`master_key`: {error}"))], config.files())
             })?;
             self.keys = named;
         }
         let (before, events) = (vault.catalogue(), &self.services.events);
         vault.know(catalogue);
         // On the heap: the rest of the time there is nothing to apply.
-        if let Err(error) = Box::pin(declared::apply(&config, held, (vault, events))).await {
+        if let Err(error) = Box::pin(Target { vault, events }.apply(plan)).await {
             vault.know(before);
             return Err(Refused::Half(format!("{error:#}")));
         }
@@ -215,17 +212,48 @@ impl Reloader {
         }
         let files = config.files();
         self.watched(move |watched| watched.rests_on(files)).await;
-        let waiting = self.started.waits_for_restart(&config);
-        let warning = |key| format!("a change of `{key}` takes effect at the next start");
-        Ok(waiting.into_iter().map(warning).collect())
+        Ok(self.warnings(&config))
     }
 
-    /// Reads everything, off the async threads: files may be slow, and commands take their time.
-    async fn prepare(&self) -> Result<Prepared, Refused> {
+    /// What a reload would do, if the configuration stood in `file`. Reads and compares; nothing is changed.
+    async fn plan(&self, file: Option<PathBuf>) -> PlanView {
+        let Prepared { config, inputs, .. } = match self.prepare(file).await {
+            Ok(prepared) => prepared,
+            Err(Refused::Wrong(problems, _)) => return plan::view(&Err(problems), Vec::new()),
+            Err(Refused::Half(told)) => return plan::view(&Err(vec![unplaced(&told)]), Vec::new()),
+        };
+        let (catalogue, sources) = self.sources(&config);
+        let view = self.services.directory.view();
+        let basis =
+            Basis { config: &config, view: &view, catalogue: &catalogue, sources: &sources };
+        plan::view(&plan::plan(basis, inputs), self.warnings(&config))
+    }
+
+    fn sources(&self, config: &Config) -> (Arc<Catalogue>, Sources) {
+        let catalogue = Arc::new(config.catalogue());
+        let hostless = self.started.limits.hostless_rules_max;
+        let rules = config.rules.clone();
+        let sources = Sources::new(catalogue.clone(), config.default, rules, hostless);
+        (catalogue, sources)
+    }
+
+    fn warnings(&self, config: &Config) -> Vec<String> {
+        let waiting = self.started.waits_for_restart(config).into_iter();
+        waiting.map(|key| format!("a change of `{key}` takes effect at the next start")).collect()
+    }
+
+    /// Reads everything, off the async threads: files may be slow, and commands take their time. `file`: another
+    /// one than its own.
+    async fn prepare(&self, file: Option<PathBuf>) -> Result<Prepared, Refused> {
         let (started, now) = (self.started.clone(), (self.outward.clone(), self.keys.clone()));
         let (authority, fronts) = (self.services.authority.clone(), self.fronts.clone());
-        let work =
-            tokio::task::spawn_blocking(move || prepared(&started, &now, (&authority, &fronts)));
+        let work = tokio::task::spawn_blocking(move || {
+            let config = match file {
+                None => started.again(),
+                Some(file) => started.another(&file),
+            };
+            prepared(config, &now, (&authority, &fronts))
+        });
         work.await.unwrap_or_else(|error| Err(Refused::Half(error.to_string())))
     }
 
@@ -274,31 +302,30 @@ impl Reloader {
 }
 
 fn prepared(
-    started: &Config,
+    config: Result<Config, ConfigError>,
     (now, keys): &(Outward, Named),
     (authority, fronts): (&Authority, &Fronts),
 ) -> Result<Prepared, Refused> {
-    let config = started.again().map_err(|error| {
+    let config = config.map_err(|error| {
         let told = match error.problems() {
-            [] => vec![error.to_string()],
-            problems => problems.iter().map(ToString::to_string).collect(),
+            [] => vec![unplaced(&error.to_string())],
+            problems => problems.to_vec(),
         };
         Refused::Wrong(told, Vec::new())
     })?;
-    let held = Held::load(&config).map_err(|error| match error {
-        AppError::Declared(problems) => problems,
-        other => vec![other.to_string()],
-    });
-    let outward = Outward::load(&config).map_err(|error| vec![format!("{error:#}")]);
-    let ca = authority.check().map_err(|error| vec![format!("`ca`: {error}")]);
-    let keyring = other_keys(&config, keys).map_err(|error| vec![format!("`master_key`: {error}")]);
-    let renewed = fronts.renewed().map_err(|error| vec![format!("{error:#}")]);
-    let (held, outward, keyring, renewed) = match (held, outward, ca, keyring, renewed) {
-        (Ok(held), Ok(outward), Ok(()), Ok(keyring), Ok(renewed)) => {
-            (held, outward, keyring, renewed)
+    let told = |text: String| vec![unplaced(&text)];
+    let inputs = Inputs::load(&config);
+    let outward = Outward::load(&config).map_err(|error| told(format!("{error:#}")));
+    let ca = authority.check().map_err(|error| told(format!("`ca`: {error}")));
+    let keyring = other_keys(&config, keys);
+    let keyring = keyring.map_err(|error| told(format!("`master_key`: {error}")));
+    let renewed = fronts.renewed().map_err(|error| told(format!("{error:#}")));
+    let (inputs, outward, keyring, renewed) = match (inputs, outward, ca, keyring, renewed) {
+        (Ok(inputs), Ok(outward), Ok(()), Ok(keyring), Ok(renewed)) => {
+            (inputs, outward, keyring, renewed)
         }
-        (held, outward, ca, keyring, renewed) => {
-            let errors = [held.err(), outward.err(), ca.err(), keyring.err(), renewed.err()];
+        (inputs, outward, ca, keyring, renewed) => {
+            let errors = [inputs.err(), outward.err(), ca.err(), keyring.err(), renewed.err()];
             let errors = errors.into_iter().flatten().flatten().collect();
             return Err(Refused::Wrong(errors, config.files()));
         }
@@ -307,10 +334,10 @@ fn prepared(
         true => None,
         false => {
             let made = tls::client_config(&outward.roots);
-            Some(made.map_err(|error| Refused::Wrong(vec![error.to_string()], config.files()))?)
+            Some(made.map_err(|error| Refused::Wrong(told(error.to_string()), config.files()))?)
         }
     };
-    Ok(Prepared { config, held, outward, client_tls, renewed, keyring })
+    Ok(Prepared { config, inputs, outward, client_tls, renewed, keyring })
 }
 
 /// The keys, when others are named than before: those in use are not read again.

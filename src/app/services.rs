@@ -14,10 +14,13 @@ use anyhow::{Context, bail};
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
 
+use super::apply::Target;
 use super::listeners::Listeners;
+use super::plan::{self, Basis, Inputs, Plan, unplaced};
 use super::reload::Outward;
-use super::{AppError, declared, keys};
+use super::{AppError, keys};
 use crate::config::{Config, StoreChoice, UpstreamProxy};
+use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
@@ -27,6 +30,7 @@ use keyward_net::guard::Guard;
 use keyward_net::tls;
 use keyward_proxy::ca::authority::Authority;
 use keyward_proxy::ca::cache::Leaves;
+use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, News};
 use keyward_state::observe::change::Changes;
@@ -101,6 +105,27 @@ impl Services {
     pub async fn empty(config: &Config) -> anyhow::Result<Arc<Self>> {
         let opened = Opened::in_memory(config, existing_authority(config)?).await?;
         Self::at_rest(config, opened).await
+    }
+
+    /// What a start with this configuration would make of the store, which no gateway has open. Nothing is made:
+    /// without a store, everything is new.
+    ///
+    /// # Errors
+    /// When the data directory, the key, the store or the CA cannot be used.
+    pub async fn plan(config: &Config) -> anyhow::Result<PlanView> {
+        let inputs = match (Inputs::load(config), Outward::load(config)) {
+            (Ok(inputs), Ok(_)) => inputs,
+            (inputs, outward) => {
+                let outward = outward.err().map(|error| unplaced(&format!("{error:#}")));
+                let problems = inputs.err().into_iter().flatten().chain(outward).collect();
+                return Ok(plan::view(&Err(problems), Vec::new()));
+            }
+        };
+        let opened = match Self::are_stored(config) {
+            true => Opened::open_existing(config).await?,
+            false => Opened::in_memory(config, existing_authority(config)?).await?,
+        };
+        Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
     }
 
     /// Whether there is a store on the disk.
@@ -252,11 +277,30 @@ impl Opened {
         config: &Config,
         bound: &Listeners,
     ) -> anyhow::Result<Arc<Services>> {
-        declared::reconcile(config, &self.vault, &self.events).await?;
+        let inputs = Inputs::load(config).map_err(refused)?;
+        self.bring_in_line(config, inputs).await?;
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = super::public_url(config, bound.admin_addr);
         self.finish(config, (bound.own_addrs(), public_url), rulebook)
+    }
+
+    fn plan(&self, config: &Config, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
+        let (view, catalogue) = (self.directory.view(), self.vault.catalogue());
+        let sources = self.sources(config, config.rules.clone());
+        let basis = Basis { config, view: &view, catalogue: &catalogue, sources: &sources };
+        plan::plan(basis, inputs)
+    }
+
+    /// Plans, and applies the plan.
+    async fn bring_in_line(&self, config: &Config, inputs: Inputs) -> anyhow::Result<()> {
+        let plan = self.plan(config, inputs).map_err(refused)?;
+        Target { vault: &self.vault, events: &self.events }.apply(plan).await
+    }
+
+    fn sources(&self, config: &Config, rules: Vec<RuleText>) -> Sources {
+        let hostless = config.limits.hostless_rules_max;
+        Sources::new(self.vault.catalogue(), config.default, rules, hostless)
     }
 
     fn rulebook(
@@ -264,9 +308,7 @@ impl Opened {
         config: &Config,
         rules: Vec<RuleText>,
     ) -> Result<Rulebook, Vec<RulebookError>> {
-        let hostless = config.limits.hostless_rules_max;
-        let sources = Sources::new(self.vault.catalogue(), config.default, rules, hostless);
-        Rulebook::new(sources, self.directory.clone())
+        Rulebook::new(self.sources(config, rules), self.directory.clone())
     }
 
     fn finish(
@@ -335,6 +377,10 @@ fn trusted(config: &Config) -> anyhow::Result<Arc<ClientConfig>> {
         Vec::new()
     });
     Ok(tls::client_config(&roots)?)
+}
+
+fn refused(problems: Vec<Problem>) -> AppError {
+    AppError::Declared(problems.iter().map(ToString::to_string).collect())
 }
 
 fn all(errors: Vec<RulebookError>) -> AppError {

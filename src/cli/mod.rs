@@ -26,6 +26,7 @@ mod key;
 mod org;
 mod output;
 mod personal;
+mod plan;
 mod plugin;
 mod provider;
 mod reload;
@@ -144,8 +145,11 @@ enum Command {
     /// what was asked and answered: search it, follow it, verify it
     #[command(subcommand)]
     Audit(audit::Command),
+    /// print what a configuration would make, change, pause and remove
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::Args),
     /// have the gateway read its configuration again, and tell what is wrong with it
-    Reload,
+    Reload(reload::Args),
     /// exit 0 when the gateway is ready
     Health,
     /// print the completions of a shell
@@ -236,7 +240,8 @@ impl Command {
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
-            Self::Reload => reload::run(global).await,
+            Self::Plan(args) => args.run(global).await,
+            Self::Reload(args) => args.run(global).await,
             Self::Health => health::run(global).await,
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),

@@ -47,6 +47,16 @@ impl Config {
         file::again(&self.origin, &self.data_dir, &self.environment)
     }
 
+    /// Reads the configuration of another file, as if it stood in this one's place: with the same data directory and
+    /// environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn another(&self, file: &Path) -> Result<Self, ConfigError> {
+        let origin = Origin { file: file.to_owned(), required: true };
+        file::again(&origin, &self.data_dir, &self.environment)
+    }
+
     /// The file that it was read from, or would be.
     pub fn file(&self) -> &Path {
         &self.origin.file

@@ -97,7 +97,7 @@ async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
         (&["{ name: a, org: A B }"], "honeytokens[0].org: this is not the name"),
         (
             &["{ name: stored }"],
-            "honeytokens[0]: honeytoken `stored`: a stored honeytoken has this name: rename one of them",
+            "honeytokens[0]: honeytoken `stored`: a stored honeytoken has this name; rename one of them",
         ),
         (&many, "honeytokens[999]: honeytoken `n999`: its organisation has 1000 already"),
     ] {

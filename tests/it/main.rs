@@ -92,6 +92,7 @@ mod oauth_transport;
 mod partings;
 mod people;
 mod placeholders;
+mod plan;
 mod plugins_api;
 mod plugins_blocked;
 mod plugins_cli;

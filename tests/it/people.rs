@@ -190,7 +190,12 @@ async fn every_write_of_an_auditor_is_refused_and_so_is_what_a_member_only_uses(
 async fn what_all_organisations_share_is_for_the_operator_and_the_install_s_own_admins() {
     let world = World::new().await;
     let asks = || {
-        [Ask::get("/keys"), Ask::post("/keys/rotate", json!({})), Ask::post("/reload", json!({}))]
+        [
+            Ask::get("/keys"),
+            Ask::post("/keys/rotate", json!({})),
+            Ask::post("/plan", json!({})),
+            Ask::post("/reload", json!({})),
+        ]
     };
     for by in world.people() {
         for ask in asks() {

@@ -388,7 +388,7 @@ async fn a_stored_agent_may_have_a_declared_plugin_and_a_stored_plugin_keeps_its
     market.api("POST", "/plugins", &new).await;
     let told = read(&market, &with(&market, &[&worker])).await;
     assert!(
-        told.contains("a stored plugin has this name: remove it with `keyward plugin remove reader --agent worker`"),
+        told.contains("a stored plugin has this name; remove it with `keyward plugin remove reader --agent worker`"),
         "{told}"
     );
     assert_eq!(market.gets("worker", STRANGER, POST).await.0, 200, "the stored one stays");

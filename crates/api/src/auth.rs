@@ -326,7 +326,8 @@ fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let access = match (reads, parts.as_slice()) {
         (true, _) | (false, ["rules", "explain" | "test"]) => Access::Read,
-        (false, ["connections", _, "test" | "request"]) => Access::Use,
+        // A plan changes nothing, but reads secrets as a reload does: it is for whoever may reload.
+        (false, ["plan"] | ["connections", _, "test" | "request"]) => Access::Use,
         _ => Access::Write,
     };
     let area = match parts[0] {
@@ -340,7 +341,7 @@ fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
         "users" | "tokens" => Area::Users,
         "orgs" if reads => Area::Users,
         "webhooks" | "events" | "honeytokens" => Area::Webhooks,
-        "ca" | "keys" | "orgs" | "reload" | "upstreams" => Area::Install,
+        "ca" | "keys" | "orgs" | "plan" | "reload" | "upstreams" => Area::Install,
         _ => return (None, access),
     };
     (Some(area), access)
@@ -383,6 +384,8 @@ mod tests {
             (Method::POST, "/api/v1/rules", Access::Write),
             (Method::POST, "/api/v1/rules/explain/x", Access::Write),
             (Method::POST, "/api/v1/connections/c/test", Access::Use),
+            (Method::POST, "/api/v1/plan", Access::Use),
+            (Method::POST, "/api/v1/plan/x", Access::Write),
             (Method::POST, "/api/v1/connections/c/pause", Access::Write),
             (Method::DELETE, "/api/v1/agents/test", Access::Write),
             (Method::TRACE, "/api/v1/agents", Access::Write),

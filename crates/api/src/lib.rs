@@ -62,7 +62,7 @@ pub mod wire;
 pub use audit::{AuditLog, audit_router};
 pub use error::ApiError;
 pub use host::OwnNames;
-pub use reload::{ReloadAsks, Reloads};
+pub use reload::{ReloadAsk, ReloadAsks, Reloads};
 pub use router::{open_router, socket_router};
 pub use runs::Runs;
 pub use serve::{serve_socket, serve_tcp};

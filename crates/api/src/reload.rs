@@ -1,22 +1,35 @@
-//! `/reload`: the configuration, read again. The gateway does it; this asks, and tells what came of
-//! it: at once to who asked, and in `/status` to who looks later.
+//! `/reload` and `/plan`: the configuration is read again and applied, or only compared with what the gateway holds.
+//! The gateway does it; this asks. What came of a reload is answered at once, and later in `/status`.
 
-use axum::extract::State;
+use std::path::PathBuf;
+
+use axum::extract::{FromRequest, Request, State};
 use axum::routing::post;
 use axum::{Json, Router};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::auth::Caller;
+use super::body::Body;
 use super::error::ApiError;
 use super::state::Admin;
-use super::wire::ReloadView;
+use super::wire::{PlanAsk, PlanView, ReloadView};
 
-/// Who asks is answered with what came of it.
-pub type ReloadAsks = mpsc::Receiver<oneshot::Sender<ReloadView>>;
+/// What a gateway is asked to do with its configuration, with who waits for the answer.
+#[derive(Debug)]
+pub enum ReloadAsk {
+    /// To read and apply it.
+    Reload(oneshot::Sender<ReloadView>),
+    /// To compare it, or the configuration of another file, with what it holds. Nothing is changed.
+    Plan(Option<PathBuf>, oneshot::Sender<PlanView>),
+}
+
+/// What a gateway is asked, one by one.
+pub type ReloadAsks = mpsc::Receiver<ReloadAsk>;
 
 /// Asks a gateway to read its configuration again. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reloads {
-    asks: mpsc::Sender<oneshot::Sender<ReloadView>>,
+    asks: mpsc::Sender<ReloadAsk>,
     last: watch::Receiver<Option<ReloadView>>,
 }
 
@@ -30,7 +43,14 @@ impl Reloads {
     /// Asks, and waits for what comes of it; `None` when the gateway is about to end.
     pub async fn ask(&self) -> Option<ReloadView> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send(answer).await.ok()?;
+        self.asks.send(ReloadAsk::Reload(answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Asks what a reload would do, if the configuration stood in `file`; `None` when the gateway is about to end.
+    pub async fn plan(&self, file: Option<PathBuf>) -> Option<PlanView> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(ReloadAsk::Plan(file, answer)).await.ok()?;
         answered.await.ok()
     }
 
@@ -41,7 +61,7 @@ impl Reloads {
 }
 
 pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/reload", post(reload))
+    Router::new().route("/reload", post(reload)).route("/plan", post(plan))
 }
 
 async fn reload(State(admin): State<Admin>) -> Result<Json<ReloadView>, ApiError> {
@@ -51,4 +71,27 @@ async fn reload(State(admin): State<Admin>) -> Result<Json<ReloadView>, ApiError
         true => Ok(Json(view)),
         false => Err(ApiError::ConfigRefused { errors: view.errors }),
     }
+}
+
+/// Without a body, plans the gateway's own file. A configuration names files and commands that are read with the
+/// gateway's rights, so only the operator, who has these rights on the socket, names another file.
+async fn plan(
+    State(admin): State<Admin>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<PlanView>, ApiError> {
+    let reloads = admin.reloads().ok_or(ApiError::NoSuchPath)?;
+    let PlanAsk { file } = match http_body::Body::size_hint(request.body()).exact() {
+        Some(0) => PlanAsk::default(),
+        _ => Body::from_request(request, &admin).await?.0,
+    };
+    if file.is_some() && !caller.is_operator() {
+        let message =
+            "is for the operator of the gateway: leave it out to plan the gateway's own file";
+        return Err(ApiError::field("file", message));
+    }
+    if file.as_ref().is_some_and(|file| !file.is_absolute()) {
+        return Err(ApiError::field("file", "must be an absolute path"));
+    }
+    Ok(Json(reloads.plan(file).await.ok_or(ApiError::Draining)?))
 }

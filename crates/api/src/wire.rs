@@ -12,6 +12,7 @@ mod flow;
 mod keys;
 mod patch;
 mod people;
+mod plan;
 mod plugin;
 mod rotation;
 mod rule_test;
@@ -46,6 +47,7 @@ pub use self::patch::ConnectionPatch;
 pub use self::people::{
     NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
 };
+pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::plugin::{
     LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch, PluginRemoved,
     PluginView, SlotView,

@@ -131,7 +131,7 @@ fn message(data: &Path) -> String {
 /// Whether the request adds something to a collection. What changes a thing needs one that is there.
 fn adds(method: &Method, path: &str) -> bool {
     let collection = path.strip_prefix("/api/v1/").unwrap_or("reload");
-    method == Method::POST && !collection.contains('/') && collection != "reload"
+    method == Method::POST && !collection.contains('/') && !matches!(collection, "plan" | "reload")
 }
 
 /// What asks and changes nothing, though it is posted.

@@ -42,7 +42,7 @@ pub(super) fn is_plugin_name(name: &str) -> bool {
 }
 
 /// Bindings of one agent: its row has to stay under the store's limit.
-const BINDINGS_MAX: usize = 5_000;
+pub const BINDINGS_MAX: usize = 5_000;
 
 /// Whether the agent may have one more binding.
 pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError> {

@@ -53,13 +53,14 @@ use rows::Rows;
 pub use about::{About, Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationState, SecretFacts};
 pub use account::{Account, AccountId, AccountSource};
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
+pub use check::BINDINGS_MAX;
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
 pub use manifest::{Fault, Manifest, Slot};
 pub use orgs::OrgRecord;
 pub use personal::{Area, PersonalToken, Scope, ScopeError};
-pub use plugins::{Missing, Plugged, PluginRecord, PluginState};
+pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
     ManagedBy, TokenRecord,
@@ -67,7 +68,7 @@ pub use records::{
 pub use remedy::{Need, Remedies, Renewal};
 pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
 pub use view::{Differences, Former, View};
-pub use webhooks::{NewWebhook, WebhookRecord, WebhookState, check_webhook_url};
+pub use webhooks::{NewWebhook, WEBHOOKS_MAX, WebhookRecord, WebhookState, check_webhook_url};
 
 /// The directory.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_model::Agent;
 
 /// Plugins of one agent.
-const PLUGINS_MAX: usize = 100;
+pub const PLUGINS_MAX: usize = 100;
 
 /// A plugin that is installed for an agent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -17,7 +17,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{OrgId, WebhookId};
 
 /// Webhooks of one organisation.
-const WEBHOOKS_MAX: usize = 50;
+pub const WEBHOOKS_MAX: usize = 50;
 
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 2_048;

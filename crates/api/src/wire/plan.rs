@@ -1,0 +1,80 @@
+//! What a configuration would lead to.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Which configuration is planned.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanAsk {
+    /// Another file than the gateway's own, as if it stood in its place; an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+/// `POST /api/v1/plan`: the steps from what the gateway holds to what a configuration declares. With a problem there
+/// are no steps.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PlanView {
+    /// One for each resource, in the order of their execution.
+    pub steps: Vec<PlanStep>,
+    /// All that is wrong: it would be refused.
+    pub problems: Vec<PlanProblem>,
+    /// What waits for a restart.
+    pub warnings: Vec<String>,
+}
+
+/// What would become of a resource.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PlanStep {
+    /// `make`, `change`, `replace`, `pause`, `resume`, `remove` or `nothing`.
+    pub action: String,
+    /// `organisation`, `webhook`, `honeytoken`, `app`, `connection`, `agent` or `plugin`.
+    pub kind: String,
+    /// The name of its organisation.
+    pub org: String,
+    /// Its name.
+    pub name: String,
+    /// The agent of a plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The keys of the file that say otherwise than what is held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// What is known of its secret; absent where it has none, or none that would replace the stored one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretCheck>,
+    /// Where it stands in the file: `keyward.yaml:12: connections[0]`; absent where the file does not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+/// What a plan knows of a secret.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretCheck {
+    /// It is compared with the stored one when the plan is applied; another one replaces it then.
+    CheckedWhenApplied,
+}
+
+/// Something wrong with a configuration.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PlanProblem {
+    /// Everything in one line: `keyward.yaml:12: agents[0].use: message; remedy`.
+    pub text: String,
+    /// The file; absent where an environment variable or another file is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The YAML path: `agents[0].use`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What is wrong. Never quotes a secret.
+    pub message: String,
+    /// What to do; absent where the message says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}

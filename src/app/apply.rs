@@ -1,0 +1,272 @@
+//! Executes a [`Plan`]: each step in order, without rules of its own. What only the store can tell while it is
+//! written, such as a conflict with another writer, is an error with the step's place. Applied again, the plan of the
+//! same file and secrets writes nothing.
+
+use anyhow::Context;
+
+use super::plan::{
+    Action, AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given,
+    NewlyConnected, Plan, PluginWork, ResourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
+};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
+use keyward_model::{Agent, AgentFacts, Record};
+use keyward_state::directory::{
+    AppRecord, ConnectionRecord, Directory, ManagedBy, WebhookRecord, WebhookState,
+};
+use keyward_state::observe::change::Actor;
+use keyward_vault::events::Events;
+use keyward_vault::{NewApp, NewConnection, Vault};
+
+/// What a plan is applied to.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) vault: &'a Vault,
+    pub(super) events: &'a Events,
+}
+
+impl Target<'_> {
+    /// Executes the steps.
+    ///
+    /// # Errors
+    /// With the place of the first step that fails; those before it are done.
+    pub(super) async fn apply(self, plan: Plan) -> anyhow::Result<()> {
+        Actor::File.acting(Box::pin(self.steps(plan.steps))).await
+    }
+
+    async fn steps(self, steps: Vec<Step>) -> anyhow::Result<()> {
+        for Step { subject, action, work, .. } in steps {
+            self.step(&subject.org, work).await.with_context(|| subject.to_string())?;
+            let (kind, name) = (subject.kind, &subject.name);
+            match action {
+                Action::Pause => {
+                    tracing::info!(kind, name, "paused: the configuration no longer names it");
+                }
+                Action::Remove => {
+                    tracing::info!(kind, name, "removed: the configuration no longer names it");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(self, org: &OrgId, work: Work) -> anyhow::Result<()> {
+        match work {
+            Work::Nothing => Ok(()),
+            Work::Org => Ok(self.directory().add_org(org, ManagedBy::File).await.map(drop)?),
+            Work::Webhook(work) => self.webhook(org, work).await,
+            Work::Honeytoken(work) => self.resource(org, work).await,
+            Work::App(work) => self.app(org, *work).await,
+            Work::Connection(work) => self.connection(org, *work).await,
+            Work::Agent(work) => self.agent(org, *work).await,
+            Work::Plugin(work) => self.plugin(org, *work).await,
+        }
+    }
+
+    fn directory(&self) -> &Directory {
+        self.vault.directory()
+    }
+
+    async fn webhook(self, org: &OrgId, work: WebhookWork) -> anyhow::Result<()> {
+        let directory = self.directory();
+        let (hook, key) = match work {
+            WebhookWork::Make(new, key) => (directory.add_webhook(org, new).await?, key),
+            WebhookWork::Change { id, url, kinds, activates, key } => {
+                let change = move |hook: &mut WebhookRecord| {
+                    if activates {
+                        hook.state = WebhookState::Active;
+                    }
+                    hook.url.clone_from(&url);
+                    hook.kinds.clone_from(&kinds);
+                };
+                (directory.update_webhook(org, &id, change).await?, key)
+            }
+            WebhookWork::Pause(id) => {
+                let pause = |hook: &mut WebhookRecord| hook.state = WebhookState::Paused;
+                directory.update_webhook(org, &id, pause).await?;
+                return Ok(());
+            }
+        };
+        Ok(self.events.sign_with((org, &hook.id), key).await?)
+    }
+
+    async fn resource<R: Declarable>(
+        self,
+        org: &OrgId,
+        work: ResourceWork<R>,
+    ) -> anyhow::Result<()> {
+        let (directory, by) = (self.directory(), ManagedBy::File);
+        let new = match work {
+            ResourceWork::Make(spec) => spec,
+            ResourceWork::Replace(id, spec) => {
+                directory.remove::<R>(org, &id, by).await?;
+                spec
+            }
+            ResourceWork::Change(id, spec) => {
+                let change = move |record: &mut Record<R>| record.spec.clone_from(&spec);
+                directory.change::<R>(org, &id, change).await?;
+                return Ok(());
+            }
+            ResourceWork::Remove(id) => return Ok(directory.remove::<R>(org, &id, by).await?),
+        };
+        let facts = R::facts(&new, &self.vault.catalogue());
+        directory.add::<R>(org, by, new, facts).await?;
+        Ok(())
+    }
+
+    async fn app(self, org: &OrgId, work: AppWork) -> anyhow::Result<()> {
+        match work {
+            AppWork::Make(new, secrets) => drop(self.vault.add_app_of(new, secrets).await?),
+            AppWork::Change(id, new, secrets) => {
+                let change = |record: &mut AppRecord| describe_app(record, &new);
+                drop(self.vault.change_app_of((org, &id), &change, secrets).await?);
+            }
+            AppWork::Pause(id) => {
+                let pause = |record: &mut AppRecord| record.paused = true;
+                drop(self.directory().update_app(org, &id, &pause).await?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn connection(self, org: &OrgId, work: ConnectionWork) -> anyhow::Result<()> {
+        let directory = self.directory();
+        let (id, change) = match work {
+            ConnectionWork::Make(new) => return self.connect(new).await,
+            ConnectionWork::Replace(id, new) => {
+                self.vault.remove_by(org, &id, ManagedBy::File).await?;
+                return self.connect(new).await;
+            }
+            ConnectionWork::Pause(id) => {
+                directory.set_connection_paused(org, &id, true, ManagedBy::File).await?;
+                return Ok(());
+            }
+            ConnectionWork::Change(id, change) => (id, change),
+        };
+        if let Some(fields) = change.fields {
+            self.vault.replace(org, &id, fields).await?;
+        }
+        let describe = |record: &mut ConnectionRecord| {
+            record.settings = change.settings.clone();
+            record.scopes.clone_from(&change.scopes);
+            record.about.clone_from(&change.about);
+            record.secret.expires = change.expires;
+            record.secret.rotate_every = change.rotate_every;
+        };
+        directory.update_connection(org, &id, &describe).await?;
+        if change.resumes {
+            directory.set_connection_paused(org, &id, false, ManagedBy::File).await?;
+        }
+        Ok(())
+    }
+
+    async fn connect(self, new: NewlyConnected) -> anyhow::Result<()> {
+        let NewlyConnected { new, app, given } = new;
+        let app = app.map(|name| self.app_named(&new.org, &name)).transpose()?;
+        let new = NewConnection { app, ..new };
+        match given {
+            Given::Fields(fields) => drop(self.vault.add(new, fields).await?),
+            Given::Consent => drop(self.vault.add_draft(new).await?),
+            Given::Unread(record) => drop(self.directory().add_connection(*record).await?),
+        }
+        Ok(())
+    }
+
+    async fn agent(self, org: &OrgId, work: AgentWork) -> anyhow::Result<()> {
+        let directory = self.directory();
+        match work {
+            AgentWork::Make(spec, change) => {
+                let (by, facts) = (ManagedBy::File, AgentFacts::default());
+                let made = directory.add::<Agent>(org, by, spec, facts).await?;
+                self.change_agent(org, &made.id, change).await
+            }
+            AgentWork::Change(id, change) => self.change_agent(org, &id, change).await,
+            AgentWork::Pause(id) => {
+                directory.change::<Agent>(org, &id, |agent| agent.facts.paused = true).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn change_agent(
+        self,
+        org: &OrgId,
+        id: &AgentId,
+        change: AgentChange,
+    ) -> anyhow::Result<()> {
+        let directory = self.directory();
+        for Freed { plugin, manifest, slots, is_paused } in change.frees {
+            self.vault.change_plugin((org, &plugin), (manifest, ManagedBy::File), slots).await?;
+            if is_paused {
+                directory.pause_plugin(org, &plugin).await?;
+            }
+        }
+        for connection in &change.unbinds {
+            directory.unbind_by(org, id, connection, ManagedBy::File).await?;
+        }
+        if let Some(spec) = change.describes {
+            let describe = |agent: &mut Record<Agent>| agent.spec.clone_from(&spec);
+            directory.change::<Agent>(org, id, describe).await?;
+        }
+        if change.resumes {
+            directory.change::<Agent>(org, id, |agent| agent.facts.paused = false).await?;
+        }
+        if let Some(hash) = change.token {
+            directory.set_chosen_token(org, id, Some(TOKEN_LABEL.to_owned()), hash).await?;
+        }
+        for name in &change.binds {
+            let connection = self.connection_named(org, name)?;
+            self.vault.bind(org, id, &connection, ManagedBy::File).await?;
+        }
+        Ok(())
+    }
+
+    async fn plugin(self, org: &OrgId, work: PluginWork) -> anyhow::Result<()> {
+        let by = ManagedBy::File;
+        let slots = |names: std::collections::BTreeMap<String, String>| {
+            let each = names.into_iter();
+            each.map(|(slot, name)| anyhow::Ok((slot, self.connection_named(org, &name)?)))
+                .collect::<Result<_, _>>()
+        };
+        match work {
+            PluginWork::Make { agent, manifest, slots: names } => {
+                let view = self.directory().view();
+                let agent = view.find_agent(org, &agent).with_context(|| gone("agent", &agent))?;
+                let slots = slots(names)?;
+                self.vault.add_plugin((org, &agent.id), (manifest, by), slots).await?;
+            }
+            PluginWork::Change { id, manifest, slots: names } => {
+                self.vault.change_plugin((org, &id), (manifest, by), slots(names)?).await?;
+            }
+            PluginWork::Pause(id) => self.directory().pause_plugin(org, &id).await?,
+        }
+        Ok(())
+    }
+
+    fn app_named(&self, org: &OrgId, name: &str) -> anyhow::Result<AppId> {
+        let view = self.directory().view();
+        let found = view.find_app(org, name).with_context(|| gone("app", name))?;
+        Ok(found.id.clone())
+    }
+
+    fn connection_named(&self, org: &OrgId, name: &str) -> anyhow::Result<ConnectionId> {
+        let view = self.directory().view();
+        let found = view.find_connection(org, name).with_context(|| gone("connection", name))?;
+        Ok(found.id.clone())
+    }
+}
+
+/// Of something that was there when the plan was made.
+fn gone(kind: &str, name: &str) -> String {
+    format!("{kind} `{name}` was removed meanwhile")
+}
+
+fn describe_app(record: &mut AppRecord, new: &NewApp) {
+    record.auth.clone_from(&new.auth);
+    record.client_id.clone_from(&new.client_id);
+    record.scopes.clone_from(&new.scopes);
+    record.variables.clone_from(&new.variables);
+    record.urls.clone_from(&new.urls);
+    record.settings.clone_from(&new.settings);
+    record.paused = false;
+}

@@ -1,0 +1,314 @@
+//! Steps for agents of the configuration: what they are, their tokens, and what they may use.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Action, Basis, Planning, Step, Subject, TOKEN_LABEL, Work, differing, named};
+use crate::config::Declared;
+use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_base::secret::Secret;
+use keyward_model::{Agent, AgentFacts, AgentSpec};
+use keyward_state::crypto::token::TokenHash;
+use keyward_state::directory::{
+    AgentRecord, BINDINGS_MAX, BindingRecord, ConnectionRecord, ManagedBy, Manifest, TokenRecord,
+    View, may_be_used_by,
+};
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum AgentWork {
+    Make(AgentSpec, AgentChange),
+    Change(AgentId, AgentChange),
+    Pause(AgentId),
+}
+
+/// What becomes of an agent, in this order: the environment must fit what is bound.
+#[derive(Debug, Default)]
+pub(in crate::app) struct AgentChange {
+    pub(in crate::app) frees: Vec<Freed>,
+    pub(in crate::app) unbinds: Vec<ConnectionId>,
+    /// Labels and environment, where one of them differs.
+    pub(in crate::app) describes: Option<AgentSpec>,
+    pub(in crate::app) resumes: bool,
+    pub(in crate::app) token: Option<TokenHash>,
+    /// Names or ids of connections.
+    pub(in crate::app) binds: Vec<String>,
+}
+
+/// A plugin whose slots hold connections that do not fit the environment to come.
+#[derive(Debug)]
+pub(in crate::app) struct Freed {
+    pub(in crate::app) plugin: PluginId,
+    pub(in crate::app) manifest: Manifest,
+    /// What stays in the slots.
+    pub(in crate::app) slots: BTreeMap<String, ConnectionId>,
+    pub(in crate::app) is_paused: bool,
+}
+
+/// Who has which token, by its hash.
+pub(super) struct Holders(HashMap<String, Holder>);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Holder {
+    Agent(OrgId, String),
+    User(String),
+}
+
+/// What an agent is to use, and what it no longer uses.
+struct Bindings {
+    bindings: Vec<BindingRecord>,
+    unbinds: Vec<ConnectionId>,
+    binds: Vec<String>,
+}
+
+impl Planning<'_> {
+    pub(super) fn agents(&mut self, tokens: Vec<Option<Secret>>) {
+        let Basis { config, view, .. } = self.basis;
+        let mut holders = Holders::of(view);
+        for (declared, token) in config.agents.iter().zip(tokens) {
+            let record = self.agent(declared, token, &mut holders);
+            self.agents.push(Arc::new(record));
+        }
+        let named = named(&config.agents, |it| (&it.org, it.name()));
+        for found in view.agents() {
+            if named.contains(&(&found.org, found.name())) {
+                continue;
+            }
+            let mut record = found.clone();
+            if found.managed_by == ManagedBy::File && !found.facts.paused {
+                let subject = subject(&found.org, found.name(), None);
+                let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
+                self.pauses.push(Step::new(subject, Action::Pause, work));
+                Arc::make_mut(&mut record).facts.paused = true;
+            }
+            self.agents.push(record);
+        }
+        self.to_come = View::of(self.agents.iter().cloned(), self.connections.iter().cloned());
+    }
+
+    /// Plans one; answers the record to come, also where there is a problem.
+    fn agent(
+        &mut self,
+        declared: &Declared<Agent>,
+        token: Option<Secret>,
+        holders: &mut Holders,
+    ) -> AgentRecord {
+        let subject = subject(&declared.org, declared.name(), Some(&declared.place));
+        let before = self.problems.len();
+        let found = self.basis.view.find_agent(&declared.org, declared.name());
+        if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
+            self.refuse_stored(&subject);
+        }
+        let token = token.map(|token| TokenHash::of_secret(&token));
+        let token = token.filter(|token| is_other_token(found, token));
+        if let Some(token) = &token
+            && let Err(other) = holders.give(declared, found, token)
+        {
+            self.refuse(&subject, format!("{other} has its token"), "choose another");
+        }
+        let mut record = match found {
+            Some(found) => AgentRecord::clone(found),
+            None => to_be_made(declared),
+        };
+        record.spec.clone_from(&declared.spec);
+        record.facts.paused = false;
+        let Bindings { bindings, unbinds, binds } = self.bindings(&subject, declared, &record);
+        record.facts.bindings = bindings;
+        if self.problems.len() > before {
+            return record;
+        }
+        let Some(found) = found else {
+            let change = AgentChange { token, binds, ..AgentChange::default() };
+            let work = Work::Agent(Box::new(AgentWork::Make(declared.spec.clone(), change)));
+            self.steps.push(Step::new(subject, Action::Make, work));
+            return record;
+        };
+        let changes = differing([
+            ("labels", found.spec.labels != declared.spec.labels),
+            ("environment", found.spec.environment != declared.spec.environment),
+            ("token", token.is_some()),
+            ("use", !(unbinds.is_empty() && binds.is_empty())),
+        ]);
+        let change = AgentChange {
+            frees: self.freed(found, declared),
+            unbinds,
+            describes: (found.spec != declared.spec).then(|| declared.spec.clone()),
+            resumes: found.facts.paused,
+            token,
+            binds,
+        };
+        let work = Work::Agent(Box::new(AgentWork::Change(found.id.clone(), change)));
+        self.steps.push(Step::of_existing(subject, found.facts.paused, changes, work));
+        record
+    }
+
+    /// Looks for what it is to use among the connections to come.
+    fn bindings(
+        &mut self,
+        subject: &Subject,
+        declared: &Declared<Agent>,
+        agent: &AgentRecord,
+    ) -> Bindings {
+        let view = self.basis.view;
+        let (mut wanted, mut binds) = (Vec::new(), Vec::new());
+        let is_bound = |id: &ConnectionId| {
+            agent.facts.bindings.iter().any(|it| it.direct && it.connection == *id)
+        };
+        for name in &declared.with.uses {
+            let Some(connection) = self.to_come.find_connection(&declared.org, name).cloned()
+            else {
+                let message = format!("`use` names connection `{name}`, which does not exist");
+                self.refuse(subject, message, "declare or add it");
+                continue;
+            };
+            if !may_be_used_by(&connection, agent) {
+                let message = format!(
+                    "`use` names connection `{name}`, which is private and not its owner's"
+                );
+                self.refuse(subject, message, "share it, or name another");
+            }
+            if !is_bound(&connection.id) {
+                binds.push(name.clone());
+            }
+            wanted.push(connection);
+        }
+        let wanted_ids: HashSet<_> = wanted.iter().map(|it| &it.id).collect();
+        // Bindings to a connection that is replaced go with it.
+        let is_replaced = |id: &ConnectionId| {
+            view.connection(&agent.org, id).is_some()
+                && self.to_come.connection(&agent.org, id).is_none()
+        };
+        let of_file =
+            agent.facts.bindings.iter().filter(|it| it.direct && it.managed_by == ManagedBy::File);
+        let gone = of_file.filter(|it| !wanted_ids.contains(&it.connection));
+        let unbinds: Vec<_> = gone.map(|it| it.connection.clone()).collect();
+        let unbinds: Vec<_> = unbinds.into_iter().filter(|id| !is_replaced(id)).collect();
+        // What is there for slots of plugins is looked at with them.
+        let stored = |it: &&BindingRecord| it.managed_by == ManagedBy::Store && it.direct;
+        let mut bindings: Vec<_> = agent.facts.bindings.iter().filter(stored).cloned().collect();
+        let stored =
+            bindings.iter().filter_map(|it| self.to_come.connection(&agent.org, &it.connection));
+        let all: Vec<_> = stored.chain(&wanted).cloned().collect();
+        bindings.extend(wanted.iter().map(binding));
+        if agent.facts.bindings.len() - unbinds.len() + binds.len() > BINDINGS_MAX {
+            let message = format!("it would have more than {BINDINGS_MAX} bindings");
+            self.refuse(subject, message, "declare another agent");
+        }
+        for connection in all {
+            if let (Some(own), Some(other)) = (&agent.spec.environment, &connection.environment)
+                && own != other
+            {
+                let name = &connection.name;
+                let message =
+                    format!("it is in environment `{own}`, connection `{name}` in `{other}`");
+                self.refuse(subject, message, "use one of its own");
+            }
+        }
+        Bindings { bindings, unbinds, binds }
+    }
+
+    /// The agent's plugins of the file whose slots hold connections of another environment than the agent will be
+    /// in: agents are changed before plugins are, and must fit what they are bound to.
+    pub(super) fn freed(&self, found: &AgentRecord, declared: &Declared<Agent>) -> Vec<Freed> {
+        let Some(own) = &declared.spec.environment else { return Vec::new() };
+        let fits = |id: &ConnectionId| {
+            let connection = self.to_come.connection(&found.org, id);
+            connection.and_then(|it| it.environment.as_ref()).is_none_or(|other| other == own)
+        };
+        let plugins = self.basis.view.plugins_of(&found.org, &found.id);
+        let freed = plugins.filter(|it| it.managed_by == ManagedBy::File).map(|plugin| {
+            let mut slots = plugin.slots.clone();
+            slots.retain(|_, id| fits(id));
+            (plugin, slots)
+        });
+        let freed = freed.filter(|(plugin, slots)| plugin.slots != *slots);
+        let freed = freed.map(|(plugin, slots)| Freed {
+            plugin: plugin.id.clone(),
+            manifest: plugin.manifest.clone(),
+            slots,
+            is_paused: plugin.paused,
+        });
+        freed.collect()
+    }
+}
+
+impl Holders {
+    fn of(view: &View) -> Self {
+        let mut holders = HashMap::new();
+        for agent in view.agents() {
+            let holder = || Holder::Agent(agent.org.clone(), agent.name().to_owned());
+            holders.extend(agent.facts.tokens.iter().map(|token| (token.hash.clone(), holder())));
+        }
+        for user in view.orgs().flat_map(|org| view.users(&org.id)) {
+            let holder = || Holder::User(user.name.clone());
+            holders.extend(user.tokens.iter().map(|token| (token.hash.clone(), holder())));
+        }
+        Self(holders)
+    }
+
+    /// Gives an agent a token, which takes the place of the one that the file gave it before.
+    fn give(
+        &mut self,
+        declared: &Declared<Agent>,
+        found: Option<&Arc<AgentRecord>>,
+        token: &TokenHash,
+    ) -> Result<(), String> {
+        let (hash, agent) =
+            (token.to_hex(), Holder::Agent(declared.org.clone(), declared.name().to_owned()));
+        match self.0.get(&hash) {
+            Some(other) if *other != agent => return Err(other.to_string()),
+            _ => {}
+        }
+        let before = found.into_iter().flat_map(|found| &found.facts.tokens);
+        for token in before.filter(|token| is_of_file(token)) {
+            self.0.remove(&token.hash);
+        }
+        self.0.insert(hash, agent);
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Agent(_, name) => write!(f, "agent `{name}`"),
+            Self::User(name) => write!(f, "user `{name}`"),
+        }
+    }
+}
+
+fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
+    let (org, name) = (org.clone(), name.to_owned());
+    Subject { kind: "agent", org, name, agent: None, place: place.cloned() }
+}
+
+fn is_of_file(token: &TokenRecord) -> bool {
+    token.managed_by == ManagedBy::File && token.label.as_deref() == Some(TOKEN_LABEL)
+}
+
+/// Whether the agent does not have this token from the file, and no other one.
+fn is_other_token(found: Option<&Arc<AgentRecord>>, token: &TokenHash) -> bool {
+    let Some(found) = found else { return true };
+    let hash = token.to_hex();
+    let has_it = |it: &TokenRecord| it.hash == hash && is_of_file(it) && it.expires.is_none();
+    let has_other = |it: &TokenRecord| it.hash != hash && is_of_file(it);
+    !found.facts.tokens.iter().any(has_it) || found.facts.tokens.iter().any(has_other)
+}
+
+fn binding(connection: &Arc<ConnectionRecord>) -> BindingRecord {
+    BindingRecord {
+        connection: connection.id.clone(),
+        created: Timestamp::UNIX_EPOCH,
+        managed_by: ManagedBy::File,
+        placeholders: BTreeMap::new(),
+        direct: true,
+    }
+}
+
+/// With an id that it will not have.
+fn to_be_made(declared: &Declared<Agent>) -> AgentRecord {
+    let (by, spec) = (ManagedBy::File, declared.spec.clone());
+    AgentRecord::new(&declared.org, by, spec, AgentFacts::default(), Timestamp::UNIX_EPOCH)
+}

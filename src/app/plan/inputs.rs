@@ -1,0 +1,163 @@
+//! [`Inputs`]: what the configuration names outside of itself, secrets and manifests, read before a plan is made, so
+//! that a missing one leaves everything as it was.
+
+use std::collections::BTreeMap;
+
+use super::problem;
+use crate::config::{
+    Config, Declared, DeclaredPlugin, ManifestError, ManifestSource, SecretSource,
+    SecretSourceError, manifest_file,
+};
+use keyward_base::secret::Secret;
+use keyward_model::Agent;
+use keyward_rules::provider::document::Problem;
+use keyward_state::crypto::token;
+use keyward_state::directory::Manifest;
+use keyward_vault::events::SigningKey;
+
+/// Secrets by name.
+pub(in crate::app) type Fields = BTreeMap<String, Secret>;
+
+/// What the declared resources hold, in the configuration's order.
+#[derive(Debug)]
+pub(in crate::app) struct Inputs {
+    pub(super) apps: Vec<Fields>,
+    /// `None`: its secrets were not read, and it is made without a grant.
+    pub(super) connections: Vec<Option<Fields>>,
+    pub(super) tokens: Vec<Option<Secret>>,
+    pub(super) webhooks: Vec<SigningKey>,
+    pub(super) manifests: Vec<Manifest>,
+}
+
+/// Reads inputs and collects what cannot be read.
+struct Reader<'a> {
+    config: &'a Config,
+    problems: Vec<Problem>,
+}
+
+impl Inputs {
+    /// Reads all of them. Blocks, for a command up to 10 s.
+    ///
+    /// # Errors
+    /// All that cannot be read.
+    pub(in crate::app) fn load(config: &Config) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader { config, problems: Vec::new() };
+        let apps = config.apps.iter().map(|app| {
+            let subject = format!("app `{}`: ", app.name);
+            reader.fields(&app.secrets, &app.place, &subject)
+        });
+        let apps = apps.collect();
+        let connections = config.connections.iter().map(|connection| {
+            let subject = format!("connection `{}`: field ", connection.name);
+            Some(reader.fields(&connection.fields, &connection.place, &subject))
+        });
+        let connections = connections.collect();
+        let tokens = config.agents.iter().map(|agent| reader.token(agent)).collect();
+        let webhooks = reader.signing_keys();
+        let manifests = reader.manifests();
+        reader.done(Self { apps, connections, tokens, webhooks, manifests })
+    }
+
+    /// Reads manifests only: apps and webhooks are left out of the plan, and agents and connections are made
+    /// without secrets.
+    ///
+    /// # Errors
+    /// All that cannot be read.
+    pub(in crate::app) fn without_secrets(config: &Config) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader { config, problems: Vec::new() };
+        let manifests = reader.manifests();
+        reader.done(Self {
+            apps: Vec::new(),
+            connections: config.connections.iter().map(|_| None).collect(),
+            tokens: config.agents.iter().map(|_| None).collect(),
+            webhooks: Vec::new(),
+            manifests,
+        })
+    }
+}
+
+impl Reader<'_> {
+    fn done(self, inputs: Inputs) -> Result<Inputs, Vec<Problem>> {
+        match self.problems.is_empty() {
+            true => Ok(inputs),
+            false => Err(self.problems),
+        }
+    }
+
+    fn secret(&self, source: &SecretSource) -> Result<Secret, SecretSourceError> {
+        source.load(&self.config.environment, &self.config.secret_variables())
+    }
+
+    fn fields(
+        &mut self,
+        sources: &BTreeMap<String, SecretSource>,
+        place: &str,
+        subject: &str,
+    ) -> Fields {
+        let mut fields = Fields::new();
+        for (name, source) in sources {
+            match self.secret(source) {
+                Ok(secret) => drop(fields.insert(name.clone(), secret)),
+                Err(error) => {
+                    self.problems.push(problem(place, format!("{subject}`{name}`: {error}"), ""));
+                }
+            }
+        }
+        fields
+    }
+
+    fn token(&mut self, agent: &Declared<Agent>) -> Option<Secret> {
+        let message = match self.secret(agent.with.token.as_ref()?) {
+            Ok(token) if token::is_acceptable_secret(&token) => return Some(token),
+            Ok(_) => "its token needs 20 to 512 letters, digits or `-._~`".to_owned(),
+            Err(error) => format!("its token: {error}"),
+        };
+        self.problems.push(problem(
+            &agent.place,
+            format!("agent `{}`: {message}", agent.name()),
+            "",
+        ));
+        None
+    }
+
+    fn signing_keys(&mut self) -> Vec<SigningKey> {
+        let mut keys = Vec::new();
+        for webhook in &self.config.webhooks {
+            let text = self.secret(&webhook.key).map_err(|error| error.to_string());
+            let key = text.and_then(|it| SigningKey::parse(&it).map_err(|error| error.to_string()));
+            match key {
+                Ok(key) => keys.push(key),
+                Err(why) => {
+                    let message = format!("webhook `{}`: `signing_key`: {why}", webhook.name);
+                    self.problems.push(problem(&webhook.place, message, ""));
+                }
+            }
+        }
+        keys
+    }
+
+    fn manifests(&mut self) -> Vec<Manifest> {
+        let catalogue = self.config.catalogue();
+        let providers: Vec<&str> = catalogue.all().map(|provider| &*provider.id).collect();
+        let mut found = Vec::new();
+        for declared in &self.config.plugins {
+            match manifest(declared, &providers) {
+                Ok(manifest) => found.push(manifest),
+                Err(problems) => self.problems.extend(problems),
+            }
+        }
+        found
+    }
+}
+
+fn manifest(declared: &DeclaredPlugin, providers: &[&str]) -> Result<Manifest, Vec<Problem>> {
+    let path = match &declared.manifest {
+        ManifestSource::Inline(manifest) => return Ok((**manifest).clone()),
+        ManifestSource::File(path) => path,
+    };
+    manifest_file(path, providers).map_err(|error| match error {
+        // Each names the file and its line.
+        ManifestError::Problems(problems) => problems,
+        error => vec![problem(&format!("{}.manifest", declared.place), error.to_string(), "")],
+    })
+}

@@ -1,0 +1,274 @@
+//! Steps for plugins of the configuration. What a manifest asks for is compared with what its slots are given, among
+//! the agents and connections to come.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Action, Basis, Planning, Step, Subject, Work, differing, named, problem};
+use crate::config::{Declared, DeclaredPlugin};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_model::Agent;
+use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::document::Problem;
+use keyward_state::directory::{
+    AgentRecord, ConnectionRecord, ManagedBy, Manifest, PLUGINS_MAX, PluginRecord, may_be_used_by,
+};
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum PluginWork {
+    Make {
+        /// The name or id of the agent, which may be made before.
+        agent: String,
+        manifest: Manifest,
+        /// Names or ids of connections.
+        slots: BTreeMap<String, String>,
+    },
+    Change {
+        id: PluginId,
+        manifest: Manifest,
+        slots: BTreeMap<String, String>,
+    },
+    Pause(PluginId),
+}
+
+/// What a plugin of the file may name. What the file manages and no longer names does not count: another machine
+/// would not have it.
+struct Known<'a> {
+    planning: &'a Planning<'a>,
+    agents: HashSet<(&'a OrgId, &'a str)>,
+    connections: HashSet<(&'a OrgId, &'a str)>,
+}
+
+/// A declared plugin that fits.
+struct Fitted {
+    agent: AgentId,
+    agent_name: String,
+    slots: BTreeMap<String, ConnectionId>,
+}
+
+impl Planning<'_> {
+    pub(super) fn plugins(&mut self, manifests: Vec<Manifest>) {
+        let Basis { config, view, .. } = self.basis;
+        let mut fitted = Vec::new();
+        let mut problems = Vec::new();
+        let known = Known {
+            planning: self,
+            agents: named(&config.agents, |it| (&it.org, it.name())),
+            connections: named(&config.connections, |it| (&it.org, &it.name)),
+        };
+        for (declared, manifest) in config.plugins.iter().zip(manifests) {
+            let lacking = lacking(declared, &manifest);
+            match known.fit(declared, &manifest) {
+                Ok(fits) if lacking.is_empty() => fitted.push((declared, manifest, fits)),
+                Ok(_) => problems.extend(lacking),
+                Err(more) => problems.extend(lacking.into_iter().chain(more)),
+            }
+        }
+        self.problems.extend(problems);
+        let (mut seen, mut counts) = (HashSet::new(), HashMap::new());
+        for (declared, manifest, Fitted { agent, agent_name, slots }) in fitted {
+            let mut installed = view.plugins_of(&declared.org, &agent);
+            let found = installed.find(|plugin| plugin.name() == manifest.plugin);
+            let count = counts
+                .entry(agent.clone())
+                .or_insert_with(|| view.plugins_of(&declared.org, &agent).count());
+            *count += usize::from(found.is_none());
+            let (place, name) = (&declared.place, manifest.plugin.clone());
+            if !seen.insert((agent.clone(), name.clone())) {
+                let message = format!("plugin `{name}` is declared for agent `{agent_name}` twice");
+                self.problems.push(problem(place, message, "remove one"));
+            } else if *count > PLUGINS_MAX {
+                let message = format!("agent `{agent_name}` has more than {PLUGINS_MAX} plugins");
+                self.problems.push(problem(place, message, "declare another agent"));
+            } else {
+                let subject = subject(&declared.org, &name, (agent_name, Some(place)));
+                self.steps.push(step(subject, found, (declared, manifest), &slots));
+            }
+        }
+        self.plugins_gone(&seen);
+    }
+
+    fn plugins_gone(&mut self, declared: &HashSet<(AgentId, String)>) {
+        let Basis { config, view, .. } = self.basis;
+        for found in view.plugins().filter(|found| found.managed_by == ManagedBy::File) {
+            if declared.contains(&(found.agent.clone(), found.name().to_owned())) {
+                continue;
+            }
+            let agent = view.agent(&found.org, &found.agent);
+            let described = agent.and_then(|agent| {
+                let is_it = |it: &&_| is_of(it, agent);
+                Some((agent, config.agents.iter().find(is_it)?))
+            });
+            let freed = described.map(|(agent, described)| self.freed(agent, described));
+            let is_freed = freed.into_iter().flatten().any(|freed| freed.plugin == found.id);
+            let changes = differing([("slots", is_freed)]);
+            let (action, work) = match (found.paused, is_freed) {
+                (false, _) => {
+                    (Action::Pause, Work::Plugin(Box::new(PluginWork::Pause(found.id.clone()))))
+                }
+                // Its agent's step frees them.
+                (true, true) => (Action::Change, Work::Nothing),
+                (true, false) => continue,
+            };
+            let agent =
+                agent.map_or_else(|| found.agent.to_string(), |agent| agent.name().to_owned());
+            let subject = subject(&found.org, found.name(), (agent, None));
+            self.steps.push(Step { changes, ..Step::new(subject, action, work) });
+        }
+    }
+}
+
+impl Known<'_> {
+    /// The agent and the connections that a plugin names.
+    fn fit(&self, declared: &DeclaredPlugin, manifest: &Manifest) -> Result<Fitted, Vec<Problem>> {
+        let agent = self.agent(declared).map_err(|problem| vec![problem])?;
+        let mut problems = Vec::new();
+        let mut plugins = self.planning.basis.view.plugins_of(&declared.org, &agent.id);
+        let same = plugins.find(|plugin| plugin.name() == manifest.plugin);
+        if same.is_some_and(|same| same.managed_by == ManagedBy::Store) {
+            let (name, agent) = (&manifest.plugin, agent.name());
+            let remedy = format!("remove it with `keyward plugin remove {name} --agent {agent}`");
+            problems.push(problem(&declared.place, "a stored plugin has this name", remedy));
+        }
+        let mut slots = BTreeMap::new();
+        for (slot, (name, place)) in &declared.slots {
+            let provider = manifest.slot(slot).map(|slot| slot.provider.as_str());
+            let found = self.connection(&declared.org, name);
+            match found.and_then(|found| fits(name, found, (agent, provider))) {
+                Ok(id) => drop(slots.insert(slot.clone(), id)),
+                Err((message, remedy)) => problems.push(problem(place, message, remedy)),
+            }
+        }
+        match problems.is_empty() {
+            true => {
+                Ok(Fitted { agent: agent.id.clone(), agent_name: agent.name().to_owned(), slots })
+            }
+            false => Err(problems),
+        }
+    }
+
+    fn agent(&self, declared: &DeclaredPlugin) -> Result<&AgentRecord, Problem> {
+        let (org, name) = (&declared.org, &declared.agent);
+        let counts = |it: &AgentRecord| {
+            it.managed_by == ManagedBy::Store || self.agents.contains(&(&it.org, it.name()))
+        };
+        let found = self.planning.to_come.find_agent(org, name).filter(|it| counts(it));
+        found.map(|agent| &**agent).ok_or_else(|| {
+            let others = self.planning.agents.iter().filter(|it| it.org == *org && counts(it));
+            let remedy = match nearest(name, others.map(|agent| agent.name())) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "declare it under `agents:`, or add it with `keyward agent add`".to_owned(),
+            };
+            let place = format!("{}.agent", declared.place);
+            problem(&place, format!("there is no agent `{name}`"), remedy)
+        })
+    }
+
+    fn connection(&self, org: &OrgId, name: &str) -> Result<&ConnectionRecord, (String, String)> {
+        let counts = |it: &ConnectionRecord| {
+            it.managed_by == ManagedBy::Store
+                || self.connections.contains(&(&it.org, it.name.as_str()))
+        };
+        let found = self.planning.to_come.find_connection(org, name).filter(|it| counts(it));
+        found.map(|connection| &**connection).ok_or_else(|| {
+            let others = self.planning.connections.iter().filter(|it| it.org == *org && counts(it));
+            let remedy = match nearest(name, others.map(|it| it.name.as_str())) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "declare it under `connections:`, or add it with `keyward connection add`"
+                    .to_owned(),
+            };
+            (format!("there is no connection `{name}`"), remedy)
+        })
+    }
+}
+
+/// Whether the connection may be in a slot for this provider: what is wrong, and what to do.
+fn fits(
+    name: &str,
+    found: &ConnectionRecord,
+    (agent, provider): (&AgentRecord, Option<&str>),
+) -> Result<ConnectionId, (String, String)> {
+    let (message, remedy) = match (provider, &agent.spec.environment, &found.environment) {
+        (Some(wanted), ..) if found.provider != wanted => (
+            format!(
+                "the slot asks for an account at `{wanted}`, and connection `{name}` is one at `{}`",
+                found.provider
+            ),
+            "name another",
+        ),
+        (_, Some(own), Some(other)) if own != other => (
+            format!(
+                "agent `{}` is in environment `{own}`, connection `{name}` in `{other}`",
+                agent.name()
+            ),
+            "use one of its own",
+        ),
+        _ if !may_be_used_by(found, agent) => (
+            format!(
+                "connection `{name}` is private, and agent `{}` is not its owner's",
+                agent.name()
+            ),
+            "share it, or name another",
+        ),
+        _ => return Ok(found.id.clone()),
+    };
+    Err((message, remedy.to_owned()))
+}
+
+/// What the slots are given that the manifest does not ask for, and what they are not.
+fn lacking(declared: &DeclaredPlugin, manifest: &Manifest) -> Vec<Problem> {
+    let (name, mut problems) = (&manifest.plugin, Vec::new());
+    let slots = || manifest.connections.iter().map(|slot| slot.slot.as_str());
+    for (slot, (_, place)) in &declared.slots {
+        if manifest.slot(slot).is_none() {
+            let remedy = match nearest(slot, slots()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("it has {}", slots().collect::<Vec<_>>().join(", ")),
+            };
+            problems.push(problem(place, format!("plugin `{name}` has no slot `{slot}`"), remedy));
+        }
+    }
+    for slot in manifest.connections.iter().filter(|slot| slot.required) {
+        if !declared.slots.contains_key(&slot.slot) {
+            let (place, provider) = (format!("{}.slots", declared.place), &slot.provider);
+            let message = format!("slot `{}` of plugin `{name}` is required", slot.slot);
+            let remedy =
+                format!("add `{}: ` with the name of a connection of `{provider}`", slot.slot);
+            problems.push(problem(&place, message, remedy));
+        }
+    }
+    problems
+}
+
+fn is_of(declared: &Declared<Agent>, agent: &AgentRecord) -> bool {
+    (&declared.org, declared.name()) == (&agent.org, agent.name())
+}
+
+fn subject(org: &OrgId, name: &str, (agent, place): (String, Option<&String>)) -> Subject {
+    let (org, name) = (org.clone(), name.to_owned());
+    Subject { kind: "plugin", org, name, agent: Some(agent), place: place.cloned() }
+}
+
+fn step(
+    subject: Subject,
+    found: Option<&std::sync::Arc<PluginRecord>>,
+    (declared, manifest): (&DeclaredPlugin, Manifest),
+    slots: &BTreeMap<String, ConnectionId>,
+) -> Step {
+    let names = declared.slots.iter().map(|(slot, (name, _))| (slot.clone(), name.clone()));
+    let names = names.collect();
+    let Some(found) = found else {
+        let work = PluginWork::Make { agent: declared.agent.clone(), manifest, slots: names };
+        return Step::new(subject, Action::Make, Work::Plugin(Box::new(work)));
+    };
+    let changes =
+        differing([("manifest", found.manifest != manifest), ("slots", found.slots != *slots)]);
+    let work = match changes.is_empty() && !found.paused {
+        true => Work::Nothing,
+        false => {
+            let work = PluginWork::Change { id: found.id.clone(), manifest, slots: names };
+            Work::Plugin(Box::new(work))
+        }
+    };
+    Step::of_existing(subject, found.paused, changes, work)
+}

@@ -1,0 +1,129 @@
+//! Steps for the resources that the directory keeps generically.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Action, Basis, Planning, Step, Subject, Work, named};
+use crate::config::{Declared, InFile};
+use keyward_base::id::OrgId;
+use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec, ManagedBy, Record};
+use keyward_rules::inject::placeholder::Placeholder;
+use keyward_rules::provider::Catalogue;
+use keyward_state::directory::Kept;
+
+/// A resource that the configuration may declare. What the file no longer names is removed.
+pub(in crate::app) trait Declarable: Kept + InFile {
+    /// What the gateway adds to a new one.
+    fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
+
+    /// Whether a changed spec makes another resource: the one of before is removed.
+    fn is_another(before: &Self::Spec, now: &Self::Spec) -> bool;
+}
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum ResourceWork<R: Declarable> {
+    Make(R::Spec),
+    Change(R::Id, R::Spec),
+    Replace(R::Id, R::Spec),
+    Remove(R::Id),
+}
+
+impl Declarable for Honeytoken {
+    fn facts(spec: &HoneytokenSpec, catalogue: &Catalogue) -> HoneytokenFacts {
+        let provider = spec.provider.as_deref().and_then(|id| catalogue.get(id));
+        let (prefix, length) = provider.map_or(("", None), |provider| provider.key_shape());
+        HoneytokenFacts { placeholder: Placeholder::issue(prefix, length) }
+    }
+
+    /// Another shape is another text.
+    fn is_another(before: &HoneytokenSpec, now: &HoneytokenSpec) -> bool {
+        before.provider != now.provider
+    }
+}
+
+impl From<ResourceWork<Honeytoken>> for Work {
+    fn from(work: ResourceWork<Honeytoken>) -> Self {
+        Self::Honeytoken(work)
+    }
+}
+
+impl Planning<'_> {
+    pub(super) fn resources<R: Declarable>(&mut self, all: &[Declared<R>])
+    where
+        Work: From<ResourceWork<R>>,
+    {
+        let Basis { view, .. } = self.basis;
+        let named = named(all, |it| (&it.org, it.name()));
+        // What is gone goes first: the number of resources is bounded.
+        for found in view.orgs().flat_map(|org| view.all::<R>(&org.id)) {
+            let is_named = named.contains(&(&found.org, found.name()));
+            if found.managed_by == ManagedBy::File && !is_named {
+                let subject = subject::<R>(&found.org, found.name(), None);
+                let work = ResourceWork::<R>::Remove(found.id.clone());
+                self.steps.push(Step::new(subject, Action::Remove, work.into()));
+            }
+        }
+        let mut counts: HashMap<&OrgId, usize> = HashMap::new();
+        for declared in all {
+            let (org, name) = (&declared.org, declared.name());
+            let subject = subject::<R>(org, name, Some(&declared.place));
+            let stored = || view.all::<R>(org).filter(|it| it.managed_by == ManagedBy::Store);
+            let count = counts.entry(org).or_insert_with(|| stored().count());
+            *count += 1;
+            match view.find::<R>(org, name) {
+                Some(found) if found.managed_by == ManagedBy::Store => self.refuse_stored(&subject),
+                _ if *count > R::KIND.max => {
+                    let message = format!("its organisation has {} already", R::KIND.max);
+                    self.refuse(&subject, message, "remove some");
+                }
+                found => self.steps.push(step(subject, found, declared)),
+            }
+        }
+    }
+}
+
+fn subject<R: Declarable>(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
+    let (org, name) = (org.clone(), name.to_owned());
+    Subject { kind: R::KIND.one, org, name, agent: None, place: place.cloned() }
+}
+
+fn step<R: Declarable>(
+    subject: Subject,
+    found: Option<&std::sync::Arc<Record<R>>>,
+    declared: &Declared<R>,
+) -> Step
+where
+    Work: From<ResourceWork<R>>,
+{
+    let spec = declared.spec.clone();
+    let Some(found) = found else {
+        return Step::new(subject, Action::Make, ResourceWork::<R>::Make(spec).into());
+    };
+    let (id, changes) = (found.id.clone(), members(&found.spec, &spec));
+    if R::is_another(&found.spec, &spec) {
+        let work = ResourceWork::<R>::Replace(id, spec);
+        return Step { changes, ..Step::new(subject, Action::Replace, work.into()) };
+    }
+    let work = match changes.is_empty() {
+        true => Work::Nothing,
+        false => ResourceWork::<R>::Change(id, spec).into(),
+    };
+    Step::of_existing(subject, false, changes, work)
+}
+
+/// The members in which two specs differ.
+fn members(before: &impl Serialize, now: &impl Serialize) -> Vec<String> {
+    let [before, now] = [object(before), object(now)];
+    let keys = before.keys().chain(now.keys().filter(|key| !before.contains_key(*key)));
+    keys.filter(|key| before.get(*key) != now.get(*key)).cloned().collect()
+}
+
+fn object(spec: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(spec) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => Map::new(),
+    }
+}

@@ -1,0 +1,54 @@
+//! A plan as the API answers with it.
+
+use super::{Action, Plan, Step};
+use keyward_api::wire::{PlanProblem, PlanStep, PlanView, SecretCheck};
+use keyward_rules::provider::document::Problem;
+
+/// A plan, or what stands in its way.
+pub(in crate::app) fn view(plan: &Result<Plan, Vec<Problem>>, warnings: Vec<String>) -> PlanView {
+    match plan {
+        Ok(plan) => {
+            let steps = plan.steps.iter().map(step_view).collect();
+            PlanView { steps, problems: Vec::new(), warnings }
+        }
+        Err(problems) => PlanView { warnings, ..refused_plan(problems) },
+    }
+}
+
+/// There is no plan: problems, with their places in parts.
+pub fn refused_plan(problems: &[Problem]) -> PlanView {
+    let each = problems.iter().map(|problem| PlanProblem {
+        text: problem.to_string(),
+        file: problem.line.and_then(|line| {
+            let file = problem.origin.strip_suffix(&line.to_string())?.strip_suffix(':')?;
+            Some(file.to_owned())
+        }),
+        line: problem.line,
+        path: Some(problem.path.clone()).filter(|path| !path.is_empty()),
+        message: problem.message.clone(),
+        remedy: Some(problem.remedy.clone()).filter(|remedy| !remedy.is_empty()),
+    });
+    PlanView { problems: each.collect(), ..PlanView::default() }
+}
+
+fn step_view(step: &Step) -> PlanStep {
+    let action = match step.action {
+        Action::Make => "make",
+        Action::Change => "change",
+        Action::Replace => "replace",
+        Action::Pause => "pause",
+        Action::Resume => "resume",
+        Action::Remove => "remove",
+        Action::Nothing => "nothing",
+    };
+    PlanStep {
+        action: action.to_owned(),
+        kind: step.subject.kind.to_owned(),
+        org: step.subject.org.name().to_owned(),
+        name: step.subject.name.clone(),
+        agent: step.subject.agent.clone(),
+        changes: step.changes.clone(),
+        secret: step.compares_secret.then_some(SecretCheck::CheckedWhenApplied),
+        place: step.subject.place.clone(),
+    }
+}

@@ -1,0 +1,156 @@
+//! `keyward plan` and `keyward reload --dry-run`: what a configuration would make, change, pause and remove. A running
+//! gateway compares it with what it holds; without one, this process compares it with the store. Nothing is changed.
+
+use std::path::PathBuf;
+
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::output;
+use super::settings::Global;
+use super::table::Table;
+use crate::app::{self, Services};
+use crate::config::Config;
+use keyward_api::wire::{PlanAsk, PlanStep, PlanView};
+
+pub(super) const EXAMPLES: &str = "\
+Prints what would be made, changed (with the keys), replaced, paused, resumed and removed. Whether a
+secret is another one than the stored one is checked when the configuration is applied.
+
+examples:
+  keyward plan
+  keyward plan new.yaml && mv new.yaml keyward.yaml
+
+exit codes: 0 nothing is wrong, 1 the configuration would be refused; every problem is printed";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// configuration file; default: the gateway's own, as it stands on the disk
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl Args {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let file = self.file.map(std::path::absolute).transpose();
+        let file = file.map_err(|error| Failure::failed("cannot find the file", &error))?;
+        let view = match Client::running(global).await {
+            Ok(client) => client.post("/api/v1/plan", &PlanAsk { file }).await?,
+            Err(failure) if failure.exit() == Exit::Unreachable => at_rest(global, file).await?,
+            Err(failure) => return Err(failure),
+        };
+        show(global, &view)
+    }
+}
+
+/// Asks the running gateway what a reload would do.
+pub(super) async fn of_reload(global: &Global) -> Result<(), Failure> {
+    let client = Client::running(global).await?;
+    show(global, &client.post("/api/v1/plan", &PlanAsk::default()).await?)
+}
+
+/// Without a gateway. Secrets are read with the rights and the environment of this process.
+async fn at_rest(global: &Global, file: Option<PathBuf>) -> Result<PlanView, Failure> {
+    let file = file.as_deref().or(global.config.as_deref());
+    let config = match Config::load(file, global.data.as_deref()) {
+        Ok(config) => config,
+        Err(error) if error.problems().is_empty() => return Err(error.into()),
+        Err(error) => return Ok(app::refused_plan(error.problems())),
+    };
+    if !Services::are_stored(&config) {
+        output::note("note: nothing is stored yet: everything is new");
+    }
+    Ok(Services::plan(&config).await?)
+}
+
+fn show(global: &Global, view: &PlanView) -> Result<(), Failure> {
+    if global.json {
+        output::print_json(view)?;
+    }
+    match view.problems.is_empty() {
+        false if global.json => Err(Failure::silent(Exit::Failed)),
+        false => {
+            let texts = view.problems.iter().map(|problem| problem.text.clone()).collect();
+            Err(Failure::several(texts).hint("a start or a reload would refuse this configuration"))
+        }
+        true if global.json => Ok(()),
+        true => {
+            for warning in &view.warnings {
+                output::note(&format!("warning: {warning}"));
+            }
+            output::print(&text(&view.steps, output::colours()))
+        }
+    }
+}
+
+fn text(steps: &[PlanStep], colours: bool) -> String {
+    let mut table = Table::new(["ACTION", "KIND", "NAME", "CHANGES", "PLACE"]);
+    for step in steps.iter().filter(|step| step.action != "nothing") {
+        let secret = step.secret.map(|_| "secret: checked when applied");
+        let changes = step.changes.iter().map(String::as_str).chain(secret);
+        table.row([
+            step.action.clone(),
+            step.kind.clone(),
+            name(step),
+            changes.collect::<Vec<_>>().join(", "),
+            step.place.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut text = table.render("nothing to make, change, pause or remove", colours);
+    let is_checked = |step: &&PlanStep| step.action == "nothing" && step.secret.is_some();
+    match steps.iter().filter(is_checked).count() {
+        0 => {}
+        1 => text.push_str("1 that stays has a secret: checked when applied\n"),
+        count => text.push_str(&format!("{count} that stay have a secret: checked when applied\n")),
+    }
+    text
+}
+
+/// With the agent of a plugin, and the organisation where it is not the usual one.
+fn name(step: &PlanStep) -> String {
+    let of = step.agent.iter().map(|agent| format!(" of {agent}"));
+    let is_told = step.org != "default" && step.kind != "organisation";
+    let within = is_told.then(|| format!(" in {}", step.org));
+    std::iter::once(step.name.clone()).chain(of).chain(within).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_api::wire::SecretCheck;
+
+    fn step(action: &str, kind: &str, changes: &[&str]) -> PlanStep {
+        PlanStep {
+            action: action.to_owned(),
+            kind: kind.to_owned(),
+            org: "default".to_owned(),
+            name: "work".to_owned(),
+            agent: None,
+            changes: changes.iter().map(|&key| key.to_owned()).collect(),
+            secret: None,
+            place: None,
+        }
+    }
+
+    #[test]
+    fn a_plan_is_a_table_of_what_is_not_as_it_should_be() {
+        let place = Some("keyward.yaml:12: connections[0]".to_owned());
+        let secret = Some(SecretCheck::CheckedWhenApplied);
+        let steps = [
+            PlanStep { place: place.clone(), ..step("make", "connection", &[]) },
+            PlanStep { place, secret, ..step("resume", "connection", &["scopes", "settings"]) },
+            PlanStep { org: "elsewhere".to_owned(), ..step("pause", "agent", &[]) },
+            PlanStep { agent: Some("bot".to_owned()), ..step("change", "plugin", &["slots"]) },
+            PlanStep { secret, ..step("nothing", "app", &[]) },
+            step("nothing", "agent", &[]),
+        ];
+        insta::assert_snapshot!(text(&steps, false), @r"
+        ACTION   KIND         NAME                CHANGES                                          PLACE
+        make     connection   work                                                                 keyward.yaml:12: connections[0]
+        resume   connection   work                scopes, settings, secret: checked when applied   keyward.yaml:12: connections[0]
+        pause    agent        work in elsewhere
+        change   plugin       work of bot         slots
+        1 that stays has a secret: checked when applied
+        ");
+        insta::assert_snapshot!(text(&steps[5..], false), @"nothing to make, change, pause or remove");
+    }
+}
