@@ -2,6 +2,8 @@
 //! written, such as a conflict with another writer, is an error with the step's place. Applied again, the plan of the
 //! same file and secrets writes nothing.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 
 use super::plan::{
@@ -223,7 +225,7 @@ impl Target<'_> {
 
     async fn plugin(self, org: &OrgId, work: PluginWork) -> anyhow::Result<()> {
         let by = ManagedBy::File;
-        let slots = |names: std::collections::BTreeMap<String, String>| {
+        let slots = |names: BTreeMap<String, String>| {
             let each = names.into_iter();
             each.map(|(slot, name)| anyhow::Ok((slot, self.connection_named(org, &name)?)))
                 .collect::<Result<_, _>>()

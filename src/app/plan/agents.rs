@@ -78,7 +78,7 @@ impl Planning<'_> {
             }
             let mut record = found.clone();
             if found.managed_by == ManagedBy::File && !found.facts.paused {
-                let subject = subject(&found.org, found.name(), None);
+                let subject = Subject::new("agent", &found.org, found.name());
                 let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
                 Arc::make_mut(&mut record).facts.paused = true;
@@ -95,7 +95,7 @@ impl Planning<'_> {
         token: Option<Secret>,
         holders: &mut Holders,
     ) -> AgentRecord {
-        let subject = subject(&declared.org, declared.name(), Some(&declared.place));
+        let subject = Subject::new("agent", &declared.org, declared.name()).at(&declared.place);
         let before = self.problems.len();
         let found = self.basis.view.find_agent(&declared.org, declared.name());
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
@@ -183,8 +183,8 @@ impl Planning<'_> {
         let of_file =
             agent.facts.bindings.iter().filter(|it| it.direct && it.managed_by == ManagedBy::File);
         let gone = of_file.filter(|it| !wanted_ids.contains(&it.connection));
-        let unbinds: Vec<_> = gone.map(|it| it.connection.clone()).collect();
-        let unbinds: Vec<_> = unbinds.into_iter().filter(|id| !is_replaced(id)).collect();
+        let unbinds = gone.map(|it| it.connection.clone()).filter(|id| !is_replaced(id));
+        let unbinds: Vec<_> = unbinds.collect();
         // What is there for slots of plugins is looked at with them.
         let stored = |it: &&BindingRecord| it.managed_by == ManagedBy::Store && it.direct;
         let mut bindings: Vec<_> = agent.facts.bindings.iter().filter(stored).cloned().collect();
@@ -192,11 +192,26 @@ impl Planning<'_> {
             bindings.iter().filter_map(|it| self.to_come.connection(&agent.org, &it.connection));
         let all: Vec<_> = stored.chain(&wanted).cloned().collect();
         bindings.extend(wanted.iter().map(binding));
-        if agent.facts.bindings.len() - unbinds.len() + binds.len() > BINDINGS_MAX {
+        let stays =
+            |it: &&BindingRecord| !unbinds.contains(&it.connection) && !is_replaced(&it.connection);
+        let stay = agent.facts.bindings.iter().filter(stays).count();
+        let added = wanted.iter().filter(|it| agent.facts.binding(&it.id).is_none()).count();
+        if stay + added > BINDINGS_MAX {
             let message = format!("it would have more than {BINDINGS_MAX} bindings");
             self.refuse(subject, message, "declare another agent");
         }
-        for connection in all {
+        self.environments(subject, agent, &all);
+        Bindings { bindings, unbinds, binds }
+    }
+
+    /// Refuses connections of another environment than the agent's.
+    fn environments(
+        &mut self,
+        subject: &Subject,
+        agent: &AgentRecord,
+        connections: &[Arc<ConnectionRecord>],
+    ) {
+        for connection in connections {
             if let (Some(own), Some(other)) = (&agent.spec.environment, &connection.environment)
                 && own != other
             {
@@ -206,7 +221,6 @@ impl Planning<'_> {
                 self.refuse(subject, message, "use one of its own");
             }
         }
-        Bindings { bindings, unbinds, binds }
     }
 
     /// The agent's plugins of the file whose slots hold connections of another environment than the agent will be
@@ -277,11 +291,6 @@ impl std::fmt::Display for Holder {
             Self::User(name) => write!(f, "user `{name}`"),
         }
     }
-}
-
-fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: "agent", org, name, agent: None, place: place.cloned() }
 }
 
 fn is_of_file(token: &TokenRecord) -> bool {

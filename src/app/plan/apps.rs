@@ -3,7 +3,7 @@
 use super::inputs::Fields;
 use super::{Action, Basis, Planning, Step, Subject, Work, differing, named};
 use crate::config::{DeclaredApp, DeclaredConnection};
-use keyward_base::id::{AppId, OrgId};
+use keyward_base::id::AppId;
 use keyward_state::directory::{AppRecord, ManagedBy};
 use keyward_vault::NewApp;
 
@@ -28,7 +28,7 @@ impl Planning<'_> {
     pub(super) fn apps(&mut self, secrets: Vec<Fields>) {
         let Basis { config, view, .. } = self.basis;
         for (declared, secrets) in config.apps.iter().zip(secrets) {
-            let subject = subject(&declared.org, &declared.name, Some(&declared.place));
+            let subject = Subject::new("app", &declared.org, &declared.name).at(&declared.place);
             match view.find_app(&declared.org, &declared.name) {
                 Some(found) if found.managed_by == ManagedBy::Store => self.refuse_stored(&subject),
                 Some(found) if found.provider != declared.provider => {
@@ -51,7 +51,7 @@ impl Planning<'_> {
         for found in view.apps() {
             let is_named = named.contains(&(&found.org, found.name.as_str()));
             if found.managed_by == ManagedBy::File && !found.paused && !is_named {
-                let subject = subject(&found.org, &found.name, None);
+                let subject = Subject::new("app", &found.org, &found.name);
                 let work = Work::App(Box::new(AppWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
             }
@@ -69,11 +69,6 @@ impl Planning<'_> {
         let is_it = |app: &DeclaredApp| app.org == connection.org && app.name == *name;
         declared.any(is_it).then_some(AppOf::ToCome)
     }
-}
-
-fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: "app", org, name, agent: None, place: place.cloned() }
 }
 
 fn changed(subject: Subject, found: &AppRecord, declared: &DeclaredApp, secrets: Fields) -> Step {

@@ -10,7 +10,7 @@ use super::apps::AppOf;
 use super::inputs::Fields;
 use super::{Action, Basis, Planning, Step, Subject, Work, differing, named};
 use crate::config::DeclaredConnection;
-use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::id::ConnectionId;
 use keyward_base::settings::Settings;
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
 use keyward_state::directory::{
@@ -73,7 +73,7 @@ impl Planning<'_> {
             }
             let mut record = found.clone();
             if found.managed_by == ManagedBy::File && found.state.is_usable() {
-                let subject = subject(&found.org, &found.name, None);
+                let subject = Subject::new("connection", &found.org, &found.name);
                 let work = Work::Connection(Box::new(ConnectionWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
                 Arc::make_mut(&mut record).state = ConnectionState::Paused;
@@ -90,7 +90,7 @@ impl Planning<'_> {
         fields: Option<Fields>,
     ) -> ConnectionRecord {
         let Basis { view, catalogue, .. } = self.basis;
-        let subject = subject(&declared.org, &declared.name, Some(&declared.place));
+        let subject = Subject::new("connection", &declared.org, &declared.name).at(&declared.place);
         let before = self.problems.len();
         let found = view.find_connection(&declared.org, &declared.name);
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
@@ -113,7 +113,8 @@ impl Planning<'_> {
         let is_refused = self.problems.len() > before;
         if let (Some(found), Some([])) = (found, another.as_deref()) {
             if !is_refused {
-                self.steps.push(changed(subject, found, (declared, catalogue), fields));
+                let fields = fields.filter(|fields| takes_fields(catalogue, found, fields));
+                self.steps.push(changed(subject, found, declared, fields));
             }
             return resumed(found, declared);
         }
@@ -129,11 +130,6 @@ impl Planning<'_> {
         }
         record
     }
-}
-
-fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: "connection", org, name, agent: None, place: place.cloned() }
 }
 
 /// Whether the provider would take these fields, as far as it can be told without asking.
@@ -179,7 +175,7 @@ fn another_account(
 fn changed(
     subject: Subject,
     found: &ConnectionRecord,
-    (declared, catalogue): (&DeclaredConnection, &Catalogue),
+    declared: &DeclaredConnection,
     fields: Option<Fields>,
 ) -> Step {
     let DeclaredConnection { settings, scopes, about, secret, .. } = declared;
@@ -192,7 +188,6 @@ fn changed(
         ("rotate_every", found.secret.rotate_every != secret.rotate_every),
         ("settings", found.settings != *settings),
     ]);
-    let fields = fields.filter(|fields| takes_fields(catalogue, found, fields));
     let compares_secret = fields.is_some();
     let resumes = found.state == ConnectionState::Paused;
     let change = ConnectionChange {
@@ -218,7 +213,8 @@ fn takes_fields(catalogue: &Catalogue, found: &ConnectionRecord, fields: &Fields
     };
     let is_broken = matches!(found.state, ConnectionState::Broken { .. });
     let is_renewed = auth.kind == AuthKind::Oauth2 && !is_broken;
-    !is_renewed && !(fields.is_empty() && auth.minted.is_some())
+    let is_minted = fields.is_empty() && auth.minted.is_some();
+    !(is_renewed || is_minted)
 }
 
 fn newly_connected(

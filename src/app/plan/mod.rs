@@ -157,13 +157,7 @@ impl Planning<'_> {
     fn orgs(&mut self) {
         let Basis { config, view, .. } = self.basis;
         for org in config.orgs().into_iter().filter(|org| view.org(org).is_none()) {
-            let subject = Subject {
-                kind: "organisation",
-                org: org.clone(),
-                name: org.name().to_owned(),
-                agent: None,
-                place: None,
-            };
+            let subject = Subject::new("organisation", org, org.name());
             self.steps.push(Step::new(subject, Action::Make, Work::Org));
         }
     }
@@ -207,6 +201,16 @@ impl Step {
             (false, true) => Action::Nothing,
         };
         Self { changes, ..Self::new(subject, action, work) }
+    }
+}
+
+impl Subject {
+    fn new(kind: &'static str, org: &OrgId, name: &str) -> Self {
+        Self { kind, org: org.clone(), name: name.to_owned(), agent: None, place: None }
+    }
+
+    fn at(self, place: &str) -> Self {
+        Self { place: Some(place.to_owned()), ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 //! the agents and connections to come.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{Action, Basis, Planning, Step, Subject, Work, differing, named, problem};
 use crate::config::{Declared, DeclaredPlugin};
@@ -81,8 +82,8 @@ impl Planning<'_> {
                 let message = format!("agent `{agent_name}` has more than {PLUGINS_MAX} plugins");
                 self.problems.push(problem(place, message, "declare another agent"));
             } else {
-                let subject = subject(&declared.org, &name, (agent_name, Some(place)));
-                self.steps.push(step(subject, found, (declared, manifest), &slots));
+                let subject = subject(&declared.org, &name, agent_name).at(place);
+                self.steps.push(step(subject, found, declared, manifest, &slots));
             }
         }
         self.plugins_gone(&seen);
@@ -112,7 +113,7 @@ impl Planning<'_> {
             };
             let agent =
                 agent.map_or_else(|| found.agent.to_string(), |agent| agent.name().to_owned());
-            let subject = subject(&found.org, found.name(), (agent, None));
+            let subject = subject(&found.org, found.name(), agent);
             self.steps.push(Step { changes, ..Step::new(subject, action, work) });
         }
     }
@@ -134,7 +135,7 @@ impl Known<'_> {
         for (slot, (name, place)) in &declared.slots {
             let provider = manifest.slot(slot).map(|slot| slot.provider.as_str());
             let found = self.connection(&declared.org, name);
-            match found.and_then(|found| fits(name, found, (agent, provider))) {
+            match found.and_then(|found| fits(name, found, agent, provider)) {
                 Ok(id) => drop(slots.insert(slot.clone(), id)),
                 Err((message, remedy)) => problems.push(problem(place, message, remedy)),
             }
@@ -186,7 +187,8 @@ impl Known<'_> {
 fn fits(
     name: &str,
     found: &ConnectionRecord,
-    (agent, provider): (&AgentRecord, Option<&str>),
+    agent: &AgentRecord,
+    provider: Option<&str>,
 ) -> Result<ConnectionId, (String, String)> {
     let (message, remedy) = match (provider, &agent.spec.environment, &found.environment) {
         (Some(wanted), ..) if found.provider != wanted => (
@@ -244,15 +246,15 @@ fn is_of(declared: &Declared<Agent>, agent: &AgentRecord) -> bool {
     (&declared.org, declared.name()) == (&agent.org, agent.name())
 }
 
-fn subject(org: &OrgId, name: &str, (agent, place): (String, Option<&String>)) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: "plugin", org, name, agent: Some(agent), place: place.cloned() }
+fn subject(org: &OrgId, name: &str, agent: String) -> Subject {
+    Subject { agent: Some(agent), ..Subject::new("plugin", org, name) }
 }
 
 fn step(
     subject: Subject,
-    found: Option<&std::sync::Arc<PluginRecord>>,
-    (declared, manifest): (&DeclaredPlugin, Manifest),
+    found: Option<&Arc<PluginRecord>>,
+    declared: &DeclaredPlugin,
+    manifest: Manifest,
     slots: &BTreeMap<String, ConnectionId>,
 ) -> Step {
     let names = declared.slots.iter().map(|(slot, (name, _))| (slot.clone(), name.clone()));

@@ -1,6 +1,7 @@
 //! Steps for the resources that the directory keeps generically.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -61,7 +62,7 @@ impl Planning<'_> {
         for found in view.orgs().flat_map(|org| view.all::<R>(&org.id)) {
             let is_named = named.contains(&(&found.org, found.name()));
             if found.managed_by == ManagedBy::File && !is_named {
-                let subject = subject::<R>(&found.org, found.name(), None);
+                let subject = Subject::new(R::KIND.one, &found.org, found.name());
                 let work = ResourceWork::<R>::Remove(found.id.clone());
                 self.steps.push(Step::new(subject, Action::Remove, work.into()));
             }
@@ -69,7 +70,7 @@ impl Planning<'_> {
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for declared in all {
             let (org, name) = (&declared.org, declared.name());
-            let subject = subject::<R>(org, name, Some(&declared.place));
+            let subject = Subject::new(R::KIND.one, org, name).at(&declared.place);
             let stored = || view.all::<R>(org).filter(|it| it.managed_by == ManagedBy::Store);
             let count = counts.entry(org).or_insert_with(|| stored().count());
             *count += 1;
@@ -85,14 +86,9 @@ impl Planning<'_> {
     }
 }
 
-fn subject<R: Declarable>(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: R::KIND.one, org, name, agent: None, place: place.cloned() }
-}
-
 fn step<R: Declarable>(
     subject: Subject,
-    found: Option<&std::sync::Arc<Record<R>>>,
+    found: Option<&Arc<Record<R>>>,
     declared: &Declared<R>,
 ) -> Step
 where

@@ -29,7 +29,8 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for (declared, key) in config.webhooks.iter().zip(keys) {
-            let subject = subject(&declared.org, &declared.name, Some(&declared.place));
+            let subject =
+                Subject::new("webhook", &declared.org, &declared.name).at(&declared.place);
             let found = view.find_webhook(&declared.org, &declared.name);
             if let Some(found) = found {
                 match found.managed_by {
@@ -61,16 +62,11 @@ impl Planning<'_> {
             let is_paused = found.state == WebhookState::Paused;
             if found.managed_by == ManagedBy::File && !is_paused && !is_named {
                 let work = Work::Webhook(WebhookWork::Pause(found.id.clone()));
-                let subject = subject(&found.org, &found.name, None);
+                let subject = Subject::new("webhook", &found.org, &found.name);
                 self.steps.push(Step::new(subject, Action::Pause, work));
             }
         }
     }
-}
-
-fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: "webhook", org, name, agent: None, place: place.cloned() }
 }
 
 fn changed(
