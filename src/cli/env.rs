@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::output;
 use super::secret::Typed;
 use super::settings::Global;
-use keyward_api::wire::TokenShown;
+use keyward_api::wire::TokenIssued;
 use keyward_base::agent::is_unreserved;
 
 #[derive(Debug, Arguments)]
@@ -89,7 +89,7 @@ impl Args {
             Failure::failed(&format!("cannot write into {}", folder.display()), &error)
         })?;
         made.notes.iter().for_each(|note| output::note(note));
-        let agent = &facts.agent.name;
+        let agent = facts.agent.name();
         let printed = Printed { agent, proxy: &proxy, folder: &folder, made: &made };
         if let Some(hint) = form.hint(&printed) {
             output::note(&hint);
@@ -123,7 +123,7 @@ impl Args {
         let token = self.token(client, facts).await?;
         let made = based.environment(&proxy, &token);
         made.notes.iter().for_each(|note| output::note(note));
-        let (agent, folder) = (&*facts.agent.name, std::path::Path::new(""));
+        let (agent, folder) = (facts.agent.name(), std::path::Path::new(""));
         output::print(&form.print(&Printed { agent, proxy: &proxy, folder, made: &made })?)
     }
 
@@ -139,7 +139,7 @@ impl Args {
         }
         let at = format!("/api/v1/agents/{}/tokens", facts.agent.id);
         let new = New { label: "env", ttl: &self.ttl };
-        let token: TokenShown = client.post(&at, &new).await?;
+        let token: TokenIssued = client.post(&at, &new).await?;
         Ok(token.token)
     }
 }

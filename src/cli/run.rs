@@ -171,10 +171,10 @@ async fn keep(lease: &mut Lease, gateway: &Gateway) -> std::convert::Infallible 
 
 /// What to do about an agent that may use nothing.
 fn next(facts: &Facts, global: &Global) -> Option<String> {
-    if !facts.agent.bindings.is_empty() {
+    if !facts.agent.facts.bindings.is_empty() {
         return None;
     }
-    let (agent, keyward) = (&facts.agent.name, global.keyward());
+    let (agent, keyward) = (facts.agent.name(), global.keyward());
     let option = if agent == DEFAULT_AGENT { "" } else { &format!(" --agent {agent}") };
     Some(format!("note: agent {agent} has no connection yet\nhint: {keyward} connect{option}"))
 }

@@ -68,13 +68,13 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
     let directory = admin.deps().directory.view();
     let mut all = Vec::new();
     for agent in directory.agents().filter(|agent| caller.sees_agent(agent)) {
-        for binding in &agent.bindings {
+        for binding in &agent.facts.bindings {
             let Some(connection) = directory.connection(caller.org(), &binding.connection) else {
                 continue;
             };
             let whole = RuleView {
                 id: format!("binding:{}", connection.id),
-                agents: Some(vec![agent.name.clone()]),
+                agents: Some(vec![agent.name().to_owned()]),
                 hosts: super::connections::hosts(&admin.deps().vault.catalogue(), connection),
                 connection: Some(connection.name.clone()),
                 ..blank("inject")

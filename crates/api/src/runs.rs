@@ -72,12 +72,12 @@ async fn open(
     let agent = admin.agent(&caller, &new.agent)?;
     let action = if new.token.is_some() { "resumed" } else { "started" };
     let label = Some(new.label.clone());
-    let run = Run { action, agent: agent.name.clone(), token: None, label };
+    let run = Run { action, agent: agent.name().to_owned(), token: None, label };
     caller.names_run(run.clone());
     if admin.deps().directory.view().is_asleep(&agent) {
         // The program of a paused agent would only get refusals.
         let (why, hint) = why_paused(&agent);
-        let message = format!("agent `{}` is paused: {why}", agent.name);
+        let message = format!("agent `{}` is paused: {why}", agent.name());
         return Err(ApiError::Field { field: "agent".into(), message, hint: Some(hint.into()) });
     }
     let expires = admin.deps().clock.now() + LIFE;
@@ -123,7 +123,7 @@ async fn take_token(
 
 fn known(agent: &AgentRecord, token: &Secret) -> Option<TokenId> {
     let hash = TokenHash::of_secret(token).to_hex();
-    let found = agent.tokens.iter().find(|known| known.hash == hash);
+    let found = agent.facts.tokens.iter().find(|known| known.hash == hash);
     found.map(|token| token.id.clone())
 }
 
@@ -179,7 +179,7 @@ impl RunToken {
     fn exists(&self) -> bool {
         let view = self.admin.deps().directory.view();
         let agent = view.agent(&self.org, &self.agent);
-        agent.is_some_and(|agent| agent.tokens.iter().any(|token| token.id == self.token))
+        agent.is_some_and(|agent| agent.facts.tokens.iter().any(|token| token.id == self.token))
     }
 
     async fn renew(&self) -> bool {

@@ -1,6 +1,5 @@
 //! Tests of the routers over real sockets, with services in memory.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -23,6 +22,7 @@ use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_net::call::Caller;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -32,7 +32,7 @@ use keyward_proxy::ca::authority::Authority;
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, ManagedBy, NewAgent};
+use keyward_state::directory::{Directory, ManagedBy};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{Rulebook, Sources};
@@ -344,14 +344,13 @@ async fn a_rule_test_tells_of_each_case_also_beside_one_that_cannot_be() {
 #[tokio::test]
 async fn what_the_file_manages_is_not_edited_here() {
     let lab = Lab::stocked().await;
-    let new = NewAgent {
-        name: "declared".to_owned(),
-        labels: BTreeMap::new(),
-        environment: None,
-        owner: None,
-        managed_by: ManagedBy::File,
-    };
-    lab.admin.deps().directory.add_agent(&OrgId::default_org(), new).await.unwrap();
+    let (org, spec) = (OrgId::default_org(), AgentSpec::named("declared"));
+    lab.admin
+        .deps()
+        .directory
+        .add::<Agent>(&org, ManagedBy::File, spec, AgentFacts::default())
+        .await
+        .unwrap();
     let (status, body) = lab.delete("/api/v1/agents/declared").await;
     assert_eq!(status, StatusCode::CONFLICT, "{body}");
     assert_eq!(body["error"]["code"], "managed_by_file");

@@ -14,10 +14,11 @@ use super::change_details::Run;
 use super::error::ApiError;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{List, NewToken, TokenShown, TokenView};
+use super::wire::{List, NewToken, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_base::time::parse_duration;
-use keyward_state::directory::{IssuedToken, TokenRecord};
+use keyward_model::{TokenRecord, TokenShown};
+use keyward_state::directory::IssuedToken;
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -25,8 +26,8 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/agents/{agent}/tokens/{token}", delete(revoke))
 }
 
-pub(super) fn view(admin: &Admin, token: &TokenRecord) -> TokenView {
-    TokenView {
+pub(super) fn shown(admin: &Admin, token: &TokenRecord) -> TokenShown {
+    TokenShown {
         id: token.id.clone(),
         label: token.label.clone(),
         created: token.created,
@@ -40,15 +41,16 @@ async fn list(
     caller: Caller,
     Segments(agent): Segments<String>,
     Params(page): Params<Page>,
-) -> Result<Json<List<TokenView>>, ApiError> {
+) -> Result<Json<List<TokenShown>>, ApiError> {
     let agent = admin.agent(&caller, &agent)?;
     let wanted = agent
+        .facts
         .tokens
         .iter()
         .filter(|token| page.wants(&[token.id.as_str(), token.label.as_deref().unwrap_or("")]))
-        .map(|token| view(&admin, token))
+        .map(|token| shown(&admin, token))
         .collect();
-    page.cut(wanted, |token: &TokenView| token.id.as_str()).map(Json)
+    page.cut(wanted, |token: &TokenShown| token.id.as_str()).map(Json)
 }
 
 async fn add(
@@ -56,7 +58,7 @@ async fn add(
     caller: Caller,
     Segments(agent): Segments<String>,
     Body(new): Body<NewToken>,
-) -> Result<(StatusCode, Json<TokenShown>), ApiError> {
+) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
     let agent = admin.agent(&caller, &agent)?;
     let asked = (new.ttl.as_deref(), new.expires_in);
     let expires = ends_after(asked, admin.deps().clock.now())?;
@@ -72,10 +74,10 @@ async fn add(
 pub(super) fn shown_once(
     issued: &IssuedToken,
     label: Option<String>,
-) -> Result<TokenShown, ApiError> {
+) -> Result<TokenIssued, ApiError> {
     let refused = || ApiError::field("token", "must be text");
     let token = issued.text.expose_text().ok_or_else(refused)?.to_owned();
-    Ok(TokenShown { id: issued.id.clone(), label, expires: issued.expires, token })
+    Ok(TokenIssued { id: issued.id.clone(), label, expires: issued.expires, token })
 }
 
 async fn revoke(
@@ -85,10 +87,10 @@ async fn revoke(
 ) -> Result<StatusCode, ApiError> {
     let agent = admin.agent(&caller, &agent)?;
     let id = TokenId::parse(&token).map_err(|_| ApiError::not_found("token", &token))?;
-    let found = agent.tokens.iter().find(|token| token.id == id);
+    let found = agent.facts.tokens.iter().find(|token| token.id == id);
     let found = found.ok_or_else(|| ApiError::not_found("token", &token))?;
     if admin.runs().is_ended_by_request(&id) {
-        let (agent, label) = (agent.name.clone(), found.label.clone());
+        let (agent, label) = (agent.name().to_owned(), found.label.clone());
         caller.names_run(Run { action: "ended", agent, token: Some(id.clone()), label });
     }
     let revoked = admin.deps().directory.revoke_token(caller.org(), &agent.id, &id).await;

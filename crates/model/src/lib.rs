@@ -6,11 +6,14 @@
 //! [`Shown`] how the API answers with it. The directory, the configuration, the API and the command line have
 //! generic code over [`Resource`] for the rest.
 
+mod agent;
 mod app;
+mod binding;
 mod connection;
 mod deadline;
 mod given;
 mod honeytoken;
+mod label;
 mod name;
 mod notice_kind;
 mod optional_duration;
@@ -24,10 +27,13 @@ mod resource;
 mod schema;
 mod scope;
 mod secret_text;
+mod token;
 mod user;
 mod webhook;
 
+pub use agent::{Agent, AgentChange, AgentFacts, AgentGiven, AgentShown, AgentSpec};
 pub use app::{AppSettings, AppUrls, Registered};
+pub use binding::{BindingRecord, BindingShown, BindingSpec, BoundSlot};
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
     ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,
@@ -49,6 +55,7 @@ pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Show
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{SecretFields, SecretText};
+pub use token::{RevokedToken, TokenRecord, TokenShown};
 pub use user::{Role, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{
     Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,

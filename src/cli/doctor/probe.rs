@@ -35,9 +35,10 @@ use crate::cli::run::folder::Folder;
 use crate::cli::settings::Global;
 use crate::config::Config;
 use keyward_api::SOCKET_NAME;
-use keyward_api::wire::{AgentView, ExplainAsk, Explanation};
+use keyward_api::wire::{ExplainAsk, Explanation};
 use keyward_base::id::AgentId;
 use keyward_base::time::Clock;
+use keyward_model::{Agent, Shown};
 use keyward_proxy::ca::authority::{Authority, platform_pem};
 
 /// Requests of which the gateway is asked what it would do.
@@ -136,11 +137,11 @@ struct Known {
 }
 
 fn whose(facts: &Facts, listener: Option<SocketAddr>) -> Whose {
-    let connection = match &facts.agent.bindings[..] {
+    let connection = match &facts.agent.facts.bindings[..] {
         [only] => Some(only.name.clone()),
         _ => None,
     };
-    Whose { agent: facts.agent.name.clone(), listener, connection }
+    Whose { agent: facts.agent.name().to_owned(), listener, connection }
 }
 
 /// The agent as the gateway knows it, so that its placeholders are set. Where there is no install,
@@ -159,7 +160,7 @@ async fn known(global: &Global, data: Option<&Path>, agent: &str) -> Result<Know
         }
         Err(failure) => return Err(failure),
     };
-    match client.get::<AgentView>(&format!("/api/v1/agents/{}", segment(agent))).await {
+    match client.get::<Shown<Agent>>(&format!("/api/v1/agents/{}", segment(agent))).await {
         Err(failure) if failure.exit() == Exit::NotFound && agent == DEFAULT_AGENT => Ok(nobody()),
         Err(failure) => Err(failure),
         Ok(_) => {

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{file, standing};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use keyward_api::wire::{AgentView, List, PluginView, ProviderView};
+use keyward_api::wire::{List, PluginView, ProviderView};
+use keyward_model::{Agent, Shown};
 use keyward_state::directory::{ManagedBy, PluginState};
 
 /// Leaves of the agent's bindings those that are in slots of the plugin: their placeholders are set.
@@ -15,16 +16,16 @@ use keyward_state::directory::{ManagedBy, PluginState};
 pub(in crate::cli) async fn ready(
     client: &Client,
     path: &Path,
-    agent: &mut AgentView,
+    agent: &mut Shown<Agent>,
 ) -> Result<(), Failure> {
     let all: List<ProviderView> = client.list("/api/v1/providers", &[]).await?;
     let providers: Vec<_> = all.items.iter().map(|provider| provider.id.as_str()).collect();
     let manifest = file::read(path, &providers)?;
     let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
     let mut of_agent = plugins.items.iter().filter(|plugin| plugin.agent_id == agent.id);
-    let install = format!("keyward plugin install {} --agent {}", path.display(), agent.name);
+    let install = format!("keyward plugin install {} --agent {}", path.display(), agent.name());
     let Some(plugin) = of_agent.find(|plugin| plugin.name == manifest.plugin) else {
-        let (plugin, agent) = (&manifest.plugin, &agent.name);
+        let (plugin, agent) = (&manifest.plugin, agent.name());
         let message = format!("plugin `{plugin}` is not installed for agent `{agent}`");
         return Err(Failure::new(Exit::Failed, message).hint(install));
     };
@@ -55,6 +56,9 @@ pub(in crate::cli) async fn ready(
             None => failure,
         });
     }
-    agent.bindings.retain(|binding| binding.slots.iter().any(|slot| slot.plugin == plugin.name));
+    agent
+        .facts
+        .bindings
+        .retain(|binding| binding.slots.iter().any(|slot| slot.plugin == plugin.name));
     Ok(())
 }

@@ -80,7 +80,7 @@ pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> boo
     match connection.facts.visibility {
         Visibility::Shared => true,
         Visibility::Private => {
-            connection.facts.owner.is_some() && connection.facts.owner == agent.owner
+            connection.facts.owner.is_some() && connection.facts.owner == agent.facts.owner
         }
     }
 }
