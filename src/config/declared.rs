@@ -136,7 +136,9 @@ impl<R: InFile> Declared<R> {
         if let Some(Key { name, .. }) = missing {
             let message = format!("`{name}` is missing");
             reading.problems.add(path, message, format!("add `{name}:`"));
-        } else if let Err(refusal) = R::check(spec) {
+            return;
+        }
+        for refusal in R::refusals(spec) {
             let (at, message) = (key_of(path, &refusal.field), refusal.to_string());
             let remedy = refusal.hint.unwrap_or_else(|| "write another one".to_owned());
             reading.problems.add(&at, message, remedy);

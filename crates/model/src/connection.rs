@@ -23,7 +23,7 @@ use super::app::AppUrls;
 use super::deadline::Deadline;
 use super::owner::Visibility;
 use super::reference::Reference;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
 use super::secret_text::SecretFields;
 use super::{given, name};
@@ -279,21 +279,20 @@ impl Resource for Connection {
         &spec.name
     }
 
-    fn check(spec: &ConnectionSpec) -> Result<(), Refusal> {
-        name::plain(&spec.name)?;
-        name::environment(spec.environment.as_deref())?;
-        spec.check_texts()?;
-        if let Some(Deadline::After(_)) = spec.expires {
-            let rule = "must be a day or a time here: a span would end later at each start";
-            return Err(Refusal::new("expires", rule).hint("write 2026-01-31"));
-        }
-        match spec.rotate_every.is_none_or(|every| every >= ROTATE_EVERY_MIN) {
-            true => Ok(()),
-            false => Err(Refusal::new(
-                "rotate_every",
-                "a secret cannot be due more than once a day: write 1d or more",
-            )),
-        }
+    fn refusals(spec: &ConnectionSpec) -> Vec<Refusal> {
+        let is_moment = !matches!(spec.expires, Some(Deadline::After(_)));
+        let expires = "must be a day or a time: a time span would end later at each start";
+        let is_rare = spec.rotate_every.is_none_or(|every| every >= ROTATE_EVERY_MIN);
+        failed([
+            name::plain(&spec.name),
+            name::environment(spec.environment.as_deref()),
+            text("description", spec.description.as_deref()),
+            text("purpose", spec.purpose.as_deref()),
+            tags(&spec.tags),
+            Refusal::unless(is_moment, "expires", expires)
+                .map_err(|refusal| refusal.hint("write 2026-01-31")),
+            Refusal::unless(is_rare, "rotate_every", "must be a day or more: write 1d or longer"),
+        ])
     }
 
     fn provider(spec: &ConnectionSpec) -> Option<&str> {
@@ -349,31 +348,25 @@ impl ConnectionSpec {
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires?.at()
     }
+}
 
-    fn check_texts(&self) -> Result<(), Refusal> {
-        let fits = |text: &str, most: usize| {
-            (1..=most).contains(&text.chars().count()) && !text.contains(char::is_control)
-        };
-        for (field, text) in [("description", &self.description), ("purpose", &self.purpose)] {
-            if text.as_ref().is_some_and(|text| !fits(text, TEXT_CHARS_MAX)) {
-                let rule = format!(
-                    "a {field} must be 1 to {TEXT_CHARS_MAX} characters on one line: shorten it, or leave \
-                     it out"
-                );
-                return Err(Refusal::new(field, rule));
-            }
-        }
-        let tags_fit = self.tags.iter().all(|tag| {
-            fits(tag, TAG_CHARS_MAX) && !tag.contains(|c: char| c == ',' || c.is_whitespace())
-        });
-        match tags_fit && self.tags.len() <= TAGS_MAX {
-            true => Ok(()),
-            false => Err(Refusal::new(
-                "tags",
-                "there may be 32 tags of 1 to 64 characters each, without commas and blanks",
-            )),
-        }
-    }
+fn fits(text: &str, chars_max: usize) -> bool {
+    (1..=chars_max).contains(&text.chars().count()) && !text.contains(char::is_control)
+}
+
+fn text(field: &'static str, text: Option<&str>) -> Result<(), Refusal> {
+    let rule = format!("must be 1 to {TEXT_CHARS_MAX} characters on one line");
+    Refusal::unless(text.is_none_or(|text| fits(text, TEXT_CHARS_MAX)), field, rule)
+}
+
+fn tags(tags: &BTreeSet<String>) -> Result<(), Refusal> {
+    let is_tag = |tag: &String| {
+        fits(tag, TAG_CHARS_MAX) && !tag.contains(|c: char| c == ',' || c.is_whitespace())
+    };
+    let rule = format!(
+        "must be up to {TAGS_MAX} tags of 1 to {TAG_CHARS_MAX} characters each, without commas and blanks"
+    );
+    Refusal::unless(tags.len() <= TAGS_MAX && tags.iter().all(is_tag), "tags", rule)
 }
 
 impl Record<Connection> {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
 
 /// Honeytokens.
@@ -67,8 +67,8 @@ impl Resource for Honeytoken {
         &spec.name
     }
 
-    fn check(spec: &HoneytokenSpec) -> Result<(), Refusal> {
-        name::plain(&spec.name)
+    fn refusals(spec: &HoneytokenSpec) -> Vec<Refusal> {
+        failed([name::plain(&spec.name)])
     }
 
     fn provider(spec: &HoneytokenSpec) -> Option<&str> {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
 
 /// Organisations.
@@ -40,9 +40,9 @@ impl Resource for Org {
         &spec.name
     }
 
-    fn check(spec: &OrgSpec) -> Result<(), Refusal> {
+    fn refusals(spec: &OrgSpec) -> Vec<Refusal> {
         let rule = "must be 2 to 40 lower-case letters, digits and inner hyphens";
-        OrgId::named(&spec.name).map(drop).map_err(|_| Refusal::new("name", rule))
+        failed([OrgId::named(&spec.name).map(drop).map_err(|_| Refusal::new("name", rule))])
     }
 
     /// Rows have the id alone, which says the rest.

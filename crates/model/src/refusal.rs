@@ -14,10 +14,24 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
+/// The checks that failed.
+pub(crate) fn failed<const N: usize>(checks: [Result<(), Refusal>; N]) -> Vec<Refusal> {
+    checks.into_iter().filter_map(Result::err).collect()
+}
+
 impl Refusal {
     /// A refusal without a hint.
     pub fn new(field: impl Into<Cow<'static, str>>, rule: impl Into<String>) -> Self {
         Self { field: field.into(), rule: rule.into(), hint: None }
+    }
+
+    /// `Err` with the refusal, unless `holds`.
+    pub(crate) fn unless(
+        holds: bool,
+        field: &'static str,
+        rule: impl Into<String>,
+    ) -> Result<(), Self> {
+        if holds { Ok(()) } else { Err(Self::new(field, rule)) }
     }
 
     /// The same with what to do about it.

@@ -77,11 +77,16 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     /// Its name, unique in its organisation.
     fn name(spec: &Self::Spec) -> &str;
 
-    /// Checks what a person gave, as far as it can be judged alone.
+    /// Everything that is wrong with a spec, as far as it can be judged alone; empty if nothing is.
+    fn refusals(spec: &Self::Spec) -> Vec<Refusal>;
+
+    /// Checks a spec.
     ///
     /// # Errors
-    /// With the member that is refused.
-    fn check(spec: &Self::Spec) -> Result<(), Refusal>;
+    /// With the first of its [`Resource::refusals`].
+    fn check(spec: &Self::Spec) -> Result<(), Refusal> {
+        Self::refusals(spec).into_iter().next().map_or(Ok(()), Err)
+    }
 
     /// The provider that it names, which must exist.
     fn provider(_: &Self::Spec) -> Option<&str> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::name;
 use super::personal_token::{PersonalToken, PersonalTokenShown};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
 
 /// RFC 5321 §4.5.3.1.
@@ -84,15 +84,10 @@ impl Resource for User {
         &spec.name
     }
 
-    fn check(spec: &UserSpec) -> Result<(), Refusal> {
-        name::plain(&spec.name)?;
-        match spec.email.as_deref().is_none_or(is_email) {
-            true => Ok(()),
-            false => {
-                let rule = "must be `name@host`, without blanks and up to 254 characters";
-                Err(Refusal::new("email", rule))
-            }
-        }
+    fn refusals(spec: &UserSpec) -> Vec<Refusal> {
+        let rule = "must be `name@host`, without blanks and up to 254 characters";
+        let has_address = spec.email.as_deref().is_none_or(is_email);
+        failed([name::plain(&spec.name), Refusal::unless(has_address, "email", rule)])
     }
 
     /// Rows leave out an address that there is not; answers say `null`.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::name;
 use super::notice_kind::NoticeKind;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
 use super::secret_text::SecretText;
 
@@ -134,17 +134,12 @@ impl Resource for Webhook {
         &spec.name
     }
 
-    fn check(spec: &WebhookSpec) -> Result<(), Refusal> {
-        name::plain(&spec.name)?;
-        match is_postable(&spec.url) {
-            true => Ok(()),
-            false => Err(Refusal::new(
-                "url",
-                format!(
-                    "must be an https URL without a password, or an http URL of this machine, up to {URL_BYTES_MAX} bytes"
-                ),
-            )),
-        }
+    fn refusals(spec: &WebhookSpec) -> Vec<Refusal> {
+        let rule = format!(
+            "must be an https URL without a password, or an http URL of this machine, up to {URL_BYTES_MAX} bytes"
+        );
+        let url = Refusal::unless(is_postable(&spec.url), "url", rule);
+        failed([name::plain(&spec.name), url])
     }
 
     /// Rows call the events `kinds`.
