@@ -24,10 +24,10 @@ use keyward_rules::provider::document::key_of;
 use keyward_rules::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
 
 section! {
-    /// What an item says beside the spec.
+    /// The keys of an item beside those of the spec.
     #[derive(Deserialize)]
     pub struct Beside {
-        /// What the method asks for. Fields that are not secret may stand there as text.
+        /// What the auth method requires. A field that is not secret may be text.
         #[key("map of names to [secrets](#secrets)", "{}")]
         #[serde(default)]
         fields: BTreeMap<String, Value>,
@@ -80,7 +80,8 @@ struct Check<'a> {
 /// Reads `connections:`.
 pub(super) fn connections(
     value: Option<&Value>,
-    (providers, apps): (&Providers<'_>, &[DeclaredApp]),
+    providers: &Providers<'_>,
+    apps: &[DeclaredApp],
     reading: &mut Reading<'_>,
 ) -> Vec<Declared<Connection>> {
     let mut found = Declared::<Connection>::read(value, providers, reading);

@@ -145,7 +145,7 @@ impl Sections {
         let known = Providers { catalogue: &catalogue, declared: self.provider_ids() };
         let apps = app::apps(self.apps.as_ref(), &known, reading);
         let declared = self.connections.as_ref();
-        let connections = connection::connections(declared, (&known, &apps), reading);
+        let connections = connection::connections(declared, &known, &apps, reading);
         Config {
             data_dir: reading.folders.data.clone(),
             public_url: listen::public_url(self.public_url.as_ref(), listen.admin, reading),

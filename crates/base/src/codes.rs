@@ -192,7 +192,8 @@ codes! {
 
     // State of the gateway.
     Overloaded: "overloaded" 503 Proxy(EXHAUSTED),
-        "The gateway, or this agent, uses as many streams, descriptors or as much memory for bodies as it may.",
+        "The gateway, or this agent, uses as many streams, descriptors or as much memory for bodies as it may, or its \
+         policy changes too often to decide.",
         "retry when `Retry-After` says";
     AuditUnavailable: "audit_unavailable" 503 Both(DENIED),
         "The audit log cannot be written: nothing is served or changed without a record.",

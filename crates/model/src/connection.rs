@@ -1,5 +1,5 @@
-//! Connections: authenticated accounts at providers. What is needed to authenticate is sealed by the vault and is
-//! no part of this; everything here may be shown.
+//! Connections: authenticated accounts at providers. The vault seals their credentials, which are not part of this
+//! module: everything here may be shown.
 
 mod account;
 mod secret;
@@ -33,7 +33,7 @@ pub use secret::{Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationState};
 pub use state::{BrokenReason, ConnectionState};
 pub use token::{Failing, Renewal, TokenStatus};
 
-/// Characters of a description or a purpose.
+/// The bound of a description and of a purpose, in characters.
 const TEXT_CHARS_MAX: usize = 1024;
 
 /// Tags of one connection.
@@ -42,7 +42,7 @@ const TAGS_MAX: usize = 32;
 /// Characters of a tag.
 const TAG_CHARS_MAX: usize = 64;
 
-/// 1 day: shorter, and people would be reminded at all times.
+/// 1 day: a shorter interval would send reminders all the time.
 const ROTATE_EVERY_MIN: Duration = Duration::from_secs(86_400);
 
 /// Connections.
@@ -58,14 +58,14 @@ section! {
         #[key("text", required)]
         #[serde(default)]
         pub name: String,
-        /// Of the catalogue or of `providers`.
+        /// A provider of the catalogue or of `providers`.
         #[key("id of a [provider](providers.md)", required)]
         pub provider: String,
-        /// One of the provider's methods; left out: its first.
+        /// An auth method of the provider; default: its first one.
         #[key("id of a method")]
         #[serde(default)]
         pub auth: Option<String>,
-        /// What the provider's hosts leave open, such as `shop` of `{shop}.myshopify.com`.
+        /// Values of the provider's host variables, such as `shop` of `{shop}.myshopify.com`.
         #[key("map of text to text", "{}")]
         #[serde(default)]
         pub variables: BTreeMap<String, String>,
@@ -73,11 +73,11 @@ section! {
         #[key("text")]
         #[serde(default)]
         pub environment: Option<String>,
-        /// An OAuth client of `apps`.
+        /// The OAuth client that requests its tokens, one of `apps`.
         #[key("name of an app")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub app: Option<Reference<AppId>>,
-        /// To be asked for instead of the app's or the provider's.
+        /// Scopes to request instead of those of the app or the provider.
         #[key("list of text", "[]")]
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub scopes: Vec<String>,
@@ -89,15 +89,15 @@ section! {
         #[key("text")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub purpose: Option<String>,
-        /// To find it by.
+        /// Labels to search by.
         #[key("list of text", "[]")]
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         pub tags: BTreeSet<String>,
-        /// When its secret ends; people are reminded 14, 7 and 1 days before.
+        /// When its secret expires; its owner is reminded 14, 7 and 1 days before.
         #[key("day or time")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub expires: Option<Deadline>,
-        /// How long a secret is to be used, 1d or more; people are reminded in the same way.
+        /// How long a secret may be used, 1d or more; its owner is reminded in the same way.
         #[key("time")]
         #[serde(default, with = "given::days", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
@@ -113,31 +113,31 @@ section! {
     /// What a request that adds one gives beside the spec. `fields` are sealed at once and never shown.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     pub struct ConnectionGiven {
-        /// What the auth method asks for.
+        /// What the auth method requires.
         #[key("map of text to text", "{}")]
         #[serde(default)]
         pub fields: SecretFields,
-        /// The user that owns it; left out: who asks.
+        /// The user that owns it; default: the caller.
         #[key("name or id of a user")]
         #[serde(default)]
         pub owner: Option<String>,
-        /// `private`, which is usual where it has an owner, or `shared`.
+        /// `private`, the default if it has an owner, or `shared`.
         #[key(one of ["private", "shared"])]
         #[serde(default)]
         pub visibility: Option<Visibility>,
-        /// Of an MCP server: where it is.
+        /// The URL of an MCP server.
         #[key("https URL")]
         #[serde(default)]
         pub url: Option<String>,
-        /// Of an MCP server: which of its authorization servers, where it has several.
+        /// Which authorization server of the MCP server to use, if it has several.
         #[key("https URL")]
         #[serde(default)]
         pub issuer: Option<String>,
-        /// Consent by a code on another device, where the provider has both.
+        /// Request consent by a code on another device, if the provider offers both.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         pub device: bool,
-        /// Whether the provider is asked before it is active; what it does not take stays a draft.
+        /// Test the secret at the provider first; a secret that it rejects leaves a draft.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         pub test: bool,
@@ -156,7 +156,7 @@ section! {
         #[key(one of ["private", "shared"])]
         #[serde(default)]
         pub visibility: Option<Visibility>,
-        /// Whether the provider is asked with the change first, which is stored only when it answers well.
+        /// Test the change at the provider first, and store it only if the test succeeds.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         pub test: bool,
@@ -168,41 +168,41 @@ section! {
 pub struct ConnectionFacts {
     /// Whether it can be used.
     pub state: ConnectionState,
-    /// The user who owns it; `None`: the organisation.
+    /// The user that owns it; `None`: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
     /// Whose agents may use it.
     #[serde(default, skip_serializing_if = "Visibility::is_shared")]
     pub visibility: Visibility,
-    /// Host variables that the provider's own answers gave: beside `variables`, never instead.
+    /// Host variables from the provider's answers; `variables` take precedence.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub captured: BTreeMap<String, String>,
     /// Endpoints that its issuer named in its metadata (RFC 8414), where none was configured or consented to:
     /// with the issuer that named them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovered: Option<AppUrls>,
-    /// Scopes that the provider granted, as far as it tells.
+    /// Granted scopes, as far as the provider says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<String>,
-    /// Whose account it is, as the provider names it.
+    /// The account, as the provider names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// What tells that account from others.
+    /// What identifies that account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_id: Option<AccountId>,
-    /// It has to be connected again before.
+    /// When its grant expires: a person has to reconnect before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
-    /// When its secret was given; `None`: with the connection.
+    /// When its secret was last replaced; `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated: Option<Timestamp>,
-    /// A rotation of its secret that is under way.
+    /// The rotation of its secret, if one is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
-    /// The last reminder that its secret is due.
+    /// The last reminder that its secret is due for rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reminded: Option<Reminded>,
-    /// Whose account its secret is of, as the provider's answer to a test says.
+    /// The account of its secret, as the provider answered a test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whose: Option<String>,
 }
@@ -213,7 +213,7 @@ pub struct ConnectionShown {
     /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
     #[serde(flatten)]
     pub state: ConnectionState,
-    /// Who owns it; absent: the organisation.
+    /// The user that owns it; absent: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub owner: Option<UserId>,
@@ -222,37 +222,37 @@ pub struct ConnectionShown {
     pub visibility: Visibility,
     /// Hosts that its credential may go to.
     pub hosts: Vec<String>,
-    /// Scopes that are asked for.
+    /// Scopes that it requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<String>,
-    /// Scopes that were granted, as far as the provider tells.
+    /// Granted scopes, as far as the provider says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<String>,
-    /// Scopes that are asked for and were not granted, as far as the provider tells.
+    /// Requested scopes that were not granted, as far as the provider says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
-    /// How its requests are sent because its app says so, where `settings` say nothing.
+    /// Settings of its app that apply if `settings` do not set them.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub inherited: Settings,
-    /// Whose account it is, as the provider names it.
+    /// The account, as the provider names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// It has to be connected again before.
+    /// When its grant expires: a person has to reconnect before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
-    /// When its secret was given; absent: with the connection.
+    /// When its secret was last replaced; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated: Option<Timestamp>,
     /// A second secret is sealed beside the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
-    /// When another secret is wanted, and why.
+    /// When its secret has to be replaced, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Due>,
-    /// What a person does, where it cannot be used, or not for long any more.
+    /// What its owner has to do, if it cannot be used or expires soon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// How its credential is replaced: by another `secret`, another `consent`, or its `app`.
+    /// How its credential is replaced: by a new `secret`, a new `consent`, or its `app`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<Renewal>,
     /// Its token, for kinds that have one.

@@ -116,15 +116,70 @@ impl<'a> ValidRequester<'a> {
             }
             Requester::Agent(session) => session,
         };
-        for _ in 0..POLICIES_MAX {
-            let policy = gateway.rulebook.current();
-            let permit = policy.decide(&session.agent, &inbound.asked())?;
-            session.revocation().begin_exchange(inbound.query(), &permit);
-            // A policy that came into force before the stream depended on the permit was not asked.
-            if Arc::ptr_eq(&policy, &gateway.rulebook.current()) {
-                return Ok(permit);
-            }
+        decide_by_policy_in_force(
+            || gateway.rulebook.current(),
+            |policy| {
+                let permit = policy.decide(&session.agent, &inbound.asked())?;
+                session.revocation().begin_exchange(inbound.query(), &permit);
+                Ok(permit)
+            },
+        )
+    }
+}
+
+/// Repeats a decision until its policy is still in force after it: a policy that came into force before the stream
+/// depended on the permit was not asked.
+fn decide_by_policy_in_force<P, T>(
+    current: impl Fn() -> Arc<P>,
+    decide: impl Fn(&P) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    for _ in 0..POLICIES_MAX {
+        let policy = current();
+        let decided = decide(&policy)?;
+        if Arc::ptr_eq(&policy, &current()) {
+            return Ok(decided);
         }
-        Err(Refusal::Overloaded(Shortage::Decisions))
+    }
+    Err(Refusal::Overloaded(Shortage::Decisions))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Decides while a new policy comes into force during each of the first `changes` decisions.
+    fn decisions(changes: usize) -> (Result<usize, Refusal>, usize) {
+        let policy = Cell::new(Arc::new(0));
+        let current = || {
+            let now = policy.take();
+            policy.set(Arc::clone(&now));
+            now
+        };
+        let asked = Cell::new(0);
+        let decided = decide_by_policy_in_force(current, |number: &usize| {
+            asked.set(asked.get() + 1);
+            if *number < changes {
+                policy.set(Arc::new(number + 1));
+            }
+            Ok(*number)
+        });
+        (decided, asked.get())
+    }
+
+    #[test]
+    fn a_policy_that_always_changes_ends_in_overloaded_after_16_decisions() {
+        let (decided, asked) = decisions(usize::MAX);
+        assert!(matches!(decided, Err(Refusal::Overloaded(Shortage::Decisions))), "{decided:?}");
+        assert_eq!(asked, POLICIES_MAX);
+    }
+
+    #[test]
+    fn the_policy_that_is_in_force_after_the_decision_decides() {
+        for changes in [0, 1, POLICIES_MAX - 1] {
+            let (decided, asked) = decisions(changes);
+            assert_eq!((decided.ok(), asked), (Some(changes), changes + 1));
+        }
     }
 }
