@@ -18,7 +18,7 @@ use super::settings::Global;
 use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
 use keyward_api::wire::{List, TokenIssued};
-use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Shown};
+use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Reference, Shown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -158,7 +158,8 @@ impl Bind {
         let at = format!("{}/bindings", path::<Agent>(&self.name));
         let mut items: Vec<BindingShown> = Vec::new();
         for connection in self.connections {
-            items.push(client.post(&at, &BindingSpec { connection }).await?);
+            let spec = BindingSpec { connection: Reference::new(&connection) };
+            items.push(client.post(&at, &spec).await?);
         }
         output::show(global.json, &List { items, next: None }, |bound| {
             bound.items.iter().map(|binding| told(&self.name, binding)).collect()
@@ -230,8 +231,8 @@ async fn set_held(
     let at = format!("{}/{verb}", path::<Agent>(name));
     let now: Shown<Agent> = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &now, |now| match state(now) {
-        "" => format!("agent {} is active\n", now.name()),
-        paused => format!("agent {} is {paused}\n", now.name()),
+        "" => format!("agent {} is active\n", now.name),
+        paused => format!("agent {} is {paused}\n", now.name),
     })
 }
 
@@ -246,12 +247,12 @@ fn state(agent: &Shown<Agent>) -> &'static str {
 fn show(agent: &Shown<Agent>, owner: &str) -> String {
     let state = state(agent);
     let mut text = fields(&[
-        ("name", agent.name().to_owned()),
+        ("name", agent.name.clone()),
         ("id", agent.id.to_string()),
         ("state", state.to_owned()),
-        ("environment", agent.spec.environment.clone().unwrap_or_default()),
+        ("environment", agent.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
-        ("labels", pairs(&agent.spec.labels)),
+        ("labels", pairs(&agent.labels)),
         ("listeners", agent.facts.listeners.join(", ")),
         ("created", moment(agent.created)),
     ]);
@@ -266,7 +267,7 @@ fn show(agent: &Shown<Agent>, owner: &str) -> String {
     }
     if agent.facts.bindings.is_empty() {
         let none = "none: bind one with";
-        text.push_str(&format!("{none} `keyward agent bind {} CONNECTION`\n", agent.name()));
+        text.push_str(&format!("{none} `keyward agent bind {} CONNECTION`\n", agent.name));
     }
     text
 }

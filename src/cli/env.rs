@@ -89,7 +89,7 @@ impl Args {
             Failure::failed(&format!("cannot write into {}", folder.display()), &error)
         })?;
         made.notes.iter().for_each(|note| output::note(note));
-        let agent = facts.agent.name();
+        let agent = &facts.agent.name;
         let printed = Printed { agent, proxy: &proxy, folder: &folder, made: &made };
         if let Some(hint) = form.hint(&printed) {
             output::note(&hint);
@@ -123,7 +123,7 @@ impl Args {
         let token = self.token(client, facts).await?;
         let made = based.environment(&proxy, &token);
         made.notes.iter().for_each(|note| output::note(note));
-        let (agent, folder) = (facts.agent.name(), std::path::Path::new(""));
+        let (agent, folder) = (&*facts.agent.name, std::path::Path::new(""));
         output::print(&form.print(&Printed { agent, proxy: &proxy, folder, made: &made })?)
     }
 

@@ -174,7 +174,7 @@ fn next(facts: &Facts, global: &Global) -> Option<String> {
     if !facts.agent.facts.bindings.is_empty() {
         return None;
     }
-    let (agent, keyward) = (facts.agent.name(), global.keyward());
+    let (agent, keyward) = (&facts.agent.name, global.keyward());
     let option = if agent == DEFAULT_AGENT { "" } else { &format!(" --agent {agent}") };
     Some(format!("note: agent {agent} has no connection yet\nhint: {keyward} connect{option}"))
 }

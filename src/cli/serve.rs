@@ -160,7 +160,7 @@ fn announcement(places: &Places, next: &str) -> String {
 fn next(view: &View, keyward: &str) -> String {
     let bound = view.agents().any(|agent| !agent.facts.bindings.is_empty());
     let connection = view.connections().map(|connection| &*connection.name).next();
-    let agent = view.agents().map(|agent| agent.name()).next();
+    let agent = view.agents().map(|agent| &*agent.name).next();
     match (bound, connection, agent) {
         (true, _, _) => String::new(),
         (_, None, _) => format!("{keyward} connect"),

@@ -134,7 +134,7 @@ impl Global {
             Some(name) => OrgId::named(name.strip_prefix("org_").unwrap_or(name)).ok()?,
             None => OrgId::default_org(),
         };
-        let own = |own: &&ListenAgent| own.agent == agent.name() && own.org == org;
+        let own = |own: &&ListenAgent| own.agent == agent.name && own.org == org;
         let mut own = listen.agents.iter().filter(own);
         // A free port is known to the gateway alone.
         own.find_map(|own| own.at.tcp().filter(|at| at.port() != 0))

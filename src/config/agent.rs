@@ -21,13 +21,14 @@ pub struct AgentInFile {
     pub token: Option<SecretSource>,
     /// Names of connections, of the configuration or of the store.
     pub uses: Vec<String>,
+    /// `agents[0]`.
+    path: String,
 }
 
 section! {
-    /// The same as it is written.
+    /// The keys of an item beside those of the spec.
     #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub struct AgentText {
+    pub struct Beside {
         /// A token that is chosen here: at least 20 letters, digits or `-._~`. Without it, tokens are
         /// issued by commands.
         #[key("[secret](#secrets)")]
@@ -40,13 +41,13 @@ section! {
 }
 
 impl InFile for Agent {
-    type Beside = AgentText;
+    type Beside = Beside;
     type With = AgentInFile;
 
-    fn with(text: AgentText, path: &str, reading: &mut Reading<'_>) -> Option<AgentInFile> {
-        let AgentText { token, uses } = text;
-        let token = token.and_then(|value| self::token(&value, &key_of(path, "token"), reading));
-        Some(AgentInFile { token, uses })
+    fn with(beside: Beside, path: &str, reading: &mut Reading<'_>) -> Option<AgentInFile> {
+        let token = beside.token.as_ref();
+        let token = token.and_then(|value| self::token(value, &key_of(path, "token"), reading));
+        Some(AgentInFile { token, uses: beside.uses, path: path.to_owned() })
     }
 }
 
@@ -58,13 +59,9 @@ pub(super) fn agents(
     reading: &mut Reading<'_>,
 ) -> Vec<Declared<Agent>> {
     let found = Declared::<Agent>::read(value, providers, reading);
-    let count = value.and_then(Value::as_sequence).map_or(0, Vec::len);
-    for index in 0..count {
-        let path = item_of("agents", index);
-        let place = reading.place(&path);
-        let Some(agent) = found.iter().find(|it| it.place == place) else { continue };
-        names::no_token(agent.name(), &path, reading);
-        uses(agent, &path, connections, reading);
+    for agent in &found {
+        names::no_token(&agent.name, &agent.with.path, reading);
+        uses(agent, connections, reading);
     }
     found
 }
@@ -84,23 +81,22 @@ fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretS
 /// Connections that are not declared may be in the store, which only the running gateway knows.
 fn uses(
     agent: &Declared<Agent>,
-    path: &str,
     connections: &[Declared<Connection>],
     reading: &mut Reading<'_>,
 ) {
-    let names = &agent.with.uses;
-    for (index, name) in names.iter().enumerate() {
+    let AgentInFile { uses, path, .. } = &agent.with;
+    for (index, name) in uses.iter().enumerate() {
         let at = item_of(&key_of(path, "use"), index);
         if name.is_empty() {
             reading.problems.add(&at, "the name is empty", "name a connection");
         }
-        if names[..index].contains(name) {
+        if uses[..index].contains(name) {
             reading.problems.add(&at, format!("`{name}` is named twice"), "remove one");
             continue;
         }
         let is_it = |it: &&Declared<Connection>| it.org == agent.org && it.name == *name;
         let connection = connections.iter().find(is_it);
-        let environments = (agent.spec.environment.as_ref(), connection.map(|it| &it.environment));
+        let environments = (agent.environment.as_ref(), connection.map(|it| &it.environment));
         if let (Some(own), Some(Some(other))) = environments
             && own != other
         {

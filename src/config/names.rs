@@ -1,5 +1,5 @@
-//! Names and environments of what the configuration declares. `directory/` has the last
-//! word on them; checked here as well, where the line is known.
+//! Names of what the configuration declares. `directory/` has the last word on them; they are checked here as
+//! well, where the line is known.
 
 use super::reading::Reading;
 use keyward_base::agent::is_unreserved;
@@ -11,7 +11,7 @@ const LEN_MAX: usize = 64;
 /// Of tokens: agents are found by name or token, so no name may look like one.
 const TOKEN_PREFIXES: [&str; 2] = ["kwa_", "kwp_"];
 
-/// Checks the name of an agent, which is empty when it is missing: it stands in a proxy URL.
+/// Checks an agent's name, which is empty when it is missing: it stands in a proxy URL.
 pub(super) fn agent(name: &str, path: &str, reading: &mut Reading<'_>) {
     named(name, is_unreserved(name), path, reading);
 }
@@ -60,17 +60,4 @@ pub(super) fn unique<'a>(
         let message = format!("the name `{name}` is used twice");
         reading.problems.add(&key_of(path, "name"), message, "rename or remove one");
     }
-}
-
-/// Checks an environment.
-pub(super) fn environment(environment: Option<&str>, path: &str, reading: &mut Reading<'_>) {
-    if environment.is_some_and(|text| !is_label(text)) {
-        let remedy = "write 1 to 64 bytes, such as `production`";
-        reading.problems.add(&key_of(path, "environment"), "this is not an environment", remedy);
-    }
-}
-
-/// Printable: they are shown in tables and logs.
-fn is_label(text: &str) -> bool {
-    (1..=LEN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }

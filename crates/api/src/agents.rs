@@ -37,7 +37,7 @@ impl Exposed for Agent {
 
     async fn beside(context: &Context, record: &Record<Self>) -> AgentShown {
         let facts = &record.facts;
-        let tokens = facts.tokens.iter().map(|token| tokens::shown(&context.admin, token));
+        let tokens = facts.tokens.iter().map(|token| tokens::shown(context, token));
         let bindings = facts.bindings.iter();
         AgentShown {
             owner: facts.owner.clone(),
@@ -58,7 +58,7 @@ impl Exposed for Agent {
         Ok(kept::shown(context, &made).await)
     }
 
-    /// Another owner: what is private of the former one must not be bound to it.
+    /// May change the owner: a private connection of the former owner must not be bound to it.
     async fn change(
         context: &Context,
         record: Arc<Record<Self>>,
@@ -85,7 +85,7 @@ impl Exposed for Agent {
     }
 }
 
-/// Its tokens open nothing from now on, and its open streams end.
+/// Pauses it: its tokens are refused, and its open streams end.
 async fn pause(
     context: Context,
     Segments(name): Segments<String>,
@@ -93,7 +93,7 @@ async fn pause(
     set_held(&context, &name, true).await
 }
 
-/// Ends the pause of a person or an alarm. One that the configuration names no more stays paused.
+/// Ends the pause of a person or an alarm. An agent that is no longer in the configuration stays paused.
 async fn resume(
     context: Context,
     Segments(name): Segments<String>,
@@ -128,6 +128,6 @@ pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, &'static str) 
 /// Where the agent has a listener of its own.
 fn listeners(context: &Context, agent: &Record<Agent>) -> Vec<String> {
     let all = context.admin.places().into_iter().flat_map(|places| &places.agents);
-    let own = all.filter(|(owner, _)| owner.org == agent.org && owner.agent == agent.name());
+    let own = all.filter(|(owner, _)| owner.org == agent.org && owner.agent == agent.name);
     own.map(|(_, at)| at.clone()).collect()
 }

@@ -95,12 +95,12 @@ async fn bind(
 ) -> Result<(StatusCode, Json<BindingShown>), ApiError> {
     let Context { admin, caller } = &context;
     let agent = kept::found::<Agent>(&context, &agent)?;
-    let connection = admin.connection(caller, &new.connection)?;
+    let connection = admin.connection(caller, new.connection.as_str())?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
     admin.enforce().await?;
     let shown = shown(&context, &agent, &binding);
-    let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
+    let shown = shown.ok_or_else(|| ApiError::not_found("connection", new.connection.as_str()))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }
 

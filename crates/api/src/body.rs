@@ -152,8 +152,7 @@ pub(super) fn said(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{NewToken, SecretFields};
-    use keyward_model::AgentSpec;
+    use keyward_model::{AgentSpec, SecretFields, TokenGiven};
 
     /// A body with secrets.
     #[derive(Debug, serde::Deserialize)]
@@ -206,7 +205,7 @@ mod tests {
             let error = refused::<NewConnection>(body.as_bytes());
             assert!(!format!("{error:?}").contains("canary"), "{body}: {error:?}");
         }
-        let error = refused::<NewToken>(br#"{"token":7777777}"#);
+        let error = refused::<TokenGiven>(br#"{"token":7777777}"#);
         assert!(!format!("{error:?}").contains("7777777"), "{error:?}");
     }
 

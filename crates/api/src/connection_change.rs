@@ -115,7 +115,7 @@ fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiE
         agent.org == connection.org && agent.facts.binding(&connection.id).is_some_and(of_file)
     });
     if let Some(agent) = bound {
-        return Err(refused(format!("agent `{}` of the configuration", agent.name())));
+        return Err(refused(format!("agent `{}` of the configuration", agent.name)));
     }
     let plugged = view.plugins().find(|plugin| {
         plugin.org == connection.org

@@ -88,7 +88,7 @@ pub(super) fn decided(
 /// The agent as authentication would make it; no decision depends on the token.
 fn as_agent(record: &AgentRecord) -> Agent {
     let (id, org) = (record.id.clone(), record.org.clone());
-    Agent { id, org, name: record.name().into(), token: None }
+    Agent { id, org, name: record.name.as_str().into(), token: None }
 }
 
 /// The decision, with details that only the services know.
@@ -106,7 +106,7 @@ fn told(
         _ => written(asked, places.as_ref()).err().map(|error| stop::unwritable(&error)),
     });
     Explanation {
-        agent: agent.name().to_owned(),
+        agent: agent.name.clone(),
         method: asked.method.to_string(),
         target: asked.target.to_string(),
         path: asked.path.as_str().to_owned(),

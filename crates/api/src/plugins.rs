@@ -423,7 +423,7 @@ fn users(caller: &Caller, directory: &View, connection: &ConnectionRecord) -> Ve
     let agents = directory.agents().filter(|agent| caller.sees_agent(agent));
     let direct = agents
         .filter(|agent| agent.facts.binding(&connection.id).is_some_and(|binding| binding.direct));
-    let mut users: Vec<_> = direct.map(|agent| agent.name().to_owned()).collect();
+    let mut users: Vec<_> = direct.map(|agent| agent.name.clone()).collect();
     let plugins = directory.plugins().filter(|plugin| sees(caller, directory, plugin));
     let using = plugins.filter(|plugin| plugin.slots_with(&connection.id).next().is_some());
     users.extend(using.map(|it| format!("{} of {}", it.name(), agent_of(directory, it))));
@@ -433,5 +433,5 @@ fn users(caller: &Caller, directory: &View, connection: &ConnectionRecord) -> Ve
 
 fn agent_of(directory: &View, plugin: &PluginRecord) -> String {
     let agent = directory.agent(&plugin.org, &plugin.agent);
-    agent.map_or_else(|| plugin.agent.to_string(), |agent| agent.name().to_owned())
+    agent.map_or_else(|| plugin.agent.to_string(), |agent| agent.name.clone())
 }

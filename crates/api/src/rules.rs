@@ -74,7 +74,7 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
             };
             let whole = RuleView {
                 id: format!("binding:{}", connection.id),
-                agents: Some(vec![agent.name().to_owned()]),
+                agents: Some(vec![agent.name.clone()]),
                 hosts: super::connections::hosts(&admin.deps().vault.catalogue(), connection),
                 connection: Some(connection.name.clone()),
                 ..blank("inject")

@@ -72,12 +72,12 @@ async fn open(
     let agent = admin.agent(&caller, &new.agent)?;
     let action = if new.token.is_some() { "resumed" } else { "started" };
     let label = Some(new.label.clone());
-    let run = Run { action, agent: agent.name().to_owned(), token: None, label };
+    let run = Run { action, agent: agent.name.clone(), token: None, label };
     caller.names_run(run.clone());
     if admin.deps().directory.view().is_asleep(&agent) {
         // The program of a paused agent would only get refusals.
         let (why, hint) = why_paused(&agent);
-        let message = format!("agent `{}` is paused: {why}", agent.name());
+        let message = format!("agent `{}` is paused: {why}", agent.name);
         return Err(ApiError::Field { field: "agent".into(), message, hint: Some(hint.into()) });
     }
     let expires = admin.deps().clock.now() + LIFE;

@@ -83,7 +83,7 @@ fn agents(
         };
         Some(AgentUse {
             id: agent.id.clone(),
-            name: agent.name().to_owned(),
+            name: agent.name.clone(),
             by,
             requests: used.requests,
             last_used: used.last,

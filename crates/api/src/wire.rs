@@ -92,24 +92,6 @@ pub struct ErrorView {
     pub hint: Option<String>,
 }
 
-/// A new token.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewToken {
-    /// What it is for.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// How long it lives, `8h`.
-    #[serde(default)]
-    pub ttl: Option<String>,
-    /// The same in seconds.
-    #[serde(default)]
-    pub expires_in: Option<u64>,
-    /// A chosen one, instead of an issued one.
-    #[serde(default)]
-    pub token: Option<SecretText>,
-}
-
 /// A token just made: the only answer that holds a secret, given once.
 #[derive(Deserialize, Serialize)]
 pub struct TokenIssued {
@@ -134,8 +116,6 @@ pub struct NewRun {
     /// The token of a run whose gateway was restarted under it.
     #[serde(default)]
     pub token: Option<SecretText>,
-}
-
 }
 
 /// What removing a connection did.
@@ -271,16 +251,5 @@ pub struct RuleView {
 impl fmt::Debug for TokenIssued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenIssued").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn debug_of_a_request_shows_no_secret() {
-        let token: NewToken = serde_json::from_str(r#"{"token":"can\u0061ry"}"#).unwrap();
-        assert!(!format!("{token:?}").contains("canary"));
     }
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use keyward_base::id::{AgentId, ConnectionId, UserId};
 use keyward_base::keys::section;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::binding::{BindingRecord, BindingShown};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::token::{RevokedToken, TokenRecord, TokenShown};
-use super::{label, name};
+use super::{given, name};
 
 /// Agents.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,11 +50,11 @@ section! {
 
 section! {
     /// What a request that changes one gives beside a merge patch of the spec.
-    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
     pub struct AgentChange {
         /// The user that owns it; `null`: the organisation.
         #[key("name or id of a user")]
-        #[serde(default, deserialize_with = "also_null", skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "given::also_null")]
         pub owner: Option<Option<String>>,
     }
 }
@@ -100,11 +100,6 @@ pub struct AgentShown {
     pub listeners: Vec<String>,
 }
 
-/// `null` is a value here, and not the absence of one.
-fn also_null<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(d).map(Some)
-}
-
 impl AgentSpec {
     /// One of this name, and nothing else.
     pub fn named(name: impl Into<String>) -> Self {
@@ -141,9 +136,9 @@ impl Resource for Agent {
         &spec.name
     }
 
-    fn check(spec: &AgentSpec) -> Result<(), Refusal> {
-        name::unreserved(&spec.name)?;
-        label::labels(&spec.labels)?;
-        label::environment(spec.environment.as_deref())
+    fn refusals(spec: &AgentSpec) -> Vec<Refusal> {
+        let environment = name::environment(spec.environment.as_deref());
+        let all = failed([name::unreserved(&spec.name), environment]);
+        all.into_iter().chain(name::labels(&spec.labels)).collect()
     }
 }

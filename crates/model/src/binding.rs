@@ -4,18 +4,26 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use keyward_base::id::ConnectionId;
+use keyward_base::keys::section;
 use keyward_rules::inject::placeholder::Placeholder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::reference::Reference;
 use super::resource::ManagedBy;
 
-/// What a person gives.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct BindingSpec {
-    /// A connection's name or id.
-    pub connection: String,
+/// Bindings of one agent: its row must stay under the store's limit.
+pub const BINDINGS_MAX: usize = 5_000;
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct BindingSpec {
+        /// What the agent may use.
+        #[key("name or id of a connection", required)]
+        pub connection: Reference<ConnectionId>,
+    }
 }
 
 /// A binding as it is stored.
@@ -29,8 +37,8 @@ pub struct BindingRecord {
     pub managed_by: ManagedBy,
     /// By secret field.
     pub placeholders: BTreeMap<String, Placeholder>,
-    /// By a person or the file, and without limits. Else it is there for slots of the agent's plugins,
-    /// and allows what they do.
+    /// A person or the file made it, without limits. Otherwise it exists for slots of the agent's plugins, and
+    /// allows what they do.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub direct: bool,
 }

@@ -13,7 +13,6 @@ mod connection;
 mod deadline;
 mod given;
 mod honeytoken;
-mod label;
 mod name;
 mod notice_kind;
 mod optional_duration;
@@ -33,7 +32,7 @@ mod webhook;
 
 pub use agent::{Agent, AgentChange, AgentFacts, AgentGiven, AgentShown, AgentSpec};
 pub use app::{AppSettings, AppUrls, Registered};
-pub use binding::{BindingRecord, BindingShown, BindingSpec, BoundSlot};
+pub use binding::{BINDINGS_MAX, BindingRecord, BindingShown, BindingSpec, BoundSlot};
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
     ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,
@@ -42,6 +41,7 @@ pub use connection::{
 pub use deadline::Deadline;
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use name::is_label;
 pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
 pub use owner::Visibility;
@@ -55,7 +55,7 @@ pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Show
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{SecretFields, SecretText};
-pub use token::{RevokedToken, TokenRecord, TokenShown};
+pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 pub use user::{Role, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{
     Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,

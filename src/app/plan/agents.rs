@@ -9,10 +9,10 @@ use super::{Action, Basis, Planning, Step, Subject, TOKEN_LABEL, Work, differing
 use crate::config::Declared;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_base::secret::Secret;
-use keyward_model::{Agent, AgentFacts, AgentSpec, User};
+use keyward_model::{Agent, AgentFacts, AgentSpec, BINDINGS_MAX, User};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
-    AgentRecord, BINDINGS_MAX, BindingRecord, ConnectionRecord, ManagedBy, Manifest, TokenRecord,
+    AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, Manifest, TokenRecord,
     View, may_be_used_by,
 };
 
@@ -71,14 +71,14 @@ impl Planning<'_> {
             let record = self.agent(declared, token, &mut holders);
             self.agents.push(Arc::new(record));
         }
-        let named = named(&config.agents, |it| (&it.org, it.name()));
+        let named = named(&config.agents, |it| (&it.org, &it.name));
         for found in view.agents() {
-            if named.contains(&(&found.org, found.name())) {
+            if named.contains(&(&found.org, found.name.as_str())) {
                 continue;
             }
             let mut record = found.clone();
             if found.managed_by == ManagedBy::File && !found.facts.paused {
-                let subject = Subject::new("agent", &found.org, found.name());
+                let subject = Subject::new("agent", &found.org, &found.name);
                 let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
                 Arc::make_mut(&mut record).facts.paused = true;
@@ -95,9 +95,9 @@ impl Planning<'_> {
         token: Option<Secret>,
         holders: &mut Holders,
     ) -> AgentRecord {
-        let subject = Subject::new("agent", &declared.org, declared.name()).at(&declared.place);
+        let subject = Subject::new("agent", &declared.org, &declared.name).at(&declared.place);
         let before = self.problems.len();
-        let found = self.basis.view.find_agent(&declared.org, declared.name());
+        let found = self.basis.view.find_agent(&declared.org, &declared.name);
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
             self.refuse_stored(&subject);
         }
@@ -212,7 +212,7 @@ impl Planning<'_> {
         connections: &[Arc<ConnectionRecord>],
     ) {
         for connection in connections {
-            if let (Some(own), Some(other)) = (&agent.spec.environment, &connection.environment)
+            if let (Some(own), Some(other)) = (&agent.environment, &connection.environment)
                 && own != other
             {
                 let name = &connection.name;
@@ -226,7 +226,7 @@ impl Planning<'_> {
     /// The agent's plugins of the file whose slots hold connections of another environment than the agent will be
     /// in: agents are changed before plugins are, and must fit what they are bound to.
     pub(super) fn freed(&self, found: &AgentRecord, declared: &Declared<Agent>) -> Vec<Freed> {
-        let Some(own) = &declared.spec.environment else { return Vec::new() };
+        let Some(own) = &declared.environment else { return Vec::new() };
         let fits = |id: &ConnectionId| {
             let connection = self.to_come.connection(&found.org, id);
             connection.and_then(|it| it.environment.as_ref()).is_none_or(|other| other == own)
@@ -252,7 +252,7 @@ impl Holders {
     fn of(view: &View) -> Self {
         let mut holders = HashMap::new();
         for agent in view.agents() {
-            let holder = || Holder::Agent(agent.org.clone(), agent.name().to_owned());
+            let holder = || Holder::Agent(agent.org.clone(), agent.name.clone());
             holders.extend(agent.facts.tokens.iter().map(|token| (token.hash.clone(), holder())));
         }
         for user in view.orgs().flat_map(|org| view.all::<User>(&org.id)) {
@@ -270,7 +270,7 @@ impl Holders {
         token: &TokenHash,
     ) -> Result<(), String> {
         let (hash, agent) =
-            (token.to_hex(), Holder::Agent(declared.org.clone(), declared.name().to_owned()));
+            (token.to_hex(), Holder::Agent(declared.org.clone(), declared.name.clone()));
         match self.0.get(&hash) {
             Some(other) if *other != agent => return Err(other.to_string()),
             _ => {}
@@ -294,7 +294,7 @@ impl std::fmt::Display for Holder {
 }
 
 fn is_of_file(token: &TokenRecord) -> bool {
-    token.managed_by == ManagedBy::File && token.label.as_deref() == Some(TOKEN_LABEL)
+    token.managed_by == ManagedBy::File && token.spec.label.as_deref() == Some(TOKEN_LABEL)
 }
 
 /// Whether the agent does not have this token from the file, and no other one.

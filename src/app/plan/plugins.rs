@@ -54,7 +54,7 @@ impl Planning<'_> {
         let mut problems = Vec::new();
         let known = Known {
             planning: self,
-            agents: named(&config.agents, |it| (&it.org, it.name())),
+            agents: named(&config.agents, |it| (&it.org, &it.name)),
             connections: named(&config.connections, |it| (&it.org, &it.name)),
         };
         for (declared, manifest) in config.plugins.iter().zip(manifests) {
@@ -127,7 +127,7 @@ impl Known<'_> {
         let mut plugins = self.planning.basis.view.plugins_of(&declared.org, &agent.id);
         let same = plugins.find(|plugin| plugin.name() == manifest.plugin);
         if same.is_some_and(|same| same.managed_by == ManagedBy::Store) {
-            let (name, agent) = (&manifest.plugin, agent.name());
+            let (name, agent) = (&manifest.plugin, &agent.name);
             let remedy = format!("remove it with `keyward plugin remove {name} --agent {agent}`");
             problems.push(problem(&declared.place, "a stored plugin has this name", remedy));
         }
@@ -151,12 +151,12 @@ impl Known<'_> {
     fn agent(&self, declared: &DeclaredPlugin) -> Result<&AgentRecord, Problem> {
         let (org, name) = (&declared.org, &declared.agent);
         let counts = |it: &AgentRecord| {
-            it.managed_by == ManagedBy::Store || self.agents.contains(&(&it.org, it.name()))
+            it.managed_by == ManagedBy::Store || self.agents.contains(&(&it.org, it.name.as_str()))
         };
         let found = self.planning.to_come.find_agent(org, name).filter(|it| counts(it));
         found.map(|agent| &**agent).ok_or_else(|| {
             let others = self.planning.agents.iter().filter(|it| it.org == *org && counts(it));
-            let remedy = match nearest(name, others.map(|agent| agent.name())) {
+            let remedy = match nearest(name, others.map(|agent| agent.name.as_str())) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "declare it under `agents:`, or add it with `keyward agent add`".to_owned(),
             };
@@ -190,7 +190,7 @@ fn fits(
     agent: &AgentRecord,
     provider: Option<&str>,
 ) -> Result<ConnectionId, (String, String)> {
-    let (message, remedy) = match (provider, &agent.spec.environment, &found.environment) {
+    let (message, remedy) = match (provider, &agent.environment, &found.environment) {
         (Some(wanted), ..) if found.provider != wanted => (
             format!(
                 "the slot asks for an account at `{wanted}`, and connection `{name}` is one at `{}`",
@@ -201,14 +201,14 @@ fn fits(
         (_, Some(own), Some(other)) if own != other => (
             format!(
                 "agent `{}` is in environment `{own}`, connection `{name}` in `{other}`",
-                agent.name()
+                agent.name
             ),
             "use one of its own",
         ),
         _ if !may_be_used_by(found, agent) => (
             format!(
                 "connection `{name}` is private, and agent `{}` is not its owner's",
-                agent.name()
+                agent.name
             ),
             "share it, or name another",
         ),
@@ -243,7 +243,7 @@ fn lacking(declared: &DeclaredPlugin, manifest: &Manifest) -> Vec<Problem> {
 }
 
 fn is_of(declared: &Declared<Agent>, agent: &AgentRecord) -> bool {
-    (&declared.org, declared.name()) == (&agent.org, agent.name())
+    (&declared.org, &declared.name) == (&agent.org, &agent.name)
 }
 
 fn subject(org: &OrgId, name: &str, agent: String) -> Subject {

@@ -97,7 +97,7 @@ pub(super) fn table(tokens: &[TokenShown]) -> String {
     for token in tokens {
         table.row([
             token.id.to_string(),
-            token.label.clone().unwrap_or_default(),
+            token.spec.label.clone().unwrap_or_default(),
             moment(token.created),
             token.expires.map_or_else(|| "never".to_owned(), moment),
             token.last_used.map(moment).unwrap_or_default(),

@@ -73,7 +73,7 @@ fn judge(people: &People, global: &Global, report: &mut Report) {
 }
 
 fn of_agent(agent: &Shown<Agent>, people: &People, keyward: &str) -> Option<(String, String)> {
-    let name = agent.name();
+    let name = &agent.name;
     if agent.facts.held {
         let hint = format!("{keyward} agent resume {name}, once the reason is clear");
         return Some((format!("agent {name} is paused, manually or by an alarm"), hint));

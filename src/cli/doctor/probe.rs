@@ -141,7 +141,7 @@ fn whose(facts: &Facts, listener: Option<SocketAddr>) -> Whose {
         [only] => Some(only.name.clone()),
         _ => None,
     };
-    Whose { agent: facts.agent.name().to_owned(), listener, connection }
+    Whose { agent: facts.agent.name.clone(), listener, connection }
 }
 
 /// The agent as the gateway knows it, so that its placeholders are set. Where there is no install,

@@ -116,7 +116,7 @@ impl Facts {
             Some(place) => ("https", place),
             None => ("http", proxy),
         };
-        let url = format!("{scheme}://{}:{token}@{place}", self.agent.name());
+        let url = format!("{scheme}://{}:{token}@{place}", self.agent.name);
         let no_proxy = no_proxy::cleaned(&inherited.no_proxy, &self.hosts);
         let value = |gets: Gets| match gets {
             Gets::Proxy => url.clone(),

@@ -23,9 +23,9 @@ pub(in crate::cli) async fn ready(
     let manifest = file::read(path, &providers)?;
     let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
     let mut of_agent = plugins.items.iter().filter(|plugin| plugin.agent_id == agent.id);
-    let install = format!("keyward plugin install {} --agent {}", path.display(), agent.name());
+    let install = format!("keyward plugin install {} --agent {}", path.display(), agent.name);
     let Some(plugin) = of_agent.find(|plugin| plugin.name == manifest.plugin) else {
-        let (plugin, agent) = (&manifest.plugin, agent.name());
+        let (plugin, agent) = (&manifest.plugin, &agent.name);
         let message = format!("plugin `{plugin}` is not installed for agent `{agent}`");
         return Err(Failure::new(Exit::Failed, message).hint(install));
     };

@@ -46,7 +46,7 @@ impl<'a> Walk<'a> {
         shapes: Shapes,
         made: &'a mut BTreeSet<String>,
     ) -> Self {
-        let environment = agent.and_then(|agent| agent.spec.environment.clone());
+        let environment = agent.and_then(|agent| agent.environment.clone());
         Self { global, client, how, environment, tests, shapes, made }
     }
 

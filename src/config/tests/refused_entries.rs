@@ -248,10 +248,10 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
         ],
     ),
     (
-        r#"agents: [{ name: "a:b" }, { name: a, labels: { team: "" } }]"#,
+        r#"agents: [{ name: "a:b", labels: { team: "" } }]"#,
         &[
             "keyward.yaml:1: agents[0].name: `name` must be 1 to 64 letters, digits or `-._~`, not an id and not only dots; write another one",
-            "keyward.yaml:1: agents[1].labels: `labels` must be at most 64, each side 1 to 64 printable bytes; write another one",
+            "keyward.yaml:1: agents[0].labels.team: `labels.team` must be 1 to 64 printable bytes; write another one",
         ],
     ),
     (
@@ -294,7 +294,9 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
     ),
     (
         "agents: [{ name: kwa_x }]",
-        &["keyward.yaml:1: agents[0].name: the name looks like a token; choose another beginning"],
+        &[
+            "keyward.yaml:1: agents[0].name: the name looks like an id or a token; choose another beginning",
+        ],
     ),
     ("agents: [x]", &["keyward.yaml:1: agents[0]: this is text; write a map"]),
     (

@@ -168,7 +168,7 @@ impl Gateway {
         let of = |one: &str| format!("/connections/{one}");
         asked.extend(view.connections().map(|one| (one.org.to_string(), of(&one.name))));
         for agent in view.agents() {
-            let of = |of: &str| (agent.org.to_string(), format!("/agents/{}{of}", agent.name()));
+            let of = |of: &str| (agent.org.to_string(), format!("/agents/{}{of}", agent.name));
             asked.extend(["", "/tokens", "/bindings"].map(of));
         }
         let mut told = vec![];

@@ -21,7 +21,7 @@ pub(super) fn unwritable(error: &WriteError) -> ErrorView {
 
 /// The agent is paused, because it is no longer in the configuration file.
 pub(super) fn agent_paused(agent: &AgentRecord) -> ErrorView {
-    let (name, (why, hint)) = (agent.name(), why_paused(agent));
+    let (name, (why, hint)) = (&agent.name, why_paused(agent));
     view(Code::AgentUnauthenticated, format!("agent `{name}` is paused: {why}"), Some(hint))
 }
 

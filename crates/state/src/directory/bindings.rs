@@ -118,7 +118,7 @@ impl Writer {
         let at = At::new(Table::Connections, org, &new.connection);
         let connection = self.read::<Connection>(&at).await?.record;
         let change = |agent: &mut AgentRecord| {
-            check::agent_editor(agent, new.managed_by)?;
+            check::editable(agent, new.managed_by)?;
             check::may_bind(agent, &connection)?;
             let known =
                 agent.facts.bindings.iter().position(|bound| bound.connection == new.connection);

@@ -1,11 +1,11 @@
-//! What names and labels may be, and who may edit what. Pure.
+//! Checks of records against each other: who may edit what, who may use what. Pure.
 
 use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ManagedBy};
 use super::users::may_be_used_by;
 use super::view::View;
 use keyward_base::id::{OrgId, UserId, is_like_an_id};
-use keyward_model::{Record, Resource, User, Visibility};
+use keyward_model::{BINDINGS_MAX, Record, Resource, User, Visibility, is_label};
 
 const NAME_LEN_MAX: usize = 64;
 
@@ -26,9 +26,6 @@ fn plain_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
 pub(super) fn is_plugin_name(name: &str) -> bool {
     is_plain(name) && is_name(name)
 }
-
-/// Bindings of one agent: its row has to stay under the store's limit.
-pub const BINDINGS_MAX: usize = 5_000;
 
 /// Whether the agent may have one more binding.
 pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError> {
@@ -55,7 +52,7 @@ pub(super) fn may_bind(
     match may_be_used_by(connection, agent) {
         true => Ok(()),
         false => Err(DirectoryError::Private {
-            agent: agent.name().to_owned(),
+            agent: agent.name.clone(),
             connection: connection.name.clone(),
         }),
     }
@@ -72,18 +69,10 @@ fn is_name(name: &str) -> bool {
         && name.bytes().any(|b| b != b'.')
 }
 
-pub(super) fn environment(environment: Option<&str>) -> Result<(), DirectoryError> {
-    match environment.is_none_or(is_label) {
-        true => Ok(()),
-        false => Err(DirectoryError::LabelRefused("an environment")),
-    }
-}
-
-/// A token's label.
 pub(super) fn label(label: Option<&str>) -> Result<(), DirectoryError> {
     match label.is_none_or(is_label) {
         true => Ok(()),
-        false => Err(DirectoryError::LabelRefused("a token's label")),
+        false => Err(DirectoryError::LabelRefused),
     }
 }
 
@@ -92,10 +81,10 @@ pub(super) fn same_environment(
     agent: &AgentRecord,
     connection: &ConnectionRecord,
 ) -> Result<(), DirectoryError> {
-    match (&agent.spec.environment, &connection.environment) {
+    match (&agent.environment, &connection.environment) {
         (Some(agent_in), Some(connection_in)) if agent_in != connection_in => {
             Err(DirectoryError::EnvironmentMismatch {
-                agent: agent.name().to_owned(),
+                agent: agent.name.clone(),
                 agent_in: agent_in.clone(),
                 connection: connection.name.clone(),
                 connection_in: connection_in.clone(),
@@ -105,23 +94,17 @@ pub(super) fn same_environment(
     }
 }
 
-/// Refuses others than the file to edit what the file manages.
-pub(super) fn agent_editor(agent: &AgentRecord, by: ManagedBy) -> Result<(), DirectoryError> {
-    editor(agent.managed_by, by, ("agent", agent.name()))
-}
-
-/// As [`agent_editor`], but what was taken out of the file may be removed by anyone: otherwise
-/// nobody could.
-pub(super) fn agent_remover(agent: &AgentRecord, by: ManagedBy) -> Result<(), DirectoryError> {
-    if agent.facts.paused { Ok(()) } else { agent_editor(agent, by) }
-}
-
 /// Whether this side may edit a record.
 ///
 /// # Errors
 /// [`DirectoryError::ManagedByFile`] when only the file may.
 pub fn editable<R: Resource>(record: &Record<R>, by: ManagedBy) -> Result<(), DirectoryError> {
     editor(record.managed_by, by, (R::KIND.one, record.name()))
+}
+
+/// As [`editable`]; an agent that is no longer in the file may be removed by either side.
+pub(super) fn removable(agent: &AgentRecord, by: ManagedBy) -> Result<(), DirectoryError> {
+    if agent.facts.paused { Ok(()) } else { editable(agent, by) }
 }
 
 /// An owner must be a user of the organisation.

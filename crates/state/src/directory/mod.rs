@@ -49,7 +49,7 @@ use keyward_rules::provider::Catalogue;
 use rows::Rows;
 
 pub use apps::AppRecord;
-pub use check::{BINDINGS_MAX, editable};
+pub use check::editable;
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;

@@ -139,7 +139,7 @@ impl Between<'_> {
                 let Some(found) = found.or(self.after.connection(org, &connection)) else {
                     continue;
                 };
-                let agent = Some(Named::new(agent.id.clone(), agent.name()));
+                let agent = Some(Named::new(agent.id.clone(), &agent.name));
                 told.push(self.notice(kind, org, About { agent, ..about(found) }));
             }
         }
@@ -172,7 +172,7 @@ impl Between<'_> {
         let agent = self.after.agent(org, &now.agent);
         let about = About {
             plugin: Some(Named::new(now.id.clone(), now.name())),
-            agent: agent.map(|agent| Named::new(agent.id.clone(), agent.name())),
+            agent: agent.map(|agent| Named::new(agent.id.clone(), &agent.name)),
             slot: blocking.map(|it| it.slot.slot.clone()),
             provider: blocking.map(|it| it.slot.provider.clone()),
             connection: connection.map(|it| Named::new(it.id.clone(), &it.name)),

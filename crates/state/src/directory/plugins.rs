@@ -277,7 +277,7 @@ impl Writer {
             (ManagedBy::File, _) => {
                 check::editor(ManagedBy::File, ManagedBy::Store, ("plugin", record.name()))?;
             }
-            (ManagedBy::Store, Some(agent)) => check::agent_remover(&agent, ManagedBy::Store)?,
+            (ManagedBy::Store, Some(agent)) => check::removable(&agent, ManagedBy::Store)?,
             (ManagedBy::Store, None) => {}
         }
         let hide = |view: &mut super::View| view.remove_plugin(&record.org, &record.id);
@@ -310,7 +310,7 @@ impl Writer {
     ) -> Result<(), DirectoryError> {
         let at = At::new(Table::Agents, &record.org, &record.agent);
         let agent = self.read::<Agent>(&at).await?.record;
-        check::agent_editor(&agent, by)?;
+        check::editable(&agent, by)?;
         let view = self.view.load();
         let others = view.plugins_of(&record.org, &record.agent);
         if others.filter(|other| other.id != record.id).count() >= PLUGINS_MAX {
@@ -372,7 +372,7 @@ impl Writer {
         }
     }
 
-    /// Reads a plugin anew; the view follows, as of agents.
+    /// Reads a plugin anew; the view follows.
     async fn read_plugin(&self, at: &At) -> Result<Read<PluginRecord>, DirectoryError> {
         let read = self.rows.read::<PluginRecord>(at).await?;
         let id = PluginId::parse(&at.id).map_err(|_| at.malformed())?;

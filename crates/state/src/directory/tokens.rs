@@ -9,13 +9,10 @@ use super::{Directory, check};
 use crate::crypto::token::{self, TokenHash};
 use keyward_base::id::{AgentId, OrgId, TokenId};
 use keyward_base::secret::Secret;
-use keyward_model::{Agent, AgentFacts};
+use keyward_model::{AGENT_TOKENS_MAX, Agent, AgentFacts, TokenSpec};
 
 /// Revoked tokens that are remembered of one agent.
 const REVOKED_MAX: usize = 50;
-
-/// Tokens of one agent. Expired ones go when a new one is added, so these are live.
-const TOKENS_MAX: usize = 1_000;
 
 impl Directory {
     /// Adds a token. `chosen`: a token of `--token-stdin`; else issued. Also for agents that the
@@ -43,7 +40,7 @@ impl Directory {
         let new = TokenRecord {
             id: TokenId::random(),
             hash: TokenHash::of_secret(&text).to_hex(),
-            label,
+            spec: TokenSpec { label },
             created: self.shared.clock.now(),
             expires,
             managed_by: ManagedBy::Store,
@@ -56,8 +53,8 @@ impl Directory {
                 return Err(DirectoryError::TokenTaken);
             }
             tokens.retain(|token| token.is_live(now));
-            if tokens.len() >= TOKENS_MAX {
-                return Err(DirectoryError::TooMany { what: "tokens", max: TOKENS_MAX });
+            if tokens.len() >= AGENT_TOKENS_MAX {
+                return Err(DirectoryError::TooMany { what: "tokens", max: AGENT_TOKENS_MAX });
             }
             tokens.push(new.clone());
             Ok(())
@@ -144,14 +141,14 @@ impl Directory {
         let new = TokenRecord {
             id: TokenId::random(),
             hash: hash.to_hex(),
-            label,
+            spec: TokenSpec { label },
             created: self.shared.clock.now(),
             expires: None,
             managed_by: ManagedBy::File,
         };
         let is_replaced = |token: &TokenRecord| {
             token.managed_by == ManagedBy::File
-                && token.label == new.label
+                && token.spec == new.spec
                 && token.hash != new.hash
         };
         let change = |agent: &mut AgentRecord| {
@@ -159,7 +156,7 @@ impl Directory {
             tokens.retain(|token| !is_replaced(token));
             match tokens.iter_mut().find(|token| token.hash == new.hash) {
                 Some(known) => {
-                    known.label.clone_from(&new.label);
+                    known.spec.clone_from(&new.spec);
                     known.managed_by = ManagedBy::File;
                     known.expires = None;
                 }

@@ -176,7 +176,7 @@ impl View {
     /// Something that keeps an organisation from being removed: its kind and name.
     pub(super) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
         let org = self.orgs.get(id)?;
-        let agent = || org.agents.values().next().map(|one| ("agent", one.name().to_owned()));
+        let agent = || org.agents.values().next().map(|one| ("agent", one.name.clone()));
         let connection =
             || org.connections.values().next().map(|one| ("connection", one.name.clone()));
         let app = || org.apps.values().next().map(|one| ("app", one.name.clone()));
@@ -197,7 +197,7 @@ impl View {
                 org.connections.values().find(|one| one.facts.owner.as_ref() == Some(user))?;
             Some(("connection", one.name.clone()))
         };
-        agent.map(|one| ("agent", one.name().to_owned())).or_else(connection)
+        agent.map(|one| ("agent", one.name.clone())).or_else(connection)
     }
 
     /// Who holds this token: hash look-up, then constant-time comparison; `None` when unknown,
@@ -216,7 +216,7 @@ impl View {
         let org = self.orgs.get(org)?;
         let record = org.agents.find(name).filter(|it| it.name() == name && org.is_awake(it))?;
         let (id, org) = (record.id.clone(), record.org.clone());
-        Some(Agent { id, org, name: record.name().into(), token: None })
+        Some(Agent { id, org, name: record.name.as_str().into(), token: None })
     }
 
     /// Whether what authenticated the agent still opens anything (asked of open streams after a

@@ -158,7 +158,7 @@ impl Facts {
             changed.agents.insert((org.clone(), id.clone()));
         }
         if before.map(|it| rule_inputs(it)) != now.map(|it| rule_inputs(it)) {
-            let names = [before, now].into_iter().flatten().map(|agent| agent.name());
+            let names = [before, now].into_iter().flatten().map(|agent| &*agent.name);
             changed.name(org, names.chain([id.as_str()]));
         }
     }
@@ -252,7 +252,7 @@ impl Facts {
     /// The names of the org's agents, for suggestions.
     pub(super) fn agent_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
         let all = self.view.agents().filter(move |agent| agent.org == *org);
-        all.map(|agent| agent.name())
+        all.map(|agent| agent.name.as_str())
     }
 
     /// The names of the org's connections, for suggestions.

@@ -124,16 +124,16 @@ impl<'a> Resolver<'a> {
         if !may_be_used_by(connection, agent) {
             self.problems.push(RulebookError::Private {
                 place: self.place(),
-                agent: agent.name().to_owned(),
+                agent: agent.name.clone(),
                 connection: connection.name.clone(),
             });
             return false;
         }
-        match (&agent.spec.environment, &connection.environment) {
+        match (&agent.environment, &connection.environment) {
             (Some(of_agent), Some(of_connection)) if of_agent != of_connection => {
                 self.problems.push(RulebookError::Environments {
                     place: self.place(),
-                    agent: agent.name().to_owned(),
+                    agent: agent.name.clone(),
                     agent_environment: of_agent.clone(),
                     connection: connection.name.clone(),
                     connection_environment: of_connection.clone(),
@@ -297,14 +297,14 @@ mod tests {
     #[test]
     fn a_rule_is_no_grant_across_environments() {
         let mut samples = samples();
-        samples.agents[0].spec.environment = Some("dev".to_owned());
+        samples.agents[0].environment = Some("dev".to_owned());
         samples.connections[0].environment = Some("production".to_owned());
         let agents = Some(vec!["ci".to_owned()]);
         let rule = RuleText { agents, ..using("work-github") };
         let resolved = resolve(std::slice::from_ref(&rule), &samples.facts());
         assert!(resolved.rules.is_empty());
         assert!(matches!(resolved.problems[..], [RulebookError::Environments { .. }]));
-        samples.agents[0].spec.environment = None;
+        samples.agents[0].environment = None;
         assert_eq!(problems(rule, &samples), [""; 0]);
     }
 

@@ -208,7 +208,7 @@ async fn a_thousand_agents_and_ten_thousand_connections_load_in_seconds() {
         let spec = AgentSpec::named(format!("a{n}"));
         let record = AgentRecord { id: id.clone(), spec, ..model.as_ref().clone() };
         rows.write(&At::new(Table::Agents, &world.org, &id), &record, None).await.unwrap();
-        let name = index.name(&world.org, Named::Agent, record.name());
+        let name = index.name(&world.org, Named::Agent, &record.name);
         rows.write(&name, &Claim::of(&id), None).await.unwrap();
     }
     let begun = Instant::now();
