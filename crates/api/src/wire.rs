@@ -8,7 +8,6 @@ mod call;
 mod explain;
 mod flow;
 mod keys;
-mod patch;
 mod plan;
 mod plugin;
 mod rotation;
@@ -20,7 +19,6 @@ mod upstream;
 mod usage;
 mod webhook;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;

@@ -459,8 +459,6 @@ fn state(state: &ConnectionState) -> AccountState {
 pub(super) mod samples {
     //! Records as the directory would contain them.
 
-    use std::collections::BTreeMap;
-
     use jiff::Timestamp;
 
     use super::*;
