@@ -12,8 +12,8 @@ use keyward_base::secret::Secret;
 use keyward_model::{Agent, AgentFacts, AgentSpec, BINDINGS_MAX, User};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
-    AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, Manifest, TokenRecord,
-    View, may_be_used_by,
+    AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, Manifest, TokenRecord, View,
+    may_be_used_by,
 };
 
 /// What is written of one.

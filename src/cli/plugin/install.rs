@@ -19,9 +19,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use keyward_api::wire::{
-    List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
-};
+use keyward_api::wire::{List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView};
 use keyward_model::{Agent, Connection, Shown};
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 

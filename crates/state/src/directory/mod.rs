@@ -60,9 +60,7 @@ pub use keyward_model::{
 };
 pub use manifest::{Fault, Manifest, Slot};
 pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};
-pub use records::{
-    AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, TokenRecord,
-};
+pub use records::{AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, TokenRecord};
 pub use remedy::{Need, Remedies};
 pub use users::{Person, may_be_used_by};
 pub use view::{Differences, Former, View};
