@@ -21,8 +21,8 @@ use keyward::app::{self, Running};
 use keyward::config::Config;
 use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
-use keyward_model::{ConnectionSpec, Visibility};
-use keyward_state::directory::{ManagedBy, NewAgent};
+use keyward_model::{Agent, AgentFacts, AgentSpec, ConnectionSpec, Visibility};
+use keyward_state::directory::ManagedBy;
 use keyward_vault::NewConnection;
 use tempfile::TempDir;
 
@@ -347,8 +347,11 @@ async fn fill(
     bank: &Bank,
 ) -> Result<(String, BTreeMap<&'static str, String>)> {
     let (services, org) = (running.services(), OrgId::default_org());
-    let new = NewAgent { name: "agent".to_owned(), ..NewAgent::default() };
-    let agent = services.directory.add_agent(&org, new).await?;
+    let spec = AgentSpec::named("agent");
+    let agent = services
+        .directory
+        .add::<Agent>(&org, ManagedBy::Store, spec, AgentFacts::default())
+        .await?;
     let issued = services.directory.add_token(&org, &agent.id, None, None, None).await?;
     let mut placeholders = BTreeMap::new();
     for (service, _, secret_field) in SERVICES {

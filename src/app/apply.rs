@@ -11,7 +11,9 @@ use super::plan::{
     NewlyConnected, Plan, PluginWork, ResourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
-use keyward_model::{ConnectionSpec, Record, Reference, Webhook, WebhookFacts, WebhookState};
+use keyward_model::{
+    Agent, AgentFacts, ConnectionSpec, Record, Reference, Webhook, WebhookFacts, WebhookState,
+};
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
 use keyward_vault::events::Events;
@@ -175,13 +177,14 @@ impl Target<'_> {
     async fn agent(self, org: &OrgId, work: AgentWork) -> anyhow::Result<()> {
         let directory = self.directory();
         match work {
-            AgentWork::Make(new, change) => {
-                let made = directory.add_agent(org, new).await?;
+            AgentWork::Make(spec, change) => {
+                let (by, facts) = (ManagedBy::File, AgentFacts::default());
+                let made = directory.add::<Agent>(org, by, spec, facts).await?;
                 self.change_agent(org, &made.id, change).await
             }
             AgentWork::Change(id, change) => self.change_agent(org, &id, change).await,
             AgentWork::Pause(id) => {
-                directory.set_agent_paused(org, &id, true).await?;
+                directory.change::<Agent>(org, &id, |agent| agent.facts.paused = true).await?;
                 Ok(())
             }
         }
@@ -203,11 +206,12 @@ impl Target<'_> {
         for connection in &change.unbinds {
             directory.unbind_by(org, id, connection, ManagedBy::File).await?;
         }
-        if let Some(described) = change.describes {
-            directory.set_agent_labels(org, id, described, ManagedBy::File).await?;
+        if let Some(spec) = change.describes {
+            let describe = |agent: &mut Record<Agent>| agent.spec.clone_from(&spec);
+            directory.change::<Agent>(org, id, describe).await?;
         }
         if change.resumes {
-            directory.set_agent_paused(org, id, false).await?;
+            directory.change::<Agent>(org, id, |agent| agent.facts.paused = false).await?;
         }
         if let Some(hash) = change.token {
             directory.set_chosen_token(org, id, Some(TOKEN_LABEL.to_owned()), hash).await?;

@@ -13,10 +13,12 @@ use super::client::{Client, segment};
 use super::environment::placeholders;
 use super::failure::Failure;
 use super::output;
+use super::resource::{Asked, Column, Columns, path};
 use super::settings::Global;
-use super::table::{Table, fields, moment, pairs};
+use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
-use keyward_api::wire::{AgentView, BindingView, List, NewAgent, NewBinding, TokenShown};
+use keyward_api::wire::{List, TokenIssued};
+use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Reference, Shown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -90,41 +92,43 @@ pub(crate) struct Bind {
     connections: Vec<String>,
 }
 
+/// The body of a request that adds one.
+#[derive(Debug, Serialize)]
+struct New {
+    #[serde(flatten)]
+    spec: AgentSpec,
+    #[serde(flatten)]
+    with: AgentGiven,
+}
+
 /// What `agent add` prints as JSON.
 #[derive(Debug, Serialize)]
 struct Added {
-    agent: AgentView,
-    token: TokenShown,
+    agent: Shown<Agent>,
+    token: TokenIssued,
 }
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
+        let asked = Asked { global, client: &client };
         match self {
             Self::Add(add) => add.run(global, &client).await,
-            Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all = client.list("/api/v1/agents", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
-            }
+            Self::List { q } => asked.list::<Agent>(q.as_deref()).await,
             Self::Show { name } => {
-                let agent: AgentView = client.get(&path(&name)).await?;
-                let owner = owner_of(&client, agent.owner.as_ref()).await;
+                let agent: Shown<Agent> = client.get(&path::<Agent>(&name)).await?;
+                let owner = owner_of(&client, agent.facts.owner.as_ref()).await;
                 output::show(global.json, &agent, |agent| show(agent, &owner))
             }
             Self::Token(command) => command.run(global, &client).await,
             Self::Bind(bind) => bind.run(global, &client).await,
             Self::Unbind(bind) => bind.undo(global, &client).await,
             Self::Assign { to } => {
-                to.run::<AgentView>(global, &client, "agent", &Seen::default()).await
+                to.run::<Shown<Agent>>(global, &client, "agent", &Seen::default()).await
             }
             Self::Pause { name } => set_held(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_held(global, &client, (&name, "resume")).await,
-            Self::Remove { name } => {
-                client.delete(&path(&name)).await?;
-                let text = format!("agent {name} removed\n");
-                output::removed(global.json, &[name], &text)
-            }
+            Self::Remove { name } => asked.remove::<Agent>(name).await,
         }
     }
 }
@@ -132,32 +136,34 @@ impl Command {
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let labels = unique(self.labels)?;
-        let (name, environment, owner) = (self.name, self.environment, self.owner);
-        let new = NewAgent { name, labels, environment, owner };
-        let agent: AgentView = client.post("/api/v1/agents", &new).await?;
+        let spec = AgentSpec { name: self.name, labels, environment: self.environment };
+        let new = New { spec, with: AgentGiven { owner: self.owner } };
+        let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
-        let at = format!("{}/tokens", path(agent.id.as_str()));
-        let token: TokenShown = client.post(&at, &first).await?;
+        let at = format!("{}/tokens", path::<Agent>(agent.id.as_str()));
+        let token: TokenIssued = client.post(&at, &first).await?;
         let (proxy, keyward) = (global.proxy_at(client).await, global.keyward());
         output::show(global.json, &Added { agent, token }, |Added { agent, token }| {
-            let paste = Paste { agent: &agent.name, token: &token.token, proxy, keyward: &keyward };
-            format!("agent {} added ({})\n\n{paste}", agent.name, agent.id)
+            let paste =
+                Paste { agent: agent.name(), token: &token.token, proxy, keyward: &keyward };
+            format!("agent {} added ({})\n\n{paste}", agent.name(), agent.id)
         })
     }
 }
 
 impl Bind {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let at = format!("{}/bindings", path(&self.name));
-        let mut items: Vec<BindingView> = Vec::new();
+        let at = format!("{}/bindings", path::<Agent>(&self.name));
+        let mut items: Vec<BindingShown> = Vec::new();
         for connection in self.connections {
-            items.push(client.post(&at, &NewBinding { connection }).await?);
+            let spec = BindingSpec { connection: Reference::new(&connection) };
+            items.push(client.post(&at, &spec).await?);
         }
         output::show(global.json, &List { items, next: None }, |bound| {
             bound.items.iter().map(|binding| told(&self.name, binding)).collect()
         })?;
-        let agent: AgentView = client.get(&path(&self.name)).await?;
-        let placeholders = placeholders::of(&agent.name, &agent.bindings);
+        let agent: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
+        let placeholders = placeholders::of(agent.name(), &agent.facts.bindings);
         placeholders.notes.iter().for_each(|note| output::note(note));
         Ok(())
     }
@@ -165,7 +171,7 @@ impl Bind {
     async fn undo(self, global: &Global, client: &Client) -> Result<(), Failure> {
         for connection in &self.connections {
             client
-                .delete(&format!("{}/bindings/{}", path(&self.name), segment(connection)))
+                .delete(&format!("{}/bindings/{}", path::<Agent>(&self.name), segment(connection)))
                 .await?;
             if !global.json {
                 // At once: the next one may fail.
@@ -176,19 +182,14 @@ impl Bind {
     }
 }
 
-/// The path of an agent.
-fn path(name: &str) -> String {
-    format!("/api/v1/agents/{}", segment(name))
-}
-
 /// A binding just made.
-fn told(agent: &str, binding: &BindingView) -> String {
-    let BindingView { name, provider, .. } = binding;
+fn told(agent: &str, binding: &BindingShown) -> String {
+    let BindingShown { name, provider, .. } = binding;
     format!("{name} ({provider}) bound to {agent}\n{}", lines(binding))
 }
 
 /// The placeholders of a binding, as lines that set the variables that SDKs read.
-fn lines(binding: &BindingView) -> String {
+fn lines(binding: &BindingShown) -> String {
     let mut text = String::new();
     for (variable, placeholder) in &binding.env {
         text.push_str(&format!("  export {variable}={placeholder}\n"));
@@ -201,21 +202,23 @@ fn lines(binding: &BindingView) -> String {
     text
 }
 
-fn list(agents: &[AgentView]) -> String {
-    let mut table = Table::new(["NAME", "ID", "ENV", "TOKENS", "CONNECTIONS", "LABELS"]);
-    for agent in agents {
-        let bound: Vec<_> = agent.bindings.iter().map(|b| b.name.as_str()).collect();
-        let paused = if agent.paused { " (paused)" } else { "" };
-        table.row([
-            format!("{}{paused}", agent.name),
-            agent.id.to_string(),
-            agent.environment.clone().unwrap_or_default(),
-            agent.tokens.len().to_string(),
-            bound.join(", "),
-            pairs(&agent.labels),
-        ]);
-    }
-    table.render("no agents: add one with `keyward agent add NAME`", output::colours())
+impl Columns for Agent {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::listed("NAME", |it| {
+            let paused = if it.facts.paused { " (paused)" } else { "" };
+            format!("{}{paused}", it.name())
+        }),
+        Column::listed("ID", |it| it.id.to_string()),
+        Column::listed("ENV", |it| it.spec.environment.clone().unwrap_or_default()),
+        Column::listed("TOKENS", |it| it.facts.tokens.len().to_string()),
+        Column::listed("CONNECTIONS", |it| {
+            let bound: Vec<_> = it.facts.bindings.iter().map(|b| b.name.as_str()).collect();
+            bound.join(", ")
+        }),
+        Column::listed("LABELS", |it| pairs(&it.spec.labels)),
+    ];
+
+    const MANY: &str = "agents: add one with `keyward agent add NAME`";
 }
 
 async fn set_held(
@@ -223,23 +226,23 @@ async fn set_held(
     client: &Client,
     (name, verb): (&str, &str),
 ) -> Result<(), Failure> {
-    let at = format!("{}/{verb}", path(name));
-    let now: AgentView = client.post(&at, &serde_json::json!({})).await?;
+    let at = format!("{}/{verb}", path::<Agent>(name));
+    let now: Shown<Agent> = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &now, |now| match state(now) {
         "" => format!("agent {} is active\n", now.name),
         paused => format!("agent {} is {paused}\n", now.name),
     })
 }
 
-fn state(agent: &AgentView) -> &'static str {
-    match (agent.paused, agent.held) {
+fn state(agent: &Shown<Agent>) -> &'static str {
+    match (agent.facts.paused, agent.facts.held) {
         (_, true) => "paused, until `keyward agent resume`",
         (true, false) => "paused: it left the configuration",
         (false, false) => "",
     }
 }
 
-fn show(agent: &AgentView, owner: &str) -> String {
+fn show(agent: &Shown<Agent>, owner: &str) -> String {
     let state = state(agent);
     let mut text = fields(&[
         ("name", agent.name.clone()),
@@ -248,19 +251,19 @@ fn show(agent: &AgentView, owner: &str) -> String {
         ("environment", agent.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
         ("labels", pairs(&agent.labels)),
-        ("listeners", agent.listeners.join(", ")),
+        ("listeners", agent.facts.listeners.join(", ")),
         ("created", moment(agent.created)),
     ]);
     text.push_str("\ntokens\n");
-    text.push_str(&token::table(&agent.tokens));
+    text.push_str(&token::table(&agent.facts.tokens));
     text.push_str("\nconnections\n");
-    for binding in &agent.bindings {
-        let BindingView { name, provider, slots, .. } = binding;
+    for binding in &agent.facts.bindings {
+        let BindingShown { name, provider, slots, .. } = binding;
         let slots = slots.iter().map(|it| format!(", slot {} of {}", it.slot, it.plugin));
         let slots: String = slots.collect();
         text.push_str(&format!("{name} ({provider}{slots})\n{}", lines(binding)));
     }
-    if agent.bindings.is_empty() {
+    if agent.facts.bindings.is_empty() {
         let none = "none: bind one with";
         text.push_str(&format!("{none} `keyward agent bind {} CONNECTION`\n", agent.name));
     }
@@ -291,8 +294,9 @@ pub(super) fn unique(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::resource::table;
 
-    fn agent() -> AgentView {
+    fn agent() -> Shown<Agent> {
         serde_json::from_value(serde_json::json!({
             "id": "agt_1", "name": "claude", "environment": "dev", "labels": {"team": "a"},
             "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",
@@ -324,11 +328,11 @@ mod tests {
 
     #[test]
     fn agents_are_listed_in_a_table() {
-        insta::assert_snapshot!(list(&[agent()]));
+        insta::assert_snapshot!(table(&[agent()]));
     }
 
     #[test]
     fn a_binding_tells_the_variables_to_set() {
-        insta::assert_snapshot!(told("claude", &agent().bindings[0]));
+        insta::assert_snapshot!(told("claude", &agent().facts.bindings[0]));
     }
 }

@@ -20,10 +20,8 @@ use super::provider;
 use super::secret;
 use super::settings::Global;
 use super::terminal;
-use keyward_api::wire::{
-    AgentView, BindingView, ConnectionMade, ConnectionTested, ProviderView, TestOutcome,
-};
-use keyward_model::{Connection, Shown};
+use keyward_api::wire::{ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
+use keyward_model::{Agent, BindingShown, Connection, Shown};
 use keyward_state::directory::ManagedBy;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -58,7 +56,7 @@ pub(super) struct Connected {
     test: Option<ConnectionTested>,
     agent: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    binding: Option<BindingView>,
+    binding: Option<BindingShown>,
     /// The command to run.
     run: String,
 }
@@ -136,7 +134,7 @@ impl<'a> Walk<'a> {
     pub(super) async fn until_connected(
         &mut self,
         questions: &Questions,
-        agent: Option<&AgentView>,
+        agent: Option<&Shown<Agent>>,
     ) -> Result<Connected, Failure> {
         let named = questions.named()?;
         loop {
@@ -163,7 +161,7 @@ impl<'a> Walk<'a> {
     async fn connected(
         &mut self,
         new: New,
-        agent: Option<&AgentView>,
+        agent: Option<&Shown<Agent>>,
         made: &mut Made,
     ) -> Result<Option<Connected>, Failure> {
         let environment = new.environment.clone();
@@ -182,7 +180,7 @@ impl<'a> Walk<'a> {
         }
         if agent.is_none() {
             let new = serde_json::json!({"name": name, "environment": environment});
-            let agent: AgentView = self.client.post("/api/v1/agents", &new).await?;
+            let agent: Shown<Agent> = self.client.post("/api/v1/agents", &new).await?;
             made.agent = Some(agent.id);
         }
         let at = format!("/api/v1/agents/{}/bindings", segment(&name));
@@ -271,9 +269,9 @@ pub(super) async fn agent(
     client: &Client,
     name: &str,
     remedy: &str,
-) -> Result<Option<AgentView>, Failure> {
-    match client.get::<AgentView>(&format!("/api/v1/agents/{}", segment(name))).await {
-        Ok(agent) if agent.managed_by == ManagedBy::File => {
+) -> Result<Option<Shown<Agent>>, Failure> {
+    match client.get::<Shown<Agent>>(&format!("/api/v1/agents/{}", segment(name))).await {
+        Ok(agent) if agent.managed_by == Some(ManagedBy::File) => {
             let message = format!("agent `{name}` is managed by the configuration file");
             Err(Failure::new(Exit::Failed, message).hint(remedy))
         }
@@ -291,7 +289,7 @@ fn remedy(found: &ConnectionTested) -> String {
     }
 }
 
-fn told(connected: &Connected, provider: &ProviderView, before: Option<&AgentView>) -> String {
+fn told(connected: &Connected, provider: &ProviderView, before: Option<&Shown<Agent>>) -> String {
     let Connected { connection, test, agent, run, .. } = connected;
     let mut text = format!("connection {} added ({})\n", connection.name, connection.id);
     if let Some(test) = test {
@@ -299,7 +297,7 @@ fn told(connected: &Connected, provider: &ProviderView, before: Option<&AgentVie
     }
     let made = if before.is_none() { " (created)" } else { "" };
     text += &format!("agent {agent}{made} may use it\n");
-    let bound = before.map_or(&[][..], |agent| &agent.bindings);
+    let bound = before.map_or(&[][..], |agent| &agent.facts.bindings);
     if bound.iter().any(|binding| binding.provider == provider.id) {
         text += &format!(
             "note: {agent} has several connections of {} now: a request says which one with its \

@@ -35,8 +35,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::config::Config;
-use keyward_api::wire::{AgentView, AppView};
-use keyward_model::{Connection, Shown};
+use keyward_api::wire::AppView;
+use keyward_model::{Agent, Connection, Shown};
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
@@ -62,7 +62,7 @@ struct Installation<'a> {
 
 /// Agents, connections and apps, as the API shows them.
 struct Resources {
-    agents: Vec<AgentView>,
+    agents: Vec<Shown<Agent>>,
     connections: Vec<Shown<Connection>>,
     apps: Vec<AppView>,
 }

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::output;
 use super::secret::Typed;
 use super::settings::Global;
-use keyward_api::wire::TokenShown;
+use keyward_api::wire::TokenIssued;
 use keyward_base::agent::is_unreserved;
 
 #[derive(Debug, Arguments)]
@@ -140,7 +140,7 @@ impl Args {
         }
         let at = format!("/api/v1/agents/{}/tokens", facts.agent.id);
         let new = New { label: "env", ttl: &self.ttl };
-        let token: TokenShown = client.post(&at, &new).await?;
+        let token: TokenIssued = client.post(&at, &new).await?;
         Ok(token.token)
     }
 }

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, moment};
-use keyward_api::wire::{List, TokenShown};
+use keyward_api::wire::{List, TokenIssued};
 use keyward_model::PersonalTokenShown;
 
 #[derive(Debug, Subcommand)]
@@ -65,7 +65,7 @@ impl Command {
         match self {
             Self::Add(Add { user, label, scopes, ttl }) => {
                 let new = New { user, label, scopes, ttl };
-                let token: TokenShown = client.post("/api/v1/tokens", &new).await?;
+                let token: TokenIssued = client.post("/api/v1/tokens", &new).await?;
                 output::show(global.json, &token, |token| {
                     format!("token {}, shown only now:\n  {}\n", token.id, token.token)
                 })

@@ -176,7 +176,7 @@ async fn keep(lease: &mut Lease, gateway: &Gateway) -> std::convert::Infallible 
 
 /// What to do about an agent that may use nothing.
 fn next(facts: &Facts, global: &Global) -> Option<String> {
-    if !facts.agent.bindings.is_empty() {
+    if !facts.agent.facts.bindings.is_empty() {
         return None;
     }
     let (agent, keyward) = (&facts.agent.name, global.keyward());

@@ -158,7 +158,7 @@ fn announcement(places: &Places, next: &str) -> String {
 
 /// The next command for a new installation; empty if an agent can work.
 fn next(view: &View, keyward: &str) -> String {
-    let bound = view.agents().any(|agent| !agent.bindings.is_empty());
+    let bound = view.agents().any(|agent| !agent.facts.bindings.is_empty());
     let connection = view.connections().map(|connection| &*connection.name).next();
     let agent = view.agents().map(|agent| &*agent.name).next();
     match (bound, connection, agent) {

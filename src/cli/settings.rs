@@ -8,8 +8,8 @@ use clap::Args;
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use crate::config::{self, Config, ListenAgent};
-use keyward_api::wire::AgentView;
 use keyward_base::id::OrgId;
+use keyward_model::{Agent, Shown};
 
 /// The proxy listener's default.
 const PROXY_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -125,7 +125,7 @@ impl Global {
     }
 
     /// The agent's own listener over TCP: of the running gateway, else as it is configured.
-    pub(crate) fn own_listener(&self, client: &Client, agent: &AgentView) -> Option<SocketAddr> {
+    pub(crate) fn own_listener(&self, client: &Client, agent: &Shown<Agent>) -> Option<SocketAddr> {
         if !client.is_in_process() {
             return tcp_listener(agent);
         }
@@ -147,8 +147,8 @@ impl Global {
 }
 
 /// The first listener of an agent's own that is reached over TCP.
-pub(crate) fn tcp_listener(agent: &AgentView) -> Option<SocketAddr> {
-    agent.listeners.iter().find_map(|at| at.parse().ok())
+pub(crate) fn tcp_listener(agent: &Shown<Agent>) -> Option<SocketAddr> {
+    agent.facts.listeners.iter().find_map(|at| at.parse().ok())
 }
 
 /// A word for a POSIX shell.

@@ -1,101 +1,69 @@
-//! `agents:`: declared ones, and which connections they may use.
-
-use std::collections::BTreeMap;
+//! `agents:`: what the file gives beside the spec of an agent, its token and the connections that it may use.
 
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::declared::Declared;
+use super::connection::Providers;
+use super::declared::{Declared, InFile};
 use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
-use keyward_base::id::OrgId;
 use keyward_base::keys::section;
-use keyward_model::Connection;
+use keyward_model::{Agent, Connection};
 use keyward_rules::provider::document::{item_of, key_of};
 use keyward_state::crypto::token;
 
-/// An agent of the configuration.
+/// What the file gives an agent beside its spec.
 #[derive(Clone, Debug)]
-pub struct DeclaredAgent {
-    /// Its name, unique in its org.
-    pub name: String,
-    /// Its org.
-    pub org: OrgId,
+pub struct AgentInFile {
     /// Its token, when it is chosen here; others are issued.
     pub token: Option<SecretSource>,
-    /// For people.
-    pub labels: BTreeMap<String, String>,
     /// Names of connections, of the configuration or of the store.
     pub uses: Vec<String>,
-    /// Such as `production`.
-    pub environment: Option<String>,
-    /// Where it stands, for errors: `keyward.yaml:12: agents[0]`.
-    pub place: String,
+    /// `agents[0]`.
+    path: String,
 }
 
 section! {
+    /// The keys of an item beside those of the spec.
     #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct AgentText {
-        /// Unique. 1 to 64 letters, digits or `-_.~`.
-        #[key("text", required)]
-        #[serde(default)]
-        name: String,
-        /// Its organisation, made when it is first named. Nothing of one exists for another.
-        #[key("name of an organisation", "default")]
-        org: Option<String>,
+    pub struct Beside {
         /// A token that is chosen here: at least 20 letters, digits or `-._~`. Without it, tokens are
         /// issued by commands.
         #[key("[secret](#secrets)")]
         token: Option<Value>,
-        /// For people. At most 64, each side 1 to 64 bytes.
-        #[key("map of text to text", "{}")]
-        #[serde(default)]
-        labels: BTreeMap<String, String>,
         /// The connections that it may use, of this file or of the store.
         #[key("list of names of connections", "[]")]
         #[serde(default, rename = "use")]
         uses: Vec<String>,
-        /// Connections of another environment cannot be used.
-        #[key("text")]
-        environment: Option<String>,
+    }
+}
+
+impl InFile for Agent {
+    type Beside = Beside;
+    type With = AgentInFile;
+
+    fn with(beside: Beside, path: &str, reading: &mut Reading<'_>) -> Option<AgentInFile> {
+        let token = beside.token.as_ref();
+        let token = token.and_then(|value| self::token(value, &key_of(path, "token"), reading));
+        Some(AgentInFile { token, uses: beside.uses, path: path.to_owned() })
     }
 }
 
 /// Reads `agents:`.
 pub(super) fn agents(
     value: Option<&Value>,
+    providers: &Providers<'_>,
     connections: &[Declared<Connection>],
     reading: &mut Reading<'_>,
-) -> Vec<DeclaredAgent> {
-    let mut found: Vec<DeclaredAgent> = Vec::new();
-    for (index, item) in reading.items(value, "agents").iter().enumerate() {
-        let path = item_of("agents", index);
-        let Some(text) = reading.section::<AgentText>(Some(item), &path) else { continue };
-        let agent = agent(text, &path, reading);
-        let earlier = found.iter().filter(|other| other.org == agent.org);
-        names::unique(&agent.name, earlier.map(|other| other.name.as_str()), &path, reading);
-        uses(&agent, &path, connections, reading);
-        found.push(agent);
+) -> Vec<Declared<Agent>> {
+    let found = Declared::<Agent>::read(value, providers, reading);
+    for agent in &found {
+        names::no_token(&agent.name, &agent.with.path, reading);
+        uses(agent, connections, reading);
     }
     found
-}
-
-fn agent(text: AgentText, path: &str, reading: &mut Reading<'_>) -> DeclaredAgent {
-    names::agent(&text.name, path, reading);
-    names::environment(text.environment.as_deref(), path, reading);
-    names::labels(&text.labels, path, reading);
-    DeclaredAgent {
-        org: reading.org(text.org.as_deref(), &key_of(path, "org")),
-        token: text.token.as_ref().and_then(|value| token(value, &key_of(path, "token"), reading)),
-        name: text.name,
-        labels: text.labels,
-        uses: text.uses,
-        environment: text.environment,
-        place: reading.place(path),
-    }
 }
 
 fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretSource> {
@@ -111,18 +79,14 @@ fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretS
 }
 
 /// Connections that are not declared may be in the store, which only the running gateway knows.
-fn uses(
-    agent: &DeclaredAgent,
-    path: &str,
-    connections: &[Declared<Connection>],
-    reading: &mut Reading<'_>,
-) {
-    for (index, name) in agent.uses.iter().enumerate() {
+fn uses(agent: &Declared<Agent>, connections: &[Declared<Connection>], reading: &mut Reading<'_>) {
+    let AgentInFile { uses, path, .. } = &agent.with;
+    for (index, name) in uses.iter().enumerate() {
         let at = item_of(&key_of(path, "use"), index);
         if name.is_empty() {
             reading.problems.add(&at, "the name is empty", "name a connection");
         }
-        if agent.uses[..index].contains(name) {
+        if uses[..index].contains(name) {
             reading.problems.add(&at, format!("`{name}` is named twice"), "remove one");
             continue;
         }

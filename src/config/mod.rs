@@ -43,14 +43,14 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Connection, Honeytoken, Webhook};
+use keyward_model::{Agent, Connection, Honeytoken, Webhook};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
 use keyward_state::crypto::source::KeySource;
 use keyward_state::rulebook::RuleText;
 
-pub use agent::DeclaredAgent;
+pub use agent::AgentInFile;
 pub use app::DeclaredApp;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, InFile};
@@ -93,7 +93,7 @@ pub struct Config {
     /// Declared connections.
     pub connections: Vec<Declared<Connection>>,
     /// Declared agents.
-    pub agents: Vec<DeclaredAgent>,
+    pub agents: Vec<Declared<Agent>>,
     /// Declared plugins.
     pub plugins: Vec<DeclaredPlugin>,
     /// Rules, in order.
@@ -205,7 +205,7 @@ impl Config {
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         let fields =
             self.connections.iter().flat_map(|connection| connection.with.sources.values());
-        let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
+        let tokens = self.agents.iter().filter_map(|agent| agent.with.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let apps = self.apps.iter().flat_map(|app| app.secrets.values());
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.with);

@@ -1,7 +1,5 @@
-//! Names, labels and environments of what the configuration declares. `directory/` has the last
-//! word on them; checked here as well, where the line is known.
-
-use std::collections::BTreeMap;
+//! Names of what the configuration declares. `directory/` has the last word on them; they are checked here as
+//! well, where the line is known.
 
 use super::reading::Reading;
 use keyward_base::agent::is_unreserved;
@@ -9,7 +7,6 @@ use keyward_base::id::is_like_an_id;
 use keyward_rules::provider::document::key_of;
 
 const LEN_MAX: usize = 64;
-const LABELS_MAX: usize = 64;
 
 /// Of tokens: agents are found by name or token, so no name may look like one.
 const TOKEN_PREFIXES: [&str; 2] = ["kwa_", "kwp_"];
@@ -63,32 +60,4 @@ pub(super) fn unique<'a>(
         let message = format!("the name `{name}` is used twice");
         reading.problems.add(&key_of(path, "name"), message, "rename or remove one");
     }
-}
-
-/// Checks an environment.
-pub(super) fn environment(environment: Option<&str>, path: &str, reading: &mut Reading<'_>) {
-    if environment.is_some_and(|text| !is_label(text)) {
-        let remedy = "write 1 to 64 bytes, such as `production`";
-        reading.problems.add(&key_of(path, "environment"), "this is not an environment", remedy);
-    }
-}
-
-/// Checks labels.
-pub(super) fn labels(labels: &BTreeMap<String, String>, path: &str, reading: &mut Reading<'_>) {
-    if labels.len() > LABELS_MAX {
-        let message = format!("there are more than {LABELS_MAX} labels");
-        reading.problems.add(&key_of(path, "labels"), message, "keep the useful ones");
-    }
-    for (key, value) in labels {
-        if !is_label(key) || !is_label(value) {
-            let at = key_of(&key_of(path, "labels"), key);
-            let remedy = "write 1 to 64 bytes on each side";
-            reading.problems.add(&at, "this is not a label", remedy);
-        }
-    }
-}
-
-/// Printable: they are shown in tables and logs.
-fn is_label(text: &str) -> bool {
-    (1..=LEN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }

@@ -5,7 +5,6 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::again::Origin;
-use super::agent::AgentText;
 use super::app::AppText;
 use super::connection::Providers;
 use super::declared::{Declared, Item};
@@ -24,7 +23,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Connection, Honeytoken, Webhook};
+use keyward_model::{Agent, Connection, Honeytoken, Webhook};
 use keyward_rules::provider::check;
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{Catalogue, Provider};
@@ -73,7 +72,7 @@ section! {
         connections: Option<Value>,
         /// Programs, and the connections that each may use. Others are added by commands and live in the
         /// store.
-        #[key(list of AgentText)]
+        #[key(list of Item<Agent>)]
         agents: Option<Value>,
         /// Software that declares the connections it needs, installed for an agent. Others are installed
         /// by commands and live in the store.
@@ -157,7 +156,7 @@ impl Sections {
             ca: state::ca(self.ca.as_ref(), reading),
             default: reading.section(self.default.as_ref(), "default").unwrap_or_default(),
             upstream: upstream::upstream(self.upstream.as_ref(), reading),
-            agents: agent::agents(self.agents.as_ref(), &connections, reading),
+            agents: agent::agents(self.agents.as_ref(), &known, &connections, reading),
             plugins: plugin::plugins(self.plugins.as_ref(), &known, reading),
             rules: rule::rules(self.rules.as_ref(), reading),
             limits: limits::limits(self.limits.as_ref(), reading),

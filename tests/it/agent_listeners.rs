@@ -81,8 +81,12 @@ async fn a_paused_agent_s_listener_is_closed_to_old_and_new_requests() {
     let mut open = lab.secure(wire, HOST).await;
     let services = lab.gateway.running().services();
     let view = services.directory.view();
-    let agent = view.agents().find(|agent| agent.name == "ci").expect("the agent");
-    services.directory.set_agent_paused(&agent.org, &agent.id, true).await.expect("paused");
+    let agent = view.agents().find(|agent| agent.name() == "ci").expect("the agent");
+    services
+        .directory
+        .change::<keyward_model::Agent>(&agent.org, &agent.id, |it| it.facts.paused = true)
+        .await
+        .expect("paused");
     assert!(open.is_closed().await);
     let mut wire = over_tcp(&lab).await;
     wire.send(format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;

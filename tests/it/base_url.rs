@@ -304,8 +304,12 @@ async fn revoking_the_agent_ends_what_came_by_a_base_url() {
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     let services = lab.gateway.running().services();
     let view = services.directory.view();
-    let agent = view.agents().find(|agent| agent.name == "ci").expect("the agent");
-    services.directory.set_agent_paused(&agent.org, &agent.id, true).await.expect("paused");
+    let agent = view.agents().find(|agent| agent.name() == "ci").expect("the agent");
+    services
+        .directory
+        .change::<keyward_model::Agent>(&agent.org, &agent.id, |it| it.facts.paused = true)
+        .await
+        .expect("paused");
     assert!(!wire.rest().await.ends_with(b"0\r\n\r\n"), "cut, not ended");
     let answer = ask(&lab, AT, &format!("GET /to/acme/\r\n{}", bearer(&lab))).await;
     assert_eq!(answer.head.status(), 401);

@@ -158,7 +158,11 @@ impl World {
         let services = self.lab.gateway.running().services();
         let org = OrgId::default_org();
         let id = services.directory.view().find_agent(&org, agent).expect("it").id.clone();
-        services.directory.set_agent_paused(&org, &id, true).await.expect("it can be paused");
+        services
+            .directory
+            .change::<keyward_model::Agent>(&org, &id, |it| it.facts.paused = true)
+            .await
+            .expect("it can be paused");
         services.rulebook.rebuild().await.expect("the rules compile");
     }
 
@@ -269,7 +273,7 @@ fn placeholders(lab: &Lab) -> Vec<(String, String, String)> {
         let record = view.find_agent(&org, agent).expect("it was drawn");
         for drawn in &draw::CONNECTIONS {
             let id = &view.find_connection(&org, drawn.name).expect("it was drawn").id;
-            if record.bindings.iter().any(|bound| bound.connection == *id) {
+            if record.facts.bindings.iter().any(|bound| bound.connection == *id) {
                 let text = lab.gateway.placeholder(agent, drawn.name, drawn.field);
                 all.push((agent.to_owned(), drawn.name.to_owned(), text));
             }

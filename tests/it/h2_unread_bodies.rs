@@ -319,7 +319,11 @@ async fn a_revocation_ends_at_once_what_is_discarded() {
     assert_eq!(agent.resets().await, []);
     let (org, services) = (OrgId::default_org(), lab.gateway.running().services());
     let id = services.directory.view().find_agent(&org, "ci").expect("the agent").id.clone();
-    services.directory.remove_agent_by(&org, &id, ManagedBy::File).await.expect("removed");
+    services
+        .directory
+        .remove::<keyward_model::Agent>(&org, &id, ManagedBy::File)
+        .await
+        .expect("removed");
     while let Some(frame) = agent.wire.frame().await {
         assert!(matches!(frame.kind, RST_STREAM | GOAWAY), "{frame:?}");
     }

@@ -64,7 +64,7 @@ fn held(lab: &Lab) -> (String, u64) {
 fn ids(lab: &Lab) -> Vec<String> {
     let view = lab.gateway.running().services().directory.view();
     let mut ids: Vec<_> = view.connections().map(|it| format!("{} {}", it.name, it.id)).collect();
-    ids.extend(view.agents().map(|it| format!("{} {} {:?}", it.name, it.id, it.bindings)));
+    ids.extend(view.agents().map(|it| format!("{} {} {:?}", it.name(), it.id, it.facts.bindings)));
     ids.sort();
     ids
 }

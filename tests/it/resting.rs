@@ -168,7 +168,11 @@ async fn a_stream_that_rests_ends_with_its_agent_and_at_its_limit_and_in_a_drain
     assert_eq!(lab.ask("GET /while").await.text().len(), 16);
     left.finish().await;
     assert!(left.ends_cleanly().await);
-    services.directory.remove_agent_by(&org, &id, ManagedBy::File).await.expect("removed");
+    services
+        .directory
+        .remove::<keyward_model::Agent>(&org, &id, ManagedBy::File)
+        .await
+        .expect("removed");
     assert!(revoked.is_closed().await);
     assert!(idle.ends_cleanly().await);
     let mut drained = lab.tunnel_as("other", &format!("{HOST}:443"), HOST).await;

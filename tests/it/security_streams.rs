@@ -43,7 +43,7 @@ async fn take_away(gone: Gone, services: &Arc<Services>) {
     match gone {
         Gone::Token => {
             let view = directory.view();
-            let token = &view.agent(&org, &agent).expect("the agent").tokens[0].id;
+            let token = &view.agent(&org, &agent).expect("the agent").facts.tokens[0].id;
             directory.revoke_token_by(&org, &agent, token, by).await.expect("revoked");
         }
         Gone::Binding => {
@@ -55,7 +55,9 @@ async fn take_away(gone: Gone, services: &Arc<Services>) {
         Gone::Connection => {
             services.vault.remove_by(&org, &connection, by).await.expect("removed");
         }
-        Gone::Agent => directory.remove_agent_by(&org, &agent, by).await.expect("removed"),
+        Gone::Agent => {
+            directory.remove::<keyward_model::Agent>(&org, &agent, by).await.expect("removed")
+        }
     }
 }
 

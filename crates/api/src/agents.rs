@@ -1,116 +1,122 @@
 //! `/agents`: who may use the proxy.
 
-use axum::extract::State;
+use std::sync::Arc;
+
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::StatusCode;
 
-use super::auth::Caller;
 use super::bindings;
-use super::body::{Body, Params, Segments};
+use super::body::Segments;
+use super::context::Context;
 use super::error::ApiError;
+use super::input::{Change, Input};
+use super::kept::{self, Exposed};
 use super::owners;
-use super::page::Page;
 use super::state::Admin;
 use super::tokens;
-use super::wire::{AgentPatch, AgentView, List, NewAgent};
-use keyward_state::directory::{self, AgentRecord, ManagedBy};
+use keyward_model::{Agent, AgentFacts, AgentShown, Record, Shown};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
-        .route("/agents", get(list).post(add))
-        .route("/agents/{agent}", get(show).patch(change).delete(remove))
+        .route("/agents", get(kept::list::<Agent>).post(kept::add::<Agent>))
+        .route(
+            "/agents/{agent}",
+            get(kept::show::<Agent>).patch(kept::change::<Agent>).delete(kept::remove::<Agent>),
+        )
         .route("/agents/{agent}/pause", post(pause))
         .route("/agents/{agent}/resume", post(resume))
 }
 
-async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Params(page): Params<Page>,
-) -> Result<Json<List<AgentView>>, ApiError> {
-    let directory = admin.deps().directory.view();
-    let wanted = directory
-        .agents()
-        .filter(|agent| caller.sees_agent(agent) && page.wants(&[&agent.name, agent.id.as_str()]));
-    let page = page.cut(wanted.collect(), |agent| &agent.name)?;
-    Ok(Json(page.map(|agent| view(&admin, &caller, agent))))
+impl Exposed for Agent {
+    type Added = Shown<Self>;
+    type Changed = Shown<Self>;
+
+    fn sees(context: &Context, record: &Record<Self>) -> bool {
+        context.caller.sees_agent(record)
+    }
+
+    async fn beside(context: &Context, record: &Record<Self>) -> AgentShown {
+        let facts = &record.facts;
+        let tokens = facts.tokens.iter().map(|token| tokens::shown(context, token));
+        let bindings = facts.bindings.iter();
+        AgentShown {
+            owner: facts.owner.clone(),
+            paused: facts.is_paused(),
+            held: facts.held,
+            tokens: tokens.collect(),
+            bindings: bindings.filter_map(|it| bindings::shown(context, record, it)).collect(),
+            listeners: listeners(context, record),
+        }
+    }
+
+    async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
+        let Context { admin, caller } = context;
+        let owner = owners::of_new(admin, caller, input.with.owner.as_deref())?;
+        let facts = AgentFacts { owner, ..AgentFacts::default() };
+        let made = kept::store_new::<Self>(context, input.spec, facts).await?;
+        admin.enforce().await?;
+        Ok(kept::shown(context, &made).await)
+    }
+
+    /// May change the owner: a private connection of the former owner must not be bound to it.
+    async fn change(
+        context: &Context,
+        record: Arc<Record<Self>>,
+        change: Change<Self>,
+    ) -> Result<Shown<Self>, ApiError> {
+        let Context { admin, caller } = context;
+        let given = |owner: &Option<String>| owners::given_to(admin, caller, owner.as_deref());
+        let owner = change.with.owner.as_ref().map(given).transpose()?;
+        if let Some(owner) = &owner {
+            caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));
+        }
+        let alter = |record: &mut Record<Self>| {
+            if let Some(owner) = &owner {
+                record.facts.owner.clone_from(owner);
+            }
+        };
+        let changed = kept::store_change(context, &record, &change, alter).await?;
+        admin.enforce().await?;
+        Ok(kept::shown(context, &changed).await)
+    }
+
+    async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
+        context.admin.enforce().await
+    }
 }
 
-async fn show(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Segments(name): Segments<String>,
-) -> Result<Json<AgentView>, ApiError> {
-    Ok(Json(view(&admin, &caller, &*admin.agent(&caller, &name)?)))
-}
-
-async fn add(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Body(new): Body<NewAgent>,
-) -> Result<(StatusCode, Json<AgentView>), ApiError> {
-    let NewAgent { name, labels, environment, owner } = new;
-    let owner = owners::of_new(&admin, &caller, owner.as_deref())?;
-    let new =
-        directory::NewAgent { name, labels, environment, owner, managed_by: ManagedBy::Store };
-    let agent = admin.deps().directory.add_agent(caller.org(), new).await?;
-    caller.names("agent", &agent.id, &agent.name);
-    admin.enforce().await?;
-    Ok((StatusCode::CREATED, Json(view(&admin, &caller, &agent))))
-}
-
-/// Gives it to somebody else: what is private of its owner must not be bound to it.
-async fn change(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Segments(name): Segments<String>,
-    Body(patch): Body<AgentPatch>,
-) -> Result<Json<AgentView>, ApiError> {
-    let agent = admin.agent(&caller, &name)?;
-    let Some(owner) = patch.owner else { return Ok(Json(view(&admin, &caller, &agent))) };
-    let owner = owners::given_to(&admin, &caller, owner.as_deref())?;
-    caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));
-    let directory = &admin.deps().directory;
-    let changed = directory.set_agent_owner(&agent.org, &agent.id, owner).await?;
-    admin.enforce().await?;
-    Ok(Json(view(&admin, &caller, &changed)))
-}
-
-/// Its tokens open nothing from now on, and its open streams end.
+/// Pauses it: its tokens are refused, and its open streams end.
 async fn pause(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
-) -> Result<Json<AgentView>, ApiError> {
-    set_held(&admin, &caller, &name, true).await
+) -> Result<Json<Shown<Agent>>, ApiError> {
+    set_held(&context, &name, true).await
 }
 
-/// Ends the pause of a person or an alarm. One that the configuration names no more stays paused.
+/// Ends the pause of a person or an alarm. An agent that is no longer in the configuration stays paused.
 async fn resume(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
-) -> Result<Json<AgentView>, ApiError> {
-    set_held(&admin, &caller, &name, false).await
+) -> Result<Json<Shown<Agent>>, ApiError> {
+    set_held(&context, &name, false).await
 }
 
 async fn set_held(
-    admin: &Admin,
-    caller: &Caller,
+    context: &Context,
     name: &str,
     held: bool,
-) -> Result<Json<AgentView>, ApiError> {
-    let agent = admin.agent(caller, name)?;
-    caller.because(if held { "paused" } else { "resumed" });
-    let changed = admin.deps().directory.set_agent_held(&agent.org, &agent.id, held).await?;
-    admin.enforce().await?;
-    Ok(Json(view(admin, caller, &changed)))
+) -> Result<Json<Shown<Agent>>, ApiError> {
+    let agent = kept::found::<Agent>(context, name)?;
+    context.caller.because(if held { "paused" } else { "resumed" });
+    let hold = |record: &mut Record<Agent>| record.facts.held = held;
+    let changed = context.deps().directory.change::<Agent>(&agent.org, &agent.id, hold).await?;
+    context.admin.enforce().await?;
+    Ok(Json(kept::shown(context, &changed).await))
 }
 
 /// Of one that may do nothing: why, and what to do about it.
-pub(super) fn why_paused(agent: &AgentRecord) -> (&'static str, &'static str) {
-    match (agent.held, agent.paused) {
+pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, &'static str) {
+    match (agent.facts.held, agent.facts.paused) {
         (true, _) => ("a person or an alarm did that", "`keyward agent resume` ends it"),
         (_, true) => ("it was taken out of the configuration file", "put it back into the file"),
         _ => {
@@ -119,41 +125,9 @@ pub(super) fn why_paused(agent: &AgentRecord) -> (&'static str, &'static str) {
     }
 }
 
-async fn remove(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Segments(name): Segments<String>,
-) -> Result<StatusCode, ApiError> {
-    let agent = admin.agent(&caller, &name)?;
-    admin.deps().directory.remove_agent(caller.org(), &agent.id).await?;
-    admin.enforce().await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 /// Where the agent has a listener of its own.
-fn listeners(admin: &Admin, agent: &AgentRecord) -> Vec<String> {
-    let all = admin.places().into_iter().flat_map(|places| &places.agents);
+fn listeners(context: &Context, agent: &Record<Agent>) -> Vec<String> {
+    let all = context.admin.places().into_iter().flat_map(|places| &places.agents);
     let own = all.filter(|(owner, _)| owner.org == agent.org && owner.agent == agent.name);
     own.map(|(_, at)| at.clone()).collect()
-}
-
-fn view(admin: &Admin, caller: &Caller, agent: &AgentRecord) -> AgentView {
-    AgentView {
-        id: agent.id.clone(),
-        name: agent.name.clone(),
-        environment: agent.environment.clone(),
-        labels: agent.labels.clone(),
-        owner: agent.owner.clone(),
-        managed_by: agent.managed_by,
-        paused: agent.is_paused(),
-        held: agent.held,
-        created: agent.created,
-        tokens: agent.tokens.iter().map(|token| tokens::view(admin, token)).collect(),
-        bindings: agent
-            .bindings
-            .iter()
-            .filter_map(|binding| bindings::view(admin, caller, (agent, binding)))
-            .collect(),
-        listeners: listeners(admin, agent),
-    }
 }

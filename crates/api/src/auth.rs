@@ -167,7 +167,7 @@ impl Caller {
 
     /// Whether the caller may see the agent.
     pub(super) fn sees_agent(&self, agent: &AgentRecord) -> bool {
-        agent.org == self.org && (self.sees_all() || self.owns(agent.owner.as_ref()))
+        agent.org == self.org && (self.sees_all() || self.owns(agent.facts.owner.as_ref()))
     }
 
     /// Whether the caller may see the connection.

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use http::StatusCode;
 
-use super::auth::Caller;
 use super::body::{Body, Params, Segments};
+use super::context::Context;
 use super::error::ApiError;
+use super::kept;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{BindingView, BoundSlot, List, NewBinding};
+use super::wire::List;
+use keyward_model::{Agent, BindingShown, BindingSpec, BoundSlot};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
 
@@ -24,13 +25,13 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 /// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
-pub(super) fn view(
-    admin: &Admin,
-    caller: &Caller,
-    (agent, binding): (&AgentRecord, &BindingRecord),
-) -> Option<BindingView> {
-    let directory = admin.deps().directory.view();
-    let connection = directory.connection(caller.org(), &binding.connection)?;
+pub(super) fn shown(
+    context: &Context,
+    agent: &AgentRecord,
+    binding: &BindingRecord,
+) -> Option<BindingShown> {
+    let directory = context.view();
+    let connection = directory.connection(&agent.org, &binding.connection)?;
     let slots = slots(&directory, agent, binding);
     if !binding.direct && slots.is_empty() {
         return None;
@@ -40,13 +41,13 @@ pub(super) fn view(
             (field.clone(), placeholder.as_str().to_owned())
         };
     let placeholders: BTreeMap<_, _> = binding.placeholders.iter().map(text).collect();
-    Some(BindingView {
+    Some(BindingShown {
         connection: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),
         managed_by: binding.managed_by,
         created: binding.created,
-        env: variables(&admin.deps().vault.catalogue(), connection, &placeholders),
+        env: variables(&context.deps().vault.catalogue(), connection, &placeholders),
         placeholders,
         slots,
         direct: binding.direct,
@@ -77,41 +78,40 @@ fn variables(
 }
 
 async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(agent): Segments<String>,
     Params(page): Params<Page>,
-) -> Result<Json<List<BindingView>>, ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
-    let shown = agent.bindings.iter().filter_map(|one| view(&admin, &caller, (&agent, one)));
+) -> Result<Json<List<BindingShown>>, ApiError> {
+    let agent = kept::found::<Agent>(&context, &agent)?;
+    let shown = agent.facts.bindings.iter().filter_map(|one| shown(&context, &agent, one));
     let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
-    page.cut(wanted.collect(), |binding: &BindingView| &binding.name).map(Json)
+    page.cut(wanted.collect(), |binding: &BindingShown| &binding.name).map(Json)
 }
 
 async fn bind(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(agent): Segments<String>,
-    Body(new): Body<NewBinding>,
-) -> Result<(StatusCode, Json<BindingView>), ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
-    let connection = admin.connection(&caller, &new.connection)?;
+    Body(new): Body<BindingSpec>,
+) -> Result<(StatusCode, Json<BindingShown>), ApiError> {
+    let Context { admin, caller } = &context;
+    let agent = kept::found::<Agent>(&context, &agent)?;
+    let connection = admin.connection(caller, new.connection.as_str())?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
     admin.enforce().await?;
-    let shown = view(&admin, &caller, (&agent, &binding));
-    let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
+    let shown = shown(&context, &agent, &binding);
+    let shown = shown.ok_or_else(|| ApiError::not_found("connection", new.connection.as_str()))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
 async fn unbind(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments((agent, connection)): Segments<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
-    let connection = admin.connection(&caller, &connection)?;
-    if agent.binding(&connection.id).is_none() {
+    let Context { admin, caller } = &context;
+    let agent = kept::found::<Agent>(&context, &agent)?;
+    let connection = admin.connection(caller, &connection)?;
+    if agent.facts.binding(&connection.id).is_none() {
         return Err(ApiError::not_found("binding", &connection.name));
     }
     admin.deps().directory.unbind(caller.org(), &agent.id, &connection.id).await?;

@@ -152,7 +152,7 @@ pub(super) fn said(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{NewAgent, NewToken, SecretFields};
+    use keyward_model::{AgentSpec, SecretFields, TokenGiven};
 
     /// A body with secrets.
     #[derive(Debug, serde::Deserialize)]
@@ -171,22 +171,22 @@ mod tests {
     #[test]
     fn what_is_not_json_is_a_400() {
         for bad in ["", "{", "{\"name\":\"a\"} x", "\u{feff}{}", "{'name':'a'}"] {
-            let error = refused::<NewAgent>(bad.as_bytes());
+            let error = refused::<AgentSpec>(bad.as_bytes());
             assert!(matches!(error, ApiError::Unreadable(_)), "{error:?}");
         }
-        assert!(matches!(refused::<NewAgent>(b"{\"name\":\"\xff\"}"), ApiError::Unreadable(_)));
+        assert!(matches!(refused::<AgentSpec>(b"{\"name\":\"\xff\"}"), ApiError::Unreadable(_)));
     }
 
     #[test]
     fn an_array_is_not_taken_for_an_object() {
         for bad in [r#"["ci"]"#.to_owned(), "[".repeat(100_000)] {
-            assert!(matches!(refused::<NewAgent>(bad.as_bytes()), ApiError::Field { .. }));
+            assert!(matches!(refused::<AgentSpec>(bad.as_bytes()), ApiError::Field { .. }));
         }
     }
 
     #[test]
     fn an_unknown_field_is_a_422_that_names_it() {
-        let error = refused::<NewAgent>(br#"{"name":"a","nmae":"b"}"#);
+        let error = refused::<AgentSpec>(br#"{"name":"a","nmae":"b"}"#);
         assert!(matches!(&error, ApiError::Field { .. }));
         assert!(error.to_string().contains("unknown field `nmae`"), "{error}");
     }
@@ -205,7 +205,7 @@ mod tests {
             let error = refused::<NewConnection>(body.as_bytes());
             assert!(!format!("{error:?}").contains("canary"), "{body}: {error:?}");
         }
-        let error = refused::<NewToken>(br#"{"token":7777777}"#);
+        let error = refused::<TokenGiven>(br#"{"token":7777777}"#);
         assert!(!format!("{error:?}").contains("7777777"), "{error:?}");
     }
 

@@ -112,7 +112,7 @@ fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiE
         let of_file = |binding: &keyward_state::directory::BindingRecord| {
             binding.managed_by == ManagedBy::File
         };
-        agent.org == connection.org && agent.binding(&connection.id).is_some_and(of_file)
+        agent.org == connection.org && agent.facts.binding(&connection.id).is_some_and(of_file)
     });
     if let Some(agent) = bound {
         return Err(refused(format!("agent `{}` of the configuration", agent.name)));

@@ -366,7 +366,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
                 Self::field("token", error.to_string())
             }
-            DirectoryError::LabelRefused(_)
+            DirectoryError::LabelRefused
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
             | DirectoryError::AppInUse { .. }

@@ -17,7 +17,7 @@ use super::page::Page;
 use super::state::Admin;
 use super::tokens::{ends_after, shown_once};
 use super::users::token_shown;
-use super::wire::{List, TokenShown};
+use super::wire::{List, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_model::{
     PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith, Record, Scope, User,
@@ -46,7 +46,7 @@ async fn list(
 async fn add(
     context: Context,
     Given { spec, with }: Given<PersonalTokenSpec, PersonalTokenWith>,
-) -> Result<(StatusCode, Json<TokenShown>), ApiError> {
+) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
     let user = whose(&context, with.user.as_deref())?;
     let spec = covered(&context.caller, spec)?;
     let now = context.deps().clock.now();

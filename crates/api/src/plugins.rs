@@ -354,7 +354,7 @@ fn slot_view(admin: &Admin, (directory, plugin): (&View, &PluginRecord), slot: &
         let remedies = Remedies::in_view(connection, &catalogue, directory);
         let wider = || remedies.remedy(Need::Scopes(&scopes_missing));
         let wider = || wider().filter(|_| !scopes_missing.is_empty());
-        let binding = agent.and_then(|agent| agent.binding(&connection.id));
+        let binding = agent.and_then(|agent| agent.facts.binding(&connection.id));
         PluggedView {
             id: connection.id.clone(),
             name: connection.name.clone(),
@@ -421,8 +421,8 @@ fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingV
 /// Whose account is in use, as people read it.
 fn users(caller: &Caller, directory: &View, connection: &ConnectionRecord) -> Vec<String> {
     let agents = directory.agents().filter(|agent| caller.sees_agent(agent));
-    let direct =
-        agents.filter(|agent| agent.binding(&connection.id).is_some_and(|binding| binding.direct));
+    let direct = agents
+        .filter(|agent| agent.facts.binding(&connection.id).is_some_and(|binding| binding.direct));
     let mut users: Vec<_> = direct.map(|agent| agent.name.clone()).collect();
     let plugins = directory.plugins().filter(|plugin| sees(caller, directory, plugin));
     let using = plugins.filter(|plugin| plugin.slots_with(&connection.id).next().is_some());

@@ -68,7 +68,7 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
     let directory = admin.deps().directory.view();
     let mut all = Vec::new();
     for agent in directory.agents().filter(|agent| caller.sees_agent(agent)) {
-        for binding in &agent.bindings {
+        for binding in &agent.facts.bindings {
             let Some(connection) = directory.connection(caller.org(), &binding.connection) else {
                 continue;
             };

@@ -123,7 +123,7 @@ async fn take_token(
 
 fn known(agent: &AgentRecord, token: &Secret) -> Option<TokenId> {
     let hash = TokenHash::of_secret(token).to_hex();
-    let found = agent.tokens.iter().find(|known| known.hash == hash);
+    let found = agent.facts.tokens.iter().find(|known| known.hash == hash);
     found.map(|token| token.id.clone())
 }
 
@@ -179,7 +179,7 @@ impl RunToken {
     fn exists(&self) -> bool {
         let view = self.admin.deps().directory.view();
         let agent = view.agent(&self.org, &self.agent);
-        agent.is_some_and(|agent| agent.tokens.iter().any(|token| token.id == self.token))
+        agent.is_some_and(|agent| agent.facts.tokens.iter().any(|token| token.id == self.token))
     }
 
     async fn renew(&self) -> bool {

@@ -1,6 +1,5 @@
 //! Tests of the routers over real sockets, with services in memory.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -23,6 +22,7 @@ use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_net::call::Caller;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -32,7 +32,7 @@ use keyward_proxy::ca::authority::Authority;
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, ManagedBy, NewAgent};
+use keyward_state::directory::{Directory, ManagedBy};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{Rulebook, Sources};
@@ -91,6 +91,10 @@ impl Lab {
 
     async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
         self.call(Method::POST, path, Some(body)).await
+    }
+
+    async fn patch(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.call(Method::PATCH, path, Some(body)).await
     }
 
     async fn delete(&self, path: &str) -> (StatusCode, Value) {
@@ -344,17 +348,65 @@ async fn a_rule_test_tells_of_each_case_also_beside_one_that_cannot_be() {
 #[tokio::test]
 async fn what_the_file_manages_is_not_edited_here() {
     let lab = Lab::stocked().await;
-    let new = NewAgent {
-        name: "declared".to_owned(),
-        labels: BTreeMap::new(),
-        environment: None,
-        owner: None,
-        managed_by: ManagedBy::File,
-    };
-    lab.admin.deps().directory.add_agent(&OrgId::default_org(), new).await.unwrap();
+    let (org, spec) = (OrgId::default_org(), AgentSpec::named("declared"));
+    lab.admin
+        .deps()
+        .directory
+        .add::<Agent>(&org, ManagedBy::File, spec, AgentFacts::default())
+        .await
+        .unwrap();
     let (status, body) = lab.delete("/api/v1/agents/declared").await;
     assert_eq!(status, StatusCode::CONFLICT, "{body}");
     assert_eq!(body["error"]["code"], "managed_by_file");
+}
+
+#[tokio::test]
+async fn labels_and_environment_of_an_agent_are_changed_by_a_merge_patch() {
+    let lab = Lab::new().await;
+    let new = json!({"name": "ci", "labels": {"team": "a", "tier": "1"}, "environment": "dev"});
+    let (status, before) = lab.post("/api/v1/agents", new).await;
+    assert_eq!(status, StatusCode::CREATED, "{before}");
+    for (refused, field) in [
+        (json!({"name": "cd"}), "name"),
+        (json!({"labels": {"team": ""}}), "labels.team"),
+        (json!({"labels": {"team": 1}}), "labels.team"),
+        (json!({"environment": ""}), "environment"),
+        (json!({"paused": true}), "paused"),
+        (json!({"tokens": []}), "tokens"),
+    ] {
+        let (status, body) = lab.patch("/api/v1/agents/ci", refused.clone()).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}: {body}");
+        assert_eq!(body["error"]["field"], field, "{refused}: {body}");
+    }
+    assert_eq!(lab.get("/api/v1/agents/ci").await.1, before);
+    let patch = json!({"labels": {"tier": null, "x": "y"}, "environment": null});
+    let (status, after) = lab.patch("/api/v1/agents/ci", patch).await;
+    assert_eq!(status, StatusCode::OK, "{after}");
+    assert_eq!(after["labels"], json!({"team": "a", "x": "y"}));
+    assert_eq!(after["environment"], Value::Null);
+    assert_eq!(after["id"], before["id"]);
+    assert_eq!(lab.get("/api/v1/agents/ci").await.1, after);
+}
+
+#[tokio::test]
+async fn an_agent_does_not_leave_the_environment_of_its_connections() {
+    let lab = Lab::stocked().await;
+    let (status, body) = lab.patch("/api/v1/agents/ci", json!({"environment": "dev"})).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let new = json!({"name": "prod", "provider": "github", "environment": "production",
+                     "fields": {"token": "ghp_0123456789"}});
+    let (status, body) = lab.post("/api/v1/connections", new).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let bind = json!({"connection": "prod"});
+    let (status, body) = lab.post("/api/v1/agents/ci/bindings", bind.clone()).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    let (status, _) = lab.patch("/api/v1/agents/ci", json!({"environment": "production"})).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, body) = lab.post("/api/v1/agents/ci/bindings", bind).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let (status, body) = lab.patch("/api/v1/agents/ci", json!({"environment": "dev"})).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    assert_eq!(body["error"]["code"], "environment_mismatch");
 }
 
 #[tokio::test]

@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
-use super::auth::Caller;
-use super::body::{Body, Params, Segments};
+use super::body::{Params, Segments};
 use super::change_details::Run;
+use super::context::Context;
 use super::error::ApiError;
+use super::input::Given;
+use super::kept::found;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{List, NewToken, TokenShown, TokenView};
+use super::wire::{List, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_base::time::parse_duration;
-use keyward_state::directory::{IssuedToken, TokenRecord};
+use keyward_model::{Agent, TokenGiven, TokenRecord, TokenShown, TokenSpec};
+use keyward_state::directory::IssuedToken;
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -25,46 +27,40 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/agents/{agent}/tokens/{token}", delete(revoke))
 }
 
-pub(super) fn view(admin: &Admin, token: &TokenRecord) -> TokenView {
-    TokenView {
+pub(super) fn shown(context: &Context, token: &TokenRecord) -> TokenShown {
+    TokenShown {
         id: token.id.clone(),
-        label: token.label.clone(),
+        spec: token.spec.clone(),
         created: token.created,
         expires: token.expires,
-        last_used: admin.deps().metrics.usage.token(&token.id).last,
+        last_used: context.deps().metrics.usage.token(&token.id).last,
     }
 }
 
 async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(agent): Segments<String>,
     Params(page): Params<Page>,
-) -> Result<Json<List<TokenView>>, ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
-    let wanted = agent
-        .tokens
-        .iter()
-        .filter(|token| page.wants(&[token.id.as_str(), token.label.as_deref().unwrap_or("")]))
-        .map(|token| view(&admin, token))
-        .collect();
-    page.cut(wanted, |token: &TokenView| token.id.as_str()).map(Json)
+) -> Result<Json<List<TokenShown>>, ApiError> {
+    let agent = found::<Agent>(&context, &agent)?;
+    let wants = |token: &&TokenRecord| {
+        page.wants(&[token.id.as_str(), token.spec.label.as_deref().unwrap_or("")])
+    };
+    let wanted = agent.facts.tokens.iter().filter(wants).map(|token| shown(&context, token));
+    page.cut(wanted.collect(), |token: &TokenShown| token.id.as_str()).map(Json)
 }
 
 async fn add(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(agent): Segments<String>,
-    Body(new): Body<NewToken>,
-) -> Result<(StatusCode, Json<TokenShown>), ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
-    let asked = (new.ttl.as_deref(), new.expires_in);
-    let expires = ends_after(asked, admin.deps().clock.now())?;
-    let NewToken { label, token, .. } = new;
-    let chosen = token.map(|token| token.0);
-    let directory = &admin.deps().directory;
-    let issued =
-        directory.add_token(caller.org(), &agent.id, label.clone(), expires, chosen).await?;
+    Given { spec, with }: Given<TokenSpec, TokenGiven>,
+) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
+    let agent = found::<Agent>(&context, &agent)?;
+    let asked = (with.ttl.as_deref(), with.expires_in);
+    let expires = ends_after(asked, context.deps().clock.now())?;
+    let (label, chosen) = (spec.label, with.token.map(|token| token.0));
+    let directory = &context.deps().directory;
+    let issued = directory.add_token(&agent.org, &agent.id, label.clone(), expires, chosen).await?;
     Ok((StatusCode::CREATED, Json(shown_once(&issued, label)?)))
 }
 
@@ -72,23 +68,23 @@ async fn add(
 pub(super) fn shown_once(
     issued: &IssuedToken,
     label: Option<String>,
-) -> Result<TokenShown, ApiError> {
+) -> Result<TokenIssued, ApiError> {
     let refused = || ApiError::field("token", "must be text");
     let token = issued.text.expose_text().ok_or_else(refused)?.to_owned();
-    Ok(TokenShown { id: issued.id.clone(), label, expires: issued.expires, token })
+    Ok(TokenIssued { id: issued.id.clone(), label, expires: issued.expires, token })
 }
 
 async fn revoke(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments((agent, token)): Segments<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let agent = admin.agent(&caller, &agent)?;
+    let Context { admin, caller } = &context;
+    let agent = found::<Agent>(&context, &agent)?;
     let id = TokenId::parse(&token).map_err(|_| ApiError::not_found("token", &token))?;
-    let found = agent.tokens.iter().find(|token| token.id == id);
-    let found = found.ok_or_else(|| ApiError::not_found("token", &token))?;
+    let known = agent.facts.tokens.iter().find(|token| token.id == id);
+    let known = known.ok_or_else(|| ApiError::not_found("token", &token))?;
     if admin.runs().is_ended_by_request(&id) {
-        let (agent, label) = (agent.name.clone(), found.label.clone());
+        let (agent, label) = (agent.name.clone(), known.spec.label.clone());
         caller.names_run(Run { action: "ended", agent, token: Some(id.clone()), label });
     }
     let revoked = admin.deps().directory.revoke_token(caller.org(), &agent.id, &id).await;
@@ -130,8 +126,8 @@ mod tests {
     use keyward_base::secret::Secret;
 
     fn asked(json: &str) -> Result<Option<Timestamp>, ApiError> {
-        let new: NewToken = serde_json::from_str(json).unwrap();
-        ends_after((new.ttl.as_deref(), new.expires_in), Timestamp::UNIX_EPOCH)
+        let with: TokenGiven = serde_json::from_str(json).unwrap();
+        ends_after((with.ttl.as_deref(), with.expires_in), Timestamp::UNIX_EPOCH)
     }
 
     #[test]

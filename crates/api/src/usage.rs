@@ -74,7 +74,7 @@ fn agents(
     let each = seen.filter_map(|agent| {
         let slots = directory.plugins_of(&agent.org, &agent.id).filter(|plugin| !plugin.paused);
         let in_slot = slots.map(|plugin| plugin.slots_with(&connection.id).count()).sum::<usize>();
-        let direct = agent.binding(&connection.id).is_some_and(|binding| binding.direct);
+        let direct = agent.facts.binding(&connection.id).is_some_and(|binding| binding.direct);
         let used = uses.get(&agent.id).copied().unwrap_or_default();
         let by = match (direct, in_slot, used.requests) {
             (true, ..) => Share::Bound,

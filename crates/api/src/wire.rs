@@ -1,7 +1,6 @@
 //! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
-mod agent;
 mod app;
 mod audit;
 mod ca;
@@ -9,7 +8,6 @@ mod call;
 mod explain;
 mod flow;
 mod keys;
-mod patch;
 mod plan;
 mod plugin;
 mod rotation;
@@ -21,13 +19,11 @@ mod upstream;
 mod usage;
 mod webhook;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::agent::{AgentView, NewAgent};
 pub use self::app::{AppChanged, AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
@@ -39,11 +35,10 @@ pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
-pub use self::patch::AgentPatch;
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::plugin::{
-    BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
-    PluginRemoved, PluginView, SlotView,
+    LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch, PluginRemoved,
+    PluginView, SlotView,
 };
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
@@ -53,10 +48,9 @@ pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 pub use self::upstream::UpstreamView;
 pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
 pub use self::webhook::{EventType, WebhookAdded};
-use keyward_base::id::{ConnectionId, TokenId};
+use keyward_base::id::TokenId;
 pub use keyward_model::{SecretFields, SecretText};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
-use keyward_state::directory::ManagedBy;
 
 /// A page of a list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -96,43 +90,9 @@ pub struct ErrorView {
     pub hint: Option<String>,
 }
 
-/// A token, without its text.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct TokenView {
-    /// `tok_…`
-    pub id: TokenId,
-    /// What it is for.
-    pub label: Option<String>,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it ends; absent: never.
-    pub expires: Option<Timestamp>,
-    /// When it was last used since the gateway began; absent: not since then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_used: Option<Timestamp>,
-}
-
-/// A new token.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewToken {
-    /// What it is for.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// How long it lives, `8h`.
-    #[serde(default)]
-    pub ttl: Option<String>,
-    /// The same in seconds.
-    #[serde(default)]
-    pub expires_in: Option<u64>,
-    /// A chosen one, instead of an issued one.
-    #[serde(default)]
-    pub token: Option<SecretText>,
-}
-
 /// A token just made: the only answer that holds a secret, given once.
 #[derive(Deserialize, Serialize)]
-pub struct TokenShown {
+pub struct TokenIssued {
     /// `tok_…`
     pub id: TokenId,
     /// What it is for.
@@ -154,39 +114,6 @@ pub struct NewRun {
     /// The token of a run whose gateway was restarted under it.
     #[serde(default)]
     pub token: Option<SecretText>,
-}
-
-/// A new binding.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewBinding {
-    /// A connection's name or id.
-    pub connection: String,
-}
-
-/// A binding.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct BindingView {
-    /// The connection's id.
-    pub connection: ConnectionId,
-    /// Its name.
-    pub name: String,
-    /// Its provider.
-    pub provider: String,
-    /// Who may edit the binding.
-    pub managed_by: ManagedBy,
-    /// When it was made.
-    pub created: Timestamp,
-    /// What the agent holds instead of each secret field.
-    pub placeholders: BTreeMap<String, String>,
-    /// Variables that the provider's SDKs read, with the placeholders to put there.
-    pub env: BTreeMap<String, String>,
-    /// Slots of the agent's plugins that it is in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub slots: Vec<BoundSlot>,
-    /// `false`: it allows what its slots do, and nothing more.
-    #[serde(default = "plugin::yes")]
-    pub direct: bool,
 }
 
 /// What removing a connection did.
@@ -319,19 +246,8 @@ pub struct RuleView {
     pub place: Option<String>,
 }
 
-impl fmt::Debug for TokenShown {
+impl fmt::Debug for TokenIssued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenShown").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn debug_of_a_request_shows_no_secret() {
-        let token: NewToken = serde_json::from_str(r#"{"token":"can\u0061ry"}"#).unwrap();
-        assert!(!format!("{token:?}").contains("canary"));
+        f.debug_struct("TokenIssued").field("id", &self.id).finish_non_exhaustive()
     }
 }

@@ -6,7 +6,9 @@
 //! [`Shown`] how the API answers with it. The directory, the configuration, the API and the command line have
 //! generic code over [`Resource`] for the rest.
 
+mod agent;
 mod app;
+mod binding;
 mod connection;
 mod deadline;
 mod given;
@@ -24,10 +26,13 @@ mod resource;
 mod schema;
 mod scope;
 mod secret_text;
+mod token;
 mod user;
 mod webhook;
 
+pub use agent::{Agent, AgentChange, AgentFacts, AgentGiven, AgentShown, AgentSpec};
 pub use app::{AppSettings, AppUrls, Registered};
+pub use binding::{BINDINGS_MAX, BindingRecord, BindingShown, BindingSpec, BoundSlot};
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
     ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,
@@ -36,6 +41,7 @@ pub use connection::{
 pub use deadline::Deadline;
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use name::is_label;
 pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
 pub use owner::Visibility;
@@ -49,6 +55,7 @@ pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Show
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{SecretFields, SecretText};
+pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 pub use user::{Role, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{
     Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,

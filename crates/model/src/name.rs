@@ -1,4 +1,7 @@
-//! What names may be.
+//! What names and labels may be.
+
+use std::collections::BTreeMap;
+use std::iter;
 
 use keyward_base::id::is_like_an_id;
 
@@ -6,31 +9,57 @@ use super::refusal::Refusal;
 
 const NAME_BYTES_MAX: usize = 64;
 
+/// Labels of one resource.
+const LABELS_MAX: usize = 64;
+
 /// Checks a name that stands in paths of the admin API: things are found by name or id, so no name may look
 /// like an id; `..` would climb in a path.
 pub(crate) fn plain(name: &str) -> Result<(), Refusal> {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    of_characters(name, "letters, digits or `-_.`", |b| matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// The same of an agent's name, which also stands in proxy URLs: RFC 3986 §2.3, unreserved characters.
+pub(crate) fn unreserved(name: &str) -> Result<(), Refusal> {
+    of_characters(name, "letters, digits or `-._~`", |b| matches!(b, b'-' | b'.' | b'_' | b'~'))
+}
+
+fn of_characters(name: &str, words: &str, is_mark: fn(u8) -> bool) -> Result<(), Refusal> {
     let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(is_plain)
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || is_mark(b))
         && name.bytes().any(|b| b != b'.')
         && !is_like_an_id(name);
     match is_name {
         true => Ok(()),
         false => {
-            let rule = "must be 1 to 64 letters, digits or `-_.`, not an id and not only dots";
+            let rule = format!("must be 1 to 64 {words}, not an id and not only dots");
             Err(Refusal::new("name", rule))
         }
     }
 }
 
-/// Checks a label such as `production`. Printable: it is shown in tables and logs.
+/// Whether a label is printable and short enough: labels are shown in tables and logs.
+pub fn is_label(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+/// Checks the name of an environment, such as `production`.
 pub(crate) fn environment(environment: Option<&str>) -> Result<(), Refusal> {
-    let is_label =
-        |text: &str| (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control);
-    match environment.is_none_or(is_label) {
-        true => Ok(()),
-        false => Err(Refusal::new("environment", "must be 1 to 64 printable characters")),
-    }
+    let rule = "must be 1 to 64 printable characters";
+    Refusal::unless(environment.is_none_or(is_label), "environment", rule)
+}
+
+/// Everything that is wrong with free labels. A refusal repeats a label's name only if that is printable.
+pub(crate) fn labels(labels: &BTreeMap<String, String>) -> Vec<Refusal> {
+    let rule = format!("must be {LABELS_MAX} or fewer");
+    let count = Refusal::unless(labels.len() <= LABELS_MAX, "labels", rule);
+    let each = labels.iter().map(|(name, value)| match (is_label(name), is_label(value)) {
+        (true, true) => Ok(()),
+        (true, false) => {
+            Err(Refusal::new(format!("labels.{name}"), "must be 1 to 64 printable bytes"))
+        }
+        (false, _) => Err(Refusal::new("labels", "must have names of 1 to 64 printable bytes")),
+    });
+    iter::once(count).chain(each).filter_map(Result::err).collect()
 }
 
 #[cfg(test)]
@@ -40,11 +69,35 @@ mod tests {
     #[test]
     fn names_that_look_like_ids_or_paths_are_refused() {
         for bad in ["", ".", "..", "a/b", "a b", "ä", "org_acme", "hny_x", "a~", &"a".repeat(65)] {
+            assert_eq!(unreserved(bad).is_ok(), bad == "a~", "{bad}");
             let refused = plain(bad).unwrap_err();
             assert!(refused.to_string().starts_with("`name` must be 1 to 64"), "{bad}: {refused}");
         }
         for good in ["a", "a.b", "..a", "A-1_b", &"a".repeat(64)] {
-            assert_eq!(plain(good), Ok(()), "{good}");
+            assert_eq!((plain(good), unreserved(good)), (Ok(()), Ok(())), "{good}");
         }
+        assert!(plain("a~b").is_err() && unreserved("a~b").is_ok());
+    }
+
+    #[test]
+    fn labels_and_environments_are_bounded_and_printable() {
+        let one = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let long = "x".repeat(65);
+        for (name, value, field) in [
+            ("", "x", "labels"),
+            ("a\u{1b}[0m", "x", "labels"),
+            (&*long, "x", "labels"),
+            ("x", "", "labels.x"),
+            ("x", &*long, "labels.x"),
+        ] {
+            let refused = labels(&one(name, value));
+            assert_eq!(refused.len(), 1, "{name:?} {value:?}");
+            assert_eq!(refused[0].field, field, "{name:?} {value:?}");
+        }
+        let many: BTreeMap<_, _> = (0..65).map(|n| (n.to_string(), "x".to_owned())).collect();
+        assert_eq!(labels(&many).len(), 1);
+        assert_eq!(labels(&one("team", "B\u{e4}ren")), []);
+        assert!(environment(Some("")).is_err() && environment(Some("a\n")).is_err());
+        assert!(environment(None).is_ok() && environment(Some("production")).is_ok());
     }
 }

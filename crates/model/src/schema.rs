@@ -2,11 +2,13 @@
 
 use schemars::{JsonSchema, Schema, schema_for};
 
+use super::binding::{BINDINGS_MAX, BindingShown, BindingSpec};
 use super::personal_token::{
     PERSONAL_TOKENS_MAX, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
 };
 use super::resource::{Kind, Nothing, Resource};
-use super::{Connection, Honeytoken, Org, User, Webhook};
+use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
+use super::{Agent, Connection, Honeytoken, Org, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -32,6 +34,9 @@ pub fn schemas() -> Vec<Schemas> {
         of::<User>(),
         personal_token(),
         of::<Connection>(),
+        of::<Agent>(),
+        token(),
+        binding(),
         of::<Webhook>(),
         of::<Honeytoken>(),
     ]
@@ -56,6 +61,30 @@ fn personal_token() -> Schemas {
         with: schema::<PersonalTokenWith>(),
         change_with: schema::<Nothing>(),
         shown: schema::<PersonalTokenShown>(),
+        fixed: &[],
+    }
+}
+
+/// Tokens and bindings stand in the records of agents.
+fn token() -> Schemas {
+    let (article, max) = ("an agent token", AGENT_TOKENS_MAX);
+    Schemas {
+        kind: Kind { one: "agent token", article, many: "tokens", max },
+        spec: schema::<TokenSpec>(),
+        with: schema::<TokenGiven>(),
+        change_with: schema::<Nothing>(),
+        shown: schema::<TokenShown>(),
+        fixed: &[],
+    }
+}
+
+fn binding() -> Schemas {
+    Schemas {
+        kind: Kind { one: "binding", article: "a binding", many: "bindings", max: BINDINGS_MAX },
+        spec: schema::<BindingSpec>(),
+        with: schema::<Nothing>(),
+        change_with: schema::<Nothing>(),
+        shown: schema::<BindingShown>(),
         fixed: &[],
     }
 }

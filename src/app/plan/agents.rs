@@ -6,20 +6,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Action, Basis, Planning, Step, Subject, TOKEN_LABEL, Work, differing, named};
-use crate::config::DeclaredAgent;
+use crate::config::Declared;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_base::secret::Secret;
-use keyward_model::User;
+use keyward_model::{Agent, AgentFacts, AgentSpec, BINDINGS_MAX, User};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
-    AgentRecord, BINDINGS_MAX, BindingRecord, ConnectionRecord, ManagedBy, Manifest, NewAgent,
-    TokenRecord, View, may_be_used_by,
+    AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, Manifest, TokenRecord, View,
+    may_be_used_by,
 };
 
 /// What is written of one.
 #[derive(Debug)]
 pub(in crate::app) enum AgentWork {
-    Make(NewAgent, AgentChange),
+    Make(AgentSpec, AgentChange),
     Change(AgentId, AgentChange),
     Pause(AgentId),
 }
@@ -30,7 +30,7 @@ pub(in crate::app) struct AgentChange {
     pub(in crate::app) frees: Vec<Freed>,
     pub(in crate::app) unbinds: Vec<ConnectionId>,
     /// Labels and environment, where one of them differs.
-    pub(in crate::app) describes: Option<(BTreeMap<String, String>, Option<String>)>,
+    pub(in crate::app) describes: Option<AgentSpec>,
     pub(in crate::app) resumes: bool,
     pub(in crate::app) token: Option<TokenHash>,
     /// Names or ids of connections.
@@ -77,11 +77,11 @@ impl Planning<'_> {
                 continue;
             }
             let mut record = found.clone();
-            if found.managed_by == ManagedBy::File && !found.paused {
+            if found.managed_by == ManagedBy::File && !found.facts.paused {
                 let subject = Subject::new("agent", &found.org, &found.name);
                 let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
-                Arc::make_mut(&mut record).paused = true;
+                Arc::make_mut(&mut record).facts.paused = true;
             }
             self.agents.push(record);
         }
@@ -91,7 +91,7 @@ impl Planning<'_> {
     /// Plans one; answers the record to come, also where there is a problem.
     fn agent(
         &mut self,
-        declared: &DeclaredAgent,
+        declared: &Declared<Agent>,
         token: Option<Secret>,
         holders: &mut Holders,
     ) -> AgentRecord {
@@ -112,38 +112,35 @@ impl Planning<'_> {
             Some(found) => AgentRecord::clone(found),
             None => to_be_made(declared),
         };
-        record.labels.clone_from(&declared.labels);
-        record.environment.clone_from(&declared.environment);
-        record.paused = false;
+        record.spec.clone_from(&declared.spec);
+        record.facts.paused = false;
         let Bindings { bindings, unbinds, binds } = self.bindings(&subject, declared, &record);
-        record.bindings = bindings;
+        record.facts.bindings = bindings;
         if self.problems.len() > before {
             return record;
         }
         let Some(found) = found else {
             let change = AgentChange { token, binds, ..AgentChange::default() };
-            let work = Work::Agent(Box::new(AgentWork::Make(new_agent(declared), change)));
+            let work = Work::Agent(Box::new(AgentWork::Make(declared.spec.clone(), change)));
             self.steps.push(Step::new(subject, Action::Make, work));
             return record;
         };
-        let differs = (found.labels != record.labels, found.environment != record.environment);
         let changes = differing([
-            ("labels", differs.0),
-            ("environment", differs.1),
+            ("labels", found.spec.labels != declared.spec.labels),
+            ("environment", found.spec.environment != declared.spec.environment),
             ("token", token.is_some()),
             ("use", !(unbinds.is_empty() && binds.is_empty())),
         ]);
         let change = AgentChange {
             frees: self.freed(found, declared),
             unbinds,
-            describes: (differs != (false, false))
-                .then(|| (declared.labels.clone(), declared.environment.clone())),
-            resumes: found.paused,
+            describes: (found.spec != declared.spec).then(|| declared.spec.clone()),
+            resumes: found.facts.paused,
             token,
             binds,
         };
         let work = Work::Agent(Box::new(AgentWork::Change(found.id.clone(), change)));
-        self.steps.push(Step::of_existing(subject, found.paused, changes, work));
+        self.steps.push(Step::of_existing(subject, found.facts.paused, changes, work));
         record
     }
 
@@ -151,14 +148,15 @@ impl Planning<'_> {
     fn bindings(
         &mut self,
         subject: &Subject,
-        declared: &DeclaredAgent,
+        declared: &Declared<Agent>,
         agent: &AgentRecord,
     ) -> Bindings {
         let view = self.basis.view;
         let (mut wanted, mut binds) = (Vec::new(), Vec::new());
-        let is_bound =
-            |id: &ConnectionId| agent.bindings.iter().any(|it| it.direct && it.connection == *id);
-        for name in &declared.uses {
+        let is_bound = |id: &ConnectionId| {
+            agent.facts.bindings.iter().any(|it| it.direct && it.connection == *id)
+        };
+        for name in &declared.with.uses {
             let Some(connection) = self.to_come.find_connection(&declared.org, name).cloned()
             else {
                 let message = format!("`use` names connection `{name}`, which does not exist");
@@ -183,21 +181,21 @@ impl Planning<'_> {
                 && self.to_come.connection(&agent.org, id).is_none()
         };
         let of_file =
-            agent.bindings.iter().filter(|it| it.direct && it.managed_by == ManagedBy::File);
+            agent.facts.bindings.iter().filter(|it| it.direct && it.managed_by == ManagedBy::File);
         let gone = of_file.filter(|it| !wanted_ids.contains(&it.connection));
         let unbinds = gone.map(|it| it.connection.clone()).filter(|id| !is_replaced(id));
         let unbinds: Vec<_> = unbinds.collect();
         // What is there for slots of plugins is looked at with them.
         let stored = |it: &&BindingRecord| it.managed_by == ManagedBy::Store && it.direct;
-        let mut bindings: Vec<_> = agent.bindings.iter().filter(stored).cloned().collect();
+        let mut bindings: Vec<_> = agent.facts.bindings.iter().filter(stored).cloned().collect();
         let stored =
             bindings.iter().filter_map(|it| self.to_come.connection(&agent.org, &it.connection));
         let all: Vec<_> = stored.chain(&wanted).cloned().collect();
         bindings.extend(wanted.iter().map(binding));
         let stays =
             |it: &&BindingRecord| !unbinds.contains(&it.connection) && !is_replaced(&it.connection);
-        let stay = agent.bindings.iter().filter(stays).count();
-        let added = wanted.iter().filter(|it| agent.binding(&it.id).is_none()).count();
+        let stay = agent.facts.bindings.iter().filter(stays).count();
+        let added = wanted.iter().filter(|it| agent.facts.binding(&it.id).is_none()).count();
         if stay + added > BINDINGS_MAX {
             let message = format!("it would have more than {BINDINGS_MAX} bindings");
             self.refuse(subject, message, "declare another agent");
@@ -227,7 +225,7 @@ impl Planning<'_> {
 
     /// The agent's plugins of the file whose slots hold connections of another environment than the agent will be
     /// in: agents are changed before plugins are, and must fit what they are bound to.
-    pub(super) fn freed(&self, found: &AgentRecord, declared: &DeclaredAgent) -> Vec<Freed> {
+    pub(super) fn freed(&self, found: &AgentRecord, declared: &Declared<Agent>) -> Vec<Freed> {
         let Some(own) = &declared.environment else { return Vec::new() };
         let fits = |id: &ConnectionId| {
             let connection = self.to_come.connection(&found.org, id);
@@ -255,7 +253,7 @@ impl Holders {
         let mut holders = HashMap::new();
         for agent in view.agents() {
             let holder = || Holder::Agent(agent.org.clone(), agent.name.clone());
-            holders.extend(agent.tokens.iter().map(|token| (token.hash.clone(), holder())));
+            holders.extend(agent.facts.tokens.iter().map(|token| (token.hash.clone(), holder())));
         }
         for user in view.orgs().flat_map(|org| view.all::<User>(&org.id)) {
             let holder = || Holder::User(user.name.clone());
@@ -267,7 +265,7 @@ impl Holders {
     /// Gives an agent a token, which takes the place of the one that the file gave it before.
     fn give(
         &mut self,
-        declared: &DeclaredAgent,
+        declared: &Declared<Agent>,
         found: Option<&Arc<AgentRecord>>,
         token: &TokenHash,
     ) -> Result<(), String> {
@@ -277,7 +275,7 @@ impl Holders {
             Some(other) if *other != agent => return Err(other.to_string()),
             _ => {}
         }
-        let before = found.into_iter().flat_map(|found| &found.tokens);
+        let before = found.into_iter().flat_map(|found| &found.facts.tokens);
         for token in before.filter(|token| is_of_file(token)) {
             self.0.remove(&token.hash);
         }
@@ -296,7 +294,7 @@ impl std::fmt::Display for Holder {
 }
 
 fn is_of_file(token: &TokenRecord) -> bool {
-    token.managed_by == ManagedBy::File && token.label.as_deref() == Some(TOKEN_LABEL)
+    token.managed_by == ManagedBy::File && token.spec.label.as_deref() == Some(TOKEN_LABEL)
 }
 
 /// Whether the agent does not have this token from the file, and no other one.
@@ -305,7 +303,7 @@ fn is_other_token(found: Option<&Arc<AgentRecord>>, token: &TokenHash) -> bool {
     let hash = token.to_hex();
     let has_it = |it: &TokenRecord| it.hash == hash && is_of_file(it) && it.expires.is_none();
     let has_other = |it: &TokenRecord| it.hash != hash && is_of_file(it);
-    !found.tokens.iter().any(has_it) || found.tokens.iter().any(has_other)
+    !found.facts.tokens.iter().any(has_it) || found.facts.tokens.iter().any(has_other)
 }
 
 fn binding(connection: &Arc<ConnectionRecord>) -> BindingRecord {
@@ -318,31 +316,8 @@ fn binding(connection: &Arc<ConnectionRecord>) -> BindingRecord {
     }
 }
 
-fn new_agent(declared: &DeclaredAgent) -> NewAgent {
-    NewAgent {
-        name: declared.name.clone(),
-        labels: declared.labels.clone(),
-        environment: declared.environment.clone(),
-        owner: None,
-        managed_by: ManagedBy::File,
-    }
-}
-
 /// With an id that it will not have.
-fn to_be_made(declared: &DeclaredAgent) -> AgentRecord {
-    AgentRecord {
-        id: AgentId::random(),
-        org: declared.org.clone(),
-        name: declared.name.clone(),
-        labels: BTreeMap::new(),
-        environment: None,
-        owner: None,
-        managed_by: ManagedBy::File,
-        created: Timestamp::UNIX_EPOCH,
-        paused: false,
-        held: false,
-        tokens: Vec::new(),
-        bindings: Vec::new(),
-        revoked: Vec::new(),
-    }
+fn to_be_made(declared: &Declared<Agent>) -> AgentRecord {
+    let (by, spec) = (ManagedBy::File, declared.spec.clone());
+    AgentRecord::new(&declared.org, by, spec, AgentFacts::default(), Timestamp::UNIX_EPOCH)
 }

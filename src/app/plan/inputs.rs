@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::problem;
 use crate::config::{
-    Config, DeclaredAgent, DeclaredPlugin, ManifestError, ManifestSource, SecretSource,
+    Config, Declared, DeclaredPlugin, ManifestError, ManifestSource, SecretSource,
     SecretSourceError, manifest_file,
 };
 use keyward_base::secret::Secret;
+use keyward_model::Agent;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::token;
 use keyward_state::directory::Manifest;
@@ -105,13 +106,17 @@ impl Reader<'_> {
         fields
     }
 
-    fn token(&mut self, agent: &DeclaredAgent) -> Option<Secret> {
-        let message = match self.secret(agent.token.as_ref()?) {
+    fn token(&mut self, agent: &Declared<Agent>) -> Option<Secret> {
+        let message = match self.secret(agent.with.token.as_ref()?) {
             Ok(token) if token::is_acceptable_secret(&token) => return Some(token),
             Ok(_) => "its token needs 20 to 512 letters, digits or `-._~`".to_owned(),
             Err(error) => format!("its token: {error}"),
         };
-        self.problems.push(problem(&agent.place, format!("agent `{}`: {message}", agent.name), ""));
+        self.problems.push(problem(
+            &agent.place,
+            format!("agent `{}`: {message}", agent.name()),
+            "",
+        ));
         None
     }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Action, Basis, Planning, Step, Subject, Work, differing, named, problem};
-use crate::config::{DeclaredAgent, DeclaredPlugin};
+use crate::config::{Declared, DeclaredPlugin};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_model::Agent;
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{
@@ -110,7 +111,8 @@ impl Planning<'_> {
                 (true, true) => (Action::Change, Work::Nothing),
                 (true, false) => continue,
             };
-            let agent = agent.map_or_else(|| found.agent.to_string(), |agent| agent.name.clone());
+            let agent =
+                agent.map_or_else(|| found.agent.to_string(), |agent| agent.name().to_owned());
             let subject = subject(&found.org, found.name(), agent);
             self.steps.push(Step { changes, ..Step::new(subject, action, work) });
         }
@@ -139,7 +141,9 @@ impl Known<'_> {
             }
         }
         match problems.is_empty() {
-            true => Ok(Fitted { agent: agent.id.clone(), agent_name: agent.name.clone(), slots }),
+            true => {
+                Ok(Fitted { agent: agent.id.clone(), agent_name: agent.name().to_owned(), slots })
+            }
             false => Err(problems),
         }
     }
@@ -238,7 +242,7 @@ fn lacking(declared: &DeclaredPlugin, manifest: &Manifest) -> Vec<Problem> {
     problems
 }
 
-fn is_of(declared: &DeclaredAgent, agent: &AgentRecord) -> bool {
+fn is_of(declared: &Declared<Agent>, agent: &AgentRecord) -> bool {
     (&declared.org, &declared.name) == (&agent.org, &agent.name)
 }
 

@@ -3,14 +3,15 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::path;
 use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::resource::path;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, moment};
-use keyward_api::wire::{TokenShown, TokenView};
+use keyward_api::wire::TokenIssued;
+use keyward_model::{Agent, TokenShown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -63,11 +64,11 @@ impl Command {
         match self {
             Self::Add(add) => add.run(global, client).await,
             Self::List { name } => {
-                let all = client.list(&format!("{}/tokens", path(&name)), &[]).await?;
+                let all = client.list(&format!("{}/tokens", path::<Agent>(&name)), &[]).await?;
                 output::show(global.json, &all, |all| table(&all.items))
             }
             Self::Revoke { name, id } => {
-                client.delete(&format!("{}/tokens/{}", path(&name), segment(&id))).await?;
+                client.delete(&format!("{}/tokens/{}", path::<Agent>(&name), segment(&id))).await?;
                 let text = format!("token {id} of {name} revoked\n");
                 output::removed(global.json, &[id], &text)
             }
@@ -80,7 +81,8 @@ impl Add {
         let token = self.token_stdin.then(Typed::from_stdin).transpose()?;
         let chosen = token.is_some();
         let new = New { label: self.label, ttl: self.ttl, token };
-        let token: TokenShown = client.post(&format!("{}/tokens", path(&self.name)), &new).await?;
+        let token: TokenIssued =
+            client.post(&format!("{}/tokens", path::<Agent>(&self.name)), &new).await?;
         output::show(global.json, &token, |token| match chosen {
             // Who chose it has it.
             true => format!("token {} of {} added\n", token.id, self.name),
@@ -90,12 +92,12 @@ impl Add {
 }
 
 /// Tokens for people.
-pub(super) fn table(tokens: &[TokenView]) -> String {
+pub(super) fn table(tokens: &[TokenShown]) -> String {
     let mut table = Table::new(["ID", "LABEL", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
         table.row([
             token.id.to_string(),
-            token.label.clone().unwrap_or_default(),
+            token.spec.label.clone().unwrap_or_default(),
             moment(token.created),
             token.expires.map_or_else(|| "never".to_owned(), moment),
             token.last_used.map(moment).unwrap_or_default(),

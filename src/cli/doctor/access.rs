@@ -10,8 +10,7 @@ use super::{Installation, Resources, apps};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
-use keyward_api::wire::{AgentView, TokenView};
-use keyward_model::{Connection, Shown};
+use keyward_model::{Agent, Connection, Shown, TokenShown};
 use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
@@ -24,7 +23,7 @@ pub(super) async fn check(
     client: &Client,
     report: &mut Report,
 ) -> Option<Resources> {
-    let agents = client.list::<AgentView>("/api/v1/agents", &[]).await;
+    let agents = client.list::<Shown<Agent>>("/api/v1/agents", &[]).await;
     let connections = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await;
     match (agents, connections) {
         (Ok(agents), Ok(connections)) => {
@@ -58,7 +57,7 @@ fn check_all(resources: &Resources, global: &Global, report: &mut Report) {
     let bound: BTreeSet<_> = resources
         .agents
         .iter()
-        .flat_map(|agent| agent.bindings.iter().map(|binding| &binding.connection))
+        .flat_map(|agent| agent.facts.bindings.iter().map(|binding| &binding.connection))
         .collect();
     for connection in resources.connections.iter().take(REPORTED_MAX) {
         let behind = apps::behind(connection, &resources.apps);
@@ -74,27 +73,28 @@ fn check_all(resources: &Resources, global: &Global, report: &mut Report) {
 }
 
 fn check_agent(
-    agent: &AgentView,
+    agent: &Shown<Agent>,
     resources: &Resources,
     keyward: &str,
 ) -> Option<(String, String)> {
     let name = &agent.name;
-    if agent.held {
+    if agent.facts.held {
         let hint = format!("{keyward} agent resume {name}, once the reason is clear");
         return Some((format!("agent {name} is paused, manually or by an alarm"), hint));
     }
-    if agent.paused {
+    if agent.facts.paused {
         let hint = "add it to the configuration again, or remove it";
         return Some((
             format!("agent {name} is paused: it is no longer in the configuration file"),
             hint.to_owned(),
         ));
     }
-    if !agent.bindings.is_empty() {
+    if !agent.facts.bindings.is_empty() {
         let now = Timestamp::now();
-        let has_expired = |token: &TokenView| token.expires.is_some_and(|expires| expires <= now);
+        let has_expired = |token: &TokenShown| token.expires.is_some_and(|expires| expires <= now);
         // An agent without tokens is used by `keyward run`, which creates its own token.
-        let all_expired = !agent.tokens.is_empty() && agent.tokens.iter().all(has_expired);
+        let all_expired =
+            !agent.facts.tokens.is_empty() && agent.facts.tokens.iter().all(has_expired);
         let hint = format!("{keyward} agent token add {name}; `keyward run` creates its own token");
         return all_expired.then(|| (format!("every token of agent {name} has expired"), hint));
     }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::cli::doctor::report::{Check, Status};
 
-    fn agent(name: &str, more: &serde_json::Value) -> AgentView {
+    fn agent(name: &str, more: &serde_json::Value) -> Shown<Agent> {
         let mut agent = serde_json::json!({
             "id": "agt_1", "name": name, "environment": null, "labels": {},
             "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",
@@ -192,7 +192,7 @@ mod tests {
         serde_json::from_value(connection).unwrap()
     }
 
-    fn judged(agents: Vec<AgentView>, connections: Vec<Shown<Connection>>) -> Vec<Check> {
+    fn judged(agents: Vec<Shown<Agent>>, connections: Vec<Shown<Connection>>) -> Vec<Check> {
         let mut report = Report::default();
         check_all(
             &Resources { agents, connections, apps: Vec::new() },

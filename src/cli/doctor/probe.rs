@@ -35,9 +35,10 @@ use crate::cli::run::folder::Folder;
 use crate::cli::settings::Global;
 use crate::config::Config;
 use keyward_api::SOCKET_NAME;
-use keyward_api::wire::{AgentView, ExplainAsk, Explanation};
+use keyward_api::wire::{ExplainAsk, Explanation};
 use keyward_base::id::AgentId;
 use keyward_base::time::Clock;
+use keyward_model::{Agent, Shown};
 use keyward_proxy::ca::authority::{Authority, platform_pem};
 
 /// Requests that the gateway explains.
@@ -139,7 +140,7 @@ struct AgentFacts {
 }
 
 fn probed_agent(facts: &Facts, listener: Option<SocketAddr>) -> ProbedAgent {
-    let connection = match &facts.agent.bindings[..] {
+    let connection = match &facts.agent.facts.bindings[..] {
         [only] => Some(only.name.clone()),
         _ => None,
     };
@@ -166,7 +167,7 @@ async fn agent_facts(
         }
         Err(failure) => return Err(failure),
     };
-    match client.get::<AgentView>(&format!("/api/v1/agents/{}", segment(agent))).await {
+    match client.get::<Shown<Agent>>(&format!("/api/v1/agents/{}", segment(agent))).await {
         Err(failure) if failure.exit() == Exit::NotFound && agent == DEFAULT_AGENT => Ok(unknown()),
         Err(failure) => Err(failure),
         Ok(_) => {

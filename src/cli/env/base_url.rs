@@ -5,9 +5,8 @@ use crate::cli::connection::{base_url, home, path};
 use crate::cli::environment::Environment;
 use crate::cli::environment::files::Files;
 use crate::cli::failure::Failure;
-use keyward_api::wire::AgentView;
 use keyward_base::host::{Scheme, Target};
-use keyward_model::{Connection, Shown};
+use keyward_model::{Agent, Connection, Shown};
 
 /// The base URL.
 const URL: &str = "KEYWARD_BASE_URL";
@@ -34,7 +33,7 @@ impl Based {
     /// When there is no such connection, or it is not clear which of its hosts is meant.
     pub(super) async fn of(
         client: &Client,
-        agent: &AgentView,
+        agent: &Shown<Agent>,
         named: &str,
     ) -> Result<Self, Failure> {
         let (name, host) = match named.split_once('@') {
@@ -52,13 +51,15 @@ impl Based {
                 .hint(format!("choose one: --base-url {name}@HOST")));
         };
         let stands_for = format!("https://{stands_for}");
-        let binding = agent.bindings.iter().find(|binding| binding.connection == connection.id);
+        let binding =
+            agent.facts.bindings.iter().find(|binding| binding.connection == connection.id);
         let mut notes = Vec::new();
         if binding.is_none() {
             notes.push(format!(
                 "note: agent {} is not bound to {name}: only a rule with `agents` and `use` lets it \
                  in (`keyward agent bind {} {name}`)",
-                agent.name, agent.name
+                agent.name(),
+                agent.name()
             ));
         }
         let keys = binding.map(|binding| binding.env.keys().cloned().collect()).unwrap_or_default();

@@ -16,10 +16,10 @@ use self::files::{Files, Paths, Sources};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use keyward_api::wire::{AgentView, NewAgent};
-use keyward_base::id::AgentId;
-use keyward_model::{Connection, Shown};
-use keyward_state::directory::ManagedBy;
+use keyward_base::id::OrgId;
+use keyward_model::{
+    Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown,
+};
 
 /// The agent of whoever names none.
 pub(crate) const DEFAULT_AGENT: &str = "default";
@@ -39,7 +39,7 @@ const GRADLE: &str = "-Dorg.gradle.daemon=false";
 #[derive(Debug)]
 pub(crate) struct Facts {
     /// The agent.
-    pub(crate) agent: AgentView,
+    pub(crate) agent: Shown<Agent>,
     ca: String,
     bundle: String,
     /// Patterns of the hosts that its bindings are for.
@@ -83,7 +83,7 @@ impl Facts {
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
         let mut hosts = Vec::new();
-        for binding in &agent.bindings {
+        for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             hosts.extend(client.get::<Shown<Connection>>(&at).await?.facts.hosts);
         }
@@ -93,20 +93,10 @@ impl Facts {
 
     /// Of an agent that exists nowhere, bound to nothing.
     pub(crate) fn of_nobody(name: &str) -> Self {
-        let agent = AgentView {
-            id: AgentId::random(),
-            name: name.to_owned(),
-            environment: None,
-            labels: BTreeMap::new(),
-            owner: None,
-            managed_by: ManagedBy::default(),
-            paused: false,
-            held: false,
-            created: Timestamp::now(),
-            tokens: Vec::new(),
-            bindings: Vec::new(),
-            listeners: Vec::new(),
-        };
+        let (org, spec) = (OrgId::default_org(), AgentSpec::named(name));
+        let facts = AgentFacts::default();
+        let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
+        let agent = agent.shown(AgentShown::default());
         Self { agent, ca: String::new(), bundle: String::new(), hosts: Vec::new() }
     }
 
@@ -147,7 +137,7 @@ impl Facts {
                 appended(&inherited.node, &quoted(&format!("--require={}", paths.shim())))
             }
         };
-        let placeholders = placeholders::of(&self.agent.name, &self.agent.bindings);
+        let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);
         let ours = TABLE.iter().map(|variable| (variable.name.to_owned(), value(variable.gets)));
         let sources = Sources {
             ca: &self.ca,
@@ -199,12 +189,11 @@ impl std::fmt::Debug for Environment {
 }
 
 /// The agent; the default one is made when absent, bound to nothing.
-async fn agent_view(client: &Client, name: &str) -> Result<AgentView, Failure> {
+async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure> {
     let at = format!("/api/v1/agents/{}", segment(name));
     match client.get(&at).await {
         Err(failure) if failure.exit() == Exit::NotFound && name == DEFAULT_AGENT => {
-            let new = NewAgent { name: name.to_owned(), ..NewAgent::default() };
-            match client.post("/api/v1/agents", &new).await {
+            match client.post("/api/v1/agents", &AgentSpec::named(name)).await {
                 Ok(agent) => Ok(agent),
                 // Another run was faster.
                 Err(_) => client.get(&at).await,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::table::TABLE;
-use keyward_api::wire::BindingView;
+use keyward_model::BindingShown;
 
 /// What an agent's bindings put where.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -15,7 +15,7 @@ pub(crate) struct Placeholders {
 }
 
 /// The first binding, by when it was made, has a variable; a later one that wants it is named.
-pub(crate) fn of(agent: &str, bindings: &[BindingView]) -> Placeholders {
+pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
     let mut sorted: Vec<_> = bindings.iter().collect();
     sorted.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     let mut holders: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
@@ -53,7 +53,7 @@ fn is_ours(variable: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn binding(name: &str, second: u32, env: &[(&str, &str)]) -> BindingView {
+    fn binding(name: &str, second: u32, env: &[(&str, &str)]) -> BindingShown {
         let env: BTreeMap<_, _> = env.iter().copied().collect();
         serde_json::from_value(serde_json::json!({
             "connection": "con_1", "name": name, "provider": "github", "managed_by": "store",

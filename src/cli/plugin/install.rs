@@ -19,10 +19,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use keyward_api::wire::{
-    AgentView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
-};
-use keyward_model::{Connection, Shown};
+use keyward_api::wire::{List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView};
+use keyward_model::{Agent, Connection, Shown};
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
 pub(super) const EXAMPLES: &str = "\
@@ -63,7 +61,7 @@ const IN_PLUGINS: &str =
 /// What is known before the first question.
 struct Before {
     manifest: Manifest,
-    agent: Option<AgentView>,
+    agent: Option<Shown<Agent>>,
     installed: Option<PluginView>,
 }
 
@@ -200,7 +198,7 @@ impl Install {
             Some(agent) => agent.id.to_string(),
             None => {
                 let new = serde_json::json!({ "name": self.agent });
-                let agent: AgentView = client.post("/api/v1/agents", &new).await?;
+                let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
                 made.agent = Some(agent.id.clone());
                 agent.id.to_string()
             }
@@ -272,7 +270,7 @@ impl Before {
         let missing = |scope: &&String| {
             !connection.facts.granted.is_empty() && !connection.facts.granted.contains(scope)
         };
-        let bound = self.agent.iter().flat_map(|agent| &agent.bindings);
+        let bound = self.agent.iter().flat_map(|agent| &agent.facts.bindings);
         PluggedView {
             id: connection.id.clone(),
             name: connection.name.clone(),

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{file, standing};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use keyward_api::wire::{AgentView, List, PluginView, ProviderView};
+use keyward_api::wire::{List, PluginView, ProviderView};
+use keyward_model::{Agent, Shown};
 use keyward_state::directory::{ManagedBy, PluginState};
 
 /// Leaves of the agent's bindings those that are in slots of the plugin: their placeholders are set.
@@ -15,7 +16,7 @@ use keyward_state::directory::{ManagedBy, PluginState};
 pub(in crate::cli) async fn ready(
     client: &Client,
     path: &Path,
-    agent: &mut AgentView,
+    agent: &mut Shown<Agent>,
 ) -> Result<(), Failure> {
     let all: List<ProviderView> = client.list("/api/v1/providers", &[]).await?;
     let providers: Vec<_> = all.items.iter().map(|provider| provider.id.as_str()).collect();
@@ -55,6 +56,9 @@ pub(in crate::cli) async fn ready(
             None => failure,
         });
     }
-    agent.bindings.retain(|binding| binding.slots.iter().any(|slot| slot.plugin == plugin.name));
+    agent
+        .facts
+        .bindings
+        .retain(|binding| binding.slots.iter().any(|slot| slot.plugin == plugin.name));
     Ok(())
 }

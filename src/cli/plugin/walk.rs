@@ -14,8 +14,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::terminal;
-use keyward_api::wire::{AgentView, ProviderView};
-use keyward_model::{Connection, Shown};
+use keyward_api::wire::ProviderView;
+use keyward_model::{Agent, Connection, Shown};
 use keyward_state::directory::{ConnectionState, Renewal, Slot};
 
 /// A walk under way.
@@ -42,7 +42,7 @@ impl<'a> Walk<'a> {
     /// A walk for an agent; `tests`: providers are asked whether they take new keys.
     pub(super) fn new(
         (global, client, how): (&'a Global, &'a Client, &'a consent::How),
-        (agent, tests): (Option<&AgentView>, bool),
+        (agent, tests): (Option<&Shown<Agent>>, bool),
         shapes: Shapes,
         made: &'a mut BTreeSet<String>,
     ) -> Self {

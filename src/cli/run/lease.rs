@@ -17,7 +17,7 @@ use super::gateway::Gateway;
 use crate::cli::client::{self, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
-use keyward_api::wire::TokenShown;
+use keyward_api::wire::TokenIssued;
 
 /// How long the gateway may take to end the stream of a token that is revoked.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 /// An open run.
 pub(super) struct Lease {
     agent: String,
-    token: TokenShown,
+    token: TokenIssued,
     body: Incoming,
     driver: JoinHandle<()>,
 }
@@ -49,7 +49,7 @@ impl Lease {
     pub(super) async fn open(
         gateway: &Gateway,
         agent: &str,
-        held: Option<TokenShown>,
+        held: Option<TokenIssued>,
     ) -> Result<Self, Failure> {
         let token = held.as_ref().map(|held| Typed::from(held.token.clone()));
         let new = New { agent, label: format!("run {}", std::process::id()), token };
@@ -78,8 +78,8 @@ impl Lease {
     /// The same run at the gateway that answers now.
     pub(super) async fn again(&self, gateway: &Gateway) -> Result<Self, Failure> {
         gateway.found_or_started_again().await?;
-        let TokenShown { id, label, expires, token } = &self.token;
-        let held = TokenShown {
+        let TokenIssued { id, label, expires, token } = &self.token;
+        let held = TokenIssued {
             id: id.clone(),
             label: label.clone(),
             expires: *expires,

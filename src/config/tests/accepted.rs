@@ -146,7 +146,7 @@ agents: [{ name: a, token: { file: secrets/a } }, { name: b, token: { command: [
     let rotation = Rotation { file_bytes_max: 4096, files_max: 2 };
     assert_eq!(config.audit, AuditTo { file: "/data/a.jsonl".into(), rotation, stdout: true });
     assert_eq!(config.upstream.trust, ["/etc/keyward/roots.pem", "/abs.pem"].map(PathBuf::from));
-    let token = |index: usize| config.agents[index].token.as_ref();
+    let token = |index: usize| config.agents[index].with.token.as_ref();
     assert!(
         matches!(token(0), Some(SecretSource::File(path)) if *path == Path::new("/etc/keyward/secrets/a"))
     );
@@ -223,7 +223,7 @@ connections: [{ name: gh, provider: github, fields: { token: ghp_test } }]
 ",
         &[],
     );
-    assert!(holds(config.agents[0].token.as_ref().unwrap(), "kwa-for-tests-0123456789"));
+    assert!(holds(config.agents[0].with.token.as_ref().unwrap(), "kwa-for-tests-0123456789"));
     assert!(holds(&config.connections[0].with.sources["token"], "ghp_test"));
     assert!(!format!("{config:?}").contains("ghp_test"));
 }
@@ -242,7 +242,7 @@ rules:
         &[],
     );
     assert_eq!(config.agents[0].place, "/etc/keyward/keyward.yaml:3: agents[0]");
-    assert_eq!(config.agents[0].uses, ["in-the-store"]);
+    assert_eq!(config.agents[0].with.uses, ["in-the-store"]);
     let rule = &config.rules[0];
     assert_eq!(rule.place, "/etc/keyward/keyward.yaml:5: rules[0]");
     assert_eq!(

@@ -228,7 +228,7 @@ const AGENTS_AND_RULES: &[(&str, &[&str])] = &[
         "agents: [{ name: a, token: kwa_canary }, { name: a/b }, { name: a, use: x }]",
         &[
             "keyward.yaml:1: agents[0].token: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
-            "keyward.yaml:1: agents[1].name: this is not a name; write 1 to 64 letters, digits or `-_.`",
+            "keyward.yaml:1: agents[1].name: `name` must be 1 to 64 letters, digits or `-._~`, not an id and not only dots; write another one",
             "keyward.yaml:1: agents[2].use: this is text; write a list",
         ],
     ),
@@ -250,8 +250,8 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
     (
         r#"agents: [{ name: "a:b", labels: { team: "" } }]"#,
         &[
-            "keyward.yaml:1: agents[0].name: this is not a name; write 1 to 64 letters, digits or `-_.`",
-            "keyward.yaml:1: agents[0].labels.team: this is not a label; write 1 to 64 bytes on each side",
+            "keyward.yaml:1: agents[0].name: `name` must be 1 to 64 letters, digits or `-._~`, not an id and not only dots; write another one",
+            "keyward.yaml:1: agents[0].labels.team: `labels.team` must be 1 to 64 printable bytes; write another one",
         ],
     ),
     (

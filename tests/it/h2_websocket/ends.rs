@@ -28,7 +28,7 @@ async fn revoke(lab: &Lab) {
     let services = lab.gateway.running().services();
     let (org, view) = (OrgId::default_org(), services.directory.view());
     let agent = view.find_agent(&org, "ci").expect("the agent");
-    let (token, by) = (&agent.tokens[0].id, ManagedBy::File);
+    let (token, by) = (&agent.facts.tokens[0].id, ManagedBy::File);
     services.directory.revoke_token_by(&org, &agent.id, token, by).await.expect("revoked");
 }
 

@@ -109,7 +109,7 @@ impl Gateway {
         let org = OrgId::default_org();
         let agent = view.find_agent(&org, agent).expect("the agent");
         let connection = view.find_connection(&org, connection).expect("the connection");
-        let bound = agent.bindings.iter().find(|bound| bound.connection == connection.id);
+        let bound = agent.facts.bindings.iter().find(|bound| bound.connection == connection.id);
         let placeholder = bound.and_then(|bound| bound.placeholders.get(field));
         placeholder.expect("a placeholder").as_str().to_owned()
     }

@@ -8,19 +8,6 @@ use serde::{Deserialize, Serialize};
 use keyward_base::id::{AgentId, ConnectionId, PluginId};
 use keyward_state::directory::{ConnectionState, ManagedBy, Manifest, PluginState, Renewal};
 
-/// A slot that a binding is in.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct BoundSlot {
-    /// The plugin's name.
-    pub plugin: String,
-    /// The slot's.
-    pub slot: String,
-}
-
-pub(super) fn yes() -> bool {
-    true
-}
-
 /// A plugin to be installed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -109,7 +109,10 @@ async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, Di
             other => return other.map(|()| "token revoked"),
         }
     }
-    directory.set_agent_held(&agent.org, &agent.id, true).await.map(|_| "agent paused")
+    directory
+        .change::<keyward_model::Agent>(&agent.org, &agent.id, |it| it.facts.held = true)
+        .await
+        .map(|_| "agent paused")
 }
 
 async fn refused(directory: &Directory, former: Former) {

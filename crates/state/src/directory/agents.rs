@@ -1,313 +1,70 @@
-//! Agents: made, changed, removed. Their tokens are `tokens.rs`'s, what they may use
-//! `bindings.rs`'s.
+//! Agents in the directory: their owner and environment, and which tokens find them. Tokens are issued in
+//! `tokens.rs`, connections bound in `bindings.rs`.
 
-use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
 use super::error::DirectoryError;
-use super::index::{Claim, Named};
-use super::records::{AgentRecord, ManagedBy, NewAgent};
-use super::rows::{At, Read};
-use super::{Directory, Writer, check};
-use crate::crypto::token::TokenHash;
-use crate::store::{StoreError, Table};
-use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
+use super::index::{Index, Named, Unique};
+use super::kept::{Collection, Kept};
+use super::records::ManagedBy;
+use super::view::{OrgView, View};
+use super::{Writer, check};
+use crate::store::Table;
+use keyward_model::{Agent, Record};
 
-/// Turns come one by one here, so only another replica can be in the way.
-pub(super) const EDIT_TRIES: usize = 5;
+impl Kept for Agent {
+    const TABLE: Table = Table::Agents;
+    const NAMED: Named = Named::Agent;
 
-/// An agent's row, before and after.
-pub(super) struct Edited {
-    pub before: AgentRecord,
-    pub after: Arc<AgentRecord>,
-}
-
-impl Directory {
-    /// A new agent, without tokens and bindings.
-    ///
-    /// # Errors
-    /// When the name is taken or cannot be one, or labels are out of bounds.
-    pub async fn add_agent(
-        &self,
-        org: &OrgId,
-        new: NewAgent,
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        check::agent_name(&new.name)?;
-        check::labels(&new.labels)?;
-        check::environment(new.environment.as_deref())?;
-        let org = org.clone();
-        self.write(|writer| async move { writer.add_agent(org, new).await }).await
+    fn of(org: &OrgView) -> &Collection<Self> {
+        &org.agents
     }
 
-    /// Removes an agent with its tokens, bindings and plugins.
-    ///
-    /// # Errors
-    /// When there is none, or the file manages it (and still names it).
-    pub async fn remove_agent(&self, org: &OrgId, id: &AgentId) -> Result<(), DirectoryError> {
-        self.remove_agent_by(org, id, ManagedBy::Store).await
+    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
+        &mut org.agents
     }
 
-    /// [`Directory::remove_agent`] by either side.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn remove_agent_by(
-        &self,
-        org: &OrgId,
-        id: &AgentId,
-        by: ManagedBy,
+    fn unique(record: &Record<Self>, index: &Index) -> Vec<Unique> {
+        let name = index.unique_name(&record.org, Self::NAMED, record.name());
+        let tokens = record.facts.tokens.iter();
+        let tokens = tokens.filter_map(|token| index.unique_token(&token.hash));
+        iter::once(name).chain(tokens).collect()
+    }
+
+    fn came(view: &mut View, record: &Arc<Record<Self>>) {
+        view.put_tokens(record);
+    }
+
+    fn went(view: &mut View, record: &Arc<Record<Self>>) {
+        view.remove_tokens(record);
+    }
+
+    fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
+        check::owner(view, &record.org, record.facts.owner.as_ref())
+    }
+
+    /// Its connections must fit its environment and its owner.
+    fn may_change(
+        before: &Record<Self>,
+        after: &Record<Self>,
+        view: &View,
     ) -> Result<(), DirectoryError> {
-        let at = At::new(Table::Agents, org, id);
-        let id = id.clone();
-        self.write(|writer| async move { writer.remove_agent(at, id, by).await }).await
-    }
-
-    /// Pauses what was taken out of the file, or ends the pause. Writes only when that is a change.
-    ///
-    /// # Errors
-    /// When there is no such agent.
-    pub async fn set_agent_paused(
-        &self,
-        org: &OrgId,
-        id: &AgentId,
-        paused: bool,
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        self.edit_agent(org, id, move |agent| {
-            agent.paused = paused;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Pauses one whoever manages it, until somebody ends that; the file does not. Writes only when that is a
-    /// change.
-    ///
-    /// # Errors
-    /// When there is no such agent.
-    pub async fn set_agent_held(
-        &self,
-        org: &OrgId,
-        id: &AgentId,
-        held: bool,
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        self.edit_agent(org, id, move |agent| {
-            agent.held = held;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Gives an agent other labels and another environment. Writes only when that is a change.
-    ///
-    /// # Errors
-    /// When one of its connections is in yet another environment, the labels are out of bounds,
-    /// the file manages it (and `by` is not the file), or there is no such agent.
-    pub async fn set_agent_labels(
-        &self,
-        org: &OrgId,
-        id: &AgentId,
-        (labels, environment): (BTreeMap<String, String>, Option<String>),
-        by: ManagedBy,
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        check::labels(&labels)?;
-        check::environment(environment.as_deref())?;
-        let (org, id) = (org.clone(), id.clone());
-        self.write(|writer| async move {
-            let bound = writer.connections_of(&org, &id);
-            let change = move |agent: &mut AgentRecord| {
-                check::agent_editor(agent, by)?;
-                agent.labels.clone_from(&labels);
-                agent.environment.clone_from(&environment);
-                bound.iter().try_for_each(|connection| check::same_environment(agent, connection))
-            };
-            Ok(writer.edit_agent(&org, &id, &change).await?.after)
-        })
-        .await
-    }
-
-    /// Gives an agent to somebody else, or to the organisation.
-    ///
-    /// # Errors
-    /// When a private connection of somebody else is bound to it, the file manages it, or one of
-    /// them does not exist.
-    pub async fn set_agent_owner(
-        &self,
-        org: &OrgId,
-        id: &AgentId,
-        owner: Option<UserId>,
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        let (org, id) = (org.clone(), id.clone());
-        self.write(|writer| async move {
-            writer.needs_owner(&org, owner.as_ref())?;
-            let bound = writer.connections_of(&org, &id);
-            let change = move |agent: &mut AgentRecord| {
-                check::agent_editor(agent, ManagedBy::Store)?;
-                agent.owner.clone_from(&owner);
-                bound.iter().try_for_each(|connection| check::may_bind(agent, connection))
-            };
-            Ok(writer.edit_agent(&org, &id, &change).await?.after)
-        })
-        .await
-    }
-
-    /// Changes an agent's row.
-    pub(super) async fn edit_agent(
-        &self,
-        org: &OrgId,
-        id: &AgentId,
-        change: impl Fn(&mut AgentRecord) -> Result<(), DirectoryError> + Send + Sync + 'static,
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        let (org, id) = (org.clone(), id.clone());
-        self.write(|writer| async move { Ok(writer.edit_agent(&org, &id, &change).await?.after) })
-            .await
-    }
-}
-
-impl Writer {
-    async fn add_agent(
-        &self,
-        org: OrgId,
-        new: NewAgent,
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        self.needs_org(&org)?;
-        self.needs_owner(&org, new.owner.as_ref())?;
-        let agent = AgentRecord {
-            id: AgentId::random(),
-            org,
-            name: new.name,
-            labels: new.labels,
-            environment: new.environment,
-            owner: new.owner,
-            managed_by: new.managed_by,
-            created: self.clock.now(),
-            paused: false,
-            held: false,
-            tokens: Vec::new(),
-            bindings: Vec::new(),
-            revoked: Vec::new(),
-        };
-        let name = self.index.name(&agent.org, Named::Agent, &agent.name);
-        self.take_name(&name, &agent.id, (Named::Agent, &agent.name)).await?;
-        let at = At::new(Table::Agents, &agent.org, &agent.id);
-        let added = self.commit(&at, agent, None).await;
-        if added.is_err() {
-            self.give_back(&[name]).await;
+        if before.facts.owner != after.facts.owner {
+            check::owner(view, &after.org, after.facts.owner.as_ref())?;
+        } else if before.environment == after.environment {
+            return Ok(());
         }
-        added
+        let bound = after.facts.bindings.iter();
+        let mut bound = bound.filter_map(|it| view.connection(&after.org, &it.connection));
+        bound.try_for_each(|connection| check::may_bind(after, connection))
     }
 
-    async fn remove_agent(&self, at: At, id: AgentId, by: ManagedBy) -> Result<(), DirectoryError> {
-        let Read { record: agent, version } = self.read_agent(&at, &id).await?;
-        check::agent_remover(&agent, by)?;
-        self.erase(&at, Some(version), |view| view.remove_agent(&agent.org, &id)).await?;
-        let name = self.index.name(&agent.org, Named::Agent, &agent.name);
-        self.drop_tokens(&agent, None).await?;
-        self.rows.delete(&name, None).await?;
-        self.remove_plugins_of(&agent.org, &id).await
+    fn may_remove(record: &Record<Self>, by: ManagedBy, _: &View) -> Result<(), DirectoryError> {
+        check::removable(record, by)
     }
 
-    /// Reads an agent anew. What the view says otherwise was left by a write that failed half-way
-    /// or made by another replica: the store is right.
-    pub(super) async fn read_agent(
-        &self,
-        at: &At,
-        id: &AgentId,
-    ) -> Result<Read<AgentRecord>, DirectoryError> {
-        let read = self.rows.read::<AgentRecord>(at).await?;
-        let seen = self.view.load().agent(&at.org, id).cloned();
-        match read {
-            Some(read) => {
-                if seen.as_deref() != Some(&read.record) {
-                    self.publish(|view| view.put_agent(Arc::new(read.record.clone())));
-                }
-                Ok(read)
-            }
-            None => {
-                if seen.is_some() {
-                    self.publish(|view| view.remove_agent(&at.org, id));
-                }
-                Err(DirectoryError::not_found("agent", id))
-            }
-        }
-    }
-
-    /// Changes an agent's row under compare-and-swap; a change that changes
-    /// nothing writes nothing, one that fails leaves everything as it was.
-    pub(super) async fn edit_agent(
-        &self,
-        org: &OrgId,
-        id: &AgentId,
-        change: &(impl Fn(&mut AgentRecord) -> Result<(), DirectoryError> + Send + Sync),
-    ) -> Result<Edited, DirectoryError> {
-        let at = At::new(Table::Agents, org, id);
-        for _ in 0..EDIT_TRIES {
-            let Read { record: before, version } = self.read_agent(&at, id).await?;
-            let mut after = before.clone();
-            change(&mut after)?;
-            if after == before {
-                return Ok(Edited { before, after: Arc::new(after) });
-            }
-            match self.commit(&at, after, Some(version)).await {
-                Err(error) if error.is_conflict() => {}
-                other => return other.map(|after| Edited { before, after }),
-            }
-        }
-        Err(StoreError::Conflict { table: Table::Agents.name(), key: at.key() }.into())
-    }
-
-    /// Takes a name before there is anything of that name.
-    pub(super) async fn take_name(
-        &self,
-        at: &At,
-        owner: impl ToString,
-        (kind, name): (Named, &str),
-    ) -> Result<(), DirectoryError> {
-        match self.rows.write(at, &Claim::of(owner), None).await {
-            Err(error) if error.is_conflict() => {
-                Err(DirectoryError::NameTaken { what: kind.as_str(), name: name.to_owned() })
-            }
-            other => other.map(drop),
-        }
-    }
-
-    /// After a failed write, index rows that nobody needs. If that fails too, they keep a name or
-    /// a token taken until the store is opened again, which drops them.
-    pub(super) async fn give_back(&self, taken: &[At]) {
-        for at in taken {
-            if let Err(error) = self.rows.delete(at, None).await {
-                tracing::warn!(row = at.key(), %error, "an index row stays until the next start");
-            }
-        }
-    }
-
-    /// Deletes the index rows of tokens that `before` has and `after` has not.
-    pub(super) async fn drop_tokens(
-        &self,
-        before: &AgentRecord,
-        after: Option<&AgentRecord>,
-    ) -> Result<(), DirectoryError> {
-        let kept = |hash: &str| {
-            after.is_some_and(|after| after.tokens.iter().any(|token| token.hash == hash))
-        };
-        for token in before.tokens.iter().filter(|token| !kept(&token.hash)) {
-            if let Some(hash) = TokenHash::from_hex(&token.hash) {
-                self.rows.delete(&self.index.token(&hash), None).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The connections that an agent is bound to.
-    fn connections_of(
-        &self,
-        org: &OrgId,
-        id: &AgentId,
-    ) -> Vec<Arc<super::records::ConnectionRecord>> {
-        let view = self.view.load();
-        let ids = |agent: &Arc<AgentRecord>| -> Vec<ConnectionId> {
-            agent.bindings.iter().map(|binding| binding.connection.clone()).collect()
-        };
-        let bound = view.agent(org, id).map(ids).unwrap_or_default();
-        bound.iter().filter_map(|id| view.connection(org, id).cloned()).collect()
+    async fn gone(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
+        writer.remove_plugins_of(&record.org, &record.id).await
     }
 }

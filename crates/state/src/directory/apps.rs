@@ -10,12 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::error::DirectoryError;
 use super::index::Named;
 use super::rows::{At, Read};
-use super::{Directory, Writer, agents, check, to_the_end};
+use super::{Directory, Writer, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 use keyward_base::id::{AppId, OrgId};
 use keyward_model::{AppSettings, AppUrls, ManagedBy, Registered};
 use keyward_rules::provider::oauth::{ClientAuthText, UrlTemplate};
 use keyward_rules::provider::{AuthMethod, OAuth};
+
+/// Changes come one by one here, so only another replica can be in the way.
+const EDIT_TRIES: usize = 5;
 
 /// An OAuth client that is registered at a provider: safe to show.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -162,7 +165,7 @@ impl Directory {
         change: &(dyn Fn(&mut AppRecord) + Sync),
     ) -> Result<Arc<AppRecord>, DirectoryError> {
         let at = At::new(Table::Apps, org, id);
-        for _ in 0..agents::EDIT_TRIES {
+        for _ in 0..EDIT_TRIES {
             let writer = self.turn().await;
             let Read { record: before, version } = writer.read_app(&at, id).await?;
             let mut after = before.clone();
@@ -234,7 +237,7 @@ impl Writer {
         Ok(self.rows.delete(&name, None).await?)
     }
 
-    /// Reads an app anew; the view follows, as in `read_agent`.
+    /// Reads an app anew; the view follows.
     async fn read_app(&self, at: &At, id: &AppId) -> Result<Read<AppRecord>, DirectoryError> {
         let read = self.rows.read::<AppRecord>(at).await?;
         let seen = self.view.load().app(&at.org, id).cloned();

@@ -8,7 +8,7 @@ use super::rows::At;
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::Connection;
+use keyward_model::{Agent, Connection};
 use keyward_rules::inject::placeholder::Placeholder;
 
 impl Directory {
@@ -80,12 +80,19 @@ impl Writer {
         let plugins = || view.plugins_of(org, agent);
         let slot = plugins().find_map(|it| Some((it, it.slots_with(connection).next()?)));
         let change = |agent: &mut AgentRecord| {
-            let at = agent.bindings.iter().position(|binding| binding.connection == *connection);
+            let at =
+                agent.facts.bindings.iter().position(|binding| binding.connection == *connection);
             let at = at.ok_or_else(|| DirectoryError::not_found("binding", connection))?;
-            check::editor(agent.bindings[at].managed_by, by, ("binding", connection.as_str()))?;
+            check::editor(
+                agent.facts.bindings[at].managed_by,
+                by,
+                ("binding", connection.as_str()),
+            )?;
             match slot {
-                None => drop(agent.bindings.remove(at)),
-                Some(_) if agent.bindings[at].direct => agent.bindings[at].direct = false,
+                None => drop(agent.facts.bindings.remove(at)),
+                Some(_) if agent.facts.bindings[at].direct => {
+                    agent.facts.bindings[at].direct = false
+                }
                 Some((plugin, slot)) => {
                     return Err(DirectoryError::BoundBySlot {
                         connection: view.connection(org, connection).map_or_else(
@@ -99,7 +106,7 @@ impl Writer {
             }
             Ok(())
         };
-        self.edit_agent(org, agent, &change).await.map(drop)
+        self.edit::<Agent>(org, agent, &change).await.map(drop)
     }
 
     async fn bind(
@@ -111,25 +118,26 @@ impl Writer {
         let at = At::new(Table::Connections, org, &new.connection);
         let connection = self.read::<Connection>(&at).await?.record;
         let change = |agent: &mut AgentRecord| {
-            check::agent_editor(agent, new.managed_by)?;
+            check::editable(agent, new.managed_by)?;
             check::may_bind(agent, &connection)?;
-            let known = agent.bindings.iter().position(|bound| bound.connection == new.connection);
+            let known =
+                agent.facts.bindings.iter().position(|bound| bound.connection == new.connection);
             match known {
                 Some(at) => {
-                    agent.bindings[at].direct = true;
+                    agent.facts.bindings[at].direct = true;
                     if new.managed_by == ManagedBy::File {
-                        agent.bindings[at].managed_by = ManagedBy::File;
+                        agent.facts.bindings[at].managed_by = ManagedBy::File;
                     }
                 }
                 None => {
                     check::room_for_binding(agent)?;
-                    agent.bindings.push(new.clone());
+                    agent.facts.bindings.push(new.clone());
                 }
             }
             Ok(())
         };
-        let edited = self.edit_agent(org, agent, &change).await?;
-        let bound = edited.after.binding(&new.connection).cloned();
+        let (_, after) = self.edit::<Agent>(org, agent, &change).await?;
+        let bound = after.facts.binding(&new.connection).cloned();
         bound.ok_or_else(|| DirectoryError::not_found("binding", &new.connection))
     }
 }

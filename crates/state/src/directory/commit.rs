@@ -10,7 +10,6 @@ use super::deliveries::{Due, News};
 use super::error::DirectoryError;
 use super::news::Between;
 use super::plugins::PluginRecord;
-use super::records::AgentRecord;
 use super::rows::At;
 use super::view::View;
 use super::{Shared, Writer};
@@ -34,7 +33,6 @@ macro_rules! viewed {
 }
 
 viewed! {
-    AgentRecord => put_agent;
     AppRecord => put_app;
     Record<Org> => put_org;
     PluginRecord => put_plugin;

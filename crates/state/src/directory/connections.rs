@@ -11,7 +11,7 @@ use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::{BrokenReason, Connection, ConnectionState, ManagedBy, Record};
+use keyward_model::{Agent, BrokenReason, Connection, ConnectionState, ManagedBy, Record};
 
 impl Kept for Connection {
     const TABLE: Table = Table::Connections;
@@ -70,10 +70,10 @@ impl Kept for Connection {
         async move {
             for agent in bound {
                 let unbind = |agent: &mut AgentRecord| {
-                    agent.bindings.retain(|binding| binding.connection != record.id);
+                    agent.facts.bindings.retain(|binding| binding.connection != record.id);
                     Ok(())
                 };
-                writer.edit_agent(&record.org, &agent, &unbind).await?;
+                writer.edit::<Agent>(&record.org, &agent, &unbind).await?;
             }
             Ok(())
         }
@@ -171,5 +171,6 @@ fn bound_agents<'a>(
     org: &'a OrgId,
     connection: &'a ConnectionId,
 ) -> impl Iterator<Item = &'a Arc<AgentRecord>> {
-    view.agents().filter(move |agent| agent.org == *org && agent.binding(connection).is_some())
+    view.agents()
+        .filter(move |agent| agent.org == *org && agent.facts.binding(connection).is_some())
 }

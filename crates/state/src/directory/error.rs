@@ -30,9 +30,9 @@ pub enum DirectoryError {
     /// What a person gave cannot be.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Labels or an environment out of bounds.
-    #[error("{0} must be 1 to 64 printable characters each, at most 64 of them")]
-    LabelRefused(&'static str),
+    /// A token's label out of bounds.
+    #[error("the label of a token must be 1 to 64 printable characters")]
+    LabelRefused,
     /// No such thing in the org.
     #[error("{what} `{name}` does not exist")]
     NotFound {

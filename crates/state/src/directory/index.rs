@@ -14,7 +14,7 @@ use super::error::DirectoryError;
 use super::rows::At;
 use crate::crypto::token::TokenHash;
 use crate::store::Table;
-use keyward_base::id::{AgentId, OrgId};
+use keyward_base::id::OrgId;
 
 /// Names index rows.
 pub struct Index(Zeroizing<[u8; 32]>);
@@ -147,11 +147,6 @@ impl fmt::Debug for Index {
 impl Claim {
     pub(super) fn of(owner: impl ToString) -> Self {
         Self { owner: owner.to_string() }
-    }
-
-    /// A token's owner is its agent.
-    pub(super) fn of_token(agent: &AgentId) -> Self {
-        Self::of(agent)
     }
 }
 

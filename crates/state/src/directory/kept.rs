@@ -118,10 +118,6 @@ impl<R: Resource> Default for Collection<R> {
 
 impl<R: Resource> Collection<R> {
     /// All, by id.
-    #[allow(
-        dead_code,
-        reason = "policies are made of what two views differ in: agents, connections"
-    )]
     pub(super) fn by_id(&self) -> &SharedMap<R::Id, Arc<Record<R>>> {
         &self.by_id
     }
@@ -335,7 +331,6 @@ impl Writer {
     }
 
     /// [`Directory::edit`] by who has the turn already: what it was, and what it is.
-    #[allow(dead_code, reason = "bindings are changed within the removal of what they bind")]
     pub(super) async fn edit<R: Kept>(
         &self,
         org: &OrgId,
@@ -412,6 +407,31 @@ impl Writer {
             }
         }
         Ok(taken)
+    }
+
+    /// Takes a name before there is anything of that name.
+    pub(super) async fn take_name(
+        &self,
+        at: &At,
+        owner: impl ToString,
+        (kind, name): (Named, &str),
+    ) -> Result<(), DirectoryError> {
+        match self.rows.write(at, &Claim::of(owner), None).await {
+            Err(error) if error.is_conflict() => {
+                Err(DirectoryError::NameTaken { what: kind.as_str(), name: name.to_owned() })
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Deletes index rows that are not needed. If that fails too, they keep a name or a token taken until the
+    /// store is opened again, which drops them.
+    pub(super) async fn give_back(&self, taken: &[At]) {
+        for at in taken {
+            if let Err(error) = self.rows.delete(at, None).await {
+                tracing::warn!(row = at.key(), %error, "an index row stays until the next start");
+            }
+        }
     }
 
     /// Reads the row again; where the view says otherwise, because another replica wrote it or a write

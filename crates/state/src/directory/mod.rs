@@ -49,7 +49,7 @@ use keyward_rules::provider::Catalogue;
 use rows::Rows;
 
 pub use apps::AppRecord;
-pub use check::{BINDINGS_MAX, editable};
+pub use check::editable;
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
@@ -60,9 +60,7 @@ pub use keyward_model::{
 };
 pub use manifest::{Fault, Manifest, Slot};
 pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};
-pub use records::{
-    AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, NewAgent, TokenRecord,
-};
+pub use records::{AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, TokenRecord};
 pub use remedy::{Need, Remedies};
 pub use users::{Person, may_be_used_by};
 pub use view::{Differences, Former, View};

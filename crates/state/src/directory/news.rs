@@ -194,9 +194,9 @@ impl Between<'_> {
 
 /// The connections that an agent is bound to, and `other` is not.
 fn lost(of: &AgentRecord, other: Option<&Arc<AgentRecord>>) -> Vec<ConnectionId> {
-    let kept = other.into_iter().flat_map(|other| &other.bindings);
+    let kept = other.into_iter().flat_map(|other| &other.facts.bindings);
     let kept: HashSet<_> = kept.map(|binding| &binding.connection).collect();
-    let ids = of.bindings.iter().map(|binding| &binding.connection);
+    let ids = of.facts.bindings.iter().map(|binding| &binding.connection);
     ids.filter(|id| !kept.contains(id)).cloned().collect()
 }
 

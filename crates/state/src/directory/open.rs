@@ -24,7 +24,7 @@ use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id, OrgId};
 use keyward_base::time::Clock;
-use keyward_model::{Connection, Honeytoken, Org, Record, User, Webhook};
+use keyward_model::{Agent, Connection, Honeytoken, Org, Record, User, Webhook};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -60,17 +60,13 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
             return Err(at.malformed());
         }
         drop_inert(rows, (&at, version), &mut record, &slots).await?;
-        claim(
-            &mut wanted,
-            index.name(&record.org, Named::Agent, &record.name),
-            &record.id,
-            "name",
-        )?;
-        for token in &record.tokens {
-            let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
-            claim(&mut wanted, index.token(&hash), &record.id, "token")?;
+        if record.facts.tokens.iter().any(|it| TokenHash::from_hex(&it.hash).is_none()) {
+            return Err(at.malformed());
         }
-        view.put_agent(Arc::new(record));
+        for unique in Agent::unique(&record, &index) {
+            claim(&mut wanted, unique.at, &record.id, unique.what)?;
+        }
+        view.put(Arc::new(record));
     }
     let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
     known.take(apps, Named::App, |it| (&it.org, it.id.as_str(), &it.name))?;
@@ -154,11 +150,11 @@ async fn drop_inert(
     record: &mut AgentRecord,
     slots: &HashMap<AgentId, HashSet<ConnectionId>>,
 ) -> Result<(), DirectoryError> {
-    let before = record.bindings.len();
+    let before = record.facts.bindings.len();
     let slots = slots.get(&record.id);
     let has_slot = |it: &ConnectionId| slots.is_some_and(|slots| slots.contains(it));
-    record.bindings.retain(|it| it.direct || has_slot(&it.connection));
-    if record.bindings.len() != before {
+    record.facts.bindings.retain(|it| it.direct || has_slot(&it.connection));
+    if record.facts.bindings.len() != before {
         tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
         rows.write(at, record, Some(version)).await?;
     }

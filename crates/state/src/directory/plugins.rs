@@ -18,7 +18,7 @@ use super::rows::{At, Read};
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
-use keyward_model::ConnectionState;
+use keyward_model::{Agent, ConnectionState};
 
 /// Plugins of one agent.
 pub const PLUGINS_MAX: usize = 100;
@@ -277,7 +277,7 @@ impl Writer {
             (ManagedBy::File, _) => {
                 check::editor(ManagedBy::File, ManagedBy::Store, ("plugin", record.name()))?;
             }
-            (ManagedBy::Store, Some(agent)) => check::agent_remover(&agent, ManagedBy::Store)?,
+            (ManagedBy::Store, Some(agent)) => check::removable(&agent, ManagedBy::Store)?,
             (ManagedBy::Store, None) => {}
         }
         let hide = |view: &mut super::View| view.remove_plugin(&record.org, &record.id);
@@ -309,8 +309,8 @@ impl Writer {
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
         let at = At::new(Table::Agents, &record.org, &record.agent);
-        let agent = self.read_agent(&at, &record.agent).await?.record;
-        check::agent_editor(&agent, by)?;
+        let agent = self.read::<Agent>(&at).await?.record;
+        check::editable(&agent, by)?;
         let view = self.view.load();
         let others = view.plugins_of(&record.org, &record.agent);
         if others.filter(|other| other.id != record.id).count() >= PLUGINS_MAX {
@@ -349,14 +349,14 @@ impl Writer {
     ) -> Result<(), DirectoryError> {
         let change = |agent: &mut AgentRecord| {
             for binding in &bindings {
-                if agent.binding(&binding.connection).is_none() {
+                if agent.facts.binding(&binding.connection).is_none() {
                     check::room_for_binding(agent)?;
-                    agent.bindings.push(BindingRecord { direct: false, ..binding.clone() });
+                    agent.facts.bindings.push(BindingRecord { direct: false, ..binding.clone() });
                 }
             }
             Ok(())
         };
-        self.edit_agent(org, agent, &change).await.map(drop)
+        self.edit::<Agent>(org, agent, &change).await.map(drop)
     }
 
     /// Takes away bindings that are there for no slot any more. They allow nothing already: one that
@@ -364,15 +364,15 @@ impl Writer {
     async fn withdraw(&self, org: &OrgId, agent: &AgentId) {
         let used = used(self.view.load().plugins_of(org, agent));
         let change = |agent: &mut AgentRecord| {
-            agent.bindings.retain(|it| it.direct || used.contains(&it.connection));
+            agent.facts.bindings.retain(|it| it.direct || used.contains(&it.connection));
             Ok(())
         };
-        if let Err(error) = self.edit_agent(org, agent, &change).await {
+        if let Err(error) = self.edit::<Agent>(org, agent, &change).await {
             tracing::warn!(%agent, %error, "a binding that allows nothing stays until the next start");
         }
     }
 
-    /// Reads a plugin anew; the view follows, as in `read_agent`.
+    /// Reads a plugin anew; the view follows.
     async fn read_plugin(&self, at: &At) -> Result<Read<PluginRecord>, DirectoryError> {
         let read = self.rows.read::<PluginRecord>(at).await?;
         let id = PluginId::parse(&at.id).map_err(|_| at.malformed())?;

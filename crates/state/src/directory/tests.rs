@@ -21,7 +21,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Expect, Row, Table};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 use keyward_base::secret::Secret;
-use keyward_model::{ConnectionFacts, ConnectionSpec, Record};
+use keyward_model::{Agent, AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::inject::placeholder::Placeholder;
 
 /// A directory with what it stands on.
@@ -68,8 +68,8 @@ impl World {
     }
 
     async fn agent(&self, name: &str) -> Arc<AgentRecord> {
-        let new = NewAgent { name: name.into(), ..NewAgent::default() };
-        self.directory.add_agent(&self.org, new).await.unwrap()
+        let (by, spec) = (ManagedBy::Store, AgentSpec::named(name));
+        self.directory.add::<Agent>(&self.org, by, spec, AgentFacts::default()).await.unwrap()
     }
 
     /// A token whose text the test knows.

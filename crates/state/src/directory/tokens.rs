@@ -1,21 +1,18 @@
 //! Agents' tokens: issued or chosen, revoked. The hash is unique in the whole store, by an index
-//! row that is written before the agent's row and deleted after it.
+//! row that is written before the agent's row and deleted after it (`agents.rs`, `unique`).
 
 use jiff::Timestamp;
 
 use super::error::DirectoryError;
-use super::index::Claim;
 use super::records::{AgentRecord, IssuedToken, ManagedBy, RevokedToken, TokenRecord};
-use super::{Directory, Writer, check};
+use super::{Directory, check};
 use crate::crypto::token::{self, TokenHash};
 use keyward_base::id::{AgentId, OrgId, TokenId};
 use keyward_base::secret::Secret;
+use keyward_model::{AGENT_TOKENS_MAX, Agent, AgentFacts, TokenSpec};
 
 /// Revoked tokens that are remembered of one agent.
 const REVOKED_MAX: usize = 50;
-
-/// Tokens of one agent. Expired ones go when a new one is added, so these are live.
-const TOKENS_MAX: usize = 1_000;
 
 impl Directory {
     /// Adds a token. `chosen`: a token of `--token-stdin`; else issued. Also for agents that the
@@ -43,14 +40,26 @@ impl Directory {
         let new = TokenRecord {
             id: TokenId::random(),
             hash: TokenHash::of_secret(&text).to_hex(),
-            label,
+            spec: TokenSpec { label },
             created: self.shared.clock.now(),
             expires,
             managed_by: ManagedBy::Store,
         };
         let issued = IssuedToken { id: new.id.clone(), text, expires };
-        let (org, agent) = (org.clone(), agent.clone());
-        self.write(|writer| async move { writer.add_token(&org, &agent, new).await }).await?;
+        let now = new.created;
+        let add = |agent: &mut AgentRecord| {
+            let tokens = &mut agent.facts.tokens;
+            if tokens.iter().any(|token| token.hash == new.hash) {
+                return Err(DirectoryError::TokenTaken);
+            }
+            tokens.retain(|token| token.is_live(now));
+            if tokens.len() >= AGENT_TOKENS_MAX {
+                return Err(DirectoryError::TooMany { what: "tokens", max: AGENT_TOKENS_MAX });
+            }
+            tokens.push(new.clone());
+            Ok(())
+        };
+        self.edit::<Agent, DirectoryError>(org, agent, &add).await?;
         Ok(issued)
     }
 
@@ -66,16 +75,15 @@ impl Directory {
         token: &TokenId,
         expires: Timestamp,
     ) -> Result<(), DirectoryError> {
-        let token = token.clone();
-        let change = move |agent: &mut AgentRecord| {
-            let mine = |known: &&mut TokenRecord| known.id == token && known.expires.is_some();
-            let found = agent.tokens.iter_mut().find(mine);
-            let found = found.ok_or_else(|| DirectoryError::not_found("token", &token))?;
+        let change = |agent: &mut AgentRecord| {
+            let mine = |known: &&mut TokenRecord| known.id == *token && known.expires.is_some();
+            let found = agent.facts.tokens.iter_mut().find(mine);
+            let found = found.ok_or_else(|| DirectoryError::not_found("token", token))?;
             check::editor(found.managed_by, ManagedBy::Store, ("token", token.as_str()))?;
             found.expires = Some(expires);
             Ok(())
         };
-        self.edit_agent(org, agent, change).await.map(drop)
+        self.edit::<Agent, DirectoryError>(org, agent, &change).await.map(drop)
     }
 
     /// Revokes a token: it opens nothing any more, open streams included.
@@ -102,8 +110,18 @@ impl Directory {
         token: &TokenId,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
-        let (org, agent, token) = (org.clone(), agent.clone(), token.clone());
-        self.write(|writer| async move { writer.revoke_token(&org, &agent, token, by).await }).await
+        let revoke = |agent: &mut AgentRecord| {
+            let AgentFacts { tokens, revoked, .. } = &mut agent.facts;
+            let at = tokens.iter().position(|known| known.id == *token);
+            let at = at.ok_or_else(|| DirectoryError::not_found("token", token))?;
+            check::editor(tokens[at].managed_by, by, ("token", token.as_str()))?;
+            let TokenRecord { id, hash, .. } = tokens.remove(at);
+            revoked.push(RevokedToken { id, hash });
+            let over = revoked.len().saturating_sub(REVOKED_MAX);
+            revoked.drain(..over);
+            Ok(())
+        };
+        self.edit::<Agent, DirectoryError>(org, agent, &revoke).await.map(drop)
     }
 
     /// Makes the token of this hash the one that the file gives the agent under `label`, in place
@@ -123,121 +141,29 @@ impl Directory {
         let new = TokenRecord {
             id: TokenId::random(),
             hash: hash.to_hex(),
-            label,
+            spec: TokenSpec { label },
             created: self.shared.clock.now(),
             expires: None,
             managed_by: ManagedBy::File,
         };
-        let (org, agent) = (org.clone(), agent.clone());
-        self.write(|writer| async move { writer.set_chosen_token(&org, &agent, new).await }).await
-    }
-}
-
-impl Writer {
-    async fn add_token(
-        &self,
-        org: &OrgId,
-        agent: &AgentId,
-        new: TokenRecord,
-    ) -> Result<(), DirectoryError> {
-        let now = self.clock.now();
-        self.edit_with_token(org, agent, &new, &|agent| {
-            agent.tokens.retain(|token| token.is_live(now));
-            if agent.tokens.len() >= TOKENS_MAX {
-                return Err(DirectoryError::TooMany { what: "tokens", max: TOKENS_MAX });
-            }
-            agent.tokens.push(new.clone());
-            Ok(())
-        })
-        .await
-        .map(drop)
-    }
-
-    async fn revoke_token(
-        &self,
-        org: &OrgId,
-        agent: &AgentId,
-        id: TokenId,
-        by: ManagedBy,
-    ) -> Result<(), DirectoryError> {
-        let change = move |agent: &mut AgentRecord| {
-            let at = agent.tokens.iter().position(|token| token.id == id);
-            let at = at.ok_or_else(|| DirectoryError::not_found("token", &id))?;
-            check::editor(agent.tokens[at].managed_by, by, ("token", id.as_str()))?;
-            let TokenRecord { id, hash, .. } = agent.tokens.remove(at);
-            agent.revoked.push(RevokedToken { id, hash });
-            let over = agent.revoked.len().saturating_sub(REVOKED_MAX);
-            agent.revoked.drain(..over);
-            Ok(())
-        };
-        let edited = self.edit_agent(org, agent, &change).await?;
-        self.drop_tokens(&edited.before, Some(&edited.after)).await
-    }
-
-    async fn set_chosen_token(
-        &self,
-        org: &OrgId,
-        agent: &AgentId,
-        new: TokenRecord,
-    ) -> Result<TokenId, DirectoryError> {
         let is_replaced = |token: &TokenRecord| {
-            token.managed_by == ManagedBy::File
-                && token.label == new.label
-                && token.hash != new.hash
+            token.managed_by == ManagedBy::File && token.spec == new.spec && token.hash != new.hash
         };
         let change = |agent: &mut AgentRecord| {
-            agent.tokens.retain(|token| !is_replaced(token));
-            match agent.tokens.iter_mut().find(|token| token.hash == new.hash) {
+            let tokens = &mut agent.facts.tokens;
+            tokens.retain(|token| !is_replaced(token));
+            match tokens.iter_mut().find(|token| token.hash == new.hash) {
                 Some(known) => {
-                    known.label.clone_from(&new.label);
+                    known.spec.clone_from(&new.spec);
                     known.managed_by = ManagedBy::File;
                     known.expires = None;
                 }
-                None => agent.tokens.push(new.clone()),
+                None => tokens.push(new.clone()),
             }
             Ok(())
         };
-        let after = self.edit_with_token(org, agent, &new, &change).await?;
-        let token = after.tokens.into_iter().find(|token| token.hash == new.hash);
-        token.map(|token| token.id).ok_or(DirectoryError::Interrupted)
-    }
-
-    /// An edit that may bring a token in and others out: intent first, leftovers last.
-    async fn edit_with_token(
-        &self,
-        org: &OrgId,
-        agent: &AgentId,
-        new: &TokenRecord,
-        change: &(impl Fn(&mut AgentRecord) -> Result<(), DirectoryError> + Send + Sync),
-    ) -> Result<AgentRecord, DirectoryError> {
-        let at = super::rows::At::new(crate::store::Table::Agents, org, agent);
-        let known = self.read_agent(&at, agent).await?.record;
-        let known = known.tokens.iter().any(|token| token.hash == new.hash);
-        if known && new.managed_by == ManagedBy::Store {
-            return Err(DirectoryError::TokenTaken);
-        }
-        let hash = TokenHash::from_hex(&new.hash).ok_or(DirectoryError::TokenRefused)?;
-        let index = self.index.token(&hash);
-        if !known {
-            let claim = Claim::of_token(agent);
-            self.rows.write(&index, &claim, None).await.map_err(|error| {
-                match error.is_conflict() {
-                    true => DirectoryError::TokenTaken,
-                    false => error,
-                }
-            })?;
-        }
-        match self.edit_agent(org, agent, change).await {
-            Ok(edited) => {
-                self.drop_tokens(&edited.before, Some(&edited.after)).await?;
-                Ok(edited.after.as_ref().clone())
-            }
-            Err(error) => {
-                if !known {
-                    self.give_back(&[index]).await;
-                }
-                Err(error)
-            }
-        }
+        let after = self.edit::<Agent, DirectoryError>(org, agent, &change).await?;
+        let token = after.facts.tokens.iter().find(|token| token.hash == new.hash);
+        token.map(|token| token.id.clone()).ok_or(DirectoryError::Interrupted)
     }
 }

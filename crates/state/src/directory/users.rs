@@ -8,9 +8,8 @@ use super::index::{Index, Named, Unique};
 use super::kept::{Collection, Kept};
 use super::records::{AgentRecord, ConnectionRecord};
 use super::view::{OrgView, View};
-use super::{Writer, check};
 use crate::store::Table;
-use keyward_base::id::{OrgId, TokenId, UserId};
+use keyward_base::id::TokenId;
 use keyward_model::{ManagedBy, Record, Scope, User, Visibility};
 
 /// Who a personal token stands for.
@@ -64,23 +63,12 @@ impl Kept for User {
     }
 }
 
-impl Writer {
-    /// Refuses an owner that the organisation does not have.
-    pub(super) fn needs_owner(
-        &self,
-        org: &OrgId,
-        owner: Option<&UserId>,
-    ) -> Result<(), DirectoryError> {
-        check::owner(&self.view.load(), org, owner)
-    }
-}
-
 /// What an owner means for who may use a connection: its owner's agents, or all where it is shared.
 pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> bool {
     match connection.facts.visibility {
         Visibility::Shared => true,
         Visibility::Private => {
-            connection.facts.owner.is_some() && connection.facts.owner == agent.owner
+            connection.facts.owner.is_some() && connection.facts.owner == agent.facts.owner
         }
     }
 }

@@ -38,8 +38,7 @@ pub struct View {
 pub struct OrgView {
     record: Option<Arc<Record<Org>>>,
     pub(super) users: Collection<User>,
-    agents: SharedMap<AgentId, Arc<AgentRecord>>,
-    agent_names: SharedNames<Arc<str>, AgentId>,
+    pub(super) agents: Collection<keyward_model::Agent>,
     pub(super) connections: Collection<Connection>,
     apps: SharedMap<AppId, Arc<AppRecord>>,
     app_names: SharedNames<Arc<str>, AppId>,
@@ -87,8 +86,8 @@ struct PersonalHolder {
 impl OrgView {
     /// Whether what an agent's owner has opens anything: somebody who is paused acts through nobody.
     fn is_awake(&self, agent: &AgentRecord) -> bool {
-        let owner = agent.owner.as_ref().map(|owner| self.users.get(owner));
-        !agent.is_paused() && owner.is_none_or(|owner| owner.is_some_and(|user| !user.paused))
+        let owner = agent.facts.owner.as_ref().map(|owner| self.users.get(owner));
+        !agent.facts.is_paused() && owner.is_none_or(|owner| owner.is_some_and(|user| !user.paused))
     }
 }
 
@@ -99,7 +98,7 @@ impl View {
         connections: impl IntoIterator<Item = Arc<ConnectionRecord>>,
     ) -> Self {
         let mut view = Self::default();
-        agents.into_iter().for_each(|agent| view.put_agent(agent));
+        agents.into_iter().for_each(|agent| view.put(agent));
         connections.into_iter().for_each(|connection| view.put(connection));
         view
     }
@@ -119,7 +118,7 @@ impl View {
         let mut all = Differences::default();
         for org in self.orgs.differences(&before.orgs, Arc::ptr_eq) {
             let [before, now] = [org.before, org.now].map(|org| org.map_or(&*NOTHING, |org| org));
-            all.agents.extend(now.agents.differences(&before.agents, Arc::ptr_eq));
+            all.agents.extend(now.agents.by_id().differences(before.agents.by_id(), Arc::ptr_eq));
             let (now_there, there) = (now.connections.by_id(), before.connections.by_id());
             let connections = now_there.differences(there, Arc::ptr_eq);
             all.connections.extend(connections);
@@ -192,7 +191,7 @@ impl View {
         user: &UserId,
     ) -> Option<(&'static str, String)> {
         let org = self.orgs.get(org)?;
-        let agent = org.agents.values().find(|one| one.owner.as_ref() == Some(user));
+        let agent = org.agents.values().find(|one| one.facts.owner.as_ref() == Some(user));
         let connection = || {
             let one =
                 org.connections.values().find(|one| one.facts.owner.as_ref() == Some(user))?;
@@ -215,8 +214,7 @@ impl View {
     /// The agent of a listener of its own, by name; `None` when there is none or it is paused.
     pub fn of_listener(&self, org: &OrgId, name: &str) -> Option<Agent> {
         let org = self.orgs.get(org)?;
-        let record = org.agents.get(org.agent_names.get(name)?);
-        let record = record.filter(|record| org.is_awake(record))?;
+        let record = org.agents.find(name).filter(|it| it.name() == name && org.is_awake(it))?;
         let (id, org) = (record.id.clone(), record.org.clone());
         Some(Agent { id, org, name: record.name.as_str().into(), token: None })
     }
@@ -226,7 +224,7 @@ impl View {
     pub fn still_holds(&self, agent: &Agent, now: Timestamp) -> bool {
         self.agent(&agent.org, &agent.id).is_some_and(|record| {
             let live = |id: &TokenId| {
-                record.tokens.iter().any(|token| token.id == *id && token.is_live(now))
+                record.facts.tokens.iter().any(|token| token.id == *id && token.is_live(now))
             };
             !self.is_asleep(record) && agent.token.as_ref().is_none_or(live)
         })
@@ -239,7 +237,8 @@ impl View {
 
     /// All tokens, of agents and of people.
     pub fn tokens(&self) -> impl Iterator<Item = &TokenId> {
-        let agents = self.agents().flat_map(|agent| agent.tokens.iter().map(|token| &token.id));
+        let agents =
+            self.agents().flat_map(|agent| agent.facts.tokens.iter().map(|token| &token.id));
         agents.chain(self.personal.values().map(|holder| &holder.token))
     }
 
@@ -294,7 +293,7 @@ impl View {
 
     /// An agent by id.
     pub fn agent(&self, org: &OrgId, id: &AgentId) -> Option<&Arc<AgentRecord>> {
-        self.orgs.get(org)?.agents.get(id)
+        self.one::<keyward_model::Agent>(org, id)
     }
 
     /// A connection by id.
@@ -304,11 +303,7 @@ impl View {
 
     /// By name or id. No name looks like an id.
     pub fn find_agent(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<AgentRecord>> {
-        let org = self.orgs.get(org)?;
-        match AgentId::parse(name_or_id) {
-            Ok(id) => org.agents.get(&id),
-            Err(_) => org.agents.get(org.agent_names.get(name_or_id)?),
-        }
+        self.find::<keyward_model::Agent>(org, name_or_id)
     }
 
     /// By name or id. No name looks like an id.
@@ -316,45 +311,38 @@ impl View {
         self.find::<Connection>(org, name_or_id)
     }
 
-    pub(super) fn put_agent(&mut self, agent: Arc<AgentRecord>) {
-        self.remove_agent(&agent.org, &agent.id);
-        let name: Arc<str> = agent.name.as_str().into();
-        let org = self.org_mut(&agent.org);
-        org.agent_names.insert(Arc::clone(&name), agent.id.clone());
-        org.agents.insert(agent.id.clone(), Arc::clone(&agent));
-        for former in &agent.revoked {
+    /// The tokens of an agent find it.
+    pub(super) fn put_tokens(&mut self, agent: &AgentRecord) {
+        let name: Arc<str> = agent.name().into();
+        let holder = |token: &TokenId| Agent {
+            id: agent.id.clone(),
+            org: agent.org.clone(),
+            name: Arc::clone(&name),
+            token: Some(token.clone()),
+        };
+        for former in &agent.facts.revoked {
             let Some(hash) = TokenHash::from_hex(&former.hash) else { continue };
-            let (id, org, name) = (agent.id.clone(), agent.org.clone(), Arc::clone(&name));
-            let holder = Agent { id, org, name, token: Some(former.id.clone()) };
-            let former = Former { agent: holder, token: former.id.clone(), reason: "revoked" };
-            self.revoked.insert(hash, former);
+            let (agent, token) = (holder(&former.id), former.id.clone());
+            self.revoked.insert(hash, Former { agent, token, reason: "revoked" });
         }
-        let org = self.org_mut(&agent.org);
-        if !org.is_awake(&agent) {
+        if !self.org_mut(&agent.org).is_awake(agent) {
             return;
         }
-        for token in &agent.tokens {
+        for token in &agent.facts.tokens {
             // What is no hash was refused at open, and opens nothing here.
             let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
-            let holder = Agent {
-                id: agent.id.clone(),
-                org: agent.org.clone(),
-                name: Arc::clone(&name),
-                token: Some(token.id.clone()),
-            };
-            let holder = Holder { hash, agent: holder, expires: token.expires };
+            let holder = Holder { hash, agent: holder(&token.id), expires: token.expires };
             self.tokens.insert(hash, Arc::new(holder));
         }
     }
 
-    pub(super) fn remove_agent(&mut self, org: &OrgId, id: &AgentId) {
-        let Some(org) = self.known_org_mut(org) else { return };
-        let Some(agent) = org.agents.remove(id) else { return };
-        org.agent_names.remove(agent.name.as_str());
-        for hash in agent.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
+    /// They find it no more.
+    pub(super) fn remove_tokens(&mut self, agent: &AgentRecord) {
+        for hash in agent.facts.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
             self.tokens.remove(&hash);
         }
-        for hash in agent.revoked.iter().filter_map(|former| TokenHash::from_hex(&former.hash)) {
+        let revoked = agent.facts.revoked.iter();
+        for hash in revoked.filter_map(|former| TokenHash::from_hex(&former.hash)) {
             self.revoked.remove(&hash);
         }
     }
@@ -395,9 +383,10 @@ impl View {
     /// The agents of an owner open what they may, or nothing.
     pub(super) fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
         let Some(of_org) = self.orgs.get(org) else { return };
-        let theirs = of_org.agents.values().filter(|agent| agent.owner.as_ref() == Some(owner));
+        let theirs =
+            of_org.agents.values().filter(|agent| agent.facts.owner.as_ref() == Some(owner));
         for agent in theirs.cloned().collect::<Vec<_>>() {
-            self.put_agent(agent);
+            self.put(agent);
         }
     }
 

@@ -151,7 +151,7 @@ impl Facts {
         let (org, id) = (&agent.org, &agent.id);
         if before.map(|it| binding_inputs(it)) != now.map(|it| binding_inputs(it)) {
             let bound = |agent: &Arc<AgentRecord>| {
-                agent.bindings.iter().map(|it| it.connection.clone()).collect::<Vec<_>>()
+                agent.facts.bindings.iter().map(|it| it.connection.clone()).collect::<Vec<_>>()
             };
             let [old, new] = [before, now].map(|agent| agent.map(bound).unwrap_or_default());
             self.orgs.entry(org.clone()).or_default().holds(id, &old, &new);
@@ -293,14 +293,14 @@ impl Facts {
 
     /// The bindings and slots of an agent; empty when it is paused or removed.
     pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> Held {
-        let agent = self.view.agent(org, agent).filter(|agent| !agent.is_paused());
+        let agent = self.view.agent(org, agent).filter(|agent| !agent.facts.is_paused());
         let Some(agent) = agent else { return Held::default() };
         let mut plugins = Plugins::default();
         for plugin in self.view.plugins_of(org, &agent.id) {
             let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
             plugins.add(plugin, &missing, &self.catalogue, &self.view);
         }
-        let bound = agent.bindings.iter().filter_map(|binding| {
+        let bound = agent.facts.bindings.iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;
             let connection = self.known(org, record)?;
             // Bindings across owners cannot be created; an existing one has no effect.
@@ -366,12 +366,12 @@ impl Changed {
 
 /// The parts of an agent that determine its bindings, apart from the connections.
 fn binding_inputs(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
-    (agent.is_paused(), agent.owner.as_ref(), &agent.bindings)
+    (agent.facts.is_paused(), agent.facts.owner.as_ref(), &agent.facts.bindings)
 }
 
 /// The parts of an agent that determine which rules apply to it.
 fn rule_inputs(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
-    (&agent.name, agent.owner.as_ref(), agent.environment.as_deref())
+    (agent.name(), agent.facts.owner.as_ref(), agent.spec.environment.as_deref())
 }
 
 /// The parts of a connection that rules, bindings and slots depend on, apart from its account.
@@ -459,16 +459,14 @@ fn state(state: &ConnectionState) -> AccountState {
 pub(super) mod samples {
     //! Records as the directory would contain them.
 
-    use std::collections::BTreeMap;
-
     use jiff::Timestamp;
 
     use super::*;
     use crate::directory::{BindingRecord, ManagedBy};
     use crate::rulebook::RuleText;
     use keyward_base::agent::Agent;
-    use keyward_base::id::{AgentId, TokenId};
-    use keyward_model::{ConnectionFacts, ConnectionSpec, Record};
+    use keyward_base::id::TokenId;
+    use keyward_model::{AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record};
     use keyward_rules::inject::placeholder::Placeholder;
 
     /// Agents and connections of the default org.
@@ -499,28 +497,12 @@ pub(super) mod samples {
         }
 
         pub(in crate::rulebook) fn agent(&mut self, name: &str) -> Agent {
-            let agent = Agent {
-                id: AgentId::random(),
-                org: OrgId::default_org(),
-                name: name.into(),
-                token: Some(TokenId::random()),
-            };
-            self.agents.push(AgentRecord {
-                owner: None,
-                id: agent.id.clone(),
-                org: agent.org.clone(),
-                name: name.to_owned(),
-                labels: BTreeMap::new(),
-                environment: None,
-                managed_by: ManagedBy::Store,
-                created: Timestamp::UNIX_EPOCH,
-                paused: false,
-                held: false,
-                tokens: Vec::new(),
-                bindings: Vec::new(),
-                revoked: Vec::new(),
-            });
-            agent
+            let spec = AgentSpec { name: name.to_owned(), ..AgentSpec::default() };
+            let (by, facts, now) = (ManagedBy::Store, AgentFacts::default(), Timestamp::UNIX_EPOCH);
+            let record = AgentRecord::new(&OrgId::default_org(), by, spec, facts, now);
+            let (id, org) = (record.id.clone(), record.org.clone());
+            self.agents.push(record);
+            Agent { id, org, name: name.into(), token: Some(TokenId::random()) }
         }
 
         pub(in crate::rulebook) fn connection(&mut self, name: &str, of: &str) -> ConnectionId {
@@ -551,7 +533,7 @@ pub(super) mod samples {
                 direct: true,
             };
             let record = self.agents.iter_mut().find(|record| record.id == agent.id);
-            record.expect("the agent is a sample's").bindings.push(binding);
+            record.expect("the agent is a sample's").facts.bindings.push(binding);
         }
 
         pub(in crate::rulebook) fn view(&self) -> Arc<View> {
@@ -606,9 +588,10 @@ mod tests {
         let agent = samples.agent("ci");
         let connection = samples.connection("work", "openai");
         samples.bind(&agent, &connection);
-        samples.agents[0].paused = true;
+        samples.agents[0].facts.paused = true;
         assert!(spec(&samples).bindings.is_empty());
-        (samples.agents[0].paused, samples.agents[0].held) = (false, true);
+        samples.agents[0].facts.paused = false;
+        samples.agents[0].facts.held = true;
         assert!(spec(&samples).bindings.is_empty());
     }
 

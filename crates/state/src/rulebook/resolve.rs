@@ -317,12 +317,12 @@ mod tests {
         let agents = Some(vec!["ci".to_owned()]);
         let rule = RuleText { agents, ..using("work-github") };
         for other in [None, Some(UserId::random())] {
-            samples.agents[0].owner = other;
+            samples.agents[0].facts.owner = other;
             let resolved = resolve(std::slice::from_ref(&rule), &samples.facts());
             assert!(resolved.rules.is_empty());
             assert!(matches!(resolved.problems[..], [RulebookError::Private { .. }]));
         }
-        samples.agents[0].owner = owner;
+        samples.agents[0].facts.owner = owner;
         assert_eq!(problems(rule, &samples), [""; 0]);
     }
 

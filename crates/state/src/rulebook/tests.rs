@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::*;
 use crate::crypto::keyring::Keyring;
-use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy, NewAgent};
+use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy};
 use crate::rulebook::facts::samples::{Samples, text};
 use crate::store::memory::MemoryStore;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_base::time::Clock;
+use keyward_model::{AgentFacts, AgentSpec};
 
 fn sources(rules: Vec<RuleText>) -> Arc<Sources> {
     let catalogue = Arc::new(Catalogue::built_in());
@@ -95,8 +96,11 @@ fn every_error_is_reported_at_once_with_its_place() {
 async fn live(rules: Vec<RuleText>) -> (Arc<Directory>, Arc<Rulebook>, Agent) {
     let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
     let directory = Directory::open(store, keyring, Clock::System).await.expect("a directory");
-    let new = NewAgent { name: "ci".to_owned(), ..NewAgent::default() };
-    let record = directory.add_agent(&OrgId::default_org(), new).await.expect("an agent");
+    let (org, spec) = (OrgId::default_org(), AgentSpec::named("ci"));
+    let record = directory
+        .add::<keyward_model::Agent>(&org, ManagedBy::Store, spec, AgentFacts::default())
+        .await
+        .expect("an agent");
     let (id, org) = (record.id.clone(), record.org.clone());
     let agent = Agent { id, org, name: "ci".into(), token: Some(TokenId::random()) };
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));

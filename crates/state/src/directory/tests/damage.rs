@@ -21,11 +21,17 @@ async fn an_index_row_without_its_record_is_dropped_at_open() {
     for at in [&name, &token] {
         rows.write(at, &Claim::of(AgentId::random()), None).await.unwrap();
     }
-    let new = NewAgent { name: "ci".into(), ..NewAgent::default() };
-    assert!(world.directory.add_agent(&world.org, new.clone()).await.is_err());
+    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
+    assert!(
+        world
+            .directory
+            .add::<Agent>(&world.org, by, spec.clone(), AgentFacts::default())
+            .await
+            .is_err()
+    );
     let reopened = world.reopen().await.unwrap();
     assert!(world.rows(Table::Tokens).await.is_empty());
-    reopened.add_agent(&world.org, new).await.unwrap();
+    reopened.add::<Agent>(&world.org, by, spec, AgentFacts::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -43,8 +49,8 @@ async fn a_record_without_its_index_rows_gets_them_at_open() {
     }
     let reopened = world.reopen().await.unwrap();
     assert_eq!((key(world.rows(Table::Names).await), key(world.rows(Table::Tokens).await)), before);
-    let again = NewAgent { name: "ci".into(), ..NewAgent::default() };
-    let refused = reopened.add_agent(&world.org, again).await;
+    let (by, again) = (ManagedBy::Store, AgentSpec::named("ci"));
+    let refused = reopened.add::<Agent>(&world.org, by, again, AgentFacts::default()).await;
     assert!(matches!(refused, Err(DirectoryError::NameTaken { .. })));
 }
 
@@ -199,8 +205,8 @@ async fn a_thousand_agents_and_ten_thousand_connections_load_in_seconds() {
     let model = world.agent("model").await;
     for n in 0..1_000 {
         let id = AgentId::random();
-        let record =
-            AgentRecord { id: id.clone(), name: format!("a{n}"), ..model.as_ref().clone() };
+        let spec = AgentSpec::named(format!("a{n}"));
+        let record = AgentRecord { id: id.clone(), spec, ..model.as_ref().clone() };
         rows.write(&At::new(Table::Agents, &world.org, &id), &record, None).await.unwrap();
         let name = index.name(&world.org, Named::Agent, &record.name);
         rows.write(&name, &Claim::of(&id), None).await.unwrap();

@@ -40,7 +40,7 @@ async fn a_token_expires_at_its_time_and_is_then_forgotten() {
     assert!(!view.still_holds(&held, world.now()));
     assert!(matches!(add(expires).await, Err(DirectoryError::TokenExpired)));
     add(None).await.unwrap();
-    let kept = world.directory.view().agent(&world.org, &agent.id).unwrap().tokens.len();
+    let kept = world.directory.view().agent(&world.org, &agent.id).unwrap().facts.tokens.len();
     assert_eq!((kept, world.rows(Table::Tokens).await.len()), (1, 1));
 }
 
@@ -69,9 +69,9 @@ async fn an_issued_token_is_kept_as_its_hash() {
     let add = world.directory.add_token(&world.org, &agent.id, label, None, None);
     let issued = add.await.unwrap();
     let view = world.directory.view();
-    let kept = &view.agent(&world.org, &agent.id).unwrap().tokens[0];
+    let kept = &view.agent(&world.org, &agent.id).unwrap().facts.tokens[0];
     assert_eq!(kept.hash, TokenHash::of_secret(&issued.text).to_hex());
-    assert_eq!((&kept.id, kept.label.as_deref()), (&issued.id, Some("laptop")));
+    assert_eq!((&kept.id, kept.spec.label.as_deref()), (&issued.id, Some("laptop")));
     assert_eq!(format!("{:?}", issued.text), "Secret(…)");
 }
 
@@ -98,7 +98,7 @@ async fn weak_and_taken_tokens_are_refused() {
     }
     let view = world.directory.view();
     assert_eq!(view.authenticate("twenty-characters-ok", world.now()).unwrap().id, one.id);
-    world.directory.remove_agent(&world.org, &one.id).await.unwrap();
+    world.directory.remove::<Agent>(&world.org, &one.id, ManagedBy::Store).await.unwrap();
     add(&two.id, "twenty-characters-ok").await.unwrap();
 }
 
@@ -107,8 +107,9 @@ async fn a_token_taken_in_one_org_is_taken_in_all() {
     let world = World::new().await;
     let other = world.other_org().await;
     let ours = world.agent("ci").await;
-    let new = NewAgent { name: "ci".into(), ..NewAgent::default() };
-    let theirs = world.directory.add_agent(&other, new).await.unwrap();
+    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
+    let theirs =
+        world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
     let token = || chosen("twenty-characters-ok");
     world.directory.add_token(&world.org, &ours.id, None, None, token()).await.unwrap();
     let refused = world.directory.add_token(&other, &theirs.id, None, None, token()).await;
@@ -119,18 +120,25 @@ async fn a_token_taken_in_one_org_is_taken_in_all() {
 async fn names_are_unique_in_their_org_and_kind_only() {
     let world = World::new().await;
     world.agent("ci").await;
-    let again = NewAgent { name: "ci".into(), ..NewAgent::default() };
-    let refused = world.directory.add_agent(&world.org, again.clone()).await.unwrap_err();
+    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
+    let again = world.directory.add::<Agent>(&world.org, by, spec.clone(), AgentFacts::default());
+    let refused = again.await.unwrap_err();
     assert_eq!(refused.to_string(), "agent `ci` exists already: choose another name");
-    world.directory.add_agent(&world.other_org().await, again).await.unwrap();
+    world
+        .directory
+        .add::<Agent>(&world.other_org().await, by, spec, AgentFacts::default())
+        .await
+        .unwrap();
     world.connection("ci").await;
     let taken = connection(&world.org, "ci", world.now());
     assert!(matches!(
         world.directory.add_connection(taken).await,
         Err(DirectoryError::NameTaken { what: "connection", .. })
     ));
-    let bad = NewAgent { name: "agt_1".into(), ..NewAgent::default() };
-    assert!(world.directory.add_agent(&world.org, bad).await.is_err());
+    let bad = AgentSpec::named("agt_1");
+    assert!(
+        world.directory.add::<Agent>(&world.org, by, bad, AgentFacts::default()).await.is_err()
+    );
 }
 
 #[tokio::test]
@@ -138,8 +146,8 @@ async fn a_removed_agents_name_is_free_again_and_nothing_of_it_stays() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     world.token(&agent.id).await;
-    world.directory.remove_agent(&world.org, &agent.id).await.unwrap();
-    let again = world.directory.remove_agent(&world.org, &agent.id).await;
+    world.directory.remove::<Agent>(&world.org, &agent.id, ManagedBy::Store).await.unwrap();
+    let again = world.directory.remove::<Agent>(&world.org, &agent.id, ManagedBy::Store).await;
     assert!(matches!(again, Err(DirectoryError::NotFound { .. })));
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
     world.agent("ci").await;
@@ -158,7 +166,7 @@ async fn another_orgs_things_do_not_exist() {
         assert!(matches!(result, Err(DirectoryError::NotFound { .. })));
     };
     let directory = &world.directory;
-    not_found(directory.remove_agent(&other, &agent.id).await);
+    not_found(directory.remove::<Agent>(&other, &agent.id, ManagedBy::Store).await);
     not_found(directory.remove_connection(&other, &connection.id).await);
     not_found(directory.add_token(&other, &agent.id, None, None, None).await.map(drop));
     let none = BTreeMap::new();
@@ -170,9 +178,12 @@ async fn another_orgs_things_do_not_exist() {
 #[tokio::test]
 async fn two_environments_are_not_bound_in_either_order() {
     let world = World::new().await;
-    let new =
-        NewAgent { name: "dev".into(), environment: Some("dev".into()), ..NewAgent::default() };
-    let agent = world.directory.add_agent(&world.org, new).await.unwrap();
+    let spec = AgentSpec { environment: Some("dev".into()), ..AgentSpec::named("dev") };
+    let agent = world
+        .directory
+        .add::<Agent>(&world.org, ManagedBy::Store, spec, AgentFacts::default())
+        .await
+        .unwrap();
     let mut record = connection(&world.org, "prod", world.now());
     record.environment = Some("production".into());
     let prod = world.directory.add_connection(record).await.unwrap();
@@ -192,8 +203,9 @@ async fn two_environments_are_not_bound_in_either_order() {
         .await
         .unwrap();
     let relabel = |environment: &str| {
-        let labels = (BTreeMap::new(), Some(environment.to_owned()));
-        world.directory.set_agent_labels(&world.org, &agent.id, labels, ManagedBy::Store)
+        let environment = Some(environment.to_owned());
+        let change = move |it: &mut AgentRecord| it.spec.environment.clone_from(&environment);
+        world.directory.change::<Agent>(&world.org, &agent.id, change)
     };
     assert!(matches!(relabel("staging").await, Err(DirectoryError::EnvironmentMismatch { .. })));
     relabel("dev").await.unwrap();
@@ -213,7 +225,7 @@ async fn a_binding_is_stable_and_goes_with_its_connection() {
     );
     assert_eq!(bind.await.unwrap(), first, "programs hold its placeholders");
     let bound = |directory: &Directory| {
-        directory.view().agent(&world.org, &agent.id).unwrap().bindings.clone()
+        directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.clone()
     };
     assert_eq!(bound(&world.reopen().await.unwrap()), [first]);
     world.directory.remove_connection(&world.org, &connection.id).await.unwrap();
@@ -332,7 +344,7 @@ async fn concurrent_writers_lose_nothing() {
     futures_util::future::join_all(added).await;
     for view in [world.directory.view(), world.reopen().await.unwrap().view()] {
         let agent = view.find_agent(&world.org, "ci").unwrap();
-        assert_eq!((agent.bindings.len(), agent.tokens.len()), (50, 50));
+        assert_eq!((agent.facts.bindings.len(), agent.facts.tokens.len()), (50, 50));
         assert_eq!(view.connections().count(), 50);
     }
 }

@@ -106,8 +106,13 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     let (ann, bob) = (user(&world, "ann", None).await, user(&world, "bob", None).await);
     let agent = |name: &str, owner: &Record<User>| {
         let owner = Some(owner.id.clone());
-        let new = NewAgent { name: name.into(), owner, ..NewAgent::default() };
-        world.directory.add_agent(&world.org, new)
+        let spec = AgentSpec::named(name);
+        world.directory.add::<Agent>(
+            &world.org,
+            ManagedBy::Store,
+            spec,
+            AgentFacts { owner, ..AgentFacts::default() },
+        )
     };
     let (anns, bobs) = (agent("a", &ann).await.unwrap(), agent("b", &bob).await.unwrap());
     let mut record = connection(&world.org, "gh", world.now());
@@ -120,7 +125,8 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     let by = ManagedBy::Store;
     let across = world.directory.bind(&world.org, &bobs.id, &private.id, placeholders("x"), by);
     assert!(matches!(across.await, Err(DirectoryError::Private { .. })));
-    let given = world.directory.set_agent_owner(&world.org, &anns.id, Some(bob.id.clone())).await;
+    let give = |record: &mut AgentRecord| record.facts.owner = Some(bob.id.clone());
+    let given = world.directory.change::<Agent>(&world.org, &anns.id, give).await;
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
     let give = |record: &mut ConnectionRecord| record.facts.owner = Some(bob.id.clone());
     let given = world.directory.update_connection(&world.org, &private.id, &give).await;
@@ -133,16 +139,21 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
 async fn nothing_is_made_in_an_organisation_that_there_is_not_and_none_is_lost_with_one() {
     let world = World::new().await;
     let nowhere = OrgId::named("nowhere").unwrap();
-    let new = || NewAgent { name: "ci".into(), ..NewAgent::default() };
-    let refused = world.directory.add_agent(&nowhere, new()).await.unwrap_err();
+    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
+    let refused = world
+        .directory
+        .add::<Agent>(&nowhere, by, spec.clone(), AgentFacts::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.to_string(), "organisation `nowhere` does not exist");
     let other = world.other_org().await;
     assert!(world.directory.add_org(&other, ManagedBy::Store).await.is_err());
-    let agent = world.directory.add_agent(&other, new()).await.unwrap();
+    let agent =
+        world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
     let full = world.directory.remove_org(&other).await.unwrap_err();
     assert!(full.to_string().contains("has agent `ci`"), "{full}");
     assert!(world.reopen().await.unwrap().view().org(&other).is_some());
-    world.directory.remove_agent(&other, &agent.id).await.unwrap();
+    world.directory.remove::<Agent>(&other, &agent.id, ManagedBy::Store).await.unwrap();
     world.directory.remove_org(&other).await.unwrap();
     assert!(world.directory.view().org(&other).is_none());
     assert!(matches!(

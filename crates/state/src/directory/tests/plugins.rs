@@ -38,7 +38,7 @@ async fn a_plugin_takes_its_bindings_along_and_leaves_those_of_others() {
     let plugin = world.directory.add_plugin(at, new).await.unwrap();
     let bound = |view: &View| {
         let agent = view.agent(&world.org, &agent.id).unwrap().clone();
-        agent.bindings.iter().map(|it| (it.connection.clone(), it.direct)).collect::<Vec<_>>()
+        agent.facts.bindings.iter().map(|it| (it.connection.clone(), it.direct)).collect::<Vec<_>>()
     };
     assert_eq!(bound(&world.directory.view()), [(b.id.clone(), true), (a.id.clone(), false)]);
     let again = world.reopen().await.unwrap();
@@ -61,7 +61,7 @@ async fn what_a_crash_leaves_allows_nothing_and_goes() {
     let key = format!("{}/{}", world.org, plugin.id);
     world.store.delete(Table::Plugins, &key, Expect::Any).await.unwrap();
     let again = world.reopen().await.unwrap();
-    assert!(again.view().agent(&world.org, &agent.id).unwrap().bindings.is_empty());
+    assert!(again.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
     let last = world.reopen().await.unwrap();
     let new = plugged(&world, &[("a", &a.id)]);
     last.add_plugin(at, new).await.expect("its name is free again");
@@ -105,7 +105,7 @@ async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leave
     }
     let nobody = world.directory.remove_plugin(&world.org, &PluginId::random()).await;
     assert!(matches!(nobody, Err(DirectoryError::NotFound { what: "plugin", .. })));
-    assert!(world.directory.view().agent(&world.org, &agent.id).unwrap().bindings.is_empty());
+    assert!(world.directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
     assert_eq!(world.rows(Table::Plugins).await.len(), 0);
     let plugin = world.directory.add_plugin(at, plugged(&world, &[("a", &a.id)])).await.unwrap();
     assert!(world.directory.view().plugin(&foreign.org, &plugin.id).is_none());

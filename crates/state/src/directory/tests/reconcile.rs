@@ -6,12 +6,12 @@ use crate::crypto::token::TokenHash;
 const TOKEN: &str = "a-token-of-the-file-1";
 
 async fn filed(world: &World) -> (Arc<AgentRecord>, Arc<ConnectionRecord>) {
-    let new = NewAgent { name: "ci".into(), managed_by: ManagedBy::File, ..NewAgent::default() };
-    let agent = world.directory.add_agent(&world.org, new).await.unwrap();
+    let (by, spec) = (ManagedBy::File, AgentSpec::named("ci"));
+    let agent =
+        world.directory.add::<Agent>(&world.org, by, spec, AgentFacts::default()).await.unwrap();
     let mut record = connection(&world.org, "gh", world.now());
     record.managed_by = ManagedBy::File;
     let connection = world.directory.add_connection(record).await.unwrap();
-    let by = ManagedBy::File;
     let bind = world.directory.bind(&world.org, &agent.id, &connection.id, placeholders("one"), by);
     bind.await.unwrap();
     (agent, connection)
@@ -29,21 +29,19 @@ async fn what_the_file_manages_is_refused_to_others() {
     let (directory, org) = (&world.directory, &world.org);
     let other = world.connection("other").await;
     let (by, none) = (ManagedBy::Store, BTreeMap::new());
-    let labels = (BTreeMap::new(), None);
     for refused in [
-        directory.remove_agent(org, &agent.id).await,
+        directory.remove::<Agent>(org, &agent.id, ManagedBy::Store).await,
         directory.remove_connection(org, &connection.id).await,
         directory.unbind(org, &agent.id, &connection.id).await,
         directory.bind(org, &agent.id, &other.id, none, by).await.map(drop),
         directory.revoke_token(org, &agent.id, &token).await,
-        directory.set_agent_labels(org, &agent.id, labels, by).await.map(drop),
         directory.set_connection_paused(org, &connection.id, true, by).await.map(drop),
     ] {
         let refused = refused.unwrap_err();
         assert!(matches!(refused, DirectoryError::ManagedByFile { .. }), "{refused}");
     }
     let view = directory.view();
-    assert_eq!(view.agent(org, &agent.id).unwrap().bindings.len(), 1);
+    assert_eq!(view.agent(org, &agent.id).unwrap().facts.bindings.len(), 1);
     assert!(view.authenticate(TOKEN, world.now()).is_some());
 }
 
@@ -56,7 +54,7 @@ async fn the_file_itself_may_edit_all_of_it() {
     directory.revoke_token_by(org, &agent.id, &token, by).await.unwrap();
     directory.unbind_by(org, &agent.id, &connection.id, by).await.unwrap();
     directory.remove_connection_by(org, &connection.id, by).await.unwrap();
-    directory.remove_agent_by(org, &agent.id, by).await.unwrap();
+    directory.remove::<Agent>(org, &agent.id, by).await.unwrap();
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
 }
 
@@ -69,8 +67,7 @@ async fn the_same_file_again_writes_nothing() {
     let count = *world.directory.changes().borrow();
     let (directory, org, by) = (&world.directory, &world.org, ManagedBy::File);
     assert_eq!(choose(&world, &agent.id, TOKEN).await.unwrap(), first);
-    directory.set_agent_paused(org, &agent.id, false).await.unwrap();
-    directory.set_agent_labels(org, &agent.id, (BTreeMap::new(), None), by).await.unwrap();
+    directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = false).await.unwrap();
     directory.set_connection_paused(org, &connection.id, false, by).await.unwrap();
     directory.update_connection(org, &connection.id, &|_| {}).await.unwrap();
     directory.bind(org, &agent.id, &connection.id, placeholders("two"), by).await.unwrap();
@@ -103,14 +100,14 @@ async fn what_was_taken_out_of_the_file_opens_nothing_and_may_be_removed() {
     choose(&world, &agent.id, TOKEN).await.unwrap();
     let (directory, org, by) = (&world.directory, &world.org, ManagedBy::File);
     let held = directory.view().authenticate(TOKEN, world.now()).unwrap();
-    directory.set_agent_paused(org, &agent.id, true).await.unwrap();
+    directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = true).await.unwrap();
     directory.set_connection_paused(org, &connection.id, true, by).await.unwrap();
     let view = directory.view();
     assert!(view.authenticate(TOKEN, world.now()).is_none());
     assert!(!view.still_holds(&held, world.now()));
-    directory.set_agent_paused(org, &agent.id, false).await.unwrap();
+    directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = false).await.unwrap();
     assert!(directory.view().authenticate(TOKEN, world.now()).is_some(), "back in the file");
-    directory.set_agent_paused(org, &agent.id, true).await.unwrap();
+    directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = true).await.unwrap();
     directory.remove_connection(org, &connection.id).await.unwrap();
-    directory.remove_agent(org, &agent.id).await.unwrap();
+    directory.remove::<Agent>(org, &agent.id, ManagedBy::Store).await.unwrap();
 }

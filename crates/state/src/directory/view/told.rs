@@ -9,7 +9,7 @@ use crate::crypto::token::TokenHash;
 use crate::directory::rows::At;
 use crate::store::Table;
 use keyward_base::agent::Agent;
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId};
+use keyward_base::id::{AppId, ConnectionId, OrgId, PluginId, TokenId};
 use keyward_model::{Honeytoken, Record, User, Webhook};
 use keyward_rules::inject::placeholder::Core;
 
@@ -29,7 +29,7 @@ impl View {
     pub(in crate::directory) fn thing(&self, at: &At) -> Option<(&'static str, String, String)> {
         let org = self.orgs.get(&at.org)?;
         let (what, name) = match at.table {
-            Table::Agents => ("agent", org.agents.get(&AgentId::parse(&at.id).ok()?)?.name.clone()),
+            Table::Agents => return self.thing_of::<keyward_model::Agent>(at),
             Table::Apps => ("app", org.apps.get(&AppId::parse(&at.id).ok()?)?.name.clone()),
             Table::Connections => {
                 let id = ConnectionId::parse(&at.id).ok()?;

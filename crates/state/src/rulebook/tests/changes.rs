@@ -127,8 +127,17 @@ impl World {
         if y % 2 == 0 {
             let name = format!("a{}", x % 3);
             let owner = (x == 3).then(|| self.users[org].clone());
-            let new = NewAgent { name: name.clone(), owner, ..NewAgent::default() };
-            if let Ok(added) = self.directory.add_agent(&org_id, new).await {
+            let (by, spec) = (ManagedBy::Store, AgentSpec::named(name.clone()));
+            if let Ok(added) = self
+                .directory
+                .add::<keyward_model::Agent>(
+                    &org_id,
+                    by,
+                    spec,
+                    AgentFacts { owner, ..AgentFacts::default() },
+                )
+                .await
+            {
                 let (id, token) = (added.id.clone(), Some(TokenId::random()));
                 self.agents.push(Agent { id, org: org_id, name: name.as_str().into(), token });
             }
@@ -188,13 +197,23 @@ impl World {
         let Some(id) = self.agent(org, x) else { return };
         let (org_id, directory) = (&self.orgs[org], &self.directory);
         let environment = (y > 1).then(|| format!("e{y}"));
-        let labels = (BTreeMap::from([("y".to_owned(), y.to_string())]), environment);
+        let relabel = |it: &mut AgentRecord| {
+            it.spec.labels = BTreeMap::from([("y".to_owned(), y.to_string())]);
+            it.spec.environment.clone_from(&environment);
+        };
         let owner = (y > 1).then(|| self.users[org].clone());
+        let give = |it: &mut AgentRecord| it.facts.owner.clone_from(&owner);
         match how {
-            0 => drop(directory.set_agent_paused(org_id, &id, y > 1).await),
-            1 => drop(directory.set_agent_labels(org_id, &id, labels, ManagedBy::Store).await),
-            2 => drop(directory.set_agent_owner(org_id, &id, owner).await),
-            _ => drop(directory.remove_agent(org_id, &id).await),
+            0 => drop(
+                directory
+                    .change::<keyward_model::Agent>(org_id, &id, |it| it.facts.paused = y > 1)
+                    .await,
+            ),
+            1 => drop(directory.change::<keyward_model::Agent>(org_id, &id, relabel).await),
+            2 => drop(directory.change::<keyward_model::Agent>(org_id, &id, give).await),
+            _ => {
+                drop(directory.remove::<keyward_model::Agent>(org_id, &id, ManagedBy::Store).await)
+            }
         }
     }
 
@@ -277,7 +296,7 @@ impl World {
     fn cores(&self, agent: &Agent) -> Vec<Core> {
         let view = self.directory.view();
         let record = view.agent(&agent.org, &agent.id);
-        let bindings = record.into_iter().flat_map(|agent| &agent.bindings);
+        let bindings = record.into_iter().flat_map(|agent| &agent.facts.bindings);
         bindings.filter_map(|it| it.placeholders.values().next()).map(Placeholder::core).collect()
     }
 

@@ -1,0 +1,144 @@
+//! Agents: programs that use the proxy. An agent's tokens and bindings stand in its row: what it is and what it
+//! may use change in one step.
+
+use std::collections::BTreeMap;
+
+use keyward_base::id::{AgentId, ConnectionId, UserId};
+use keyward_base::keys::section;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::binding::{BindingRecord, BindingShown};
+use super::refusal::{Refusal, failed};
+use super::resource::{Kind, Resource};
+use super::token::{RevokedToken, TokenRecord, TokenShown};
+use super::{given, name};
+
+/// Agents.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Agent {}
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct AgentSpec {
+        /// Unique. 1 to 64 letters, digits or `-_.~`.
+        #[key("text", required)]
+        pub name: String,
+        /// For people. At most 64, each side 1 to 64 bytes.
+        #[key("map of text to text", "{}")]
+        #[serde(default)]
+        pub labels: BTreeMap<String, String>,
+        /// Connections of another environment cannot be used.
+        #[key("text")]
+        #[serde(default)]
+        pub environment: Option<String>,
+    }
+}
+
+section! {
+    /// What a request that adds one gives beside the spec.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub struct AgentGiven {
+        /// The user that owns it; left out: who asks.
+        #[key("name or id of a user")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub owner: Option<String>,
+    }
+}
+
+section! {
+    /// What a request that changes one gives beside a merge patch of the spec.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+    pub struct AgentChange {
+        /// The user that owns it; `null`: the organisation.
+        #[key("name or id of a user")]
+        #[serde(default, deserialize_with = "given::also_null")]
+        pub owner: Option<Option<String>>,
+    }
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AgentFacts {
+    /// The user that owns it; `None`: the organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// Taken out of the configuration file.
+    pub paused: bool,
+    /// Paused by a person or an alarm, which the file does not end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// Tokens that authenticate it.
+    pub tokens: Vec<TokenRecord>,
+    /// What it may use.
+    pub bindings: Vec<BindingRecord>,
+    /// The last tokens that were revoked: one that is sent raises an alarm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<RevokedToken>,
+}
+
+/// What is shown of it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AgentShown {
+    /// The user that owns it; absent: the organisation.
+    #[schemars(with = "Option<String>")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// It may do nothing: it left the configuration file, or `held`.
+    pub paused: bool,
+    /// A person or an alarm has paused it, until a person resumes it.
+    #[serde(default)]
+    pub held: bool,
+    /// Its tokens, without their text.
+    pub tokens: Vec<TokenShown>,
+    /// What it may use.
+    pub bindings: Vec<BindingShown>,
+    /// Listeners of its own, where a gateway runs: `127.0.0.1:8090` or `unix:/run/ci.sock`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<String>,
+}
+
+impl AgentSpec {
+    /// One of this name, and nothing else.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+}
+
+impl AgentFacts {
+    /// Whether it may do nothing.
+    pub fn is_paused(&self) -> bool {
+        self.paused || self.held
+    }
+
+    /// Its binding to a connection.
+    pub fn binding(&self, connection: &ConnectionId) -> Option<&BindingRecord> {
+        self.bindings.iter().find(|binding| binding.connection == *connection)
+    }
+}
+
+impl Resource for Agent {
+    type Id = AgentId;
+    type Spec = AgentSpec;
+    type With = AgentGiven;
+    type ChangeWith = AgentChange;
+    type Facts = AgentFacts;
+    type Shown = AgentShown;
+
+    const KIND: Kind = Kind { one: "agent", article: "an agent", many: "agents", max: usize::MAX };
+
+    /// The configuration names agents in rules, listeners and plugins.
+    const FIXED: &[&str] = &["name"];
+
+    fn name(spec: &AgentSpec) -> &str {
+        &spec.name
+    }
+
+    fn refusals(spec: &AgentSpec) -> Vec<Refusal> {
+        let environment = name::environment(spec.environment.as_deref());
+        let all = failed([name::unreserved(&spec.name), environment]);
+        all.into_iter().chain(name::labels(&spec.labels)).collect()
+    }
+}
