@@ -35,8 +35,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::config::Config;
-use keyward_api::wire::{AgentView, AppView};
-use keyward_model::{Connection, Shown};
+use keyward_api::wire::AgentView;
+use keyward_model::{App, Connection, Shown};
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
@@ -64,7 +64,7 @@ struct Install<'a> {
 struct People {
     agents: Vec<AgentView>,
     connections: Vec<Shown<Connection>>,
-    apps: Vec<AppView>,
+    apps: Vec<Shown<App>>,
 }
 
 impl Args {

@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::agent::{AgentView, NewAgent};
-pub use self::app::{AppChanged, AppPatch, AppView, NewApp};
+pub use self::app::AppChanged;
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::call::{CallAsk, CallView};

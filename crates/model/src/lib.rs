@@ -27,7 +27,9 @@ mod secret_text;
 mod user;
 mod webhook;
 
-pub use app::{AppSettings, AppUrls, Registered};
+pub use app::{
+    App, AppChange, AppFacts, AppSettings, AppShown, AppSpec, AppUrls, AppWith, Registered, TokenOptions,
+};
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
     ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,

@@ -6,7 +6,7 @@ use super::personal_token::{
     PERSONAL_TOKENS_MAX, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
 };
 use super::resource::{Kind, Nothing, Resource};
-use super::{Connection, Honeytoken, Org, User, Webhook};
+use super::{App, Connection, Honeytoken, Org, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<Org>(),
         of::<User>(),
         personal_token(),
+        of::<App>(),
         of::<Connection>(),
         of::<Webhook>(),
         of::<Honeytoken>(),

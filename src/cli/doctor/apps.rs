@@ -7,8 +7,7 @@ use super::{Install, People};
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
-use keyward_api::wire::AppView;
-use keyward_model::{Connection, Shown};
+use keyward_model::{App, Connection, Shown};
 
 const APPS: &str = "apps";
 
@@ -22,7 +21,7 @@ pub(super) async fn look(
     people: &mut People,
     report: &mut Report,
 ) {
-    match client.list::<AppView>("/api/v1/apps", &[]).await {
+    match client.list::<Shown<App>>("/api/v1/apps", &[]).await {
         Ok(apps) => {
             people.apps = apps.items;
             judge(people, install.global, Timestamp::now(), report);
@@ -48,27 +47,27 @@ fn judge(people: &People, global: &Global, now: Timestamp, report: &mut Report) 
 }
 
 fn of_app(
-    app: &AppView,
+    app: &Shown<App>,
     people: &People,
     (global, now): (&Global, Timestamp),
     report: &mut Report,
 ) {
     let name = &app.name;
     // Nobody asks by an app without connections, and one that left the file may stay so.
-    let is_used = !app.connections.is_empty();
-    if let Some(problem) = app.problem.as_ref().filter(|_| is_used) {
-        let hint = match app.paused {
+    let is_used = !app.facts.connections.is_empty();
+    if let Some(problem) = app.facts.problem.as_ref().filter(|_| is_used) {
+        let hint = match app.facts.paused {
             true => "add it to the configuration again".to_owned(),
             false => format!("{} app set {name} --secret-stdin client_secret", global.keyward()),
         };
         report.fail(APPS, problem, hint);
     }
-    let ends = app.registered.as_ref().and_then(|registered| registered.expires);
+    let ends = app.facts.registered.as_ref().and_then(|registered| registered.expires);
     if let Some(ends) =
         ends.filter(|ends| is_used && *ends < now.saturating_add(SOON).unwrap_or(now))
     {
         let message = format!("the registration of app {name} expires {}", moment(ends));
-        let first = app.connections.first();
+        let first = app.facts.connections.first();
         let first = people.connections.iter().find(|it| Some(&it.name) == first);
         report.warn(APPS, message, first.map_or_else(String::new, |it| remedy(it, global)));
     }
@@ -88,13 +87,13 @@ fn remedy(connection: &Shown<Connection>, global: &Global) -> String {
 }
 
 /// Details for a connection that does not work: its app and redirect URI.
-pub(super) fn behind(connection: &Shown<Connection>, apps: &[AppView]) -> String {
+pub(super) fn behind(connection: &Shown<Connection>, apps: &[Shown<App>]) -> String {
     let app = connection.app_id();
     let app = app.and_then(|id| apps.iter().find(|app| app.id == *id));
     app.map_or_else(String::new, |app| {
         format!(
             "; its app {} must have this redirect URI at the provider: {}",
-            app.name, app.redirect_uri
+            app.name, app.facts.redirect_uri
         )
     })
 }
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
     use crate::cli::doctor::report::Status;
 
-    fn app(more: &serde_json::Value) -> AppView {
+    fn app(more: &serde_json::Value) -> Shown<App> {
         let mut app = serde_json::json!({
             "id": "app_00000000000000000000", "name": "svc", "provider": "github", "auth": null,
             "client_id": "c", "redirect_uri": "http://localhost:8081/oauth/callback/app_1",
@@ -128,7 +127,7 @@ mod tests {
     }
 
     fn judged(
-        app: AppView,
+        app: Shown<App>,
         connection: Shown<Connection>,
     ) -> Vec<(Status, String, Option<String>)> {
         let people = People { agents: Vec::new(), connections: vec![connection], apps: vec![app] };

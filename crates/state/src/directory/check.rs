@@ -23,19 +23,6 @@ pub(super) fn agent_name(name: &str) -> Result<(), DirectoryError> {
     }
 }
 
-/// An app's name stands in paths of the admin API.
-pub(super) fn app_name(name: &str) -> Result<(), DirectoryError> {
-    plain_name("an app", name)
-}
-
-fn plain_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
-    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
-    match is_plain(name) && is_name(name) {
-        true => Ok(()),
-        false => Err(DirectoryError::NameRefused { what, name: name.into(), rule }),
-    }
-}
-
 /// A plugin's name stands in paths of the admin API.
 pub(super) fn is_plugin_name(name: &str) -> bool {
     is_plain(name) && is_name(name)
@@ -188,11 +175,11 @@ mod tests {
             ["", ".", "..", "a b", "a/b", "a:b", "a@b", "\u{e9}", "a\n", "agt_x", "con_x", &long]
         {
             assert!(agent_name(bad).is_err(), "{bad}");
-            assert!(app_name(bad).is_err(), "{bad}");
+            assert!(!is_plugin_name(bad), "{bad}");
         }
-        assert!(app_name("a~b").is_err());
+        assert!(!is_plugin_name("a~b"));
         for good in ["a", "A.b_c-9", ".a", &long[1..]] {
-            assert!(agent_name(good).is_ok() && app_name(good).is_ok(), "{good}");
+            assert!(agent_name(good).is_ok() && is_plugin_name(good), "{good}");
         }
         assert!(agent_name("a~b").is_ok());
     }
