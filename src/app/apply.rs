@@ -89,7 +89,7 @@ impl Target<'_> {
                 return Ok(());
             }
         };
-        Ok(self.events.sign_with((org, &hook.id), key).await?)
+        Ok(self.events.sign_with(org, &hook.id, key).await?)
     }
 
     async fn resource<R: Declarable>(
@@ -129,7 +129,7 @@ impl Target<'_> {
                     record.facts.paused = false;
                     Ok(())
                 };
-                drop(self.vault.change_app_of((org, &id), &change, secrets).await?);
+                drop(self.vault.change_app_of(org, &id, &change, secrets).await?);
             }
             AppWork::Pause(id) => {
                 let pause = |record: &mut AppRecord| record.facts.paused = true;

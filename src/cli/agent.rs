@@ -116,9 +116,7 @@ impl Command {
             Self::Bind(bind) => bind.run(global, &client).await,
             Self::Unbind(bind) => bind.undo(global, &client).await,
             Self::Assign { to } => {
-                let at = path(&to.name);
-                let seen = Seen::default();
-                to.run::<AgentView>((global, &client), ("agent", &at), &seen).await
+                to.run::<AgentView>(global, &client, "agent", &Seen::default()).await
             }
             Self::Pause { name } => set_held(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_held(global, &client, (&name, "resume")).await,

@@ -85,10 +85,10 @@ impl Exposed for App {
             record.spec = spec;
             Ok(())
         };
-        let (vault, place) = (&context.deps().vault, (&record.org, &record.id));
+        let (vault, org, id) = (&context.deps().vault, &record.org, &record.id);
         let ChangedApp { app, changed } = match secrets {
-            Some(SecretFields(secrets)) => vault.change_app_of(place, &set, secrets).await?,
-            None => vault.change_app(place, &set, None).await?,
+            Some(SecretFields(secrets)) => vault.change_app_of(org, id, &set, secrets).await?,
+            None => vault.change_app(org, id, &set, None).await?,
         };
         let retried = vault.try_app_again(&app.org, &app.id).await?;
         admin.enforce().await?;

@@ -130,11 +130,12 @@ impl Vault {
     /// As there; when there is no secret of that name.
     pub async fn change_app_of<E: From<VaultError> + From<DirectoryError>>(
         &self,
-        place: (&OrgId, &AppId),
+        org: &OrgId,
+        id: &AppId,
         change: &(dyn Fn(&mut AppRecord) -> Result<(), E> + Sync),
         secrets: BTreeMap<String, Secret>,
     ) -> Result<ChangedApp, E> {
-        self.change_app(place, change, Some(secret_of(secrets)?)).await
+        self.change_app(org, id, change, Some(secret_of(secrets)?)).await
     }
 
     /// Changes an app: `change` makes the new one of the old, or refuses. `secret` replaces what is stored; without
@@ -147,7 +148,8 @@ impl Vault {
     /// or the store fails.
     pub async fn change_app<E: From<VaultError> + From<DirectoryError>>(
         &self,
-        (org, id): (&OrgId, &AppId),
+        org: &OrgId,
+        id: &AppId,
         change: &(dyn Fn(&mut AppRecord) -> Result<(), E> + Sync),
         secret: Option<AppSecret>,
     ) -> Result<ChangedApp, E> {

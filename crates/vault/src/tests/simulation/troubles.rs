@@ -170,7 +170,7 @@ async fn change(vault: &Vault, app: &AppId, client_id: &str) {
         client_id.clone_into(&mut record.spec.client_id);
         Ok(())
     };
-    vault.change_app((&OrgId::default_org(), app), &set, None).await.unwrap();
+    vault.change_app(&OrgId::default_org(), app, &set, None).await.unwrap();
 }
 
 /// oauth 9.changed, 9.quiet: no further requests until the configuration changes
