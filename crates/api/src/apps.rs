@@ -64,7 +64,7 @@ impl Exposed for App {
         let app = vault.add_app_of(new, with.secrets.0).await?;
         caller.names("app", &app.id, &app.name);
         admin.enforce().await?;
-        Ok(kept::shown(context, &*app).await)
+        Ok(kept::shown(context, &app).await)
     }
 
     /// Tokens that were obtained stay. What the provider refused the app for is tried again, also where nothing
@@ -95,7 +95,7 @@ impl Exposed for App {
         let seen = retried.iter().filter(|connection| caller.sees_connection(connection));
         let mut retried: Vec<String> = seen.map(|connection| connection.name.clone()).collect();
         retried.sort_unstable();
-        Ok(AppChanged { app: kept::shown(context, &*app).await, changed, retried })
+        Ok(AppChanged { app: kept::shown(context, &app).await, changed, retried })
     }
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {

@@ -15,7 +15,7 @@ use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    App, AppFacts, AppSpec, AppUrls, Record, Registered, Resource, check_fixed,
+    App, AppFacts, AppSpec, AppUrls, Registered, Resource, check_fixed,
 };
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::envelope::EnvelopeError;
@@ -99,7 +99,7 @@ impl Vault {
         self.takes_app(&spec, &secret)?;
         let secrets = names_of(&secret);
         let facts = AppFacts { secrets, registered, ..AppFacts::default() };
-        let mut record = Record::new(&org, managed_by, spec, facts, self.clock.now());
+        let mut record = AppRecord::new(&org, managed_by, spec, facts, self.clock.now());
         record.id = id.unwrap_or(record.id);
         let key = record::key(&record.org, &record.id);
         self.seal_app(&record, &secret, None).await?;

@@ -11,7 +11,7 @@ use keyward_base::settings::Settings;
 use keyward_rules::provider::oauth::ClientAuthText;
 use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::optional_duration;
@@ -69,7 +69,6 @@ section! {
     }
 }
 
-static TOKEN_KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| names(TokenOptions::keys()));
 static REQUEST_KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| names(Settings::keys()));
 static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| names(AppSettings::keys()));
 
@@ -135,26 +134,48 @@ impl<'de> Visitor<'de> for Members {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AppSettings, A::Error> {
         let mut settings = AppSettings::default();
         let mut seen = BTreeSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let member = MapAccessDeserializer::new(Member { key: Some(&key), map: &mut map });
-            if TOKEN_KEYS.contains(&&*key) {
-                settings.tokens = TokenOptions::deserialize(member)?.over(settings.tokens);
-            } else if REQUEST_KEYS.contains(&&*key) {
+        while let Some(key) = map.next_key_seed(KnownKey)? {
+            if !seen.insert(key) {
+                return Err(A::Error::duplicate_field(key));
+            }
+            let member = MapAccessDeserializer::new(Member { key: Some(key), map: &mut map });
+            if REQUEST_KEYS.contains(&key) {
                 settings.requests = Settings::deserialize(member)?.over(&settings.requests);
             } else {
-                return Err(A::Error::unknown_field(&key, &KEYS));
-            }
-            if let Some(twice) = seen.replace(key) {
-                return Err(A::Error::custom(format_args!("duplicate field `{twice}`")));
+                settings.tokens = TokenOptions::deserialize(member)?.over(settings.tokens);
             }
         }
         Ok(settings)
     }
 }
 
+/// Reads the name of a member of either part.
+struct KnownKey;
+
+impl<'de> DeserializeSeed<'de> for KnownKey {
+    type Value = &'static str;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<&'static str, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KnownKey {
+    type Value = &'static str;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<&'static str, E> {
+        let known = KEYS.iter().find(|key| **key == name);
+        known.copied().ok_or_else(|| E::unknown_field(name, &KEYS))
+    }
+}
+
 /// A map of one member, whose value is the next one of `map`.
 struct Member<'m, A> {
-    key: Option<&'m str>,
+    key: Option<&'static str>,
     map: &'m mut A,
 }
 

@@ -57,7 +57,7 @@ fn app(managed_by: ManagedBy, registered: bool) -> AppRecord {
     let (org, now) = (OrgId::default_org(), Timestamp::UNIX_EPOCH);
     let facts = AppFacts { registered, ..AppFacts::default() };
     let id = AppId::parse("app_00000000000000000000").unwrap();
-    AppRecord { id, ..Record::new(&org, managed_by, spec, facts, now) }
+    AppRecord { id, ..AppRecord::new(&org, managed_by, spec, facts, now) }
 }
 
 fn connection(kind: Kind, managed_by: ManagedBy, state: ConnectionState) -> ConnectionRecord {
