@@ -28,7 +28,8 @@ mod user;
 mod webhook;
 
 pub use app::{
-    App, AppChange, AppFacts, AppSettings, AppShown, AppSpec, AppUrls, AppWith, Registered, TokenOptions,
+    App, AppChange, AppFacts, AppSettings, AppShown, AppSpec, AppUrls, AppWith, Registered,
+    TokenOptions,
 };
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,

@@ -14,9 +14,7 @@ use crate::grant::AppSecret;
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
-use keyward_model::{
-    App, AppFacts, AppSpec, AppUrls, Registered, Resource, check_fixed,
-};
+use keyward_model::{App, AppFacts, AppSpec, AppUrls, Registered, Resource, check_fixed};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{AppRecord, ConnectionRecord, DirectoryError, ManagedBy};

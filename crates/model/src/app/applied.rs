@@ -93,7 +93,6 @@ auth:
     renew: https://auth.acme.test/renew
 ";
 
-
     #[test]
     fn an_app_with_a_token_url_of_its_own_renews_nowhere_else() {
         let provider = check::file("p", PROVIDER, &Catalogue::default()).unwrap().remove(0);
@@ -101,8 +100,7 @@ auth:
         let renews_at = |urls: AppUrls| {
             let spec = AppSpec { urls, ..AppSpec::default() };
             let (org, now) = (OrgId::default_org(), Timestamp::UNIX_EPOCH);
-            let app =
-                Record::<App>::new(&org, ManagedBy::Store, spec, AppFacts::default(), now);
+            let app = Record::<App>::new(&org, ManagedBy::Store, spec, AppFacts::default(), now);
             app.applied(&usual).renew().map(ToString::to_string)
         };
         let own = "https://own.acme.test/token";

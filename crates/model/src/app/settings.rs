@@ -79,10 +79,7 @@ fn names(keys: Vec<Key>) -> Vec<&'static str> {
 impl AppSettings {
     /// Fills unset values from `base`. Maps are merged by name.
     pub fn over(self, base: Self) -> Self {
-        Self {
-            tokens: self.tokens.over(base.tokens),
-            requests: self.requests.over(&base.requests),
-        }
+        Self { tokens: self.tokens.over(base.tokens), requests: self.requests.over(&base.requests) }
     }
 }
 

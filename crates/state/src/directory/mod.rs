@@ -55,8 +55,7 @@ pub use error::DirectoryError;
 pub use kept::Kept;
 pub use keyward_model::{
     Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, ManagedBy,
-    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState,
-    Visibility,
+    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, Visibility,
 };
 pub use manifest::{Fault, Manifest, Slot};
 pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};

@@ -21,7 +21,7 @@ use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::source;
 use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
-use keyward_base::id::{AgentId, ConnectionId, Id, OrgId};
+use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
 use keyward_model::{App, Connection, Honeytoken, Org, Record, User, Webhook};
 

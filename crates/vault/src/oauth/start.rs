@@ -10,9 +10,7 @@ use zeroize::Zeroizing;
 
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
-use super::flow::{
-    Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, StoredFlow, random,
-};
+use super::flow::{Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, StoredFlow, random};
 use super::{Flows, Pointer};
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, FlowId, OrgId};
@@ -376,8 +374,9 @@ impl Flows {
         let method = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         let Some(method) = method.filter(|auth| auth.oauth.is_some()) else { return Ok(None) };
         let view = self.directory().view();
-        let fits =
-            |app: &&Arc<AppRecord>| app.org == *org && app.fits(provider, method) && !app.facts.paused;
+        let fits = |app: &&Arc<AppRecord>| {
+            app.org == *org && app.fits(provider, method) && !app.facts.paused
+        };
         let mut fitting = view.apps().filter(fits);
         let shared = method.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone());
         let provider = shared.unwrap_or_else(|| provider.to_owned());
