@@ -35,8 +35,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::config::Config;
-use keyward_api::wire::AppView;
-use keyward_model::{Agent, Connection, Shown};
+use keyward_model::{Agent, App, Connection, Shown};
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
@@ -64,7 +63,7 @@ struct Installation<'a> {
 struct Resources {
     agents: Vec<Shown<Agent>>,
     connections: Vec<Shown<Connection>>,
-    apps: Vec<AppView>,
+    apps: Vec<Shown<App>>,
 }
 
 impl Args {

@@ -254,9 +254,9 @@ async fn a_connection_of_a_paused_app_is_revoked_with_the_app_s_secret() {
     world.connected().await;
     let pair = world.server.only_call().issued.expect("tokens");
     let directory = &world.lab.gateway.running().services().directory;
-    let pause = |app: &mut keyward_state::directory::AppRecord| app.paused = true;
+    let pause = |app: &mut keyward_state::directory::AppRecord| app.facts.paused = true;
     directory
-        .update_app(&keyward_base::id::OrgId::default_org(), &world.app, &pause)
+        .change::<keyward_model::App>(&keyward_base::id::OrgId::default_org(), &world.app, pause)
         .await
         .expect("the app is there");
     let told = removed(&world, "?revoke=true").await;

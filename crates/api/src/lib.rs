@@ -51,7 +51,6 @@ mod rules;
 mod run_counter;
 mod runs;
 mod serve;
-mod settings;
 mod socket;
 mod state;
 #[cfg(test)]

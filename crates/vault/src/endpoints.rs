@@ -11,8 +11,9 @@ use super::issuers::NotRead;
 use super::token_request::{RequestFailure, TokenContext, fault};
 use crate::grant::MintError;
 use crate::grant::oauth::Metadata;
+use keyward_model::AppUrls;
 use keyward_rules::provider::oauth::GrantText;
-use keyward_state::directory::{AppUrls, ConnectionRecord};
+use keyward_state::directory::ConnectionRecord;
 
 /// Why the endpoints are not known.
 pub(super) enum Unknown {

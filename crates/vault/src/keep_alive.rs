@@ -117,7 +117,7 @@ impl Vault {
         }
         let view = self.directory.view();
         let app = connection.app_id().and_then(|id| view.app(&connection.org, id));
-        let settings = app.map(|app| (app.paused, &app.settings));
+        let settings = app.map(|app| (app.facts.paused, &app.settings.tokens));
         match settings {
             Some((true, _)) => None,
             Some((_, settings)) if settings.keep_alive.is_some() => {

@@ -58,7 +58,7 @@ use record::{Header, NewRow};
 pub use rotate::Kept;
 pub use rows::{RowError, Rows};
 use servers::Servers;
-pub use template::settings as template_settings;
+pub use template::{settings as template_settings, with_template};
 
 use crate::grant::Grant;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};

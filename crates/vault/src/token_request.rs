@@ -110,7 +110,7 @@ impl TokenRequester {
 impl TokenContext {
     /// Whether tokens are renewed automatically.
     pub fn is_automatic(&self) -> bool {
-        self.app.as_ref().is_none_or(|app| app.settings.auto_refresh != Some(false))
+        self.app.as_ref().is_none_or(|app| app.settings.tokens.auto_refresh != Some(false))
     }
 
     /// Hosts and placements.
@@ -146,7 +146,8 @@ impl TokenContext {
     /// SHA-256, hex, of everything that a server may refuse a client for: who it is, the version of its
     /// secret, where it is asked and how. Another one is another try.
     pub fn fingerprint(&self, secret: Version) -> String {
-        let app = self.app.as_ref().map(|app| (&app.id, &app.client_id, &app.settings.key_id));
+        let app =
+            self.app.as_ref().map(|app| (&app.id, &app.client_id, &app.settings.tokens.key_id));
         let oauth = self.oauth.as_ref();
         let asked = oauth.map(|it| (&it.token, &it.renew, &it.issuer, it.grant, &it.grant_type));
         let written = oauth.map(|it| {
@@ -159,7 +160,7 @@ impl TokenContext {
     }
 
     fn buffer(&self) -> Option<Duration> {
-        let own = self.app.as_ref().and_then(|app| app.settings.refresh_buffer);
+        let own = self.app.as_ref().and_then(|app| app.settings.tokens.refresh_buffer);
         self.is_automatic().then_some(own.unwrap_or(self.settings.refresh_buffer))
     }
 
@@ -254,7 +255,8 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<TokenContext, VaultError> {
         let token_context = self.token_context(connection)?;
-        let Some(app) = token_context.app.as_ref().filter(|app| !app.secrets.is_empty()) else {
+        let Some(app) = token_context.app.as_ref().filter(|app| !app.facts.secrets.is_empty())
+        else {
             return Ok(token_context);
         };
         let client_secret = match self.opened_secret(app).await {

@@ -9,19 +9,6 @@ use keyward_model::{BINDINGS_MAX, Record, Resource, User, Visibility, is_label};
 
 const NAME_LEN_MAX: usize = 64;
 
-/// An app's name stands in paths of the admin API.
-pub(super) fn app_name(name: &str) -> Result<(), DirectoryError> {
-    plain_name("an app", name)
-}
-
-fn plain_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
-    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
-    match is_plain(name) && is_name(name) {
-        true => Ok(()),
-        false => Err(DirectoryError::NameRefused { what, name: name.into(), rule }),
-    }
-}
-
 /// A plugin's name stands in paths of the admin API.
 pub(super) fn is_plugin_name(name: &str) -> bool {
     is_plain(name) && is_name(name)
@@ -143,11 +130,11 @@ mod tests {
         for bad in
             ["", ".", "..", "a b", "a/b", "a:b", "a@b", "\u{e9}", "a\n", "agt_x", "con_x", &long]
         {
-            assert!(app_name(bad).is_err(), "{bad}");
+            assert!(!is_plugin_name(bad), "{bad}");
         }
-        assert!(app_name("a~b").is_err());
+        assert!(!is_plugin_name("a~b"));
         for good in ["a", "A.b_c-9", ".a", &long[1..]] {
-            assert!(app_name(good).is_ok(), "{good}");
+            assert!(is_plugin_name(good), "{good}");
         }
     }
 }

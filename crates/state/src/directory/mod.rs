@@ -54,9 +54,8 @@ pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
 pub use keyward_model::{
-    Account, AccountId, AccountSource, AppSettings, AppUrls, BrokenReason, ConnectionState, Due,
-    DueBy, ManagedBy, REMIND_DAYS, Registered, Reminded, Renewal, Rotation, RotationState,
-    Visibility,
+    Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, ManagedBy,
+    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, Visibility,
 };
 pub use manifest::{Fault, Manifest, Slot};
 pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};

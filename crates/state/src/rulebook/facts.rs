@@ -75,7 +75,7 @@ fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
 /// The endpoints of an app's own authorization servers; those of an MCP server may be on its host.
 fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
     let provider: Arc<str> = app.provider.as_str().into();
-    let all = std::iter::once(&app.urls).chain(app.discovered.values());
+    let all = std::iter::once(&app.urls).chain(app.facts.discovered.values());
     let own = all.flat_map(|urls| [&urls.token, &urls.revoke, &urls.device]);
     let own = own.flatten().filter_map(|url| endpoint(url));
     own.map(move |(host, path)| (provider.clone(), host, path))
@@ -425,7 +425,7 @@ pub(super) fn connection_facts(
     };
     let (id, name) = (record.id.clone(), record.name.as_str().into());
     let settings = match app {
-        Some(app) => record.settings.over(&app.settings.requests()),
+        Some(app) => record.settings.over(&app.settings.requests),
         None => record.settings.clone(),
     };
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));

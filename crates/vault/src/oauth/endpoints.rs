@@ -52,19 +52,19 @@ impl Flows {
         let issuer = issuer.fill(&asking.variables)?;
         let known = asking.oauth.authorize.is_some() && asking.oauth.token.is_some();
         asking.issuer = Some(issuer.clone());
-        if known && asking.app.registered.is_none() {
+        if known && asking.app.facts.registered.is_none() {
             return Ok(());
         }
         let metadata = self.metadata(&issuer).await?;
         let is_code = asking.oauth.grant == GrantText::AuthorizationCode;
         if is_code && asking.oauth.pkce != PkceText::Avoid {
-            takes_s256(&metadata, asking.app.registered.is_some())?;
+            takes_s256(&metadata, asking.app.facts.registered.is_some())?;
         }
         asking.issuer_announced = metadata.authorization_response_iss_parameter_supported;
         let app = &asking.app;
         // What is owed to a provider is told with an app that may be gone.
         let is_there = self.directory().view().app(&app.org, &app.id).is_some();
-        if app.registered.is_none() && is_there {
+        if app.facts.registered.is_none() && is_there {
             self.keep_endpoints(app, &issuer, &metadata).await?;
         }
         let oauth = &mut asking.oauth;

@@ -8,7 +8,8 @@ use super::Flows;
 use super::error::FlowError;
 use crate::grant::oauth::Metadata;
 use keyward_base::id::{ConnectionId, OrgId};
-use keyward_state::directory::{AppRecord, AppUrls, ConnectionRecord};
+use keyward_model::{App, AppUrls};
+use keyward_state::directory::{AppRecord, ConnectionRecord};
 
 /// Issuers whose endpoints one app keeps: a tenant each.
 const ISSUERS_MAX: usize = 64;
@@ -86,16 +87,16 @@ impl Flows {
         read: &mut HashSet<String>,
     ) -> Result<bool, FlowError> {
         let before = self.app_of(connection)?;
-        let issuer = match &before.registered {
+        let issuer = match &before.facts.registered {
             Some(registered) => registered.issuer.clone(),
             None => match self.issuer_of(connection, &before)? {
-                Some(issuer) if before.discovered.contains_key(&issuer) => issuer,
+                Some(issuer) if before.facts.discovered.contains_key(&issuer) => issuer,
                 // A person named the endpoints.
                 _ => return Ok(false),
             },
         };
         let metadata = self.read_again(&issuer, read).await?;
-        match before.registered {
+        match before.facts.registered {
             None => self.keep_endpoints(&before, &issuer, &metadata).await,
             Some(_) => self.keep_registered(&before, &metadata).await,
         }
@@ -109,14 +110,14 @@ impl Flows {
         metadata: &Metadata,
     ) -> Result<bool, FlowError> {
         let told = AppUrls { issuer: None, ..urls(metadata) };
-        let known = app.discovered.get(issuer);
-        if known == Some(&told) || known.is_none() && app.discovered.len() >= ISSUERS_MAX {
+        let known = app.facts.discovered.get(issuer);
+        if known == Some(&told) || known.is_none() && app.facts.discovered.len() >= ISSUERS_MAX {
             return Ok(false);
         }
         let keep = |record: &mut AppRecord| {
-            record.discovered.insert(issuer.to_owned(), told.clone());
+            record.facts.discovered.insert(issuer.to_owned(), told.clone());
         };
-        self.directory().update_app(&app.org, &app.id, &keep).await?;
+        self.directory().change::<App>(&app.org, &app.id, keep).await?;
         self.vault.app_changed(&app.org, &app.id).await;
         Ok(true)
     }
@@ -132,7 +133,10 @@ impl Flows {
             return Ok(false);
         }
         let secret = self.vault.app_secret(app).await?;
-        let set = |record: &mut AppRecord| record.urls.clone_from(&told);
+        let set = |record: &mut AppRecord| -> Result<(), FlowError> {
+            record.spec.urls.clone_from(&told);
+            Ok(())
+        };
         self.vault.change_app(&app.org, &app.id, &set, Some(secret)).await?;
         Ok(true)
     }

@@ -18,11 +18,9 @@ use crate::grant::oauth::{Metadata, document, host, is_secure};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_base::settings::Settings;
-use keyward_model::{ConnectionSpec, Reference};
+use keyward_model::{AppSettings, AppSpec, ConnectionSpec, Reference, Registered, TokenOptions};
 use keyward_net::call::{Bounds, CallError};
-use keyward_state::directory::{
-    AppRecord, AppSettings, ConnectionRecord, ManagedBy, Registered, Visibility,
-};
+use keyward_state::directory::{AppRecord, ConnectionRecord, ManagedBy, Visibility};
 
 /// The catalogue's provider of MCP servers.
 const PROVIDER: &str = "mcp";
@@ -115,8 +113,8 @@ impl Flows {
         asking: &FlowContext,
     ) -> Result<FlowContext, FlowError> {
         let (connection, app) = (&asking.connection, &asking.app);
-        let resource = app.settings.token_params.get("resource");
-        let (Some(registered), Some(url)) = (&app.registered, resource) else {
+        let resource = app.settings.tokens.token_params.get("resource");
+        let (Some(registered), Some(url)) = (&app.facts.registered, resource) else {
             return Err(self.no_consent(connection));
         };
         let metadata = self.metadata(&registered.issuer).await?;
@@ -205,11 +203,11 @@ impl Flows {
         let view = self.directory().view();
         let now = self.clock.now();
         let fits = |app: &&Arc<AppRecord>| {
-            let of = app.registered.as_ref();
+            let of = app.facts.registered.as_ref();
             app.org == *org
                 && of.is_some_and(|of| of.issuer == metadata.issuer)
                 && of.is_some_and(|of| of.expires.is_none_or(|expires| now < expires))
-                && app.settings.token_params.get("resource").map(String::as_str) == Some(url)
+                && app.settings.tokens.token_params.get("resource").map(String::as_str) == Some(url)
         };
         if let Some(app) = view.apps().find(fits) {
             return Ok(app.clone());
@@ -226,24 +224,25 @@ impl Flows {
     ) -> Result<Arc<AppRecord>, FlowError> {
         let id = AppId::random();
         let client = self.client_at(metadata, &id).await?;
-        let settings = AppSettings {
+        let tokens = TokenOptions {
             token_params: BTreeMap::from([("resource".to_owned(), url.to_owned())]),
             client_auth: Some(client.auth),
-            ..AppSettings::default()
+            ..TokenOptions::default()
         };
-        let urls = urls(metadata);
-        let registered = Registered { issuer: metadata.issuer.clone(), expires: client.expires };
-        let app = NewApp {
-            id: Some(id),
-            org: org.clone(),
+        let spec = AppSpec {
             name: self.free_name(org, url),
             provider: PROVIDER.to_owned(),
             auth: Some(AUTH.to_owned()),
             client_id: client.client_id,
-            scopes: vec![],
-            variables: BTreeMap::new(),
-            urls,
-            settings,
+            urls: urls(metadata),
+            settings: AppSettings { tokens, ..AppSettings::default() },
+            ..AppSpec::default()
+        };
+        let registered = Registered { issuer: metadata.issuer.clone(), expires: client.expires };
+        let app = NewApp {
+            id: Some(id),
+            org: org.clone(),
+            spec,
             registered: Some(registered),
             managed_by: ManagedBy::Store,
         };

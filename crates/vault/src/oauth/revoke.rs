@@ -376,7 +376,8 @@ impl OwedApp {
     fn client(&self) -> Option<Client> {
         let bytes = BASE64_STANDARD.decode(self.secret.text()).map(Zeroizing::new).ok()?;
         let secret = AppSecret::decode(&bytes).ok()?;
-        let (id, key_id) = (self.record.client_id.clone(), self.record.settings.key_id.clone());
+        let (id, key_id) =
+            (self.record.client_id.clone(), self.record.settings.tokens.key_id.clone());
         Some(Client { id, secret, key_id })
     }
 }

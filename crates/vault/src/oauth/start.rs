@@ -117,7 +117,7 @@ impl Flows {
             return Err(self.no_consent(connection));
         }
         let mut asking = self.asking(connection).await?;
-        if asking.app.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
+        if asking.app.facts.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
             asking = self.registered_anew(&asking).await?;
         }
         let _turn = self.turn.lock().await;
@@ -137,7 +137,7 @@ impl Flows {
             asking.connection.facts.state,
             ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
         );
-        let ends = asking.app.registered.as_ref().and_then(|registered| registered.expires);
+        let ends = asking.app.facts.registered.as_ref().and_then(|registered| registered.expires);
         rejected || ends.is_some_and(|ends| ends <= self.clock.now())
     }
 
@@ -374,8 +374,9 @@ impl Flows {
         let method = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         let Some(method) = method.filter(|auth| auth.oauth.is_some()) else { return Ok(None) };
         let view = self.directory().view();
-        let fits =
-            |app: &&Arc<AppRecord>| app.org == *org && app.fits(provider, method) && !app.paused;
+        let fits = |app: &&Arc<AppRecord>| {
+            app.org == *org && app.fits(provider, method) && !app.facts.paused
+        };
         let mut fitting = view.apps().filter(fits);
         let shared = method.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone());
         let provider = shared.unwrap_or_else(|| provider.to_owned());
