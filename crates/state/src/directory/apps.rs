@@ -9,9 +9,6 @@ use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_model::{App, ManagedBy, Record};
 
-/// Changes come one by one here, so only another replica can be in the way.
-const EDIT_TRIES: usize = 5;
-
 /// An OAuth client that is registered at a provider: safe to show.
 pub type AppRecord = Record<App>;
 
