@@ -19,7 +19,7 @@ pub struct Backoff {
     failures: u32,
     first: Option<Moment>,
     pause: Option<(Moment, Duration)>,
-    equal: Option<Equal>,
+    equal: Option<EqualResponses>,
     code: Option<String>,
     cause: Option<Cause>,
     message: Option<String>,
@@ -28,7 +28,7 @@ pub struct Backoff {
 
 /// The same as it is stored: by the time of day.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Written {
+pub struct StoredBackoff {
     failures: u32,
     since: Timestamp,
     /// When the last pause began.
@@ -41,14 +41,14 @@ pub struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    equal: Option<WrittenEqual>,
+    equal: Option<StoredEqualResponses>,
     /// The pause is that of all connections of the client.
     #[serde(default)]
     whole_client: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct WrittenEqual {
+struct StoredEqualResponses {
     code: String,
     first: Timestamp,
     count: u32,
@@ -56,7 +56,7 @@ struct WrittenEqual {
 
 /// Equal responses with an unknown code.
 #[derive(Clone, Debug)]
-struct Equal {
+struct EqualResponses {
     code: String,
     first: Moment,
     count: u32,
@@ -64,7 +64,7 @@ struct Equal {
 
 /// One failure, as far as a pause depends on it.
 #[derive(Clone, Debug, Default)]
-pub struct Failed {
+pub struct FailureDetails {
     /// What the server asked for.
     pub retry_after: Option<Duration>,
     /// Its own code.
@@ -85,7 +85,7 @@ impl Backoff {
     pub fn failed(
         &mut self,
         now: Moment,
-        failed: &Failed,
+        failed: &FailureDetails,
         random: u32,
         settings: &TokenSettings,
     ) -> Duration {
@@ -110,13 +110,13 @@ impl Backoff {
         self.pause = Some((now, pause));
     }
 
-    fn counts(&mut self, now: Moment, failed: &Failed) {
+    fn counts(&mut self, now: Moment, failed: &FailureDetails) {
         let code = failed.code.as_ref().filter(|_| failed.limited);
         match (code, &mut self.equal) {
             (None, _) => self.equal = None,
             (Some(code), Some(equal)) if equal.code == *code => equal.count += 1,
             (Some(code), equal) => {
-                *equal = Some(Equal { code: code.clone(), first: now, count: 1 })
+                *equal = Some(EqualResponses { code: code.clone(), first: now, count: 1 })
             }
         }
     }
@@ -141,14 +141,14 @@ impl Backoff {
     }
 
     /// To be stored; `None` while nothing has failed.
-    pub fn written(&self) -> Option<Written> {
+    pub fn written(&self) -> Option<StoredBackoff> {
         let (paused, pause) = self.pause.as_ref()?;
-        let equal = self.equal.as_ref().map(|equal| WrittenEqual {
+        let equal = self.equal.as_ref().map(|equal| StoredEqualResponses {
             code: equal.code.clone(),
             first: equal.first.day(),
             count: equal.count,
         });
-        Some(Written {
+        Some(StoredBackoff {
             failures: self.failures,
             since: self.first.as_ref()?.day(),
             paused: paused.day(),
@@ -162,14 +162,14 @@ impl Backoff {
     }
 
     /// What was stored. A clock that was set back meanwhile makes a pause no longer than it was.
-    pub fn read(written: Written) -> Self {
-        let Written { failures, since, paused, pause_ms, equal, .. } = written;
-        let Written { code, cause, message, whole_client, .. } = written;
+    pub fn read(written: StoredBackoff) -> Self {
+        let StoredBackoff { failures, since, paused, pause_ms, equal, .. } = written;
+        let StoredBackoff { code, cause, message, whole_client, .. } = written;
         Self {
             failures,
             first: Some(Moment::of_day(since)),
             pause: Some((Moment::of_day(paused), Duration::from_millis(pause_ms))),
-            equal: equal.map(|WrittenEqual { code, first, count }| Equal {
+            equal: equal.map(|StoredEqualResponses { code, first, count }| EqualResponses {
                 code,
                 first: Moment::of_day(first),
                 count,
@@ -240,12 +240,12 @@ mod tests {
         (Clock::Fixed(ms.clone()), ms)
     }
 
-    fn asks(retry_after: Duration) -> Failed {
-        Failed { retry_after: Some(retry_after), ..Failed::default() }
+    fn asks(retry_after: Duration) -> FailureDetails {
+        FailureDetails { retry_after: Some(retry_after), ..FailureDetails::default() }
     }
 
-    fn unknown(code: &str) -> Failed {
-        Failed { code: Some(code.to_owned()), limited: true, ..Failed::default() }
+    fn unknown(code: &str) -> FailureDetails {
+        FailureDetails { code: Some(code.to_owned()), limited: true, ..FailureDetails::default() }
     }
 
     /// oauth 10.1
@@ -255,8 +255,8 @@ mod tests {
         let (mut least, mut most) = (Backoff::default(), Backoff::default());
         for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
             let around = Duration::from_secs(seconds).as_secs_f64();
-            let low = least.failed(clock.moment(), &Failed::default(), 0, &settings);
-            let high = most.failed(clock.moment(), &Failed::default(), u32::MAX, &settings);
+            let low = least.failed(clock.moment(), &FailureDetails::default(), 0, &settings);
+            let high = most.failed(clock.moment(), &FailureDetails::default(), u32::MAX, &settings);
             assert!((low.as_secs_f64() - around * 0.8).abs() < 0.001, "{low:?} for {seconds} s");
             assert!((high.as_secs_f64() - around * 1.2).abs() < 0.001, "{high:?} for {seconds} s");
         }
@@ -349,7 +349,7 @@ mod tests {
             assert_eq!(answers("other", 3_600), None);
         }
         assert_eq!(answers("other", 1).as_deref(), Some("other"));
-        backoff.failed(clock.moment(), &Failed::default(), MIDDLE, &settings);
+        backoff.failed(clock.moment(), &FailureDetails::default(), MIDDLE, &settings);
         assert_eq!(backoff.believed(clock.moment(), &settings), None);
     }
 }

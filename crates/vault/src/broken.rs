@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Vault;
 use super::connect::Granted;
 use super::error::VaultError;
-use super::grants::{Stored, TRIES_MAX, is_conflict};
+use super::grants::{StoredGrant, TRIES_MAX, is_conflict};
 use super::record::Verdict;
 use keyward_state::directory::{
     BrokenReason, ConnectionRecord, ConnectionState, Rotation, SecretFacts,
@@ -20,7 +20,7 @@ impl Vault {
     pub(super) async fn condemn(
         &self,
         connection: &Arc<ConnectionRecord>,
-        stored: &Stored,
+        stored: &StoredGrant,
         verdict: Verdict,
     ) -> Result<(), VaultError> {
         let row = stored.becomes(connection, Some(verdict), &stored.bytes);
@@ -37,7 +37,7 @@ impl Vault {
     pub(super) async fn lift(
         &self,
         connection: &Arc<ConnectionRecord>,
-        stored: &Stored,
+        stored: &StoredGrant,
     ) -> Result<bool, VaultError> {
         let mut row = stored.becomes(connection, None, &stored.bytes);
         row.header.on_trial = true;
@@ -113,7 +113,7 @@ impl Vault {
 }
 
 /// What the grant's row says of a rotation. What its owner has said of the secret in force since stays.
-fn rotation(secret: &mut SecretFacts, stored: &Stored) {
+fn rotation(secret: &mut SecretFacts, stored: &StoredGrant) {
     secret.rotation = stored.other.as_ref().map(|(beside, _)| Rotation {
         state: beside.state,
         since: beside.since,
@@ -140,7 +140,7 @@ fn is_of_grant(reason: BrokenReason) -> bool {
 }
 
 /// The state that goes with a grant. What a person paused stays so, and what waits for its test a draft.
-fn projected(state: &ConnectionState, stored: &Stored) -> ConnectionState {
+fn projected(state: &ConnectionState, stored: &StoredGrant) -> ConnectionState {
     match (state, stored.broken.as_ref()) {
         (ConnectionState::Paused, _) => ConnectionState::Paused,
         (_, Some(verdict)) => {

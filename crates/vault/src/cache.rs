@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::cached::Phase;
-pub use self::cached::{CachedCredential, Life};
-use super::backoff::{Backoff, Failed};
+pub use self::cached::{CachedCredential, Lifetime};
+use super::backoff::{Backoff, FailureDetails};
 use super::error::Refused;
 use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::id::{ConnectionId, OrgId};
@@ -63,7 +63,7 @@ struct CellState {
     late: Option<Timestamp>,
     begun: u64,
     /// How the last flight ended, when it brought nothing.
-    ended: Option<(u64, Option<Refused>)>,
+    ended: Option<(u64, Option<FlightRefusal>)>,
     backoff: Backoff,
     /// Until then a refused client is not tried again by a request.
     quiet: Option<(Moment, Duration)>,
@@ -98,7 +98,7 @@ pub enum Lookup {
     /// The flight of this number is under way.
     Wait(u64),
     /// Nothing.
-    Refuse(Refused),
+    Refuse(FlightRefusal),
     /// Nothing for so long.
     Pause(Duration),
 }
@@ -116,15 +116,15 @@ pub struct Ticket {
 
 /// How a flight ended.
 #[derive(Debug)]
-pub enum Landing {
+pub enum FlightResult {
     /// The cell holds what it brought.
-    Brought,
+    Published,
     /// It may be tried again after a pause.
-    Failed(Failed),
+    Failed(FailureDetails),
     /// It may be tried again after this pause, which is not the connection's fault.
     Paused(Duration),
     /// There is no credential.
-    Refused(Refused),
+    Refused(FlightRefusal),
 }
 
 impl Default for CredentialCache {
@@ -392,12 +392,12 @@ impl Ticket {
     }
 
     /// Ends the flight. Answers the pause when there is one, and whether an unknown code is believed now.
-    pub fn land(mut self, landing: Landing) -> Option<Duration> {
+    pub fn land(mut self, result: FlightResult) -> Option<Duration> {
         self.landed = true;
-        self.ends(landing)
+        self.ends(result)
     }
 
-    fn ends(&self, landing: Landing) -> Option<Duration> {
+    fn ends(&self, result: FlightResult) -> Option<Duration> {
         let now = self.clock.moment();
         let mut state = self.cell.state.lock();
         if state.epoch != self.epoch {
@@ -406,22 +406,22 @@ impl Ticket {
         state.flying = None;
         state.late = None;
         let mut pause = None;
-        let refused = match landing {
-            Landing::Brought => {
+        let refused = match result {
+            FlightResult::Published => {
                 state.backoff = Backoff::default();
                 None
             }
-            Landing::Failed(failed) => {
+            FlightResult::Failed(failed) => {
                 pause = Some(state.backoff.failed(now, &failed, random(), &self.settings));
                 None
             }
-            Landing::Paused(long) => {
+            FlightResult::Paused(long) => {
                 state.backoff.pauses(now, long);
                 pause = Some(long);
                 None
             }
-            Landing::Refused(refused) => {
-                if let Refused::Broken { rest, .. } = &refused {
+            FlightResult::Refused(refused) => {
+                if let FlightRefusal::Broken { rest, .. } = &refused {
                     state.quiet = rest.map(|rest| (now, rest));
                 }
                 Some(refused)
@@ -459,7 +459,7 @@ impl Ticket {
     }
 
     /// What the failures so far say, with one more such answer: the code that is believed now.
-    pub fn would_believe(&self, failed: &Failed) -> Option<String> {
+    pub fn would_believe(&self, failed: &FailureDetails) -> Option<String> {
         let now = self.clock.moment();
         let mut backoff = self.cell.state.lock().backoff.clone();
         backoff.failed(now, failed, 0, &self.settings);
@@ -470,7 +470,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.landed {
-            self.ends(Landing::Failed(Failed::default()));
+            self.ends(FlightResult::Failed(FailureDetails::default()));
         }
     }
 }

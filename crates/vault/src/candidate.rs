@@ -93,15 +93,20 @@ impl Vault {
         version: Version,
     ) -> Result<(Arc<Credential>, Option<Zeroizing<Vec<u8>>>), VaultError> {
         let token_context = self.guarded_token_context(connection).await?;
-        if let Some(held) = self.held(connection, &token_context, StoredGrants { grant, other: None, version })? {
+        if let Some(held) =
+            self.held(connection, &token_context, StoredGrants { grant, other: None, version })?
+        {
             return Ok((held.credential().clone(), None));
         }
         let name = || connection.name.clone();
         match self.find_endpoints(connection, Trigger::Asked(0)).await? {
             None => {}
-            Some(Unknown::RequestFailure(fault)) => return Err(fault.of_candidate(connection)),
-            Some(Unknown::Paused(rest)) => {
-                let failed = Failed { retry_after: Some(rest), ..Failed::default() };
+            Some(EndpointsUnknown::RequestFailure(fault)) => {
+                return Err(fault.of_candidate(connection));
+            }
+            Some(EndpointsUnknown::Paused(rest)) => {
+                let failed =
+                    FailureDetails { retry_after: Some(rest), ..FailureDetails::default() };
                 let fault = RequestFailure::Passing { failed, whole_client: None };
                 return Err(fault.of_candidate(connection));
             }

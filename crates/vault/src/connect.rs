@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::cache::Trigger;
 use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
-use super::late::Late;
+use super::late::LateAnswers;
 use super::record::{self, Header, NewRow};
 use super::{ManagedBy, NewConnection, Vault, method};
 use crate::grant::Grant;
@@ -34,18 +34,18 @@ pub struct Granted {
 
 /// A removed connection, for the revocation of its tokens at the provider.
 #[derive(Debug)]
-pub struct Ended {
+pub struct RemovedConnection {
     /// As it was.
     pub connection: Arc<ConnectionRecord>,
     /// Its last tokens, as far as they open.
     pub grant: Option<Grant>,
     /// What a refresh that is under way brings; where it is to be revoked.
-    pub late: Option<Late>,
+    pub late: Option<LateAnswers>,
 }
 
 /// A grant that another one takes the place of.
 #[derive(Default)]
-pub(super) struct Replaced {
+pub(super) struct ReplacedGrant {
     pub(super) version: Option<Version>,
     given: Option<String>,
     consent: Option<FlowId>,
@@ -152,7 +152,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
         revoke: bool,
-    ) -> Result<Ended, VaultError> {
+    ) -> Result<RemovedConnection, VaultError> {
         let connection = self.connection(org, id)?;
         // Before the row goes: a refresh that finds it gone leaves what it brings.
         let late = revoke.then(|| self.flights.refreshes().expect(id));
@@ -160,8 +160,8 @@ impl Vault {
         self.cache.remove(id);
         self.delete_failures(org, id).await;
         let grant = self.take_grant(&connection).await?;
-        let late = late.filter(Late::is_awaited);
-        Ok(Ended { connection, grant, late })
+        let late = late.filter(LateAnswers::is_awaited);
+        Ok(RemovedConnection { connection, grant, late })
     }
 
     /// Deletes the grant's row, and answers the grant, as far as it opens.
@@ -197,17 +197,20 @@ impl Vault {
     pub(super) async fn replaced(
         &self,
         connection: &ConnectionRecord,
-    ) -> Result<Replaced, VaultError> {
+    ) -> Result<ReplacedGrant, VaultError> {
         match self.stored_if_any(connection).await {
-            Ok(None) => Ok(Replaced::default()),
+            Ok(None) => Ok(ReplacedGrant::default()),
             Ok(Some(stored)) => {
                 let (given, consent) = (stored.given, stored.consent);
-                Ok(Replaced { version: Some(stored.version), given, consent })
+                Ok(ReplacedGrant { version: Some(stored.version), given, consent })
             }
             Err(VaultError::Sealed { .. }) => {
                 let key = record::key(&connection.org, &connection.id);
                 let row = self.store.get(Table::Grants, &key).await?;
-                Ok(Replaced { version: row.map(|row| row.version), ..Replaced::default() })
+                Ok(ReplacedGrant {
+                    version: row.map(|row| row.version),
+                    ..ReplacedGrant::default()
+                })
             }
             Err(error) => Err(error),
         }

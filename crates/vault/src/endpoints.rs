@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Vault;
 use super::cache::Trigger;
 use super::error::VaultError;
-use super::issuers::NotRead;
+use super::issuers::MetadataUnavailable;
 use super::token_request::{RequestFailure, TokenContext, fault};
 use crate::grant::MintError;
 use crate::grant::oauth::Metadata;
@@ -15,7 +15,7 @@ use keyward_rules::provider::oauth::GrantText;
 use keyward_state::directory::{AppUrls, ConnectionRecord};
 
 /// Why the endpoints are not known.
-pub(super) enum Unknown {
+pub(super) enum EndpointsUnknown {
     /// As if the token endpoint itself had given no token.
     RequestFailure(RequestFailure),
     /// The metadata could not be read lately; requests are paused for so long.
@@ -57,7 +57,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
         why: Trigger,
-    ) -> Result<Option<Unknown>, VaultError> {
+    ) -> Result<Option<EndpointsUnknown>, VaultError> {
         let token_context = self.token_context(connection)?;
         let (Some(issuer), Some(caller)) = (token_context.issuer_to_ask(), token_context.caller())
         else {
@@ -65,7 +65,10 @@ impl Vault {
         };
         let settings = self.token_settings();
         let read = match why.is_by_hand() {
-            true => self.metadata(&caller, &issuer, &settings).await.map_err(NotRead::Failed),
+            true => self
+                .metadata(&caller, &issuer, &settings)
+                .await
+                .map_err(MetadataUnavailable::Failed),
             false => self.metadata_in_turn(&caller, &issuer, &settings).await,
         };
         match read {
@@ -73,11 +76,11 @@ impl Vault {
                 self.keep_found(connection, &issuer, &metadata).await?;
                 Ok(None)
             }
-            Err(NotRead::Paused(rest)) => Ok(Some(Unknown::Paused(rest))),
-            Err(NotRead::Failed(error)) => {
+            Err(MetadataUnavailable::Paused(rest)) => Ok(Some(EndpointsUnknown::Paused(rest))),
+            Err(MetadataUnavailable::Failed(error)) => {
                 let failure = MintError::from(error.failure(self.clock.now()));
                 fault(failure, &settings)
-                    .map(|fault| Some(Unknown::RequestFailure(fault)))
+                    .map(|fault| Some(EndpointsUnknown::RequestFailure(fault)))
                     .map_err(|source| self.unmintable(connection, source))
             }
         }

@@ -223,7 +223,7 @@ pub enum VaultError {
 
 /// How a flight for a credential ended that brought none, for all who waited.
 #[derive(Clone, Debug)]
-pub enum Refused {
+pub enum FlightRefusal {
     /// See [`VaultError::Broken`].
     Broken {
         /// Why.
@@ -237,7 +237,7 @@ pub enum Refused {
     Failed(Arc<VaultError>),
 }
 
-impl Refused {
+impl FlightRefusal {
     /// The error for one who waited; `vault` knows what a person does about it.
     pub fn of(self, connection: &ConnectionRecord, vault: &Vault) -> VaultError {
         match self {

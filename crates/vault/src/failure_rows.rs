@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::backoff::{Backoff, Written};
+use super::backoff::{Backoff, StoredBackoff};
 use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
 use super::grants::Stored;
@@ -22,7 +22,7 @@ use keyward_state::store::{Expect, StoreError, Table, Version};
 pub struct FailureRow {
     #[serde(flatten)]
     about: FailureSubject,
-    failures: Written,
+    failures: StoredBackoff,
 }
 
 /// What failures are about: those of an older grant, or by another configuration, say nothing any more.
@@ -43,7 +43,7 @@ impl Vault {
     pub(super) async fn failure_subject(
         &self,
         token_context: &TokenContext,
-        stored: &Stored,
+        stored: &StoredGrant,
     ) -> Result<FailureSubject, VaultError> {
         let asked = self.asked_with(token_context).await?;
         Ok(FailureSubject { generation: stored.version.0, asked })

@@ -17,16 +17,16 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::lease::Claimed;
+use self::lease::LeaseResult;
 use super::Vault;
 use super::backoff::Failed;
-use super::cache::{Cell, Landing, Lookup, Ticket, Trigger};
-use super::error::{Refused, VaultError};
+use super::cache::{Cell, FlightResult, Lookup, Ticket, Trigger};
+use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;
-use super::grants::{Stored, is_conflict};
+use super::grants::{StoredGrant, is_conflict};
 use super::late::PendingRefreshes;
 use super::record::Verdict;
-use super::servers::{Asked, Turn};
+use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::tokens::TokenSettings;
@@ -74,9 +74,9 @@ struct Flight<'a> {
 }
 
 /// The result of a token request.
-enum Came {
+enum RequestResult {
     /// The flight ends so.
-    Landed(Landing),
+    Landed(FlightResult),
     /// What was answered is in the store.
     Stored,
     /// The grant is another one by now.
@@ -196,14 +196,14 @@ impl Vault {
         let (about, lease) = (Mutex::default(), OnceLock::new());
         let flight =
             Flight { vault: self, connection, why, ticket: &ticket, settings, about, lease };
-        let landing = match flight.go().await {
-            Ok(landing) => landing,
-            Err(error) => Landing::Refused(Refused::Failed(Arc::new(error))),
+        let result = match flight.go().await {
+            Ok(result) => result,
+            Err(error) => FlightResult::Refused(FlightRefusal::Failed(Arc::new(error))),
         };
-        self.note(connection, &landing);
+        self.note(connection, &result);
         let Flight { about, lease, .. } = flight;
-        let lasting = matches!(landing, Landing::Failed(_));
-        if ticket.land(landing).is_some() && lasting {
+        let lasting = matches!(result, FlightResult::Failed(_));
+        if ticket.land(result).is_some() && lasting {
             let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
             if let Some(about) = about.into_inner() {
                 self.store_failures(&connection.org, &connection.id, about, &backoff).await;
@@ -232,11 +232,11 @@ impl Vault {
     }
 
     /// What is said of a flight's end; never what was sent or answered.
-    fn note(&self, connection: &ConnectionRecord, landing: &Landing) {
+    fn note(&self, connection: &ConnectionRecord, result: &FlightResult) {
         let (name, provider) = (&connection.name, &connection.provider);
-        match landing {
-            Landing::Brought | Landing::Paused(_) => {}
-            Landing::Failed(failed) => {
+        match result {
+            FlightResult::Published | FlightResult::Paused(_) => {}
+            FlightResult::Failed(failed) => {
                 self.count("failed");
                 let cause = failed.cause.map_or("http_answer", Cause::as_str);
                 if let Some(metrics) = self.metrics.get() {
@@ -247,7 +247,7 @@ impl Vault {
                     why = failed.message, "a refresh failed; it is tried again"
                 );
             }
-            Landing::Refused(Refused::Broken { reason, detail, .. }) => {
+            FlightResult::Refused(FlightRefusal::Broken { reason, detail, .. }) => {
                 self.count("broken");
                 let need = Need::Broken { reason: *reason, detail: detail.as_deref() };
                 let remedy = self.remedy(connection, need);
@@ -262,7 +262,7 @@ impl Vault {
                     remedy, "{what}"
                 );
             }
-            Landing::Refused(Refused::Failed(error)) => tracing::warn!(
+            FlightResult::Refused(FlightRefusal::Failed(error)) => tracing::warn!(
                 connection = %connection.id, name, provider, %error, "no credential could be made"
             ),
         }
@@ -270,23 +270,23 @@ impl Vault {
 }
 
 impl Flight<'_> {
-    async fn go(&self) -> Result<Landing, VaultError> {
+    async fn go(&self) -> Result<FlightResult, VaultError> {
         let stored = self.vault.stored(self.connection).await?;
-        if let Some(landing) = self.what_is_there(&stored).await? {
-            return Ok(landing);
+        if let Some(result) = self.what_is_there(&stored).await? {
+            return Ok(result);
         }
-        if let Some(landing) = self.lacks_endpoints(&stored).await? {
-            return Ok(landing);
+        if let Some(result) = self.lacks_endpoints(&stored).await? {
+            return Ok(result);
         }
         let asked = self.vault.asked(&self.token_context()?);
-        let turn = self.vault.servers.turn(&asked, &self.vault.clock, &self.settings);
-        let turn = match turn.await {
-            Ok(turn) => turn,
-            Err(pause) => return Ok(Landing::Paused(pause)),
+        let slot = self.vault.servers.slot(&asked, &self.vault.clock, &self.settings);
+        let slot = match slot.await {
+            Ok(slot) => slot,
+            Err(pause) => return Ok(FlightResult::Paused(pause)),
         };
         match self.claim().await? {
-            Claimed::Lease(lease) => drop(self.lease.set(lease)),
-            Claimed::Landed(landing) => return Ok(landing),
+            LeaseResult::Lease(lease) => drop(self.lease.set(lease)),
+            LeaseResult::Landed(result) => return Ok(result),
         }
         for round in 0..ROUNDS_MAX {
             // Asking and storing take a whole lease at most, but for a late answer, which renews it.
@@ -294,31 +294,33 @@ impl Flight<'_> {
                 break;
             }
             let stored = self.vault.stored(self.connection).await?;
-            if let Some(landing) = self.what_is_there(&stored).await? {
-                return Ok(landing);
+            if let Some(result) = self.what_is_there(&stored).await? {
+                return Ok(result);
             }
             // What is to be stored has been asked for already.
             let asks = self.ticket.unsaved(stored.version).is_none();
             let has_failed = match self.pause(&stored).await?.filter(|_| asks) {
-                Some(Paused::Still(rest)) => return Ok(Landing::Paused(rest)),
+                Some(Paused::Still(rest)) => return Ok(FlightResult::Paused(rest)),
                 paused => paused.is_some(),
             };
-            match self.ask(&stored, &asked, &turn).await? {
-                Came::Landed(landing) => return Ok(landing),
-                Came::Overtaken => {}
-                Came::Stored => {
+            match self.ask(&stored, &asked, &slot).await? {
+                RequestResult::Landed(result) => return Ok(result),
+                RequestResult::Overtaken => {}
+                RequestResult::Stored => {
                     if has_failed {
                         let (org, id) = (&self.connection.org, &self.connection.id);
                         self.vault.delete_failures(org, id).await;
                     }
                     let stored = self.vault.stored(self.connection).await?;
-                    let landing = self.what_is_there(&stored).await?;
+                    let result = self.what_is_there(&stored).await?;
                     // What is dead when it comes is no reason to ask on and on.
-                    return Ok(landing.unwrap_or_else(|| Landing::Failed(Failed::default())));
+                    return Ok(
+                        result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default()))
+                    );
                 }
             }
         }
-        Ok(Landing::Failed(Failed::default()))
+        Ok(FlightResult::Failed(FailureDetails::default()))
     }
 
     /// The present context of a token request.
@@ -327,7 +329,7 @@ impl Flight<'_> {
     }
 
     /// The pause after failures that were stored: before this start, or by another replica.
-    async fn pause(&self, stored: &Stored) -> Result<Option<Paused>, VaultError> {
+    async fn pause(&self, stored: &StoredGrant) -> Result<Option<Paused>, VaultError> {
         let token_context = self.token_context()?;
         let about = self.vault.failure_subject(&token_context, stored).await?;
         let row =
@@ -341,19 +343,21 @@ impl Flight<'_> {
     }
 
     /// What the row gives without asking anybody; `None` when somebody must be asked.
-    async fn what_is_there(&self, stored: &Stored) -> Result<Option<Landing>, VaultError> {
+    async fn what_is_there(
+        &self,
+        stored: &StoredGrant,
+    ) -> Result<Option<FlightResult>, VaultError> {
         let tried_again = stored.broken.as_ref().is_some_and(|verdict| self.tries_again(verdict));
         if let (Some(verdict), false) = (&stored.broken, tried_again) {
             // A crash, or another replica, left the record as it was.
             self.vault.project(self.connection).await?;
-            return Ok(Some(Landing::Refused(self.refused(verdict))));
+            return Ok(Some(FlightResult::Refused(self.refused(verdict))));
         }
         let grant = stored.grant(self.vault, self.connection)?;
         // Its hosts may have moved with the answer of a moment ago.
         let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
         let other = stored.other_grant(self.vault, self.connection)?;
-        let grants =
-            StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
+        let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         if let Some(held) =
             self.vault.held(self.connection, &token_context, grants)?.filter(|_| !tried_again)
         {
@@ -364,12 +368,13 @@ impl Flight<'_> {
                 self.ticket.publish(held);
             }
             if enough {
-                return Ok(Some(Landing::Brought));
+                return Ok(Some(FlightResult::Published));
             }
         }
         let connection = self.connection.name.clone();
         let remedy = || self.vault.remedy(self.connection, Need::Token);
-        let failed = |error| Ok(Some(Landing::Refused(Refused::Failed(Arc::new(error)))));
+        let failed =
+            |error| Ok(Some(FlightResult::Refused(FlightRefusal::Failed(Arc::new(error)))));
         match (self.vault.renews(&token_context, &grant), self.why.is_of_request()) {
             (true, true) if !token_context.is_automatic() => {
                 return failed(VaultError::ByHand { connection, remedy: remedy() });
@@ -383,22 +388,27 @@ impl Flight<'_> {
     }
 
     /// Asks for a newer one and stores it.
-    async fn ask(&self, stored: &Stored, asked: &Asked, turn: &Turn) -> Result<Came, VaultError> {
+    async fn ask(
+        &self,
+        stored: &StoredGrant,
+        asked: &ClientAtServer,
+        slot: &RequestSlot,
+    ) -> Result<RequestResult, VaultError> {
         if let Some(unsaved) = self.ticket.unsaved(stored.version) {
             return self.keep(unsaved).await;
         }
         let grant = stored.grant(self.vault, self.connection)?;
         let token_context = self.token_context()?;
         let asking = Box::pin(self.vault.ask(self.connection, &token_context, &grant));
-        let answer = self.awaited(asking, turn).await?;
+        let answer = self.awaited(asking, slot).await?;
         let now = self.vault.clock.moment();
         let (failed, whole_client) = match answer {
             Ok(newer) => {
-                turn.answered();
+                slot.answered();
                 return self.keep(UnsavedTokens::of(self.connection, stored, newer.encode())).await;
             }
             Err(RequestFailure::Dead(verdict)) => {
-                turn.answered();
+                slot.answered();
                 let is_of_client = verdict.reason == BrokenReason::ClientRejected;
                 if !is_of_client {
                     return self.came_of(self.condemned(stored, verdict).await?);
@@ -406,13 +416,13 @@ impl Flight<'_> {
                 self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
                 if self.vault.asks_otherwise(self.connection, verdict.asked.as_ref()).await? {
-                    return Ok(Came::Overtaken);
+                    return Ok(RequestResult::Overtaken);
                 }
-                let landing = self.condemned(stored, verdict).await?;
+                let result = self.condemned(stored, verdict).await?;
                 // It may have changed between the look and the verdict.
                 return match self.vault.is_tried_again(self.connection).await? {
-                    true => Ok(Came::Overtaken),
-                    false => self.came_of(landing),
+                    true => Ok(RequestResult::Overtaken),
+                    false => self.came_of(result),
                 };
             }
             Err(RequestFailure::Passing { failed, whole_client }) => (failed, whole_client),
@@ -422,8 +432,8 @@ impl Flight<'_> {
         }
         self.warn_of(&failed, asked);
         match failed.limited {
-            true => turn.answered(),
-            false => turn.failed(&self.connection.id, now, &self.settings),
+            true => slot.answered(),
+            false => slot.failed(&self.connection.id, now, &self.settings),
         }
         if let Some(detail) = self.ticket.would_believe(&failed) {
             let verdict = Verdict::new(BrokenReason::Revoked, Some(detail));
@@ -432,11 +442,11 @@ impl Flight<'_> {
         if let Some(pause) = whole_client {
             self.vault.servers.silence(asked, now, pause, &self.settings);
         }
-        Ok(Came::Landed(Landing::Failed(failed)))
+        Ok(RequestResult::Landed(FlightResult::Failed(failed)))
     }
 
     /// Logs an unreachable server once for each cause, whatever connection notices it.
-    fn warn_of(&self, failed: &Failed, asked: &Asked) {
+    fn warn_of(&self, failed: &FailureDetails, asked: &ClientAtServer) {
         let Some(cause) = failed.cause else { return };
         let now = self.vault.clock.moment();
         if !self.vault.servers.is_news(&asked.server, cause, now, &self.settings) {
@@ -449,8 +459,8 @@ impl Flight<'_> {
         );
     }
 
-    fn came_of(&self, landing: Option<Landing>) -> Result<Came, VaultError> {
-        Ok(landing.map_or(Came::Overtaken, Came::Landed))
+    fn came_of(&self, result: Option<FlightResult>) -> Result<RequestResult, VaultError> {
+        Ok(result.map_or(RequestResult::Overtaken, RequestResult::Landed))
     }
 
     /// The connection, as others may have changed it since the flight began.
@@ -461,15 +471,15 @@ impl Flight<'_> {
 
     /// Stores what was answered, durably, before anybody sees it. A store that fails is asked again, now
     /// and by the next flight: the old token may be spent.
-    async fn keep(&self, newer: Arc<UnsavedTokens>) -> Result<Came, VaultError> {
+    async fn keep(&self, newer: Arc<UnsavedTokens>) -> Result<RequestResult, VaultError> {
         let mut pauses = STORE_AGAIN.iter();
         loop {
             let written = self.vault.store_over(self.connection, &newer, newer.over).await;
             match (written, pauses.next()) {
-                (Ok(()), _) => return Ok(Came::Stored),
+                (Ok(()), _) => return Ok(RequestResult::Stored),
                 (Err(error), _) if is_conflict(&error) => {
                     self.vault.keep_answer_if_gone(self.connection, &newer.bytes);
-                    return Ok(Came::Overtaken);
+                    return Ok(RequestResult::Overtaken);
                 }
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {

@@ -7,7 +7,9 @@ use zeroize::Zeroizing;
 
 use super::Vault;
 use super::error::VaultError;
-use super::record::{self, Beside, Dates, Header, NewRow, Purpose, RecordError, RowPlace, Verdict};
+use super::record::{
+    self, Dates, Header, NewRow, Purpose, RecordError, RowPlace, SecondGrant, Verdict,
+};
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::crypto::envelope::EnvelopeError;
@@ -21,7 +23,7 @@ const PAGE: usize = 500;
 pub(super) const TRIES_MAX: usize = 32;
 
 /// A grant as it is stored.
-pub(super) struct Stored {
+pub(super) struct StoredGrant {
     /// Its generation.
     pub version: Version,
     /// The verdict on it.
@@ -39,10 +41,10 @@ pub(super) struct Stored {
     /// Its bytes.
     pub bytes: Zeroizing<Vec<u8>>,
     /// The second grant: of a rotation that is under way.
-    pub other: Option<(Beside, Zeroizing<Vec<u8>>)>,
+    pub other: Option<(SecondGrant, Zeroizing<Vec<u8>>)>,
 }
 
-impl Stored {
+impl StoredGrant {
     /// The grant itself.
     pub fn grant(&self, vault: &Vault, connection: &ConnectionRecord) -> Result<Grant, VaultError> {
         Grant::decode(&self.bytes).map_err(|source| vault.unmintable(connection, source))
@@ -99,7 +101,10 @@ impl Vault {
 
     /// Reads and opens. A rotation of the master key may wrap the row anew between the two, and drop
     /// the key that it was read under: then it is read again.
-    pub(super) async fn stored(&self, connection: &ConnectionRecord) -> Result<Stored, VaultError> {
+    pub(super) async fn stored(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<StoredGrant, VaultError> {
         let missing = || VaultError::GrantMissing {
             connection: connection.name.clone(),
             remedy: self.remedy(connection, Need::Credential),
@@ -111,7 +116,7 @@ impl Vault {
     pub(super) async fn stored_if_any(
         &self,
         connection: &ConnectionRecord,
-    ) -> Result<Option<Stored>, VaultError> {
+    ) -> Result<Option<StoredGrant>, VaultError> {
         let (purpose, key) =
             (Purpose::of(connection), record::key(&connection.org, &connection.id));
         let mut before: Option<Row> = None;
@@ -124,7 +129,7 @@ impl Vault {
                     } = opened.header;
                     let (version, bytes) = (row.version, opened.grant);
                     let other = beside.zip(opened.other);
-                    return Ok(Some(Stored {
+                    return Ok(Some(StoredGrant {
                         version,
                         broken,
                         given,

@@ -10,7 +10,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::Vault;
-use super::backoff::{Backoff, Failed};
+use super::backoff::{Backoff, FailureDetails};
 use super::cache::random;
 use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
 use keyward_base::time::Moment;
@@ -28,11 +28,11 @@ pub(super) struct Issuers(Mutex<LruCache<String, Arc<Issuer>>>);
 struct Issuer {
     /// Held by who reads.
     reading: tokio::sync::Mutex<()>,
-    state: Mutex<State>,
+    state: Mutex<IssuerState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct IssuerState {
     read: Option<(Timestamp, Arc<Metadata>)>,
     /// How often reading has failed, and why it did last: who waited for a reader shares its failure.
     failures: u64,
@@ -42,7 +42,7 @@ struct State {
 
 /// Why a flight gets no metadata.
 #[derive(Debug)]
-pub(super) enum NotRead {
+pub(super) enum MetadataUnavailable {
     /// It could not be read, or is not believed.
     Failed(Arc<MetadataError>),
     /// Requests are paused for so long.
@@ -115,7 +115,7 @@ impl Vault {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
                 let read = Some((self.clock.now(), metadata.clone()));
-                *known.state.lock() = State { read, ..State::default() };
+                *known.state.lock() = IssuerState { read, ..IssuerState::default() };
                 Ok(metadata)
             }
             Err(error) => {
@@ -132,16 +132,16 @@ impl Vault {
         caller: &Caller,
         issuer: &str,
         settings: &TokenSettings,
-    ) -> Result<Arc<Metadata>, NotRead> {
+    ) -> Result<Arc<Metadata>, MetadataUnavailable> {
         let known = self.issuers.issuer(issuer);
         if let Some((rest, error)) = known.paused(self.clock.moment()) {
             return match stale_or(&known, error) {
                 Ok(stale) => Ok(stale),
-                Err(error) if error.is_temporary() => Err(NotRead::Paused(rest)),
-                Err(error) => Err(NotRead::Failed(error)),
+                Err(error) if error.is_temporary() => Err(MetadataUnavailable::Paused(rest)),
+                Err(error) => Err(MetadataUnavailable::Failed(error)),
             };
         }
-        self.metadata(caller, issuer, settings).await.map_err(NotRead::Failed)
+        self.metadata(caller, issuer, settings).await.map_err(MetadataUnavailable::Failed)
     }
 
     /// Reads it again at the next question; what it said before holds while its server is down.
@@ -157,7 +157,7 @@ impl Vault {
             Failure::Temporary(temporary) => temporary.retry_after,
             Failure::Permanent { .. } => None,
         };
-        let failed = Failed { retry_after, ..Failed::default() };
+        let failed = FailureDetails { retry_after, ..FailureDetails::default() };
         let mut state = known.state.lock();
         state.failures += 1;
         state.failed = Some(error.clone());

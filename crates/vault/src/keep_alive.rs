@@ -35,9 +35,9 @@ const SPREAD_PERCENT: u32 = 20;
 
 /// How far a walk has come.
 #[derive(Clone, Debug, Default)]
-pub struct Walk(Option<(OrgId, ConnectionId)>);
+pub struct KeepAliveCursor(Option<(OrgId, ConnectionId)>);
 
-impl Walk {
+impl KeepAliveCursor {
     /// Whether the next step begins at the first connection.
     pub fn is_whole(&self) -> bool {
         self.0.is_none()
@@ -47,7 +47,7 @@ impl Walk {
 impl Vault {
     /// Walks until it is dropped.
     pub async fn keep_alive(&self) {
-        let mut walk = Walk::default();
+        let mut walk = KeepAliveCursor::default();
         loop {
             let part = 0.5 + f64::from(random()) / f64::from(u32::MAX);
             tokio::time::sleep(STEP_EVERY.mul_f64(part)).await;
@@ -56,7 +56,7 @@ impl Vault {
     }
 
     /// One step: how many refreshes it began.
-    pub async fn keep_alive_step(&self, walk: &mut Walk) -> usize {
+    pub async fn keep_alive_step(&self, walk: &mut KeepAliveCursor) -> usize {
         let mut begun = 0;
         let all = self.kept_alive();
         let rest = all.partition_point(|it| walk.0.as_ref().is_some_and(|at| place(it) <= *at));

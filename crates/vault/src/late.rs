@@ -15,10 +15,10 @@ use keyward_state::directory::ConnectionRecord;
 
 /// The refreshes that are under way, by connection.
 #[derive(Clone, Default)]
-pub(super) struct PendingRefreshes(Arc<Mutex<HashMap<ConnectionId, Entry>>>);
+pub(super) struct PendingRefreshes(Arc<Mutex<HashMap<ConnectionId, PendingConnection>>>);
 
 #[derive(Default)]
-struct Entry {
+struct PendingConnection {
     flights: usize,
     /// The connection is being removed, and late responses are wanted.
     wanted: bool,
@@ -31,7 +31,7 @@ struct Entry {
 pub(super) struct PendingRefresh(PendingRefreshes, ConnectionId);
 
 /// Answers to the refreshes of a connection that was removed, for revocation.
-pub struct Late(PendingRefreshes, ConnectionId);
+pub struct LateAnswers(PendingRefreshes, ConnectionId);
 
 impl PendingRefreshes {
     /// A refresh of the connection begins.
@@ -41,9 +41,9 @@ impl PendingRefreshes {
     }
 
     /// Keeps late answers from now on, until the value is dropped.
-    pub(super) fn expect(&self, id: &ConnectionId) -> Late {
+    pub(super) fn expect(&self, id: &ConnectionId) -> LateAnswers {
         self.0.lock().entry(id.clone()).or_default().wanted = true;
-        Late(self.clone(), id.clone())
+        LateAnswers(self.clone(), id.clone())
     }
 
     /// A newer grant came, and its connection is gone.
@@ -90,7 +90,7 @@ impl Drop for PendingRefresh {
     }
 }
 
-impl Late {
+impl LateAnswers {
     /// Whether a refresh is under way.
     pub(super) fn is_awaited(&self) -> bool {
         self.0.0.lock().get(&self.1).is_some_and(|entry| entry.flights > 0)
@@ -119,7 +119,7 @@ impl Late {
     }
 }
 
-impl Drop for Late {
+impl Drop for LateAnswers {
     fn drop(&mut self) {
         let mut all = self.0.0.lock();
         if let Some(entry) = all.get_mut(&self.1) {
@@ -138,9 +138,9 @@ impl fmt::Debug for PendingRefreshes {
     }
 }
 
-impl fmt::Debug for Late {
+impl fmt::Debug for LateAnswers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Late").field("connection", &self.1).finish_non_exhaustive()
+        f.debug_struct("LateAnswers").field("connection", &self.1).finish_non_exhaustive()
     }
 }
 

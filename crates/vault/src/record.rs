@@ -74,7 +74,7 @@ pub struct Header {
     pub on_trial: bool,
     /// Another grant stands after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Beside>,
+    pub beside: Option<SecondGrant>,
 }
 
 /// When a secret was given and when it ends, as far as anybody said.
@@ -90,7 +90,7 @@ pub struct Dates {
 
 /// What is known of the second grant of a row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Beside {
+pub struct SecondGrant {
     /// What it is.
     pub state: RotationState,
     /// Since when.
@@ -127,7 +127,7 @@ pub struct RowPlace<'a> {
 }
 
 /// An opened row.
-pub struct Opened {
+pub struct OpenedGrant {
     /// What stands before the grants.
     pub header: Header,
     /// The grant's bytes.
@@ -192,13 +192,13 @@ impl Header {
     }
 
     /// With another grant after the first: what is sealed.
-    pub fn beside(mut self, grant: &[u8], other: Option<(Beside, &[u8])>) -> NewRow {
+    pub fn beside(mut self, grant: &[u8], other: Option<(SecondGrant, &[u8])>) -> NewRow {
         let length = grant.len() + other.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut whole = Zeroizing::new(Vec::with_capacity(length));
         whole.extend_from_slice(grant);
         self.beside = other.map(|(beside, bytes)| {
             whole.extend_from_slice(bytes);
-            Beside { at: grant.len(), ..beside }
+            SecondGrant { at: grant.len(), ..beside }
         });
         NewRow { header: self, grants: whole }
     }
@@ -244,17 +244,17 @@ pub fn open(
     connection: &ConnectionRecord,
     expected: &Purpose,
     row: &Row,
-) -> Result<Opened, RecordError> {
+) -> Result<OpenedGrant, RecordError> {
     let (header, grants): (Header, _) = unsealed(keyring, &connection.org, &connection.id, row)?;
     if header.purpose != *expected {
         return Err(RecordError::Purpose);
     }
     let Some(at) = header.beside.as_ref().map(|beside| beside.at) else {
-        return Ok(Opened { header, grant: grants, other: None });
+        return Ok(OpenedGrant { header, grant: grants, other: None });
     };
     let (grant, other) = grants.split_at_checked(at).ok_or(RecordError::Malformed)?;
     let (grant, other) = (Zeroizing::new(grant.to_vec()), Some(Zeroizing::new(other.to_vec())));
-    Ok(Opened { header, grant, other })
+    Ok(OpenedGrant { header, grant, other })
 }
 
 /// Header and grant of a row that was sealed as this version of it.

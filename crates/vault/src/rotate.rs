@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq;
 
 use super::candidate::Candidate;
 use super::error::VaultError;
-use super::grants::{self, Stored, TRIES_MAX};
-use super::record::{Beside, Dates, Header, NewRow};
+use super::grants::{self, StoredGrant, TRIES_MAX};
+use super::record::{Dates, Header, NewRow, SecondGrant};
 use super::token_request::StoredGrants;
 use super::{Vault, method};
 use crate::grant::Grant;
@@ -28,7 +28,7 @@ const TESTED_WITHIN: Duration = Duration::from_secs(600);
 
 /// What is kept when a new secret comes into force.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Kept {
+pub struct RotationTerms {
     /// How long the old one can be rolled back to; zero: it is wiped at once.
     pub old_for: Duration,
     /// When the new one ends, as its owner says.
@@ -42,11 +42,11 @@ struct Replacement<'a> {
     given: Option<&'a str>,
     /// The encoded grant.
     bytes: &'a [u8],
-    kept: Kept,
+    kept: RotationTerms,
 }
 
 /// How the second grant of a row is to be changed.
-type Change<'a> = dyn Fn(&Stored) -> Result<NewRow, VaultError> + Sync + 'a;
+type Change<'a> = dyn Fn(&StoredGrant) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {
     /// Seals a new secret beside the one in force, which stays so, and makes what tests it. Kinds that
@@ -72,9 +72,9 @@ impl Vault {
         self.foretell(&connection, Rotation { state, since: now, until }).await?;
         let beside = || {
             let (given, dates) = (given.clone(), Dates::default());
-            Beside { state, since: now, until, given, dates, at: 0 }
+            SecondGrant { state, since: now, until, given, dates, at: 0 }
         };
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, &bytes)?;
             let header = Header::kept(&connection, stored);
             Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
@@ -86,7 +86,7 @@ impl Vault {
         if let Some(newer) = newer {
             // It may have spent what was given: stored before it is used.
             let before = std::mem::replace(&mut bytes, newer);
-            let put = |stored: &Stored| {
+            let put = |stored: &StoredGrant| {
                 is_still(&connection, stored, &before)?;
                 let header = Header::kept(&connection, stored);
                 Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
@@ -106,15 +106,19 @@ impl Vault {
     pub async fn put_in_force(
         &self,
         candidate: Candidate,
-        kept: Kept,
+        kept: RotationTerms,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let Candidate { connection, given, bytes, replaces_lost, .. } = candidate;
         if replaces_lost {
             return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             is_still(&connection, stored, &bytes)?;
-            Ok(self.swapped(&connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
+            Ok(self.swapped(
+                &connection,
+                stored,
+                Replacement { given: given.as_deref(), bytes: &bytes, kept },
+            ))
         };
         self.change(&connection, &put).await?;
         self.works_again(&connection).await
@@ -129,7 +133,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
         fields: BTreeMap<String, Secret>,
-        kept: Kept,
+        kept: RotationTerms,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let (connection, grant) = self.another(org, id, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
@@ -140,9 +144,13 @@ impl Vault {
         let until = now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
         self.foretell(&connection, Rotation { state, since: now, until }).await?;
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, &bytes)?;
-            Ok(self.swapped(&connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
+            Ok(self.swapped(
+                &connection,
+                stored,
+                Replacement { given: given.as_deref(), bytes: &bytes, kept },
+            ))
         };
         let changed = self.change(&connection, &put).await;
         self.or_as_it_was(&connection, changed).await?;
@@ -161,7 +169,7 @@ impl Vault {
             self.replace_lost(connection, given, bytes, connection.secret.expires).await?;
             return Ok(true);
         }
-        let is_it = |stored: &Stored| {
+        let is_it = |stored: &StoredGrant| {
             let same = bool::from(stored.bytes.as_slice().ct_eq(&bytes));
             same || given.is_some() && given == stored.given
         };
@@ -169,13 +177,17 @@ impl Vault {
             return Ok(false);
         }
         let old_for = self.rotation_settings().keep_old;
-        let kept = Kept { old_for, expires: connection.secret.expires };
+        let kept = RotationTerms { old_for, expires: connection.secret.expires };
         let since = self.clock.now();
         let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
         self.foretell(connection, Rotation { state, since, until }).await?;
-        let put = |stored: &Stored| {
-            Ok(self.swapped(connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
+        let put = |stored: &StoredGrant| {
+            Ok(self.swapped(
+                connection,
+                stored,
+                Replacement { given: given.as_deref(), bytes: &bytes, kept },
+            ))
         };
         self.change(connection, &put).await?;
         self.works_again(connection).await?;
@@ -205,7 +217,7 @@ impl Vault {
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let connection = self.connection(org, id)?;
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             old_of(&connection, stored)?;
             Ok(Header::kept(&connection, stored).beside(&stored.bytes, None))
         };
@@ -223,7 +235,7 @@ impl Vault {
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let connection = self.connection(org, id)?;
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             let (beside, bytes) = old_of(&connection, stored)?;
             let (given, dates) = (beside.given.clone(), Some(beside.dates.clone()));
             Ok(Header { given, dates, ..Header::of(&connection) }.beside(bytes, None))
@@ -259,7 +271,7 @@ impl Vault {
             let Some(rotation) = connection.secret.rotation.as_ref().filter(|it| is_it(it)) else {
                 continue;
             };
-            let put = |stored: &Stored| match &stored.other {
+            let put = |stored: &StoredGrant| match &stored.other {
                 Some((beside, _)) if beside.since == rotation.since => {
                     Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
                 }
@@ -303,11 +315,11 @@ impl Vault {
     fn may_follow(
         &self,
         connection: &ConnectionRecord,
-        stored: &Stored,
+        stored: &StoredGrant,
         new: &[u8],
     ) -> Result<(), VaultError> {
         let name = || connection.name.clone();
-        let open = |(beside, _): &(Beside, _)| beside.state == RotationState::Unconfirmed;
+        let open = |(beside, _): &(SecondGrant, _)| beside.state == RotationState::Unconfirmed;
         if stored.other.as_ref().is_some_and(open) {
             return Err(VaultError::RotationOpen { connection: name() });
         }
@@ -337,13 +349,13 @@ impl Vault {
     fn swapped(
         &self,
         connection: &ConnectionRecord,
-        stored: &Stored,
+        stored: &StoredGrant,
         replacement: Replacement<'_>,
     ) -> NewRow {
         let Replacement { given, bytes, kept } = replacement;
         let now = self.clock.now();
         let was = connection.secret.clone();
-        let old = Beside {
+        let old = SecondGrant {
             state: RotationState::Unconfirmed,
             since: now,
             until: now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX),
@@ -364,7 +376,7 @@ impl Vault {
         &self,
         connection: &Arc<ConnectionRecord>,
         to: &Change<'_>,
-    ) -> Result<Stored, VaultError> {
+    ) -> Result<StoredGrant, VaultError> {
         let (org, id) = (&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
             let stored = self.stored(connection).await?;
@@ -385,13 +397,12 @@ impl Vault {
     async fn publish(
         &self,
         connection: &ConnectionRecord,
-        stored: &Stored,
+        stored: &StoredGrant,
     ) -> Result<(), VaultError> {
         let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(self, connection)?;
         let other = stored.other_grant(self, connection)?;
-        let grants =
-            StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
+        let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         match self.held(connection, &token_context, grants) {
             Ok(Some(held)) => self.cache.takes(&connection.id, held),
             Ok(None) | Err(_) => self.cache.forget(&connection.id),
@@ -428,7 +439,7 @@ impl Vault {
         connection: &Arc<ConnectionRecord>,
         bytes: &[u8],
     ) -> Result<(), VaultError> {
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             is_still(connection, stored, bytes)?;
             Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
         };
@@ -458,7 +469,7 @@ impl Vault {
 
 impl Header {
     /// Of the same grant, with all that is said of it but for the second one.
-    fn kept(connection: &ConnectionRecord, stored: &Stored) -> Self {
+    fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
         let (broken, given) = (stored.broken.clone(), stored.given.clone());
         Self { broken, given, dates: stored.dates.clone(), ..Self::of(connection) }
     }
@@ -467,7 +478,7 @@ impl Header {
 /// Whether what was staged still is.
 fn is_still(
     connection: &ConnectionRecord,
-    stored: &Stored,
+    stored: &StoredGrant,
     staged: &[u8],
 ) -> Result<(), VaultError> {
     match &stored.other {
@@ -484,8 +495,8 @@ fn is_still(
 /// The old secret that is kept.
 fn old_of<'a>(
     connection: &ConnectionRecord,
-    stored: &'a Stored,
-) -> Result<(&'a Beside, &'a [u8]), VaultError> {
+    stored: &'a StoredGrant,
+) -> Result<(&'a SecondGrant, &'a [u8]), VaultError> {
     match &stored.other {
         Some((beside, bytes)) if beside.state == RotationState::Unconfirmed => Ok((beside, bytes)),
         _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),

@@ -53,13 +53,13 @@ pub enum RowError {
 }
 
 #[derive(Serialize)]
-struct Written<'a, T> {
+struct WrittenRow<'a, T> {
     version: u64,
     record: &'a T,
 }
 
 #[derive(Deserialize)]
-struct Opened<T> {
+struct OpenedRow<T> {
     version: u64,
     record: T,
 }
@@ -113,7 +113,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     ) -> Result<Version, RowError> {
         let key = self.key(org, id);
         let version = over.unwrap_or_default().next();
-        let written = serde_json::to_vec(&Written { version: version.0, record });
+        let written = serde_json::to_vec(&WrittenRow { version: version.0, record });
         let plain = Zeroizing::new(written.map_err(|_| self.malformed(&key))?);
         let sealing = self.keyring.sealing().await;
         let place = Place { org, table: self.table.name(), key: &key };
@@ -169,7 +169,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         let place = Place { org, table: self.table.name(), key: &row.key };
         let plain = self.keyring.open(&place, &row.value);
         let plain = plain.map_err(|source| self.sealed(&row.key, source))?;
-        let opened: Result<Opened<T>, _> = serde_json::from_slice(&plain);
+        let opened: Result<OpenedRow<T>, _> = serde_json::from_slice(&plain);
         match opened {
             Ok(opened) if opened.version == row.version.0 => Ok(opened.record),
             _ => Err(self.malformed(&row.key)),

@@ -11,12 +11,12 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::backoff::Failed;
-use super::cache::{CachedCredential, Life};
+use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
 use super::record::Verdict;
 use super::servers::Asked;
 use super::{Vault, method};
-use crate::grant::oauth::{Ask, Client, Temporary};
+use crate::grant::oauth::{Client, RequestContext, Temporary};
 use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
@@ -37,7 +37,7 @@ pub enum RequestFailure {
     /// A later request may succeed.
     Passing {
         /// What the pause depends on.
-        failed: Failed,
+        failed: FailureDetails,
         /// Requests of this client at this server are paused for so long.
         whole_client: Option<Duration>,
     },
@@ -45,11 +45,11 @@ pub enum RequestFailure {
 
 /// Sends token requests of the vault; empty until the network is configured.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TokenRequester(Arc<ArcSwapOption<By>>);
+pub(super) struct TokenRequester(Arc<ArcSwapOption<RequestSender>>);
 
 /// How they are asked.
 #[derive(Debug)]
-struct By {
+struct RequestSender {
     caller: Arc<Caller>,
     /// What a test says they answer.
     #[cfg(test)]
@@ -58,7 +58,7 @@ struct By {
 
 /// What a token request of a connection needs, except the client's secret.
 pub(super) struct TokenContext {
-    by: Option<Arc<By>>,
+    by: Option<Arc<RequestSender>>,
     instance: Instance,
     /// With what the app says otherwise.
     oauth: Option<OAuth>,
@@ -92,7 +92,7 @@ impl RequestFailure {
 impl TokenRequester {
     /// By this way from now on.
     pub fn calls(&self, caller: Arc<Caller>) {
-        let by = By {
+        let by = RequestSender {
             caller,
             #[cfg(test)]
             script: None,
@@ -103,7 +103,7 @@ impl TokenRequester {
     /// As a test says.
     #[cfg(test)]
     pub fn scripted(&self, caller: Arc<Caller>, script: crate::tests::simulation::Script) {
-        self.0.store(Some(Arc::new(By { caller, script: Some(script) })));
+        self.0.store(Some(Arc::new(RequestSender { caller, script: Some(script) })));
     }
 }
 
@@ -164,8 +164,8 @@ impl TokenContext {
     }
 
     /// `None` for kinds without token requests, and until the network is configured.
-    pub fn ask<'a>(&'a self, client: &'a Client, now: Timestamp) -> Option<Ask<'a>> {
-        Some(Ask {
+    pub fn ask<'a>(&'a self, client: &'a Client, now: Timestamp) -> Option<RequestContext<'a>> {
+        Some(RequestContext {
             caller: &self.by.as_ref()?.caller,
             settings: &self.settings,
             oauth: self.oauth.as_ref()?,
@@ -190,7 +190,7 @@ impl TokenContext {
         let life = life.expires.map(|ends| {
             let left = span(at.day(), ends).unwrap_or_default();
             let whole = life.sent.map_or(left, |sent| span(sent, ends).unwrap_or_default());
-            Life::new(left, whole, self.buffer().filter(|_| life.renewable))
+            Lifetime::new(left, whole, self.buffer().filter(|_| life.renewable))
         });
         CachedCredential::new(Arc::new(credential), at, life)
     }
@@ -304,14 +304,14 @@ impl Vault {
     }
 
     /// Who is asked for newer credentials; where the endpoint is not known yet, the issuer.
-    pub(super) fn asked(&self, token_context: &TokenContext) -> Asked {
+    pub(super) fn asked(&self, token_context: &TokenContext) -> ClientAtServer {
         let client = Client::default();
         let ask = token_context.ask(&client, self.clock.now());
         let url = ask.and_then(|ask| ask.token_url().ok().or_else(|| ask.issuer()));
         let host = url.and_then(|url| Some(url.parse::<Uri>().ok()?.host()?.to_owned()));
         let client =
             token_context.app.as_ref().map(|app| app.client_id.clone()).unwrap_or_default();
-        Asked { server: host.unwrap_or_default(), client }
+        ClientAtServer { server: host.unwrap_or_default(), client_id }
     }
 
     /// Asks for the grant that follows this one.
@@ -368,7 +368,7 @@ pub(super) fn fault(
             let Temporary { code, cause, retry_after, limited, whole_client, .. } = *temporary;
             let pause = retry_after.unwrap_or(settings.backoff_first);
             Ok(RequestFailure::Passing {
-                failed: Failed {
+                failed: FailureDetails {
                     retry_after,
                     code: code.map(|code| code.to_string()),
                     cause,

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::Vault;
 use super::error::VaultError;
-use super::grants::{Stored, is_conflict};
+use super::grants::{StoredGrant, is_conflict};
 use super::record::NewRow;
 use crate::grant::Grant;
 use keyward_state::directory::ConnectionRecord;
@@ -36,7 +36,7 @@ pub struct UnsavedTokens {
 
 /// What became of one more try.
 enum SaveResult {
-    Stored,
+    StoredGrant,
     /// The grant was replaced or removed: the response is not needed any more.
     Needless,
     Failed,
@@ -52,7 +52,7 @@ impl UnsavedTokens {
     /// What was answered to this version.
     pub fn of(
         connection: &ConnectionRecord,
-        stored: &Stored,
+        stored: &StoredGrant,
         bytes: Zeroizing<Vec<u8>>,
     ) -> Arc<Self> {
         let row = stored.becomes(connection, None, &bytes);

@@ -14,12 +14,12 @@ pub struct CachedCredential {
     /// When `life` began to count.
     at: Moment,
     /// `None`: until the upstream refuses it.
-    life: Option<Life>,
+    life: Option<Lifetime>,
 }
 
 /// Ages of a credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Life {
+pub struct Lifetime {
     /// From here on a newer one is fetched, while this one is used.
     pub(super) ages: Duration,
     /// From here on requests wait for it.
@@ -33,13 +33,13 @@ pub struct Life {
 pub(super) enum Phase {
     Young,
     Ageing,
-    Late,
+    LateAnswers,
     Dead,
 }
 
 impl CachedCredential {
     /// A credential that lives as `life` says from `at` on.
-    pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Life>) -> Self {
+    pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Lifetime>) -> Self {
         Self { credential, at, life }
     }
 
@@ -68,12 +68,12 @@ impl CachedCredential {
             age if age < life.ages => Phase::Young,
             age if age >= life.ends => Phase::Dead,
             age if age < life.late => Phase::Ageing,
-            _ => Phase::Late,
+            _ => Phase::LateAnswers,
         }
     }
 }
 
-impl Life {
+impl Lifetime {
     /// Of a credential that ends in `left` of a life of `whole`, and is renewed `buffer` before its end,
     /// or half its life when that is less. What cannot be renewed is used to its end.
     pub fn new(left: Duration, whole: Duration, buffer: Option<Duration>) -> Self {

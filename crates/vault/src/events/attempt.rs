@@ -25,12 +25,12 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 struct Payload<'a> {
     r#type: &'a str,
     timestamp: Timestamp,
-    data: Data<'a>,
+    data: PayloadData<'a>,
 }
 
 /// What it tells.
 #[derive(Serialize)]
-struct Data<'a> {
+struct PayloadData<'a> {
     org: &'a str,
     by: &'a str,
     #[serde(flatten)]
@@ -45,7 +45,7 @@ pub(super) struct Destination<'a> {
 
 /// What became of a try.
 #[derive(Debug)]
-pub(super) enum Tried {
+pub(super) enum AttemptResult {
     /// It was taken.
     Taken(StatusCode),
     /// The webhook wants nothing any more.
@@ -61,7 +61,7 @@ pub(super) enum Tried {
 
 /// What is posted. The same bytes at each try.
 pub(super) fn body(notice: &Notice) -> Vec<u8> {
-    let data = Data { org: notice.org.as_str(), by: &notice.by, about: &notice.about };
+    let data = PayloadData { org: notice.org.as_str(), by: &notice.by, about: &notice.about };
     let payload = Payload { r#type: notice.kind.code(), timestamp: notice.at, data };
     serde_json::to_vec(&payload).expect("it holds text and times alone")
 }
@@ -73,7 +73,7 @@ pub(super) async fn post(
     notice: &Notice,
     settings: &WebhookSettings,
     now: Timestamp,
-) -> Tried {
+) -> AttemptResult {
     let body = body(notice);
     let id = notice.id.as_str();
     let signatures = to.keys.signatures(id, now, &body, now);
@@ -101,7 +101,7 @@ fn bounds(settings: &WebhookSettings) -> Bounds {
 }
 
 /// Any 2xx takes it, whatever else the answer says; 410 ends the webhook; all else is tried again.
-fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> Tried {
+fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> AttemptResult {
     let (status, retry_after) = match &answer {
         Ok(answer) => (answer.status(), answer.headers().get(header::RETRY_AFTER)),
         Err(CallError::Unusable { status: Some(status), retry_after, .. }) => {
@@ -114,8 +114,8 @@ fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> Tried {
         Err(error) => return failed(error.to_string(), None),
     };
     match status {
-        status if status.is_success() => Tried::Taken(status),
-        StatusCode::GONE => Tried::Gone,
+        status if status.is_success() => AttemptResult::Taken(status),
+        StatusCode::GONE => AttemptResult::Gone,
         status => failed(
             format!("answered {}", status.as_u16()),
             retry_after.and_then(|value| wait(value, now)),
@@ -123,8 +123,8 @@ fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> Tried {
     }
 }
 
-fn failed(why: impl Into<String>, retry_after: Option<Duration>) -> Tried {
-    Tried::Failed { why: why.into(), retry_after }
+fn failed(why: impl Into<String>, retry_after: Option<Duration>) -> AttemptResult {
+    AttemptResult::Failed { why: why.into(), retry_after }
 }
 
 /// `Retry-After`, seconds or a date (RFC 9110 §10.2.3), bounded.

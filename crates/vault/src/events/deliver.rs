@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::attempt::{self, Destination, Tried};
+use super::attempt::{self, AttemptResult, Destination};
 use super::queue::LastTry;
 use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
@@ -160,23 +160,23 @@ impl Events {
         &self,
         hook: &Record<Webhook>,
         owed: Owed,
-        tried: Tried,
+        tried: AttemptResult,
         pause: Option<Duration>,
     ) -> LastTry {
         let (at, name) = (self.clock.now(), hook.name());
         let (event, last) = (owed.delivery.notice.id.clone(), LastTry::of(&tried, at));
         match tried {
-            Tried::Taken(_) => {
+            AttemptResult::Taken(_) => {
                 self.metrics.told("taken");
                 settled(&self.directory, &owed).await;
             }
-            Tried::Gone => {
+            AttemptResult::Gone => {
                 self.metrics.told("failed");
                 tracing::warn!(webhook = name, "it answered 410: it is told nothing any more");
                 self.end(hook, WebhookState::Gone).await;
                 settled(&self.directory, &owed).await;
             }
-            Tried::Failed { why, retry_after } => {
+            AttemptResult::Failed { why, retry_after } => {
                 self.metrics.told("failed");
                 match pause {
                     // It was removed meanwhile: nobody will take it.

@@ -39,12 +39,12 @@ pub struct SigningKey(String);
 pub struct SigningKeys {
     now: SigningKey,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    before: Option<Former>,
+    before: Option<FormerKey>,
 }
 
 /// A key that was replaced.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Former {
+struct FormerKey {
     key: SigningKey,
     until: Timestamp,
 }
@@ -104,7 +104,7 @@ impl SigningKeys {
     #[must_use]
     pub fn followed_by(self, key: SigningKey, now: Timestamp) -> Self {
         let until = now.checked_add(OVERLAP).unwrap_or(Timestamp::MAX);
-        Self { now: key, before: Some(Former { key: self.now, until }) }
+        Self { now: key, before: Some(FormerKey { key: self.now, until }) }
     }
 
     /// The value of `webhook-signature`: the key now, then the one before.

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use attempt::Destination;
 pub use keys::{KeyError, SigningKey, SigningKeys};
 use queue::Queue;
-pub use queue::{LastTry, Standing};
+pub use queue::{LastTry, WebhookStatus};
 
 use crate::{RowError, Rows};
 use keyward_base::id::{OrgId, WebhookId};
@@ -102,7 +102,7 @@ impl Events {
     }
 
     /// How a webhook stands, as far as this process knows.
-    pub fn standing(&self, webhook: &WebhookId) -> Standing {
+    pub fn standing(&self, webhook: &WebhookId) -> WebhookStatus {
         self.queue.lock().standing(webhook)
     }
 

@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::attempt::Tried;
+use super::attempt::AttemptResult;
 use keyward_base::id::WebhookId;
 use keyward_state::directory::Owed;
 
 /// What is owed to all webhooks.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    of: HashMap<WebhookId, Line>,
+    of: HashMap<WebhookId, WebhookQueue>,
     /// Tells two deliveries of one moment apart.
     count: u64,
 }
 
 /// What is owed to one.
 #[derive(Debug, Default)]
-struct Line {
+struct WebhookQueue {
     waiting: BTreeMap<(Timestamp, u64), Owed>,
     under_way: usize,
     told: u64,
@@ -30,7 +30,7 @@ struct Line {
 
 /// How a webhook stands, since this process began.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Standing {
+pub struct WebhookStatus {
     /// Events that it has not taken yet.
     pub waiting: usize,
     /// Events that it took.
@@ -56,11 +56,11 @@ pub struct LastTry {
 
 impl LastTry {
     /// What became of it.
-    pub(super) fn of(tried: &Tried, at: Timestamp) -> Self {
+    pub(super) fn of(tried: &AttemptResult, at: Timestamp) -> Self {
         let (taken, what) = match tried {
-            Tried::Taken(status) => (true, format!("answered {}", status.as_u16())),
-            Tried::Gone => (false, "answered 410".to_owned()),
-            Tried::Failed { why, .. } => (false, why.clone()),
+            AttemptResult::Taken(status) => (true, format!("answered {}", status.as_u16())),
+            AttemptResult::Gone => (false, "answered 410".to_owned()),
+            AttemptResult::Failed { why, .. } => (false, why.clone()),
         };
         Self { at, taken, what }
     }
@@ -140,9 +140,9 @@ impl Queue {
         self.of.values().map(|line| line.waiting.len() + line.under_way).sum()
     }
 
-    pub(super) fn standing(&self, webhook: &WebhookId) -> Standing {
-        let Some(line) = self.of.get(webhook) else { return Standing::default() };
-        Standing {
+    pub(super) fn standing(&self, webhook: &WebhookId) -> WebhookStatus {
+        let Some(line) = self.of.get(webhook) else { return WebhookStatus::default() };
+        WebhookStatus {
             waiting: line.waiting.len() + line.under_way,
             told: line.told,
             dropped: line.dropped,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Flight;
-use crate::cache::Landing;
+use crate::cache::FlightResult;
 use crate::error::VaultError;
-use crate::servers::Turn;
+use crate::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
 use keyward_state::store::Lease;
 
@@ -23,9 +23,9 @@ const LEASE_POLL: Duration = Duration::from_millis(100);
 const HELD_PAUSE: Duration = Duration::from_secs(5);
 
 /// What came of the wait for a lease.
-pub(super) enum Claimed {
+pub(super) enum LeaseResult {
     Lease(Lease),
-    Landed(Landing),
+    Landed(FlightResult),
 }
 
 impl Flight<'_> {
@@ -43,8 +43,12 @@ impl Flight<'_> {
 
     /// Awaits what is asked for, however late it comes. Meanwhile the lease is renewed, so that no other
     /// replica sends the same token; and once it is late, nobody else waits for it.
-    pub(super) async fn awaited<T>(&self, asking: impl Future<Output = T>, turn: &Turn) -> T {
-        let beside = async { tokio::join!(self.keeps_lease(), self.becomes_late(turn)).0 };
+    pub(super) async fn awaited<T>(
+        &self,
+        asking: impl Future<Output = T>,
+        slot: &RequestSlot,
+    ) -> T {
+        let beside = async { tokio::join!(self.keeps_lease(), self.becomes_late(slot)).0 };
         tokio::select! {
             biased;
             answer = asking => answer,
@@ -59,34 +63,34 @@ impl Flight<'_> {
         }
     }
 
-    async fn becomes_late(&self, turn: &Turn) {
+    async fn becomes_late(&self, slot: &RequestSlot) {
         tokio::time::sleep(self.settings.exchange_timeout).await;
         let connection = &self.connection;
         tracing::info!(
             connection = %connection.id, name = connection.name, provider = connection.provider,
             "the authorization server has not answered a refresh yet: its answer is awaited"
         );
-        turn.gives_way(&connection.id, self.vault.clock.moment(), &self.settings);
+        slot.gives_way(&connection.id, self.vault.clock.moment(), &self.settings);
         self.ticket.is_late();
     }
 
     /// The lease that every replica takes before it asks. Whoever waits for it looks whether the one who
     /// holds it has brought something.
-    pub(super) async fn claim(&self) -> Result<Claimed, VaultError> {
+    pub(super) async fn claim(&self) -> Result<LeaseResult, VaultError> {
         let name = lease_name(&self.connection.id);
         let until = Instant::now() + self.settings.lease;
         loop {
             if let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await? {
-                return Ok(Claimed::Lease(lease));
+                return Ok(LeaseResult::Lease(lease));
             }
             if Instant::now() >= until {
                 // Its holder lives, and waits for an answer.
-                return Ok(Claimed::Landed(Landing::Paused(HELD_PAUSE)));
+                return Ok(LeaseResult::Landed(FlightResult::Paused(HELD_PAUSE)));
             }
             tokio::time::sleep(LEASE_POLL).await;
             let stored = self.vault.stored(self.connection).await?;
-            if let Some(landing) = self.what_is_there(&stored).await? {
-                return Ok(Claimed::Landed(landing));
+            if let Some(result) = self.what_is_there(&stored).await? {
+                return Ok(LeaseResult::Landed(result));
             }
         }
     }

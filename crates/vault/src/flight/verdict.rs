@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::{Flight, Paused, RETRY_AFTER_MIN};
 use crate::backoff::rejected_for;
-use crate::cache::{Landing, random};
+use crate::cache::{FlightResult, random};
 use crate::endpoints::Unknown;
-use crate::error::{Refused, VaultError};
-use crate::grants::{Stored, is_conflict};
+use crate::error::{FlightRefusal, VaultError};
+use crate::grants::{StoredGrant, is_conflict};
 use crate::record::Verdict;
 use crate::status::after;
 use crate::token_request::RequestFailure;
@@ -20,26 +20,26 @@ impl Flight<'_> {
     /// Where only the issuer is known, its metadata is read first. How the flight ends where that fails.
     pub(super) async fn lacks_endpoints(
         &self,
-        stored: &Stored,
-    ) -> Result<Option<Landing>, VaultError> {
+        stored: &StoredGrant,
+    ) -> Result<Option<FlightResult>, VaultError> {
         let connection = self.connection_now();
         if !self.vault.lacks_endpoints(&connection)? {
             return Ok(None);
         }
         if let Some(Paused::Still(rest)) = self.pause(stored).await? {
-            return Ok(Some(Landing::Paused(rest)));
+            return Ok(Some(FlightResult::Paused(rest)));
         }
         Ok(match self.vault.find_endpoints(&connection, self.why).await? {
             None => None,
-            Some(Unknown::Paused(rest)) => Some(Landing::Paused(rest)),
-            Some(Unknown::RequestFailure(RequestFailure::Passing { failed, .. })) => {
+            Some(EndpointsUnknown::Paused(rest)) => Some(FlightResult::Paused(rest)),
+            Some(EndpointsUnknown::RequestFailure(RequestFailure::Passing { failed, .. })) => {
                 self.warn_of(&failed, &self.vault.asked(&self.token_context()?));
-                Some(Landing::Failed(failed))
+                Some(FlightResult::Failed(failed))
             }
-            Some(Unknown::RequestFailure(RequestFailure::Dead(verdict))) => {
+            Some(EndpointsUnknown::RequestFailure(RequestFailure::Dead(verdict))) => {
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
-                let landing = self.condemned(stored, verdict).await?;
-                Some(landing.unwrap_or(Landing::Paused(RETRY_AFTER_MIN)))
+                let result = self.condemned(stored, verdict).await?;
+                Some(result.unwrap_or(FlightResult::Paused(RETRY_AFTER_MIN)))
             }
         })
     }
@@ -52,9 +52,9 @@ impl Flight<'_> {
     }
 
     /// What is said of a verdict, and how long it holds at least.
-    pub(super) fn refused(&self, verdict: &Verdict) -> Refused {
+    pub(super) fn refused(&self, verdict: &Verdict) -> FlightRefusal {
         let left = |at: Timestamp| Duration::try_from(at.duration_since(self.vault.clock.now()));
-        Refused::Broken {
+        FlightRefusal::Broken {
             reason: verdict.reason,
             detail: verdict.detail.clone(),
             rest: verdict.again.map(|at| left(at).unwrap_or_default()),
@@ -73,12 +73,12 @@ impl Flight<'_> {
     /// `None` when the grant is another one by now.
     pub(super) async fn condemned(
         &self,
-        stored: &Stored,
+        stored: &StoredGrant,
         verdict: Verdict,
-    ) -> Result<Option<Landing>, VaultError> {
+    ) -> Result<Option<FlightResult>, VaultError> {
         let refused = self.refused(&verdict);
         match self.vault.condemn(self.connection, stored, verdict).await {
-            Ok(()) => Ok(Some(Landing::Refused(refused))),
+            Ok(()) => Ok(Some(FlightResult::Refused(refused))),
             Err(error) if is_conflict(&error) => Ok(None),
             Err(error) => Err(error),
         }

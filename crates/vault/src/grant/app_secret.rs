@@ -34,7 +34,7 @@ impl AppSecret {
     /// To bytes for sealing.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let fields = self.fields().map(|(name, secret)| (name.to_owned(), secret.clone()));
-        codec::encode(codec::Kind::App, &fields.collect())
+        codec::encode(codec::StoredKind::App, &fields.collect())
     }
 
     /// From opened bytes.
@@ -43,7 +43,7 @@ impl AppSecret {
     /// When they are not what [`AppSecret::encode`] writes, whole.
     pub fn decode(bytes: &[u8]) -> Result<Self, MintError> {
         let (kind, mut fields) = codec::decode(bytes)?;
-        if kind != codec::Kind::App {
+        if kind != codec::StoredKind::App {
             return Err(MintError::Malformed { what: "this is no app's secret".to_owned() });
         }
         let mut take = |name: &str| fields.remove(name);

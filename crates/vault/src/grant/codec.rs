@@ -15,7 +15,7 @@ const FORMAT: u8 = 1;
 
 /// Kinds as stored; the numbers never change meaning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum StoredKind {
     ApiKey = 1,
     Bearer = 2,
     Basic = 3,
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 }
 
 /// Writes a grant. The buffer is reserved whole, so that no copy is left behind unwiped.
-pub(super) fn encode(kind: Kind, fields: &BTreeMap<String, Secret>) -> Zeroizing<Vec<u8>> {
+pub(super) fn encode(kind: StoredKind, fields: &BTreeMap<String, Secret>) -> Zeroizing<Vec<u8>> {
     let length: usize = fields.iter().map(|(name, value)| 6 + name.len() + value.len()).sum();
     let mut out = Zeroizing::new(Vec::with_capacity(4 + length));
     out.extend_from_slice(&[FORMAT, kind as u8]);
@@ -45,19 +45,19 @@ fn count(number: usize) -> u16 {
 }
 
 /// Reads a grant.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Kind, BTreeMap<String, Secret>), MintError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secret>), MintError> {
     let mut reader = Reader { rest: bytes };
     match reader.byte()? {
         FORMAT => {}
         other => return Err(malformed(format!("format {other} is newer than this program"))),
     }
     let kind = match reader.byte()? {
-        1 => Kind::ApiKey,
-        2 => Kind::Bearer,
-        3 => Kind::Basic,
-        4 => Kind::Custom,
-        5 => Kind::OAuth,
-        6 => Kind::App,
+        1 => StoredKind::ApiKey,
+        2 => StoredKind::Bearer,
+        3 => StoredKind::Basic,
+        4 => StoredKind::Custom,
+        5 => StoredKind::OAuth,
+        6 => StoredKind::App,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;
@@ -116,7 +116,7 @@ mod tests {
     fn sample() -> Zeroizing<Vec<u8>> {
         let fields = [("password", "p:w"), ("username", "ünï")];
         let fields = fields.map(|(name, value)| (name.to_owned(), Secret::from(value.to_owned())));
-        encode(Kind::Basic, &fields.into())
+        encode(StoredKind::Basic, &fields.into())
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_grant_reads_back_as_it_was() {
         let (kind, fields) = decode(&sample()).unwrap();
-        assert_eq!(kind, Kind::Basic);
+        assert_eq!(kind, StoredKind::Basic);
         let pairs: Vec<_> =
             fields.iter().map(|(name, value)| (name.as_str(), value.expose_text())).collect();
         assert_eq!(pairs, [("password", Some("p:w")), ("username", Some("ünï"))]);

@@ -1,6 +1,6 @@
 //! Errors of grants: invalid fields, and grants that give no credential. They name fields, never values.
 
-use super::oauth::{ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary, Who};
+use super::oauth::{ActingParty, ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary};
 use keyward_rules::provider::Later;
 
 /// Why nothing was minted. Names no secret.
@@ -47,9 +47,11 @@ impl From<Failure> for MintError {
             Failure::Temporary(temporary) => Self::Unavailable(Box::new(temporary)),
             Failure::Permanent { who, code, said } => {
                 let reason = match who {
-                    Who::Operator => Dead::ClientRejected,
-                    Who::Person if code.as_str() == NO_REFRESH_TOKEN => Dead::NoRefreshToken,
-                    Who::Person => Dead::Revoked,
+                    ActingParty::Operator => Dead::ClientRejected,
+                    ActingParty::Person if code.as_str() == NO_REFRESH_TOKEN => {
+                        Dead::NoRefreshToken
+                    }
+                    ActingParty::Person => Dead::Revoked,
                 };
                 Self::Dead { reason, code, said }
             }

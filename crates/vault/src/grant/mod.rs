@@ -32,7 +32,7 @@ use basic::Basic;
 use bearer::Bearer;
 use custom::Custom;
 pub use error::{Dead, GrantError, MintError};
-use oauth::{Ask, OAuth, Revocable};
+use oauth::{OAuth, RequestContext, Revocable};
 
 /// What an owner handed over. Wiped when dropped, since its fields are [`Secret`]s.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub struct MintContext<'a> {
     /// Hosts and placements.
     pub instance: &'a Instance,
     /// The context of token requests; absent for kinds without them.
-    pub ask: Option<Ask<'a>>,
+    pub ask: Option<RequestContext<'a>>,
     /// The client secret of the app whose tokens these are: the API may know it, and must not tell it.
     pub client_secret: Option<&'a Secret>,
 }
@@ -70,12 +70,12 @@ pub struct Minted {
     /// To be stored before the credential is used.
     pub rotated: Option<Grant>,
     /// How long it lasts, and whether another can follow.
-    pub life: Life,
+    pub life: CredentialLife,
 }
 
 /// How long a credential lasts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Life {
+pub struct CredentialLife {
     /// When it was asked for; absent: it was handed over, and does not expire by itself.
     pub sent: Option<Timestamp>,
     /// When it expires; absent: unknown, and it is used until the API refuses it.
@@ -110,7 +110,7 @@ impl Grant {
                 OAuth::from_fields(auth, values).map(Self::OAuth)
             }
             kind => {
-                let later = Later::Kind(kind);
+                let later = Later::StoredKind(kind);
                 Err(GrantError::NotSupported { auth: auth.id.clone(), later })
             }
         }
@@ -119,11 +119,13 @@ impl Grant {
     /// To bytes for sealing.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let kind = match self {
-            Self::ApiKey(_) => codec::Kind::ApiKey,
-            Self::Bearer(_) => codec::Kind::Bearer,
-            Self::Basic(_) => codec::Kind::Basic,
-            Self::Custom(_) => codec::Kind::Custom,
-            Self::OAuth(grant) => return codec::encode(codec::Kind::OAuth, &grant.to_fields()),
+            Self::ApiKey(_) => codec::StoredKind::ApiKey,
+            Self::Bearer(_) => codec::StoredKind::Bearer,
+            Self::Basic(_) => codec::StoredKind::Basic,
+            Self::Custom(_) => codec::StoredKind::Custom,
+            Self::OAuth(grant) => {
+                return codec::encode(codec::StoredKind::OAuth, &grant.to_fields());
+            }
         };
         codec::encode(kind, self.fields())
     }
@@ -135,12 +137,12 @@ impl Grant {
     pub fn decode(bytes: &[u8]) -> Result<Self, MintError> {
         let (kind, values) = codec::decode(bytes)?;
         Ok(match kind {
-            codec::Kind::ApiKey => Self::ApiKey(ApiKey::new(values)),
-            codec::Kind::Bearer => Self::Bearer(Bearer::new(values)),
-            codec::Kind::Basic => Self::Basic(Basic::stored(values)),
-            codec::Kind::Custom => Self::Custom(Custom::new(values)),
-            codec::Kind::OAuth => Self::OAuth(OAuth::stored(values)?),
-            codec::Kind::App => {
+            codec::StoredKind::ApiKey => Self::ApiKey(ApiKey::new(values)),
+            codec::StoredKind::Bearer => Self::Bearer(Bearer::new(values)),
+            codec::StoredKind::Basic => Self::Basic(Basic::stored(values)),
+            codec::StoredKind::Custom => Self::Custom(Custom::new(values)),
+            codec::StoredKind::OAuth => Self::OAuth(OAuth::stored(values)?),
+            codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
         })
@@ -176,7 +178,10 @@ impl Grant {
     ///
     /// # Errors
     /// When the server gives no token, or there is nothing to ask with.
-    pub async fn renewed(&self, ask: Option<&Ask<'_>>) -> Result<Option<Self>, MintError> {
+    pub async fn renewed(
+        &self,
+        ask: Option<&RequestContext<'_>>,
+    ) -> Result<Option<Self>, MintError> {
         match self {
             Self::OAuth(grant) => Ok(Some(Self::OAuth(grant.renewed(asking(ask)?).await?))),
             _ => Ok(None),
@@ -184,7 +189,7 @@ impl Grant {
     }
 
     /// Whether [`Grant::renewed`] can send a request.
-    pub fn is_renewable(&self, ask: Option<&Ask<'_>>) -> bool {
+    pub fn is_renewable(&self, ask: Option<&RequestContext<'_>>) -> bool {
         match (self, ask) {
             (Self::OAuth(grant), Some(ask)) => grant.is_renewable(ask),
             _ => false,
@@ -233,10 +238,10 @@ impl Grant {
         self.needles(instance, &self.writes(instance).unwrap_or_default(), None)
     }
 
-    fn life(&self, ctx: &MintContext<'_>) -> Life {
-        let Self::OAuth(grant) = self else { return Life::default() };
+    fn life(&self, ctx: &MintContext<'_>) -> CredentialLife {
+        let Self::OAuth(grant) = self else { return CredentialLife::default() };
         let facts = grant.facts();
-        Life {
+        CredentialLife {
             sent: facts.sent,
             expires: facts.expires,
             renewable: self.is_renewable(ctx.ask.as_ref()),
@@ -319,7 +324,9 @@ impl Grant {
     }
 }
 
-fn asking<'c, 'a>(ask: Option<&'c Ask<'a>>) -> Result<&'c Ask<'a>, MintError> {
+fn asking<'c, 'a>(
+    ask: Option<&'c RequestContext<'a>>,
+) -> Result<&'c RequestContext<'a>, MintError> {
     let what = || MintError::Malformed { what: "the provider's method has no OAuth".to_owned() };
     ask.ok_or_else(what)
 }

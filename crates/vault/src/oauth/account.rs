@@ -21,7 +21,7 @@ const SOURCES: [AccountSource; 4] =
     [AccountSource::Answer, AccountSource::IdToken, AccountSource::Userinfo, AccountSource::Test];
 
 /// A grant whose account is looked for.
-struct Consented<'a> {
+struct ConsentedGrant<'a> {
     /// The connection, with what the answers captured.
     connection: &'a ConnectionRecord,
     grant: &'a Grant,
@@ -74,7 +74,7 @@ impl Flows {
         let connection = ConnectionRecord { captured, ..connection.clone() };
         let (granted, told) = (&received.granted, &received.told);
         let grant = received.grant()?;
-        let it = Consented { connection: &connection, grant: &grant, granted, told };
+        let it = ConsentedGrant { connection: &connection, grant: &grant, granted, told };
         self.found(&it, preferred).await
     }
 
@@ -88,7 +88,8 @@ impl Flows {
             return None;
         }
         let grant = self.vault.live_grant(connection).await.ok().flatten()?;
-        let it = Consented { connection, grant: &grant, granted: &connection.granted, told: &[] };
+        let it =
+            ConsentedGrant { connection, grant: &grant, granted: &connection.granted, told: &[] };
         let found = self.found(&it, None).await?;
         self.keep_account(connection, &found).await;
         Some(found)
@@ -112,7 +113,11 @@ impl Flows {
         }
     }
 
-    async fn found(&self, it: &Consented<'_>, preferred: Option<AccountSource>) -> Option<Account> {
+    async fn found(
+        &self,
+        it: &ConsentedGrant<'_>,
+        preferred: Option<AccountSource>,
+    ) -> Option<Account> {
         let within = self.settings.load().account_timeout;
         let ask = async {
             let others = SOURCES.into_iter().filter(|source| Some(*source) != preferred);
@@ -126,7 +131,7 @@ impl Flows {
         tokio::time::timeout(within, Box::pin(ask)).await.ok().flatten()
     }
 
-    async fn at_source(&self, it: &Consented<'_>, source: AccountSource) -> Option<Account> {
+    async fn at_source(&self, it: &ConsentedGrant<'_>, source: AccountSource) -> Option<Account> {
         match source {
             AccountSource::Answer | AccountSource::IdToken => {
                 it.told.iter().find(|account| account.id.source == source).cloned()
@@ -139,7 +144,7 @@ impl Flows {
         }
     }
 
-    async fn of_userinfo(&self, it: &Consented<'_>) -> Option<Account> {
+    async fn of_userinfo(&self, it: &ConsentedGrant<'_>) -> Option<Account> {
         let asking = self.asking(it.connection).await.ok()?;
         let auth = asking.provider.auth(Some(&it.connection.auth))?;
         let declared = auth.oauth.as_ref().is_some_and(|oauth| oauth.userinfo.is_some());

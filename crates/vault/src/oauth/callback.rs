@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::Flows;
 use super::callback_query::CallbackQuery;
 use super::error::{Refusal, cleaned};
-use super::flow::{Asked, Flow, Hidden, Stage};
+use super::flow::{CallbackExpectation, Flow, SealedText, Stage};
 use keyward_base::id::{FlowId, OrgId};
 
 /// The cookies of a request, as they were sent: names may repeat.
@@ -23,7 +23,7 @@ use keyward_base::id::{FlowId, OrgId};
 pub struct Cookies(pub Vec<(String, String)>);
 
 /// A browser at the callback.
-pub struct Back<'a> {
+pub struct CallbackRequest<'a> {
     /// The app's id, of the path.
     pub app: &'a str,
     /// The query, raw.
@@ -50,7 +50,7 @@ impl Flows {
     pub async fn callback(
         self: &Arc<Self>,
         org: &OrgId,
-        back: &Back<'_>,
+        back: &CallbackRequest<'_>,
     ) -> Result<FlowId, Refusal> {
         let callback = CallbackQuery::read(back.query)?;
         let (flow, asked) = self.consume(org, callback.state.as_deref()).await?;
@@ -71,13 +71,17 @@ impl Flows {
     }
 
     /// Rule 2: found by the hash of `state`, and gone with it.
-    async fn consume(&self, org: &OrgId, state: Option<&str>) -> Result<(Flow, Asked), Refusal> {
+    async fn consume(
+        &self,
+        org: &OrgId,
+        state: Option<&str>,
+    ) -> Result<(Flow, CallbackExpectation), Refusal> {
         let state = state.ok_or(Refusal::Over)?;
         let hash = super::flow::Digest::of(state);
         let pointer = self.states.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
         let (mut flow, version) = found.ok_or(Refusal::Over)?;
-        let Stage::Asked(asked) = std::mem::replace(&mut flow.stage, Stage::Exchanging) else {
+        let Stage::AtProvider(asked) = std::mem::replace(&mut flow.stage, Stage::Exchanging) else {
             return Err(Refusal::Over);
         };
         if self.clock.now() >= flow.expires {
@@ -91,8 +95,8 @@ impl Flows {
     async fn finish(
         self: &Arc<Self>,
         flow: Flow,
-        asked: Asked,
-        code: Hidden,
+        asked: CallbackExpectation,
+        code: SealedText,
         callback: CallbackQuery,
     ) -> Result<(), Refusal> {
         let captured = self.captured(&flow, &callback)?;
@@ -109,10 +113,10 @@ impl Flows {
 /// Rules 3 to 7; answers the code.
 fn check(
     flow: &Flow,
-    asked: &Asked,
-    back: &Back<'_>,
+    asked: &CallbackExpectation,
+    back: &CallbackRequest<'_>,
     callback: &CallbackQuery,
-) -> Result<Hidden, Refusal> {
+) -> Result<SealedText, Refusal> {
     if flow.app.as_str() != back.app {
         return Err(Refusal::OtherApp);
     }
@@ -134,7 +138,7 @@ fn check(
         return Err(Refusal::Declined(cleaned(error)));
     }
     match &callback.code {
-        Some(code) if !code.is_empty() => Ok(Hidden::new(code.as_str())),
+        Some(code) if !code.is_empty() => Ok(SealedText::new(code.as_str())),
         _ => Err(Refusal::NoCode),
     }
 }
@@ -149,7 +153,7 @@ mod tests {
 
     struct Case {
         flow: Flow,
-        asked: Asked,
+        asked: CallbackExpectation,
         app: String,
         cookies: Cookies,
         query: &'static str,
@@ -169,7 +173,7 @@ mod tests {
             expires: now + SignedDuration::from_secs(600),
             stage: Stage::Exchanging,
         };
-        let asked = Asked {
+        let asked = CallbackExpectation {
             session: Digest::of("cookie"),
             verifier: None,
             redirect_uri: String::new(),
@@ -181,7 +185,7 @@ mod tests {
     }
 
     fn checked(case: &Case) -> Result<String, Refusal> {
-        let back = Back { app: &case.app, query: case.query, cookies: &case.cookies };
+        let back = CallbackRequest { app: &case.app, query: case.query, cookies: &case.cookies };
         let callback = CallbackQuery::read(case.query)?;
         check(&case.flow, &case.asked, &back, &callback).map(|code| code.text().to_owned())
     }

@@ -11,11 +11,11 @@ use base64::prelude::BASE64_STANDARD;
 use super::Flows;
 use super::callback_query::CallbackQuery;
 use super::error::{FlowError, Refusal};
-use super::flow::{Asked, Digest, Flow, Hidden, Received, Stage};
+use super::flow::{CallbackExpectation, Digest, Flow, Received, SealedText, Stage};
 use super::issuer_changes::suggests_new_endpoints;
 use super::start::FlowContext;
 use crate::grant::Grant;
-use crate::grant::oauth::{Ask, Client, Failure, OAuth, Tokens, exchange_code};
+use crate::grant::oauth::{Client, Failure, OAuth, RequestContext, Tokens, exchange_code};
 use crate::{Granted, VaultError};
 use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
@@ -32,8 +32,8 @@ impl Flows {
     pub(super) async fn exchange(
         &self,
         flow: &Flow,
-        asked: &Asked,
-        code: &Hidden,
+        asked: &CallbackExpectation,
+        code: &SealedText,
         captured: Captured,
     ) -> Result<Received, FlowError> {
         let mut asking = self.of_flow(flow).await?;
@@ -72,8 +72,8 @@ impl Flows {
         asking: &'a FlowContext,
         client: &'a Client,
         settings: &'a TokenSettings,
-    ) -> Ask<'a> {
-        Ask {
+    ) -> RequestContext<'a> {
+        RequestContext {
             caller: &self.caller,
             settings,
             oauth: &asking.oauth,
@@ -144,7 +144,7 @@ impl Flows {
             renewable: tokens.refresh.is_some() || tokens.expires.is_none(),
             captured,
             accepted: false,
-            grant: Hidden::new(
+            grant: SealedText::new(
                 BASE64_STANDARD.encode(Grant::OAuth(OAuth::of(tokens)).encode().as_slice()),
             ),
         }
@@ -261,7 +261,7 @@ impl Flows {
         let has_tokens = now.is_some_and(|(now, _)| {
             !matches!(
                 now.stage,
-                Stage::Offered | Stage::Asked(_) | Stage::Exchanging | Stage::Polling(_)
+                Stage::Offered | Stage::AtProvider(_) | Stage::Exchanging | Stage::Polling(_)
             )
         });
         if !has_tokens {
@@ -296,7 +296,7 @@ impl Flows {
 }
 
 /// Which setting of the provider's app does not match, where a refusal of a code tells.
-fn setting(code: &str, asking: &FlowContext, asked: &Asked) -> Option<String> {
+fn setting(code: &str, asking: &FlowContext, asked: &CallbackExpectation) -> Option<String> {
     let (app, uri) = (&asking.app.name, &asked.redirect_uri);
     Some(match code {
         "invalid_client"

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use super::Flows;
 use super::complete::told;
 use super::error::FlowError;
-use super::flow::{Flow, Hidden, Polling, Stage};
-use super::start::{Ask, DeviceCode, FlowContext, Started, endpoint};
-use crate::grant::oauth::{Failure, Polled, SLOW_DOWN, device_poll, device_start};
+use super::flow::{Flow, Polling, SealedText, Stage};
+use super::start::{ConsentRequest, DeviceCode, FlowContext, Started, endpoint};
+use crate::grant::oauth::{Failure, PollResult, SLOW_DOWN, device_poll, device_start};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::secret::Secret;
 
@@ -20,7 +20,7 @@ use keyward_base::secret::Secret;
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What a poll leaves to be done.
-enum Next {
+enum PollStep {
     /// Ask again after the interval.
     Again,
     /// The same, with this interval from now on.
@@ -37,18 +37,18 @@ impl Flows {
         self: &Arc<Self>,
         org: &OrgId,
         asking: FlowContext,
-        ask: Ask,
+        ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         endpoint(&asking, asking.oauth.device.as_ref(), "device")?;
         let settings = self.settings.load_full();
         let client = self.client(&asking.app).await?;
         let mut flow = self.new_flow(org, &asking, ask, settings.flow_lifetime);
-        let request = crate::grant::oauth::Ask {
+        let request = crate::grant::oauth::RequestContext {
             scopes: &flow.scopes,
             ..self.ask(&asking, &client, &settings)
         };
         let device = device_start(&request).await.map_err(|failure| told(&failure))?;
-        let hidden = |secret: &Secret| Hidden::new(secret.expose_text().unwrap_or_default());
+        let hidden = |secret: &Secret| SealedText::new(secret.expose_text().unwrap_or_default());
         let polling = Polling {
             device_code: hidden(&device.device_code),
             user_code: hidden(&device.user_code),
@@ -101,10 +101,10 @@ impl Flows {
             let next = self.poll(&flow, polling).await;
             drop(lease);
             match next {
-                Next::Again => pause = Duration::ZERO,
-                Next::Slower(interval) => self.slow_down(&org, &id, interval).await,
-                Next::Longer => pause = (pause * 2).max(interval).min(PAUSE_MAX),
-                Next::Done => return,
+                PollStep::Again => pause = Duration::ZERO,
+                PollStep::Slower(interval) => self.slow_down(&org, &id, interval).await,
+                PollStep::Longer => pause = (pause * 2).max(interval).min(PAUSE_MAX),
+                PollStep::Done => return,
             }
         }
     }
@@ -117,7 +117,7 @@ impl Flows {
         }))
     }
 
-    async fn poll(self: &Arc<Self>, flow: &Flow, polling: Polling) -> Next {
+    async fn poll(self: &Arc<Self>, flow: &Flow, polling: Polling) -> PollStep {
         let asked = async {
             let asking = self.of_flow(flow).await?;
             let client = self.client(&asking.app).await?;
@@ -126,33 +126,33 @@ impl Flows {
         let (asking, client) = match asked.await {
             Ok(found) => found,
             // A server or a store that is down, and not a consent that is over.
-            Err(error) if error.passes() => return Next::Longer,
+            Err(error) if error.passes() => return PollStep::Longer,
             Err(error) => return self.given_up(flow, &error.to_string()).await,
         };
         let settings = self.settings.load_full();
         let ask = self.ask(&asking, &client, &settings);
         let code = Secret::new(polling.device_code.text());
         match device_poll(&ask, &code).await {
-            Ok(Polled::Pending) => Next::Again,
-            Ok(Polled::SlowDown(wanted)) => {
+            Ok(PollResult::Pending) => PollStep::Again,
+            Ok(PollResult::SlowDown(wanted)) => {
                 let slower = Duration::from_millis(polling.interval_ms) + SLOW_DOWN;
-                Next::Slower(slower.max(wanted.unwrap_or_default()))
+                PollStep::Slower(slower.max(wanted.unwrap_or_default()))
             }
-            Ok(Polled::Tokens(tokens)) => {
+            Ok(PollResult::Tokens(tokens)) => {
                 let received = self.received(&asking, *tokens, None, BTreeMap::default());
                 match self.complete(flow, received).await {
-                    Ok(()) => Next::Done,
+                    Ok(()) => PollStep::Done,
                     Err(error) => self.given_up(flow, &error.to_string()).await,
                 }
             }
-            Err(Failure::Temporary(_)) => Next::Longer,
+            Err(Failure::Temporary(_)) => PollStep::Longer,
             Err(failure) => self.given_up(flow, &ended(&failure)).await,
         }
     }
 
-    async fn given_up(&self, flow: &Flow, why: &str) -> Next {
+    async fn given_up(&self, flow: &Flow, why: &str) -> PollStep {
         self.note_failure(flow, why).await;
-        Next::Done
+        PollStep::Done
     }
 
     /// Kept, so that a restart does not hurry again.

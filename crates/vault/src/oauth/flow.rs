@@ -49,7 +49,8 @@ pub(super) enum Stage {
     /// The start page may be opened.
     Offered,
     /// The browser is at the provider.
-    Asked(Asked),
+    #[serde(rename = "asked")]
+    AtProvider(CallbackExpectation),
     /// `state` was consumed; the code is being exchanged. After a crash here the next start fails the flow.
     Exchanging,
     /// Tokens came and are not in force yet. After a crash here the next start goes on.
@@ -74,11 +75,11 @@ pub(super) enum Stage {
 
 /// What the callback is compared with.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Asked {
+pub(super) struct CallbackExpectation {
     /// Hash of the cookie of the browser that began.
     pub(super) session: Digest,
     /// PKCE; none where the provider fails with it.
-    pub(super) verifier: Option<Hidden>,
+    pub(super) verifier: Option<SealedText>,
     /// As it stood in the request.
     pub(super) redirect_uri: String,
     /// Who must answer.
@@ -90,10 +91,10 @@ pub(super) struct Asked {
 /// A device authorization (RFC 8628) under way.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Polling {
-    pub(super) device_code: Hidden,
-    pub(super) user_code: Hidden,
+    pub(super) device_code: SealedText,
+    pub(super) user_code: SealedText,
     pub(super) verification_uri: String,
-    pub(super) verification_uri_complete: Option<Hidden>,
+    pub(super) verification_uri_complete: Option<SealedText>,
     /// Between two polls, in milliseconds; it only grows.
     pub(super) interval_ms: u64,
 }
@@ -104,7 +105,7 @@ pub(super) struct Received {
     /// Hash of the cookie of the browser that consented; none where there was no browser.
     pub(super) session: Option<Digest>,
     /// The encoded grant, base64.
-    pub(super) grant: Hidden,
+    pub(super) grant: SealedText,
     pub(super) granted: Vec<String>,
     pub(super) ends: Option<Timestamp>,
     /// Whether a refresh token came.
@@ -151,14 +152,14 @@ pub(super) struct Abandoned {
 /// Text that is written only into a sealed record; wiped on drop, shown by nothing.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(super) struct Hidden(String);
+pub(super) struct SealedText(String);
 
 /// SHA-256, as hex.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(super) struct Digest(String);
 
-impl Hidden {
+impl SealedText {
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -168,15 +169,15 @@ impl Hidden {
     }
 }
 
-impl Drop for Hidden {
+impl Drop for SealedText {
     fn drop(&mut self) {
         zeroize::Zeroize::zeroize(&mut self.0);
     }
 }
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for SealedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hidden(…)")
+        f.write_str("SealedText(…)")
     }
 }
 
@@ -249,9 +250,9 @@ mod tests {
     #[test]
     fn nothing_of_a_flow_that_could_be_used_is_shown() {
         let verifier = random();
-        let stage = Stage::Asked(Asked {
+        let stage = Stage::AtProvider(CallbackExpectation {
             session: Digest::of("cookie"),
-            verifier: Some(Hidden::new(verifier.as_str())),
+            verifier: Some(SealedText::new(verifier.as_str())),
             redirect_uri: "http://localhost:8081/oauth/callback/app_1".to_owned(),
             issuer: None,
             issuer_announced: false,

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::Flows;
 use super::callback_query::{CallbackQuery, QUERY_BYTES_MAX};
 use super::error::Refusal;
-use super::flow::{Digest, Flow, Hidden, Stage, random};
+use super::flow::{Digest, Flow, SealedText, Stage, random};
 use keyward_base::id::{AppId, OrgId};
 use keyward_rules::provider::oauth::ResponseModeText;
 
@@ -24,7 +24,7 @@ const GOES_ON_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct FormPost {
     app: AppId,
-    form: Hidden,
+    form: SealedText,
     pub(super) expires: Timestamp,
 }
 
@@ -74,7 +74,7 @@ impl Flows {
         let handle = random();
         let until = self.clock.now().saturating_add(GOES_ON_WITHIN).unwrap_or(flow.expires);
         let expires = until.min(flow.expires);
-        let posted = FormPost { app: app.clone(), form: Hidden::new(form), expires };
+        let posted = FormPost { app: app.clone(), form: SealedText::new(form), expires };
         self.posted.put(org, Digest::of(&handle).as_str(), &posted, None).await?;
         Ok(handle)
     }
@@ -101,6 +101,6 @@ impl Flows {
     }
 
     fn is_asked(&self, flow: &Flow) -> bool {
-        matches!(flow.stage, Stage::Asked(_)) && self.clock.now() < flow.expires
+        matches!(flow.stage, Stage::AtProvider(_)) && self.clock.now() < flow.expires
     }
 }

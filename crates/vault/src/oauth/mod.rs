@@ -35,17 +35,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use callback::{Back, Cookies};
+pub use callback::{CallbackRequest, Cookies};
 pub use error::{FlowError, Refusal};
 pub use form_post::FORM_BYTES_MAX;
 pub use resource::NewMcp;
 pub use revoke::Revoked;
-pub use start::{Ask, DeviceCode, Offer, Started};
+pub use start::{ConsentRequest, DeviceCode, Offer, Started};
 pub use view::{FlowState, FlowView};
 
 use self::flow::{Flow, Stage};
 use self::form_post::FormPost;
-use self::revoke::Owed;
+use self::revoke::OwedRevocation;
 use crate::{Rows, Vault};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::time::Clock;
@@ -88,7 +88,7 @@ pub struct Flows {
     tickets: Rows<Pointer>,
     /// What browsers POSTed to the callback, by hash of where they go on.
     posted: Rows<FormPost>,
-    outbox: Rows<Owed>,
+    outbox: Rows<OwedRevocation>,
     /// Held while flows are counted and created, so that the limit holds.
     turn: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
@@ -173,7 +173,10 @@ impl Flows {
                 let Some(_lease) = flows.lease_of(&flow.id).await else { return };
                 flows.note_failure(&flow, "the gateway stopped while the code was exchanged").await;
             }),
-            Stage::Offered | Stage::Asked(_) | Stage::Connected { .. } | Stage::Failed { .. } => {}
+            Stage::Offered
+            | Stage::AtProvider(_)
+            | Stage::Connected { .. }
+            | Stage::Failed { .. } => {}
         }
     }
 

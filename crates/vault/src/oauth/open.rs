@@ -110,7 +110,7 @@ impl Flows {
     async fn end(self: &Arc<Self>, stored: StoredFlow, why: &str) -> Result<(), FlowError> {
         let StoredFlow { mut flow, version } = stored;
         match flow.stage.clone() {
-            Stage::Offered | Stage::Asked(_) | Stage::Polling(_) => {
+            Stage::Offered | Stage::AtProvider(_) | Stage::Polling(_) => {
                 flow.stage = Stage::Failed { why: why.to_owned() };
                 self.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
                 self.note_draft_failure(&flow, why).await;

@@ -34,7 +34,7 @@ pub(super) struct Registration {
 }
 
 #[derive(Deserialize)]
-struct Told {
+struct RegistrationAnswer {
     client_id: String,
     client_secret: Option<String>,
     client_secret_expires_at: Option<i64>,
@@ -123,7 +123,7 @@ impl Flows {
 }
 
 fn read(body: &[u8], asked: ClientAuthText) -> Result<Registration, FlowError> {
-    let told: Told =
+    let told: RegistrationAnswer =
         serde_json::from_slice(body).map_err(|_| refused("its answer names no client"))?;
     let auth = match told.token_endpoint_auth_method.as_deref() {
         None => asked,
@@ -173,10 +173,10 @@ fn word(auth: ClientAuthText) -> &'static str {
 /// RFC 7591 §3.2.2.
 fn said(body: &[u8], status: StatusCode) -> String {
     #[derive(Deserialize)]
-    struct Refused {
+    struct RegistrationError {
         error: String,
     }
-    match serde_json::from_slice::<Refused>(body) {
+    match serde_json::from_slice::<RegistrationError>(body) {
         Ok(refused) => format!("it says {}", cleaned(&refused.error)),
         Err(_) => format!("it answers {}", status.as_u16()),
     }

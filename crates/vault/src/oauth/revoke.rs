@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 
 use super::Flows;
 use super::error::FlowError;
-use super::flow::{Hidden, Received};
+use super::flow::{Received, SealedText};
 use super::start::FlowContext;
 use crate::grant::oauth::{self, Client, Failure};
 use crate::grant::{AppSecret, Grant};
-use crate::{Ended, Late, RowError};
+use crate::{LateAnswers, RemovedConnection, RowError};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
 use keyward_state::store::StoreError;
@@ -45,14 +45,14 @@ pub enum Revoked {
 
 /// A revocation that is owed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Owed {
+pub(super) struct OwedRevocation {
     /// As it was: provider, app, variables.
     connection: ConnectionRecord,
     /// The encoded grant, base64.
-    grant: Hidden,
+    grant: SealedText,
     /// The app at that time. Absent without an app, and in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    app: Option<OwedApp>,
+    app: Option<OwedRevocationApp>,
     until: Timestamp,
 }
 
@@ -64,21 +64,21 @@ const STOPPED: &str = "the gateway ended before the answer of a refresh came: to
                        the provider";
 
 /// A connection that is removed here, and the app that revokes its grants: it may be removed as well.
-struct Removed {
+struct RevocationTarget {
     connection: Arc<ConnectionRecord>,
-    app: Option<OwedApp>,
+    app: Option<OwedRevocationApp>,
 }
 
 /// The client of a revocation that is owed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct OwedApp {
+struct OwedRevocationApp {
     record: AppRecord,
     /// The encoded secret, base64.
-    secret: Hidden,
+    secret: SealedText,
 }
 
 /// What one attempt said.
-enum Attempt {
+enum RevocationAttempt {
     Done(Revoked),
     Again,
 }
@@ -96,8 +96,8 @@ impl Revoked {
     }
 }
 
-fn encoded(grant: &Grant) -> Hidden {
-    Hidden::new(BASE64_STANDARD.encode(grant.encode().as_slice()))
+fn encoded(grant: &Grant) -> SealedText {
+    SealedText::new(BASE64_STANDARD.encode(grant.encode().as_slice()))
 }
 
 impl Flows {
@@ -120,8 +120,8 @@ impl Flows {
         };
         let ended = self.vault.disconnect(org, id, revoke).await?;
         self.end_consents_of(org, id).await;
-        let Ended { connection, grant, late } = ended;
-        let removed = Removed { connection, app };
+        let RemovedConnection { connection, grant, late } = ended;
+        let removed = RevocationTarget { connection, app };
         let deadline = Instant::now() + self.settings.load().revoke_timeout;
         let first = match grant.filter(|_| revoke) {
             None => None,
@@ -150,7 +150,7 @@ impl Flows {
         self: &Arc<Self>,
         key: &str,
         connection: &ConnectionRecord,
-        grant: Hidden,
+        grant: SealedText,
     ) -> Result<Revoked, FlowError> {
         let deadline = Instant::now() + self.settings.load().revoke_timeout;
         let owed = self.owed(connection, grant, self.revoked_until()).await;
@@ -160,7 +160,7 @@ impl Flows {
     async fn owe_until(
         self: &Arc<Self>,
         key: &str,
-        owed: Owed,
+        owed: OwedRevocation,
         deadline: Instant,
     ) -> Result<Revoked, FlowError> {
         let org = &owed.connection.org;
@@ -174,7 +174,7 @@ impl Flows {
             Err(error) => return Err(error.into()),
         }
         let attempt = tokio::time::timeout_at(deadline, Box::pin(self.attempt(&owed))).await;
-        if let Ok(Attempt::Done(revoked)) = attempt {
+        if let Ok(RevocationAttempt::Done(revoked)) = attempt {
             self.outbox.delete(org, key).await?;
             return Ok(revoked);
         }
@@ -190,7 +190,7 @@ impl Flows {
         let owed = self.owed(&connection, received.grant.clone(), Timestamp::MAX).await;
         let within = self.settings.load().revoke_timeout;
         match tokio::time::timeout(within, Box::pin(self.attempt(&owed))).await {
-            Ok(Attempt::Done(Revoked::Yes)) => {}
+            Ok(RevocationAttempt::Done(Revoked::Yes)) => {}
             _ => {
                 tracing::error!(connection = %id, "a grant that was not kept stays at its provider")
             }
@@ -200,15 +200,15 @@ impl Flows {
     /// What refreshes brought after their connection was removed.
     async fn revoke_late(
         self: &Arc<Self>,
-        removed: &Removed,
-        late: Late,
+        removed: &RevocationTarget,
+        late: LateAnswers,
         deadline: Instant,
     ) -> Result<Revoked, FlowError> {
         let (answers, is_lost) = late.answers();
         let mut all = Revoked::Yes;
         for (number, answer) in answers.iter().enumerate() {
             let key = format!("{}-{number}", removed.connection.id);
-            let grant = Hidden::new(BASE64_STANDARD.encode(answer.as_slice()));
+            let grant = SealedText::new(BASE64_STANDARD.encode(answer.as_slice()));
             let owed = removed.owed(grant, self.revoked_until());
             all = all.and(self.owe_until(&key, owed, deadline).await?);
         }
@@ -220,7 +220,7 @@ impl Flows {
 
     /// The same in the background. A gateway that stops has waited for its refreshes by then, for a bounded
     /// time: what came is owed, and what has not come is lost with the process.
-    fn revoke_when_landed(self: &Arc<Self>, removed: Removed, mut late: Late) {
+    fn revoke_when_landed(self: &Arc<Self>, removed: RevocationTarget, mut late: LateAnswers) {
         let flows = Arc::clone(self);
         self.spawn(async move {
             let mut stop = flows.stop.subscribe();
@@ -248,9 +248,14 @@ impl Flows {
         });
     }
 
-    async fn owed(&self, connection: &ConnectionRecord, grant: Hidden, until: Timestamp) -> Owed {
+    async fn owed(
+        &self,
+        connection: &ConnectionRecord,
+        grant: SealedText,
+        until: Timestamp,
+    ) -> OwedRevocation {
         let app = self.owed_app(connection).await;
-        Owed { connection: connection.clone(), grant, app, until }
+        OwedRevocation { connection: connection.clone(), grant, app, until }
     }
 
     fn revoked_until(&self) -> Timestamp {
@@ -266,19 +271,19 @@ impl Flows {
         }
     }
 
-    fn try_again(self: &Arc<Self>, key: String, owed: Owed) {
+    fn try_again(self: &Arc<Self>, key: String, owed: OwedRevocation) {
         let flows = Arc::clone(self);
         self.spawn(async move { flows.until_revoked(&key, owed).await });
     }
 
-    async fn until_revoked(&self, key: &str, owed: Owed) {
+    async fn until_revoked(&self, key: &str, owed: OwedRevocation) {
         let mut pause = PAUSE_FIRST;
         let connection = &owed.connection;
         while self.clock.now() < owed.until {
             if !self.wait(pause).await {
                 return;
             }
-            if let Attempt::Done(revoked) = self.attempt(&owed).await {
+            if let RevocationAttempt::Done(revoked) = self.attempt(&owed).await {
                 match revoked {
                     Revoked::Yes => tracing::info!(
                         connection = %connection.id, name = connection.name,
@@ -299,13 +304,13 @@ impl Flows {
     }
 
     /// The app of a connection with its secret, to be kept with what is owed.
-    async fn owed_app(&self, connection: &ConnectionRecord) -> Option<OwedApp> {
+    async fn owed_app(&self, connection: &ConnectionRecord) -> Option<OwedRevocationApp> {
         let app = self.app_of(connection).ok()?;
         // Also of an app that left the configuration file: it asks for no token here.
         match self.vault.opened_secret(&app).await {
             Ok(secret) => {
-                let secret = Hidden::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
-                Some(OwedApp { record: AppRecord::clone(&app), secret })
+                let secret = SealedText::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
+                Some(OwedRevocationApp { record: AppRecord::clone(&app), secret })
             }
             Err(error) => {
                 tracing::warn!(%error, "a revocation is owed without the secret of its app");
@@ -315,7 +320,7 @@ impl Flows {
     }
 
     /// Who asks for what is owed: the app as it is now, else as it was.
-    async fn asking_owed(&self, owed: &Owed) -> Result<(FlowContext, Client), FlowError> {
+    async fn asking_owed(&self, owed: &OwedRevocation) -> Result<(FlowContext, Client), FlowError> {
         let now = match self.app_of(&owed.connection) {
             Ok(app) => self.client(&app).await.map(|client| (app, client)),
             Err(error) => Err(error),
@@ -330,18 +335,18 @@ impl Flows {
         Ok((self.asking_by(&owed.connection, app).await?, client))
     }
 
-    async fn settled(&self, key: &str, owed: &Owed) {
+    async fn settled(&self, key: &str, owed: &OwedRevocation) {
         if let Err(error) = self.outbox.delete(&owed.connection.org, key).await {
             tracing::error!(%error, "a revocation stays in the outbox");
         }
     }
 
-    async fn attempt(&self, owed: &Owed) -> Attempt {
-        let no = |why: String| Attempt::Done(Revoked::No(why));
+    async fn attempt(&self, owed: &OwedRevocation) -> RevocationAttempt {
+        let no = |why: String| RevocationAttempt::Done(Revoked::No(why));
         let bytes = BASE64_STANDARD.decode(owed.grant.text()).map(Zeroizing::new);
         let grant = bytes.ok().and_then(|bytes| Grant::decode(&bytes).ok());
         let Some(what) = grant.as_ref().and_then(Grant::revocable) else {
-            return Attempt::Done(Revoked::NotSupported { by_hand: None });
+            return RevocationAttempt::Done(Revoked::NotSupported { by_hand: None });
         };
         let (asking, client) = match self.asking_owed(owed).await {
             Ok(both) => both,
@@ -349,29 +354,29 @@ impl Flows {
             // A provider or a secret that is not there now may come back.
             Err(error) => {
                 tracing::debug!(connection = %owed.connection.id, %error, "not revoked yet");
-                return Attempt::Again;
+                return RevocationAttempt::Again;
             }
         };
         let settings = self.settings.load_full();
         match oauth::revoke(&self.ask(&asking, &client, &settings), &what).await {
-            oauth::Revoked::Yes => Attempt::Done(Revoked::Yes),
-            oauth::Revoked::NotSupported { by_hand } => {
-                Attempt::Done(Revoked::NotSupported { by_hand })
+            oauth::RevokeResult::Yes => RevocationAttempt::Done(Revoked::Yes),
+            oauth::RevokeResult::NotSupported { by_hand } => {
+                RevocationAttempt::Done(Revoked::NotSupported { by_hand })
             }
-            oauth::Revoked::No(Failure::Temporary(_)) => Attempt::Again,
-            oauth::Revoked::No(failure) => no(failure.to_string()),
+            oauth::RevokeResult::No(Failure::Temporary(_)) => RevocationAttempt::Again,
+            oauth::RevokeResult::No(failure) => no(failure.to_string()),
         }
     }
 }
 
-impl Removed {
-    fn owed(&self, grant: Hidden, until: Timestamp) -> Owed {
+impl RevocationTarget {
+    fn owed(&self, grant: SealedText, until: Timestamp) -> OwedRevocation {
         let connection = ConnectionRecord::clone(&self.connection);
-        Owed { connection, grant, app: self.app.clone(), until }
+        OwedRevocation { connection, grant, app: self.app.clone(), until }
     }
 }
 
-impl OwedApp {
+impl OwedRevocationApp {
     /// `None` when the secret is none.
     fn client(&self) -> Option<Client> {
         let bytes = BASE64_STANDARD.decode(self.secret.text()).map(Zeroizing::new).ok()?;

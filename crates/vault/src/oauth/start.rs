@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
 use super::flow::{
-    Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, StoredFlow, random,
+    CallbackExpectation, Digest, Flow, Polling, RANDOM_BYTES, SealedText, Stage, StoredFlow, random,
 };
 use super::{Flows, Pointer};
 use crate::grant::oauth::Client;
@@ -22,7 +22,7 @@ use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, Connec
 
 /// What is to be consented to.
 #[derive(Clone, Debug, Default)]
-pub struct Ask {
+pub struct ConsentRequest {
     /// Who starts it.
     pub person: String,
     /// By a code that is entered on another device, where the provider has both.
@@ -112,7 +112,7 @@ impl Flows {
         self: &Arc<Self>,
         org: &OrgId,
         connection: &ConnectionRecord,
-        ask: Ask,
+        ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         // Before anything is asked for that a consent alone needs, such as an app.
         if !self.consents(&connection.provider, Some(&connection.auth)) {
@@ -147,7 +147,7 @@ impl Flows {
         &self,
         org: &OrgId,
         asking: &FlowContext,
-        ask: Ask,
+        ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let life = self.settings.load().flow_lifetime;
@@ -165,7 +165,7 @@ impl Flows {
         &self,
         org: &OrgId,
         asking: &FlowContext,
-        ask: Ask,
+        ask: ConsentRequest,
         life: std::time::Duration,
     ) -> Flow {
         let now = self.clock.now();
@@ -288,9 +288,9 @@ impl Flows {
             },
         };
         let url = authorize::url(question, &asking.oauth, &asking.variables)?;
-        flow.stage = Stage::Asked(Asked {
+        flow.stage = Stage::AtProvider(CallbackExpectation {
             session: Digest::of(session),
-            verifier: verifier.map(|verifier| Hidden::new(verifier.into_secret())),
+            verifier: verifier.map(|verifier| SealedText::new(verifier.into_secret())),
             redirect_uri,
             issuer: asking.issuer,
             issuer_announced: asking.issuer_announced,

@@ -76,7 +76,7 @@ impl Flows {
                 FlowState::Confirm { before: waits.before.clone(), account }
             }
             Stage::Offered
-            | Stage::Asked(_)
+            | Stage::AtProvider(_)
             | Stage::Exchanging
             | Stage::Received(_)
             | Stage::Abandoned(_)

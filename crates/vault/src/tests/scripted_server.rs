@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::grant::AppSecret;
-use crate::grant::oauth::{Ask, Client, Tokens};
+use crate::grant::oauth::{Client, RequestContext, Tokens};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Caller;
@@ -170,8 +170,8 @@ impl Server {
         oauth: &'a OAuth,
         client: &'a Client,
         variables: &'a BTreeMap<String, String>,
-    ) -> Ask<'a> {
-        Ask {
+    ) -> RequestContext<'a> {
+        RequestContext {
             caller: &self.caller,
             settings: &self.settings,
             oauth,

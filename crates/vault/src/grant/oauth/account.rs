@@ -7,10 +7,10 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::ask::Ask;
 use super::client::Proof;
 use super::failure::Failure;
 use super::reply::{at, word};
+use super::request_context::RequestContext;
 use super::requests::bearer;
 use keyward_base::secret::Secret;
 
@@ -116,7 +116,7 @@ fn name(claims: &Map<String, Value>) -> Option<String> {
 ///
 /// # Errors
 /// When there is no endpoint, or it does not answer with claims.
-pub async fn userinfo(ask: &Ask<'_>, token: &Secret) -> Result<Option<Claims>, Failure> {
+pub async fn userinfo(ask: &RequestContext<'_>, token: &Secret) -> Result<Option<Claims>, Failure> {
     let url = ask.url(ask.oauth.userinfo.as_ref(), "userinfo")?;
     let mut request = ask.request(Method::GET, &url, bytes::Bytes::new())?;
     request.headers_mut().insert(http::header::AUTHORIZATION, bearer(token)?);

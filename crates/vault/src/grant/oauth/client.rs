@@ -21,7 +21,7 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 /// An assertion that authenticates lives 60 s at most: it is used at once.
 const ASSERTION_SECONDS: i64 = 60;
 
-/// An OAuth client. What its app says of endpoints and parameters is in the [`Ask`](super::Ask)'s facts.
+/// An OAuth client. What its app says of endpoints and parameters is in the [`RequestContext`](super::RequestContext)'s facts.
 /// Wiped when dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Client {

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Tokens;
-use super::ask::Ask;
-use super::failure::{ErrorCode, Failure, Who, typed};
+use super::failure::{ActingParty, ErrorCode, Failure, typed};
 use super::params::Params;
 use super::reply;
+use super::request_context::RequestContext;
 use super::transport::{Endpoint, Transport, client};
 use keyward_base::secret::Secret;
 
@@ -51,16 +51,16 @@ pub struct Device {
 
 /// What is known more exactly than the members of RFC 8628 say, which are whole seconds.
 #[derive(Debug, Deserialize, Serialize)]
-struct Pace {
+struct PollInterval {
     expires: Timestamp,
     interval_ms: u64,
 }
 
-impl ExtraDeviceAuthorizationFields for Pace {}
+impl ExtraDeviceAuthorizationFields for PollInterval {}
 
 /// What became of a device flow.
 #[derive(Debug)]
-pub enum Polled {
+pub enum PollResult {
     /// The person has consented.
     Tokens(Box<Tokens>),
     /// Not yet.
@@ -74,13 +74,13 @@ pub enum Polled {
 ///
 /// # Errors
 /// When the server gives no code.
-pub async fn device_start(ask: &Ask<'_>) -> Result<Device, Failure> {
+pub async fn device_start(ask: &RequestContext<'_>) -> Result<Device, Failure> {
     let url = ask.url(ask.oauth.device.as_ref(), "device")?;
     let transport = Transport::new(ask, Endpoint::Device, url, BTreeMap::default());
     let client =
         client(ask).set_device_authorization_url(transport.url(DeviceAuthorizationUrl::new)?);
     let request = client.exchange_device_code().add_scopes(ask.scope().map(Scope::new));
-    let codes: Result<DeviceAuthorizationResponse<Pace>, _> =
+    let codes: Result<DeviceAuthorizationResponse<PollInterval>, _> =
         request.request_async(&transport).await;
     let codes = codes.map_err(|error| transport.failure(error))?;
     let complete = codes.verification_uri_complete();
@@ -98,7 +98,10 @@ pub async fn device_start(ask: &Ask<'_>) -> Result<Device, Failure> {
 ///
 /// # Errors
 /// When it holds no codes, or no address where one is entered.
-pub(super) fn codes(ask: &Ask<'_>, object: &Map<String, Value>) -> Result<Value, Failure> {
+pub(super) fn codes(
+    ask: &RequestContext<'_>,
+    object: &Map<String, Value>,
+) -> Result<Value, Failure> {
     let text = |name: &str| {
         let text = object.get(name).and_then(Value::as_str)?;
         let fits = (1..=TEXT_BYTES_MAX).contains(&text.len());
@@ -126,31 +129,34 @@ pub(super) fn codes(ask: &Ask<'_>, object: &Map<String, Value>) -> Result<Value,
 ///
 /// # Errors
 /// [`Failure::Temporary`]: ask again, less often. [`Failure::Permanent`]: declined, expired or refused.
-pub async fn device_poll(ask: &Ask<'_>, device_code: &Secret) -> Result<Polled, Failure> {
+pub async fn device_poll(
+    ask: &RequestContext<'_>,
+    device_code: &Secret,
+) -> Result<PollResult, Failure> {
     let mut params = Params::default();
     params.set("grant_type", DEVICE_CODE);
     params.set("device_code", device_code.clone());
     params.set_all(&ask.token_params()?);
     let answer = ask.post(&ask.token_url()?, &mut params).await?;
     let failure = match ask.reading(&params, false).tokens(&answer) {
-        Ok(tokens) => return Ok(Polled::Tokens(Box::new(tokens))),
+        Ok(tokens) => return Ok(PollResult::Tokens(Box::new(tokens))),
         Err(failure) => failure,
     };
     // The status does not matter: GitHub says "pending" with 200.
     let object = reply::object(answer.body());
     let code = object.as_ref().and_then(reply::error).map(|(code, _)| code);
     match code.as_deref().and_then(typed) {
-        Some(DeviceCodeErrorResponseType::AuthorizationPending) => return Ok(Polled::Pending),
+        Some(DeviceCodeErrorResponseType::AuthorizationPending) => return Ok(PollResult::Pending),
         Some(DeviceCodeErrorResponseType::SlowDown) => {
             let interval = object.as_ref().and_then(|object| object.get("interval"));
-            return Ok(Polled::SlowDown(reply::duration(interval)));
+            return Ok(PollResult::SlowDown(reply::duration(interval)));
         }
         _ => {}
     }
     match failure {
         // Here `access_denied` and `expired_token` have a meaning, and nothing unknown is waited out.
         Failure::Temporary(temporary) if temporary.limited => Err(Failure::Permanent {
-            who: Who::Person,
+            who: ActingParty::Person,
             code: temporary.code.unwrap_or_else(|| ErrorCode::of("refused")),
             said: temporary.said,
         }),

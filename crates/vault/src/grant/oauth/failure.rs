@@ -31,7 +31,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Who has to act before it works again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Who {
+pub enum ActingParty {
     /// The account's owner reconnects.
     Person,
     /// The operator corrects the app: id, secret, scopes, endpoints.
@@ -44,7 +44,7 @@ pub enum Failure {
     /// The grant or the client is finished: no further requests until someone has acted.
     Permanent {
         /// Who acts.
-        who: Who,
+        who: ActingParty,
         /// What the server said, or our own word for it.
         code: ErrorCode,
         /// More of it, for people: at most 200 characters, no control characters, secrets masked.
@@ -97,7 +97,7 @@ const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down
 
 /// What a server answered instead of a token.
 #[derive(Debug)]
-pub(super) struct Refused<'a> {
+pub(super) struct ErrorAnswer<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     /// Its code, where there is one.
@@ -140,7 +140,7 @@ impl fmt::Display for ErrorCode {
 
 impl Failure {
     /// Our own verdict, before or without asking.
-    pub(super) fn ours(who: Who, code: &'static str, said: impl Into<String>) -> Self {
+    pub(super) fn ours(who: ActingParty, code: &'static str, said: impl Into<String>) -> Self {
         Self::Permanent { who, code: ErrorCode::of(code), said: Some(said.into()) }
     }
 
@@ -161,16 +161,16 @@ impl Failure {
 /// A setting that no request can be made of.
 pub(super) fn bad_endpoint() -> Failure {
     let said = "an endpoint or a field of the provider is not one that can be sent";
-    Failure::ours(Who::Operator, "bad_endpoint", said)
+    Failure::ours(ActingParty::Operator, "bad_endpoint", said)
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Permanent { who: Who::Person, code, .. } => {
+            Self::Permanent { who: ActingParty::Person, code, .. } => {
                 write!(f, "the grant is over ({code})")
             }
-            Self::Permanent { who: Who::Operator, code, .. } => {
+            Self::Permanent { who: ActingParty::Operator, code, .. } => {
                 write!(f, "the client is refused ({code})")
             }
             Self::Temporary(temporary) => temporary.fmt(f),
@@ -206,8 +206,8 @@ impl Temporary {
 }
 
 /// Which kind of failure an answer is. The status decides before the content only for 5xx and 429.
-pub(super) fn classify(refused: Refused<'_>, quirks: &Quirks, now: Timestamp) -> Failure {
-    let Refused { status, headers, code, said } = refused;
+pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp) -> Failure {
+    let ErrorAnswer { status, headers, code, said } = refused;
     let retry_after = || match status.as_u16() {
         429 | 503 => headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value, now)),
         _ => None,
@@ -232,8 +232,8 @@ pub(super) fn classify(refused: Refused<'_>, quirks: &Quirks, now: Timestamp) ->
     let permanent = |who, code| Failure::Permanent { who, code, said: said.clone() };
     match code.clone() {
         Some(code) => match judge(&code, quirks) {
-            Some(Verdict::Over(who)) => permanent(who, code),
-            Some(Verdict::Passes) => temporary("the authorization server says later", false),
+            Some(CodeMeaning::Over(who)) => permanent(who, code),
+            Some(CodeMeaning::Passes) => temporary("the authorization server says later", false),
             None => temporary("the authorization server refused", status.as_u16() != 408),
         },
         None if status == StatusCode::REQUEST_TIMEOUT => temporary("the request timed out", false),
@@ -243,35 +243,35 @@ pub(super) fn classify(refused: Refused<'_>, quirks: &Quirks, now: Timestamp) ->
 }
 
 /// What a code means.
-enum Verdict {
-    Over(Who),
+enum CodeMeaning {
+    Over(ActingParty),
     Passes,
 }
 
 /// The provider's file comes before the common table. `None`: an unknown code.
-fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<Verdict> {
+fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<CodeMeaning> {
     if code.is_one_of(&quirks.temporary) {
-        return Some(Verdict::Passes);
+        return Some(CodeMeaning::Passes);
     }
     if code.is_one_of(&quirks.permanent) {
-        return Some(Verdict::Over(Who::Person));
+        return Some(CodeMeaning::Over(ActingParty::Person));
     }
     if code.is_one_of(&quirks.rejected) || code.is_one_of(OPERATOR) {
-        return Some(Verdict::Over(Who::Operator));
+        return Some(CodeMeaning::Over(ActingParty::Operator));
     }
     if code.is_one_of(PERSON) {
-        return Some(Verdict::Over(Who::Person));
+        return Some(CodeMeaning::Over(ActingParty::Person));
     }
     match typed(&code.0.to_ascii_lowercase())? {
-        Standard::InvalidGrant => return Some(Verdict::Over(Who::Person)),
+        Standard::InvalidGrant => return Some(CodeMeaning::Over(ActingParty::Person)),
         Standard::InvalidClient
         | Standard::UnauthorizedClient
         | Standard::UnsupportedGrantType
-        | Standard::InvalidScope => return Some(Verdict::Over(Who::Operator)),
+        | Standard::InvalidScope => return Some(CodeMeaning::Over(ActingParty::Operator)),
         Standard::InvalidRequest | Standard::Extension(_) => {}
     }
     let is_rate = code.0.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("rate_limit"));
-    (is_rate || code.is_one_of(PASSING)).then_some(Verdict::Passes)
+    (is_rate || code.is_one_of(PASSING)).then_some(CodeMeaning::Passes)
 }
 
 /// A code as one of the types of the `oauth2` crate, such as [`Standard`].

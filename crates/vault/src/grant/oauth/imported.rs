@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::reply;
-use super::stored::{ACCESS, Facts, REFRESH};
+use super::stored::{ACCESS, REFRESH, TokenFacts};
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
 
@@ -17,10 +17,10 @@ use keyward_base::secret::Secret;
 /// When the refresh token's place holds a document without a token.
 pub(super) fn unpack(
     mut fields: BTreeMap<String, Secret>,
-) -> Result<(BTreeMap<String, Secret>, Facts), GrantError> {
+) -> Result<(BTreeMap<String, Secret>, TokenFacts), GrantError> {
     let is_file = |secret: &Secret| secret.expose().first() == Some(&b'{');
     let Some(file) = fields.get(REFRESH).filter(|secret| is_file(secret)).cloned() else {
-        return Ok((fields, Facts::default()));
+        return Ok((fields, TokenFacts::default()));
     };
     let object = reply::object(file.expose()).unwrap_or_default();
     fields.remove(REFRESH);
@@ -31,7 +31,7 @@ pub(super) fn unpack(
         }
     }
     match fields.contains_key(REFRESH) || fields.contains_key(ACCESS) {
-        true => Ok((fields, Facts { expires: end(&object), ..Facts::default() })),
+        true => Ok((fields, TokenFacts { expires: end(&object), ..TokenFacts::default() })),
         false => Err(GrantError::TokenFile { field: REFRESH.to_owned() }),
     }
 }

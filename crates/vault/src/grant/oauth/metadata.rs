@@ -6,7 +6,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::failure::{ErrorCode, Failure, Temporary, Who, retry_after, unanswered};
+use super::failure::{ActingParty, ErrorCode, Failure, Temporary, retry_after, unanswered};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::{Bounds, CallError, Caller};
 
@@ -98,7 +98,7 @@ impl MetadataError {
 
     /// What a request for a token comes to that needed the metadata; `now` is when it was asked for.
     pub fn failure(&self, now: Timestamp) -> Failure {
-        let ours = |code| Failure::ours(Who::Operator, code, self.to_string());
+        let ours = |code| Failure::ours(ActingParty::Operator, code, self.to_string());
         match self {
             Self::Address { .. } => ours("bad_issuer"),
             Self::Absent { .. } => ours("no_metadata"),

@@ -4,7 +4,6 @@
 //! Nothing is stored, repeated, or waited for here.
 
 mod account;
-mod ask;
 mod assertion;
 mod client;
 mod device;
@@ -13,6 +12,7 @@ mod imported;
 mod metadata;
 mod params;
 mod reply;
+mod request_context;
 mod requests;
 mod revoke;
 mod service_account;
@@ -24,18 +24,18 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use account::{Claims, Expected, IdTokenError, id_token_claims, userinfo};
-pub use ask::Ask;
 pub use assertion::KeyError;
 pub use client::Client;
-pub use device::{Device, Polled, SLOW_DOWN, device_poll, device_start};
-pub use failure::{ErrorCode, Failure, Temporary, Who};
+pub use device::{Device, PollResult, SLOW_DOWN, device_poll, device_start};
+pub use failure::{ActingParty, ErrorCode, Failure, Temporary};
 pub use metadata::{Metadata, MetadataError, document, host, is_secure, read_metadata};
+pub use request_context::RequestContext;
 pub use requests::{
     Assertion, Subject, client_credentials, exchange_code, installation, jwt_bearer, refresh,
     renew_access, token_exchange,
 };
-pub use revoke::{Revocable, Revoked, revoke};
-pub use stored::{Facts, OAuth};
+pub use revoke::{Revocable, RevokeResult, revoke};
+pub use stored::{OAuth, TokenFacts};
 
 use keyward_base::secret::Secret;
 

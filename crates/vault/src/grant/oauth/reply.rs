@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Tokens;
-use super::failure::{ErrorCode, Failure, Refused, classify, cleaned};
+use super::failure::{ErrorAnswer, ErrorCode, Failure, classify, cleaned};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};
 
@@ -48,7 +48,7 @@ pub(super) struct Reply {
 }
 
 /// What is known when an answer is read.
-pub(super) struct Reading<'a> {
+pub(super) struct ReplyContext<'a> {
     pub(super) oauth: &'a OAuth,
     /// When the request was sent: `expires_in` counts from there.
     pub(super) sent: Timestamp,
@@ -59,7 +59,7 @@ pub(super) struct Reading<'a> {
     pub(super) exchanged: bool,
 }
 
-impl Reading<'_> {
+impl ReplyContext<'_> {
     /// The tokens of an answer to a grant that the `oauth2` crate does not have.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ impl Reading<'_> {
         let code = code.map(|code| code.unwrap_or_else(|| ErrorCode::of("error")));
         let said = said.and_then(|said| cleaned(&said, secrets()));
         let refused =
-            Refused { status: response.status(), headers: response.headers(), code, said };
+            ErrorAnswer { status: response.status(), headers: response.headers(), code, said };
         classify(refused, &self.oauth.says, self.sent)
     }
 

@@ -9,10 +9,10 @@ use oauth2::{AuthorizationCode, PkceCodeVerifier, RedirectUrl, RefreshToken, Sco
 use serde_json::{Value, json};
 
 use super::Tokens;
-use super::ask::Ask;
 use super::assertion::{self, Key};
-use super::failure::{Failure, Temporary, Who, bad_endpoint};
+use super::failure::{ActingParty, Failure, Temporary, bad_endpoint};
 use super::params::Params;
+use super::request_context::RequestContext;
 use super::transport::{Endpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::RefreshText;
@@ -77,7 +77,7 @@ pub struct Assertion {
 /// # Errors
 /// When the server gives no token.
 pub async fn exchange_code(
-    ask: &Ask<'_>,
+    ask: &RequestContext<'_>,
     code: &Secret,
     redirect_uri: &str,
     verifier: Option<&Secret>,
@@ -99,7 +99,7 @@ pub async fn exchange_code(
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn refresh(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
+pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens, Failure> {
     let mut params = ask.token_params()?;
     params.extend(ask.filled(&ask.oauth.renew_params)?);
     let transport = Transport::new(ask, Endpoint::Token, ask.renew_url()?, params).patient();
@@ -117,7 +117,7 @@ pub async fn refresh(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn renew_access(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
+pub async fn renew_access(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens, Failure> {
     let mut params = Params::default();
     params.set("access_token", token.clone());
     params.set_all(&ask.filled(&ask.oauth.renew_params)?);
@@ -129,7 +129,7 @@ pub async fn renew_access(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failu
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn client_credentials(ask: &Ask<'_>) -> Result<Tokens, Failure> {
+pub async fn client_credentials(ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
     let transport = Transport::new(ask, Endpoint::Token, ask.token_url()?, own_params(ask)?);
     let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
     let request = client.exchange_client_credentials().add_scopes(ask.scope().map(Scope::new));
@@ -141,7 +141,10 @@ pub async fn client_credentials(ask: &Ask<'_>) -> Result<Tokens, Failure> {
 ///
 /// # Errors
 /// When the key does not sign, or the server gives no token.
-pub async fn jwt_bearer(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, Failure> {
+pub async fn jwt_bearer(
+    ask: &RequestContext<'_>,
+    assertion: &Assertion,
+) -> Result<Tokens, Failure> {
     let signed = assertion.sign(ask)?;
     let mut params = Params::default();
     params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(JWT_BEARER));
@@ -158,7 +161,10 @@ pub async fn jwt_bearer(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, 
 ///
 /// # Errors
 /// When the server gives no token, or one of another type than was wanted.
-pub async fn token_exchange(ask: &Ask<'_>, subject: &Subject) -> Result<Tokens, Failure> {
+pub async fn token_exchange(
+    ask: &RequestContext<'_>,
+    subject: &Subject,
+) -> Result<Tokens, Failure> {
     let mut params = Params::default();
     params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(TOKEN_EXCHANGE));
     params.set("subject_token", subject.token.clone());
@@ -198,7 +204,7 @@ fn of_subject(failure: Failure) -> Failure {
         Failure::Temporary(Temporary { code: Some(code), said, limited: true, .. })
             if code.as_str() == "invalid_request" =>
         {
-            Failure::Permanent { who: Who::Person, code, said }
+            Failure::Permanent { who: ActingParty::Person, code, said }
         }
         other => other,
     }
@@ -209,7 +215,10 @@ fn of_subject(failure: Failure) -> Failure {
 ///
 /// # Errors
 /// When the key does not sign, or the server gives no token.
-pub async fn installation(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, Failure> {
+pub async fn installation(
+    ask: &RequestContext<'_>,
+    assertion: &Assertion,
+) -> Result<Tokens, Failure> {
     let signed = assertion.sign(ask)?;
     let mut request = ask.request(Method::POST, &ask.token_url()?, bytes::Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(&signed)?);
@@ -231,9 +240,9 @@ pub(super) fn bearer(token: &Secret) -> Result<http::HeaderValue, Failure> {
 
 impl Assertion {
     /// The assertion, made and signed now.
-    fn sign(&self, ask: &Ask<'_>) -> Result<Secret, Failure> {
+    fn sign(&self, ask: &RequestContext<'_>) -> Result<Secret, Failure> {
         let refused = |error: assertion::KeyError| {
-            Failure::ours(Who::Operator, error.code(), error.to_string())
+            Failure::ours(ActingParty::Operator, error.code(), error.to_string())
         };
         let now = ask.now.as_second();
         let seconds = self.seconds.unwrap_or(ASSERTION_SECONDS).clamp(1, ASSERTION_SECONDS_MAX);
@@ -260,8 +269,8 @@ impl Assertion {
     }
 }
 
-/// The parameters of this server: its name of the grant, where that is another, and [`Ask::token_params`].
-fn own_params(ask: &Ask<'_>) -> Result<BTreeMap<String, String>, Failure> {
+/// The parameters of this server: its name of the grant, where that is another, and [`RequestContext::token_params`].
+fn own_params(ask: &RequestContext<'_>) -> Result<BTreeMap<String, String>, Failure> {
     let mut params = BTreeMap::new();
     if let Some(grant_type) = &ask.oauth.grant_type {
         params.insert("grant_type".to_owned(), grant_type.clone());

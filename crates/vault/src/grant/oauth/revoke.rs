@@ -11,11 +11,11 @@ use oauth2::{
 };
 use serde_json::json;
 
-use super::ask::Ask;
 use super::client::Proof;
 use super::failure::{Failure, bad_endpoint};
 use super::params::Params;
-use super::reply::Reading;
+use super::reply::ReplyContext;
+use super::request_context::RequestContext;
 use super::requests::bearer;
 use super::transport::{Endpoint, Transport, client, text};
 use keyward_base::secret::Secret;
@@ -32,7 +32,7 @@ pub struct Revocable {
 
 /// What became of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Revoked {
+pub enum RevokeResult {
     /// The provider has confirmed it.
     Yes,
     /// It has not. [`Failure::Temporary`] is worth another attempt.
@@ -45,15 +45,15 @@ pub enum Revoked {
 }
 
 /// Revokes the refresh token, then the access token; one that ends with the other is not asked for twice.
-pub async fn revoke(ask: &Ask<'_>, what: &Revocable) -> Revoked {
+pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult {
     let way = ask.oauth.says.revoke_via;
-    let by_hand = || Revoked::NotSupported { by_hand: ask.oauth.says.access_page.clone() };
+    let by_hand = || RevokeResult::NotSupported { by_hand: ask.oauth.says.access_page.clone() };
     if way == RevokeText::None || ask.oauth.revoke.is_none() {
         return by_hand();
     }
     let url = match ask.url(ask.oauth.revoke.as_ref(), "revoke") {
         Ok(url) => url,
-        Err(failure) => return Revoked::No(failure),
+        Err(failure) => return RevokeResult::No(failure),
     };
     let access = what.access.as_ref().or(what.refresh.as_ref());
     let result = match way {
@@ -73,13 +73,13 @@ pub async fn revoke(ask: &Ask<'_>, what: &Revocable) -> Revoked {
         },
     };
     match result {
-        Ok(()) => Revoked::Yes,
-        Err(failure) => Revoked::No(failure),
+        Ok(()) => RevokeResult::Yes,
+        Err(failure) => RevokeResult::No(failure),
     }
 }
 
 /// RFC 7009 §2.1, token by token.
-async fn each(ask: &Ask<'_>, url: &str, what: &Revocable) -> Result<(), Failure> {
+async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(), Failure> {
     // The crate takes no other scheme. Whether `url` may be asked is the transport's to judge.
     let secure = RevocationUrl::new(url.replacen("http://", "https://", 1));
     let client = client(ask).set_revocation_url(secure.map_err(|_| bad_endpoint())?);
@@ -102,7 +102,7 @@ async fn each(ask: &Ask<'_>, url: &str, what: &Revocable) -> Result<(), Failure>
 }
 
 /// The token, and no client.
-async fn alone(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
+async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
     let mut params = Params::default();
     params.set("token", token.clone());
     let body = Bytes::copy_from_slice(params.form().as_bytes());
@@ -114,7 +114,7 @@ async fn alone(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> 
 }
 
 /// The access token takes itself back.
-async fn by_bearer(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
+async fn by_bearer(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
     let mut request = ask.request(Method::POST, url, Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(token)?);
     let answer = ask.send(Proof::default(), request).await?;
@@ -123,7 +123,12 @@ async fn by_bearer(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failu
 
 /// GitHub: <https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization>.
 /// Square: <https://developer.squareup.com/reference/square/o-auth-api/revoke-token>.
-async fn in_json(ask: &Ask<'_>, way: RevokeText, url: &str, token: &Secret) -> Result<(), Failure> {
+async fn in_json(
+    ask: &RequestContext<'_>,
+    way: RevokeText,
+    url: &str,
+    token: &Secret,
+) -> Result<(), Failure> {
     let text = token.expose_text().unwrap_or_default();
     let mut params = Params::default();
     params.set("access_token", token.clone());
@@ -146,7 +151,7 @@ async fn in_json(ask: &Ask<'_>, way: RevokeText, url: &str, token: &Secret) -> R
 }
 
 /// `Authorization: Client SECRET`.
-fn square(ask: &Ask<'_>) -> Result<Proof, Failure> {
+fn square(ask: &RequestContext<'_>) -> Result<Proof, Failure> {
     let secret = ask.client.secret.client_secret.as_ref().map(Secret::expose).unwrap_or_default();
     let text = zeroize::Zeroizing::new([b"Client ", secret].concat());
     let value = HeaderValue::from_bytes(&text);
@@ -157,7 +162,7 @@ fn square(ask: &Ask<'_>) -> Result<Proof, Failure> {
 
 /// 2xx, and no error in it. A token that the server does not know is as good as revoked: GitHub says 404
 /// where RFC 7009 §2.2 says 200.
-pub(super) fn judged(reading: &Reading<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
+pub(super) fn judged(reading: &ReplyContext<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
     let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
     let is_plain =
         super::reply::object(answer.body()).is_none_or(|body| super::reply::error(&body).is_none());

@@ -13,10 +13,10 @@ use serde_json::json;
 use zeroize::Zeroize;
 
 use super::Tokens;
-use super::ask::Ask;
 use super::client::Proof;
-use super::failure::{Failure, Who};
+use super::failure::{ActingParty, Failure};
 use super::params::Params;
+use super::request_context::RequestContext;
 use super::requests::{Assertion, bearer, jwt_bearer};
 use super::stored::PRIVATE_KEY;
 use crate::grant::GrantError;
@@ -74,7 +74,7 @@ pub(super) fn unpack(
 /// # Errors
 /// When the stored fields are not those of [`unpack`], or the server gives none.
 pub(super) async fn minted(
-    ask: &Ask<'_>,
+    ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
 ) -> Result<Tokens, Failure> {
     let assertion = assertion(fields)?;
@@ -82,12 +82,12 @@ pub(super) async fn minted(
         return jwt_bearer(ask, &assertion).await;
     }
     let cloud = [CLOUD.to_owned()];
-    let own = jwt_bearer(&Ask { scopes: &cloud, ..*ask }, &assertion).await?;
+    let own = jwt_bearer(&RequestContext { scopes: &cloud, ..*ask }, &assertion).await?;
     impersonated(ask, &own.access).await
 }
 
 /// A token of the other account. Its scopes are the ones that were wanted.
-async fn impersonated(ask: &Ask<'_>, own: &Secret) -> Result<Tokens, Failure> {
+async fn impersonated(ask: &RequestContext<'_>, own: &Secret) -> Result<Tokens, Failure> {
     let wanted = if ask.scopes.is_empty() { &ask.oauth.scopes } else { ask.scopes };
     let body = json!({ "scope": wanted }).to_string();
     let mut request = ask.request(Method::POST, &ask.renew_url()?, Bytes::from(body))?;
@@ -101,7 +101,7 @@ async fn impersonated(ask: &Ask<'_>, own: &Secret) -> Result<Tokens, Failure> {
         expires_format: ExpiresText::Rfc3339,
         ..ask.oauth.clone()
     };
-    let (ask, params) = (Ask { oauth: &facts, ..*ask }, Params::default());
+    let (ask, params) = (RequestContext { oauth: &facts, ..*ask }, Params::default());
     let mut reading = ask.reading(&params, false);
     reading.secrets.push(own);
     reading.tokens(&answer)
@@ -113,8 +113,13 @@ async fn impersonated(ask: &Ask<'_>, own: &Secret) -> Result<Tokens, Failure> {
 /// When the stored fields are not those of [`unpack`].
 fn assertion(fields: &BTreeMap<String, Secret>) -> Result<Assertion, Failure> {
     let text = |name: &str| Some(fields.get(name)?.expose_text()?.to_owned());
-    let missing =
-        || Failure::ours(Who::Person, "field_missing", "the grant is not a service account's key");
+    let missing = || {
+        Failure::ours(
+            ActingParty::Person,
+            "field_missing",
+            "the grant is not a service account's key",
+        )
+    };
     Ok(Assertion {
         key: fields.get(PRIVATE_KEY).cloned().ok_or_else(missing)?,
         key_id: text("private_key_id"),

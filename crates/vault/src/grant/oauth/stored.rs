@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::ask::{Ask, incomplete};
-use super::failure::{Failure, Who};
+use super::failure::{ActingParty, Failure};
+use super::request_context::{RequestContext, incomplete};
 use super::requests::{self, Assertion, Subject, exchanges_access};
 use super::revoke::Revocable;
 use super::{Tokens, imported, service_account};
@@ -33,15 +33,15 @@ const CLOCK_SECONDS: i64 = 60;
 /// What a person or a service consented to, or what proves it. Wiped when dropped, as its fields are.
 #[derive(Debug)]
 pub struct OAuth {
-    by: By,
+    by: OAuthKind,
     /// `access_token`, `refresh_token`, and what else was given: keys, subjects, names.
     fields: BTreeMap<String, Secret>,
-    facts: Facts,
+    facts: TokenFacts,
 }
 
 /// Which kind of auth method it is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum By {
+enum OAuthKind {
     /// `oauth2`, in any of its grants.
     Oauth2,
     /// `service_account`.
@@ -52,7 +52,7 @@ enum By {
 
 /// What the last answer said beside the tokens.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Facts {
+pub struct TokenFacts {
     /// When the access token was asked for.
     pub sent: Option<Timestamp>,
     /// When it ends, if that is known.
@@ -70,7 +70,8 @@ pub struct Facts {
 impl OAuth {
     /// The grant of a finished flow.
     pub fn of(tokens: Tokens) -> Self {
-        let empty = Self { by: By::Oauth2, fields: BTreeMap::new(), facts: Facts::default() };
+        let empty =
+            Self { by: OAuthKind::Oauth2, fields: BTreeMap::new(), facts: TokenFacts::default() };
         empty.with(tokens)
     }
 
@@ -83,21 +84,21 @@ impl OAuth {
         mut fields: BTreeMap<String, Secret>,
     ) -> Result<Self, GrantError> {
         let by = match auth.kind {
-            AuthKind::ServiceAccount => By::ServiceAccount,
-            AuthKind::GithubApp => By::GithubApp,
-            _ => By::Oauth2,
+            AuthKind::ServiceAccount => OAuthKind::ServiceAccount,
+            AuthKind::GithubApp => OAuthKind::GithubApp,
+            _ => OAuthKind::Oauth2,
         };
-        let mut facts = Facts::default();
+        let mut facts = TokenFacts::default();
         match by {
-            By::ServiceAccount => fields = service_account::unpack(fields)?,
-            By::Oauth2 => (fields, facts) = imported::unpack(fields)?,
-            By::GithubApp => {}
+            OAuthKind::ServiceAccount => fields = service_account::unpack(fields)?,
+            OAuthKind::Oauth2 => (fields, facts) = imported::unpack(fields)?,
+            OAuthKind::GithubApp => {}
         }
         let needs_token = auth.oauth.as_ref().is_none_or(|oauth| {
             matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
         });
         let has_token = fields.contains_key(ACCESS) || fields.contains_key(REFRESH);
-        match by == By::Oauth2 && needs_token && !has_token {
+        match by == OAuthKind::Oauth2 && needs_token && !has_token {
             true => Err(GrantError::NoToken),
             false => Ok(Self { by, fields, facts }),
         }
@@ -110,9 +111,9 @@ impl OAuth {
         let fields = values.extract_if(.., |name, _| !name.starts_with(FACT)).collect();
         let text = |name: &str| -> Option<&str> { values.get(name)?.expose_text() };
         let by = match text(".by") {
-            None => By::Oauth2,
-            Some("service_account") => By::ServiceAccount,
-            Some("github_app") => By::GithubApp,
+            None => OAuthKind::Oauth2,
+            Some("service_account") => OAuthKind::ServiceAccount,
+            Some("github_app") => OAuthKind::GithubApp,
             Some(_) => {
                 let what = "its kind is newer than this program".to_owned();
                 return Err(MintError::Malformed { what });
@@ -123,7 +124,7 @@ impl OAuth {
             let name = name.strip_prefix(".captured.")?;
             Some((name.to_owned(), value.expose_text()?.to_owned()))
         });
-        let facts = Facts {
+        let facts = TokenFacts {
             sent: moment(".sent"),
             expires: moment(".expires"),
             refresh_expires: moment(".refresh_expires"),
@@ -139,9 +140,9 @@ impl OAuth {
         let mut all = self.fields.clone();
         let mut put = |name: String, text: String| drop(all.insert(name, Secret::from(text)));
         let by = match self.by {
-            By::Oauth2 => None,
-            By::ServiceAccount => Some("service_account"),
-            By::GithubApp => Some("github_app"),
+            OAuthKind::Oauth2 => None,
+            OAuthKind::ServiceAccount => Some("service_account"),
+            OAuthKind::GithubApp => Some("github_app"),
         };
         if let Some(by) = by {
             put(".by".to_owned(), by.to_owned());
@@ -180,7 +181,7 @@ impl OAuth {
     }
 
     /// What the last answer said.
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &TokenFacts {
         &self.facts
     }
 
@@ -191,11 +192,11 @@ impl OAuth {
     }
 
     /// Whether a newer token can be got without a person.
-    pub fn is_renewable(&self, ask: &Ask<'_>) -> bool {
+    pub fn is_renewable(&self, ask: &RequestContext<'_>) -> bool {
         let oauth = ask.oauth;
         match self.by {
-            By::ServiceAccount | By::GithubApp => true,
-            By::Oauth2 => match oauth.grant {
+            OAuthKind::ServiceAccount | OAuthKind::GithubApp => true,
+            OAuthKind::Oauth2 => match oauth.grant {
                 GrantText::AuthorizationCode | GrantText::DeviceCode => {
                     self.fields.contains_key(REFRESH)
                         || exchanges_access(oauth.refresh) && self.fields.contains_key(ACCESS)
@@ -216,18 +217,21 @@ impl OAuth {
     ///
     /// # Errors
     /// When the server gives none, or there is nothing to ask with.
-    pub(in crate::grant) async fn renewed(&self, ask: &Ask<'_>) -> Result<Self, Failure> {
+    pub(in crate::grant) async fn renewed(
+        &self,
+        ask: &RequestContext<'_>,
+    ) -> Result<Self, Failure> {
         let values = self.values(ask);
-        let ask = Ask { variables: &values, ..*ask };
+        let ask = RequestContext { variables: &values, ..*ask };
         let tokens = match self.by {
-            By::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
-            By::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
-            By::Oauth2 => self.asked(&ask).await?,
+            OAuthKind::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
+            OAuthKind::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
+            OAuthKind::Oauth2 => self.asked(&ask).await?,
         };
         Ok(self.with(tokens))
     }
 
-    async fn asked(&self, ask: &Ask<'_>) -> Result<Tokens, Failure> {
+    async fn asked(&self, ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
         match ask.oauth.grant {
             GrantText::AuthorizationCode | GrantText::DeviceCode => self.refreshed(ask).await,
             GrantText::ClientCredentials => requests::client_credentials(ask).await,
@@ -236,7 +240,7 @@ impl OAuth {
         }
     }
 
-    async fn refreshed(&self, ask: &Ask<'_>) -> Result<Tokens, Failure> {
+    async fn refreshed(&self, ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
         if exchanges_access(ask.oauth.refresh)
             && let Some(token) = self.fields.get(ACCESS)
         {
@@ -249,7 +253,7 @@ impl OAuth {
     }
 
     /// The values that URLs, parameters and claims are filled with.
-    fn values(&self, ask: &Ask<'_>) -> BTreeMap<String, String> {
+    fn values(&self, ask: &RequestContext<'_>) -> BTreeMap<String, String> {
         // What an answer gave is no part of an endpoint's URL unless it was checked, and stands among
         // the variables.
         let oauth = ask.oauth;
@@ -274,7 +278,7 @@ impl OAuth {
         values
     }
 
-    fn assertion(&self, ask: &Ask<'_>) -> Result<Assertion, Failure> {
+    fn assertion(&self, ask: &RequestContext<'_>) -> Result<Assertion, Failure> {
         let jwt = ask.oauth.jwt.clone().unwrap_or_default();
         let filled = |template: Option<String>| match template {
             None => Ok(None),
@@ -294,7 +298,7 @@ impl OAuth {
             subject: filled(jwt.sub)?.or_else(|| ask.variables.get("subject").cloned()),
             audience: filled(jwt.aud)?,
             seconds: jwt.ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()),
-            backdated: if self.by == By::GithubApp { CLOCK_SECONDS } else { 0 },
+            backdated: if self.by == OAuthKind::GithubApp { CLOCK_SECONDS } else { 0 },
             scope_as_claim: jwt.scope_claim,
         })
     }
@@ -330,7 +334,7 @@ impl OAuth {
         let mut captured = old.captured.clone();
         captured.extend(tokens.captured);
         let kept = old.refresh_expires.filter(|_| !rotated);
-        let facts = Facts {
+        let facts = TokenFacts {
             sent: Some(tokens.sent),
             expires: tokens.expires,
             refresh_expires: tokens.refresh_expires.or(kept),
@@ -345,11 +349,11 @@ impl OAuth {
 /// There is nothing to ask with; no request was made.
 fn no_refresh_token() -> Failure {
     let said = "there is no refresh token: connect the account again, with access while offline";
-    Failure::ours(Who::Person, super::NO_REFRESH_TOKEN, said)
+    Failure::ours(ActingParty::Person, super::NO_REFRESH_TOKEN, said)
 }
 
 fn missing(field: &'static str) -> Failure {
-    Failure::ours(Who::Person, "field_missing", format!("the grant has no `{field}`"))
+    Failure::ours(ActingParty::Person, "field_missing", format!("the grant has no `{field}`"))
 }
 
 #[cfg(test)]

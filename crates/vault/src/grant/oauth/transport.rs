@@ -19,10 +19,10 @@ use parking_lot::Mutex;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::ask::Ask;
 use super::failure::{Failure, bad_endpoint};
 use super::params::Params;
 use super::reply::{self, Reply};
+use super::request_context::RequestContext;
 use super::{device, revoke};
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
@@ -41,7 +41,7 @@ pub(super) enum Endpoint {
 /// Sends one request. What the crate copies of a token, a code or a verifier on its way (its types, the
 /// form it writes, the body it parses) is not wiped; what it hands over to us is.
 pub(super) struct Transport<'a> {
-    ask: &'a Ask<'a>,
+    ask: &'a RequestContext<'a>,
     endpoint: Endpoint,
     url: String,
     bounds: Bounds,
@@ -59,7 +59,7 @@ struct Exchanged {
 impl<'a> Transport<'a> {
     /// Asks `url` within `bounds`; `params` are set over those of the crate.
     pub(super) fn new(
-        ask: &'a Ask<'a>,
+        ask: &'a RequestContext<'a>,
         endpoint: Endpoint,
         url: String,
         params: BTreeMap<String, String>,
@@ -159,7 +159,7 @@ impl<'c> AsyncHttpClient<'c> for Transport<'_> {
 /// The client as the crate knows it: by its id alone. It would write a secret in two of our nine ways, and
 /// one of them with blanks as `+`, which some servers do not decode.
 pub(super) fn client(
-    ask: &Ask<'_>,
+    ask: &RequestContext<'_>,
 ) -> oauth2::Client<
     BasicErrorResponse,
     Reply,

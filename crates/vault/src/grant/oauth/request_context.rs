@@ -1,4 +1,4 @@
-//! [`Ask`]: the context of a request to an authorization server, and the one function that sends it.
+//! [`RequestContext`]: the context of a request to an authorization server, and the one function that sends it.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use jiff::Timestamp;
 
 use super::client::{Client, Proof};
-use super::failure::{Failure, Who, bad_endpoint, unanswered};
+use super::failure::{ActingParty, Failure, bad_endpoint, unanswered};
 use super::params::Params;
-use super::reply::Reading;
+use super::reply::ReplyContext;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::{Bounds, Caller};
 use keyward_rules::provider::FormError;
@@ -17,7 +17,7 @@ use keyward_rules::provider::oauth::{ClientAuthText, OAuth, TokenBodyText, UrlTe
 
 /// Everything that a request to an authorization server needs.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct RequestContext<'a> {
     /// Sends it.
     pub caller: &'a Caller,
     /// Bounds.
@@ -34,7 +34,7 @@ pub struct Ask<'a> {
     pub now: Timestamp,
 }
 
-impl Ask<'_> {
+impl RequestContext<'_> {
     /// Where tokens are minted.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Ask<'_> {
     ) -> Result<String, Failure> {
         let missing = || {
             let said = format!("the provider has no {name} endpoint: give the app one");
-            Failure::ours(Who::Operator, "no_endpoint", said)
+            Failure::ours(ActingParty::Operator, "no_endpoint", said)
         };
         template.ok_or_else(missing)?.fill(self.variables).map_err(incomplete)
     }
@@ -94,10 +94,10 @@ impl Ask<'_> {
     }
 
     /// How an answer is read, by what was sent.
-    pub(super) fn reading<'s>(&'s self, params: &'s Params, exchanged: bool) -> Reading<'s> {
+    pub(super) fn reading<'s>(&'s self, params: &'s Params, exchanged: bool) -> ReplyContext<'s> {
         let secrets = params.secrets().chain(&self.client.secret.client_secret).collect();
         let token_bytes_max = self.settings.token_bytes_max;
-        Reading { oauth: self.oauth, sent: self.now, token_bytes_max, secrets, exchanged }
+        ReplyContext { oauth: self.oauth, sent: self.now, token_bytes_max, secrets, exchanged }
     }
 
     /// POSTs the parameters to `url`, which proves the client, and reads the answer whole.
@@ -112,7 +112,7 @@ impl Ask<'_> {
         self.post_within(&Bounds::of_tokens(self.settings), url, params).await
     }
 
-    /// [`Ask::post`] within other bounds.
+    /// [`RequestContext::post`] within other bounds.
     ///
     /// # Errors
     /// As there.
@@ -139,7 +139,7 @@ impl Ask<'_> {
     /// GETs `url` with the parameters in its query, one of which is a token that the request may spend.
     ///
     /// # Errors
-    /// As [`Ask::post`].
+    /// As [`RequestContext::post`].
     pub(super) async fn get_refresh(
         &self,
         url: &str,
@@ -164,7 +164,7 @@ impl Ask<'_> {
         let audience = self.issuer().or_else(|| self.token_url().ok());
         let audience = audience.unwrap_or_else(|| url.to_owned());
         let proof = self.client.authenticate(method, &audience, self.now, params);
-        proof.map_err(|error| Failure::ours(Who::Operator, error.code(), error.to_string()))
+        proof.map_err(|error| Failure::ours(ActingParty::Operator, error.code(), error.to_string()))
     }
 
     pub(super) fn request(
@@ -216,5 +216,5 @@ impl Ask<'_> {
 
 /// A variable of the provider has no value.
 pub(super) fn incomplete(error: FormError) -> Failure {
-    Failure::ours(Who::Operator, "variable_missing", error.to_string())
+    Failure::ours(ActingParty::Operator, "variable_missing", error.to_string())
 }
