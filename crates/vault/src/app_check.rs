@@ -18,15 +18,15 @@ const SCOPES_MAX: usize = 200;
 const PARAMS_MAX: usize = 32;
 /// Longest URL.
 const URL_BYTES_MAX: usize = 2048;
-/// A longer buffer would renew tokens all day.
+/// Upper bound: with a longer buffer, tokens would be renewed constantly.
 const BUFFER_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// How often a token that nobody uses is renewed: the walk over all of them takes hours.
+/// Lower bound of keep-alive periods: one pass over all connections takes hours.
 const KEEP_ALIVE_MIN: Duration = Duration::from_secs(6 * 3600);
-/// A longer time is none.
+/// Upper bound of keep-alive periods.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Parameters that a flow makes: an app that could set them could undo what protects it.
+/// Parameters that Keyward sets itself. An app that could set them could disable their protection.
 const OURS: &[&str] = &[
     "assertion",
     "client_assertion",
@@ -50,7 +50,7 @@ const OURS: &[&str] = &[
     "subject_token",
 ];
 
-/// Checks an app whose secrets have these names.
+/// Checks an app with secrets of these names.
 pub(super) fn check(
     catalogue: &Catalogue,
     app: &NewApp,
@@ -82,7 +82,7 @@ pub(super) fn check(
     }
 }
 
-/// The ways of the provider that it may be for.
+/// The auth methods that the app may be for.
 fn methods<'a>(
     provider: &'a Provider,
     auth: Option<&str>,
@@ -144,7 +144,7 @@ fn urls(app: &NewApp, provider: &Provider, methods: &[&AuthMethod]) -> Result<()
     Ok(())
 }
 
-/// Whether it is known where tokens are asked for, by a way that the app is for.
+/// Whether every auth method of the app has a known token endpoint.
 fn has_endpoints(app: &NewApp, methods: &[&AuthMethod]) -> Result<(), VaultError> {
     let knows = |method: &&AuthMethod| {
         let oauth = method.oauth.as_ref();
@@ -158,7 +158,8 @@ fn has_endpoints(app: &NewApp, methods: &[&AuthMethod]) -> Result<(), VaultError
     Err(refused("urls.token", what))
 }
 
-/// Whether the URL is one of the provider's, and not one of its endpoints, which are carved out.
+/// Whether the URL is at one of the provider's hosts, and is not one of its OAuth endpoints, where nothing
+/// is injected.
 fn is_injected(url: &str, app: &NewApp, provider: &Provider, method: &AuthMethod) -> bool {
     let rest = url.strip_prefix("https://").unwrap_or_default();
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -223,7 +224,7 @@ fn params(params: &BTreeMap<String, String>, field: &'static str) -> Result<(), 
     Ok(())
 }
 
-/// Whether there is what the client proves itself with.
+/// Whether the app has the secret for its client authentication.
 fn proves(app: &NewApp, oauth: &OAuth, secrets: &[&str]) -> Result<(), VaultError> {
     let given = |name: &str| secrets.contains(&name);
     let usual = match secrets.is_empty() {

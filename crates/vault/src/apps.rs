@@ -24,43 +24,43 @@ use keyward_state::store::{Expect, Row, Table, Version};
 /// An app to be added.
 #[derive(Clone, Debug)]
 pub struct NewApp {
-    /// Its id, where its redirect URI is registered before it is made; a new one when absent.
+    /// Given if its redirect URI was registered before; else a new id.
     pub id: Option<AppId>,
-    /// Its org.
+    /// The org.
     pub org: OrgId,
     /// Unique in the org.
     pub name: String,
     /// Id of the provider.
     pub provider: String,
-    /// Id of the auth method that it is for; any that is OAuth when absent.
+    /// Id of its auth method; any OAuth method if absent.
     pub auth: Option<String>,
-    /// As the provider issued it.
+    /// The client id from the provider.
     pub client_id: String,
-    /// Asked for when a connection names none.
+    /// Default scopes of connections.
     pub scopes: Vec<String>,
     /// Variables of the provider's URLs.
     pub variables: BTreeMap<String, String>,
-    /// Endpoints instead of the provider's.
+    /// Endpoints that replace the provider's.
     pub urls: AppUrls,
-    /// How its tokens are got.
+    /// Settings of token requests.
     pub settings: AppSettings,
-    /// Where it registered itself.
+    /// The issuer at which it registered itself.
     pub registered: Option<Registered>,
-    /// Who may edit it.
+    /// Whether the store or the file manages it.
     pub managed_by: ManagedBy,
 }
 
 /// An app after a change.
 #[derive(Clone, Debug)]
 pub struct ChangedApp {
-    /// As it is now.
+    /// The new record.
     pub app: Arc<AppRecord>,
-    /// Whether that is otherwise than before: secrets count too.
+    /// Whether record or secrets changed.
     pub changed: bool,
 }
 
-/// What the secret was given for: sealed with it, so that an editor of the database cannot have it
-/// sent elsewhere.
+/// What the secret may be used for. Sealed with it, so that an editor of the database cannot have it sent
+/// to another server.
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct AppPurpose {
     provider: String,
@@ -81,7 +81,7 @@ impl AppPurpose {
 }
 
 impl NewApp {
-    /// What would make this record.
+    /// The input that creates this record.
     fn of(app: &AppRecord) -> Self {
         let app = app.clone();
         Self {
@@ -125,10 +125,10 @@ impl NewApp {
 }
 
 impl Vault {
-    /// Whether [`Vault::add_app`] would take it with secrets of these names, were `catalogue` known.
+    /// Whether [`Vault::add_app`] would accept the app with secrets of these names, given `catalogue`.
     ///
     /// # Errors
-    /// When it does not fit its provider, or something of it cannot be sent.
+    /// When it does not fit its provider, or a value cannot be sent.
     pub fn check_app(
         catalogue: &Catalogue,
         app: &NewApp,
@@ -137,7 +137,7 @@ impl Vault {
         app_check::check(catalogue, app, secrets)
     }
 
-    /// Validates, seals the secret, then puts the record. When this returns, both are durable.
+    /// Validates, seals the secret, then stores the record. Both are durable when this returns.
     ///
     /// # Errors
     /// When it does not fit its provider, the name is taken, or the store fails.
@@ -162,7 +162,7 @@ impl Vault {
     /// [`Vault::add_app`] with secrets by name.
     ///
     /// # Errors
-    /// As there; when there is no secret of that name.
+    /// As there; when a secret has an unknown name.
     pub async fn add_app_of(
         &self,
         new: NewApp,
@@ -174,7 +174,7 @@ impl Vault {
     /// [`Vault::change_app`] with all of its secrets by name.
     ///
     /// # Errors
-    /// As there; when there is no secret of that name.
+    /// As there; when a secret has an unknown name.
     pub async fn change_app_of(
         &self,
         org: &OrgId,
@@ -185,10 +185,9 @@ impl Vault {
         self.change_app(org, id, change, Some(secret_of(secrets)?)).await
     }
 
-    /// Changes an app: `change` makes the new one of the old. `secret` replaces what is stored; without
-    /// it the stored one stays, unless the secret would go to another place than it was given for.
-    /// What was obtained with the app before stays; what the provider
-    /// refused the app for is tried again.
+    /// Changes an app with `change`. `secret` replaces the stored secret. Without it the stored secret
+    /// stays, unless it would then be sent to another server. Existing tokens stay; connections whose
+    /// client was rejected are tried again.
     ///
     /// # Errors
     /// When the result does not fit its provider, its secret must be given again, there is no such app,
@@ -236,8 +235,8 @@ impl Vault {
         Ok(ChangedApp { app, changed })
     }
 
-    /// The app's connections are asked for as it is now: pauses are over, and what the provider refused it
-    /// for is tried again.
+    /// Requests credentials with the changed app: ends pauses, and tries connections again whose client was
+    /// rejected.
     pub async fn app_changed(&self, org: &OrgId, id: &AppId) {
         let view = self.directory.view();
         let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app.as_ref() == Some(id);
@@ -247,7 +246,7 @@ impl Vault {
         self.try_rejected_again().await;
     }
 
-    /// Removes record and secret, in that order: what is left after a crash is swept.
+    /// Removes the record, then the secret. A secret that a crash leaves is removed at the next start.
     ///
     /// # Errors
     /// When there is no such app, a connection uses it, the file manages it, or the store fails.
@@ -272,7 +271,7 @@ impl Vault {
         Ok(self.store.get(Table::Grants, &key).await?.map(|row| row.version))
     }
 
-    /// Who the app is to an authorization server.
+    /// The app as an OAuth client.
     ///
     /// # Errors
     /// As [`Vault::app_secret`].
@@ -281,7 +280,7 @@ impl Vault {
         Ok(Client { id, secret: self.app_secret(app).await?, key_id })
     }
 
-    /// What the app authenticates with.
+    /// The credentials of the app at a token endpoint.
     ///
     /// # Errors
     /// When the app is paused, or its secret cannot be opened.
@@ -292,7 +291,7 @@ impl Vault {
         self.opened_secret(app).await
     }
 
-    /// The same of an app that may be paused.
+    /// The same, also for a paused app.
     ///
     /// # Errors
     /// When its secret cannot be opened.
@@ -301,7 +300,7 @@ impl Vault {
         AppSecret::decode(&opened).map_err(|_| broken(app, Some(RecordError::Malformed)))
     }
 
-    /// In a task of its own, as a grant is written.
+    /// Runs in its own task, as writes of grants do.
     async fn seal_app(
         &self,
         app: &AppRecord,
@@ -323,7 +322,7 @@ impl Vault {
         work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
     }
 
-    /// Reads and opens, again where a rotation of the master key came between.
+    /// Reads and opens the secret. Repeats this if a rotation of the master key changed the row meanwhile.
     async fn opened_app(&self, app: &AppRecord) -> Result<(Row, Zeroizing<Vec<u8>>), VaultError> {
         let (purpose, key) = (AppPurpose::of(app), record::key(&app.org, &app.id));
         let broken = |source| broken(app, source);

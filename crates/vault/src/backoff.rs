@@ -10,10 +10,10 @@ use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
 
-/// Doubling stops here, long after `backoff_max`.
+/// Limit of the exponent; `backoff_max` is reached long before.
 const DOUBLINGS_MAX: u32 = 20;
 
-/// Failures in a row, and the pause after the last.
+/// Consecutive failures, and the pause after the last one.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
     failures: u32,
@@ -26,12 +26,12 @@ pub struct Backoff {
     whole_client: bool,
 }
 
-/// The same as it is stored: by the time of day.
+/// A stored backoff, with times of day.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct StoredBackoff {
     failures: u32,
     since: Timestamp,
-    /// When the last pause began.
+    /// Begin of the last pause.
     paused: Timestamp,
     pause_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +42,7 @@ pub struct StoredBackoff {
     message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     equal: Option<StoredEqualResponses>,
-    /// The pause is that of all connections of the client.
+    /// The pause applies to all connections of the client.
     #[serde(default)]
     whole_client: bool,
 }
@@ -54,7 +54,7 @@ struct StoredEqualResponses {
     count: u32,
 }
 
-/// Equal responses with an unknown code.
+/// Equal responses with an unknown error code.
 #[derive(Clone, Debug)]
 struct EqualResponses {
     code: String,
@@ -62,26 +62,26 @@ struct EqualResponses {
     count: u32,
 }
 
-/// One failure, as far as a pause depends on it.
+/// One failure, as far as it determines the pause.
 #[derive(Clone, Debug, Default)]
 pub struct FailureDetails {
-    /// What the server asked for.
+    /// The server's `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// Its own code.
+    /// The server's error code.
     pub code: Option<String>,
-    /// Why there was no answer to read, where there was none.
+    /// Why there was no readable response.
     pub cause: Option<Cause>,
-    /// What happened, in words for people; names hosts, never an address or a secret.
+    /// A message for people. It names hosts, but no address and no secret.
     pub message: Option<String>,
-    /// Whether the code is unknown, so that it ends the grant after several equal responses.
+    /// Whether the code is unknown: several equal responses with it end the grant.
     pub limited: bool,
-    /// Whether the server means all connections of the client.
+    /// Whether the failure applies to all connections of the client.
     pub whole_client: bool,
 }
 
 impl Backoff {
-    /// One more failure at `now`; `random` of 2^32 draws the jitter. Answers the pause: what grows from
-    /// failure to failure or what the server asked for, whichever is longer.
+    /// Counts a failure at `now`; `random` of 2^32 draws the jitter. Returns the pause: the growing pause
+    /// or the server's `Retry-After`, whichever is longer.
     pub fn failed(
         &mut self,
         now: Moment,
@@ -105,7 +105,7 @@ impl Backoff {
         pause
     }
 
-    /// A pause that says nothing about the connection itself.
+    /// Sets a pause that is not caused by the connection.
     pub fn pauses(&mut self, now: Moment, pause: Duration) {
         self.pause = Some((now, pause));
     }
@@ -121,7 +121,7 @@ impl Backoff {
         }
     }
 
-    /// The code that was answered so often and for so long that it is believed.
+    /// The unknown code, if it was received often and long enough to be accepted as final.
     pub fn believed(&self, now: Moment, settings: &TokenSettings) -> Option<&str> {
         let equal = self.equal.as_ref()?;
         let enough = equal.count >= settings.unknown_answers_max
@@ -129,18 +129,18 @@ impl Backoff {
         enough.then_some(&*equal.code)
     }
 
-    /// What is left of the pause; `None` when it is over.
+    /// The rest of the pause; `None` after its end.
     pub fn rest(&self, now: Moment) -> Option<Duration> {
         let (begun, pause) = self.pause.as_ref()?;
         pause.checked_sub(now.since(begun)).filter(|rest| !rest.is_zero())
     }
 
-    /// Whether the pause is that of all connections of the client.
+    /// Whether the pause applies to all connections of the client.
     pub fn is_of_client(&self) -> bool {
         self.whole_client
     }
 
-    /// To be stored; `None` while nothing has failed.
+    /// The stored form; `None` without a failure.
     pub fn written(&self) -> Option<StoredBackoff> {
         let (paused, pause) = self.pause.as_ref()?;
         let equal = self.equal.as_ref().map(|equal| StoredEqualResponses {
@@ -161,7 +161,8 @@ impl Backoff {
         })
     }
 
-    /// What was stored. A clock that was set back meanwhile makes a pause no longer than it was.
+    /// Reads the stored form. If the clock was set back meanwhile, the pause is not longer than the
+    /// original one.
     pub fn read(written: StoredBackoff) -> Self {
         let StoredBackoff { failures, since, paused, pause_ms, equal, .. } = written;
         let StoredBackoff { code, cause, message, whole_client, .. } = written;
@@ -181,44 +182,44 @@ impl Backoff {
         }
     }
 
-    /// How many failures in a row there were.
+    /// The number of consecutive failures.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// When the first of them was.
+    /// The time of the first failure.
     pub fn since(&self) -> Option<Timestamp> {
         self.first.as_ref().map(Moment::day)
     }
 
-    /// What the last one said.
+    /// The error code of the last failure.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// Why the last one had no answer to read.
+    /// The cause of the last failure.
     pub fn cause(&self) -> Option<Cause> {
         self.cause
     }
 
-    /// What happened in the last one, for people.
+    /// The message of the last failure, for people.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 }
 
-/// The pause after `failures` others, which doubles from the first to the longest.
+/// The pause after `failures` failures; it doubles up to `max`.
 fn growing(failures: u32, first: Duration, max: Duration) -> Duration {
     first.saturating_mul(1 << failures.min(DOUBLINGS_MAX)).min(max)
 }
 
-/// How long a client that was refused is left alone, after it was tried again `tries` times in vain.
+/// The pause before a rejected client is tried again, after `tries` unsuccessful tries.
 pub fn rejected_for(tries: u32, random: u32, settings: &TokenSettings) -> Duration {
     let pause = growing(tries, settings.rejected_backoff_first, settings.rejected_backoff_max);
     jittered(pause, random, settings.backoff_jitter_percent)
 }
 
-/// Up to so many percent more or less.
+/// Changes the pause by up to `percent` in either direction.
 fn jittered(pause: Duration, random: u32, percent: u32) -> Duration {
     let part = f64::from(percent.min(90)) / 100.0;
     let drawn = f64::from(random) / f64::from(u32::MAX);

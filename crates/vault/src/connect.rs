@@ -1,5 +1,5 @@
-//! Replaces or ends the grant of a connection on behalf of a person. A refresh that is under way meanwhile
-//! changes nothing.
+//! Replaces or ends the grant of a connection on behalf of a person. A concurrent refresh does not
+//! interfere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,33 +17,33 @@ use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::store::{Expect, StoreError, Table, Version};
 
-/// What a finished flow says of its grant; shown, never relied on.
+/// Facts of a finished flow's grant; shown only.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Granted {
-    /// The scopes that were given.
+    /// Granted scopes.
     pub scopes: Vec<String>,
-    /// Whose account it is.
+    /// The account.
     pub account: Option<Account>,
-    /// Host variables that the provider's answers gave.
+    /// Host variables from the provider's responses.
     pub captured: BTreeMap<String, String>,
-    /// When it must be connected anew.
+    /// When the connection must be reconnected.
     pub ends: Option<Timestamp>,
-    /// The consent that it came of: its grant is stored once, and never over what followed it.
+    /// The flow. Its grant is stored once, and never over a later grant.
     pub consent: Option<FlowId>,
 }
 
 /// A removed connection, for the revocation of its tokens at the provider.
 #[derive(Debug)]
 pub struct RemovedConnection {
-    /// As it was.
+    /// The record before its removal.
     pub connection: Arc<ConnectionRecord>,
-    /// Its last tokens, as far as they open.
+    /// Its last grants, if they can be opened.
     pub grant: Option<Grant>,
-    /// What a refresh that is under way brings; where it is to be revoked.
+    /// Results of running refreshes, if they must be revoked.
     pub late: Option<LateAnswers>,
 }
 
-/// A grant that another one takes the place of.
+/// A grant that was replaced.
 #[derive(Default)]
 pub(super) struct ReplacedGrant {
     pub(super) version: Option<Version>,
@@ -52,8 +52,8 @@ pub(super) struct ReplacedGrant {
 }
 
 impl Vault {
-    /// Stores the grant of a finished flow over whatever is there, and lets the connection be used. Id,
-    /// bindings, placeholders and settings stay. The old grant works until the new one is durable.
+    /// Stores the grant of a finished flow, and activates the connection. Id, bindings, placeholders and
+    /// settings stay. The old grant is used until the new one is durable.
     ///
     /// # Errors
     /// When there is no such connection, or the store fails.
@@ -80,7 +80,7 @@ impl Vault {
             self.cache.forget(id);
             let projected = self.project_with(&connection, Some(&facts)).await;
             if projected.is_err() && self.connection(org, id).is_err() {
-                // It was removed between the two writes: no row is left that no connection names.
+                // The connection was removed between the two writes: its grant is removed too.
                 self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
                 return Err(VaultError::ConnectionMissing);
             }
@@ -89,8 +89,8 @@ impl Vault {
         Err(grants::overtaken(org, id))
     }
 
-    /// What the answer to a refresh says beside its tokens: scopes, the end of the grant, and host variables
-    /// as those of a consent are taken, which the provider declares within its own domains.
+    /// Stores the facts of a refresh response beside its tokens: scopes, the end of the grant, and host
+    /// variables, which the provider's file restricts to its own domain.
     pub(super) async fn follow_answer(
         &self,
         connection: &ConnectionRecord,
@@ -111,7 +111,7 @@ impl Vault {
             taken.iter().any(|(name, value)| connection.captured.get(name) != Some(value));
         let change = |record: &mut ConnectionRecord| {
             record.captured.extend(taken.clone());
-            // RFC 6749 §5.1: a scope that is not named is as it was.
+            // RFC 6749 §5.1: without `scope` the scopes are unchanged.
             if let Some(scopes) = &facts.scope {
                 record.granted.clone_from(scopes);
             }
@@ -124,7 +124,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Puts a connection that is to be connected by a flow: it has no grant yet.
+    /// Adds a connection that a flow will connect; it has no grant yet.
     ///
     /// # Errors
     /// As [`Vault::add`], but for the fields.
@@ -132,7 +132,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
         let given = |name: &str| new.variables.contains_key(name);
-        // What the provider's own answers give is not known yet.
+        // Variables from the provider's responses are not known yet.
         if provider.variables.iter().all(|variable| !variable.captured || given(&variable.name)) {
             provider.instantiate(auth, &new.variables)?;
         }
@@ -142,8 +142,8 @@ impl Vault {
         Ok(self.directory.add_connection(record).await?)
     }
 
-    /// Ends a connection: bindings, metadata and tokens go, and with them all open streams. Answers what
-    /// is left to be revoked at the provider; `revoke`: that of refreshes under way is kept for it, too.
+    /// Removes a connection with bindings, metadata and tokens, and ends its streams. Returns what must be
+    /// revoked at the provider; with `revoke`, results of running refreshes are kept for revocation too.
     ///
     /// # Errors
     /// As [`Vault::remove`].
@@ -154,7 +154,7 @@ impl Vault {
         revoke: bool,
     ) -> Result<RemovedConnection, VaultError> {
         let connection = self.connection(org, id)?;
-        // Before the row goes: a refresh that finds it gone leaves what it brings.
+        // Before the row is deleted: a refresh that finds no row keeps its tokens for revocation.
         let late = revoke.then(|| self.flights.refreshes().expect(id));
         self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
         self.cache.remove(id);
@@ -164,11 +164,11 @@ impl Vault {
         Ok(RemovedConnection { connection, grant, late })
     }
 
-    /// Deletes the grant's row, and answers the grant, as far as it opens.
+    /// Deletes the grant's row. Returns the grant, if it can be opened.
     async fn take_grant(&self, connection: &ConnectionRecord) -> Result<Option<Grant>, VaultError> {
         let key = record::key(&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
-            // A grant that does not open any more cannot be revoked, but it goes.
+            // A grant that cannot be opened cannot be revoked, but is deleted.
             let stored = self.stored_if_any(connection).await.ok().flatten();
             let Some(stored) = stored else { break };
             let expect = Expect::Version(stored.version);
@@ -182,18 +182,18 @@ impl Vault {
         Ok(None)
     }
 
-    /// Fetches a newer token now, whatever the age of the present one. Pauses after failures hold.
+    /// Fetches a newer token now, regardless of the age of the current one. Pauses after failures apply.
     ///
     /// # Errors
-    /// When there is none to be had, now or at all.
+    /// When no newer token can be fetched.
     pub async fn refresh_now(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
         let connection = self.connection(org, id)?;
-        // Newer than what is stored, which may have ended: that is no reason to ask twice.
+        // The stored token may have expired; the next one must be newer than that.
         let generation = self.stored(&connection).await?.version.0;
         self.fetch(connection, Trigger::Asked(generation)).await.map(|_| ())
     }
 
-    /// What is said of the grant that is there, as far as it opens.
+    /// The header of the stored grant, if it can be opened.
     pub(super) async fn replaced(
         &self,
         connection: &ConnectionRecord,

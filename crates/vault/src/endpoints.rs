@@ -14,16 +14,16 @@ use crate::grant::oauth::Metadata;
 use keyward_rules::provider::oauth::GrantText;
 use keyward_state::directory::{AppUrls, ConnectionRecord};
 
-/// Why the endpoints are not known.
+/// Why the endpoints are unknown.
 pub(super) enum EndpointsUnknown {
-    /// As if the token endpoint itself had given no token.
+    /// Treated like a failed token request.
     RequestFailure(RequestFailure),
-    /// The metadata could not be read lately; requests are paused for so long.
+    /// The metadata could not be read recently; the rest of the pause.
     Paused(Duration),
 }
 
 impl TokenContext {
-    /// The issuer whose metadata must be read before a token can be asked for.
+    /// The issuer whose metadata is needed before a token request.
     fn issuer_to_ask(&self) -> Option<String> {
         let oauth = self.oauth()?;
         let endpoint = match oauth.grant {
@@ -38,10 +38,10 @@ impl TokenContext {
 }
 
 impl Vault {
-    /// Whether metadata must be read before a token can be asked for.
+    /// Whether metadata is needed before a token request.
     ///
     /// # Errors
-    /// When the connection does not fit its provider any more.
+    /// When the connection no longer fits its provider.
     pub(super) fn lacks_endpoints(
         &self,
         connection: &ConnectionRecord,
@@ -49,7 +49,7 @@ impl Vault {
         Ok(self.token_context(connection)?.issuer_to_ask().is_some())
     }
 
-    /// Reads where tokens are asked for, where that is not known yet. A person waits for no pause.
+    /// Reads the token endpoint if it is unknown. Requests by a person ignore pauses.
     ///
     /// # Errors
     /// When the connection is gone, or the store fails.
@@ -86,7 +86,7 @@ impl Vault {
         }
     }
 
-    /// Keeps what an issuer's metadata names with the connection. Whether that is new.
+    /// Stores an issuer's endpoints with the connection. Returns whether they changed.
     ///
     /// # Errors
     /// When the connection is gone, or the store fails.

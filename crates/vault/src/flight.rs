@@ -35,10 +35,10 @@ use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
 use keyward_state::store::Lease;
 
-/// A flight that others overtake so often ends.
+/// A flight that is overtaken by other writes so often ends.
 const ROUNDS_MAX: usize = 8;
 
-/// Between two tries to store what a server answered: it may have spent the old token.
+/// Pauses between attempts to store a response, which may have spent the old token.
 const STORE_AGAIN: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -46,10 +46,10 @@ const STORE_AGAIN: [Duration; 4] = [
     Duration::from_millis(2_000),
 ];
 
-/// The least that a refusal asks to wait.
+/// Shortest retry time of a refusal.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
-/// Where flights go on, and how many are under way.
+/// The runtime of flights, their number, and their refreshes by connection.
 #[derive(Clone, Debug)]
 pub struct Flights {
     runtime: Handle,
@@ -57,7 +57,7 @@ pub struct Flights {
     refreshes: PendingRefreshes,
 }
 
-/// Counts a flight as under way until it is dropped.
+/// Counts a flight until it is dropped.
 struct InFlight(Arc<watch::Sender<usize>>);
 
 /// One flight.
@@ -67,38 +67,38 @@ struct Flight<'a> {
     why: Trigger,
     ticket: &'a Ticket,
     settings: Arc<TokenSettings>,
-    /// What the request was about, once it was sent.
+    /// What failures are about, once the request was sent.
     about: Mutex<Option<FailureSubject>>,
-    /// Until what came of it is remembered, no other replica asks.
+    /// Held until the result is stored, so that no other replica sends a request.
     lease: OnceLock<Lease>,
 }
 
 /// The result of a token request.
 enum RequestResult {
-    /// The flight ends so.
+    /// The flight ends with this result.
     Landed(FlightResult),
-    /// What was answered is in the store.
+    /// The response is stored.
     Stored,
-    /// The grant is another one by now.
+    /// The grant was replaced meanwhile.
     Overtaken,
 }
 
 /// Whether refreshes have failed before.
 enum Paused {
-    /// They have, and requests are paused for so long.
+    /// Refreshes have failed; no request for so long.
     Still(Duration),
-    /// They have, and it may be tried again.
+    /// Refreshes have failed, and the pause has ended.
     Before,
 }
 
 impl Flights {
-    /// On the runtime that this is called in, which must outlive all requests.
+    /// Uses the current runtime, which must outlive all requests.
     pub fn here() -> Self {
         let under_way = Arc::new(watch::Sender::new(0));
         Self { runtime: Handle::current(), under_way, refreshes: PendingRefreshes::default() }
     }
 
-    /// Those that are under way, by connection.
+    /// The running refreshes by connection.
     pub(super) fn refreshes(&self) -> &PendingRefreshes {
         &self.refreshes
     }
@@ -116,24 +116,23 @@ impl Drop for InFlight {
 }
 
 impl Vault {
-    /// How long a flight that is under way takes, unless its answer is late: its request, and storing what
-    /// came.
+    /// How long a flight takes at most, unless its response is late: the request, and storing the response.
     pub fn flight_time(&self) -> Duration {
         self.token_settings().exchange_timeout + STORE_AGAIN.iter().sum::<Duration>()
     }
 
-    /// How long one takes at most, where the answer is late.
+    /// How long a flight takes at most if its response is late.
     pub fn late_flight_time(&self) -> Duration {
         self.flight_time() + self.token_settings().answer_timeout
     }
 
-    /// Waits until no flight is under way; whether that was so in time.
+    /// Waits until no flight runs. Returns whether that was within the time.
     pub async fn landed(&self, within: Duration) -> bool {
         let mut under_way = self.flights.under_way.subscribe();
         tokio::time::timeout(within, under_way.wait_for(|count| *count == 0)).await.is_ok()
     }
 
-    /// A credential, of memory or of a flight.
+    /// A credential from the cache or from a flight.
     pub(super) async fn fetch(
         &self,
         connection: Arc<ConnectionRecord>,
@@ -181,8 +180,8 @@ impl Vault {
         });
     }
 
-    /// Goes on whoever hangs up, on the runtime that outlives all requests, and counts as under way until it
-    /// ends: [`Vault::landed`] waits for it.
+    /// Runs `work` on the runtime that outlives all requests, even if the caller is dropped, and counts it
+    /// as a flight: [`Vault::landed`] waits for it.
     pub fn in_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
         let aloft = self.flights.begin_flight();
         self.flights.runtime.spawn(async move {
@@ -213,7 +212,7 @@ impl Vault {
         drop(lease);
     }
 
-    /// A connection that has failed for long is reported, at most once for each failure's pause.
+    /// Reports a connection that has failed for long, at most once per pause.
     fn alert(&self, connection: &ConnectionRecord) {
         let Some(failing) = self.failing(connection) else { return };
         if failing.alert {
@@ -231,7 +230,7 @@ impl Vault {
         }
     }
 
-    /// What is said of a flight's end; never what was sent or answered.
+    /// Logs the result of a flight, without anything that was sent or received.
     fn note(&self, connection: &ConnectionRecord, result: &FlightResult) {
         let (name, provider) = (&connection.name, &connection.provider);
         match result {
@@ -289,7 +288,7 @@ impl Flight<'_> {
             LeaseResult::Landed(result) => return Ok(result),
         }
         for round in 0..ROUNDS_MAX {
-            // Asking and storing take a whole lease at most, but for a late answer, which renews it.
+            // A request and its storing take one lease at most; a late response renews the lease.
             if round > 0 && !self.renews_lease().await {
                 break;
             }
@@ -297,7 +296,7 @@ impl Flight<'_> {
             if let Some(result) = self.what_is_there(&stored).await? {
                 return Ok(result);
             }
-            // What is to be stored has been asked for already.
+            // An unsaved response needs no new request.
             let asks = self.ticket.unsaved(stored.version).is_none();
             let has_failed = match self.pause(&stored).await?.filter(|_| asks) {
                 Some(Paused::Still(rest)) => return Ok(FlightResult::Paused(rest)),
@@ -313,7 +312,7 @@ impl Flight<'_> {
                     }
                     let stored = self.vault.stored(self.connection).await?;
                     let result = self.what_is_there(&stored).await?;
-                    // What is dead when it comes is no reason to ask on and on.
+                    // A token that is already expired is no reason to request again and again.
                     return Ok(
                         result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default()))
                     );
@@ -323,12 +322,12 @@ impl Flight<'_> {
         Ok(FlightResult::Failed(FailureDetails::default()))
     }
 
-    /// The present context of a token request.
+    /// The current context of a token request.
     fn token_context(&self) -> Result<TokenContext, VaultError> {
         self.vault.token_context(&self.connection_now())
     }
 
-    /// The pause after failures that were stored: before this start, or by another replica.
+    /// The pause after stored failures, of an earlier process or another replica.
     async fn pause(&self, stored: &StoredGrant) -> Result<Option<Paused>, VaultError> {
         let token_context = self.token_context()?;
         let about = self.vault.failure_subject(&token_context, stored).await?;
@@ -342,19 +341,19 @@ impl Flight<'_> {
         }))
     }
 
-    /// What the row gives without asking anybody; `None` when somebody must be asked.
+    /// The result from the stored row; `None` if a token request is needed.
     async fn what_is_there(
         &self,
         stored: &StoredGrant,
     ) -> Result<Option<FlightResult>, VaultError> {
         let tried_again = stored.broken.as_ref().is_some_and(|verdict| self.tries_again(verdict));
         if let (Some(verdict), false) = (&stored.broken, tried_again) {
-            // A crash, or another replica, left the record as it was.
+            // A crash, or another replica, left the record unchanged.
             self.vault.project(self.connection).await?;
             return Ok(Some(FlightResult::Refused(self.refused(verdict))));
         }
         let grant = stored.grant(self.vault, self.connection)?;
-        // Its hosts may have moved with the answer of a moment ago.
+        // The previous response may have changed its hosts.
         let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
         let other = stored.other_grant(self.vault, self.connection)?;
         let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
@@ -387,7 +386,7 @@ impl Flight<'_> {
         self.condemned(stored, verdict).await
     }
 
-    /// Asks for a newer one and stores it.
+    /// Requests a newer token and stores it.
     async fn ask(
         &self,
         stored: &StoredGrant,
@@ -419,7 +418,7 @@ impl Flight<'_> {
                     return Ok(RequestResult::Overtaken);
                 }
                 let result = self.condemned(stored, verdict).await?;
-                // It may have changed between the look and the verdict.
+                // The row may have changed since it was read.
                 return match self.vault.is_tried_again(self.connection).await? {
                     true => Ok(RequestResult::Overtaken),
                     false => self.came_of(result),
@@ -445,7 +444,7 @@ impl Flight<'_> {
         Ok(RequestResult::Landed(FlightResult::Failed(failed)))
     }
 
-    /// Logs an unreachable server once for each cause, whatever connection notices it.
+    /// Warns about an unreachable server once per cause, not once per connection.
     fn warn_of(&self, failed: &FailureDetails, asked: &ClientAtServer) {
         let Some(cause) = failed.cause else { return };
         let now = self.vault.clock.moment();
@@ -463,14 +462,14 @@ impl Flight<'_> {
         Ok(result.map_or(RequestResult::Overtaken, RequestResult::Landed))
     }
 
-    /// The connection, as others may have changed it since the flight began.
+    /// The current record of the connection.
     fn connection_now(&self) -> Arc<ConnectionRecord> {
         let now = self.vault.connection(&self.connection.org, &self.connection.id);
         now.unwrap_or_else(|_| self.connection.clone())
     }
 
-    /// Stores what was answered, durably, before anybody sees it. A store that fails is asked again, now
-    /// and by the next flight: the old token may be spent.
+    /// Stores the response durably before it is used. A failing store is retried, now and by later flights,
+    /// because the old token may be spent.
     async fn keep(&self, newer: Arc<UnsavedTokens>) -> Result<RequestResult, VaultError> {
         let mut pauses = STORE_AGAIN.iter();
         loop {
@@ -493,7 +492,7 @@ impl Flight<'_> {
     }
 }
 
-/// The refusal for a request without a credential, with the known cause.
+/// The refusal of a request without a credential, with the known cause.
 fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> VaultError {
     let backoff = cell.backoff();
     let late =

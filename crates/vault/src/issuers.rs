@@ -1,5 +1,6 @@
-//! A cache of authorization server metadata: at most a day old, or stale while the server is down. One reader at a
-//! time asks an issuer, for consents and for flights. A flight does not ask again for a while after a failure.
+//! A cache of authorization server metadata: at most a day old, or stale while the server is down. One
+//! reader at a time requests an issuer's metadata, for consents and for flights. Flights pause after a
+//! failure.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,16 +18,16 @@ use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Caller;
 
-/// Issuers whose metadata is kept.
+/// Most cached issuers.
 const KEPT_MAX: usize = 256;
 
-/// All issuers that were asked.
+/// All issuers whose metadata was read.
 #[derive(Debug)]
 pub(super) struct Issuers(Mutex<LruCache<String, Arc<Issuer>>>);
 
 #[derive(Debug, Default)]
 struct Issuer {
-    /// Held by who reads.
+    /// Held while the metadata is read.
     reading: tokio::sync::Mutex<()>,
     state: Mutex<IssuerState>,
 }
@@ -34,7 +35,7 @@ struct Issuer {
 #[derive(Debug, Default)]
 struct IssuerState {
     read: Option<(Timestamp, Arc<Metadata>)>,
-    /// How often reading has failed, and why it did last: who waited for a reader shares its failure.
+    /// Number and error of failures: callers that waited for a reader share its failure.
     failures: u64,
     failed: Option<Arc<MetadataError>>,
     backoff: Backoff,
@@ -43,9 +44,9 @@ struct IssuerState {
 /// Why a flight gets no metadata.
 #[derive(Debug)]
 pub(super) enum MetadataUnavailable {
-    /// It could not be read, or is not believed.
+    /// It could not be read, or was not accepted.
     Failed(Arc<MetadataError>),
-    /// Requests are paused for so long.
+    /// A pause after a failure.
     Paused(Duration),
 }
 
@@ -62,7 +63,7 @@ impl Issuers {
 }
 
 impl Issuer {
-    /// What was read lately.
+    /// The metadata that was read recently.
     fn known(&self, now: Timestamp, settings: &TokenSettings) -> Option<Arc<Metadata>> {
         let age = SignedDuration::try_from(settings.metadata_age_max);
         let age = age.unwrap_or(SignedDuration::MAX);
@@ -75,13 +76,13 @@ impl Issuer {
         self.state.lock().failures
     }
 
-    /// What is left of the pause after the last failure, and that failure.
+    /// The rest of the pause after the last failure, with the failure.
     fn paused(&self, now: Moment) -> Option<(Duration, Arc<MetadataError>)> {
         let state = self.state.lock();
         Some((state.backoff.rest(now)?, state.failed.clone()?))
     }
 
-    /// The failure of the reader that this one waited for.
+    /// The failure of the reader that this caller waited for.
     fn failed_since(&self, failures: u64) -> Option<Arc<MetadataError>> {
         let state = self.state.lock();
         state.failed.clone().filter(|_| state.failures > failures)
@@ -92,7 +93,7 @@ impl Vault {
     /// The metadata of an issuer.
     ///
     /// # Errors
-    /// When there is none, or it is of another issuer, or nothing is known and its server is down.
+    /// When there is none, it is of another issuer, or the server is down and nothing is cached.
     pub async fn metadata(
         &self,
         caller: &Caller,
@@ -126,7 +127,7 @@ impl Vault {
         }
     }
 
-    /// The same for a flight, which sends no request within the pause after a failure.
+    /// The same for a flight, which sends no request during the pause after a failure.
     pub(super) async fn metadata_in_turn(
         &self,
         caller: &Caller,
@@ -144,7 +145,8 @@ impl Vault {
         self.metadata(caller, issuer, settings).await.map_err(MetadataUnavailable::Failed)
     }
 
-    /// Reads it again at the next question; what it said before holds while its server is down.
+    /// Reads the metadata again when it is needed next; the cached metadata is used while the server is
+    /// down.
     pub fn distrust_metadata(&self, issuer: &str) {
         let known = self.issuers.issuer(issuer);
         if let Some((read, _)) = &mut known.state.lock().read {
@@ -165,7 +167,7 @@ impl Vault {
     }
 }
 
-/// Down, not different: what it said before still holds.
+/// Whether the server is down, so that the cached metadata stays valid.
 fn stale_or(
     known: &Issuer,
     error: Arc<MetadataError>,

@@ -1,6 +1,6 @@
-//! Rotates the secret of a connection. The new secret is sealed beside the old one in the same row, so that one
-//! write activates it, and each request uses exactly one of them. The old one stays for a rollback until somebody
-//! confirms or it expires. The caller tests the new one.
+//! Rotates the secret of a connection. The new secret is sealed beside the old one in the same row, so that
+//! one write activates it, and each request uses exactly one of them. The old one is kept for a rollback
+//! until it is confirmed or expires. The caller tests the new one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use keyward_state::directory::{
     BrokenReason, ConnectionRecord, ConnectionState, Need, Rotation, RotationState,
 };
 
-/// A test takes seconds. What is left longer was left by a crash.
+/// A test takes seconds; a staged secret that is older was left by a crash.
 const TESTED_WITHIN: Duration = Duration::from_secs(600);
 
-/// What is kept when a new secret comes into force.
+/// The terms of a rotation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RotationTerms {
-    /// How long the old one can be rolled back to; zero: it is wiped at once.
+    /// How long the old secret is kept for a rollback; zero: it is wiped at once.
     pub old_for: Duration,
-    /// When the new one ends, as its owner says.
+    /// When the new secret expires, as its owner says.
     pub expires: Option<Timestamp>,
 }
 
@@ -45,16 +45,16 @@ struct Replacement<'a> {
     kept: RotationTerms,
 }
 
-/// How the second grant of a row is to be changed.
+/// A change of the stored row.
 type Change<'a> = dyn Fn(&StoredGrant) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {
-    /// Seals a new secret beside the one in force, which stays so, and makes what tests it. Kinds that
-    /// ask for tokens ask once.
+    /// Seals a new secret beside the one in force, which stays in force, and creates the credential for its
+    /// test. Kinds with tokens send one token request.
     ///
     /// # Errors
-    /// When the fields do not fit, hold what is in force already, or give no token; when the last
-    /// rotation is open, or the connection is one that is consented to.
+    /// When the fields do not fit, equal the ones in force, or give no token; when the last rotation is
+    /// open, or the connection uses consent.
     pub async fn stage(
         &self,
         org: &OrgId,
@@ -84,7 +84,7 @@ impl Vault {
         let minted = self.minted(&connection, &grant, staged.version).await;
         let (held, newer) = self.or_abandoned(&connection, &bytes, minted).await?;
         if let Some(newer) = newer {
-            // It may have spent what was given: stored before it is used.
+            // The request may have spent the given token: the new one is stored before it is used.
             let before = std::mem::replace(&mut bytes, newer);
             let put = |stored: &StoredGrant| {
                 is_still(&connection, stored, &before)?;
@@ -99,7 +99,7 @@ impl Vault {
         Ok(Candidate { credential: held, shown, connection, given, bytes, replaces_lost: false })
     }
 
-    /// Puts a tested secret in force, atomically. Requests that are under way end with the old one.
+    /// Puts a tested secret in force, atomically. Running requests end with the old one.
     ///
     /// # Errors
     /// When another one was given meanwhile, or the store fails.
@@ -124,7 +124,7 @@ impl Vault {
         self.works_again(&connection).await
     }
 
-    /// The same for a secret that is not tested.
+    /// The same for an untested secret.
     ///
     /// # Errors
     /// As [`Vault::stage`], but for tokens.
@@ -157,8 +157,8 @@ impl Vault {
         self.works_again(&connection).await
     }
 
-    /// The secret that the configuration names, where it is another. One that is kept is not asked for
-    /// first: the file says what is in force.
+    /// Puts the configuration's secret in force if it differs. A confirmation of the old one is not
+    /// required: the file decides.
     pub(super) async fn put_declared(
         &self,
         connection: &Arc<ConnectionRecord>,
@@ -196,7 +196,7 @@ impl Vault {
         Ok(true)
     }
 
-    /// Wipes a new secret whose test failed: all is as it was.
+    /// Wipes a new secret whose test failed.
     ///
     /// # Errors
     /// When the store fails.
@@ -207,7 +207,7 @@ impl Vault {
         }
     }
 
-    /// Wipes the old secret: it cannot be rolled back to any more.
+    /// Wipes the old secret, which ends the rollback period.
     ///
     /// # Errors
     /// When none is kept, or the store fails.
@@ -245,7 +245,7 @@ impl Vault {
     }
 
     /// Wipes expired secrets: old ones after an unconfirmed rotation, new ones whose test never ended.
-    /// Answers whose they were.
+    /// Returns their connections.
     ///
     /// # Errors
     /// When the store fails.
@@ -255,7 +255,7 @@ impl Vault {
         self.wipe_where(&over).await
     }
 
-    /// New secrets whose test a crash ended.
+    /// Wipes new secrets whose test was interrupted by a crash.
     pub(super) async fn wipe_untested(&self) -> Result<(), VaultError> {
         let staged = |rotation: &Rotation| rotation.state == RotationState::Testing;
         self.wipe_where(&staged).await.map(drop)
@@ -280,7 +280,7 @@ impl Vault {
             match self.change(connection, &put).await {
                 Ok(_) => wiped.push(self.project(connection).await?),
                 Err(VaultError::NoRotation { .. }) => drop(self.project(connection).await?),
-                // It can be used no more than before, and says so where it is used.
+                // The grant cannot be opened; its next use reports that.
                 Err(VaultError::Sealed { .. } | VaultError::GrantMissing { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -288,7 +288,7 @@ impl Vault {
         Ok(wiped)
     }
 
-    /// The connection, and another grant for it of what its owner gives.
+    /// The connection, and a new grant from the owner's fields.
     fn another(
         &self,
         org: &OrgId,
@@ -311,7 +311,7 @@ impl Vault {
         Ok((connection, grant))
     }
 
-    /// Whether a rotation may begin over what is stored.
+    /// Whether a rotation may begin.
     fn may_follow(
         &self,
         connection: &ConnectionRecord,
@@ -329,15 +329,15 @@ impl Vault {
         }
     }
 
-    /// The record says so before the grant's row does: a crash in between leaves something that is
-    /// looked at when the store is opened.
+    /// Stores the rotation in the record before the grant's row is written, so that the next start checks
+    /// it after a crash.
     async fn foretell(
         &self,
         connection: &ConnectionRecord,
         rotation: Rotation,
     ) -> Result<(), VaultError> {
         let foretold = |record: &mut ConnectionRecord| {
-            // An open one stays; it refuses the new one by itself.
+            // An open rotation stays, and refuses the new one.
             record.secret.rotation.get_or_insert_with(|| rotation.clone());
         };
         let (org, id) = (&connection.org, &connection.id);
@@ -345,7 +345,7 @@ impl Vault {
         Ok(())
     }
 
-    /// What is written when `new` comes into force.
+    /// The row with the new secret in force.
     fn swapped(
         &self,
         connection: &ConnectionRecord,
@@ -364,14 +364,14 @@ impl Vault {
             at: 0,
         };
         let dates = Some(Dates { rotated: Some(now), expires: kept.expires });
-        // There is no way back to a grant that is finished.
+        // A broken grant is not kept for a rollback.
         let keeps = !kept.old_for.is_zero() && stored.broken.is_none();
         let other = keeps.then_some((old, stored.bytes.as_slice()));
         let given = given.map(str::to_owned);
         Header { given, dates, ..Header::of(connection) }.beside(bytes, other)
     }
 
-    /// Writes what `to` makes of the row, and lets requests use what it gives from then on.
+    /// Writes the changed row, and publishes its credential.
     async fn change(
         &self,
         connection: &Arc<ConnectionRecord>,
@@ -393,7 +393,7 @@ impl Vault {
         Err(grants::overtaken(org, id))
     }
 
-    /// Without a gap: no request waits for the store, where the grant gives its credential by itself.
+    /// Replaces the cached credential without a gap, if the grant gives it without a request.
     async fn publish(
         &self,
         connection: &ConnectionRecord,
@@ -410,7 +410,7 @@ impl Vault {
         Ok(())
     }
 
-    /// After a refusal, what was foretold is taken back.
+    /// Updates the record after a refused rotation.
     async fn or_as_it_was<T>(
         &self,
         connection: &ConnectionRecord,
@@ -444,14 +444,14 @@ impl Vault {
             Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
         };
         match self.change(connection, &put).await {
-            // Somebody else's is there.
+            // Another secret is staged.
             Ok(_) | Err(VaultError::RotationOvertaken { .. }) => {}
             Err(error) => return Err(error),
         }
         self.project(connection).await.map(drop)
     }
 
-    /// What broke the connection was the old secret.
+    /// The old secret caused the broken state.
     pub(super) async fn works_again(
         &self,
         connection: &ConnectionRecord,
@@ -468,14 +468,14 @@ impl Vault {
 }
 
 impl Header {
-    /// Of the same grant, with all that is said of it but for the second one.
+    /// The header of the stored grant, without the second one.
     fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
         let (broken, given) = (stored.broken.clone(), stored.given.clone());
         Self { broken, given, dates: stored.dates.clone(), ..Self::of(connection) }
     }
 }
 
-/// Whether what was staged still is.
+/// Whether the staged secret is still the same.
 fn is_still(
     connection: &ConnectionRecord,
     stored: &StoredGrant,

@@ -1,6 +1,6 @@
-//! Limits requests to each authorization server: a bounded number of refreshes at once, silence for a client that
-//! the server told to slow down, and a circuit breaker with one probe at a time. Nothing is shared between servers,
-//! so that one that hangs delays only its own connections.
+//! Limits requests to each authorization server: a maximum of concurrent refreshes, a pause for a client
+//! that the server throttles, and a circuit breaker with one probe at a time. Servers share no state, so a
+//! server that hangs delays only its own connections.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
 
-/// The same cause of failures at one server is a warning again after so long.
+/// The same cause of failures at one server is logged as a warning again after this time.
 const WARN_AGAIN: Duration = Duration::from_secs(600);
 
-/// Those who queued begin within this of each other: they came together.
+/// Jitter of requests that were queued together.
 const JITTER_MAX: Duration = Duration::from_millis(250);
 
-/// Failures of fewer connections than these may be the connections' own.
+/// Fewer failing connections may have their own problem.
 const FAILING_CONNECTIONS_MIN: usize = 2;
 
 /// A client at an authorization server.
@@ -30,11 +30,11 @@ const FAILING_CONNECTIONS_MIN: usize = 2;
 pub struct ClientAtServer {
     /// The token endpoint's host.
     pub server: String,
-    /// The client's id there.
+    /// The client id.
     pub client_id: String,
 }
 
-/// All authorization servers that were asked. Bounded by the connections' apps and providers.
+/// All servers that requests were sent to. Bounded by the connections' apps and providers.
 #[derive(Debug, Default)]
 pub struct Servers(Mutex<HashMap<String, Arc<Server>>>);
 
@@ -53,18 +53,18 @@ struct Slots {
 
 #[derive(Debug, Default)]
 struct ServerState {
-    /// Clients that are silent.
+    /// Paused clients.
     silent: HashMap<String, (Moment, Duration)>,
-    /// Failures in a row, and whose.
+    /// Consecutive failures, and the failing connections.
     failures: u32,
     failing: HashSet<ConnectionId>,
-    /// The circuit is open since then.
+    /// When the circuit was opened.
     open: Option<Moment>,
     /// When each cause was last logged as a warning.
     warned: HashMap<Cause, Moment>,
 }
 
-/// A slot at a server, released when it is dropped or given up.
+/// A request slot at a server, released when it is dropped or given up.
 #[derive(Debug)]
 pub struct RequestSlot {
     server: Arc<Server>,
@@ -80,7 +80,7 @@ impl Servers {
             || Arc::new(Server { slots: ArcSwap::from_pointee(slots()), state: Mutex::default() });
         let server = servers.entry(name.to_owned()).or_insert_with(new).clone();
         if server.slots.load().max != max {
-            // Those who have a turn by the old number, or wait for one, end by it.
+            // Holders of slots and waiting requests keep the old limit.
             server.slots.store(Arc::new(slots()));
         }
         server
@@ -89,7 +89,7 @@ impl Servers {
     /// Waits for a slot.
     ///
     /// # Errors
-    /// How long requests there are paused.
+    /// The rest of the pause.
     pub async fn slot(
         &self,
         asked: &ClientAtServer,
@@ -103,11 +103,11 @@ impl Servers {
             Ok(permit) => permit,
             Err(_) => {
                 let permit = slots.acquire_owned().await;
-                // It is never closed.
+                // The semaphore is never closed.
                 let permit = permit.map_err(|_| Duration::ZERO)?;
                 tokio::time::sleep(JITTER_MAX.mul_f64(f64::from(random()) / f64::from(u32::MAX)))
                     .await;
-                // What happened to those before may say enough.
+                // The state may have changed while this request was queued.
                 server.is_open_to(&asked.client_id, clock.moment(), settings)?;
                 permit
             }
@@ -116,7 +116,8 @@ impl Servers {
         Ok(RequestSlot { server, permit: Mutex::new(Some(permit)) })
     }
 
-    /// Whether a cause of failures at a server is worth a warning: it is new, or was last told long ago.
+    /// Whether a cause of failures at a server must be logged as a warning: it is new, or its last warning
+    /// is old.
     pub fn is_news(
         &self,
         server: &str,
@@ -133,7 +134,7 @@ impl Servers {
         !recent
     }
 
-    /// The client is not heard there for so long.
+    /// Pauses the client at this server.
     pub fn silence(
         &self,
         asked: &ClientAtServer,
@@ -165,7 +166,7 @@ impl Server {
         rest.map_or(Ok(()), Err)
     }
 
-    /// The first request after the pause of an open circuit is the probe; the others wait again.
+    /// The first request after the pause of an open circuit is the probe; others wait for another pause.
     fn begins_probe(&self, now: Moment) {
         let mut state = self.state.lock();
         if state.open.is_some() {
@@ -175,7 +176,7 @@ impl Server {
 }
 
 impl RequestSlot {
-    /// The server answered, whatever it said.
+    /// Notes that the server responded.
     pub fn answered(&self) {
         let mut state = self.server.state.lock();
         let (silent, warned) =
@@ -183,13 +184,13 @@ impl RequestSlot {
         *state = ServerState { silent, warned, ..ServerState::default() };
     }
 
-    /// The response is late: another request may use the slot meanwhile. Counts as a failure.
+    /// Releases the slot while a late response is awaited, and counts a failure.
     pub fn gives_way(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
         self.failed(connection, now, settings);
         self.permit.lock().take();
     }
 
-    /// It did not answer, or failed. One that was late has been counted.
+    /// Notes a failure, unless it was counted as late.
     pub fn failed(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
         if self.permit.lock().is_none() {
             return;

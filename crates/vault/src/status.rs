@@ -1,4 +1,4 @@
-//! [`TokenStatus`]: what is known of a connection's tokens without a request.
+//! [`TokenStatus`]: the state of a connection's tokens, without a request.
 
 use std::time::Duration;
 
@@ -12,50 +12,50 @@ use keyward_state::directory::ConnectionRecord;
 /// The state of a connection's token, for people.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct TokenStatus {
-    /// One more at every change of the tokens.
+    /// Incremented at every change of the tokens.
     pub generation: u64,
     /// When the access token expires; `null`: unknown, or there is none.
     pub expires: Option<Timestamp>,
-    /// When it was asked for.
+    /// When it was requested.
     pub refreshed: Option<Timestamp>,
-    /// When it is refreshed at the latest, used or not; `null`: only when it is used.
+    /// When it is refreshed at the latest; `null`: only when it is used.
     #[serde(default)]
     pub keep_alive: Option<Timestamp>,
-    /// Since when the answer to a refresh is awaited, where it takes longer than `oauth.exchange_timeout`.
+    /// Since when the response to a refresh is awaited, if that takes longer than `oauth.exchange_timeout`.
     #[serde(default)]
     pub awaited: Option<Timestamp>,
-    /// The refreshes that fail, while none succeeds.
+    /// The failing refreshes, if the last one failed.
     pub failing: Option<Failing>,
 }
 
-/// Refreshes that fail, but may succeed yet.
+/// Consecutive failed refreshes.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Failing {
-    /// The first of them.
+    /// The time of the first.
     pub since: Timestamp,
-    /// How many there were in a row.
+    /// Their number.
     pub count: u32,
-    /// The provider's own code in the last, where it gave one.
+    /// The provider's error code in the last one.
     pub code: Option<String>,
-    /// Why the last had no answer to read, in one word; `null` where the server answered.
+    /// Why the last one had no readable response; `null` if the server responded.
     #[serde(default)]
     pub cause: Option<String>,
-    /// What happened in the last, in words.
+    /// The message of the last one.
     #[serde(default)]
     pub message: Option<String>,
-    /// What can be done about it, where that is known.
+    /// A remedy, if it is known.
     #[serde(default)]
     pub hint: Option<String>,
     /// When the next one may be tried.
     pub next_try: Timestamp,
-    /// They have failed for so long that somebody should look: `oauth.alert_after`.
+    /// Whether they last longer than `oauth.alert_after`.
     #[serde(default)]
     pub alert: bool,
 }
 
 impl Vault {
-    /// What is known of a connection's token; `None` for kinds without, and before there is one. Asks
-    /// nobody, and refreshes nothing.
+    /// The state of a connection's token; `None` for kinds without tokens, and before there is a token.
+    /// Sends no request.
     pub async fn status(&self, connection: &ConnectionRecord) -> Option<TokenStatus> {
         let catalogue = self.catalogue();
         let found = method(&catalogue, &connection.provider, Some(&connection.auth));
@@ -76,8 +76,7 @@ impl Vault {
         })
     }
 
-    /// How many connections have refreshes that fail, and how many of them for so long that somebody
-    /// should look.
+    /// The number of connections with failing refreshes, and how many of them exceed `oauth.alert_after`.
     pub fn failing_counts(&self) -> (usize, usize) {
         let view = self.directory.view();
         let failing: Vec<_> = view.connections().filter_map(|it| self.failing(it)).collect();
@@ -102,7 +101,7 @@ impl Vault {
     }
 }
 
-/// A moment so much later.
+/// A time plus a duration.
 pub(super) fn after(now: Timestamp, rest: Duration) -> Timestamp {
     now.checked_add(rest).unwrap_or(Timestamp::MAX)
 }

@@ -6,10 +6,10 @@ use keyward_rules::provider::{Catalogue, Template};
 use keyward_state::directory::AppSettings;
 
 impl NewApp {
-    /// With what the template says where the app says nothing.
+    /// Applies the template's settings that the app does not set.
     ///
     /// # Errors
-    /// When its provider has no such template, or what stands there are no settings of an app.
+    /// When the provider has no such template, or its settings are invalid.
     pub fn from_template(mut self, catalogue: &Catalogue, id: &str) -> Result<Self, VaultError> {
         let provider = catalogue.get(&self.provider);
         let provider =
@@ -33,7 +33,7 @@ impl NewApp {
 /// The settings of a template.
 ///
 /// # Errors
-/// When one is unknown or out of bounds.
+/// When a setting is unknown or out of bounds.
 pub fn settings(template: &Template) -> Result<AppSettings, VaultError> {
     serde_json::from_value(template.settings.clone()).map_err(|error| {
         app_check::refused("template", format!("template `{}`: {error}", template.id))

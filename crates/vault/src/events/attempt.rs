@@ -14,10 +14,10 @@ use keyward_net::call::{Bounds, CallError, Caller};
 use keyward_net::dial::DialError;
 use keyward_state::observe::notice::{About, Notice};
 
-/// How much of a response body is read, in bytes: its content is not used.
+/// Most bytes read of a response body, which is not used.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// A wait that a webhook may ask for.
+/// Longest accepted `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
 /// The body of an event.
@@ -28,7 +28,7 @@ struct Payload<'a> {
     data: PayloadData<'a>,
 }
 
-/// What it tells.
+/// The data of an event.
 #[derive(Serialize)]
 struct PayloadData<'a> {
     org: &'a str,
@@ -43,23 +43,23 @@ pub(super) struct Destination<'a> {
     pub(super) keys: &'a SigningKeys,
 }
 
-/// What became of a try.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(super) enum AttemptResult {
-    /// It was taken.
+    /// The webhook accepted the event.
     Taken(StatusCode),
-    /// The webhook wants nothing any more.
+    /// The webhook answered 410: it wants no more events.
     Gone,
-    /// It was not taken.
+    /// The attempt failed.
     Failed {
-        /// In words.
+        /// The reason, for people.
         why: String,
-        /// Not before.
+        /// The webhook's `Retry-After`.
         retry_after: Option<Duration>,
     },
 }
 
-/// What is posted. The same bytes at each try.
+/// The body; the same bytes for each attempt.
 pub(super) fn body(notice: &Notice) -> Vec<u8> {
     let data = PayloadData { org: notice.org.as_str(), by: &notice.by, about: &notice.about };
     let payload = Payload { r#type: notice.kind.code(), timestamp: notice.at, data };
@@ -100,7 +100,7 @@ fn bounds(settings: &WebhookSettings) -> Bounds {
     }
 }
 
-/// Any 2xx takes it, whatever else the answer says; 410 ends the webhook; all else is tried again.
+/// 2xx is success, regardless of the body; 410 ends the webhook; everything else is retried.
 fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> AttemptResult {
     let (status, retry_after) = match &answer {
         Ok(answer) => (answer.status(), answer.headers().get(header::RETRY_AFTER)),

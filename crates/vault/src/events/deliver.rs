@@ -16,17 +16,17 @@ use keyward_model::{Record, Webhook, WebhookState};
 use keyward_net::call::Caller;
 use keyward_state::directory::Owed;
 
-/// After a failure of the store.
+/// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Longer pauses end early: a change of the clock is seen.
+/// Longest sleep, so that a change of the clock is noticed.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// All that are on their way at the same time.
+/// Most concurrent deliveries.
 const AT_ONCE_MAX: usize = 64;
 
 impl Events {
-    /// Puts what is owed into the queue.
+    /// Queues stored deliveries.
     pub(super) fn take_up(&self, owed: Vec<Owed>) {
         let most = self.settings.load().waiting_max;
         let mut queue = self.queue.lock();
@@ -58,7 +58,7 @@ impl Events {
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
                 () = self.stirred.notified() => {}
-                // A webhook may have been resumed, or given another URL.
+                // A webhook may have been resumed, or have a new URL.
                 _ = changes.changed() => {}
                 Some(_) = under_way.join_next() => {}
                 _ = close.wait_for(|close| *close) => return,
@@ -66,7 +66,7 @@ impl Events {
         }
     }
 
-    /// What was owed when this process began.
+    /// Queues the deliveries that were stored before the start.
     async fn resume(&self) -> Result<(), EventsError> {
         let owed = self.directory.owed().await?;
         if !owed.is_empty() {
@@ -76,7 +76,7 @@ impl Events {
         Ok(())
     }
 
-    /// Begins what is due; answers how long nothing more will be.
+    /// Starts due deliveries. Returns the time until the next one is due.
     fn send_due(self: &Arc<Self>, caller: &Arc<Caller>, under_way: &mut JoinSet<()>) -> Duration {
         let view = self.directory.view();
         let may = |owed: &Owed| {
@@ -101,7 +101,7 @@ impl Events {
         REST_MAX
     }
 
-    /// One try, with all that follows.
+    /// One attempt, with its consequences.
     async fn told(self: Arc<Self>, caller: &Caller, owed: Owed) {
         let webhook = owed.delivery.webhook.clone();
         let last = match self.try_one(caller, owed).await {
@@ -134,7 +134,7 @@ impl Events {
             Err(error) => return Err((error.into(), owed)),
         };
         let Some((keys, _)) = keys else {
-            // It is being made, or removed.
+            // The webhook is being created or removed.
             self.again(owed, self.clock.now() + TRY_AGAIN_AFTER);
             return Ok(None);
         };
@@ -142,7 +142,7 @@ impl Events {
         let pause = pause(&settings, owed.delivery.tries);
         owed.delivery.tries += 1;
         owed.delivery.since.get_or_insert(now);
-        // Whoever starts meanwhile does not try it at the same time.
+        // Stored before the attempt, so that no other process makes it at the same time.
         owed.delivery.next = now + pause.unwrap_or_default().max(settings.timeout);
         let owed = match self.directory.postpone(owed.clone()).await {
             Ok(Some(owed)) => owed,
@@ -155,7 +155,7 @@ impl Events {
         Ok(Some(self.outcome(&hook, owed, tried, pause).await))
     }
 
-    /// What follows from a try.
+    /// Handles the result of an attempt.
     async fn outcome(
         &self,
         hook: &Record<Webhook>,
@@ -179,7 +179,7 @@ impl Events {
             AttemptResult::Failed { why, retry_after } => {
                 self.metrics.told("failed");
                 match pause {
-                    // It was removed meanwhile: nobody will take it.
+                    // The webhook was removed meanwhile.
                     _ if self.directory.view().one::<Webhook>(&hook.org, &hook.id).is_none() => {
                         settled(&self.directory, &owed).await;
                     }
@@ -195,13 +195,13 @@ impl Events {
         last
     }
 
-    /// All tries have failed.
+    /// All attempts have failed.
     async fn given_up(&self, hook: &Record<Webhook>, owed: &Owed, why: &str) {
         let (name, event) = (hook.name(), &owed.delivery.notice.id);
         tracing::error!(webhook = name, %event, why, "all tries failed: the event is not told");
         self.metrics.told("given_up");
         self.queue.lock().dropped(&hook.id);
-        // It takes others: what is wrong is with this one.
+        // The webhook accepts other events, so this event is the problem.
         let taken = self.standing(&hook.id).taken;
         let takes_others = taken.zip(owed.delivery.since).is_some_and(|(at, since)| at > since);
         if !takes_others {
@@ -224,14 +224,14 @@ impl Events {
         }
     }
 
-    /// Not before `next`.
+    /// Queues the delivery again at `next`.
     fn again(&self, mut owed: Owed, next: Timestamp) {
         owed.delivery.next = next;
         self.take_up(vec![owed]);
     }
 }
 
-/// The pause after a try that fails, longer by up to a fifth; `None` when it is the last.
+/// The pause after a failed attempt, with up to a fifth of jitter; `None` after the last.
 fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
     let pause = settings.retries.get(usize::try_from(tries).ok()?)?;
     let mut random = [0; 2];
@@ -239,7 +239,7 @@ fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
     Some(pause.mul_f64(1.0 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 5.0))
 }
 
-/// A row that stays is delivered again after the next start, with the same id.
+/// Deletes the row. If that fails, the event is delivered again after the next start, with the same id.
 async fn settled(directory: &keyward_state::directory::Directory, owed: &Owed) {
     if let Err(error) = directory.settle(owed).await {
         tracing::error!(%error, "an event that was told stays stored");

@@ -13,23 +13,23 @@ use crate::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
 use keyward_state::store::Lease;
 
-/// How often a lease is renewed in its time: one that is missed does no harm.
+/// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
 
 /// How often a row is read again while another replica holds its lease.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 
-/// How long requests are refused while another replica refreshes for longer than a lease.
+/// The retry time while another replica holds the lease for longer than usual.
 const HELD_PAUSE: Duration = Duration::from_secs(5);
 
-/// What came of the wait for a lease.
+/// The result of waiting for a lease.
 pub(super) enum LeaseResult {
     Lease(Lease),
     Landed(FlightResult),
 }
 
 impl Flight<'_> {
-    /// Lengthens the lease; whether it was still held.
+    /// Renews the lease. Returns whether it was still held.
     pub(super) async fn renews_lease(&self) -> bool {
         let Some(lease) = self.lease.get() else { return false };
         match self.vault.store.renew_lease(lease, self.settings.lease).await {
@@ -41,8 +41,8 @@ impl Flight<'_> {
         }
     }
 
-    /// Awaits what is asked for, however late it comes. Meanwhile the lease is renewed, so that no other
-    /// replica sends the same token; and once it is late, nobody else waits for it.
+    /// Awaits the response, however late. Meanwhile the lease is renewed, so that no other replica sends
+    /// the same token. When the response is late, other requests stop waiting for it.
     pub(super) async fn awaited<T>(
         &self,
         asking: impl Future<Output = T>,
@@ -74,8 +74,8 @@ impl Flight<'_> {
         self.ticket.is_late();
     }
 
-    /// The lease that every replica takes before it asks. Whoever waits for it looks whether the one who
-    /// holds it has brought something.
+    /// Takes the lease that excludes other replicas. While another replica holds it, checks whether that
+    /// one has stored a result.
     pub(super) async fn claim(&self) -> Result<LeaseResult, VaultError> {
         let name = lease_name(&self.connection.id);
         let until = Instant::now() + self.settings.lease;
@@ -84,7 +84,7 @@ impl Flight<'_> {
                 return Ok(LeaseResult::Lease(lease));
             }
             if Instant::now() >= until {
-                // Its holder lives, and waits for an answer.
+                // The holder is alive, and waits for a response.
                 return Ok(LeaseResult::Landed(FlightResult::Paused(HELD_PAUSE)));
             }
             tokio::time::sleep(LEASE_POLL).await;

@@ -1,5 +1,5 @@
-//! The verdict of a flight on a grant that is over, or on a client that the server rejects. A rejected client is
-//! tried again later.
+//! Verdicts of a flight: the grant is invalid, or the server rejects the client. A rejected client is tried
+//! again later.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::token_request::RequestFailure;
 use keyward_state::directory::BrokenReason;
 
 impl Flight<'_> {
-    /// Where only the issuer is known, its metadata is read first. How the flight ends where that fails.
+    /// Reads the metadata first if only the issuer is known. Returns the result of the flight if that
+    /// fails.
     pub(super) async fn lacks_endpoints(
         &self,
         stored: &StoredGrant,
@@ -44,14 +45,14 @@ impl Flight<'_> {
         })
     }
 
-    /// Whether a refused client is asked for once more: a person wants it, or it was left alone for long
-    /// enough. One of before there was such a moment is tried at once.
+    /// Whether a rejected client is tried again: a person requests it, or its pause has ended. Verdicts
+    /// without a pause, of earlier versions, are tried at once.
     pub(super) fn tries_again(&self, verdict: &Verdict) -> bool {
         let is_due = || verdict.again.is_none_or(|at| at <= self.vault.clock.now());
         verdict.reason == BrokenReason::ClientRejected && (self.why.is_by_hand() || is_due())
     }
 
-    /// What is said of a verdict, and how long it holds at least.
+    /// The refusal by a verdict, and its shortest duration.
     pub(super) fn refused(&self, verdict: &Verdict) -> FlightRefusal {
         let left = |at: Timestamp| Duration::try_from(at.duration_since(self.vault.clock.now()));
         FlightRefusal::Broken {
@@ -61,7 +62,7 @@ impl Flight<'_> {
         }
     }
 
-    /// The verdict on a client that is refused, with what it was refused with, and when it is tried again.
+    /// The verdict on a rejected client, with the fingerprint of its requests and the time of the next try.
     pub(super) fn rejected(&self, verdict: Verdict, before: Option<&Verdict>) -> Verdict {
         let before = before.filter(|it| it.reason == BrokenReason::ClientRejected);
         let tries = before.map_or(0, |before| before.tries.saturating_add(1));
@@ -70,7 +71,7 @@ impl Flight<'_> {
         Verdict { asked, tries, again: Some(after(self.vault.clock.now(), pause)), ..verdict }
     }
 
-    /// `None` when the grant is another one by now.
+    /// Stores the verdict; `None` if the grant was replaced meanwhile.
     pub(super) async fn condemned(
         &self,
         stored: &StoredGrant,

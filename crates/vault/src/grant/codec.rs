@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 use super::MintError;
 use keyward_base::secret::Secret;
 
-/// The format written now.
+/// The current format.
 const FORMAT: u8 = 1;
 
-/// Kinds as stored; the numbers never change meaning.
+/// Kinds as stored; numbers are never reused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum StoredKind {
     ApiKey = 1,
@@ -24,7 +24,7 @@ pub(super) enum StoredKind {
     App = 6,
 }
 
-/// Writes a grant. The buffer is reserved whole, so that no copy is left behind unwiped.
+/// Encodes a grant. The buffer is allocated once, so that no unwiped copy is left.
 pub(super) fn encode(kind: StoredKind, fields: &BTreeMap<String, Secret>) -> Zeroizing<Vec<u8>> {
     let length: usize = fields.iter().map(|(name, value)| 6 + name.len() + value.len()).sum();
     let mut out = Zeroizing::new(Vec::with_capacity(4 + length));
@@ -44,7 +44,7 @@ fn count(number: usize) -> u16 {
     u16::try_from(number).expect("names and counts come from a provider file, where both are small")
 }
 
-/// Reads a grant.
+/// Decodes a grant.
 pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secret>), MintError> {
     let mut reader = Reader { rest: bytes };
     match reader.byte()? {

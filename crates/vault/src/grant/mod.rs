@@ -34,64 +34,64 @@ use custom::Custom;
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuth, RequestContext, Revocable};
 
-/// What an owner handed over. Wiped when dropped, since its fields are [`Secret`]s.
+/// The grant of an owner. Wiped when dropped, since its fields are [`Secret`]s.
 #[derive(Debug)]
 pub enum Grant {
     /// One key.
     ApiKey(ApiKey),
-    /// A bearer token that does not expire by itself.
+    /// A bearer token that does not expire.
     Bearer(Bearer),
     /// User name and password.
     Basic(Basic),
     /// Declared fields.
     Custom(Custom),
-    /// Tokens that expire, or what they are minted from.
+    /// Expiring tokens, or the data that they are minted from.
     OAuth(OAuth),
 }
 
-/// What minting may use.
+/// The context of minting.
 pub struct MintContext<'a> {
-    /// Whose credential it becomes.
+    /// The connection of the credential.
     pub connection: &'a ConnectionId,
-    /// The generation it becomes.
+    /// The generation of the credential.
     pub generation: u64,
     /// Hosts and placements.
     pub instance: &'a Instance,
     /// The context of token requests; absent for kinds without them.
     pub ask: Option<RequestContext<'a>>,
-    /// The client secret of the app whose tokens these are: the API may know it, and must not tell it.
+    /// The client secret of the tokens' app: the API may know it, and must not reveal it in a response.
     pub client_secret: Option<&'a Secret>,
 }
 
-/// What minting gives.
+/// The result of minting.
 pub struct Minted {
-    /// What may be injected.
+    /// The credential.
     pub credential: Credential,
-    /// To be stored before the credential is used.
+    /// The newer grant, to be stored before the credential is used.
     pub rotated: Option<Grant>,
-    /// How long it lasts, and whether another can follow.
+    /// The lifetime of the credential.
     pub life: CredentialLife,
 }
 
 /// How long a credential lasts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CredentialLife {
-    /// When it was asked for; absent: it was handed over, and does not expire by itself.
+    /// When it was requested; `None`: the owner gave it, and it does not expire.
     pub sent: Option<Timestamp>,
-    /// When it expires; absent: unknown, and it is used until the API refuses it.
+    /// When it expires; `None`: unknown, used until the API rejects it.
     pub expires: Option<Timestamp>,
-    /// Another can be minted without a person.
+    /// Whether another one can be minted without a person.
     pub renewable: bool,
-    /// When the refresh token ends, as far as the server said: reconnect before.
+    /// When the refresh token expires, if the server says so: the connection must be reconnected before.
     pub refresh_expires: Option<Timestamp>,
 }
 
 impl Grant {
-    /// From the fields an owner gave.
+    /// Creates a grant from an owner's fields.
     ///
     /// # Errors
-    /// When a field is missing, unknown, empty, too long, unsendable or of another
-    /// shape; when the kind comes later.
+    /// When a field is missing, unknown, empty, too long, unsendable or malformed; when the kind is not
+    /// supported yet.
     pub fn from_fields(
         auth: &AuthMethod,
         given: BTreeMap<String, Secret>,
@@ -116,7 +116,7 @@ impl Grant {
         }
     }
 
-    /// To bytes for sealing.
+    /// Encodes it for sealing.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let kind = match self {
             Self::ApiKey(_) => codec::StoredKind::ApiKey,
@@ -130,10 +130,10 @@ impl Grant {
         codec::encode(kind, self.fields())
     }
 
-    /// From opened bytes.
+    /// Decodes opened bytes.
     ///
     /// # Errors
-    /// When they are not what [`Grant::encode`] writes, whole.
+    /// When they are not the complete output of [`Grant::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, MintError> {
         let (kind, values) = codec::decode(bytes)?;
         Ok(match kind {
@@ -148,10 +148,10 @@ impl Grant {
         })
     }
 
-    /// A credential of what is stored, without asking anybody; `None`: it takes [`Grant::mint`].
+    /// The credential of the stored data, without a request; `None`: [`Grant::mint`] is needed.
     ///
     /// # Errors
-    /// When a placement needs a field that the grant does not hold.
+    /// When a placement needs a field that the grant does not have.
     pub fn ready(&self, ctx: &MintContext<'_>) -> Result<Option<Minted>, MintError> {
         match self {
             Self::OAuth(grant) if !grant.is_live(asking(ctx.ask.as_ref())?.now) => Ok(None),
@@ -159,10 +159,10 @@ impl Grant {
         }
     }
 
-    /// Mints. Kinds with tokens ask their authorization server, once; the others answer what is stored.
+    /// Mints a credential. Kinds with tokens send one token request; the others use the stored data.
     ///
     /// # Errors
-    /// When the server gives no token, or a placement needs a field that the grant does not hold.
+    /// When the server issues no token, or a placement needs a field that the grant does not have.
     pub async fn mint(&self, ctx: &MintContext<'_>) -> Result<Minted, MintError> {
         match self.renewed(ctx.ask.as_ref()).await? {
             None => self.minted(ctx),
@@ -173,11 +173,11 @@ impl Grant {
         }
     }
 
-    /// The grant that follows this one, by asking once; `None`: nobody has to be asked. It is to be
-    /// stored before anything of it is used.
+    /// The next grant, by one token request; `None`: no request is needed. It must be stored before it is
+    /// used.
     ///
     /// # Errors
-    /// When the server gives no token, or there is nothing to ask with.
+    /// When the server issues no token, or the grant cannot be renewed.
     pub async fn renewed(
         &self,
         ask: Option<&RequestContext<'_>>,
@@ -196,7 +196,7 @@ impl Grant {
         }
     }
 
-    /// What a provider can be asked to take back.
+    /// The tokens that the provider can revoke.
     pub fn revocable(&self) -> Option<Revocable> {
         match self {
             Self::OAuth(grant) => grant.revocable(),
@@ -233,7 +233,7 @@ impl Grant {
         Ok(writes)
     }
 
-    /// What must not come back of it, also where nothing can be written with it yet.
+    /// The texts that must not appear in a response, even if nothing can be injected yet.
     pub fn needles_at(&self, instance: &Instance) -> Needles {
         self.needles(instance, &self.writes(instance).unwrap_or_default(), None)
     }
@@ -249,15 +249,15 @@ impl Grant {
         }
     }
 
-    /// What to do when the API says that the credential has expired.
+    /// What happens when the API says that the credential has expired.
     fn renews(&self, ctx: &MintContext<'_>, renewable: bool) -> Option<Renews> {
         let says = &ctx.ask.as_ref().filter(|_| renewable)?.oauth.says;
         let expired_status = says.expired.as_ref().map(|expired| expired.status);
         Some(Renews { unsafe_too: !says.keeps_unsafe, expired_status })
     }
 
-    /// What must not come back, and `also`. Fields that are no secrets, such as an account's name, are
-    /// ordinary words of many answers.
+    /// The secret texts of this grant, and `also`. Fields that are not secret, such as an account's name,
+    /// are ordinary words in many responses.
     fn needles(
         &self,
         instance: &Instance,
@@ -285,7 +285,7 @@ impl Grant {
         Needles::new(secrets, written)
     }
 
-    /// The fields that `auth` declares to be no secrets.
+    /// The fields that `auth` declares as not secret.
     pub fn shown_fields(&self, auth: &AuthMethod) -> BTreeMap<String, String> {
         let shown = auth.fields.iter().filter(|field| !field.secret);
         shown
@@ -306,7 +306,7 @@ impl Grant {
         }
     }
 
-    /// One rendered write; `None` where `custom` leaves an optional field out.
+    /// One rendered write; `None` if `custom` omits an optional field.
     fn write(
         &self,
         place: &keyward_rules::inject::placement::Place,

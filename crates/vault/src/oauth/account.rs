@@ -1,6 +1,6 @@
-//! Determines whose account a consent is for: from the token response or its ID token, else from the userinfo
-//! endpoint, else by the provider's test request. The account is shown and compared with that of the connection; it
-//! authenticates nobody.
+//! Determines the account of a consent: from the token response or its ID token, else from the userinfo
+//! endpoint, else by the provider's test request. The account is shown and compared with the connection's;
+//! it does not authenticate.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +13,26 @@ use keyward_state::directory::{
     Account, AccountId, AccountSource, ConnectionRecord, ConnectionState,
 };
 
-/// The scope that ID tokens and the userinfo endpoint want (OpenID Connect Core §3.1.2.1).
+/// The scope of ID tokens and the userinfo endpoint (OpenID Connect Core §3.1.2.1).
 const OPENID: &str = "openid";
 
-/// In which order a provider is asked.
+/// The order of the sources.
 const SOURCES: [AccountSource; 4] =
     [AccountSource::Answer, AccountSource::IdToken, AccountSource::Userinfo, AccountSource::Test];
 
-/// A grant whose account is looked for.
+/// A grant whose account is determined.
 struct ConsentedGrant<'a> {
-    /// The connection, with what the answers captured.
+    /// The connection, with captured variables.
     connection: &'a ConnectionRecord,
     grant: &'a Grant,
     granted: &'a [String],
-    /// What the answer said.
+    /// The account in the token response.
     told: &'a [Account],
 }
 
 impl Flows {
-    /// What the answer of the token endpoint says by itself: by the members that the provider's file names,
-    /// and by its ID token.
+    /// The account in the token response: by the members that the provider's file names, and by its ID
+    /// token.
     pub(super) fn told_accounts(
         &self,
         asking: &FlowContext,
@@ -46,7 +46,7 @@ impl Flows {
         named.into_iter().chain(self.of_id_token(asking, tokens)).collect()
     }
 
-    /// Without a known issuer an ID token says nothing: it could be anybody's.
+    /// Without a known issuer, an ID token is not trusted.
     fn of_id_token(&self, asking: &FlowContext, tokens: &Tokens) -> Option<Account> {
         let (token, issuer) = (tokens.id_token.as_ref()?, asking.issuer.as_deref()?);
         let client_id = &asking.app.client_id;
@@ -60,8 +60,8 @@ impl Flows {
         }
     }
 
-    /// Whose account the tokens of a consent are, within `oauth.account_timeout`. The source `preferred` is
-    /// asked first: identifiers of two sources do not compare.
+    /// The account of a consent's tokens, within `oauth.account_timeout`. The source `preferred` is tried
+    /// first, because identifiers of two sources cannot be compared.
     pub(super) async fn account_of(
         &self,
         connection: &ConnectionRecord,
@@ -78,8 +78,8 @@ impl Flows {
         self.found(&it, preferred).await
     }
 
-    /// Whose account a connection is so far. Where nobody ever asked, the provider is asked with the grant
-    /// that is in force.
+    /// The current account of a connection. If it is unknown, the provider is asked with the grant in
+    /// force.
     pub(super) async fn account_so_far(&self, connection: &ConnectionRecord) -> Option<Account> {
         if let Some(known) = connection.known_account() {
             return Some(known);
@@ -95,7 +95,7 @@ impl Flows {
         Some(found)
     }
 
-    /// Asks whose account a connection is that works already, and keeps it.
+    /// Determines and stores the account of a connection in use.
     pub(super) async fn learn_account(&self, connection: &ConnectionRecord, received: &Received) {
         if let Some(found) = self.account_of(connection, received, None).await {
             self.keep_account(connection, &found).await;
@@ -150,7 +150,7 @@ impl Flows {
         let declared = auth.oauth.as_ref().is_some_and(|oauth| oauth.userinfo.is_some());
         let asked = asked_scopes(&asking);
         let scopes = if it.granted.is_empty() { &asked[..] } else { it.granted };
-        // An endpoint of the metadata answers only to who asked for it.
+        // The metadata's endpoint is trusted only for its own issuer.
         let is_for_us = declared || scopes.iter().any(|scope| scope == OPENID);
         asking.oauth.userinfo.as_ref().filter(|_| is_for_us)?;
         let token = it.grant.revocable()?.access?;

@@ -1,4 +1,4 @@
-//! Handles the OAuth callback. Nine rules, in this order; no token endpoint is asked before the eighth:
+//! Handles the OAuth callback. Nine rules, in this order; no token request before the eighth:
 //!
 //! 1. `state`, `code`, `iss` and `error` stand at most once, in at most 8 KiB.
 //! 2. The flow is found by the hash of `state`, which is deleted; it has not expired.
@@ -22,18 +22,18 @@ use keyward_base::id::{FlowId, OrgId};
 #[derive(Default)]
 pub struct Cookies(pub Vec<(String, String)>);
 
-/// A browser at the callback.
+/// The request of a browser at the callback.
 pub struct CallbackRequest<'a> {
-    /// The app's id, of the path.
+    /// The app's id in the path.
     pub app: &'a str,
-    /// The query, raw.
+    /// The raw query.
     pub query: &'a str,
-    /// Its cookies.
+    /// The cookies.
     pub cookies: &'a Cookies,
 }
 
 impl Cookies {
-    /// The value of a cookie that was sent once: who plants a second one gains nothing.
+    /// The value of a cookie; `None` if it is sent twice, so that a planted cookie has no effect.
     pub fn one(&self, name: &str) -> Option<&str> {
         let mut named = self.0.iter().filter(|(known, _)| known == name);
         let (_, value) = named.next()?;
@@ -42,11 +42,10 @@ impl Cookies {
 }
 
 impl Flows {
-    /// Ends a flow that a browser brings back. The answer names the flow, whose page tells the person how
-    /// it ended.
+    /// Completes the flow of a browser at the callback. Returns the flow, whose page shows the result.
     ///
     /// # Errors
-    /// When anything is not as it was asked: nothing is connected then, and up to rule 7 nothing was sent.
+    /// When a check fails: then nothing is connected, and up to rule 7 no request was sent.
     pub async fn callback(
         self: &Arc<Self>,
         org: &OrgId,
@@ -56,7 +55,8 @@ impl Flows {
         let (flow, asked) = self.consume(org, callback.state.as_deref()).await?;
         let checked = check(&flow, &asked, back, &callback);
         let done = match checked {
-            // What a browser that goes away would cancel: the code is spent, its tokens must be kept.
+            // In its own task, so that a closed browser does not cancel it: the code is spent, and its
+            // tokens must be stored.
             Ok(code) => {
                 let (flows, flow) = (Arc::clone(self), flow.clone());
                 let work = async move { flows.finish(flow, asked, code, callback).await };
@@ -70,7 +70,7 @@ impl Flows {
         done.map(|()| flow.id)
     }
 
-    /// Rule 2: found by the hash of `state`, and gone with it.
+    /// Rule 2: takes the flow by the hash of `state`, which is deleted.
     async fn consume(
         &self,
         org: &OrgId,
@@ -100,7 +100,7 @@ impl Flows {
         callback: CallbackQuery,
     ) -> Result<(), Refusal> {
         let captured = self.captured(&flow, &callback)?;
-        // A flow that is left without a lease at the next start has failed.
+        // A flow without a lease at the next start has failed.
         let lease = self.lease_of(&flow.id).await;
         let received = self.exchange(&flow, &asked, &code, captured).await;
         let received = received.map_err(Refusal::of_exchange)?;
@@ -110,7 +110,7 @@ impl Flows {
     }
 }
 
-/// Rules 3 to 7; answers the code.
+/// Rules 3 to 7. Returns the code.
 fn check(
     flow: &Flow,
     asked: &CallbackExpectation,
@@ -124,10 +124,10 @@ fn check(
     if !cookie.is_some_and(|cookie| asked.session.is_of(cookie)) {
         return Err(Refusal::OtherBrowser);
     }
-    // RFC 9207: by simple string comparison, errors too.
+    // RFC 9207: by simple string comparison, also for errors.
     let same = match (&callback.iss, &asked.issuer) {
         (Some(iss), Some(issuer)) => iss == issuer,
-        // Whoever it names, nobody is known to compare it with.
+        // There is no known issuer to compare it with.
         (Some(_), None) => true,
         (None, _) => !asked.issuer_announced,
     };

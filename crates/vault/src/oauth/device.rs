@@ -16,23 +16,23 @@ use crate::grant::oauth::{Failure, PollResult, SLOW_DOWN, device_poll, device_st
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::secret::Secret;
 
-/// How much longer the pause gets with each answer that was none, at most so long.
+/// How much the pause grows with each failed poll, and its maximum.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// What a poll leaves to be done.
+/// The consequence of a poll.
 enum PollStep {
-    /// Ask again after the interval.
+    /// Poll again after the interval.
     Again,
-    /// The same, with this interval from now on.
+    /// Poll again with this new interval.
     Slower(Duration),
-    /// The server could not be asked.
+    /// The server could not be reached.
     Longer,
-    /// It is over.
+    /// The flow has ended.
     Done,
 }
 
 impl Flows {
-    /// Asks for a code and begins to poll.
+    /// Requests a code and starts to poll.
     pub(super) async fn start_device(
         self: &Arc<Self>,
         org: &OrgId,
@@ -87,7 +87,7 @@ impl Flows {
                 }
             };
             let interval = Duration::from_millis(polling.interval_ms);
-            // Before the first as well; the flow's end is not slept over.
+            // Also before the first poll, but not beyond the end of the flow.
             let left = flow.expires.duration_since(self.clock.now());
             let left = Duration::try_from(left).unwrap_or_default();
             if !self.wait((interval + pause).min(left)).await {
@@ -96,7 +96,7 @@ impl Flows {
             if self.clock.now() >= flow.expires {
                 return self.note_failure(&flow, "nobody entered the code in time").await;
             }
-            // Another replica polls: this one only watches, in case the other goes.
+            // Another replica polls; this one continues if that one stops.
             let Some(lease) = self.lease_of(&id).await else { continue };
             let next = self.poll(&flow, polling).await;
             drop(lease);
@@ -125,7 +125,7 @@ impl Flows {
         };
         let (asking, client) = match asked.await {
             Ok(found) => found,
-            // A server or a store that is down, and not a consent that is over.
+            // A failure of the server or the store does not end the consent.
             Err(error) if error.passes() => return PollStep::Longer,
             Err(error) => return self.given_up(flow, &error.to_string()).await,
         };
@@ -155,7 +155,7 @@ impl Flows {
         PollStep::Done
     }
 
-    /// Kept, so that a restart does not hurry again.
+    /// Stored, so that polls are not faster after a restart.
     async fn slow_down(&self, org: &OrgId, id: &FlowId, interval: Duration) {
         let kept = async {
             let Some((mut flow, version)) = self.flows.get(org, id.as_str()).await? else {
@@ -171,7 +171,7 @@ impl Flows {
         }
     }
 
-    /// The code of a flow that is under way, for the person who asks again.
+    /// The code of a running flow, for the person who started it.
     ///
     /// # Errors
     /// When there is no such flow, or it has no code.
@@ -182,7 +182,7 @@ impl Flows {
     }
 }
 
-/// In our words where the code is known.
+/// The message; known codes have our own text.
 fn ended(failure: &Failure) -> String {
     match failure.code().map(|code| code.as_str().to_owned()).as_deref() {
         Some("access_denied") => "the consent was declined".to_owned(),

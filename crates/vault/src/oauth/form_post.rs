@@ -14,13 +14,13 @@ use super::flow::{Digest, Flow, SealedText, Stage, random};
 use keyward_base::id::{AppId, OrgId};
 use keyward_rules::provider::oauth::ResponseModeText;
 
-/// Bytes of a form that is kept: those of a callback's query.
+/// Most bytes of a stored form, as of a callback's query.
 pub const FORM_BYTES_MAX: usize = QUERY_BYTES_MAX;
 
-/// A browser goes on at once; a slow one within this.
+/// How long a stored form is valid; browsers follow the redirect at once.
 const GOES_ON_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
-/// The form of a browser that is about to go on.
+/// A stored form of a callback by POST.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct FormPost {
     app: AppId,
@@ -29,7 +29,7 @@ pub(super) struct FormPost {
 }
 
 impl Flows {
-    /// Whether the provider of an app sends browsers back by POST.
+    /// Whether the provider of an app sends callbacks by POST.
     pub fn takes_posts(&self, org: &OrgId, app: &AppId) -> bool {
         let view = self.directory().view();
         let mut of_app =
@@ -44,11 +44,11 @@ impl Flows {
         oauth.is_some_and(|oauth| oauth.response_mode == ResponseModeText::FormPost)
     }
 
-    /// Keeps the form that a browser POSTed, and answers the secret by which it goes on, once. Only for a
-    /// `state` that is waited for, and once for each: strangers cannot have anything kept.
+    /// Stores the form that a browser POSTed. Returns the secret with which the browser continues, once.
+    /// Accepted only for an expected `state`, and once for each, so that strangers cannot fill the store.
     ///
     /// # Errors
-    /// When the form cannot be one that is waited for.
+    /// When the form is not an expected one.
     pub async fn keep_posted(
         &self,
         org: &OrgId,
@@ -79,10 +79,10 @@ impl Flows {
         Ok(handle)
     }
 
-    /// The form that was kept for a browser that goes on, once.
+    /// Takes the stored form of a browser, once.
     ///
     /// # Errors
-    /// When there is none, or it is another app's or too old.
+    /// When there is none, or it is of another app or too old.
     pub async fn take_posted(
         &self,
         org: &OrgId,

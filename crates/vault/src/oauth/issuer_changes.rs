@@ -10,21 +10,20 @@ use crate::grant::oauth::Metadata;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::{AppRecord, AppUrls, ConnectionRecord};
 
-/// Issuers whose endpoints one app keeps: a tenant each.
+/// Most issuers per app, one per tenant.
 const ISSUERS_MAX: usize = 64;
 
-/// Whether metadata is worth reading again after this code of a token endpoint: the client is not known
-/// there, or nothing is (OAuth errors and `http_404`).
+/// Whether metadata must be read again after this error code: the client or the endpoint is unknown (OAuth
+/// errors and `http_404`).
 pub fn suggests_new_endpoints(code: &str) -> bool {
     matches!(code, "invalid_client" | "http_404" | "http_405")
 }
 
 impl Flows {
-    /// Reads metadata anew whenever a refresh meets an endpoint that is not there any more. Works until it
-    /// is dropped.
+    /// Reads metadata again when a refresh finds an endpoint missing. Runs until it is dropped.
     pub async fn follow_moves(&self) {
         loop {
-            // Each issuer once for all who failed there together.
+            // Each issuer once for all connections that failed together.
             let mut read = HashSet::new();
             for (org, connection) in self.vault.changed_endpoints().await {
                 match self.look_again(&org, &connection, &mut read).await {
@@ -40,7 +39,7 @@ impl Flows {
         }
     }
 
-    /// Whether the connection's endpoints are others now.
+    /// Updates the endpoints of a connection. Returns whether they changed.
     async fn look_again(
         &self,
         org: &OrgId,
@@ -67,7 +66,7 @@ impl Flows {
         }
     }
 
-    /// The metadata of an issuer, read once for all who failed there together.
+    /// The metadata of an issuer, read once for all connections that failed together.
     async fn read_again(
         &self,
         issuer: &str,
@@ -79,7 +78,7 @@ impl Flows {
         self.metadata(issuer).await
     }
 
-    /// Whether the endpoints of its app are others now.
+    /// Updates the endpoints of an app. Returns whether they changed.
     async fn app_moved(
         &self,
         connection: &ConnectionRecord,
@@ -90,7 +89,7 @@ impl Flows {
             Some(registered) => registered.issuer.clone(),
             None => match self.issuer_of(connection, &before)? {
                 Some(issuer) if before.discovered.contains_key(&issuer) => issuer,
-                // A person named the endpoints.
+                // A person configured the endpoints.
                 _ => return Ok(false),
             },
         };
@@ -101,7 +100,7 @@ impl Flows {
         }
     }
 
-    /// What metadata says beside what a person said. Whether that is new.
+    /// Stores the metadata's endpoints that are not configured. Returns whether they changed.
     pub(super) async fn keep_endpoints(
         &self,
         app: &AppRecord,
@@ -121,7 +120,8 @@ impl Flows {
         Ok(true)
     }
 
-    /// The endpoints of a client that registered itself: its secret goes where the same issuer says.
+    /// Updates the endpoints of a registered client. Its secret is sent only to endpoints of the same
+    /// issuer.
     async fn keep_registered(
         &self,
         app: &Arc<AppRecord>,
@@ -138,7 +138,7 @@ impl Flows {
     }
 }
 
-/// The endpoints that an issuer names.
+/// The endpoints in an issuer's metadata.
 pub(super) fn urls(metadata: &Metadata) -> AppUrls {
     AppUrls {
         issuer: Some(metadata.issuer.clone()),

@@ -1,8 +1,7 @@
-//! Consents: a person authorizes a connection to use an account, in a browser or with a device code, and the
-//! resulting grant is stored in the vault. Start and callback need the same browser. Agents can neither start, see
-//! nor finish a flow: their tokens open none of these pages.
-//!
-//! Requests to authorization servers, and the meaning of their responses, are in `grant::oauth`.
+//! Consents: a person authorizes a connection to use an account, in a browser or with a device code, and
+//! the resulting grant is stored in the vault. Start and callback need the same browser. Agents can neither
+//! start, see nor finish a flow: their tokens are not accepted on these pages. Requests to authorization
+//! servers, and the meaning of their responses, are in `grant::oauth`.
 
 mod account;
 mod authorize;
@@ -55,21 +54,21 @@ use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::store::{Lease, Store, Table};
 
-/// What consents are made with.
+/// The services that consents need.
 pub struct Parts {
-    /// Where flows are kept.
+    /// The store of flows.
     pub store: Arc<dyn Store>,
-    /// What they are sealed with.
+    /// Seals flows.
     pub keyring: Arc<Keyring>,
-    /// Where grants end.
+    /// Stores grants.
     pub vault: Arc<Vault>,
-    /// What asks authorization servers.
+    /// The client for authorization servers.
     pub caller: Arc<Caller>,
-    /// How long and how many.
+    /// Limits.
     pub settings: TokenSettings,
     /// The time of day.
     pub clock: Clock,
-    /// Base of redirect URIs, without a slash at its end. Never from a request.
+    /// Base of redirect URIs, without a trailing slash. Never from a request.
     pub public_url: String,
 }
 
@@ -86,7 +85,7 @@ pub struct Flows {
     states: Rows<Pointer>,
     /// By hash of the start link.
     tickets: Rows<Pointer>,
-    /// What browsers POSTed to the callback, by hash of where they go on.
+    /// Forms of callbacks by POST, by hash of the secret of the continuation.
     posted: Rows<FormPost>,
     outbox: Rows<OwedRevocation>,
     /// Held while flows are counted and created, so that the limit holds.
@@ -95,18 +94,18 @@ pub struct Flows {
     stop: watch::Sender<bool>,
 }
 
-/// From a secret's hash to its flow.
+/// Maps a secret's hash to its flow.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Pointer {
     flow: FlowId,
     expires: Timestamp,
-    /// Of a `state`: it came by POST, and its form is kept.
+    /// For a `state`: its form was received by POST and is stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     posted: bool,
 }
 
 impl Flows {
-    /// Flows in the shared store.
+    /// Uses the shared store.
     pub fn new(parts: Parts) -> Arc<Self> {
         let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {
@@ -127,26 +126,25 @@ impl Flows {
         })
     }
 
-    /// Goes by these numbers from now on.
+    /// Replaces the settings.
     pub fn set(&self, settings: TokenSettings) {
         self.settings.store(Arc::new(settings));
     }
 
-    /// What redirect URIs begin with.
+    /// The base of redirect URIs.
     pub fn public_url(&self) -> &str {
         &self.public_url
     }
 
-    /// Ends what is polled for and tried again; what is being stored is stored.
+    /// Stops polls and retries; pending writes are completed.
     pub async fn close(&self) {
         self.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Goes on with what a restart interrupted: device codes that are polled for, grants that were not in
-    /// force yet or are to be revoked, decisions that a person has to take, revocations that are owed. An
-    /// exchange that was interrupted has failed.
+    /// Continues flows after a restart: polls of device codes, grants that are not in force yet or must be
+    /// revoked, pending decisions, and pending revocations. An interrupted exchange has failed.
     pub async fn resume(self: &Arc<Self>, org: &OrgId) {
         match self.flows.all(org).await {
             Ok(flows) => flows.into_iter().for_each(|(_, flow, _)| self.go_on(flow)),
@@ -180,7 +178,7 @@ impl Flows {
         }
     }
 
-    /// The right to go on with a flow; none while another replica has it.
+    /// The lease of a flow; `None` while another replica has it.
     async fn lease_of(&self, flow: &FlowId) -> Option<Lease> {
         let settings = self.settings.load();
         let long = settings.exchange_timeout * 2 + settings.account_timeout;
@@ -191,14 +189,14 @@ impl Flows {
         self.vault.directory()
     }
 
-    /// Runs until its end or [`Flows::close`].
+    /// Runs `work` until its end or [`Flows::close`].
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(work);
     }
 
-    /// Waits; false when everything ends before.
+    /// Sleeps; returns false if flows are closed before.
     async fn wait(&self, time: std::time::Duration) -> bool {
         let mut stop = self.stop.subscribe();
         tokio::select! {

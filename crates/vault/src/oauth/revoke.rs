@@ -1,5 +1,5 @@
-//! Disconnects: locally at once, then at the provider, whose answer is reported as it is. A revocation that fails
-//! is stored in a sealed outbox and retried for a day, together with the app, which may be removed meanwhile.
+//! Disconnects: locally at once, then at the provider, whose result is reported. A failed revocation is
+//! stored in a sealed outbox and retried for a day, together with the app, which may be removed meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,31 +22,31 @@ use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
 use keyward_state::store::StoreError;
 
-/// The pause after a first failure, doubled by each further one.
+/// The pause after the first failure; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
-/// The longest.
+/// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// What became of a connection's grant at its provider.
+/// The result of a connection's revocation at its provider.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Revoked {
-    /// The provider has taken it back.
+    /// The provider has revoked the grant.
     Yes,
-    /// It has not yet: it is tried again until then.
+    /// Not yet; it is retried until this time.
     Later(Timestamp),
-    /// It refused, for good.
+    /// The provider refused permanently.
     No(String),
-    /// It has no way to.
+    /// The provider does not support revocation.
     NotSupported {
-        /// Where a person does it.
+        /// The page where a person can revoke the access.
         by_hand: Option<String>,
     },
 }
 
-/// A revocation that is owed.
+/// A pending revocation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct OwedRevocation {
-    /// As it was: provider, app, variables.
+    /// The removed record: provider, app, variables.
     connection: ConnectionRecord,
     /// The encoded grant, base64.
     grant: SealedText,
@@ -56,20 +56,20 @@ pub(super) struct OwedRevocation {
     until: Timestamp,
 }
 
-/// What is said where the answer of a refresh was lost while its connection was removed.
+/// The failure if a refresh response was lost while its connection was removed.
 const LOST: &str = "a refresh was under way whose answer was lost: tokens that it gave may live on";
 
-/// What is said where the gateway ends before such an answer comes.
+/// The failure if the gateway stops before such a response arrives.
 const STOPPED: &str = "the gateway ended before the answer of a refresh came: tokens that it gives may live on at \
                        the provider";
 
-/// A connection that is removed here, and the app that revokes its grants: it may be removed as well.
+/// A removed connection, and the app that revokes its grants, which may be removed too.
 struct RevocationTarget {
     connection: Arc<ConnectionRecord>,
     app: Option<OwedRevocationApp>,
 }
 
-/// The client of a revocation that is owed.
+/// The client of a pending revocation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct OwedRevocationApp {
     record: AppRecord,
@@ -77,14 +77,14 @@ struct OwedRevocationApp {
     secret: SealedText,
 }
 
-/// What one attempt said.
+/// The result of one attempt.
 enum RevocationAttempt {
     Done(Revoked),
     Again,
 }
 
 impl Revoked {
-    /// Of two grants, what has to be told first: a refusal, what is owed, what has no way.
+    /// The result to report for two grants: a refusal, else a pending one, else an unsupported one.
     fn and(self, other: Self) -> Self {
         let rank = |revoked: &Self| match revoked {
             Self::No(_) => 0,
@@ -101,8 +101,8 @@ fn encoded(grant: &Grant) -> SealedText {
 }
 
 impl Flows {
-    /// Ends a connection here, and at its provider where `revoke` says so. Never fails because of the
-    /// provider, and waits for it a bounded time.
+    /// Removes a connection, and revokes its grants at the provider if `revoke`. Does not fail because of
+    /// the provider, and waits for it a bounded time.
     ///
     /// # Errors
     /// When there is no such connection, or the store fails.
@@ -112,7 +112,7 @@ impl Flows {
         id: &ConnectionId,
         revoke: bool,
     ) -> Result<Option<Revoked>, FlowError> {
-        // Before the connection goes, which keeps its app from being removed.
+        // Before the connection is removed, while it keeps its app from being removed.
         let before = self.directory().view().connection(org, id).filter(|_| revoke).cloned();
         let app = match before {
             Some(connection) => self.owed_app(&connection).await,
@@ -131,7 +131,7 @@ impl Flows {
             }
         };
         let Some(mut late) = late else { return Ok(first) };
-        // A refresh is under way: what it brings is to be revoked as well.
+        // A refresh is running: its tokens must be revoked too.
         let newer = match tokio::time::timeout_at(deadline, late.landed()).await {
             Ok(()) => self.revoke_late(&removed, late, deadline).await?,
             Err(_) => {
@@ -142,7 +142,7 @@ impl Flows {
         Ok(Some(first.map_or(newer.clone(), |first| first.and(newer))))
     }
 
-    /// Has the provider take a grant back, now or later. `key`: of its row in the outbox.
+    /// Revokes a grant at the provider, now or later. `key`: of its row in the outbox.
     ///
     /// # Errors
     /// When the store fails.
@@ -164,10 +164,10 @@ impl Flows {
         deadline: Instant,
     ) -> Result<Revoked, FlowError> {
         let org = &owed.connection.org;
-        // Before the first attempt: a crash in it leaves nothing unrevoked.
+        // Before the first attempt, so that a crash leaves no grant unrevoked.
         match self.outbox.put(org, key, &owed, None).await {
             Ok(_) => {}
-            // It was owed before a crash, and is tried again already.
+            // A pending revocation of before a crash, which is being retried.
             Err(RowError::Store(StoreError::Conflict { .. })) => {
                 return Ok(Revoked::Later(owed.until));
             }
@@ -183,7 +183,7 @@ impl Flows {
         Ok(Revoked::Later(until))
     }
 
-    /// One attempt for a grant that the store did not take.
+    /// One attempt for a grant that could not be stored in the outbox.
     pub(super) async fn revoke_unkept(&self, received: &Received) {
         let Some(connection) = received.connection.as_deref().cloned() else { return };
         let id = connection.id.clone();
@@ -197,7 +197,7 @@ impl Flows {
         }
     }
 
-    /// What refreshes brought after their connection was removed.
+    /// Revokes the tokens of refreshes that ended after their connection was removed.
     async fn revoke_late(
         self: &Arc<Self>,
         removed: &RevocationTarget,
@@ -218,8 +218,8 @@ impl Flows {
         }
     }
 
-    /// The same in the background. A gateway that stops has waited for its refreshes by then, for a bounded
-    /// time: what came is owed, and what has not come is lost with the process.
+    /// The same in the background. A stopping gateway waits for its refreshes a bounded time: received
+    /// tokens are in the outbox, others are lost with the process.
     fn revoke_when_landed(self: &Arc<Self>, removed: RevocationTarget, mut late: LateAnswers) {
         let flows = Arc::clone(self);
         self.spawn(async move {
@@ -303,10 +303,10 @@ impl Flows {
         self.settled(key, &owed).await;
     }
 
-    /// The app of a connection with its secret, to be kept with what is owed.
+    /// The app of a connection with its secret, for the outbox.
     async fn owed_app(&self, connection: &ConnectionRecord) -> Option<OwedRevocationApp> {
         let app = self.app_of(connection).ok()?;
-        // Also of an app that left the configuration file: it asks for no token here.
+        // Also a paused app: it requests no token here.
         match self.vault.opened_secret(&app).await {
             Ok(secret) => {
                 let secret = SealedText::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
@@ -319,7 +319,7 @@ impl Flows {
         }
     }
 
-    /// Who asks for what is owed: the app as it is now, else as it was.
+    /// The client of a pending revocation: the current app, else the stored one.
     async fn asking_owed(&self, owed: &OwedRevocation) -> Result<(FlowContext, Client), FlowError> {
         let now = match self.app_of(&owed.connection) {
             Ok(app) => self.client(&app).await.map(|client| (app, client)),
@@ -351,7 +351,7 @@ impl Flows {
         let (asking, client) = match self.asking_owed(owed).await {
             Ok(both) => both,
             Err(error @ FlowError::NoApp { .. }) => return no(error.to_string()),
-            // A provider or a secret that is not there now may come back.
+            // A missing provider or secret may return.
             Err(error) => {
                 tracing::debug!(connection = %owed.connection.id, %error, "not revoked yet");
                 return RevocationAttempt::Again;
@@ -377,7 +377,7 @@ impl RevocationTarget {
 }
 
 impl OwedRevocationApp {
-    /// `None` when the secret is none.
+    /// `None` if the secret is malformed.
     fn client(&self) -> Option<Client> {
         let bytes = BASE64_STANDARD.decode(self.secret.text()).map(Zeroizing::new).ok()?;
         let secret = AppSecret::decode(&bytes).ok()?;

@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use keyward_base::secret::Secret;
 
-/// What signs.
+/// The signing key.
 #[derive(Debug)]
 pub(super) enum Key<'a> {
     /// A private key in PEM.
     Pem(&'a Secret),
-    /// A secret that the server has as well: HS256.
+    /// A secret shared with the server: HS256.
     Shared(&'a Secret),
 }
 
-/// Why there is no signature, or nothing to authenticate with. Names no secret.
+/// Why there is no signature, or no client authentication. Names no secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeyError {
     /// The client has no secret, or an empty one.
@@ -32,19 +32,19 @@ pub enum KeyError {
     /// Not a private key in PEM.
     #[error("the key is not a private key in PEM: RSA, or P-256, P-384 or Ed25519 in PKCS #8")]
     Key,
-    /// A key that does not make signatures of the algorithm.
+    /// A key that does not fit the algorithm.
     #[error("the key is not of the algorithm that is wanted")]
     Algorithm,
     /// Not a certificate and its private key.
     #[error("certificate and private key are not PEM, or do not belong together")]
     Certificate,
-    /// The system has no random numbers.
+    /// The system has no randomness.
     #[error("the system gives no random numbers")]
     Random,
 }
 
 impl KeyError {
-    /// A word for it, as servers have.
+    /// An error code in the style of servers.
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::Missing => "client_secret_missing",
@@ -57,10 +57,10 @@ impl KeyError {
     }
 }
 
-/// Signs `claims`. Without `algorithm` it is the usual one of the key.
+/// Signs `claims`. The default algorithm depends on the key.
 ///
 /// # Errors
-/// When the key is none, or not of the algorithm.
+/// When the key is invalid, or does not fit the algorithm.
 pub(super) fn sign(
     key: &Key<'_>,
     algorithm: Option<&str>,
@@ -80,7 +80,7 @@ pub(super) fn sign(
     Ok(Secret::from(signed))
 }
 
-/// The key and the algorithm it is for.
+/// The key and its algorithm.
 fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, EncodingKey), KeyError> {
     use Algorithm as A;
     let usual = |usual: A, of: &[A]| match wanted {
@@ -96,7 +96,7 @@ fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, Encoding
         return Ok((usual(A::EdDSA, &[A::EdDSA])?, key));
     }
     let key = EncodingKey::from_ec_pem(pem).map_err(|_| KeyError::Key)?;
-    // The curve shows only when it signs.
+    // The curve is known only when signing.
     let curve = match jsonwebtoken::crypto::sign(b"", &key, A::ES256) {
         Ok(_) => A::ES256,
         Err(_) => A::ES384,
@@ -104,10 +104,10 @@ fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, Encoding
     Ok((usual(curve, &[curve])?, key))
 }
 
-/// 128 random bits for `jti`: no assertion is like another.
+/// 128 random bits for `jti`, so that assertions are unique.
 ///
 /// # Errors
-/// When the system has none.
+/// When the system has no randomness.
 pub(super) fn fresh_id() -> Result<String, KeyError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;

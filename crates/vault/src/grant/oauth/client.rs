@@ -18,22 +18,22 @@ use keyward_rules::provider::oauth::ClientAuthText;
 /// The type of assertions that authenticate a client (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// An assertion that authenticates lives 60 s at most: it is used at once.
+/// Lifetime of an assertion that authenticates a client: 60 s, because it is used at once.
 const ASSERTION_SECONDS: i64 = 60;
 
-/// An OAuth client. What its app says of endpoints and parameters is in the [`RequestContext`](super::RequestContext)'s facts.
-/// Wiped when dropped.
+/// An OAuth client. The app's endpoints and parameters are in
+/// [`RequestContext::oauth`](super::RequestContext). Wiped when dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
-    /// The client id; empty where there is no client.
+    /// The client id; empty without a client.
     pub id: String,
-    /// What it proves itself with.
+    /// Its credentials.
     pub secret: AppSecret,
-    /// The id that the server knows the key of `private_key_jwt` by.
+    /// The key's id at the server, for `private_key_jwt`.
     pub key_id: Option<String>,
 }
 
-/// What proves the client beside the parameters.
+/// Client authentication outside the parameters.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     /// The `Authorization` field, marked sensitive.
@@ -43,10 +43,10 @@ pub(super) struct Proof {
 }
 
 impl Client {
-    /// Authenticates a request. `audience` is what an assertion is for.
+    /// Authenticates a request. `audience` is the audience of an assertion.
     ///
     /// # Errors
-    /// When the secret is missing, or no key where one is needed.
+    /// When the secret or the key is missing.
     pub(super) fn authenticate(
         &self,
         method: ClientAuthText,
@@ -63,13 +63,13 @@ impl Client {
                     params.set("client_secret", secret.clone());
                 }
             }
-            // RFC 6749 §2.3.1: each is form-encoded before both are joined.
+            // RFC 6749 §2.3.1: id and secret are form-encoded before they are joined.
             ClientAuthText::Basic => {
                 let secret = form_encoded(self.secret()?.expose());
                 let id = form_encoded(self.id.as_bytes());
                 proof.authorization = Some(basic(id.as_bytes(), secret.as_bytes())?);
             }
-            // For servers that do not decode what RFC 6749 has encoded.
+            // For servers that do not decode them.
             ClientAuthText::BasicRaw => {
                 proof.authorization = Some(basic(self.id.as_bytes(), self.secret()?.expose())?);
             }
@@ -107,8 +107,8 @@ impl Client {
         secret.filter(|secret| !secret.is_empty()).ok_or(KeyError::Missing)
     }
 
-    /// RFC 7523 §3: issuer and subject are the client. One audience as a string: a list would let one
-    /// server use the assertion at another.
+    /// RFC 7523 §3: issuer and subject are the client. The audience is one string: with a list, one server
+    /// could use the assertion at another.
     fn assert(
         &self,
         key: &Key<'_>,

@@ -15,35 +15,35 @@ use keyward_net::call::{Bounds, Caller};
 use keyward_rules::provider::FormError;
 use keyward_rules::provider::oauth::{ClientAuthText, OAuth, TokenBodyText, UrlTemplate};
 
-/// Everything that a request to an authorization server needs.
+/// The context of a request to an authorization server.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
-    /// Sends it.
+    /// The HTTP client.
     pub caller: &'a Caller,
-    /// Bounds.
+    /// Limits.
     pub settings: &'a TokenSettings,
-    /// The provider's facts, with what the app says otherwise.
+    /// The provider's OAuth data, with the app's changes.
     pub oauth: &'a OAuth,
-    /// Who asks.
+    /// The client.
     pub client: &'a Client,
     /// Values of the provider's variables.
     pub variables: &'a BTreeMap<String, String>,
-    /// Scopes wanted; empty: those of the provider.
+    /// Requested scopes; empty: the provider's default.
     pub scopes: &'a [String],
-    /// The present moment: lives of tokens count from here.
+    /// The current time; lifetimes are relative to it.
     pub now: Timestamp,
 }
 
 impl RequestContext<'_> {
-    /// Where tokens are minted.
+    /// The token endpoint.
     ///
     /// # Errors
-    /// When there is no such endpoint, or a variable of it has no value.
+    /// When it is unknown, or one of its variables has no value.
     pub fn token_url(&self) -> Result<String, Failure> {
         self.url(self.oauth.token.as_ref(), "token")
     }
 
-    /// Where they are renewed.
+    /// The endpoint that renews tokens.
     pub(super) fn renew_url(&self) -> Result<String, Failure> {
         self.url(self.oauth.renew(), "token")
     }
@@ -60,12 +60,12 @@ impl RequestContext<'_> {
         template.ok_or_else(missing)?.fill(self.variables).map_err(incomplete)
     }
 
-    /// The issuer, as it is compared; none where nothing tells it.
+    /// The issuer, if it is known.
     pub fn issuer(&self) -> Option<String> {
         self.oauth.issuer.as_ref()?.fill(self.variables).ok()
     }
 
-    /// The scopes wanted, as this server writes them; none where there are none.
+    /// The requested scopes in this server's notation; `None` without scopes.
     pub fn scope(&self) -> Option<String> {
         let scopes = match self.scopes.is_empty() {
             true => &self.oauth.scopes,
@@ -80,7 +80,7 @@ impl RequestContext<'_> {
         }
     }
 
-    /// What the provider's file and the app want in every request for a token.
+    /// The additional parameters of token requests, from the provider's file and the app.
     pub(super) fn token_params(&self) -> Result<BTreeMap<String, String>, Failure> {
         self.filled(&self.oauth.token_params)
     }
@@ -93,17 +93,17 @@ impl RequestContext<'_> {
         OAuth::params(params, self.variables).map_err(incomplete)
     }
 
-    /// How an answer is read, by what was sent.
+    /// The context for reading the response to this request.
     pub(super) fn reading<'s>(&'s self, params: &'s Params, exchanged: bool) -> ReplyContext<'s> {
         let secrets = params.secrets().chain(&self.client.secret.client_secret).collect();
         let token_bytes_max = self.settings.token_bytes_max;
         ReplyContext { oauth: self.oauth, sent: self.now, token_bytes_max, secrets, exchanged }
     }
 
-    /// POSTs the parameters to `url`, which proves the client, and reads the answer whole.
+    /// POSTs the parameters to `url` with client authentication, and reads the complete response.
     ///
     /// # Errors
-    /// When the client cannot prove itself, or there is no whole answer.
+    /// When client authentication is impossible, or the response is incomplete.
     pub(super) async fn post(
         &self,
         url: &str,
@@ -112,7 +112,7 @@ impl RequestContext<'_> {
         self.post_within(&Bounds::of_tokens(self.settings), url, params).await
     }
 
-    /// [`RequestContext::post`] within other bounds.
+    /// [`RequestContext::post`] with other limits.
     ///
     /// # Errors
     /// As there.
@@ -136,7 +136,7 @@ impl RequestContext<'_> {
         self.send_within(bounds, proof, request).await
     }
 
-    /// GETs `url` with the parameters in its query, one of which is a token that the request may spend.
+    /// GETs `url` with the parameters in its query, which may include a single-use token.
     ///
     /// # Errors
     /// As [`RequestContext::post`].
@@ -159,8 +159,8 @@ impl RequestContext<'_> {
         url: &str,
         params: &mut Params,
     ) -> Result<Proof, Failure> {
-        // The token URL only where no issuer is configured: what a discovered document or a server
-        // says must not choose the audience (CVE-2025-27370).
+        // The token URL only if no issuer is configured: a discovered document or a server must not choose
+        // the audience (CVE-2025-27370).
         let audience = self.issuer().or_else(|| self.token_url().ok());
         let audience = audience.unwrap_or_else(|| url.to_owned());
         let proof = self.client.authenticate(method, &audience, self.now, params);

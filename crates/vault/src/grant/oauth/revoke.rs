@@ -21,7 +21,7 @@ use super::transport::{Endpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ClientAuthText, RevokeText};
 
-/// What can be taken back. Wiped when dropped.
+/// The tokens to revoke. Wiped when dropped.
 #[derive(Clone, Debug)]
 pub struct Revocable {
     /// The refresh token.
@@ -30,21 +30,21 @@ pub struct Revocable {
     pub access: Option<Secret>,
 }
 
-/// What became of it.
+/// The result of a revocation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RevokeResult {
-    /// The provider has confirmed it.
+    /// The provider has confirmed the revocation.
     Yes,
-    /// It has not. [`Failure::Temporary`] is worth another attempt.
+    /// It failed. [`Failure::Temporary`] is worth a retry.
     No(Failure),
-    /// The provider offers no way.
+    /// The provider does not support revocation.
     NotSupported {
-        /// Where the owner takes access away by hand, when that is known.
+        /// The page where the owner can revoke the access, if it is known.
         by_hand: Option<String>,
     },
 }
 
-/// Revokes the refresh token, then the access token; one that ends with the other is not asked for twice.
+/// Revokes the refresh token, then the access token, unless the first request revokes both.
 pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult {
     let way = ask.oauth.says.revoke_via;
     let by_hand = || RevokeResult::NotSupported { by_hand: ask.oauth.says.access_page.clone() };
@@ -80,7 +80,7 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
 
 /// RFC 7009 §2.1, token by token.
 async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(), Failure> {
-    // The crate takes no other scheme. Whether `url` may be asked is the transport's to judge.
+    // The crate accepts no other scheme; the transport checks the real URL.
     let secure = RevocationUrl::new(url.replacen("http://", "https://", 1));
     let client = client(ask).set_revocation_url(secure.map_err(|_| bad_endpoint())?);
     let refresh = what.refresh.as_ref().map(text).transpose()?.map(RefreshToken::new);
@@ -92,7 +92,7 @@ async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(
             Transport::new(ask, Endpoint::Revocation, url.to_owned(), BTreeMap::default());
         let request = client.revoke_token(token).map_err(|_| bad_endpoint())?;
         match request.request_async(&transport).await {
-            // RFC 7009 §2.2.1: a server that does not revoke access tokens says so; they end soon.
+            // RFC 7009 §2.2.1: servers may not support access tokens, which expire soon.
             Err(RequestTokenError::ServerResponse(error))
                 if is_access && *error.error() == ErrorType::UnsupportedTokenType => {}
             other => other.map_err(|error| transport.failure(error))?,
@@ -101,7 +101,7 @@ async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(
     Ok(())
 }
 
-/// The token, and no client.
+/// Sends the token without client authentication.
 async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
     let mut params = Params::default();
     params.set("token", token.clone());
@@ -113,7 +113,7 @@ async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<()
     judged(&ask.reading(&params, false), &answer)
 }
 
-/// The access token takes itself back.
+/// Authenticates with the access token itself.
 async fn by_bearer(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
     let mut request = ask.request(Method::POST, url, Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(token)?);
@@ -160,8 +160,7 @@ fn square(ask: &RequestContext<'_>) -> Result<Proof, Failure> {
     Ok(Proof { authorization: Some(value), identity: None })
 }
 
-/// 2xx, and no error in it. A token that the server does not know is as good as revoked: GitHub says 404
-/// where RFC 7009 §2.2 says 200.
+/// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200.
 pub(super) fn judged(reading: &ReplyContext<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
     let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
     let is_plain =

@@ -26,13 +26,13 @@ use keyward_rules::provider::oauth::{ExpiresText, OAuth};
 /// The key file's field.
 const FILE: &str = "service_account";
 
-/// The longest life that Google takes: an assertion is exchanged at once all the same.
+/// The longest lifetime that Google accepts.
 const ASSERTION_SECONDS: i64 = 300;
 
-/// What the account itself needs to ask for another's token.
+/// The scope for impersonation.
 const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// What is read of a key file. Its URLs are not: the provider's file has them.
+/// The members of a key file that are read. Its URLs are ignored: the provider's file has them.
 #[derive(Deserialize)]
 struct KeyFile {
     #[serde(rename = "type")]
@@ -48,7 +48,7 @@ impl Drop for KeyFile {
     }
 }
 
-/// The fields of a key file, in place of the file.
+/// Replaces a key file by its fields.
 ///
 /// # Errors
 /// When it is not a service account's key file.
@@ -69,10 +69,10 @@ pub(super) fn unpack(
     Ok(fields)
 }
 
-/// A token for the account, or for whom it impersonates.
+/// A token for the account, or for the account that it impersonates.
 ///
 /// # Errors
-/// When the stored fields are not those of [`unpack`], or the server gives none.
+/// When stored fields are missing, or the server issues no token.
 pub(super) async fn minted(
     ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
@@ -86,7 +86,7 @@ pub(super) async fn minted(
     impersonated(ask, &own.access).await
 }
 
-/// A token of the other account. Its scopes are the ones that were wanted.
+/// A token of the impersonated account, with the requested scopes.
 async fn impersonated(ask: &RequestContext<'_>, own: &Secret) -> Result<Tokens, Failure> {
     let wanted = if ask.scopes.is_empty() { &ask.oauth.scopes } else { ask.scopes };
     let body = json!({ "scope": wanted }).to_string();
@@ -110,7 +110,7 @@ async fn impersonated(ask: &RequestContext<'_>, own: &Secret) -> Result<Tokens, 
 /// The assertion: RS256, scopes as a claim, no client.
 ///
 /// # Errors
-/// When the stored fields are not those of [`unpack`].
+/// When stored fields are missing.
 fn assertion(fields: &BTreeMap<String, Secret>) -> Result<Assertion, Failure> {
     let text = |name: &str| Some(fields.get(name)?.expose_text()?.to_owned());
     let missing = || {

@@ -1,5 +1,5 @@
-//! [`OAuth`], the stored grant: tokens or what they are minted from, and facts of the last response. Chooses the
-//! request that renews it; the requests are in `requests.rs`.
+//! [`OAuth`], the stored grant: tokens or the data to mint them, and facts of the last response. Chooses
+//! the request that renews it; the requests are in `requests.rs`.
 
 use std::collections::BTreeMap;
 
@@ -15,34 +15,34 @@ use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::GrantText;
 use keyward_rules::provider::{self, AuthKind, AuthMethod};
 
-/// The access token's field, which placements name.
+/// The field of the access token, which placements name.
 pub(super) const ACCESS: &str = "access_token";
 
-/// The refresh token's field.
+/// The field of the refresh token.
 pub(super) const REFRESH: &str = "refresh_token";
 
-/// A private key's field.
+/// The field of a private key.
 pub(super) const PRIVATE_KEY: &str = "private_key";
 
-/// Stands before the name of what is no field; no field's name begins with it.
+/// Prefix of stored names that are not fields; no field name begins with it.
 const FACT: char = '.';
 
-/// Clocks differ: GitHub refuses assertions from its future, and takes those of a minute ago.
+/// How far assertions are set back: GitHub rejects assertions from the future, and accepts old ones.
 const CLOCK_SECONDS: i64 = 60;
 
-/// What a person or a service consented to, or what proves it. Wiped when dropped, as its fields are.
+/// The tokens of a consent, or keys that tokens are minted with. Wiped when dropped, as its fields are.
 #[derive(Debug)]
 pub struct OAuth {
     by: OAuthKind,
-    /// `access_token`, `refresh_token`, and what else was given: keys, subjects, names.
+    /// `access_token`, `refresh_token`, and other fields: keys, subjects, names.
     fields: BTreeMap<String, Secret>,
     facts: TokenFacts,
 }
 
-/// Which kind of auth method it is for.
+/// The kind of auth method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum OAuthKind {
-    /// `oauth2`, in any of its grants.
+    /// `oauth2`, with any grant type.
     Oauth2,
     /// `service_account`.
     ServiceAccount,
@@ -50,20 +50,20 @@ enum OAuthKind {
     GithubApp,
 }
 
-/// What the last answer said beside the tokens.
+/// Facts of the last response.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TokenFacts {
-    /// When the access token was asked for.
+    /// When the access token was requested.
     pub sent: Option<Timestamp>,
-    /// When it ends, if that is known.
+    /// When the access token expires, if known.
     pub expires: Option<Timestamp>,
-    /// When the refresh token ends, if that is known.
+    /// When the refresh token expires, if known.
     pub refresh_expires: Option<Timestamp>,
-    /// The scopes granted, where the answer told.
+    /// The granted scopes, if the server named them.
     pub scope: Option<Vec<String>>,
-    /// Whose account it is, where the answer told.
+    /// The account, if the server named it.
     pub account: Option<String>,
-    /// Variables taken from the answer.
+    /// Variables from the response.
     pub captured: BTreeMap<String, String>,
 }
 
@@ -78,7 +78,7 @@ impl OAuth {
     /// From checked fields.
     ///
     /// # Errors
-    /// When there is nothing to get a token with, or a key is none.
+    /// When no field gives a token, or a key is invalid.
     pub(in crate::grant) fn from_fields(
         auth: &AuthMethod,
         mut fields: BTreeMap<String, Secret>,
@@ -104,7 +104,7 @@ impl OAuth {
         }
     }
 
-    /// From opened fields, where facts stand beside them.
+    /// From stored fields, which include facts.
     pub(in crate::grant) fn stored(
         mut values: BTreeMap<String, Secret>,
     ) -> Result<Self, MintError> {
@@ -135,7 +135,7 @@ impl OAuth {
         Ok(Self { by, fields, facts })
     }
 
-    /// To be sealed: fields and facts.
+    /// The stored fields: fields and facts.
     pub(in crate::grant) fn to_fields(&self) -> BTreeMap<String, Secret> {
         let mut all = self.fields.clone();
         let mut put = |name: String, text: String| drop(all.insert(name, Secret::from(text)));
@@ -170,28 +170,28 @@ impl OAuth {
         all
     }
 
-    /// The fields, which placements are rendered from.
+    /// The fields for placements.
     pub(in crate::grant) fn fields(&self) -> &BTreeMap<String, Secret> {
         &self.fields
     }
 
-    /// Whether a field of this name is worth looking for in answers. Keys never leave us.
+    /// Whether responses are searched for this field. Keys are never sent.
     pub(in crate::grant) fn may_come_back(name: &str) -> bool {
         matches!(name, ACCESS | REFRESH | "subject_token")
     }
 
-    /// What the last answer said.
+    /// The facts of the last response.
     pub fn facts(&self) -> &TokenFacts {
         &self.facts
     }
 
-    /// Whether there is an access token that has not expired. One of unknown life is used until the API
-    /// refuses it.
+    /// Whether there is an access token that has not expired. A token of unknown lifetime is used until the
+    /// API rejects it.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.fields.contains_key(ACCESS) && self.facts.expires.is_none_or(|end| now < end)
     }
 
-    /// Whether a newer token can be got without a person.
+    /// Whether a newer token can be requested without a person.
     pub fn is_renewable(&self, ask: &RequestContext<'_>) -> bool {
         let oauth = ask.oauth;
         match self.by {
@@ -206,17 +206,17 @@ impl OAuth {
         }
     }
 
-    /// What can be taken back at the provider.
+    /// The tokens that the provider can revoke.
     pub fn revocable(&self) -> Option<Revocable> {
         let field = |name| self.fields.get(name).cloned();
         let what = Revocable { refresh: field(REFRESH), access: field(ACCESS) };
         (what.refresh.is_some() || what.access.is_some()).then_some(what)
     }
 
-    /// Asks for newer tokens, by whichever grant this is. The answer is to be stored before it is used.
+    /// Requests newer tokens. The result must be stored before it is used.
     ///
     /// # Errors
-    /// When the server gives none, or there is nothing to ask with.
+    /// When the server issues none, or the grant cannot be renewed.
     pub(in crate::grant) async fn renewed(
         &self,
         ask: &RequestContext<'_>,
@@ -252,10 +252,10 @@ impl OAuth {
         }
     }
 
-    /// The values that URLs, parameters and claims are filled with.
+    /// The values for URLs, parameters and claims.
     fn values(&self, ask: &RequestContext<'_>) -> BTreeMap<String, String> {
-        // What an answer gave is no part of an endpoint's URL unless it was checked, and stands among
-        // the variables.
+        // Values from a response must not enter an endpoint's URL unless they were checked; checked ones
+        // are among the variables.
         let oauth = ask.oauth;
         let urls = [&oauth.token, &oauth.renew, &oauth.revoke, &oauth.issuer];
         let in_urls: Vec<&str> =
@@ -269,7 +269,7 @@ impl OAuth {
             values.insert("client_id".to_owned(), ask.client.id.clone());
         }
         for (name, value) in &self.fields {
-            // Names of accounts, apps and installations; never what proves anything.
+            // Names of accounts, apps and installations, but no secrets.
             let is_name = !Self::may_come_back(name) && name != PRIVATE_KEY;
             if let (true, Some(text)) = (is_name, value.expose_text()) {
                 values.insert(name.clone(), text.to_owned());
@@ -322,7 +322,7 @@ impl OAuth {
         })
     }
 
-    /// The same grant with newer tokens. A refresh token that did not come stays.
+    /// The grant with newer tokens. The refresh token stays if the response has none.
     fn with(&self, tokens: Tokens) -> Self {
         let mut fields = self.fields.clone();
         fields.insert(ACCESS.to_owned(), tokens.access);
@@ -346,7 +346,7 @@ impl OAuth {
     }
 }
 
-/// There is nothing to ask with; no request was made.
+/// The failure without a request: the grant cannot be renewed.
 fn no_refresh_token() -> Failure {
     let said = "there is no refresh token: connect the account again, with access while offline";
     Failure::ours(ActingParty::Person, super::NO_REFRESH_TOKEN, said)
