@@ -166,7 +166,7 @@ impl Client {
     /// # Errors
     /// All errors of the configuration.
     pub(crate) async fn of_file(config: &Config) -> Result<Self, Failure> {
-        let services = Services::imagined(config).await.map_err(|error| {
+        let services = Services::declared_only(config).await.map_err(|error| {
             Failure::from(error).hint(
                 "without a gateway, only the configuration file is read: declare the resource in it",
             )

@@ -132,7 +132,7 @@ async fn remove(
 
 /// Where the agent has a listener of its own.
 fn listeners(admin: &Admin, agent: &AgentRecord) -> Vec<String> {
-    let all = admin.places().into_iter().flat_map(|places| &places.agents);
+    let all = admin.locations().into_iter().flat_map(|places| &places.agents);
     let own = all.filter(|(owner, _)| owner.org == agent.org && owner.agent == agent.name);
     own.map(|(_, at)| at.clone()).collect()
 }

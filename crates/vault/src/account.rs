@@ -32,7 +32,7 @@ impl Vault {
         match self.asked_for_account(connection, grant).await {
             Ok(account) => account,
             Err(why) => {
-                tracing::info!(connection = %connection.id, why, "whose account it is, is not known");
+                tracing::info!(connection = %connection.id, why, "the account of a connection is unknown");
                 None
             }
         }

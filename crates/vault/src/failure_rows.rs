@@ -113,7 +113,7 @@ impl Vault {
     pub(super) async fn delete_failures(&self, org: &OrgId, id: &ConnectionId) {
         let key = record::key(org, id);
         if let Err(error) = self.store.delete(Table::Refreshes, &key, Expect::Any).await {
-            tracing::debug!(%error, "what is over is forgotten at the next start");
+            tracing::debug!(%error, "ended failures are deleted at the next start");
         }
     }
 

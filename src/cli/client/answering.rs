@@ -10,7 +10,7 @@ use http::Request;
 use tower::ServiceExt;
 
 use super::{Missing, read, unmade};
-use crate::app::{DataPath, LateLog, Services};
+use crate::app::{DataPath, LazyLog, Services};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
@@ -27,7 +27,7 @@ pub(super) struct Answering {
     /// Where requests may be sent: for tests of connections.
     _data_path: Option<DataPath>,
     /// What is changed stands there.
-    _log: Option<LateLog>,
+    _log: Option<LazyLog>,
     /// Refreshes in progress: their answers are stored before this process ends.
     vault: Option<Arc<Vault>>,
 }
@@ -58,7 +58,7 @@ impl Answering {
         let (log, changes) = match &data_path {
             Some(data_path) => (None, data_path.changes()),
             None => {
-                let log = LateLog::new(config);
+                let log = LazyLog::new(config);
                 let changes = log.changes();
                 (Some(log), changes)
             }

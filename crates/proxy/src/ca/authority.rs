@@ -289,7 +289,7 @@ impl Authority {
         files::replace_cert(&files.cert, &to_pem(signer.cert()))?;
         let alone = Pair { certs: vec![signer.cert().clone()], key: pair.key };
         self.signer.store(Arc::new(Signer::of(alone, &files.cert, now)?));
-        tracing::info!("the overlap with the CA before is over: it is out of the certificate file");
+        tracing::info!("the overlap with the former CA has ended: it was removed from the certificate file");
         Ok(true)
     }
 

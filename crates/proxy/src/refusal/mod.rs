@@ -139,14 +139,14 @@ fn excess_message(connection: &str, excess: &Excess) -> String {
             format!("connection `{connection}` has sent its {rate} requests")
         }
         Excess::Concurrency { max } => format!(
-            "connection `{connection}` has {max} exchanges under way, which is as many as it may"
+            "connection `{connection}` has {max} concurrent exchanges, which is its limit"
         ),
     }
 }
 
 impl From<NoMethod> for Refusal {
     fn from(_: NoMethod) -> Self {
-        Self::BadRequest("a field or a parameter that overrides the method names none")
+        Self::BadRequest("a field or parameter overrides the method with an invalid one")
     }
 }
 

@@ -21,7 +21,7 @@ pub enum WriteError {
     #[error("this connection's credential has no place in a request to this path")]
     NoPlace,
     /// A path segment outside the credential's prefix contains a placeholder.
-    #[error("a placeholder stands in the path, where this connection's credential does not go")]
+    #[error("the path contains a placeholder, but this connection's credential is not written there")]
     PlaceholderInPath,
     /// The credential goes into the body, which cannot take it.
     #[error(transparent)]

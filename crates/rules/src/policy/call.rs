@@ -78,5 +78,5 @@ impl Policy {
 }
 
 const NOT_OWNED: Reason = Reason::Contradiction {
-    detail: "the request goes where the connection's provider does not live",
+    detail: "the request's target is not a host of the connection's provider",
 };

@@ -188,7 +188,7 @@ impl ProviderCheck<'_> {
             let within = text.within.as_deref();
             if within.is_some_and(|within| !text.captured || within.matches("{}").count() != 1) {
                 let remedy = "write `{}` once, for a variable with `captured: true`";
-                problems.add(&key_of(&at, "within"), "nothing stands in this", remedy);
+                problems.add(&key_of(&at, "within"), "it is not the template of a captured variable", remedy);
             }
             let variable = variable(text);
             if let Some(Err(error)) = text.default.as_deref().map(|d| variable.accept(d)) {

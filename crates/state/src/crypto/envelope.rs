@@ -60,7 +60,7 @@ pub enum EnvelopeError {
     #[error("the sealed value was changed or belongs elsewhere: restore it from a backup")]
     Corrupt,
     /// The master key has wrapped as many data keys as is safe.
-    #[error("master key {0} is worn out: `keyward key rotate` tells how to go on with a new one")]
+    #[error("master key {0} has reached its limit of use: `keyward key rotate` explains how to continue with a new one")]
     WornOut(KeyId),
     /// The plaintext exceeds the limit of AES-GCM, 64 GiB (NIST SP 800-38D §5.2.1.1).
     #[error("the value is too large to seal")]

@@ -36,7 +36,7 @@ impl Events {
         self.stirred.notify_one();
         for one in over {
             let (webhook, event) = (&one.delivery.webhook, &one.delivery.notice.id);
-            tracing::error!(%webhook, %event, "too many events wait for a webhook: it is not told");
+            tracing::error!(%webhook, %event, "too many events wait for a webhook: an event is dropped");
             let directory = self.directory.clone();
             tokio::spawn(async move { settled(&directory, &one).await });
         }
@@ -107,7 +107,7 @@ impl Events {
         let last = match self.try_one(caller, owed).await {
             Ok(last) => last,
             Err((error, owed)) => {
-                tracing::error!(%error, "an event is told later: the store failed");
+                tracing::error!(%error, "the store failed: an event is delivered later");
                 self.again(owed, self.clock.now() + TRY_AGAIN_AFTER);
                 None
             }
@@ -172,7 +172,7 @@ impl Events {
             }
             AttemptResult::Gone => {
                 self.metrics.told("failed");
-                tracing::warn!(webhook = name, "it answered 410: it is told nothing any more");
+                tracing::warn!(webhook = name, "the webhook answered 410: deliveries to it stop");
                 self.end(hook, WebhookState::Gone).await;
                 settled(&self.directory, &owed).await;
             }
@@ -185,7 +185,7 @@ impl Events {
                     }
                     Some(pause) => {
                         let pause = pause.max(retry_after.unwrap_or_default());
-                        tracing::warn!(webhook = name, %event, why, ?pause, "an event was not taken; it is told again");
+                        tracing::warn!(webhook = name, %event, why, ?pause, "an event was not accepted; its delivery is retried");
                         self.again(owed, at + pause);
                     }
                     None => self.given_up(hook, &owed, &why).await,
@@ -198,7 +198,7 @@ impl Events {
     /// All attempts have failed.
     async fn given_up(&self, hook: &Record<Webhook>, owed: &Owed, why: &str) {
         let (name, event) = (hook.name(), &owed.delivery.notice.id);
-        tracing::error!(webhook = name, %event, why, "all tries failed: the event is not told");
+        tracing::error!(webhook = name, %event, why, "all delivery attempts failed: the event is dropped");
         self.metrics.told("given_up");
         self.queue.lock().dropped(&hook.id);
         // The webhook accepts other events, so this event is the problem.
@@ -242,7 +242,7 @@ fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
 /// Deletes the row. If that fails, the event is delivered again after the next start, with the same id.
 async fn settled(directory: &keyward_state::directory::Directory, owed: &Owed) {
     if let Err(error) = directory.settle(owed).await {
-        tracing::error!(%error, "an event that was told stays stored");
+        tracing::error!(%error, "a delivered event stays stored");
     }
 }
 

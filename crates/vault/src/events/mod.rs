@@ -75,7 +75,7 @@ pub enum EventsError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// This process has no client to send events with.
-    #[error("webhooks are told by a running gateway: start it first")]
+    #[error("only a running gateway sends events to webhooks: start it first")]
     NoWayOut,
 }
 

@@ -69,7 +69,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secre
         let value_bytes = reader.long()?;
         let value = Secret::new(reader.take(value_bytes)?);
         if values.insert(name, value).is_some() {
-            return Err(malformed("a field stands there twice"));
+            return Err(malformed("a field is repeated"));
         }
     }
     match reader.rest.is_empty() {

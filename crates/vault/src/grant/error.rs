@@ -31,7 +31,7 @@ pub enum MintError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Dead {
     /// The server rejects the grant.
-    #[error("the grant is over: connect the account again")]
+    #[error("the grant is no longer valid: connect the account again")]
     Revoked,
     /// The grant cannot be renewed.
     #[error("the token has ended and there is no refresh token: connect the account again")]

@@ -9,13 +9,13 @@ use keyward_state::store::{Row, StoreError, Table};
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// Another rotation is running.
-    #[error("a rotation of the master key is under way")]
+    #[error("a rotation of the master key is already running")]
     Busy,
     /// The configuration names one key, so only its owner can create another.
     #[error("`master_key` names one key, and it wraps every row: there is nothing to rotate")]
     NothingOlder(Origin),
     /// A row that the available keys cannot open, or that is damaged.
-    #[error("{table} row {key} cannot be wrapped anew, so the old key stays: {source}")]
+    #[error("{table} row {key} cannot be re-wrapped, so the old key stays: {source}")]
     Sealed {
         /// The table's name.
         table: &'static str,

@@ -109,7 +109,7 @@ impl Flows {
         };
         let (org, id) = (&connection.org, &connection.id);
         if let Err(error) = self.directory().update_connection(org, id, &learnt).await {
-            tracing::warn!(connection = %id, %error, "whose account it is could not be kept");
+            tracing::warn!(connection = %id, %error, "the account could not be stored");
         }
     }
 

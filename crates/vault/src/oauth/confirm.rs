@@ -13,7 +13,7 @@ use keyward_base::id::{FlowId, OrgId};
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 
 /// The reason of a flow whose account was declined.
-const DECLINED: &str = "the other account was not wanted";
+const DECLINED: &str = "the other account was declined";
 
 impl Flows {
     /// Decides about the other account, on behalf of a person at the command line or in the browser of the
@@ -133,7 +133,7 @@ impl Flows {
         let now = now.map(|it| Box::new(it.as_ref().clone()));
         let asked = received.connection.clone().or(now);
         let outcome = match asked {
-            None => "its access stays at the provider until it is taken away there".to_owned(),
+            None => "its access stays valid until it is revoked at the provider".to_owned(),
             Some(connection) => match self.shares_access(&connection, account.as_ref()) {
                 Some(name) => format!(
                     "its access stays at the provider, since connection `{name}` may use it too"
@@ -175,16 +175,16 @@ impl Flows {
 /// The result of the revocation, for people.
 fn said(revoked: &Revoked) -> String {
     match revoked {
-        Revoked::Yes => "the provider has taken its access back".to_owned(),
+        Revoked::Yes => "the provider has revoked its access".to_owned(),
         Revoked::Later(_) => {
-            "the provider takes its access back as soon as it can be told".to_owned()
+            "its access is revoked as soon as the provider can be reached".to_owned()
         }
-        Revoked::No(why) => format!("the provider did not take its access back: {why}"),
+        Revoked::No(why) => format!("the provider did not revoke its access: {why}"),
         Revoked::NotSupported { by_hand: Some(page) } => {
-            format!("the provider has no way to be told: take its access away at {page}")
+            format!("the provider supports no revocation: revoke its access at {page}")
         }
         Revoked::NotSupported { by_hand: None } => {
-            "the provider has no way to be told: take its access away there by hand".to_owned()
+            "the provider supports no revocation: revoke its access there manually".to_owned()
         }
     }
 }

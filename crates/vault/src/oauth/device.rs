@@ -94,7 +94,7 @@ impl Flows {
                 return;
             }
             if self.clock.now() >= flow.expires {
-                return self.note_failure(&flow, "nobody entered the code in time").await;
+                return self.note_failure(&flow, "the code was not entered in time").await;
             }
             // Another replica polls; this one continues if that one stops.
             let Some(lease) = self.lease_of(&id).await else { continue };
@@ -186,7 +186,7 @@ impl Flows {
 fn ended(failure: &Failure) -> String {
     match failure.code().map(|code| code.as_str().to_owned()).as_deref() {
         Some("access_denied") => "the consent was declined".to_owned(),
-        Some("expired_token") => "nobody entered the code in time".to_owned(),
+        Some("expired_token") => "the code was not entered in time".to_owned(),
         _ => failure.to_string(),
     }
 }

@@ -108,7 +108,7 @@ pub enum Refusal {
     #[error("this address is not one that Keyward is called back by: {0}")]
     Malformed(&'static str),
     /// Rule 2: used, expired, or unknown.
-    #[error("this consent is over: each works once, and for ten minutes")]
+    #[error("this consent has ended: each link works once, and for ten minutes")]
     Over,
     /// Rule 3.
     #[error("this consent was for another app")]

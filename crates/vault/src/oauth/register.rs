@@ -64,7 +64,7 @@ impl Flows {
         }
         let endpoint = metadata.registration_endpoint.as_deref().ok_or_else(|| {
             FlowError::Server(format!(
-                "{} registers no clients by itself: register one there, and name it with --client-id",
+                "{} does not support client registration: register a client there, and name it with --client-id",
                 metadata.issuer
             ))
         })?;

@@ -57,11 +57,10 @@ pub(super) struct OwedRevocation {
 }
 
 /// The failure if a refresh response was lost while its connection was removed.
-const LOST: &str = "a refresh was under way whose answer was lost: tokens that it gave may live on";
+const LOST: &str = "the response to a refresh was lost: its tokens may still be valid";
 
 /// The failure if the gateway stops before such a response arrives.
-const STOPPED: &str = "the gateway ended before the answer of a refresh came: tokens that it gives may live on at \
-                       the provider";
+const STOPPED: &str = "the gateway stopped before the response to a refresh arrived: its tokens may still be valid";
 
 /// A removed connection, and the app that revokes its grants, which may be removed too.
 struct RevocationTarget {

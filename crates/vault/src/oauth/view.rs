@@ -70,7 +70,7 @@ impl Flows {
             Stage::Abandoned(Abandoned { why, .. }) if over => {
                 FlowState::Failed { why: why.clone() }
             }
-            _ if over => FlowState::Failed { why: "nobody consented in time".to_owned() },
+            _ if over => FlowState::Failed { why: "no consent was given in time".to_owned() },
             Stage::Confirming(waits) => {
                 let account = waits.account().map(|account| account.name);
                 FlowState::Confirm { before: waits.before.clone(), account }

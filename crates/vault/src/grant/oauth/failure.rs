@@ -169,7 +169,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Permanent { who: ActingParty::Person, code, .. } => {
-                write!(f, "the grant is over ({code})")
+                write!(f, "the grant is no longer valid ({code})")
             }
             Self::Permanent { who: ActingParty::Operator, code, .. } => {
                 write!(f, "the client is refused ({code})")
