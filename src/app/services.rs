@@ -26,7 +26,7 @@ use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
@@ -64,7 +64,7 @@ pub struct Services {
     /// The dialler for upstreams.
     pub dialler: Arc<Dialler>,
     /// The client for authorization servers.
-    pub caller: Arc<Caller>,
+    pub caller: Arc<HttpClient>,
     /// Consents in progress.
     pub flows: Arc<Flows>,
     /// Publishes events.
@@ -318,7 +318,7 @@ impl Opened {
         let proxy = config.upstream.proxy.as_ref().map(UpstreamProxy::without_login);
         let dialler = Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy);
         let dialler = Arc::new(dialler);
-        let caller = Arc::new(Caller::new(dialler.clone(), trusted(config)?));
+        let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
         self.vault.go_out_by(caller.clone());
         self.events.go_out_by(caller.clone());
         self.vault.follow_settings(config.oauth.clone());

@@ -22,7 +22,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_net::dial::Judged;
+use keyward_net::dial::AddressVerdict;
 use keyward_net::guard::{IpClass, classify};
 use keyward_rules::inject::credential::Write;
 use keyward_rules::inject::placement::{At, Place};
@@ -212,8 +212,8 @@ async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     let injects = told.action == ActionKind::Inject;
     let cleartext = injects && target.scheme() == Scheme::Http;
     let judged = match admin.deps().dialler.judge(target).await {
-        Ok(Judged::Addresses(judged)) => judged,
-        Ok(Judged::ByProxy { proxy }) => {
+        Ok(AddressVerdict::Addresses(judged)) => judged,
+        Ok(AddressVerdict::ByProxy { proxy }) => {
             told.stopped_by.extend(cleartext.then(stop::cleartext_by_proxy));
             told.proxy = Some(proxy.to_string());
             return;

@@ -94,9 +94,9 @@ pub enum TlsError {
 
 /// A client certificate for authorization servers (RFC 8705), with its key.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct ClientIdentity(Arc<CertifiedKey>);
 
-impl Identity {
+impl ClientIdentity {
     /// Parses PEM: the certificate, then its issuers, and the private key.
     ///
     /// # Errors

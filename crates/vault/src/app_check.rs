@@ -170,11 +170,11 @@ fn is_injected(url: &str, app: &NewApp, provider: &Provider, method: &AuthMethod
     let usual = provider.known_hosts().any(|host| host.matches(&target));
     let Ok(instance) = provider.instantiate(method, &app.variables) else { return usual };
     let owned = instance.paths.is_empty() || instance.paths.iter().any(|own| own.matches(&path));
-    let carved =
+    let is_it =
         |(host, at): &(HostPattern, PathPattern)| host.matches(&target) && at.matches(&path);
     instance.hosts.iter().any(|host| host.matches(&target))
         && owned
-        && !instance.carved.iter().any(carved)
+        && !instance.oauth_endpoints.iter().any(is_it)
 }
 
 fn is_https(url: &str) -> bool {

@@ -205,7 +205,8 @@ impl Vault {
         let stored = self.opened_app(&before).await;
         let kept = match (&secret, AppPurpose::of(&before) == AppPurpose::of(&after)) {
             (None, false) if !before.secrets.is_empty() => {
-                let what = "the app's secret would be sent to another server: give the secret again";
+                let what =
+                    "the app's secret would be sent to another server: give the secret again";
                 return Err(app_check::refused("client_secret", what));
             }
             (None, _) => AppSecret::decode(&stored.as_ref().map_err(|_| broken(&before, None))?.1)

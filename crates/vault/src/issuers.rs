@@ -16,7 +16,7 @@ use super::cache::random;
 use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 
 /// Most cached issuers.
 const KEPT_MAX: usize = 256;
@@ -96,7 +96,7 @@ impl Vault {
     /// When there is none, it is of another issuer, or the server is down and nothing is cached.
     pub async fn metadata(
         &self,
-        caller: &Caller,
+        caller: &HttpClient,
         issuer: &str,
         settings: &TokenSettings,
     ) -> Result<Arc<Metadata>, Arc<MetadataError>> {
@@ -130,7 +130,7 @@ impl Vault {
     /// The same for a flight, which sends no request during the pause after a failure.
     pub(super) async fn metadata_in_turn(
         &self,
-        caller: &Caller,
+        caller: &HttpClient,
         issuer: &str,
         settings: &TokenSettings,
     ) -> Result<Arc<Metadata>, MetadataUnavailable> {

@@ -67,7 +67,7 @@ use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
-use keyward_rules::inject::credential::{Credential, Wanted};
+use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{
@@ -388,7 +388,7 @@ impl Vault {
     pub async fn credential_in(
         &self,
         org: &OrgId,
-        wanted: Option<&Wanted>,
+        wanted: Option<&RequiredConnection>,
     ) -> Result<Option<Arc<Credential>>, VaultError> {
         let Some(wanted) = wanted else { return Ok(None) };
         // The org is part of every lookup: data of one org is never used for another.

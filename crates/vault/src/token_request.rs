@@ -21,7 +21,7 @@ use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 #[cfg(test)]
 use keyward_net::call::Bounds;
-use keyward_net::call::{Caller, Cause};
+use keyward_net::call::{Cause, HttpClient};
 use keyward_rules::inject::credential::Renews;
 use keyward_rules::provider::Instance;
 use keyward_rules::provider::oauth::OAuth;
@@ -49,7 +49,7 @@ pub(super) struct TokenRequester(Arc<ArcSwapOption<RequestSender>>);
 /// The client for token requests.
 #[derive(Debug)]
 struct RequestSender {
-    caller: Arc<Caller>,
+    caller: Arc<HttpClient>,
     /// The scripted responses of a test.
     #[cfg(test)]
     script: Option<crate::tests::simulation::Script>,
@@ -90,7 +90,7 @@ impl RequestFailure {
 
 impl TokenRequester {
     /// Sets the client.
-    pub fn calls(&self, caller: Arc<Caller>) {
+    pub fn calls(&self, caller: Arc<HttpClient>) {
         let by = RequestSender {
             caller,
             #[cfg(test)]
@@ -101,7 +101,7 @@ impl TokenRequester {
 
     /// Sets the client and the scripted responses.
     #[cfg(test)]
-    pub fn scripted(&self, caller: Arc<Caller>, script: crate::tests::simulation::Script) {
+    pub fn scripted(&self, caller: Arc<HttpClient>, script: crate::tests::simulation::Script) {
         self.0.store(Some(Arc::new(RequestSender { caller, script: Some(script) })));
     }
 }
@@ -138,7 +138,7 @@ impl TokenContext {
     }
 
     /// Sends requests; `None` until the network is configured.
-    pub fn caller(&self) -> Option<Arc<Caller>> {
+    pub fn caller(&self) -> Option<Arc<HttpClient>> {
         Some(self.by.as_ref()?.caller.clone())
     }
 
@@ -206,12 +206,12 @@ pub(super) struct StoredGrants<'a> {
 
 impl Vault {
     /// Sends token requests with `caller` from now on.
-    pub fn go_out_by(&self, caller: Arc<Caller>) {
+    pub fn go_out_by(&self, caller: Arc<HttpClient>) {
         self.asker.calls(caller);
     }
 
     /// The client for requests outside the data path; `None` until the network is configured.
-    pub(super) fn caller(&self) -> Option<Arc<Caller>> {
+    pub(super) fn caller(&self) -> Option<Arc<HttpClient>> {
         self.asker.0.load().as_ref().map(|by| by.caller.clone())
     }
 

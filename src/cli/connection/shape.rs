@@ -4,7 +4,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
-use keyward_rules::provider::pasted::{self, Keys, Misfit};
+use keyward_rules::provider::pasted::{self, Keys, ValueMismatch};
 
 /// The shapes of all providers.
 pub(in crate::cli) struct Shapes(Vec<ProviderView>);
@@ -25,7 +25,7 @@ impl Shapes {
         &self,
         (provider, auth, field): (&ProviderView, &AuthView, &FieldView),
         value: &Typed,
-    ) -> Result<Option<String>, Misfit> {
+    ) -> Result<Option<String>, ValueMismatch> {
         if !field.secret {
             return Ok(None);
         }
@@ -54,8 +54,8 @@ fn keys<'a>(provider: &'a ProviderView, auth: &'a AuthView, field: &'a FieldView
 }
 
 /// A misfit as commands fail.
-pub(in crate::cli) fn refusal(field: &FieldView, misfit: &Misfit) -> Failure {
-    let Misfit { says, remedy, is_final } = misfit;
+pub(in crate::cli) fn refusal(field: &FieldView, misfit: &ValueMismatch) -> Failure {
+    let ValueMismatch { says, remedy, is_final } = misfit;
     let way_on = match is_final {
         true => "",
         false => "; should it be right as it is: --any-shape",

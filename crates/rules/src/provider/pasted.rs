@@ -31,7 +31,7 @@ pub struct Keys<'a> {
 
 /// Why a value does not fit.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Misfit {
+pub struct ValueMismatch {
     /// What it looks like, to follow "it ".
     pub says: String,
     /// The remedy.
@@ -49,9 +49,9 @@ pub fn judge<'a>(
     value: &str,
     wanted: &Keys<'_>,
     others: impl Iterator<Item = Keys<'a>>,
-) -> Result<Option<String>, Misfit> {
+) -> Result<Option<String>, ValueMismatch> {
     if !placeholder::scan(value.as_bytes()).is_empty() {
-        return Err(Misfit {
+        return Err(ValueMismatch {
             is_final: true,
             ..misfit(
                 "is a placeholder of ours, which agents hold instead of the secret",
@@ -97,13 +97,13 @@ impl<'a> Keys<'a> {
         others.len() >= least && others.len() > own.map_or(0, str::len)
     }
 
-    fn strange(&self) -> Misfit {
+    fn strange(&self) -> ValueMismatch {
         let known: Vec<_> = self.prefixes.iter().map(|prefix| format!("`{prefix}…`")).collect();
         let says = format!("does not begin as keys of {} do ({})", self.name, known.join(", "));
         misfit(&says, "compare it with the original")
     }
 
-    fn whole(&self, value: &str, prefix: &str) -> Result<Option<String>, Misfit> {
+    fn whole(&self, value: &str, prefix: &str) -> Result<Option<String>, ValueMismatch> {
         let (chars, usual) = (value.chars().count(), self.length.unwrap_or(0));
         let is_first = self.prefixes.first().is_none_or(|first| first == prefix);
         // Lengths change over the years; a value of a third of the length is only a part.
@@ -124,11 +124,11 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn misfit(says: &str, remedy: &str) -> Misfit {
-    Misfit { says: says.to_owned(), remedy: remedy.to_owned(), is_final: false }
+fn misfit(says: &str, remedy: &str) -> ValueMismatch {
+    ValueMismatch { says: says.to_owned(), remedy: remedy.to_owned(), is_final: false }
 }
 
-fn others_key(prefix: &str, wanted: &Keys<'_>, keys: &Keys<'_>) -> Misfit {
+fn others_key(prefix: &str, wanted: &Keys<'_>, keys: &Keys<'_>) -> ValueMismatch {
     if keys.provider == wanted.provider {
         let says =
             format!("looks like what `--auth {}` of {} takes (`{prefix}…`)", keys.auth, keys.name);
@@ -139,7 +139,7 @@ fn others_key(prefix: &str, wanted: &Keys<'_>, keys: &Keys<'_>) -> Misfit {
 }
 
 /// Detects text that was copied along with the value.
-fn wrapped(value: &str) -> Option<Misfit> {
+fn wrapped(value: &str) -> Option<ValueMismatch> {
     if value.trim() != value {
         return Some(misfit("begins or ends with a blank", "copy it without"));
     }

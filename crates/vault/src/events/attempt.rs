@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::keys::SigningKeys;
 use keyward_base::time;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_net::call::{Bounds, CallError, Caller};
+use keyward_net::call::{Bounds, CallError, HttpClient};
 use keyward_net::dial::DialError;
 use keyward_state::observe::notice::{About, Notice};
 
@@ -68,7 +68,7 @@ pub(super) fn body(notice: &Notice) -> Vec<u8> {
 
 /// Posts an event.
 pub(super) async fn post(
-    caller: &Caller,
+    caller: &HttpClient,
     to: Destination<'_>,
     notice: &Notice,
     settings: &WebhookSettings,

@@ -13,7 +13,7 @@ use super::queue::LastTry;
 use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Record, Webhook, WebhookState};
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_state::directory::Owed;
 
 /// The pause after a failure of the store.
@@ -77,7 +77,11 @@ impl Events {
     }
 
     /// Starts due deliveries. Returns the time until the next one is due.
-    fn send_due(self: &Arc<Self>, caller: &Arc<Caller>, under_way: &mut JoinSet<()>) -> Duration {
+    fn send_due(
+        self: &Arc<Self>,
+        caller: &Arc<HttpClient>,
+        under_way: &mut JoinSet<()>,
+    ) -> Duration {
         let view = self.directory.view();
         let may = |owed: &Owed| {
             let hook = view.one::<Webhook>(&owed.delivery.notice.org, &owed.delivery.webhook);
@@ -102,7 +106,7 @@ impl Events {
     }
 
     /// One attempt, with its consequences.
-    async fn told(self: Arc<Self>, caller: &Caller, owed: Owed) {
+    async fn told(self: Arc<Self>, caller: &HttpClient, owed: Owed) {
         let webhook = owed.delivery.webhook.clone();
         let last = match self.try_one(caller, owed).await {
             Ok(last) => last,
@@ -121,7 +125,7 @@ impl Events {
 
     async fn try_one(
         &self,
-        caller: &Caller,
+        caller: &HttpClient,
         mut owed: Owed,
     ) -> Result<Option<LastTry>, (EventsError, Owed)> {
         let (org, id) = (owed.delivery.notice.org.clone(), owed.delivery.webhook.clone());

@@ -27,7 +27,7 @@ use keyward_base::id::{OrgId, WebhookId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Record, Webhook};
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, DirectoryError};
 use keyward_state::observe::change::Acting;
@@ -62,7 +62,7 @@ pub struct Events {
     queue: Mutex<Queue>,
     /// Wakes the delivery job when the queue changes.
     stirred: Notify,
-    caller: OnceLock<Arc<Caller>>,
+    caller: OnceLock<Arc<HttpClient>>,
 }
 
 /// Why something about a webhook failed.
@@ -139,7 +139,7 @@ impl Events {
     }
 
     /// Delivers events with `caller` from now on.
-    pub fn go_out_by(&self, caller: Arc<Caller>) {
+    pub fn go_out_by(&self, caller: Arc<HttpClient>) {
         // Only the first call has an effect: the client follows changes of the configuration by itself.
         let _ = self.caller.set(caller);
     }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::{Credential, Renews, Scoped, Write};
-use keyward_rules::inject::placement::At;
+use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance, Later};
 
@@ -273,7 +273,7 @@ impl Grant {
         let secrets: Vec<&Secret> = secrets.map(|(_, value)| value).chain(also).collect();
         let mut written = Vec::new();
         for (scope, places) in writes.iter().zip(&instance.placements) {
-            let secret_places: Vec<&At> = places
+            let secret_places: Vec<&Location> = places
                 .what
                 .iter()
                 .filter(|place| place.value.fields().any(is_secret))
@@ -356,7 +356,7 @@ mod tests {
     }
 
     /// What is written to `host` and `path`: place and value.
-    fn minted(provider: &Provider, auth: &str, fields: &[(&str, &str)]) -> Vec<(At, String)> {
+    fn minted(provider: &Provider, auth: &str, fields: &[(&str, &str)]) -> Vec<(Location, String)> {
         let auth = provider.auth(Some(auth)).unwrap();
         let grant = Grant::from_fields(auth, given(fields)).unwrap();
         let grant = Grant::decode(&grant.encode()).unwrap();
@@ -503,11 +503,11 @@ mod tests {
 
     #[test]
     fn each_kind_writes_what_its_placement_says() {
-        let header = |name: &'static str| At::Header(http::HeaderName::from_static(name));
+        let header = |name: &'static str| Location::Header(http::HeaderName::from_static(name));
         let key = provider("{ id: k, kind: api_key, placement: { query: key } }");
         assert_eq!(
             minted(&key, "k", &[("api_key", "abc\n")]),
-            [(At::Query("key".into()), "abc".to_owned())]
+            [(Location::Query("key".into()), "abc".to_owned())]
         );
         let bearer = provider("{ id: k, kind: bearer }");
         assert_eq!(
@@ -526,11 +526,11 @@ mod tests {
         let auth = "{ id: c, kind: custom, fields: [{ name: a }, { name: b, optional: true }], \
                     place: [{ header: X-A, value: 'k {a}' }, { query: b, value: '{b}' }] }";
         let custom = provider(auth);
-        let at = At::Header(http::HeaderName::from_static("x-a"));
+        let at = Location::Header(http::HeaderName::from_static("x-a"));
         assert_eq!(minted(&custom, "c", &[("a", "1")]), [(at.clone(), "k 1".to_owned())]);
         assert_eq!(
             minted(&custom, "c", &[("a", "1"), ("b", "2")]),
-            [(at, "k 1".to_owned()), (At::Query("b".into()), "2".to_owned())]
+            [(at, "k 1".to_owned()), (Location::Query("b".into()), "2".to_owned())]
         );
     }
 

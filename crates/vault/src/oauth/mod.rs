@@ -49,7 +49,7 @@ use crate::{Rows, Vault};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::store::{Lease, Store, Table};
@@ -63,7 +63,7 @@ pub struct Parts {
     /// Stores grants.
     pub vault: Arc<Vault>,
     /// The client for authorization servers.
-    pub caller: Arc<Caller>,
+    pub caller: Arc<HttpClient>,
     /// Limits.
     pub settings: TokenSettings,
     /// The time of day.
@@ -75,7 +75,7 @@ pub struct Parts {
 /// All flows of a gateway.
 pub struct Flows {
     vault: Arc<Vault>,
-    caller: Arc<Caller>,
+    caller: Arc<HttpClient>,
     settings: ArcSwap<TokenSettings>,
     clock: Clock,
     public_url: String,

@@ -60,7 +60,8 @@ pub(super) struct OwedRevocation {
 const LOST: &str = "the response to a refresh was lost: its tokens may still be valid";
 
 /// The failure if the gateway stops before such a response arrives.
-const STOPPED: &str = "the gateway stopped before the response to a refresh arrived: its tokens may still be valid";
+const STOPPED: &str =
+    "the gateway stopped before the response to a refresh arrived: its tokens may still be valid";
 
 /// A removed connection, and the app that revokes its grants, which may be removed too.
 struct RevocationTarget {

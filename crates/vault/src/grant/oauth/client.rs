@@ -12,7 +12,7 @@ use super::assertion::{self, Key, KeyError};
 use super::params::{Params, form_encoded};
 use crate::grant::AppSecret;
 use keyward_base::secret::Secret;
-use keyward_net::tls::Identity;
+use keyward_net::tls::ClientIdentity;
 use keyward_rules::provider::oauth::ClientAuthText;
 
 /// The type of assertions that authenticate a client (RFC 7523 §2.2).
@@ -39,7 +39,7 @@ pub(super) struct Proof {
     /// The `Authorization` field, marked sensitive.
     pub(super) authorization: Option<HeaderValue>,
     /// The client certificate.
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<ClientIdentity>,
 }
 
 impl Client {
@@ -89,7 +89,7 @@ impl Client {
                 let AppSecret { certificate, private_key, .. } = &self.secret;
                 let chain = certificate.as_ref().ok_or(KeyError::NoCertificate)?;
                 let key = private_key.as_ref().ok_or(KeyError::NoKey)?;
-                let identity = Identity::from_pem(chain.expose(), key);
+                let identity = ClientIdentity::from_pem(chain.expose(), key);
                 proof.identity = Some(identity.map_err(|_| KeyError::Certificate)?);
             }
         }

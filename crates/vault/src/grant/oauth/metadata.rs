@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::failure::{ActingParty, ErrorCode, Failure, Temporary, retry_after, unanswered};
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::{Bounds, CallError, Caller};
+use keyward_net::call::{Bounds, CallError, HttpClient};
 
 /// The members of a server's metadata that Keyward reads (RFC 8414 §2).
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -120,7 +120,7 @@ impl MetadataError {
 /// # Errors
 /// When there is none, it cannot be read, or it is not accepted.
 pub async fn read_metadata(
-    caller: &Caller,
+    caller: &HttpClient,
     issuer: &str,
     settings: &TokenSettings,
 ) -> Result<Metadata, MetadataError> {
@@ -146,7 +146,7 @@ pub async fn read_metadata(
 /// # Errors
 /// When the server cannot be reached.
 pub async fn document(
-    caller: &Caller,
+    caller: &HttpClient,
     url: &str,
     settings: &TokenSettings,
 ) -> Result<Option<Bytes>, MetadataError> {

@@ -11,7 +11,7 @@ use super::failure::{ActingParty, Failure, bad_endpoint, unanswered};
 use super::params::Params;
 use super::reply::ReplyContext;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::{Bounds, Caller};
+use keyward_net::call::{Bounds, HttpClient};
 use keyward_rules::provider::FormError;
 use keyward_rules::provider::oauth::{ClientAuthText, OAuth, TokenBodyText, UrlTemplate};
 
@@ -19,7 +19,7 @@ use keyward_rules::provider::oauth::{ClientAuthText, OAuth, TokenBodyText, UrlTe
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
     /// The HTTP client.
-    pub caller: &'a Caller,
+    pub caller: &'a HttpClient,
     /// Limits.
     pub settings: &'a TokenSettings,
     /// The provider's OAuth data, with the app's changes.
