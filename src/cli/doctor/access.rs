@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::apps;
+use super::installation::{Installation, Resources};
 use super::report::Report;
-use super::{Installation, Resources, apps};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;

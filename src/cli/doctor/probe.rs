@@ -8,6 +8,7 @@ mod lease;
 mod listener;
 mod remedy;
 mod seen;
+mod shared;
 mod stack;
 mod verdict;
 mod watch;

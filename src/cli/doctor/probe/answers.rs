@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::listener::{ListenerKind, Shared};
 use super::seen::{Event, HandshakeFailure, OtherProtocol, ProbedRequest, Via};
+use super::shared::{ListenerKind, Shared};
 use keyward_base::host::{Scheme, Target};
 use keyward_net::tls::ALPN_HTTP2;
 use keyward_proxy::base_url::{BaseUrl, ServedBaseUrls};

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use super::listener::Observations;
 use super::remedy::{self, Evidence, ProbedAgent, Problem};
 use super::seen::{CarriedCredential, Event, HandshakeFailure, OtherProtocol, ProbedRequest, Via};
+use super::shared::Observations;
 use super::stack::{Recognised, Stack};
 use super::watch::{Process, Watch};
 use crate::cli::doctor::report::Report;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::reply;
-use super::stored::{ACCESS, REFRESH, TokenFacts};
+use super::token_facts::{ACCESS, REFRESH, TokenFacts};
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
 

@@ -16,6 +16,7 @@ mod requests;
 mod revoke;
 mod service_account;
 mod stored;
+mod token_facts;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -34,7 +35,8 @@ pub use requests::{
     renew_access, token_exchange,
 };
 pub use revoke::{Revocable, RevokeResult, revoke};
-pub use stored::{OAuth, TokenFacts};
+pub use stored::OAuth;
+pub use token_facts::TokenFacts;
 
 use keyward_base::secret::Secret;
 

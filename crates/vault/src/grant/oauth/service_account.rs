@@ -18,7 +18,7 @@ use super::failure::{ActingParty, Failure};
 use super::params::Params;
 use super::request_context::RequestContext;
 use super::requests::{Assertion, bearer, jwt_bearer};
-use super::stored::PRIVATE_KEY;
+use super::token_facts::PRIVATE_KEY;
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};

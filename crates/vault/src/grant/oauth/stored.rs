@@ -9,20 +9,12 @@ use super::failure::{ActingParty, Failure};
 use super::request_context::{RequestContext, incomplete};
 use super::requests::{self, Assertion, Subject, exchanges_access};
 use super::revoke::Revocable;
+use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
 use super::{Tokens, imported, service_account};
 use crate::grant::{GrantError, MintError};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::GrantText;
 use keyward_rules::provider::{self, AuthKind, AuthMethod};
-
-/// The field of the access token, which placements name.
-pub(super) const ACCESS: &str = "access_token";
-
-/// The field of the refresh token.
-pub(super) const REFRESH: &str = "refresh_token";
-
-/// The field of a private key.
-pub(super) const PRIVATE_KEY: &str = "private_key";
 
 /// Prefix of stored names that are not fields; no field name begins with it.
 const FACT: char = '.';
@@ -48,23 +40,6 @@ enum OAuthKind {
     ServiceAccount,
     /// `github_app`.
     GithubApp,
-}
-
-/// Facts of the last response.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct TokenFacts {
-    /// When the access token was requested.
-    pub sent: Option<Timestamp>,
-    /// When the access token expires, if known.
-    pub expires: Option<Timestamp>,
-    /// When the refresh token expires, if known.
-    pub refresh_expires: Option<Timestamp>,
-    /// The granted scopes, if the server named them.
-    pub scope: Option<Vec<String>>,
-    /// The account, if the server named it.
-    pub account: Option<String>,
-    /// Variables from the response.
-    pub captured: BTreeMap<String, String>,
 }
 
 impl OAuth {
