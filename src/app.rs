@@ -17,6 +17,7 @@ mod public_url;
 mod reload;
 mod rotations;
 mod services;
+mod upstream_settings;
 mod usage;
 mod watched;
 
@@ -40,7 +41,8 @@ pub use services::Services;
 
 use self::listeners::Listeners;
 use self::notify::Manager;
-use self::reload::{Reloader, UpstreamSettings};
+use self::reload::Reloader;
+use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt};
 use keyward_api::{self as admin, Admin, AdminSocket, AuditLog, Deps, Locations, Reloads, Runs};

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
-use super::reload::UpstreamSettings;
 use super::services::Services;
+use super::upstream_settings::UpstreamSettings;
 use super::{audit_file, descriptors};
 use crate::config::Config;
 use keyward_net::tls;

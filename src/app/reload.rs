@@ -2,14 +2,11 @@
 //! changed; then rules, providers, connections and agents take effect together. A refused configuration
 //! changes nothing; a change that the store interrupts is retried.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use rustls::ClientConfig;
-use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::apply::Target;
@@ -18,15 +15,12 @@ use super::listener_certificates::{ListenerCertificates, Renewed};
 use super::notify::Manager;
 use super::plan::{self, Basis, Inputs, unplaced};
 use super::services::Services;
+use super::upstream_settings::UpstreamSettings;
 use super::watched::{LOOK_EVERY, Watched};
-use crate::config::{Config, ConfigError, Upstream};
+use crate::config::{Config, ConfigError};
 use keyward_api::wire::{PlanView, ReloadView};
 use keyward_api::{ReloadAsk, ReloadAsks};
-use keyward_base::host::Host;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::corporate::CorporateProxy;
-use keyward_net::dial::Dialler;
-use keyward_net::guard::AllowPrivate;
 use keyward_net::tls;
 use keyward_proxy::Gateway;
 use keyward_proxy::ca::authority::Authority;
@@ -58,15 +52,6 @@ pub(super) struct Reloader {
     pub(super) again_at: Option<Instant>,
 }
 
-/// The settings in force for connections to upstreams.
-#[derive(Clone, PartialEq)]
-pub(super) struct UpstreamSettings {
-    allow_private: Vec<AllowPrivate>,
-    resolve: Vec<(Host, Option<u16>, SocketAddr)>,
-    proxy: Option<CorporateProxy>,
-    pub(super) roots: Vec<CertificateDer<'static>>,
-}
-
 /// The parts of the running configuration that a new one is compared with.
 struct InForce {
     upstream: UpstreamSettings,
@@ -94,27 +79,6 @@ enum ReloadError {
     Invalid(Vec<Problem>, Vec<PathBuf>),
     /// The store failed, and the change may be incomplete.
     Incomplete(String),
-}
-
-impl UpstreamSettings {
-    /// Reads the roots of the configuration, and the password of a corporate proxy.
-    pub(super) fn load(config: &Config) -> anyhow::Result<Self> {
-        let mut roots = Vec::new();
-        for path in &config.upstream.trust {
-            let found = tls::load_pem_certs(path);
-            roots.extend(found.with_context(|| format!("`upstream.trust`: {}", path.display()))?);
-        }
-        let Upstream { allow_private, resolve, proxy, .. } = config.upstream.clone();
-        let hidden = config.secret_variables();
-        let proxy = proxy.map(|proxy| proxy.load(&config.environment, &hidden)).transpose()?;
-        Ok(Self { allow_private, resolve, proxy, roots })
-    }
-
-    /// Puts these settings in force; upstreams are verified with `tls`.
-    pub(super) fn apply(&self, dialler: &Dialler, tls: &ClientConfig) {
-        let proxy = self.proxy.clone().map(|proxy| proxy.verified_as(tls));
-        dialler.replace(self.allow_private.clone(), self.resolve.clone(), proxy);
-    }
 }
 
 impl Reloader {

@@ -20,7 +20,7 @@ use super::keys;
 use super::listeners::Listeners;
 use super::plan::{self, Basis, Inputs, Plan, unplaced};
 use super::public_url::public_url;
-use super::reload::UpstreamSettings;
+use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
