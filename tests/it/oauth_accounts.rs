@@ -249,7 +249,7 @@ async fn an_account_that_nobody_decides_about_is_taken_back_when_its_consent_is_
     let failed = async {
         loop {
             let view = world.flow(&begun).await;
-            if view["why"].as_str().is_some_and(|why| why.contains("has taken its access back")) {
+            if view["why"].as_str().is_some_and(|why| why.contains("has revoked its access")) {
                 return view;
             }
             tokio::task::yield_now().await;
