@@ -53,7 +53,7 @@ pub(in crate::cli) async fn follow(
     how: &How,
 ) -> Result<bool, Failure> {
     let Some(consent) = &made.consent else { return Ok(false) };
-    // Bound before anyone is sent there.
+    // Bound before the browser is sent to the provider.
     let pages = pages::host(global, client, consent).await?;
     let _page = show(global, consent, how)?;
     let waited = wait::during("waiting for the consent", ended(client, &consent.flow)).await;
@@ -66,7 +66,7 @@ pub(in crate::cli) async fn follow(
         }
         outcome => outcome,
     };
-    // The page that tells the person how it ended is still fetched.
+    // The browser still fetches the page with the result.
     if let Some(pages) = pages {
         pages.finish().await;
     }
@@ -91,7 +91,7 @@ async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Opti
     let path = format!("/api/v1/connections/{}", segment(made.connection.id.as_str()));
     let now: ConnectionView = client.get(&path).await.ok()?;
     let remedy = now.remedy.map(|remedy| global.remedy(&remedy));
-    // A connection that can be used needs none.
+    // A usable connection needs no remedy.
     Some(remedy.unwrap_or_else(|| "the old credential stays in use".to_owned()))
 }
 

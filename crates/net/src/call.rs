@@ -159,7 +159,7 @@ impl HttpClient {
         let late = |sent| CallError::Timeout { host: target.host().clone(), sent };
         let connecting = Box::pin(self.connect_or_again(&target, identity, bounds));
         let stream = match bounds.answer {
-            // Each attempt has a limit of its own.
+            // Each attempt has its own limit.
             Some(_) => connecting.await?,
             None => match tokio::time::timeout(bounds.whole, connecting).await {
                 Ok(stream) => stream?,

@@ -201,7 +201,7 @@ fn socket_is_of(root: u32, socket: &Socket) -> Membership {
         if tree.iter().any(|pid| holds(*pid, &wanted)) {
             return Membership::Inside;
         }
-        // Finds the process that holds it, also a child that the kernel left out of its list.
+        // Finds the process that holds it, even a child that is missing in the kernel's list.
         match holder(&wanted).map(|pid| process_is_of(root, pid)) {
             Some(Membership::Unknown) => {}
             Some(known) => return known,

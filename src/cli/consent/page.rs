@@ -10,17 +10,17 @@ use std::process::{Command, Stdio};
 use crate::cli::failure::Failure;
 use crate::cli::settings::Global;
 
-/// A file that leads to the page; gone when dropped.
+/// A file that redirects to the page; removed when dropped.
 pub(super) struct Page(PathBuf);
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // Left behind, it leads to a link that was used or has expired.
+        // If it stays, its link was used or has expired.
         drop(std::fs::remove_file(&self.0));
     }
 }
 
-/// Opens the person's browser, if there is one: the address was printed as well.
+/// Opens the user's browser, if there is one; the address was printed as well.
 ///
 /// # Errors
 /// When the data directory cannot be found.
@@ -36,7 +36,7 @@ pub(super) fn open(global: &Global, url: &str) -> Result<Option<Page>, Failure> 
     Ok(command.spawn().is_ok().then_some(page))
 }
 
-/// `$BROWSER`, else what the desktop has; none where there is no screen.
+/// `$BROWSER`, else the desktop's browser; `None` without a display.
 fn program() -> Option<PathBuf> {
     let named = std::env::var_os("BROWSER").filter(|named| !named.is_empty());
     if let Some(named) = named {
@@ -50,7 +50,7 @@ fn program() -> Option<PathBuf> {
 }
 
 fn write(file: &Path, url: &str) -> std::io::Result<()> {
-    // A link of ours: base64url, and the configured address, which was checked.
+    // The link is safe in HTML: base64url, and the configured address, which was checked.
     let text = format!(
         "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\">\
          <meta http-equiv=\"refresh\" content=\"0;url={url}\"><a href=\"{url}\">Go on</a>"

@@ -13,16 +13,16 @@ use crate::cli::settings::Global;
 use keyward_api as admin;
 use keyward_api::wire::ConsentView;
 
-/// A browser that was sent on fetches the last page within this.
+/// How long a redirected browser may take to fetch the last page.
 const LAST_PAGE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The pages, served.
+/// The served pages.
 pub(super) struct Pages {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-/// Serves them, where this process answers itself and a browser will come.
+/// Serves the pages if this process answers itself and a browser is used.
 ///
 /// # Errors
 /// When redirect URIs do not lead to this machine, or the port is in use.
@@ -51,7 +51,7 @@ pub(super) async fn host(
 }
 
 impl Pages {
-    /// Lets what is being fetched be fetched, and ends.
+    /// Ends after running requests.
     pub(super) async fn finish(mut self) {
         tokio::time::sleep(LAST_PAGE_WITHIN).await;
         self.stop.send_replace(true);

@@ -19,9 +19,9 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
 use keyward_api::wire::TokenShown;
 
-/// How long the gateway may take to end the stream of a token that is revoked.
+/// How long the gateway may take to end the stream of a revoked token.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
-/// The line with the token is far shorter.
+/// Longest line with the token.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// An open run.
@@ -88,15 +88,15 @@ impl Lease {
         Self::open(gateway, &self.agent, Some(held)).await
     }
 
-    /// Ends the token, the run, and with the last run the private gateway. Answers when all that is
-    /// done, so that whatever comes next finds the store free.
+    /// Ends the token, the run, and with the last run the private gateway. The store is free when this
+    /// returns.
     pub(super) async fn give_back(mut self, gateway: &Gateway) {
         let at = format!("/api/v1/agents/{}/tokens/{}", segment(&self.agent), self.token.id);
         if let Ok(client) = gateway.client().await
             && client.delete(&at).await.is_ok()
         {
-            // Without it the gateway might still count this run when it is asked below. The end of
-            // our stream ends the run as well.
+            // Otherwise the gateway might still count this run below. The end of the stream ends the run
+            // too.
             drop(tokio::time::timeout(ENDED_WITHIN, self.lost()).await);
         }
         self.driver.abort();
@@ -123,7 +123,7 @@ async fn post(gateway: &Gateway, new: &New<'_>) -> Result<(Incoming, JoinHandle<
     let (mut sender, stream) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| gone(&e))?;
     let driver = tokio::spawn(async move {
-        // Its errors come out of the body as well.
+        // The body reports its errors too.
         drop(stream.await);
     });
     let answer = sender.send_request(request).await.map_err(|error| gone(&error))?;

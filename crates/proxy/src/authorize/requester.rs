@@ -120,7 +120,7 @@ impl<'a> ValidRequester<'a> {
             let policy = gateway.rulebook.current();
             let permit = policy.decide(&session.agent, &inbound.asked())?;
             session.revocation().begin_exchange(inbound.query(), &permit);
-            // A policy that came into force before the stream depended on the permit was not asked.
+            // If the policy was replaced before the stream depended on the permit, decide again.
             if Arc::ptr_eq(&policy, &gateway.rulebook.current()) {
                 return Ok(permit);
             }

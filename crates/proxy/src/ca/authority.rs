@@ -233,7 +233,7 @@ impl Authority {
             return Err(CaError::Changed);
         }
         let pair = match how {
-            // One that has ended vouches for nobody.
+            // An expired CA cannot sign its successor.
             Succession::Overlap(_) if former.validity().until <= now => Pair::make(now)?,
             Succession::Overlap(length) => overlapping(&former, length, now)?,
             Succession::AtOnce => Pair::make(now)?,

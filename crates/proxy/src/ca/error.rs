@@ -20,7 +20,7 @@ impl CaError {
                  successors will overlap",
             ),
             Self::Overlapping { .. } => {
-                Some("wait for its end, or end it: --no-overlap makes a CA that nobody trusts yet")
+                Some("wait for its end, or end it: --no-overlap creates a CA that no client trusts yet")
             }
             Self::Changed => Some("`keyward reload` takes them up"),
             _ => None,

@@ -53,7 +53,7 @@ impl<IO: AsyncWrite + Unpin> Flusher<IO> {
     /// wakes the caller when it can continue; the connection may write meanwhile.
     ///
     /// # Errors
-    /// Of the IO. The connection gets the same error at its next read or write.
+    /// The error of the IO. The connection gets the same error at its next read or write.
     pub fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shared.lock().drain(cx)
     }

@@ -65,7 +65,7 @@ impl Budget {
     pub fn taken(&self) -> usize {
         let state = self.0.lock();
         assert_eq!(state.taken, state.by.values().sum::<usize>());
-        assert!(state.by.values().all(|taken| *taken > 0), "nobody is remembered for nothing");
+        assert!(state.by.values().all(|taken| *taken > 0), "an entry without a share");
         state.taken
     }
 }
