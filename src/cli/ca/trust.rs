@@ -18,7 +18,7 @@ use crate::cli::settings::Global;
 use keyward_api::wire::CaView;
 
 pub(super) const HELP: &str = "\
-Programs that use the system's store then trust the gateway's CA: its key can decrypt their TLS traffic.
+Programs that use the system's store then trust the gateway's CA: anyone with its key can intercept their TLS.
 `keyward run` and `keyward env` set the CA for single programs, without this command.
 
 examples:
