@@ -30,7 +30,7 @@ pub(super) struct Listeners {
 
 /// Sockets from a service manager: sd_listen_fds(3).
 #[derive(Default)]
-struct Inherited {
+struct InheritedSockets {
     proxy: Vec<Listener>,
     admin: Option<TcpListener>,
 }
@@ -38,7 +38,7 @@ struct Inherited {
 impl Listeners {
     /// Takes inherited listeners, and binds the others.
     pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let Inherited { mut proxy, admin } = Inherited::take(config)?;
+        let InheritedSockets { mut proxy, admin } = InheritedSockets::take(config)?;
         let mut proxy_at: Vec<_> = proxy.iter().map(at).collect();
         let (inherited, mut certificates) = (!proxy.is_empty(), ListenerCertificates::default());
         for at in &config.listen.proxy {
@@ -88,7 +88,7 @@ impl Listeners {
     }
 }
 
-impl Inherited {
+impl InheritedSockets {
     /// Listeners by name: `proxy` (several) and `admin`. Without names, the first is for agents and the
     /// second for the admin API.
     fn take(config: &Config) -> anyhow::Result<Self> {

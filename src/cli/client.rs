@@ -72,7 +72,7 @@ enum Missing {
 }
 
 /// The result of connecting to the socket.
-enum SocketState {
+enum SocketAnswer {
     Answers,
     Closed,
 }
@@ -105,7 +105,7 @@ impl Client {
     async fn open_as(global: &Global, missing: Missing, to_send: bool) -> Result<Self, Failure> {
         let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
-        if let SocketState::Answers = look(&path).await? {
+        if let SocketAnswer::Answers = look(&path).await? {
             return Ok(Self { via: Via::Socket(path), identity });
         }
         if missing == Missing::Leave
@@ -122,7 +122,7 @@ impl Client {
                 Err(error) if poll == START_POLLS => return Err(locked(&error)),
                 Err(_) => tokio::time::sleep(START_POLL).await,
             }
-            if let SocketState::Answers = look(&path).await? {
+            if let SocketAnswer::Answers = look(&path).await? {
                 break;
             }
         }
@@ -185,8 +185,8 @@ impl Client {
         let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         match look(&path).await? {
-            SocketState::Answers => Ok(Self { via: Via::Socket(path), identity }),
-            SocketState::Closed => Err(unreachable(&path)),
+            SocketAnswer::Answers => Ok(Self { via: Via::Socket(path), identity }),
+            SocketAnswer::Closed => Err(unreachable(&path)),
         }
     }
 
@@ -403,16 +403,16 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
 }
 
 /// Whether a gateway answers on the socket.
-async fn look(path: &Path) -> Result<SocketState, Failure> {
+async fn look(path: &Path) -> Result<SocketAnswer, Failure> {
     match UnixStream::connect(path).await {
-        Ok(_) => Ok(SocketState::Answers),
+        Ok(_) => Ok(SocketAnswer::Answers),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let message = format!("no permission to use {}", path.display());
             Err(Failure::new(Exit::Forbidden, message)
                 .hint("run this as the gateway's user, or choose another directory with --data"))
         }
         // The file does not exist, is stale, or its path is too long for a socket.
-        Err(_) => Ok(SocketState::Closed),
+        Err(_) => Ok(SocketAnswer::Closed),
     }
 }
 

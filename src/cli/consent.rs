@@ -96,7 +96,11 @@ async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Opti
 }
 
 /// Prints the instructions. The returned value must live as long as the browser may need it.
-fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page::Page>, Failure> {
+fn show(
+    global: &Global,
+    consent: &ConsentView,
+    how: &How,
+) -> Result<Option<page::RedirectFile>, Failure> {
     if let (Some(code), Some(uri)) = (&consent.user_code, &consent.verification_uri) {
         output::note(&format!("enter the code  {code}\nat              {uri}"));
         if let Some(whole) = &consent.verification_uri_complete {

@@ -51,7 +51,7 @@ pub(crate) struct Args {
 
 /// The request for a token.
 #[derive(Debug, Serialize)]
-struct New<'a> {
+struct NewToken<'a> {
     label: &'static str,
     ttl: &'a str,
 }
@@ -139,7 +139,7 @@ impl Args {
             };
         }
         let at = format!("/api/v1/agents/{}/tokens", facts.agent.id);
-        let new = New { label: "env", ttl: &self.ttl };
+        let new = NewToken { label: "env", ttl: &self.ttl };
         let token: TokenShown = client.post(&at, &new).await?;
         Ok(token.token)
     }

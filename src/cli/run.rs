@@ -16,7 +16,7 @@ use clap::Args as Arguments;
 use self::child::{Child, Invocation};
 use self::folder::Folder;
 use self::gateway::Gateway;
-use self::lease::Lease;
+use self::lease::OpenRun;
 use super::client::Client;
 use super::environment::files::Paths;
 use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
@@ -85,7 +85,7 @@ impl Args {
     /// Runs the program in an open run.
     async fn program(
         &self,
-        lease: &mut Lease,
+        lease: &mut OpenRun,
         facts: &Facts,
         gateway: &Gateway,
         config: &Config,
@@ -125,14 +125,14 @@ impl Args {
     }
 
     /// Opens a run at the gateway, and waits for one that is starting.
-    async fn join(&self, gateway: &Gateway) -> Result<(Lease, Facts), Failure> {
+    async fn join(&self, gateway: &Gateway) -> Result<(OpenRun, Facts), Failure> {
         let deadline = tokio::time::Instant::now() + GATEWAY_WITHIN;
         loop {
             let joined = match gateway.found_or_started().await {
                 Ok(client) => {
                     let facts = self.facts(&client).await;
                     // Also if the agent is refused: a private gateway then ends at once.
-                    let lease = Lease::open(gateway, &self.agent, None).await;
+                    let lease = OpenRun::open(gateway, &self.agent, None).await;
                     facts.and_then(|facts| Ok((lease?, facts)))
                 }
                 Err(failure) => Err(failure),
@@ -151,7 +151,7 @@ impl Args {
 
 /// Keeps the run open. A restarted gateway gets the run again; a private one that died is started again at
 /// the same address.
-async fn keep(lease: &mut Lease, gateway: &Gateway) -> std::convert::Infallible {
+async fn keep(lease: &mut OpenRun, gateway: &Gateway) -> std::convert::Infallible {
     loop {
         lease.lost().await;
         let again = loop {

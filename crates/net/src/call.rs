@@ -111,7 +111,7 @@ pub enum Unusable {
 }
 
 /// A response head, kept for errors in the body.
-struct Head {
+struct ResponseHead {
     host: Host,
     status: StatusCode,
     retry_after: Option<HeaderValue>,
@@ -346,7 +346,7 @@ async fn read(
     bytes_max: usize,
 ) -> Result<Response<Bytes>, CallError> {
     let (parts, mut body) = answer.into_parts();
-    let head = Head {
+    let head = ResponseHead {
         host: host.clone(),
         status: parts.status,
         retry_after: parts.headers.get(header::RETRY_AFTER).cloned(),
@@ -375,7 +375,7 @@ fn is_coded(fields: &HeaderMap) -> bool {
     codings.iter().any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
-impl Head {
+impl ResponseHead {
     fn unusable(self, why: Unusable) -> CallError {
         let Self { host, status, retry_after } = self;
         CallError::Unusable { host, why, status: Some(status), retry_after }

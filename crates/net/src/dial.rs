@@ -77,7 +77,7 @@ struct DialSettings {
 
 /// What a stream is used for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum StreamUse {
+enum DialPurpose {
     /// Arbitrary bytes in both directions.
     Stream,
     /// HTTP requests; a proxy may forward those in cleartext individually.
@@ -130,7 +130,7 @@ impl Dialler {
     /// # Errors
     /// When every address is refused or none accepts in time.
     pub async fn dial(&self, target: &Target, within: Duration) -> Result<Dialled, DialError> {
-        self.dial_for(StreamUse::Stream, target, within).await
+        self.dial_for(DialPurpose::Stream, target, within).await
     }
 
     /// Like [`Dialler::dial`], for HTTP/1.1 requests; [`corporate::fit`](super::corporate::fit) converts each
@@ -143,12 +143,12 @@ impl Dialler {
         target: &Target,
         within: Duration,
     ) -> Result<Dialled, DialError> {
-        self.dial_for(StreamUse::Requests, target, within).await
+        self.dial_for(DialPurpose::Requests, target, within).await
     }
 
     async fn dial_for(
         &self,
-        stream_use: StreamUse,
+        stream_use: DialPurpose,
         target: &Target,
         within: Duration,
     ) -> Result<Dialled, DialError> {
@@ -214,7 +214,7 @@ impl Dialler {
         &self,
         proxy: &CorporateProxy,
         target: &Target,
-        stream_use: StreamUse,
+        stream_use: DialPurpose,
         within: Duration,
     ) -> Result<Dialled, DialError> {
         if let Some(ip) = target.host().address() {
@@ -224,7 +224,7 @@ impl Dialler {
         let fault = |fault| DialError::proxy(proxy.at(), fault);
         let stream = self.reach(proxy).await.map_err(fault)?;
         let stream = proxy_tunnel::enter(proxy, stream, within).await.map_err(fault)?;
-        if stream_use == StreamUse::Requests && target.scheme() == Scheme::Http {
+        if stream_use == DialPurpose::Requests && target.scheme() == Scheme::Http {
             let forwarded = Some(proxy.forwarding(target));
             return Ok(Dialled { stream, private: false, forwarded });
         }

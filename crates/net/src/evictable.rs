@@ -26,7 +26,7 @@ pub struct Evictable<T> {
 pub struct EvictableSlot<T> {
     of: Arc<Evictable<T>>,
     source: Source,
-    shared: Arc<Shared<T>>,
+    shared: Arc<EvictableShared<T>>,
     is_anothers: bool,
     /// Its key in [`Waiting::order`]; `None` while the stream is not evictable.
     number: Mutex<Option<u64>>,
@@ -38,7 +38,7 @@ struct Source(Option<IpAddr>);
 
 /// State that a [`Place`] shares with its entry in [`Waiting`].
 #[derive(Debug)]
-struct Shared<T> {
+struct EvictableShared<T> {
     held: Mutex<Option<T>>,
     evicted: AtomicBool,
     told: Notify,
@@ -47,7 +47,7 @@ struct Shared<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     /// Evictable streams by number, the oldest first.
-    order: BTreeMap<u64, (Source, Arc<Shared<T>>)>,
+    order: BTreeMap<u64, (Source, Arc<EvictableShared<T>>)>,
     counts: HashMap<Source, usize>,
     next: u64,
 }
@@ -72,7 +72,7 @@ impl<T> Evictable<T> {
         let is_anothers = free.is_none();
         let held = free.or_else(|| waiting.evict())?;
         let (evicted, told) = (AtomicBool::new(false), Notify::new());
-        let shared = Arc::new(Shared { held: Mutex::new(Some(held)), evicted, told });
+        let shared = Arc::new(EvictableShared { held: Mutex::new(Some(held)), evicted, told });
         let number = waiting.add(source, &shared);
         drop(waiting);
         let number = Mutex::new(Some(number));
@@ -122,7 +122,7 @@ impl<T> Drop for EvictableSlot<T> {
 }
 
 impl<T> Waiting<T> {
-    fn add(&mut self, source: Source, shared: &Arc<Shared<T>>) -> u64 {
+    fn add(&mut self, source: Source, shared: &Arc<EvictableShared<T>>) -> u64 {
         let number = self.next;
         self.next += 1;
         self.order.insert(number, (source, shared.clone()));
@@ -130,7 +130,7 @@ impl<T> Waiting<T> {
         number
     }
 
-    fn remove(&mut self, number: u64, source: Source) -> Option<Arc<Shared<T>>> {
+    fn remove(&mut self, number: u64, source: Source) -> Option<Arc<EvictableShared<T>>> {
         let (_, shared) = self.order.remove(&number)?;
         if let Some(count) = self.counts.get_mut(&source) {
             *count -= 1;

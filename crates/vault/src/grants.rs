@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::Vault;
 use super::error::VaultError;
 use super::record::{
-    self, Dates, Header, NewRow, Purpose, RecordError, RowPlace, SecondGrant, Verdict,
+    self, Dates, GrantPurpose, Header, NewRow, RecordError, RowPlace, SecondGrant, Verdict,
 };
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
@@ -118,7 +118,7 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<Option<StoredGrant>, VaultError> {
         let (purpose, key) =
-            (Purpose::of(connection), record::key(&connection.org, &connection.id));
+            (GrantPurpose::of(connection), record::key(&connection.org, &connection.id));
         let mut before: Option<Row> = None;
         loop {
             let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };

@@ -17,7 +17,7 @@ use keyward_state::store::{Row, Table, Version};
 
 /// What the grant may be used for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Purpose {
+pub struct GrantPurpose {
     /// The provider's id.
     pub provider: String,
     /// The auth method's id.
@@ -52,7 +52,7 @@ pub struct Verdict {
 pub struct Header {
     /// What the grant may be used for.
     #[serde(flatten)]
-    pub purpose: Purpose,
+    pub purpose: GrantPurpose,
     /// Absent in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<Verdict>,
@@ -153,7 +153,7 @@ pub enum RecordError {
     Purpose,
 }
 
-impl Purpose {
+impl GrantPurpose {
     /// The purpose by the connection's record.
     pub fn of(connection: &ConnectionRecord) -> Self {
         Self {
@@ -178,7 +178,7 @@ fn is_zero(number: &u32) -> bool {
 impl Header {
     /// The header of a working grant.
     pub fn of(connection: &ConnectionRecord) -> Self {
-        let purpose = Purpose::of(connection);
+        let purpose = GrantPurpose::of(connection);
         Self {
             purpose,
             broken: None,
@@ -241,7 +241,7 @@ pub fn seal(
 pub fn open(
     keyring: &Keyring,
     connection: &ConnectionRecord,
-    expected: &Purpose,
+    expected: &GrantPurpose,
     row: &Row,
 ) -> Result<OpenedGrant, RecordError> {
     let (header, grants): (Header, _) = unsealed(keyring, &connection.org, &connection.id, row)?;
@@ -330,7 +330,7 @@ mod tests {
     ) -> Result<Vec<u8>, RecordError> {
         let key = key(&connection.org, &connection.id);
         let row = Row { key, value, version: Version(version) };
-        open(keyring, connection, &Purpose::of(connection), &row)
+        open(keyring, connection, &GrantPurpose::of(connection), &row)
             .map(|opened| opened.grant.to_vec())
     }
 

@@ -4,7 +4,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
-use keyward_rules::provider::pasted::{self, Keys, ValueMismatch};
+use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
 
 /// The shapes of all providers.
 pub(in crate::cli) struct Shapes(Vec<ProviderView>);
@@ -29,7 +29,7 @@ impl Shapes {
         if !field.secret {
             return Ok(None);
         }
-        let is_wanted = |keys: &Keys<'_>| keys.provider == provider.id && keys.auth == auth.id;
+        let is_wanted = |keys: &KeyShapes<'_>| keys.provider == provider.id && keys.auth == auth.id;
         let each = self.0.iter().flat_map(|one| one.auth.iter().map(move |auth| (one, auth)));
         let others = each.flat_map(|(one, auth)| fields(one, auth));
         let others = others.filter(|keys| !is_wanted(keys));
@@ -37,13 +37,13 @@ impl Shapes {
     }
 }
 
-fn fields<'a>(provider: &'a ProviderView, auth: &'a AuthView) -> Vec<Keys<'a>> {
+fn fields<'a>(provider: &'a ProviderView, auth: &'a AuthView) -> Vec<KeyShapes<'a>> {
     let secret = auth.fields.iter().filter(|field| field.secret);
     secret.map(|field| keys(provider, auth, field)).collect()
 }
 
-fn keys<'a>(provider: &'a ProviderView, auth: &'a AuthView, field: &'a FieldView) -> Keys<'a> {
-    Keys {
+fn keys<'a>(provider: &'a ProviderView, auth: &'a AuthView, field: &'a FieldView) -> KeyShapes<'a> {
+    KeyShapes {
         provider: &provider.id,
         name: &provider.name,
         auth: &auth.id,

@@ -11,9 +11,9 @@ use crate::cli::failure::Failure;
 use crate::cli::settings::Global;
 
 /// A file that redirects to the page; removed when dropped.
-pub(super) struct Page(PathBuf);
+pub(super) struct RedirectFile(PathBuf);
 
-impl Drop for Page {
+impl Drop for RedirectFile {
     fn drop(&mut self) {
         // If it stays, its link was used or has expired.
         drop(std::fs::remove_file(&self.0));
@@ -24,13 +24,13 @@ impl Drop for Page {
 ///
 /// # Errors
 /// When the data directory cannot be found.
-pub(super) fn open(global: &Global, url: &str) -> Result<Option<Page>, Failure> {
+pub(super) fn open(global: &Global, url: &str) -> Result<Option<RedirectFile>, Failure> {
     let Some(program) = program() else { return Ok(None) };
     let file = global.data_dir()?.join(format!("consent-{}.html", std::process::id()));
     if write(&file, url).is_err() {
         return Ok(None);
     }
-    let page = Page(file);
+    let page = RedirectFile(file);
     let mut command = Command::new(program);
     command.arg(&page.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command.spawn().is_ok().then_some(page))
@@ -75,7 +75,7 @@ mod tests {
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(std::fs::read_to_string(&file).unwrap().contains("url=http://localhost:8081/"));
-        drop(Page(file.clone()));
+        drop(RedirectFile(file.clone()));
         assert!(!file.exists());
     }
 }

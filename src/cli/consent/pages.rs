@@ -17,7 +17,7 @@ use keyward_api::wire::ConsentView;
 const LAST_PAGE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The served pages.
-pub(super) struct Pages {
+pub(super) struct ConsentPages {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -30,7 +30,7 @@ pub(super) async fn host(
     global: &Global,
     client: &Client,
     consent: &ConsentView,
-) -> Result<Option<Pages>, Failure> {
+) -> Result<Option<ConsentPages>, Failure> {
     let (Some(own), Some(_)) = (client.own_admin(), &consent.authorize_url) else {
         return Ok(None);
     };
@@ -47,10 +47,10 @@ pub(super) async fn host(
     let names = crate::app::own_names(&config, at);
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(admin::serve_tcp(listener, own.clone(), names, stopped));
-    Ok(Some(Pages { stop, task }))
+    Ok(Some(ConsentPages { stop, task }))
 }
 
-impl Pages {
+impl ConsentPages {
     /// Ends after running requests.
     pub(super) async fn finish(mut self) {
         tokio::time::sleep(LAST_PAGE_WITHIN).await;
@@ -59,7 +59,7 @@ impl Pages {
     }
 }
 
-impl Drop for Pages {
+impl Drop for ConsentPages {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -1,4 +1,4 @@
-//! [`Lease`]: an open run at the gateway. The run lasts as long as its stream: when the stream closes,
+//! [`OpenRun`]: an open run at the gateway. The run lasts as long as its stream: when the stream closes,
 //! the gateway revokes the token.
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ const ENDED_WITHIN: Duration = Duration::from_secs(2);
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// An open run.
-pub(super) struct Lease {
+pub(super) struct OpenRun {
     agent: String,
     token: TokenShown,
     body: Incoming,
@@ -34,14 +34,14 @@ pub(super) struct Lease {
 
 /// The request.
 #[derive(Debug, Serialize)]
-struct New<'a> {
+struct NewRun<'a> {
     agent: &'a str,
     label: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Typed>,
 }
 
-impl Lease {
+impl OpenRun {
     /// Opens a run, with a new token or `held`.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Lease {
         held: Option<TokenShown>,
     ) -> Result<Self, Failure> {
         let token = held.as_ref().map(|held| Typed::from(held.token.clone()));
-        let new = New { agent, label: format!("run {}", std::process::id()), token };
+        let new = NewRun { agent, label: format!("run {}", std::process::id()), token };
         let (mut body, driver) = post(gateway, &new).await?;
         let line = first_line(&mut body).await?;
         let token = match held {
@@ -105,7 +105,7 @@ impl Lease {
     }
 }
 
-async fn post(gateway: &Gateway, new: &New<'_>) -> Result<(Incoming, JoinHandle<()>), Failure> {
+async fn post(gateway: &Gateway, new: &NewRun<'_>) -> Result<(Incoming, JoinHandle<()>), Failure> {
     let gone = |what: &dyn std::fmt::Display| {
         Failure::new(Exit::Unreachable, format!("the gateway closed the connection: {what}"))
     };

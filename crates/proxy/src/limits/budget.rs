@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use keyward_base::id::AgentId;
 
 #[derive(Debug)]
-pub struct Budget(Mutex<State>);
+pub struct Budget(Mutex<BudgetState>);
 
 #[derive(Debug)]
-struct State {
+struct BudgetState {
     total: usize,
     each: PerAgent,
     taken: usize,
@@ -46,7 +46,7 @@ impl PerAgent {
 impl Budget {
     /// A budget of `total`.
     pub fn new(total: usize, each: PerAgent) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { total, each, taken: 0, by: HashMap::new() })))
+        Arc::new(Self(Mutex::new(BudgetState { total, each, taken: 0, by: HashMap::new() })))
     }
 
     /// Changes the total. Shares that are taken stay valid.
@@ -70,7 +70,7 @@ impl Budget {
     }
 }
 
-impl State {
+impl BudgetState {
     /// The amounts of all agents and of this one after taking `amount` more; `None` beyond the limits.
     fn with(&self, taker: &Option<AgentId>, amount: usize) -> Option<(usize, usize)> {
         let own = self.by.get(taker).copied().unwrap_or_default();

@@ -14,7 +14,7 @@ const BODY_CHARS_MIN: usize = 8;
 
 /// The known properties of one field's values.
 #[derive(Clone, Copy, Debug)]
-pub struct Keys<'a> {
+pub struct KeyShapes<'a> {
     /// The provider's id.
     pub provider: &'a str,
     /// The provider's display name.
@@ -47,8 +47,8 @@ pub struct ValueMismatch {
 /// When it looks like something else.
 pub fn judge<'a>(
     value: &str,
-    wanted: &Keys<'_>,
-    others: impl Iterator<Item = Keys<'a>>,
+    wanted: &KeyShapes<'_>,
+    others: impl Iterator<Item = KeyShapes<'a>>,
 ) -> Result<Option<String>, ValueMismatch> {
     if !placeholder::scan(value.as_bytes()).is_empty() {
         return Err(ValueMismatch {
@@ -74,7 +74,7 @@ pub fn judge<'a>(
     }
 }
 
-impl<'a> Keys<'a> {
+impl<'a> KeyShapes<'a> {
     /// The longest known prefix of the value.
     fn longest(&self, value: &str) -> Option<&'a str> {
         if self.has_pattern {
@@ -128,7 +128,7 @@ fn misfit(says: &str, remedy: &str) -> ValueMismatch {
     ValueMismatch { says: says.to_owned(), remedy: remedy.to_owned(), is_final: false }
 }
 
-fn others_key(prefix: &str, wanted: &Keys<'_>, keys: &Keys<'_>) -> ValueMismatch {
+fn others_key(prefix: &str, wanted: &KeyShapes<'_>, keys: &KeyShapes<'_>) -> ValueMismatch {
     if keys.provider == wanted.provider {
         let says =
             format!("looks like what `--auth {}` of {} takes (`{prefix}…`)", keys.auth, keys.name);
@@ -181,7 +181,7 @@ mod tests {
         let all: Vec<_> = catalogue
             .all()
             .flat_map(|p| p.auth.iter().flat_map(move |a| a.fields.iter().map(move |f| (p, a, f))))
-            .map(|(p, a, f)| Keys {
+            .map(|(p, a, f)| KeyShapes {
                 provider: &p.id,
                 name: &p.name,
                 auth: &a.id,
@@ -190,7 +190,7 @@ mod tests {
                 has_pattern: f.pattern.is_some(),
             })
             .collect();
-        let is_wanted = |keys: &Keys<'_>| {
+        let is_wanted = |keys: &KeyShapes<'_>| {
             keys.provider == provider
                 && keys.auth == auth.id
                 && std::ptr::eq(keys.prefixes, &*field.prefixes)

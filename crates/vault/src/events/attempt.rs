@@ -38,7 +38,7 @@ struct PayloadData<'a> {
 }
 
 /// A webhook's URL, and the keys that sign its deliveries.
-pub(super) struct Destination<'a> {
+pub(super) struct DeliveryTarget<'a> {
     pub(super) url: &'a str,
     pub(super) keys: &'a SigningKeys,
 }
@@ -69,7 +69,7 @@ pub(super) fn body(notice: &Notice) -> Vec<u8> {
 /// Posts an event.
 pub(super) async fn post(
     caller: &HttpClient,
-    to: Destination<'_>,
+    to: DeliveryTarget<'_>,
     notice: &Notice,
     settings: &WebhookSettings,
     now: Timestamp,

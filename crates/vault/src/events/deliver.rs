@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::attempt::{self, AttemptResult, Destination};
+use super::attempt::{self, AttemptResult, DeliveryTarget};
 use super::queue::LastTry;
 use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
@@ -153,7 +153,7 @@ impl Events {
             Ok(None) => return Ok(None),
             Err(error) => return Err((error.into(), owed)),
         };
-        let destination = Destination { url: &hook.spec.url, keys: &keys };
+        let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
         let notice = &owed.delivery.notice;
         let tried = attempt::post(caller, destination, notice, &settings, now).await;
         Ok(Some(self.outcome(&hook, owed, tried, pause).await))

@@ -27,7 +27,7 @@ const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 /// Text that is not a key.
 #[derive(Debug, thiserror::Error)]
 #[error("a signing key is `whsec_` and base64 of 24 to 64 bytes")]
-pub struct KeyError;
+pub struct SigningKeyError;
 
 /// A signing key; shown once.
 #[derive(Clone, Deserialize, PartialEq, Serialize)]
@@ -61,13 +61,13 @@ impl SigningKey {
     ///
     /// # Errors
     /// When it is not a key.
-    pub fn parse(text: &Secret) -> Result<Self, KeyError> {
-        let text = text.expose_text().ok_or(KeyError)?.trim();
+    pub fn parse(text: &Secret) -> Result<Self, SigningKeyError> {
+        let text = text.expose_text().ok_or(SigningKeyError)?.trim();
         let body = text.strip_prefix(PREFIX).unwrap_or(text);
-        let bytes = Zeroizing::new(BASE64_STANDARD.decode(body).map_err(|_| KeyError)?);
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(body).map_err(|_| SigningKeyError)?);
         match BYTES.contains(&bytes.len()) {
             true => Ok(Self(format!("{PREFIX}{body}"))),
-            false => Err(KeyError),
+            false => Err(SigningKeyError),
         }
     }
 
@@ -133,7 +133,7 @@ impl fmt::Debug for SigningKey {
 mod tests {
     use super::*;
 
-    fn key(text: &str) -> Result<SigningKey, KeyError> {
+    fn key(text: &str) -> Result<SigningKey, SigningKeyError> {
         SigningKey::parse(&Secret::from(text.to_owned()))
     }
 

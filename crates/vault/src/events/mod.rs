@@ -17,8 +17,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use attempt::Destination;
-pub use keys::{KeyError, SigningKey, SigningKeys};
+use attempt::DeliveryTarget;
+pub use keys::{SigningKey, SigningKeyError, SigningKeys};
 use queue::Queue;
 pub use queue::{LastTry, WebhookStatus};
 
@@ -155,7 +155,7 @@ impl Events {
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let by = Acting::current().by;
         let notice = Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, About::default());
-        let destination = Destination { url: &hook.spec.url, keys: &keys };
+        let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
         let tried = attempt::post(caller, destination, &notice, &settings, now).await;
         Ok(LastTry::of(&tried, self.clock.now()))
     }

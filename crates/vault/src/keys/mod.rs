@@ -104,7 +104,7 @@ impl Keys {
     pub async fn uses(&self) -> Result<Vec<KeyUse>, KeysError> {
         let mut rows: BTreeMap<KeyId, u64> = BTreeMap::new();
         for table in Table::ALL {
-            let mut pages = Pages::of(&*self.store, table);
+            let mut pages = RowPages::of(&*self.store, table);
             while let Some(page) = pages.next().await? {
                 for row in page {
                     let id = keyring::wrapped_by(&row.value)
@@ -221,7 +221,7 @@ impl Keys {
     async fn rewrap(&self) -> Result<u64, KeysError> {
         let mut moved = 0;
         for table in Table::ALL {
-            let mut pages = Pages::of(&*self.store, table);
+            let mut pages = RowPages::of(&*self.store, table);
             while let Some(page) = pages.next().await? {
                 let moves = page.into_iter().map(|row| self.rewrap_row(table, row));
                 let moves = stream::iter(moves).buffer_unordered(TOGETHER);
@@ -252,13 +252,13 @@ impl Keys {
 }
 
 /// The rows of a table, page by page. Concurrently added or deleted rows may be missing or included.
-struct Pages<'a> {
+struct RowPages<'a> {
     store: &'a dyn Store,
     table: Table,
     after: Option<String>,
 }
 
-impl<'a> Pages<'a> {
+impl<'a> RowPages<'a> {
     fn of(store: &'a dyn Store, table: Table) -> Self {
         Self { store, table, after: None }
     }

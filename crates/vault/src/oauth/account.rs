@@ -8,7 +8,7 @@ use super::Flows;
 use super::flow::Received;
 use super::start::{FlowContext, asked_scopes};
 use crate::grant::Grant;
-use crate::grant::oauth::{self, Claims, Expected, Tokens, id_token_claims};
+use crate::grant::oauth::{self, Claims, ExpectedClaims, Tokens, id_token_claims};
 use keyward_state::directory::{
     Account, AccountId, AccountSource, ConnectionRecord, ConnectionState,
 };
@@ -50,7 +50,7 @@ impl Flows {
     fn of_id_token(&self, asking: &FlowContext, tokens: &Tokens) -> Option<Account> {
         let (token, issuer) = (tokens.id_token.as_ref()?, asking.issuer.as_deref()?);
         let client_id = &asking.app.client_id;
-        match id_token_claims(token, &Expected { issuer, client_id, now: self.clock.now() }) {
+        match id_token_claims(token, &ExpectedClaims { issuer, client_id, now: self.clock.now() }) {
             Ok(claims) => Some(account(claims, AccountSource::IdToken)),
             Err(error) => {
                 let connection = &asking.connection.id;

@@ -53,7 +53,7 @@ pub struct NewMcp {
 
 /// The members of protected resource metadata that are read (RFC 9728 §2).
 #[derive(Debug, Default, Deserialize)]
-struct Resource {
+struct ProtectedResource {
     resource: String,
     #[serde(default)]
     authorization_servers: Vec<String>,
@@ -137,7 +137,7 @@ impl Flows {
     }
 
     /// Reads the server's protected resource metadata.
-    async fn resource(&self, url: &str) -> Result<(Resource, Challenge), FlowError> {
+    async fn resource(&self, url: &str) -> Result<(ProtectedResource, Challenge), FlowError> {
         let settings = self.settings.load_full();
         let challenge = self.challenge(url).await?;
         let (base, path) = split(url);
@@ -159,7 +159,8 @@ impl Flows {
         for place in places {
             let found = document(&self.caller, &place, &settings).await;
             let Some(document) = found.map_err(|error| not_told(&error))? else { continue };
-            let read: Resource = serde_json::from_slice(&document).map_err(|_| not_guarded(url))?;
+            let read: ProtectedResource =
+                serde_json::from_slice(&document).map_err(|_| not_guarded(url))?;
             let told = read.resource.trim_end_matches('/');
             // RFC 9728 §3.3; some servers name their origin for all paths.
             if told != url && told != base {
@@ -172,7 +173,7 @@ impl Flows {
             return Ok((read, challenge));
         }
         // Older than RFC 9728: the server is its own authorization server.
-        let resource = Resource {
+        let resource = ProtectedResource {
             resource: url.to_owned(),
             authorization_servers: vec![base],
             scopes_supported: vec![],
@@ -276,7 +277,7 @@ fn canonical(url: &str, insecure_loopback: bool) -> Result<String, FlowError> {
     }
 }
 
-fn chosen(resource: &Resource, wanted: Option<&str>) -> Result<String, FlowError> {
+fn chosen(resource: &ProtectedResource, wanted: Option<&str>) -> Result<String, FlowError> {
     let servers = &resource.authorization_servers;
     match (wanted, servers.as_slice()) {
         (None, [one]) => Ok(one.clone()),
@@ -377,7 +378,7 @@ mod tests {
     /// oauth 13, MCP 2
     #[test]
     fn of_several_authorization_servers_a_person_names_one() {
-        let of = |servers: &[&str]| Resource {
+        let of = |servers: &[&str]| ProtectedResource {
             resource: "https://a.test".to_owned(),
             authorization_servers: servers.iter().map(|&s| s.to_owned()).collect(),
             scopes_supported: vec![],

@@ -31,7 +31,7 @@ const PREFACE_BYTES_MAX: usize = 4096;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
 /// The listeners of a probe. Dropping it closes them.
-pub(super) struct Listener {
+pub(super) struct ProbeListeners {
     at: SocketAddr,
     own: SocketAddr,
     handed: SocketAddr,
@@ -41,7 +41,7 @@ pub(super) struct Listener {
     tasks: JoinSet<()>,
 }
 
-impl Listener {
+impl ProbeListeners {
     /// Listens on free ports of loopback. The listener of the proxy variables requires `token`.
     pub(super) async fn open(authority: Arc<Authority>, token: &str) -> Result<Self, Failure> {
         let shared = Arc::new(Shared {

@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, U
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::seen::{Event, Via};
+use super::seen::{ProbeEvent, RequestRoute};
 use keyward_proxy::Preface;
 use keyward_proxy::ca::cache::Leaves;
 
@@ -21,7 +21,7 @@ const AGENTS_MAX: usize = 64;
 /// Everything that the probe observed.
 #[derive(Debug, Default)]
 pub(super) struct Observations {
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<ProbeEvent>,
     /// User agents of the clients.
     pub(super) agents: BTreeSet<String>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn saw(&self, event: Event) {
+    pub(super) fn saw(&self, event: ProbeEvent) {
         let mut seen = self.seen.lock();
         if seen.events.len() < EVENTS_MAX {
             seen.events.push(event);
@@ -104,12 +104,16 @@ fn is_token(value: &[u8]) -> bool {
 
 impl ListenerKind {
     /// How requests of this listener are reported.
-    pub(super) fn by(&self) -> Via {
+    pub(super) fn by(&self) -> RequestRoute {
         match self {
-            Self::Variables => Via::Variables,
-            Self::Own => Via::OwnListener { agent: None },
-            Self::Gateway(Preface { listener, agent: None }) => Via::Listener(listener.clone()),
-            Self::Gateway(Preface { agent, .. }) => Via::OwnListener { agent: agent.clone() },
+            Self::Variables => RequestRoute::Variables,
+            Self::Own => RequestRoute::OwnListener { agent: None },
+            Self::Gateway(Preface { listener, agent: None }) => {
+                RequestRoute::Listener(listener.clone())
+            }
+            Self::Gateway(Preface { agent, .. }) => {
+                RequestRoute::OwnListener { agent: agent.clone() }
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct Claims {
 
 /// The expected values of an ID token.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
+pub struct ExpectedClaims<'a> {
     /// The issuer of the token endpoint.
     pub issuer: &'a str,
     /// The client id.
@@ -65,7 +65,10 @@ pub enum IdTokenError {
 ///
 /// # Errors
 /// When it is not from this issuer for this client, or has expired.
-pub fn id_token_claims(token: &Secret, expected: &Expected<'_>) -> Result<Claims, IdTokenError> {
+pub fn id_token_claims(
+    token: &Secret,
+    expected: &ExpectedClaims<'_>,
+) -> Result<Claims, IdTokenError> {
     let claims = payload(token).ok_or(IdTokenError::Malformed)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     if text("iss").ok_or(IdTokenError::Malformed)? != expected.issuer {
@@ -142,8 +145,11 @@ mod tests {
     use super::*;
     use crate::tests::scripted_server::{Server, client, json as answer, secret};
 
-    const EXPECTED: Expected<'static> =
-        Expected { issuer: "https://auth.acme.test", client_id: "id", now: Timestamp::UNIX_EPOCH };
+    const EXPECTED: ExpectedClaims<'static> = ExpectedClaims {
+        issuer: "https://auth.acme.test",
+        client_id: "id",
+        now: Timestamp::UNIX_EPOCH,
+    };
 
     fn token(claims: &Value) -> Secret {
         let coded = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());

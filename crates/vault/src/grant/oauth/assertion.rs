@@ -10,7 +10,7 @@ use keyward_base::secret::Secret;
 
 /// The signing key.
 #[derive(Debug)]
-pub(super) enum Key<'a> {
+pub(super) enum AssertionKey<'a> {
     /// A private key in PEM.
     Pem(&'a Secret),
     /// A secret shared with the server: HS256.
@@ -19,7 +19,7 @@ pub(super) enum Key<'a> {
 
 /// Why there is no signature, or no client authentication. Names no secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum KeyError {
+pub enum AssertionError {
     /// The client has no secret, or an empty one.
     #[error("the client has no secret: give the app one, as `client_secret`")]
     Missing,
@@ -43,7 +43,7 @@ pub enum KeyError {
     Random,
 }
 
-impl KeyError {
+impl AssertionError {
     /// An error code in the style of servers.
     pub(super) fn code(self) -> &'static str {
         match self {
@@ -62,31 +62,36 @@ impl KeyError {
 /// # Errors
 /// When the key is invalid, or does not fit the algorithm.
 pub(super) fn sign(
-    key: &Key<'_>,
+    key: &AssertionKey<'_>,
     algorithm: Option<&str>,
     key_id: Option<&str>,
     claims: &Value,
-) -> Result<Secret, KeyError> {
-    let wanted = algorithm.map(|name| name.parse().map_err(|_| KeyError::Algorithm)).transpose()?;
+) -> Result<Secret, AssertionError> {
+    let wanted =
+        algorithm.map(|name| name.parse().map_err(|_| AssertionError::Algorithm)).transpose()?;
     let (algorithm, key) = match key {
-        Key::Shared(secret) => {
+        AssertionKey::Shared(secret) => {
             (wanted.unwrap_or(Algorithm::HS256), EncodingKey::from_secret(secret.expose()))
         }
-        Key::Pem(pem) => private(pem.expose(), wanted)?,
+        AssertionKey::Pem(pem) => private(pem.expose(), wanted)?,
     };
     let mut header = Header::new(algorithm);
     header.kid = key_id.map(str::to_owned);
-    let signed = jsonwebtoken::encode(&header, claims, &key).map_err(|_| KeyError::Algorithm)?;
+    let signed =
+        jsonwebtoken::encode(&header, claims, &key).map_err(|_| AssertionError::Algorithm)?;
     Ok(Secret::from(signed))
 }
 
 /// The key and its algorithm.
-fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, EncodingKey), KeyError> {
+fn private(
+    pem: &[u8],
+    wanted: Option<Algorithm>,
+) -> Result<(Algorithm, EncodingKey), AssertionError> {
     use Algorithm as A;
     let usual = |usual: A, of: &[A]| match wanted {
         None => Ok(usual),
         Some(wanted) if of.contains(&wanted) => Ok(wanted),
-        Some(_) => Err(KeyError::Algorithm),
+        Some(_) => Err(AssertionError::Algorithm),
     };
     if let Ok(key) = EncodingKey::from_rsa_pem(pem) {
         let rsa = [A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512];
@@ -95,7 +100,7 @@ fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, Encoding
     if let Ok(key) = EncodingKey::from_ed_pem(pem) {
         return Ok((usual(A::EdDSA, &[A::EdDSA])?, key));
     }
-    let key = EncodingKey::from_ec_pem(pem).map_err(|_| KeyError::Key)?;
+    let key = EncodingKey::from_ec_pem(pem).map_err(|_| AssertionError::Key)?;
     // The curve is known only when signing.
     let curve = match jsonwebtoken::crypto::sign(b"", &key, A::ES256) {
         Ok(_) => A::ES256,
@@ -108,8 +113,8 @@ fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, Encoding
 ///
 /// # Errors
 /// When the system has no randomness.
-pub(super) fn fresh_id() -> Result<String, KeyError> {
+pub(super) fn fresh_id() -> Result<String, AssertionError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    getrandom::fill(&mut bytes).map_err(|_| AssertionError::Random)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::assertion::{self, Key, KeyError};
+use super::assertion::{self, AssertionError, AssertionKey};
 use super::params::{Params, form_encoded};
 use crate::grant::AppSecret;
 use keyward_base::secret::Secret;
@@ -53,7 +53,7 @@ impl Client {
         audience: &str,
         now: Timestamp,
         params: &mut Params,
-    ) -> Result<Proof, KeyError> {
+    ) -> Result<Proof, AssertionError> {
         let mut proof = Proof::default();
         match method {
             ClientAuthText::None => self.name(params),
@@ -77,20 +77,22 @@ impl Client {
                 proof.authorization = Some(basic(self.secret()?.expose(), b"")?);
             }
             ClientAuthText::PrivateKeyJwt => {
-                let key = Key::Pem(self.secret.private_key.as_ref().ok_or(KeyError::NoKey)?);
+                let key = AssertionKey::Pem(
+                    self.secret.private_key.as_ref().ok_or(AssertionError::NoKey)?,
+                );
                 self.assert(&key, audience, now, params)?;
             }
             ClientAuthText::ClientSecretJwt => {
-                let key = Key::Shared(self.secret()?);
+                let key = AssertionKey::Shared(self.secret()?);
                 self.assert(&key, audience, now, params)?;
             }
             ClientAuthText::Mtls => {
                 self.name(params);
                 let AppSecret { certificate, private_key, .. } = &self.secret;
-                let chain = certificate.as_ref().ok_or(KeyError::NoCertificate)?;
-                let key = private_key.as_ref().ok_or(KeyError::NoKey)?;
+                let chain = certificate.as_ref().ok_or(AssertionError::NoCertificate)?;
+                let key = private_key.as_ref().ok_or(AssertionError::NoKey)?;
                 let identity = ClientIdentity::from_pem(chain.expose(), key);
-                proof.identity = Some(identity.map_err(|_| KeyError::Certificate)?);
+                proof.identity = Some(identity.map_err(|_| AssertionError::Certificate)?);
             }
         }
         Ok(proof)
@@ -102,20 +104,20 @@ impl Client {
         }
     }
 
-    fn secret(&self) -> Result<&Secret, KeyError> {
+    fn secret(&self) -> Result<&Secret, AssertionError> {
         let secret = self.secret.client_secret.as_ref();
-        secret.filter(|secret| !secret.is_empty()).ok_or(KeyError::Missing)
+        secret.filter(|secret| !secret.is_empty()).ok_or(AssertionError::Missing)
     }
 
     /// RFC 7523 §3: issuer and subject are the client. The audience is one string: with a list, one server
     /// could use the assertion at another.
     fn assert(
         &self,
-        key: &Key<'_>,
+        key: &AssertionKey<'_>,
         audience: &str,
         now: Timestamp,
         params: &mut Params,
-    ) -> Result<(), KeyError> {
+    ) -> Result<(), AssertionError> {
         let claims = json!({
             "iss": self.id,
             "sub": self.id,
@@ -133,13 +135,13 @@ impl Client {
 }
 
 /// `Basic` (RFC 7617 §2), marked sensitive.
-fn basic(user: &[u8], password: &[u8]) -> Result<HeaderValue, KeyError> {
+fn basic(user: &[u8], password: &[u8]) -> Result<HeaderValue, AssertionError> {
     let mut plain = Zeroizing::new(Vec::with_capacity(user.len() + 1 + password.len()));
     plain.extend_from_slice(user);
     plain.push(b':');
     plain.extend_from_slice(password);
     let text = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(&*plain))));
-    let mut value = HeaderValue::from_str(&text).map_err(|_| KeyError::Missing)?;
+    let mut value = HeaderValue::from_str(&text).map_err(|_| AssertionError::Missing)?;
     value.set_sensitive(true);
     Ok(value)
 }

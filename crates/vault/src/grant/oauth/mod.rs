@@ -23,15 +23,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-pub use account::{Claims, Expected, IdTokenError, id_token_claims, userinfo};
-pub use assertion::KeyError;
+pub use account::{Claims, ExpectedClaims, IdTokenError, id_token_claims, userinfo};
+pub use assertion::AssertionError;
 pub use client::Client;
 pub use device::{Device, PollResult, SLOW_DOWN, device_poll, device_start};
 pub use failure::{ActingParty, ErrorCode, Failure, Temporary};
 pub use metadata::{Metadata, MetadataError, document, host, is_secure, read_metadata};
 pub use request_context::RequestContext;
 pub use requests::{
-    Assertion, Subject, client_credentials, exchange_code, installation, jwt_bearer, refresh,
+    Assertion, SubjectToken, client_credentials, exchange_code, installation, jwt_bearer, refresh,
     renew_access, token_exchange,
 };
 pub use revoke::{Revocable, RevokeResult, revoke};

@@ -9,7 +9,7 @@ use oauth2::{AuthorizationCode, PkceCodeVerifier, RedirectUrl, RefreshToken, Sco
 use serde_json::{Value, json};
 
 use super::Tokens;
-use super::assertion::{self, Key};
+use super::assertion::{self, AssertionKey};
 use super::failure::{ActingParty, Failure, Temporary, bad_endpoint};
 use super::params::Params;
 use super::request_context::RequestContext;
@@ -34,7 +34,7 @@ pub(super) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:acc
 
 /// The subject token of a token exchange (RFC 8693 §2.1).
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct SubjectToken {
     /// The token.
     pub token: Secret,
     /// Its type; default: access token.
@@ -163,7 +163,7 @@ pub async fn jwt_bearer(
 /// When the server gives no token, or one of another type than requested.
 pub async fn token_exchange(
     ask: &RequestContext<'_>,
-    subject: &Subject,
+    subject: &SubjectToken,
 ) -> Result<Tokens, Failure> {
     let mut params = Params::default();
     params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(TOKEN_EXCHANGE));
@@ -241,7 +241,7 @@ pub(super) fn bearer(token: &Secret) -> Result<http::HeaderValue, Failure> {
 impl Assertion {
     /// Creates and signs the assertion.
     fn sign(&self, ask: &RequestContext<'_>) -> Result<Secret, Failure> {
-        let refused = |error: assertion::KeyError| {
+        let refused = |error: assertion::AssertionError| {
             Failure::ours(ActingParty::Operator, error.code(), error.to_string())
         };
         let now = ask.now.as_second();
@@ -263,7 +263,7 @@ impl Assertion {
         if let Some(scope) = ask.scope().filter(|_| self.scope_as_claim) {
             claims["scope"] = scope.into();
         }
-        let key = Key::Pem(&self.key);
+        let key = AssertionKey::Pem(&self.key);
         assertion::sign(&key, self.algorithm.as_deref(), self.key_id.as_deref(), &claims)
             .map_err(refused)
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::failure::{ActingParty, Failure};
 use super::request_context::{RequestContext, incomplete};
-use super::requests::{self, Assertion, Subject, exchanges_access};
+use super::requests::{self, Assertion, SubjectToken, exchanges_access};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
 use super::{Tokens, imported, service_account};
@@ -278,12 +278,12 @@ impl OAuth {
         })
     }
 
-    fn subject(&self) -> Result<Subject, Failure> {
+    fn subject(&self) -> Result<SubjectToken, Failure> {
         let text = |name: &str| Some(self.fields.get(name)?.expose_text()?.to_owned());
         let actor = self.fields.get("actor_token").cloned();
         let actor_kind =
             || text("actor_token_type").unwrap_or_else(|| requests::ACCESS_TOKEN_TYPE.to_owned());
-        Ok(Subject {
+        Ok(SubjectToken {
             token: self
                 .fields
                 .get("subject_token")

@@ -178,8 +178,8 @@ fn payload(assertion: &str) -> Value {
     serde_json::from_slice(&bytes).expect("JSON")
 }
 
-fn subject() -> Subject {
-    Subject {
+fn subject() -> SubjectToken {
+    SubjectToken {
         token: secret("subject-canary"),
         kind: None,
         actor: None,
@@ -221,7 +221,7 @@ async fn a_token_of_another_type_than_was_asked_for_is_refused() {
 /// otherwise.
 #[tokio::test]
 async fn a_subject_token_that_is_over_ends_the_grant() {
-    let said = r#"{"error":"invalid_request","error_description":"Subject token inactive"}"#;
+    let said = r#"{"error":"invalid_request","error_description":"SubjectToken token inactive"}"#;
     for (status, more, over) in [
         ("400 No", "", true),
         ("500 Oops", "", false),
