@@ -319,8 +319,8 @@ impl Opened {
         let dialler = Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy);
         let dialler = Arc::new(dialler);
         let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
-        self.vault.go_out_by(caller.clone());
-        self.events.go_out_by(caller.clone());
+        self.vault.use_client(caller.clone());
+        self.events.use_client(caller.clone());
         self.vault.follow_settings(config.oauth.clone());
         self.vault.rotate_by(config.rotation.clone());
         let flows = Flows::new(oauth::Parts {

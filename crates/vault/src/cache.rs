@@ -172,7 +172,7 @@ impl CredentialCache {
     /// dropped.
     pub fn forget(&self, id: &ConnectionId) {
         if let Some(cell) = self.known(id) {
-            cell.begin_anew(None);
+            cell.reset(None);
         }
     }
 
@@ -295,7 +295,7 @@ impl Cell {
     }
 
     /// The grant was changed: results of running flights are discarded, and pauses end.
-    pub fn begin_anew(&self, held: Option<CachedCredential>) {
+    pub fn reset(&self, held: Option<CachedCredential>) {
         let mut state = self.state.lock();
         *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
         self.held.store(held.map(Arc::new));
@@ -317,12 +317,12 @@ impl Cell {
     }
 
     /// After a new credential was rejected too, further rejections are ignored for this time.
-    pub fn is_deaf_for(&self, now: Moment, long: Duration) {
+    pub fn ignore_rejections_for(&self, now: Moment, long: Duration) {
         self.state.lock().deaf = Some((now, long));
     }
 
     /// Whether a 401 is ignored now.
-    pub fn is_deaf(&self, now: Moment) -> bool {
+    pub fn ignores_rejections(&self, now: Moment) -> bool {
         let state = self.state.lock();
         state.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
@@ -460,7 +460,7 @@ impl Ticket {
     }
 
     /// The unknown code that is accepted as final, if this failure is counted too.
-    pub fn would_believe(&self, failed: &FailureDetails) -> Option<String> {
+    pub fn would_accept_code(&self, failed: &FailureDetails) -> Option<String> {
         let now = self.clock.moment();
         let mut backoff = self.cell.state.lock().backoff.clone();
         backoff.failed(now, failed, 0, &self.settings);

@@ -45,12 +45,12 @@ impl Vault {
         token_context: &TokenContext,
         stored: &StoredGrant,
     ) -> Result<FailureSubject, VaultError> {
-        let asked = self.asked_with(token_context).await?;
+        let asked = self.fingerprint_now(token_context).await?;
         Ok(FailureSubject { generation: stored.version.0, asked })
     }
 
     /// The fingerprint of token requests, with the version of the app's secret.
-    pub(super) async fn asked_with(
+    pub(super) async fn fingerprint_now(
         &self,
         token_context: &TokenContext,
     ) -> Result<String, VaultError> {
@@ -183,7 +183,7 @@ impl Vault {
             _ => false,
         };
         for connection in view.connections().filter(|it| may_be(&it.state)) {
-            match self.is_tried_again(connection).await {
+            match self.lift_if_changed(connection).await {
                 Ok(true) => tracing::info!(
                     connection = %connection.id, name = connection.name,
                     "what its client was refused with has changed: it is tried again"
@@ -254,17 +254,17 @@ impl Vault {
 
     /// Whether token requests differ from those whose fingerprint is `asked`. If so, the verdict is
     /// obsolete, and the next request tries again.
-    pub(super) async fn asks_otherwise(
+    pub(super) async fn requests_changed(
         &self,
         connection: &ConnectionRecord,
         asked: Option<&String>,
     ) -> Result<bool, VaultError> {
         let Some(asked) = asked else { return Ok(false) };
-        Ok(self.asked_with(&self.token_context(connection)?).await? != *asked)
+        Ok(self.fingerprint_now(&self.token_context(connection)?).await? != *asked)
     }
 
     /// Removes the verdict if token requests have changed.
-    pub(super) async fn is_tried_again(
+    pub(super) async fn lift_if_changed(
         &self,
         connection: &Arc<ConnectionRecord>,
     ) -> Result<bool, VaultError> {
@@ -272,7 +272,7 @@ impl Vault {
         let rejected = stored.broken.as_ref();
         let rejected = rejected.filter(|it| it.reason == BrokenReason::ClientRejected);
         let Some(verdict) = rejected else { return Ok(false) };
-        let now = self.asked_with(&self.token_context(connection)?).await?;
+        let now = self.fingerprint_now(&self.token_context(connection)?).await?;
         if verdict.asked.as_ref() == Some(&now) {
             return Ok(false);
         }

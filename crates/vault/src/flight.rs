@@ -271,10 +271,10 @@ impl Vault {
 impl Flight<'_> {
     async fn go(&self) -> Result<FlightResult, VaultError> {
         let stored = self.vault.stored(self.connection).await?;
-        if let Some(result) = self.what_is_there(&stored).await? {
+        if let Some(result) = self.result_of_row(&stored).await? {
             return Ok(result);
         }
-        if let Some(result) = self.lacks_endpoints(&stored).await? {
+        if let Some(result) = self.read_endpoints(&stored).await? {
             return Ok(result);
         }
         let asked = self.vault.asked(&self.token_context()?);
@@ -293,7 +293,7 @@ impl Flight<'_> {
                 break;
             }
             let stored = self.vault.stored(self.connection).await?;
-            if let Some(result) = self.what_is_there(&stored).await? {
+            if let Some(result) = self.result_of_row(&stored).await? {
                 return Ok(result);
             }
             // An unsaved response needs no new request.
@@ -311,7 +311,7 @@ impl Flight<'_> {
                         self.vault.delete_failures(org, id).await;
                     }
                     let stored = self.vault.stored(self.connection).await?;
-                    let result = self.what_is_there(&stored).await?;
+                    let result = self.result_of_row(&stored).await?;
                     // A token that is already expired is no reason to request again and again.
                     return Ok(
                         result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default()))
@@ -342,7 +342,7 @@ impl Flight<'_> {
     }
 
     /// The result from the stored row; `None` if a token request is needed.
-    async fn what_is_there(
+    async fn result_of_row(
         &self,
         stored: &StoredGrant,
     ) -> Result<Option<FlightResult>, VaultError> {
@@ -383,7 +383,7 @@ impl Flight<'_> {
             (false, true) => {}
         }
         let verdict = Verdict::new(BrokenReason::NoRefreshToken, None);
-        self.condemned(stored, verdict).await
+        self.store_verdict(stored, verdict).await
     }
 
     /// Requests a newer token and stores it.
@@ -410,18 +410,18 @@ impl Flight<'_> {
                 slot.answered();
                 let is_of_client = verdict.reason == BrokenReason::ClientRejected;
                 if !is_of_client {
-                    return self.came_of(self.condemned(stored, verdict).await?);
+                    return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
                 }
                 self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
-                if self.vault.asks_otherwise(self.connection, verdict.asked.as_ref()).await? {
+                if self.vault.requests_changed(self.connection, verdict.asked.as_ref()).await? {
                     return Ok(RequestResult::Overtaken);
                 }
-                let result = self.condemned(stored, verdict).await?;
+                let result = self.store_verdict(stored, verdict).await?;
                 // The row may have changed since it was read.
-                return match self.vault.is_tried_again(self.connection).await? {
+                return match self.vault.lift_if_changed(self.connection).await? {
                     true => Ok(RequestResult::Overtaken),
-                    false => self.came_of(result),
+                    false => self.result_or_overtaken(result),
                 };
             }
             Err(RequestFailure::Passing { failed, whole_client }) => (failed, whole_client),
@@ -434,9 +434,9 @@ impl Flight<'_> {
             true => slot.answered(),
             false => slot.failed(&self.connection.id, now, &self.settings),
         }
-        if let Some(detail) = self.ticket.would_believe(&failed) {
+        if let Some(detail) = self.ticket.would_accept_code(&failed) {
             let verdict = Verdict::new(BrokenReason::Revoked, Some(detail));
-            return self.came_of(self.condemned(stored, verdict).await?);
+            return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
         }
         if let Some(pause) = whole_client {
             self.vault.servers.silence(asked, now, pause, &self.settings);
@@ -448,7 +448,7 @@ impl Flight<'_> {
     fn warn_of(&self, failed: &FailureDetails, asked: &ClientAtServer) {
         let Some(cause) = failed.cause else { return };
         let now = self.vault.clock.moment();
-        if !self.vault.servers.is_news(&asked.server, cause, now, &self.settings) {
+        if !self.vault.servers.should_warn(&asked.server, cause, now, &self.settings) {
             return;
         }
         tracing::warn!(
@@ -458,7 +458,10 @@ impl Flight<'_> {
         );
     }
 
-    fn came_of(&self, result: Option<FlightResult>) -> Result<RequestResult, VaultError> {
+    fn result_or_overtaken(
+        &self,
+        result: Option<FlightResult>,
+    ) -> Result<RequestResult, VaultError> {
         Ok(result.map_or(RequestResult::Overtaken, RequestResult::Landed))
     }
 

@@ -21,7 +21,7 @@ impl Vault {
         if let Some(newer) = cell.usable(why, now) {
             return Ok(Some(newer));
         }
-        if cell.is_deaf(now) {
+        if cell.ignores_rejections(now) {
             return Ok(None);
         }
         let connection = self.connection(&cell.org, &stale.connection)?;
@@ -33,7 +33,7 @@ impl Vault {
         let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return;
         };
-        if cell.is_deaf(self.clock.moment()) {
+        if cell.ignores_rejections(self.clock.moment()) {
             return;
         }
         let Ok(connection) = self.connection(&cell.org, &stale.connection) else { return };
@@ -56,7 +56,7 @@ impl Vault {
     /// while none of this connection triggers a refresh.
     pub fn refused_again(&self, credential: &Credential) {
         if let Some(cell) = self.cache.known(&credential.connection) {
-            cell.is_deaf_for(self.clock.moment(), self.token_settings().refusal_pause);
+            cell.ignore_rejections_for(self.clock.moment(), self.token_settings().refusal_pause);
         }
     }
 }

@@ -69,7 +69,7 @@ impl Vault {
         let now = self.clock.now();
         let until = now.checked_add(TESTED_WITHIN).unwrap_or(Timestamp::MAX);
         let state = RotationState::Testing;
-        self.foretell(&connection, Rotation { state, since: now, until }).await?;
+        self.announce_rotation(&connection, Rotation { state, since: now, until }).await?;
         let beside = || {
             let (given, dates) = (given.clone(), Dates::default());
             SecondGrant { state, since: now, until, given, dates, at: 0 }
@@ -80,9 +80,9 @@ impl Vault {
             Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
         };
         let staged = self.change(&connection, &put).await;
-        let staged = self.or_as_it_was(&connection, staged).await?;
+        let staged = self.or_restore_record(&connection, staged).await?;
         let minted = self.minted(&connection, &grant, staged.version).await;
-        let (held, newer) = self.or_abandoned(&connection, &bytes, minted).await?;
+        let (held, newer) = self.or_drop_staged(&connection, &bytes, minted).await?;
         if let Some(newer) = newer {
             // The request may have spent the given token: the new one is stored before it is used.
             let before = std::mem::replace(&mut bytes, newer);
@@ -143,7 +143,7 @@ impl Vault {
         let now = self.clock.now();
         let until = now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
-        self.foretell(&connection, Rotation { state, since: now, until }).await?;
+        self.announce_rotation(&connection, Rotation { state, since: now, until }).await?;
         let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, &bytes)?;
             Ok(self.swapped(
@@ -153,7 +153,7 @@ impl Vault {
             ))
         };
         let changed = self.change(&connection, &put).await;
-        self.or_as_it_was(&connection, changed).await?;
+        self.or_restore_record(&connection, changed).await?;
         self.works_again(&connection).await
     }
 
@@ -181,7 +181,7 @@ impl Vault {
         let since = self.clock.now();
         let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
-        self.foretell(connection, Rotation { state, since, until }).await?;
+        self.announce_rotation(connection, Rotation { state, since, until }).await?;
         let put = |stored: &StoredGrant| {
             Ok(self.swapped(
                 connection,
@@ -331,7 +331,7 @@ impl Vault {
 
     /// Stores the rotation in the record before the grant's row is written, so that the next start checks
     /// it after a crash.
-    async fn foretell(
+    async fn announce_rotation(
         &self,
         connection: &ConnectionRecord,
         rotation: Rotation,

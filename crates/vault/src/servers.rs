@@ -118,7 +118,7 @@ impl Servers {
 
     /// Whether a cause of failures at a server must be logged as a warning: it is new, or its last warning
     /// is old.
-    pub fn is_news(
+    pub fn should_warn(
         &self,
         server: &str,
         cause: Cause,
@@ -185,7 +185,7 @@ impl RequestSlot {
     }
 
     /// Releases the slot while a late response is awaited, and counts a failure.
-    pub fn gives_way(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
+    pub fn release_slot(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
         self.failed(connection, now, settings);
         self.permit.lock().take();
     }
@@ -290,7 +290,7 @@ mod tests {
         let (slow, connection) = (asked("slow", "c"), ConnectionId::random());
         let first = servers.slot(&slow, &clock, &settings).now_or_never().unwrap().unwrap();
         assert!(servers.slot(&slow, &clock, &settings).now_or_never().is_none());
-        first.gives_way(&connection, clock.moment(), &settings);
+        first.release_slot(&connection, clock.moment(), &settings);
         first.failed(&connection, clock.moment(), &settings);
         let second = servers.slot(&slow, &clock, &settings).now_or_never().unwrap().unwrap();
         second.failed(&ConnectionId::random(), clock.moment(), &settings);
@@ -303,7 +303,7 @@ mod tests {
     fn a_cause_is_news_once_for_each_server_and_again_after_a_while() {
         let (servers, settings, (clock, ms)) =
             (Servers::default(), TokenSettings::default(), clock());
-        let is_news = |server, cause| servers.is_news(server, cause, clock.moment(), &settings);
+        let is_news = |server, cause| servers.should_warn(server, cause, clock.moment(), &settings);
         for (server, cause, news) in [
             ("a", Cause::TlsUnknownIssuer, true),
             ("a", Cause::TlsUnknownIssuer, false),
@@ -311,10 +311,10 @@ mod tests {
             ("b", Cause::TlsUnknownIssuer, true),
             ("a", Cause::TlsUnknownIssuer, false),
         ] {
-            assert_eq!(is_news(server, cause), news, "{server} {cause:?}");
+            assert_eq!(should_warn(server, cause), news, "{server} {cause:?}");
         }
         ms.fetch_add(600_000, Ordering::SeqCst);
-        assert!(is_news("a", Cause::TlsUnknownIssuer));
+        assert!(should_warn("a", Cause::TlsUnknownIssuer));
     }
 
     #[tokio::test(start_paused = true)]

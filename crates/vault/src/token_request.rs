@@ -206,7 +206,7 @@ pub(super) struct StoredGrants<'a> {
 
 impl Vault {
     /// Sends token requests with `caller` from now on.
-    pub fn go_out_by(&self, caller: Arc<HttpClient>) {
+    pub fn use_client(&self, caller: Arc<HttpClient>) {
         self.asker.calls(caller);
     }
 

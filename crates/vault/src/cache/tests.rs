@@ -49,7 +49,7 @@ impl Desk {
     }
 
     fn holds(&self, generation: u64, life: Option<Lifetime>) {
-        self.cell.begin_anew(Some(self.held(generation, life)));
+        self.cell.reset(Some(self.held(generation, life)));
     }
 
     fn passes(&self, time: Duration) {
@@ -127,7 +127,7 @@ fn no_request_begins_to_wait_for_an_answer_that_is_late() {
 fn a_late_answer_of_an_older_grant_holds_nobody_up() {
     let desk = Desk::new();
     let old = desk.begin(Trigger::Needed);
-    desk.cell.begin_anew(None);
+    desk.cell.reset(None);
     old.is_late();
     assert_eq!(desk.cell.late_since(), None);
     let new = desk.begin(Trigger::Needed);
@@ -260,7 +260,7 @@ fn a_new_grant_ends_the_pause() {
     let desk = Desk::new();
     desk.begin(Trigger::Needed).land(FlightResult::Failed(FailureDetails::default()));
     assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)));
-    desk.cell.begin_anew(None);
+    desk.cell.reset(None);
     assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
@@ -268,11 +268,11 @@ fn a_new_grant_ends_the_pause() {
 #[test]
 fn after_a_second_refusal_the_cell_is_deaf_for_a_while() {
     let desk = Desk::hour();
-    desk.cell.is_deaf_for(desk.clock.moment(), seconds(30));
+    desk.cell.ignore_rejections_for(desk.clock.moment(), seconds(30));
     desk.passes(seconds(29));
-    assert!(desk.cell.is_deaf(desk.clock.moment()));
+    assert!(desk.cell.ignores_rejections(desk.clock.moment()));
     desk.passes(seconds(1));
-    assert!(!desk.cell.is_deaf(desk.clock.moment()));
+    assert!(!desk.cell.ignores_rejections(desk.clock.moment()));
 }
 
 /// Answers without a lock, and only what is young.
@@ -283,7 +283,7 @@ fn the_warm_path_answers_the_young_alone() {
     assert!(fresh.ready(&id, &desk.clock).is_none());
     let cell = fresh.cell(&org, &id);
     assert!(Arc::ptr_eq(&cell, &fresh.cell(&org, &id)));
-    cell.begin_anew(Some(desk.held(1, Some(Lifetime::new(seconds(60), seconds(60), BUFFER)))));
+    cell.reset(Some(desk.held(1, Some(Lifetime::new(seconds(60), seconds(60), BUFFER)))));
     assert!(fresh.ready(&id, &desk.clock).is_some());
     desk.passes(seconds(30));
     assert!(fresh.ready(&id, &desk.clock).is_none());

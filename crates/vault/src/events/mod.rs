@@ -139,7 +139,7 @@ impl Events {
     }
 
     /// Delivers events with `caller` from now on.
-    pub fn go_out_by(&self, caller: Arc<HttpClient>) {
+    pub fn use_client(&self, caller: Arc<HttpClient>) {
         // Only the first call has an effect: the client follows changes of the configuration by itself.
         let _ = self.caller.set(caller);
     }

@@ -48,7 +48,7 @@ impl Flight<'_> {
         asking: impl Future<Output = T>,
         slot: &RequestSlot,
     ) -> T {
-        let beside = async { tokio::join!(self.keeps_lease(), self.becomes_late(slot)).0 };
+        let beside = async { tokio::join!(self.keep_lease(), self.mark_late(slot)).0 };
         tokio::select! {
             biased;
             answer = asking => answer,
@@ -56,21 +56,21 @@ impl Flight<'_> {
         }
     }
 
-    async fn keeps_lease(&self) -> Infallible {
+    async fn keep_lease(&self) -> Infallible {
         loop {
             tokio::time::sleep(self.settings.lease / LEASE_RENEWALS).await;
             self.renews_lease().await;
         }
     }
 
-    async fn becomes_late(&self, slot: &RequestSlot) {
+    async fn mark_late(&self, slot: &RequestSlot) {
         tokio::time::sleep(self.settings.exchange_timeout).await;
         let connection = &self.connection;
         tracing::info!(
             connection = %connection.id, name = connection.name, provider = connection.provider,
             "the authorization server has not answered a refresh yet: its answer is awaited"
         );
-        slot.gives_way(&connection.id, self.vault.clock.moment(), &self.settings);
+        slot.release_slot(&connection.id, self.vault.clock.moment(), &self.settings);
         self.ticket.is_late();
     }
 
@@ -89,7 +89,7 @@ impl Flight<'_> {
             }
             tokio::time::sleep(LEASE_POLL).await;
             let stored = self.vault.stored(self.connection).await?;
-            if let Some(result) = self.what_is_there(&stored).await? {
+            if let Some(result) = self.result_of_row(&stored).await? {
                 return Ok(LeaseResult::Landed(result));
             }
         }

@@ -19,12 +19,12 @@ use keyward_state::directory::BrokenReason;
 impl Flight<'_> {
     /// Reads the metadata first if only the issuer is known. Returns the result of the flight if that
     /// fails.
-    pub(super) async fn lacks_endpoints(
+    pub(super) async fn read_endpoints(
         &self,
         stored: &StoredGrant,
     ) -> Result<Option<FlightResult>, VaultError> {
         let connection = self.connection_now();
-        if !self.vault.lacks_endpoints(&connection)? {
+        if !self.vault.read_endpoints(&connection)? {
             return Ok(None);
         }
         if let Some(Paused::Still(rest)) = self.pause(stored).await? {
@@ -39,7 +39,7 @@ impl Flight<'_> {
             }
             Some(EndpointsUnknown::RequestFailure(RequestFailure::Dead(verdict))) => {
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
-                let result = self.condemned(stored, verdict).await?;
+                let result = self.store_verdict(stored, verdict).await?;
                 Some(result.unwrap_or(FlightResult::Paused(RETRY_AFTER_MIN)))
             }
         })
@@ -72,7 +72,7 @@ impl Flight<'_> {
     }
 
     /// Stores the verdict; `None` if the grant was replaced meanwhile.
-    pub(super) async fn condemned(
+    pub(super) async fn store_verdict(
         &self,
         stored: &StoredGrant,
         verdict: Verdict,

@@ -105,7 +105,7 @@ impl Flows {
         flow.stage = Stage::Abandoned(abandoned.clone());
         let (org, id) = (flow.org.clone(), flow.id.clone());
         self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
-        self.take_back(&flow, abandoned).await;
+        self.revoke_unwanted(&flow, abandoned).await;
         Ok(())
     }
 
@@ -122,12 +122,12 @@ impl Flows {
         };
         let abandoned = Abandoned { why: error.to_string(), account, received };
         self.stage(flow, Stage::Abandoned(abandoned.clone())).await?;
-        self.take_back(flow, abandoned).await;
+        self.revoke_unwanted(flow, abandoned).await;
         Err(error)
     }
 
     /// Revokes unwanted tokens, and ends their flow with the result.
-    pub(super) async fn take_back(self: &Arc<Self>, flow: &Flow, abandoned: Abandoned) {
+    pub(super) async fn revoke_unwanted(self: &Arc<Self>, flow: &Flow, abandoned: Abandoned) {
         let Abandoned { why, account, received } = abandoned;
         let now = self.directory().view().connection(&flow.org, &flow.connection).cloned();
         let now = now.map(|it| Box::new(it.as_ref().clone()));

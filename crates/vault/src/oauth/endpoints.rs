@@ -13,12 +13,12 @@ use keyward_state::directory::{AppRecord, ConnectionRecord};
 
 impl Flows {
     /// The context of a connection and its app, which may no longer exist.
-    pub(super) async fn asking_by(
+    pub(super) async fn context_with_app(
         &self,
         connection: &ConnectionRecord,
         app: Arc<AppRecord>,
     ) -> Result<FlowContext, FlowError> {
-        let none = || self.no_consent(connection);
+        let none = || self.no_consent_error(connection);
         let catalogue = self.vault.catalogue();
         let provider = catalogue.get(&connection.provider).cloned().ok_or_else(none)?;
         let auth = provider.auth(Some(&connection.auth)).ok_or_else(none)?;

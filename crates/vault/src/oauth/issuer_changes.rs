@@ -26,7 +26,7 @@ impl Flows {
             // Each issuer once for all connections that failed together.
             let mut read = HashSet::new();
             for (org, connection) in self.vault.changed_endpoints().await {
-                match self.look_again(&org, &connection, &mut read).await {
+                match self.update_endpoints(&org, &connection, &mut read).await {
                     Ok(true) => {
                         tracing::info!(%connection, "its authorization server has moved");
                     }
@@ -40,7 +40,7 @@ impl Flows {
     }
 
     /// Updates the endpoints of a connection. Returns whether they changed.
-    async fn look_again(
+    async fn update_endpoints(
         &self,
         org: &OrgId,
         id: &ConnectionId,

@@ -159,7 +159,7 @@ impl Flows {
             Stage::Polling(_) => self.poll_until_done(flow),
             Stage::Confirming(_) => self.decline_in_time(&flow),
             Stage::Abandoned(abandoned) => {
-                self.spawn(async move { Box::pin(flows.take_back(&flow, abandoned)).await });
+                self.spawn(async move { Box::pin(flows.revoke_unwanted(&flow, abandoned)).await });
             }
             Stage::Received(received) => self.spawn(async move {
                 let Some(_lease) = flows.lease_of(&flow.id).await else { return };

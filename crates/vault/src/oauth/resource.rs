@@ -110,14 +110,14 @@ impl Flows {
 
     /// Registers a new client at the same server, and uses it for the connection. Its old tokens stay valid
     /// for the old client.
-    pub(super) async fn registered_anew(
+    pub(super) async fn register_again(
         &self,
         asking: &FlowContext,
     ) -> Result<FlowContext, FlowError> {
         let (connection, app) = (&asking.connection, &asking.app);
         let resource = app.settings.token_params.get("resource");
         let (Some(registered), Some(url)) = (&app.registered, resource) else {
-            return Err(self.no_consent(connection));
+            return Err(self.no_consent_error(connection));
         };
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;

@@ -332,7 +332,7 @@ impl Flows {
             }
             (Err(error), None) => return Err(error),
         };
-        Ok((self.asking_by(&owed.connection, app).await?, client))
+        Ok((self.context_with_app(&owed.connection, app).await?, client))
     }
 
     async fn settled(&self, key: &str, owed: &OwedRevocation) {

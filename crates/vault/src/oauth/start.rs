@@ -116,11 +116,11 @@ impl Flows {
     ) -> Result<Started, FlowError> {
         // First, because only a consent needs an app.
         if !self.consents(&connection.provider, Some(&connection.auth)) {
-            return Err(self.no_consent(connection));
+            return Err(self.no_consent_error(connection));
         }
         let mut asking = self.asking(connection).await?;
         if asking.app.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
-            asking = self.registered_anew(&asking).await?;
+            asking = self.register_again(&asking).await?;
         }
         let _turn = self.turn.lock().await;
         self.sweep(org, &ask.person).await?;
@@ -129,7 +129,7 @@ impl Flows {
                 self.start_device(org, asking, ask).await
             }
             (GrantText::AuthorizationCode, false) => self.offer_browser(org, &asking, ask).await,
-            _ => Err(self.no_consent(connection)),
+            _ => Err(self.no_consent_error(connection)),
         }
     }
 
@@ -240,7 +240,7 @@ impl Flows {
         let asking = self.of_flow(&flow).await?;
         // If the button is pressed twice, only one request continues.
         self.tickets.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
-        Ok(self.send_away(StoredFlow { flow, version }, asking, session).await?)
+        Ok(self.redirect_to_provider(StoredFlow { flow, version }, asking, session).await?)
     }
 
     /// The name of the cookie that binds a flow to a browser.
@@ -261,7 +261,7 @@ impl Flows {
         )
     }
 
-    async fn send_away(
+    async fn redirect_to_provider(
         &self,
         stored: StoredFlow,
         asking: FlowContext,
@@ -315,11 +315,11 @@ impl Flows {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<FlowContext, FlowError> {
-        self.asking_by(connection, self.app_of(connection)?).await
+        self.context_with_app(connection, self.app_of(connection)?).await
     }
 
     /// The error for a connection without consent, with a remedy.
-    pub(super) fn no_consent(&self, connection: &ConnectionRecord) -> FlowError {
+    pub(super) fn no_consent_error(&self, connection: &ConnectionRecord) -> FlowError {
         let remedy = self.vault.remedy(connection, Need::Credential);
         FlowError::NoConsent { connection: connection.name.clone(), remedy }
     }
