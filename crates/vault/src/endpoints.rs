@@ -42,7 +42,7 @@ impl Vault {
     ///
     /// # Errors
     /// When the connection no longer fits its provider.
-    pub(super) fn read_endpoints(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
+    pub(super) fn needs_metadata(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
         Ok(self.token_context(connection)?.issuer_to_ask().is_some())
     }
 

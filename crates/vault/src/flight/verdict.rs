@@ -24,7 +24,7 @@ impl Flight<'_> {
         stored: &StoredGrant,
     ) -> Result<Option<FlightResult>, VaultError> {
         let connection = self.connection_now();
-        if !self.vault.read_endpoints(&connection)? {
+        if !self.vault.needs_metadata(&connection)? {
             return Ok(None);
         }
         if let Some(Paused::Still(rest)) = self.pause(stored).await? {
