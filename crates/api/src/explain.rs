@@ -25,7 +25,7 @@ use keyward_base::settings::Settings;
 use keyward_net::dial::AddressVerdict;
 use keyward_net::guard::{IpClass, classify};
 use keyward_rules::inject::credential::Write;
-use keyward_rules::inject::placement::{At, Place};
+use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::template::{Encoding, Part, Template};
 use keyward_rules::inject::write::{self, Head, WriteError};
 use keyward_rules::policy::explain::{ActionKind, Explanation as Decision};
@@ -185,11 +185,11 @@ fn stand_in(template: &Template) -> Secret {
 
 fn placement(place: &Place) -> PlacementView {
     let at = match &place.at {
-        At::Header(name) => format!("header {name}"),
-        At::Query(name) => format!("query {name}"),
-        At::Cookie(name) => format!("cookie {name}"),
-        At::Path(_) => "path".to_owned(),
-        At::Body(path) => format!("body {path}, in JSON or a form"),
+        Location::Header(name) => format!("header {name}"),
+        Location::Query(name) => format!("query {name}"),
+        Location::Cookie(name) => format!("cookie {name}"),
+        Location::Path(_) => "path".to_owned(),
+        Location::Body(path) => format!("body {path}, in JSON or a form"),
     };
     PlacementView { at, value: template(&place.value) }
 }

@@ -11,7 +11,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 use keyward_net::call::Bounds;
 use keyward_rules::inject::credential::{Credential, Write};
-use keyward_rules::inject::placement::At;
+use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::write::{self, Head};
 use keyward_rules::provider::TestRequest;
 use keyward_state::directory::ConnectionRecord;
@@ -114,7 +114,7 @@ fn prepared(test: TestRequest, credential: &Credential) -> Result<Request<Bytes>
     let path = DecodedPath::parse(uri.path()).map_err(|_| unfit())?;
     let scoped = credential.writes.iter().find(|scoped| scoped.matches(&target, &path));
     let writes: &[Write] = &scoped.ok_or_else(unfit)?.what;
-    if writes.iter().any(|write| matches!(write.at, At::Body(_))) {
+    if writes.iter().any(|write| matches!(write.at, Location::Body(_))) {
         return Err(unfit());
     }
     let mut request = Request::new(body);

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use self::cached::Phase;
 pub use self::cached::{CachedCredential, Lifetime};
 use super::backoff::{Backoff, FailureDetails};
-use super::error::Refused;
+use super::error::FlightRefusal;
 use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::time::{Clock, Moment};

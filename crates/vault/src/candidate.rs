@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::backoff::Failed;
+use super::backoff::FailureDetails;
 use super::cache::Trigger;
-use super::endpoints::Unknown;
+use super::endpoints::EndpointsUnknown;
 use super::error::VaultError;
 use super::grants;
 use super::record::{Dates, Header, NewRow};

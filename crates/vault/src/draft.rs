@@ -17,7 +17,7 @@ use keyward_state::directory::{ConnectionRecord, ConnectionState, Need};
 const TEST_CUT: &str = "its test did not end";
 
 /// The precondition that replaces any row.
-type Rewrite<'a> = dyn Fn(Option<&grants::Stored>) -> NewRow + Sync + 'a;
+type Rewrite<'a> = dyn Fn(Option<&grants::StoredGrant>) -> NewRow + Sync + 'a;
 
 impl Vault {
     /// Adds a connection as [`Vault::add`] does, but as a draft until it is tested or [`Vault::activate`]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::backoff::{Backoff, StoredBackoff};
 use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
-use super::grants::Stored;
+use super::grants::StoredGrant;
 use super::rows::{RowError, Rows};
 use super::token_request::TokenContext;
 use super::{Vault, record};

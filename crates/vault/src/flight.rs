@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::lease::LeaseResult;
 use super::Vault;
-use super::backoff::Failed;
+use super::backoff::FailureDetails;
 use super::cache::{Cell, FlightResult, Lookup, Ticket, Trigger};
 use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;

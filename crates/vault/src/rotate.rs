@@ -411,7 +411,7 @@ impl Vault {
     }
 
     /// Updates the record after a refused rotation.
-    async fn or_as_it_was<T>(
+    async fn or_restore_record<T>(
         &self,
         connection: &ConnectionRecord,
         result: Result<T, VaultError>,
@@ -422,7 +422,7 @@ impl Vault {
         result
     }
 
-    async fn or_abandoned<T>(
+    async fn or_drop_staged<T>(
         &self,
         connection: &Arc<ConnectionRecord>,
         bytes: &[u8],

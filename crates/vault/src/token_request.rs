@@ -9,11 +9,11 @@ use http::Uri;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::backoff::Failed;
+use super::backoff::FailureDetails;
 use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
 use super::record::Verdict;
-use super::servers::Asked;
+use super::servers::ClientAtServer;
 use super::{Vault, method};
 use crate::grant::oauth::{Client, RequestContext, Temporary};
 use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
@@ -308,7 +308,7 @@ impl Vault {
         let ask = token_context.ask(&client, self.clock.now());
         let url = ask.and_then(|ask| ask.token_url().ok().or_else(|| ask.issuer()));
         let host = url.and_then(|url| Some(url.parse::<Uri>().ok()?.host()?.to_owned()));
-        let client =
+        let client_id =
             token_context.app.as_ref().map(|app| app.client_id.clone()).unwrap_or_default();
         ClientAtServer { server: host.unwrap_or_default(), client_id }
     }

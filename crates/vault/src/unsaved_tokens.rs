@@ -36,7 +36,7 @@ pub struct UnsavedTokens {
 
 /// The result of a retry.
 enum SaveResult {
-    StoredGrant,
+    Stored,
     /// The grant was replaced or removed: the response is obsolete.
     Needless,
     Failed,

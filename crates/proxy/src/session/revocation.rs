@@ -182,7 +182,7 @@ impl Activity {
                     Ok(permit) => permit.wanted().map(|it| &it.connection) == used.as_ref(),
                     Err(Reason::ConnectionBroken { .. }) => true,
                     Err(Reason::PluginBlocked(blocked)) => {
-                        matches!(blocked.lack, SlotProblem::Broken(_))
+                        matches!(blocked.problem, SlotProblem::Broken(_))
                     }
                     Err(_) => false,
                 };

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Flight, Paused, RETRY_AFTER_MIN};
 use crate::backoff::rejected_for;
 use crate::cache::{FlightResult, random};
-use crate::endpoints::Unknown;
+use crate::endpoints::EndpointsUnknown;
 use crate::error::{FlightRefusal, VaultError};
 use crate::grants::{StoredGrant, is_conflict};
 use crate::record::Verdict;

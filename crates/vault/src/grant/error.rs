@@ -1,7 +1,7 @@
 //! Errors of grants: invalid fields, and grants that give no credential. They name fields, never values.
 
 use super::oauth::{ActingParty, ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary};
-use keyward_rules::provider::Later;
+use keyward_rules::provider::PlannedFeature;
 
 /// Why no credential was minted. Names no secret.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +163,6 @@ pub enum GrantError {
         /// The auth method's id.
         auth: String,
         /// The missing feature.
-        later: Later,
+        later: PlannedFeature,
     },
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::GrantError;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::placeholder;
-use keyward_rules::inject::placement::At;
+use keyward_rules::inject::placement::Location;
 use keyward_rules::provider::{AuthKind, AuthMethod, Field};
 
 /// 16 KiB: the longest tokens in use (JWTs with many claims) are shorter than 8 KiB.
@@ -69,9 +69,9 @@ pub(super) fn check_places(
 ) -> Result<(), GrantError> {
     for place in auth.placements.iter().flat_map(|scope| &scope.places) {
         let (name, sendable): (_, fn(u8) -> bool) = match place.at {
-            At::Path(_) => ("path", is_path_byte),
-            At::Cookie(_) => ("cookie", is_cookie_byte),
-            At::Header(_) | At::Query(_) | At::Body(_) => continue,
+            Location::Path(_) => ("path", is_path_byte),
+            Location::Cookie(_) => ("cookie", is_cookie_byte),
+            Location::Header(_) | Location::Query(_) | Location::Body(_) => continue,
         };
         for field in place.value.fields() {
             let value = values.get(field).map(Secret::expose).unwrap_or_default();

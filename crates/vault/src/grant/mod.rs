@@ -24,7 +24,7 @@ use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::{Credential, Renews, Scoped, Write};
 use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::scrub::Needles;
-use keyward_rules::provider::{AuthKind, AuthMethod, Instance, Later};
+use keyward_rules::provider::{AuthKind, AuthMethod, Instance, PlannedFeature};
 
 use api_key::ApiKey;
 pub use app_secret::AppSecret;
@@ -110,7 +110,7 @@ impl Grant {
                 OAuth::from_fields(auth, values).map(Self::OAuth)
             }
             kind => {
-                let later = Later::StoredKind(kind);
+                let later = PlannedFeature::Kind(kind);
                 Err(GrantError::NotSupported { auth: auth.id.clone(), later })
             }
         }
