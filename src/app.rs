@@ -297,7 +297,7 @@ impl EventRecorder {
         let changes = Changes::to(audit.clone());
         let (close, closing) = watch::channel(false);
         let recorder = |news| opened.events.clone().herald(news, changes.clone(), closing);
-        let task = opened.news().map(|news| tokio::spawn(herald(news)));
+        let task = opened.news().map(|news| tokio::spawn(recorder(news)));
         Ok((audit, writer, changes, Self { close, task }))
     }
 

@@ -20,7 +20,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use self::lease::{ProbeLease, ProgramInput};
-use self::listener::Listener;
+use self::listener::ProbeListeners;
 use self::remedy::ProbedAgent;
 use self::seen::{ProbedRequest, RequestRoute};
 use self::verdict::ProbeResult;
