@@ -303,7 +303,8 @@ mod tests {
     fn a_cause_is_news_once_for_each_server_and_again_after_a_while() {
         let (servers, settings, (clock, ms)) =
             (Servers::default(), TokenSettings::default(), clock());
-        let is_news = |server, cause| servers.should_warn(server, cause, clock.moment(), &settings);
+        let should_warn =
+            |server, cause| servers.should_warn(server, cause, clock.moment(), &settings);
         for (server, cause, news) in [
             ("a", Cause::TlsUnknownIssuer, true),
             ("a", Cause::TlsUnknownIssuer, false),
