@@ -1,6 +1,6 @@
-//! Executes a [`Plan`]: each step in order, without rules of its own. What only the store can tell while it is
-//! written, such as a conflict with another writer, is an error with the step's place. Applied again, the plan of the
-//! same file and secrets writes nothing.
+//! Executes a [`Plan`], step by step, without rules of its own. Failures that only the store can find, such
+//! as conflicts with another writer, are errors with the step's place. A plan of the same file and secrets
+//! writes nothing the second time.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use keyward_state::observe::change::Actor;
 use keyward_vault::events::Events;
 use keyward_vault::{NewApp, Vault, VaultError};
 
-/// What a plan is applied to.
+/// The services that a plan changes.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) vault: &'a Vault,
@@ -27,10 +27,10 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Executes the steps.
+    /// Executes the steps in order.
     ///
     /// # Errors
-    /// With the place of the first step that fails; those before it are done.
+    /// With the place of the first step that fails; the steps before it are done.
     pub(super) async fn apply(self, plan: Plan) -> anyhow::Result<()> {
         Actor::File.acting(Box::pin(self.steps(plan.steps))).await
     }
@@ -266,7 +266,7 @@ impl Target<'_> {
     }
 }
 
-/// Of something that was there when the plan was made.
+/// The error for a resource that was removed since the plan was made.
 fn gone(kind: &str, name: &str) -> String {
     format!("{kind} `{name}` was removed meanwhile")
 }

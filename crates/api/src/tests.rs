@@ -56,7 +56,7 @@ impl Lab {
         let (draining, drained) = watch::channel(false);
         let owner =
             |org: &str| ListenerOwner { org: OrgId::named(org).unwrap(), agent: "ci".to_owned() };
-        let places = Places {
+        let locations = Locations {
             agents: vec![
                 (owner("default"), "127.0.0.1:8090".to_owned()),
                 (owner("acme"), "127.0.0.1:8091".to_owned()),
@@ -67,7 +67,7 @@ impl Lab {
             ca: "/data/ca/ca.pem".to_owned(),
         };
         let (reloads, _) = Reloads::new(watch::channel(None).1);
-        let admin = Admin::serving(services().await, drained, places, reloads);
+        let admin = Admin::serving(services().await, drained, locations, reloads);
         Self { router: socket_router(admin.clone()), admin, draining }
     }
 

@@ -38,7 +38,7 @@ pub(super) fn check(
     }
 }
 
-/// The ways of the provider that it may be for.
+/// The auth methods that the app may be for.
 fn methods<'a>(
     provider: &'a Provider,
     auth: Option<&str>,
@@ -95,11 +95,11 @@ fn is_injected(url: &str, app: &AppSpec, provider: &Provider, method: &AuthMetho
     let usual = provider.known_hosts().any(|host| host.matches(&target));
     let Ok(instance) = provider.instantiate(method, &app.variables) else { return usual };
     let owned = instance.paths.is_empty() || instance.paths.iter().any(|own| own.matches(&path));
-    let carved =
+    let is_it =
         |(host, at): &(HostPattern, PathPattern)| host.matches(&target) && at.matches(&path);
     instance.hosts.iter().any(|host| host.matches(&target))
         && owned
-        && !instance.carved.iter().any(carved)
+        && !instance.oauth_endpoints.iter().any(is_it)
 }
 
 /// Whether there is what the client proves itself with.

@@ -23,29 +23,29 @@ use keyward_state::store::{Expect, Row, Table, Version};
 /// An app to be added.
 #[derive(Clone, Debug)]
 pub struct NewApp {
-    /// Its id, where its redirect URI is registered before it is made; a new one when absent.
+    /// Given if its redirect URI was registered before; else a new id.
     pub id: Option<AppId>,
-    /// Its org.
+    /// The org.
     pub org: OrgId,
     /// What a person gives.
     pub spec: AppSpec,
     /// Where it registered itself.
     pub registered: Option<Registered>,
-    /// Who may edit it.
+    /// Whether the store or the file manages it.
     pub managed_by: ManagedBy,
 }
 
 /// An app after a change.
 #[derive(Clone, Debug)]
 pub struct ChangedApp {
-    /// As it is now.
+    /// The new record.
     pub app: Arc<AppRecord>,
-    /// Whether that is otherwise than before: secrets count too.
+    /// Whether record or secrets changed.
     pub changed: bool,
 }
 
-/// What the secret was given for: sealed with it, so that an editor of the database cannot have it
-/// sent elsewhere.
+/// What the secret may be used for. Sealed with it, so that an editor of the database cannot have it sent
+/// to another server.
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct AppPurpose {
     provider: String,
@@ -84,7 +84,7 @@ impl Vault {
         Self::check_app(&self.catalogue(), spec, &secret.names())
     }
 
-    /// Validates, seals the secret, then puts the record. When this returns, both are durable.
+    /// Validates, seals the secret, then stores the record. Both are durable when this returns.
     ///
     /// # Errors
     /// When it does not fit its provider, the name is taken, or the store fails.
@@ -113,7 +113,7 @@ impl Vault {
     /// [`Vault::add_app`] with secrets by name.
     ///
     /// # Errors
-    /// As there; when there is no secret of that name.
+    /// As there; when a secret has an unknown name.
     pub async fn add_app_of(
         &self,
         new: NewApp,
@@ -189,8 +189,8 @@ impl Vault {
         Ok(ChangedApp { app, changed })
     }
 
-    /// The app's connections are asked for as it is now: pauses are over, and what the provider refused it
-    /// for is tried again.
+    /// Requests credentials with the changed app: ends pauses, and tries connections again whose client was
+    /// rejected.
     pub async fn app_changed(&self, org: &OrgId, id: &AppId) {
         let view = self.directory.view();
         let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(id);
@@ -218,7 +218,7 @@ impl Vault {
         Ok(self.store.get(Table::Grants, &key).await?.map(|row| row.version))
     }
 
-    /// Who the app is to an authorization server.
+    /// The app as an OAuth client.
     ///
     /// # Errors
     /// As [`Vault::app_secret`].
@@ -227,7 +227,7 @@ impl Vault {
         Ok(Client { id, secret: self.app_secret(app).await?, key_id })
     }
 
-    /// What the app authenticates with.
+    /// The credentials of the app at a token endpoint.
     ///
     /// # Errors
     /// When the app is paused, or its secret cannot be opened.
@@ -238,7 +238,7 @@ impl Vault {
         self.opened_secret(app).await
     }
 
-    /// The same of an app that may be paused.
+    /// The same, also for a paused app.
     ///
     /// # Errors
     /// When its secret cannot be opened.
@@ -247,7 +247,7 @@ impl Vault {
         AppSecret::decode(&opened).map_err(|_| broken(app, Some(RecordError::Malformed)))
     }
 
-    /// In a task of its own, as a grant is written.
+    /// Runs in its own task, as writes of grants do.
     async fn seal_app(
         &self,
         app: &AppRecord,
@@ -269,7 +269,7 @@ impl Vault {
         work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
     }
 
-    /// Reads and opens, again where a rotation of the master key came between.
+    /// Reads and opens the secret. Repeats this if a rotation of the master key changed the row meanwhile.
     async fn opened_app(&self, app: &AppRecord) -> Result<(Row, Zeroizing<Vec<u8>>), VaultError> {
         let (purpose, key) = (AppPurpose::of(&app.spec), record::key(&app.org, &app.id));
         let broken = |source| broken(app, source);

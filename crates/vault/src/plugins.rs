@@ -40,7 +40,7 @@ impl Vault {
         Ok(self.directory.change_plugin(org, id, new).await?)
     }
 
-    /// With a binding for each connection that is there.
+    /// Creates a binding for each existing connection.
     fn plugged(
         &self,
         org: &OrgId,
@@ -62,7 +62,7 @@ impl Vault {
         Ok(Plugged { manifest, slots, bindings, by })
     }
 
-    /// New ones, one for each secret field, in the shape of the provider's keys.
+    /// New placeholders, one for each secret field, in the shape of the provider's keys.
     pub(super) fn placeholders(
         &self,
         connection: &ConnectionRecord,

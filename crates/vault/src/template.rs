@@ -33,7 +33,7 @@ pub fn with_template(
 /// The settings of a template.
 ///
 /// # Errors
-/// When one is unknown or out of bounds.
+/// When a setting is unknown or out of bounds.
 pub fn settings(template: &Template) -> Result<AppSettings, VaultError> {
     serde_json::from_value(template.settings.clone()).map_err(|error| {
         app_check::refused("template", format!("template `{}`: {error}", template.id))

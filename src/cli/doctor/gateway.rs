@@ -4,8 +4,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use super::installation::Installation;
+use super::processes;
 use super::report::Report;
-use super::{Installation, processes};
 use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
 use crate::cli::health;

@@ -11,24 +11,23 @@ use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::{App, AppUrls};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
 
-/// Issuers whose endpoints one app keeps: a tenant each.
+/// Most issuers per app, one per tenant.
 const ISSUERS_MAX: usize = 64;
 
-/// Whether metadata is worth reading again after this code of a token endpoint: the client is not known
-/// there, or nothing is (OAuth errors and `http_404`).
+/// Whether metadata must be read again after this error code: the client or the endpoint is unknown (OAuth
+/// errors and `http_404`).
 pub fn suggests_new_endpoints(code: &str) -> bool {
     matches!(code, "invalid_client" | "http_404" | "http_405")
 }
 
 impl Flows {
-    /// Reads metadata anew whenever a refresh meets an endpoint that is not there any more. Works until it
-    /// is dropped.
+    /// Reads metadata again when a refresh finds an endpoint missing. Runs until it is dropped.
     pub async fn follow_moves(&self) {
         loop {
-            // Each issuer once for all who failed there together.
+            // Each issuer once for all connections that failed together.
             let mut read = HashSet::new();
             for (org, connection) in self.vault.changed_endpoints().await {
-                match self.look_again(&org, &connection, &mut read).await {
+                match self.update_endpoints(&org, &connection, &mut read).await {
                     Ok(true) => {
                         tracing::info!(%connection, "its authorization server has moved");
                     }
@@ -41,8 +40,8 @@ impl Flows {
         }
     }
 
-    /// Whether the connection's endpoints are others now.
-    async fn look_again(
+    /// Updates the endpoints of a connection. Returns whether they changed.
+    async fn update_endpoints(
         &self,
         org: &OrgId,
         id: &ConnectionId,
@@ -68,7 +67,7 @@ impl Flows {
         }
     }
 
-    /// The metadata of an issuer, read once for all who failed there together.
+    /// The metadata of an issuer, read once for all connections that failed together.
     async fn read_again(
         &self,
         issuer: &str,
@@ -80,7 +79,7 @@ impl Flows {
         self.metadata(issuer).await
     }
 
-    /// Whether the endpoints of its app are others now.
+    /// Updates the endpoints of an app. Returns whether they changed.
     async fn app_moved(
         &self,
         connection: &ConnectionRecord,
@@ -91,7 +90,7 @@ impl Flows {
             Some(registered) => registered.issuer.clone(),
             None => match self.issuer_of(connection, &before)? {
                 Some(issuer) if before.facts.discovered.contains_key(&issuer) => issuer,
-                // A person named the endpoints.
+                // A person configured the endpoints.
                 _ => return Ok(false),
             },
         };
@@ -102,7 +101,7 @@ impl Flows {
         }
     }
 
-    /// What metadata says beside what a person said. Whether that is new.
+    /// Stores the metadata's endpoints that are not configured. Returns whether they changed.
     pub(super) async fn keep_endpoints(
         &self,
         app: &AppRecord,
@@ -122,7 +121,8 @@ impl Flows {
         Ok(true)
     }
 
-    /// The endpoints of a client that registered itself: its secret goes where the same issuer says.
+    /// Updates the endpoints of a registered client. Its secret is sent only to endpoints of the same
+    /// issuer.
     async fn keep_registered(
         &self,
         app: &Arc<AppRecord>,
@@ -142,7 +142,7 @@ impl Flows {
     }
 }
 
-/// The endpoints that an issuer names.
+/// The endpoints in an issuer's metadata.
 pub(super) fn urls(metadata: &Metadata) -> AppUrls {
     AppUrls {
         issuer: Some(metadata.issuer.clone()),

@@ -338,7 +338,7 @@ fn decisions(policy: &Policy, agent: &Agent, request: &Request<'_>) -> String {
     let target = Target::parse(Scheme::Https, request.host).expect(request.host);
     let path = DecodedPath::parse(request.path).expect("a path");
     let method = request.method.parse().expect("a method");
-    let asked = Asked {
+    let asked = PolicyRequest {
         target: &target,
         method: &method,
         overrides: &[],

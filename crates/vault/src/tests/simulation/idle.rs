@@ -26,7 +26,7 @@ fn wants(vault: &Vault, keep_alive: bool) {
 
 /// One whole walk: how many refreshes were begun in each of its steps.
 async fn walk(vault: &Vault) -> Vec<usize> {
-    let (mut walk, mut begun) = (Walk::default(), Vec::new());
+    let (mut walk, mut begun) = (KeepAliveCursor::default(), Vec::new());
     loop {
         begun.push(vault.keep_alive_step(&mut walk).await);
         vault.landed(Duration::from_secs(3_600)).await;
@@ -94,7 +94,7 @@ async fn an_idle_connection_is_refreshed_ahead_of_what_its_provider_says_and_the
 async fn two_replicas_that_find_it_at_once_ask_once() {
     let (stage, world) = stage(true, Vec::new()).await;
     passes(31 * DAY).await;
-    let (mut one, mut two) = (Walk::default(), Walk::default());
+    let (mut one, mut two) = (KeepAliveCursor::default(), KeepAliveCursor::default());
     tokio::join!(
         stage.vaults[0].keep_alive_step(&mut one),
         stage.vaults[1].keep_alive_step(&mut two),
