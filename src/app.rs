@@ -114,29 +114,27 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     // The store first: a second gateway on the same data fails because of the store, not of a port in use.
     let opened = Opened::open(&config).await?;
     let bound = Listeners::bind(&config).await?;
-    let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
-    let agent_addrs = bound.agents_at.clone();
+    let (proxy_addrs, agent_addrs) = (bound.proxy_addrs(), bound.agents_at.clone());
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
     warn_of_missing_owners(&services, &config);
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
-    let audit_log = AuditLog::written(services.audit.clone(), audit.written());
     let upstream = UpstreamSettings::load(&config)?;
-    let gateway =
-        Gateway::new(data_path::parts(&config, &services, &upstream, audit, draining.clone())?);
+    let parts = data_path::parts(&config, &services, &upstream, audit.clone(), draining.clone())?;
+    let gateway = Gateway::new(parts);
     let cores = start_cores(&gateway)?;
 
     let locations = locations(&config, &bound);
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
-    let deps = control_plane(&services, &gateway, audit_log, changes.clone());
+    let deps = control_plane(&services, &gateway, &audit, changes.clone());
     let admin = Admin::serving(deps, draining, locations.clone(), reloads.clone());
     let runs = admin.runs().clone();
     let mut tasks = AdminTasks::new();
-    let names = own_names(&config, admin_addr);
+    let names = own_names(&config, bound.admin_addr);
     tasks.spawn(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
@@ -161,7 +159,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         runs,
         proxy_addrs,
         agent_addrs,
-        admin_addr,
+        admin_addr: bound.admin_addr,
         locations,
         drain,
         cores,
@@ -185,9 +183,10 @@ fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
 fn control_plane(
     services: &Services,
     gateway: &Arc<Gateway>,
-    audit: AuditLog,
+    audit: &Audit,
     changes: Changes,
 ) -> Deps {
+    let audit = AuditLog::written(services.audit.clone(), audit.written());
     Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps() }
 }
 

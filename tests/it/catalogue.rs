@@ -146,7 +146,7 @@ impl Account {
 
     fn is_carved(&self, host: &str, path: &str) -> bool {
         let (target, path) = parsed(host, path);
-        let mut carved = self.instance.carved.iter();
+        let mut carved = self.instance.oauth_endpoints.iter();
         carved.any(|(host, pattern)| host.matches(&target) && pattern.matches(&path))
     }
 
@@ -457,7 +457,7 @@ async fn hosts_one_label_off_and_what_else_the_hosts_serve_get_nothing() {
                 assert!(["default_deny", "bad_request"].contains(&&*code), "{name}: {code}");
             }
         }
-        for (host, pattern) in &account.instance.carved {
+        for (host, pattern) in &account.instance.oauth_endpoints {
             let (host, path) = (sample_host(host), &samples(std::slice::from_ref(pattern))[0]);
             let code = refusal(&lab, account, &host, path).await;
             let owned = account.owns_path(path);

@@ -23,7 +23,7 @@ use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{Agent, AgentFacts, AgentSpec};
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
@@ -127,7 +127,7 @@ async fn services() -> Deps {
     let dialler = Arc::new(Dialler::new(Guard::default(), Vec::new(), 4));
     let authority = Authority::ephemeral();
     let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
-    let caller = Caller::new(dialler.clone(), tls::client_config(&[root]).unwrap());
+    let caller = HttpClient::new(dialler.clone(), tls::client_config(&[root]).unwrap());
     let metrics: Arc<Metrics> = Arc::default();
     let events = Events::new(events::Parts {
         store: sealed.0.clone(),

@@ -77,8 +77,10 @@ impl Vault {
                 rotation(record, &stored);
                 if let Some(facts) = facts {
                     record.facts.granted.clone_from(&facts.scopes);
-                    record.facts.account = facts.account.as_ref().map(|account| account.name.clone());
-                    record.facts.account_id = facts.account.as_ref().map(|account| account.id.clone());
+                    record.facts.account =
+                        facts.account.as_ref().map(|account| account.name.clone());
+                    record.facts.account_id =
+                        facts.account.as_ref().map(|account| account.id.clone());
                     // A test result applies to the previous grant.
                     record.facts.whose = None;
                     record.facts.captured.clone_from(&captured);

@@ -102,7 +102,7 @@ pub(super) fn behind(connection: &Shown<Connection>, apps: &[Shown<App>]) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::Status;
+    use crate::cli::doctor::report::CheckStatus;
 
     fn app(more: &serde_json::Value) -> Shown<App> {
         let mut app = serde_json::json!({
@@ -130,7 +130,7 @@ mod tests {
     fn judged(
         app: Shown<App>,
         connection: Shown<Connection>,
-    ) -> Vec<(Status, String, Option<String>)> {
+    ) -> Vec<(CheckStatus, String, Option<String>)> {
         let resources =
             Resources { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
         let mut report = Report::default();
@@ -150,10 +150,10 @@ mod tests {
         let [(status, message, hint)] = &judged(app(&problem), connection(&nothing))[..] else {
             panic!("one")
         };
-        assert_eq!((*status, message.contains("svc")), (Status::Fail, true));
+        assert_eq!((*status, message.contains("svc")), (CheckStatus::Fail, true));
         assert_eq!(hint.as_deref(), Some("keyward app set svc --secret-stdin client_secret"));
         let unused = serde_json::json!({"problem": "x", "connections": []});
-        assert_eq!(judged(app(&unused), connection(&nothing))[0].0, Status::Ok);
+        assert_eq!(judged(app(&unused), connection(&nothing))[0].0, CheckStatus::Ok);
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
             ("2025-07-01T00:00:00Z", false),
         ] {
             let checks = judged(app(&nothing), connection(&at(end)));
-            assert_eq!(checks[0].0 == Status::Warn, told, "{end}: {checks:?}");
+            assert_eq!(checks[0].0 == CheckStatus::Warn, told, "{end}: {checks:?}");
         }
         let registered = serde_json::json!({
             "registered": {"issuer": "https://auth.test", "expires": "2025-06-02T00:00:00Z"}

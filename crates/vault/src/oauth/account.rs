@@ -89,8 +89,12 @@ impl Flows {
             return None;
         }
         let grant = self.vault.live_grant(connection).await.ok().flatten()?;
-        let it =
-            ConsentedGrant { connection, grant: &grant, granted: &connection.facts.granted, told: &[] };
+        let it = ConsentedGrant {
+            connection,
+            grant: &grant,
+            granted: &connection.facts.granted,
+            told: &[],
+        };
         let found = self.found(&it, None).await?;
         self.keep_account(connection, &found).await;
         Some(found)
