@@ -12,7 +12,7 @@ use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::keys::section;
-use keyward_model::App;
+use keyward_model::{App, Resource};
 use keyward_rules::provider::document::key_of;
 use keyward_vault::{Vault, VaultError, with_template};
 
@@ -95,7 +95,9 @@ fn completed(app: &mut Declared<App>, providers: &Providers<'_>) -> Result<(), V
         *spec = with_template(spec.clone(), providers.catalogue, template)?;
     }
     let secrets: Vec<&str> = with.sources.keys().map(String::as_str).collect();
-    match with.is_whole {
+    // What is wrong alone is reported already, and would be found wrong in other words here.
+    let is_sound = App::refusals(spec).iter().all(|refusal| refusal.field == "name");
+    match with.is_whole && is_sound {
         true => Vault::check_app(providers.catalogue, spec, &secrets),
         false => Ok(()),
     }

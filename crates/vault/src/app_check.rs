@@ -84,9 +84,9 @@ fn has_endpoints(app: &AppSpec, methods: &[&AuthMethod]) -> Result<(), VaultErro
     Err(refused("urls.token", what))
 }
 
-/// Whether the https URL is one of the provider's, and not one of its endpoints, which are carved out.
+/// Whether the URL is one of the provider's, and not one of its endpoints, which are carved out.
 fn is_injected(url: &str, app: &AppSpec, provider: &Provider, method: &AuthMethod) -> bool {
-    let Some(rest) = url.strip_prefix("https://") else { return false };
+    let rest = url.strip_prefix("https://").unwrap_or_default();
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     let path = tail.split('?').next().filter(|path| !path.is_empty()).unwrap_or("/");

@@ -102,12 +102,11 @@ impl TokenOptions {
 
 impl Section for AppSettings {
     fn keys() -> Vec<Key> {
-        let of_connections = Settings::keys().into_iter().map(|key| {
-            let meaning =
-                format!("`{}` of each of its connections that does not set it.", key.name);
+        let requests = Settings::keys().into_iter().map(|key| {
+            let meaning = format!("Default for `{}` of its connections.", key.name);
             Key { meaning, ..key }
         });
-        TokenOptions::keys().into_iter().chain(of_connections).collect()
+        TokenOptions::keys().into_iter().chain(requests).collect()
     }
 }
 
