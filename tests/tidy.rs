@@ -60,7 +60,7 @@ const FLOORS: &[(&str, &str)] = &[
     ("provider", "base inject"),
     ("policy", "base inject"),
     ("rules", ""),
-    ("model", "base inject provider"),
+    ("model", "base inject policy provider"),
     ("crypto", "base"),
     ("store", "base"),
     ("observe", "base model policy"),

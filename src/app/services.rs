@@ -38,7 +38,7 @@ use keyward_state::directory::{Directory, News};
 use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
-use keyward_state::rulebook::{RuleText, Rulebook, RulebookError, Sources};
+use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::sled::SledStore;
 use keyward_state::store::{Store, StoreError};
@@ -292,7 +292,7 @@ impl Opened {
         Target { vault: &self.vault, events: &self.events }.apply(plan).await
     }
 
-    fn sources(&self, config: &Config, rules: Vec<RuleText>) -> Sources {
+    fn sources(&self, config: &Config, rules: Vec<PlacedRule>) -> Sources {
         let hostless = config.limits.hostless_rules_max;
         Sources::new(self.vault.catalogue(), config.default, rules, hostless)
     }
@@ -300,7 +300,7 @@ impl Opened {
     fn rulebook(
         &self,
         config: &Config,
-        rules: Vec<RuleText>,
+        rules: Vec<PlacedRule>,
     ) -> Result<Rulebook, Vec<RulebookError>> {
         Rulebook::new(self.sources(config, rules), self.directory.clone())
     }

@@ -11,7 +11,9 @@ use super::output;
 use super::settings::Global;
 use super::table::Table;
 use crate::config::{self, PlacedCase};
-use keyward_api::wire::{List, RuleTestAsk, RuleTestReport, RuleTested, RuleView};
+use keyward_api::wire::{List, RuleTestAsk, RuleTestReport, RuleTested};
+use keyward_model::RuleShown;
+use keyward_rules::policy::explain::ActionKind;
 
 /// Cases asked about at once.
 const CASES: usize = 100;
@@ -69,14 +71,14 @@ impl Command {
                 let client = Client::open(global).await?;
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/rules", &query).await?;
-                output::show(global.json, &all, |all: &List<RuleView>| list(&all.items))
+                output::show(global.json, &all, |all: &List<RuleShown>| list(&all.items))
             }
             Self::Test { file } => test(global, &file).await,
         }
     }
 }
 
-fn list(rules: &[RuleView]) -> String {
+fn list(rules: &[RuleShown]) -> String {
     let mut table = Table::new([
         "RULE",
         "ACTION",
@@ -91,16 +93,16 @@ fn list(rules: &[RuleView]) -> String {
         [] => "all".to_owned(),
         texts => texts.join(", "),
     };
-    for rule in rules {
+    for RuleShown { id, spec, place } in rules {
         table.row([
-            name(&rule.id).to_owned(),
-            rule.action.clone(),
-            or_all(rule.agents.as_deref().unwrap_or_default()),
-            or_all(&rule.hosts),
-            or_all(&rule.methods),
-            or_all(&rule.paths),
-            rule.connection.clone().unwrap_or_default(),
-            rule.place.as_deref().map(file_and_line).unwrap_or_default().to_owned(),
+            name(id).to_owned(),
+            spec.action.map(ActionKind::as_str).unwrap_or_default().to_owned(),
+            or_all(spec.agents.as_deref().unwrap_or_default()),
+            or_all(&spec.hosts),
+            or_all(&spec.methods),
+            or_all(&spec.paths),
+            spec.use_connection.clone().unwrap_or_default(),
+            place.as_deref().map(file_and_line).unwrap_or_default().to_owned(),
         ]);
     }
     table.render("no rules", output::colours())
@@ -208,7 +210,7 @@ fn became(tested: &RuleTested) -> String {
 mod tests {
     use super::*;
 
-    fn rule(json: serde_json::Value) -> RuleView {
+    fn rule(json: serde_json::Value) -> RuleShown {
         let mut whole = serde_json::json!({
             "id": "default", "agents": null, "hosts": [], "methods": [], "paths": [],
             "action": "deny", "use": null, "allow_plaintext": false, "place": null,

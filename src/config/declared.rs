@@ -59,16 +59,28 @@ pub(super) struct Item<R>(PhantomData<R>);
 
 impl<R: InFile> Section for Item<R> {
     fn keys() -> Vec<Key> {
-        let mut keys = R::Spec::keys();
-        let org = Key {
-            name: "org",
-            shape: Shape::Value("name of an organisation", Absent::Means("default")),
-            meaning: "Its organisation, made when it is first named.".to_owned(),
-        };
-        keys.insert(1.min(keys.len()), org);
+        let mut keys = with_org(R::Spec::keys());
         keys.extend(R::Beside::keys());
         keys
     }
+}
+
+/// The keys of an item with `org` behind the name.
+pub(super) fn with_org(mut keys: Vec<Key>) -> Vec<Key> {
+    let org = Key {
+        name: "org",
+        shape: Shape::Value("name of an organisation", Absent::Means("default")),
+        meaning: "Its organisation, made when it is first named.".to_owned(),
+    };
+    keys.insert(1.min(keys.len()), org);
+    keys
+}
+
+/// Reads the `org` of an item.
+pub(super) fn org_of(org: Option<&Value>, path: &str, reading: &mut Reading<'_>) -> OrgId {
+    let at = key_of(path, "org");
+    let org: Option<String> = reading.section(org, &at);
+    reading.org(org.as_deref(), &at)
 }
 
 impl<R: InFile> Deref for Declared<R> {
@@ -118,8 +130,7 @@ impl<R: InFile> Declared<R> {
                 }
             }
         }
-        let org: Option<String> = reading.section(org.as_ref(), &key_of(path, "org"));
-        let org = reading.org(org.as_deref(), &key_of(path, "org"));
+        let org = org_of(org.as_ref(), path, reading);
         let spec: Option<R::Spec> = reading.section(Some(&item), path);
         if let Some(spec) = &spec {
             Self::check(spec, &item, path, reading);

@@ -48,7 +48,7 @@ use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
 use keyward_state::crypto::source::KeySource;
-use keyward_state::rulebook::RuleText;
+use keyward_state::rulebook::PlacedRule;
 
 pub use agent::AgentInFile;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
@@ -96,7 +96,7 @@ pub struct Config {
     /// Declared plugins.
     pub plugins: Vec<DeclaredPlugin>,
     /// Rules, in order.
-    pub rules: Vec<RuleText>,
+    pub rules: Vec<PlacedRule>,
     /// The bounds of the data path.
     pub limits: Limits,
     /// The numbers of the OAuth engine.

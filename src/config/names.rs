@@ -13,19 +13,10 @@ const TOKEN_PREFIXES: [&str; 2] = ["kwa_", "kwp_"];
 
 /// Checks an agent's name, which is empty when it is missing: it stands in a proxy URL.
 pub(super) fn agent(name: &str, path: &str, reading: &mut Reading<'_>) {
-    named(name, is_unreserved(name), path, reading);
-}
-
-/// Checks an app's or a rule's name: it stands in a header field, in audit and in paths.
-pub(super) fn plain(name: &str, path: &str, reading: &mut Reading<'_>) {
-    named(name, is_unreserved(name) && !name.contains('~'), path, reading);
-}
-
-fn named(name: &str, is_plain: bool, path: &str, reading: &mut Reading<'_>) {
     let at = key_of(path, "name");
     if name.is_empty() {
         reading.problems.add(path, "`name` is missing", "add `name:`");
-    } else if !is_plain || name.len() > LEN_MAX || name.bytes().all(|b| b == b'.') {
+    } else if !is_unreserved(name) || name.len() > LEN_MAX || name.bytes().all(|b| b == b'.') {
         let remedy = "write 1 to 64 letters, digits or `-_.`";
         reading.problems.add(&at, "this is not a name", remedy);
     } else if is_like_an_id(name) || is_like_a_token(name) {

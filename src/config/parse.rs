@@ -78,7 +78,7 @@ section! {
         #[key(list of PluginText)]
         plugins: Option<Value>,
         /// The first rule that matches decides, before any binding.
-        #[key(list of rule::Text)]
+        #[key(list of rule::RuleItem)]
         rules: Option<Value>,
         /// Limits of the data path.
         #[key(map of Limits)]

@@ -101,7 +101,7 @@ fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiE
         hint: "change the configuration first, or name it there by its id".to_owned(),
     };
     let rules = admin.deps().rulebook.rules();
-    let by = |rule: &&keyward_state::rulebook::RuleText| {
+    let by = |rule: &&keyward_state::rulebook::PlacedRule| {
         rule.org == connection.org && rule.use_connection.as_ref() == Some(&connection.name)
     };
     if let Some(rule) = rules.iter().find(by) {

@@ -10,14 +10,16 @@ use super::body::Params;
 use super::error::ApiError;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{List, RuleView};
+use super::wire::List;
+use keyward_model::{RuleShown, RuleSpec};
 use keyward_rules::policy::DefaultAction;
-use keyward_state::rulebook::RuleText;
+use keyward_rules::policy::explain::ActionKind;
+use keyward_state::rulebook::PlacedRule;
 
 /// A rule and its place in the order, which is also its cursor.
 struct Placed {
     cursor: String,
-    rule: RuleView,
+    rule: RuleShown,
 }
 
 pub(super) fn routes() -> Router<Admin> {
@@ -28,7 +30,7 @@ async fn list(
     State(admin): State<Admin>,
     caller: Caller,
     Params(page): Params<Page>,
-) -> Result<Json<List<RuleView>>, ApiError> {
+) -> Result<Json<List<RuleShown>>, ApiError> {
     let placed = effective(&admin, &caller).into_iter().enumerate().map(|(place, rule)| {
         // Fixed width, so that the order of the text is the order of the numbers.
         Placed { cursor: format!("{place:08}"), rule }
@@ -38,7 +40,7 @@ async fn list(
     Ok(Json(List { items: items.into_iter().map(|placed| placed.rule).collect(), next }))
 }
 
-fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
+fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
     let (org, rulebook) = (caller.org(), &admin.deps().rulebook);
     let rules = rulebook.rules();
     let explicit = rules.iter().filter(|rule| rule.org == *org).map(explicit);
@@ -48,23 +50,17 @@ fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
     all
 }
 
-fn explicit(rule: &RuleText) -> RuleView {
-    let action = rule.action.as_deref().unwrap_or("inject");
-    RuleView {
+fn explicit(rule: &PlacedRule) -> RuleShown {
+    let action = rule.action.or(Some(ActionKind::Inject));
+    RuleShown {
         id: format!("file:{}", rule.name.as_deref().unwrap_or(&rule.place)),
-        agents: rule.agents.clone(),
-        hosts: rule.hosts.clone(),
-        methods: rule.methods.clone(),
-        paths: rule.paths.clone(),
-        action: action.to_owned(),
-        connection: rule.use_connection.clone(),
-        allow_plaintext: rule.allow_plaintext,
+        spec: RuleSpec { name: None, action, ..rule.spec.clone() },
         // Its path in the file, `rules[3]`, says nothing that its line does not.
         place: Some(rule.place.rsplit_once(": ").map_or(&*rule.place, |(at, _)| at).to_owned()),
     }
 }
 
-fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
+fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
     let directory = admin.deps().directory.view();
     let mut all = Vec::new();
     for agent in directory.agents().filter(|agent| caller.sees_agent(agent)) {
@@ -72,49 +68,41 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
             let Some(connection) = directory.connection(caller.org(), &binding.connection) else {
                 continue;
             };
-            let whole = RuleView {
-                id: format!("binding:{}", connection.id),
+            let id = format!("binding:{}", connection.id);
+            let whole = RuleSpec {
                 agents: Some(vec![agent.name.clone()]),
                 hosts: super::connections::hosts(&admin.deps().vault.catalogue(), connection),
-                connection: Some(connection.name.clone()),
-                ..blank("inject")
+                action: Some(ActionKind::Inject),
+                use_connection: Some(connection.name.clone()),
+                ..RuleSpec::default()
             };
             if binding.direct {
-                all.push(whole);
+                all.push(RuleShown { id, spec: whole, place: None });
                 continue;
             }
             let plugins = directory.plugins_of(caller.org(), &agent.id);
             let slots = plugins.flat_map(|plugin| plugin.slots_with(&connection.id));
-            all.extend(slots.map(|slot| RuleView {
-                methods: slot.methods.clone(),
-                paths: slot.paths.clone(),
-                ..whole.clone()
+            all.extend(slots.map(|slot| {
+                let (methods, paths) = (slot.methods.clone(), slot.paths.clone());
+                let spec = RuleSpec { methods, paths, ..whole.clone() };
+                RuleShown { id: id.clone(), spec, place: None }
             }));
         }
     }
-    all.sort_by(|a, b| (&a.agents, &a.connection).cmp(&(&b.agents, &b.connection)));
+    let order = |rule: &RuleShown| (rule.spec.agents.clone(), rule.spec.use_connection.clone());
+    all.sort_by_cached_key(order);
     all
 }
 
-fn default(action: DefaultAction) -> RuleView {
-    blank(match action {
-        DefaultAction::Deny => "deny",
-        DefaultAction::Tunnel => "tunnel",
-        DefaultAction::Pass => "pass",
-    })
-}
-
-/// The default rule with `action`, which is also what bindings start from.
-fn blank(action: &str) -> RuleView {
-    RuleView {
+fn default(action: DefaultAction) -> RuleShown {
+    let action = Some(match action {
+        DefaultAction::Deny => ActionKind::Deny,
+        DefaultAction::Tunnel => ActionKind::Tunnel,
+        DefaultAction::Pass => ActionKind::Pass,
+    });
+    RuleShown {
         id: "default".to_owned(),
-        agents: None,
-        hosts: Vec::new(),
-        methods: Vec::new(),
-        paths: Vec::new(),
-        action: action.to_owned(),
-        connection: None,
-        allow_plaintext: false,
+        spec: RuleSpec { action, ..RuleSpec::default() },
         place: None,
     }
 }

@@ -221,31 +221,6 @@ pub struct FieldView {
     pub pattern: Option<String>,
 }
 
-/// A rule, a binding or the default, in the order in which they decide.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct RuleView {
-    /// As audit and explain name it.
-    pub id: String,
-    /// Agents it is for; absent: all.
-    pub agents: Option<Vec<String>>,
-    /// Hosts; empty: all.
-    pub hosts: Vec<String>,
-    /// Methods; empty: all.
-    pub methods: Vec<String>,
-    /// Paths; empty: all.
-    pub paths: Vec<String>,
-    /// `inject`, `deny`, `pass` or `tunnel`.
-    pub action: String,
-    /// The connection it uses.
-    #[serde(rename = "use")]
-    pub connection: Option<String>,
-    /// The credential may go over cleartext to allowed private addresses.
-    pub allow_plaintext: bool,
-    /// Where it is written: `/etc/keyward.yaml:12`; absent for bindings and the default.
-    #[serde(default)]
-    pub place: Option<String>,
-}
-
 impl fmt::Debug for TokenIssued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenIssued").field("id", &self.id).finish_non_exhaustive()

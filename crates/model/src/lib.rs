@@ -23,6 +23,7 @@ mod personal_token;
 mod reference;
 mod refusal;
 mod resource;
+mod rule;
 mod schema;
 mod scope;
 mod secret_text;
@@ -55,6 +56,7 @@ pub use personal_token::{
 pub use reference::Reference;
 pub use refusal::Refusal;
 pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
+pub use rule::{RuleShown, RuleSpec};
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{SecretFields, SecretText};

@@ -7,6 +7,7 @@ use super::personal_token::{
     PERSONAL_TOKENS_MAX, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
 };
 use super::resource::{Kind, Nothing, Resource};
+use super::rule::{RuleShown, RuleSpec};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
 use super::{Agent, App, Connection, Honeytoken, Org, User, Webhook};
 
@@ -38,6 +39,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<Agent>(),
         token(),
         binding(),
+        rule(),
         of::<Webhook>(),
         of::<Honeytoken>(),
     ]
@@ -86,6 +88,18 @@ fn binding() -> Schemas {
         with: schema::<Nothing>(),
         change_with: schema::<Nothing>(),
         shown: schema::<BindingShown>(),
+        fixed: &[],
+    }
+}
+
+/// Rules are written in the configuration alone. What is shown of one includes its spec.
+fn rule() -> Schemas {
+    Schemas {
+        kind: Kind { one: "rule", article: "a rule", many: "rules", max: usize::MAX },
+        spec: schema::<RuleSpec>(),
+        with: schema::<Nothing>(),
+        change_with: schema::<Nothing>(),
+        shown: schema::<RuleShown>(),
         fixed: &[],
     }
 }

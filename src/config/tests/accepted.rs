@@ -245,10 +245,7 @@ rules:
     assert_eq!(config.agents[0].with.uses, ["in-the-store"]);
     let rule = &config.rules[0];
     assert_eq!(rule.place, "/etc/keyward/keyward.yaml:5: rules[0]");
-    assert_eq!(
-        (rule.agents.as_deref(), rule.action.as_deref()),
-        (Some(&["ci".to_owned()][..]), None)
-    );
+    assert_eq!((rule.agents.as_deref(), rule.action), (Some(&["ci".to_owned()][..]), None));
     assert_eq!(
         (rule.paths[0].as_str(), rule.use_connection.as_deref()),
         ("/x/**", Some("in-the-store"))

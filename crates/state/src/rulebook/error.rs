@@ -71,23 +71,13 @@ pub enum RulebookError {
         /// The text as written.
         text: String,
     },
-    /// The action is unknown.
-    #[error("{place}: there is no action `{text}`: {}", remedy(nearest, WRITE_ACTION))]
-    Action {
-        /// The rule's place in the configuration.
-        place: String,
-        /// The text as written.
-        text: String,
-        /// The most similar action.
-        nearest: Option<String>,
-    },
     /// `use` is combined with an action that does not inject.
     #[error("{place}: `action: {action}` injects nothing: leave `use` or `action` out")]
     UseWithAction {
         /// The rule's place in the configuration.
         place: String,
         /// The action as written.
-        action: String,
+        action: &'static str,
     },
     /// The rule has neither `use` nor `action`.
     #[error("{place}: the rule says nothing: add `use: CONNECTION` or `action: deny`")]
@@ -108,7 +98,6 @@ pub enum RulebookError {
 
 const ADD_AGENT: &str = "add it with `keyward agent add`";
 const ADD_CONNECTION: &str = "add it with `keyward connection add`";
-const WRITE_ACTION: &str = "write `inject`, `deny`, `pass` or `tunnel`";
 
 /// Suggests the most similar name, or `otherwise` if there is none.
 fn remedy(nearest: &Option<String>, otherwise: &str) -> String {

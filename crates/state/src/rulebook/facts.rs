@@ -466,10 +466,10 @@ pub(super) mod samples {
 
     use super::*;
     use crate::directory::{BindingRecord, ManagedBy};
-    use crate::rulebook::RuleText;
+    use crate::rulebook::PlacedRule;
     use keyward_base::agent::Agent;
     use keyward_base::id::TokenId;
-    use keyward_model::{AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record};
+    use keyward_model::{AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record, RuleSpec};
     use keyward_rules::inject::placeholder::Placeholder;
 
     /// Agents and connections of the default org.
@@ -479,19 +479,18 @@ pub(super) mod samples {
     }
 
     /// A rule without `use` and `action`.
-    pub(in crate::rulebook) fn text(name: &str, hosts: &[&str]) -> RuleText {
-        RuleText {
+    pub(in crate::rulebook) fn text(name: &str, hosts: &[&str]) -> RuleSpec {
+        RuleSpec {
             name: Some(name.to_owned()),
-            org: OrgId::default_org(),
-            agents: None,
             hosts: hosts.iter().map(ToString::to_string).collect(),
-            methods: Vec::new(),
-            paths: Vec::new(),
-            action: None,
-            use_connection: None,
-            allow_plaintext: false,
-            place: format!("rules[{name}]"),
+            ..RuleSpec::default()
         }
+    }
+
+    /// The rule of the default org, at `rules[NAME]`.
+    pub(in crate::rulebook) fn placed(spec: RuleSpec) -> PlacedRule {
+        let place = format!("rules[{}]", spec.name.as_deref().unwrap_or("r"));
+        PlacedRule { org: OrgId::default_org(), spec, place }
     }
 
     impl Samples {

@@ -12,6 +12,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory, View};
 use keyward_base::agent::Agent;
 use keyward_base::id::OrgId;
+use keyward_model::RuleSpec;
 use keyward_rules::policy::{
     Account, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
 };
@@ -34,27 +36,21 @@ pub use error::RulebookError;
 
 /// A rule as written in the configuration, with names instead of ids.
 #[derive(Clone, Debug)]
-pub struct RuleText {
-    /// The name in audit events and refusals; by default its place.
-    pub name: Option<String>,
+pub struct PlacedRule {
     /// The org that it applies to.
     pub org: OrgId,
-    /// Names or ids of agents; `None` means all of the org.
-    pub agents: Option<Vec<String>>,
-    /// Host patterns; empty means all.
-    pub hosts: Vec<String>,
-    /// Methods; empty means all.
-    pub methods: Vec<String>,
-    /// Path patterns; empty means all.
-    pub paths: Vec<String>,
-    /// `inject`, `deny`, `pass` or `tunnel`; `inject` is implied by `use`.
-    pub action: Option<String>,
-    /// `use`: name or id of a connection.
-    pub use_connection: Option<String>,
-    /// Whether the credential may be sent in cleartext to addresses on the private list.
-    pub allow_plaintext: bool,
-    /// The place in the configuration, for errors: `rules[3]`, line.
+    /// What a person gave. Its name is shown in audit events and refusals; by default its place is.
+    pub spec: RuleSpec,
+    /// The place in the configuration, for errors: `keyward.yaml:12: rules[3]`.
     pub place: String,
+}
+
+impl Deref for PlacedRule {
+    type Target = RuleSpec;
+
+    fn deref(&self) -> &RuleSpec {
+        &self.spec
+    }
 }
 
 /// The inputs of a policy apart from the directory. Immutable; replaced as a whole.
@@ -62,7 +58,7 @@ pub struct RuleText {
 pub struct Sources {
     catalogue: Arc<Catalogue>,
     default: DefaultAction,
-    rules: Arc<[RuleText]>,
+    rules: Arc<[PlacedRule]>,
     hostless_rules_max: usize,
 }
 
@@ -154,7 +150,7 @@ impl Rulebook {
     }
 
     /// The rules of the configuration, in order.
-    pub fn rules(&self) -> Arc<[RuleText]> {
+    pub fn rules(&self) -> Arc<[PlacedRule]> {
         self.sources.load().rules.clone()
     }
 
@@ -298,7 +294,7 @@ impl Sources {
     pub fn new(
         catalogue: Arc<Catalogue>,
         default: DefaultAction,
-        rules: Vec<RuleText>,
+        rules: Vec<PlacedRule>,
         hostless_rules_max: usize,
     ) -> Self {
         Self { catalogue, default, rules: rules.into(), hostless_rules_max }

@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::RuleText;
+use super::PlacedRule;
 use super::error::RulebookError;
 use super::facts::Facts;
 use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
 use keyward_base::id::{AgentId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
+use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::policy::{Account, CompileError, Rule, RuleAction};
 use keyward_rules::provider::decode::nearest;
-
-const ACTIONS: [&str; 4] = ["inject", "deny", "pass", "tunnel"];
 
 /// Resolved rules, with the errors in their text.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Resolved {
 
 /// Resolves all rules and finds all errors.
 pub(super) fn resolve<'a>(
-    texts: impl IntoIterator<Item = &'a RuleText>,
+    texts: impl IntoIterator<Item = &'a PlacedRule>,
     facts: &Facts,
 ) -> Resolved {
     let mut resolved = Resolved { rules: Vec::new(), problems: Vec::new() };
@@ -40,7 +39,7 @@ pub(super) fn resolve<'a>(
 
 /// The resolution of one rule.
 struct Resolver<'a> {
-    text: &'a RuleText,
+    text: &'a PlacedRule,
     facts: &'a Facts,
     problems: &'a mut Vec<RulebookError>,
 }
@@ -177,28 +176,24 @@ impl<'a> Resolver<'a> {
 
     fn action(&mut self, used: UsedConnection<'_>) -> Option<RuleAction> {
         let place = self.place();
-        let action = match (self.text.action.as_deref(), used) {
-            (None | Some("inject"), UsedConnection::Connection(_, account)) => {
+        let action = match (self.text.action, used) {
+            (None | Some(ActionKind::Inject), UsedConnection::Connection(_, account)) => {
                 RuleAction::Use(account)
             }
-            (None | Some("inject"), UsedConnection::Missing(name)) => RuleAction::UseMissing(name),
-            (Some("inject"), UsedConnection::Nothing) => RuleAction::Inject,
-            (Some("deny"), UsedConnection::Nothing) => RuleAction::Deny,
-            (Some("pass"), UsedConnection::Nothing) => RuleAction::Pass,
-            (Some("tunnel"), UsedConnection::Nothing) => RuleAction::Tunnel,
+            (None | Some(ActionKind::Inject), UsedConnection::Missing(name)) => {
+                RuleAction::UseMissing(name)
+            }
+            (Some(ActionKind::Inject), UsedConnection::Nothing) => RuleAction::Inject,
+            (Some(ActionKind::Deny), UsedConnection::Nothing) => RuleAction::Deny,
+            (Some(ActionKind::Pass), UsedConnection::Nothing) => RuleAction::Pass,
+            (Some(ActionKind::Tunnel), UsedConnection::Nothing) => RuleAction::Tunnel,
             (None, UsedConnection::Nothing) => {
                 self.problems.push(RulebookError::SaysNothing { place });
                 return None;
             }
-            (Some(action), _) if ACTIONS.contains(&action) => {
-                let action = action.to_owned();
+            (Some(action), _) => {
+                let action = action.as_str();
                 self.problems.push(RulebookError::UseWithAction { place, action });
-                return None;
-            }
-            (Some(text), _) => {
-                let nearest = nearest(text, ACTIONS).map(str::to_owned);
-                let text = text.to_owned();
-                self.problems.push(RulebookError::Action { place, text, nearest });
                 return None;
             }
         };
@@ -228,8 +223,9 @@ impl<'a> Resolver<'a> {
 mod tests {
     use super::*;
     use crate::directory::Visibility;
-    use crate::rulebook::facts::samples::{Samples, text};
+    use crate::rulebook::facts::samples::{Samples, placed, text};
     use keyward_base::id::{OrgId, UserId};
+    use keyward_model::RuleSpec;
 
     fn samples() -> Samples {
         let mut samples = Samples::new();
@@ -238,17 +234,17 @@ mod tests {
         samples
     }
 
-    fn problems(rule: RuleText, samples: &Samples) -> Vec<String> {
-        let resolved = resolve(&[rule], &samples.facts());
+    fn problems(rule: RuleSpec, samples: &Samples) -> Vec<String> {
+        let resolved = resolve(&[placed(rule)], &samples.facts());
         resolved.problems.iter().map(ToString::to_string).collect()
     }
 
-    fn using(name: &str) -> RuleText {
-        RuleText { use_connection: Some(name.to_owned()), ..text("r", &["api.github.com"]) }
+    fn using(name: &str) -> RuleSpec {
+        RuleSpec { use_connection: Some(name.to_owned()), ..text("r", &["api.github.com"]) }
     }
 
-    fn doing(action: &str) -> RuleText {
-        RuleText { action: Some(action.to_owned()), ..text("r", &["api.github.com"]) }
+    fn doing(action: ActionKind) -> RuleSpec {
+        RuleSpec { action: Some(action), ..text("r", &["api.github.com"]) }
     }
 
     #[test]
@@ -258,24 +254,37 @@ mod tests {
             (text("r", &["a.test"]), "says nothing: add `use: CONNECTION`"),
             (using("work-gihub"), "no connection `work-gihub`: did you mean `work-github`?"),
             (using("zzz"), "no connection `zzz`: add it with `keyward connection add`"),
-            (RuleText { agents: agents(&["cii"]), ..doing("deny") }, "did you mean `ci`?"),
-            (RuleText { agents: agents(&["robot"]), ..doing("deny") }, "`keyward agent add`"),
-            (doing("allow"), "no action `allow`: write `inject`"),
-            (doing("tunel"), "did you mean `tunnel`?"),
             (
-                RuleText { action: Some("deny".to_owned()), ..using("work-github") },
+                RuleSpec { agents: agents(&["cii"]), ..doing(ActionKind::Deny) },
+                "did you mean `ci`?",
+            ),
+            (
+                RuleSpec { agents: agents(&["robot"]), ..doing(ActionKind::Deny) },
+                "`keyward agent add`",
+            ),
+            (
+                RuleSpec { action: Some(ActionKind::Deny), ..using("work-github") },
                 "`action: deny` injects nothing: leave `use` or `action` out",
             ),
-            (RuleText { methods: vec!["GE T".to_owned()], ..doing("deny") }, "not a method"),
-            (RuleText { paths: vec!["v1/*".to_owned()], ..doing("deny") }, "begin with `/`"),
-            (RuleText { hosts: vec!["*.com".to_owned()], ..doing("deny") }, "public suffix"),
+            (
+                RuleSpec { methods: vec!["GE T".to_owned()], ..doing(ActionKind::Deny) },
+                "not a method",
+            ),
+            (
+                RuleSpec { paths: vec!["v1/*".to_owned()], ..doing(ActionKind::Deny) },
+                "begin with `/`",
+            ),
+            (
+                RuleSpec { hosts: vec!["*.com".to_owned()], ..doing(ActionKind::Deny) },
+                "public suffix",
+            ),
         ] {
             let found = problems(rule, &samples());
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].starts_with("rules[r]: "), "{found:?}");
             assert!(found[0].contains(wanted), "{found:?} lacks {wanted}");
         }
-        let foreign = RuleText { hosts: vec!["evil.test".to_owned()], ..using("work-github") };
+        let foreign = RuleSpec { hosts: vec!["evil.test".to_owned()], ..using("work-github") };
         let found = problems(foreign, &samples());
         assert!(
             found[0].contains("`evil.test`, which provider `github` does not own"),
@@ -289,7 +298,7 @@ mod tests {
         samples.agents[0].org = OrgId::random();
         samples.connections[0].org = OrgId::random();
         let agents = Some(vec!["ci".to_owned()]);
-        let found = problems(RuleText { agents, ..using("work-github") }, &samples);
+        let found = problems(RuleSpec { agents, ..using("work-github") }, &samples);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(!found.iter().any(|problem| problem.contains("did you mean")), "{found:?}");
     }
@@ -300,8 +309,8 @@ mod tests {
         samples.agents[0].environment = Some("dev".to_owned());
         samples.connections[0].environment = Some("production".to_owned());
         let agents = Some(vec!["ci".to_owned()]);
-        let rule = RuleText { agents, ..using("work-github") };
-        let resolved = resolve(std::slice::from_ref(&rule), &samples.facts());
+        let rule = RuleSpec { agents, ..using("work-github") };
+        let resolved = resolve(&[placed(rule.clone())], &samples.facts());
         assert!(resolved.rules.is_empty());
         assert!(matches!(resolved.problems[..], [RulebookError::Environments { .. }]));
         samples.agents[0].environment = None;
@@ -315,10 +324,10 @@ mod tests {
         samples.connections[0].facts.owner.clone_from(&owner);
         samples.connections[0].facts.visibility = Visibility::Private;
         let agents = Some(vec!["ci".to_owned()]);
-        let rule = RuleText { agents, ..using("work-github") };
+        let rule = RuleSpec { agents, ..using("work-github") };
         for other in [None, Some(UserId::random())] {
             samples.agents[0].facts.owner = other;
-            let resolved = resolve(std::slice::from_ref(&rule), &samples.facts());
+            let resolved = resolve(&[placed(rule.clone())], &samples.facts());
             assert!(resolved.rules.is_empty());
             assert!(matches!(resolved.problems[..], [RulebookError::Private { .. }]));
         }
@@ -329,13 +338,13 @@ mod tests {
     #[test]
     fn what_a_rule_names_and_lost_is_never_read_as_all() {
         for rule in [
-            RuleText { hosts: vec!["*".to_owned()], ..doing("pass") },
-            RuleText { paths: vec!["x".to_owned()], ..doing("pass") },
-            RuleText { methods: vec!["".to_owned()], ..doing("pass") },
-            RuleText { agents: Some(vec!["gone".to_owned()]), ..doing("pass") },
-            RuleText { hosts: Vec::new(), ..using("gone") },
+            RuleSpec { hosts: vec!["*".to_owned()], ..doing(ActionKind::Pass) },
+            RuleSpec { paths: vec!["x".to_owned()], ..doing(ActionKind::Pass) },
+            RuleSpec { methods: vec!["".to_owned()], ..doing(ActionKind::Pass) },
+            RuleSpec { agents: Some(vec!["gone".to_owned()]), ..doing(ActionKind::Pass) },
+            RuleSpec { hosts: Vec::new(), ..using("gone") },
         ] {
-            let resolved = resolve(std::slice::from_ref(&rule), &samples().facts());
+            let resolved = resolve(&[placed(rule.clone())], &samples().facts());
             assert!(resolved.rules.is_empty(), "{rule:?}");
             assert_eq!(resolved.problems.len(), 1, "{rule:?}");
         }
@@ -345,8 +354,8 @@ mod tests {
     fn a_rule_whose_connection_is_gone_refuses() {
         for (hosts, name) in [(["api.github.com"], "gone"), (["evil.test"], "work-github")] {
             let hosts = hosts.iter().map(ToString::to_string).collect();
-            let rule = RuleText { hosts, ..using(name) };
-            let resolved = resolve(&[rule], &samples().facts());
+            let rule = RuleSpec { hosts, ..using(name) };
+            let resolved = resolve(&[placed(rule)], &samples().facts());
             assert!(
                 matches!(&resolved.rules[..], [Rule { action: RuleAction::UseMissing(_), .. }]),
                 "{resolved:?}"
@@ -357,14 +366,14 @@ mod tests {
     #[test]
     fn names_become_ids() {
         let samples = samples();
-        let rule = RuleText {
+        let rule = RuleSpec {
             agents: Some(vec!["ci".to_owned(), samples.agents[0].id.to_string()]),
             methods: vec!["get".to_owned(), "PROPFIND".to_owned()],
             paths: vec!["/repos/**".to_owned()],
             name: None,
             ..using("work-github")
         };
-        let resolved = resolve(&[rule], &samples.facts());
+        let resolved = resolve(&[placed(rule)], &samples.facts());
         assert!(resolved.problems.is_empty(), "{:?}", resolved.problems);
         let rule = &resolved.rules[0];
         assert_eq!(rule.id.as_str(), "file:rules[r]");

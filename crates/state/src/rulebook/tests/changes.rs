@@ -46,32 +46,39 @@ struct World {
     agents: Vec<Agent>,
 }
 
-fn rules() -> Vec<RuleText> {
+fn rules() -> Vec<PlacedRule> {
     let list = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
     let used = |name: &str| Some(name.to_owned());
-    let act = |name: &str, action: &str, hosts: &[&str]| RuleText {
-        action: Some(action.to_owned()),
+    let act = |name: &str, action: ActionKind, hosts: &[&str]| RuleSpec {
+        action: Some(action),
         ..text(name, hosts)
     };
     let first = vec![
-        RuleText {
+        RuleSpec {
             agents: Some(list(&["a0", "a2"])),
             use_connection: used("c0"),
             methods: list(&["POST"]),
             ..text("granted", &["api.openai.com"])
         },
-        RuleText {
+        RuleSpec {
             use_connection: used("c1"),
             paths: list(&["/repos/**"]),
             ..text("narrows", &["api.github.com"])
         },
-        RuleText { paths: list(&["/admin/x"]), ..act("no", "deny", &["*.myshopify.com"]) },
-        RuleText { agents: Some(list(&["a1"])), ..act("open", "pass", &["other.test"]) },
-        RuleText { agents: Some(list(&["a2"])), ..act("spliced", "tunnel", &["tunnel.test"]) },
-        RuleText { use_connection: used("c2"), ..text("anywhere", &[]) },
+        RuleSpec {
+            paths: list(&["/admin/x"]),
+            ..act("no", ActionKind::Deny, &["*.myshopify.com"])
+        },
+        RuleSpec { agents: Some(list(&["a1"])), ..act("open", ActionKind::Pass, &["other.test"]) },
+        RuleSpec {
+            agents: Some(list(&["a2"])),
+            ..act("spliced", ActionKind::Tunnel, &["tunnel.test"])
+        },
+        RuleSpec { use_connection: used("c2"), ..text("anywhere", &[]) },
     ];
-    let other = RuleText { org: other(), ..act("theirs", "inject", &["api.openai.com"]) };
-    first.into_iter().chain([other]).collect()
+    let theirs = placed(act("theirs", ActionKind::Inject, &["api.openai.com"]));
+    let theirs = PlacedRule { org: other(), ..theirs };
+    first.into_iter().map(placed).chain([theirs]).collect()
 }
 
 fn other() -> OrgId {
