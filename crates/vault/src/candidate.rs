@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::backoff::FailureDetails;
 use super::cache::Trigger;
 use super::endpoints::EndpointsUnknown;
 use super::error::VaultError;
-use super::grants;
+use super::grants::{self, StoredGrant};
 use super::record::{Dates, Header, NewRow};
 use super::token_request::{RequestFailure, StoredGrants};
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_rules::inject::credential::Credential;
-use keyward_state::directory::ConnectionRecord;
+use keyward_state::directory::{ConnectionRecord, RotationState};
 use keyward_state::store::Version;
 
 /// A new secret under test, sealed beside the one in force.
@@ -122,5 +123,62 @@ impl Vault {
         )?;
         let held = held.ok_or_else(|| VaultError::NotRefreshable { connection: name() })?;
         Ok((held.credential().clone(), Some(newer.encode())))
+    }
+
+    /// Wipes a new secret whose test failed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn abandon(&self, candidate: Candidate) -> Result<(), VaultError> {
+        match candidate.replaces_lost {
+            true => Ok(()),
+            false => self.drop_staged(&candidate.connection, &candidate.bytes).await,
+        }
+    }
+
+    pub(super) async fn or_drop_staged<T>(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        bytes: &[u8],
+        result: Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        if result.is_err() {
+            self.drop_staged(connection, bytes).await?;
+        }
+        result
+    }
+
+    async fn drop_staged(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        bytes: &[u8],
+    ) -> Result<(), VaultError> {
+        let put = |stored: &StoredGrant| {
+            is_still(connection, stored, bytes)?;
+            Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
+        };
+        match self.change(connection, &put).await {
+            // Another secret is staged.
+            Ok(_) | Err(VaultError::RotationOvertaken { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.project(connection).await.map(drop)
+    }
+}
+
+/// Whether the staged secret is still the same.
+pub(super) fn is_still(
+    connection: &ConnectionRecord,
+    stored: &StoredGrant,
+    staged: &[u8],
+) -> Result<(), VaultError> {
+    match &stored.other {
+        Some((beside, bytes))
+            if beside.state == RotationState::Testing
+                && bool::from(bytes.as_slice().ct_eq(staged)) =>
+        {
+            Ok(())
+        }
+        _ => Err(VaultError::RotationOvertaken { connection: connection.name.clone() }),
     }
 }

@@ -7,6 +7,7 @@
 //! lease and waits for late responses; `flight/verdict.rs` marks grants as broken.
 
 mod lease;
+mod log;
 mod verdict;
 
 use std::sync::{Arc, OnceLock};
@@ -212,58 +213,9 @@ impl Vault {
         drop(lease);
     }
 
-    /// Reports a connection that has failed for long, at most once per pause.
-    fn alert(&self, connection: &ConnectionRecord) {
-        let Some(failing) = self.failing(connection) else { return };
-        if failing.alert {
-            tracing::warn!(
-                connection = %connection.id, name = connection.name, since = %failing.since,
-                count = failing.count, code = failing.code,
-                "refreshes have failed for long: look at the authorization server"
-            );
-        }
-    }
-
     pub(super) fn count(&self, outcome: &'static str) {
         if let Some(metrics) = self.metrics.get() {
             metrics.refreshed(outcome);
-        }
-    }
-
-    /// Logs the result of a flight, without anything that was sent or received.
-    fn note(&self, connection: &ConnectionRecord, result: &FlightResult) {
-        let (name, provider) = (&connection.name, &connection.provider);
-        match result {
-            FlightResult::Published | FlightResult::Paused(_) => {}
-            FlightResult::Failed(failed) => {
-                self.count("failed");
-                let cause = failed.cause.map_or("http_answer", Cause::as_str);
-                if let Some(metrics) = self.metrics.get() {
-                    metrics.refresh_failed(cause);
-                }
-                tracing::info!(
-                    connection = %connection.id, name, provider, code = failed.code, cause,
-                    why = failed.message, "a refresh failed; it is tried again"
-                );
-            }
-            FlightResult::Refused(FlightRefusal::Broken { reason, detail, .. }) => {
-                self.count("broken");
-                let need = Need::Broken { reason: *reason, detail: detail.as_deref() };
-                let remedy = self.remedy(connection, need);
-                let what = match reason {
-                    BrokenReason::ClientRejected => {
-                        "a connection is broken: its client is refused; it is tried again after a while"
-                    }
-                    _ => "a connection is broken",
-                };
-                tracing::warn!(
-                    connection = %connection.id, name, provider, reason = reason.code(), detail,
-                    remedy, "{what}"
-                );
-            }
-            FlightResult::Refused(FlightRefusal::Failed(error)) => tracing::warn!(
-                connection = %connection.id, name, provider, %error, "no credential could be made"
-            ),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, is_still};
 use super::error::VaultError;
 use super::grants::{self, StoredGrant, TRIES_MAX};
 use super::record::{Dates, Header, NewRow, SecondGrant};
@@ -46,7 +46,7 @@ struct Replacement<'a> {
 }
 
 /// A change of the stored row.
-type Change<'a> = dyn Fn(&StoredGrant) -> Result<NewRow, VaultError> + Sync + 'a;
+pub(super) type Change<'a> = dyn Fn(&StoredGrant) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {
     /// Seals a new secret beside the one in force, which stays in force, and creates the credential for its
@@ -194,17 +194,6 @@ impl Vault {
         let (id, name) = (&connection.id, &connection.name);
         tracing::info!(connection = %id, name, "the configuration names another secret: in force");
         Ok(true)
-    }
-
-    /// Wipes a new secret whose test failed.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn abandon(&self, candidate: Candidate) -> Result<(), VaultError> {
-        match candidate.replaces_lost {
-            true => Ok(()),
-            false => self.drop_staged(&candidate.connection, &candidate.bytes).await,
-        }
     }
 
     /// Wipes the old secret, which ends the rollback period.
@@ -371,7 +360,7 @@ impl Vault {
     }
 
     /// Writes the changed row, and publishes its credential.
-    async fn change(
+    pub(super) async fn change(
         &self,
         connection: &Arc<ConnectionRecord>,
         to: &Change<'_>,
@@ -421,35 +410,6 @@ impl Vault {
         result
     }
 
-    async fn or_drop_staged<T>(
-        &self,
-        connection: &Arc<ConnectionRecord>,
-        bytes: &[u8],
-        result: Result<T, VaultError>,
-    ) -> Result<T, VaultError> {
-        if result.is_err() {
-            self.drop_staged(connection, bytes).await?;
-        }
-        result
-    }
-
-    async fn drop_staged(
-        &self,
-        connection: &Arc<ConnectionRecord>,
-        bytes: &[u8],
-    ) -> Result<(), VaultError> {
-        let put = |stored: &StoredGrant| {
-            is_still(connection, stored, bytes)?;
-            Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
-        };
-        match self.change(connection, &put).await {
-            // Another secret is staged.
-            Ok(_) | Err(VaultError::RotationOvertaken { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        self.project(connection).await.map(drop)
-    }
-
     /// The old secret caused the broken state.
     pub(super) async fn works_again(
         &self,
@@ -470,26 +430,9 @@ impl Vault {
 
 impl Header {
     /// The header of the stored grant, without the second one.
-    fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
+    pub(super) fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
         let (broken, given) = (stored.broken.clone(), stored.given.clone());
         Self { broken, given, dates: stored.dates.clone(), ..Self::of(connection) }
-    }
-}
-
-/// Whether the staged secret is still the same.
-fn is_still(
-    connection: &ConnectionRecord,
-    stored: &StoredGrant,
-    staged: &[u8],
-) -> Result<(), VaultError> {
-    match &stored.other {
-        Some((beside, bytes))
-            if beside.state == RotationState::Testing
-                && bool::from(bytes.as_slice().ct_eq(staged)) =>
-        {
-            Ok(())
-        }
-        _ => Err(VaultError::RotationOvertaken { connection: connection.name.clone() }),
     }
 }
 

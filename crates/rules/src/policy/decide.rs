@@ -176,10 +176,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn pass(
-        &self,
-        RuleCandidate { compiled, pattern }: RuleCandidate<'a>,
-    ) -> Result<Decision<'a>, Reason> {
+    fn pass(&self, candidate: RuleCandidate<'a>) -> Result<Decision<'a>, Reason> {
+        let RuleCandidate { compiled, pattern } = candidate;
         if !self.asked.placeholders.is_empty() {
             let detail = "a placeholder was sent where no credential is injected";
             return Err(Reason::PlaceholderForeign { detail });
