@@ -8,7 +8,7 @@ use super::personal_token::{
 };
 use super::resource::{Kind, Nothing, Resource};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
-use super::{Agent, Connection, Honeytoken, Org, User, Webhook};
+use super::{Agent, Connection, Honeytoken, Org, Plugin, PluginView, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<Agent>(),
         token(),
         binding(),
+        plugin(),
         of::<Webhook>(),
         of::<Honeytoken>(),
     ]
@@ -76,6 +77,11 @@ fn token() -> Schemas {
         shown: schema::<TokenShown>(),
         fixed: &[],
     }
+}
+
+/// Answers with a plugin are no spec with facts beside it.
+fn plugin() -> Schemas {
+    Schemas { shown: schema::<PluginView>(), ..of::<Plugin>() }
 }
 
 fn binding() -> Schemas {

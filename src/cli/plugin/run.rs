@@ -5,8 +5,8 @@ use std::path::Path;
 use super::{file, standing};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use keyward_api::wire::{List, PluginView, ProviderView};
-use keyward_model::{Agent, Shown};
+use keyward_api::wire::{List, ProviderView};
+use keyward_model::{Agent, PluginView, Shown};
 use keyward_state::directory::{ManagedBy, PluginState};
 
 /// Leaves of the agent's bindings those that are in slots of the plugin: their placeholders are set.

@@ -22,11 +22,6 @@ fn plain_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
     }
 }
 
-/// A plugin's name stands in paths of the admin API.
-pub(super) fn is_plugin_name(name: &str) -> bool {
-    is_plain(name) && is_name(name)
-}
-
 /// Whether the agent may have one more binding.
 pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError> {
     match agent.facts.bindings.len() < BINDINGS_MAX {

@@ -9,7 +9,6 @@ use super::apps::AppRecord;
 use super::deliveries::{Due, News};
 use super::error::DirectoryError;
 use super::news::Between;
-use super::plugins::PluginRecord;
 use super::rows::At;
 use super::view::View;
 use super::{Shared, Writer};
@@ -35,7 +34,6 @@ macro_rules! viewed {
 viewed! {
     AppRecord => put_app;
     Record<Org> => put_org;
-    PluginRecord => put_plugin;
 }
 
 impl Writer {

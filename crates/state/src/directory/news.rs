@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::plugins::{PluginRecord, PluginState};
 use super::records::{AgentRecord, ConnectionRecord};
 use super::remedy::{Need, Remedies};
 use super::rows::At;
@@ -169,7 +168,7 @@ impl Between<'_> {
         };
         let blocking = missing.iter().find(|it| it.slot.required || state == PluginState::Degraded);
         let connection = blocking.and_then(|it| it.connection);
-        let agent = self.after.agent(org, &now.agent);
+        let agent = self.after.agent_of(now);
         let about = About {
             plugin: Some(Named::new(now.id.clone(), now.name())),
             agent: agent.map(|agent| Named::new(agent.id.clone(), &agent.name)),
