@@ -124,16 +124,17 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     warn_of_missing_owners(&services, &config);
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
-    let log = (audit_log(&services, &audit), changes.clone());
+    let audit_log = AuditLog::written(services.audit.clone(), audit.written());
     let outward = Outward::load(&config)?;
-    let gateway = Gateway::new(parts(&config, &services, &outward, (audit, draining.clone()))?);
+    let gateway = Gateway::new(parts(&config, &services, &outward, audit, draining.clone())?);
     let cores = start_cores(&gateway)?;
 
     let places = places(&config, &bound);
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
-    let admin = control((&services, log), &gateway, (draining, places.clone(), reloads.clone()));
+    let deps = control_plane(&services, &gateway, audit_log, changes.clone());
+    let admin = Admin::serving(deps, draining, places.clone(), reloads.clone());
     let runs = admin.runs().clone();
     let mut doors = Doors::new();
     let names = own_names(&config, admin_addr);
@@ -185,14 +186,15 @@ fn core_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The control plane. It does not keep the data path, which ends before the audit log does.
-fn control(
-    (services, (audit, changes)): (&Services, (AuditLog, Changes)),
+/// The services of the control plane. It holds the data path weakly: the data path ends before the audit
+/// log does.
+fn control_plane(
+    services: &Services,
     gateway: &Arc<Gateway>,
-    (draining, places, reloads): (watch::Receiver<bool>, Places, Reloads),
-) -> Admin {
-    let deps = Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps() };
-    Admin::serving(deps, draining, (places, reloads))
+    audit: AuditLog,
+    changes: Changes,
+) -> Deps {
+    Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps() }
 }
 
 /// Serves until SIGTERM, SIGINT or the end of its `life`, then drains; a second signal cuts what is
@@ -435,15 +437,12 @@ fn open_audit(config: &Config) -> anyhow::Result<(Audit, Writer)> {
     Ok(Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?)
 }
 
-fn audit_log(services: &Services, audit: &Audit) -> AuditLog {
-    AuditLog::written(services.audit.clone(), audit.written())
-}
-
 fn parts(
     config: &Config,
     services: &Services,
     outward: &Outward,
-    (audit, draining): (Audit, watch::Receiver<bool>),
+    audit: Audit,
+    draining: watch::Receiver<bool>,
 ) -> anyhow::Result<Parts> {
     let client_tls = tls::client_config(&outward.roots)?;
     outward.apply(&services.dialler, &client_tls);

@@ -89,7 +89,7 @@ impl Target<'_> {
                 return Ok(());
             }
         };
-        Ok(self.events.sign_with((org, &hook.id), key).await?)
+        Ok(self.events.sign_with(org, &hook.id, key).await?)
     }
 
     async fn resource<R: Declarable>(
@@ -121,7 +121,7 @@ impl Target<'_> {
             AppWork::Make(new, secrets) => drop(self.vault.add_app_of(new, secrets).await?),
             AppWork::Change(id, new, secrets) => {
                 let change = |record: &mut AppRecord| describe_app(record, &new);
-                drop(self.vault.change_app_of((org, &id), &change, secrets).await?);
+                drop(self.vault.change_app_of(org, &id, &change, secrets).await?);
             }
             AppWork::Pause(id) => {
                 let pause = |record: &mut AppRecord| record.paused = true;

@@ -67,7 +67,15 @@ pub(super) struct Outward {
     pub(super) roots: Vec<CertificateDer<'static>>,
 }
 
-/// A configuration with all that it names.
+/// The parts of the running configuration that a new one is compared with.
+struct InForce {
+    outward: Outward,
+    keys: Named,
+    authority: Arc<Authority>,
+    fronts: Fronts,
+}
+
+/// A configuration with the files that it names.
 struct Prepared {
     config: Config,
     inputs: Inputs,
@@ -245,14 +253,19 @@ impl Reloader {
     /// Reads everything, off the async threads: files may be slow, and commands take their time. `file`: another
     /// one than its own.
     async fn prepare(&self, file: Option<PathBuf>) -> Result<Prepared, Refused> {
-        let (started, now) = (self.started.clone(), (self.outward.clone(), self.keys.clone()));
-        let (authority, fronts) = (self.services.authority.clone(), self.fronts.clone());
+        let started = self.started.clone();
+        let current = InForce {
+            outward: self.outward.clone(),
+            keys: self.keys.clone(),
+            authority: self.services.authority.clone(),
+            fronts: self.fronts.clone(),
+        };
         let work = tokio::task::spawn_blocking(move || {
             let config = match file {
                 None => started.again(),
                 Some(file) => started.another(&file),
             };
-            prepared(config, &now, (&authority, &fronts))
+            prepared(config, &current)
         });
         work.await.unwrap_or_else(|error| Err(Refused::Half(error.to_string())))
     }
@@ -301,11 +314,7 @@ impl Reloader {
     }
 }
 
-fn prepared(
-    config: Result<Config, ConfigError>,
-    (now, keys): &(Outward, Named),
-    (authority, fronts): (&Authority, &Fronts),
-) -> Result<Prepared, Refused> {
+fn prepared(config: Result<Config, ConfigError>, current: &InForce) -> Result<Prepared, Refused> {
     let config = config.map_err(|error| {
         let told = match error.problems() {
             [] => vec![unplaced(&error.to_string())],
@@ -316,10 +325,10 @@ fn prepared(
     let told = |text: String| vec![unplaced(&text)];
     let inputs = Inputs::load(&config);
     let outward = Outward::load(&config).map_err(|error| told(format!("{error:#}")));
-    let ca = authority.check().map_err(|error| told(format!("`ca`: {error}")));
-    let keyring = other_keys(&config, keys);
+    let ca = current.authority.check().map_err(|error| told(format!("`ca`: {error}")));
+    let keyring = other_keys(&config, &current.keys);
     let keyring = keyring.map_err(|error| told(format!("`master_key`: {error}")));
-    let renewed = fronts.renewed().map_err(|error| told(format!("{error:#}")));
+    let renewed = current.fronts.renewed().map_err(|error| told(format!("{error:#}")));
     let (inputs, outward, keyring, renewed) = match (inputs, outward, ca, keyring, renewed) {
         (Ok(inputs), Ok(outward), Ok(()), Ok(keyring), Ok(renewed)) => {
             (inputs, outward, keyring, renewed)
@@ -330,7 +339,7 @@ fn prepared(
             return Err(Refused::Wrong(errors, config.files()));
         }
     };
-    let client_tls = match outward == *now {
+    let client_tls = match outward == current.outward {
         true => None,
         false => {
             let made = tls::client_config(&outward.roots);

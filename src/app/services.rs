@@ -150,7 +150,8 @@ impl Services {
             }
             opened.rulebook(config, Vec::new())
         });
-        opened.finish(config, (Vec::new(), config.public_url.clone()), rulebook.map_err(all)?)
+        let rulebook = rulebook.map_err(all)?;
+        opened.finish(config, Vec::new(), config.public_url.clone(), rulebook)
     }
 
     /// The services, as the control plane takes them.
@@ -177,11 +178,12 @@ impl Services {
 
 /// What needs no rules and no listeners.
 pub(super) struct Opened {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
     directory: Arc<Directory>,
     vault: Arc<Vault>,
     authority: Arc<Authority>,
     keys: Arc<Keys>,
-    sealed: (Arc<dyn Store>, Arc<Keyring>),
     pub(super) events: Arc<Events>,
     metrics: Arc<Metrics>,
     pub(super) clock: Clock,
@@ -201,7 +203,7 @@ impl Opened {
             }
             Ok(Authority::load_or_create(&config.ca.cert, &config.ca.key, &Clock::System)?)
         };
-        Self::over(config, (store, keyring), make_authority).await
+        Self::over(config, store, keyring, keys::home(config), make_authority).await
     }
 
     /// The same, but nothing is made.
@@ -211,58 +213,49 @@ impl Opened {
         }
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
-        Self::over(config, (store, keyring), || existing_authority(config)).await
+        let authority = || existing_authority(config);
+        Self::over(config, store, keyring, keys::home(config), authority).await
     }
 
     /// Nothing is opened: an empty store in memory, with keys of its own.
     async fn in_memory(config: &Config, authority: Authority) -> anyhow::Result<Self> {
         let keyring = Arc::new(Keyring::ephemeral());
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let directory = Directory::open(store.clone(), keyring.clone(), Clock::System).await?;
-        let directory = Arc::new(directory);
-        let catalogue = Arc::new(config.catalogue());
-        let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory)?;
-        let sealed = (store.clone(), keyring.clone());
-        let vault = Vault::open(store, keyring, directory.clone(), catalogue, Clock::System);
-        let (vault, authority) = (Arc::new(vault.await?), Arc::new(authority));
-        Ok(Self::of(config, (directory, vault), (authority, keys), (sealed, Clock::System)))
+        Self::over(config, store, keyring, Home::Memory, || Ok(authority)).await
     }
 
     async fn over(
         config: &Config,
-        (store, keyring): (Arc<dyn Store>, Arc<Keyring>),
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        home: Home,
         authority: impl FnOnce() -> anyhow::Result<Authority>,
     ) -> anyhow::Result<Self> {
         let clock = Clock::System;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
-        let keys = Keys::new(store.clone(), keyring.clone(), keys::home(config))?;
-        let catalogue = Arc::new(config.catalogue());
-        let sealed = (store.clone(), keyring.clone());
-        let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone());
+        let keys = Keys::new(store.clone(), keyring.clone(), home)?;
+        let vault = Vault::open(
+            store.clone(),
+            keyring.clone(),
+            directory.clone(),
+            Arc::new(config.catalogue()),
+            clock.clone(),
+        );
         let vault = Arc::new(vault.await?);
         let authority = Arc::new(authority()?);
-        Ok(Self::of(config, (directory, vault), (authority, keys), (sealed, clock)))
-    }
-
-    fn of(
-        config: &Config,
-        (directory, vault): (Arc<Directory>, Arc<Vault>),
-        (authority, keys): (Arc<Authority>, Arc<Keys>),
-        (sealed, clock): ((Arc<dyn Store>, Arc<Keyring>), Clock),
-    ) -> Self {
         let metrics: Arc<Metrics> = Arc::default();
         metrics.usage.begin(clock.now());
         vault.count_in(&metrics);
         let events = Events::new(events::Parts {
-            store: sealed.0.clone(),
-            keyring: sealed.1.clone(),
+            store: store.clone(),
+            keyring: keyring.clone(),
             directory: directory.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             settings: config.events.clone(),
         });
-        Self { directory, vault, authority, keys, sealed, events, metrics, clock }
+        Ok(Self { store, keyring, directory, vault, authority, keys, events, metrics, clock })
     }
 
     /// What happens from now on. The first who asks hears it.
@@ -282,7 +275,7 @@ impl Opened {
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = super::public_url(config, bound.admin_addr);
-        self.finish(config, (bound.own_addrs(), public_url), rulebook)
+        self.finish(config, bound.own_addrs(), public_url, rulebook)
     }
 
     fn plan(&self, config: &Config, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
@@ -314,7 +307,8 @@ impl Opened {
     fn finish(
         self,
         config: &Config,
-        (own, public_url): (Vec<SocketAddr>, String),
+        own: Vec<SocketAddr>,
+        public_url: String,
         rulebook: Rulebook,
     ) -> anyhow::Result<Arc<Services>> {
         let guard = Guard::new(config.upstream.allow_private.clone(), own);
@@ -328,10 +322,9 @@ impl Opened {
         self.events.go_out_by(caller.clone());
         self.vault.follow_settings(config.oauth.clone());
         self.vault.rotate_by(config.rotation.clone());
-        let (store, keyring) = self.sealed;
         let flows = Flows::new(oauth::Parts {
-            store,
-            keyring,
+            store: self.store,
+            keyring: self.keyring,
             vault: self.vault.clone(),
             caller: caller.clone(),
             settings: config.oauth.clone(),

@@ -124,9 +124,7 @@ impl Command {
             Self::Bind(bind) => bind.run(global, &client).await,
             Self::Unbind(bind) => bind.undo(global, &client).await,
             Self::Assign { to } => {
-                let at = path::<Agent>(&to.name);
-                let seen = Seen::default();
-                to.run::<Shown<Agent>>((global, &client), ("agent", &at), &seen).await
+                to.run::<Shown<Agent>>(global, &client, "agent", &Seen::default()).await
             }
             Self::Pause { name } => set_held(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_held(global, &client, (&name, "resume")).await,

@@ -294,8 +294,7 @@ impl Command {
                 })
             }
             Self::Assign { to, seen } => {
-                let at = path(&to.name);
-                to.run::<Shown<Connection>>((global, &client), ("connection", &at), &seen).await
+                to.run::<Shown<Connection>>(global, &client, "connection", &seen).await
             }
             Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
             Self::Consents(consents) => consents.run(global, &client).await,

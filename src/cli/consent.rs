@@ -60,7 +60,7 @@ pub(in crate::cli) async fn follow(
     let waited = wait::during("waiting for the consent", ended(client, &consent.flow)).await;
     let outcome = match waited? {
         FlowState::Confirm { before, account } => {
-            let accept = accepts(how, (&before, account.as_deref()))?;
+            let accept = accepts(how, &before, account.as_deref())?;
             let path = format!("/api/v1/flows/{}/confirm", segment(consent.flow.as_str()));
             let view: FlowView = client.post(&path, &FlowDecision { accept }).await?;
             view.state
@@ -136,7 +136,7 @@ async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
 }
 
 /// Asks whether to accept the other account.
-fn accepts(how: &How, (before, account): (&str, Option<&str>)) -> Result<bool, Failure> {
+fn accepts(how: &How, before: &str, account: Option<&str>) -> Result<bool, Failure> {
     output::note(&match account {
         Some(account) => {
             format!("you consented with account {account}; until now this connection used {before}")

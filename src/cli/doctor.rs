@@ -27,7 +27,7 @@ use std::path::PathBuf;
 
 use clap::Args as Arguments;
 
-use self::gateway::Found;
+use self::gateway::GatewayState;
 use self::report::Report;
 use super::client::Client;
 use super::environment::DEFAULT_AGENT;
@@ -53,7 +53,7 @@ pub(crate) struct Args {
 }
 
 /// The context of the checks.
-struct Install<'a> {
+struct Installation<'a> {
     global: &'a Global,
     /// The data directory.
     data: PathBuf,
@@ -61,7 +61,7 @@ struct Install<'a> {
 }
 
 /// Agents, connections and apps, as the API shows them.
-struct People {
+struct Resources {
     agents: Vec<Shown<Agent>>,
     connections: Vec<Shown<Connection>>,
     apps: Vec<AppView>,
@@ -76,7 +76,7 @@ impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let report = match self.has_program() {
             true => Box::pin(probe::run(global, &self.agent, &self.program)).await?,
-            false => Box::pin(look(global)).await,
+            false => Box::pin(check(global)).await,
         };
         output::show(global.json, &report, |report| report.text(output::colours()))?;
         match report.failed() {
@@ -87,62 +87,65 @@ impl Args {
 }
 
 /// Runs all checks, each after those that it needs.
-async fn look(global: &Global) -> Report {
+async fn check(global: &Global) -> Report {
     let mut report = Report::default();
     let config = configuration::read(global, &mut report);
-    let people = match (global.data_dir(), config) {
+    let resources = match (global.data_dir(), config) {
         (Ok(data), Some(config)) => {
-            let install = Install { global, data, config };
-            Box::pin(look_at(&install, &mut report)).await
+            let install = Installation { global, data, config };
+            Box::pin(check_installation(&install, &mut report)).await
         }
         (Ok(data), None) => {
-            data::look(&data, &mut report);
+            data::check(&data, &mut report);
             None
         }
-        // The configuration's complaint as well.
+        // The check of the configuration reports the same error.
         (Err(_), _) => None,
     };
-    let connections = people.map_or_else(Vec::new, |people| people.connections);
-    settings::look(&mut report);
-    private::look(&connections, &mut report);
+    let connections = resources.map_or_else(Vec::new, |resources| resources.connections);
+    settings::check(&mut report);
+    private::check(&connections, &mut report);
     report
 }
 
 /// The checks of an install whose configuration can be read.
-async fn look_at(install: &Install<'_>, report: &mut Report) -> Option<People> {
-    let is_made = data::look(&install.data, report);
-    let found = gateway::look(install, report).await;
-    let serves = matches!(found, Found::Serving(_));
+async fn check_installation(install: &Installation<'_>, report: &mut Report) -> Option<Resources> {
+    let has_data = data::check(&install.data, report);
+    let found = gateway::check(install, report).await;
+    let serves = matches!(found, GatewayState::Running(_));
     let owner = owner::of(install);
-    // What root writes while it looks would be root's, and lock the gateway out.
-    let opens_files = owner::may_open(owner, report, (serves, &install.global.keyward()));
-    let keys = key::look(install, (serves, owner), report);
+    // Files that root creates here would lock the gateway out.
+    let opens_files = owner::may_open(owner, serves, &install.global.keyward(), report);
+    let keys = key::check(install, serves, owner, report);
     let (mut opens, mut signs) = (false, false);
     if opens_files || serves {
-        opens = store::look(install, keys, serves, report).await;
-        signs = authority::look(install, &found, report).await;
+        opens = store::check(install, keys, serves, report).await;
+        signs = authority::check(install, &found, report).await;
     }
     authority::clock(install, report);
     let client = match &found {
-        Found::Serving(_) => None,
-        // All that the services make when it is absent was there.
-        Found::Nobody if is_made && opens && signs => Client::open(install.global).await.ok(),
-        Found::Nobody => None,
+        GatewayState::Running(_) => None,
+        // Every file that the services create if it is missing exists.
+        GatewayState::Absent if has_data && opens && signs => {
+            Client::open(install.global).await.ok()
+        }
+        GatewayState::Absent => None,
     };
     let gateway = match &found {
-        Found::Serving(client) => Some(client),
-        Found::Nobody => None,
+        GatewayState::Running(client) => Some(client),
+        GatewayState::Absent => None,
     };
     let client = gateway.or(client.as_ref());
-    let mut people = None;
+    let mut resources = None;
     if let Some(client) = client {
-        people = access::look(install, client, report).await;
-        if people.is_some() {
-            plugins::look(install, client, report).await;
+        resources = access::check(install, client, report).await;
+        if resources.is_some() {
+            plugins::check(install, client, report).await;
         }
     }
-    let connections = people.as_ref().map_or(&[][..], |people: &People| &people.connections);
-    reach::look(install, gateway, connections, report).await;
-    variables::look(&install.config, connections, report);
-    people
+    let connections =
+        resources.as_ref().map_or(&[][..], |resources: &Resources| &resources.connections);
+    reach::check(install, gateway, connections, report).await;
+    variables::check(&install.config, connections, report);
+    resources
 }

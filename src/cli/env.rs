@@ -61,7 +61,7 @@ impl Args {
         let client = Client::open_or_make(global).await?;
         let facts = Facts::of(&client, &self.agent).await?;
         if let Some(named) = &self.base_url {
-            return self.print_base_url(global, &client, (&facts, named)).await;
+            return self.print_base_url(global, &client, &facts, named).await;
         }
         let folder = match &self.files {
             Some(folder) => folder.clone(),
@@ -108,7 +108,8 @@ impl Args {
         &self,
         global: &Global,
         client: &Client,
-        (facts, named): (&Facts, &str),
+        facts: &Facts,
+        named: &str,
     ) -> Result<(), Failure> {
         let form = if global.json { Form::Json } else { self.form };
         if matches!(form, Form::Compose | Form::K8s) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args as Arguments;
 
-use self::child::Child;
+use self::child::{Child, Invocation};
 use self::folder::Folder;
 use self::gateway::Gateway;
 use self::lease::Lease;
@@ -77,7 +77,7 @@ impl Args {
                 return Err(failure);
             }
         };
-        let code = self.program(&mut lease, &facts, (global, &gateway, &config)).await;
+        let code = self.program(&mut lease, &facts, &gateway, &config).await;
         lease.give_back(&gateway).await;
         code
     }
@@ -87,7 +87,8 @@ impl Args {
         &self,
         lease: &mut Lease,
         facts: &Facts,
-        (global, gateway, config): (&Global, &Gateway, &Config),
+        gateway: &Gateway,
+        config: &Config,
     ) -> Result<u8, Failure> {
         let (proxy, gateway) = gateway.proxy().await?;
         let folder = Folder::make(&gateway.data)?;
@@ -99,11 +100,16 @@ impl Args {
             Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
         })?;
         made.notes.iter().for_each(|note| output::note(note));
-        if let Some(next) = next(facts, global) {
+        if let Some(next) = next(facts, &gateway.global) {
             output::note(&next);
         }
         let mut child =
-            Child::spawn(&self.program, &made, (&config.secret_variables(), Stdio::inherit()))?;
+            Child::spawn(Invocation {
+                program: &self.program,
+                environment: &made,
+                withheld: &config.secret_variables(),
+                stdout: Stdio::inherit(),
+            })?;
         tokio::select! {
             code = child.ended() => code,
             never = keep(lease, &gateway) => match never {},

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::client::Client;
+use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
@@ -65,11 +65,12 @@ impl Seen {
 }
 
 impl To {
-    /// Assigns the resource: `at` is its path, `what` its kind.
+    /// Assigns a resource of this kind: `agent` or `connection`.
     pub(crate) async fn run<T: Serialize + DeserializeOwned>(
         &self,
-        (global, client): (&Global, &Client),
-        (what, at): (&str, &str),
+        global: &Global,
+        client: &Client,
+        kind: &str,
         seen: &Seen,
     ) -> Result<(), Failure> {
         let mut patch = Map::new();
@@ -87,12 +88,13 @@ impl To {
             return Err(failure
                 .hint("use --to USER or --to-org; for a connection also --private or --shared"));
         }
-        let now: T = client.patch(at, &patch).await?;
         let name = &self.name;
+        let path = format!("/api/v1/{kind}s/{}", segment(name));
+        let now: T = client.patch(&path, &patch).await?;
         output::show(global.json, &now, |_| match (&self.to, self.to_org) {
-            (Some(user), _) => format!("{what} {name} belongs to user {user}\n"),
-            (None, true) => format!("{what} {name} belongs to the organisation\n"),
-            (None, false) => format!("{what} {name} is {}\n", seen.word().unwrap_or_default()),
+            (Some(user), _) => format!("{kind} {name} belongs to user {user}\n"),
+            (None, true) => format!("{kind} {name} belongs to the organisation\n"),
+            (None, false) => format!("{kind} {name} is {}\n", seen.word().unwrap_or_default()),
         })
     }
 }

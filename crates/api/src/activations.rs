@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 
-use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::changes;
 use super::connection_test::{has_test, status, tested};
 use super::connections::view;
+use super::context::Context;
 use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{Activation, ConnectionMade, ConnectionTested, TestOutcome};
@@ -24,26 +23,25 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 async fn activate(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Body(ask): Body<Activation>,
 ) -> Result<Json<ConnectionMade>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
+    let connection = context.admin.connection(&context.caller, &name)?;
     editable(&connection, ManagedBy::Store)?;
-    let work = resumed((admin.clone(), caller), connection, ask.fields.0, ask.test);
+    let work = resumed(context, connection, ask.fields.0, ask.test);
     // To its end, also when the caller goes away: else it would stay in testing.
     let done = tokio::spawn(work).await;
     done.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
 }
 
 async fn resumed(
-    (admin, caller): (Admin, Caller),
+    context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
     test: bool,
 ) -> Result<ConnectionMade, ApiError> {
-    let (vault, org, id) = (&admin.deps().vault, &connection.org, &connection.id);
+    let (vault, org, id) = (&context.deps().vault, &connection.org, &connection.id);
     match fields.is_empty() {
         false => vault.give_draft(org, id, fields).await?,
         true if vault.has_secret(org, id).await? => {}
@@ -55,8 +53,8 @@ async fn resumed(
             });
         }
     }
-    let made = begun((&admin, &caller), &connection, test).await?;
-    admin.enforce().await?;
+    let made = begun(&context, &connection, test).await?;
+    context.admin.enforce().await?;
     Ok(made)
 }
 
@@ -65,10 +63,11 @@ async fn resumed(
 /// # Errors
 /// When the store fails. A test that fails is none.
 pub(super) async fn begun(
-    (admin, caller): (&Admin, &Caller),
+    context: &Context,
     draft: &Arc<ConnectionRecord>,
     test: bool,
 ) -> Result<ConnectionMade, ApiError> {
+    let Context { admin, caller } = context;
     let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
     let mut found = match test && has_test(admin, draft) {
         true => Some(asked(admin, draft).await?),
@@ -80,18 +79,18 @@ pub(super) async fn begun(
             if found.outcome == TestOutcome::WrongKey {
                 found.hint = vault.remedy(&now, Need::Use);
             }
-            changes::told((admin, caller), &now, "draft", &found.message).await;
+            changes::told(admin, caller, &now, "draft", &found.message).await;
             now
         }
         found => {
             let now = vault.activate(org, id).await?;
             let why = if found.is_some() { "the provider takes the secret" } else { "untested" };
-            changes::told((admin, caller), &now, "active", why).await;
+            changes::told(admin, caller, &now, "active", why).await;
             now
         }
     };
     if let Some(found) = &found {
-        status::learnt((admin, caller), &now, found).await?;
+        status::learnt(admin, caller, &now, found).await?;
     }
     let directory = admin.deps().directory.view();
     let now = directory.connection(org, id).cloned();

@@ -107,10 +107,10 @@ async fn change(
         record.urls.clone_from(&urls);
         record.settings.clone_from(&settings);
     };
-    let (vault, place) = (&admin.deps().vault, (&app.org, &app.id));
+    let vault = &admin.deps().vault;
     let ChangedApp { app, changed } = match patch.secrets {
-        Some(SecretFields(secrets)) => vault.change_app_of(place, &set, secrets).await?,
-        None => vault.change_app(place, &set, None).await?,
+        Some(SecretFields(secrets)) => vault.change_app_of(&app.org, &app.id, &set, secrets).await?,
+        None => vault.change_app(&app.org, &app.id, &set, None).await?,
     };
     let retried = vault.try_app_again(&app.org, &app.id).await?;
     admin.enforce().await?;

@@ -84,7 +84,7 @@ async fn audit(
 ) -> Result<Response, ApiError> {
     let filter = reader.filter(&caller, &ask)?;
     match ask.follow {
-        true => follow((reader, caller), filter, &ask).await,
+        true => follow(reader, caller, filter, &ask).await,
         false => list(reader, filter, &ask).await.map(IntoResponse::into_response),
     }
 }
@@ -113,7 +113,8 @@ async fn verify(State(reader): State<Reader>, _: Caller) -> Result<Json<AuditVer
 }
 
 async fn follow(
-    (reader, caller): (Reader, Caller),
+    reader: Reader,
+    caller: Caller,
     filter: Filter,
     ask: &AuditAsk,
 ) -> Result<Response, ApiError> {

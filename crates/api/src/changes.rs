@@ -8,7 +8,8 @@ use keyward_state::observe::event::Outcome;
 
 /// Tells of a change that is durable. `why` quotes nothing that a provider or an owner wrote.
 pub(super) async fn told(
-    (admin, caller): (&Admin, &Caller),
+    admin: &Admin,
+    caller: &Caller,
     connection: &ConnectionRecord,
     what: &'static str,
     why: &str,

@@ -56,7 +56,7 @@ pub(super) async fn change(
     let connection = directory.edit::<Connection, ApiError>(&found.org, &found.id, &edit).await?;
     admin.enforce().await?;
     if connection.updated != found.updated {
-        changes::told((admin, caller), &connection, "changed", "by request").await;
+        changes::told(admin, caller, &connection, "changed", "by request").await;
     }
     Ok(Json(view(admin, &connection)))
 }

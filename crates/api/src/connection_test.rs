@@ -51,7 +51,7 @@ async fn test(
     if status::is_doubtful(&connection, &found) {
         found = tested(&admin, &connection, None).await?;
     }
-    status::learnt((&admin, &caller), &connection, &found).await?;
+    status::learnt(&admin, &caller, &connection, &found).await?;
     Ok(Json(found))
 }
 

@@ -99,13 +99,13 @@ async fn add(
             owner,
         };
         let draft = flows.add_mcp(caller.org(), mcp).await?;
-        return drafted((admin, caller), &draft, with.device).await;
+        return drafted(&context, &draft, with.device).await;
     }
     let (org, fields) = (caller.org().clone(), with.fields.0);
     let method = (&*spec.provider, spec.auth.as_deref());
     let consents = fields.is_empty() && flows.consents(method.0, method.1);
     let named = spec.app.as_ref().map(Reference::as_str);
-    let app = match flows.find_app(&org, method, named) {
+    let app = match flows.find_app(&org, method.0, method.1, named) {
         Err(FlowError::NoApp { .. })
             if !flows.needs_app(method.0, method.1, !fields.is_empty()) =>
         {
@@ -118,20 +118,21 @@ async fn add(
     if consents {
         takes_consents(admin)?;
         let draft = vault.add_draft(made).await?;
-        return drafted((admin, caller), &draft, with.device).await;
+        return drafted(&context, &draft, with.device).await;
     }
-    let made = given((admin, caller), made, fields, with.test).await?;
+    let made = given(&context, made, fields, with.test).await?;
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
 /// One whose secret was given; `test`: it is active when the provider takes that.
 async fn given(
-    (admin, caller): (&Admin, &Caller),
+    context: &Context,
     new: vault::NewConnection,
     fields: BTreeMap<String, Secret>,
     test: bool,
 ) -> Result<ConnectionMade, ApiError> {
+    let Context { admin, caller } = context;
     let vault = &admin.deps().vault;
     if !test {
         let connection = vault.add(new, fields).await?;
@@ -141,17 +142,18 @@ async fn given(
     }
     let draft = vault.add_untested(new, fields).await?;
     caller.names("connection", &draft.id, &draft.name);
-    let (admin, caller) = (admin.clone(), caller.clone());
-    let begun = async move { activations::begun((&admin, &caller), &draft, true).await };
+    let context = context.clone();
+    let begun = async move { activations::begun(&context, &draft, true).await };
     // To its end, also when the caller goes away: else it would stay in testing.
     tokio::spawn(begun).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
 
 async fn drafted(
-    (admin, caller): (&Admin, &Caller),
+    context: &Context,
     draft: &ConnectionRecord,
     device: bool,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
+    let Context { admin, caller } = context;
     caller.names("connection", &draft.id, &draft.name);
     let begun = begun(admin, caller, draft, Reconnect { device, ..Reconnect::default() }).await;
     let consent = match begun {
@@ -230,7 +232,7 @@ async fn set_paused(
     }
     admin.enforce().await?;
     let what = if paused { "paused" } else { "resumed" };
-    changes::told((admin, caller), &connection, what, "by request").await;
+    changes::told(admin, caller, &connection, what, "by request").await;
     Ok(Json(view(admin, &connection)))
 }
 

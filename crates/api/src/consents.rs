@@ -234,7 +234,7 @@ async fn decide(
     let is_ours = visit.is_of_our_page(&admin.deps().public_url);
     let id = FlowId::parse(id).ok().filter(|_| is_ours);
     let Some(id) = id else { return refused(&Refusal::OtherBrowser) };
-    let decided = flows.confirm((&org, &id), Some(&cookies), agrees).await;
+    let decided = flows.confirm(&org, &id, Some(&cookies), agrees).await;
     enforced(&admin).await;
     match decided {
         Ok(_) => see_other(&flow),

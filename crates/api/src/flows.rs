@@ -91,7 +91,7 @@ async fn confirm(
 ) -> Result<Json<FlowView>, ApiError> {
     let id = parsed(&flow)?;
     seen(&admin, &caller, &id).await?;
-    let decided = admin.deps().flows.confirm((caller.org(), &id), None, decision.accept).await?;
+    let decided = admin.deps().flows.confirm(caller.org(), &id, None, decision.accept).await?;
     admin.enforce().await?;
     Ok(Json(decided))
 }

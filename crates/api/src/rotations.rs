@@ -14,6 +14,7 @@ use super::body::{Body, Segments};
 use super::changes;
 use super::connection_test::{Trial, has_test, status, tested};
 use super::connections::view;
+use super::context::Context;
 use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{ConnectionTested, NewSecret, Rotated};
@@ -32,18 +33,18 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 async fn rotate(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Body(new): Body<NewSecret>,
 ) -> Result<Json<Rotated>, ApiError> {
-    let connection = admin.connection(&caller, &name)?;
-    rotatable(&admin, &connection)?;
-    let kept = kept(&admin, &new)?;
+    let Context { admin, caller } = &context;
+    let connection = admin.connection(caller, &name)?;
+    rotatable(admin, &connection)?;
+    let kept = kept(admin, &new)?;
     // To its end, also when the caller goes away: a new secret is not left half way.
     let work = match new.test {
-        true => tokio::spawn(tested_first((admin.clone(), caller), connection, new.fields.0, kept)),
-        false => tokio::spawn(untested((admin.clone(), caller), connection, new.fields.0, kept)),
+        true => tokio::spawn(tested_first(context, connection, new.fields.0, kept)),
+        false => tokio::spawn(untested(context, connection, new.fields.0, kept)),
     };
     work.await.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
 }
@@ -82,13 +83,14 @@ fn kept(admin: &Admin, new: &NewSecret) -> Result<Kept, ApiError> {
 }
 
 async fn tested_first(
-    (admin, caller): (Admin, Caller),
+    context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
     kept: Kept,
 ) -> Result<Rotated, ApiError> {
+    let Context { admin, caller } = &context;
     let vault = &admin.deps().vault;
-    if !has_test(&admin, &connection) {
+    if !has_test(admin, &connection) {
         return Err(ApiError::RefusedUntil {
             message: format!(
                 "no test request is known for {}: the new secret was not tested, and nothing was \
@@ -100,13 +102,13 @@ async fn tested_first(
     }
     let candidate = vault.stage(&connection.org, &connection.id, fields).await?;
     let trial = Trial { credential: candidate.credential.clone(), shown: candidate.shown.clone() };
-    let found = tested(&admin, &connection, Some(trial)).await;
+    let found = tested(admin, &connection, Some(trial)).await;
     match found {
         Ok(found) if found.ok => {
             vault.put_in_force(candidate, kept).await?;
-            let now = admin.connection(&caller, connection.id.as_str())?;
-            status::learnt((&admin, &caller), &now, &found).await?;
-            finished((&admin, &caller), &connection, Some(found)).await
+            let now = admin.connection(caller, connection.id.as_str())?;
+            status::learnt(admin, caller, &now, &found).await?;
+            finished(&context, &connection, Some(found)).await
         }
         Ok(found) => {
             vault.abandon(candidate).await?;
@@ -121,25 +123,25 @@ async fn tested_first(
 }
 
 async fn untested(
-    (admin, caller): (Admin, Caller),
+    context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
     kept: Kept,
 ) -> Result<Rotated, ApiError> {
-    let vault = &admin.deps().vault;
+    let vault = &context.deps().vault;
     vault.put_untested_in_force(&connection.org, &connection.id, fields, kept).await?;
-    finished((&admin, &caller), &connection, None).await
+    finished(&context, &connection, None).await
 }
 
 async fn finished(
-    (admin, caller): (&Admin, &Caller),
+    Context { admin, caller }: &Context,
     before: &ConnectionRecord,
     test: Option<ConnectionTested>,
 ) -> Result<Rotated, ApiError> {
     admin.enforce().await?;
     let now = admin.connection(caller, before.id.as_str())?;
     let why = if test.is_some() { "the provider takes the new secret" } else { "untested" };
-    changes::told((admin, caller), &now, "rotated", why).await;
+    changes::told(admin, caller, &now, "rotated", why).await;
     let account = test.as_ref().and_then(|test| test.account.as_ref());
     let other = before.facts.whose.clone().filter(|was| account.is_some_and(|now| now != was));
     let connection = view(admin, &now);
@@ -153,7 +155,7 @@ async fn confirm(
 ) -> Result<Json<Shown<Connection>>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     let now = admin.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
-    changes::told((&admin, &caller), &now, "rotation confirmed", "the old secret is wiped").await;
+    changes::told(&admin, &caller, &now, "rotation confirmed", "the old secret is wiped").await;
     Ok(Json(view(&admin, &now)))
 }
 
@@ -166,6 +168,6 @@ async fn roll_back(
     rotatable(&admin, &connection)?;
     let now = admin.deps().vault.roll_back(&connection.org, &connection.id).await?;
     admin.enforce().await?;
-    changes::told((&admin, &caller), &now, "rotation rolled back", "the new secret is wiped").await;
+    changes::told(&admin, &caller, &now, "rotation rolled back", "the new secret is wiped").await;
     Ok(Json(view(&admin, &now)))
 }

@@ -82,10 +82,16 @@ pub struct Admin(Arc<Inner>);
 struct Inner {
     deps: Deps,
     draining: watch::Receiver<bool>,
-    gateway: Option<(Places, Reloads)>,
+    /// `None` in a process without listeners.
+    serving: Option<Serving>,
     /// The platform's roots.
     roots: OnceCell<Arc<str>>,
     runs: Runs,
+}
+
+struct Serving {
+    places: Places,
+    reloads: Reloads,
 }
 
 impl Admin {
@@ -93,9 +99,10 @@ impl Admin {
     pub fn serving(
         deps: Deps,
         draining: watch::Receiver<bool>,
-        gateway: (Places, Reloads),
+        places: Places,
+        reloads: Reloads,
     ) -> Self {
-        Self::new(deps, draining, Some(gateway))
+        Self::new(deps, draining, Some(Serving { places, reloads }))
     }
 
     /// State of a process without listeners, for the command line.
@@ -107,12 +114,12 @@ impl Admin {
     fn new(
         deps: Deps,
         draining: watch::Receiver<bool>,
-        gateway: Option<(Places, Reloads)>,
+        serving: Option<Serving>,
     ) -> Self {
         Self(Arc::new(Inner {
             deps,
             draining,
-            gateway,
+            serving,
             roots: OnceCell::new(),
             runs: Runs::default(),
         }))
@@ -125,12 +132,12 @@ impl Admin {
 
     /// The addresses of the gateway; `None` in a process without listeners.
     pub(super) fn places(&self) -> Option<&Places> {
-        self.0.gateway.as_ref().map(|(places, _)| places)
+        self.0.serving.as_ref().map(|serving| &serving.places)
     }
 
     /// Requests a reload of the configuration; `None` in a process without listeners.
     pub(super) fn reloads(&self) -> Option<&Reloads> {
-        self.0.gateway.as_ref().map(|(_, reloads)| reloads)
+        self.0.serving.as_ref().map(|serving| &serving.reloads)
     }
 
     /// The open runs.

@@ -67,7 +67,7 @@ impl Lab {
             ca: "/data/ca/ca.pem".to_owned(),
         };
         let (reloads, _) = Reloads::new(watch::channel(None).1);
-        let admin = Admin::serving(services().await, drained, (places, reloads));
+        let admin = Admin::serving(services().await, drained, places, reloads);
         Self { router: socket_router(admin.clone()), admin, draining }
     }
 

@@ -50,7 +50,7 @@ async fn show(
         last_refresh: token.as_ref().and_then(|token| token.refreshed),
         next_expiry: token.as_ref().and_then(|it| it.expires).or(connection.expires_at()),
         failing: token.and_then(|token| token.failing),
-        agents: agents((&admin, &caller), &connection, &of.agents),
+        agents: agents(&admin, &caller, &connection, &of.agents),
     }))
 }
 
@@ -64,7 +64,8 @@ fn waits(of: &ConnectionUse) -> Option<Waits> {
 
 /// Who may use it, and who did: of the agents that the caller may see.
 fn agents(
-    (admin, caller): (&Admin, &Caller),
+    admin: &Admin,
+    caller: &Caller,
     connection: &ConnectionRecord,
     uses: &HashMap<AgentId, TokenUse, impl BuildHasher>,
 ) -> Vec<AgentUse> {

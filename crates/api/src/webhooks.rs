@@ -138,7 +138,7 @@ async fn signed(
     hook: &Record<Webhook>,
     Key { key, shown }: Key,
 ) -> Result<WebhookAdded, ApiError> {
-    context.deps().events.sign_with((&hook.org, &hook.id), key).await?;
+    context.deps().events.sign_with(&hook.org, &hook.id, key).await?;
     Ok(WebhookAdded { webhook: kept::shown(context, hook).await, signing_key: shown })
 }
 

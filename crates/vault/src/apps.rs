@@ -177,11 +177,12 @@ impl Vault {
     /// As there; when there is no secret of that name.
     pub async fn change_app_of(
         &self,
-        place: (&OrgId, &AppId),
+        org: &OrgId,
+        id: &AppId,
         change: &(dyn Fn(&mut AppRecord) + Sync),
         secrets: BTreeMap<String, Secret>,
     ) -> Result<ChangedApp, VaultError> {
-        self.change_app(place, change, Some(secret_of(secrets)?)).await
+        self.change_app(org, id, change, Some(secret_of(secrets)?)).await
     }
 
     /// Changes an app: `change` makes the new one of the old. `secret` replaces what is stored; without
@@ -194,7 +195,8 @@ impl Vault {
     /// or the store fails.
     pub async fn change_app(
         &self,
-        (org, id): (&OrgId, &AppId),
+        org: &OrgId,
+        id: &AppId,
         change: &(dyn Fn(&mut AppRecord) + Sync),
         secret: Option<AppSecret>,
     ) -> Result<ChangedApp, VaultError> {

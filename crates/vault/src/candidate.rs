@@ -13,7 +13,7 @@ use super::endpoints::Unknown;
 use super::error::VaultError;
 use super::grants;
 use super::record::{Dates, Header, NewRow};
-use super::token_request::RequestFailure;
+use super::token_request::{RequestFailure, StoredGrants};
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_rules::inject::credential::Credential;
@@ -93,7 +93,7 @@ impl Vault {
         version: Version,
     ) -> Result<(Arc<Credential>, Option<Zeroizing<Vec<u8>>>), VaultError> {
         let token_context = self.guarded_token_context(connection).await?;
-        if let Some(held) = self.held(connection, &token_context, (grant, None, version))? {
+        if let Some(held) = self.held(connection, &token_context, StoredGrants { grant, other: None, version })? {
             return Ok((held.credential().clone(), None));
         }
         let name = || connection.name.clone();
@@ -110,7 +110,11 @@ impl Vault {
         let token_context = self.guarded_token_context(&discovered).await?;
         let newer = self.ask(connection, &token_context, grant).await?;
         let newer = newer.map_err(|fault| fault.of_candidate(connection))?;
-        let held = self.held(connection, &token_context, (&newer, None, version))?;
+        let held = self.held(
+            connection,
+            &token_context,
+            StoredGrants { grant: &newer, other: None, version },
+        )?;
         let held = held.ok_or_else(|| VaultError::NotRefreshable { connection: name() })?;
         Ok((held.credential().clone(), Some(newer.encode())))
     }

@@ -27,7 +27,7 @@ use super::grants::{Stored, is_conflict};
 use super::late::PendingRefreshes;
 use super::record::Verdict;
 use super::servers::{Asked, Turn};
-use super::token_request::{RequestFailure, TokenContext};
+use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
@@ -352,9 +352,10 @@ impl Flight<'_> {
         // Its hosts may have moved with the answer of a moment ago.
         let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
         let other = stored.other_grant(self.vault, self.connection)?;
-        let of = (&grant, other.as_ref(), stored.version);
+        let grants =
+            StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         if let Some(held) =
-            self.vault.held(self.connection, &token_context, of)?.filter(|_| !tried_again)
+            self.vault.held(self.connection, &token_context, grants)?.filter(|_| !tried_again)
         {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);

@@ -13,6 +13,7 @@ use super::candidate::Candidate;
 use super::error::VaultError;
 use super::grants::{self, Stored, TRIES_MAX};
 use super::record::{Beside, Dates, Header, NewRow};
+use super::token_request::StoredGrants;
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, OrgId};
@@ -32,6 +33,16 @@ pub struct Kept {
     pub old_for: Duration,
     /// When the new one ends, as its owner says.
     pub expires: Option<Timestamp>,
+}
+
+/// A grant that replaces the one in force.
+#[derive(Clone, Copy)]
+struct Replacement<'a> {
+    /// The digest of what the owner gave; see [`grants::given`].
+    given: Option<&'a str>,
+    /// The encoded grant.
+    bytes: &'a [u8],
+    kept: Kept,
 }
 
 /// How the second grant of a row is to be changed.
@@ -103,7 +114,7 @@ impl Vault {
         }
         let put = |stored: &Stored| {
             is_still(&connection, stored, &bytes)?;
-            Ok(self.swapped(&connection, stored, (given.clone(), &bytes), kept))
+            Ok(self.swapped(&connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
         };
         self.change(&connection, &put).await?;
         self.works_again(&connection).await
@@ -131,7 +142,7 @@ impl Vault {
         self.foretell(&connection, Rotation { state, since: now, until }).await?;
         let put = |stored: &Stored| {
             self.may_follow(&connection, stored, &bytes)?;
-            Ok(self.swapped(&connection, stored, (given.clone(), &bytes), kept))
+            Ok(self.swapped(&connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
         };
         let changed = self.change(&connection, &put).await;
         self.or_as_it_was(&connection, changed).await?;
@@ -163,8 +174,9 @@ impl Vault {
         let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
         self.foretell(connection, Rotation { state, since, until }).await?;
-        let put =
-            |stored: &Stored| Ok(self.swapped(connection, stored, (given.clone(), &bytes), kept));
+        let put = |stored: &Stored| {
+            Ok(self.swapped(connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
+        };
         self.change(connection, &put).await?;
         self.works_again(connection).await?;
         let (id, name) = (&connection.id, &connection.name);
@@ -326,9 +338,9 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
         stored: &Stored,
-        (given, new): (Option<String>, &[u8]),
-        kept: Kept,
+        replacement: Replacement<'_>,
     ) -> NewRow {
+        let Replacement { given, bytes, kept } = replacement;
         let now = self.clock.now();
         let old = Beside {
             state: RotationState::Unconfirmed,
@@ -342,7 +354,8 @@ impl Vault {
         // There is no way back to a grant that is finished.
         let keeps = !kept.old_for.is_zero() && stored.broken.is_none();
         let other = keeps.then_some((old, stored.bytes.as_slice()));
-        Header { given, dates, ..Header::of(connection) }.beside(new, other)
+        let given = given.map(str::to_owned);
+        Header { given, dates, ..Header::of(connection) }.beside(bytes, other)
     }
 
     /// Writes what `to` makes of the row, and lets requests use what it gives from then on.
@@ -376,8 +389,9 @@ impl Vault {
         let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(self, connection)?;
         let other = stored.other_grant(self, connection)?;
-        let of = (&grant, other.as_ref(), stored.version);
-        match self.held(connection, &token_context, of) {
+        let grants =
+            StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
+        match self.held(connection, &token_context, grants) {
             Ok(Some(held)) => self.cache.takes(&connection.id, held),
             Ok(None) | Err(_) => self.cache.forget(&connection.id),
         }

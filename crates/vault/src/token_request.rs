@@ -196,6 +196,15 @@ impl TokenContext {
     }
 }
 
+/// The grants of a row.
+#[derive(Clone, Copy)]
+pub(super) struct StoredGrants<'a> {
+    pub(super) grant: &'a Grant,
+    /// The second one, while a secret is rotated.
+    pub(super) other: Option<&'a Grant>,
+    pub(super) version: Version,
+}
+
 impl Vault {
     /// Sends token requests with `caller` from now on.
     pub fn go_out_by(&self, caller: Arc<Caller>) {
@@ -264,8 +273,9 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
         token_context: &TokenContext,
-        (grant, other, version): (&Grant, Option<&Grant>, Version),
+        grants: StoredGrants<'_>,
     ) -> Result<Option<CachedCredential>, VaultError> {
+        let StoredGrants { grant, other, version } = grants;
         let malformed = |source| self.unmintable(connection, source);
         let (instance, generation) = (&token_context.instance, version.0);
         let client = Client::default();

@@ -18,6 +18,6 @@ impl Services {
         let opened = Opened::in_memory(config, Authority::ephemeral()).await?;
         opened.bring_in_line(config, inputs).await?;
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
-        opened.finish(config, (Vec::new(), config.public_url.clone()), rulebook)
+        opened.finish(config, Vec::new(), config.public_url.clone(), rulebook)
     }
 }

@@ -64,7 +64,7 @@ impl Trust {
         // The program works in a directory of its own.
         let root = std::path::absolute(&self.root)
             .map_err(|error| Failure::failed(&self.root.display().to_string(), &error))?;
-        let mut plan = self.plan(ca, (&program, &root));
+        let mut plan = self.plan(ca, &program, &root);
         if !plan.unchanged {
             output::note(&plan.told(ca));
         }
@@ -76,7 +76,7 @@ impl Trust {
         output::show(global.json, &plan, Plan::done)
     }
 
-    fn plan(&self, ca: &CaView, (program, root): (&Path, &Path)) -> Plan {
+    fn plan(&self, ca: &CaView, program: &Path, root: &Path) -> Plan {
         let folder = root.join(LOCAL);
         let named = ca.certificates.iter().zip(certificates(&ca.pem));
         let all = named.map(|(about, pem)| {

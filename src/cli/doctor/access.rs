@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::report::Report;
-use super::{Install, People, apps};
+use super::{Installation, Resources, apps};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
@@ -16,23 +16,22 @@ use keyward_state::directory::ConnectionState;
 const AGENTS: &str = "agents";
 const CONNECTIONS: &str = "connections";
 /// Most reports of each kind; a large installation gets a count instead.
-const TOLD_MAX: usize = 20;
+const REPORTED_MAX: usize = 20;
 
-/// Reads agents and connections.
-pub(super) async fn look(
-    install: &Install<'_>,
+pub(super) async fn check(
+    install: &Installation<'_>,
     client: &Client,
     report: &mut Report,
-) -> Option<People> {
+) -> Option<Resources> {
     let agents = client.list::<Shown<Agent>>("/api/v1/agents", &[]).await;
     let connections = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await;
     match (agents, connections) {
         (Ok(agents), Ok(connections)) => {
             let (agents, connections) = (agents.items, connections.items);
-            let mut people = People { agents, connections, apps: Vec::new() };
-            apps::look(install, client, &mut people, report).await;
-            judge(&people, install.global, report);
-            Some(people)
+            let mut resources = Resources { agents, connections, apps: Vec::new() };
+            apps::check(install, client, &mut resources, report).await;
+            check_all(&resources, install.global, report);
+            Some(resources)
         }
         (Err(failure), _) | (_, Err(failure)) => {
             let hint = failure.advice().unwrap_or("see the gateway's log");
@@ -42,37 +41,42 @@ pub(super) async fn look(
     }
 }
 
-fn judge(people: &People, global: &Global, report: &mut Report) {
+fn check_all(resources: &Resources, global: &Global, report: &mut Report) {
     let keyward = &global.keyward();
     let before = report.checks.len();
-    let unfit = people.agents.iter().filter_map(|agent| of_agent(agent, people, keyward));
-    told(AGENTS, unfit, report);
-    if people.agents.is_empty() {
+    let problems =
+        resources.agents.iter().filter_map(|agent| check_agent(agent, resources, keyward));
+    warn_all(AGENTS, problems, report);
+    if resources.agents.is_empty() {
         let hint = format!("{keyward} agent add NAME");
         report.warn(AGENTS, "there is no agent; `keyward run` creates `default`", hint);
     } else if report.checks.len() == before {
-        report.ok(AGENTS, format!("every agent has a connection ({})", people.agents.len()));
+        report.ok(AGENTS, format!("every agent has a connection ({})", resources.agents.len()));
     }
     let before = report.checks.len();
-    let bound: BTreeSet<_> = people
+    let bound: BTreeSet<_> = resources
         .agents
         .iter()
         .flat_map(|agent| agent.facts.bindings.iter().map(|binding| &binding.connection))
         .collect();
-    for connection in people.connections.iter().take(TOLD_MAX) {
-        let behind = apps::behind(connection, &people.apps);
-        of_connection(connection, (bound.contains(&connection.id), global, &behind), report);
+    for connection in resources.connections.iter().take(REPORTED_MAX) {
+        let behind = apps::behind(connection, &resources.apps);
+        check_connection(connection, bound.contains(&connection.id), &behind, global, report);
     }
-    if people.connections.is_empty() {
+    if resources.connections.is_empty() {
         let hint = format!("{keyward} connection add github --name work");
         report.warn(CONNECTIONS, "there is no connection", hint);
     } else if report.checks.len() == before {
-        let count = people.connections.len();
+        let count = resources.connections.len();
         report.ok(CONNECTIONS, format!("every connection works and has an agent ({count})"));
     }
 }
 
-fn of_agent(agent: &Shown<Agent>, people: &People, keyward: &str) -> Option<(String, String)> {
+fn check_agent(
+    agent: &Shown<Agent>,
+    resources: &Resources,
+    keyward: &str,
+) -> Option<(String, String)> {
     let name = &agent.name;
     if agent.facts.held {
         let hint = format!("{keyward} agent resume {name}, once the reason is clear");
@@ -87,25 +91,25 @@ fn of_agent(agent: &Shown<Agent>, people: &People, keyward: &str) -> Option<(Str
     }
     if !agent.facts.bindings.is_empty() {
         let now = Timestamp::now();
-        let is_over = |token: &TokenShown| token.expires.is_some_and(|expires| expires <= now);
-        // One without any is for `keyward run`, which makes its own.
-        let all_over = !agent.facts.tokens.is_empty() && agent.facts.tokens.iter().all(is_over);
+        let has_expired = |token: &TokenShown| token.expires.is_some_and(|expires| expires <= now);
+        // An agent without tokens is used by `keyward run`, which creates its own token.
+        let all_expired = !agent.facts.tokens.is_empty() && agent.facts.tokens.iter().all(has_expired);
         let hint = format!("{keyward} agent token add {name}; `keyward run` creates its own token");
-        return all_over.then(|| (format!("every token of agent {name} has expired"), hint));
+        return all_expired.then(|| (format!("every token of agent {name} has expired"), hint));
     }
-    let connection = match &people.connections[..] {
+    let connection = match &resources.connections[..] {
         [] => "CONNECTION",
         [first, ..] => &first.name,
     };
-    // A rule that names agents and a connection grants as well; there is no telling for whom.
+    // A rule may grant connections too; which agents it applies to is not checked here.
     let hint = format!("{keyward} agent bind {name} {connection}");
     Some((format!("agent {name} is bound to no connection"), hint))
 }
 
-fn told(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &mut Report) {
+fn warn_all(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &mut Report) {
     let all: Vec<_> = all.collect();
-    let more = all.len().saturating_sub(TOLD_MAX);
-    for (message, hint) in all.into_iter().take(TOLD_MAX) {
+    let more = all.len().saturating_sub(REPORTED_MAX);
+    for (message, hint) in all.into_iter().take(REPORTED_MAX) {
         report.warn(id, message, hint);
     }
     if more > 0 {
@@ -113,9 +117,11 @@ fn told(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &
     }
 }
 
-fn of_connection(
+fn check_connection(
     connection: &Shown<Connection>,
-    (is_bound, global, behind): (bool, &Global, &str),
+    is_bound: bool,
+    behind: &str,
+    global: &Global,
     report: &mut Report,
 ) {
     let name = &connection.name;
@@ -187,7 +193,11 @@ mod tests {
 
     fn judged(agents: Vec<Shown<Agent>>, connections: Vec<Shown<Connection>>) -> Vec<Check> {
         let mut report = Report::default();
-        judge(&People { agents, connections, apps: Vec::new() }, &Global::default(), &mut report);
+        check_all(
+            &Resources { agents, connections, apps: Vec::new() },
+            &Global::default(),
+            &mut report,
+        );
         report.checks
     }
 
@@ -248,7 +258,7 @@ mod tests {
         let loose = |n: usize| agent(&format!("a{n}"), &serde_json::json!({"bindings": []}));
         let checks = judged((0..50).map(loose).collect(), vec![]);
         let agents: Vec<_> = checks.iter().filter(|check| check.id == AGENTS).collect();
-        assert_eq!(agents.len(), TOLD_MAX + 1);
-        assert_eq!(agents[TOLD_MAX].message, "and 30 more");
+        assert_eq!(agents.len(), REPORTED_MAX + 1);
+        assert_eq!(agents[REPORTED_MAX].message, "and 30 more");
     }
 }

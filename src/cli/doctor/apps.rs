@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::report::Report;
-use super::{Install, People};
+use super::{Installation, Resources};
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
@@ -16,16 +16,16 @@ const APPS: &str = "apps";
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// Reads the apps; an installation without apps has no report.
-pub(super) async fn look(
-    install: &Install<'_>,
+pub(super) async fn check(
+    install: &Installation<'_>,
     client: &Client,
-    people: &mut People,
+    resources: &mut Resources,
     report: &mut Report,
 ) {
     match client.list::<AppView>("/api/v1/apps", &[]).await {
         Ok(apps) => {
-            people.apps = apps.items;
-            judge(people, install.global, Timestamp::now(), report);
+            resources.apps = apps.items;
+            check_all(resources, install.global, Timestamp::now(), report);
         }
         Err(failure) => {
             let hint = failure.advice().unwrap_or("see the gateway's log");
@@ -34,27 +34,28 @@ pub(super) async fn look(
     }
 }
 
-fn judge(people: &People, global: &Global, now: Timestamp, report: &mut Report) {
+fn check_all(resources: &Resources, global: &Global, now: Timestamp, report: &mut Report) {
     let before = report.checks.len();
-    for app in &people.apps {
-        of_app(app, people, (global, now), report);
+    for app in &resources.apps {
+        check_app(app, resources, global, now, report);
     }
-    for connection in &people.connections {
-        ends(connection, (global, now), report);
+    for connection in &resources.connections {
+        check_end(connection, global, now, report);
     }
-    if !people.apps.is_empty() && report.checks.len() == before {
-        report.ok(APPS, format!("every app is usable ({})", people.apps.len()));
+    if !resources.apps.is_empty() && report.checks.len() == before {
+        report.ok(APPS, format!("every app is usable ({})", resources.apps.len()));
     }
 }
 
-fn of_app(
+fn check_app(
     app: &AppView,
-    people: &People,
-    (global, now): (&Global, Timestamp),
+    resources: &Resources,
+    global: &Global,
+    now: Timestamp,
     report: &mut Report,
 ) {
     let name = &app.name;
-    // Nobody asks by an app without connections, and one that left the file may stay so.
+    // An app without connections sends no requests, and may stay removed from the file.
     let is_used = !app.connections.is_empty();
     if let Some(problem) = app.problem.as_ref().filter(|_| is_used) {
         let hint = match app.paused {
@@ -69,13 +70,13 @@ fn of_app(
     {
         let message = format!("the registration of app {name} expires {}", moment(ends));
         let first = app.connections.first();
-        let first = people.connections.iter().find(|it| Some(&it.name) == first);
+        let first = resources.connections.iter().find(|it| Some(&it.name) == first);
         report.warn(APPS, message, first.map_or_else(String::new, |it| remedy(it, global)));
     }
 }
 
-/// An access that must soon be reconnected.
-fn ends(connection: &Shown<Connection>, (global, now): (&Global, Timestamp), report: &mut Report) {
+/// Warns about a connection that must soon be reconnected.
+fn check_end(connection: &Shown<Connection>, global: &Global, now: Timestamp, report: &mut Report) {
     let until = now.saturating_add(SOON).unwrap_or(now);
     let Some(ends) = connection.facts.ends.filter(|ends| *ends < until) else { return };
     let name = &connection.name;
@@ -127,13 +128,16 @@ mod tests {
         serde_json::from_value(connection).unwrap()
     }
 
-    fn judged(
-        app: AppView,
-        connection: Shown<Connection>,
-    ) -> Vec<(Status, String, Option<String>)> {
-        let people = People { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
+    fn judged(app: AppView, connection: Shown<Connection>) -> Vec<(Status, String, Option<String>)> {
+        let resources =
+            Resources { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
         let mut report = Report::default();
-        judge(&people, &Global::default(), "2025-06-01T00:00:00Z".parse().unwrap(), &mut report);
+        check_all(
+            &resources,
+            &Global::default(),
+            "2025-06-01T00:00:00Z".parse().unwrap(),
+            &mut report,
+        );
         report.checks.into_iter().map(|it| (it.status, it.message, it.hint)).collect()
     }
 

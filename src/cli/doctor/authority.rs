@@ -6,9 +6,10 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Install;
-use super::gateway::Found;
+use super::Installation;
+use super::gateway::GatewayState;
 use super::report::Report;
+use crate::config::CaPaths;
 use keyward_api::wire::CaView;
 use keyward_base::time::Clock;
 use keyward_proxy::ca::CaError;
@@ -22,47 +23,50 @@ const JUMP: SignedDuration = SignedDuration::from_mins(5);
 const TAIL_BYTES: u64 = 64 * 1024;
 
 /// Whether the CA can sign. A running gateway is asked, because its files may be changing.
-pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Report) -> bool {
-    let (cert, key) = (&*install.config.ca.cert, &*install.config.ca.key);
-    if let Found::Serving(client) = found {
+pub(super) async fn check(
+    install: &Installation<'_>,
+    found: &GatewayState,
+    report: &mut Report,
+) -> bool {
+    let files = &install.config.ca;
+    if let GatewayState::Running(client) = found {
         match client.get::<CaView>("/api/v1/ca").await {
-            Ok(ca) => time_left(ca.expires, ca.made_here, (cert, key), report),
+            Ok(ca) => time_left(ca.expires, ca.made_here, files, report),
             Err(failure) => {
                 report.fail("ca", failure.message(), failure.advice().unwrap_or_default());
             }
         }
         return false;
     }
-    // What is absent would be made: that is for the gateway.
-    if !cert.exists() && !key.exists() {
-        report.ok("ca", format!("the first start creates the CA, {}", cert.display()));
+    // Opening a missing CA would create it, which is the gateway's task.
+    if !files.cert.exists() && !files.key.exists() {
+        report.ok("ca", format!("the first start creates the CA, {}", files.cert.display()));
         return false;
     }
-    match Authority::load_or_create(cert, key, &Clock::System) {
+    match Authority::load_or_create(&files.cert, &files.key, &Clock::System) {
         Ok(authority) => {
             let ca = authority.overview();
-            time_left(authority.expires(), ca.made_here, (cert, key), report);
+            time_left(authority.expires(), ca.made_here, files, report);
             true
         }
         Err(error) => {
-            let (message, hint) = told(&error, (cert, key));
+            let (message, hint) = message_and_hint(&error, files);
             report.fail("ca", message, hint);
             false
         }
     }
 }
 
-fn time_left(
-    expires: Timestamp,
-    made_here: bool,
-    (cert, key): (&Path, &Path),
-    report: &mut Report,
-) {
+fn time_left(expires: Timestamp, made_here: bool, files: &CaPaths, report: &mut Report) {
     let day = expires.strftime("%Y-%m-%d");
     let hint = match made_here {
         true => "run `keyward ca rotate`, and distribute the new CA during the overlap".into(),
         false => {
-            format!("replace {} and {} by the new CA's files", cert.display(), key.display())
+            format!(
+                "replace {} and {} by the new CA's files",
+                files.cert.display(),
+                files.key.display()
+            )
         }
     };
     match expires.duration_since(Timestamp::now()) < NEAR {
@@ -71,7 +75,7 @@ fn time_left(
     }
 }
 
-fn told(error: &CaError, (cert, key): (&Path, &Path)) -> (String, String) {
+fn message_and_hint(error: &CaError, files: &CaPaths) -> (String, String) {
     let shown = |path: &Path| path.display().to_string();
     match error {
         CaError::Incomplete { present, missing } => (
@@ -93,8 +97,8 @@ fn told(error: &CaError, (cert, key): (&Path, &Path)) -> (String, String) {
             "the CA has expired".to_owned(),
             format!(
                 "remove {} and {}: the next start creates a new CA, which clients must trust",
-                shown(cert),
-                shown(key)
+                shown(&files.cert),
+                shown(&files.key)
             ),
         ),
         CaError::NotYetValid => (
@@ -106,7 +110,7 @@ fn told(error: &CaError, (cert, key): (&Path, &Path)) -> (String, String) {
 }
 
 /// Compares the clock with the last record of the audit log.
-pub(super) fn clock(install: &Install<'_>, report: &mut Report) {
+pub(super) fn clock(install: &Installation<'_>, report: &mut Report) {
     let file = &install.config.audit.file;
     let Some(last) = last_record(file) else { return };
     match last.duration_since(Timestamp::now()) > JUMP {

@@ -9,11 +9,11 @@ use super::report::Report;
 
 const ID: &str = "data";
 
-/// Whether it is there and can be used.
-pub(super) fn look(data: &Path, report: &mut Report) -> bool {
+/// Whether the directory exists and can be used.
+pub(super) fn check(data: &Path, report: &mut Report) -> bool {
     let shown = data.display();
-    let about = match fs::metadata(data) {
-        Ok(about) => about,
+    let metadata = match fs::metadata(data) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let message = format!("data directory {shown} does not exist yet");
             report.warn(ID, message, "`keyward serve` creates it; choose another with --data");
@@ -25,25 +25,25 @@ pub(super) fn look(data: &Path, report: &mut Report) -> bool {
             return false;
         }
     };
-    let (own, owner) = (rustix::process::geteuid(), about.uid());
-    if !about.is_dir() {
+    let (own, owner) = (rustix::process::geteuid(), metadata.uid());
+    if !metadata.is_dir() {
         let hint = "move it away, or choose another with --data";
         report.fail(ID, format!("data directory {shown} is not a directory"), hint);
     } else if owner != own.as_raw() && !own.is_root() {
         let hint = "run this as that user, or choose another data directory with --data";
         report.fail(ID, format!("data directory {shown} belongs to user {owner}"), hint);
-    } else if about.mode() & 0o077 != 0 {
+    } else if metadata.mode() & 0o077 != 0 {
         let message = format!(
             "other users can enter data directory {shown} (mode {:04o})",
-            about.mode() & 0o7777
+            metadata.mode() & 0o7777
         );
         report.fail(ID, message, format!("run `chmod 700 {shown}`"));
     } else {
-        let whose = match owner == own.as_raw() {
+        let owned = match owner == own.as_raw() {
             true => "is private to this user".to_owned(),
             false => format!("is private to user {owner}"),
         };
-        report.ok(ID, format!("data directory {shown} {whose}"));
+        report.ok(ID, format!("data directory {shown} {owned}"));
         return true;
     }
     false
@@ -60,19 +60,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut report = Report::default();
-        assert!(!look(dir.path(), &mut report));
+        assert!(!check(dir.path(), &mut report));
         assert!(report.failed());
         let hint = report.checks[0].hint.clone().unwrap();
         assert_eq!(hint, format!("run `chmod 700 {}`", dir.path().display()));
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(look(dir.path(), &mut report));
+        assert!(check(dir.path(), &mut report));
     }
 
     #[test]
     fn one_that_is_not_there_yet_is_only_told() {
         let dir = tempfile::tempdir().unwrap();
         let mut report = Report::default();
-        assert!(!look(&dir.path().join("no"), &mut report));
+        assert!(!check(&dir.path().join("no"), &mut report));
         assert!(!report.failed() && !dir.path().join("no").exists());
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use super::report::Report;
-use super::{Install, processes};
+use super::{Installation, processes};
 use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
 use crate::cli::health;
@@ -17,13 +17,13 @@ use keyward_net::processes as sockets;
 const ID: &str = "gateway";
 
 /// What answers on the admin socket.
-pub(super) enum Found {
-    Serving(Client),
-    Nobody,
+pub(super) enum GatewayState {
+    Running(Client),
+    Absent,
 }
 
 /// Checks the admin socket.
-pub(super) async fn look(install: &Install<'_>, report: &mut Report) -> Found {
+pub(super) async fn check(install: &Installation<'_>, report: &mut Report) -> GatewayState {
     match Client::running(install.global).await {
         Ok(client) => {
             match client.status().await {
@@ -33,15 +33,15 @@ pub(super) async fn look(install: &Install<'_>, report: &mut Report) -> Found {
                     report.fail(ID, "a gateway runs, but its answer cannot be read", hint);
                 }
             }
-            Found::Serving(client)
+            GatewayState::Running(client)
         }
         Err(failure) if failure.exit() == Exit::Unreachable => {
             absent(install, report);
-            Found::Nobody
+            GatewayState::Absent
         }
         Err(failure) => {
             report.fail(ID, failure.message(), failure.advice().unwrap_or_default());
-            Found::Nobody
+            GatewayState::Absent
         }
     }
 }
@@ -95,7 +95,7 @@ async fn ready(at: SocketAddr) -> Result<(), String> {
 }
 
 /// No gateway runs: checks whether one could start.
-fn absent(install: &Install<'_>, report: &mut Report) {
+fn absent(install: &Installation<'_>, report: &mut Report) {
     let socket = install.data.join(SOCKET_NAME);
     match socket.exists() {
         true => {

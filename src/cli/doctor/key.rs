@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Uid, geteuid};
 
-use super::Install;
+use super::Installation;
 use super::report::Report;
 use crate::config::StoreChoice;
 use keyward_state::crypto::keyring::Keyring;
@@ -14,17 +14,18 @@ use keyward_state::crypto::source::{KeyError, KeySource};
 
 const ID: &str = "key";
 
-/// The keys, if all can be read. A running gateway has its own variables, and a command may ask a user: in these
-/// cases only files are checked.
-pub(super) fn look(
-    install: &Install<'_>,
-    (serves, gateway): (bool, Option<Uid>),
+/// Returns the keys if all can be read. Of a running gateway only key files are checked: it has other
+/// variables, and a key command may ask the user.
+pub(super) fn check(
+    install: &Installation<'_>,
+    serves: bool,
+    gateway: Option<Uid>,
     report: &mut Report,
 ) -> Option<Keyring> {
     let config = &install.config;
-    let made_later = config.default_master_key && !has_store(&config.store);
+    let created_later = config.default_master_key && !has_store(&config.store);
     if let (StoreChoice::Memory, true) = (&config.store, config.default_master_key) {
-        // It is made for the process, and goes with it.
+        // The key exists only while the process runs.
         return None;
     }
     let is_file = |source: &&KeySource| matches!(source, KeySource::File(_));
@@ -42,12 +43,12 @@ pub(super) fn look(
             report.ok(ID, "the master key is readable, and private");
             Some(keys)
         }
-        Err(KeyError::Missing(path)) if made_later => {
+        Err(KeyError::Missing(path)) if created_later => {
             let message = format!("the first start creates the master key, {}", path.display());
             report.ok(ID, message);
             None
         }
-        // The gateway's own, which root looks at.
+        // The file of the gateway's user, checked by root.
         Err(KeyError::File(FileError::ForeignOwner { owner, .. }))
             if gateway.map(Uid::as_raw) == Some(owner) && geteuid().is_root() =>
         {
@@ -55,7 +56,7 @@ pub(super) fn look(
             None
         }
         Err(error) => {
-            let (message, hint) = told(&error, gateway);
+            let (message, hint) = message_and_hint(&error, gateway);
             report.fail(ID, message, hint);
             None
         }
@@ -74,7 +75,7 @@ fn of_the_gateway(sources: &[KeySource], owner: u32, report: &mut Report) {
         None => report.ok(ID, format!("the master key is private to the gateway's user ({owner})")),
         Some((path, mode)) => {
             let error = KeyError::File(FileError::Loose { path: path.clone(), mode });
-            let (message, hint) = told(&error, None);
+            let (message, hint) = message_and_hint(&error, None);
             report.fail(ID, message, hint);
         }
     }
@@ -87,7 +88,7 @@ fn has_store(store: &StoreChoice) -> bool {
     }
 }
 
-fn told(error: &KeyError, gateway: Option<Uid>) -> (String, String) {
+fn message_and_hint(error: &KeyError, gateway: Option<Uid>) -> (String, String) {
     let shown = |path: &Path| path.display().to_string();
     match error {
         KeyError::Missing(path) => (

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use rustix::process::Uid;
 
-use super::Install;
+use super::Installation;
 use super::report::Report;
 use crate::config::StoreChoice;
 
 const ID: &str = "user";
 
 /// The gateway's user: the owner of the store, else of the data directory.
-pub(super) fn of(install: &Install<'_>) -> Option<Uid> {
+pub(super) fn of(install: &Installation<'_>) -> Option<Uid> {
     let store = match &install.config.store {
         StoreChoice::Sled { path } => Some(&**path),
         StoreChoice::Memory => None,
@@ -26,8 +26,9 @@ pub(super) fn of(install: &Install<'_>) -> Option<Uid> {
 /// Whether the store and the CA may be opened: root must not open another user's.
 pub(super) fn may_open(
     owner: Option<Uid>,
+    serves: bool,
+    keyward: &str,
     report: &mut Report,
-    (serves, keyward): (bool, &str),
 ) -> bool {
     let own = rustix::process::geteuid();
     match owner.filter(|owner| is_foreign(own, *owner)) {

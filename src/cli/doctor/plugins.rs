@@ -1,7 +1,7 @@
 //! Checks plugins: warns about slots without a working connection, except optional slots that were
 //! left empty.
 
-use super::Install;
+use super::Installation;
 use super::report::Report;
 use crate::cli::client::Client;
 use crate::cli::plugin;
@@ -11,10 +11,9 @@ use keyward_state::directory::PluginState;
 
 const PLUGINS: &str = "plugins";
 
-/// Asks for all of them.
-pub(super) async fn look(install: &Install<'_>, client: &Client, report: &mut Report) {
+pub(super) async fn check(install: &Installation<'_>, client: &Client, report: &mut Report) {
     match client.list::<PluginView>("/api/v1/plugins", &[]).await {
-        Ok(all) => judge(&all.items, install.global, report),
+        Ok(all) => check_all(&all.items, install.global, report),
         Err(failure) => {
             let hint = failure.advice().unwrap_or("see the gateway's log");
             report.fail(PLUGINS, failure.message(), hint);
@@ -22,8 +21,7 @@ pub(super) async fn look(install: &Install<'_>, client: &Client, report: &mut Re
     }
 }
 
-/// An optional slot that was left empty is not a problem.
-fn judge(plugins: &[PluginView], global: &Global, report: &mut Report) {
+fn check_all(plugins: &[PluginView], global: &Global, report: &mut Report) {
     let before = report.checks.len();
     for plugin in plugins {
         let (name, agent) = (&plugin.name, &plugin.agent);

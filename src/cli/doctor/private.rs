@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use super::report::Report;
 use keyward_model::{Connection, Shown};
 
-/// A file is read as far as this.
+/// Longer files are cut.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// A secret that a client keeps.
-struct Kept {
+/// A secret in a client's file.
+struct StoredSecret {
     id: &'static str,
     file: PathBuf,
     line: usize,
     host: String,
 }
 
-/// Looks where git and curl (`.netrc`), gh and aws keep theirs.
-pub(super) fn look(connections: &[Shown<Connection>], report: &mut Report) {
+/// Checks the credential files of git and curl (`.netrc`), gh and aws.
+pub(super) fn check(connections: &[Shown<Connection>], report: &mut Report) {
     let path = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = path("HOME").unwrap_or_default();
     let gh = path("GH_CONFIG_DIR").or_else(|| path("XDG_CONFIG_HOME").map(|at| at.join("gh")));
@@ -30,13 +30,12 @@ pub(super) fn look(connections: &[Shown<Connection>], report: &mut Report) {
         bytes.truncate(FILE_BYTES_MAX);
         let found = entries(&String::from_utf8_lossy(&bytes)).into_iter();
         let file = file.to_owned();
-        found.map(move |(line, host)| Kept { id, file: file.clone(), line, host })
+        found.map(move |(line, host)| StoredSecret { id, file: file.clone(), line, host })
     };
     let kept = read(&netrc, of_netrc, "netrc").chain(read(&gh, of_gh, "gh"));
     for kept in kept.chain(read(&aws, of_aws, "aws")) {
-        let Kept { id, file, line, host } = &kept;
-        let is_of =
-            |c: &&Shown<Connection>| c.facts.hosts.iter().any(|pattern| is_below(pattern, host));
+        let StoredSecret { id, file, line, host } = &kept;
+        let is_of = |c: &&Shown<Connection>| c.facts.hosts.iter().any(|pattern| is_below(pattern, host));
         let Some(connection) = connections.iter().find(is_of) else { continue };
         let message = format!("{}:{line} holds a secret for {host}", file.display());
         let hint = match *id {
@@ -48,7 +47,7 @@ pub(super) fn look(connections: &[Shown<Connection>], report: &mut Report) {
     }
 }
 
-/// `machine HOST` with a password, wherever the words stand (`.netrc` of ftp(1)).
+/// Entries of `machine HOST` with a password; words may be on any line (`.netrc` of ftp(1)).
 fn of_netrc(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut machine: Option<(usize, String)> = None;
@@ -73,7 +72,7 @@ fn of_netrc(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// A host, and below it a token; those in the system's keyring are not in the file.
+/// Hosts with a token below them. Tokens in the system's keyring are not in the file.
 fn of_gh(text: &str) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut host = "";
@@ -96,8 +95,8 @@ fn of_aws(text: &str) -> Vec<(usize, String)> {
     key.map(|(number, _)| (number + 1, "amazonaws.com".to_owned())).into_iter().collect()
 }
 
-/// Whether a pattern of a connection, `api.github.com` or `*.example.com:8443`, is of a service at
-/// `host`: the same, or below it.
+/// Whether a connection's pattern, such as `api.github.com` or `*.example.com:8443`, is `host` or a
+/// subdomain of it.
 fn is_below(pattern: &str, host: &str) -> bool {
     let name = pattern.trim_start_matches("*.");
     let name = name.rsplit_once(':').map_or(name, |(name, _)| name);

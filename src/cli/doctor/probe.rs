@@ -18,19 +18,19 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use self::lease::{Given, Lease};
+use self::lease::{Lease, ProgramInput};
 use self::listener::Listener;
-use self::remedy::Whose;
-use self::seen::{Asked, By};
-use self::verdict::Observed;
+use self::remedy::ProbedAgent;
+use self::seen::{ProbedRequest, Via};
+use self::verdict::ProbeResult;
 use self::watch::Watch;
 use super::report::Report;
 use crate::cli::client::{Client, segment};
 use crate::cli::environment::files::Paths;
-use crate::cli::environment::{DEFAULT_AGENT, Entrance, Environment, Facts, Inherited};
+use crate::cli::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::run::child::Child;
+use crate::cli::run::child::{Child, Invocation};
 use crate::cli::run::folder::Folder;
 use crate::cli::settings::Global;
 use crate::config::Config;
@@ -41,10 +41,10 @@ use keyward_base::time::Clock;
 use keyward_model::{Agent, Shown};
 use keyward_proxy::ca::authority::{Authority, platform_pem};
 
-/// Requests of which the gateway is asked what it would do.
+/// Requests that the gateway explains.
 const EXPLAINED_MAX: usize = 10;
 
-/// Runs the program, and judges what was seen.
+/// Runs the program, and reports what the probe observed.
 pub(super) async fn run(
     global: &Global,
     agent: &str,
@@ -52,70 +52,73 @@ pub(super) async fn run(
 ) -> Result<Report, Failure> {
     let config = global.load().ok();
     let data = global.data_dir().ok();
-    let Known { facts, own } = known(global, data.as_deref(), agent).await?;
-    let whose = whose(&facts, own);
+    let AgentFacts { facts, own } = agent_facts(global, data.as_deref(), agent).await?;
+    let agent = probed_agent(&facts, own);
     let authority = Arc::new(authority(config.as_ref()));
     let roots = platform_pem()
         .map_err(|error| Failure::failed("cannot make the bundle of certificates", &error))?;
     let facts = facts.before(authority.cert_pem(), &roots);
     let token = format!("probe-{}", AgentId::random());
     let listener = Listener::open(authority, &token).await?;
-    let folder = Temporary::make()?;
+    let folder = TemporaryFolder::make()?;
     let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
-    // Where the agent has a listener of its own, so it has here.
+    // The probe replaces the agent's own listener too.
     let own = own.map(|_| listener.own());
     let entrance = Entrance { proxy: &listener.at().to_string(), own, token: &token };
     let made = facts.environment(entrance, &paths, &inherited);
     made.files.write(folder.path()).map_err(|error| {
         Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
     })?;
-    let given = Given { program, set: &made.variables };
-    let lease = Lease::take((global, config.as_ref()), listener.handed(), &given).await?;
+    let given = ProgramInput { program, set: &made.variables };
+    let lease = Lease::take(global, config.as_ref(), listener.handed(), &given).await?;
     let listeners = lease.listeners.clone();
     let hidden = config.as_ref().map_or_else(Vec::new, Config::secret_variables);
-    // Standard output is for the JSON alone.
+    // Standard output is reserved for the JSON.
     let stdout = if global.json { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
-    let ran = ended(lease, &made, (program, &listener), (&hidden, stdout)).await?;
-    let events = listener.settled().await;
-    let observed = Observed { events, watch: ran.watch, program: program.to_vec(), whose };
+    let invocation = Invocation { program, environment: &made, withheld: &hidden, stdout };
+    let ran = ended(invocation, lease, &listener).await?;
+    let events = listener.finish().await;
+    let observed = ProbeResult { events, watch: ran.watch, program: program.to_vec(), agent };
     let mut report = Report { exit_code: Some(ran.exit_code), ..Report::default() };
     verdict::judge(&observed, &mut report);
-    explain((global, data.as_deref()), &observed, &listeners, &mut report).await;
+    if data.as_deref().is_some_and(is_install) {
+        explain(global, &observed, &listeners, &mut report).await;
+    }
     Ok(report)
 }
 
-/// The CA of the install, so that a client that has it in a store of its own is judged by that; else one
-/// that nobody knows.
+/// The installation's CA, so that the report is right for clients that have it in their own store; without
+/// one, a new CA.
 fn authority(config: Option<&Config>) -> Authority {
     let Some(ca) = config.map(|config| &config.ca).filter(|ca| ca.cert.exists()) else {
         return Authority::ephemeral();
     };
     Authority::read(&ca.cert, &ca.key, &Clock::System).unwrap_or_else(|error| {
         output::note(&format!(
-            "note: the probe has a CA of its own, because that of the gateway cannot be used: {error}; \
-             a program that keeps CAs in a store of its own does not trust it"
+            "note: the probe uses a temporary CA, because the gateway's CA cannot be used: {error}; \
+             a program with its own CA store does not trust it"
         ));
         Authority::ephemeral()
     })
 }
 
 /// A program that has ended.
-struct Ran {
+struct ExitedProgram {
     exit_code: u8,
     watch: Watch,
 }
 
-/// Runs the program to its end, and ends what it leaves behind, before the gateway serves it again.
+/// Runs the program to its end, and then ends its remaining processes before the gateway serves them again.
 async fn ended(
+    invocation: Invocation<'_>,
     mut lease: Lease,
-    made: &Environment,
-    (program, listener): (&[OsString], &Listener),
-    (hidden, stdout): (&[&str], Stdio),
-) -> Result<Ran, Failure> {
+    listener: &Listener,
+) -> Result<ExitedProgram, Failure> {
     family::adopt();
-    let mut child = Child::spawn(program, made, (hidden, stdout))?;
+    let environment = invocation.environment;
+    let mut child = Child::spawn(invocation)?;
     let proxies = [listener.at(), listener.own()].into_iter().chain(lease.listeners.clone());
-    let mut watch = Watch::new(proxies.collect(), made);
+    let mut watch = Watch::new(proxies.collect(), environment);
     let exit_code = tokio::select! {
         code = child.ended() => code?,
         never = watch.follow() => match never {},
@@ -127,79 +130,83 @@ async fn ended(
     };
     family::end().await;
     drop(lease);
-    Ok(Ran { exit_code, watch })
+    Ok(ExitedProgram { exit_code, watch })
 }
 
-/// An agent, and its own listener over TCP.
-struct Known {
+/// An agent, and its own TCP listener.
+struct AgentFacts {
     facts: Facts,
     own: Option<SocketAddr>,
 }
 
-fn whose(facts: &Facts, listener: Option<SocketAddr>) -> Whose {
+fn probed_agent(facts: &Facts, listener: Option<SocketAddr>) -> ProbedAgent {
     let connection = match &facts.agent.facts.bindings[..] {
         [only] => Some(only.name.clone()),
         _ => None,
     };
-    Whose { agent: facts.agent.name.clone(), listener, connection }
+    ProbedAgent { name: facts.agent.name.clone(), listener, connection }
 }
 
-/// The agent as the gateway knows it, so that its placeholders are set. Where there is no install,
-/// an agent without any: nothing is made here.
-async fn known(global: &Global, data: Option<&Path>, agent: &str) -> Result<Known, Failure> {
-    let nobody = || Known { facts: Facts::of_nobody(agent), own: None };
+/// The agent's facts from the gateway, for its placeholders. Without an installation, an agent without
+/// connections: nothing is created.
+async fn agent_facts(
+    global: &Global,
+    data: Option<&Path>,
+    agent: &str,
+) -> Result<AgentFacts, Failure> {
+    let unknown = || AgentFacts { facts: Facts::of_nobody(agent), own: None };
     if !data.is_some_and(is_install) && agent == DEFAULT_AGENT {
-        return Ok(nobody());
+        return Ok(unknown());
     }
     let client = match Client::open(global).await {
         Ok(client) => client,
         Err(failure) if agent == DEFAULT_AGENT => {
             let why = failure.message();
             output::note(&format!("note: no placeholder is set: {why}"));
-            return Ok(nobody());
+            return Ok(unknown());
         }
         Err(failure) => return Err(failure),
     };
     match client.get::<Shown<Agent>>(&format!("/api/v1/agents/{}", segment(agent))).await {
-        Err(failure) if failure.exit() == Exit::NotFound && agent == DEFAULT_AGENT => Ok(nobody()),
+        Err(failure) if failure.exit() == Exit::NotFound && agent == DEFAULT_AGENT => Ok(unknown()),
         Err(failure) => Err(failure),
         Ok(_) => {
             let facts = Facts::of(&client, agent).await?;
             let own = global.own_listener(&client, &facts.agent);
-            Ok(Known { facts, own })
+            Ok(AgentFacts { facts, own })
         }
     }
 }
 
-/// Whether there is something that a command would not have to make.
+/// Whether the directory has a store or a running gateway.
 fn is_install(data: &Path) -> bool {
     data.join("store").exists() || data.join(SOCKET_NAME).exists()
 }
 
-/// What the gateway would do with the requests that arrived.
+/// Asks the gateway whether it would permit the observed requests, and reports refusals.
 async fn explain(
-    (global, data): (&Global, Option<&Path>),
-    observed: &Observed,
+    global: &Global,
+    observed: &ProbeResult,
     listeners: &[SocketAddr],
     report: &mut Report,
 ) {
-    // The probe's own base URL is none of the gateway's.
-    let is_known = |asked: &&Asked| {
+    // The gateway does not know the probe's own base URLs.
+    let is_known = |asked: &&ProbedRequest| {
         let at = asked.url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
         let port = at.and_then(|at| at.rsplit_once(':')?.1.parse().ok());
-        !matches!(asked.by, By::BaseUrl(_)) || listeners.iter().any(|at| Some(at.port()) == port)
+        !matches!(asked.by, Via::BaseUrl(_)) || listeners.iter().any(|at| Some(at.port()) == port)
     };
     let asked = observed.first_requests().filter(is_known).take(EXPLAINED_MAX);
-    let asked: Vec<&Asked> = asked.collect();
-    if asked.is_empty() || !data.is_some_and(is_install) {
+    let asked: Vec<&ProbedRequest> = asked.collect();
+    if asked.is_empty() {
         return;
     }
-    // Its complaint is that of `doctor` without a program.
+    // `doctor` without a program reports this failure.
     let Ok(client) = Client::open(global).await else { return };
-    for Asked { host, method, url, by, .. } in asked {
+    for ProbedRequest { host, method, url, by, .. } in asked {
         let agent = match by {
-            By::OwnListener { agent: Some(agent) } => agent.clone(),
-            _ => observed.whose.agent.clone(),
+            Via::OwnListener { agent: Some(agent) } => agent.clone(),
+            _ => observed.agent.name.clone(),
         };
         let ask = ExplainAsk {
             agent,
@@ -208,25 +215,25 @@ async fn explain(
             connection: None,
             headers: std::collections::BTreeMap::new(),
         };
-        let Ok(told) = client.post::<Explanation>("/api/v1/rules/explain", &ask).await else {
+        let Ok(explanation) = client.post::<Explanation>("/api/v1/rules/explain", &ask).await
+        else {
             continue;
         };
-        for stop in told.stopped_by {
-            // Without the path, where a secret may stand.
+        for stop in explanation.stopped_by {
+            // Without the path, which may contain a secret.
             let message = format!("the gateway would refuse {method} at {host}: {}", stop.message);
             report.warn("policy", message, stop.hint.unwrap_or_default());
         }
     }
 }
 
-/// A folder for the files of one probe, below the system's for temporary ones.
-struct Temporary {
+/// A directory for the files of one probe, in the system's temporary directory.
+struct TemporaryFolder {
     path: PathBuf,
-    /// Removed first.
     folder: Option<Folder>,
 }
 
-impl Temporary {
+impl TemporaryFolder {
     fn make() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("keyward-doctor-{}", AgentId::random()));
         Ok(Self { folder: Some(Folder::make(&path)?), path })
@@ -237,7 +244,7 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         drop(self.folder.take());
         if let Err(error) = std::fs::remove_dir_all(&self.path) {

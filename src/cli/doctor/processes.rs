@@ -4,36 +4,36 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// A command line or a file of variables is cut there.
+/// Longer command lines and environments are cut.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
 
-/// The variables of a process.
+/// The environment of a process.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Variables {
-    /// As it was started with, `NAME=value` each. They hold secrets.
+    /// The environment at its start, `NAME=value` each. It holds secrets.
     Given(Vec<String>),
-    /// It has written over them: Chromium's children, and servers that show what they do, put their
-    /// title there (`setproctitle`).
+    /// The process has overwritten its environment with a title (`setproctitle`), as Chromium's children
+    /// and some servers do.
     Overwritten,
-    /// Another user's.
+    /// The process belongs to another user.
     Hidden,
 }
 
-/// Its words.
+/// The command line, one word each.
 pub(super) fn words(pid: u32) -> Vec<String> {
     let bytes = bytes(pid, "cmdline").unwrap_or_default();
     let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     words.map(text).collect()
 }
 
-/// The variables that it was started with.
+/// The environment at its start.
 pub(super) fn variables(pid: u32) -> Variables {
     bytes(pid, "environ").map_or(Variables::Hidden, |bytes| Variables::of(&bytes))
 }
 
 impl Variables {
-    /// execve(2) lays variables out one after the other, each ended by one zero. A title ends with many,
-    /// or is no `NAME=value`.
+    /// execve(2) stores variables one after the other, each terminated by one zero byte. A title ends with
+    /// several zero bytes, or is not `NAME=value`.
     fn of(bytes: &[u8]) -> Self {
         if bytes.is_empty() {
             return Self::Given(Vec::new());
@@ -47,7 +47,7 @@ impl Variables {
     }
 }
 
-/// Names may hold anything but `=` (environ(7)); those of programs have no blanks, and titles do.
+/// Names may contain anything but `=` (environ(7)). Real names have no blanks; titles do.
 fn is_variable(text: &[u8]) -> bool {
     let name = text.split(|byte| *byte == b'=').next().unwrap_or_default();
     name.len() < text.len() && !name.is_empty() && name.iter().all(u8::is_ascii_graphic)
@@ -56,7 +56,7 @@ fn is_variable(text: &[u8]) -> bool {
 fn bytes(pid: u32, file: &str) -> Option<Vec<u8>> {
     let mut bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
     if bytes.len() > TEXT_BYTES_MAX {
-        // Up to the last whole one.
+        // Up to the last complete entry.
         let end = bytes[..TEXT_BYTES_MAX].iter().rposition(|byte| *byte == 0);
         bytes.truncate(end.map_or(TEXT_BYTES_MAX, |end| end + 1));
     }
@@ -67,18 +67,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The file name of its program.
+/// The file name of its executable.
 pub(super) fn program(pid: u32) -> Option<String> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     Some(path.file_name()?.to_string_lossy().into_owned())
 }
 
-/// Its working directory.
+/// The working directory.
 pub(super) fn folder(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// Whether one of its mapped files has this in its path.
+/// Whether the path of a mapped file contains `part`.
 pub(super) fn maps(pid: u32, part: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains(part))
 }

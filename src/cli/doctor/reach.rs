@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 
-use super::Install;
+use super::Installation;
 use super::report::Report;
 use crate::cli::client::Client;
 use crate::config::{Config, UpstreamProxy};
@@ -26,14 +26,14 @@ const HOSTS_MAX: usize = 50;
 
 /// Which process checked: the environments differ.
 #[derive(Clone, Copy)]
-enum By {
+enum Checker {
     Gateway,
     Doctor,
 }
 
 /// Does a TLS handshake with every host of an active connection, except patterns.
-pub(super) async fn look(
-    install: &Install<'_>,
+pub(super) async fn check(
+    install: &Installation<'_>,
     gateway: Option<&Client>,
     connections: &[Shown<Connection>],
     report: &mut Report,
@@ -46,15 +46,15 @@ pub(super) async fn look(
         None => None,
     };
     let (found, by) = match asked {
-        Some(found) => (found.items, By::Gateway),
-        // One of before, or one that does not tell this caller.
-        None => match tried(install, &hosts, report).await {
-            Some(found) => (found, By::Doctor),
+        Some(found) => (found.items, Checker::Gateway),
+        // An older gateway, or one that refuses this caller.
+        None => match check_from_here(install, &hosts, report).await {
+            Some(found) => (found, Checker::Doctor),
             None => return,
         },
     };
     for upstream in found {
-        told(upstream, by, gateway.is_some(), report);
+        report_upstream(upstream, by, gateway.is_some(), report);
     }
     if hosts.len() > HOSTS_MAX {
         let more = hosts.len() - HOSTS_MAX;
@@ -62,14 +62,14 @@ pub(super) async fn look(
     }
 }
 
-fn told(upstream: UpstreamView, by: By, serves: bool, report: &mut Report) {
+fn report_upstream(upstream: UpstreamView, by: Checker, serves: bool, report: &mut Report) {
     let UpstreamView { host, reached, proxy, message, hint } = upstream;
     let way =
         proxy.map(|proxy| format!(" through the corporate proxy {proxy}")).unwrap_or_default();
     let by = match (by, serves) {
-        (By::Gateway, _) => "checked by the gateway",
-        (By::Doctor, true) => "checked by this command, which may have another environment",
-        (By::Doctor, false) => "checked by this command: no gateway runs",
+        (Checker::Gateway, _) => "checked by the gateway",
+        (Checker::Doctor, true) => "checked by this command, which may have another environment",
+        (Checker::Doctor, false) => "checked by this command: no gateway runs",
     };
     match reached {
         true => report.ok(ID, format!("{host} answers{way} with a valid certificate ({by})")),
@@ -81,8 +81,8 @@ fn told(upstream: UpstreamView, by: By, serves: bool, report: &mut Report) {
 }
 
 /// Checks with the environment of this process; `None` if that is impossible, which is reported.
-async fn tried(
-    install: &Install<'_>,
+async fn check_from_here(
+    install: &Installation<'_>,
     hosts: &BTreeSet<&String>,
     report: &mut Report,
 ) -> Option<Vec<UpstreamView>> {
@@ -99,7 +99,7 @@ async fn tried(
     Some(found)
 }
 
-/// What upstreams are verified against.
+/// The TLS configuration that verifies upstreams.
 fn trust(config: &Config, report: &mut Report) -> Option<Arc<ClientConfig>> {
     let mut roots = Vec::new();
     for path in &config.upstream.trust {

@@ -8,7 +8,6 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
-    /// No problem.
     Ok,
     /// Works, but is probably not intended.
     Warn,
@@ -22,13 +21,11 @@ pub(super) struct Check {
     /// Stable, for programs.
     pub(super) id: &'static str,
     pub(super) status: Status,
-    /// The observation.
     pub(super) message: String,
-    /// The remedy.
     pub(super) hint: Option<String>,
 }
 
-/// All of them.
+/// The checks of one run.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) checks: Vec<Check>,
@@ -50,20 +47,19 @@ impl Report {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(id, Status::Warn, (message.into(), hint.into()));
+        self.add(id, Status::Warn, message.into(), hint.into());
     }
 
-    /// Adds a failure.
     pub(super) fn fail(
         &mut self,
         id: &'static str,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(id, Status::Fail, (message.into(), hint.into()));
+        self.add(id, Status::Fail, message.into(), hint.into());
     }
 
-    fn add(&mut self, id: &'static str, status: Status, (message, hint): (String, String)) {
+    fn add(&mut self, id: &'static str, status: Status, message: String, hint: String) {
         let hint = Some(hint).filter(|hint| !hint.is_empty());
         self.checks.push(Check { id, status, message, hint });
     }
@@ -77,7 +73,7 @@ impl Report {
         self.checks.iter().filter(|check| check.status == status).count()
     }
 
-    /// Text for people: one line per check, a second line for its hint, and a summary.
+    /// Text for resources: one line per check, a second line for its hint, and a summary.
     pub(super) fn text(&self, colours: bool) -> String {
         let width = self.checks.iter().map(|check| check.id.len()).max().unwrap_or(0) + 2;
         let mut text = String::new();
@@ -113,7 +109,7 @@ impl Status {
     }
 }
 
-/// A path or a program's words must not move the cursor.
+/// Removes control characters: a path or a program's arguments must not move the cursor.
 fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }

@@ -6,34 +6,34 @@ use std::path::{Path, PathBuf};
 
 use super::report::Report;
 
-/// A file is read as far as this.
+/// Longer files are cut.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// A client whose files are looked at.
-struct Client {
+/// A client with configuration files.
+struct ClientFiles {
     id: &'static str,
-    files: fn(&Places) -> Vec<PathBuf>,
-    /// In a section whose name is, or begins with, the first word; the key.
-    settings: &'static [(&'static str, &'static str, When)],
-    /// Ends one entry of its files: `#`, and for some `;`.
+    files: fn(&ConfigDirs) -> Vec<PathBuf>,
+    /// Section, or the section's first word; key; and what it sets.
+    settings: &'static [(&'static str, &'static str, SettingKind)],
+    /// Characters that begin a comment.
     comments: &'static [char],
 }
 
-/// The condition for a report.
+/// What a setting changes, and when that is reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum When {
-    /// It names another proxy.
+pub(super) enum SettingKind {
+    /// Another proxy.
     Proxy,
-    /// It turns verification off, with this value.
+    /// No verification, if it has this value.
     Off(&'static str),
-    /// It verifies against its own roots.
+    /// Other roots.
     Roots,
-    /// It names hosts that are not verified.
+    /// Hosts that are not verified.
     Trusted,
 }
 
-/// The directories of the files.
-pub(super) struct Places {
+/// The directories that clients read files from.
+pub(super) struct ConfigDirs {
     home: PathBuf,
     config: PathBuf,
     current: PathBuf,
@@ -41,88 +41,84 @@ pub(super) struct Places {
     variable: fn(&str) -> Option<PathBuf>,
 }
 
-/// A setting that takes precedence.
+/// A setting that overrides the environment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Setting {
     /// The client's id.
     pub(super) client: &'static str,
-    /// Why it matters.
-    pub(super) when: When,
-    /// What is so.
+    pub(super) kind: SettingKind,
     pub(super) message: String,
-    /// What to do.
     pub(super) hint: String,
 }
 
-/// A line of a file.
-struct Entry<'a> {
+struct SettingLine<'a> {
     line: usize,
     section: String,
     key: String,
     value: &'a str,
 }
 
-const CLIENTS: &[Client] = &[
-    Client {
+const CLIENTS: &[ClientFiles] = &[
+    ClientFiles {
         id: "git",
         files: git_files,
         settings: &[
-            ("http", "proxy", When::Proxy),
-            ("remote", "proxy", When::Proxy),
-            ("http", "sslverify", When::Off("false")),
+            ("http", "proxy", SettingKind::Proxy),
+            ("remote", "proxy", SettingKind::Proxy),
+            ("http", "sslverify", SettingKind::Off("false")),
         ],
         comments: &['#', ';'],
     },
-    Client {
+    ClientFiles {
         id: "npm",
         files: npm_files,
         settings: &[
-            ("", "proxy", When::Proxy),
-            ("", "https-proxy", When::Proxy),
-            ("", "strict-ssl", When::Off("false")),
+            ("", "proxy", SettingKind::Proxy),
+            ("", "https-proxy", SettingKind::Proxy),
+            ("", "strict-ssl", SettingKind::Off("false")),
         ],
         comments: &['#', ';'],
     },
-    Client {
+    ClientFiles {
         id: "pip",
         files: pip_files,
-        settings: &[("", "proxy", When::Proxy), ("", "trusted-host", When::Trusted)],
+        settings: &[("", "proxy", SettingKind::Proxy), ("", "trusted-host", SettingKind::Trusted)],
         comments: &['#', ';'],
     },
-    Client {
+    ClientFiles {
         id: "curl",
         files: curl_files,
         settings: &[
-            ("", "proxy", When::Proxy),
-            ("", "x", When::Proxy),
-            ("", "cacert", When::Roots),
-            ("", "insecure", When::Off("")),
-            ("", "k", When::Off("")),
+            ("", "proxy", SettingKind::Proxy),
+            ("", "x", SettingKind::Proxy),
+            ("", "cacert", SettingKind::Roots),
+            ("", "insecure", SettingKind::Off("")),
+            ("", "k", SettingKind::Off("")),
         ],
         comments: &['#'],
     },
-    Client {
+    ClientFiles {
         id: "cargo",
         files: cargo_files,
-        settings: &[("http", "proxy", When::Proxy), ("", "http.proxy", When::Proxy)],
+        settings: &[("http", "proxy", SettingKind::Proxy), ("", "http.proxy", SettingKind::Proxy)],
         comments: &['#'],
     },
-    Client {
+    ClientFiles {
         id: "gradle",
         files: gradle_files,
         settings: &[
-            ("", "systemprop.http.proxyhost", When::Proxy),
-            ("", "systemprop.https.proxyhost", When::Proxy),
-            ("", "systemprop.https.proxyport", When::Proxy),
-            ("", "systemprop.javax.net.ssl.truststore", When::Roots),
+            ("", "systemprop.http.proxyhost", SettingKind::Proxy),
+            ("", "systemprop.https.proxyhost", SettingKind::Proxy),
+            ("", "systemprop.https.proxyport", SettingKind::Proxy),
+            ("", "systemprop.javax.net.ssl.truststore", SettingKind::Roots),
         ],
         comments: &['#', '!'],
     },
 ];
 
 /// Checks the files of all clients.
-pub(super) fn look(report: &mut Report) {
-    let found = found(&Places::of_process());
+pub(super) fn check(report: &mut Report) {
+    let found = found(&ConfigDirs::of_process());
     if found.is_empty() {
         let message = "no file of git, npm, pip, curl, cargo or gradle makes it bypass the gateway";
         report.ok("clients", message);
@@ -132,11 +128,11 @@ pub(super) fn look(report: &mut Report) {
     }
 }
 
-/// All settings that take precedence, in all files.
-pub(super) fn found(places: &Places) -> Vec<Setting> {
+/// All settings that override the environment, in all files.
+pub(super) fn found(dirs: &ConfigDirs) -> Vec<Setting> {
     let mut found = Vec::new();
     for client in CLIENTS {
-        let mut files = (client.files)(places);
+        let mut files = (client.files)(dirs);
         files.dedup();
         for file in files {
             let Ok(mut bytes) = std::fs::read(&file) else { continue };
@@ -147,21 +143,21 @@ pub(super) fn found(places: &Places) -> Vec<Setting> {
     found
 }
 
-fn of_file(client: &Client, file: &Path, text: &str) -> Vec<Setting> {
-    let told = |entry: Entry<'_>| {
-        let fits = |(section, key, when): &&(&str, &str, When)| {
+fn of_file(client: &ClientFiles, file: &Path, text: &str) -> Vec<Setting> {
+    let setting = |entry: SettingLine<'_>| {
+        let fits = |(section, key, kind): &&(&str, &str, SettingKind)| {
             let of_section = entry.section.split([' ', '.']).next().unwrap_or_default();
-            (section.is_empty() || *section == of_section) && *key == entry.key && when.is(&entry)
+            (section.is_empty() || *section == of_section) && *key == entry.key && kind.is(&entry)
         };
-        let (_, _, when) = client.settings.iter().find(fits)?;
-        Some(when.told(client.id, file, &entry))
+        let (_, _, kind) = client.settings.iter().find(fits)?;
+        Some(kind.setting(client.id, file, &entry))
     };
-    entries(text, client.comments).into_iter().filter_map(told).collect()
+    entries(text, client.comments).into_iter().filter_map(setting).collect()
 }
 
-/// Every `key = value`, `key: value` and `key value` with its section, all in lower case but the
-/// value. The grammars differ in what does not matter here.
-fn entries<'a>(text: &'a str, comments: &[char]) -> Vec<Entry<'a>> {
+/// Every `key = value`, `key: value` and `key value` with its section. Sections and keys are in lower
+/// case. Other differences of the grammars are ignored.
+fn entries<'a>(text: &'a str, comments: &[char]) -> Vec<SettingLine<'a>> {
     let mut section = String::new();
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -179,15 +175,15 @@ fn entries<'a>(text: &'a str, comments: &[char]) -> Vec<Entry<'a>> {
         let value = value.trim_start_matches([' ', '\t', '=', ':']).trim();
         let value = value.trim_matches(['"', '\'']);
         let (section, key) = (section.clone(), key.trim().to_ascii_lowercase());
-        found.push(Entry { line: number + 1, section, key, value });
+        found.push(SettingLine { line: number + 1, section, key, value });
     }
     found
 }
 
-impl When {
-    fn is(self, entry: &Entry<'_>) -> bool {
+impl SettingKind {
+    fn is(self, entry: &SettingLine<'_>) -> bool {
         match self {
-            // An empty one, and npm's `null`, is none.
+            // An empty value, and npm's `null`, mean no proxy.
             Self::Proxy => !matches!(entry.value, "" | "null" | "false"),
             Self::Off("") => entry.value.is_empty(),
             Self::Off(off) => entry.value.eq_ignore_ascii_case(off),
@@ -196,7 +192,7 @@ impl When {
     }
 
     /// Without the value: a proxy's URL may hold a password.
-    fn told(self, client: &'static str, file: &Path, entry: &Entry<'_>) -> Setting {
+    fn setting(self, client: &'static str, file: &Path, entry: &SettingLine<'_>) -> Setting {
         let (file, line, key) = (file.display(), entry.line, &entry.key);
         let key = match &*entry.section {
             "" => key.clone(),
@@ -213,15 +209,14 @@ impl When {
         };
         Setting {
             client,
-            when: self,
+            kind: self,
             message: format!("{file}:{line} sets `{key}`: {says}"),
             hint: format!("remove line {line} of {file}"),
         }
     }
 }
 
-impl Places {
-    /// Of this process.
+impl ConfigDirs {
     pub(super) fn of_process() -> Self {
         let variable: fn(&str) -> Option<PathBuf> =
             |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -237,26 +232,26 @@ impl Places {
     }
 }
 
-fn git_files(places: &Places) -> Vec<PathBuf> {
+fn git_files(dirs: &ConfigDirs) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    if (places.variable)("GIT_CONFIG_NOSYSTEM").is_none() {
-        files.push(places.system.join("gitconfig"));
+    if (dirs.variable)("GIT_CONFIG_NOSYSTEM").is_none() {
+        files.push(dirs.system.join("gitconfig"));
     }
-    match (places.variable)("GIT_CONFIG_GLOBAL") {
+    match (dirs.variable)("GIT_CONFIG_GLOBAL") {
         Some(file) => files.push(file),
-        None => files.extend([places.config.join("git/config"), places.home.join(".gitconfig")]),
+        None => files.extend([dirs.config.join("git/config"), dirs.home.join(".gitconfig")]),
     }
-    files.extend(places.upwards().map(|at| at.join(".git/config")).find(|file| file.exists()));
+    files.extend(dirs.upwards().map(|at| at.join(".git/config")).find(|file| file.exists()));
     files
 }
 
-fn npm_files(places: &Places) -> Vec<PathBuf> {
-    let user = (places.variable)("npm_config_userconfig");
-    let user = user.unwrap_or_else(|| places.home.join(".npmrc"));
-    let global = (places.variable)("npm_config_globalconfig");
-    let global = global.unwrap_or_else(|| places.system.join("npmrc"));
-    let project = places.upwards().find(|at| at.join("package.json").exists());
-    let project = project.unwrap_or(&places.current).join(".npmrc");
+fn npm_files(dirs: &ConfigDirs) -> Vec<PathBuf> {
+    let user = (dirs.variable)("npm_config_userconfig");
+    let user = user.unwrap_or_else(|| dirs.home.join(".npmrc"));
+    let global = (dirs.variable)("npm_config_globalconfig");
+    let global = global.unwrap_or_else(|| dirs.system.join("npmrc"));
+    let project = dirs.upwards().find(|at| at.join("package.json").exists());
+    let project = project.unwrap_or(&dirs.current).join(".npmrc");
     let mut files = vec![global, user];
     if !files.contains(&project) {
         files.push(project);
@@ -264,37 +259,37 @@ fn npm_files(places: &Places) -> Vec<PathBuf> {
     files
 }
 
-fn pip_files(places: &Places) -> Vec<PathBuf> {
+fn pip_files(dirs: &ConfigDirs) -> Vec<PathBuf> {
     let mut files = vec![
-        places.system.join("pip.conf"),
-        places.system.join("xdg/pip/pip.conf"),
-        places.home.join(".pip/pip.conf"),
-        places.config.join("pip/pip.conf"),
+        dirs.system.join("pip.conf"),
+        dirs.system.join("xdg/pip/pip.conf"),
+        dirs.home.join(".pip/pip.conf"),
+        dirs.config.join("pip/pip.conf"),
     ];
-    files.extend((places.variable)("VIRTUAL_ENV").map(|at| at.join("pip.conf")));
-    files.extend((places.variable)("PIP_CONFIG_FILE"));
+    files.extend((dirs.variable)("VIRTUAL_ENV").map(|at| at.join("pip.conf")));
+    files.extend((dirs.variable)("PIP_CONFIG_FILE"));
     files
 }
 
-fn curl_files(places: &Places) -> Vec<PathBuf> {
-    let home = (places.variable)("CURL_HOME").unwrap_or_else(|| places.home.clone());
+fn curl_files(dirs: &ConfigDirs) -> Vec<PathBuf> {
+    let home = (dirs.variable)("CURL_HOME").unwrap_or_else(|| dirs.home.clone());
     // curl reads the first that exists.
-    let files = [home.join(".curlrc"), places.config.join("curlrc")];
+    let files = [home.join(".curlrc"), dirs.config.join("curlrc")];
     files.into_iter().find(|file| file.exists()).into_iter().collect()
 }
 
-fn cargo_files(places: &Places) -> Vec<PathBuf> {
-    let home = (places.variable)("CARGO_HOME").unwrap_or_else(|| places.home.join(".cargo"));
+fn cargo_files(dirs: &ConfigDirs) -> Vec<PathBuf> {
+    let home = (dirs.variable)("CARGO_HOME").unwrap_or_else(|| dirs.home.join(".cargo"));
     let of = |folder: &Path| [folder.join("config"), folder.join("config.toml")];
     let mut files: Vec<PathBuf> =
-        places.upwards().flat_map(|at| of(&at.join(".cargo"))).chain(of(&home)).collect();
+        dirs.upwards().flat_map(|at| of(&at.join(".cargo"))).chain(of(&home)).collect();
     files.sort();
     files
 }
 
-fn gradle_files(places: &Places) -> Vec<PathBuf> {
-    let home = (places.variable)("GRADLE_USER_HOME").unwrap_or_else(|| places.home.join(".gradle"));
-    let project = places.upwards().map(|at| at.join("gradle.properties"));
+fn gradle_files(dirs: &ConfigDirs) -> Vec<PathBuf> {
+    let home = (dirs.variable)("GRADLE_USER_HOME").unwrap_or_else(|| dirs.home.join(".gradle"));
+    let project = dirs.upwards().map(|at| at.join("gradle.properties"));
     let mut files: Vec<_> = project.filter(|file| file.exists()).collect();
     files.insert(0, home.join("gradle.properties"));
     files
@@ -391,8 +386,8 @@ mod tests {
         std::fs::create_dir_all(&current).unwrap();
         let config = home.join(".config");
         let system = dir.path().join("etc");
-        let places = Places { home, config, current, system, variable: |_| None };
-        let found: Vec<_> = found(&places).into_iter().map(|setting| setting.client).collect();
+        let dirs = ConfigDirs { home, config, current, system, variable: |_| None };
+        let found: Vec<_> = found(&dirs).into_iter().map(|setting| setting.client).collect();
         let expected = ["git", "git", "npm", "npm", "pip", "curl", "cargo", "gradle", "gradle"];
         assert_eq!(found, expected);
     }

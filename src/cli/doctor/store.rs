@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Install;
+use super::Installation;
 use super::report::Report;
 use crate::config::StoreChoice;
 use keyward_base::time::Clock;
@@ -14,9 +14,9 @@ use keyward_state::store::sled::SledStore;
 
 const ID: &str = "store";
 
-/// Whether this process can open it.
-pub(super) async fn look(
-    install: &Install<'_>,
+/// Whether this process can open the store.
+pub(super) async fn check(
+    install: &Installation<'_>,
     keys: Option<Keyring>,
     serves: bool,
     report: &mut Report,

@@ -11,7 +11,7 @@ use keyward_rules::provider::Catalogue;
 const ID: &str = "environment";
 
 /// Looks at the variables that the providers' SDKs read secrets from.
-pub(super) fn look(config: &Config, connections: &[Shown<Connection>], report: &mut Report) {
+pub(super) fn check(config: &Config, connections: &[Shown<Connection>], report: &mut Report) {
     let hidden = config.secret_variables();
     let mut real = 0;
     for (name, provider) in names(&config.catalogue()) {
@@ -21,7 +21,7 @@ pub(super) fn look(config: &Config, connections: &[Shown<Connection>], report: &
             continue;
         }
         real += 1;
-        let (message, hint) = told(&name, &provider, connections);
+        let (message, hint) = message_and_hint(&name, &provider, connections);
         report.warn(ID, message, hint);
     }
     if real == 0 {
@@ -45,7 +45,11 @@ fn is_real(value: &[u8]) -> bool {
     !value.trim_ascii().is_empty() && placeholder::scan(value).is_empty()
 }
 
-fn told(name: &str, provider: &str, connections: &[Shown<Connection>]) -> (String, String) {
+fn message_and_hint(
+    name: &str,
+    provider: &str,
+    connections: &[Shown<Connection>],
+) -> (String, String) {
     let message = format!("{name} holds a real key: programs and their agents inherit it");
     let own = connections.iter().find(|connection| connection.provider == provider);
     let hint = match own {

@@ -29,6 +29,16 @@ const OF_TERMINALS: &[Signal] = &[Signal::INT, Signal::QUIT, Signal::HUP, Signal
 /// Variables of ours that may hold secrets of the configuration.
 const OVERRIDES: &str = "KEYWARD__";
 
+/// A program to start in the environment of this process.
+pub(crate) struct Invocation<'a> {
+    pub(crate) program: &'a [OsString],
+    /// Variables to set.
+    pub(crate) environment: &'a Environment,
+    /// Inherited variables that the program must not see.
+    pub(crate) withheld: &'a [&'a str],
+    pub(crate) stdout: Stdio,
+}
+
 /// The running program.
 pub(crate) struct Child {
     process: tokio::process::Child,
@@ -37,13 +47,10 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts `program` in the surroundings of this process, with what `made` sets and without the
-    /// variables in `hidden`; it prints to `stdout`.
-    pub(crate) fn spawn(
-        program: &[OsString],
-        made: &Environment,
-        (hidden, stdout): (&[&str], Stdio),
-    ) -> Result<Self, Failure> {
+    /// # Errors
+    /// When no program is given, or it cannot be started.
+    pub(crate) fn spawn(invocation: Invocation<'_>) -> Result<Self, Failure> {
+        let Invocation { program, environment, withheld, stdout } = invocation;
         let [name, arguments @ ..] = program else {
             return Err(Failure::usage("no program is given"));
         };
@@ -56,11 +63,11 @@ impl Child {
         }
         // A person's: it opens more than the agent's.
         command.env_remove("KEYWARD_TOKEN");
-        for variable in hidden {
+        for variable in withheld {
             command.env_remove(variable);
         }
-        // After what is hidden: a placeholder may stand where the secret did.
-        command.envs(made.variables.iter().map(|(name, value)| (name, value)));
+        // After the removals: a placeholder may replace a withheld secret.
+        command.envs(environment.variables.iter().map(|(name, value)| (name, value)));
         // Before it starts, so that no signal is lost.
         let signals = listen()?;
         let process = command.spawn().map_err(|error| refusal(name, &error))?;

@@ -34,7 +34,7 @@ const LOG_TAIL_BYTES: u64 = 4096;
 /// Where a gateway is, or is started.
 #[derive(Clone, Debug)]
 pub(super) struct Gateway {
-    global: Global,
+    pub(super) global: Global,
     /// The data directory.
     pub(super) data: PathBuf,
     /// The admin socket.

@@ -32,7 +32,8 @@ fn is_refused(found: &ConnectionTested) -> bool {
 /// # Errors
 /// When the store fails.
 pub(crate) async fn learnt(
-    (admin, caller): (&Admin, &Caller),
+    admin: &Admin,
+    caller: &Caller,
     connection: &ConnectionRecord,
     found: &ConnectionTested,
 ) -> Result<(), ApiError> {
@@ -64,7 +65,7 @@ pub(crate) async fn learnt(
     let now = directory.update_connection(&connection.org, id, &change).await?;
     if now.facts.state != connection.facts.state {
         admin.enforce().await?;
-        changes::told((admin, caller), &now, "tested", &found.message).await;
+        changes::told(admin, caller, &now, "tested", &found.message).await;
     }
     Ok(())
 }

@@ -37,6 +37,12 @@ struct Data<'a> {
     about: &'a About,
 }
 
+/// A webhook's URL, and the keys that sign its deliveries.
+pub(super) struct Destination<'a> {
+    pub(super) url: &'a str,
+    pub(super) keys: &'a SigningKeys,
+}
+
 /// What became of a try.
 #[derive(Debug)]
 pub(super) enum Tried {
@@ -63,14 +69,15 @@ pub(super) fn body(notice: &Notice) -> Vec<u8> {
 /// Posts an event.
 pub(super) async fn post(
     caller: &Caller,
-    (url, keys): (&str, &SigningKeys),
+    to: Destination<'_>,
     notice: &Notice,
-    (settings, now): (&WebhookSettings, Timestamp),
+    settings: &WebhookSettings,
+    now: Timestamp,
 ) -> Tried {
     let body = body(notice);
     let id = notice.id.as_str();
-    let signatures = keys.signatures(id, now, &body, now);
-    let request = Request::post(url)
+    let signatures = to.keys.signatures(id, now, &body, now);
+    let request = Request::post(to.url)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, concat!("keyward/", env!("CARGO_PKG_VERSION")))
         .header("webhook-id", id)

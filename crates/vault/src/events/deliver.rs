@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::attempt::{self, Tried};
+use super::attempt::{self, Destination, Tried};
 use super::queue::LastTry;
 use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
@@ -149,9 +149,9 @@ impl Events {
             Ok(None) => return Ok(None),
             Err(error) => return Err((error.into(), owed)),
         };
-        let tried =
-            attempt::post(caller, (&hook.spec.url, &keys), &owed.delivery.notice, (&settings, now))
-                .await;
+        let destination = Destination { url: &hook.spec.url, keys: &keys };
+        let notice = &owed.delivery.notice;
+        let tried = attempt::post(caller, destination, notice, &settings, now).await;
         Ok(Some(self.outcome(&hook, owed, tried, pause).await))
     }
 

@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use attempt::Destination;
 pub use keys::{KeyError, SigningKey, SigningKeys};
 use queue::Queue;
 pub use queue::{LastTry, Standing};
@@ -112,7 +113,8 @@ impl Events {
     /// When the store fails.
     pub async fn sign_with(
         &self,
-        (org, webhook): (&OrgId, &WebhookId),
+        org: &OrgId,
+        webhook: &WebhookId,
         key: SigningKey,
     ) -> Result<(), EventsError> {
         let stored = self.keys.get(org, webhook.as_str()).await?;
@@ -154,7 +156,8 @@ impl Events {
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let by = Acting::current().by;
         let notice = Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, About::default());
-        let tried = attempt::post(caller, (&hook.spec.url, &keys), &notice, (&settings, now)).await;
+        let destination = Destination { url: &hook.spec.url, keys: &keys };
+        let tried = attempt::post(caller, destination, &notice, &settings, now).await;
         Ok(LastTry::of(&tried, self.clock.now()))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::callback::Cookies;
 use super::error::FlowError;
-use super::flow::{Abandoned, Confirming, Flow, Received, Stage};
+use super::flow::{Abandoned, Confirming, Flow, Received, Stage, StoredFlow};
 use super::{FlowView, Flows, Revoked};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
@@ -23,7 +23,8 @@ impl Flows {
     /// When nothing waits for a decision, or it is another browser.
     pub async fn confirm(
         self: &Arc<Self>,
-        (org, id): (&OrgId, &FlowId),
+        org: &OrgId,
+        id: &FlowId,
         cookies: Option<&Cookies>,
         agrees: bool,
     ) -> Result<FlowView, FlowError> {
@@ -44,7 +45,7 @@ impl Flows {
             return Err(FlowError::NothingToConfirm);
         }
         if !agrees {
-            self.decline((flow, version), waiting, DECLINED).await?;
+            self.decline(StoredFlow { flow, version }, waiting, DECLINED).await?;
             return self.view(org, id).await;
         }
         let told = waiting.account().into_iter().collect();
@@ -85,19 +86,20 @@ impl Flows {
             let Some((flow, version)) = found else { return };
             let Stage::Confirming(waiting) = flow.stage.clone() else { return };
             let why = "the other account was not confirmed in time";
-            if let Err(error) = flows.decline((flow, version), waiting, why).await {
+            if let Err(error) = flows.decline(StoredFlow { flow, version }, waiting, why).await {
                 tracing::warn!(flow = %id, %error, "an account that waited is not declined");
             }
         });
     }
 
-    /// Declines what waits for a decision: the version is the one that was read.
+    /// Declines a grant that waits for a decision.
     pub(super) async fn decline(
         self: &Arc<Self>,
-        (mut flow, version): (Flow, keyward_state::store::Version),
+        stored: StoredFlow,
         waiting: Confirming,
         why: &str,
     ) -> Result<(), FlowError> {
+        let StoredFlow { mut flow, version } = stored;
         let account = waiting.account();
         let abandoned = Abandoned { why: why.to_owned(), account, received: waiting.received };
         flow.stage = Stage::Abandoned(abandoned.clone());

@@ -13,6 +13,7 @@ use crate::grant::Grant;
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{Account, AccountId, AccountSource, ConnectionRecord};
+use keyward_state::store::Version;
 
 /// Bytes of randomness in `state`, start links and session cookies; base64url makes 43 characters.
 pub(super) const RANDOM_BYTES: u32 = 32;
@@ -33,6 +34,12 @@ pub(super) struct Flow {
     pub(super) created: Timestamp,
     pub(super) expires: Timestamp,
     pub(super) stage: Stage,
+}
+
+/// A flow, and the version of its row that was read. Writing it over that version detects concurrent changes.
+pub(super) struct StoredFlow {
+    pub(super) flow: Flow,
+    pub(super) version: Version,
 }
 
 /// How far a flow came.

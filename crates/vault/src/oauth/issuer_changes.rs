@@ -133,7 +133,7 @@ impl Flows {
         }
         let secret = self.vault.app_secret(app).await?;
         let set = |record: &mut AppRecord| record.urls.clone_from(&told);
-        self.vault.change_app((&app.org, &app.id), &set, Some(secret)).await?;
+        self.vault.change_app(&app.org, &app.id, &set, Some(secret)).await?;
         Ok(true)
     }
 }

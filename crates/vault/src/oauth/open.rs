@@ -5,11 +5,11 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::error::FlowError;
-use super::flow::{Flow, Stage};
+use super::flow::{Flow, Stage, StoredFlow};
 use super::{FlowView, Flows};
 use crate::RowError;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
-use keyward_state::store::{StoreError, Version};
+use keyward_state::store::StoreError;
 
 /// Finished flows are kept for a day, so that their result can be shown.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -43,7 +43,7 @@ impl Flows {
             if self.clock.now() >= flow.expires {
                 return Err(FlowError::NotOpen);
             }
-            match self.end((flow, version), "it was cancelled").await {
+            match self.end(StoredFlow { flow, version }, "it was cancelled").await {
                 Err(FlowError::Row(RowError::Store(StoreError::Conflict { .. }))) => {}
                 Err(error) => return Err(error),
                 Ok(()) => return self.view(org, id).await,
@@ -67,7 +67,8 @@ impl Flows {
             }
             let (flows, id) = (Arc::clone(self), flow.id.clone());
             let end = async move {
-                match flows.end((flow, version), "the connection was removed").await {
+                let stored = StoredFlow { flow, version };
+                match flows.end(stored, "the connection was removed").await {
                     // Whoever finishes it finds the connection gone.
                     Ok(()) | Err(FlowError::BeingFinished | FlowError::NotOpen) => {}
                     Err(error) => tracing::warn!(flow = %id, %error, "a consent stays open"),
@@ -106,11 +107,8 @@ impl Flows {
         if open >= max { Err(FlowError::TooMany(max)) } else { Ok(()) }
     }
 
-    async fn end(
-        self: &Arc<Self>,
-        (mut flow, version): (Flow, Version),
-        why: &str,
-    ) -> Result<(), FlowError> {
+    async fn end(self: &Arc<Self>, stored: StoredFlow, why: &str) -> Result<(), FlowError> {
+        let StoredFlow { mut flow, version } = stored;
         match flow.stage.clone() {
             Stage::Offered | Stage::Asked(_) | Stage::Polling(_) => {
                 flow.stage = Stage::Failed { why: why.to_owned() };
@@ -118,7 +116,9 @@ impl Flows {
                 self.note_draft_failure(&flow, why).await;
                 Ok(())
             }
-            Stage::Confirming(waiting) => self.decline((flow, version), waiting, why).await,
+            Stage::Confirming(waiting) => {
+                self.decline(StoredFlow { flow, version }, waiting, why).await
+            }
             Stage::Exchanging | Stage::Received(_) | Stage::Abandoned(_) => {
                 Err(FlowError::BeingFinished)
             }

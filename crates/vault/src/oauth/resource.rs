@@ -12,7 +12,6 @@ use super::Flows;
 use super::endpoints::{cannot_ask, not_told, takes_s256};
 use super::error::FlowError;
 use super::issuer_changes::urls;
-use super::register::Registration;
 use super::start::FlowContext;
 use crate::grant::AppSecret;
 use crate::grant::oauth::{Metadata, document, host, is_secure};
@@ -122,12 +121,8 @@ impl Flows {
         };
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
-        let id = AppId::random();
-        let client = self.client_at(&metadata, &id).await?;
-        let name = self.free_name(org, url);
-        let new = self.keep_app((org, id, name), &metadata, url, client).await?;
-        let use_it =
-            |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
+        let new = self.register_app(org, &metadata, url).await?;
+        let use_it = |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
         let updated = self.directory().update_connection(org, &connection.id, &use_it).await?;
         self.asking(&updated).await
     }
@@ -218,19 +213,18 @@ impl Flows {
         if let Some(app) = view.apps().find(fits) {
             return Ok(app.clone());
         }
-        let id = AppId::random();
-        let client = self.client_at(metadata, &id).await?;
-        let name = self.free_name(org, url);
-        self.keep_app((org, id, name), metadata, url, client).await
+        self.register_app(org, metadata, url).await
     }
 
-    async fn keep_app(
+    /// Registers a client at the server, and stores it as an app.
+    async fn register_app(
         &self,
-        (org, id, name): (&OrgId, AppId, String),
+        org: &OrgId,
         metadata: &Metadata,
         url: &str,
-        client: Registration,
     ) -> Result<Arc<AppRecord>, FlowError> {
+        let id = AppId::random();
+        let client = self.client_at(metadata, &id).await?;
         let settings = AppSettings {
             token_params: BTreeMap::from([("resource".to_owned(), url.to_owned())]),
             client_auth: Some(client.auth),
@@ -241,7 +235,7 @@ impl Flows {
         let app = NewApp {
             id: Some(id),
             org: org.clone(),
-            name,
+            name: self.free_name(org, url),
             provider: PROVIDER.to_owned(),
             auth: Some(AUTH.to_owned()),
             client_id: client.client_id,

@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
-use super::flow::{Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, random};
+use super::flow::{
+    Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, StoredFlow, random,
+};
 use super::{Flows, Pointer};
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, FlowId, OrgId};
@@ -238,7 +240,7 @@ impl Flows {
         let asking = self.of_flow(&flow).await?;
         // Of several who press the button, one goes on.
         self.tickets.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
-        Ok(self.send_away((flow, version), asking, session).await?)
+        Ok(self.send_away(StoredFlow { flow, version }, asking, session).await?)
     }
 
     /// The name of the cookie that ties a flow to a browser.
@@ -261,10 +263,11 @@ impl Flows {
 
     async fn send_away(
         &self,
-        (mut flow, version): (Flow, keyward_state::store::Version),
+        stored: StoredFlow,
         asking: FlowContext,
         session: &str,
     ) -> Result<String, FlowError> {
+        let StoredFlow { mut flow, version } = stored;
         let endpoint = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let redirect_uri = asking.app.redirect_uri(&self.public_url);
         let state = CsrfToken::new_random_len(RANDOM_BYTES);
@@ -365,7 +368,8 @@ impl Flows {
     pub fn find_app(
         &self,
         org: &OrgId,
-        (provider, auth): (&str, Option<&str>),
+        provider: &str,
+        auth: Option<&str>,
         named: Option<&str>,
     ) -> Result<Option<Arc<AppRecord>>, FlowError> {
         let catalogue = self.vault.catalogue();

@@ -20,66 +20,67 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::listener::{Door, Shared};
-use super::seen::{Asked, By, Event, Foreign, Unshaken};
+use super::listener::{ListenerKind, Shared};
+use super::seen::{Event, HandshakeFailure, OtherProtocol, ProbedRequest, Via};
 use keyward_base::host::{Scheme, Target};
 use keyward_net::tls::ALPN_HTTP2;
 use keyward_proxy::base_url::{BaseUrl, ServedBaseUrls};
 
-/// Of a request's body; a client that sends more is answered before it is done.
+/// Most bytes read of a request's body; longer bodies are answered before they are complete.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const ANSWER: &str = "{\"keyward\":\"doctor\"}\n";
 
-/// gRPC's `UNIMPLEMENTED`: clients do not try again.
+/// gRPC's `UNIMPLEMENTED`: clients do not retry.
 const GRPC_STATUS: &str = "12";
 const GRPC_MESSAGE: &str = "keyward doctor answers no call";
 
 type Answer = Response<Full<Bytes>>;
 
-/// A tunnel that was granted: its host, and what becomes of the stream.
+/// An accepted CONNECT: its host, and the pending upgrade.
 type Tunnel = (String, hyper::upgrade::OnUpgrade);
 
 /// Serves a stream to its end.
-pub(super) async fn serve(stream: TcpStream, door: &Arc<Door>, shared: &Arc<Shared>) {
+pub(super) async fn serve(stream: TcpStream, kind: &Arc<ListenerKind>, shared: &Arc<Shared>) {
     let mut first = [0; 1];
     match (stream.peek(&mut first).await, first[0]) {
-        // Someone looked whether the port is open.
+        // A check whether the port is open.
         (Ok(0) | Err(_), _) => return,
-        (Ok(_), 0x16) => return shared.saw(Event::Foreign(Foreign::Tls)),
-        (Ok(_), 4 | 5) => return shared.saw(Event::Foreign(Foreign::Socks)),
+        (Ok(_), 0x16) => return shared.saw(Event::OtherProtocol(OtherProtocol::Tls)),
+        (Ok(_), 4 | 5) => return shared.saw(Event::OtherProtocol(OtherProtocol::Socks)),
         (Ok(_), byte) if !byte.is_ascii_uppercase() => {
-            return shared.saw(Event::Foreign(Foreign::Other));
+            return shared.saw(Event::OtherProtocol(OtherProtocol::Unknown));
         }
         _ => {}
     }
     let (open, mut tunnels) = tokio::sync::mpsc::unbounded_channel();
     let service = service_fn(|request: Request<Incoming>| {
-        let (shared, door, open) = (shared.clone(), door.clone(), open.clone());
-        async move { Ok::<_, Infallible>(proxied((&shared, &door), &open, request).await) }
+        let (shared, kind, open) = (shared.clone(), kind.clone(), open.clone());
+        async move { Ok::<_, Infallible>(proxied(&shared, &kind, &open, request).await) }
     });
     let server = server();
-    // What is wrong with a stream was seen, or is of no interest.
+    // Errors of the stream were recorded, or are irrelevant.
     drop(server.serve_connection(TokioIo::new(stream), service).with_upgrades().await);
     drop(open);
     while let Some((host, upgrade)) = tunnels.recv().await {
-        tunnel((shared, &door.by()), host, upgrade).await;
+        tunnel(shared, &kind.by(), host, upgrade).await;
     }
 }
 
-/// A request to the proxy itself.
+/// Serves a request to the proxy.
 async fn proxied(
-    (shared, door): (&Shared, &Door),
+    shared: &Shared,
+    kind: &ListenerKind,
     open: &UnboundedSender<Tunnel>,
     mut request: Request<Incoming>,
 ) -> Answer {
     shared.saw_agent(request.headers());
     let Some(authority) = request.uri().authority().map(ToString::to_string) else {
-        return origin_form((shared, door), request).await;
+        return origin_form(shared, kind, request).await;
     };
     let scheme = request.uri().scheme_str().unwrap_or("https").to_owned();
     let host = host_of(&scheme, &authority);
-    if !shared.admits(door, request.headers()) {
+    if !shared.admits(kind, request.headers()) {
         shared.saw(Event::Unauthenticated { host });
         let mut refusal = answer(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
         let challenge = HeaderValue::from_static("Basic realm=\"keyward doctor\"");
@@ -88,39 +89,39 @@ async fn proxied(
     }
     if request.method() == Method::CONNECT {
         let upgrade = hyper::upgrade::on(&mut request);
-        // Its reader goes only when this stream has.
+        // The receiver lives as long as this stream.
         drop(open.send((host, upgrade)));
         return Response::new(Full::default());
     }
-    let asked = Asked::new((&scheme, &host), door.by(), &request);
-    shared.saw(Event::Asked(asked));
+    let asked = ProbedRequest::new(&scheme, &host, kind.by(), &request);
+    shared.saw(Event::Request(asked));
     drain(request.into_body()).await;
     answer(StatusCode::OK)
 }
 
-/// A request without a host in its target: by a base URL, or for something else than a proxy.
-async fn origin_form((shared, door): (&Shared, &Door), request: Request<Incoming>) -> Answer {
+/// Serves a request in origin form: for a base URL, or not meant for a proxy.
+async fn origin_form(shared: &Shared, kind: &ListenerKind, request: Request<Incoming>) -> Answer {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     let (path, urls) = (request.uri().path(), ServedBaseUrls::default());
     let place = BaseUrl::read(Scheme::Http, host.as_deref(), path, &urls);
     let (Some(Ok(place)), Some(host)) = (place, &host) else {
-        shared.saw(Event::Foreign(Foreign::Origin));
+        shared.saw(Event::OtherProtocol(OtherProtocol::OriginForm));
         return answer(StatusCode::BAD_REQUEST);
     };
     let connection = place.connection().to_owned();
-    if !shared.admits_by_base_url(door, request.headers()) {
-        let at_own = matches!(door.by(), By::OwnListener { .. });
+    if !shared.admits_by_base_url(kind, request.headers()) {
+        let at_own = matches!(kind.by(), Via::OwnListener { .. });
         shared.saw(Event::WithoutToken { connection, at_own });
         return answer(if at_own { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED });
     }
-    let asked = Asked::new(("http", host), By::BaseUrl(connection.clone()), &request);
-    // What is told is told by connection.
-    shared.saw(Event::Asked(Asked { host: connection, ..asked }));
+    let asked = ProbedRequest::new("http", host, Via::BaseUrl(connection.clone()), &request);
+    // The report names the connection.
+    shared.saw(Event::Request(ProbedRequest { host: connection, ..asked }));
     drain(request.into_body()).await;
     answer(StatusCode::OK)
 }
 
-/// `host` or `host:port`, without what may stand before it.
+/// `host` or `host:port`, without userinfo.
 fn host_of(scheme: &str, authority: &str) -> String {
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let scheme = if scheme == "http" { Scheme::Http } else { Scheme::Https };
@@ -128,17 +129,13 @@ fn host_of(scheme: &str, authority: &str) -> String {
     target.unwrap_or_else(|_| authority.to_owned())
 }
 
-async fn tunnel(
-    (shared, by): (&Arc<Shared>, &By),
-    host: String,
-    upgrade: hyper::upgrade::OnUpgrade,
-) {
+async fn tunnel(shared: &Arc<Shared>, by: &Via, host: String, upgrade: hyper::upgrade::OnUpgrade) {
     let Ok(upgraded) = upgrade.await else { return };
     let hello = LazyConfigAcceptor::new(Acceptor::default(), TokioIo::new(upgraded)).await;
     let hello = match hello {
         Ok(hello) => hello,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return shared.saw(Event::Unused { host });
+            return shared.saw(Event::EmptyTunnel { host });
         }
         Err(_) => return shared.saw(Event::NotTls { host }),
     };
@@ -147,52 +144,51 @@ async fn tunnel(
     let Some(config) = config else { return shared.saw(Event::NotTls { host }) };
     let tls = match hello.into_stream(config).await {
         Ok(tls) => tls,
-        Err(error) => return shared.saw(Event::Unshaken { host, why: why(&error) }),
+        Err(error) => return shared.saw(Event::HandshakeFailed { host, why: why(&error) }),
     };
-    let inside = Inside { host, by: by.clone(), came: AtomicBool::new(false) };
+    let inside = TlsTunnel { host, by: by.clone(), had_request: AtomicBool::new(false) };
     let inside = Arc::new(inside);
     match tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) {
         true => over_http2(shared, &inside, tls).await,
         false => over_http1(shared, &inside, tls).await,
     }
-    if !inside.came.load(Ordering::Relaxed) {
-        shared.saw(Event::Shaken { host: inside.host.clone() });
+    if !inside.had_request.load(Ordering::Relaxed) {
+        shared.saw(Event::NoRequest { host: inside.host.clone() });
     }
 }
 
-fn why(error: &io::Error) -> Unshaken {
+fn why(error: &io::Error) -> HandshakeFailure {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::NoApplicationProtocol) => {
-            Unshaken::Other("it offers neither HTTP/1.1 nor HTTP/2".to_owned())
+            HandshakeFailure::Other("it offers neither HTTP/1.1 nor HTTP/2".to_owned())
         }
         Some(rustls::Error::AlertReceived(alert)) => {
-            Unshaken::Untrusted { alert: Some(format!("{alert:?}")) }
+            HandshakeFailure::Untrusted { alert: Some(format!("{alert:?}")) }
         }
-        Some(other) => Unshaken::Other(other.to_string()),
-        // It saw the certificate and went.
-        None => Unshaken::Untrusted { alert: None },
+        Some(other) => HandshakeFailure::Other(other.to_string()),
+        // The client closed the connection after it got the certificate.
+        None => HandshakeFailure::Untrusted { alert: None },
     }
 }
 
 /// A tunnel after its handshake.
-struct Inside {
+struct TlsTunnel {
     host: String,
-    by: By,
-    /// Whether a request came.
-    came: AtomicBool,
+    by: Via,
+    had_request: AtomicBool,
 }
 
-impl Inside {
+impl TlsTunnel {
     fn saw<B>(&self, shared: &Shared, request: &Request<B>) {
-        self.came.store(true, Ordering::Relaxed);
+        self.had_request.store(true, Ordering::Relaxed);
         shared.saw_agent(request.headers());
-        let asked = Asked::new(("https", &self.host), self.by.clone(), request);
-        shared.saw(Event::Asked(asked));
+        let asked = ProbedRequest::new("https", &self.host, self.by.clone(), request);
+        shared.saw(Event::Request(asked));
     }
 }
 
-async fn over_http1<IO>(shared: &Arc<Shared>, inside: &Arc<Inside>, tls: IO)
+async fn over_http1<IO>(shared: &Arc<Shared>, inside: &Arc<TlsTunnel>, tls: IO)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -207,19 +203,19 @@ where
     drop(server().serve_connection(TokioIo::new(tls), service).await);
 }
 
-async fn over_http2<IO>(shared: &Arc<Shared>, inside: &Arc<Inside>, tls: IO)
+async fn over_http2<IO>(shared: &Arc<Shared>, inside: &Arc<TlsTunnel>, tls: IO)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Ok(mut connection) = h2::server::handshake(tls).await else { return };
-    // Also drives the streams that are being answered; ends with the connection.
+    // This also drives the streams that are being answered. It ends with the connection.
     while let Some(Ok((request, respond))) = connection.accept().await {
         inside.saw(shared, &request);
         tokio::spawn(answer_http2(request, respond));
     }
 }
 
-/// A gRPC call gets a status at once: it may send without an end. Everything else is read first.
+/// A gRPC call is answered at once, because its body may never end. Other bodies are read first.
 async fn answer_http2(
     request: Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
@@ -236,7 +232,7 @@ async fn answer_http2(
     if let (Ok(mut stream), Ok(bytes)) =
         (respond.send_response(Response::from_parts(parts, ()), false), bytes)
     {
-        // A client that has gone needs no answer.
+        // Fails if the client has closed the stream.
         drop(stream.send_data(bytes, true));
     }
 }

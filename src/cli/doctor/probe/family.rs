@@ -7,25 +7,25 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use keyward_net::processes::tree;
 
-/// How long they have to end by themselves once they are told to.
+/// How long the processes may take to end after SIGTERM.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Looks after which what still cannot be killed is left: a process in the kernel's hands.
+/// Attempts to kill; processes that are stuck in the kernel are left afterwards.
 const LOOKS_MAX: usize = 200;
 
-/// From now on, whatever a descendant leaves behind is a child of this process (prctl(2),
-/// `PR_SET_CHILD_SUBREAPER`): also a daemon stays in its tree. Linux only.
+/// Makes orphaned descendants children of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that
+/// daemons stay in its tree. Linux only.
 pub(super) fn adopt() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        tracing::warn!(%error, "what the program leaves behind is not found again");
+        tracing::warn!(%error, "remaining processes of the program are not found");
     }
 }
 
-/// Ends all of them, once the program itself has ended.
+/// Ends all descendants after the program has ended.
 pub(super) async fn end() {
     let deadline = tokio::time::Instant::now() + ENDED_WITHIN;
-    while tell(Signal::TERM) {
+    while send(Signal::TERM) {
         if tokio::time::Instant::now() > deadline {
             return kill().await;
         }
@@ -33,19 +33,19 @@ pub(super) async fn end() {
     }
 }
 
-/// Ends all of them at once, the program too.
+/// Kills all descendants, the program included.
 pub(super) async fn kill() {
     for _ in 0..LOOKS_MAX {
-        if !tell(Signal::KILL) {
+        if !send(Signal::KILL) {
             return;
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// Gives every one a signal. Whether there was any.
-fn tell(signal: Signal) -> bool {
-    // Those that have ended are still in the tree until somebody asks how.
+/// Sends the signal to all descendants. Returns whether there are any.
+fn send(signal: Signal) -> bool {
+    // Ended processes stay in the tree until they are waited for.
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
     let own = std::process::id();
     let left = tree(own).into_iter().filter(|pid| *pid != own);

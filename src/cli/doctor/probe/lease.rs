@@ -18,68 +18,72 @@ use crate::config::Config;
 use keyward_api::SOCKET_NAME;
 use keyward_api::wire::Status;
 
-/// How soon a gateway is noticed that starts meanwhile.
+/// How often a starting gateway is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// A gateway that is kept away.
+/// Keeps the gateway from serving the program until it is dropped.
 pub(super) struct Lease {
-    kept: Kept,
+    isolation: Isolation,
     /// Its TCP listeners for agents.
     pub(super) listeners: Vec<SocketAddr>,
 }
 
-enum Kept {
-    /// By the gateway, until this ends.
+enum Isolation {
+    /// The gateway hands over the program's streams until this response ends.
     ByGateway(Body),
-    /// None answers on this socket.
+    /// No gateway answers on this socket.
     NoGateway(PathBuf),
-    /// Nothing that the program was given names one of its listeners.
+    /// Neither arguments nor variables name one of the gateway's listeners.
     Unnamed,
 }
 
-/// What leads a program somewhere.
-pub(super) struct Given<'a> {
+/// The input that may lead a program to the gateway.
+pub(super) struct ProgramInput<'a> {
     pub(super) program: &'a [OsString],
-    /// Variables that are set by us stand for the inherited ones.
+    /// Variables that Keyward sets; they replace inherited ones.
     pub(super) set: &'a [(String, String)],
 }
 
 impl Lease {
-    /// Takes it for the probe at `at`.
+    /// Requests the lease for the probe at `at`.
     ///
     /// # Errors
-    /// When the gateway cannot keep the program away, and the program was told where it is.
+    /// When the gateway cannot identify the program's streams, and the program's input names its address.
     pub(super) async fn take(
-        (global, config): (&Global, Option<&Config>),
+        global: &Global,
+        config: Option<&Config>,
         at: SocketAddr,
-        given: &Given<'_>,
+        given: &ProgramInput<'_>,
     ) -> Result<Self, Failure> {
         let Ok(data) = global.data_dir() else {
-            return Ok(Self { kept: Kept::Unnamed, listeners: Vec::new() });
+            return Ok(Self { isolation: Isolation::Unnamed, listeners: Vec::new() });
         };
         let client = match Client::running(global).await {
             Ok(client) => client,
             Err(failure) if failure.exit() == Exit::Unreachable => {
-                let kept = Kept::NoGateway(data.join(SOCKET_NAME));
-                return Ok(Self { kept, listeners: Vec::new() });
+                let isolation = Isolation::NoGateway(data.join(SOCKET_NAME));
+                return Ok(Self { isolation, listeners: Vec::new() });
             }
-            // Another user's: what it listens on stands in the configuration at most.
+            // Another user's gateway: its listeners are known from the configuration at most.
             Err(failure) => return Self::unnamed(configured(config), given, &failure),
         };
-        let listeners = client.status().await.map_or_else(|| configured(config), |it| of(&it));
-        match held(&client, at).await {
-            Ok(body) => Ok(Self { kept: Kept::ByGateway(body), listeners: tcp(&listeners) }),
+        let listeners =
+            client.status().await.map_or_else(|| configured(config), |it| listeners_of(&it));
+        match requested(&client, at).await {
+            Ok(body) => {
+                Ok(Self { isolation: Isolation::ByGateway(body), listeners: tcp(&listeners) })
+            }
             Err(failure) => Self::unnamed(listeners, given, &failure),
         }
     }
 
     fn unnamed(
         listeners: Vec<String>,
-        given: &Given<'_>,
+        given: &ProgramInput<'_>,
         failure: &Failure,
     ) -> Result<Self, Failure> {
         match listeners.iter().find(|at| given.names(at)) {
-            None => Ok(Self { kept: Kept::Unnamed, listeners: tcp(&listeners) }),
+            None => Ok(Self { isolation: Isolation::Unnamed, listeners: tcp(&listeners) }),
             Some(at) => {
                 let message = format!(
                     "the program is told to use {at}, where the gateway listens, and would get \
@@ -92,26 +96,26 @@ impl Lease {
         }
     }
 
-    /// Resolves when the program is kept away no longer: the gateway has ended, or one has started.
+    /// Resolves when the lease is lost: the gateway has stopped, or one has started.
     pub(super) async fn broken(&mut self) -> &'static str {
-        match &mut self.kept {
-            Kept::ByGateway(body) => {
+        match &mut self.isolation {
+            Isolation::ByGateway(body) => {
                 while let Some(Ok(_)) = body.frame().await {}
                 "the gateway stopped or was restarted"
             }
-            Kept::NoGateway(socket) => {
+            Isolation::NoGateway(socket) => {
                 while UnixStream::connect(&*socket).await.is_err() {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
                 "a gateway was started"
             }
-            Kept::Unnamed => std::future::pending().await,
+            Isolation::Unnamed => std::future::pending().await,
         }
     }
 }
 
-/// The answer that is the lease, once it has begun.
-async fn held(client: &Client, at: SocketAddr) -> Result<Body, Failure> {
+/// The response whose body is the lease, once its first frame has arrived.
+async fn requested(client: &Client, at: SocketAddr) -> Result<Body, Failure> {
     let path = format!("/api/v1/probes?at={}", segment(&at.to_string()));
     let mut body = client.stream(&path).await?;
     match body.frame().await {
@@ -120,8 +124,8 @@ async fn held(client: &Client, at: SocketAddr) -> Result<Body, Failure> {
     }
 }
 
-/// Where a running gateway listens for agents.
-fn of(status: &Status) -> Vec<String> {
+/// The listeners of a running gateway.
+fn listeners_of(status: &Status) -> Vec<String> {
     let own = status.agents.iter().map(|own| own.at.clone());
     status.proxy.iter().cloned().chain(own).collect()
 }
@@ -137,8 +141,8 @@ fn tcp(listeners: &[String]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(plain).collect()
 }
 
-impl Given<'_> {
-    /// Whether a word has the listener's port as a number or its path, or a variable has its address.
+impl ProgramInput<'_> {
+    /// Whether an argument contains the listener's port or path, or a variable contains its address.
     fn names(&self, listener: &str) -> bool {
         let at = listener.strip_prefix("https://").unwrap_or(listener);
         if let Some(path) = at.strip_prefix("unix:") {
@@ -164,7 +168,7 @@ impl Given<'_> {
     }
 }
 
-/// Not as a part of a longer number.
+/// Whether `number` occurs, but not as part of a longer number.
 fn has_number(text: &str, number: &str) -> bool {
     text.split(|c: char| !c.is_ascii_digit()).any(|found| found == number)
 }
@@ -184,15 +188,15 @@ mod tests {
             "curl -x [::1]:8090 https://a.test",
             "8090",
         ] {
-            let given = Given { program: &[OsString::from(word)], set: &[] };
+            let given = ProgramInput { program: &[OsString::from(word)], set: &[] };
             assert!(given.names(listener), "{word}");
             assert!(!given.names("127.0.0.1:809"), "{word}");
         }
-        let other = Given { program: &["https://a.test:18090/x80901".into()], set: &[] };
+        let other = ProgramInput { program: &["https://a.test:18090/x80901".into()], set: &[] };
         assert!(!other.names(listener));
-        let unix = Given { program: &["--unix-socket=/run/k/ci.sock".into()], set: &[] };
+        let unix = ProgramInput { program: &["--unix-socket=/run/k/ci.sock".into()], set: &[] };
         assert!(unix.names("unix:/run/k/ci.sock") && !unix.names("unix:/run/k/other.sock"));
-        let tls = Given { program: &["https://x:8443".into()], set: &[] };
+        let tls = ProgramInput { program: &["https://x:8443".into()], set: &[] };
         assert!(tls.names("https://0.0.0.0:8443"));
     }
 
@@ -200,11 +204,11 @@ mod tests {
     async fn a_program_that_names_a_listener_is_not_started_where_it_cannot_be_kept_away() {
         let cannot = Failure::new(Exit::Failed, "the gateway cannot tell");
         let listeners = || vec!["127.0.0.1:8080".to_owned(), "127.0.0.1:8090".to_owned()];
-        let named = Given { program: &["--proxy-server=127.0.0.1:8090".into()], set: &[] };
+        let named = ProgramInput { program: &["--proxy-server=127.0.0.1:8090".into()], set: &[] };
         let refused = Lease::unnamed(listeners(), &named, &cannot).err().unwrap();
         assert!(refused.message().contains("told to use 127.0.0.1:8090"), "{refused}");
         assert!(refused.advice().unwrap().contains("stop the gateway"), "{refused}");
-        let other = Given { program: &["curl".into(), "https://a.test".into()], set: &[] };
+        let other = ProgramInput { program: &["curl".into(), "https://a.test".into()], set: &[] };
         let lease = Lease::unnamed(listeners(), &other, &cannot).ok().unwrap();
         assert_eq!(lease.listeners.len(), 2);
     }

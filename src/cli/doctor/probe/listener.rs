@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::answers;
-use super::seen::{By, Event};
+use super::seen::{Event, Via};
 use crate::cli::failure::Failure;
 use keyward_base::time::Clock;
 use keyward_proxy::Preface;
@@ -30,53 +30,53 @@ const STREAMS_MAX: u32 = 512;
 /// Attempts and user agents that are kept.
 const EVENTS_MAX: usize = 10_000;
 const AGENTS_MAX: usize = 64;
-/// What streams of an ended program still take.
+/// How long streams are read after the program has ended.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
-/// Of the line that the gateway puts before a stream that it hands over.
+/// Longest line that the gateway sends before a stream that it hands over.
 const PREFACE_BYTES_MAX: usize = 4096;
 
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
-/// The listening probe. Dropping it stops it.
+/// The listeners of a probe. Dropping it closes them.
 pub(super) struct Listener {
     at: SocketAddr,
     own: SocketAddr,
     handed: SocketAddr,
     shared: Arc<Shared>,
     end: watch::Sender<bool>,
-    /// They accept until told to end.
+    /// One task per listener, until `end` is true.
     tasks: JoinSet<()>,
 }
 
-/// Everything that was seen.
+/// Everything that the probe observed.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct Observations {
     pub(super) events: Vec<Event>,
-    /// What the clients call themselves.
+    /// User agents of the clients.
     pub(super) agents: BTreeSet<String>,
 }
 
-/// Which of the probe's listeners a stream came to.
+/// The listener that accepted a stream.
 #[derive(Clone, Debug)]
-pub(super) enum Door {
-    /// That of the proxy variables: whoever has the probe's token.
+pub(super) enum ListenerKind {
+    /// The listener of the proxy variables; it requires the probe's token.
     Variables,
-    /// That which stands for the agent's own listener: no token.
+    /// The listener that replaces the agent's own; no token.
     Own,
-    /// One of the gateway's, which handed the stream over.
+    /// A listener of the gateway, which handed the stream over.
     Gateway(Preface),
 }
 
-/// What all streams share.
+/// State shared by all streams.
 pub(super) struct Shared {
     pub(super) leaves: Leaves,
     token: String,
-    seen: Mutex<Seen>,
+    seen: Mutex<Observations>,
     streams: Arc<Semaphore>,
 }
 
 impl Listener {
-    /// Listens on free ports of loopback. The first takes `token`.
+    /// Listens on free ports of loopback. The listener of the proxy variables requires `token`.
     pub(super) async fn open(authority: Arc<Authority>, token: &str) -> Result<Self, Failure> {
         let shared = Arc::new(Shared {
             leaves: Leaves::new(authority, EVENTS_MAX, Clock::System),
@@ -87,32 +87,32 @@ impl Listener {
         let (end, ends) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut bound = Vec::new();
-        for door in [Some(Door::Variables), Some(Door::Own), None] {
+        for kind in [Some(ListenerKind::Variables), Some(ListenerKind::Own), None] {
             let cannot = |error: io::Error| Failure::failed("cannot listen on loopback", &error);
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(cannot)?;
             bound.push(listener.local_addr().map_err(cannot)?);
-            tasks.spawn(accept((listener, door), shared.clone(), ends.clone()));
+            tasks.spawn(accept(listener, kind, shared.clone(), ends.clone()));
         }
         Ok(Self { at: bound[0], own: bound[1], handed: bound[2], shared, end, tasks })
     }
 
-    /// For the proxy variables.
+    /// The address for the proxy variables.
     pub(super) fn at(&self) -> SocketAddr {
         self.at
     }
 
-    /// Stands for the agent's own listener.
+    /// The address that replaces the agent's own listener.
     pub(super) fn own(&self) -> SocketAddr {
         self.own
     }
 
-    /// For the gateway.
+    /// The address to which the gateway hands streams over.
     pub(super) fn handed(&self) -> SocketAddr {
         self.handed
     }
 
-    /// What was seen, once the streams of the program, which has ended, are read to their ends.
-    pub(super) async fn settled(mut self) -> Seen {
+    /// Reads the streams of the ended program to their ends, and returns the observations.
+    pub(super) async fn finish(mut self) -> Observations {
         let all = async {
             let _ = self.end.send(true);
             while self.tasks.join_next().await.is_some() {}
@@ -123,55 +123,56 @@ impl Listener {
     }
 }
 
-/// Accepts until told to end, and then what has connected by then. Without a door the streams are the
-/// gateway's, which says first where they came from.
+/// Accepts until `end` is true, and then the streams that are already connected. Without a kind, the
+/// gateway hands the streams over, and each begins with a [`Preface`].
 async fn accept(
-    (listener, door): (TcpListener, Option<Door>),
+    listener: TcpListener,
+    kind: Option<ListenerKind>,
     shared: Arc<Shared>,
     mut end: watch::Receiver<bool>,
 ) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => begin((stream, door.clone()), &shared).await,
-                // Out of descriptors: streams that end give theirs back.
+                Ok((stream, _)) => begin(stream, kind.clone(), &shared).await,
+                // Out of descriptors: ending streams free theirs.
                 Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
             },
-            () = told(&mut end) => break,
+            () = end_signal(&mut end) => break,
         }
     }
-    // Asked of the system itself: the runtime may not have heard of the last one yet.
+    // Not through the runtime, which may not know the last connections yet.
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, _)) = listener.accept() {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            begin((stream, door.clone()), &shared).await;
+            begin(stream, kind.clone(), &shared).await;
         }
     }
 }
 
-/// The guard that `wait_for` answers with must not live on in a `select!`.
-async fn told(end: &mut watch::Receiver<bool>) {
+/// Drops the guard that `wait_for` returns, so that it does not live on in a `select!`.
+async fn end_signal(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }
 
-async fn begin((mut stream, door): (TcpStream, Option<Door>), shared: &Arc<Shared>) {
+async fn begin(mut stream: TcpStream, kind: Option<ListenerKind>, shared: &Arc<Shared>) {
     let Ok(permit) = shared.streams.clone().acquire_owned().await else { return };
     let shared = shared.clone();
     tokio::spawn(async move {
-        let door = match door {
-            Some(door) => Some(door),
-            None => preface(&mut stream).await.map(Door::Gateway),
+        let kind = match kind {
+            Some(kind) => Some(kind),
+            None => preface(&mut stream).await.map(ListenerKind::Gateway),
         };
-        if let Some(door) = door {
-            answers::serve(stream, &Arc::new(door), &shared).await;
+        if let Some(kind) = kind {
+            answers::serve(stream, &Arc::new(kind), &shared).await;
         }
         drop(permit);
     });
 }
 
-/// What the gateway says of a stream.
+/// Reads the gateway's description of a stream.
 async fn preface(stream: &mut TcpStream) -> Option<Preface> {
     let mut line = Vec::new();
     loop {
@@ -200,22 +201,22 @@ impl Shared {
         }
     }
 
-    /// Whether a request may use the proxy. The gateway's tokens are not known here: one that is sent
-    /// is believed.
-    pub(super) fn admits(&self, door: &Door, fields: &HeaderMap) -> bool {
-        match door {
-            Door::Own | Door::Gateway(Preface { agent: Some(_), .. }) => true,
-            Door::Variables => self.has_token(fields.get(PROXY_AUTHORIZATION)),
-            Door::Gateway(_) => fields.contains_key(PROXY_AUTHORIZATION),
+    /// Whether a request may use the proxy. The gateway's tokens are unknown to the probe, so any token is
+    /// accepted.
+    pub(super) fn admits(&self, kind: &ListenerKind, fields: &HeaderMap) -> bool {
+        match kind {
+            ListenerKind::Own | ListenerKind::Gateway(Preface { agent: Some(_), .. }) => true,
+            ListenerKind::Variables => self.has_token(fields.get(PROXY_AUTHORIZATION)),
+            ListenerKind::Gateway(_) => fields.contains_key(PROXY_AUTHORIZATION),
         }
     }
 
-    /// The same for a base URL, where the token stands in any field.
-    pub(super) fn admits_by_base_url(&self, door: &Door, fields: &HeaderMap) -> bool {
-        match door {
-            Door::Own | Door::Gateway(Preface { agent: Some(_), .. }) => false,
-            Door::Variables => fields.values().any(|value| self.has_token(Some(value))),
-            Door::Gateway(_) => {
+    /// The same for a base URL, where any field may contain the token.
+    pub(super) fn admits_by_base_url(&self, kind: &ListenerKind, fields: &HeaderMap) -> bool {
+        match kind {
+            ListenerKind::Own | ListenerKind::Gateway(Preface { agent: Some(_), .. }) => false,
+            ListenerKind::Variables => fields.values().any(|value| self.has_token(Some(value))),
+            ListenerKind::Gateway(_) => {
                 fields.contains_key(AUTHORIZATION)
                     || fields.contains_key(PROXY_AUTHORIZATION)
                     || fields.values().any(|value| is_token(value.as_bytes()))
@@ -223,7 +224,7 @@ impl Shared {
         }
     }
 
-    /// Plain, after a scheme, or in either place of Basic's pair.
+    /// The token as such, after a scheme, or as user or password of Basic.
     fn has_token(&self, value: Option<&HeaderValue>) -> bool {
         let Some(text) = value.and_then(|value| value.to_str().ok()) else { return false };
         let (scheme, rest) = text.split_once(' ').unwrap_or(("", text));
@@ -240,14 +241,14 @@ fn is_token(value: &[u8]) -> bool {
     value.starts_with(keyward_base::agent::TOKEN_PREFIX.as_bytes())
 }
 
-impl Door {
-    /// How requests came that came to it.
-    pub(super) fn by(&self) -> By {
+impl ListenerKind {
+    /// How requests of this listener are reported.
+    pub(super) fn by(&self) -> Via {
         match self {
-            Self::Variables => By::Variables,
-            Self::Own => By::OwnListener { agent: None },
-            Self::Gateway(Preface { listener, agent: None }) => By::Listener(listener.clone()),
-            Self::Gateway(Preface { agent, .. }) => By::OwnListener { agent: agent.clone() },
+            Self::Variables => Via::Variables,
+            Self::Own => Via::OwnListener { agent: None },
+            Self::Gateway(Preface { listener, agent: None }) => Via::Listener(listener.clone()),
+            Self::Gateway(Preface { agent, .. }) => Via::OwnListener { agent: agent.clone() },
         }
     }
 }

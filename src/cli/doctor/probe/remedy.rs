@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use super::stack::{Recognised, Stack};
 
-/// What went wrong.
+/// The problem of a program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Trouble {
-    /// It does not ask the proxy.
+pub(super) enum Problem {
+    /// It does not use the proxy.
     Direct,
     /// It sends no credentials to the proxy.
     Unauthenticated,
@@ -16,24 +16,24 @@ pub(super) enum Trouble {
     Untrusted,
 }
 
-/// Whose program it is.
+/// The agent that the program runs as.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Whose {
-    pub(super) agent: String,
+pub(super) struct ProbedAgent {
+    pub(super) name: String,
     /// The agent's own listener.
     pub(super) listener: Option<SocketAddr>,
-    /// The one connection that the agent has, if it has one.
+    /// The agent's connection, if it has exactly one.
     pub(super) connection: Option<String>,
 }
 
-/// Stack, trouble, a word of the script (empty: any), and what to do.
-type Remedy = (Stack, Trouble, &'static str, &'static str);
+/// Stack, problem, a word of the script (empty: any), and the hint.
+type RemedyRow = (Stack, Problem, &'static str, &'static str);
 
+use Problem::{Direct, Unauthenticated, Untrusted};
 use Stack::{
     Bun, Chromium, Curl, Docker, Git, Go, Gradle, Java, Maven, Node, Npm, Pip, Python, Starter,
     Unknown,
 };
-use Trouble::{Direct, Unauthenticated, Untrusted};
 
 /// The address in examples of an agent's own listener.
 const LISTENER: &str = "127.0.0.1:8090";
@@ -56,14 +56,14 @@ const HTTP2: &str = "`http2.connect` opens a socket of its own: open it through 
 const WS: &str = "`ws` opens a socket of its own: `new WebSocket(URL, { agent: new \
                   HttpsProxyAgent(process.env.HTTPS_PROXY) })` (package https-proxy-agent)";
 
-const UNDICI: &str = "an `Agent`, `Client` or `Pool` of undici goes straight: \
+const UNDICI: &str = "an `Agent`, `Client` or `Pool` of undici bypasses the proxy: use \
                       `setGlobalDispatcher(new EnvHttpProxyAgent())`, or `dispatcher: new \
                       EnvHttpProxyAgent()` among the options of a request";
 
 const STRIPE: &str = "stripe-python brings its own CA file: `stripe.ca_bundle_path = \
                       os.environ[\"SSL_CERT_FILE\"]`";
 
-const REMEDIES: &[Remedy] = &[
+const REMEDIES: &[RemedyRow] = &[
     (
         Python,
         Direct,
@@ -104,7 +104,7 @@ const REMEDIES: &[Remedy] = &[
         Python,
         Direct,
         "googleapiclient",
-        "googleapiclient uses httplib2, which goes straight without the package PySocks: \
+        "googleapiclient uses httplib2, which ignores the proxy without the package PySocks: \
          `pip install pysocks`",
     ),
     (Python, Direct, "urllib3", URLLIB3),
@@ -145,14 +145,14 @@ const REMEDIES: &[Remedy] = &[
         Java,
         Direct,
         "",
-        "a `ProxySelector`, `-Dhttps.proxyHost` or `-Dhttps.proxyPort` of the program's own wins \
-         over JAVA_TOOL_OPTIONS: leave it out",
+        "a `ProxySelector`, `-Dhttps.proxyHost` or `-Dhttps.proxyPort` of the program's own takes precedence \
+         over JAVA_TOOL_OPTIONS: remove it",
     ),
     (
         Maven,
         Direct,
         "",
-        "an active `<proxy>` in settings.xml wins over JAVA_TOOL_OPTIONS: remove it; Maven 3.9 and \
+        "an active `<proxy>` in settings.xml takes precedence over JAVA_TOOL_OPTIONS: remove it; Maven 3.9 and \
          newer read Java's options only with `-Daether.connector.http.useSystemProperties=true`, \
          which must stay in MAVEN_OPTS",
     ),
@@ -160,7 +160,7 @@ const REMEDIES: &[Remedy] = &[
         Gradle,
         Direct,
         "",
-        "`systemProp.https.proxyHost` and `systemProp.https.proxyPort` in a gradle.properties win \
+        "`systemProp.https.proxyHost` and `systemProp.https.proxyPort` in a gradle.properties take precedence \
          over JAVA_TOOL_OPTIONS: remove them; a daemon keeps the environment that started it: \
          `gradle --stop`, and leave `-Dorg.gradle.daemon=false` in GRADLE_OPTS",
     ),
@@ -168,14 +168,14 @@ const REMEDIES: &[Remedy] = &[
         Docker,
         Direct,
         " run ",
-        "a container has an environment and files of its own: `keyward env --for docker > FILE`, \
+        "a container has its own environment and files: `keyward env --for docker > FILE`, \
          then `--env-file FILE`",
     ),
     (
         Docker,
         Direct,
         "",
-        "the docker daemon pulls with settings of its own: `proxies` in /etc/docker/daemon.json",
+        "the docker daemon pulls with its own settings: `proxies` in /etc/docker/daemon.json",
     ),
     (
         Go,
@@ -189,7 +189,7 @@ const REMEDIES: &[Remedy] = &[
         Starter,
         Direct,
         "sudo",
-        "sudo clears the environment: leave it out, or `sudo --preserve-env` where sudoers allows \
+        "sudo clears the environment: remove it, or use `sudo --preserve-env` where sudoers allows \
          that",
     ),
     (Starter, Direct, "doas", "doas clears the environment: remove it, or use `keepenv`"),
@@ -204,7 +204,7 @@ const REMEDIES: &[Remedy] = &[
         Chromium,
         Direct,
         "",
-        "a proxy of the desktop's settings or of `--proxy-server` wins over the variables: give it \
+        "a proxy of the desktop's settings or of `--proxy-server` takes precedence over the variables: use \
          `--proxy-server=http://LISTENER`, a listener of the agent's own",
     ),
     (
@@ -259,7 +259,7 @@ const REMEDIES: &[Remedy] = &[
         Unknown,
         Unauthenticated,
         "",
-        "let it send the name and token that stand in HTTPS_PROXY, or give the agent a listener \
+        "let it send the name and token from HTTPS_PROXY, or give the agent a listener \
          of its own",
     ),
     (Python, Untrusted, "stripe", STRIPE),
@@ -268,70 +268,69 @@ const REMEDIES: &[Remedy] = &[
         Python,
         Untrusted,
         "certifi",
-        "certifi's file does not hold the CA: leave `certifi.where()` out, or put \
-         `os.environ[\"SSL_CERT_FILE\"]` in its place",
+        "certifi's file does not contain the CA: remove `certifi.where()`, or replace it by \
+         `os.environ[\"SSL_CERT_FILE\"]`",
     ),
     (
         Python,
         Untrusted,
         "verify=",
-        "`verify=` names another CA file: leave it out, or \
+        "`verify=` names another CA file: remove it, or use \
          `verify=os.environ[\"REQUESTS_CA_BUNDLE\"]`",
     ),
     (
         Python,
         Untrusted,
         "root_certificates",
-        "`root_certificates` stands for the file of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: leave it out, \
+        "`root_certificates` replaces the file of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: remove it, \
          `grpc.ssl_channel_credentials()`",
     ),
     (
         Python,
         Untrusted,
         "",
-        "it verifies against a CA file of its own: `os.environ[\"SSL_CERT_FILE\"]` belongs in \
-         its place",
+        "it verifies against its own CA file: replace it by `os.environ[\"SSL_CERT_FILE\"]`",
     ),
     (
         Node,
         Untrusted,
         "createSsl(",
-        "roots given to `createSsl` stand for those of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: leave them \
-         out, `grpc.credentials.createSsl()`",
+        "roots given to `createSsl` replace those of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: remove \
+         them, `grpc.credentials.createSsl()`",
     ),
     (
         Node,
         Untrusted,
         "",
-        "`ca:` replaces Node's roots: add the file that NODE_EXTRA_CA_CERTS names, or leave it \
-         out",
+        "`ca:` replaces Node's roots: add the file that NODE_EXTRA_CA_CERTS names, or remove \
+         `ca:`",
     ),
     (
         Java,
         Untrusted,
         "",
-        "it has a trust store of its own: `keyward ca show > ca.pem`, then `keytool -importcert \
+        "it has its own trust store: `keyward ca show > ca.pem`, then `keytool -importcert \
          -noprompt -alias keyward -file ca.pem -keystore STORE`",
     ),
     (
         Gradle,
         Untrusted,
         "",
-        "`systemProp.javax.net.ssl.trustStore` in a gradle.properties wins over JAVA_TOOL_OPTIONS, \
+        "`systemProp.javax.net.ssl.trustStore` in a gradle.properties takes precedence over JAVA_TOOL_OPTIONS, \
          and a daemon keeps the environment that started it: `gradle --stop`",
     ),
     (
         Chromium,
         Untrusted,
         "",
-        "Chromium has a CA store of its own: `keyward ca show > ca.pem`, then `certutil -d \
+        "Chromium has its own CA store: `keyward ca show > ca.pem`, then `certutil -d \
          sql:$HOME/.pki/nssdb -A -t C,, -n keyward -i ca.pem`",
     ),
     (
         Docker,
         Untrusted,
         "",
-        "the docker daemon has roots of its own: `keyward ca show > \
+        "the docker daemon has its own roots: `keyward ca show > \
          /etc/docker/certs.d/HOST/ca.crt`",
     ),
     (Curl, Untrusted, "", "`--cacert` names another CA file: remove it"),
@@ -339,20 +338,20 @@ const REMEDIES: &[Remedy] = &[
         Unknown,
         Untrusted,
         "",
-        "it has roots of its own: compiled in (rustls with webpki-roots: build it with native \
+        "it has its own roots: compiled in (rustls with webpki-roots: build it with native \
          roots), or in a file (look for an option that takes $SSL_CERT_FILE); a program that pins \
          certificates cannot use the proxy",
     ),
 ];
 
-/// A remedy, and what led to it.
+/// A hint, and the evidence for it.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct Remedy {
     pub(super) hint: String,
     pub(super) evidence: Evidence,
 }
 
-/// What a remedy was chosen by.
+/// How specific the evidence for a remedy is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Evidence {
     /// A word of the program.
@@ -362,32 +361,32 @@ pub(super) enum Evidence {
     None,
 }
 
-/// What to do for a program in trouble.
-pub(super) fn of(program: &Recognised, trouble: Trouble, whose: &Whose) -> Found {
+/// The remedy for a program's problem.
+pub(super) fn of(program: &Recognised, problem: Problem, agent: &ProbedAgent) -> Remedy {
     let fits = |stack: Stack| {
         REMEDIES.iter().find(move |(of, when, word, _)| {
-            *of == stack && *when == trouble && (word.is_empty() || program.has(word))
+            *of == stack && *when == problem && (word.is_empty() || program.has(word))
         })
     };
     let stacks = [program.stack, general(program.stack), Unknown];
     let known = stacks.into_iter().find_map(fits);
     let (word, says) = known.map_or(("", ""), |(_, _, word, says)| (*word, *says));
-    let listener = whose.listener.map_or_else(|| LISTENER.to_owned(), |at| at.to_string());
+    let listener = agent.listener.map_or_else(|| LISTENER.to_owned(), |at| at.to_string());
     let mut hint = says.replace("LISTENER", &listener);
     if hint.contains("listener of ") {
-        hint.push_str(&match whose.listener {
+        hint.push_str(&match agent.listener {
             Some(at) => format!("; its own is {at}"),
             None => format!(
                 ": `listen: {{ agents: [{{ agent: {}, at: \"{LISTENER}\", unsafe_no_auth: true }}] }}`",
-                whose.agent
+                agent.name
             ),
         });
     }
     if takes_base_urls(program.stack) {
-        let (agent, connection) = (&whose.agent, whose.connection.as_deref().unwrap_or("NAME"));
+        let (name, connection) = (&agent.name, agent.connection.as_deref().unwrap_or("NAME"));
         hint.push_str(&format!(
             "; or, where the API's address can be set, give it a base URL: `keyward env --agent \
-             {agent} --base-url {connection}`"
+             {name} --base-url {connection}`"
         ));
     }
     let evidence = match (word, program.stack) {
@@ -395,10 +394,10 @@ pub(super) fn of(program: &Recognised, trouble: Trouble, whose: &Whose) -> Found
         ("", _) => Evidence::Stack,
         _ => Evidence::Word,
     };
-    Found { hint, evidence }
+    Remedy { hint, evidence }
 }
 
-/// What holds for a stack, where nothing special does.
+/// The stack whose remedies also apply.
 fn general(stack: Stack) -> Stack {
     match stack {
         Maven | Gradle => Java,
@@ -406,13 +405,13 @@ fn general(stack: Stack) -> Stack {
     }
 }
 
-/// Clients of APIs, whose users can often set an address. Others have one place to go, or are browsers,
-/// whose pages may not use base URLs.
+/// Whether programs of this stack are often API clients with a configurable address. Browsers and tools with
+/// a fixed server are not.
 fn takes_base_urls(stack: Stack) -> bool {
     matches!(stack, Python | Node | Bun | Java | Go | Unknown)
 }
 
-/// The client whose files may send a program elsewhere.
+/// The client whose configuration files may override the proxy.
 pub(super) fn client_of(stack: Stack) -> Option<&'static str> {
     match stack {
         Git => Some("git"),
@@ -447,30 +446,30 @@ mod tests {
         Unknown,
     ];
 
-    fn whose() -> Whose {
-        Whose { agent: "ci".to_owned(), ..Whose::default() }
+    fn agent() -> ProbedAgent {
+        ProbedAgent { name: "ci".to_owned(), ..ProbedAgent::default() }
     }
 
-    fn hint(stack: Stack, trouble: Trouble, text: &str, whose: &Whose) -> String {
-        of(&Recognised { stack, text: text.to_owned() }, trouble, whose).hint
+    fn hint(stack: Stack, problem: Problem, text: &str, agent: &ProbedAgent) -> String {
+        of(&Recognised { stack, text: text.to_owned() }, problem, agent).hint
     }
 
     #[test]
     fn there_is_a_remedy_for_every_trouble_of_every_stack() {
         for stack in EVERY {
-            for trouble in [Direct, Unauthenticated, Untrusted] {
-                assert!(hint(*stack, trouble, "", &whose()).len() > 20, "{stack:?} {trouble:?}");
+            for problem in [Direct, Unauthenticated, Untrusted] {
+                assert!(hint(*stack, problem, "", &agent()).len() > 20, "{stack:?} {problem:?}");
             }
         }
     }
 
     #[test]
     fn no_line_is_hidden_by_one_before_it() {
-        for (at, (stack, trouble, word, _)) in REMEDIES.iter().enumerate() {
-            let hides = |(of, when, other, _): &Remedy| {
-                of == stack && when == trouble && (other.is_empty() || other == word)
+        for (at, (stack, problem, word, _)) in REMEDIES.iter().enumerate() {
+            let hides = |(of, when, other, _): &RemedyRow| {
+                of == stack && when == problem && (other.is_empty() || other == word)
             };
-            assert!(!REMEDIES[..at].iter().any(hides), "{stack:?} {trouble:?} {word}");
+            assert!(!REMEDIES[..at].iter().any(hides), "{stack:?} {problem:?} {word}");
         }
     }
 
@@ -478,9 +477,9 @@ mod tests {
     fn what_cannot_authenticate_is_given_a_listener_by_its_address_or_as_a_line_to_add() {
         let line =
             "`listen: { agents: [{ agent: ci, at: \"127.0.0.1:8090\", unsafe_no_auth: true }] }`";
-        let own = Whose { listener: Some("127.0.0.1:9999".parse().unwrap()), ..whose() };
+        let own = ProbedAgent { listener: Some("127.0.0.1:9999".parse().unwrap()), ..agent() };
         for stack in [Java, Maven, Gradle, Chromium, Git, Unknown] {
-            let without = hint(stack, Unauthenticated, "", &whose());
+            let without = hint(stack, Unauthenticated, "", &agent());
             assert!(without.contains(line) && !without.contains("LISTENER"), "{without}");
             let with = hint(stack, Unauthenticated, "", &own);
             assert!(
@@ -493,27 +492,27 @@ mod tests {
     #[test]
     fn javas_remedies_name_the_port_and_agree_with_each_other() {
         for stack in [Java, Maven, Gradle] {
-            let told = hint(stack, Unauthenticated, "", &whose());
+            let told = hint(stack, Unauthenticated, "", &agent());
             assert!(told.contains("`-Dhttps.proxyPort`"), "{told}");
         }
     }
 
     #[test]
     fn base_urls_are_offered_to_clients_of_apis_by_the_name_of_the_one_connection() {
-        let one = Whose { connection: Some("work-openai".to_owned()), ..whose() };
+        let one = ProbedAgent { connection: Some("work-openai".to_owned()), ..agent() };
         for stack in EVERY {
-            for trouble in [Direct, Unauthenticated, Untrusted] {
-                let told = hint(*stack, trouble, "", &one);
+            for problem in [Direct, Unauthenticated, Untrusted] {
+                let told = hint(*stack, problem, "", &one);
                 let offered = told.contains("`keyward env --agent ci --base-url work-openai`");
                 assert_eq!(offered, takes_base_urls(*stack), "{stack:?}: {told}");
             }
         }
-        assert!(hint(Go, Direct, "", &whose()).contains("--base-url NAME`"));
+        assert!(hint(Go, Direct, "", &agent()).contains("--base-url NAME`"));
     }
 
     #[test]
     fn undici_is_told_of_its_own_agent_and_of_no_other() {
-        let told = hint(Node, Direct, "import { Pool } from 'undici'", &whose());
+        let told = hint(Node, Direct, "import { Pool } from 'undici'", &agent());
         assert!(told.contains("new EnvHttpProxyAgent()"), "{told}");
         assert!(!told.contains("HttpsProxyAgent(process"), "{told}");
     }

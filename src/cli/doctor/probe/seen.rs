@@ -1,4 +1,4 @@
-//! The observations of the probe about one stream, as plain values.
+//! The observations of the probe about one stream, as values without IO.
 
 use http::{HeaderMap, Request};
 
@@ -11,55 +11,67 @@ use keyward_rules::inject::placeholder;
 const CREDENTIALS: &[&str] =
     &["authorization", "x-api-key", "api-key", "x-auth-token", "private-token"];
 
-/// One attempt to reach a host, as far as it came. The order is that of progress.
+/// How far one attempt to reach a host came, in the order of progress.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Event {
-    /// What came to the proxy's port is no HTTP.
-    Foreign(Foreign),
-    /// No credentials, also after a 407, or wrong ones.
-    Unauthenticated { host: String },
-    /// The base URL of a connection without the agent's token, or at a listener of one agent, which
-    /// serves none.
-    WithoutToken { connection: String, at_own: bool },
-    /// A tunnel in which nothing came.
-    Unused { host: String },
-    /// A tunnel for something else than TLS.
-    NotTls { host: String },
-    /// The handshake failed.
-    Unshaken { host: String, why: Unshaken },
-    /// A handshake, and no request.
-    Shaken { host: String },
-    /// A request.
-    Asked(Asked),
+    /// The client does not speak HTTP to a proxy.
+    OtherProtocol(OtherProtocol),
+    /// Missing or wrong credentials for the proxy, also after a 407.
+    Unauthenticated {
+        host: String,
+    },
+    /// A base URL without the agent's token, or at a listener of one agent, which serves no base URLs.
+    WithoutToken {
+        connection: String,
+        at_own: bool,
+    },
+    /// A tunnel without data.
+    EmptyTunnel {
+        host: String,
+    },
+    /// A tunnel whose data is not TLS.
+    NotTls {
+        host: String,
+    },
+    HandshakeFailed {
+        host: String,
+        why: HandshakeFailure,
+    },
+    /// A TLS handshake without a request.
+    NoRequest {
+        host: String,
+    },
+    Request(ProbedRequest),
 }
 
-/// What speaks to a proxy's port other than HTTP.
+/// What a client speaks that is not HTTP to a proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Foreign {
+pub(super) enum OtherProtocol {
     Tls,
     Socks,
-    /// A request as servers get it, not proxies.
-    Origin,
-    Other,
+    /// HTTP to an origin server.
+    OriginForm,
+    Unknown,
 }
 
 /// Why a handshake failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Unshaken {
-    /// The client refuses the certificate: by an alert, or by going away.
-    Untrusted { alert: Option<String> },
-    /// Another reason.
+pub(super) enum HandshakeFailure {
+    /// The client rejects the certificate, by an alert or by closing the connection.
+    Untrusted {
+        alert: Option<String>,
+    },
     Other(String),
 }
 
-/// By which way a request came.
+/// How a request reached the probe.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum By {
+pub(super) enum Via {
     /// The proxy variables.
     Variables,
-    /// A listener of the gateway for all agents, which the program was given otherwise.
+    /// A shared listener of the gateway, whose address the program has from elsewhere.
     Listener(String),
-    /// A listener of one agent: this one, where another is not named.
+    /// A listener of one agent; `None`: the agent of the probe.
     OwnListener { agent: Option<String> },
     /// The base URL of a connection.
     BaseUrl(String),
@@ -67,56 +79,53 @@ pub(super) enum By {
 
 /// A request that arrived.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Asked {
-    pub(super) by: By,
+pub(super) struct ProbedRequest {
+    pub(super) by: Via,
     pub(super) host: String,
     pub(super) method: String,
-    /// Absolute, without the query: a secret may stand there.
+    /// Absolute, without the query, which may contain a secret.
     pub(super) url: String,
-    pub(super) carries: Carries,
+    pub(super) credential: CarriedCredential,
 }
 
 /// The credential in a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Carries {
-    /// A placeholder, in this field or the URL.
+pub(super) enum CarriedCredential {
+    /// A placeholder in this place.
     Placeholder(String),
-    /// Something else, in this field.
+    /// Another value in this field.
     Own(String),
-    /// None.
     Nothing,
 }
 
 impl Event {
-    /// The host that it was for.
     pub(super) fn host(&self) -> Option<&str> {
         match self {
-            Self::Foreign(_) | Self::WithoutToken { .. } => None,
+            Self::OtherProtocol(_) | Self::WithoutToken { .. } => None,
             Self::Unauthenticated { host }
-            | Self::Unused { host }
+            | Self::EmptyTunnel { host }
             | Self::NotTls { host }
-            | Self::Unshaken { host, .. }
-            | Self::Shaken { host } => Some(host),
-            Self::Asked(asked) => Some(&asked.host),
+            | Self::HandshakeFailed { host, .. }
+            | Self::NoRequest { host } => Some(host),
+            Self::Request(asked) => Some(&asked.host),
         }
     }
 }
 
-impl Asked {
-    /// Of a request for `host`, over `scheme`.
-    pub(super) fn new<B>((scheme, host): (&str, &str), by: By, request: &Request<B>) -> Self {
+impl ProbedRequest {
+    pub(super) fn new<B>(scheme: &str, host: &str, by: Via, request: &Request<B>) -> Self {
         let uri = request.uri();
         Self {
             by,
             host: host.to_owned(),
             method: request.method().to_string(),
             url: format!("{scheme}://{host}{}", uri.path()),
-            carries: Carries::of(uri, request.headers()),
+            credential: CarriedCredential::of(uri, request.headers()),
         }
     }
 }
 
-impl Carries {
+impl CarriedCredential {
     fn of(uri: &http::Uri, fields: &HeaderMap) -> Self {
         let whole = uri.to_string();
         if !placeholder::scan(whole.as_bytes()).is_empty() {
@@ -132,7 +141,7 @@ impl Carries {
     }
 }
 
-/// Plain, or in the pair of Basic.
+/// Also inside a Basic credential.
 fn holds_placeholder(value: &[u8]) -> bool {
     let pair = value.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case(b"basic "));
     let pair = pair.and_then(|_| STANDARD.decode(value[6..].trim_ascii()).ok());
@@ -145,23 +154,26 @@ mod tests {
     use super::*;
     use keyward_rules::inject::placeholder::Placeholder;
 
-    fn carries(uri: &str, field: Option<(&str, String)>) -> Carries {
+    fn carries(uri: &str, field: Option<(&str, String)>) -> CarriedCredential {
         let mut fields = HeaderMap::new();
         if let Some((name, value)) = field {
             let name: http::HeaderName = name.parse().unwrap();
             fields.insert(name, value.parse().unwrap());
         }
-        Carries::of(&uri.parse().unwrap(), &fields)
+        CarriedCredential::of(&uri.parse().unwrap(), &fields)
     }
 
     #[test]
     fn a_placeholder_is_told_from_a_credential_of_the_programs_own() {
         let placeholder = Placeholder::issue("sk-", None);
         let placeholder = placeholder.as_str();
-        let at = |name: &str| Carries::Placeholder(format!("`{name}`"));
+        let at = |name: &str| CarriedCredential::Placeholder(format!("`{name}`"));
         let bearer = |text: &str| Some(("authorization", format!("Bearer {text}")));
         assert_eq!(carries("/", bearer(placeholder)), at("authorization"));
-        assert_eq!(carries("/", bearer("sk-real")), Carries::Own("authorization".to_owned()));
+        assert_eq!(
+            carries("/", bearer("sk-real")),
+            CarriedCredential::Own("authorization".to_owned())
+        );
         let basic = STANDARD.encode(format!("x:{placeholder}"));
         assert_eq!(
             carries("/", Some(("authorization", format!("basic {basic}")))),
@@ -169,14 +181,14 @@ mod tests {
         );
         assert_eq!(carries("/", Some(("x-own", placeholder.to_owned()))), at("x-own"));
         let url = format!("/bot{placeholder}/x");
-        assert_eq!(carries(&url, None), Carries::Placeholder("the URL".to_owned()));
-        assert_eq!(carries("/?a=b", None), Carries::Nothing);
+        assert_eq!(carries(&url, None), CarriedCredential::Placeholder("the URL".to_owned()));
+        assert_eq!(carries("/?a=b", None), CarriedCredential::Nothing);
     }
 
     #[test]
     fn what_is_told_of_a_request_has_no_query() {
         let request = Request::get("/a?key=canary").body(()).unwrap();
-        let asked = Asked::new(("https", "a.test"), By::Variables, &request);
+        let asked = ProbedRequest::new("https", "a.test", Via::Variables, &request);
         assert_eq!(asked.url, "https://a.test/a");
     }
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::watch::Process;
 
-/// A script is read as far as this.
+/// Longer scripts are cut.
 const SCRIPT_BYTES_MAX: u64 = 256 * 1024;
 
-/// A family of clients that needs the same.
+/// An HTTP stack: programs that need the same settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Stack {
     Python,
@@ -26,12 +26,12 @@ pub(super) enum Stack {
     Pip,
     Cargo,
     Go,
-    /// Starts others, perhaps with another environment.
+    /// Starts other programs, perhaps with another environment.
     Starter,
     Unknown,
 }
 
-/// What Java runs, by a part of one of its words.
+/// Programs that Java runs, by a part of one of its arguments.
 const OF_JAVA: &[(&str, Stack)] = &[
     ("plexus.classworlds.launcher", Stack::Maven),
     ("org.apache.maven.", Stack::Maven),
@@ -70,15 +70,14 @@ const NAMES: &[(&str, Stack)] = &[
     ("go", Stack::Go),
 ];
 
-/// A program as it was recognised.
+/// A program whose stack was recognised.
 pub(super) struct Recognised {
     pub(super) stack: Stack,
-    /// Words, script, libraries and user agents, to look for words in.
+    /// Arguments, script, libraries and user agents.
     pub(super) text: String,
 }
 
 impl Recognised {
-    /// Of a process.
     pub(super) fn of(process: &Process, agents: &str) -> Self {
         let named = |word: &String| stack_of(file_name(word));
         let mut stack = stack_of(&process.program);
@@ -98,8 +97,8 @@ impl Recognised {
         Self { stack, text }
     }
 
-    /// The same program with the stack that its user agents name, where its processes named none: one
-    /// that ends at once may have been missed, but not what it sent.
+    /// The stack by user agents if it is not known by processes: a short-lived process may be missed, but
+    /// its requests are not.
     pub(super) fn or_by_agent<'a>(self, agents: impl IntoIterator<Item = &'a String>) -> Self {
         if !matches!(self.stack, Stack::Unknown | Stack::Starter) {
             return self;
@@ -109,7 +108,7 @@ impl Recognised {
         Self { stack: named.unwrap_or(self.stack), ..self }
     }
 
-    /// Whether its script, libraries or user agents have the word.
+    /// Whether arguments, script, libraries or user agents contain the word.
     pub(super) fn has(&self, word: &str) -> bool {
         self.text.contains(word)
     }
@@ -129,7 +128,7 @@ fn stack_of(name: &str) -> Stack {
     NAMES.iter().find(fits).map_or(Stack::Unknown, |(_, stack)| *stack)
 }
 
-/// The code that an interpreter was given, or that of the first word that is a file.
+/// The code of an interpreter's option, or of the first argument that is a file.
 fn script_of(words: &[String], folder: Option<&Path>) -> String {
     let given = words.iter().position(|word| matches!(&**word, "-c" | "-e" | "--eval" | "-p"));
     if let Some(code) = given.and_then(|at| words.get(at + 1)) {

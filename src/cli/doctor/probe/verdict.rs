@@ -5,43 +5,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use super::listener::Seen;
-use super::remedy::{self, Evidence, Trouble, Whose};
-use super::seen::{Asked, By, Carries, Event, Foreign, Unshaken};
+use super::listener::Observations;
+use super::remedy::{self, Evidence, ProbedAgent, Problem};
+use super::seen::{CarriedCredential, Event, HandshakeFailure, OtherProtocol, ProbedRequest, Via};
 use super::stack::{Recognised, Stack};
 use super::watch::{Process, Watch};
 use crate::cli::doctor::report::Report;
-use crate::cli::doctor::settings::{self, Places, When};
+use crate::cli::doctor::settings::{self, ConfigDirs, SettingKind};
 
-/// Of each kind; a browser has hundreds.
-const TOLD_MAX: usize = 10;
-/// Where APIs are. What is reached at other ports is more often a database.
+/// Most reports of each kind: a browser causes hundreds.
+const REPORTED_MAX: usize = 10;
+/// Ports of APIs. Other ports more often belong to databases.
 const WEB_PORTS: &[u16] = &[80, 443, 8080, 8443];
 
-/// Everything that is known of a program that has ended.
-pub(super) struct Observed {
-    pub(super) events: Seen,
+/// Everything known about a program that has ended.
+pub(super) struct ProbeResult {
+    pub(super) events: Observations,
     pub(super) watch: Watch,
     pub(super) program: Vec<OsString>,
-    pub(super) whose: Whose,
+    pub(super) agent: ProbedAgent,
 }
 
-/// What to do.
-struct Cure {
-    /// A reason that was seen: a variable that did not arrive, a line of a file.
+/// A hint for the user, with its reason.
+struct Advice {
+    /// An observed cause: a lost variable, a line of a file.
     because: Option<String>,
     evidence: Evidence,
     hint: String,
 }
 
-impl Cure {
-    /// For the end of a message.
+impl Advice {
+    /// The end of a message.
     fn because(&self) -> String {
         self.because.as_ref().map_or_else(String::new, |because| format!(": {because}"))
     }
 
-    /// The hint, marked where it is inferred.
-    fn told(&self) -> String {
+    /// The hint, marked as a guess unless its cause was observed.
+    fn marked_hint(&self) -> String {
         match self.because {
             Some(_) => self.hint.clone(),
             None => guess(&self.hint),
@@ -53,15 +53,15 @@ fn guess(hint: &str) -> String {
     format!("guess: {hint}")
 }
 
-/// Judges it.
-pub(super) fn judge(observed: &Observed, report: &mut Report) {
+/// Adds the checks of a program to the report.
+pub(super) fn judge(observed: &ProbeResult, report: &mut Report) {
     let straight = past_the_proxy(observed, report);
     if observed.events.events.is_empty() {
         if !straight {
             no_connection(observed, report);
         }
     } else {
-        foreign(observed, report);
+        other_protocols(observed, report);
         without_token(observed, report);
         hosts(observed, report);
     }
@@ -72,16 +72,16 @@ pub(super) fn judge(observed: &Observed, report: &mut Report) {
     }
 }
 
-/// Streams to other machines. Whether one of them is a failure.
-fn past_the_proxy(observed: &Observed, report: &mut Report) -> bool {
+/// Reports streams that bypass the proxy. Returns whether one of them is a failure.
+fn past_the_proxy(observed: &ProbeResult, report: &mut Report) -> bool {
     let away = observed.watch.straight.iter().filter(|(to, _)| !to.ip().is_loopback());
-    for (to, pid) in away.take(TOLD_MAX) {
-        let (name, cure) = (observed.name(*pid), observed.cure(Trouble::Direct, Some(*pid)));
-        let because = cure.because();
+    for (to, pid) in away.take(REPORTED_MAX) {
+        let (name, advice) = (observed.name(*pid), observed.advice(Problem::Direct, Some(*pid)));
+        let because = advice.because();
         let message =
             format!("`{name}` connected directly to {to}, not through the proxy{because}");
-        match cure.because.is_some() || WEB_PORTS.contains(&to.port()) {
-            true => report.fail("direct", message, cure.told()),
+        match advice.because.is_some() || WEB_PORTS.contains(&to.port()) {
+            true => report.fail("direct", message, advice.marked_hint()),
             false => {
                 let hint =
                     "no problem if that is not an API: databases and ssh do not use the proxy";
@@ -92,66 +92,68 @@ fn past_the_proxy(observed: &Observed, report: &mut Report) -> bool {
     report.failed()
 }
 
-/// Nothing came to the proxy, and nothing was seen to go elsewhere.
-fn no_connection(observed: &Observed, report: &mut Report) {
-    let cure = observed.cure(Trouble::Direct, None);
+/// Reports that neither the proxy nor another host was contacted.
+fn no_connection(observed: &ProbeResult, report: &mut Report) {
+    let advice = observed.advice(Problem::Direct, None);
     let here: BTreeSet<&SocketAddr> = observed.watch.straight.keys().collect();
     let saw = "saw no connection to the proxy";
-    if cure.because.is_some() {
-        return report.fail("proxy", format!("{saw}{}", cure.because()), cure.told());
+    if advice.because.is_some() {
+        return report.fail("proxy", format!("{saw}{}", advice.because()), advice.marked_hint());
     }
     if let Some(at) = here.first() {
         let message = format!("{saw}, but one to {at}: programs connect to this machine directly");
-        return report.fail("proxy", message, cure.told());
+        return report.fail("proxy", message, advice.marked_hint());
     }
     if observed.watch.looked_up {
         let message = format!(
             "{saw}, but the program resolved names itself, as programs do that connect directly"
         );
-        return report.fail("proxy", message, cure.told());
+        return report.fail("proxy", message, advice.marked_hint());
     }
     let Some(code @ 1..) = report.exit_code else {
-        return report.fail("proxy", format!("{saw} or elsewhere"), cure.told());
+        return report.fail("proxy", format!("{saw} or elsewhere"), advice.marked_hint());
     };
-    // It may not have come so far as to connect to anything.
+    // The program may have failed before it connected.
     let failed = "it failed before it would connect: see its output";
     let message = format!("{saw} or elsewhere; the program ended with exit code {code}");
-    match cure.evidence {
-        Evidence::Word => report.fail("proxy", message, format!("{}. Or {failed}", cure.told())),
+    match advice.evidence {
+        Evidence::Word => {
+            report.fail("proxy", message, format!("{}. Or {failed}", advice.marked_hint()))
+        }
         Evidence::Stack => {
-            report.fail("program", message, guess(&format!("{failed}. Or else: {}", cure.hint)));
+            report.fail("program", message, guess(&format!("{failed}. Or else: {}", advice.hint)));
         }
         Evidence::None => report.fail("program", message, guess(failed)),
     }
 }
 
-/// What came to the proxy's port and is no request to a proxy.
-fn foreign(observed: &Observed, report: &mut Report) {
-    let of = |kind| observed.events.events.contains(&Event::Foreign(kind));
-    if of(Foreign::Tls) {
+/// Reports streams that do not speak HTTP to a proxy.
+fn other_protocols(observed: &ProbeResult, report: &mut Report) {
+    let of = |kind| observed.events.events.contains(&Event::OtherProtocol(kind));
+    if of(OtherProtocol::Tls) {
         let hint = "write the proxy's URL with http://: the connection to the proxy itself does not use TLS";
         report.fail("proxy", "it speaks TLS to the proxy", hint);
     }
-    if of(Foreign::Socks) {
+    if of(OtherProtocol::Socks) {
         let hint = "use its option for HTTP proxies: the gateway does not support SOCKS";
         report.fail("proxy", "it speaks SOCKS to the proxy", hint);
     }
-    if of(Foreign::Origin) || of(Foreign::Other) {
+    if of(OtherProtocol::OriginForm) || of(OtherProtocol::Unknown) {
         let hint = "set the URL as its proxy, not as the API's address; for \
                     that there are base URLs, `keyward env --base-url`";
         report.fail("proxy", "it uses the proxy as its API server", hint);
     }
 }
 
-/// Base URLs that the gateway would not serve.
-fn without_token(observed: &Observed, report: &mut Report) {
+/// Reports base URLs that the gateway would not serve.
+fn without_token(observed: &ProbeResult, report: &mut Report) {
     let mut told = BTreeSet::new();
     for event in &observed.events.events {
         let Event::WithoutToken { connection, at_own } = event else { continue };
-        if !told.insert(connection) || told.len() > TOLD_MAX {
+        if !told.insert(connection) || told.len() > REPORTED_MAX {
             continue;
         }
-        let agent = &observed.whose.agent;
+        let agent = &observed.agent.name;
         let (message, hint) = match at_own {
             true => (
                 format!("{connection}: a listener of one agent serves no base URLs"),
@@ -169,8 +171,8 @@ fn without_token(observed: &Observed, report: &mut Report) {
     }
 }
 
-/// Each host, as far as one of its attempts came.
-fn hosts(observed: &Observed, report: &mut Report) {
+/// Reports each host by the attempt that came furthest.
+fn hosts(observed: &ProbeResult, report: &mut Report) {
     let mut hosts: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in &observed.events.events {
         if let Some(host) = event.host() {
@@ -178,37 +180,37 @@ fn hosts(observed: &Observed, report: &mut Report) {
         }
     }
     let asked = observed.first_requests().count();
-    for (host, events) in hosts.iter().take(TOLD_MAX) {
+    for (host, events) in hosts.iter().take(REPORTED_MAX) {
         let request = events.iter().find_map(|event| match event {
-            Event::Asked(asked) => Some(asked),
+            Event::Request(asked) => Some(asked),
             _ => None,
         });
         match request {
             Some(request) => arrived(request, report),
-            None => stopped(observed, (host, events), asked > 0, report),
+            None => stopped(observed, host, events, asked > 0, report),
         }
     }
-    if hosts.len() > TOLD_MAX {
-        report.ok("request", format!("{} more hosts were requested", hosts.len() - TOLD_MAX));
+    if hosts.len() > REPORTED_MAX {
+        report.ok("request", format!("{} more hosts were requested", hosts.len() - REPORTED_MAX));
     }
 }
 
-fn arrived(asked: &Asked, report: &mut Report) {
-    let Asked { host, carries, by, .. } = asked;
+fn arrived(asked: &ProbedRequest, report: &mut Report) {
+    let ProbedRequest { host, credential, by, .. } = asked;
     let way = match by {
-        By::BaseUrl(_) => {
+        Via::BaseUrl(_) => {
             let message = format!("{host}: it uses the connection's base URL, with a token");
             return report.ok("request", message);
         }
-        By::Variables => "it uses the proxy".to_owned(),
-        By::Listener(at) => format!("it uses the gateway's listener {at}"),
-        By::OwnListener { agent: None } => "it uses the agent's own listener".to_owned(),
-        By::OwnListener { agent: Some(agent) } => format!("it uses the listener of agent {agent}"),
+        Via::Variables => "it uses the proxy".to_owned(),
+        Via::Listener(at) => format!("it uses the gateway's listener {at}"),
+        Via::OwnListener { agent: None } => "it uses the agent's own listener".to_owned(),
+        Via::OwnListener { agent: Some(agent) } => format!("it uses the listener of agent {agent}"),
     };
-    let message = match carries {
-        Carries::Placeholder(place) => format!("a placeholder in {place}"),
-        Carries::Nothing => "no credential; the gateway adds it".to_owned(),
-        Carries::Own(field) => {
+    let message = match credential {
+        CarriedCredential::Placeholder(place) => format!("a placeholder in {place}"),
+        CarriedCredential::Nothing => "no credential; the gateway adds it".to_owned(),
+        CarriedCredential::Own(field) => {
             let message = format!("{host}: {way}, but `{field}` has no placeholder");
             let hint = "the gateway replaces it where it injects a credential; better not to \
                         give the program one";
@@ -218,37 +220,39 @@ fn arrived(asked: &Asked, report: &mut Report) {
     report.ok("request", format!("{host}: {way} and trusts the CA; {message}"));
 }
 
-/// A host that no request arrived for.
+/// Reports a host without a complete request.
 fn stopped(
-    observed: &Observed,
-    (host, events): (&str, &[&Event]),
+    observed: &ProbeResult,
+    host: &str,
+    events: &[&Event],
     others_arrived: bool,
     report: &mut Report,
 ) {
-    let cure = |trouble| observed.cure(trouble, None);
-    // The last one came as far as the program can.
+    let advice = |problem| observed.advice(problem, None);
+    // The last attempt came furthest.
     match events.last() {
         Some(Event::Unauthenticated { .. }) => {
-            let cure = cure(Trouble::Unauthenticated);
-            let because = cure.because();
+            let advice = advice(Problem::Unauthenticated);
+            let because = advice.because();
             let message = format!("{host}: it sends no credentials to the proxy{because}");
-            report.fail("auth", message, cure.told());
+            report.fail("auth", message, advice.marked_hint());
         }
-        Some(Event::Unshaken { why: Unshaken::Untrusted { alert }, .. }) => {
-            let cure = cure(Trouble::Untrusted);
-            let because = cure.because();
+        Some(Event::HandshakeFailed { why: HandshakeFailure::Untrusted { alert }, .. }) => {
+            let advice = advice(Problem::Untrusted);
+            let because = advice.because();
             let (message, hint) = match alert {
-                Some(alert) => {
-                    (format!("{host}: it does not trust the CA ({alert}){because}"), cure.told())
-                }
+                Some(alert) => (
+                    format!("{host}: it does not trust the CA ({alert}){because}"),
+                    advice.marked_hint(),
+                ),
                 None => (
                     format!("{host}: it closed the connection during the TLS handshake{because}"),
-                    guess(&format!("it does not trust the CA: {}", cure.hint)),
+                    guess(&format!("it does not trust the CA: {}", advice.hint)),
                 ),
             };
             report.fail("tls", message, hint);
         }
-        Some(Event::Unshaken { why: Unshaken::Other(why), .. }) => {
+        Some(Event::HandshakeFailed { why: HandshakeFailure::Other(why), .. }) => {
             let hint = "the gateway supports TLS 1.2 and 1.3";
             report.fail("tls", format!("{host}: the TLS handshake failed: {why}"), hint);
         }
@@ -264,7 +268,7 @@ fn stopped(
                 hint,
             );
         }
-        Some(Event::Unused { .. } | Event::Shaken { .. }) => {
+        Some(Event::EmptyTunnel { .. } | Event::NoRequest { .. }) => {
             let message = format!("{host}: it opened a stream and sent no request");
             let hint = guess(
                 "it checks the service's certificate itself (pins it), and cannot use the proxy: where \
@@ -275,16 +279,16 @@ fn stopped(
                 false => report.fail("request", message, hint),
             }
         }
-        Some(Event::Foreign(_) | Event::WithoutToken { .. } | Event::Asked(_)) | None => {}
+        Some(Event::OtherProtocol(_) | Event::WithoutToken { .. } | Event::Request(_)) | None => {}
     }
 }
 
-impl Observed {
+impl ProbeResult {
     /// The first request to each host.
-    pub(super) fn first_requests(&self) -> impl Iterator<Item = &Asked> {
+    pub(super) fn first_requests(&self) -> impl Iterator<Item = &ProbedRequest> {
         let mut hosts = BTreeSet::new();
         self.events.events.iter().filter_map(move |event| match event {
-            Event::Asked(asked) if hosts.insert(&asked.host) => Some(asked),
+            Event::Request(asked) if hosts.insert(&asked.host) => Some(asked),
             _ => None,
         })
     }
@@ -293,8 +297,8 @@ impl Observed {
         self.watch.processes.get(&pid).map_or("the program", |process| &process.program)
     }
 
-    /// The process in trouble: the one that is known, else the last whose stack is, else the one
-    /// that was asked for.
+    /// The process that has the problem: the given one, else the last with a known stack, else the program
+    /// of the command line.
     fn suspect(&self, pid: Option<u32>) -> (Recognised, Option<&Process>) {
         let agents = self.events.agents.iter().fold(String::new(), |all, one| all + one + "\n");
         let seen = &self.watch.processes;
@@ -321,56 +325,56 @@ impl Observed {
         (program, seen.values().next_back())
     }
 
-    fn cure(&self, trouble: Trouble, pid: Option<u32>) -> Cure {
+    fn advice(&self, problem: Problem, pid: Option<u32>) -> Advice {
         let (program, process) = self.suspect(pid);
-        if let Some((name, process)) = process.and_then(|p| Some((lost(p, &program, trouble)?, p)))
+        if let Some((name, process)) = process.and_then(|p| Some((lost(p, &program, problem)?, p)))
         {
             return cleared(name, &process.program);
         }
-        let when = match trouble {
-            Trouble::Direct => When::Proxy,
-            Trouble::Untrusted => When::Roots,
-            Trouble::Unauthenticated => When::Trusted,
+        let kind = match problem {
+            Problem::Direct => SettingKind::Proxy,
+            Problem::Untrusted => SettingKind::Roots,
+            Problem::Unauthenticated => SettingKind::Trusted,
         };
         let client = remedy::client_of(program.stack);
-        let mut settings = settings::found(&Places::of_process()).into_iter();
-        match settings.find(|one| Some(one.client) == client && one.when == when) {
+        let mut settings = settings::found(&ConfigDirs::of_process()).into_iter();
+        match settings.find(|one| Some(one.client) == client && one.kind == kind) {
             Some(setting) => {
                 let (because, hint) = (Some(setting.message), setting.hint);
-                Cure { because, evidence: Evidence::None, hint }
+                Advice { because, evidence: Evidence::None, hint }
             }
             None => {
-                let remedy::Found { hint, evidence } = remedy::of(&program, trouble, &self.whose);
-                Cure { because: None, evidence, hint }
+                let remedy::Remedy { hint, evidence } = remedy::of(&program, problem, &self.agent);
+                Advice { because: None, evidence, hint }
             }
         }
     }
 }
 
-/// A variable that the program needs and did not get.
-fn lost(process: &Process, program: &Recognised, trouble: Trouble) -> Option<&'static str> {
-    let wanted: &[&'static str] = match (trouble, program.stack) {
+/// A variable that the program needs, and that is missing in its environment.
+fn lost(process: &Process, program: &Recognised, problem: Problem) -> Option<&'static str> {
+    let wanted: &[&'static str] = match (problem, program.stack) {
         (_, Stack::Java) => &["JAVA_TOOL_OPTIONS"],
         (_, Stack::Maven) => &["JAVA_TOOL_OPTIONS", "MAVEN_OPTS"],
         (_, Stack::Gradle) => &["JAVA_TOOL_OPTIONS", "GRADLE_OPTS"],
-        (Trouble::Direct | Trouble::Unauthenticated, Stack::Node) => {
+        (Problem::Direct | Problem::Unauthenticated, Stack::Node) => {
             &["HTTPS_PROXY", "NODE_OPTIONS", "NO_PROXY"]
         }
-        (Trouble::Direct | Trouble::Unauthenticated, _) => {
+        (Problem::Direct | Problem::Unauthenticated, _) => {
             &["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"]
         }
-        (Trouble::Untrusted, Stack::Node | Stack::Npm) => &["NODE_EXTRA_CA_CERTS"],
-        (Trouble::Untrusted, Stack::Git) => &["GIT_SSL_CAINFO"],
-        (Trouble::Untrusted, Stack::Python | Stack::Pip) => {
+        (Problem::Untrusted, Stack::Node | Stack::Npm) => &["NODE_EXTRA_CA_CERTS"],
+        (Problem::Untrusted, Stack::Git) => &["GIT_SSL_CAINFO"],
+        (Problem::Untrusted, Stack::Python | Stack::Pip) => {
             &["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]
         }
-        (Trouble::Untrusted, Stack::Curl) => &["CURL_CA_BUNDLE"],
-        (Trouble::Untrusted, _) => &["SSL_CERT_FILE"],
+        (Problem::Untrusted, Stack::Curl) => &["CURL_CA_BUNDLE"],
+        (Problem::Untrusted, _) => &["SSL_CERT_FILE"],
     };
     wanted.iter().find(|name| process.lost.contains(*name)).copied()
 }
 
-fn cleared(name: &str, program: &str) -> Cure {
+fn cleared(name: &str, program: &str) -> Advice {
     let hint = match name {
         "JAVA_TOOL_OPTIONS" | "MAVEN_OPTS" | "GRADLE_OPTS" | "NODE_OPTIONS" => {
             format!("extend it where it is set, instead of replacing it: `{name}=\"${name} …\"`")
@@ -381,7 +385,7 @@ fn cleared(name: &str, program: &str) -> Cure {
         ),
     };
     let because = format!("{name} does not reach `{program}`: something clears or changes it");
-    Cure { because: Some(because), evidence: Evidence::None, hint }
+    Advice { because: Some(because), evidence: Evidence::None, hint }
 }
 
 #[cfg(test)]
@@ -389,7 +393,7 @@ mod tests {
     use super::*;
     use crate::cli::doctor::report::{Check, Status};
 
-    fn observed(program: &str, events: Vec<Event>, straight: &[&str]) -> Observed {
+    fn observed(program: &str, events: Vec<Event>, straight: &[&str]) -> ProbeResult {
         let words: Vec<String> = program.split(' ').map(str::to_owned).collect();
         let process = Process {
             program: words[0].clone(),
@@ -402,18 +406,18 @@ mod tests {
         watch.processes.insert(7, Process { lost: BTreeSet::new(), ..process.clone() });
         watch.processes.insert(9, Process { program: "sudo".to_owned(), ..process });
         watch.straight = straight.iter().map(|to| (to.parse().unwrap(), 7)).collect();
-        let events = Seen { events, ..Seen::default() };
+        let events = Observations { events, ..Observations::default() };
         let program = words.into_iter().map(OsString::from).collect();
-        let whose = Whose { agent: "ci".to_owned(), ..Whose::default() };
-        Observed { events, watch, program, whose }
+        let agent = ProbedAgent { name: "ci".to_owned(), ..ProbedAgent::default() };
+        ProbeResult { events, watch, program, agent }
     }
 
-    fn judged(observed: &Observed) -> Vec<(&'static str, Status, String)> {
+    fn judged(observed: &ProbeResult) -> Vec<(&'static str, Status, String)> {
         let checks = checks(observed, 0);
         checks.into_iter().map(|check| (check.id, check.status, check.message)).collect()
     }
 
-    fn checks(observed: &Observed, exit_code: u8) -> Vec<Check> {
+    fn checks(observed: &ProbeResult, exit_code: u8) -> Vec<Check> {
         let mut report = Report { exit_code: Some(exit_code), ..Report::default() };
         judge(observed, &mut report);
         report.checks
@@ -428,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_database_is_reached_straight_and_that_is_fine() {
-        let shaken = Event::Shaken { host: "a.test".to_owned() };
+        let shaken = Event::NoRequest { host: "a.test".to_owned() };
         let found = judged(&observed("python3 app.py", vec![shaken], &["10.0.0.5:5432"]));
         assert_eq!((found[0].0, found[0].1), ("direct", Status::Warn), "{found:?}");
         assert_eq!((found[1].0, found[1].1), ("request", Status::Fail), "{found:?}");
@@ -458,12 +462,12 @@ mod tests {
         ] {
             let mut observed = observed(line, vec![], &[]);
             observed.watch.processes.clear();
-            assert!(observed.cure(Trouble::Direct, None).hint.contains(says), "{line}");
+            assert!(observed.advice(Problem::Direct, None).hint.contains(says), "{line}");
         }
     }
 
     /// Nothing of its environment is lost.
-    fn untouched(program: &str, events: Vec<Event>) -> Observed {
+    fn untouched(program: &str, events: Vec<Event>) -> ProbeResult {
         let mut observed = observed(program, events, &[]);
         for process in observed.watch.processes.values_mut() {
             process.lost.clear();
@@ -497,16 +501,18 @@ mod tests {
     #[test]
     fn what_is_inferred_is_told_as_a_guess_and_what_was_seen_is_not() {
         let host = || "a.test".to_owned();
-        let untrusted =
-            |alert| Event::Unshaken { host: host(), why: Unshaken::Untrusted { alert } };
+        let untrusted = |alert| Event::HandshakeFailed {
+            host: host(),
+            why: HandshakeFailure::Untrusted { alert },
+        };
         let table = [
             (untouched("x", vec![untrusted(Some("UnknownCA".to_owned()))]), true),
             (untouched("x", vec![untrusted(None)]), true),
             (untouched("x", vec![Event::Unauthenticated { host: host() }]), true),
-            (untouched("x", vec![Event::Shaken { host: host() }]), true),
+            (untouched("x", vec![Event::NoRequest { host: host() }]), true),
             (untouched("x", vec![]), true),
             (observed("x", vec![], &[]), false),
-            (untouched("x", vec![Event::Foreign(Foreign::Socks)]), false),
+            (untouched("x", vec![Event::OtherProtocol(OtherProtocol::Socks)]), false),
             (untouched("x", vec![Event::NotTls { host: host() }]), false),
         ];
         for (observed, is_guess) in table {
@@ -519,27 +525,31 @@ mod tests {
 
     #[test]
     fn a_handshake_that_ends_without_a_word_is_not_said_to_be_distrust() {
-        let why = Unshaken::Untrusted { alert: None };
-        let found = judged(&untouched("x", vec![Event::Unshaken { host: "a.test".into(), why }]));
+        let why = HandshakeFailure::Untrusted { alert: None };
+        let found =
+            judged(&untouched("x", vec![Event::HandshakeFailed { host: "a.test".into(), why }]));
         assert_eq!(found[0].2, "a.test: it closed the connection during the TLS handshake");
     }
 
     #[test]
     fn each_way_to_the_gateway_is_told_by_its_name() {
-        let own = |agent: Option<&str>| By::OwnListener { agent: agent.map(str::to_owned) };
+        let own = |agent: Option<&str>| Via::OwnListener { agent: agent.map(str::to_owned) };
         for (by, says) in [
-            (By::Variables, "a.test: it uses the proxy and trusts the CA; no credential; "),
+            (Via::Variables, "a.test: it uses the proxy and trusts the CA; no credential; "),
             (own(None), "a.test: it uses the agent's own listener and trusts the CA; "),
             (own(Some("web")), "a.test: it uses the listener of agent web and trusts the CA; "),
-            (By::Listener("[::1]:1".into()), "a.test: it uses the gateway's listener [::1]:1 and "),
             (
-                By::BaseUrl("a.test".into()),
+                Via::Listener("[::1]:1".into()),
+                "a.test: it uses the gateway's listener [::1]:1 and ",
+            ),
+            (
+                Via::BaseUrl("a.test".into()),
                 "a.test: it uses the connection's base URL, with a token",
             ),
         ] {
             let request = http::Request::get("/a").body(()).unwrap();
-            let asked = Asked::new(("https", "a.test"), by, &request);
-            let found = judged(&untouched("x", vec![Event::Asked(asked)]));
+            let asked = ProbedRequest::new("https", "a.test", by, &request);
+            let found = judged(&untouched("x", vec![Event::Request(asked)]));
             assert!(found[0].2.starts_with(says), "{found:?}");
         }
     }

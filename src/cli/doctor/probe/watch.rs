@@ -11,19 +11,18 @@ use crate::cli::doctor::processes::{self, Variables};
 use crate::cli::environment::Environment;
 use keyward_net::processes as sockets;
 
-/// Far below what TCP, TLS and a request take on any network.
+/// Far shorter than TCP, TLS and a request take on any network.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// Looks after which a process has no variables.
+/// Polls after which an empty environment is believed.
 const LOOKS: u8 = 4;
 /// Processes that are remembered.
 const PROCESSES_MAX: usize = 500;
 /// RFC 1035.
 const DNS_PORT: u16 = 53;
-/// Libraries that leave compiled modules in memory, by a part of the path.
+/// Libraries with compiled modules, by a part of their path.
 const MODULES: &[&str] = &["site-packages/aiohttp/", "site-packages/grpc/"];
 
-/// The variables that a program cannot do without, and those that Java, Node, Python and git read
-/// instead.
+/// The variables that every program needs, and those that Java, Node, Python and git read instead.
 const WATCHED: &[&str] = &[
     "HTTPS_PROXY",
     "https_proxy",
@@ -40,40 +39,40 @@ const WATCHED: &[&str] = &[
     "GRADLE_OPTS",
 ];
 
-/// What is known of the program. Shows nothing of itself: variables and words hold secrets.
+/// What polling has observed. No `Debug`: variables and arguments hold secrets.
 #[derive(Default)]
 pub(super) struct Watch {
     root: Option<u32>,
-    /// Listeners of the probe and of the gateway: not elsewhere.
+    /// Listeners of the probe and of the gateway.
     proxies: Vec<SocketAddr>,
     given: BTreeMap<&'static str, String>,
-    /// This program's own file: a child is that for a moment.
+    /// The executable of this process, which a new child also runs for a moment.
     own: Option<String>,
-    /// By process id; in the order in which they came.
+    /// By process id.
     pub(super) processes: BTreeMap<u32, Process>,
-    /// Where somebody connected past the probe, and who.
+    /// Addresses of direct connections, with the process id.
     pub(super) straight: BTreeMap<SocketAddr, u32>,
-    /// Somebody asked a name server.
+    /// Whether a process sent a DNS query.
     pub(super) looked_up: bool,
 }
 
 /// A process of the program.
 #[derive(Clone, Default)]
 pub(super) struct Process {
-    /// The file name of its program.
+    /// The file name of its executable.
     pub(super) program: String,
     pub(super) words: Vec<String>,
     pub(super) folder: Option<PathBuf>,
-    /// How often its variables were looked for.
+    /// How often its environment was read.
     pub(super) looks: u8,
-    /// Variables of ours that it did not get, or with another value.
+    /// Variables of Keyward that are missing or have another value.
     pub(super) lost: BTreeSet<&'static str>,
     /// Libraries seen in its memory.
     pub(super) modules: BTreeSet<&'static str>,
 }
 
 impl Watch {
-    /// Of what this process starts, in an environment that leads to these listeners.
+    /// Watches the descendants of this process, which get this environment.
     pub(super) fn new(proxies: Vec<SocketAddr>, made: &Environment) -> Self {
         let root = Some(std::process::id());
         let all = made.by_name();
@@ -82,7 +81,7 @@ impl Watch {
         Self { root, proxies, given: given.collect(), own, ..Self::default() }
     }
 
-    /// Looks until dropped.
+    /// Polls until dropped.
     pub(super) async fn follow(&mut self) -> Infallible {
         loop {
             self.look();
@@ -103,19 +102,19 @@ impl Watch {
         }
     }
 
-    /// A listener on every address is reached by any of this machine's.
+    /// Also a listener on an unspecified address.
     fn leads_to_a_proxy(&self, to: SocketAddr) -> bool {
         let is_it = |at: &SocketAddr| at.ip() == to.ip() || at.ip().is_unspecified();
         self.proxies.iter().any(|at| at.port() == to.port() && is_it(at))
     }
 
     fn look_at(&mut self, pid: u32) {
-        // One that has ended tells nothing any more; what it told stays.
+        // The process has ended; earlier observations stay.
         let Some(program) = processes::program(pid) else { return };
         if Some(&program) == self.own.as_ref() || self.processes.len() >= PROCESSES_MAX {
             return;
         }
-        // While it is being executed it has no words yet.
+        // During execve(2) a process has no arguments.
         let is_known = |known: &Process| known.program == program && !known.words.is_empty();
         let known = self.processes.get(&pid).is_some_and(is_known);
         if !known {
@@ -131,14 +130,14 @@ impl Watch {
         }
     }
 
-    /// Notes which variables a process got. While it is being executed it has none: only one that
-    /// has none again and again was started without.
+    /// Notes which variables a process lacks. During execve(2) a process has none, so an empty environment is
+    /// believed only after several polls.
     fn compare(&mut self, pid: u32) {
         let Some(process) = self.processes.get(&pid).filter(|p| p.looks < LOOKS) else { return };
         let looks = process.looks + 1;
         let variables = match processes::variables(pid) {
             Variables::Given(variables) => variables,
-            // They were there: nothing can be said of them any more.
+            // The original environment is unknown.
             Variables::Overwritten => {
                 if let Some(process) = self.processes.get_mut(&pid) {
                     (process.looks, process.lost) = (LOOKS, BTreeSet::new());
@@ -155,12 +154,12 @@ impl Watch {
         }
     }
 
-    /// Which of ours are not among the variables of a process.
+    /// Which of Keyward's variables a process lacks.
     fn lost(&self, variables: &[String]) -> BTreeSet<&'static str> {
         let is_there = |name: &str, value: &str| {
             variables.iter().any(|variable| {
                 let found = variable.split_once('=').filter(|(found, _)| *found == name);
-                // Something may have been added to options.
+                // The program may have added options.
                 found.is_some_and(|(_, found)| found.contains(value))
             })
         };

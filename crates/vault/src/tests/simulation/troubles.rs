@@ -166,7 +166,7 @@ async fn rejected(answers: Vec<Answer>) -> (Stage, Arc<World>, AppId, Arc<Connec
 
 async fn change(vault: &Vault, app: &AppId, client_id: &str) {
     let set = |record: &mut AppRecord| client_id.clone_into(&mut record.client_id);
-    vault.change_app((&OrgId::default_org(), app), &set, None).await.unwrap();
+    vault.change_app(&OrgId::default_org(), app, &set, None).await.unwrap();
 }
 
 /// oauth 9.changed, 9.quiet: no further requests until the configuration changes
