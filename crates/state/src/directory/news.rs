@@ -14,7 +14,7 @@ use crate::observe::change::{Actor, Change};
 use crate::observe::notice::{About, Named, Notice, NoticeKind};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
-use keyward_model::{ConnectionState, RotationState};
+use keyward_model::{ConnectionState, PluginState, RotationState};
 use keyward_rules::provider::Catalogue;
 
 /// One change: both views, who made it, when.
