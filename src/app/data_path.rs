@@ -30,7 +30,7 @@ impl DataPath {
         // A receiver keeps its last value after the sender is gone.
         let draining = watch::channel(false).1;
         let changes = Some(Changes::to(audit.clone()));
-        let gateway = Gateway::new(parts(config, services, &outward, (audit, draining))?);
+        let gateway = Gateway::new(parts(config, services, &outward, audit, draining)?);
         Ok(Self { gateway: Some(gateway), changes, writer: Some(writer) })
     }
 

@@ -20,9 +20,7 @@ use super::provider;
 use super::secret;
 use super::settings::Global;
 use super::terminal;
-use keyward_api::wire::{
-    ConnectionMade, ConnectionTested, ProviderView, TestOutcome,
-};
+use keyward_api::wire::{ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Agent, BindingShown, Connection, Shown};
 use keyward_state::directory::ManagedBy;
 

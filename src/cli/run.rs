@@ -103,13 +103,12 @@ impl Args {
         if let Some(next) = next(facts, &gateway.global) {
             output::note(&next);
         }
-        let mut child =
-            Child::spawn(Invocation {
-                program: &self.program,
-                environment: &made,
-                withheld: &config.secret_variables(),
-                stdout: Stdio::inherit(),
-            })?;
+        let mut child = Child::spawn(Invocation {
+            program: &self.program,
+            environment: &made,
+            withheld: &config.secret_variables(),
+            stdout: Stdio::inherit(),
+        })?;
         tokio::select! {
             code = child.ended() => code,
             never = keep(lease, &gateway) => match never {},

@@ -79,11 +79,7 @@ fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretS
 }
 
 /// Connections that are not declared may be in the store, which only the running gateway knows.
-fn uses(
-    agent: &Declared<Agent>,
-    connections: &[Declared<Connection>],
-    reading: &mut Reading<'_>,
-) {
+fn uses(agent: &Declared<Agent>, connections: &[Declared<Connection>], reading: &mut Reading<'_>) {
     let AgentInFile { uses, path, .. } = &agent.with;
     for (index, name) in uses.iter().enumerate() {
         let at = item_of(&key_of(path, "use"), index);

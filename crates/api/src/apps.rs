@@ -109,7 +109,9 @@ async fn change(
     };
     let vault = &admin.deps().vault;
     let ChangedApp { app, changed } = match patch.secrets {
-        Some(SecretFields(secrets)) => vault.change_app_of(&app.org, &app.id, &set, secrets).await?,
+        Some(SecretFields(secrets)) => {
+            vault.change_app_of(&app.org, &app.id, &set, secrets).await?
+        }
         None => vault.change_app(&app.org, &app.id, &set, None).await?,
     };
     let retried = vault.try_app_again(&app.org, &app.id).await?;

@@ -111,11 +111,7 @@ impl Admin {
         Self::new(deps, watch::channel(false).1, None)
     }
 
-    fn new(
-        deps: Deps,
-        draining: watch::Receiver<bool>,
-        serving: Option<Serving>,
-    ) -> Self {
+    fn new(deps: Deps, draining: watch::Receiver<bool>, serving: Option<Serving>) -> Self {
         Self(Arc::new(Inner {
             deps,
             draining,

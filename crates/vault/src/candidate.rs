@@ -93,7 +93,9 @@ impl Vault {
         version: Version,
     ) -> Result<(Arc<Credential>, Option<Zeroizing<Vec<u8>>>), VaultError> {
         let token_context = self.guarded_token_context(connection).await?;
-        if let Some(held) = self.held(connection, &token_context, StoredGrants { grant, other: None, version })? {
+        if let Some(held) =
+            self.held(connection, &token_context, StoredGrants { grant, other: None, version })?
+        {
             return Ok((held.credential().clone(), None));
         }
         let name = || connection.name.clone();

@@ -352,8 +352,7 @@ impl Flight<'_> {
         // Its hosts may have moved with the answer of a moment ago.
         let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
         let other = stored.other_grant(self.vault, self.connection)?;
-        let grants =
-            StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
+        let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         if let Some(held) =
             self.vault.held(self.connection, &token_context, grants)?.filter(|_| !tried_again)
         {

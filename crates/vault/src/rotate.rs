@@ -114,7 +114,11 @@ impl Vault {
         }
         let put = |stored: &Stored| {
             is_still(&connection, stored, &bytes)?;
-            Ok(self.swapped(&connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
+            Ok(self.swapped(
+                &connection,
+                stored,
+                Replacement { given: given.as_deref(), bytes: &bytes, kept },
+            ))
         };
         self.change(&connection, &put).await?;
         self.works_again(&connection).await
@@ -142,7 +146,11 @@ impl Vault {
         self.foretell(&connection, Rotation { state, since: now, until }).await?;
         let put = |stored: &Stored| {
             self.may_follow(&connection, stored, &bytes)?;
-            Ok(self.swapped(&connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
+            Ok(self.swapped(
+                &connection,
+                stored,
+                Replacement { given: given.as_deref(), bytes: &bytes, kept },
+            ))
         };
         let changed = self.change(&connection, &put).await;
         self.or_as_it_was(&connection, changed).await?;
@@ -175,7 +183,11 @@ impl Vault {
         let state = RotationState::Unconfirmed;
         self.foretell(connection, Rotation { state, since, until }).await?;
         let put = |stored: &Stored| {
-            Ok(self.swapped(connection, stored, Replacement { given: given.as_deref(), bytes: &bytes, kept }))
+            Ok(self.swapped(
+                connection,
+                stored,
+                Replacement { given: given.as_deref(), bytes: &bytes, kept },
+            ))
         };
         self.change(connection, &put).await?;
         self.works_again(connection).await?;
@@ -389,8 +401,7 @@ impl Vault {
         let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(self, connection)?;
         let other = stored.other_grant(self, connection)?;
-        let grants =
-            StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
+        let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         match self.held(connection, &token_context, grants) {
             Ok(Some(held)) => self.cache.takes(&connection.id, held),
             Ok(None) | Err(_) => self.cache.forget(&connection.id),

@@ -93,7 +93,8 @@ fn check_agent(
         let now = Timestamp::now();
         let has_expired = |token: &TokenShown| token.expires.is_some_and(|expires| expires <= now);
         // An agent without tokens is used by `keyward run`, which creates its own token.
-        let all_expired = !agent.facts.tokens.is_empty() && agent.facts.tokens.iter().all(has_expired);
+        let all_expired =
+            !agent.facts.tokens.is_empty() && agent.facts.tokens.iter().all(has_expired);
         let hint = format!("{keyward} agent token add {name}; `keyward run` creates its own token");
         return all_expired.then(|| (format!("every token of agent {name} has expired"), hint));
     }

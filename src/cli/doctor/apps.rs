@@ -128,7 +128,10 @@ mod tests {
         serde_json::from_value(connection).unwrap()
     }
 
-    fn judged(app: AppView, connection: Shown<Connection>) -> Vec<(Status, String, Option<String>)> {
+    fn judged(
+        app: AppView,
+        connection: Shown<Connection>,
+    ) -> Vec<(Status, String, Option<String>)> {
         let resources =
             Resources { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
         let mut report = Report::default();

@@ -35,7 +35,8 @@ pub(super) fn check(connections: &[Shown<Connection>], report: &mut Report) {
     let kept = read(&netrc, of_netrc, "netrc").chain(read(&gh, of_gh, "gh"));
     for kept in kept.chain(read(&aws, of_aws, "aws")) {
         let StoredSecret { id, file, line, host } = &kept;
-        let is_of = |c: &&Shown<Connection>| c.facts.hosts.iter().any(|pattern| is_below(pattern, host));
+        let is_of =
+            |c: &&Shown<Connection>| c.facts.hosts.iter().any(|pattern| is_below(pattern, host));
         let Some(connection) = connections.iter().find(is_of) else { continue };
         let message = format!("{}:{line} holds a secret for {host}", file.display());
         let hint = match *id {

@@ -1,5 +1,6 @@
 //! [`Requester`]: the party that asks for an exchange, an agent or the owner of a connection.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use http::Request;
@@ -11,7 +12,7 @@ use crate::refusal::{Refusal, Shortage};
 use crate::request::inbound::Inbound;
 use crate::session::Session;
 use keyward_base::id::{AgentId, OrgId};
-use keyward_rules::policy::Permit;
+use keyward_rules::policy::{Permit, Policy};
 use keyward_state::directory::ConnectionRecord;
 
 /// The maximum number of policies that one decision asks when each replaces the one before.
@@ -118,7 +119,7 @@ impl<'a> ValidRequester<'a> {
         };
         decide_by_policy_in_force(
             || gateway.rulebook.current(),
-            |policy| {
+            |policy: &Policy| {
                 let permit = policy.decide(&session.agent, &inbound.asked())?;
                 session.revocation().begin_exchange(inbound.query(), &permit);
                 Ok(permit)
@@ -129,10 +130,13 @@ impl<'a> ValidRequester<'a> {
 
 /// Repeats a decision until its policy is still in force after it: a policy that came into force before the stream
 /// depended on the permit was not asked.
-fn decide_by_policy_in_force<P, T>(
-    current: impl Fn() -> Arc<P>,
+fn decide_by_policy_in_force<G, P, T>(
+    current: impl Fn() -> G,
     decide: impl Fn(&P) -> Result<T, Refusal>,
-) -> Result<T, Refusal> {
+) -> Result<T, Refusal>
+where
+    G: Deref<Target = Arc<P>>,
+{
     for _ in 0..POLICIES_MAX {
         let policy = current();
         let decided = decide(&policy)?;
@@ -155,7 +159,7 @@ mod tests {
         let current = || {
             let now = policy.take();
             policy.set(Arc::clone(&now));
-            now
+            Box::new(now)
         };
         let asked = Cell::new(0);
         let decided = decide_by_policy_in_force(current, |number: &usize| {

@@ -171,5 +171,6 @@ fn bound_agents<'a>(
     org: &'a OrgId,
     connection: &'a ConnectionId,
 ) -> impl Iterator<Item = &'a Arc<AgentRecord>> {
-    view.agents().filter(move |agent| agent.org == *org && agent.facts.binding(connection).is_some())
+    view.agents()
+        .filter(move |agent| agent.org == *org && agent.facts.binding(connection).is_some())
 }

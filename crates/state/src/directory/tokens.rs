@@ -147,9 +147,7 @@ impl Directory {
             managed_by: ManagedBy::File,
         };
         let is_replaced = |token: &TokenRecord| {
-            token.managed_by == ManagedBy::File
-                && token.spec == new.spec
-                && token.hash != new.hash
+            token.managed_by == ManagedBy::File && token.spec == new.spec && token.hash != new.hash
         };
         let change = |agent: &mut AgentRecord| {
             let tokens = &mut agent.facts.tokens;

@@ -8,9 +8,8 @@ use super::index::{Index, Named, Unique};
 use super::kept::{Collection, Kept};
 use super::records::{AgentRecord, ConnectionRecord};
 use super::view::{OrgView, View};
-use super::{Writer, check};
 use crate::store::Table;
-use keyward_base::id::{OrgId, TokenId, UserId};
+use keyward_base::id::TokenId;
 use keyward_model::{ManagedBy, Record, Scope, User, Visibility};
 
 /// Who a personal token stands for.
@@ -61,17 +60,6 @@ impl Kept for User {
                 Err(DirectoryError::UserOwns { user: user.name.clone(), what, name })
             }
         }
-    }
-}
-
-impl Writer {
-    /// Refuses an owner that the organisation does not have.
-    pub(super) fn needs_owner(
-        &self,
-        org: &OrgId,
-        owner: Option<&UserId>,
-    ) -> Result<(), DirectoryError> {
-        check::owner(&self.view.load(), org, owner)
     }
 }
 

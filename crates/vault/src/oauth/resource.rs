@@ -122,7 +122,8 @@ impl Flows {
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
         let new = self.register_app(org, &metadata, url).await?;
-        let use_it = |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
+        let use_it =
+            |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
         let updated = self.directory().update_connection(org, &connection.id, &use_it).await?;
         self.asking(&updated).await
     }

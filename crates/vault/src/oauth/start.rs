@@ -10,9 +10,7 @@ use zeroize::Zeroizing;
 
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
-use super::flow::{
-    Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, StoredFlow, random,
-};
+use super::flow::{Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, StoredFlow, random};
 use super::{Flows, Pointer};
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, FlowId, OrgId};

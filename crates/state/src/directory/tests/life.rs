@@ -71,7 +71,7 @@ async fn an_issued_token_is_kept_as_its_hash() {
     let view = world.directory.view();
     let kept = &view.agent(&world.org, &agent.id).unwrap().facts.tokens[0];
     assert_eq!(kept.hash, TokenHash::of_secret(&issued.text).to_hex());
-    assert_eq!((&kept.id, kept.label.as_deref()), (&issued.id, Some("laptop")));
+    assert_eq!((&kept.id, kept.spec.label.as_deref()), (&issued.id, Some("laptop")));
     assert_eq!(format!("{:?}", issued.text), "Secret(…)");
 }
 
