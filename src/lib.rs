@@ -70,7 +70,7 @@
 //!    `cli::harden`. An upstream that repeats the credential does not tell it to the agent: only
 //!    `Answer::scrub` makes the `Answer` for the agent; `rules::inject::scrub` says what is not covered.
 //! 4. Policy, leaf, dialler, SNI and upstream agree on the host: one `base::host::Target`.
-//! 5. The connected address is the checked address: `net::guard::Checked`. A configured corporate
+//! 5. The connected address is the checked address: `net::guard::CheckedAddr`. A configured corporate
 //!    proxy is the exception: it resolves names, so only literal addresses are checked
 //!    (`net::corporate`).
 //! 6. What is acknowledged is durable: `state::store` flushes before a `put` answers.

@@ -1,6 +1,6 @@
-//! Executes a [`Plan`]: each step in order, without rules of its own. What only the store can tell while it is
-//! written, such as a conflict with another writer, is an error with the step's place. Applied again, the plan of the
-//! same file and secrets writes nothing.
+//! Executes a [`Plan`], step by step, without rules of its own. Failures that only the store can find, such
+//! as conflicts with another writer, are errors with the step's place. A plan of the same file and secrets
+//! writes nothing the second time.
 
 use anyhow::Context;
 
@@ -10,14 +10,15 @@ use super::plan::{
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
 use keyward_model::{
-    Agent, AgentFacts, ConnectionSpec, PluginSpec, Record, Reference, Webhook, WebhookFacts, WebhookState,
+    Agent, AgentFacts, App, ConnectionSpec, PluginSpec, Record, Reference, Webhook, WebhookFacts,
+    WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
 use keyward_vault::events::Events;
-use keyward_vault::{NewApp, Vault};
+use keyward_vault::{NewApp, Vault, VaultError};
 
-/// What a plan is applied to.
+/// The services that a plan changes.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) vault: &'a Vault,
@@ -25,10 +26,10 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Executes the steps.
+    /// Executes the steps in order.
     ///
     /// # Errors
-    /// With the place of the first step that fails; those before it are done.
+    /// With the place of the first step that fails; the steps before it are done.
     pub(super) async fn apply(self, plan: Plan) -> anyhow::Result<()> {
         Actor::File.acting(Box::pin(self.steps(plan.steps))).await
     }
@@ -118,14 +119,22 @@ impl Target<'_> {
 
     async fn app(self, org: &OrgId, work: AppWork) -> anyhow::Result<()> {
         match work {
-            AppWork::Make(new, secrets) => drop(self.vault.add_app_of(new, secrets).await?),
-            AppWork::Change(id, new, secrets) => {
-                let change = |record: &mut AppRecord| describe_app(record, &new);
+            AppWork::Make(spec, secrets) => {
+                let (org, managed_by) = (org.clone(), ManagedBy::File);
+                let new = NewApp { id: None, org, spec, registered: None, managed_by };
+                drop(self.vault.add_app_of(new, secrets).await?);
+            }
+            AppWork::Change(id, spec, secrets) => {
+                let change = |record: &mut AppRecord| -> Result<(), VaultError> {
+                    record.spec.clone_from(&spec);
+                    record.facts.paused = false;
+                    Ok(())
+                };
                 drop(self.vault.change_app_of(org, &id, &change, secrets).await?);
             }
             AppWork::Pause(id) => {
-                let pause = |record: &mut AppRecord| record.paused = true;
-                drop(self.directory().update_app(org, &id, &pause).await?);
+                let pause = |record: &mut AppRecord| record.facts.paused = true;
+                drop(self.directory().change::<App>(org, &id, pause).await?);
             }
         }
         Ok(())
@@ -260,17 +269,7 @@ impl Target<'_> {
     }
 }
 
-/// Of something that was there when the plan was made.
+/// The error for a resource that was removed since the plan was made.
 fn gone(kind: &str, name: &str) -> String {
     format!("{kind} `{name}` was removed meanwhile")
-}
-
-fn describe_app(record: &mut AppRecord, new: &NewApp) {
-    record.auth.clone_from(&new.auth);
-    record.client_id.clone_from(&new.client_id);
-    record.scopes.clone_from(&new.scopes);
-    record.variables.clone_from(&new.variables);
-    record.urls.clone_from(&new.urls);
-    record.settings.clone_from(&new.settings);
-    record.paused = false;
 }

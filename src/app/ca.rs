@@ -1,4 +1,4 @@
-//! The CA while the gateway serves: its files are replaced, an overlap ends, its own end comes near.
+//! Follows the CA while the gateway serves: replaced files, the end of an overlap, and its expiry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,15 @@ use crate::config::CaPaths;
 use keyward_proxy::ca::CaError;
 use keyward_proxy::ca::authority::Authority;
 
-/// Between two looks at the calendar. Who is served does not wait for one: that is decided at each
-/// handshake.
+/// How often dates are checked. Handshakes do not depend on it: they check the date themselves.
 const CALENDAR_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Between two warnings of the same.
+/// How often a warning is repeated.
 const WARNING_EVERY: Duration = Duration::from_secs(86_400);
 
-/// Looks for as long as it is polled.
+/// Checks until it is dropped.
 pub(super) async fn follow(authority: Arc<Authority>, paths: CaPaths) {
-    // As they are from here on; what was changed since they were read is noticed at once.
+    // From the current state of the files; earlier changes are noticed at the first check.
     let mut watched = Watched::new(vec![paths.cert, paths.key]);
     let mut changed = true;
     let (mut calendar_at, mut warn_at) = (Instant::now(), Instant::now());
@@ -51,7 +50,7 @@ pub(super) async fn follow(authority: Arc<Authority>, paths: CaPaths) {
     }
 }
 
-/// Our own writing is no change: what the files hold is in use then.
+/// Files that the gateway wrote itself are in use already.
 async fn take_up(authority: &Arc<Authority>) {
     if let Err(error) = on_files(authority, |authority| authority.reload().map(drop)).await {
         tracing::error!("the CA's files are refused, the old CA stays: {error}");

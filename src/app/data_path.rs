@@ -1,18 +1,20 @@
-//! [`DataPath`]: the data path of a process that serves nobody. The command line tests connections
-//! through it when no gateway runs.
+//! [`DataPath`]: the data path of a process without listeners. The command line tests connections with it
+//! when no gateway runs.
 
 use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
-use super::reload::Outward;
-use super::{Services, open_audit, parts};
+use super::services::Services;
+use super::upstream_settings::UpstreamSettings;
+use super::{audit_file, descriptors};
 use crate::config::Config;
-use keyward_proxy::Gateway;
-use keyward_state::observe::audit::Writer;
+use keyward_net::tls;
+use keyward_proxy::{Gateway, Parts};
+use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
 
-/// A data path without listeners. When it is dropped, what it did is in the audit log.
+/// A data path without listeners. When it is dropped, its audit records are complete.
 pub struct DataPath {
     gateway: Option<Arc<Gateway>>,
     changes: Option<Changes>,
@@ -20,26 +22,26 @@ pub struct DataPath {
 }
 
 impl DataPath {
-    /// Opens the audit log and the way out.
+    /// Opens the audit log and the dialler.
     ///
     /// # Errors
     /// When the audit log cannot be continued, or a root cannot be read.
     pub fn open(config: &Config, services: &Services) -> anyhow::Result<Self> {
-        let outward = Outward::load(config)?;
-        let (audit, writer) = open_audit(config)?;
-        // A receiver keeps its last value after the sender is gone.
+        let upstream = UpstreamSettings::load(config)?;
+        let (audit, writer) = audit_file::open(config)?;
+        // A receiver keeps its last value after the sender was dropped.
         let draining = watch::channel(false).1;
         let changes = Some(Changes::to(audit.clone()));
-        let gateway = Gateway::new(parts(config, services, &outward, audit, draining)?);
+        let gateway = Gateway::new(parts(config, services, &upstream, audit, draining)?);
         Ok(Self { gateway: Some(gateway), changes, writer: Some(writer) })
     }
 
-    /// Where changes are written down.
+    /// The log for changes.
     pub fn changes(&self) -> Changes {
         self.changes.clone().unwrap_or_default()
     }
 
-    /// What requests are sent through, for as long as this lives.
+    /// The gateway that sends requests, while this value lives.
     pub fn gateway(&self) -> Weak<Gateway> {
         self.gateway.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
@@ -47,7 +49,7 @@ impl DataPath {
 
 impl Drop for DataPath {
     fn drop(&mut self) {
-        // The writer ends with the last who could write.
+        // The writer ends when its last handle is dropped.
         drop(self.gateway.take());
         if let Some(changes) = self.changes.take() {
             changes.close();
@@ -62,4 +64,34 @@ impl std::fmt::Debug for DataPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DataPath").finish_non_exhaustive()
     }
+}
+
+/// The parts of a gateway. Sets how the services reach upstreams.
+pub(super) fn parts(
+    config: &Config,
+    services: &Services,
+    upstream: &UpstreamSettings,
+    audit: Audit,
+    draining: watch::Receiver<bool>,
+) -> anyhow::Result<Parts> {
+    let client_tls = tls::client_config(&upstream.roots)?;
+    upstream.apply(&services.dialler, &client_tls);
+    services.caller.trust(client_tls.clone());
+    let descriptors_max = descriptors::for_streams(descriptors::open_files());
+    let cores = descriptors::core_count();
+    Ok(Parts {
+        directory: services.directory.clone(),
+        rulebook: services.rulebook.clone(),
+        vault: services.vault.clone(),
+        leaves: services.leaves.clone(),
+        dialler: services.dialler.clone(),
+        client_tls,
+        audit,
+        metrics: services.metrics.clone(),
+        limits: descriptors::within(&config.limits, descriptors_max, cores),
+        descriptors_max,
+        clock: services.clock.clone(),
+        base_urls: config.listen.base_urls.clone(),
+        draining,
+    })
 }

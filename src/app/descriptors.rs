@@ -1,32 +1,37 @@
-//! The limits of the data path, where the process may open only so many files.
+//! Adapts the limits of the data path to the number of files that the process may open.
 
 use rustix::process::{Resource, getrlimit};
 
 use keyward_base::limits::Limits;
 
-/// What is kept for everything but the data path: the admin listeners' streams, store, audit log,
-/// listeners and runtimes.
+/// Descriptors reserved for the rest of the process: admin streams, store, audit log, listeners and
+/// runtimes.
 const BESIDE: usize = 640;
 
-/// Descriptors of a stream: its own, and that of the upstream's which its exchanges go on.
+/// Descriptors of a stream: its own, and its upstream's.
 const PER_STREAM: usize = 2;
 
-/// Which part of them idle streams to upstreams may take.
+/// The part of them that idle streams to upstreams may use.
 const IDLE_SHARE: usize = 8;
 
-/// How many files the process may open.
+/// The number of processors that the process may use.
+pub(super) fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The number of files that the process may open.
 pub(super) fn open_files() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// What of them streams of both legs may take.
+/// The number of descriptors for streams of both sides.
 pub(super) fn for_streams(open_files: usize) -> usize {
     open_files - BESIDE.min(open_files / 3)
 }
 
-/// The limits that are true with so many descriptors on so many cores: what the configuration says, or
-/// less. Newcomers never take all streams.
+/// The limits for so many descriptors on so many cores: as configured, or lower. Unauthenticated streams
+/// never use all of them.
 pub(super) fn within(limits: &Limits, descriptors: usize, cores: usize) -> Limits {
     let streams_max = limits.streams_max.min(descriptors / PER_STREAM).max(1);
     let unauthenticated = limits.unauthenticated_streams_max.min(streams_max.div_ceil(2));

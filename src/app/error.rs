@@ -1,5 +1,5 @@
-//! [`AppError`]: failures of a start that a person can mend, with how. Others pass through as they
-//! come.
+//! [`AppError`]: failures of a start that a person can correct, with a hint. Other errors are passed on
+//! unchanged.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
-    /// A directory cannot be made.
+    /// A directory cannot be created.
     #[error("cannot make the directory {path}: {source}")]
     Directory {
         /// The directory.
@@ -27,16 +27,16 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
-    /// The default key file is gone, the store is not.
+    /// The default key file is missing, but the store exists.
     #[error("there is a store, but no master key at {0}")]
     KeyLost(PathBuf),
-    /// Several entries of the configuration, each with its place.
+    /// Invalid entries of the configuration, each with its place.
     #[error("{}", .0.join("\n"))]
     Declared(Vec<String>),
 }
 
 impl AppError {
-    /// What to do about it, when that is known.
+    /// The remedy, if it is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Listen { key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {

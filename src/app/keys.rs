@@ -1,19 +1,19 @@
-//! Master keys as the configuration names them: read at the start, and again when it names others.
+//! Master keys of the configuration: read at the start, and again when the configuration names others.
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::{Config, StoreChoice};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::{KeyError, KeySource};
 use keyward_vault::keys::Home;
 
-/// What `master_key` says, as it is in force.
+/// The configured sources of master keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Named {
+pub(super) struct ConfiguredKeys {
     sources: Vec<KeySource>,
     home: Home,
 }
 
-impl Named {
+impl ConfiguredKeys {
     pub(super) fn of(config: &Config) -> Self {
         Self { sources: config.master_keys.clone(), home: home(config) }
     }
@@ -23,8 +23,8 @@ impl Named {
     }
 }
 
-/// The master keys. The default file is made when it is absent, unless there is a store already:
-/// then it was lost, and a new key would not open what is there.
+/// The master keys. A missing default file is created, unless there is a store: then the file was lost, and
+/// a new key would not open the store.
 pub(super) fn open(config: &Config) -> anyhow::Result<Keyring> {
     if let StoreChoice::Memory = config.store
         && config.default_master_key
@@ -46,13 +46,13 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Keyring> {
     Ok(read(config)?)
 }
 
-/// Reads the keys that the configuration names. Blocks, for a command up to a minute.
+/// Reads the configured keys. Blocks; a key command may take a minute.
 pub(super) fn read(config: &Config) -> Result<Keyring, KeyError> {
     let variable = |name: &str| config.environment.secret(name);
     KeySource::load(&config.master_keys, variable, &config.secret_variables())
 }
 
-/// Who can make another key.
+/// Where the current key is stored, which decides who can create another.
 pub(super) fn home(config: &Config) -> Home {
     match (config.default_master_key, &config.store, config.master_keys.first()) {
         (true, StoreChoice::Memory, _) => Home::Memory,

@@ -1,5 +1,5 @@
-//! The listeners of a gateway, bound or inherited before anything is served, so that a port in use is
-//! told with what to do about it and leaves nothing half started.
+//! The listeners of a gateway. All are bound or inherited before anything is served, so that a port in use
+//! is reported with a remedy, and nothing is half started.
 
 use std::net::SocketAddr;
 
@@ -7,48 +7,48 @@ use anyhow::{Context, bail};
 use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
-use super::AppError;
-use super::fronts::Fronts;
+use super::error::AppError;
+use super::listener_certificates::ListenerCertificates;
 use crate::config::{Config, ListenAt, ListenTls};
 use keyward_proxy::{Listener, ListenerOwner};
 
-/// All listeners, bound.
+/// All bound listeners.
 pub(super) struct Listeners {
-    /// For agents, in the configuration's order; then those of one agent each.
+    /// Listeners for agents in the order of the configuration; those of single agents last.
     pub(super) proxy: Vec<Listener>,
-    /// Where those for every agent are; port 0 has become a real one.
+    /// The addresses of the shared listeners, with real ports.
     pub(super) proxy_at: Vec<ListenAt>,
-    /// What those with TLS prove themselves by.
-    pub(super) fronts: Fronts,
-    /// Those of one agent: whose, and where.
+    /// The certificates of TLS listeners.
+    pub(super) certificates: ListenerCertificates,
+    /// The listeners of single agents: owner and address.
     pub(super) agents_at: Vec<(ListenerOwner, ListenAt)>,
-    /// For everyone: health and the CA's certificate.
+    /// The admin listener: health and the CA's certificate for everyone.
     pub(super) admin: TcpListener,
-    /// Where that is.
+    /// Its address.
     pub(super) admin_addr: SocketAddr,
 }
 
-/// What a service manager bound for us: sd_listen_fds(3).
+/// Sockets from a service manager: sd_listen_fds(3).
 #[derive(Default)]
-struct Inherited {
+struct InheritedSockets {
     proxy: Vec<Listener>,
     admin: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Takes what was inherited, and binds the rest as configured.
+    /// Takes inherited listeners, and binds the others.
     pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let Inherited { mut proxy, admin } = Inherited::take(config)?;
+        let InheritedSockets { mut proxy, admin } = InheritedSockets::take(config)?;
         let mut proxy_at: Vec<_> = proxy.iter().map(at).collect();
-        let (inherited, mut fronts) = (!proxy.is_empty(), Fronts::default());
+        let (inherited, mut certificates) = (!proxy.is_empty(), ListenerCertificates::default());
         for at in &config.listen.proxy {
-            // What was inherited stands for those without TLS.
+            // Inherited listeners replace those without TLS.
             if inherited && !matches!(at, ListenAt::Tls(_)) {
                 continue;
             }
             let mut listener = bound(at).await.map_err(|e| refused("listen.proxy", at, e))?;
             if let ListenAt::Tls(tls) = at {
-                listener = listener.with_tls(fronts.add(tls)?);
+                listener = listener.with_tls(certificates.add(tls)?);
             }
             proxy_at.push(at.bound(listener.addr()));
             proxy.push(listener);
@@ -73,27 +73,27 @@ impl Listeners {
             agents_at.push((owner, own.at.bound(listener.addr())));
             proxy.push(listener);
         }
-        Ok(Self { proxy, proxy_at, fronts, agents_at, admin, admin_addr })
+        Ok(Self { proxy, proxy_at, certificates, agents_at, admin, admin_addr })
     }
 
-    /// The bound TCP addresses for every agent.
+    /// The bound TCP addresses of the shared listeners.
     pub(super) fn proxy_addrs(&self) -> Vec<SocketAddr> {
         self.proxy_at.iter().filter_map(ListenAt::tcp).collect()
     }
 
-    /// Every TCP address of ours: none of them is ever dialled.
+    /// All TCP addresses of the gateway; none of them is ever dialled.
     pub(super) fn own_addrs(&self) -> Vec<SocketAddr> {
         let agents = self.agents_at.iter().filter_map(|(_, at)| at.tcp());
         self.proxy_addrs().into_iter().chain(agents).chain([self.admin_addr]).collect()
     }
 }
 
-impl Inherited {
-    /// By name, `proxy` (several) and `admin`; without names the first is for agents and the second
-    /// for the admin API.
+impl InheritedSockets {
+    /// Listeners by name: `proxy` (several) and `admin`. Without names, the first is for agents and the
+    /// second for the admin API.
     fn take(config: &Config) -> anyhow::Result<Self> {
         let environment = &config.environment;
-        // A variable that the configuration does not see is not for it.
+        // Ignores variables that the configuration does not see.
         if environment.path("LISTEN_FDS").is_none() {
             return Ok(Self::default());
         }
@@ -133,7 +133,7 @@ fn agents(sockets: &mut ListenFd, index: usize) -> anyhow::Result<Listener> {
     Ok(Listener::inherited_unix(unix)?)
 }
 
-/// Where an inherited listener is.
+/// The address of an inherited listener.
 fn at(listener: &Listener) -> ListenAt {
     let unnamed = || ListenAt::Unix(listener.path().unwrap_or_default());
     listener.addr().map_or_else(unnamed, ListenAt::Tcp)

@@ -1,5 +1,5 @@
-//! Tells a service manager how we are: sd_notify(3), over the datagram socket that it names in
-//! `NOTIFY_SOCKET`. Nothing is told when there is none.
+//! Notifies a service manager by sd_notify(3), over the datagram socket in `NOTIFY_SOCKET`, if there is
+//! one.
 
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The service manager, if one listens. Cheap to clone.
+/// The service manager, if there is one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Manager(Option<Arc<(UnixDatagram, SocketAddr)>>);
 
 impl Manager {
-    /// The one at `socket`: a path, or `@NAME` in Linux' abstract namespace.
+    /// The manager at `socket`: a path, or `@NAME` in Linux' abstract namespace.
     pub(super) fn at(socket: Option<PathBuf>) -> Self {
         let Some(socket) = socket else { return Self::default() };
         match connected(&socket) {
@@ -25,19 +25,19 @@ impl Manager {
         }
     }
 
-    /// We serve, or have read the configuration.
+    /// The gateway serves, or a reload has ended.
     pub(super) fn ready(&self) {
         self.tell("READY=1\nSTATUS=serving\n");
     }
 
-    /// We read the configuration. The manager tells several reloads apart by the time.
+    /// A reload begins. The manager tells reloads apart by their time.
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reloading\n"));
     }
 
-    /// We have begun to stop.
+    /// The gateway has begun to stop.
     pub(super) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=draining\n");
     }
@@ -46,14 +46,14 @@ impl Manager {
         let Some(manager) = &self.0 else { return };
         let (socket, addr) = &**manager;
         if let Err(error) = socket.send_to_addr(text.as_bytes(), addr) {
-            tracing::warn!(%error, "the service manager cannot be told");
+            tracing::warn!(%error, "the service manager cannot be notified");
         }
     }
 }
 
 fn connected(socket: &std::path::Path) -> io::Result<(UnixDatagram, SocketAddr)> {
     let own = UnixDatagram::unbound()?;
-    // A manager that does not read must not stop us.
+    // A manager that does not read must not block the gateway.
     own.set_nonblocking(true)?;
     Ok((own, address(socket)?))
 }

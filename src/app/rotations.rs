@@ -1,5 +1,4 @@
-//! What goes on beside the doors for secrets that are rotated: those that nobody confirmed are wiped when
-//! their time is over, and people are reminded of those that want another.
+//! Background job for rotated secrets: wipes expired ones, and reminds people of secrets that are due.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,14 +11,14 @@ use keyward_state::directory::{ConnectionRecord, Need, Reminded, View};
 use keyward_state::observe::metrics::Metrics;
 use keyward_vault::Vault;
 
-/// How late a reminder may be. What is to be wiped is wiped when it is due.
+/// Longest delay of a reminder; wiping is on time.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// After a failure of the store.
+/// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Works until it is dropped.
-pub(super) async fn tend(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock) {
+/// Runs until it is dropped.
+pub(super) async fn run(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock) {
     let mut changes = vault.directory().changes();
     loop {
         changes.borrow_and_update();
@@ -32,25 +31,25 @@ pub(super) async fn tend(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock)
                 rest(&vault.directory().view(), clock.now())
             }
             Err(error) => {
-                tracing::warn!(%error, "a secret whose time is over cannot be wiped yet");
+                tracing::warn!(%error, "an expired secret cannot be wiped yet");
                 TRY_AGAIN_AFTER
             }
         };
         remind(&vault, clock.now(), &metrics).await;
-        // Whichever comes first; a change may bring a nearer end.
+        // Whichever comes first; a change may bring an earlier end.
         let _ = tokio::time::timeout(rest, changes.changed()).await;
     }
 }
 
-/// Until the next second secret's time is over.
+/// The time until the next second secret expires.
 fn rest(view: &View, now: Timestamp) -> Duration {
     let ends = view.connections().filter_map(|it| Some(it.facts.rotation.as_ref()?.until));
     let rests = ends.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
-    // A whole step of the clock later, so that it is over then.
+    // Rounded up to the clock's next step, so that it has expired then.
     rests.map(|rest| rest + Duration::from_millis(1)).min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
 }
 
-/// One warning and one event for each reminder that is reached, also over a restart; and the counts of all.
+/// Logs and publishes each reminder that is due, once even over restarts, and counts all of them.
 async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
     let mut counts = HashMap::new();
     for connection in vault.directory().view().connections() {

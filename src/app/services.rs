@@ -1,7 +1,7 @@
-//! [`Services`]: everything behind the doors, opened in order. The command line opens them by
-//! itself when no gateway runs.
+//! [`Services`]: everything that the listeners need, opened in order. The command line opens them itself
+//! when no gateway runs.
 
-mod imagined;
+mod declared_only;
 
 use std::fs;
 use std::io;
@@ -15,16 +15,18 @@ use rustls::ClientConfig;
 use tokio::sync::mpsc;
 
 use super::apply::Target;
+use super::error::AppError;
+use super::keys;
 use super::listeners::Listeners;
 use super::plan::{self, Basis, Inputs, Plan, unplaced};
-use super::reload::Outward;
-use super::{AppError, keys};
+use super::public_url::public_url;
+use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
@@ -47,7 +49,7 @@ use keyward_vault::oauth::{self, Flows};
 
 /// The services of a gateway.
 pub struct Services {
-    /// Agents, connections' metadata, bindings.
+    /// Agents, records of connections, bindings.
     pub directory: Arc<Directory>,
     /// Sealed grants.
     pub vault: Arc<Vault>,
@@ -59,30 +61,30 @@ pub struct Services {
     pub keys: Arc<Keys>,
     /// Certificates shown to agents.
     pub leaves: Arc<Leaves>,
-    /// The way out.
+    /// The dialler for upstreams.
     pub dialler: Arc<Dialler>,
-    /// Asks authorization servers.
-    pub caller: Arc<Caller>,
-    /// Consents under way.
+    /// The client for authorization servers.
+    pub caller: Arc<HttpClient>,
+    /// Consents in progress.
     pub flows: Arc<Flows>,
-    /// Tells what happens.
+    /// Publishes events.
     pub events: Arc<Events>,
-    /// Where the audit log is.
+    /// The location of the audit log.
     pub audit: Trail,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time of day.
     pub clock: Clock,
-    /// Base of redirect URIs, without a slash at its end.
+    /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
-    /// Bounds.
+    /// Limits.
     pub limits: Limits,
 }
 
 impl Services {
-    /// Opens the services of a process that serves nobody. What the configuration declares is left
-    /// as the last gateway stored it, and rules that do not fit that are left out, with a warning:
-    /// a command that changes something else must not fail for them.
+    /// Opens the services of a process without listeners. Declared resources stay as the last gateway
+    /// stored them. Rules of the configuration that do not fit them are ignored with a warning, so that
+    /// other commands do not fail.
     ///
     /// # Errors
     /// When the data directory, the key, the store or the CA cannot be used.
@@ -90,7 +92,7 @@ impl Services {
         Self::at_rest(config, Opened::open(config).await?).await
     }
 
-    /// The same, but nothing is made. Without a CA, one that nobody trusts stands in memory for it.
+    /// The same, but creates nothing. A missing CA is replaced by a temporary one in memory.
     ///
     /// # Errors
     /// As there, and when there is no store.
@@ -98,7 +100,7 @@ impl Services {
         Self::at_rest(config, Opened::open_existing(config).await?).await
     }
 
-    /// An empty store in memory, where there is none yet: what nobody has added can be asked about.
+    /// The services over an empty store in memory, for an installation without a store.
     ///
     /// # Errors
     /// When the CA cannot be used.
@@ -107,17 +109,17 @@ impl Services {
         Self::at_rest(config, opened).await
     }
 
-    /// What a start with this configuration would make of the store, which no gateway has open. Nothing is made:
-    /// without a store, everything is new.
+    /// The plan of a start with this configuration, while no gateway runs. Creates nothing: without a
+    /// store, every resource is new.
     ///
     /// # Errors
     /// When the data directory, the key, the store or the CA cannot be used.
     pub async fn plan(config: &Config) -> anyhow::Result<PlanView> {
-        let inputs = match (Inputs::load(config), Outward::load(config)) {
+        let inputs = match (Inputs::load(config), UpstreamSettings::load(config)) {
             (Ok(inputs), Ok(_)) => inputs,
-            (inputs, outward) => {
-                let outward = outward.err().map(|error| unplaced(&format!("{error:#}")));
-                let problems = inputs.err().into_iter().flatten().chain(outward).collect();
+            (inputs, upstream) => {
+                let upstream = upstream.err().map(|error| unplaced(&format!("{error:#}")));
+                let problems = inputs.err().into_iter().flatten().chain(upstream).collect();
                 return Ok(plan::view(&Err(problems), Vec::new()));
             }
         };
@@ -128,7 +130,7 @@ impl Services {
         Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
     }
 
-    /// Whether there is a store on the disk.
+    /// Whether a store exists on disk.
     pub fn are_stored(config: &Config) -> bool {
         let has_some = |path: &Path| fs::read_dir(path).is_ok_and(|mut all| all.next().is_some());
         match &config.store {
@@ -137,7 +139,7 @@ impl Services {
         }
     }
 
-    /// Whether there is a CA on the disk, or something of one.
+    /// Whether a CA exists on disk, complete or not.
     pub fn has_authority(config: &Config) -> bool {
         Authority::is_made(&config.ca.cert, &config.ca.key).unwrap_or(true)
     }
@@ -146,7 +148,7 @@ impl Services {
         opened.vault.resume().await;
         let rulebook = opened.rulebook(config, config.rules.clone()).or_else(|errors| {
             for error in errors {
-                tracing::warn!(%error, "a rule of the configuration is left out");
+                tracing::warn!(%error, "a rule of the configuration is ignored");
             }
             opened.rulebook(config, Vec::new())
         });
@@ -154,7 +156,7 @@ impl Services {
         opened.finish(config, Vec::new(), config.public_url.clone(), rulebook)
     }
 
-    /// The services, as the control plane takes them.
+    /// The services for the control plane.
     pub fn deps(&self) -> Deps {
         Deps {
             directory: self.directory.clone(),
@@ -176,7 +178,7 @@ impl Services {
     }
 }
 
-/// What needs no rules and no listeners.
+/// The services that need neither rules nor listeners.
 pub(super) struct Opened {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
@@ -206,7 +208,7 @@ impl Opened {
         Self::over(config, store, keyring, keys::home(config), make_authority).await
     }
 
-    /// The same, but nothing is made.
+    /// The same, but creates nothing.
     async fn open_existing(config: &Config) -> anyhow::Result<Self> {
         if config.data_dir.exists() {
             private_dir(&config.data_dir)?;
@@ -217,7 +219,7 @@ impl Opened {
         Self::over(config, store, keyring, keys::home(config), authority).await
     }
 
-    /// Nothing is opened: an empty store in memory, with keys of its own.
+    /// An empty store in memory, with its own keys.
     async fn in_memory(config: &Config, authority: Authority) -> anyhow::Result<Self> {
         let keyring = Arc::new(Keyring::ephemeral());
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -258,13 +260,12 @@ impl Opened {
         Ok(Self { store, keyring, directory, vault, authority, keys, events, metrics, clock })
     }
 
-    /// What happens from now on. The first who asks hears it.
+    /// Events from now on, for the first caller.
     pub(super) fn news(&self) -> Option<mpsc::Receiver<News>> {
         self.directory.listen()
     }
 
-    /// The services of a gateway with these listeners, after the store was brought in line with what the
-    /// configuration declares.
+    /// The services of a gateway with these listeners, after the configuration was applied to the store.
     pub(super) async fn for_serving(
         self,
         config: &Config,
@@ -274,7 +275,7 @@ impl Opened {
         self.bring_in_line(config, inputs).await?;
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
-        let public_url = super::public_url(config, bound.admin_addr);
+        let public_url = public_url(config, bound.admin_addr);
         self.finish(config, bound.own_addrs(), public_url, rulebook)
     }
 
@@ -285,7 +286,7 @@ impl Opened {
         plan::plan(basis, inputs)
     }
 
-    /// Plans, and applies the plan.
+    /// Makes a plan and applies it.
     async fn bring_in_line(&self, config: &Config, inputs: Inputs) -> anyhow::Result<()> {
         let plan = self.plan(config, inputs).map_err(refused)?;
         Target { vault: &self.vault, events: &self.events }.apply(plan).await
@@ -313,13 +314,13 @@ impl Opened {
     ) -> anyhow::Result<Arc<Services>> {
         let guard = Guard::new(config.upstream.allow_private.clone(), own);
         let resolve = config.upstream.resolve.clone();
-        // Its login is read by who dials.
+        // The dialler's own proxy gets its login from [`UpstreamSettings`].
         let proxy = config.upstream.proxy.as_ref().map(UpstreamProxy::without_login);
         let dialler = Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy);
         let dialler = Arc::new(dialler);
-        let caller = Arc::new(Caller::new(dialler.clone(), trusted(config)?));
-        self.vault.go_out_by(caller.clone());
-        self.events.go_out_by(caller.clone());
+        let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
+        self.vault.use_client(caller.clone());
+        self.events.use_client(caller.clone());
         self.vault.follow_settings(config.oauth.clone());
         self.vault.rotate_by(config.rotation.clone());
         let flows = Flows::new(oauth::Parts {
@@ -353,7 +354,7 @@ impl Opened {
     }
 }
 
-/// The CA as it is; where there is none, one that nobody trusts.
+/// The existing CA, or a temporary one.
 fn existing_authority(config: &Config) -> anyhow::Result<Authority> {
     let (cert, key) = (&config.ca.cert, &config.ca.key);
     Ok(match Authority::is_made(cert, key)? {
@@ -362,13 +363,14 @@ fn existing_authority(config: &Config) -> anyhow::Result<Authority> {
     })
 }
 
-/// Whom authorization servers are verified by. A command that asks none must not fail for a root that
-/// cannot be read; a gateway does, where it reads them for its upstreams.
+/// The TLS configuration for authorization servers. An unreadable root is only a warning, so that commands
+/// without requests do not fail; a gateway refuses it when it reads the roots for upstreams.
 fn trusted(config: &Config) -> anyhow::Result<Arc<ClientConfig>> {
-    let roots = Outward::load(config).map(|outward| outward.roots).unwrap_or_else(|error| {
-        tracing::warn!(error = %format!("{error:#}"), "only the platform's roots are trusted");
-        Vec::new()
-    });
+    let roots =
+        UpstreamSettings::load(config).map(|upstream| upstream.roots).unwrap_or_else(|error| {
+            tracing::warn!(error = %format!("{error:#}"), "only the platform's roots are trusted");
+            Vec::new()
+        });
     Ok(tls::client_config(&roots)?)
 }
 
@@ -385,7 +387,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         StoreChoice::Memory => Arc::new(MemoryStore::new()),
         StoreChoice::Sled { path } => match SledStore::open(path).await {
             Ok(store) => Arc::new(store),
-            // The system's own words do not say where.
+            // The system's message does not name the path.
             Err(error @ StoreError::Io { .. }) => {
                 return Err(error).with_context(|| format!("cannot use {}", path.display()));
             }
@@ -394,15 +396,15 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     })
 }
 
-/// Makes the folder of a file with mode 0700. One that is there may be open to others, such as
-/// `/etc/keyward` or `/var/log`: the files that matter are 0600 themselves, which is checked.
+/// Creates the directory of a file with mode 0700. An existing one may be open to others, such as
+/// `/etc/keyward` or `/var/log`: the files themselves must be 0600, which is checked.
 pub(super) fn folder_for(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     Ok(made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?)
 }
 
-/// Makes the directory with mode 0700, or checks that nobody else can enter it. An empty one of our
-/// own, made by `mkdir`, is closed to others: nothing in it can have been read.
+/// Creates the directory with mode 0700, or checks that other users cannot enter it. An empty directory of
+/// this user gets mode 0700.
 fn private_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;

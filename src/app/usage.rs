@@ -1,5 +1,5 @@
-//! Background job: forgets the usage of what was removed, so that connections, agents and tokens that come
-//! and go, such as those of runs, do not add up.
+//! Background job: drops the usage of removed resources, so that short-lived connections, agents and
+//! tokens, such as those of runs, do not accumulate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use keyward_state::directory::Directory;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::usage::Existing;
 
-/// How often. Until then, what was removed is counted on.
+/// The interval. Removed resources are counted until then.
 const EVERY: Duration = Duration::from_secs(600);
 
-/// Works until it is dropped.
+/// Runs until it is dropped.
 pub(super) async fn follow(directory: Arc<Directory>, metrics: Arc<Metrics>) {
     loop {
         tokio::time::sleep(EVERY).await;

@@ -1,20 +1,20 @@
-//! Notices that files changed, by looking: that sees atomic renames of editors and the symbolic links
-//! that Kubernetes swaps, on every file system. A change counts once it has stood still for a look, so
-//! that a file which is being written is not read half.
+//! Detects changed files by polling. This works with atomic renames of editors and with the symbolic links
+//! of Kubernetes, on every file system. A change counts after one poll without a further change, so that a
+//! file is not read while it is written.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Twice this passes at most before a change is told.
+/// A change is noticed after at most twice this time.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// What tells one content of a file from another: device, inode, size, and the times in seconds and
-/// nanoseconds at which content and inode changed. `None`: not there.
+/// The version of a file: device, inode, size, and the times of content and inode in seconds and
+/// nanoseconds. `None`: the file does not exist.
 type Mark = Option<(u64, u64, u64, [i64; 4])>;
 
-/// Files and how they were when they were last read.
+/// Files with their versions when they were last read.
 #[derive(Debug)]
 pub(super) struct Watched {
     files: Vec<PathBuf>,
@@ -29,8 +29,8 @@ impl Watched {
         Self { files, seen: read.clone(), read }
     }
 
-    /// Whether a file has changed since it was read, and stands still. Blocks for as long as the file
-    /// system takes.
+    /// Whether a file has changed since it was read, and has been stable for one poll. Blocks for as long
+    /// as the file system takes.
     pub(super) fn look(&mut self) -> bool {
         let now = marks(&self.files);
         let still = now == self.seen;
@@ -38,14 +38,14 @@ impl Watched {
         still && self.seen != self.read
     }
 
-    /// The files are about to be read.
+    /// Notes that the files are about to be read.
     pub(super) fn reading(&mut self) {
         self.seen = marks(&self.files);
         self.read.clone_from(&self.seen);
     }
 
-    /// What was read rests on these files. Those that are new here were read a moment ago; one that
-    /// changed since is read once more.
+    /// Sets the files that the configuration depends on. New ones were just read; one that has changed
+    /// since is read again.
     pub(super) fn rests_on(&mut self, files: Vec<PathBuf>) {
         let before: Vec<_> = self.files.drain(..).zip(self.read.drain(..)).collect();
         self.seen = marks(&files);

@@ -6,14 +6,16 @@ mod given;
 use clap::{Args, Subcommand};
 
 use self::given::{Given, Secrets};
-use super::client::{Client, segment};
+use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::provider;
+use super::resource::{Asked, Column, Columns, details, path};
 use super::secret::{self, Typed};
 use super::settings::Global;
-use super::table::{Table, fields, moment, pairs};
-use keyward_api::wire::{AppChanged, AppView, ProviderView};
+use super::table::{moment, pairs};
+use keyward_api::wire::{AppChanged, ProviderView};
+use keyward_model::{App, Shown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -99,33 +101,23 @@ pub(crate) struct Set {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
+        let asked = Asked { global, client: &Client::open(global).await? };
         match self {
-            Self::Add(add) => add.run(global, &client).await,
-            Self::Set(set) => set.run(global, &client).await,
-            Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all = client.list("/api/v1/apps", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
-            }
+            Self::Add(add) => add.run(&asked).await,
+            Self::Set(set) => set.run(&asked).await,
+            Self::List { q } => asked.list::<App>(q.as_deref()).await,
             Self::Show { name } => {
-                let app: AppView = client.get(&path(&name)).await?;
+                let app: Shown<App> = asked.client.get(&path::<App>(&name)).await?;
                 output::show(global.json, &app, show)
             }
-            Self::Remove { name } => {
-                client.delete(&path(&name)).await?;
-                output::removed(
-                    global.json,
-                    std::slice::from_ref(&name),
-                    &format!("app {name} removed\n"),
-                )
-            }
+            Self::Remove { name } => asked.remove::<App>(name).await,
         }
     }
 }
 
 impl Add {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+    async fn run(self, asked: &Asked<'_>) -> Result<(), Failure> {
+        let Asked { global, client } = asked;
         let provider = match (&self.provider, &self.template) {
             (Some(provider), _) => provider::of(client, provider).await?,
             (None, Some(template)) => with_template(client, template).await?,
@@ -164,17 +156,16 @@ impl Add {
         ] {
             new.insert(key.to_owned(), value);
         }
-        let made: AppView = client
-            .post("/api/v1/apps", &given::Request { rest: new, secrets: Some(secrets) })
-            .await?;
-        output::show(global.json, &made, |made| {
+        let new = given::Request { rest: new, secrets: Some(secrets) };
+        let text = |made: &Shown<App>| {
             let keyward = global.keyward();
             format!(
                 "app {} added ({})\nregister this redirect URI at {}, character by character:\n  {}\n\
                  then connect an account: {keyward} connection add {}\n",
-                made.name, made.id, provider.name, made.redirect_uri, made.provider
+                made.name, made.id, provider.name, made.facts.redirect_uri, made.provider
             )
-        })
+        };
+        asked.add::<App, Shown<App>>(&new, text).await
     }
 }
 
@@ -198,7 +189,7 @@ fn register_at(provider: &ProviderView) {
 }
 
 impl Set {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+    async fn run(self, Asked { global, client }: &Asked<'_>) -> Result<(), Failure> {
         let secrets = self.secrets.read()?;
         let secrets = (self.public || !secrets.is_empty()).then_some(secrets);
         let mut rest = self.given.patch(&self.clear)?;
@@ -210,13 +201,9 @@ impl Set {
             return Err(failure.hint("name a setting, or --secret-stdin client_secret"));
         }
         let request = given::Request { rest, secrets };
-        let now: AppChanged = client.patch(&path(&self.name), &request).await?;
+        let now: AppChanged = client.patch(&path::<App>(&self.name), &request).await?;
         output::show(global.json, &now, changed)
     }
-}
-
-fn path(name: &str) -> String {
-    format!("/api/v1/apps/{}", segment(name))
 }
 
 fn changed(now: &AppChanged) -> String {
@@ -229,54 +216,51 @@ fn changed(now: &AppChanged) -> String {
     format!("app {} is {word}\n{retried}{}", app.name, show(app))
 }
 
-fn list(apps: &[AppView]) -> String {
-    let mut table = Table::new(["NAME", "ID", "PROVIDER", "CLIENT ID", "CONNECTIONS", "STATE"]);
-    for app in apps {
-        table.row([
-            app.name.clone(),
-            app.id.to_string(),
-            app.provider.clone(),
-            app.client_id.clone(),
-            app.connections.len().to_string(),
-            if app.paused { "paused" } else { "active" }.to_owned(),
-        ]);
-    }
-    table.render("no apps: make one with `keyward app add PROVIDER`", output::colours())
+fn show(app: &Shown<App>) -> String {
+    details(app) + &given::shown(app)
 }
 
-fn show(app: &AppView) -> String {
-    let secrets = match app.secrets.is_empty() {
-        true => "none: a public client".to_owned(),
-        false => app.secrets.join(", "),
-    };
-    let mut text = fields(&[
-        ("name", app.name.clone()),
-        ("id", app.id.to_string()),
-        ("provider", app.provider.clone()),
-        ("auth", app.auth.clone().unwrap_or_default()),
-        ("client id", app.client_id.clone()),
-        ("secrets", secrets),
-        ("redirect URI", app.redirect_uri.clone()),
-        ("scopes", app.scopes.join(" ")),
-        ("variables", pairs(&app.variables)),
-        ("connections", app.connections.join(", ")),
-        ("state", if app.paused { "paused" } else { "" }.to_owned()),
-        ("problem", app.problem.clone().unwrap_or_default()),
-        ("created", moment(app.created)),
-        ("updated", moment(app.updated)),
-    ]);
-    if let Some(registered) = &app.registered {
-        let ends = registered.expires.map(moment).unwrap_or_default();
-        text += &fields(&[("registered at", registered.issuer.clone()), ("until", ends)]);
-    }
-    text + &given::shown(app)
+impl Columns for App {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("NAME", "name", |app| app.name().to_owned()),
+        Column::both("ID", "id", |app| app.id.to_string()),
+        Column::both("PROVIDER", "provider", |app| app.provider.clone()),
+        Column::shown("auth", |app| app.auth.clone().unwrap_or_default()),
+        Column::both("CLIENT ID", "client id", |app| app.client_id.clone()),
+        Column::shown("secrets", |app| match app.facts.secrets.is_empty() {
+            true => "none: a public client".to_owned(),
+            false => app.facts.secrets.join(", "),
+        }),
+        Column::shown("redirect URI", |app| app.facts.redirect_uri.clone()),
+        Column::shown("scopes", |app| app.scopes.join(" ")),
+        Column::shown("variables", |app| pairs(&app.variables)),
+        Column::listed("CONNECTIONS", |app| app.facts.connections.len().to_string()),
+        Column::shown("connections", |app| app.facts.connections.join(", ")),
+        Column::listed("STATE", |app| {
+            if app.facts.paused { "paused" } else { "active" }.to_owned()
+        }),
+        Column::shown("state", |app| if app.facts.paused { "paused" } else { "" }.to_owned()),
+        Column::shown("problem", |app| app.facts.problem.clone().unwrap_or_default()),
+        Column::shown("created", |app| moment(app.created)),
+        Column::shown("updated", |app| app.updated.map(moment).unwrap_or_default()),
+        Column::shown("registered at", |app| {
+            app.facts.registered.as_ref().map(|it| it.issuer.clone()).unwrap_or_default()
+        }),
+        Column::shown("until", |app| {
+            let ends = app.facts.registered.as_ref().and_then(|it| it.expires);
+            ends.map(moment).unwrap_or_default()
+        }),
+    ];
+
+    const HINT: &str = ": make one with `keyward app add PROVIDER`";
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::resource::table;
 
-    fn app() -> AppView {
+    fn app() -> Shown<App> {
         serde_json::from_value(serde_json::json!({
             "id": "app_1", "name": "acme", "provider": "github", "auth": null, "client_id": "Iv1.x",
             "redirect_uri": "http://localhost:8081/oauth/callback/app_1", "scopes": ["repo", "gist"],
@@ -309,6 +293,6 @@ mod tests {
 
     #[test]
     fn apps_are_listed_in_a_table() {
-        insta::assert_snapshot!(list(&[app()]));
+        insta::assert_snapshot!(table(&[app()]));
     }
 }

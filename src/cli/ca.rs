@@ -59,7 +59,7 @@ impl Command {
             Self::Show(to) => {
                 let ca: CaView = client.get("/api/v1/ca").await?;
                 if !global.json {
-                    // Not on standard output, which goes into a file.
+                    // Not on standard output, which is often redirected into a file.
                     notes(&ca).iter().for_each(|note| output::note(note));
                 }
                 to.give(global.json, &ca, &ca.pem)
@@ -78,7 +78,7 @@ impl Command {
     }
 }
 
-/// The certificates, and what a person should know of them.
+/// The certificates, and notes for people.
 fn notes(ca: &CaView) -> Vec<String> {
     let mut notes: Vec<String> = ca
         .certificates

@@ -35,16 +35,16 @@ use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
 use unmade::Unmade;
 
-/// Longest answer that is read; a full page is much shorter.
+/// Longest response that is read; a full page is much shorter.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Capacity for a request with the longest secret. The buffer never grows, so the secret is never copied.
 const REQUEST_BYTES: usize = 2 * 1024 * 1024;
-/// A gateway that starts holds the store a moment before it answers on the socket, and another
-/// command does so for as long as it runs.
+/// How long to wait for the store: a starting gateway holds it before it answers on the socket, and other
+/// commands hold it while they run.
 const START_POLLS: u32 = 30;
 const START_POLL: Duration = Duration::from_millis(100);
 
-/// RFC 3986 §2.3: what a path segment keeps.
+/// RFC 3986 §2.3: unreserved characters of a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A client of the admin API.
@@ -58,23 +58,23 @@ enum Via {
     Socket(PathBuf),
     /// This process.
     InProcess(Box<Answering>),
-    /// This process, where nothing is stored yet.
+    /// This process, for an installation without a store.
     Unmade(Box<Unmade>),
 }
 
 /// Whether a missing data directory is created.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Missing {
-    /// It is made.
+    /// Created at once.
     Make,
-    /// It is left, until something is added.
+    /// Created when something is added.
     Leave,
 }
 
 /// The result of connecting to the socket.
-enum Found {
-    Gateway,
-    Nobody,
+enum SocketAnswer {
+    Answers,
+    Closed,
 }
 
 impl Client {
@@ -105,7 +105,7 @@ impl Client {
     async fn open_as(global: &Global, missing: Missing, to_send: bool) -> Result<Self, Failure> {
         let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
-        if let Found::Gateway = look(&path).await? {
+        if let SocketAnswer::Answers = look(&path).await? {
             return Ok(Self { via: Via::Socket(path), identity });
         }
         if missing == Missing::Leave
@@ -122,7 +122,7 @@ impl Client {
                 Err(error) if poll == START_POLLS => return Err(locked(&error)),
                 Err(_) => tokio::time::sleep(START_POLL).await,
             }
-            if let Found::Gateway = look(&path).await? {
+            if let SocketAnswer::Answers = look(&path).await? {
                 break;
             }
         }
@@ -154,7 +154,7 @@ impl Client {
                 let services = Services::empty(&global.load()?).await?;
                 let router = socket_router(Admin::in_process(services.deps()));
                 let via = Via::InProcess(Box::new(Answering::only(router)));
-                // They are the same for everybody.
+                // Built-in providers are the same for all users.
                 Ok(Self { via, identity: Identity::default() })
             }
             found => found,
@@ -166,13 +166,13 @@ impl Client {
     /// # Errors
     /// All errors of the configuration.
     pub(crate) async fn of_file(config: &Config) -> Result<Self, Failure> {
-        let services = Services::imagined(config).await.map_err(|error| {
+        let services = Services::declared_only(config).await.map_err(|error| {
             Failure::from(error).hint(
                 "without a gateway, only the configuration file is read: declare the resource in it",
             )
         })?;
         let router = socket_router(Admin::in_process(services.deps()));
-        // The file is read as its owner.
+        // The file is read with the rights of this user.
         let identity = Identity::default();
         Ok(Self { via: Via::InProcess(Box::new(Answering::only(router))), identity })
     }
@@ -185,8 +185,8 @@ impl Client {
         let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         match look(&path).await? {
-            Found::Gateway => Ok(Self { via: Via::Socket(path), identity }),
-            Found::Nobody => Err(unreachable(&path)),
+            SocketAnswer::Answers => Ok(Self { via: Via::Socket(path), identity }),
+            SocketAnswer::Closed => Err(unreachable(&path)),
         }
     }
 
@@ -268,7 +268,7 @@ impl Client {
         decode(&self.call(Method::DELETE, path, Body::empty()).await?)
     }
 
-    /// The control plane of this process, where it answers itself.
+    /// The control plane of this process, if it answers itself.
     pub(crate) fn own_admin(&self) -> Option<&Admin> {
         match &self.via {
             Via::Socket(_) => None,
@@ -347,13 +347,13 @@ fn closed(error: hyper::Error) -> Failure {
     Failure::new(Exit::Unreachable, format!("{message}: {error}"))
 }
 
-/// Sends `request` over a stream of its own and reads the answer.
+/// Sends `request` over a new stream and reads the response.
 pub(crate) async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Bytes, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
-    // Errors of the stream come out of the request as well.
+    // The request reports errors of the stream too.
     let driver = tokio::spawn(stream);
     let answer = sender.send_request(request).await.map_err(closed)?;
     let bytes = read(answer.map(Body::new)).await;
@@ -403,16 +403,16 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
 }
 
 /// Whether a gateway answers on the socket.
-async fn look(path: &Path) -> Result<Found, Failure> {
+async fn look(path: &Path) -> Result<SocketAnswer, Failure> {
     match UnixStream::connect(path).await {
-        Ok(_) => Ok(Found::Gateway),
+        Ok(_) => Ok(SocketAnswer::Answers),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let message = format!("no permission to use {}", path.display());
             Err(Failure::new(Exit::Forbidden, message)
                 .hint("run this as the gateway's user, or choose another directory with --data"))
         }
-        // No file, a stale one, or a path too long for a socket: nobody is there.
-        Err(_) => Ok(Found::Nobody),
+        // The file does not exist, is stale, or its path is too long for a socket.
+        Err(_) => Ok(SocketAnswer::Closed),
     }
 }
 

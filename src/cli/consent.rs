@@ -54,7 +54,7 @@ pub(in crate::cli) async fn follow(
     how: &How,
 ) -> Result<bool, Failure> {
     let Some(consent) = &made.consent else { return Ok(false) };
-    // Bound before anyone is sent there.
+    // Bound before the browser is sent to the provider.
     let pages = pages::host(global, client, consent).await?;
     let _page = show(global, consent, how)?;
     let waited = wait::during("waiting for the consent", ended(client, &consent.flow)).await;
@@ -67,7 +67,7 @@ pub(in crate::cli) async fn follow(
         }
         outcome => outcome,
     };
-    // The page that tells the person how it ended is still fetched.
+    // The browser still fetches the page with the result.
     if let Some(pages) = pages {
         pages.finish().await;
     }
@@ -92,12 +92,16 @@ async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Opti
     let path = format!("/api/v1/connections/{}", segment(made.connection.id.as_str()));
     let now: Shown<Connection> = client.get(&path).await.ok()?;
     let remedy = now.facts.remedy.map(|remedy| global.remedy(&remedy));
-    // A connection that can be used needs none.
+    // A usable connection needs no remedy.
     Some(remedy.unwrap_or_else(|| "the old credential stays in use".to_owned()))
 }
 
 /// Prints the instructions. The returned value must live as long as the browser may need it.
-fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page::Page>, Failure> {
+fn show(
+    global: &Global,
+    consent: &ConsentView,
+    how: &How,
+) -> Result<Option<page::RedirectFile>, Failure> {
     if let (Some(code), Some(uri)) = (&consent.user_code, &consent.verification_uri) {
         output::note(&format!("enter the code  {code}\nat              {uri}"));
         if let Some(whole) = &consent.verification_uri_complete {

@@ -10,6 +10,7 @@ mod authority;
 mod configuration;
 mod data;
 mod gateway;
+mod installation;
 mod key;
 mod owner;
 mod plugins;
@@ -23,20 +24,17 @@ mod store;
 mod variables;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::Args as Arguments;
 
 use self::gateway::GatewayState;
+use self::installation::{Installation, Resources};
 use self::report::Report;
 use super::client::Client;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::config::Config;
-use keyward_api::wire::AppView;
-use keyward_model::{Agent, Connection, Shown};
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
@@ -50,21 +48,6 @@ pub(crate) struct Args {
     /// run this program against a probe, and report whether it would use the gateway
     #[arg(last = true, value_name = "CMD")]
     program: Vec<OsString>,
-}
-
-/// The context of the checks.
-struct Installation<'a> {
-    global: &'a Global,
-    /// The data directory.
-    data: PathBuf,
-    config: Config,
-}
-
-/// Agents, connections and apps, as the API shows them.
-struct Resources {
-    agents: Vec<Shown<Agent>>,
-    connections: Vec<Shown<Connection>>,
-    apps: Vec<AppView>,
 }
 
 impl Args {

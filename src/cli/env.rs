@@ -51,7 +51,7 @@ pub(crate) struct Args {
 
 /// The request for a token.
 #[derive(Debug, Serialize)]
-struct New<'a> {
+struct NewToken<'a> {
     label: &'static str,
     ttl: &'a str,
 }
@@ -71,14 +71,14 @@ impl Args {
             Failure::failed("cannot resolve the directory of certificates", &error)
         })?;
         let proxy = self.proxy(global, &client).await;
-        // A client elsewhere reaches no listener of this machine's own.
+        // A client elsewhere cannot reach this machine's own listeners.
         let own = match self.proxy {
             Some(_) => None,
             None => global.own_listener(&client, &facts.agent),
         };
         let token = self.token(&client, &facts).await?;
         let form = if global.json { Form::Json } else { self.form };
-        // A container has its own files; those of this machine's user do not go with it.
+        // A container has its own files, without the user's home directory.
         let (paths, inherited) = match form.is_of_a_container() {
             true => (Paths::new(form::MOUNTED), Inherited::default()),
             false => (Paths::new(&folder), Inherited::of_process()),
@@ -120,7 +120,7 @@ impl Args {
         }
         let based = Based::of(client, &facts.agent, named).await?;
         let proxy = self.proxy(global, client).await;
-        // Last: what is refused before leaves no token behind.
+        // Last, so that a refused command creates no token.
         let token = self.token(client, facts).await?;
         let made = based.environment(&proxy, &token);
         made.notes.iter().for_each(|note| output::note(note));
@@ -131,7 +131,7 @@ impl Args {
     async fn token(&self, client: &Client, facts: &Facts) -> Result<String, Failure> {
         if self.token_stdin {
             let typed = Typed::from_stdin()?;
-            // It goes into a URL, and into lines that a shell reads.
+            // The token is part of a URL, and of lines that a shell reads.
             return match is_unreserved(typed.text()) {
                 true => Ok(typed.text().to_owned()),
                 false => Err(Failure::usage("standard input does not hold a token")
@@ -139,13 +139,13 @@ impl Args {
             };
         }
         let at = format!("/api/v1/agents/{}/tokens", facts.agent.id);
-        let new = New { label: "env", ttl: &self.ttl };
+        let new = NewToken { label: "env", ttl: &self.ttl };
         let token: TokenIssued = client.post(&at, &new).await?;
         Ok(token.token)
     }
 }
 
-/// A place that stands in a URL.
+/// A path segment of a URL.
 fn host_and_port(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b);
     let place = text.strip_prefix("https://").unwrap_or(text);

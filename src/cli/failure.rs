@@ -117,7 +117,7 @@ impl Failure {
     /// Prints the messages and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         use std::io::Write;
-        // Nobody is left to tell when stderr is closed.
+        // A closed stderr cannot report this error.
         let _ = write!(std::io::stderr().lock(), "{self}");
         ExitCode::from(self.exit as u8)
     }

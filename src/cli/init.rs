@@ -20,7 +20,7 @@ use crate::config::Config;
 const CONFIGURATION: &str = include_str!("init.yaml");
 
 #[derive(Debug, Serialize)]
-struct Made {
+struct InitReport {
     data: PathBuf,
     config: PathBuf,
 }
@@ -38,7 +38,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     if let Err(failure) = make(global, &config, &file).await {
         return Err(begun.undo(failure, &global.keyward()));
     }
-    output::show(global.json, &Made { data: config.data_dir, config: file }, |made| {
+    output::show(global.json, &InitReport { data: config.data_dir, config: file }, |made| {
         let places = [
             ("configuration", made.config.display().to_string()),
             ("data directory", made.data.display().to_string()),

@@ -54,6 +54,9 @@ pub(crate) trait Columns: Resource {
 
     /// One, likewise.
     const ONE: &str = Self::KIND.one;
+
+    /// What an empty list says behind `no apps`.
+    const HINT: &str = "";
 }
 
 /// A command of a resource, as a person gave it.
@@ -117,7 +120,7 @@ pub(crate) fn table<R: Columns>(all: &[Shown<R>]) -> String {
     for one in all {
         table.add(columns.iter().map(|column| (column.text)(one)));
     }
-    table.render(&format!("no {}", R::MANY), output::colours())
+    table.render(&format!("no {}{}", R::MANY, R::HINT), output::colours())
 }
 
 /// One for people, a line for each column.

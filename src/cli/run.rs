@@ -16,7 +16,7 @@ use clap::Args as Arguments;
 use self::child::{Child, Invocation};
 use self::folder::Folder;
 use self::gateway::Gateway;
-use self::lease::Lease;
+use self::lease::OpenRun;
 use super::client::Client;
 use super::environment::files::Paths;
 use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
@@ -26,11 +26,11 @@ use super::plugin;
 use super::settings::{Global, tcp_listener};
 use crate::config::Config;
 
-/// How long a gateway may be on its way: starting, or ending after its last run.
+/// How long a gateway may take to start, or to end after its last run.
 const GATEWAY_WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks for a gateway that is on its way.
+/// How often a starting or ending gateway is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Between two looks for a gateway that went away under a run.
+/// How often a lost gateway is looked for.
 const MISS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Arguments)]
@@ -51,7 +51,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Runs the program; the exit code is its own, or tells why there is none.
+    /// Runs the program. Returns its exit code, or that of a failure.
     pub(crate) fn run(self, global: &Global) -> ExitCode {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::failed("cannot start", &error));
@@ -66,13 +66,13 @@ impl Args {
     }
 
     async fn until_end(self, global: &Global) -> Result<u8, Failure> {
-        // What the configuration reads secrets from is not for the program.
+        // The program must not see the secrets of the configuration.
         let config = global.load()?;
         let gateway = Gateway::new(global)?;
         let (mut lease, facts) = match self.join(&gateway).await {
             Ok(joined) => joined,
             Err(failure) => {
-                // A gateway that was started for this has nobody to stay for.
+                // A gateway that was started for this run ends with it.
                 gateway.ended_with_its_last_run().await;
                 return Err(failure);
             }
@@ -82,10 +82,10 @@ impl Args {
         code
     }
 
-    /// Runs the program in a run that is open.
+    /// Runs the program in an open run.
     async fn program(
         &self,
-        lease: &mut Lease,
+        lease: &mut OpenRun,
         facts: &Facts,
         gateway: &Gateway,
         config: &Config,
@@ -115,7 +115,7 @@ impl Args {
         }
     }
 
-    /// What the program's environment is made of.
+    /// The facts of the program's environment.
     async fn facts(&self, client: &Client) -> Result<Facts, Failure> {
         let mut facts = Facts::of(client, &self.agent).await?;
         if let Some(file) = &self.plugin {
@@ -124,21 +124,21 @@ impl Args {
         Ok(facts)
     }
 
-    /// A run at the gateway that there is, or will be in a moment.
-    async fn join(&self, gateway: &Gateway) -> Result<(Lease, Facts), Failure> {
+    /// Opens a run at the gateway, and waits for one that is starting.
+    async fn join(&self, gateway: &Gateway) -> Result<(OpenRun, Facts), Failure> {
         let deadline = tokio::time::Instant::now() + GATEWAY_WITHIN;
         loop {
             let joined = match gateway.found_or_started().await {
                 Ok(client) => {
                     let facts = self.facts(&client).await;
-                    // Also when it is going to be refused: a private gateway then need not wait.
-                    let lease = Lease::open(gateway, &self.agent, None).await;
+                    // Also if the agent is refused: a private gateway then ends at once.
+                    let lease = OpenRun::open(gateway, &self.agent, None).await;
                     facts.and_then(|facts| Ok((lease?, facts)))
                 }
                 Err(failure) => Err(failure),
             };
             match joined {
-                // It stops, or another process holds the store: both pass.
+                // The gateway is stopping, or another process holds the store: both are temporary.
                 Err(failure)
                     if failure.exit() == Exit::Unreachable
                         && tokio::time::Instant::now() < deadline => {}
@@ -149,9 +149,9 @@ impl Args {
     }
 }
 
-/// Keeps the run open. A gateway that is restarted finds it again; a private one that died is
-/// started again where it was.
-async fn keep(lease: &mut Lease, gateway: &Gateway) -> std::convert::Infallible {
+/// Keeps the run open. A restarted gateway gets the run again; a private one that died is started again at
+/// the same address.
+async fn keep(lease: &mut OpenRun, gateway: &Gateway) -> std::convert::Infallible {
     loop {
         lease.lost().await;
         let again = loop {
@@ -174,7 +174,7 @@ async fn keep(lease: &mut Lease, gateway: &Gateway) -> std::convert::Infallible 
     }
 }
 
-/// What to do about an agent that may use nothing.
+/// The remedy for an agent without connections.
 fn next(facts: &Facts, global: &Global) -> Option<String> {
     if !facts.agent.facts.bindings.is_empty() {
         return None;

@@ -16,7 +16,7 @@ use super::settings::Global;
 use super::table;
 use crate::app::{self, AppError, Life, Running};
 use crate::config::{Config, ListenAt};
-use keyward_api::{Places, SOCKET_NAME};
+use keyward_api::{Locations, SOCKET_NAME};
 use keyward_base::limits::Limits;
 use keyward_state::directory::View;
 use keyward_state::observe::log::{self, Format};
@@ -73,10 +73,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     let announce = |running: &Running| match format {
         Format::Text => {
             let view = running.services().directory.view();
-            output::note(&announcement(running.places(), &next(&view, &global.keyward())));
+            output::note(&announcement(running.locations(), &next(&view, &global.keyward())));
         }
         Format::Json => {
-            let Places { proxy, agents, admin, data, ca } = running.places();
+            let Locations { proxy, agents, admin, data, ca } = running.locations();
             tracing::info!(?proxy, ?agents, admin, data, ca, "ready");
         }
     };
@@ -141,13 +141,14 @@ fn raise_open_files(limits: &Limits) {
 }
 
 /// Prints the places of the installation, and the next step.
-fn announcement(places: &Places, next: &str) -> String {
-    let mut fields = vec![("proxy", places.proxy.join(", "))];
-    fields
-        .extend(places.agents.iter().map(|(own, at)| ("agent", format!("{} at {at}", own.agent))));
-    fields.push(("admin", format!("http://{}", places.admin)));
-    fields.push(("data", places.data.clone()));
-    fields.push(("CA", places.ca.clone()));
+fn announcement(locations: &Locations, next: &str) -> String {
+    let mut fields = vec![("proxy", locations.proxy.join(", "))];
+    fields.extend(
+        locations.agents.iter().map(|(own, at)| ("agent", format!("{} at {at}", own.agent))),
+    );
+    fields.push(("admin", format!("http://{}", locations.admin)));
+    fields.push(("data", locations.data.clone()));
+    fields.push(("CA", locations.ca.clone()));
     let mut text = table::fields(&fields);
     let _ = write!(text, "ready; stop with Ctrl-C");
     if !next.is_empty() {
@@ -180,14 +181,14 @@ mod tests {
     #[test]
     fn a_start_tells_where_things_are_and_what_comes_next() {
         let own = ListenerOwner { org: OrgId::default_org(), agent: "ci".to_owned() };
-        let places = Places {
+        let locations = Locations {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
             agents: vec![(own, "127.0.0.1:8090".to_owned())],
             admin: "127.0.0.1:8081".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };
-        insta::assert_snapshot!(announcement(&places, "keyward agent add NAME"), @r"
+        insta::assert_snapshot!(announcement(&locations, "keyward agent add NAME"), @r"
         proxy   127.0.0.1:8080, unix:/run/keyward.sock
         agent   ci at 127.0.0.1:8090
         admin   http://127.0.0.1:8081

@@ -63,7 +63,7 @@ pub(crate) fn interrupted() -> Failure {
 /// When the user stops, or the input is empty, too long or more than one line.
 pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
     let read = Raw::begin().and_then(|mut raw| {
-        // Not before the echo is off: whoever sees the question may paste at once.
+        // After echo is disabled: the user may paste as soon as the question is shown.
         show(&format!("{label}: "));
         raw.line()
     });
@@ -90,7 +90,7 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
 /// Reads a line with echo, trimmed; it may be empty.
 ///
 /// # Errors
-/// When the person ends it.
+/// When the user stops.
 pub(crate) fn text(label: &str) -> Result<String, Failure> {
     let read = Raw::begin().and_then(|mut raw| {
         show(&format!("{label}: "));
@@ -107,7 +107,7 @@ pub(crate) fn text(label: &str) -> Result<String, Failure> {
 /// Asks for one of `items`; typing filters the list. Returns its index.
 ///
 /// # Errors
-/// When the person ends it.
+/// When the user stops.
 pub(crate) fn choose(label: &str, items: &[String]) -> Result<usize, Failure> {
     let mut list = List { label, items, filter: String::new(), at: 0 };
     let chosen = Raw::begin().and_then(|mut raw| list.chosen(&mut raw));
@@ -128,7 +128,7 @@ impl Raw {
         modes.input_modes &= !(InputModes::ICRNL | InputModes::IXON);
         modes.special_codes[SpecialCodeIndex::VMIN] = 1;
         modes.special_codes[SpecialCodeIndex::VTIME] = 0;
-        // What was typed ahead stays: a paste may have begun.
+        // Input that was typed ahead is kept: a paste may have begun.
         tcsetattr(&stdin, OptionalActions::Now, &modes)?;
         Ok(Self { stdin, before })
     }

@@ -51,7 +51,7 @@ impl<W: Write> Sign<W> {
     fn turn(&mut self, turn: char) {
         self.shown = true;
         let (dim, plain) = if self.colours { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
-        // Nobody is left to see it when this fails.
+        // An error means that the terminal is closed.
         let _ = write!(self.to, "{WIPE}{dim}{turn} {}{plain}", self.what);
         let _ = self.to.flush();
     }

@@ -7,7 +7,6 @@ use std::fmt;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::app::DeclaredApp;
 use super::declared::{Declared, InFile};
 use super::names;
 use super::reading::Reading;
@@ -18,7 +17,7 @@ use keyward_base::keys::section;
 use keyward_base::rotation::{KEEP_OLD_MAX, RotationSettings};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_model::{Connection, Reference};
+use keyward_model::{App, Connection, Reference};
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::key_of;
 use keyward_rules::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
@@ -81,7 +80,7 @@ struct Check<'a> {
 pub(super) fn connections(
     value: Option<&Value>,
     providers: &Providers<'_>,
-    apps: &[DeclaredApp],
+    apps: &[Declared<App>],
     reading: &mut Reading<'_>,
 ) -> Vec<Declared<Connection>> {
     let mut found = Declared::<Connection>::read(value, providers, reading);
@@ -107,26 +106,6 @@ pub(super) fn rotation(value: Option<&Value>, reading: &mut Reading<'_>) -> Rota
         reading.problems.add("rotation.keep_old", message, "write 30d or less");
     }
     settings
-}
-
-pub(super) fn provider<'a>(
-    id: &str,
-    path: &str,
-    providers: &Providers<'a>,
-    reading: &mut Reading<'_>,
-) -> Option<&'a Provider> {
-    let known = providers.catalogue.get(id);
-    // One that is defined and wrong has its own problems reported.
-    if known.is_none() && !id.is_empty() && !providers.declared.contains(&id) {
-        let ids = providers.catalogue.all().map(|provider| &*provider.id);
-        let remedy = match nearest(id, ids.chain(providers.declared.iter().copied())) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "define it under `providers:`, or see `keyward provider list`".into(),
-        };
-        let message = format!("there is no provider `{id}`");
-        reading.problems.add(&key_of(path, "provider"), message, remedy);
-    }
-    known.map(|provider| &**provider)
 }
 
 fn auth<'a>(
@@ -191,7 +170,7 @@ impl Check<'_> {
     }
 
     /// An app that is not declared may be in the store, which only the running gateway knows.
-    fn app(&self, name: Option<&str>, apps: &[DeclaredApp], reading: &mut Reading<'_>) {
+    fn app(&self, name: Option<&str>, apps: &[Declared<App>], reading: &mut Reading<'_>) {
         let Some(name) = name else { return };
         let at = key_of(self.path, "app");
         let auth = &self.auth.id;

@@ -43,7 +43,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Agent, Connection, Honeytoken, Webhook};
+use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
@@ -51,7 +51,6 @@ use keyward_state::crypto::source::KeySource;
 use keyward_state::rulebook::RuleText;
 
 pub use agent::AgentInFile;
-pub use app::DeclaredApp;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, InFile};
 pub use environment::Environment;
@@ -89,7 +88,7 @@ pub struct Config {
     /// Own providers, none of which has a built-in one's id.
     pub providers: Vec<Provider>,
     /// Declared apps.
-    pub apps: Vec<DeclaredApp>,
+    pub apps: Vec<Declared<App>>,
     /// Declared connections.
     pub connections: Vec<Declared<Connection>>,
     /// Declared agents.
@@ -207,7 +206,7 @@ impl Config {
             self.connections.iter().flat_map(|connection| connection.with.sources.values());
         let tokens = self.agents.iter().filter_map(|agent| agent.with.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
-        let apps = self.apps.iter().flat_map(|app| app.secrets.values());
+        let apps = self.apps.iter().flat_map(|app| app.with.sources.values());
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.with);
         fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks)
     }

@@ -5,7 +5,6 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::again::Origin;
-use super::app::AppText;
 use super::connection::Providers;
 use super::declared::{Declared, Item};
 use super::environment::Environment;
@@ -23,7 +22,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Agent, Connection, Honeytoken, Webhook};
+use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
 use keyward_rules::provider::check;
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{Catalogue, Provider};
@@ -65,7 +64,7 @@ section! {
         providers: Option<Value>,
         /// OAuth clients that are registered at providers. Others are added by commands and live in the
         /// store.
-        #[key(list of AppText)]
+        #[key(list of Item<App>)]
         apps: Option<Value>,
         /// Accounts at providers. Others are added by commands and live in the store.
         #[key(list of Item<Connection>)]

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_rules::inject::credential::Clears;
-use keyward_rules::inject::placement::{At, Place};
+use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::template::{Encoding, Part, Template};
 use keyward_rules::provider::{
     AuthMethod, Catalogue, Field, Instance, Provider, Variable, VariableKind,
@@ -146,7 +146,7 @@ impl Account {
 
     fn is_carved(&self, host: &str, path: &str) -> bool {
         let (target, path) = parsed(host, path);
-        let mut carved = self.instance.carved.iter();
+        let mut carved = self.instance.oauth_endpoints.iter();
         carved.any(|(host, pattern)| host.matches(&target) && pattern.matches(&path))
     }
 
@@ -197,11 +197,11 @@ impl Client {
                 for place in &spot.places {
                     let value = rendered(&place.value, values);
                     match &place.at {
-                        At::Header(name) => fields.push(format!("{name}: {value}")),
-                        At::Query(name) => query.push(format!("{name}={value}")),
-                        At::Cookie(name) => fields.push(format!("Cookie: {name}={value}")),
-                        At::Path(_) => path = beneath(&value, &path),
-                        At::Body(path) => panic!("this test sends no body: {path}"),
+                        Location::Header(name) => fields.push(format!("{name}: {value}")),
+                        Location::Query(name) => query.push(format!("{name}={value}")),
+                        Location::Cookie(name) => fields.push(format!("Cookie: {name}={value}")),
+                        Location::Path(_) => path = beneath(&value, &path),
+                        Location::Body(path) => panic!("this test sends no body: {path}"),
                     }
                 }
             }
@@ -309,26 +309,26 @@ fn readable(head: &Head) -> String {
 /// The credential stands in its places and nothing else where another could.
 fn assert_received(account: &Account, spot: &Spot, head: &Head, canary: &str, case: &str) {
     assert_eq!(head.one("host"), Some(&*spot.host), "{case}");
-    let written = |at: &At| spot.places.iter().any(|place| place.at == *at);
+    let written = |at: &Location| spot.places.iter().any(|place| place.at == *at);
     let mut path_is_kept = true;
     for place in &spot.places {
         let value = rendered(&place.value, &account.values);
         match &place.at {
-            At::Header(name) => assert_eq!(head.all(name.as_str()), [value], "{case}"),
-            At::Query(name) => {
+            Location::Header(name) => assert_eq!(head.all(name.as_str()), [value], "{case}"),
+            Location::Query(name) => {
                 let encoded = percent_encoding::percent_decode_str(
                     parameters(head.target(), name).first().copied().unwrap_or_default(),
                 );
                 assert_eq!(encoded.decode_utf8_lossy(), value, "{case}");
                 assert_eq!(parameters(head.target(), name).len(), 1, "{case}");
             }
-            At::Cookie(name) => assert_eq!(cookies(head, name), [value], "{case}"),
-            At::Path(_) => {
+            Location::Cookie(name) => assert_eq!(cookies(head, name), [value], "{case}"),
+            Location::Path(_) => {
                 path_is_kept = false;
                 let path = beneath(&value, &spot.path);
                 assert_eq!(head.target().split('?').next(), Some(&*path), "{case}");
             }
-            At::Body(path) => panic!("this test sends no body: {path}"),
+            Location::Body(path) => panic!("this test sends no body: {path}"),
         }
     }
     if path_is_kept {
@@ -336,13 +336,13 @@ fn assert_received(account: &Account, spot: &Spot, head: &Head, canary: &str, ca
     }
     assert_eq!(parameters(head.target(), "x"), ["1"], "{case}: others' parameters stay");
     let clears = &account.instance.clears;
-    for name in clears.headers.iter().filter(|name| !written(&At::Header((*name).clone()))) {
+    for name in clears.headers.iter().filter(|name| !written(&Location::Header((*name).clone()))) {
         assert!(!head.has(name.as_str()), "{case}: {name}");
     }
-    for name in clears.queries.iter().filter(|name| !written(&At::Query((*name).clone()))) {
+    for name in clears.queries.iter().filter(|name| !written(&Location::Query((*name).clone()))) {
         assert!(parameters(head.target(), name).is_empty(), "{case}: {name}");
     }
-    for name in clears.cookies.iter().filter(|name| !written(&At::Cookie((*name).clone()))) {
+    for name in clears.cookies.iter().filter(|name| !written(&Location::Cookie((*name).clone()))) {
         assert!(cookies(head, name).is_empty(), "{case}: {name}");
     }
     let text = readable(head);
@@ -457,7 +457,7 @@ async fn hosts_one_label_off_and_what_else_the_hosts_serve_get_nothing() {
                 assert!(["default_deny", "bad_request"].contains(&&*code), "{name}: {code}");
             }
         }
-        for (host, pattern) in &account.instance.carved {
+        for (host, pattern) in &account.instance.oauth_endpoints {
             let (host, path) = (sample_host(host), &samples(std::slice::from_ref(pattern))[0]);
             let code = refusal(&lab, account, &host, path).await;
             let owned = account.owns_path(path);

@@ -98,7 +98,7 @@ async fn asks_before_bob_takes_alices_place(name: &str, world: World) {
     let declined = decides(&world, &other, false).await;
     assert_eq!(declined["state"], "failed", "{name}");
     let why = declined["why"].as_str().expect("why");
-    assert!(why.ends_with("the provider has taken its access back"), "{name}: {why}");
+    assert!(why.ends_with("the provider has revoked its access"), "{name}: {why}");
     let issuer = world.server.issuer();
     assert!(!issuer.is_live(&bobs) && issuer.is_live(&alices), "{name}");
 
@@ -249,7 +249,7 @@ async fn an_account_that_nobody_decides_about_is_taken_back_when_its_consent_is_
     let failed = async {
         loop {
             let view = world.flow(&begun).await;
-            if view["why"].as_str().is_some_and(|why| why.contains("has taken its access back")) {
+            if view["why"].as_str().is_some_and(|why| why.contains("has revoked its access")) {
                 return view;
             }
             tokio::task::yield_now().await;

@@ -279,7 +279,7 @@ async fn tokens_that_came_before_a_crash_are_gone_on_with_after_it() {
     assert_eq!(code, Some(1), "{said}");
     // The person is asked all the same; nobody can be here, which is a no.
     assert!(said.contains("you consented with account bob@acme.test"), "{said}");
-    assert!(said.contains("the provider has taken its access back"), "{said}");
+    assert!(said.contains("the provider has revoked its access"), "{said}");
     let bobs = world.server.calls()[1].issued.clone().expect("tokens").access;
     assert!(!world.server.issuer().is_live(&bobs));
     assert!(world.said(&["connection", "show", "work"]).contains("alice@acme.test"));

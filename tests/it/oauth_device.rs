@@ -93,7 +93,7 @@ async fn failures_that_pass_are_polled_through() {
 async fn a_refusal_an_expired_code_and_other_errors_end_it() {
     let ends = [
         ("access_denied", "the consent was declined"),
-        ("expired_token", "nobody entered the code in time"),
+        ("expired_token", "the code was not entered in time"),
         ("invalid_grant", "invalid_grant"),
         ("invalid_client", "invalid_client"),
     ];

@@ -195,7 +195,7 @@ async fn tokens_of_an_answer_that_was_lost_are_not_said_to_be_revoked() {
     let told = removed_during_a_refresh(&world, Fault::HeldAndLost(gate.clone()), &gate).await;
     assert_eq!(told["revoked_upstream"], false, "{told}");
     let why = told["why"].as_str().expect("why");
-    assert!(why.contains("answer was lost"), "{why}");
+    assert!(why.contains("response to a refresh was lost"), "{why}");
     world.finish().await;
 }
 
@@ -219,7 +219,7 @@ async fn a_connection_that_is_removed_during_the_exchange_leaves_no_grant_at_its
     assert!(!world.server.issuer().is_live(&pair.access));
     let view = world.flow(&made).await;
     assert_eq!(view["state"], "failed");
-    assert!(view["why"].as_str().expect("why").contains("has taken its access back"), "{view}");
+    assert!(view["why"].as_str().expect("why").contains("has revoked its access"), "{view}");
     world.finish().await;
 }
 
@@ -254,9 +254,9 @@ async fn a_connection_of_a_paused_app_is_revoked_with_the_app_s_secret() {
     world.connected().await;
     let pair = world.server.only_call().issued.expect("tokens");
     let directory = &world.lab.gateway.running().services().directory;
-    let pause = |app: &mut keyward_state::directory::AppRecord| app.paused = true;
+    let pause = |app: &mut keyward_state::directory::AppRecord| app.facts.paused = true;
     directory
-        .update_app(&keyward_base::id::OrgId::default_org(), &world.app, &pause)
+        .change::<keyward_model::App>(&keyward_base::id::OrgId::default_org(), &world.app, pause)
         .await
         .expect("the app is there");
     let told = removed(&world, "?revoke=true").await;

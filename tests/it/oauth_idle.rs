@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use keyward_vault::Walk;
+use keyward_vault::KeepAliveCursor;
 use serde_json::json;
 
 use crate::support::tokens::*;
 use crate::support::*;
 
 async fn step(lab: &Lab) -> usize {
-    lab.gateway.running().services().vault.keep_alive_step(&mut Walk::default()).await
+    lab.gateway.running().services().vault.keep_alive_step(&mut KeepAliveCursor::default()).await
 }
 
 /// oauth 7.keep-alive

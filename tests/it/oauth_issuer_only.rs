@@ -2,7 +2,7 @@
 //! read from the server's metadata when a token is needed. OAuth rules 13.
 
 use keyward_base::tokens::TokenSettings;
-use keyward_vault::Walk;
+use keyward_vault::KeepAliveCursor;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 
@@ -230,7 +230,7 @@ async fn keep_alive_leaves_an_issuer_alone_within_the_pause_after_a_failure() {
     let told = world.lab.gateway.api("POST", "/connections/work/refresh", "{}").await;
     assert_eq!((told.head.status(), documents(&world)), (503, 1), "{}", told.text());
     let vault = &world.lab.gateway.running().services().vault;
-    let due = async { while vault.keep_alive_step(&mut Walk::default()).await == 0 {} };
+    let due = async { while vault.keep_alive_step(&mut KeepAliveCursor::default()).await == 0 {} };
     patiently("a refresh of the connection that was not asked for", due).await;
     landed(&world.lab).await;
     assert_eq!(documents(&world), 1, "the pause of the issuer holds");

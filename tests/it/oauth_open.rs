@@ -102,7 +102,7 @@ async fn a_cancelled_decision_declines_the_other_account_and_a_finished_consent_
     let path = format!("/flows/{}/cancel", again["flow"].as_str().expect("a flow"));
     let cancelled = world.api("POST", &path, &json!({})).await;
     let why = cancelled["why"].as_str().expect("why");
-    assert!(why.contains("cancelled") && why.contains("has taken its access back"), "{why}");
+    assert!(why.contains("cancelled") && why.contains("has revoked its access"), "{why}");
     assert!(!world.server.issuer().is_live(&bobs));
     assert_eq!(world.connection().await["state"], "active");
     assert_eq!(world.request().await.text(), "fine");

@@ -86,8 +86,8 @@ async fn requests_with_a_ca_file_of_its_own() {
     let [id, message, hint] = failed(&[&python, "app.py"], ("app.py", OWN_CA_FILE)).await;
     assert_eq!(id, "tls");
     assert_eq!(message, "api.acme.test: it does not trust the CA (UnknownCA)");
-    let expected = "guess: certifi's file does not hold the CA: leave `certifi.where()` out, or \
-                    put `os.environ[\"SSL_CERT_FILE\"]` in its place";
+    let expected = "guess: certifi's file does not contain the CA: remove `certifi.where()`, or \
+                    replace it by `os.environ[\"SSL_CERT_FILE\"]`";
     assert!(hint.starts_with(expected), "{hint}");
 }
 

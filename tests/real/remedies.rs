@@ -189,7 +189,7 @@ print(requests.get('https://HOST/a', verify=HOLE, timeout=20).text)
 ",
         wrong: "certifi.where()",
         remedy: "os.environ[",
-        says: "does not hold the CA",
+        says: "does not contain the CA",
     };
     undici_is_mended: Case {
         interpreter: Interpreter::Node,

@@ -127,7 +127,7 @@ pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, &'static str) 
 
 /// Where the agent has a listener of its own.
 fn listeners(context: &Context, agent: &Record<Agent>) -> Vec<String> {
-    let all = context.admin.places().into_iter().flat_map(|places| &places.agents);
+    let all = context.admin.locations().into_iter().flat_map(|places| &places.agents);
     let own = all.filter(|(owner, _)| owner.org == agent.org && owner.agent == agent.name);
     own.map(|(_, at)| at.clone()).collect()
 }

@@ -178,8 +178,7 @@ impl Reader {
         self.read(move |go_on| trail.query(&query, go_on)).await
     }
 
-    /// Reads off the async threads. Ends soon after whoever asked has gone: this future is dropped
-    /// then.
+    /// Reads on a blocking thread. Ends soon after the requester is gone, because this future is dropped then.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<T> + Send + 'static,

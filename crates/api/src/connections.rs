@@ -276,7 +276,7 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
 fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let (now, directory) = (admin.deps().clock.now(), admin.deps().directory.view());
     let app = connection.app_id().and_then(|id| directory.app(&connection.org, id));
-    let registered = app.and_then(|app| app.registered.as_ref()?.expires);
+    let registered = app.and_then(|app| app.facts.registered.as_ref()?.expires);
     let consented = connection.facts.ends.into_iter().chain(registered);
     let consented = consented.map(|at| Due { at, why: DueBy::Expires });
     connection.due().into_iter().chain(consented).any(|due| due.is_near(now))
@@ -302,7 +302,7 @@ fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionSh
         shown.missing = missing.cloned().collect();
     }
     shown.requested = requested;
-    shown.inherited = app.map(|app| app.settings.requests()).unwrap_or_default();
+    shown.inherited = app.map(|app| app.settings.requests.clone()).unwrap_or_default();
 }
 
 /// The hosts that the connection owns; none when its provider left the catalogue.

@@ -17,7 +17,9 @@ use super::html::{self, HtmlPage};
 use super::state::Admin;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
-use keyward_vault::oauth::{Back, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer, Refusal};
+use keyward_vault::oauth::{
+    CallbackRequest, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer, Refusal,
+};
 
 /// Fetch Metadata: the field in which a browser states the origin of its request.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
@@ -127,7 +129,7 @@ async fn posted(
         return refused(&Refusal::Malformed("it is no form of a provider"));
     };
     match flows.keep_posted(&org, &id, &form).await {
-        Ok(handle) => HtmlPage::new("Back from the provider")
+        Ok(handle) => HtmlPage::new("CallbackRequest from the provider")
             .text("You are sent on.")
             .onward(&format!("../posted/{app}/{}", *handle))
             .answer(StatusCode::OK),
@@ -172,7 +174,7 @@ async fn finished(
         Err(page) => return *page,
     };
     let cookies = Visit(headers).cookies();
-    let back = Back { app, query: parameters, cookies: &cookies };
+    let back = CallbackRequest { app, query: parameters, cookies: &cookies };
     let org = org_of_app(admin, app);
     let finished = flows.callback(&org, &back).await;
     enforced(admin).await;

@@ -370,7 +370,6 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
             | DirectoryError::AppInUse { .. }
-            | DirectoryError::FixedOfApp(_)
             | DirectoryError::SlotProvider { .. }
             | DirectoryError::NoSlot { .. }
             | DirectoryError::OtherPlugin { .. }

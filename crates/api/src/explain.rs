@@ -22,10 +22,10 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_net::dial::Judged;
+use keyward_net::dial::AddressVerdict;
 use keyward_net::guard::{IpClass, classify};
 use keyward_rules::inject::credential::Write;
-use keyward_rules::inject::placement::{At, Place};
+use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::template::{Encoding, Part, Template};
 use keyward_rules::inject::write::{self, Head, WriteError};
 use keyward_rules::policy::explain::{ActionKind, Explanation as Decision};
@@ -185,11 +185,11 @@ fn stand_in(template: &Template) -> Secret {
 
 fn placement(place: &Place) -> PlacementView {
     let at = match &place.at {
-        At::Header(name) => format!("header {name}"),
-        At::Query(name) => format!("query {name}"),
-        At::Cookie(name) => format!("cookie {name}"),
-        At::Path(_) => "path".to_owned(),
-        At::Body(path) => format!("body {path}, in JSON or a form"),
+        Location::Header(name) => format!("header {name}"),
+        Location::Query(name) => format!("query {name}"),
+        Location::Cookie(name) => format!("cookie {name}"),
+        Location::Path(_) => "path".to_owned(),
+        Location::Body(path) => format!("body {path}, in JSON or a form"),
     };
     PlacementView { at, value: template(&place.value) }
 }
@@ -212,8 +212,8 @@ async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     let injects = told.action == ActionKind::Inject;
     let cleartext = injects && target.scheme() == Scheme::Http;
     let judged = match admin.deps().dialler.judge(target).await {
-        Ok(Judged::Addresses(judged)) => judged,
-        Ok(Judged::ByProxy { proxy }) => {
+        Ok(AddressVerdict::Addresses(judged)) => judged,
+        Ok(AddressVerdict::ByProxy { proxy }) => {
             told.stopped_by.extend(cleartext.then(stop::cleartext_by_proxy));
             told.proxy = Some(proxy.to_string());
             return;

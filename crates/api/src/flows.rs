@@ -15,7 +15,7 @@ use super::state::Admin;
 use super::wire::{ConnectionMade, ConsentListed, ConsentView, FlowDecision, List, Reconnect};
 use keyward_base::id::FlowId;
 use keyward_state::directory::ConnectionRecord;
-use keyward_vault::oauth::{Ask, DeviceCode, FlowError, FlowView, Started};
+use keyward_vault::oauth::{ConsentRequest, DeviceCode, FlowError, FlowView, Started};
 
 /// The name of the operator, who owns consents without a user.
 const OPERATOR: &str = "the operator of this gateway";
@@ -138,7 +138,7 @@ pub(super) async fn begun(
     takes_consents(admin)?;
     let Reconnect { device, scopes: more_scopes, register } = ask;
     let person = caller.user().map_or_else(|| OPERATOR.to_owned(), |user| user.name.clone());
-    let ask = Ask { person, device, more_scopes, register };
+    let ask = ConsentRequest { person, device, more_scopes, register };
     let started = admin.deps().flows.start(caller.org(), connection, ask).await?;
     Ok(match started {
         Started::Browser { flow, url } => ConsentView::page(flow, url),

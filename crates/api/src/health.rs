@@ -48,7 +48,7 @@ fn word(admin: &Admin) -> &'static str {
 
 /// The addresses of the gateway; only it knows ports that the system chose.
 async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
-    let places = admin.places().ok_or(ApiError::NoSuchPath)?.clone();
+    let places = admin.locations().ok_or(ApiError::NoSuchPath)?.clone();
     Ok(Json(Status {
         status: word(&admin).to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

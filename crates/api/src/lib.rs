@@ -51,7 +51,6 @@ mod rules;
 mod run_counter;
 mod runs;
 mod serve;
-mod settings;
 mod socket;
 mod state;
 #[cfg(test)]
@@ -72,4 +71,4 @@ pub use router::{open_router, socket_router};
 pub use run_counter::Runs;
 pub use serve::{serve_socket, serve_tcp};
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
-pub use state::{Admin, Deps, Places};
+pub use state::{Admin, Deps, Locations};

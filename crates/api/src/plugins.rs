@@ -240,10 +240,7 @@ fn is_not_older(installed: &Manifest, given: &Manifest) -> Result<(), ApiError> 
 }
 
 /// What stays in its slot: the slot is there still, and asks for an account at the same provider.
-fn kept(
-    plugin: &PluginRecord,
-    manifest: &Manifest,
-) -> BTreeMap<String, Reference<ConnectionId>> {
+fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, Reference<ConnectionId>> {
     let same = |name: &str| {
         let (before, after) = (plugin.manifest.slot(name), manifest.slot(name));
         before.zip(after).is_some_and(|(before, after)| before.provider == after.provider)
@@ -335,12 +332,7 @@ fn view(admin: &Admin, directory: &View, plugin: &PluginRecord) -> PluginView {
     }
 }
 
-fn slot_view(
-    admin: &Admin,
-    directory: &View,
-    plugin: &PluginRecord,
-    slot: &Slot,
-) -> SlotView {
+fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot) -> SlotView {
     let id = plugin.connection_in(&slot.slot);
     let connection = id.and_then(|id| directory.connection(&plugin.org, id));
     let agent = directory.agent_of(plugin);

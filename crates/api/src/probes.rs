@@ -45,7 +45,7 @@ async fn hold(
     Params(ProbeQuery { at }): Params<ProbeQuery>,
 ) -> Result<Response, ApiError> {
     // Only a gateway has listeners whose streams can be forwarded.
-    if admin.places().is_none() {
+    if admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
     }
     if !at.ip().is_loopback() {

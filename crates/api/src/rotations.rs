@@ -23,7 +23,7 @@ use keyward_base::secret::Secret;
 use keyward_base::time::{parse_deadline, parse_duration};
 use keyward_model::{Connection, Shown};
 use keyward_state::directory::{ConnectionRecord, ManagedBy, Need};
-use keyward_vault::Kept;
+use keyward_vault::RotationTerms;
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -63,7 +63,7 @@ fn rotatable(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiErro
     }
 }
 
-fn kept(admin: &Admin, new: &NewSecret) -> Result<Kept, ApiError> {
+fn kept(admin: &Admin, new: &NewSecret) -> Result<RotationTerms, ApiError> {
     let own = admin.deps().vault.rotation_settings().keep_old;
     let keep = |text: &String| {
         let time = parse_duration(text).ok().filter(|time| *time <= KEEP_OLD_MAX);
@@ -79,14 +79,14 @@ fn kept(admin: &Admin, new: &NewSecret) -> Result<Kept, ApiError> {
     let expires = expires.map_err(|_| {
         ApiError::field("expires", "this is no time: write 90d, 2026-01-31 or a whole time")
     })?;
-    Ok(Kept { old_for, expires })
+    Ok(RotationTerms { old_for, expires })
 }
 
 async fn tested_first(
     context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
-    kept: Kept,
+    kept: RotationTerms,
 ) -> Result<Rotated, ApiError> {
     let Context { admin, caller } = &context;
     let vault = &admin.deps().vault;
@@ -126,7 +126,7 @@ async fn untested(
     context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
-    kept: Kept,
+    kept: RotationTerms,
 ) -> Result<Rotated, ApiError> {
     let vault = &context.deps().vault;
     vault.put_untested_in_force(&connection.org, &connection.id, fields, kept).await?;

@@ -62,7 +62,7 @@ async fn open(
     Body(new): Body<NewRun>,
 ) -> Result<Response, ApiError> {
     // Only a gateway has runs, and a run must not prevent it from stopping.
-    if admin.places().is_none() {
+    if admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
     }
     let open = admin.runs().count();

@@ -26,7 +26,7 @@ use super::router::{open_router, socket_router};
 use super::socket::AdminSocket;
 use super::state::Admin;
 use keyward_base::limits::Limits;
-use keyward_net::evictable::{Evictable, Place};
+use keyward_net::evictable::{Evictable, EvictableSlot};
 
 /// Maximum number of streams per listener. On TCP, a further stream evicts an idle one; on the socket, whose
 /// peers are our own user, it waits in the kernel's queue.
@@ -148,7 +148,7 @@ impl Streams {
     }
 
     /// A place for a new stream: immediately, unless all others have a running request.
-    async fn place(&mut self, places: &Arc<Evictable<()>>, peer: SocketAddr) -> Place<()> {
+    async fn place(&mut self, places: &Arc<Evictable<()>>, peer: SocketAddr) -> EvictableSlot<()> {
         loop {
             while self.tasks.try_join_next().is_some() {}
             let is_free = self.tasks.len() < STREAMS_MAX;
@@ -162,7 +162,7 @@ impl Streams {
 
     /// Serves a stream. `mark` is added to each request and describes the stream. `place` (TCP only) is held
     /// from the end of a request to the end of its response.
-    fn serve<S, M>(&mut self, stream: S, mark: M, place: Option<Place<()>>)
+    fn serve<S, M>(&mut self, stream: S, mark: M, place: Option<EvictableSlot<()>>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         M: Clone + Send + Sync + 'static,
@@ -212,11 +212,11 @@ impl Streams {
 /// evictable.
 struct Whole {
     body: Incoming,
-    place: Option<Arc<Place<()>>>,
+    place: Option<Arc<EvictableSlot<()>>>,
 }
 
 impl Whole {
-    fn new(body: Incoming, place: Option<Arc<Place<()>>>) -> Self {
+    fn new(body: Incoming, place: Option<Arc<EvictableSlot<()>>>) -> Self {
         let mut whole = Self { body, place };
         whole.look();
         whole
@@ -254,7 +254,7 @@ impl Body for Whole {
 }
 
 /// Resolves when the stream is evicted.
-async fn evicted(place: Option<&Place<()>>) {
+async fn evicted(place: Option<&EvictableSlot<()>>) {
     match place {
         Some(place) => place.evicted().await,
         None => std::future::pending().await,

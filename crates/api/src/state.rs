@@ -62,7 +62,7 @@ pub struct Deps {
 
 /// Addresses and paths of a gateway, for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Places {
+pub struct Locations {
     /// The bound listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
     pub proxy: Vec<String>,
     /// Listeners of single agents, with their owners.
@@ -90,7 +90,7 @@ struct Inner {
 }
 
 struct Serving {
-    places: Places,
+    locations: Locations,
     reloads: Reloads,
 }
 
@@ -99,10 +99,10 @@ impl Admin {
     pub fn serving(
         deps: Deps,
         draining: watch::Receiver<bool>,
-        places: Places,
+        locations: Locations,
         reloads: Reloads,
     ) -> Self {
-        Self::new(deps, draining, Some(Serving { places, reloads }))
+        Self::new(deps, draining, Some(Serving { locations, reloads }))
     }
 
     /// State of a process without listeners, for the command line.
@@ -127,8 +127,8 @@ impl Admin {
     }
 
     /// The addresses of the gateway; `None` in a process without listeners.
-    pub(super) fn places(&self) -> Option<&Places> {
-        self.0.serving.as_ref().map(|serving| &serving.places)
+    pub(super) fn locations(&self) -> Option<&Locations> {
+        self.0.serving.as_ref().map(|serving| &serving.locations)
     }
 
     /// Requests a reload of the configuration; `None` in a process without listeners.

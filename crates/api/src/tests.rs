@@ -25,7 +25,7 @@ use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{Agent, AgentFacts, AgentSpec};
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
@@ -58,7 +58,7 @@ impl Lab {
         let (draining, drained) = watch::channel(false);
         let owner =
             |org: &str| ListenerOwner { org: OrgId::named(org).unwrap(), agent: "ci".to_owned() };
-        let places = Places {
+        let locations = Locations {
             agents: vec![
                 (owner("default"), "127.0.0.1:8090".to_owned()),
                 (owner("acme"), "127.0.0.1:8091".to_owned()),
@@ -69,7 +69,7 @@ impl Lab {
             ca: "/data/ca/ca.pem".to_owned(),
         };
         let (reloads, _) = Reloads::new(watch::channel(None).1);
-        let admin = Admin::serving(services().await, drained, places, reloads);
+        let admin = Admin::serving(services().await, drained, locations, reloads);
         Self { router: socket_router(admin.clone()), admin, draining }
     }
 
@@ -129,7 +129,7 @@ async fn services() -> Deps {
     let dialler = Arc::new(Dialler::new(Guard::default(), Vec::new(), 4));
     let authority = Authority::ephemeral();
     let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
-    let caller = Caller::new(dialler.clone(), tls::client_config(&[root]).unwrap());
+    let caller = HttpClient::new(dialler.clone(), tls::client_config(&[root]).unwrap());
     let metrics: Arc<Metrics> = Arc::default();
     let events = Events::new(events::Parts {
         store: sealed.0.clone(),

@@ -29,7 +29,7 @@ async fn list(
     caller: Caller,
 ) -> Result<Json<List<UpstreamView>>, ApiError> {
     // Only a gateway has an environment that is worth asking about.
-    if admin.places().is_none() {
+    if admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
     }
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;

@@ -20,7 +20,7 @@ use keyward_model::{
     NoticeKind, Record, SecretText, Shown, Webhook, WebhookFacts, WebhookShown, WebhookSpec,
     WebhookState, WebhookTry, WebhookWith,
 };
-use keyward_vault::events::{KeyError, LastTry, SigningKey};
+use keyward_vault::events::{LastTry, SigningKey, SigningKeyError};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -121,7 +121,8 @@ impl Key {
         match given.signing_key {
             Some(SecretText(text)) => {
                 let key = SigningKey::parse(&text);
-                let refused = |error: KeyError| ApiError::field("signing_key", error.to_string());
+                let refused =
+                    |error: SigningKeyError| ApiError::field("signing_key", error.to_string());
                 Ok(Self { key: key.map_err(refused)?, shown: None })
             }
             None => {

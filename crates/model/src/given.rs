@@ -1,22 +1,51 @@
 //! Serde adapters of what people write: intervals in days, members that may be `null`. No message quotes a value,
 //! which may be a secret in the wrong place.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use keyward_base::time::written;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The default where it is absent or `null`.
+/// An object; the default where it is absent or `null`.
 ///
 /// # Errors
-/// When it is something else.
+/// When it is something else, also a list, which serde would read as the members in their order.
 pub(crate) fn or_default<'de, D, T>(d: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
-    T: Default + DeserializeOwned,
+    T: Default + Deserialize<'de>,
 {
-    Option::deserialize(d).map(Option::unwrap_or_default)
+    d.deserialize_option(ObjectVisitor(PhantomData))
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_none<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<T, D::Error> {
+        d.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
 }
 
 /// `null` is a value here, and not the absence of one.

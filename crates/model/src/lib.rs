@@ -33,7 +33,10 @@ mod user;
 mod webhook;
 
 pub use agent::{Agent, AgentChange, AgentFacts, AgentGiven, AgentShown, AgentSpec};
-pub use app::{AppSettings, AppUrls, Registered};
+pub use app::{
+    App, AppChange, AppFacts, AppSettings, AppShown, AppSpec, AppUrls, AppWith, Registered,
+    TokenOptions,
+};
 pub use binding::{BINDINGS_MAX, BindingRecord, BindingShown, BindingSpec, BoundSlot};
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,

@@ -8,7 +8,7 @@ use super::personal_token::{
 };
 use super::resource::{Kind, Nothing, Resource};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
-use super::{Agent, Connection, Honeytoken, Org, Plugin, PluginView, User, Webhook};
+use super::{Agent, App, Connection, Honeytoken, Org, Plugin, PluginView, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -33,6 +33,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<Org>(),
         of::<User>(),
         personal_token(),
+        of::<App>(),
         of::<Connection>(),
         of::<Agent>(),
         token(),

@@ -1,4 +1,4 @@
-//! [`Caller`]: sends one bounded request to an authorization server. Addresses are checked as for every dial.
+//! [`HttpClient`]: sends one bounded request to an authorization server. Addresses are checked as for every dial.
 //! Each request uses verified TLS on a new stream: servers close idle streams silently, and then it would be
 //! unknown whether a single-use token was spent. It follows no redirects and supports no cookies or content
 //! codings. `vault::grant` interprets the response.
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 pub use self::cause::Cause;
 use super::client::{HandshakeError, connect_tls};
 use super::dial::{DialError, Dialler};
-use super::tls::Identity;
+use super::tls::ClientIdentity;
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::tokens::TokenSettings;
 
@@ -31,7 +31,7 @@ const HEAD_BYTES_MIN: usize = 8 * 1024;
 
 /// The client for authorization servers; one per process.
 #[derive(Debug)]
-pub struct Caller {
+pub struct HttpClient {
     dialler: Arc<Dialler>,
     tls: ArcSwap<ClientConfig>,
 }
@@ -111,13 +111,13 @@ pub enum Unusable {
 }
 
 /// A response head, kept for errors in the body.
-struct Head {
+struct ResponseHead {
     host: Host,
     status: StatusCode,
     retry_after: Option<HeaderValue>,
 }
 
-impl Caller {
+impl HttpClient {
     /// Dials with `dialler` and verifies with `tls`, which offers HTTP/1.1.
     pub fn new(dialler: Arc<Dialler>, tls: Arc<ClientConfig>) -> Self {
         Self { dialler, tls: ArcSwap::new(tls) }
@@ -143,13 +143,13 @@ impl Caller {
         self.call_as(None, request, bounds).await
     }
 
-    /// Like [`Caller::call`], with a client certificate (RFC 8705) if there is one.
+    /// Like [`HttpClient::call`], with a client certificate (RFC 8705) if there is one.
     ///
     /// # Errors
-    /// As [`Caller::call`].
+    /// As [`HttpClient::call`].
     pub async fn call_as(
         &self,
-        identity: Option<&Identity>,
+        identity: Option<&ClientIdentity>,
         request: Request<Bytes>,
         bounds: &Bounds,
     ) -> Result<Response<Bytes>, CallError> {
@@ -159,7 +159,7 @@ impl Caller {
         let late = |sent| CallError::Timeout { host: target.host().clone(), sent };
         let connecting = Box::pin(self.connect_or_again(&target, identity, bounds));
         let stream = match bounds.answer {
-            // Each attempt has a limit of its own.
+            // Each attempt has its own limit.
             Some(_) => connecting.await?,
             None => match tokio::time::timeout(bounds.whole, connecting).await {
                 Ok(stream) => stream?,
@@ -174,7 +174,7 @@ impl Caller {
     async fn connect_or_again(
         &self,
         target: &Target,
-        identity: Option<&Identity>,
+        identity: Option<&ClientIdentity>,
         bounds: &Bounds,
     ) -> Result<Box<dyn Stream>, CallError> {
         match self.connect(target, identity, bounds).await {
@@ -186,7 +186,7 @@ impl Caller {
     async fn connect(
         &self,
         target: &Target,
-        identity: Option<&Identity>,
+        identity: Option<&ClientIdentity>,
         bounds: &Bounds,
     ) -> Result<Box<dyn Stream>, CallError> {
         let began = Instant::now();
@@ -346,7 +346,7 @@ async fn read(
     bytes_max: usize,
 ) -> Result<Response<Bytes>, CallError> {
     let (parts, mut body) = answer.into_parts();
-    let head = Head {
+    let head = ResponseHead {
         host: host.clone(),
         status: parts.status,
         retry_after: parts.headers.get(header::RETRY_AFTER).cloned(),
@@ -375,7 +375,7 @@ fn is_coded(fields: &HeaderMap) -> bool {
     codings.iter().any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
-impl Head {
+impl ResponseHead {
     fn unusable(self, why: Unusable) -> CallError {
         let Self { host, status, retry_after } = self;
         CallError::Unusable { host, why, status: Some(status), retry_after }

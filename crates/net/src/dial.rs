@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::corporate::{CorporateProxy, Forwarded};
 pub use super::dial_error::{DialError, ProxyFault};
-use super::guard::{AllowPrivate, Checked, Guard, IpClass};
+use super::guard::{AllowPrivate, CheckedAddr, Guard, IpClass};
 use super::proxy_tunnel;
 use super::race::{interleave, race};
 use super::wire::Wire;
@@ -49,7 +49,7 @@ pub struct Dialled {
 
 /// The result of [`Dialler::judge`].
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Judged {
+pub enum AddressVerdict {
     /// The addresses, each with the class for which it is refused, if any.
     Addresses(Vec<(SocketAddr, Result<(), IpClass>)>),
     /// The target is reached through the corporate proxy, which resolves it.
@@ -77,7 +77,7 @@ struct DialSettings {
 
 /// What a stream is used for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum StreamUse {
+enum DialPurpose {
     /// Arbitrary bytes in both directions.
     Stream,
     /// HTTP requests; a proxy may forward those in cleartext individually.
@@ -130,7 +130,7 @@ impl Dialler {
     /// # Errors
     /// When every address is refused or none accepts in time.
     pub async fn dial(&self, target: &Target, within: Duration) -> Result<Dialled, DialError> {
-        self.dial_for(StreamUse::Stream, target, within).await
+        self.dial_for(DialPurpose::Stream, target, within).await
     }
 
     /// Like [`Dialler::dial`], for HTTP/1.1 requests; [`corporate::fit`](super::corporate::fit) converts each
@@ -143,12 +143,12 @@ impl Dialler {
         target: &Target,
         within: Duration,
     ) -> Result<Dialled, DialError> {
-        self.dial_for(StreamUse::Requests, target, within).await
+        self.dial_for(DialPurpose::Requests, target, within).await
     }
 
     async fn dial_for(
         &self,
-        stream_use: StreamUse,
+        stream_use: DialPurpose,
         target: &Target,
         within: Duration,
     ) -> Result<Dialled, DialError> {
@@ -173,17 +173,17 @@ impl Dialler {
     ///
     /// # Errors
     /// When the name does not resolve.
-    pub async fn judge(&self, target: &Target) -> Result<Judged, DialError> {
+    pub async fn judge(&self, target: &Target) -> Result<AddressVerdict, DialError> {
         let judged = |addr| (addr, self.check(addr).map(drop));
         if let Some(proxy) = self.proxy_for(target) {
             let literal = target.host().address().map(|ip| SocketAddr::new(ip, target.port()));
             return Ok(match literal.map(judged).filter(|(_, verdict)| verdict.is_err()) {
-                Some(refused) => Judged::Addresses(vec![refused]),
-                None => Judged::ByProxy { proxy: proxy.at().clone() },
+                Some(refused) => AddressVerdict::Addresses(vec![refused]),
+                None => AddressVerdict::ByProxy { proxy: proxy.at().clone() },
             });
         }
         let addresses = self.addresses(target).await?;
-        Ok(Judged::Addresses(addresses.into_iter().map(judged).collect()))
+        Ok(AddressVerdict::Addresses(addresses.into_iter().map(judged).collect()))
     }
 
     /// The address of the corporate proxy for this target, if it uses one.
@@ -214,7 +214,7 @@ impl Dialler {
         &self,
         proxy: &CorporateProxy,
         target: &Target,
-        stream_use: StreamUse,
+        stream_use: DialPurpose,
         within: Duration,
     ) -> Result<Dialled, DialError> {
         if let Some(ip) = target.host().address() {
@@ -224,7 +224,7 @@ impl Dialler {
         let fault = |fault| DialError::proxy(proxy.at(), fault);
         let stream = self.reach(proxy).await.map_err(fault)?;
         let stream = proxy_tunnel::enter(proxy, stream, within).await.map_err(fault)?;
-        if stream_use == StreamUse::Requests && target.scheme() == Scheme::Http {
+        if stream_use == DialPurpose::Requests && target.scheme() == Scheme::Http {
             let forwarded = Some(proxy.forwarding(target));
             return Ok(Dialled { stream, private: false, forwarded });
         }
@@ -286,7 +286,7 @@ impl Dialler {
     }
 
     /// The addresses that may be dialled, in the order of attempts.
-    fn candidates(&self, addresses: Vec<SocketAddr>) -> Result<Vec<Checked>, IpClass> {
+    fn candidates(&self, addresses: Vec<SocketAddr>) -> Result<Vec<CheckedAddr>, IpClass> {
         let verdicts: Vec<_> = addresses.into_iter().map(|addr| self.check(addr)).collect();
         let allowed: Vec<_> = verdicts.iter().copied().filter_map(Result::ok).collect();
         if allowed.is_empty() {
@@ -299,7 +299,7 @@ impl Dialler {
 
     /// Checks an address with the guard. If one of our listeners has the port, it also asks the system whether
     /// the address is local, which no list can know for certain.
-    fn check(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
+    fn check(&self, addr: SocketAddr) -> Result<CheckedAddr, IpClass> {
         let guard = &self.settings.load().guard;
         let checked = guard.check(addr)?;
         match reaches_own(guard, checked.addr()) {
@@ -424,7 +424,7 @@ mod tests {
         let dialler = Dialler::new(Guard::default(), vec![], 16);
         let mixed = vec![addr("169.254.169.254:443"), addr("8.8.8.8:443"), addr("[fd00::1]:443")];
         let candidates = dialler.candidates(mixed).expect("one is left");
-        let addresses: Vec<_> = candidates.iter().map(Checked::addr).collect();
+        let addresses: Vec<_> = candidates.iter().map(CheckedAddr::addr).collect();
         assert_eq!(addresses, [addr("8.8.8.8:443")]);
         let refused = vec![addr("169.254.169.254:443"), addr("10.0.0.1:443")];
         assert_eq!(dialler.candidates(refused), Err(IpClass::Metadata));
@@ -505,7 +505,7 @@ mod tests {
         let entries = vec![(host(), None, any), (host(), Some(8443), only)];
         let dialler = Dialler::new(Guard::default(), entries, 16);
         let judged = async |authority: &str| dialler.judge(&target(authority)).await;
-        let refused = |addr| Judged::Addresses(vec![(addr, Err(IpClass::Documentation))]);
+        let refused = |addr| AddressVerdict::Addresses(vec![(addr, Err(IpClass::Documentation))]);
         assert_eq!(judged("api.test").await.expect("judged"), refused(any));
         assert_eq!(judged("api.test:8443").await.expect("judged"), refused(only));
     }
@@ -538,7 +538,7 @@ mod tests {
             };
             assert_eq!(told, class, "{authority}");
             let judged = dialler.judge(&target(authority)).await.expect("judged");
-            assert!(matches!(judged, Judged::Addresses(_)), "{authority}: {judged:?}");
+            assert!(matches!(judged, AddressVerdict::Addresses(_)), "{authority}: {judged:?}");
         }
         // A target in `resolve` is reached at its entry's address.
         let result = by(at, loopback_guard(), &[]).dial(&target("known.test"), LONG).await;
@@ -577,7 +577,7 @@ mod tests {
         let addresses: Vec<_> = texts.iter().map(|text| addr(text)).collect();
         let dialler = Dialler::new(Guard::default(), vec![], 2);
         let candidates = dialler.candidates(addresses).expect("public");
-        let kept: Vec<_> = candidates.iter().map(Checked::addr).collect();
+        let kept: Vec<_> = candidates.iter().map(CheckedAddr::addr).collect();
         assert_eq!(kept, [addr("[2a00::1]:1"), addr("8.8.8.8:1")]);
     }
 }

@@ -23,10 +23,10 @@ pub struct Evictable<T> {
 
 /// One stream's place in the set; released when dropped.
 #[derive(Debug)]
-pub struct Place<T> {
+pub struct EvictableSlot<T> {
     of: Arc<Evictable<T>>,
     source: Source,
-    shared: Arc<Shared<T>>,
+    shared: Arc<EvictableShared<T>>,
     is_anothers: bool,
     /// Its key in [`Waiting::order`]; `None` while the stream is not evictable.
     number: Mutex<Option<u64>>,
@@ -38,7 +38,7 @@ struct Source(Option<IpAddr>);
 
 /// State that a [`Place`] shares with its entry in [`Waiting`].
 #[derive(Debug)]
-struct Shared<T> {
+struct EvictableShared<T> {
     held: Mutex<Option<T>>,
     evicted: AtomicBool,
     told: Notify,
@@ -47,7 +47,7 @@ struct Shared<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     /// Evictable streams by number, the oldest first.
-    order: BTreeMap<u64, (Source, Arc<Shared<T>>)>,
+    order: BTreeMap<u64, (Source, Arc<EvictableShared<T>>)>,
     counts: HashMap<Source, usize>,
     next: u64,
 }
@@ -65,22 +65,22 @@ impl<T> Evictable<T> {
         self: &Arc<Self>,
         from: Option<IpAddr>,
         take: impl FnOnce() -> Option<T>,
-    ) -> Option<Place<T>> {
+    ) -> Option<EvictableSlot<T>> {
         let source = Source::of(from);
         let mut waiting = self.waiting.lock();
         let free = if waiting.order.len() < self.max { take() } else { None };
         let is_anothers = free.is_none();
         let held = free.or_else(|| waiting.evict())?;
         let (evicted, told) = (AtomicBool::new(false), Notify::new());
-        let shared = Arc::new(Shared { held: Mutex::new(Some(held)), evicted, told });
+        let shared = Arc::new(EvictableShared { held: Mutex::new(Some(held)), evicted, told });
         let number = waiting.add(source, &shared);
         drop(waiting);
         let number = Mutex::new(Some(number));
-        Some(Place { of: self.clone(), source, shared, is_anothers, number })
+        Some(EvictableSlot { of: self.clone(), source, shared, is_anothers, number })
     }
 }
 
-impl<T> Place<T> {
+impl<T> EvictableSlot<T> {
     /// Makes the stream not evictable. `false` when it has been evicted before.
     pub fn keep(&self) -> bool {
         let Some(number) = self.number.lock().take() else { return !self.is_evicted() };
@@ -115,14 +115,14 @@ impl<T> Place<T> {
     }
 }
 
-impl<T> Drop for Place<T> {
+impl<T> Drop for EvictableSlot<T> {
     fn drop(&mut self) {
         self.keep();
     }
 }
 
 impl<T> Waiting<T> {
-    fn add(&mut self, source: Source, shared: &Arc<Shared<T>>) -> u64 {
+    fn add(&mut self, source: Source, shared: &Arc<EvictableShared<T>>) -> u64 {
         let number = self.next;
         self.next += 1;
         self.order.insert(number, (source, shared.clone()));
@@ -130,7 +130,7 @@ impl<T> Waiting<T> {
         number
     }
 
-    fn remove(&mut self, number: u64, source: Source) -> Option<Arc<Shared<T>>> {
+    fn remove(&mut self, number: u64, source: Source) -> Option<Arc<EvictableShared<T>>> {
         let (_, shared) = self.order.remove(&number)?;
         if let Some(count) = self.counts.get_mut(&source) {
             *count -= 1;
@@ -175,11 +175,15 @@ mod tests {
     const FIRST: &str = "192.0.2.1";
     const SECOND: &str = "192.0.2.2";
 
-    fn enter(set: &Arc<Evictable<u32>>, from: &str, held: Option<u32>) -> Option<Place<u32>> {
+    fn enter(
+        set: &Arc<Evictable<u32>>,
+        from: &str,
+        held: Option<u32>,
+    ) -> Option<EvictableSlot<u32>> {
         set.enter(Some(from.parse().expect("an address")), || held)
     }
 
-    fn held(place: &Place<u32>) -> Option<u32> {
+    fn held(place: &EvictableSlot<u32>) -> Option<u32> {
         *place.shared.held.lock()
     }
 
@@ -189,7 +193,7 @@ mod tests {
         let few = enter(&set, SECOND, Some(0)).unwrap();
         let many: Vec<_> = (1..4).map(|n| enter(&set, FIRST, Some(n)).unwrap()).collect();
         let next = enter(&set, SECOND, Some(9)).unwrap();
-        let gone: Vec<_> = many.iter().map(Place::is_evicted).collect();
+        let gone: Vec<_> = many.iter().map(EvictableSlot::is_evicted).collect();
         assert_eq!(gone, [true, false, false]);
         assert!(!few.is_evicted() && !next.is_evicted());
         assert_eq!((held(&next), held(&many[0])), (Some(1), None), "what it held is handed over");

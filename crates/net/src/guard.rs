@@ -49,7 +49,7 @@ pub struct Guard {
 
 /// An address that passed [`Guard`]. Only the guard makes one, and the dialler connects to nothing else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Checked {
+pub struct CheckedAddr {
     addr: SocketAddr,
     private: bool,
 }
@@ -78,7 +78,7 @@ impl AllowPrivate {
     }
 }
 
-impl Checked {
+impl CheckedAddr {
     /// The address to connect to; an IPv4-mapped address is converted to IPv4.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -108,7 +108,7 @@ impl Guard {
     ///
     /// # Errors
     /// The class for which it is refused.
-    pub fn check(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
+    pub fn check(&self, addr: SocketAddr) -> Result<CheckedAddr, IpClass> {
         let addr = canonical(addr);
         if self.is_own(addr) {
             return Err(IpClass::Own);
@@ -121,7 +121,7 @@ impl Guard {
             _ => named.next().is_some(),
         };
         match private || class == IpClass::Public {
-            true => Ok(Checked { addr, private }),
+            true => Ok(CheckedAddr { addr, private }),
             false => Err(class),
         }
     }
@@ -131,11 +131,11 @@ impl Guard {
     ///
     /// # Errors
     /// When the address is one of our listeners.
-    pub(super) fn check_configured(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
+    pub(super) fn check_configured(&self, addr: SocketAddr) -> Result<CheckedAddr, IpClass> {
         let addr = canonical(addr);
         match self.is_own(addr) {
             true => Err(IpClass::Own),
-            false => Ok(Checked { addr, private: false }),
+            false => Ok(CheckedAddr { addr, private: false }),
         }
     }
 

@@ -28,7 +28,7 @@ pub enum Membership {
 
 /// A socket in the process's network namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Socket {
+struct KernelSocket {
     local: SocketAddr,
     remote: SocketAddr,
     state: u8,
@@ -87,7 +87,7 @@ fn all() -> Vec<u32> {
 
 /// Remote addresses of its TCP connections, pending ones included.
 pub fn connected(pid: u32) -> BTreeSet<SocketAddr> {
-    let out = |socket: &Socket| matches!(socket.state, ESTABLISHED | SYN_SENT);
+    let out = |socket: &KernelSocket| matches!(socket.state, ESTABLISHED | SYN_SENT);
     remotes(pid, &["tcp", "tcp6"], out)
 }
 
@@ -96,12 +96,16 @@ pub fn sends_to(pid: u32) -> BTreeSet<SocketAddr> {
     remotes(pid, &["udp", "udp6"], |socket| socket.state == ESTABLISHED)
 }
 
-fn remotes(pid: u32, files: &[&str], wanted: impl Fn(&Socket) -> bool) -> BTreeSet<SocketAddr> {
+fn remotes(
+    pid: u32,
+    files: &[&str],
+    wanted: impl Fn(&KernelSocket) -> bool,
+) -> BTreeSet<SocketAddr> {
     let own = inodes(pid);
     let sockets = files.iter().flat_map(|file| sockets(&format!("/proc/{pid}/net/{file}")));
     let sockets: Vec<_> = sockets.filter(|s| wanted(s) && own.contains(&s.inode)).collect();
     // Accepted connections are established too.
-    let listening = |socket: &Socket| {
+    let listening = |socket: &KernelSocket| {
         let files = files.iter().flat_map(|file| self::sockets(&format!("/proc/{pid}/net/{file}")));
         let mut listening = files.filter(|other| other.state == LISTEN);
         listening
@@ -119,19 +123,19 @@ fn inodes(pid: u32) -> HashSet<u64> {
     files.filter_map(inode).collect()
 }
 
-fn sockets(path: &str) -> Vec<Socket> {
+fn sockets(path: &str) -> Vec<KernelSocket> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().skip(1).filter_map(socket).collect()
 }
 
 /// Parses a line of `/proc/net/tcp`.
-fn socket(line: &str) -> Option<Socket> {
+fn socket(line: &str) -> Option<KernelSocket> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let (local, remote) = (address(words.next()?)?, address(words.next()?)?);
     let state = u8::from_str_radix(words.next()?, 16).ok()?;
     let uid = words.nth(3)?.parse().ok()?;
     let inode = words.nth(1)?.parse().ok()?;
-    Some(Socket { local, remote, state, uid, inode })
+    Some(KernelSocket { local, remote, state, uid, inode })
 }
 
 /// Parses `0100007F:1F90`: 32-bit words in the machine's byte order, as hex.
@@ -154,7 +158,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 
 /// The process that listens on a TCP port, if it belongs to this user.
 pub fn listening_on(port: u16) -> Option<u32> {
-    let listens = |socket: &Socket| socket.state == LISTEN && socket.local.port() == port;
+    let listens = |socket: &KernelSocket| socket.state == LISTEN && socket.local.port() == port;
     let wanted: HashSet<u64> = own_sockets().filter(listens).map(|socket| socket.inode).collect();
     holder(&wanted)
 }
@@ -170,9 +174,9 @@ pub fn can_tell(root: u32) -> bool {
 /// determined, the answer is `Unknown`, never `Outside`.
 pub fn stream_is_of(root: u32, peer: SocketAddr, own: SocketAddr) -> Membership {
     let (peer, own) = (canonical(peer), canonical(own));
-    let is_peer = |socket: &Socket| socket.local == peer && socket.remote == own;
+    let is_peer = |socket: &KernelSocket| socket.local == peer && socket.remote == own;
     match own_sockets().find(is_peer) {
-        Some(Socket { inode: 0, .. }) => Membership::Unknown,
+        Some(KernelSocket { inode: 0, .. }) => Membership::Unknown,
         Some(socket) => socket_is_of(root, &socket),
         // A socket of this machine connects to another one from the same address.
         None if peer.ip() == own.ip() || peer.ip().is_loopback() => Membership::Unknown,
@@ -194,14 +198,14 @@ pub fn process_is_of(root: u32, pid: u32) -> Membership {
     Membership::Unknown
 }
 
-fn socket_is_of(root: u32, socket: &Socket) -> Membership {
+fn socket_is_of(root: u32, socket: &KernelSocket) -> Membership {
     let wanted = HashSet::from([socket.inode]);
     for _ in 0..LOOKS_MAX {
         let tree = tree(root);
         if tree.iter().any(|pid| holds(*pid, &wanted)) {
             return Membership::Inside;
         }
-        // Finds the process that holds it, also a child that the kernel left out of its list.
+        // Finds the process that holds it, even a child that is missing in the kernel's list.
         match holder(&wanted).map(|pid| process_is_of(root, pid)) {
             Some(Membership::Unknown) => {}
             Some(known) => return known,
@@ -239,7 +243,7 @@ fn uids(pid: u32) -> Option<Vec<u32>> {
 }
 
 /// All sockets in this process's network namespace.
-fn own_sockets() -> impl Iterator<Item = Socket> {
+fn own_sockets() -> impl Iterator<Item = KernelSocket> {
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().flat_map(sockets)
 }
 

@@ -129,7 +129,7 @@ fn head(bytes: &[u8]) -> Result<Option<(StatusCode, usize)>, ProxyFault> {
             Err(ProxyFault::Malformed("it switches protocols"))
         }
         (httparse::Status::Complete(length), Some(Ok(status))) => Ok(Some((status, length))),
-        _ => Err(ProxyFault::Malformed("its status is none of HTTP")),
+        _ => Err(ProxyFault::Malformed("its status is not an HTTP status")),
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
             (b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM\r\n\r\n", "login"),
             (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "it switches protocols"),
             (b"HTTP/1.1 999 Odd\r\n\r\n", "refuses the way to api.test:443 (999)"),
-            (b"HTTP/1.1 099 Odd\r\n\r\n", "its status is none of HTTP"),
+            (b"HTTP/1.1 099 Odd\r\n\r\n", "its status is not an HTTP status"),
             (b"HTTP/2 200 OK\r\n\r\n", "not HTTP/1.1"),
             (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP/1.1"),
             (b"\x16\x03\x01", "not HTTP/1.1"),

@@ -1,5 +1,5 @@
 //! Connects to one of several checked addresses with Happy Eyeballs (RFC 8305); the first stream wins. Only
-//! this file opens outbound TCP streams, and it accepts only [`Checked`] addresses.
+//! this file opens outbound TCP streams, and it accepts only [`CheckedAddr`] addresses.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
-use super::guard::Checked;
+use super::guard::CheckedAddr;
 
 /// RFC 8305 §5, "Connection Attempt Delay": the time before the next attempt starts.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -24,7 +24,7 @@ pub(super) struct RaceWinner {
 }
 
 /// Alternates the address families, starting with the first address's (RFC 8305 §4).
-pub(super) fn interleave(addresses: Vec<Checked>) -> Vec<Checked> {
+pub(super) fn interleave(addresses: Vec<CheckedAddr>) -> Vec<CheckedAddr> {
     let Some(first) = addresses.first().map(|checked| checked.addr().is_ipv6()) else {
         return addresses;
     };
@@ -40,7 +40,7 @@ pub(super) fn interleave(addresses: Vec<Checked>) -> Vec<Checked> {
 
 /// Starts attempts [`STAGGER`] apart, or as soon as one fails (RFC 8305 §5). The first stream wins; the others
 /// are dropped, which closes them.
-pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<RaceWinner> {
+pub(super) async fn race(candidates: Vec<CheckedAddr>) -> io::Result<RaceWinner> {
     let mut waiting = VecDeque::from(candidates);
     let mut attempts = FuturesUnordered::new();
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -59,7 +59,7 @@ pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<RaceWinner> {
     }
 }
 
-async fn connect(checked: Checked) -> io::Result<RaceWinner> {
+async fn connect(checked: CheckedAddr) -> io::Result<RaceWinner> {
     let stream = TcpStream::connect(checked.addr()).await?;
     stream.set_nodelay(true)?;
     Ok(RaceWinner { stream, private: checked.private() })
@@ -86,7 +86,7 @@ pub(super) mod tests {
         text.parse().expect("address")
     }
 
-    fn checked(addresses: &[SocketAddr]) -> Vec<Checked> {
+    fn checked(addresses: &[SocketAddr]) -> Vec<CheckedAddr> {
         let allow = AllowPrivate::parse("127.0.0.0/8:*").expect("network");
         let guard = Guard::new(vec![allow], vec![]);
         addresses.iter().map(|at| guard.check(*at).expect("allowed")).collect()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use super::client::{CertificateFault, HandshakeError, connect_tls};
-use super::dial::{DialError, Dialler, Judged};
+use super::dial::{AddressVerdict, DialError, Dialler};
 use keyward_base::host::Target;
 
 /// Time limit for resolving and connecting, and again for the handshake.
@@ -54,7 +54,7 @@ async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> Unr
         DialError::Refused { .. } => {
             let judged = tokio::time::timeout(WITHIN, dialler.judge(target)).await;
             let judged = match judged {
-                Ok(Ok(Judged::Addresses(judged))) => judged,
+                Ok(Ok(AddressVerdict::Addresses(judged))) => judged,
                 _ => Vec::new(),
             };
             let refused = judged.into_iter().find(|(_, verdict)| verdict.is_err());

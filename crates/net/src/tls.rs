@@ -94,9 +94,9 @@ pub enum TlsError {
 
 /// A client certificate for authorization servers (RFC 8705), with its key.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct ClientIdentity(Arc<CertifiedKey>);
 
-impl Identity {
+impl ClientIdentity {
     /// Parses PEM: the certificate, then its issuers, and the private key.
     ///
     /// # Errors
@@ -197,7 +197,7 @@ fn client_config_with(
         Ok(certs) => {
             roots.add_parsable_certificates(certs);
         }
-        // A container without a store of its own is complete with configured roots.
+        // A container without a system store is complete with configured roots.
         Err(error) if roots.is_empty() => return Err(error),
         Err(error) => tracing::warn!(%error, "only the roots of `upstream.trust` are trusted"),
     }

@@ -17,7 +17,7 @@ use keyward_base::codes::Code;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use keyward_rules::inject::credential::Credential;
-use keyward_rules::inject::scrub::Fault;
+use keyward_rules::inject::scrub::InspectError;
 use keyward_rules::policy::Permit;
 use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::event::{Event, Outcome};
@@ -185,7 +185,7 @@ impl Record {
     }
 
     /// Records that the answer's body was cut because it must not be passed on.
-    pub fn set_cut(&mut self, fault: Fault) {
+    pub fn set_cut(&mut self, fault: InspectError) {
         tracing::info!(exchange = self.fields.exchange.as_str(), error = %fault, "an answer was cut");
         self.fields.code = Some(scrub_code(fault));
         self.set_outcome(Outcome::Refused);

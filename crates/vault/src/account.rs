@@ -11,19 +11,19 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 use keyward_net::call::Bounds;
 use keyward_rules::inject::credential::{Credential, Write};
-use keyward_rules::inject::placement::At;
+use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::write::{self, Head};
 use keyward_rules::provider::TestRequest;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
 
-/// Characters of an account's name that are kept.
+/// Longest account name that is stored, in characters.
 const NAME_CHARS_MAX: usize = 128;
 
 impl Vault {
-    /// Whose account `grant` is, as the answer to the provider's test request names it. `connection` may be
-    /// one that is not stored so. `None`: there is no such request, its answer names nobody, or there is
-    /// no good answer; the log has why.
+    /// The account of `grant`, from the response to the provider's test request. `connection` need not be
+    /// stored. `None`: there is no test request, or its response names no account or is an error, which is
+    /// logged.
     pub async fn tested_account(
         &self,
         connection: &ConnectionRecord,
@@ -32,13 +32,13 @@ impl Vault {
         match self.asked_for_account(connection, grant).await {
             Ok(account) => account,
             Err(why) => {
-                tracing::info!(connection = %connection.id, why, "whose account it is, is not known");
+                tracing::info!(connection = %connection.id, why, "the account of a connection is unknown");
                 None
             }
         }
     }
 
-    /// The grant of a connection as it is stored, while its token lives.
+    /// The stored grant of a connection, while its token is valid.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -84,7 +84,7 @@ impl Vault {
         Ok(name.map(|name| name.chars().take(NAME_CHARS_MAX).collect()))
     }
 
-    /// What the grant gives, for this one request.
+    /// The credential of the grant, for this request only.
     async fn trial(
         &self,
         connection: &ConnectionRecord,
@@ -105,7 +105,7 @@ impl Vault {
     }
 }
 
-/// The test request with the credential in the places that are for its host and path.
+/// The test request, with the credential in the placements for its host and path.
 fn prepared(test: TestRequest, credential: &Credential) -> Result<Request<Bytes>, String> {
     let unfit = || "the test request cannot carry the credential".to_owned();
     let TestRequest { method, uri, headers, body, .. } = test;
@@ -114,7 +114,7 @@ fn prepared(test: TestRequest, credential: &Credential) -> Result<Request<Bytes>
     let path = DecodedPath::parse(uri.path()).map_err(|_| unfit())?;
     let scoped = credential.writes.iter().find(|scoped| scoped.matches(&target, &path));
     let writes: &[Write] = &scoped.ok_or_else(unfit)?.what;
-    if writes.iter().any(|write| matches!(write.at, At::Body(_))) {
+    if writes.iter().any(|write| matches!(write.at, Location::Body(_))) {
         return Err(unfit());
     }
     let mut request = Request::new(body);

@@ -14,53 +14,38 @@ use crate::grant::AppSecret;
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
+use keyward_model::{App, AppFacts, AppSpec, AppUrls, Registered, Resource, check_fixed};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::envelope::EnvelopeError;
-use keyward_state::directory::{
-    AppRecord, AppSettings, AppUrls, ConnectionRecord, DirectoryError, ManagedBy, Registered,
-};
+use keyward_state::directory::{AppRecord, ConnectionRecord, DirectoryError, ManagedBy};
 use keyward_state::store::{Expect, Row, Table, Version};
 
 /// An app to be added.
 #[derive(Clone, Debug)]
 pub struct NewApp {
-    /// Its id, where its redirect URI is registered before it is made; a new one when absent.
+    /// Given if its redirect URI was registered before; else a new id.
     pub id: Option<AppId>,
-    /// Its org.
+    /// The org.
     pub org: OrgId,
-    /// Unique in the org.
-    pub name: String,
-    /// Id of the provider.
-    pub provider: String,
-    /// Id of the auth method that it is for; any that is OAuth when absent.
-    pub auth: Option<String>,
-    /// As the provider issued it.
-    pub client_id: String,
-    /// Asked for when a connection names none.
-    pub scopes: Vec<String>,
-    /// Variables of the provider's URLs.
-    pub variables: BTreeMap<String, String>,
-    /// Endpoints instead of the provider's.
-    pub urls: AppUrls,
-    /// How its tokens are got.
-    pub settings: AppSettings,
+    /// What a person gives.
+    pub spec: AppSpec,
     /// Where it registered itself.
     pub registered: Option<Registered>,
-    /// Who may edit it.
+    /// Whether the store or the file manages it.
     pub managed_by: ManagedBy,
 }
 
 /// An app after a change.
 #[derive(Clone, Debug)]
 pub struct ChangedApp {
-    /// As it is now.
+    /// The new record.
     pub app: Arc<AppRecord>,
-    /// Whether that is otherwise than before: secrets count too.
+    /// Whether record or secrets changed.
     pub changed: bool,
 }
 
-/// What the secret was given for: sealed with it, so that an editor of the database cannot have it
-/// sent elsewhere.
+/// What the secret may be used for. Sealed with it, so that an editor of the database cannot have it sent
+/// to another server.
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct AppPurpose {
     provider: String,
@@ -70,74 +55,36 @@ pub(super) struct AppPurpose {
 }
 
 impl AppPurpose {
-    fn of(app: &AppRecord) -> Self {
+    fn of(spec: &AppSpec) -> Self {
         Self {
-            provider: app.provider.clone(),
-            client_id: app.client_id.clone(),
-            variables: app.variables.clone(),
-            urls: app.urls.clone(),
-        }
-    }
-}
-
-impl NewApp {
-    /// What would make this record.
-    fn of(app: &AppRecord) -> Self {
-        let app = app.clone();
-        Self {
-            id: Some(app.id),
-            org: app.org,
-            name: app.name,
-            provider: app.provider,
-            auth: app.auth,
-            client_id: app.client_id,
-            scopes: app.scopes,
-            variables: app.variables,
-            urls: app.urls,
-            settings: app.settings,
-            registered: app.registered,
-            managed_by: app.managed_by,
-        }
-    }
-
-    fn record(self, vault: &Vault, secret: &AppSecret) -> AppRecord {
-        let now = vault.clock.now();
-        AppRecord {
-            id: self.id.unwrap_or_else(AppId::random),
-            org: self.org,
-            name: self.name,
-            provider: self.provider,
-            auth: self.auth,
-            client_id: self.client_id,
-            scopes: self.scopes,
-            variables: self.variables,
-            urls: self.urls,
-            settings: self.settings,
-            secrets: secret.names().into_iter().map(str::to_owned).collect(),
-            registered: self.registered,
-            discovered: BTreeMap::new(),
-            paused: false,
-            managed_by: self.managed_by,
-            created: now,
-            updated: now,
+            provider: spec.provider.clone(),
+            client_id: spec.client_id.clone(),
+            variables: spec.variables.clone(),
+            urls: spec.urls.clone(),
         }
     }
 }
 
 impl Vault {
-    /// Whether [`Vault::add_app`] would take it with secrets of these names, were `catalogue` known.
+    /// Whether an app with secrets of these names fits its provider. What can be judged without the provider is
+    /// checked with the spec.
     ///
     /// # Errors
-    /// When it does not fit its provider, or something of it cannot be sent.
+    /// With what does not fit.
     pub fn check_app(
         catalogue: &Catalogue,
-        app: &NewApp,
+        spec: &AppSpec,
         secrets: &[&str],
     ) -> Result<(), VaultError> {
-        app_check::check(catalogue, app, secrets)
+        app_check::check(catalogue, spec, secrets)
     }
 
-    /// Validates, seals the secret, then puts the record. When this returns, both are durable.
+    fn takes_app(&self, spec: &AppSpec, secret: &AppSecret) -> Result<(), VaultError> {
+        App::check(spec).map_err(DirectoryError::from)?;
+        Self::check_app(&self.catalogue(), spec, &secret.names())
+    }
+
+    /// Validates, seals the secret, then stores the record. Both are durable when this returns.
     ///
     /// # Errors
     /// When it does not fit its provider, the name is taken, or the store fails.
@@ -146,11 +93,15 @@ impl Vault {
         new: NewApp,
         secret: AppSecret,
     ) -> Result<Arc<AppRecord>, VaultError> {
-        Self::check_app(&self.catalogue(), &new, &secret.names())?;
-        let record = new.record(self, &secret);
+        let NewApp { id, org, spec, registered, managed_by } = new;
+        self.takes_app(&spec, &secret)?;
+        let secrets = names_of(&secret);
+        let facts = AppFacts { secrets, registered, ..AppFacts::default() };
+        let mut record = AppRecord::new(&org, managed_by, spec, facts, self.clock.now());
+        record.id = id.unwrap_or(record.id);
         let key = record::key(&record.org, &record.id);
         self.seal_app(&record, &secret, None).await?;
-        match self.directory.add_app(record).await {
+        match self.directory.add_record::<App>(record).await {
             Ok(record) => Ok(record),
             Err(refused) => {
                 self.store.delete(Table::Grants, &key, Expect::Any).await?;
@@ -162,7 +113,7 @@ impl Vault {
     /// [`Vault::add_app`] with secrets by name.
     ///
     /// # Errors
-    /// As there; when there is no secret of that name.
+    /// As there; when a secret has an unknown name.
     pub async fn add_app_of(
         &self,
         new: NewApp,
@@ -175,17 +126,17 @@ impl Vault {
     ///
     /// # Errors
     /// As there; when there is no secret of that name.
-    pub async fn change_app_of(
+    pub async fn change_app_of<E: From<VaultError> + From<DirectoryError>>(
         &self,
         org: &OrgId,
         id: &AppId,
-        change: &(dyn Fn(&mut AppRecord) + Sync),
+        change: &(dyn Fn(&mut AppRecord) -> Result<(), E> + Sync),
         secrets: BTreeMap<String, Secret>,
-    ) -> Result<ChangedApp, VaultError> {
+    ) -> Result<ChangedApp, E> {
         self.change_app(org, id, change, Some(secret_of(secrets)?)).await
     }
 
-    /// Changes an app: `change` makes the new one of the old. `secret` replaces what is stored; without
+    /// Changes an app: `change` makes the new one of the old, or refuses. `secret` replaces what is stored; without
     /// it the stored one stays, unless the secret would go to another place than it was given for.
     /// What was obtained with the app before stays; what the provider
     /// refused the app for is tried again.
@@ -193,29 +144,30 @@ impl Vault {
     /// # Errors
     /// When the result does not fit its provider, its secret must be given again, there is no such app,
     /// or the store fails.
-    pub async fn change_app(
+    pub async fn change_app<E: From<VaultError> + From<DirectoryError>>(
         &self,
         org: &OrgId,
         id: &AppId,
-        change: &(dyn Fn(&mut AppRecord) + Sync),
+        change: &(dyn Fn(&mut AppRecord) -> Result<(), E> + Sync),
         secret: Option<AppSecret>,
-    ) -> Result<ChangedApp, VaultError> {
+    ) -> Result<ChangedApp, E> {
         let before = self.app(org, id)?;
         let mut after = AppRecord::clone(&before);
-        change(&mut after);
+        change(&mut after)?;
+        check_fixed::<App>(&before.spec, &after.spec).map_err(DirectoryError::from)?;
         let stored = self.opened_app(&before).await;
-        let kept = match (&secret, AppPurpose::of(&before) == AppPurpose::of(&after)) {
-            (None, false) if !before.secrets.is_empty() => {
+        let kept = match (&secret, AppPurpose::of(&before.spec) == AppPurpose::of(&after.spec)) {
+            (None, false) if !before.facts.secrets.is_empty() => {
                 let what = "where the app's secret goes changes: give the secret again";
-                return Err(app_check::refused("client_secret", what));
+                return Err(app_check::refused("client_secret", what).into());
             }
             (None, _) => AppSecret::decode(&stored.as_ref().map_err(|_| broken(&before, None))?.1)
                 .map_err(|_| broken(&before, Some(RecordError::Malformed)))?,
             (Some(secret), _) => secret.clone(),
         };
-        after.secrets = kept.names().into_iter().map(str::to_owned).collect();
-        Self::check_app(&self.catalogue(), &NewApp::of(&after), &kept.names())?;
-        let purpose_stays = AppPurpose::of(&before) == AppPurpose::of(&after);
+        after.facts.secrets = names_of(&kept);
+        self.takes_app(&after.spec, &kept)?;
+        let purpose_stays = AppPurpose::of(&before.spec) == AppPurpose::of(&after.spec);
         let same = stored.as_ref().is_ok_and(|(_, old)| same_bytes(old, &kept.encode()));
         if !(same && purpose_stays) {
             let over = match stored {
@@ -224,11 +176,12 @@ impl Vault {
             };
             self.seal_app(&after, &kept, over).await?;
         }
-        let put = |record: &mut AppRecord| {
-            change(record);
-            record.secrets.clone_from(&after.secrets);
+        let put = |record: &mut AppRecord| -> Result<(), E> {
+            change(record)?;
+            record.facts.secrets.clone_from(&after.facts.secrets);
+            Ok(())
         };
-        let app = self.directory.update_app(org, id, &put).await?;
+        let app = self.directory.edit::<App, E>(org, id, &put).await?;
         let changed = !same || *before != *app;
         if changed {
             self.app_changed(org, id).await;
@@ -236,8 +189,8 @@ impl Vault {
         Ok(ChangedApp { app, changed })
     }
 
-    /// The app's connections are asked for as it is now: pauses are over, and what the provider refused it
-    /// for is tried again.
+    /// Requests credentials with the changed app: ends pauses, and tries connections again whose client was
+    /// rejected.
     pub async fn app_changed(&self, org: &OrgId, id: &AppId) {
         let view = self.directory.view();
         let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(id);
@@ -247,19 +200,12 @@ impl Vault {
         self.try_rejected_again().await;
     }
 
-    /// Removes record and secret, in that order: what is left after a crash is swept.
+    /// Removes the secret of an app whose record was removed. After a crash between the two, it is swept.
     ///
     /// # Errors
-    /// When there is no such app, a connection uses it, the file manages it, or the store fails.
-    pub async fn remove_app_by(
-        &self,
-        org: &OrgId,
-        id: &AppId,
-        by: ManagedBy,
-    ) -> Result<(), VaultError> {
-        self.directory.remove_app_by(org, id, by).await?;
-        self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
-        Ok(())
+    /// When the store fails.
+    pub async fn forget_app(&self, org: &OrgId, id: &AppId) -> Result<(), VaultError> {
+        Ok(self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?)
     }
 
     fn app(&self, org: &OrgId, id: &AppId) -> Result<Arc<AppRecord>, VaultError> {
@@ -272,27 +218,27 @@ impl Vault {
         Ok(self.store.get(Table::Grants, &key).await?.map(|row| row.version))
     }
 
-    /// Who the app is to an authorization server.
+    /// The app as an OAuth client.
     ///
     /// # Errors
     /// As [`Vault::app_secret`].
     pub async fn client(&self, app: &AppRecord) -> Result<Client, VaultError> {
-        let (id, key_id) = (app.client_id.clone(), app.settings.key_id.clone());
+        let (id, key_id) = (app.client_id.clone(), app.settings.tokens.key_id.clone());
         Ok(Client { id, secret: self.app_secret(app).await?, key_id })
     }
 
-    /// What the app authenticates with.
+    /// The credentials of the app at a token endpoint.
     ///
     /// # Errors
     /// When the app is paused, or its secret cannot be opened.
     pub async fn app_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
-        if app.paused {
+        if app.facts.paused {
             return Err(VaultError::AppPaused { app: app.name.clone() });
         }
         self.opened_secret(app).await
     }
 
-    /// The same of an app that may be paused.
+    /// The same, also for a paused app.
     ///
     /// # Errors
     /// When its secret cannot be opened.
@@ -301,7 +247,7 @@ impl Vault {
         AppSecret::decode(&opened).map_err(|_| broken(app, Some(RecordError::Malformed)))
     }
 
-    /// In a task of its own, as a grant is written.
+    /// Runs in its own task, as writes of grants do.
     async fn seal_app(
         &self,
         app: &AppRecord,
@@ -310,7 +256,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
         let (org, id, plain) = (app.org.clone(), app.id.clone(), secret.encode());
-        let purpose = AppPurpose::of(app);
+        let purpose = AppPurpose::of(&app.spec);
         let work = tokio::spawn(async move {
             let sealing = keyring.sealing().await;
             let version = over.unwrap_or_default().next();
@@ -323,9 +269,9 @@ impl Vault {
         work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
     }
 
-    /// Reads and opens, again where a rotation of the master key came between.
+    /// Reads and opens the secret. Repeats this if a rotation of the master key changed the row meanwhile.
     async fn opened_app(&self, app: &AppRecord) -> Result<(Row, Zeroizing<Vec<u8>>), VaultError> {
-        let (purpose, key) = (AppPurpose::of(app), record::key(&app.org, &app.id));
+        let (purpose, key) = (AppPurpose::of(&app.spec), record::key(&app.org, &app.id));
         let broken = |source| broken(app, source);
         let mut before: Option<Row> = None;
         loop {
@@ -343,6 +289,10 @@ impl Vault {
             }
         }
     }
+}
+
+fn names_of(secret: &AppSecret) -> Vec<String> {
+    secret.names().into_iter().map(str::to_owned).collect()
 }
 
 fn secret_of(secrets: BTreeMap<String, Secret>) -> Result<AppSecret, VaultError> {

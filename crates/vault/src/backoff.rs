@@ -10,28 +10,28 @@ use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
 
-/// Doubling stops here, long after `backoff_max`.
+/// Limit of the exponent; `backoff_max` is reached long before.
 const DOUBLINGS_MAX: u32 = 20;
 
-/// Failures in a row, and the pause after the last.
+/// Consecutive failures, and the pause after the last one.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
     failures: u32,
     first: Option<Moment>,
     pause: Option<(Moment, Duration)>,
-    equal: Option<Equal>,
+    equal: Option<EqualResponses>,
     code: Option<String>,
     cause: Option<Cause>,
     message: Option<String>,
     whole_client: bool,
 }
 
-/// The same as it is stored: by the time of day.
+/// A stored backoff, with times of day.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Written {
+pub struct StoredBackoff {
     failures: u32,
     since: Timestamp,
-    /// When the last pause began.
+    /// Begin of the last pause.
     paused: Timestamp,
     pause_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,51 +41,51 @@ pub struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    equal: Option<WrittenEqual>,
-    /// The pause is that of all connections of the client.
+    equal: Option<StoredEqualResponses>,
+    /// The pause applies to all connections of the client.
     #[serde(default)]
     whole_client: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct WrittenEqual {
+struct StoredEqualResponses {
     code: String,
     first: Timestamp,
     count: u32,
 }
 
-/// Equal responses with an unknown code.
+/// Equal responses with an unknown error code.
 #[derive(Clone, Debug)]
-struct Equal {
+struct EqualResponses {
     code: String,
     first: Moment,
     count: u32,
 }
 
-/// One failure, as far as a pause depends on it.
+/// One failure, as far as it determines the pause.
 #[derive(Clone, Debug, Default)]
-pub struct Failed {
-    /// What the server asked for.
+pub struct FailureDetails {
+    /// The server's `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// Its own code.
+    /// The server's error code.
     pub code: Option<String>,
-    /// Why there was no answer to read, where there was none.
+    /// Why there was no readable response.
     pub cause: Option<Cause>,
-    /// What happened, in words for people; names hosts, never an address or a secret.
+    /// A message for people. It names hosts, but no address and no secret.
     pub message: Option<String>,
-    /// Whether the code is unknown, so that it ends the grant after several equal responses.
+    /// Whether the code is unknown: several equal responses with it end the grant.
     pub limited: bool,
-    /// Whether the server means all connections of the client.
+    /// Whether the failure applies to all connections of the client.
     pub whole_client: bool,
 }
 
 impl Backoff {
-    /// One more failure at `now`; `random` of 2^32 draws the jitter. Answers the pause: what grows from
-    /// failure to failure or what the server asked for, whichever is longer.
+    /// Counts a failure at `now`; `random` of 2^32 draws the jitter. Returns the pause: the growing pause
+    /// or the server's `Retry-After`, whichever is longer.
     pub fn failed(
         &mut self,
         now: Moment,
-        failed: &Failed,
+        failed: &FailureDetails,
         random: u32,
         settings: &TokenSettings,
     ) -> Duration {
@@ -105,23 +105,23 @@ impl Backoff {
         pause
     }
 
-    /// A pause that says nothing about the connection itself.
+    /// Sets a pause that is not caused by the connection.
     pub fn pauses(&mut self, now: Moment, pause: Duration) {
         self.pause = Some((now, pause));
     }
 
-    fn counts(&mut self, now: Moment, failed: &Failed) {
+    fn counts(&mut self, now: Moment, failed: &FailureDetails) {
         let code = failed.code.as_ref().filter(|_| failed.limited);
         match (code, &mut self.equal) {
             (None, _) => self.equal = None,
             (Some(code), Some(equal)) if equal.code == *code => equal.count += 1,
             (Some(code), equal) => {
-                *equal = Some(Equal { code: code.clone(), first: now, count: 1 })
+                *equal = Some(EqualResponses { code: code.clone(), first: now, count: 1 })
             }
         }
     }
 
-    /// The code that was answered so often and for so long that it is believed.
+    /// The unknown code, if it was received often and long enough to be accepted as final.
     pub fn believed(&self, now: Moment, settings: &TokenSettings) -> Option<&str> {
         let equal = self.equal.as_ref()?;
         let enough = equal.count >= settings.unknown_answers_max
@@ -129,26 +129,26 @@ impl Backoff {
         enough.then_some(&*equal.code)
     }
 
-    /// What is left of the pause; `None` when it is over.
+    /// The rest of the pause; `None` after its end.
     pub fn rest(&self, now: Moment) -> Option<Duration> {
         let (begun, pause) = self.pause.as_ref()?;
         pause.checked_sub(now.since(begun)).filter(|rest| !rest.is_zero())
     }
 
-    /// Whether the pause is that of all connections of the client.
+    /// Whether the pause applies to all connections of the client.
     pub fn is_of_client(&self) -> bool {
         self.whole_client
     }
 
-    /// To be stored; `None` while nothing has failed.
-    pub fn written(&self) -> Option<Written> {
+    /// The stored form; `None` without a failure.
+    pub fn written(&self) -> Option<StoredBackoff> {
         let (paused, pause) = self.pause.as_ref()?;
-        let equal = self.equal.as_ref().map(|equal| WrittenEqual {
+        let equal = self.equal.as_ref().map(|equal| StoredEqualResponses {
             code: equal.code.clone(),
             first: equal.first.day(),
             count: equal.count,
         });
-        Some(Written {
+        Some(StoredBackoff {
             failures: self.failures,
             since: self.first.as_ref()?.day(),
             paused: paused.day(),
@@ -161,15 +161,16 @@ impl Backoff {
         })
     }
 
-    /// What was stored. A clock that was set back meanwhile makes a pause no longer than it was.
-    pub fn read(written: Written) -> Self {
-        let Written { failures, since, paused, pause_ms, equal, .. } = written;
-        let Written { code, cause, message, whole_client, .. } = written;
+    /// Reads the stored form. If the clock was set back meanwhile, the pause is not longer than the
+    /// original one.
+    pub fn read(written: StoredBackoff) -> Self {
+        let StoredBackoff { failures, since, paused, pause_ms, equal, .. } = written;
+        let StoredBackoff { code, cause, message, whole_client, .. } = written;
         Self {
             failures,
             first: Some(Moment::of_day(since)),
             pause: Some((Moment::of_day(paused), Duration::from_millis(pause_ms))),
-            equal: equal.map(|WrittenEqual { code, first, count }| Equal {
+            equal: equal.map(|StoredEqualResponses { code, first, count }| EqualResponses {
                 code,
                 first: Moment::of_day(first),
                 count,
@@ -181,44 +182,44 @@ impl Backoff {
         }
     }
 
-    /// How many failures in a row there were.
+    /// The number of consecutive failures.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// When the first of them was.
+    /// The time of the first failure.
     pub fn since(&self) -> Option<Timestamp> {
         self.first.as_ref().map(Moment::day)
     }
 
-    /// What the last one said.
+    /// The error code of the last failure.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// Why the last one had no answer to read.
+    /// The cause of the last failure.
     pub fn cause(&self) -> Option<Cause> {
         self.cause
     }
 
-    /// What happened in the last one, for people.
+    /// The message of the last failure, for people.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 }
 
-/// The pause after `failures` others, which doubles from the first to the longest.
+/// The pause after `failures` failures; it doubles up to `max`.
 fn growing(failures: u32, first: Duration, max: Duration) -> Duration {
     first.saturating_mul(1 << failures.min(DOUBLINGS_MAX)).min(max)
 }
 
-/// How long a client that was refused is left alone, after it was tried again `tries` times in vain.
+/// The pause before a rejected client is tried again, after `tries` unsuccessful tries.
 pub fn rejected_for(tries: u32, random: u32, settings: &TokenSettings) -> Duration {
     let pause = growing(tries, settings.rejected_backoff_first, settings.rejected_backoff_max);
     jittered(pause, random, settings.backoff_jitter_percent)
 }
 
-/// Up to so many percent more or less.
+/// Changes the pause by up to `percent` in either direction.
 fn jittered(pause: Duration, random: u32, percent: u32) -> Duration {
     let part = f64::from(percent.min(90)) / 100.0;
     let drawn = f64::from(random) / f64::from(u32::MAX);
@@ -240,12 +241,12 @@ mod tests {
         (Clock::Fixed(ms.clone()), ms)
     }
 
-    fn asks(retry_after: Duration) -> Failed {
-        Failed { retry_after: Some(retry_after), ..Failed::default() }
+    fn asks(retry_after: Duration) -> FailureDetails {
+        FailureDetails { retry_after: Some(retry_after), ..FailureDetails::default() }
     }
 
-    fn unknown(code: &str) -> Failed {
-        Failed { code: Some(code.to_owned()), limited: true, ..Failed::default() }
+    fn unknown(code: &str) -> FailureDetails {
+        FailureDetails { code: Some(code.to_owned()), limited: true, ..FailureDetails::default() }
     }
 
     /// oauth 10.1
@@ -255,8 +256,8 @@ mod tests {
         let (mut least, mut most) = (Backoff::default(), Backoff::default());
         for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
             let around = Duration::from_secs(seconds).as_secs_f64();
-            let low = least.failed(clock.moment(), &Failed::default(), 0, &settings);
-            let high = most.failed(clock.moment(), &Failed::default(), u32::MAX, &settings);
+            let low = least.failed(clock.moment(), &FailureDetails::default(), 0, &settings);
+            let high = most.failed(clock.moment(), &FailureDetails::default(), u32::MAX, &settings);
             assert!((low.as_secs_f64() - around * 0.8).abs() < 0.001, "{low:?} for {seconds} s");
             assert!((high.as_secs_f64() - around * 1.2).abs() < 0.001, "{high:?} for {seconds} s");
         }
@@ -349,7 +350,7 @@ mod tests {
             assert_eq!(answers("other", 3_600), None);
         }
         assert_eq!(answers("other", 1).as_deref(), Some("other"));
-        backoff.failed(clock.moment(), &Failed::default(), MIDDLE, &settings);
+        backoff.failed(clock.moment(), &FailureDetails::default(), MIDDLE, &settings);
         assert_eq!(backoff.believed(clock.moment(), &settings), None);
     }
 }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use super::Vault;
 use super::connect::Granted;
 use super::error::VaultError;
-use super::grants::{Stored, TRIES_MAX, is_conflict};
+use super::grants::{StoredGrant, TRIES_MAX, is_conflict};
 use super::record::Verdict;
 use keyward_model::Deadline;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
 
 impl Vault {
-    /// Writes the verdict on exactly what was read.
+    /// Writes the verdict over the version that was read.
     ///
     /// # Errors
-    /// A conflict when the grant is another one by now: then nothing was said of it.
+    /// A conflict if the grant has changed; then no verdict is written.
     pub(super) async fn condemn(
         &self,
         connection: &Arc<ConnectionRecord>,
-        stored: &Stored,
+        stored: &StoredGrant,
         verdict: Verdict,
     ) -> Result<(), VaultError> {
         let row = stored.becomes(connection, Some(verdict), &stored.bytes);
@@ -28,15 +28,15 @@ impl Vault {
         Ok(())
     }
 
-    /// Takes the verdict back that the client was refused: what it was refused with has changed. Whether
-    /// it did; somebody else may have been quicker.
+    /// Removes the verdict that the client was rejected, because its configuration has changed. Returns
+    /// whether this call removed it.
     ///
     /// # Errors
     /// When the store fails.
     pub(super) async fn lift(
         &self,
         connection: &Arc<ConnectionRecord>,
-        stored: &Stored,
+        stored: &StoredGrant,
     ) -> Result<bool, VaultError> {
         let mut row = stored.becomes(connection, None, &stored.bytes);
         row.header.on_trial = true;
@@ -50,7 +50,7 @@ impl Vault {
         Ok(true)
     }
 
-    /// Brings the connection's record in line with its grant.
+    /// Updates the state of the connection's record from its grant.
     pub(super) async fn project(
         &self,
         connection: &ConnectionRecord,
@@ -58,8 +58,8 @@ impl Vault {
         self.project_with(connection, None).await
     }
 
-    /// The same, with what a flow says. Two rows cannot be changed at once, so the grant is read again
-    /// afterwards: whoever writes last has seen the last grant.
+    /// The same, with the facts of a flow. Two rows cannot be written atomically, so the grant is read
+    /// again afterwards: the last writer has seen the last grant.
     pub(super) async fn project_with(
         &self,
         connection: &ConnectionRecord,
@@ -81,7 +81,7 @@ impl Vault {
                         facts.account.as_ref().map(|account| account.name.clone());
                     record.facts.account_id =
                         facts.account.as_ref().map(|account| account.id.clone());
-                    // What a test said was of the grant before.
+                    // A test result applies to the previous grant.
                     record.facts.whose = None;
                     record.facts.captured.clone_from(&captured);
                     record.facts.ends = facts.ends;
@@ -98,8 +98,7 @@ impl Vault {
         Err(super::grants::overtaken(&connection.org, &connection.id))
     }
 
-    /// What a crash between a grant's row and its connection's left: records that say otherwise than
-    /// the grant are brought in line.
+    /// Updates records whose state a crash left different from their grants.
     pub(super) async fn settle(&self) -> Result<(), VaultError> {
         let view = self.directory.view();
         let rotates = |it: &ConnectionRecord| it.facts.rotation.is_some();
@@ -113,8 +112,8 @@ impl Vault {
     }
 }
 
-/// What the grant's row says of a rotation. What its owner has said of the secret in force since stays.
-fn rotation(record: &mut ConnectionRecord, stored: &Stored) {
+/// The rotation in the grant's row. The owner's dates of the secret in force stay.
+fn rotation(record: &mut ConnectionRecord, stored: &StoredGrant) {
     record.facts.rotation = stored.other.as_ref().map(|(beside, _)| Rotation {
         state: beside.state,
         since: beside.since,
@@ -127,7 +126,7 @@ fn rotation(record: &mut ConnectionRecord, stored: &Stored) {
     }
 }
 
-/// Whether the state is one that goes with the grant, and not with what a person did.
+/// Whether the state depends on the grant, not on a person's action.
 fn follows(state: &ConnectionState) -> bool {
     match state {
         ConnectionState::Broken { reason, .. } => is_of_grant(*reason),
@@ -136,13 +135,13 @@ fn follows(state: &ConnectionState) -> bool {
     }
 }
 
-/// Whether the reason is about the grant itself.
+/// Whether the reason concerns the grant itself.
 fn is_of_grant(reason: BrokenReason) -> bool {
     !matches!(reason, BrokenReason::TestFailed | BrokenReason::StoreKeyMissing)
 }
 
-/// The state that goes with a grant. What a person paused stays so, and what waits for its test a draft.
-fn projected(state: &ConnectionState, stored: &Stored) -> ConnectionState {
+/// The state for a grant. A paused connection stays paused, and an untested one stays a draft.
+fn projected(state: &ConnectionState, stored: &StoredGrant) -> ConnectionState {
     match (state, stored.broken.as_ref()) {
         (ConnectionState::Paused, _) => ConnectionState::Paused,
         (_, Some(verdict)) => {

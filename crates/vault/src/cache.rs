@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::cached::Phase;
-pub use self::cached::{CachedCredential, Life};
-use super::backoff::{Backoff, Failed};
-use super::error::Refused;
+pub use self::cached::{CachedCredential, Lifetime};
+use super::backoff::{Backoff, FailureDetails};
+use super::error::FlightRefusal;
 use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::time::{Clock, Moment};
@@ -25,10 +25,10 @@ use keyward_base::tokens::TokenSettings;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::store::Version;
 
-/// A new cell copies one map in so many.
+/// Number of maps; adding a cell copies one of them.
 const SHARDS: usize = 64;
 
-/// How long agents are asked to wait while an answer is late: it may come at any moment.
+/// The retry time for agents while a response is late.
 const LATE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Cells by connection. Bounded by the number of connections, which agents cannot add to.
@@ -39,14 +39,14 @@ pub struct CredentialCache {
     adding: Mutex<()>,
 }
 
-/// A part of the cells.
+/// One shard of the cells.
 #[derive(Clone, Debug, Default)]
 struct Cells(HashMap<ConnectionId, Arc<Cell>>);
 
 /// The state of one connection's credential.
 #[derive(Debug)]
 pub struct Cell {
-    /// The connection's org.
+    /// The org of the connection.
     pub org: OrgId,
     held: ArcSwapOption<CachedCredential>,
     state: Mutex<CellState>,
@@ -55,30 +55,29 @@ pub struct Cell {
 
 #[derive(Debug, Default)]
 struct CellState {
-    /// One more whenever the grant changed otherwise than by a flight: what an older flight brings is
-    /// dropped.
+    /// Incremented when anything but a flight changes the grant. Results of older flights are dropped.
     epoch: u64,
     flying: Option<u64>,
-    /// The flight under way sent its request, and the answer is late since then: no request waits for it.
+    /// Since when the response to the running flight is late. Requests do not wait for it.
     late: Option<Timestamp>,
     begun: u64,
-    /// How the last flight ended, when it brought nothing.
-    ended: Option<(u64, Option<Refused>)>,
+    /// Number and refusal of the last flight that published no credential.
+    ended: Option<(u64, Option<FlightRefusal>)>,
     backoff: Backoff,
-    /// Until then a refused client is not tried again by a request.
+    /// Until then requests do not try a rejected client again.
     quiet: Option<(Moment, Duration)>,
-    /// Until then a 401 says nothing about the credential.
+    /// Until then a 401 does not mark the credential as rejected.
     deaf: Option<(Moment, Duration)>,
-    /// What a server answered to this version, and the store did not take.
+    /// A response for this version that the store did not accept yet.
     unsaved: Option<Arc<UnsavedTokens>>,
 }
 
-/// What a credential is looked up for.
+/// Why a credential is looked up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trigger {
     /// A request needs one.
     Needed,
-    /// The upstream refused the one of this generation.
+    /// The upstream rejected the credential of this generation.
     Beyond(u64),
     /// A person wants a newer one than this generation.
     Asked(u64),
@@ -89,21 +88,22 @@ pub enum Trigger {
 /// The result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
-    /// This one.
+    /// Use this credential.
     Use(Arc<Credential>),
-    /// This one, while a flight of the caller's begins.
+    /// Use this credential, and begin a flight.
     UseAndBegin(Arc<Credential>, Ticket),
-    /// The caller begins a flight and looks again when it has ended.
+    /// Begin a flight, and look up again when it has ended.
     Begin(Ticket),
-    /// The flight of this number is under way.
+    /// Wait for the flight of this number.
     Wait(u64),
-    /// Nothing.
-    Refuse(Refused),
-    /// Nothing for so long.
+    /// Refuse.
+    Refuse(FlightRefusal),
+    /// Refuse; retry after this time.
     Pause(Duration),
 }
 
-/// The right to one flight. Dropped without [`Ticket::land`], by a panic, it is a temporary failure.
+/// The right to run one flight. Dropping it without [`Ticket::land`], as a panic does, is a temporary
+/// failure.
 #[derive(Debug)]
 pub struct Ticket {
     cell: Arc<Cell>,
@@ -114,17 +114,17 @@ pub struct Ticket {
     settings: Arc<TokenSettings>,
 }
 
-/// How a flight ended.
+/// The result of a flight.
 #[derive(Debug)]
-pub enum Landing {
-    /// The cell holds what it brought.
-    Brought,
-    /// It may be tried again after a pause.
-    Failed(Failed),
-    /// It may be tried again after this pause, which is not the connection's fault.
+pub enum FlightResult {
+    /// A credential is in the cell.
+    Published,
+    /// A failure; retry after a pause.
+    Failed(FailureDetails),
+    /// Retry after this pause. The connection is not the cause.
     Paused(Duration),
-    /// There is no credential.
-    Refused(Refused),
+    /// No credential until a person acts, or an error.
+    Refused(FlightRefusal),
 }
 
 impl Default for CredentialCache {
@@ -139,7 +139,7 @@ impl CredentialCache {
         &self.shards[self.hashes.hash_one(id) as usize % SHARDS]
     }
 
-    /// The credential, when it can be used and need not be renewed.
+    /// The credential, if it is valid and need not be renewed.
     pub fn ready(&self, id: &ConnectionId, clock: &Clock) -> Option<Arc<Credential>> {
         let cells = self.shard(id).load();
         let held = cells.0.get(id)?.held.load();
@@ -147,7 +147,7 @@ impl CredentialCache {
         held.is_young(clock).then(|| held.credential.clone())
     }
 
-    /// What is known of a connection.
+    /// The cell of a connection; created if it does not exist.
     pub fn cell(&self, org: &OrgId, id: &ConnectionId) -> Arc<Cell> {
         if let Some(cell) = self.known(id) {
             return cell;
@@ -163,26 +163,28 @@ impl CredentialCache {
         cell
     }
 
-    /// What is known of a connection whose credential was asked for.
+    /// The cell of a connection, if its credential was looked up before.
     pub fn known(&self, id: &ConnectionId) -> Option<Arc<Cell>> {
         self.shard(id).load().0.get(id).cloned()
     }
 
-    /// Forgets a connection's credential: its grant changed. What a flight under way brings is dropped.
+    /// Forgets a connection's credential, because its grant changed. Results of running flights are
+    /// dropped.
     pub fn forget(&self, id: &ConnectionId) {
         if let Some(cell) = self.known(id) {
-            cell.begin_anew(None);
+            cell.reset(None);
         }
     }
 
-    /// The grant changed, and this is what it gives: no request waits. One that is newer stays.
+    /// Replaces the credential after a change of the grant, so that no request waits. A newer credential
+    /// stays.
     pub fn takes(&self, id: &ConnectionId, held: CachedCredential) {
         if let Some(cell) = self.known(id) {
             cell.takes(held);
         }
     }
 
-    /// The same of a connection that went.
+    /// Removes the cell of a removed connection.
     pub fn remove(&self, id: &ConnectionId) {
         self.forget(id);
         let _turn = self.adding.lock();
@@ -203,7 +205,7 @@ impl Cell {
         }
     }
 
-    /// What a caller gets who has already waited for the flight `waited`.
+    /// The result for a caller that has waited for the flight `waited`.
     pub fn lookup(
         self: &Arc<Self>,
         why: Trigger,
@@ -264,36 +266,36 @@ impl Cell {
         }
     }
 
-    /// The generation of the credential that is held; 0 where there is none.
+    /// The generation of the cached credential; 0 without one.
     pub fn generation(&self) -> u64 {
         self.held.load().as_ref().map_or(0, |held| held.credential.generation)
     }
 
-    /// Whether a refused client is left alone for a while longer.
+    /// Whether a rejected client must not be tried again yet.
     pub fn is_quiet(&self, now: Moment) -> bool {
         let state = self.state.lock();
         state.quiet.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
 
-    /// What can still be sent, whatever is under way.
+    /// A credential that is still valid, regardless of running flights.
     pub fn usable(&self, why: Trigger, now: Moment) -> Option<Arc<Credential>> {
         let held = self.held.load_full().filter(|held| why.takes(held) && !held.is_dead(now))?;
         Some(held.credential.clone())
     }
 
-    /// Since when the flight under way waits for an answer that is late.
+    /// Since when the response to the running flight is late.
     pub fn late_since(&self) -> Option<Timestamp> {
         let state = self.state.lock();
         state.late.filter(|_| state.flying.is_some())
     }
 
-    /// Told when a flight ends or waits for long, and when the grant changes.
+    /// Notifies when a flight ends or its response is late, and when the grant changes.
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
 
-    /// The grant was changed: results of flights under way are discarded, and pauses end.
-    pub fn begin_anew(&self, held: Option<CachedCredential>) {
+    /// The grant was changed: results of running flights are discarded, and pauses end.
+    pub fn reset(&self, held: Option<CachedCredential>) {
         let mut state = self.state.lock();
         *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
         self.held.store(held.map(Arc::new));
@@ -301,7 +303,7 @@ impl Cell {
         self.news.send_modify(|()| {});
     }
 
-    /// The same with what the new grant gives, unless that of a newer one is held.
+    /// The same with the credential of the new grant, unless the cached one is newer.
     pub fn takes(&self, held: CachedCredential) {
         let mut state = self.state.lock();
         let newer = |old: &CachedCredential| old.credential.generation > held.credential.generation;
@@ -314,18 +316,18 @@ impl Cell {
         self.news.send_modify(|()| {});
     }
 
-    /// A fresh credential was refused too: for a while that is no reason for another.
-    pub fn is_deaf_for(&self, now: Moment, long: Duration) {
+    /// After a new credential was rejected too, further rejections are ignored for this time.
+    pub fn ignore_rejections_for(&self, now: Moment, long: Duration) {
         self.state.lock().deaf = Some((now, long));
     }
 
-    /// Whether a 401 says nothing about the credential now.
-    pub fn is_deaf(&self, now: Moment) -> bool {
+    /// Whether a 401 is ignored now.
+    pub fn ignores_rejections(&self, now: Moment) -> bool {
         let state = self.state.lock();
         state.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
 
-    /// Adopts failures from before this cell, or of another replica, where they are more than its own.
+    /// Adopts stored failures, or those of another replica, if they are more than the cell's.
     pub fn adopt(&self, backoff: Backoff) {
         let mut state = self.state.lock();
         if backoff.failures() > state.backoff.failures() {
@@ -333,24 +335,24 @@ impl Cell {
         }
     }
 
-    /// The failures so far.
+    /// The backoff so far.
     pub fn backoff(&self) -> Backoff {
         self.state.lock().backoff.clone()
     }
 }
 
 impl Trigger {
-    /// Whether a person wants it.
+    /// Whether a person requested it.
     pub fn is_by_hand(self) -> bool {
         matches!(self, Self::Asked(_))
     }
 
-    /// Whether a request waits for it, and is served by whatever credential is good.
+    /// Whether a request waits for it; any valid credential is accepted.
     pub fn is_of_request(self) -> bool {
         matches!(self, Self::Needed | Self::Beyond(_))
     }
 
-    /// Whether this one does.
+    /// Whether this credential satisfies the trigger.
     pub fn takes(self, held: &CachedCredential) -> bool {
         match self {
             Self::Needed => true,
@@ -367,8 +369,7 @@ impl Ticket {
         self.number
     }
 
-    /// Lets everyone use what the flight brought, unless the grant was changed meanwhile or something
-    /// newer is held.
+    /// Publishes the credential, unless the grant was changed meanwhile or a newer one is cached.
     pub fn publish(&self, held: CachedCredential) {
         let state = self.cell.state.lock();
         let newer = |old: &CachedCredential| old.credential.generation > held.credential.generation;
@@ -381,7 +382,7 @@ impl Ticket {
         }
     }
 
-    /// The flight waits for an answer that is late. Requests that come from now on do not wait with it.
+    /// Marks the response as late. New requests do not wait for it.
     pub fn is_late(&self) {
         let mut state = self.cell.state.lock();
         if state.epoch == self.epoch && state.flying == Some(self.number) {
@@ -391,13 +392,13 @@ impl Ticket {
         }
     }
 
-    /// Ends the flight. Answers the pause when there is one, and whether an unknown code is believed now.
-    pub fn land(mut self, landing: Landing) -> Option<Duration> {
+    /// Ends the flight. Returns the pause, if there is one.
+    pub fn land(mut self, result: FlightResult) -> Option<Duration> {
         self.landed = true;
-        self.ends(landing)
+        self.ends(result)
     }
 
-    fn ends(&self, landing: Landing) -> Option<Duration> {
+    fn ends(&self, result: FlightResult) -> Option<Duration> {
         let now = self.clock.moment();
         let mut state = self.cell.state.lock();
         if state.epoch != self.epoch {
@@ -406,22 +407,22 @@ impl Ticket {
         state.flying = None;
         state.late = None;
         let mut pause = None;
-        let refused = match landing {
-            Landing::Brought => {
+        let refused = match result {
+            FlightResult::Published => {
                 state.backoff = Backoff::default();
                 None
             }
-            Landing::Failed(failed) => {
+            FlightResult::Failed(failed) => {
                 pause = Some(state.backoff.failed(now, &failed, random(), &self.settings));
                 None
             }
-            Landing::Paused(long) => {
+            FlightResult::Paused(long) => {
                 state.backoff.pauses(now, long);
                 pause = Some(long);
                 None
             }
-            Landing::Refused(refused) => {
-                if let Refused::Broken { rest, .. } = &refused {
+            FlightResult::Refused(refused) => {
+                if let FlightRefusal::Broken { rest, .. } = &refused {
                     state.quiet = rest.map(|rest| (now, rest));
                 }
                 Some(refused)
@@ -433,7 +434,7 @@ impl Ticket {
         pause
     }
 
-    /// Failures that were stored, unless the grant was changed meanwhile.
+    /// Adopts stored failures, unless the grant was changed meanwhile.
     pub fn adopt(&self, backoff: Backoff) {
         let stands = self.cell.state.lock().epoch == self.epoch;
         if stands {
@@ -441,7 +442,7 @@ impl Ticket {
         }
     }
 
-    /// Keeps what a server answered until the store works again; whether it was not kept before.
+    /// Keeps a response until the store accepts it. Returns whether it is new.
     pub fn keep_unsaved(&self, unsaved: &Arc<UnsavedTokens>) -> bool {
         let mut state = self.cell.state.lock();
         if state.unsaved.as_ref().is_some_and(|kept| kept.over == unsaved.over) {
@@ -453,13 +454,13 @@ impl Ticket {
         true
     }
 
-    /// What was kept so of this version.
+    /// The unsaved response for this version.
     pub fn unsaved(&self, over: Version) -> Option<Arc<UnsavedTokens>> {
         self.cell.state.lock().unsaved.clone().filter(|kept| kept.over == over)
     }
 
-    /// What the failures so far say, with one more such answer: the code that is believed now.
-    pub fn would_believe(&self, failed: &Failed) -> Option<String> {
+    /// The unknown code that is accepted as final, if this failure is counted too.
+    pub fn would_accept_code(&self, failed: &FailureDetails) -> Option<String> {
         let now = self.clock.moment();
         let mut backoff = self.cell.state.lock().backoff.clone();
         backoff.failed(now, failed, 0, &self.settings);
@@ -470,12 +471,12 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.landed {
-            self.ends(Landing::Failed(Failed::default()));
+            self.ends(FlightResult::Failed(FailureDetails::default()));
         }
     }
 }
 
-/// Without a source of randomness all pause the longest.
+/// The jitter; without randomness all pauses have their maximum.
 pub(super) fn random() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX)
 }

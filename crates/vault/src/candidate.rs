@@ -1,5 +1,5 @@
-//! [`Candidate`]: a new secret of a connection that is not in force yet, and the credential that it gives.
-//! Where the present grant cannot be read, the candidate replaces what is left of the row.
+//! [`Candidate`]: a new secret of a connection that is not in force yet, and its credential. If the current
+//! grant cannot be read, the candidate replaces the row.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::backoff::Failed;
+use super::backoff::FailureDetails;
 use super::cache::Trigger;
-use super::endpoints::Unknown;
+use super::endpoints::EndpointsUnknown;
 use super::error::VaultError;
 use super::grants;
 use super::record::{Dates, Header, NewRow};
@@ -20,22 +20,22 @@ use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
 
-/// A new secret that is tested, sealed beside the one in force.
+/// A new secret under test, sealed beside the one in force.
 #[derive(Debug)]
 pub struct Candidate {
-    /// What it gives. Of no request but the test's.
+    /// Its credential, used only by the test.
     pub credential: Arc<Credential>,
-    /// Its fields that are no secrets.
+    /// Its fields that are not secret.
     pub shown: BTreeMap<String, String>,
     pub(super) connection: Arc<ConnectionRecord>,
     pub(super) given: Option<String>,
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    /// The grant in force is lost: this one is sealed nowhere yet.
+    /// The grant in force cannot be read; the candidate is not stored yet.
     pub(super) replaces_lost: bool,
 }
 
 impl Vault {
-    /// Whether the connection has no grant that opens.
+    /// Whether the connection's grant is missing or cannot be opened.
     pub(super) async fn is_lost(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
         match self.stored_if_any(connection).await {
             Ok(stored) => Ok(stored.is_none()),
@@ -44,7 +44,7 @@ impl Vault {
         }
     }
 
-    /// A new secret where the one before is lost.
+    /// A new secret that replaces an unreadable one.
     pub(super) async fn stage_lost(
         &self,
         connection: Arc<ConnectionRecord>,
@@ -58,7 +58,7 @@ impl Vault {
         Ok(Candidate { credential, shown, connection, given, bytes, replaces_lost: true })
     }
 
-    /// Puts it in force over what is left of the row.
+    /// Puts the secret in force over the unreadable row.
     ///
     /// # Errors
     /// When another secret was given meanwhile, or the store fails.
@@ -85,7 +85,7 @@ impl Vault {
         self.works_again(connection).await
     }
 
-    /// The credential of a staged grant; with the grant that follows it, where it took asking.
+    /// The credential of a staged grant. Also the grant that follows it, if a token request was needed.
     pub(super) async fn minted(
         &self,
         connection: &Arc<ConnectionRecord>,
@@ -101,9 +101,12 @@ impl Vault {
         let name = || connection.name.clone();
         match self.find_endpoints(connection, Trigger::Asked(0)).await? {
             None => {}
-            Some(Unknown::RequestFailure(fault)) => return Err(fault.of_candidate(connection)),
-            Some(Unknown::Paused(rest)) => {
-                let failed = Failed { retry_after: Some(rest), ..Failed::default() };
+            Some(EndpointsUnknown::RequestFailure(fault)) => {
+                return Err(fault.of_candidate(connection));
+            }
+            Some(EndpointsUnknown::Paused(rest)) => {
+                let failed =
+                    FailureDetails { retry_after: Some(rest), ..FailureDetails::default() };
                 let fault = RequestFailure::Passing { failed, whole_client: None };
                 return Err(fault.of_candidate(connection));
             }

@@ -1,5 +1,5 @@
-//! Replaces or ends the grant of a connection on behalf of a person. A refresh that is under way meanwhile
-//! changes nothing.
+//! Replaces or ends the grant of a connection on behalf of a person. A concurrent refresh does not
+//! interfere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::cache::Trigger;
 use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
-use super::late::Late;
+use super::late::LateAnswers;
 use super::record::{self, Header, NewRow};
 use super::{ManagedBy, NewConnection, Vault, method};
 use crate::grant::Grant;
@@ -17,43 +17,43 @@ use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::store::{Expect, StoreError, Table, Version};
 
-/// What a finished flow says of its grant; shown, never relied on.
+/// Facts of a finished flow's grant; shown only.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Granted {
-    /// The scopes that were given.
+    /// Granted scopes.
     pub scopes: Vec<String>,
-    /// Whose account it is.
+    /// The account.
     pub account: Option<Account>,
-    /// Host variables that the provider's answers gave.
+    /// Host variables from the provider's responses.
     pub captured: BTreeMap<String, String>,
-    /// When it must be connected anew.
+    /// When the connection must be reconnected.
     pub ends: Option<Timestamp>,
-    /// The consent that it came of: its grant is stored once, and never over what followed it.
+    /// The flow. Its grant is stored once, and never over a later grant.
     pub consent: Option<FlowId>,
 }
 
 /// A removed connection, for the revocation of its tokens at the provider.
 #[derive(Debug)]
-pub struct Ended {
-    /// As it was.
+pub struct RemovedConnection {
+    /// The record before its removal.
     pub connection: Arc<ConnectionRecord>,
-    /// Its last tokens, as far as they open.
+    /// Its last grants, if they can be opened.
     pub grant: Option<Grant>,
-    /// What a refresh that is under way brings; where it is to be revoked.
-    pub late: Option<Late>,
+    /// Results of running refreshes, if they must be revoked.
+    pub late: Option<LateAnswers>,
 }
 
-/// A grant that another one takes the place of.
+/// A grant that was replaced.
 #[derive(Default)]
-pub(super) struct Replaced {
+pub(super) struct ReplacedGrant {
     pub(super) version: Option<Version>,
     given: Option<String>,
     consent: Option<FlowId>,
 }
 
 impl Vault {
-    /// Stores the grant of a finished flow over whatever is there, and lets the connection be used. Id,
-    /// bindings, placeholders and settings stay. The old grant works until the new one is durable.
+    /// Stores the grant of a finished flow, and activates the connection. Id, bindings, placeholders and
+    /// settings stay. The old grant is used until the new one is durable.
     ///
     /// # Errors
     /// When there is no such connection, or the store fails.
@@ -80,7 +80,7 @@ impl Vault {
             self.cache.forget(id);
             let projected = self.project_with(&connection, Some(&facts)).await;
             if projected.is_err() && self.connection(org, id).is_err() {
-                // It was removed between the two writes: no row is left that no connection names.
+                // The connection was removed between the two writes: its grant is removed too.
                 self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
                 return Err(VaultError::ConnectionMissing);
             }
@@ -89,8 +89,8 @@ impl Vault {
         Err(grants::overtaken(org, id))
     }
 
-    /// What the answer to a refresh says beside its tokens: scopes, the end of the grant, and host variables
-    /// as those of a consent are taken, which the provider declares within its own domains.
+    /// Stores the facts of a refresh response beside its tokens: scopes, the end of the grant, and host
+    /// variables, which the provider's file restricts to its own domain.
     pub(super) async fn follow_answer(
         &self,
         connection: &ConnectionRecord,
@@ -111,7 +111,7 @@ impl Vault {
             taken.iter().any(|(name, value)| connection.facts.captured.get(name) != Some(value));
         let change = |record: &mut ConnectionRecord| {
             record.facts.captured.extend(taken.clone());
-            // RFC 6749 §5.1: a scope that is not named is as it was.
+            // RFC 6749 §5.1: without `scope` the scopes are unchanged.
             if let Some(scopes) = &facts.scope {
                 record.facts.granted.clone_from(scopes);
             }
@@ -124,7 +124,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Puts a connection that is to be connected by a flow: it has no grant yet.
+    /// Adds a connection that a flow will connect; it has no grant yet.
     ///
     /// # Errors
     /// As [`Vault::add`], but for the fields.
@@ -132,7 +132,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
         let given = |name: &str| new.spec.variables.contains_key(name);
-        // What the provider's own answers give is not known yet.
+        // Variables from the provider's responses are not known yet.
         if provider.variables.iter().all(|variable| !variable.captured || given(&variable.name)) {
             provider.instantiate(auth, &new.spec.variables)?;
         }
@@ -142,8 +142,8 @@ impl Vault {
         Ok(self.directory.add_connection(record).await?)
     }
 
-    /// Ends a connection: bindings, metadata and tokens go, and with them all open streams. Answers what
-    /// is left to be revoked at the provider; `revoke`: that of refreshes under way is kept for it, too.
+    /// Removes a connection with bindings, metadata and tokens, and ends its streams. Returns what must be
+    /// revoked at the provider; with `revoke`, results of running refreshes are kept for revocation too.
     ///
     /// # Errors
     /// As [`Vault::remove`].
@@ -152,23 +152,23 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
         revoke: bool,
-    ) -> Result<Ended, VaultError> {
+    ) -> Result<RemovedConnection, VaultError> {
         let connection = self.connection(org, id)?;
-        // Before the row goes: a refresh that finds it gone leaves what it brings.
+        // Before the row is deleted: a refresh that finds no row keeps its tokens for revocation.
         let late = revoke.then(|| self.flights.refreshes().expect(id));
         self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
         self.cache.remove(id);
         self.delete_failures(org, id).await;
         let grant = self.take_grant(&connection).await?;
-        let late = late.filter(Late::is_awaited);
-        Ok(Ended { connection, grant, late })
+        let late = late.filter(LateAnswers::is_awaited);
+        Ok(RemovedConnection { connection, grant, late })
     }
 
-    /// Deletes the grant's row, and answers the grant, as far as it opens.
+    /// Deletes the grant's row. Returns the grant, if it can be opened.
     async fn take_grant(&self, connection: &ConnectionRecord) -> Result<Option<Grant>, VaultError> {
         let key = record::key(&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
-            // A grant that does not open any more cannot be revoked, but it goes.
+            // A grant that cannot be opened cannot be revoked, but is deleted.
             let stored = self.stored_if_any(connection).await.ok().flatten();
             let Some(stored) = stored else { break };
             let expect = Expect::Version(stored.version);
@@ -182,32 +182,35 @@ impl Vault {
         Ok(None)
     }
 
-    /// Fetches a newer token now, whatever the age of the present one. Pauses after failures hold.
+    /// Fetches a newer token now, regardless of the age of the current one. Pauses after failures apply.
     ///
     /// # Errors
-    /// When there is none to be had, now or at all.
+    /// When no newer token can be fetched.
     pub async fn refresh_now(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
         let connection = self.connection(org, id)?;
-        // Newer than what is stored, which may have ended: that is no reason to ask twice.
+        // The stored token may have expired; the next one must be newer than that.
         let generation = self.stored(&connection).await?.version.0;
         self.fetch(connection, Trigger::Asked(generation)).await.map(|_| ())
     }
 
-    /// What is said of the grant that is there, as far as it opens.
+    /// The header of the stored grant, if it can be opened.
     pub(super) async fn replaced(
         &self,
         connection: &ConnectionRecord,
-    ) -> Result<Replaced, VaultError> {
+    ) -> Result<ReplacedGrant, VaultError> {
         match self.stored_if_any(connection).await {
-            Ok(None) => Ok(Replaced::default()),
+            Ok(None) => Ok(ReplacedGrant::default()),
             Ok(Some(stored)) => {
                 let (given, consent) = (stored.given, stored.consent);
-                Ok(Replaced { version: Some(stored.version), given, consent })
+                Ok(ReplacedGrant { version: Some(stored.version), given, consent })
             }
             Err(VaultError::Sealed { .. }) => {
                 let key = record::key(&connection.org, &connection.id);
                 let row = self.store.get(Table::Grants, &key).await?;
-                Ok(Replaced { version: row.map(|row| row.version), ..Replaced::default() })
+                Ok(ReplacedGrant {
+                    version: row.map(|row| row.version),
+                    ..ReplacedGrant::default()
+                })
             }
             Err(error) => Err(error),
         }

@@ -1,5 +1,5 @@
-//! Connections whose secret was given and is not tested yet. It is sealed, and only the test that activates
-//! the connection may use it. [`Vault::open`](crate::Vault::open) resumes interrupted activations.
+//! Connections with a secret that is not tested yet. It is sealed, and only the activating test may use it.
+//! [`Vault::open`](crate::Vault::open) resumes interrupted activations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_state::directory::{ConnectionRecord, ConnectionState, Need};
 
-/// What is said of a draft whose test a crash or a restart ended.
+/// The failure of a draft whose test was interrupted.
 const TEST_CUT: &str = "its test did not end";
 
-/// What is to be over what is there.
-type Rewrite<'a> = dyn Fn(Option<&grants::Stored>) -> NewRow + Sync + 'a;
+/// The precondition that replaces any row.
+type Rewrite<'a> = dyn Fn(Option<&grants::StoredGrant>) -> NewRow + Sync + 'a;
 
 impl Vault {
-    /// As [`Vault::add`], but a draft until it is tested, or [`Vault::activate`] is called.
+    /// Adds a connection as [`Vault::add`] does, but as a draft until it is tested or [`Vault::activate`]
+    /// is called.
     ///
     /// # Errors
     /// As [`Vault::add`].
@@ -32,10 +33,10 @@ impl Vault {
         self.add_with(new, fields, true).await
     }
 
-    /// Gives a draft its secret, or another one. It stays a draft.
+    /// Stores the secret of a draft, or replaces it. It stays a draft.
     ///
     /// # Errors
-    /// When it is none, the fields do not fit, or the store fails.
+    /// When the connection is not a draft, the fields do not fit, or the store fails.
     pub async fn give_draft(
         &self,
         org: &OrgId,
@@ -54,19 +55,19 @@ impl Vault {
         self.rewrite(&connection, &|_| row()).await
     }
 
-    /// Whether a draft has a secret that waits for its test.
+    /// Whether a draft has a secret.
     ///
     /// # Errors
-    /// When it is no draft, or its row cannot be read.
+    /// When the connection is not a draft, or its row cannot be read.
     pub async fn has_secret(&self, org: &OrgId, id: &ConnectionId) -> Result<bool, VaultError> {
         let connection = self.draft(org, id)?;
         Ok(self.stored_if_any(&connection).await?.is_some())
     }
 
-    /// A draft's test begins.
+    /// Marks the test of a draft as running.
     ///
     /// # Errors
-    /// When it is no draft, or the store fails.
+    /// When the connection is not a draft, or the store fails.
     pub async fn test_begins(
         &self,
         org: &OrgId,
@@ -81,7 +82,7 @@ impl Vault {
         Ok(self.directory.update_connection(org, id, &begun).await?)
     }
 
-    /// A draft's test failed: it is a draft again, which says why.
+    /// Returns the connection to a draft, with the failure of its test.
     ///
     /// # Errors
     /// When there is no such connection, or the store fails.
@@ -99,7 +100,7 @@ impl Vault {
         Ok(self.directory.update_connection(org, id, &failed).await?)
     }
 
-    /// From now on its agents may use it.
+    /// Activates a draft.
     ///
     /// # Errors
     /// When it has no secret, or the store fails.
@@ -144,7 +145,7 @@ impl Vault {
         }
     }
 
-    /// Over whatever is there.
+    /// Replaces any row.
     async fn rewrite(
         &self,
         connection: &ConnectionRecord,

@@ -9,14 +9,14 @@ use tokio::sync::Notify;
 use super::Vault;
 use keyward_base::id::{ConnectionId, OrgId};
 
-/// Connections that wait to be looked at; more are told again by their next failure.
+/// Longest queue; dropped connections are queued again by their next failure.
 const WAITING_MAX: usize = 256;
 
-/// Told by flights.
+/// The queue; flights add to it.
 #[derive(Clone, Default)]
 pub(super) struct EndpointChanges(Arc<(Mutex<Waiting>, Notify)>);
 
-/// Those that were told, in order.
+/// Waiting connections, in order.
 type Waiting = Vec<(OrgId, ConnectionId)>;
 
 impl fmt::Debug for EndpointChanges {
@@ -26,7 +26,7 @@ impl fmt::Debug for EndpointChanges {
 }
 
 impl EndpointChanges {
-    /// An endpoint of this connection's server is not there any more, or does not know the client.
+    /// Queues a connection whose server does not know an endpoint or the client any more.
     pub(super) fn report(&self, org: &OrgId, connection: &ConnectionId) {
         let (waiting, told) = &*self.0;
         let mut waiting = waiting.lock();
@@ -39,7 +39,7 @@ impl EndpointChanges {
 }
 
 impl Vault {
-    /// Connections whose authorization server may have moved, as soon as there are any; for one listener.
+    /// Waits for queued connections and takes them all; for one reader.
     pub async fn changed_endpoints(&self) -> Vec<(OrgId, ConnectionId)> {
         let (waiting, told) = &*self.endpoint_changes.0;
         loop {

@@ -7,23 +7,24 @@ use std::time::Duration;
 use super::Vault;
 use super::cache::Trigger;
 use super::error::VaultError;
-use super::issuers::NotRead;
+use super::issuers::MetadataUnavailable;
 use super::token_request::{RequestFailure, TokenContext, fault};
 use crate::grant::MintError;
 use crate::grant::oauth::Metadata;
+use keyward_model::AppUrls;
 use keyward_rules::provider::oauth::GrantText;
-use keyward_state::directory::{AppUrls, ConnectionRecord};
+use keyward_state::directory::ConnectionRecord;
 
-/// Why the endpoints are not known.
-pub(super) enum Unknown {
-    /// As if the token endpoint itself had given no token.
+/// Why the endpoints are unknown.
+pub(super) enum EndpointsUnknown {
+    /// Treated like a failed token request.
     RequestFailure(RequestFailure),
-    /// The metadata could not be read lately; requests are paused for so long.
+    /// The metadata could not be read recently; the rest of the pause.
     Paused(Duration),
 }
 
 impl TokenContext {
-    /// The issuer whose metadata must be read before a token can be asked for.
+    /// The issuer whose metadata is needed before a token request.
     fn issuer_to_ask(&self) -> Option<String> {
         let oauth = self.oauth()?;
         let endpoint = match oauth.grant {
@@ -38,18 +39,15 @@ impl TokenContext {
 }
 
 impl Vault {
-    /// Whether metadata must be read before a token can be asked for.
+    /// Whether metadata is needed before a token request.
     ///
     /// # Errors
-    /// When the connection does not fit its provider any more.
-    pub(super) fn lacks_endpoints(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<bool, VaultError> {
+    /// When the connection no longer fits its provider.
+    pub(super) fn needs_metadata(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
         Ok(self.token_context(connection)?.issuer_to_ask().is_some())
     }
 
-    /// Reads where tokens are asked for, where that is not known yet. A person waits for no pause.
+    /// Reads the token endpoint if it is unknown. Requests by a person ignore pauses.
     ///
     /// # Errors
     /// When the connection is gone, or the store fails.
@@ -57,7 +55,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
         why: Trigger,
-    ) -> Result<Option<Unknown>, VaultError> {
+    ) -> Result<Option<EndpointsUnknown>, VaultError> {
         let token_context = self.token_context(connection)?;
         let (Some(issuer), Some(caller)) = (token_context.issuer_to_ask(), token_context.caller())
         else {
@@ -65,7 +63,10 @@ impl Vault {
         };
         let settings = self.token_settings();
         let read = match why.is_by_hand() {
-            true => self.metadata(&caller, &issuer, &settings).await.map_err(NotRead::Failed),
+            true => self
+                .metadata(&caller, &issuer, &settings)
+                .await
+                .map_err(MetadataUnavailable::Failed),
             false => self.metadata_in_turn(&caller, &issuer, &settings).await,
         };
         match read {
@@ -73,17 +74,17 @@ impl Vault {
                 self.keep_found(connection, &issuer, &metadata).await?;
                 Ok(None)
             }
-            Err(NotRead::Paused(rest)) => Ok(Some(Unknown::Paused(rest))),
-            Err(NotRead::Failed(error)) => {
+            Err(MetadataUnavailable::Paused(rest)) => Ok(Some(EndpointsUnknown::Paused(rest))),
+            Err(MetadataUnavailable::Failed(error)) => {
                 let failure = MintError::from(error.failure(self.clock.now()));
                 fault(failure, &settings)
-                    .map(|fault| Some(Unknown::RequestFailure(fault)))
+                    .map(|fault| Some(EndpointsUnknown::RequestFailure(fault)))
                     .map_err(|source| self.unmintable(connection, source))
             }
         }
     }
 
-    /// Keeps what an issuer's metadata names with the connection. Whether that is new.
+    /// Stores an issuer's endpoints with the connection. Returns whether they changed.
     ///
     /// # Errors
     /// When the connection is gone, or the store fails.

@@ -12,7 +12,7 @@ use keyward_state::store::StoreError;
 use super::Vault;
 use super::record::RecordError;
 
-/// Why there is no credential, or why a connection was not added or changed.
+/// Why there is no credential, or a connection was not added or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The caller named a provider that does not exist.
@@ -23,15 +23,15 @@ pub enum VaultError {
     UnknownAuth {
         /// The provider.
         provider: String,
-        /// As named.
+        /// The given id.
         auth: String,
-        /// What there is.
+        /// The known ids.
         known: String,
     },
     /// The caller's variables do not fit the provider.
     #[error(transparent)]
     Form(#[from] FormError),
-    /// The caller's settings would write where the credential goes.
+    /// A setting writes a field that the provider authenticates with.
     #[error(
         "field `{name}` cannot be set here: {provider} authenticates with it; credentials are given \
          as `fields`"
@@ -54,20 +54,20 @@ pub enum VaultError {
     /// The operator must look: the store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
-    /// The operator must look: the grant is not there, though its connection is.
+    /// The operator must look: the grant is missing.
     #[error("connection `{connection}` has no stored grant")]
     GrantMissing {
         /// The connection's name.
         connection: String,
-        /// What a person does about it.
+        /// The remedy.
         remedy: Option<String>,
     },
-    /// The operator must look: the grant does not open.
+    /// The operator must look: the grant cannot be opened.
     #[error("the grant of connection `{connection}` cannot be opened")]
     Sealed {
         /// The connection's name.
         connection: String,
-        /// What a person does about it.
+        /// The remedy.
         remedy: Option<String>,
         /// Why.
         source: RecordError,
@@ -77,7 +77,7 @@ pub enum VaultError {
     Mint {
         /// The connection's name.
         connection: String,
-        /// What a person does about it.
+        /// The remedy.
         remedy: Option<String>,
         /// Why.
         source: MintError,
@@ -85,7 +85,7 @@ pub enum VaultError {
     /// The caller named an app that does not exist, or is another provider's.
     #[error("there is no app `{name}` of {provider}; `keyward app list` shows them all")]
     UnknownApp {
-        /// As named.
+        /// The given id or name.
         name: String,
         /// The provider.
         provider: String,
@@ -93,23 +93,23 @@ pub enum VaultError {
     /// The caller's app does not fit its provider.
     #[error("{what}")]
     App {
-        /// Which field of it.
+        /// The field.
         field: &'static str,
-        /// What is wrong, and the remedy.
+        /// The problem and the remedy.
         what: String,
     },
-    /// The operator must look: the app was taken out of the configuration file.
+    /// The operator must act: the app was removed from the configuration file.
     #[error("app `{app}` is not in the configuration any more; put it back, or use another app")]
     AppPaused {
         /// The app's name.
         app: String,
     },
-    /// The operator must look: the secret of an app is not there, or does not open.
+    /// The operator must look: an app's secret is missing or cannot be opened.
     #[error("the secret of app `{app}` cannot be opened; give it again: `keyward app set {app}`")]
     AppSecret {
         /// The app's name.
         app: String,
-        /// Why; nothing, when there is no row.
+        /// The cause; `None` without a row.
         source: Option<RecordError>,
     },
     /// The connection was removed, or belongs to another org.
@@ -120,22 +120,22 @@ pub enum VaultError {
     Draft {
         /// The connection's name.
         connection: String,
-        /// What a person does about it.
+        /// The remedy.
         remedy: Option<String>,
     },
-    /// The owner or the operator must act: the provider says that the grant is finished.
+    /// The owner or the operator must act: the provider rejected the grant for good.
     #[error("connection `{connection}` is broken: {}", verdict(*.reason, .detail.as_deref()))]
     Broken {
         /// The connection's name.
         connection: String,
-        /// Why.
+        /// The reason.
         reason: BrokenReason,
-        /// The provider's own code.
+        /// The provider's error code.
         detail: Option<String>,
-        /// What a person does about it.
+        /// The remedy.
         remedy: Option<String>,
     },
-    /// The token has expired, and fetching another fails for now. No action is needed.
+    /// The token has expired, and fetching another fails at present. No action is needed.
     #[error(
         "the token of connection `{connection}` has ended and cannot be refreshed just now{}",
         because(.why.as_deref())
@@ -143,48 +143,48 @@ pub enum VaultError {
     RefreshUnavailable {
         /// The connection's name.
         connection: String,
-        /// What happened, where that is known.
+        /// The failure, if it is known.
         why: Option<String>,
-        /// What an operator can do, where action is needed.
+        /// The operator's remedy, if action is needed.
         remedy: Option<&'static str>,
-        /// When it is worth trying again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// The owner must act: its app says that nothing is refreshed by itself.
+    /// The owner must act: the app disables automatic refreshes.
     #[error("the token of connection `{connection}` has ended, and its app refreshes by hand only")]
     ByHand {
         /// The connection's name.
         connection: String,
-        /// What a person does about it.
+        /// The remedy.
         remedy: Option<String>,
     },
-    /// The caller asked for a refresh of what cannot be refreshed.
+    /// The credential cannot be refreshed.
     #[error("connection `{connection}` has no token that could be refreshed")]
     NotRefreshable {
         /// The connection's name.
         connection: String,
     },
-    /// The caller resumes what is no draft.
+    /// The connection is not a draft.
     #[error("connection `{connection}` is no draft: there is nothing to resume")]
     NotADraft {
         /// The connection's name.
         connection: String,
-        /// How it gets another secret.
+        /// How to give it another secret.
         remedy: Option<String>,
     },
-    /// The caller gave the secret that is in force already.
+    /// The new secret equals the one in force.
     #[error("connection `{connection}` has this secret already: nothing was changed")]
     SameSecret {
         /// The connection's name.
         connection: String,
     },
-    /// The caller must end a rotation first.
+    /// The last rotation must be ended first.
     #[error("the last rotation of connection `{connection}` is neither confirmed nor rolled back")]
     RotationOpen {
         /// The connection's name.
         connection: String,
     },
-    /// The caller ends a rotation where there is none.
+    /// There is no rotation to end.
     #[error(
         "no older secret of connection `{connection}` is kept: there is nothing to confirm or roll back"
     )]
@@ -192,23 +192,23 @@ pub enum VaultError {
         /// The connection's name.
         connection: String,
     },
-    /// The caller's secret was overtaken by another one.
+    /// Another secret was given meanwhile.
     #[error("another secret of connection `{connection}` was given meanwhile: nothing was changed")]
     RotationOvertaken {
         /// The connection's name.
         connection: String,
     },
-    /// The caller's new secret gives no token.
+    /// The new secret gives no token.
     #[error(
         "the new secret of connection `{connection}` gives no token: {detail}; nothing was changed"
     )]
     CandidateRefused {
         /// The connection's name.
         connection: String,
-        /// The provider's own code.
+        /// The provider's error code.
         detail: String,
     },
-    /// The caller rotates what somebody consented to.
+    /// A connection by consent has no secret to rotate.
     #[error("connection `{connection}` has no secret that its owner gives: it was consented to")]
     NotRotatable {
         /// The connection's name.
@@ -216,29 +216,29 @@ pub enum VaultError {
         /// How its credential is replaced.
         remedy: Option<String>,
     },
-    /// The same that others were told who waited for it too.
+    /// An error that several waiting requests share.
     #[error(transparent)]
     Shared(Arc<Self>),
 }
 
-/// How a flight for a credential ended that brought none, for all who waited.
+/// Why a flight gave no credential, for all waiting requests.
 #[derive(Clone, Debug)]
-pub enum Refused {
+pub enum FlightRefusal {
     /// See [`VaultError::Broken`].
     Broken {
-        /// Why.
+        /// The reason.
         reason: BrokenReason,
-        /// The provider's own code.
+        /// The provider's error code.
         detail: Option<String>,
-        /// When it is tried again automatically; `None`: not before a person acts.
+        /// When it is tried again automatically; `None`: after a person has acted.
         rest: Option<Duration>,
     },
-    /// Everything else.
+    /// Any other error.
     Failed(Arc<VaultError>),
 }
 
-impl Refused {
-    /// The error for one who waited; `vault` knows what a person does about it.
+impl FlightRefusal {
+    /// The error for one waiting request; `vault` determines the remedy.
     pub fn of(self, connection: &ConnectionRecord, vault: &Vault) -> VaultError {
         match self {
             Self::Broken { reason, detail, .. } => {
@@ -253,7 +253,7 @@ impl Refused {
 }
 
 impl VaultError {
-    /// What to do about it, for errors that are about a connection.
+    /// The remedy, for errors about a connection.
     pub fn hint(&self) -> Option<String> {
         Some(match self.root() {
             Self::Broken { remedy, .. }
@@ -304,7 +304,7 @@ impl VaultError {
         )
     }
 
-    /// The error itself, where it is one that several were told.
+    /// The original of a shared error.
     pub fn root(&self) -> &Self {
         match self {
             Self::Shared(error) => error.root(),
@@ -313,12 +313,12 @@ impl VaultError {
     }
 }
 
-/// The end of a sentence.
+/// The error code as the end of a sentence.
 fn because(why: Option<&str>) -> String {
     why.map_or_else(String::new, |why| format!(": {why}"))
 }
 
-/// In words: the reason, and the provider's own code where there is one.
+/// The reason in words, with the provider's error code.
 fn verdict(reason: BrokenReason, detail: Option<&str>) -> String {
     let reason = reason.code();
     detail.map_or_else(|| reason.to_owned(), |detail| format!("{reason} ({detail})"))

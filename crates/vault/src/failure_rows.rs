@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::backoff::{Backoff, Written};
+use super::backoff::{Backoff, StoredBackoff};
 use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
-use super::grants::Stored;
+use super::grants::StoredGrant;
 use super::rows::{RowError, Rows};
 use super::token_request::TokenContext;
 use super::{Vault, record};
@@ -17,18 +17,18 @@ use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
 use keyward_state::store::{Expect, StoreError, Table, Version};
 
-/// What stands in the row.
+/// The content of a row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FailureRow {
     #[serde(flatten)]
     about: FailureSubject,
-    failures: Written,
+    failures: StoredBackoff,
 }
 
-/// What failures are about: those of an older grant, or by another configuration, say nothing any more.
+/// What failures are about. Failures of an older grant or another configuration are obsolete.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FailureSubject {
-    /// The grant's version.
+    /// The version of the grant.
     pub generation: u64,
     /// See [`TokenContext::fingerprint`].
     pub asked: String,
@@ -39,18 +39,18 @@ impl Vault {
         Rows::new(self.store.clone(), self.keyring.clone(), Table::Refreshes, "")
     }
 
-    /// What a refresh of what is stored would be about.
+    /// The subject of a refresh of the stored grant.
     pub(super) async fn failure_subject(
         &self,
         token_context: &TokenContext,
-        stored: &Stored,
+        stored: &StoredGrant,
     ) -> Result<FailureSubject, VaultError> {
-        let asked = self.asked_with(token_context).await?;
+        let asked = self.fingerprint_now(token_context).await?;
         Ok(FailureSubject { generation: stored.version.0, asked })
     }
 
-    /// By whom and how tokens are asked for now, the app's secret included.
-    pub(super) async fn asked_with(
+    /// The fingerprint of token requests, with the version of the app's secret.
+    pub(super) async fn fingerprint_now(
         &self,
         token_context: &TokenContext,
     ) -> Result<String, VaultError> {
@@ -61,7 +61,7 @@ impl Vault {
         Ok(token_context.fingerprint(secret))
     }
 
-    /// The failures that this, or another replica, has had with exactly this.
+    /// The failures of this subject, by this replica or another.
     pub(super) async fn stored_failures(
         &self,
         org: &OrgId,
@@ -80,7 +80,7 @@ impl Vault {
         }
     }
 
-    /// Keeps them.
+    /// Stores the failures.
     pub(super) async fn store_failures(
         &self,
         org: &OrgId,
@@ -95,7 +95,7 @@ impl Vault {
             let over = match rows.get(org, id.as_str()).await {
                 Ok(found) => found.map(|(_, version)| version),
                 Err(RowError::Store(error)) => return Err(error.into()),
-                // One that does not open any more is replaced.
+                // A row that cannot be opened is replaced.
                 Err(_) => {
                     rows.delete(org, id.as_str()).await?;
                     None
@@ -109,17 +109,16 @@ impl Vault {
         }
     }
 
-    /// There is none any more.
+    /// Deletes the failures.
     pub(super) async fn delete_failures(&self, org: &OrgId, id: &ConnectionId) {
         let key = record::key(org, id);
         if let Err(error) = self.store.delete(Table::Refreshes, &key, Expect::Any).await {
-            tracing::debug!(%error, "what is over is forgotten at the next start");
+            tracing::debug!(%error, "ended failures are deleted at the next start");
         }
     }
 
-    /// Goes on where the last gateway ended: pauses last, alerts stand, and connections whose client was
-    /// refused are tried again where that has changed. Asks nobody. Called when what the configuration
-    /// declares is in the store.
+    /// Restores the state of the last process: pauses, alerts, and connections with a rejected client that
+    /// may be tried again. Sends no request. Called after the configuration was applied.
     pub async fn resume(&self) {
         let view = self.directory.view();
         let orgs: BTreeSet<&OrgId> = view.connections().map(|it| &it.org).collect();
@@ -173,18 +172,18 @@ impl Vault {
         }
     }
 
-    /// Connections whose client was refused, and that would be asked for as another one now, or otherwise:
-    /// the next refresh tells. One that would be asked for as before stays as it is.
+    /// Connections whose client was rejected, and whose token requests have changed since: the next refresh
+    /// tries again. Unchanged ones stay as they are.
     pub async fn try_rejected_again(&self) {
         let view = self.directory.view();
         let may_be = |state: &ConnectionState| match state {
             ConnectionState::Broken { reason, .. } => *reason == BrokenReason::ClientRejected,
-            // Its verdict stands in the grant's row.
+            // The verdict is in the grant's row.
             ConnectionState::Paused => true,
             _ => false,
         };
         for connection in view.connections().filter(|it| may_be(&it.facts.state)) {
-            match self.is_tried_again(connection).await {
+            match self.lift_if_changed(connection).await {
                 Ok(true) => tracing::info!(
                     connection = %connection.id, name = connection.name,
                     "what its client was refused with has changed: it is tried again"
@@ -198,8 +197,7 @@ impl Vault {
         }
     }
 
-    /// A request met a connection whose client was refused. It is tried again where that is due; the request
-    /// does not wait.
+    /// Tries a rejected client again, if that is due. The current request does not wait.
     pub fn retry_rejected(&self, org: &OrgId, name: &str) {
         let view = self.directory.glance();
         let Some(connection) = view.find_connection(org, name) else { return };
@@ -217,8 +215,8 @@ impl Vault {
         }
     }
 
-    /// A person has a connection tried again whose client was refused: the next request asks. Whether that
-    /// was its state.
+    /// Has the next request try a rejected client again, on behalf of a person. Returns whether the client
+    /// was rejected.
     ///
     /// # Errors
     /// When there is no such connection, or the store fails.
@@ -232,7 +230,7 @@ impl Vault {
         }
     }
 
-    /// The same of all connections of an app: those that the next request tries.
+    /// The same for all connections of an app. Returns the connections.
     ///
     /// # Errors
     /// When the store fails.
@@ -245,7 +243,7 @@ impl Vault {
         let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(app);
         let mut tried = Vec::new();
         for connection in view.connections().filter(of_app) {
-            // One that another client or secret is tried with already.
+            // Already marked to be tried again.
             let is_on_trial = connection.facts.state == ConnectionState::Testing;
             if self.try_again(org, &connection.id).await? || is_on_trial {
                 tried.push(connection.clone());
@@ -254,19 +252,19 @@ impl Vault {
         Ok(tried)
     }
 
-    /// Whether a server that refused the client of `asked` would be asked as another one by now, or
-    /// otherwise: its verdict is about what is gone, and the next request tells.
-    pub(super) async fn asks_otherwise(
+    /// Whether token requests differ from those whose fingerprint is `asked`. If so, the verdict is
+    /// obsolete, and the next request tries again.
+    pub(super) async fn requests_changed(
         &self,
         connection: &ConnectionRecord,
         asked: Option<&String>,
     ) -> Result<bool, VaultError> {
         let Some(asked) = asked else { return Ok(false) };
-        Ok(self.asked_with(&self.token_context(connection)?).await? != *asked)
+        Ok(self.fingerprint_now(&self.token_context(connection)?).await? != *asked)
     }
 
-    /// Whether a refused client is asked for as another one now, so that its verdict is taken back.
-    pub(super) async fn is_tried_again(
+    /// Removes the verdict if token requests have changed.
+    pub(super) async fn lift_if_changed(
         &self,
         connection: &Arc<ConnectionRecord>,
     ) -> Result<bool, VaultError> {
@@ -274,7 +272,7 @@ impl Vault {
         let rejected = stored.broken.as_ref();
         let rejected = rejected.filter(|it| it.reason == BrokenReason::ClientRejected);
         let Some(verdict) = rejected else { return Ok(false) };
-        let now = self.asked_with(&self.token_context(connection)?).await?;
+        let now = self.fingerprint_now(&self.token_context(connection)?).await?;
         if verdict.asked.as_ref() == Some(&now) {
             return Ok(false);
         }

@@ -17,16 +17,16 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::lease::Claimed;
+use self::lease::LeaseResult;
 use super::Vault;
-use super::backoff::Failed;
-use super::cache::{Cell, Landing, Lookup, Ticket, Trigger};
-use super::error::{Refused, VaultError};
+use super::backoff::FailureDetails;
+use super::cache::{Cell, FlightResult, Lookup, Ticket, Trigger};
+use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;
-use super::grants::{Stored, is_conflict};
+use super::grants::{StoredGrant, is_conflict};
 use super::late::PendingRefreshes;
 use super::record::Verdict;
-use super::servers::{Asked, Turn};
+use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::tokens::TokenSettings;
@@ -35,10 +35,10 @@ use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
 use keyward_state::store::Lease;
 
-/// A flight that others overtake so often ends.
+/// A flight that is overtaken by other writes so often ends.
 const ROUNDS_MAX: usize = 8;
 
-/// Between two tries to store what a server answered: it may have spent the old token.
+/// Pauses between attempts to store a response, which may have spent the old token.
 const STORE_AGAIN: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -46,10 +46,10 @@ const STORE_AGAIN: [Duration; 4] = [
     Duration::from_millis(2_000),
 ];
 
-/// The least that a refusal asks to wait.
+/// Shortest retry time of a refusal.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
-/// Where flights go on, and how many are under way.
+/// The runtime of flights, their number, and their refreshes by connection.
 #[derive(Clone, Debug)]
 pub struct Flights {
     runtime: Handle,
@@ -57,7 +57,7 @@ pub struct Flights {
     refreshes: PendingRefreshes,
 }
 
-/// Counts a flight as under way until it is dropped.
+/// Counts a flight until it is dropped.
 struct InFlight(Arc<watch::Sender<usize>>);
 
 /// One flight.
@@ -67,38 +67,38 @@ struct Flight<'a> {
     why: Trigger,
     ticket: &'a Ticket,
     settings: Arc<TokenSettings>,
-    /// What the request was about, once it was sent.
+    /// What failures are about, once the request was sent.
     about: Mutex<Option<FailureSubject>>,
-    /// Until what came of it is remembered, no other replica asks.
+    /// Held until the result is stored, so that no other replica sends a request.
     lease: OnceLock<Lease>,
 }
 
 /// The result of a token request.
-enum Came {
-    /// The flight ends so.
-    Landed(Landing),
-    /// What was answered is in the store.
+enum RequestResult {
+    /// The flight ends with this result.
+    Landed(FlightResult),
+    /// The response is stored.
     Stored,
-    /// The grant is another one by now.
+    /// The grant was replaced meanwhile.
     Overtaken,
 }
 
 /// Whether refreshes have failed before.
 enum Paused {
-    /// They have, and requests are paused for so long.
+    /// Refreshes have failed; no request for so long.
     Still(Duration),
-    /// They have, and it may be tried again.
+    /// Refreshes have failed, and the pause has ended.
     Before,
 }
 
 impl Flights {
-    /// On the runtime that this is called in, which must outlive all requests.
+    /// Uses the current runtime, which must outlive all requests.
     pub fn here() -> Self {
         let under_way = Arc::new(watch::Sender::new(0));
         Self { runtime: Handle::current(), under_way, refreshes: PendingRefreshes::default() }
     }
 
-    /// Those that are under way, by connection.
+    /// The running refreshes by connection.
     pub(super) fn refreshes(&self) -> &PendingRefreshes {
         &self.refreshes
     }
@@ -116,24 +116,23 @@ impl Drop for InFlight {
 }
 
 impl Vault {
-    /// How long a flight that is under way takes, unless its answer is late: its request, and storing what
-    /// came.
+    /// How long a flight takes at most, unless its response is late: the request, and storing the response.
     pub fn flight_time(&self) -> Duration {
         self.token_settings().exchange_timeout + STORE_AGAIN.iter().sum::<Duration>()
     }
 
-    /// How long one takes at most, where the answer is late.
+    /// How long a flight takes at most if its response is late.
     pub fn late_flight_time(&self) -> Duration {
         self.flight_time() + self.token_settings().answer_timeout
     }
 
-    /// Waits until no flight is under way; whether that was so in time.
+    /// Waits until no flight runs. Returns whether that was within the time.
     pub async fn landed(&self, within: Duration) -> bool {
         let mut under_way = self.flights.under_way.subscribe();
         tokio::time::timeout(within, under_way.wait_for(|count| *count == 0)).await.is_ok()
     }
 
-    /// A credential, of memory or of a flight.
+    /// A credential from the cache or from a flight.
     pub(super) async fn fetch(
         &self,
         connection: Arc<ConnectionRecord>,
@@ -181,8 +180,8 @@ impl Vault {
         });
     }
 
-    /// Goes on whoever hangs up, on the runtime that outlives all requests, and counts as under way until it
-    /// ends: [`Vault::landed`] waits for it.
+    /// Runs `work` on the runtime that outlives all requests, even if the caller is dropped, and counts it
+    /// as a flight: [`Vault::landed`] waits for it.
     pub fn in_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
         let aloft = self.flights.begin_flight();
         self.flights.runtime.spawn(async move {
@@ -196,14 +195,14 @@ impl Vault {
         let (about, lease) = (Mutex::default(), OnceLock::new());
         let flight =
             Flight { vault: self, connection, why, ticket: &ticket, settings, about, lease };
-        let landing = match flight.go().await {
-            Ok(landing) => landing,
-            Err(error) => Landing::Refused(Refused::Failed(Arc::new(error))),
+        let result = match flight.go().await {
+            Ok(result) => result,
+            Err(error) => FlightResult::Refused(FlightRefusal::Failed(Arc::new(error))),
         };
-        self.note(connection, &landing);
+        self.note(connection, &result);
         let Flight { about, lease, .. } = flight;
-        let lasting = matches!(landing, Landing::Failed(_));
-        if ticket.land(landing).is_some() && lasting {
+        let lasting = matches!(result, FlightResult::Failed(_));
+        if ticket.land(result).is_some() && lasting {
             let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
             if let Some(about) = about.into_inner() {
                 self.store_failures(&connection.org, &connection.id, about, &backoff).await;
@@ -213,7 +212,7 @@ impl Vault {
         drop(lease);
     }
 
-    /// A connection that has failed for long is reported, at most once for each failure's pause.
+    /// Reports a connection that has failed for long, at most once per pause.
     fn alert(&self, connection: &ConnectionRecord) {
         let Some(failing) = self.failing(connection) else { return };
         if failing.alert {
@@ -231,12 +230,12 @@ impl Vault {
         }
     }
 
-    /// What is said of a flight's end; never what was sent or answered.
-    fn note(&self, connection: &ConnectionRecord, landing: &Landing) {
+    /// Logs the result of a flight, without anything that was sent or received.
+    fn note(&self, connection: &ConnectionRecord, result: &FlightResult) {
         let (name, provider) = (&connection.name, &connection.provider);
-        match landing {
-            Landing::Brought | Landing::Paused(_) => {}
-            Landing::Failed(failed) => {
+        match result {
+            FlightResult::Published | FlightResult::Paused(_) => {}
+            FlightResult::Failed(failed) => {
                 self.count("failed");
                 let cause = failed.cause.map_or("http_answer", Cause::as_str);
                 if let Some(metrics) = self.metrics.get() {
@@ -247,7 +246,7 @@ impl Vault {
                     why = failed.message, "a refresh failed; it is tried again"
                 );
             }
-            Landing::Refused(Refused::Broken { reason, detail, .. }) => {
+            FlightResult::Refused(FlightRefusal::Broken { reason, detail, .. }) => {
                 self.count("broken");
                 let need = Need::Broken { reason: *reason, detail: detail.as_deref() };
                 let remedy = self.remedy(connection, need);
@@ -262,7 +261,7 @@ impl Vault {
                     remedy, "{what}"
                 );
             }
-            Landing::Refused(Refused::Failed(error)) => tracing::warn!(
+            FlightResult::Refused(FlightRefusal::Failed(error)) => tracing::warn!(
                 connection = %connection.id, name, provider, %error, "no credential could be made"
             ),
         }
@@ -270,64 +269,66 @@ impl Vault {
 }
 
 impl Flight<'_> {
-    async fn go(&self) -> Result<Landing, VaultError> {
+    async fn go(&self) -> Result<FlightResult, VaultError> {
         let stored = self.vault.stored(self.connection).await?;
-        if let Some(landing) = self.what_is_there(&stored).await? {
-            return Ok(landing);
+        if let Some(result) = self.result_of_row(&stored).await? {
+            return Ok(result);
         }
-        if let Some(landing) = self.lacks_endpoints(&stored).await? {
-            return Ok(landing);
+        if let Some(result) = self.read_endpoints(&stored).await? {
+            return Ok(result);
         }
         let asked = self.vault.asked(&self.token_context()?);
-        let turn = self.vault.servers.turn(&asked, &self.vault.clock, &self.settings);
-        let turn = match turn.await {
-            Ok(turn) => turn,
-            Err(pause) => return Ok(Landing::Paused(pause)),
+        let slot = self.vault.servers.slot(&asked, &self.vault.clock, &self.settings);
+        let slot = match slot.await {
+            Ok(slot) => slot,
+            Err(pause) => return Ok(FlightResult::Paused(pause)),
         };
         match self.claim().await? {
-            Claimed::Lease(lease) => drop(self.lease.set(lease)),
-            Claimed::Landed(landing) => return Ok(landing),
+            LeaseResult::Lease(lease) => drop(self.lease.set(lease)),
+            LeaseResult::Landed(result) => return Ok(result),
         }
         for round in 0..ROUNDS_MAX {
-            // Asking and storing take a whole lease at most, but for a late answer, which renews it.
+            // A request and its storing take one lease at most; a late response renews the lease.
             if round > 0 && !self.renews_lease().await {
                 break;
             }
             let stored = self.vault.stored(self.connection).await?;
-            if let Some(landing) = self.what_is_there(&stored).await? {
-                return Ok(landing);
+            if let Some(result) = self.result_of_row(&stored).await? {
+                return Ok(result);
             }
-            // What is to be stored has been asked for already.
+            // An unsaved response needs no new request.
             let asks = self.ticket.unsaved(stored.version).is_none();
             let has_failed = match self.pause(&stored).await?.filter(|_| asks) {
-                Some(Paused::Still(rest)) => return Ok(Landing::Paused(rest)),
+                Some(Paused::Still(rest)) => return Ok(FlightResult::Paused(rest)),
                 paused => paused.is_some(),
             };
-            match self.ask(&stored, &asked, &turn).await? {
-                Came::Landed(landing) => return Ok(landing),
-                Came::Overtaken => {}
-                Came::Stored => {
+            match self.ask(&stored, &asked, &slot).await? {
+                RequestResult::Landed(result) => return Ok(result),
+                RequestResult::Overtaken => {}
+                RequestResult::Stored => {
                     if has_failed {
                         let (org, id) = (&self.connection.org, &self.connection.id);
                         self.vault.delete_failures(org, id).await;
                     }
                     let stored = self.vault.stored(self.connection).await?;
-                    let landing = self.what_is_there(&stored).await?;
-                    // What is dead when it comes is no reason to ask on and on.
-                    return Ok(landing.unwrap_or_else(|| Landing::Failed(Failed::default())));
+                    let result = self.result_of_row(&stored).await?;
+                    // A token that is already expired is no reason to request again and again.
+                    return Ok(
+                        result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default()))
+                    );
                 }
             }
         }
-        Ok(Landing::Failed(Failed::default()))
+        Ok(FlightResult::Failed(FailureDetails::default()))
     }
 
-    /// The present context of a token request.
+    /// The current context of a token request.
     fn token_context(&self) -> Result<TokenContext, VaultError> {
         self.vault.token_context(&self.connection_now())
     }
 
-    /// The pause after failures that were stored: before this start, or by another replica.
-    async fn pause(&self, stored: &Stored) -> Result<Option<Paused>, VaultError> {
+    /// The pause after stored failures, of an earlier process or another replica.
+    async fn pause(&self, stored: &StoredGrant) -> Result<Option<Paused>, VaultError> {
         let token_context = self.token_context()?;
         let about = self.vault.failure_subject(&token_context, stored).await?;
         let row =
@@ -340,16 +341,19 @@ impl Flight<'_> {
         }))
     }
 
-    /// What the row gives without asking anybody; `None` when somebody must be asked.
-    async fn what_is_there(&self, stored: &Stored) -> Result<Option<Landing>, VaultError> {
+    /// The result from the stored row; `None` if a token request is needed.
+    async fn result_of_row(
+        &self,
+        stored: &StoredGrant,
+    ) -> Result<Option<FlightResult>, VaultError> {
         let tried_again = stored.broken.as_ref().is_some_and(|verdict| self.tries_again(verdict));
         if let (Some(verdict), false) = (&stored.broken, tried_again) {
-            // A crash, or another replica, left the record as it was.
+            // A crash, or another replica, left the record unchanged.
             self.vault.project(self.connection).await?;
-            return Ok(Some(Landing::Refused(self.refused(verdict))));
+            return Ok(Some(FlightResult::Refused(self.refused(verdict))));
         }
         let grant = stored.grant(self.vault, self.connection)?;
-        // Its hosts may have moved with the answer of a moment ago.
+        // The previous response may have changed its hosts.
         let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
         let other = stored.other_grant(self.vault, self.connection)?;
         let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
@@ -363,12 +367,13 @@ impl Flight<'_> {
                 self.ticket.publish(held);
             }
             if enough {
-                return Ok(Some(Landing::Brought));
+                return Ok(Some(FlightResult::Published));
             }
         }
         let connection = self.connection.name.clone();
         let remedy = || self.vault.remedy(self.connection, Need::Token);
-        let failed = |error| Ok(Some(Landing::Refused(Refused::Failed(Arc::new(error)))));
+        let failed =
+            |error| Ok(Some(FlightResult::Refused(FlightRefusal::Failed(Arc::new(error)))));
         match (self.vault.renews(&token_context, &grant), self.why.is_of_request()) {
             (true, true) if !token_context.is_automatic() => {
                 return failed(VaultError::ByHand { connection, remedy: remedy() });
@@ -378,40 +383,45 @@ impl Flight<'_> {
             (false, true) => {}
         }
         let verdict = Verdict::new(BrokenReason::NoRefreshToken, None);
-        self.condemned(stored, verdict).await
+        self.store_verdict(stored, verdict).await
     }
 
-    /// Asks for a newer one and stores it.
-    async fn ask(&self, stored: &Stored, asked: &Asked, turn: &Turn) -> Result<Came, VaultError> {
+    /// Requests a newer token and stores it.
+    async fn ask(
+        &self,
+        stored: &StoredGrant,
+        asked: &ClientAtServer,
+        slot: &RequestSlot,
+    ) -> Result<RequestResult, VaultError> {
         if let Some(unsaved) = self.ticket.unsaved(stored.version) {
             return self.keep(unsaved).await;
         }
         let grant = stored.grant(self.vault, self.connection)?;
         let token_context = self.token_context()?;
         let asking = Box::pin(self.vault.ask(self.connection, &token_context, &grant));
-        let answer = self.awaited(asking, turn).await?;
+        let answer = self.awaited(asking, slot).await?;
         let now = self.vault.clock.moment();
         let (failed, whole_client) = match answer {
             Ok(newer) => {
-                turn.answered();
+                slot.answered();
                 return self.keep(UnsavedTokens::of(self.connection, stored, newer.encode())).await;
             }
             Err(RequestFailure::Dead(verdict)) => {
-                turn.answered();
+                slot.answered();
                 let is_of_client = verdict.reason == BrokenReason::ClientRejected;
                 if !is_of_client {
-                    return self.came_of(self.condemned(stored, verdict).await?);
+                    return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
                 }
                 self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
-                if self.vault.asks_otherwise(self.connection, verdict.asked.as_ref()).await? {
-                    return Ok(Came::Overtaken);
+                if self.vault.requests_changed(self.connection, verdict.asked.as_ref()).await? {
+                    return Ok(RequestResult::Overtaken);
                 }
-                let landing = self.condemned(stored, verdict).await?;
-                // It may have changed between the look and the verdict.
-                return match self.vault.is_tried_again(self.connection).await? {
-                    true => Ok(Came::Overtaken),
-                    false => self.came_of(landing),
+                let result = self.store_verdict(stored, verdict).await?;
+                // The row may have changed since it was read.
+                return match self.vault.lift_if_changed(self.connection).await? {
+                    true => Ok(RequestResult::Overtaken),
+                    false => self.result_or_overtaken(result),
                 };
             }
             Err(RequestFailure::Passing { failed, whole_client }) => (failed, whole_client),
@@ -421,24 +431,24 @@ impl Flight<'_> {
         }
         self.warn_of(&failed, asked);
         match failed.limited {
-            true => turn.answered(),
-            false => turn.failed(&self.connection.id, now, &self.settings),
+            true => slot.answered(),
+            false => slot.failed(&self.connection.id, now, &self.settings),
         }
-        if let Some(detail) = self.ticket.would_believe(&failed) {
+        if let Some(detail) = self.ticket.would_accept_code(&failed) {
             let verdict = Verdict::new(BrokenReason::Revoked, Some(detail));
-            return self.came_of(self.condemned(stored, verdict).await?);
+            return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
         }
         if let Some(pause) = whole_client {
             self.vault.servers.silence(asked, now, pause, &self.settings);
         }
-        Ok(Came::Landed(Landing::Failed(failed)))
+        Ok(RequestResult::Landed(FlightResult::Failed(failed)))
     }
 
-    /// Logs an unreachable server once for each cause, whatever connection notices it.
-    fn warn_of(&self, failed: &Failed, asked: &Asked) {
+    /// Warns about an unreachable server once per cause, not once per connection.
+    fn warn_of(&self, failed: &FailureDetails, asked: &ClientAtServer) {
         let Some(cause) = failed.cause else { return };
         let now = self.vault.clock.moment();
-        if !self.vault.servers.is_news(&asked.server, cause, now, &self.settings) {
+        if !self.vault.servers.should_warn(&asked.server, cause, now, &self.settings) {
             return;
         }
         tracing::warn!(
@@ -448,27 +458,30 @@ impl Flight<'_> {
         );
     }
 
-    fn came_of(&self, landing: Option<Landing>) -> Result<Came, VaultError> {
-        Ok(landing.map_or(Came::Overtaken, Came::Landed))
+    fn result_or_overtaken(
+        &self,
+        result: Option<FlightResult>,
+    ) -> Result<RequestResult, VaultError> {
+        Ok(result.map_or(RequestResult::Overtaken, RequestResult::Landed))
     }
 
-    /// The connection, as others may have changed it since the flight began.
+    /// The current record of the connection.
     fn connection_now(&self) -> Arc<ConnectionRecord> {
         let now = self.vault.connection(&self.connection.org, &self.connection.id);
         now.unwrap_or_else(|_| self.connection.clone())
     }
 
-    /// Stores what was answered, durably, before anybody sees it. A store that fails is asked again, now
-    /// and by the next flight: the old token may be spent.
-    async fn keep(&self, newer: Arc<UnsavedTokens>) -> Result<Came, VaultError> {
+    /// Stores the response durably before it is used. A failing store is retried, now and by later flights,
+    /// because the old token may be spent.
+    async fn keep(&self, newer: Arc<UnsavedTokens>) -> Result<RequestResult, VaultError> {
         let mut pauses = STORE_AGAIN.iter();
         loop {
             let written = self.vault.store_over(self.connection, &newer, newer.over).await;
             match (written, pauses.next()) {
-                (Ok(()), _) => return Ok(Came::Stored),
+                (Ok(()), _) => return Ok(RequestResult::Stored),
                 (Err(error), _) if is_conflict(&error) => {
                     self.vault.keep_answer_if_gone(self.connection, &newer.bytes);
-                    return Ok(Came::Overtaken);
+                    return Ok(RequestResult::Overtaken);
                 }
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {
@@ -482,7 +495,7 @@ impl Flight<'_> {
     }
 }
 
-/// The refusal for a request without a credential, with the known cause.
+/// The refusal of a request without a credential, with the known cause.
 fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> VaultError {
     let backoff = cell.backoff();
     let late =

@@ -7,48 +7,50 @@ use zeroize::Zeroizing;
 
 use super::Vault;
 use super::error::VaultError;
-use super::record::{self, Beside, Dates, Header, NewRow, Purpose, RecordError, RowPlace, Verdict};
+use super::record::{
+    self, Dates, GrantPurpose, Header, NewRow, RecordError, RowPlace, SecondGrant, Verdict,
+};
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{ConnectionRecord, DirectoryError, Need};
 use keyward_state::store::{Expect, Row, StoreError, Table, Version};
 
-/// Rows read at once when the table is swept.
+/// Rows per page when the table is swept.
 const PAGE: usize = 500;
 
-/// How often a write is repeated after a conflict.
+/// How often a write is retried after a conflict.
 pub(super) const TRIES_MAX: usize = 32;
 
-/// A grant as it is stored.
-pub(super) struct Stored {
+/// A stored grant.
+pub(super) struct StoredGrant {
     /// Its generation.
     pub version: Version,
     /// The verdict on it.
     pub broken: Option<Verdict>,
-    /// What its tokens began with.
+    /// The digest of the owner's fields that its tokens began with.
     pub given: Option<String>,
-    /// The consent that its tokens began with.
+    /// The flow that its tokens began with.
     pub consent: Option<FlowId>,
-    /// Only a test may use it yet.
+    /// Only a test may use it.
     pub untested: bool,
-    /// When its secret was given and when it ends, once it has been rotated.
+    /// Dates of its secret, once it was rotated.
     pub dates: Option<Dates>,
-    /// Its client was refused, and that has changed since.
+    /// Its client was rejected, and token requests have changed since.
     pub on_trial: bool,
-    /// Its bytes.
+    /// Its encoding.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// The second grant: of a rotation that is under way.
-    pub other: Option<(Beside, Zeroizing<Vec<u8>>)>,
+    /// The second grant during a rotation.
+    pub other: Option<(SecondGrant, Zeroizing<Vec<u8>>)>,
 }
 
-impl Stored {
-    /// The grant itself.
+impl StoredGrant {
+    /// The decoded grant.
     pub fn grant(&self, vault: &Vault, connection: &ConnectionRecord) -> Result<Grant, VaultError> {
         Grant::decode(&self.bytes).map_err(|source| vault.unmintable(connection, source))
     }
 
-    /// The second grant.
+    /// The decoded second grant.
     pub fn other_grant(
         &self,
         vault: &Vault,
@@ -58,7 +60,7 @@ impl Stored {
         other.transpose().map_err(|source| vault.unmintable(connection, source))
     }
 
-    /// What is written in its place: newer tokens, or a verdict on the same; all else stays.
+    /// The row that replaces it: newer tokens, or a verdict; everything else stays.
     pub fn becomes(
         &self,
         connection: &ConnectionRecord,
@@ -74,9 +76,9 @@ impl Stored {
 }
 
 impl Vault {
-    /// Seals and puts a grant over the version that was read, or a new one over none. In a task of
-    /// its own: the turn to seal must last until the row is on the disk, also when the caller goes
-    /// away. Answers the version that is stored now.
+    /// Seals a grant and stores it over the version that was read, or as a new row. Runs in its own task,
+    /// because the guard for sealing must live until the row is on disk, even if the caller is dropped.
+    /// Returns the stored version.
     pub(super) async fn write(
         &self,
         org: &OrgId,
@@ -97,9 +99,12 @@ impl Vault {
         work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
     }
 
-    /// Reads and opens. A rotation of the master key may wrap the row anew between the two, and drop
-    /// the key that it was read under: then it is read again.
-    pub(super) async fn stored(&self, connection: &ConnectionRecord) -> Result<Stored, VaultError> {
+    /// Reads and opens a row. A rotation of the master key may re-wrap the row between reading and opening,
+    /// and drop the old key; then it is read again.
+    pub(super) async fn stored(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<StoredGrant, VaultError> {
         let missing = || VaultError::GrantMissing {
             connection: connection.name.clone(),
             remedy: self.remedy(connection, Need::Credential),
@@ -107,13 +112,13 @@ impl Vault {
         self.stored_if_any(connection).await?.ok_or_else(missing)
     }
 
-    /// The same where there may be none yet.
+    /// The same for a row that may not exist.
     pub(super) async fn stored_if_any(
         &self,
         connection: &ConnectionRecord,
-    ) -> Result<Option<Stored>, VaultError> {
+    ) -> Result<Option<StoredGrant>, VaultError> {
         let (purpose, key) =
-            (Purpose::of(connection), record::key(&connection.org, &connection.id));
+            (GrantPurpose::of(connection), record::key(&connection.org, &connection.id));
         let mut before: Option<Row> = None;
         loop {
             let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
@@ -124,7 +129,7 @@ impl Vault {
                     } = opened.header;
                     let (version, bytes) = (row.version, opened.grant);
                     let other = beside.zip(opened.other);
-                    return Ok(Some(Stored {
+                    return Ok(Some(StoredGrant {
                         version,
                         broken,
                         given,
@@ -150,7 +155,7 @@ impl Vault {
         }
     }
 
-    /// Of a grant that opens, but gives no credential.
+    /// The error for a grant that can be opened, but gives no credential.
     pub(super) fn unmintable(
         &self,
         connection: &ConnectionRecord,
@@ -160,7 +165,7 @@ impl Vault {
         VaultError::Mint { connection: connection.name.clone(), source, remedy }
     }
 
-    /// Removes grants that no connection names, and secrets that no app names.
+    /// Removes grants without a connection, and secrets without an app.
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
         let view = self.directory.view();
         let connections = view.connections().map(|c| record::key(&c.org, &c.id));
@@ -179,7 +184,7 @@ impl Vault {
     }
 }
 
-/// What tells given fields from others; `None` for kinds that stay as they were given.
+/// The digest of given fields; `None` for kinds whose fields never change by themselves.
 pub(super) fn given(grant: &Grant) -> Option<String> {
     let hash =
         |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();

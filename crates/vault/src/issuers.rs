@@ -1,5 +1,6 @@
-//! A cache of authorization server metadata: at most a day old, or stale while the server is down. One reader at a
-//! time asks an issuer, for consents and for flights. A flight does not ask again for a while after a failure.
+//! A cache of authorization server metadata: at most a day old, or stale while the server is down. One
+//! reader at a time requests an issuer's metadata, for consents and for flights. Flights pause after a
+//! failure.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,31 +11,31 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::Vault;
-use super::backoff::{Backoff, Failed};
+use super::backoff::{Backoff, FailureDetails};
 use super::cache::random;
 use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 
-/// Issuers whose metadata is kept.
+/// Most cached issuers.
 const KEPT_MAX: usize = 256;
 
-/// All issuers that were asked.
+/// All issuers whose metadata was read.
 #[derive(Debug)]
 pub(super) struct Issuers(Mutex<LruCache<String, Arc<Issuer>>>);
 
 #[derive(Debug, Default)]
 struct Issuer {
-    /// Held by who reads.
+    /// Held while the metadata is read.
     reading: tokio::sync::Mutex<()>,
-    state: Mutex<State>,
+    state: Mutex<IssuerState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct IssuerState {
     read: Option<(Timestamp, Arc<Metadata>)>,
-    /// How often reading has failed, and why it did last: who waited for a reader shares its failure.
+    /// Number and error of failures: callers that waited for a reader share its failure.
     failures: u64,
     failed: Option<Arc<MetadataError>>,
     backoff: Backoff,
@@ -42,10 +43,10 @@ struct State {
 
 /// Why a flight gets no metadata.
 #[derive(Debug)]
-pub(super) enum NotRead {
-    /// It could not be read, or is not believed.
+pub(super) enum MetadataUnavailable {
+    /// It could not be read, or was not accepted.
     Failed(Arc<MetadataError>),
-    /// Requests are paused for so long.
+    /// A pause after a failure.
     Paused(Duration),
 }
 
@@ -62,7 +63,7 @@ impl Issuers {
 }
 
 impl Issuer {
-    /// What was read lately.
+    /// The metadata that was read recently.
     fn known(&self, now: Timestamp, settings: &TokenSettings) -> Option<Arc<Metadata>> {
         let age = SignedDuration::try_from(settings.metadata_age_max);
         let age = age.unwrap_or(SignedDuration::MAX);
@@ -75,13 +76,13 @@ impl Issuer {
         self.state.lock().failures
     }
 
-    /// What is left of the pause after the last failure, and that failure.
+    /// The rest of the pause after the last failure, with the failure.
     fn paused(&self, now: Moment) -> Option<(Duration, Arc<MetadataError>)> {
         let state = self.state.lock();
         Some((state.backoff.rest(now)?, state.failed.clone()?))
     }
 
-    /// The failure of the reader that this one waited for.
+    /// The failure of the reader that this caller waited for.
     fn failed_since(&self, failures: u64) -> Option<Arc<MetadataError>> {
         let state = self.state.lock();
         state.failed.clone().filter(|_| state.failures > failures)
@@ -92,10 +93,10 @@ impl Vault {
     /// The metadata of an issuer.
     ///
     /// # Errors
-    /// When there is none, or it is of another issuer, or nothing is known and its server is down.
+    /// When there is none, it is of another issuer, or the server is down and nothing is cached.
     pub async fn metadata(
         &self,
-        caller: &Caller,
+        caller: &HttpClient,
         issuer: &str,
         settings: &TokenSettings,
     ) -> Result<Arc<Metadata>, Arc<MetadataError>> {
@@ -115,7 +116,7 @@ impl Vault {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
                 let read = Some((self.clock.now(), metadata.clone()));
-                *known.state.lock() = State { read, ..State::default() };
+                *known.state.lock() = IssuerState { read, ..IssuerState::default() };
                 Ok(metadata)
             }
             Err(error) => {
@@ -126,25 +127,26 @@ impl Vault {
         }
     }
 
-    /// The same for a flight, which sends no request within the pause after a failure.
+    /// The same for a flight, which sends no request during the pause after a failure.
     pub(super) async fn metadata_in_turn(
         &self,
-        caller: &Caller,
+        caller: &HttpClient,
         issuer: &str,
         settings: &TokenSettings,
-    ) -> Result<Arc<Metadata>, NotRead> {
+    ) -> Result<Arc<Metadata>, MetadataUnavailable> {
         let known = self.issuers.issuer(issuer);
         if let Some((rest, error)) = known.paused(self.clock.moment()) {
             return match stale_or(&known, error) {
                 Ok(stale) => Ok(stale),
-                Err(error) if error.is_temporary() => Err(NotRead::Paused(rest)),
-                Err(error) => Err(NotRead::Failed(error)),
+                Err(error) if error.is_temporary() => Err(MetadataUnavailable::Paused(rest)),
+                Err(error) => Err(MetadataUnavailable::Failed(error)),
             };
         }
-        self.metadata(caller, issuer, settings).await.map_err(NotRead::Failed)
+        self.metadata(caller, issuer, settings).await.map_err(MetadataUnavailable::Failed)
     }
 
-    /// Reads it again at the next question; what it said before holds while its server is down.
+    /// Reads the metadata again when it is needed next; the cached metadata is used while the server is
+    /// down.
     pub fn distrust_metadata(&self, issuer: &str) {
         let known = self.issuers.issuer(issuer);
         if let Some((read, _)) = &mut known.state.lock().read {
@@ -157,7 +159,7 @@ impl Vault {
             Failure::Temporary(temporary) => temporary.retry_after,
             Failure::Permanent { .. } => None,
         };
-        let failed = Failed { retry_after, ..Failed::default() };
+        let failed = FailureDetails { retry_after, ..FailureDetails::default() };
         let mut state = known.state.lock();
         state.failures += 1;
         state.failed = Some(error.clone());
@@ -165,7 +167,7 @@ impl Vault {
     }
 }
 
-/// Down, not different: what it said before still holds.
+/// Whether the server is down, so that the cached metadata stays valid.
 fn stale_or(
     known: &Issuer,
     error: Arc<MetadataError>,

@@ -16,28 +16,27 @@ use keyward_base::id::{ConnectionId, OrgId};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_state::directory::ConnectionRecord;
 
-/// Between two steps of the walk, on average: replicas that start together part ways.
+/// Average time between two steps; jitter separates replicas that start together.
 const STEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Connections whose grant one step opens.
+/// Connections whose grants one step opens.
 const LOOKS_MAX: usize = 250;
 
-/// Refreshes that one step begins. Ten thousand connections that are all due, after a long time without a
-/// gateway, take less than four hours.
+/// Refreshes per step. With this number, ten thousand due connections take less than four hours.
 const FLIGHTS_MAX: usize = 50;
 
-/// Between two refreshes of a step at most.
+/// Longest pause between two refreshes of a step.
 const APART_MAX: Duration = Duration::from_secs(1);
 
-/// So much of the time is taken off at most, of each connection its own part: those that were connected
-/// together are not refreshed together.
+/// The largest part of the period that is subtracted, a different part for each connection, so that
+/// connections made together are not refreshed together.
 const SPREAD_PERCENT: u32 = 20;
 
-/// How far a walk has come.
+/// The position of the keep-alive job among all connections.
 #[derive(Clone, Debug, Default)]
-pub struct Walk(Option<(OrgId, ConnectionId)>);
+pub struct KeepAliveCursor(Option<(OrgId, ConnectionId)>);
 
-impl Walk {
+impl KeepAliveCursor {
     /// Whether the next step begins at the first connection.
     pub fn is_whole(&self) -> bool {
         self.0.is_none()
@@ -45,9 +44,9 @@ impl Walk {
 }
 
 impl Vault {
-    /// Walks until it is dropped.
+    /// Runs until it is dropped.
     pub async fn keep_alive(&self) {
-        let mut walk = Walk::default();
+        let mut walk = KeepAliveCursor::default();
         loop {
             let part = 0.5 + f64::from(random()) / f64::from(u32::MAX);
             tokio::time::sleep(STEP_EVERY.mul_f64(part)).await;
@@ -55,8 +54,8 @@ impl Vault {
         }
     }
 
-    /// One step: how many refreshes it began.
-    pub async fn keep_alive_step(&self, walk: &mut Walk) -> usize {
+    /// Runs one step. Returns the number of started refreshes.
+    pub async fn keep_alive_step(&self, walk: &mut KeepAliveCursor) -> usize {
         let mut begun = 0;
         let all = self.kept_alive();
         let rest = all.partition_point(|it| walk.0.as_ref().is_some_and(|at| place(it) <= *at));
@@ -81,7 +80,7 @@ impl Vault {
         begun
     }
 
-    /// When the connection is refreshed at the latest, used or not; `None` without keep-alive.
+    /// When the connection is refreshed at the latest; `None` without keep-alive.
     pub(super) fn kept_until(
         &self,
         connection: &ConnectionRecord,
@@ -111,13 +110,13 @@ impl Vault {
         let (_, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let oauth = auth.oauth.as_deref()?;
-        // What a service asks for by itself does not die.
+        // Grants without a refresh token do not expire from disuse.
         if !matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode) {
             return None;
         }
         let view = self.directory.view();
         let app = connection.app_id().and_then(|id| view.app(&connection.org, id));
-        let settings = app.map(|app| (app.paused, &app.settings));
+        let settings = app.map(|app| (app.facts.paused, &app.settings.tokens));
         match settings {
             Some((true, _)) => None,
             Some((_, settings)) if settings.keep_alive.is_some() => {
@@ -128,8 +127,7 @@ impl Vault {
         }
     }
 
-    /// The generation of what is stored, and until when it may be left alone; `None` where there is
-    /// nothing to refresh with.
+    /// The stored generation, and when it must be refreshed; `None` without a refresh token.
     async fn idle_until(&self, connection: &Arc<ConnectionRecord>) -> Option<(u64, Timestamp)> {
         let told = |error| {
             tracing::debug!(connection = %connection.id, %error, "nothing to keep alive");
@@ -145,8 +143,7 @@ impl Vault {
         Some((stored.version.0, until))
     }
 
-    /// Whether a flight for a newer generation took off: none does where one is under way, or where a
-    /// failure's pause lasts.
+    /// Whether a flight for a newer generation started: not if one is running, or during a pause.
     fn begins(&self, connection: &Arc<ConnectionRecord>, generation: u64) -> bool {
         let cell = self.cache.cell(&connection.org, &connection.id);
         let why = Trigger::KeepAlive(generation);

@@ -13,47 +13,47 @@ use super::Vault;
 use keyward_base::id::ConnectionId;
 use keyward_state::directory::ConnectionRecord;
 
-/// The refreshes that are under way, by connection.
+/// The running refreshes by connection.
 #[derive(Clone, Default)]
-pub(super) struct PendingRefreshes(Arc<Mutex<HashMap<ConnectionId, Entry>>>);
+pub(super) struct PendingRefreshes(Arc<Mutex<HashMap<ConnectionId, PendingConnection>>>);
 
 #[derive(Default)]
-struct Entry {
+struct PendingConnection {
     flights: usize,
-    /// The connection is being removed, and late responses are wanted.
+    /// The connection is being removed, so late responses are kept.
     wanted: bool,
     answers: Vec<Zeroizing<Vec<u8>>>,
     is_lost: bool,
     landed: Arc<Notify>,
 }
 
-/// One refresh, until it is dropped.
+/// A running refresh; ends when dropped.
 pub(super) struct PendingRefresh(PendingRefreshes, ConnectionId);
 
-/// Answers to the refreshes of a connection that was removed, for revocation.
-pub struct Late(PendingRefreshes, ConnectionId);
+/// Late responses to the refreshes of a removed connection, for revocation.
+pub struct LateAnswers(PendingRefreshes, ConnectionId);
 
 impl PendingRefreshes {
-    /// A refresh of the connection begins.
+    /// Registers a refresh of the connection.
     pub(super) fn register(&self, id: &ConnectionId) -> PendingRefresh {
         self.0.lock().entry(id.clone()).or_default().flights += 1;
         PendingRefresh(self.clone(), id.clone())
     }
 
-    /// Keeps late answers from now on, until the value is dropped.
-    pub(super) fn expect(&self, id: &ConnectionId) -> Late {
+    /// Keeps late responses until the returned value is dropped.
+    pub(super) fn expect(&self, id: &ConnectionId) -> LateAnswers {
         self.0.lock().entry(id.clone()).or_default().wanted = true;
-        Late(self.clone(), id.clone())
+        LateAnswers(self.clone(), id.clone())
     }
 
-    /// A newer grant came, and its connection is gone.
+    /// Keeps a newer grant whose connection was removed.
     pub(super) fn keep_answer(&self, id: &ConnectionId, newer: &Zeroizing<Vec<u8>>) {
         if let Some(entry) = self.0.lock().get_mut(id).filter(|entry| entry.wanted) {
             entry.answers.push(newer.clone());
         }
     }
 
-    /// A request was sent, and its answer did not come.
+    /// Notes that a request was sent and its response was lost.
     pub(super) fn mark_lost(&self, id: &ConnectionId) {
         if let Some(entry) = self.0.lock().get_mut(id) {
             entry.is_lost = true;
@@ -62,7 +62,7 @@ impl PendingRefreshes {
 }
 
 impl Vault {
-    /// A newer grant came that nobody can store: where its connection is gone, it is to be revoked.
+    /// Keeps a newer grant that could not be stored; it is revoked if its connection was removed.
     pub(super) fn keep_answer_if_gone(
         &self,
         connection: &ConnectionRecord,
@@ -90,13 +90,13 @@ impl Drop for PendingRefresh {
     }
 }
 
-impl Late {
-    /// Whether a refresh is under way.
+impl LateAnswers {
+    /// Whether a refresh is running.
     pub(super) fn is_awaited(&self) -> bool {
         self.0.0.lock().get(&self.1).is_some_and(|entry| entry.flights > 0)
     }
 
-    /// Waits until none is.
+    /// Waits until no refresh is running.
     pub async fn landed(&mut self) {
         loop {
             let landed = {
@@ -104,14 +104,14 @@ impl Late {
                 let Some(entry) = all.get(&self.1).filter(|entry| entry.flights > 0) else {
                     return;
                 };
-                // Registered under the lock: what lands from here on is noticed.
+                // Registered while the lock is held, so that no end is missed.
                 entry.landed.clone().notified_owned()
             };
             landed.await;
         }
     }
 
-    /// The encoded grants that came, and whether an answer was lost.
+    /// The encoded late grants, and whether a response was lost.
     pub fn answers(self) -> (Vec<Zeroizing<Vec<u8>>>, bool) {
         let mut all = self.0.0.lock();
         let entry = all.get_mut(&self.1);
@@ -119,7 +119,7 @@ impl Late {
     }
 }
 
-impl Drop for Late {
+impl Drop for LateAnswers {
     fn drop(&mut self) {
         let mut all = self.0.0.lock();
         if let Some(entry) = all.get_mut(&self.1) {
@@ -138,9 +138,9 @@ impl fmt::Debug for PendingRefreshes {
     }
 }
 
-impl fmt::Debug for Late {
+impl fmt::Debug for LateAnswers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Late").field("connection", &self.1).finish_non_exhaustive()
+        f.debug_struct("LateAnswers").field("connection", &self.1).finish_non_exhaustive()
     }
 }
 

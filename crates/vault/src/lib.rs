@@ -46,19 +46,19 @@ use token_request::TokenRequester;
 pub use apps::{ChangedApp, NewApp};
 use cache::{CredentialCache, Trigger};
 pub use candidate::Candidate;
-pub use connect::{Ended, Granted};
+pub use connect::{Granted, RemovedConnection};
 use endpoint_changes::EndpointChanges;
 pub use error::VaultError;
 use flight::Flights;
 use issuers::Issuers;
-pub use keep_alive::Walk;
+pub use keep_alive::KeepAliveCursor;
 pub use keyward_model::{Failing, TokenStatus};
-pub use late::Late;
+pub use late::LateAnswers;
 use record::{Header, NewRow};
-pub use rotate::Kept;
+pub use rotate::RotationTerms;
 pub use rows::{RowError, Rows};
 use servers::Servers;
-pub use template::settings as template_settings;
+pub use template::{settings as template_settings, with_template};
 
 use crate::grant::Grant;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
@@ -70,14 +70,14 @@ use keyward_base::tokens::TokenSettings;
 use keyward_model::{
     ConnectionFacts, ConnectionSpec, ConnectionState, ManagedBy, Record, Visibility,
 };
-use keyward_rules::inject::credential::{Credential, Wanted};
+use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{BindingRecord, ConnectionRecord, Directory, Need, Remedies};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Expect, Store, Table};
 
-/// Sealed grants and the credentials minted from them. A clone is the same vault: flights hold one.
+/// Sealed grants and the credentials minted from them. Clones share one vault; flights hold clones.
 #[derive(Clone)]
 pub struct Vault {
     store: Arc<dyn Store>,
@@ -96,18 +96,18 @@ pub struct Vault {
     rotation: Arc<ArcSwap<RotationSettings>>,
 }
 
-/// A connection to be added.
+/// A new connection.
 #[derive(Clone, Debug)]
 pub struct NewConnection {
-    /// Its org.
+    /// The org.
     pub org: OrgId,
     /// What a person gives; an app by its id.
     pub spec: ConnectionSpec,
-    /// The user who owns it; `None`: the organisation.
+    /// The owner; `None`: the organisation.
     pub owner: Option<UserId>,
-    /// Whose agents may use it.
+    /// Which agents may use it.
     pub visibility: Visibility,
-    /// Who may edit it.
+    /// Whether the store or the file manages it.
     pub managed_by: ManagedBy,
 }
 
@@ -118,8 +118,8 @@ impl fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// A vault over the same store and keys as `directory`. Grants without a connection, left by a
-    /// crash between the two writes of [`Vault::add`], are removed.
+    /// Opens a vault with the store and keys of `directory`. Removes grants without a connection, which a
+    /// crash during [`Vault::add`] leaves.
     ///
     /// # Errors
     /// When the store fails.
@@ -155,39 +155,39 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Counts refreshes there.
+    /// Counts refreshes in `metrics`.
     pub fn count_in(&self, metrics: &Arc<Metrics>) {
-        // The first stays: a vault has one gateway.
+        // Only the first call has an effect: a vault belongs to one gateway.
         let _ = self.metrics.set(metrics.clone());
     }
 
-    /// From now on these are the numbers of the OAuth engine.
+    /// Replaces the limits of token requests.
     pub fn follow_settings(&self, settings: TokenSettings) {
         self.settings.store(Arc::new(settings));
     }
 
-    /// The numbers of the OAuth engine, as they are now.
+    /// The limits of token requests.
     pub fn token_settings(&self) -> Arc<TokenSettings> {
         self.settings.load_full()
     }
 
-    /// From now on secrets are rotated so.
+    /// Replaces the settings of secret rotation.
     pub fn rotate_by(&self, settings: RotationSettings) {
         self.rotation.store(Arc::new(settings));
     }
 
-    /// How secrets are rotated.
+    /// The settings of secret rotation.
     pub fn rotation_settings(&self) -> Arc<RotationSettings> {
         self.rotation.load_full()
     }
 
-    /// All providers, as they are known now.
+    /// The current providers.
     pub fn catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.load_full()
     }
 
-    /// Uses these providers from now on. Credentials of changed providers are minted again: hosts
-    /// and placements are part of them.
+    /// Replaces the providers. Credentials of changed providers are minted again, because they contain
+    /// hosts and placements.
     pub fn know(&self, catalogue: Arc<Catalogue>) {
         self.directory.know(catalogue.clone());
         let before = self.catalogue.swap(catalogue.clone());
@@ -203,7 +203,7 @@ impl Vault {
         }
     }
 
-    /// Whether [`Vault::add`] would take these fields, were `catalogue` known.
+    /// Whether [`Vault::add`] would accept these fields, given `catalogue`.
     ///
     /// # Errors
     /// When provider, variables or fields do not fit.
@@ -219,12 +219,12 @@ impl Vault {
         Ok(())
     }
 
-    /// The connections' metadata.
+    /// The directory with the connections' records.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    /// Validates, seals the grant, then puts the metadata. When this returns, both are durable.
+    /// Validates, seals the grant, then stores the record. Both are durable when this returns.
     ///
     /// # Errors
     /// When provider, variables or fields do not fit, the name is taken, or the store fails.
@@ -274,15 +274,15 @@ impl Vault {
     /// Whether a connection of the provider may have these settings.
     ///
     /// # Errors
-    /// When a field of theirs is one that the provider authenticates with.
+    /// When a field of the settings is one that the provider authenticates with.
     pub fn check_settings(&self, provider: &str, settings: &Settings) -> Result<(), VaultError> {
         let catalogue = self.catalogue();
         let (provider, _) = method(&catalogue, provider, None)?;
         not_authenticating(provider, settings)
     }
 
-    /// Replaces the grant when `fields` differ from what was given, as a rotation: the one before is kept
-    /// for a while. Answers whether they did. Tokens that were renewed since stay.
+    /// Rotates the grant if `fields` differ from the given ones; the old grant is kept for a while. Returns
+    /// whether they differ. Tokens that were renewed meanwhile stay.
     ///
     /// # Errors
     /// As [`Vault::add`].
@@ -299,7 +299,7 @@ impl Vault {
         self.put_declared(&connection, &grant).await
     }
 
-    /// Removes bindings, metadata and grant, in that order: what is left after a crash opens nothing.
+    /// Removes bindings, record and grant, in that order: a grant that a crash leaves is unusable.
     ///
     /// # Errors
     /// When there is no such connection, the file manages it, or the store fails.
@@ -307,7 +307,7 @@ impl Vault {
         self.remove_by(org, id, ManagedBy::Store).await
     }
 
-    /// [`Vault::remove`] by either side.
+    /// [`Vault::remove`] on behalf of `by`.
     ///
     /// # Errors
     /// As there.
@@ -324,8 +324,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Lets the agent use the connection, and issues the placeholders that it will hold instead of
-    /// the secrets, in the shape of the provider's keys.
+    /// Lets the agent use the connection, and issues its placeholders in the shape of the provider's keys.
     ///
     /// # Errors
     /// When either does not exist, the environments differ, or the store fails.
@@ -340,27 +339,27 @@ impl Vault {
         Ok(self.directory.bind(org, agent, connection, placeholders, managed_by).await?)
     }
 
-    /// The live credential of the connection that a permit in this org wants; `None` when it wants none.
-    /// Warm, this touches neither store nor keys.
+    /// The credential of the connection that a permit requires; `None` if it requires none. From the cache,
+    /// without store and keys, if possible.
     ///
     /// # Errors
-    /// When the connection is not the org's, or its grant cannot be opened or minted from.
+    /// When the connection belongs to another org, or its grant cannot be opened or minted.
     pub async fn credential_in(
         &self,
         org: &OrgId,
-        wanted: Option<&Wanted>,
+        wanted: Option<&RequiredConnection>,
     ) -> Result<Option<Arc<Credential>>, VaultError> {
         let Some(wanted) = wanted else { return Ok(None) };
-        // The org is part of every look-up: one org's data never answers another's question.
+        // The org is part of every lookup: data of one org is never used for another.
         let connection = self.connection(org, &wanted.connection)?;
         if let Some(ready) = self.cache.ready(&connection.id, &self.clock) {
             return Ok(Some(ready));
         }
-        // On the heap: a request seldom comes here, and all have to have room for it.
+        // Boxed: this path is rare, and every request would reserve space for it.
         Ok(Some(Box::pin(self.fetch(connection, Trigger::Needed)).await?))
     }
 
-    /// The fields of a connection's grant that are no secrets, such as an account's id.
+    /// The fields of a connection's grant that are not secret, such as an account's id.
     ///
     /// # Errors
     /// When there is no such connection, or its grant cannot be opened.
@@ -376,7 +375,7 @@ impl Vault {
         Ok(self.stored(connection).await?.grant(self, connection)?.shown_fields(auth))
     }
 
-    /// What a person does about a connection; `None` where nothing is to be done.
+    /// The remedy for a connection; `None` if no action is needed.
     pub fn remedy(&self, connection: &ConnectionRecord, need: Need<'_>) -> Option<String> {
         let (catalogue, view) = (self.catalogue(), self.directory.view());
         Remedies::in_view(connection, &catalogue, &view).remedy(need)

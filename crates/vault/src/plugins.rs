@@ -60,7 +60,7 @@ impl Vault {
         existing.map(binding).collect()
     }
 
-    /// New ones, one for each secret field, in the shape of the provider's keys.
+    /// New placeholders, one for each secret field, in the shape of the provider's keys.
     pub(super) fn placeholders(
         &self,
         connection: &ConnectionRecord,

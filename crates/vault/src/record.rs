@@ -15,9 +15,9 @@ use keyward_state::crypto::keyring::{Keyring, Sealing};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, RotationState};
 use keyward_state::store::{Row, Table, Version};
 
-/// What the grant was given for.
+/// What the grant may be used for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Purpose {
+pub struct GrantPurpose {
     /// The provider's id.
     pub provider: String,
     /// The auth method's id.
@@ -26,76 +26,76 @@ pub struct Purpose {
     pub variables: BTreeMap<String, String>,
 }
 
-/// Why a grant is not used any more, until a person acts.
+/// Why a grant is not used, until a person acts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Verdict {
-    /// Why.
+    /// The reason.
     pub reason: BrokenReason,
-    /// The provider's own code, cut and cleaned.
+    /// The provider's error code, truncated and cleaned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What the client was refused with, as a hash: it is tried again where that changes. Absent in other
+    /// Fingerprint of the rejected token requests: a change of it allows another try. Absent in other
     /// verdicts, and in those of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
-    /// A refused client is tried again from here on, when a request wants it. Absent in other verdicts, and
-    /// in those of earlier versions.
+    /// When a rejected client may be tried again by a request. Absent in other verdicts, and in those of
+    /// earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Timestamp>,
-    /// How often it has been tried again in vain.
+    /// Number of unsuccessful tries.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tries: u32,
 }
 
-/// What stands before the grant.
+/// The header before the grant.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Header {
-    /// What the grant was given for.
+    /// What the grant may be used for.
     #[serde(flatten)]
-    pub purpose: Purpose,
+    pub purpose: GrantPurpose,
     /// Absent in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<Verdict>,
-    /// SHA-256, hex, of the fields that the tokens began with: a file that still names those does not
-    /// take newer ones away.
+    /// SHA-256 in hex of the fields that the tokens began with: a configuration file with the same fields
+    /// does not replace newer tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
-    /// Only a test may use it yet.
+    /// Only a test may use it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untested: bool,
-    /// When the secret was given and when it ends, once it has been rotated.
+    /// Dates of the secret, once it was rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dates: Option<Dates>,
-    /// The consent that the tokens began with, where it was one: it is stored once, whatever crashes.
+    /// The flow that the tokens began with. Its grant is stored once, even after a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<FlowId>,
-    /// Its client was refused, and that has changed since: the next refresh tells.
+    /// Its client was rejected, and token requests have changed since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_trial: bool,
-    /// Another grant stands after this one.
+    /// The second grant, which follows the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Beside>,
+    pub beside: Option<SecondGrant>,
 }
 
-/// When a secret was given and when it ends, as far as anybody said.
+/// When a secret was given and when it expires, if known.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Dates {
     /// `None`: with its connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated: Option<Timestamp>,
-    /// As its owner said.
+    /// As the owner said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
 }
 
-/// What is known of the second grant of a row.
+/// The second grant of a row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Beside {
-    /// What it is.
+pub struct SecondGrant {
+    /// Its state.
     pub state: RotationState,
-    /// Since when.
+    /// When it was stored.
     pub since: Timestamp,
-    /// It is wiped then.
+    /// When it is wiped.
     pub until: Timestamp,
     /// As [`Header::given`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,58 +103,58 @@ pub struct Beside {
     /// As [`Header::dates`].
     #[serde(default)]
     pub dates: Dates,
-    /// Bytes of the first grant, after which it begins.
+    /// Offset after the first grant.
     pub at: usize,
 }
 
-/// What is to be sealed as a row.
+/// The plaintext of a row.
 #[derive(Clone)]
 pub struct NewRow {
-    /// What stands before the grants.
+    /// The header.
     pub header: Header,
-    /// The grant's bytes; behind them those of the second one, where there is one.
+    /// The first grant, followed by the second one if there is one.
     pub grants: Zeroizing<Vec<u8>>,
 }
 
-/// The row that something is sealed for.
+/// The row that is sealed.
 pub struct RowPlace<'a> {
-    /// The connection's or the app's org.
+    /// The org of the connection or app.
     pub org: &'a OrgId,
     /// The id of the connection or the app.
     pub id: &'a (dyn Display + Sync),
-    /// The version that the row will have.
+    /// The new version of the row.
     pub version: Version,
 }
 
 /// An opened row.
-pub struct Opened {
-    /// What stands before the grants.
+pub struct OpenedGrant {
+    /// The header.
     pub header: Header,
-    /// The grant's bytes.
+    /// The first grant.
     pub grant: Zeroizing<Vec<u8>>,
-    /// Those of the second one.
+    /// The second grant.
     pub other: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Why a grant's row cannot be used. Names no content.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// It does not open.
+    /// It cannot be opened.
     #[error(transparent)]
     Sealed(#[from] EnvelopeError),
-    /// It opens but is no grant record.
+    /// It is not a grant record.
     #[error("the grant record is malformed")]
     Malformed,
     /// An older value under a newer version.
     #[error("the grant record was put back to an older one: restore it from a backup")]
     RolledBack,
-    /// Its purpose is not the connection's.
+    /// Its purpose differs from the connection's.
     #[error("the grant was given for another provider or host than the connection names")]
     Purpose,
 }
 
-impl Purpose {
-    /// What the connection says.
+impl GrantPurpose {
+    /// The purpose by the connection's record.
     pub fn of(connection: &ConnectionRecord) -> Self {
         Self {
             provider: connection.provider.clone(),
@@ -165,7 +165,7 @@ impl Purpose {
 }
 
 impl Verdict {
-    /// Without anything about another try.
+    /// A verdict without a retry time.
     pub fn new(reason: BrokenReason, detail: Option<String>) -> Self {
         Self { reason, detail, asked: None, again: None, tries: 0 }
     }
@@ -176,9 +176,9 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl Header {
-    /// Of a grant that works, as far as is known.
+    /// The header of a working grant.
     pub fn of(connection: &ConnectionRecord) -> Self {
-        let purpose = Purpose::of(connection);
+        let purpose = GrantPurpose::of(connection);
         Self {
             purpose,
             broken: None,
@@ -191,14 +191,14 @@ impl Header {
         }
     }
 
-    /// With another grant after the first: what is sealed.
-    pub fn beside(mut self, grant: &[u8], other: Option<(Beside, &[u8])>) -> NewRow {
+    /// Appends a second grant.
+    pub fn beside(mut self, grant: &[u8], other: Option<(SecondGrant, &[u8])>) -> NewRow {
         let length = grant.len() + other.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut whole = Zeroizing::new(Vec::with_capacity(length));
         whole.extend_from_slice(grant);
         self.beside = other.map(|(beside, bytes)| {
             whole.extend_from_slice(bytes);
-            Beside { at: grant.len(), ..beside }
+            SecondGrant { at: grant.len(), ..beside }
         });
         NewRow { header: self, grants: whole }
     }
@@ -209,9 +209,8 @@ pub fn key(org: &OrgId, id: &dyn Display) -> String {
     format!("{org}/{id}")
 }
 
-/// Seals for the row version that will be written:
-/// `row version (u64) ‖ header length (u32) ‖ header (JSON) ‖ grant`, numbers big endian. An older
-/// value that is put back under the present version is noticed.
+/// Seals a row for the version that will be written: `row version (u64) ‖ header length (u32) ‖ header
+/// (JSON) ‖ grant`, numbers big endian. An older value under the current version is detected.
 ///
 /// # Errors
 /// When the grant is too long to seal.
@@ -235,32 +234,32 @@ pub fn seal(
     sealing.seal(&Place { org: place.org, table: Table::Grants.name(), key: &key }, &plain)
 }
 
-/// Opens a row and checks that it was sealed for `expected`, and as this version of the row.
+/// Opens a row, and checks its purpose and version.
 ///
 /// # Errors
-/// When it does not open, is malformed, an older one, or was sealed for another purpose.
+/// When it cannot be opened, is malformed or older, or has another purpose.
 pub fn open(
     keyring: &Keyring,
     connection: &ConnectionRecord,
-    expected: &Purpose,
+    expected: &GrantPurpose,
     row: &Row,
-) -> Result<Opened, RecordError> {
+) -> Result<OpenedGrant, RecordError> {
     let (header, grants): (Header, _) = unsealed(keyring, &connection.org, &connection.id, row)?;
     if header.purpose != *expected {
         return Err(RecordError::Purpose);
     }
     let Some(at) = header.beside.as_ref().map(|beside| beside.at) else {
-        return Ok(Opened { header, grant: grants, other: None });
+        return Ok(OpenedGrant { header, grant: grants, other: None });
     };
     let (grant, other) = grants.split_at_checked(at).ok_or(RecordError::Malformed)?;
     let (grant, other) = (Zeroizing::new(grant.to_vec()), Some(Zeroizing::new(other.to_vec())));
-    Ok(Opened { header, grant, other })
+    Ok(OpenedGrant { header, grant, other })
 }
 
-/// Header and grant of a row that was sealed as this version of it.
+/// Header and grant of a row, checked against its version.
 ///
 /// # Errors
-/// When it does not open, is malformed, or an older one.
+/// When it cannot be opened, is malformed or older.
 pub fn unsealed<H: DeserializeOwned>(
     keyring: &Keyring,
     org: &OrgId,
@@ -313,7 +312,7 @@ mod tests {
     ) -> Result<Vec<u8>, RecordError> {
         let key = key(&connection.org, &connection.id);
         let row = Row { key, value, version: Version(version) };
-        open(keyring, connection, &Purpose::of(connection), &row)
+        open(keyring, connection, &GrantPurpose::of(connection), &row)
             .map(|opened| opened.grant.to_vec())
     }
 

@@ -1,4 +1,4 @@
-//! Renews a credential that an upstream refused, once for all requests that were refused.
+//! Renews a credential that an upstream rejected, once for all requests.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use super::error::VaultError;
 use keyward_rules::inject::credential::Credential;
 
 impl Vault {
-    /// The upstream refused `stale`: the newer one that there is already, or that is fetched now.
-    /// `None` when a refusal says nothing now, or nothing newer can be had at all.
+    /// Returns a credential newer than `stale`, which the upstream rejected; fetches it if necessary.
+    /// `None` if the rejection is ignored now, or the grant cannot be renewed.
     ///
     /// # Errors
-    /// When no newer one can be fetched, for now or until a person acts.
+    /// When no newer credential can be fetched.
     pub async fn renew(&self, stale: &Credential) -> Result<Option<Arc<Credential>>, VaultError> {
         let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return Ok(None);
@@ -21,7 +21,7 @@ impl Vault {
         if let Some(newer) = cell.usable(why, now) {
             return Ok(Some(newer));
         }
-        if cell.is_deaf(now) {
+        if cell.ignores_rejections(now) {
             return Ok(None);
         }
         let connection = self.connection(&cell.org, &stale.connection)?;
@@ -33,7 +33,7 @@ impl Vault {
         let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return;
         };
-        if cell.is_deaf(self.clock.moment()) {
+        if cell.ignores_rejections(self.clock.moment()) {
             return;
         }
         let Ok(connection) = self.connection(&cell.org, &stale.connection) else { return };
@@ -43,7 +43,7 @@ impl Vault {
         }
     }
 
-    /// Whether an answer with this status and body means that the credential has expired.
+    /// Whether a response with this status and body means that the credential has expired.
     pub fn means_expired(&self, credential: &Credential, status: u16, body: &[u8]) -> bool {
         let Some(cell) = self.cache.known(&credential.connection) else { return false };
         let Ok(connection) = self.connection(&cell.org, &credential.connection) else {
@@ -52,11 +52,11 @@ impl Vault {
         self.expired(&connection, status, body)
     }
 
-    /// The upstream refused a credential that was just renewed: it means something else, and for a while
-    /// no refusal of this connection's costs a refresh.
+    /// Notes that the upstream rejected a new credential too: the rejection has another cause, so for a
+    /// while none of this connection triggers a refresh.
     pub fn refused_again(&self, credential: &Credential) {
         if let Some(cell) = self.cache.known(&credential.connection) {
-            cell.is_deaf_for(self.clock.moment(), self.token_settings().refusal_pause);
+            cell.ignore_rejections_for(self.clock.moment(), self.token_settings().refusal_pause);
         }
     }
 }

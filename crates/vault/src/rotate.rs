@@ -1,6 +1,6 @@
-//! Rotates the secret of a connection. The new secret is sealed beside the old one in the same row, so that one
-//! write activates it, and each request uses exactly one of them. The old one stays for a rollback until somebody
-//! confirms or it expires. The caller tests the new one.
+//! Rotates the secret of a connection. The new secret is sealed beside the old one in the same row, so that
+//! one write activates it, and each request uses exactly one of them. The old one is kept for a rollback
+//! until it is confirmed or expires. The caller tests the new one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq;
 
 use super::candidate::Candidate;
 use super::error::VaultError;
-use super::grants::{self, Stored, TRIES_MAX};
-use super::record::{Beside, Dates, Header, NewRow};
+use super::grants::{self, StoredGrant, TRIES_MAX};
+use super::record::{Dates, Header, NewRow, SecondGrant};
 use super::token_request::StoredGrants;
 use super::{Vault, method};
 use crate::grant::Grant;
@@ -23,15 +23,15 @@ use keyward_state::directory::{
     BrokenReason, ConnectionRecord, ConnectionState, Need, Rotation, RotationState,
 };
 
-/// A test takes seconds. What is left longer was left by a crash.
+/// A test takes seconds; a staged secret that is older was left by a crash.
 const TESTED_WITHIN: Duration = Duration::from_secs(600);
 
-/// What is kept when a new secret comes into force.
+/// The terms of a rotation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Kept {
-    /// How long the old one can be rolled back to; zero: it is wiped at once.
+pub struct RotationTerms {
+    /// How long the old secret is kept for a rollback; zero: it is wiped at once.
     pub old_for: Duration,
-    /// When the new one ends, as its owner says.
+    /// When the new secret expires, as its owner says.
     pub expires: Option<Timestamp>,
 }
 
@@ -42,19 +42,19 @@ struct Replacement<'a> {
     given: Option<&'a str>,
     /// The encoded grant.
     bytes: &'a [u8],
-    kept: Kept,
+    kept: RotationTerms,
 }
 
-/// How the second grant of a row is to be changed.
-type Change<'a> = dyn Fn(&Stored) -> Result<NewRow, VaultError> + Sync + 'a;
+/// A change of the stored row.
+type Change<'a> = dyn Fn(&StoredGrant) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {
-    /// Seals a new secret beside the one in force, which stays so, and makes what tests it. Kinds that
-    /// ask for tokens ask once.
+    /// Seals a new secret beside the one in force, which stays in force, and creates the credential for its
+    /// test. Kinds with tokens send one token request.
     ///
     /// # Errors
-    /// When the fields do not fit, hold what is in force already, or give no token; when the last
-    /// rotation is open, or the connection is one that is consented to.
+    /// When the fields do not fit, equal the ones in force, or give no token; when the last rotation is
+    /// open, or the connection uses consent.
     pub async fn stage(
         &self,
         org: &OrgId,
@@ -69,24 +69,24 @@ impl Vault {
         let now = self.clock.now();
         let until = now.checked_add(TESTED_WITHIN).unwrap_or(Timestamp::MAX);
         let state = RotationState::Testing;
-        self.foretell(&connection, Rotation { state, since: now, until }).await?;
+        self.announce_rotation(&connection, Rotation { state, since: now, until }).await?;
         let beside = || {
             let (given, dates) = (given.clone(), Dates::default());
-            Beside { state, since: now, until, given, dates, at: 0 }
+            SecondGrant { state, since: now, until, given, dates, at: 0 }
         };
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, &bytes)?;
             let header = Header::kept(&connection, stored);
             Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
         };
         let staged = self.change(&connection, &put).await;
-        let staged = self.or_as_it_was(&connection, staged).await?;
+        let staged = self.or_restore_record(&connection, staged).await?;
         let minted = self.minted(&connection, &grant, staged.version).await;
-        let (held, newer) = self.or_abandoned(&connection, &bytes, minted).await?;
+        let (held, newer) = self.or_drop_staged(&connection, &bytes, minted).await?;
         if let Some(newer) = newer {
-            // It may have spent what was given: stored before it is used.
+            // The request may have spent the given token: the new one is stored before it is used.
             let before = std::mem::replace(&mut bytes, newer);
-            let put = |stored: &Stored| {
+            let put = |stored: &StoredGrant| {
                 is_still(&connection, stored, &before)?;
                 let header = Header::kept(&connection, stored);
                 Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
@@ -99,20 +99,20 @@ impl Vault {
         Ok(Candidate { credential: held, shown, connection, given, bytes, replaces_lost: false })
     }
 
-    /// Puts a tested secret in force, atomically. Requests that are under way end with the old one.
+    /// Puts a tested secret in force, atomically. Running requests end with the old one.
     ///
     /// # Errors
     /// When another one was given meanwhile, or the store fails.
     pub async fn put_in_force(
         &self,
         candidate: Candidate,
-        kept: Kept,
+        kept: RotationTerms,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let Candidate { connection, given, bytes, replaces_lost, .. } = candidate;
         if replaces_lost {
             return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             is_still(&connection, stored, &bytes)?;
             Ok(self.swapped(
                 &connection,
@@ -124,7 +124,7 @@ impl Vault {
         self.works_again(&connection).await
     }
 
-    /// The same for a secret that is not tested.
+    /// The same for an untested secret.
     ///
     /// # Errors
     /// As [`Vault::stage`], but for tokens.
@@ -133,7 +133,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
         fields: BTreeMap<String, Secret>,
-        kept: Kept,
+        kept: RotationTerms,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let (connection, grant) = self.another(org, id, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
@@ -143,8 +143,8 @@ impl Vault {
         let now = self.clock.now();
         let until = now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
-        self.foretell(&connection, Rotation { state, since: now, until }).await?;
-        let put = |stored: &Stored| {
+        self.announce_rotation(&connection, Rotation { state, since: now, until }).await?;
+        let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, &bytes)?;
             Ok(self.swapped(
                 &connection,
@@ -153,12 +153,12 @@ impl Vault {
             ))
         };
         let changed = self.change(&connection, &put).await;
-        self.or_as_it_was(&connection, changed).await?;
+        self.or_restore_record(&connection, changed).await?;
         self.works_again(&connection).await
     }
 
-    /// The secret that the configuration names, where it is another. One that is kept is not asked for
-    /// first: the file says what is in force.
+    /// Puts the configuration's secret in force if it differs. A confirmation of the old one is not
+    /// required: the file decides.
     pub(super) async fn put_declared(
         &self,
         connection: &Arc<ConnectionRecord>,
@@ -169,7 +169,7 @@ impl Vault {
             self.replace_lost(connection, given, bytes, connection.expires_at()).await?;
             return Ok(true);
         }
-        let is_it = |stored: &Stored| {
+        let is_it = |stored: &StoredGrant| {
             let same = bool::from(stored.bytes.as_slice().ct_eq(&bytes));
             same || given.is_some() && given == stored.given
         };
@@ -177,12 +177,12 @@ impl Vault {
             return Ok(false);
         }
         let old_for = self.rotation_settings().keep_old;
-        let kept = Kept { old_for, expires: connection.expires_at() };
+        let kept = RotationTerms { old_for, expires: connection.expires_at() };
         let since = self.clock.now();
         let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
-        self.foretell(connection, Rotation { state, since, until }).await?;
-        let put = |stored: &Stored| {
+        self.announce_rotation(connection, Rotation { state, since, until }).await?;
+        let put = |stored: &StoredGrant| {
             Ok(self.swapped(
                 connection,
                 stored,
@@ -196,7 +196,7 @@ impl Vault {
         Ok(true)
     }
 
-    /// Wipes a new secret whose test failed: all is as it was.
+    /// Wipes a new secret whose test failed.
     ///
     /// # Errors
     /// When the store fails.
@@ -207,7 +207,7 @@ impl Vault {
         }
     }
 
-    /// Wipes the old secret: it cannot be rolled back to any more.
+    /// Wipes the old secret, which ends the rollback period.
     ///
     /// # Errors
     /// When none is kept, or the store fails.
@@ -217,7 +217,7 @@ impl Vault {
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let connection = self.connection(org, id)?;
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             old_of(&connection, stored)?;
             Ok(Header::kept(&connection, stored).beside(&stored.bytes, None))
         };
@@ -235,7 +235,7 @@ impl Vault {
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let connection = self.connection(org, id)?;
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             let (beside, bytes) = old_of(&connection, stored)?;
             let (given, dates) = (beside.given.clone(), Some(beside.dates.clone()));
             Ok(Header { given, dates, ..Header::of(&connection) }.beside(bytes, None))
@@ -245,7 +245,7 @@ impl Vault {
     }
 
     /// Wipes expired secrets: old ones after an unconfirmed rotation, new ones whose test never ended.
-    /// Answers whose they were.
+    /// Returns their connections.
     ///
     /// # Errors
     /// When the store fails.
@@ -255,7 +255,7 @@ impl Vault {
         self.wipe_where(&over).await
     }
 
-    /// New secrets whose test a crash ended.
+    /// Wipes new secrets whose test was interrupted by a crash.
     pub(super) async fn wipe_untested(&self) -> Result<(), VaultError> {
         let staged = |rotation: &Rotation| rotation.state == RotationState::Testing;
         self.wipe_where(&staged).await.map(drop)
@@ -271,7 +271,7 @@ impl Vault {
             let Some(rotation) = connection.facts.rotation.as_ref().filter(|it| is_it(it)) else {
                 continue;
             };
-            let put = |stored: &Stored| match &stored.other {
+            let put = |stored: &StoredGrant| match &stored.other {
                 Some((beside, _)) if beside.since == rotation.since => {
                     Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
                 }
@@ -280,7 +280,7 @@ impl Vault {
             match self.change(connection, &put).await {
                 Ok(_) => wiped.push(self.project(connection).await?),
                 Err(VaultError::NoRotation { .. }) => drop(self.project(connection).await?),
-                // It can be used no more than before, and says so where it is used.
+                // The grant cannot be opened; its next use reports that.
                 Err(VaultError::Sealed { .. } | VaultError::GrantMissing { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -288,7 +288,7 @@ impl Vault {
         Ok(wiped)
     }
 
-    /// The connection, and another grant for it of what its owner gives.
+    /// The connection, and a new grant from the owner's fields.
     fn another(
         &self,
         org: &OrgId,
@@ -311,15 +311,15 @@ impl Vault {
         Ok((connection, grant))
     }
 
-    /// Whether a rotation may begin over what is stored.
+    /// Whether a rotation may begin.
     fn may_follow(
         &self,
         connection: &ConnectionRecord,
-        stored: &Stored,
+        stored: &StoredGrant,
         new: &[u8],
     ) -> Result<(), VaultError> {
         let name = || connection.name.clone();
-        let open = |(beside, _): &(Beside, _)| beside.state == RotationState::Unconfirmed;
+        let open = |(beside, _): &(SecondGrant, _)| beside.state == RotationState::Unconfirmed;
         if stored.other.as_ref().is_some_and(open) {
             return Err(VaultError::RotationOpen { connection: name() });
         }
@@ -329,15 +329,15 @@ impl Vault {
         }
     }
 
-    /// The record says so before the grant's row does: a crash in between leaves something that is
-    /// looked at when the store is opened.
-    async fn foretell(
+    /// Stores the rotation in the record before the grant's row is written, so that the next start checks
+    /// it after a crash.
+    async fn announce_rotation(
         &self,
         connection: &ConnectionRecord,
         rotation: Rotation,
     ) -> Result<(), VaultError> {
         let foretold = |record: &mut ConnectionRecord| {
-            // An open one stays; it refuses the new one by itself.
+            // An open rotation stays, and refuses the new one.
             record.facts.rotation.get_or_insert_with(|| rotation.clone());
         };
         let (org, id) = (&connection.org, &connection.id);
@@ -345,16 +345,16 @@ impl Vault {
         Ok(())
     }
 
-    /// What is written when `new` comes into force.
+    /// The row with the new secret in force.
     fn swapped(
         &self,
         connection: &ConnectionRecord,
-        stored: &Stored,
+        stored: &StoredGrant,
         replacement: Replacement<'_>,
     ) -> NewRow {
         let Replacement { given, bytes, kept } = replacement;
         let now = self.clock.now();
-        let old = Beside {
+        let old = SecondGrant {
             state: RotationState::Unconfirmed,
             since: now,
             until: now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX),
@@ -363,19 +363,19 @@ impl Vault {
             at: 0,
         };
         let dates = Some(Dates { rotated: Some(now), expires: kept.expires });
-        // There is no way back to a grant that is finished.
+        // A broken grant is not kept for a rollback.
         let keeps = !kept.old_for.is_zero() && stored.broken.is_none();
         let other = keeps.then_some((old, stored.bytes.as_slice()));
         let given = given.map(str::to_owned);
         Header { given, dates, ..Header::of(connection) }.beside(bytes, other)
     }
 
-    /// Writes what `to` makes of the row, and lets requests use what it gives from then on.
+    /// Writes the changed row, and publishes its credential.
     async fn change(
         &self,
         connection: &Arc<ConnectionRecord>,
         to: &Change<'_>,
-    ) -> Result<Stored, VaultError> {
+    ) -> Result<StoredGrant, VaultError> {
         let (org, id) = (&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
             let stored = self.stored(connection).await?;
@@ -392,11 +392,11 @@ impl Vault {
         Err(grants::overtaken(org, id))
     }
 
-    /// Without a gap: no request waits for the store, where the grant gives its credential by itself.
+    /// Replaces the cached credential without a gap, if the grant gives it without a request.
     async fn publish(
         &self,
         connection: &ConnectionRecord,
-        stored: &Stored,
+        stored: &StoredGrant,
     ) -> Result<(), VaultError> {
         let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(self, connection)?;
@@ -409,8 +409,8 @@ impl Vault {
         Ok(())
     }
 
-    /// After a refusal, what was foretold is taken back.
-    async fn or_as_it_was<T>(
+    /// Updates the record after a refused rotation.
+    async fn or_restore_record<T>(
         &self,
         connection: &ConnectionRecord,
         result: Result<T, VaultError>,
@@ -421,7 +421,7 @@ impl Vault {
         result
     }
 
-    async fn or_abandoned<T>(
+    async fn or_drop_staged<T>(
         &self,
         connection: &Arc<ConnectionRecord>,
         bytes: &[u8],
@@ -438,19 +438,19 @@ impl Vault {
         connection: &Arc<ConnectionRecord>,
         bytes: &[u8],
     ) -> Result<(), VaultError> {
-        let put = |stored: &Stored| {
+        let put = |stored: &StoredGrant| {
             is_still(connection, stored, bytes)?;
             Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
         };
         match self.change(connection, &put).await {
-            // Somebody else's is there.
+            // Another secret is staged.
             Ok(_) | Err(VaultError::RotationOvertaken { .. }) => {}
             Err(error) => return Err(error),
         }
         self.project(connection).await.map(drop)
     }
 
-    /// What broke the connection was the old secret.
+    /// The old secret caused the broken state.
     pub(super) async fn works_again(
         &self,
         connection: &ConnectionRecord,
@@ -469,17 +469,17 @@ impl Vault {
 }
 
 impl Header {
-    /// Of the same grant, with all that is said of it but for the second one.
-    fn kept(connection: &ConnectionRecord, stored: &Stored) -> Self {
+    /// The header of the stored grant, without the second one.
+    fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
         let (broken, given) = (stored.broken.clone(), stored.given.clone());
         Self { broken, given, dates: stored.dates.clone(), ..Self::of(connection) }
     }
 }
 
-/// Whether what was staged still is.
+/// Whether the staged secret is still the same.
 fn is_still(
     connection: &ConnectionRecord,
-    stored: &Stored,
+    stored: &StoredGrant,
     staged: &[u8],
 ) -> Result<(), VaultError> {
     match &stored.other {
@@ -496,8 +496,8 @@ fn is_still(
 /// The old secret that is kept.
 fn old_of<'a>(
     connection: &ConnectionRecord,
-    stored: &'a Stored,
-) -> Result<(&'a Beside, &'a [u8]), VaultError> {
+    stored: &'a StoredGrant,
+) -> Result<(&'a SecondGrant, &'a [u8]), VaultError> {
     match &stored.other {
         Some((beside, bytes)) if beside.state == RotationState::Unconfirmed => Ok((beside, bytes)),
         _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),

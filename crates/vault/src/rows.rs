@@ -1,5 +1,5 @@
-//! Sealed JSON rows other than grants: failed refreshes, flows, the outbox. Each is stored at `ORG/ID` with its
-//! version inside, which detects an older value that was put back. The data path does not read them.
+//! Sealed JSON rows other than grants: failed refreshes, flows, the outbox. Each is stored at `ORG/ID` with
+//! its version inside, which detects an older value that was restored. The data path does not read them.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use keyward_state::crypto::envelope::{EnvelopeError, Place};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::store::{Expect, Row, Store, StoreError, Table, Version};
 
-/// Rows read at once.
+/// Rows per page.
 const PAGE: usize = 200;
 
 /// Rows of one kind in one table; ids begin with `prefix`.
@@ -29,10 +29,10 @@ pub struct Rows<T> {
 /// Why a row cannot be used. Names no content.
 #[derive(Debug, thiserror::Error)]
 pub enum RowError {
-    /// The store failed, or someone else changed the row.
+    /// The store failed, or another write was first.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It does not open, or cannot be sealed.
+    /// It cannot be opened or sealed.
     #[error("{table} row {key}: {source}")]
     Sealed {
         /// The table.
@@ -42,7 +42,7 @@ pub enum RowError {
         /// Why.
         source: EnvelopeError,
     },
-    /// It opens and is not what was written.
+    /// Its content is malformed.
     #[error("{table} row {key} is malformed, or was put back to an older one")]
     Malformed {
         /// The table.
@@ -53,19 +53,19 @@ pub enum RowError {
 }
 
 #[derive(Serialize)]
-struct Written<'a, T> {
+struct WrittenRow<'a, T> {
     version: u64,
     record: &'a T,
 }
 
 #[derive(Deserialize)]
-struct Opened<T> {
+struct OpenedRow<T> {
     version: u64,
     record: T,
 }
 
 impl<T: Serialize + DeserializeOwned> Rows<T> {
-    /// Rows in this table of the shared store.
+    /// Uses this table of the shared store.
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
@@ -89,7 +89,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         loop {
             let Some(row) = self.store.get(self.table, &key).await? else { return Ok(None) };
             match self.open(org, &row) {
-                // A rotation of the master key wrapped it anew meanwhile.
+                // A rotation of the master key re-wrapped the row meanwhile.
                 Err(RowError::Sealed { source: EnvelopeError::UnknownKey(_), .. })
                     if before.as_ref() != Some(&row) =>
                 {
@@ -100,7 +100,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         }
     }
 
-    /// Durably, over the version that was read, or a new one.
+    /// Writes a row, durably, over the version that was read, or as a new row.
     ///
     /// # Errors
     /// When another write was first, or the store fails.
@@ -113,7 +113,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     ) -> Result<Version, RowError> {
         let key = self.key(org, id);
         let version = over.unwrap_or_default().next();
-        let written = serde_json::to_vec(&Written { version: version.0, record });
+        let written = serde_json::to_vec(&WrittenRow { version: version.0, record });
         let plain = Zeroizing::new(written.map_err(|_| self.malformed(&key))?);
         let sealing = self.keyring.sealing().await;
         let place = Place { org, table: self.table.name(), key: &key };
@@ -122,7 +122,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         Ok(self.store.put(self.table, &key, &sealed, expect).await?)
     }
 
-    /// Deletes and answers it: of several who ask at once, one gets it.
+    /// Deletes and returns a row: only one of several callers gets it.
     ///
     /// # Errors
     /// When the store fails, or the row does not open.
@@ -136,7 +136,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         }
     }
 
-    /// Deletes it, if it is there.
+    /// Deletes a row, if it exists.
     ///
     /// # Errors
     /// When the store fails.
@@ -157,7 +157,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
             after = Some(last.key.clone());
             for row in page {
                 let id = row.key[start.len()..].to_owned();
-                // Read again where a rotation of the master key came in between.
+                // Read again if a rotation of the master key re-wrapped it meanwhile.
                 if let Some((record, version)) = self.get(org, &id).await? {
                     all.push((id, record, version));
                 }
@@ -169,7 +169,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         let place = Place { org, table: self.table.name(), key: &row.key };
         let plain = self.keyring.open(&place, &row.value);
         let plain = plain.map_err(|source| self.sealed(&row.key, source))?;
-        let opened: Result<Opened<T>, _> = serde_json::from_slice(&plain);
+        let opened: Result<OpenedRow<T>, _> = serde_json::from_slice(&plain);
         match opened {
             Ok(opened) if opened.version == row.version.0 => Ok(opened.record),
             _ => Err(self.malformed(&row.key)),

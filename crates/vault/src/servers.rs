@@ -1,6 +1,6 @@
-//! Limits requests to each authorization server: a bounded number of refreshes at once, silence for a client that
-//! the server told to slow down, and a circuit breaker with one probe at a time. Nothing is shared between servers,
-//! so that one that hangs delays only its own connections.
+//! Limits requests to each authorization server: a maximum of concurrent refreshes, a pause for a client
+//! that the server throttles, and a circuit breaker with one probe at a time. Servers share no state, so a
+//! server that hangs delays only its own connections.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,57 +16,57 @@ use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
 
-/// The same cause of failures at one server is a warning again after so long.
+/// The same cause of failures at one server is logged as a warning again after this time.
 const WARN_AGAIN: Duration = Duration::from_secs(600);
 
-/// Those who queued begin within this of each other: they came together.
+/// Jitter of requests that were queued together.
 const JITTER_MAX: Duration = Duration::from_millis(250);
 
-/// Failures of fewer connections than these may be the connections' own.
+/// Fewer failing connections may have their own problem.
 const FAILING_CONNECTIONS_MIN: usize = 2;
 
 /// A client at an authorization server.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Asked {
+pub struct ClientAtServer {
     /// The token endpoint's host.
     pub server: String,
-    /// The client's id there.
-    pub client: String,
+    /// The client id.
+    pub client_id: String,
 }
 
-/// All authorization servers that were asked. Bounded by the connections' apps and providers.
+/// All servers that requests were sent to. Bounded by the connections' apps and providers.
 #[derive(Debug, Default)]
 pub struct Servers(Mutex<HashMap<String, Arc<Server>>>);
 
 #[derive(Debug)]
 struct Server {
-    turns: ArcSwap<Turns>,
-    state: Mutex<State>,
+    slots: ArcSwap<Slots>,
+    state: Mutex<ServerState>,
 }
 
 /// The slots of a server.
 #[derive(Debug)]
-struct Turns {
+struct Slots {
     max: usize,
     free: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Clients that are silent.
+struct ServerState {
+    /// Paused clients.
     silent: HashMap<String, (Moment, Duration)>,
-    /// Failures in a row, and whose.
+    /// Consecutive failures, and the failing connections.
     failures: u32,
     failing: HashSet<ConnectionId>,
-    /// The circuit is open since then.
+    /// When the circuit was opened.
     open: Option<Moment>,
     /// When each cause was last logged as a warning.
     warned: HashMap<Cause, Moment>,
 }
 
-/// A slot at a server, released when it is dropped or given up.
+/// A request slot at a server, released when it is dropped or given up.
 #[derive(Debug)]
-pub struct Turn {
+pub struct RequestSlot {
     server: Arc<Server>,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -75,13 +75,13 @@ impl Servers {
     fn server(&self, name: &str, settings: &TokenSettings) -> Arc<Server> {
         let mut servers = self.0.lock();
         let max = settings.refreshes_per_server_max.max(1);
-        let turns = || Turns { max, free: Arc::new(Semaphore::new(max)) };
+        let slots = || Slots { max, free: Arc::new(Semaphore::new(max)) };
         let new =
-            || Arc::new(Server { turns: ArcSwap::from_pointee(turns()), state: Mutex::default() });
+            || Arc::new(Server { slots: ArcSwap::from_pointee(slots()), state: Mutex::default() });
         let server = servers.entry(name.to_owned()).or_insert_with(new).clone();
-        if server.turns.load().max != max {
-            // Those who have a turn by the old number, or wait for one, end by it.
-            server.turns.store(Arc::new(turns()));
+        if server.slots.load().max != max {
+            // Holders of slots and waiting requests keep the old limit.
+            server.slots.store(Arc::new(slots()));
         }
         server
     }
@@ -89,35 +89,36 @@ impl Servers {
     /// Waits for a slot.
     ///
     /// # Errors
-    /// How long requests there are paused.
-    pub async fn turn(
+    /// The rest of the pause.
+    pub async fn slot(
         &self,
-        asked: &Asked,
+        asked: &ClientAtServer,
         clock: &Clock,
         settings: &TokenSettings,
-    ) -> Result<Turn, Duration> {
+    ) -> Result<RequestSlot, Duration> {
         let server = self.server(&asked.server, settings);
-        server.is_open_to(&asked.client, clock.moment(), settings)?;
-        let turns = server.turns.load().free.clone();
-        let permit = match turns.clone().try_acquire_owned() {
+        server.is_open_to(&asked.client_id, clock.moment(), settings)?;
+        let slots = server.slots.load().free.clone();
+        let permit = match slots.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                let permit = turns.acquire_owned().await;
-                // It is never closed.
+                let permit = slots.acquire_owned().await;
+                // The semaphore is never closed.
                 let permit = permit.map_err(|_| Duration::ZERO)?;
                 tokio::time::sleep(JITTER_MAX.mul_f64(f64::from(random()) / f64::from(u32::MAX)))
                     .await;
-                // What happened to those before may say enough.
-                server.is_open_to(&asked.client, clock.moment(), settings)?;
+                // The state may have changed while this request was queued.
+                server.is_open_to(&asked.client_id, clock.moment(), settings)?;
                 permit
             }
         };
         server.begins_probe(clock.moment());
-        Ok(Turn { server, permit: Mutex::new(Some(permit)) })
+        Ok(RequestSlot { server, permit: Mutex::new(Some(permit)) })
     }
 
-    /// Whether a cause of failures at a server is worth a warning: it is new, or was last told long ago.
-    pub fn is_news(
+    /// Whether a cause of failures at a server must be logged as a warning: it is new, or its last warning
+    /// is old.
+    pub fn should_warn(
         &self,
         server: &str,
         cause: Cause,
@@ -133,10 +134,16 @@ impl Servers {
         !recent
     }
 
-    /// The client is not heard there for so long.
-    pub fn silence(&self, asked: &Asked, now: Moment, pause: Duration, settings: &TokenSettings) {
+    /// Pauses the client at this server.
+    pub fn silence(
+        &self,
+        asked: &ClientAtServer,
+        now: Moment,
+        pause: Duration,
+        settings: &TokenSettings,
+    ) {
         let server = self.server(&asked.server, settings);
-        server.state.lock().silent.insert(asked.client.clone(), (now, pause));
+        server.state.lock().silent.insert(asked.client_id.clone(), (now, pause));
     }
 }
 
@@ -159,7 +166,7 @@ impl Server {
         rest.map_or(Ok(()), Err)
     }
 
-    /// The first request after the pause of an open circuit is the probe; the others wait again.
+    /// The first request after the pause of an open circuit is the probe; others wait for another pause.
     fn begins_probe(&self, now: Moment) {
         let mut state = self.state.lock();
         if state.open.is_some() {
@@ -168,22 +175,22 @@ impl Server {
     }
 }
 
-impl Turn {
-    /// The server answered, whatever it said.
+impl RequestSlot {
+    /// Notes that the server responded.
     pub fn answered(&self) {
         let mut state = self.server.state.lock();
         let (silent, warned) =
             (std::mem::take(&mut state.silent), std::mem::take(&mut state.warned));
-        *state = State { silent, warned, ..State::default() };
+        *state = ServerState { silent, warned, ..ServerState::default() };
     }
 
-    /// The response is late: another request may use the slot meanwhile. Counts as a failure.
-    pub fn gives_way(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
+    /// Releases the slot while a late response is awaited, and counts a failure.
+    pub fn release_slot(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
         self.failed(connection, now, settings);
         self.permit.lock().take();
     }
 
-    /// It did not answer, or failed. One that was late has been counted.
+    /// Notes a failure, unless it was counted as late.
     pub fn failed(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
         if self.permit.lock().is_none() {
             return;
@@ -213,8 +220,8 @@ mod tests {
         (Clock::Fixed(ms.clone()), ms)
     }
 
-    fn asked(server: &str, client: &str) -> Asked {
-        Asked { server: server.to_owned(), client: client.to_owned() }
+    fn asked(server: &str, client: &str) -> ClientAtServer {
+        ClientAtServer { server: server.to_owned(), client_id: client.to_owned() }
     }
 
     /// oauth 5.parallel, 8.8
@@ -222,14 +229,14 @@ mod tests {
     async fn a_ninth_refresh_queues_and_another_server_does_not() {
         let (servers, settings, clock) = (Servers::default(), TokenSettings::default(), clock().0);
         let (busy, other) = (asked("busy", "c"), asked("other", "c"));
-        let mut turns = Vec::new();
+        let mut slots = Vec::new();
         for _ in 0..8 {
-            turns.push(servers.turn(&busy, &clock, &settings).now_or_never().unwrap().unwrap());
+            slots.push(servers.slot(&busy, &clock, &settings).now_or_never().unwrap().unwrap());
         }
-        assert!(servers.turn(&busy, &clock, &settings).now_or_never().is_none());
-        assert!(servers.turn(&other, &clock, &settings).now_or_never().is_some());
-        let next = servers.turn(&busy, &clock, &settings);
-        drop(turns.pop());
+        assert!(servers.slot(&busy, &clock, &settings).now_or_never().is_none());
+        assert!(servers.slot(&other, &clock, &settings).now_or_never().is_some());
+        let next = servers.slot(&busy, &clock, &settings);
+        drop(slots.pop());
         assert!(next.await.is_ok());
     }
 
@@ -237,21 +244,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_number_of_turns_that_changes_holds_for_whoever_comes_next() {
         let (servers, clock, busy) = (Servers::default(), clock().0, asked("busy", "c"));
-        let turns = |max: usize| TokenSettings {
+        let slots = |max: usize| TokenSettings {
             refreshes_per_server_max: max,
             ..TokenSettings::default()
         };
-        let (one, two) = (turns(1), turns(2));
-        let first = servers.turn(&busy, &clock, &one).now_or_never().unwrap().unwrap();
-        assert!(servers.turn(&busy, &clock, &one).now_or_never().is_none());
+        let (one, two) = (slots(1), slots(2));
+        let first = servers.slot(&busy, &clock, &one).now_or_never().unwrap().unwrap();
+        assert!(servers.slot(&busy, &clock, &one).now_or_never().is_none());
         let mut more = Vec::new();
         for _ in 0..2 {
-            more.push(servers.turn(&busy, &clock, &two).now_or_never().unwrap().unwrap());
+            more.push(servers.slot(&busy, &clock, &two).now_or_never().unwrap().unwrap());
         }
-        assert!(servers.turn(&busy, &clock, &two).now_or_never().is_none());
+        assert!(servers.slot(&busy, &clock, &two).now_or_never().is_none());
         drop((first, more));
-        let first = servers.turn(&busy, &clock, &one).now_or_never().unwrap().unwrap();
-        assert!(servers.turn(&busy, &clock, &one).now_or_never().is_none());
+        let first = servers.slot(&busy, &clock, &one).now_or_never().unwrap().unwrap();
+        assert!(servers.slot(&busy, &clock, &one).now_or_never().is_none());
         drop(first);
     }
 
@@ -263,12 +270,12 @@ mod tests {
         let pause = Duration::from_secs(30);
         servers.silence(&asked("s", "loud"), clock.moment(), pause, &settings);
         ms.fetch_add(10_000, Ordering::SeqCst);
-        let rest = servers.turn(&asked("s", "loud"), &clock, &settings).await.unwrap_err();
+        let rest = servers.slot(&asked("s", "loud"), &clock, &settings).await.unwrap_err();
         assert_eq!(rest, Duration::from_secs(20));
-        assert!(servers.turn(&asked("s", "quiet"), &clock, &settings).await.is_ok());
-        assert!(servers.turn(&asked("t", "loud"), &clock, &settings).await.is_ok());
+        assert!(servers.slot(&asked("s", "quiet"), &clock, &settings).await.is_ok());
+        assert!(servers.slot(&asked("t", "loud"), &clock, &settings).await.is_ok());
         ms.fetch_add(20_000, Ordering::SeqCst);
-        assert!(servers.turn(&asked("s", "loud"), &clock, &settings).await.is_ok());
+        assert!(servers.slot(&asked("s", "loud"), &clock, &settings).await.is_ok());
     }
 
     /// oauth 5.answer: the next one has the turn, and the failure is counted once.
@@ -281,14 +288,14 @@ mod tests {
             ..TokenSettings::default()
         };
         let (slow, connection) = (asked("slow", "c"), ConnectionId::random());
-        let first = servers.turn(&slow, &clock, &settings).now_or_never().unwrap().unwrap();
-        assert!(servers.turn(&slow, &clock, &settings).now_or_never().is_none());
-        first.gives_way(&connection, clock.moment(), &settings);
+        let first = servers.slot(&slow, &clock, &settings).now_or_never().unwrap().unwrap();
+        assert!(servers.slot(&slow, &clock, &settings).now_or_never().is_none());
+        first.release_slot(&connection, clock.moment(), &settings);
         first.failed(&connection, clock.moment(), &settings);
-        let second = servers.turn(&slow, &clock, &settings).now_or_never().unwrap().unwrap();
+        let second = servers.slot(&slow, &clock, &settings).now_or_never().unwrap().unwrap();
         second.failed(&ConnectionId::random(), clock.moment(), &settings);
         drop((first, second));
-        assert!(servers.turn(&slow, &clock, &settings).await.is_ok(), "two failures, not three");
+        assert!(servers.slot(&slow, &clock, &settings).await.is_ok(), "two failures, not three");
     }
 
     /// oauth 9.cause: once for each cause and server, and again after a while.
@@ -296,7 +303,8 @@ mod tests {
     fn a_cause_is_news_once_for_each_server_and_again_after_a_while() {
         let (servers, settings, (clock, ms)) =
             (Servers::default(), TokenSettings::default(), clock());
-        let is_news = |server, cause| servers.is_news(server, cause, clock.moment(), &settings);
+        let should_warn =
+            |server, cause| servers.should_warn(server, cause, clock.moment(), &settings);
         for (server, cause, news) in [
             ("a", Cause::TlsUnknownIssuer, true),
             ("a", Cause::TlsUnknownIssuer, false),
@@ -304,10 +312,10 @@ mod tests {
             ("b", Cause::TlsUnknownIssuer, true),
             ("a", Cause::TlsUnknownIssuer, false),
         ] {
-            assert_eq!(is_news(server, cause), news, "{server} {cause:?}");
+            assert_eq!(should_warn(server, cause), news, "{server} {cause:?}");
         }
         ms.fetch_add(600_000, Ordering::SeqCst);
-        assert!(is_news("a", Cause::TlsUnknownIssuer));
+        assert!(should_warn("a", Cause::TlsUnknownIssuer));
     }
 
     #[tokio::test(start_paused = true)]
@@ -316,8 +324,8 @@ mod tests {
         let ((clock, ms), down) = (clock(), asked("down", "c"));
         let connections = [ConnectionId::random(), ConnectionId::random()];
         let fails = async |connection: &ConnectionId| {
-            let turn = servers.turn(&down, &clock, &settings).await?;
-            turn.failed(connection, clock.moment(), &settings);
+            let slot = servers.slot(&down, &clock, &settings).await?;
+            slot.failed(connection, clock.moment(), &settings);
             Ok::<(), Duration>(())
         };
         for _ in 0..9 {
@@ -326,9 +334,9 @@ mod tests {
         fails(&connections[1]).await.unwrap();
         assert_eq!(fails(&connections[0]).await, Err(settings.circuit_pause));
         ms.fetch_add(10_000, Ordering::SeqCst);
-        let probe = servers.turn(&down, &clock, &settings).await.unwrap();
-        assert!(servers.turn(&down, &clock, &settings).await.is_err(), "one probe");
+        let probe = servers.slot(&down, &clock, &settings).await.unwrap();
+        assert!(servers.slot(&down, &clock, &settings).await.is_err(), "one probe");
         probe.answered();
-        assert!(servers.turn(&down, &clock, &settings).await.is_ok());
+        assert!(servers.slot(&down, &clock, &settings).await.is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! [`TokenStatus`]: what is known of a connection's tokens without a request.
+//! [`TokenStatus`]: the state of a connection's tokens, without a request.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use keyward_model::{Failing, TokenStatus};
 use keyward_state::directory::ConnectionRecord;
 
 impl Vault {
-    /// What is known of a connection's token; `None` for kinds without, and before there is one. Asks
-    /// nobody, and refreshes nothing.
+    /// The state of a connection's token; `None` for kinds without tokens, and before there is a token.
+    /// Sends no request.
     pub async fn status(&self, connection: &ConnectionRecord) -> Option<TokenStatus> {
         let catalogue = self.catalogue();
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
@@ -32,8 +32,7 @@ impl Vault {
         })
     }
 
-    /// How many connections have refreshes that fail, and how many of them for so long that somebody
-    /// should look.
+    /// The number of connections with failing refreshes, and how many of them exceed `oauth.alert_after`.
     pub fn failing_counts(&self) -> (usize, usize) {
         let view = self.directory.view();
         let failing: Vec<_> = view.connections().filter_map(|it| self.failing(it)).collect();
@@ -58,7 +57,7 @@ impl Vault {
     }
 }
 
-/// A moment so much later.
+/// A time plus a duration.
 pub(super) fn after(now: Timestamp, rest: Duration) -> Timestamp {
     now.checked_add(rest).unwrap_or(Timestamp::MAX)
 }

@@ -1,39 +1,39 @@
 //! Default settings of a new app, from a template. Settings of the app itself take precedence.
 
 use super::app_check;
-use super::{NewApp, VaultError};
+use super::error::VaultError;
+use keyward_model::{AppSettings, AppSpec};
 use keyward_rules::provider::{Catalogue, Template};
-use keyward_state::directory::AppSettings;
 
-impl NewApp {
-    /// With what the template says where the app says nothing.
-    ///
-    /// # Errors
-    /// When its provider has no such template, or what stands there are no settings of an app.
-    pub fn from_template(mut self, catalogue: &Catalogue, id: &str) -> Result<Self, VaultError> {
-        let provider = catalogue.get(&self.provider);
-        let provider =
-            provider.ok_or_else(|| VaultError::UnknownProvider(self.provider.clone()))?;
-        let known = &provider.about.templates;
-        let Some(template) = known.iter().find(|template| template.id == id) else {
-            let known: Vec<_> = known.iter().map(|template| template.id.as_str()).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let what =
-                format!("provider `{}` has no template `{id}`; it has: {known}", provider.id);
-            return Err(app_check::refused("template", what));
-        };
-        self.settings = self.settings.over(settings(template)?);
-        if self.scopes.is_empty() {
-            self.scopes.clone_from(&template.scopes);
-        }
-        Ok(self)
+/// The app with the scopes and settings of a template of its provider where it has none itself.
+///
+/// # Errors
+/// When its provider has no such template, or the template's settings are none of an app.
+pub fn with_template(
+    mut app: AppSpec,
+    catalogue: &Catalogue,
+    id: &str,
+) -> Result<AppSpec, VaultError> {
+    let provider = catalogue.get(&app.provider);
+    let provider = provider.ok_or_else(|| VaultError::UnknownProvider(app.provider.clone()))?;
+    let known = &provider.about.templates;
+    let Some(template) = known.iter().find(|template| template.id == id) else {
+        let known: Vec<_> = known.iter().map(|template| template.id.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let what = format!("provider `{}` has no template `{id}`; it has: {known}", provider.id);
+        return Err(app_check::refused("template", what));
+    };
+    app.settings = app.settings.over(settings(template)?);
+    if app.scopes.is_empty() {
+        app.scopes.clone_from(&template.scopes);
     }
+    Ok(app)
 }
 
 /// The settings of a template.
 ///
 /// # Errors
-/// When one is unknown or out of bounds.
+/// When a setting is unknown or out of bounds.
 pub fn settings(template: &Template) -> Result<AppSettings, VaultError> {
     serde_json::from_value(template.settings.clone()).map_err(|error| {
         app_check::refused("template", format!("template `{}`: {error}", template.id))

@@ -1,5 +1,4 @@
-//! Mints a credential from a grant, without a request where the grant suffices, else with a request to the
-//! authorization server.
+//! Mints a credential from a grant, with a request to the authorization server if necessary.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,19 +9,19 @@ use http::Uri;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::backoff::Failed;
-use super::cache::{CachedCredential, Life};
+use super::backoff::FailureDetails;
+use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
 use super::record::Verdict;
-use super::servers::Asked;
+use super::servers::ClientAtServer;
 use super::{Vault, method};
-use crate::grant::oauth::{Ask, Client, Temporary};
+use crate::grant::oauth::{Client, RequestContext, Temporary};
 use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 #[cfg(test)]
 use keyward_net::call::Bounds;
-use keyward_net::call::{Caller, Cause};
+use keyward_net::call::{Cause, HttpClient};
 use keyward_rules::inject::credential::Renews;
 use keyward_rules::provider::Instance;
 use keyward_rules::provider::oauth::OAuth;
@@ -32,38 +31,38 @@ use keyward_state::store::Version;
 /// Why a token request failed.
 #[derive(Debug)]
 pub enum RequestFailure {
-    /// The grant is over, until a person acts.
+    /// The grant is invalid, until a person acts.
     Dead(Verdict),
     /// A later request may succeed.
     Passing {
-        /// What the pause depends on.
-        failed: Failed,
-        /// Requests of this client at this server are paused for so long.
+        /// What determines the pause.
+        failed: FailureDetails,
+        /// All requests of this client to this server are paused for this time.
         whole_client: Option<Duration>,
     },
 }
 
 /// Sends token requests of the vault; empty until the network is configured.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TokenRequester(Arc<ArcSwapOption<By>>);
+pub(super) struct TokenRequester(Arc<ArcSwapOption<RequestSender>>);
 
-/// How they are asked.
+/// The client for token requests.
 #[derive(Debug)]
-struct By {
-    caller: Arc<Caller>,
-    /// What a test says they answer.
+struct RequestSender {
+    caller: Arc<HttpClient>,
+    /// The scripted responses of a test.
     #[cfg(test)]
     script: Option<crate::tests::simulation::Script>,
 }
 
-/// What a token request of a connection needs, except the client's secret.
+/// The context of a connection's token requests, except the client's credentials.
 pub(super) struct TokenContext {
-    by: Option<Arc<By>>,
+    by: Option<Arc<RequestSender>>,
     instance: Instance,
-    /// With what the app says otherwise.
+    /// With the app's changes.
     oauth: Option<OAuth>,
     app: Option<Arc<AppRecord>>,
-    /// The app's, where it was read: [`Vault::guarded_token_context`].
+    /// The app's client secret; see [`Vault::guarded_token_context`].
     client_secret: Option<Secret>,
     variables: BTreeMap<String, String>,
     scopes: Vec<String>,
@@ -71,7 +70,7 @@ pub(super) struct TokenContext {
 }
 
 impl RequestFailure {
-    /// The same of a grant that is not in force yet.
+    /// The error for a grant that is not in force yet.
     pub fn of_candidate(self, connection: &ConnectionRecord) -> VaultError {
         let connection = connection.name.clone();
         match self {
@@ -90,9 +89,9 @@ impl RequestFailure {
 }
 
 impl TokenRequester {
-    /// By this way from now on.
-    pub fn calls(&self, caller: Arc<Caller>) {
-        let by = By {
+    /// Sets the client.
+    pub fn calls(&self, caller: Arc<HttpClient>) {
+        let by = RequestSender {
             caller,
             #[cfg(test)]
             script: None,
@@ -100,17 +99,17 @@ impl TokenRequester {
         self.0.store(Some(Arc::new(by)));
     }
 
-    /// As a test says.
+    /// Sets the client and the scripted responses.
     #[cfg(test)]
-    pub fn scripted(&self, caller: Arc<Caller>, script: crate::tests::simulation::Script) {
-        self.0.store(Some(Arc::new(By { caller, script: Some(script) })));
+    pub fn scripted(&self, caller: Arc<HttpClient>, script: crate::tests::simulation::Script) {
+        self.0.store(Some(Arc::new(RequestSender { caller, script: Some(script) })));
     }
 }
 
 impl TokenContext {
     /// Whether tokens are renewed automatically.
     pub fn is_automatic(&self) -> bool {
-        self.app.as_ref().is_none_or(|app| app.settings.auto_refresh != Some(false))
+        self.app.as_ref().is_none_or(|app| app.settings.tokens.auto_refresh != Some(false))
     }
 
     /// Hosts and placements.
@@ -118,17 +117,17 @@ impl TokenContext {
         &self.instance
     }
 
-    /// The app's secret, where it was read: [`Vault::guarded_token_context`].
+    /// The app's client secret; see [`Vault::guarded_token_context`].
     pub fn client_secret(&self) -> Option<&Secret> {
         self.client_secret.as_ref()
     }
 
-    /// Who asks.
+    /// The app.
     pub fn app(&self) -> Option<&Arc<AppRecord>> {
         self.app.as_ref()
     }
 
-    /// What is asked, with what the app says otherwise and what was discovered.
+    /// The provider's OAuth data, with the app's changes and discovered endpoints.
     pub fn oauth(&self) -> Option<&OAuth> {
         self.oauth.as_ref()
     }
@@ -139,14 +138,15 @@ impl TokenContext {
     }
 
     /// Sends requests; `None` until the network is configured.
-    pub fn caller(&self) -> Option<Arc<Caller>> {
+    pub fn caller(&self) -> Option<Arc<HttpClient>> {
         Some(self.by.as_ref()?.caller.clone())
     }
 
-    /// SHA-256, hex, of everything that a server may refuse a client for: who it is, the version of its
-    /// secret, where it is asked and how. Another one is another try.
+    /// SHA-256 in hex of everything that a server may reject a client for: the client, the version of its
+    /// secret, the endpoints, and the parameters. A changed fingerprint allows another try.
     pub fn fingerprint(&self, secret: Version) -> String {
-        let app = self.app.as_ref().map(|app| (&app.id, &app.client_id, &app.settings.key_id));
+        let app =
+            self.app.as_ref().map(|app| (&app.id, &app.client_id, &app.settings.tokens.key_id));
         let oauth = self.oauth.as_ref();
         let asked = oauth.map(|it| (&it.token, &it.renew, &it.issuer, it.grant, &it.grant_type));
         let written = oauth.map(|it| {
@@ -159,13 +159,13 @@ impl TokenContext {
     }
 
     fn buffer(&self) -> Option<Duration> {
-        let own = self.app.as_ref().and_then(|app| app.settings.refresh_buffer);
+        let own = self.app.as_ref().and_then(|app| app.settings.tokens.refresh_buffer);
         self.is_automatic().then_some(own.unwrap_or(self.settings.refresh_buffer))
     }
 
-    /// `None` for kinds without token requests, and until the network is configured.
-    pub fn ask<'a>(&'a self, client: &'a Client, now: Timestamp) -> Option<Ask<'a>> {
-        Some(Ask {
+    /// The request context; `None` for kinds without token requests, and until the network is configured.
+    pub fn ask<'a>(&'a self, client: &'a Client, now: Timestamp) -> Option<RequestContext<'a>> {
+        Some(RequestContext {
             caller: &self.by.as_ref()?.caller,
             settings: &self.settings,
             oauth: self.oauth.as_ref()?,
@@ -176,11 +176,11 @@ impl TokenContext {
         })
     }
 
-    /// The minted credential, what follows when it is refused, and how long it lives.
+    /// The minted credential with its renewal and lifetime.
     fn held(&self, minted: Minted, vault: &Vault) -> CachedCredential {
         let at = vault.clock.moment();
         let (life, mut credential) = (minted.life, minted.credential);
-        // Also where nothing newer can be had: a refusal ends the connection then.
+        // Also if it cannot be renewed: a rejection then breaks the connection.
         credential.renews =
             self.oauth.as_ref().filter(|_| self.is_automatic()).map(|oauth| Renews {
                 unsafe_too: !oauth.says.keeps_unsafe,
@@ -190,7 +190,7 @@ impl TokenContext {
         let life = life.expires.map(|ends| {
             let left = span(at.day(), ends).unwrap_or_default();
             let whole = life.sent.map_or(left, |sent| span(sent, ends).unwrap_or_default());
-            Life::new(left, whole, self.buffer().filter(|_| life.renewable))
+            Lifetime::new(left, whole, self.buffer().filter(|_| life.renewable))
         });
         CachedCredential::new(Arc::new(credential), at, life)
     }
@@ -207,12 +207,12 @@ pub(super) struct StoredGrants<'a> {
 
 impl Vault {
     /// Sends token requests with `caller` from now on.
-    pub fn go_out_by(&self, caller: Arc<Caller>) {
+    pub fn use_client(&self, caller: Arc<HttpClient>) {
         self.asker.calls(caller);
     }
 
-    /// What sends requests outside of the data path; none until there is a way out.
-    pub(super) fn caller(&self) -> Option<Arc<Caller>> {
+    /// The client for requests outside the data path; `None` until the network is configured.
+    pub(super) fn caller(&self) -> Option<Arc<HttpClient>> {
         self.asker.0.load().as_ref().map(|by| by.caller.clone())
     }
 
@@ -247,14 +247,15 @@ impl Vault {
         })
     }
 
-    /// The same with the app's client secret, which is looked for in answers. One that cannot be read
-    /// keeps no credential from being used: nothing is asked with it here.
+    /// The same with the app's client secret, which responses are searched for. If it cannot be read, the
+    /// credential can still be used, because no request needs it here.
     pub(super) async fn guarded_token_context(
         &self,
         connection: &ConnectionRecord,
     ) -> Result<TokenContext, VaultError> {
         let token_context = self.token_context(connection)?;
-        let Some(app) = token_context.app.as_ref().filter(|app| !app.secrets.is_empty()) else {
+        let Some(app) = token_context.app.as_ref().filter(|app| !app.facts.secrets.is_empty())
+        else {
             return Ok(token_context);
         };
         let client_secret = match self.opened_secret(app).await {
@@ -267,8 +268,8 @@ impl Vault {
         Ok(TokenContext { client_secret, ..token_context })
     }
 
-    /// The credential that a grant gives without asking anybody. What `other` holds is looked for in
-    /// answers too: both are live while a secret is rotated.
+    /// The credential that the grants give without a request. Responses are searched for `other` too: both
+    /// are valid during a rotation.
     pub(super) fn held(
         &self,
         connection: &ConnectionRecord,
@@ -296,7 +297,7 @@ impl Vault {
         grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
     }
 
-    /// Whether the provider's file says that such an answer means 401.
+    /// Whether the provider's file says that such a response means 401.
     pub(super) fn expired(&self, connection: &ConnectionRecord, status: u16, body: &[u8]) -> bool {
         let catalogue = self.catalogue();
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
@@ -304,18 +305,18 @@ impl Vault {
         expired.is_some_and(|expired| expired.is(status, body))
     }
 
-    /// Who is asked for newer credentials; where the endpoint is not known yet, the issuer.
-    pub(super) fn asked(&self, token_context: &TokenContext) -> Asked {
+    /// The client at its authorization server; the host is the issuer's if the endpoint is unknown.
+    pub(super) fn asked(&self, token_context: &TokenContext) -> ClientAtServer {
         let client = Client::default();
         let ask = token_context.ask(&client, self.clock.now());
         let url = ask.and_then(|ask| ask.token_url().ok().or_else(|| ask.issuer()));
         let host = url.and_then(|url| Some(url.parse::<Uri>().ok()?.host()?.to_owned()));
-        let client =
+        let client_id =
             token_context.app.as_ref().map(|app| app.client_id.clone()).unwrap_or_default();
-        Asked { server: host.unwrap_or_default(), client }
+        ClientAtServer { server: host.unwrap_or_default(), client_id }
     }
 
-    /// Asks for the grant that follows this one.
+    /// Requests the next grant.
     pub(super) async fn ask(
         &self,
         connection: &ConnectionRecord,
@@ -369,7 +370,7 @@ pub(super) fn fault(
             let Temporary { code, cause, retry_after, limited, whole_client, .. } = *temporary;
             let pause = retry_after.unwrap_or(settings.backoff_first);
             Ok(RequestFailure::Passing {
-                failed: Failed {
+                failed: FailureDetails {
                     retry_after,
                     code: code.map(|code| code.to_string()),
                     cause,

@@ -1,6 +1,6 @@
-//! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent, so this
-//! response is the only way to the next one: this replica retries until it is stored, also over the verdict of
-//! another replica that used the spent token meanwhile.
+//! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent,
+//! so this response is the only way to the next one: this replica retries until it is stored, even over the
+//! verdict of another replica that used the spent token meanwhile.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,34 +10,34 @@ use zeroize::Zeroizing;
 
 use super::Vault;
 use super::error::VaultError;
-use super::grants::{Stored, is_conflict};
+use super::grants::{StoredGrant, is_conflict};
 use super::record::NewRow;
 use crate::grant::Grant;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
 
-/// Before the first further try; doubles.
+/// The first pause; doubles.
 const FIRST: Duration = Duration::from_secs(2);
 
-/// Between two tries at most.
+/// The longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// An answer that is stored over the version that it came from, or over that version's verdict.
+/// A response that is stored over the version that it came from, or over a verdict on that version.
 pub struct UnsavedTokens {
     /// The version that it came from.
     pub over: Version,
-    /// What is to be there.
+    /// The version to write.
     row: NewRow,
-    /// Whether a refused client was tried again: the connection's record follows.
+    /// Whether a rejected client was tried again, which changes the record.
     on_trial: bool,
     /// The newer grant.
     pub bytes: Zeroizing<Vec<u8>>,
 }
 
-/// What became of one more try.
+/// The result of a retry.
 enum SaveResult {
     Stored,
-    /// The grant was replaced or removed: the response is not needed any more.
+    /// The grant was replaced or removed: the response is obsolete.
     Needless,
     Failed,
 }
@@ -49,10 +49,10 @@ impl fmt::Debug for UnsavedTokens {
 }
 
 impl UnsavedTokens {
-    /// What was answered to this version.
+    /// The response for this version.
     pub fn of(
         connection: &ConnectionRecord,
-        stored: &Stored,
+        stored: &StoredGrant,
         bytes: Zeroizing<Vec<u8>>,
     ) -> Arc<Self> {
         let row = stored.becomes(connection, None, &bytes);
@@ -62,7 +62,7 @@ impl UnsavedTokens {
 }
 
 impl Vault {
-    /// Tries on, in a task that counts as a flight: a shutdown waits for it as long as for those.
+    /// Retries in a task that counts as a flight, so that a shutdown waits for it.
     pub(super) fn keep_saving(
         &self,
         connection: &Arc<ConnectionRecord>,
@@ -88,7 +88,7 @@ impl Vault {
                     }
                 }
             }
-            // Requests read the row anew.
+            // Requests read the row again.
             vault.cache.forget(&connection.id);
         });
     }
@@ -105,7 +105,7 @@ impl Vault {
         }
     }
 
-    /// A verdict on the version that the answer came from says only that its token is spent.
+    /// A verdict on the same version only means that its token is spent.
     async fn over_verdict(
         &self,
         connection: &Arc<ConnectionRecord>,
@@ -128,15 +128,15 @@ impl Vault {
         };
         match healed {
             Ok(()) => SaveResult::Stored,
-            // The next round sees what there is by then.
+            // The next retry reads the row again.
             Err(_) => SaveResult::Failed,
         }
     }
 
-    /// Stores it over what is there.
+    /// Stores the response over the given version.
     ///
     /// # Errors
-    /// A conflict when that is another version by now, or the store's error.
+    /// A conflict when the version has changed, or the store's error.
     pub(super) async fn store_over(
         &self,
         connection: &ConnectionRecord,
@@ -156,7 +156,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The record after an answer that is stored: a trial is over, and hosts may have moved.
+    /// Updates the record: the client works again, and hosts may have changed.
     async fn record_follows(
         &self,
         connection: &ConnectionRecord,

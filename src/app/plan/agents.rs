@@ -12,8 +12,7 @@ use keyward_base::secret::Secret;
 use keyward_model::{Agent, AgentFacts, AgentSpec, BINDINGS_MAX, PluginSpec, User};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
-    AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, TokenRecord,
-    View, may_be_used_by,
+    AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, TokenRecord, View, may_be_used_by,
 };
 
 /// What is written of one.

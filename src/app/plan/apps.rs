@@ -1,18 +1,17 @@
 //! Steps for apps of the configuration, and the app that a connection names.
 
 use super::inputs::Fields;
-use super::{Action, Basis, Planning, Step, Subject, Work, differing, named};
-use crate::config::{Declared, DeclaredApp};
+use super::resources::members;
+use super::{Action, Basis, Planning, Step, Subject, Work, named};
+use crate::config::Declared;
 use keyward_base::id::AppId;
-use keyward_model::{Connection, Reference};
-use keyward_state::directory::{AppRecord, ManagedBy};
-use keyward_vault::NewApp;
+use keyward_model::{App, AppSpec, Connection, ManagedBy, Record, Reference};
 
 /// What is written of one.
 #[derive(Debug)]
 pub(in crate::app) enum AppWork {
-    Make(NewApp, Fields),
-    Change(AppId, NewApp, Fields),
+    Make(AppSpec, Fields),
+    Change(AppId, AppSpec, Fields),
     Pause(AppId),
 }
 
@@ -42,7 +41,7 @@ impl Planning<'_> {
                 }
                 Some(found) => self.steps.push(changed(subject, found, declared, secrets)),
                 None => {
-                    let work = AppWork::Make(declared.to_new(), secrets);
+                    let work = AppWork::Make(declared.spec.clone(), secrets);
                     let work = Work::App(Box::new(work));
                     self.steps.push(Step::new(subject, Action::Make, work));
                 }
@@ -51,7 +50,7 @@ impl Planning<'_> {
         let named = named(&config.apps, |it| (&it.org, &it.name));
         for found in view.apps() {
             let is_named = named.contains(&(&found.org, found.name.as_str()));
-            if found.managed_by == ManagedBy::File && !found.paused && !is_named {
+            if found.managed_by == ManagedBy::File && !found.facts.paused && !is_named {
                 let subject = Subject::new("app", &found.org, &found.name);
                 let work = Work::App(Box::new(AppWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
@@ -69,25 +68,24 @@ impl Planning<'_> {
             return Some(AppOf::Existing(found.id.clone()));
         }
         let mut declared = config.apps.iter();
-        let is_it = |app: &DeclaredApp| app.org == connection.org && app.name == name;
+        let is_it = |app: &Declared<App>| app.org == connection.org && app.name == name;
         declared.any(is_it).then_some(AppOf::ToCome)
     }
 }
 
-fn changed(subject: Subject, found: &AppRecord, declared: &DeclaredApp, secrets: Fields) -> Step {
-    let mut changes = differing([
-        ("auth", found.auth != declared.auth),
-        ("client_id", found.client_id != declared.client_id),
-        ("scopes", found.scopes != declared.scopes),
-        ("variables", found.variables != declared.variables),
-        ("urls", found.urls != declared.urls),
-        ("settings", found.settings != declared.settings),
-    ]);
-    let added = secrets.keys().filter(|name| !found.secrets.contains(name));
-    let gone = found.secrets.iter().filter(|name| !secrets.contains_key(*name));
+fn changed(
+    subject: Subject,
+    found: &Record<App>,
+    declared: &Declared<App>,
+    secrets: Fields,
+) -> Step {
+    let mut changes = members(&found.spec, &declared.spec);
+    let stored = &found.facts.secrets;
+    let added = secrets.keys().filter(|name| !stored.contains(name));
+    let gone = stored.iter().filter(|name| !secrets.contains_key(*name));
     changes.extend(added.chain(gone).cloned());
     let compares_secret = !secrets.is_empty();
-    let work = AppWork::Change(found.id.clone(), declared.to_new(), secrets);
+    let work = AppWork::Change(found.id.clone(), declared.spec.clone(), secrets);
     let work = Work::App(Box::new(work));
-    Step { compares_secret, ..Step::of_existing(subject, found.paused, changes, work) }
+    Step { compares_secret, ..Step::of_existing(subject, found.facts.paused, changes, work) }
 }

@@ -44,7 +44,7 @@ impl Inputs {
         let mut reader = Reader { config, problems: Vec::new() };
         let apps = config.apps.iter().map(|app| {
             let subject = format!("app `{}`: ", app.name);
-            reader.fields(&app.secrets, &app.place, &subject)
+            reader.fields(&app.with.sources, &app.place, &subject)
         });
         let apps = apps.collect();
         let connections = config.connections.iter().map(|connection| {

@@ -251,11 +251,8 @@ fn step(
 ) -> Step {
     let names = declared.slots.iter();
     let names = names.map(|(slot, (name, _))| (slot.clone(), Reference::new(name)));
-    let spec = PluginSpec {
-        manifest,
-        agent: Reference::new(&declared.agent),
-        slots: names.collect(),
-    };
+    let spec =
+        PluginSpec { manifest, agent: Reference::new(&declared.agent), slots: names.collect() };
     let Some(found) = found else {
         let work = Work::Plugin(Box::new(PluginWork::Make(spec)));
         return Step::new(subject, Action::Make, work);

@@ -12,7 +12,7 @@ use crate::cli::connection::settings;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use crate::cli::table::fields;
-use keyward_api::wire::AppView;
+use keyward_model::{App, Shown};
 
 /// Endpoints that an app may have of its own.
 const URLS: [&str; 5] = ["issuer", "authorize", "token", "device", "revoke"];
@@ -194,7 +194,7 @@ fn file(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// URLs and settings, one a line.
-pub(super) fn shown(app: &AppView) -> String {
+pub(super) fn shown(app: &Shown<App>) -> String {
     let of = |value: Value| match value {
         Value::Object(map) => map,
         _ => Map::new(),

@@ -44,14 +44,14 @@ pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let mut to = OpenOptions::new().write(true).create_new(true).open(&staged)?;
     let mut write = || {
         to.write_all(content)?;
-        // Whatever the umask: certificates are public, and other users are to read them.
+        // With this mode whatever the umask is: certificates are public.
         to.set_permissions(Permissions::from_mode(0o644))?;
         to.sync_all()?;
         fs::rename(&staged, file)
     };
     let written = write();
     if written.is_err() {
-        // Of no use to anybody; that it cannot be removed is the smaller trouble.
+        // A failure to remove the temporary file is less important than the first error.
         drop(fs::remove_file(&staged));
     }
     written

@@ -18,8 +18,8 @@ use crate::cli::settings::Global;
 use keyward_api::wire::CaView;
 
 pub(super) const HELP: &str = "\
-Every program that uses the system's store trusts the gateway's CA then: whoever has its key can read their
-TLS. `keyward run` and `keyward env` set the CA for single programs, and need none of this.
+Programs that use the system's store then trust the gateway's CA: anyone with its key can intercept their TLS.
+`keyward run` and `keyward env` set the CA for single programs, without this command.
 
 examples:
   sudo keyward --data ~/.local/share/keyward ca trust
@@ -47,10 +47,10 @@ pub(crate) struct Trust {
 /// The planned changes.
 #[derive(Debug, Serialize)]
 struct Plan {
-    /// `true`: the files go; else they are written.
+    /// Whether files are removed; else they are written.
     remove: bool,
     dry_run: bool,
-    /// No change was needed.
+    /// Whether no change was needed.
     unchanged: bool,
     files: Vec<PathBuf>,
     command: Vec<String>,
@@ -61,7 +61,7 @@ struct Plan {
 impl Trust {
     pub(super) fn run(&self, global: &Global, ca: &CaView) -> Result<(), Failure> {
         let program = program().ok_or_else(no_program)?;
-        // The program works in a directory of its own.
+        // The program runs in another directory.
         let root = std::path::absolute(&self.root)
             .map_err(|error| Failure::failed(&self.root.display().to_string(), &error))?;
         let mut plan = self.plan(ca, &program, &root);
@@ -85,7 +85,7 @@ impl Trust {
             (folder.join(format!("keyward-{short}.crt")), pem)
         });
         let is_there = |file: &Path, pem: &str| fs::read_to_string(file).is_ok_and(|it| it == pem);
-        // Removed is what there is, written what there is not.
+        // Files that exist are removed; files that differ are written.
         let changes = all.filter(|(file, pem)| match self.remove {
             true => file.exists(),
             false => !is_there(file, pem),
@@ -103,7 +103,7 @@ impl Trust {
 
     fn command(&self, program: &Path, root: &Path) -> Vec<String> {
         let mut command = vec![program.display().to_string()];
-        // What was made of files that are gone stays otherwise.
+        // Without it, hashes of removed files would stay.
         command.extend(self.remove.then(|| "--fresh".to_owned()));
         if root != Path::new("/") {
             for (option, at) in [

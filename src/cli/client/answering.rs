@@ -10,7 +10,7 @@ use http::Request;
 use tower::ServiceExt;
 
 use super::{Missing, read, unmade};
-use crate::app::{DataPath, LateLog, Services};
+use crate::app::{DataPath, LazyLog, Services};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
@@ -20,14 +20,14 @@ use keyward_vault::Vault;
 /// The services of this process. They end in this order.
 pub(super) struct Answering {
     pub(super) router: Router,
-    /// The same, for pages that a browser opens; none where only files are read.
+    /// The same for pages that a browser opens; `None` without services.
     pub(super) admin: Option<Admin>,
-    /// Where a CA is missing, which nothing may be handed out of.
+    /// Whether the CA is missing, so that nothing of it may be printed.
     pub(super) no_ca: Option<PathBuf>,
-    /// Where requests may be sent: for tests of connections.
+    /// The data path for tests of connections.
     _data_path: Option<DataPath>,
-    /// What is changed stands there.
-    _log: Option<LateLog>,
+    /// The audit log for changes.
+    _log: Option<LazyLog>,
     /// Refreshes in progress: their answers are stored before this process ends.
     vault: Option<Arc<Vault>>,
 }
@@ -41,7 +41,7 @@ impl Answering {
     ) -> anyhow::Result<Self> {
         let config = global.load()?;
         if !config.data_dir.exists() {
-            // A mistyped directory would otherwise look like an install that lost everything.
+            // A mistyped directory would look like an empty installation.
             output::note(&format!(
                 "note: creating a new data directory, {}",
                 config.data_dir.display()
@@ -58,7 +58,7 @@ impl Answering {
         let (log, changes) = match &data_path {
             Some(data_path) => (None, data_path.changes()),
             None => {
-                let log = LateLog::new(config);
+                let log = LazyLog::new(config);
                 let changes = log.changes();
                 (Some(log), changes)
             }

@@ -84,9 +84,9 @@ impl Unmade {
             return answer;
         }
         match answer {
-            // Nothing is there that could be changed: an answer that says so would be wrong.
+            // A change of a resource that does not exist must fail.
             Ok(_) if method != Method::GET && !is_question(&path) => Err(self.refusal()),
-            // A command that adds something tells what it makes.
+            // A command that adds something prints what it creates.
             Ok(answer) if self.to_send => Ok(answer),
             Ok(answer) => {
                 if !self.told.swap(true, Ordering::Relaxed) {
@@ -103,7 +103,7 @@ impl Unmade {
         }
     }
 
-    /// Of what needs an install.
+    /// The failure of a command that needs an installation.
     pub(super) fn refusal(&self) -> Failure {
         Failure::new(Exit::Failed, &*self.message).hint(MAKE)
     }
@@ -128,7 +128,7 @@ fn message(data: &Path) -> String {
     }
 }
 
-/// Whether the request adds something to a collection. What changes a thing needs one that is there.
+/// Whether the request adds something to a collection; other changes need an existing resource.
 fn adds(method: &Method, path: &str) -> bool {
     let collection = path.strip_prefix("/api/v1/").unwrap_or("reload");
     method == Method::POST && !collection.contains('/') && !matches!(collection, "plan" | "reload")

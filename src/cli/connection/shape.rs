@@ -4,7 +4,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
-use keyward_rules::provider::pasted::{self, Keys, Misfit};
+use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
 
 /// The shapes of all providers.
 pub(in crate::cli) struct Shapes(Vec<ProviderView>);
@@ -25,11 +25,11 @@ impl Shapes {
         &self,
         (provider, auth, field): (&ProviderView, &AuthView, &FieldView),
         value: &Typed,
-    ) -> Result<Option<String>, Misfit> {
+    ) -> Result<Option<String>, ValueMismatch> {
         if !field.secret {
             return Ok(None);
         }
-        let is_wanted = |keys: &Keys<'_>| keys.provider == provider.id && keys.auth == auth.id;
+        let is_wanted = |keys: &KeyShapes<'_>| keys.provider == provider.id && keys.auth == auth.id;
         let each = self.0.iter().flat_map(|one| one.auth.iter().map(move |auth| (one, auth)));
         let others = each.flat_map(|(one, auth)| fields(one, auth));
         let others = others.filter(|keys| !is_wanted(keys));
@@ -37,13 +37,13 @@ impl Shapes {
     }
 }
 
-fn fields<'a>(provider: &'a ProviderView, auth: &'a AuthView) -> Vec<Keys<'a>> {
+fn fields<'a>(provider: &'a ProviderView, auth: &'a AuthView) -> Vec<KeyShapes<'a>> {
     let secret = auth.fields.iter().filter(|field| field.secret);
     secret.map(|field| keys(provider, auth, field)).collect()
 }
 
-fn keys<'a>(provider: &'a ProviderView, auth: &'a AuthView, field: &'a FieldView) -> Keys<'a> {
-    Keys {
+fn keys<'a>(provider: &'a ProviderView, auth: &'a AuthView, field: &'a FieldView) -> KeyShapes<'a> {
+    KeyShapes {
         provider: &provider.id,
         name: &provider.name,
         auth: &auth.id,
@@ -54,8 +54,8 @@ fn keys<'a>(provider: &'a ProviderView, auth: &'a AuthView, field: &'a FieldView
 }
 
 /// A misfit as commands fail.
-pub(in crate::cli) fn refusal(field: &FieldView, misfit: &Misfit) -> Failure {
-    let Misfit { says, remedy, is_final } = misfit;
+pub(in crate::cli) fn refusal(field: &FieldView, misfit: &ValueMismatch) -> Failure {
+    let ValueMismatch { says, remedy, is_final } = misfit;
     let way_on = match is_final {
         true => "",
         false => "; should it be right as it is: --any-shape",

@@ -10,33 +10,33 @@ use std::process::{Command, Stdio};
 use crate::cli::failure::Failure;
 use crate::cli::settings::Global;
 
-/// A file that leads to the page; gone when dropped.
-pub(super) struct Page(PathBuf);
+/// A file that redirects to the page; removed when dropped.
+pub(super) struct RedirectFile(PathBuf);
 
-impl Drop for Page {
+impl Drop for RedirectFile {
     fn drop(&mut self) {
-        // Left behind, it leads to a link that was used or has expired.
+        // If it stays, its link was used or has expired.
         drop(std::fs::remove_file(&self.0));
     }
 }
 
-/// Opens the person's browser, if there is one: the address was printed as well.
+/// Opens the user's browser, if there is one; the address was printed as well.
 ///
 /// # Errors
 /// When the data directory cannot be found.
-pub(super) fn open(global: &Global, url: &str) -> Result<Option<Page>, Failure> {
+pub(super) fn open(global: &Global, url: &str) -> Result<Option<RedirectFile>, Failure> {
     let Some(program) = program() else { return Ok(None) };
     let file = global.data_dir()?.join(format!("consent-{}.html", std::process::id()));
     if write(&file, url).is_err() {
         return Ok(None);
     }
-    let page = Page(file);
+    let page = RedirectFile(file);
     let mut command = Command::new(program);
     command.arg(&page.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command.spawn().is_ok().then_some(page))
 }
 
-/// `$BROWSER`, else what the desktop has; none where there is no screen.
+/// `$BROWSER`, else the desktop's browser; `None` without a display.
 fn program() -> Option<PathBuf> {
     let named = std::env::var_os("BROWSER").filter(|named| !named.is_empty());
     if let Some(named) = named {
@@ -50,7 +50,7 @@ fn program() -> Option<PathBuf> {
 }
 
 fn write(file: &Path, url: &str) -> std::io::Result<()> {
-    // A link of ours: base64url, and the configured address, which was checked.
+    // The link is safe in HTML: base64url, and the configured address, which was checked.
     let text = format!(
         "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\">\
          <meta http-equiv=\"refresh\" content=\"0;url={url}\"><a href=\"{url}\">Go on</a>"
@@ -75,7 +75,7 @@ mod tests {
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(std::fs::read_to_string(&file).unwrap().contains("url=http://localhost:8081/"));
-        drop(Page(file.clone()));
+        drop(RedirectFile(file.clone()));
         assert!(!file.exists());
     }
 }

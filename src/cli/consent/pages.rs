@@ -13,16 +13,16 @@ use crate::cli::settings::Global;
 use keyward_api as admin;
 use keyward_api::wire::ConsentView;
 
-/// A browser that was sent on fetches the last page within this.
+/// How long a redirected browser may take to fetch the last page.
 const LAST_PAGE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The pages, served.
-pub(super) struct Pages {
+/// The served pages.
+pub(super) struct ConsentPages {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-/// Serves them, where this process answers itself and a browser will come.
+/// Serves the pages if this process answers itself and a browser is used.
 ///
 /// # Errors
 /// When redirect URIs do not lead to this machine, or the port is in use.
@@ -30,7 +30,7 @@ pub(super) async fn host(
     global: &Global,
     client: &Client,
     consent: &ConsentView,
-) -> Result<Option<Pages>, Failure> {
+) -> Result<Option<ConsentPages>, Failure> {
     let (Some(own), Some(_)) = (client.own_admin(), &consent.authorize_url) else {
         return Ok(None);
     };
@@ -47,11 +47,11 @@ pub(super) async fn host(
     let names = crate::app::own_names(&config, at);
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(admin::serve_tcp(listener, own.clone(), names, stopped));
-    Ok(Some(Pages { stop, task }))
+    Ok(Some(ConsentPages { stop, task }))
 }
 
-impl Pages {
-    /// Lets what is being fetched be fetched, and ends.
+impl ConsentPages {
+    /// Ends after running requests.
     pub(super) async fn finish(mut self) {
         tokio::time::sleep(LAST_PAGE_WITHIN).await;
         self.stop.send_replace(true);
@@ -59,7 +59,7 @@ impl Pages {
     }
 }
 
-impl Drop for Pages {
+impl Drop for ConsentPages {
     fn drop(&mut self) {
         self.task.abort();
     }

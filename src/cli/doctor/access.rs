@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::apps;
+use super::installation::{Installation, Resources};
 use super::report::Report;
-use super::{Installation, Resources, apps};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
@@ -165,7 +166,7 @@ fn check_connection(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::{Check, Status};
+    use crate::cli::doctor::report::{Check, CheckStatus};
 
     fn agent(name: &str, more: &serde_json::Value) -> Shown<Agent> {
         let mut agent = serde_json::json!({
@@ -211,7 +212,7 @@ mod tests {
                 agent("ci", &serde_json::json!({"paused": true})),
                 serde_json::json!({"state": "active"}),
                 (
-                    Status::Warn,
+                    CheckStatus::Warn,
                     "agent ci is paused: it is no longer in the configuration file",
                     "add it",
                 ),
@@ -220,7 +221,7 @@ mod tests {
                 agent("ci", &serde_json::json!({"paused": true, "held": true})),
                 serde_json::json!({"state": "active"}),
                 (
-                    Status::Warn,
+                    CheckStatus::Warn,
                     "agent ci is paused, manually or by an alarm",
                     "keyward agent resume ci",
                 ),
@@ -228,19 +229,23 @@ mod tests {
             (
                 agent("ci", &serde_json::json!({"tokens": [token]})),
                 serde_json::json!({"state": "active"}),
-                (Status::Warn, "every token of agent ci has expired", "keyward agent token add ci"),
+                (
+                    CheckStatus::Warn,
+                    "every token of agent ci has expired",
+                    "keyward agent token add ci",
+                ),
             ),
             (
                 agent("ci", &serde_json::json!({})),
                 serde_json::json!({"state": "paused", "remedy": "resume it: `x`"}),
-                (Status::Warn, "connection work is paused", "resume it: `x`"),
+                (CheckStatus::Warn, "connection work is paused", "resume it: `x`"),
             ),
             (
                 agent("ci", &serde_json::json!({})),
                 serde_json::json!({"state": "broken", "reason": "revoked", "detail": "x",
                                    "remedy": "give it a new secret: `y`"}),
                 (
-                    Status::Fail,
+                    CheckStatus::Fail,
                     "connection work is broken: revoked (x)",
                     "give it a new secret: `y`",
                 ),
@@ -248,7 +253,7 @@ mod tests {
         ];
         for (agent, state, (status, message, hint)) in table {
             let checks = judged(vec![agent], vec![connection("con_1", &state)]);
-            let check = checks.iter().find(|check| check.status != Status::Ok).unwrap();
+            let check = checks.iter().find(|check| check.status != CheckStatus::Ok).unwrap();
             assert_eq!((check.status, &*check.message), (status, message));
             assert!(check.hint.as_ref().unwrap().starts_with(hint), "{check:?}");
         }

@@ -2,13 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::installation::{Installation, Resources};
 use super::report::Report;
-use super::{Installation, Resources};
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
-use keyward_api::wire::AppView;
-use keyward_model::{Connection, Shown};
+use keyward_model::{App, Connection, Shown};
 
 const APPS: &str = "apps";
 
@@ -22,7 +21,7 @@ pub(super) async fn check(
     resources: &mut Resources,
     report: &mut Report,
 ) {
-    match client.list::<AppView>("/api/v1/apps", &[]).await {
+    match client.list::<Shown<App>>("/api/v1/apps", &[]).await {
         Ok(apps) => {
             resources.apps = apps.items;
             check_all(resources, install.global, Timestamp::now(), report);
@@ -48,7 +47,7 @@ fn check_all(resources: &Resources, global: &Global, now: Timestamp, report: &mu
 }
 
 fn check_app(
-    app: &AppView,
+    app: &Shown<App>,
     resources: &Resources,
     global: &Global,
     now: Timestamp,
@@ -56,20 +55,20 @@ fn check_app(
 ) {
     let name = &app.name;
     // An app without connections sends no requests, and may stay removed from the file.
-    let is_used = !app.connections.is_empty();
-    if let Some(problem) = app.problem.as_ref().filter(|_| is_used) {
-        let hint = match app.paused {
+    let is_used = !app.facts.connections.is_empty();
+    if let Some(problem) = app.facts.problem.as_ref().filter(|_| is_used) {
+        let hint = match app.facts.paused {
             true => "add it to the configuration again".to_owned(),
             false => format!("{} app set {name} --secret-stdin client_secret", global.keyward()),
         };
         report.fail(APPS, problem, hint);
     }
-    let ends = app.registered.as_ref().and_then(|registered| registered.expires);
+    let ends = app.facts.registered.as_ref().and_then(|registered| registered.expires);
     if let Some(ends) =
         ends.filter(|ends| is_used && *ends < now.saturating_add(SOON).unwrap_or(now))
     {
         let message = format!("the registration of app {name} expires {}", moment(ends));
-        let first = app.connections.first();
+        let first = app.facts.connections.first();
         let first = resources.connections.iter().find(|it| Some(&it.name) == first);
         report.warn(APPS, message, first.map_or_else(String::new, |it| remedy(it, global)));
     }
@@ -89,13 +88,13 @@ fn remedy(connection: &Shown<Connection>, global: &Global) -> String {
 }
 
 /// Details for a connection that does not work: its app and redirect URI.
-pub(super) fn behind(connection: &Shown<Connection>, apps: &[AppView]) -> String {
+pub(super) fn behind(connection: &Shown<Connection>, apps: &[Shown<App>]) -> String {
     let app = connection.app_id();
     let app = app.and_then(|id| apps.iter().find(|app| app.id == *id));
     app.map_or_else(String::new, |app| {
         format!(
             "; its app {} must have this redirect URI at the provider: {}",
-            app.name, app.redirect_uri
+            app.name, app.facts.redirect_uri
         )
     })
 }
@@ -103,9 +102,9 @@ pub(super) fn behind(connection: &Shown<Connection>, apps: &[AppView]) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::Status;
+    use crate::cli::doctor::report::CheckStatus;
 
-    fn app(more: &serde_json::Value) -> AppView {
+    fn app(more: &serde_json::Value) -> Shown<App> {
         let mut app = serde_json::json!({
             "id": "app_00000000000000000000", "name": "svc", "provider": "github", "auth": null,
             "client_id": "c", "redirect_uri": "http://localhost:8081/oauth/callback/app_1",
@@ -129,9 +128,9 @@ mod tests {
     }
 
     fn judged(
-        app: AppView,
+        app: Shown<App>,
         connection: Shown<Connection>,
-    ) -> Vec<(Status, String, Option<String>)> {
+    ) -> Vec<(CheckStatus, String, Option<String>)> {
         let resources =
             Resources { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
         let mut report = Report::default();
@@ -151,10 +150,10 @@ mod tests {
         let [(status, message, hint)] = &judged(app(&problem), connection(&nothing))[..] else {
             panic!("one")
         };
-        assert_eq!((*status, message.contains("svc")), (Status::Fail, true));
+        assert_eq!((*status, message.contains("svc")), (CheckStatus::Fail, true));
         assert_eq!(hint.as_deref(), Some("keyward app set svc --secret-stdin client_secret"));
         let unused = serde_json::json!({"problem": "x", "connections": []});
-        assert_eq!(judged(app(&unused), connection(&nothing))[0].0, Status::Ok);
+        assert_eq!(judged(app(&unused), connection(&nothing))[0].0, CheckStatus::Ok);
     }
 
     #[test]
@@ -167,7 +166,7 @@ mod tests {
             ("2025-07-01T00:00:00Z", false),
         ] {
             let checks = judged(app(&nothing), connection(&at(end)));
-            assert_eq!(checks[0].0 == Status::Warn, told, "{end}: {checks:?}");
+            assert_eq!(checks[0].0 == CheckStatus::Warn, told, "{end}: {checks:?}");
         }
         let registered = serde_json::json!({
             "registered": {"issuer": "https://auth.test", "expires": "2025-06-02T00:00:00Z"}

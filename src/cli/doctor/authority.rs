@@ -6,8 +6,8 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Installation;
 use super::gateway::GatewayState;
+use super::installation::Installation;
 use super::report::Report;
 use crate::config::CaPaths;
 use keyward_api::wire::CaView;

@@ -4,8 +4,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use super::installation::Installation;
+use super::processes;
 use super::report::Report;
-use super::{Installation, processes};
 use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
 use crate::cli::health;
@@ -136,7 +137,7 @@ fn absent(install: &Installation<'_>, report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::Status as Stands;
+    use crate::cli::doctor::report::CheckStatus;
 
     #[tokio::test]
     async fn a_gateway_of_another_version_with_a_refused_reload_that_nobody_reaches() {
@@ -150,12 +151,12 @@ mod tests {
         serving(&status.unwrap(), &mut report).await;
         let found: Vec<_> = report.checks.iter().map(|check| (check.id, check.status)).collect();
         let expected = [
-            ("gateway", Stands::Ok),
-            ("version", Stands::Warn),
-            ("reload", Stands::Fail),
-            ("reload", Stands::Warn),
-            ("listen", Stands::Fail),
-            ("listen", Stands::Fail),
+            ("gateway", CheckStatus::Ok),
+            ("version", CheckStatus::Warn),
+            ("reload", CheckStatus::Fail),
+            ("reload", CheckStatus::Warn),
+            ("listen", CheckStatus::Fail),
+            ("listen", CheckStatus::Fail),
         ];
         assert_eq!(found, expected);
         let hint = report.checks[1].hint.as_deref();

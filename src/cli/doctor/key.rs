@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Uid, geteuid};
 
-use super::Installation;
+use super::installation::Installation;
 use super::report::Report;
 use crate::config::StoreChoice;
 use keyward_state::crypto::keyring::Keyring;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::process::Uid;
 
-use super::Installation;
+use super::installation::Installation;
 use super::report::Report;
 use crate::config::StoreChoice;
 

@@ -1,7 +1,7 @@
 //! Checks plugins: warns about slots without a working connection, except optional slots that were
 //! left empty.
 
-use super::Installation;
+use super::installation::Installation;
 use super::report::Report;
 use crate::cli::client::Client;
 use crate::cli::plugin;

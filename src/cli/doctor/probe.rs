@@ -8,6 +8,7 @@ mod lease;
 mod listener;
 mod remedy;
 mod seen;
+mod shared;
 mod stack;
 mod verdict;
 mod watch;
@@ -18,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use self::lease::{Lease, ProgramInput};
-use self::listener::Listener;
+use self::lease::{ProbeLease, ProgramInput};
+use self::listener::ProbeListeners;
 use self::remedy::ProbedAgent;
-use self::seen::{ProbedRequest, Via};
+use self::seen::{ProbedRequest, RequestRoute};
 use self::verdict::ProbeResult;
 use self::watch::Watch;
 use super::report::Report;
@@ -59,7 +60,7 @@ pub(super) async fn run(
         .map_err(|error| Failure::failed("cannot make the bundle of certificates", &error))?;
     let facts = facts.before(authority.cert_pem(), &roots);
     let token = format!("probe-{}", AgentId::random());
-    let listener = Listener::open(authority, &token).await?;
+    let listener = ProbeListeners::open(authority, &token).await?;
     let folder = TemporaryFolder::make()?;
     let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
     // The probe replaces the agent's own listener too.
@@ -70,7 +71,7 @@ pub(super) async fn run(
         Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
     })?;
     let given = ProgramInput { program, set: &made.variables };
-    let lease = Lease::take(global, config.as_ref(), listener.handed(), &given).await?;
+    let lease = ProbeLease::take(global, config.as_ref(), listener.handed(), &given).await?;
     let listeners = lease.listeners.clone();
     let hidden = config.as_ref().map_or_else(Vec::new, Config::secret_variables);
     // Standard output is reserved for the JSON.
@@ -111,8 +112,8 @@ struct ExitedProgram {
 /// Runs the program to its end, and then ends its remaining processes before the gateway serves them again.
 async fn ended(
     invocation: Invocation<'_>,
-    mut lease: Lease,
-    listener: &Listener,
+    mut lease: ProbeLease,
+    listener: &ProbeListeners,
 ) -> Result<ExitedProgram, Failure> {
     family::adopt();
     let environment = invocation.environment;
@@ -194,7 +195,8 @@ async fn explain(
     let is_known = |asked: &&ProbedRequest| {
         let at = asked.url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
         let port = at.and_then(|at| at.rsplit_once(':')?.1.parse().ok());
-        !matches!(asked.by, Via::BaseUrl(_)) || listeners.iter().any(|at| Some(at.port()) == port)
+        !matches!(asked.by, RequestRoute::BaseUrl(_))
+            || listeners.iter().any(|at| Some(at.port()) == port)
     };
     let asked = observed.first_requests().filter(is_known).take(EXPLAINED_MAX);
     let asked: Vec<&ProbedRequest> = asked.collect();
@@ -205,7 +207,7 @@ async fn explain(
     let Ok(client) = Client::open(global).await else { return };
     for ProbedRequest { host, method, url, by, .. } in asked {
         let agent = match by {
-            Via::OwnListener { agent: Some(agent) } => agent.clone(),
+            RequestRoute::OwnListener { agent: Some(agent) } => agent.clone(),
             _ => observed.agent.name.clone(),
         };
         let ask = ExplainAsk {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 
-use super::Installation;
+use super::installation::Installation;
 use super::report::Report;
 use crate::cli::client::Client;
 use crate::config::{Config, UpstreamProxy};

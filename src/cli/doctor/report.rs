@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The result of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Status {
+pub(super) enum CheckStatus {
     Ok,
     /// Works, but is probably not intended.
     Warn,
@@ -20,7 +20,7 @@ pub(super) enum Status {
 pub(super) struct Check {
     /// Stable, for programs.
     pub(super) id: &'static str,
-    pub(super) status: Status,
+    pub(super) status: CheckStatus,
     pub(super) message: String,
     pub(super) hint: Option<String>,
 }
@@ -37,7 +37,12 @@ pub(super) struct Report {
 impl Report {
     /// Adds a check without a problem.
     pub(super) fn ok(&mut self, id: &'static str, message: impl Into<String>) {
-        self.checks.push(Check { id, status: Status::Ok, message: message.into(), hint: None });
+        self.checks.push(Check {
+            id,
+            status: CheckStatus::Ok,
+            message: message.into(),
+            hint: None,
+        });
     }
 
     /// Adds a warning: something works or is optional, but should be checked.
@@ -47,7 +52,7 @@ impl Report {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(id, Status::Warn, message.into(), hint.into());
+        self.add(id, CheckStatus::Warn, message.into(), hint.into());
     }
 
     pub(super) fn fail(
@@ -56,20 +61,20 @@ impl Report {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(id, Status::Fail, message.into(), hint.into());
+        self.add(id, CheckStatus::Fail, message.into(), hint.into());
     }
 
-    fn add(&mut self, id: &'static str, status: Status, message: String, hint: String) {
+    fn add(&mut self, id: &'static str, status: CheckStatus, message: String, hint: String) {
         let hint = Some(hint).filter(|hint| !hint.is_empty());
         self.checks.push(Check { id, status, message, hint });
     }
 
     /// Whether a check failed.
     pub(super) fn failed(&self) -> bool {
-        self.count(Status::Fail) > 0
+        self.count(CheckStatus::Fail) > 0
     }
 
-    fn count(&self, status: Status) -> usize {
+    fn count(&self, status: CheckStatus) -> usize {
         self.checks.iter().filter(|check| check.status == status).count()
     }
 
@@ -87,7 +92,7 @@ impl Report {
         if let Some(code) = self.exit_code {
             let _ = writeln!(text, "the program's exit code: {code}");
         }
-        let _ = match (self.count(Status::Fail), self.count(Status::Warn)) {
+        let _ = match (self.count(CheckStatus::Fail), self.count(CheckStatus::Warn)) {
             (0, 0) => writeln!(text, "no problem found"),
             (fails, warnings) => writeln!(text, "failed: {fails}, warnings: {warnings}"),
         };
@@ -95,7 +100,7 @@ impl Report {
     }
 }
 
-impl Status {
+impl CheckStatus {
     fn word(self, colours: bool) -> String {
         let (word, colour) = match self {
             Self::Ok => ("ok  ", 32),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Installation;
+use super::installation::Installation;
 use super::report::Report;
 use crate::config::StoreChoice;
 use keyward_base::time::Clock;

@@ -11,17 +11,17 @@ use keyward_model::{Agent, Connection, Shown};
 /// The base URL.
 const URL: &str = "KEYWARD_BASE_URL";
 
-/// The agent's token, which goes where the program wants an API key. `KEYWARD_TOKEN` is a person's.
+/// The agent's token, used as the API key. `KEYWARD_TOKEN` is a user's.
 const TOKEN: &str = "KEYWARD_AGENT_TOKEN";
 
-/// One connection of an agent, as a program reaches it by its base URL.
+/// A connection of an agent, used through its base URL.
 #[derive(Debug)]
 pub(super) struct Based {
     name: String,
     host: Option<String>,
-    /// `https://` and the host that the URL stands for.
+    /// The upstream of the URL.
     stands_for: String,
-    /// The variables that the provider's SDKs read their keys from.
+    /// The variables from which the provider's SDKs read their keys.
     keys: Vec<String>,
     notes: Vec<String>,
 }
@@ -30,7 +30,7 @@ impl Based {
     /// `named` is `CONNECTION` or `CONNECTION@HOST`.
     ///
     /// # Errors
-    /// When there is no such connection, or it is not clear which of its hosts is meant.
+    /// When there is no such connection, or its host is ambiguous.
     pub(super) async fn of(
         client: &Client,
         agent: &Shown<Agent>,

@@ -36,9 +36,9 @@ pub(super) enum Form {
 pub(super) struct Printed<'a> {
     /// The agent's name.
     pub(super) agent: &'a str,
-    /// Where the client reaches the proxy.
+    /// The proxy's address for the client.
     pub(super) proxy: &'a str,
-    /// Where the files are on this machine.
+    /// The directory of the files on this machine.
     pub(super) folder: &'a Path,
     /// The environment.
     pub(super) made: &'a Environment,
@@ -50,7 +50,7 @@ impl Form {
         matches!(self, Self::Docker | Self::Compose | Self::K8s)
     }
 
-    /// The text.
+    /// The printed text.
     pub(super) fn print(self, printed: &Printed<'_>) -> Result<String, Failure> {
         let made = printed.made;
         Ok(match self {
@@ -63,7 +63,7 @@ impl Form {
         })
     }
 
-    /// What else is to be done.
+    /// The remaining steps, for people.
     pub(super) fn hint(self, printed: &Printed<'_>) -> Option<String> {
         let Printed { agent, folder, proxy, .. } = printed;
         let folder = folder.display();
@@ -101,7 +101,7 @@ fn fish(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
-/// The service is called `agent`: an override file can only add to a service by its name.
+/// The service is named `agent`: an override file can extend services only by name.
 fn compose(printed: &Printed<'_>) -> String {
     let mut text = "services:\n  agent:\n".to_owned();
     if is_loopback(printed.proxy) {
@@ -110,7 +110,7 @@ fn compose(printed: &Printed<'_>) -> String {
     let volume = format!("{}:{MOUNTED}:ro", printed.folder.display());
     let _ = writeln!(text, "    volumes: [{}]\n    environment:", yaml(&volume));
     for (name, value) in &printed.made.variables {
-        // A dollar sign is doubled: compose would look for a variable.
+        // A dollar sign is doubled, because compose expands variables.
         let why = table::why(name).unwrap_or("a placeholder, for the provider's SDKs");
         let _ = writeln!(text, "      {name}: {}  # {why}", yaml(&value.replace('$', "$$")));
     }

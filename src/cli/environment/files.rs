@@ -7,36 +7,36 @@ use std::path::{Path, PathBuf};
 
 use super::truststore;
 
-/// Makes fetch and https of Node use the proxy where Node itself does not.
+/// Makes fetch and https of Node use the proxy, where Node itself does not.
 const SHIM: &str = include_str!("node-shim.cjs");
 
-/// Lines of a wgetrc that would lead past the gateway; names as wget compares them.
+/// Settings of wgetrc that would bypass the gateway, as wget compares names.
 const WGET_OVERRIDES: &[&str] =
     &["cacertificate", "cadirectory", "httpproxy", "httpsproxy", "noproxy", "useproxy"];
 
-/// Where the files are, as the client sees them.
+/// The paths of the files for the client.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     folder: PathBuf,
 }
 
-/// What is written.
+/// The files to write.
 #[derive(Debug)]
 pub(crate) struct Files {
     /// Names and contents.
     pub(crate) all: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// What the person has already, and what the gateway gives.
+/// Existing files of the user, and the gateway's certificates.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sources<'a> {
     /// The CA's certificate.
     pub(crate) ca: &'a str,
     /// The platform's roots and the CA.
     pub(crate) bundle: &'a str,
-    /// The person's own wgetrc.
+    /// The user's wgetrc.
     pub(crate) wgetrc: &'a str,
-    /// The person's own file of `APT_CONFIG`.
+    /// The user's file of `APT_CONFIG`.
     pub(crate) apt: &'a str,
 }
 
@@ -97,8 +97,8 @@ impl Files {
         }
     }
 
-    /// Writes them into `folder`, which is made for its owner alone. Each is replaced as a whole, so
-    /// that a client never reads half a file.
+    /// Writes them into `folder`, which is created for its owner only. Each is replaced atomically, so that
+    /// clients never read half a file.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         for (name, content) in &self.all {
@@ -113,7 +113,7 @@ impl Files {
     }
 }
 
-/// The person's lines without those that would lead past the gateway, and ours.
+/// The user's lines without those that would bypass the gateway, and ours.
 fn wgetrc(theirs: &str, bundle: &str) -> String {
     let overrides = |line: &&str| {
         let name = line.split('=').next().unwrap_or_default();
@@ -124,8 +124,8 @@ fn wgetrc(theirs: &str, bundle: &str) -> String {
     format!("{kept}ca_certificate = {bundle}\n")
 }
 
-/// The person's lines and ours. apt's workers give up root for a user that cannot enter the folder
-/// of these files, so they stay root where apt is.
+/// The user's lines and ours. apt's workers drop root for a user that cannot enter the directory of these
+/// files, so they stay root if apt runs as root.
 fn apt(theirs: &str, bundle: &str) -> String {
     let gap = if theirs.is_empty() || theirs.ends_with('\n') { "" } else { "\n" };
     format!("{theirs}{gap}Acquire::https::CaInfo \"{bundle}\";\nAPT::Sandbox::User \"root\";\n")

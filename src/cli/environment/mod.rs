@@ -21,42 +21,42 @@ use keyward_model::{
     Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown,
 };
 
-/// The agent of whoever names none.
+/// The default agent.
 pub(crate) const DEFAULT_AGENT: &str = "default";
 
-/// Java's own pattern of what is reached directly: `NO_PROXY` in another grammar.
+/// Java's pattern of directly reached hosts: `NO_PROXY` in another syntax.
 const JAVA_DIRECT: &str = "localhost|127.*|[::1]";
 
-/// What tells Maven 3.9 and newer to read Java's own options (`aether.connector.http.useSystemProperties`,
-/// <https://maven.apache.org/resolver/configuration.html>). Older ones do by themselves.
+/// Makes Maven 3.9 and newer read Java's own options (`aether.connector.http.useSystemProperties`,
+/// <https://maven.apache.org/resolver/configuration.html>). Older versions always do.
 const MAVEN: &str = "-Daether.connector.http.useSystemProperties=true";
 
-/// A daemon that another environment started knows neither the proxy nor the CA
+/// Disables the daemon: one that was started with another environment has neither the proxy nor the CA
 /// (<https://docs.gradle.org/current/userguide/gradle_daemon.html>).
 const GRADLE: &str = "-Dorg.gradle.daemon=false";
 
-/// Everything of the gateway that an environment is made of, but the token.
+/// The facts of an environment, except the token.
 #[derive(Debug)]
 pub(crate) struct Facts {
     /// The agent.
     pub(crate) agent: Shown<Agent>,
     ca: String,
     bundle: String,
-    /// Patterns of the hosts that its bindings are for.
+    /// Host patterns of its bindings.
     hosts: Vec<String>,
 }
 
-/// Where a client reaches the proxy, and as whom.
+/// How a client reaches the proxy, and authenticates.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entrance<'a> {
-    /// `HOST:PORT`, or `https://…` where it speaks TLS.
+    /// `HOST:PORT`, or `https://…` for a TLS listener.
     pub(crate) proxy: &'a str,
-    /// The agent's own listener, for clients that take no token.
+    /// The agent's own listener, for clients that cannot authenticate.
     pub(crate) own: Option<SocketAddr>,
     pub(crate) token: &'a str,
 }
 
-/// What the surroundings hold already.
+/// The variables and files that the client inherits.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inherited {
     no_proxy: String,
@@ -70,16 +70,16 @@ pub(crate) struct Inherited {
 
 /// A new environment.
 pub(crate) struct Environment {
-    /// Names and values; the proxy's hold the token.
+    /// Names and values; those of the proxy contain the token.
     pub(crate) variables: Vec<(String, String)>,
-    /// The files that they point at.
+    /// The files that the variables name.
     pub(crate) files: Files,
-    /// What a person should know.
+    /// Notes for people.
     pub(crate) notes: Vec<String>,
 }
 
 impl Facts {
-    /// Asks the gateway about an agent.
+    /// Reads the facts of an agent from the gateway.
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
         let mut hosts = Vec::new();
@@ -91,7 +91,7 @@ impl Facts {
         Ok(Self { agent, ca, bundle, hosts })
     }
 
-    /// Of an agent that exists nowhere, bound to nothing.
+    /// The facts of an agent without bindings, which need not exist.
     pub(crate) fn of_nobody(name: &str) -> Self {
         let (org, spec) = (OrgId::default_org(), AgentSpec::named(name));
         let facts = AgentFacts::default();
@@ -100,12 +100,12 @@ impl Facts {
         Self { agent, ca: String::new(), bundle: String::new(), hosts: Vec::new() }
     }
 
-    /// The same before a proxy with another CA.
+    /// The same with the CA of another proxy.
     pub(crate) fn before(self, ca: String, roots: &str) -> Self {
         Self { bundle: format!("{roots}{ca}"), ca, ..self }
     }
 
-    /// The environment of a client that finds the files at `paths`.
+    /// The environment of a client that has the files at `paths`.
     pub(crate) fn environment(
         &self,
         Entrance { proxy, own, token }: Entrance<'_>,
@@ -154,7 +154,7 @@ impl Facts {
 }
 
 impl Inherited {
-    /// Of this process and its home.
+    /// The environment of this process.
     pub(crate) fn of_process() -> Self {
         let text = |name: &str| std::env::var(name).unwrap_or_default();
         let file = |path: Option<std::path::PathBuf>| {

@@ -21,7 +21,8 @@ use crate::cli::secret;
 use crate::cli::settings::Global;
 use keyward_api::wire::List;
 use keyward_model::{
-    Agent, Connection, PluggedView, PluginChange, PluginSpec, PluginView, Reference, Shown, SlotView,
+    Agent, Connection, PluggedView, PluginChange, PluginSpec, PluginView, Reference, Shown,
+    SlotView,
 };
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 

@@ -12,8 +12,8 @@ use tokio::signal::unix::{self, SignalKind};
 use crate::cli::environment::Environment;
 use crate::cli::failure::{Exit, Failure};
 
-/// Signals that are passed on. The terminal sends the first four to the whole process group, the
-/// program included.
+/// Signals that are forwarded. The terminal sends the first four to the whole process group, which includes
+/// the program.
 const PASSED: &[Signal] = &[
     Signal::INT,
     Signal::QUIT,
@@ -26,7 +26,7 @@ const PASSED: &[Signal] = &[
 ];
 const OF_TERMINALS: &[Signal] = &[Signal::INT, Signal::QUIT, Signal::HUP, Signal::TSTP];
 
-/// Variables of ours that may hold secrets of the configuration.
+/// Prefix of Keyward's variables, which may hold secrets of the configuration.
 const OVERRIDES: &str = "KEYWARD__";
 
 /// A program to start in the environment of this process.
@@ -61,21 +61,21 @@ impl Child {
                 command.env_remove(variable);
             }
         }
-        // A person's: it opens more than the agent's.
+        // A user's token has more rights than the agent's.
         command.env_remove("KEYWARD_TOKEN");
         for variable in withheld {
             command.env_remove(variable);
         }
         // After the removals: a placeholder may replace a withheld secret.
         command.envs(environment.variables.iter().map(|(name, value)| (name, value)));
-        // Before it starts, so that no signal is lost.
+        // Before the start, so that no signal is lost.
         let signals = listen()?;
         let process = command.spawn().map_err(|error| refusal(name, &error))?;
         let pid = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         Ok(Self { process, pid, signals })
     }
 
-    /// Waits for its end, passing on signals; its exit code, or 128 and the signal that ended it.
+    /// Forwards signals until the program ends. Returns its exit code, or 128 and the signal that ended it.
     pub(crate) async fn ended(&mut self) -> Result<u8, Failure> {
         let Self { process, pid, signals } = self;
         let status = loop {
@@ -95,7 +95,7 @@ fn listen() -> Result<Vec<(Signal, unix::Signal)>, Failure> {
     let ignored = ignored();
     let mut signals = Vec::new();
     for signal in PASSED {
-        // What nohup(1) has switched off stays off, here and in the program.
+        // Signals that nohup(1) ignores stay ignored, here and in the program.
         if ignored & (1 << (signal.as_raw() - 1)) == 0 {
             let stream = unix::signal(SignalKind::from_raw(signal.as_raw()));
             let failed = |error: io::Error| Failure::failed("cannot wait for signals", &error);
@@ -105,8 +105,7 @@ fn listen() -> Result<Vec<(Signal, unix::Signal)>, Failure> {
     Ok(signals)
 }
 
-/// The signals that this process was started to ignore, as bits; none where the system does not
-/// tell.
+/// The signals that this process ignores since its start, as bits; none if the system does not report them.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -125,8 +124,8 @@ async fn next(signals: &mut [(Signal, unix::Signal)]) -> Signal {
     .await
 }
 
-/// Gives the program a signal of ours, unless the terminal has: twice Ctrl-C means something else
-/// to many programs.
+/// Forwards a signal, unless the terminal has sent it to the program too: a second Ctrl-C has another
+/// meaning in many programs.
 fn pass(signal: Signal, program: Option<Pid>) {
     let of_terminal = OF_TERMINALS.contains(&signal) && is_in_foreground();
     if let (false, Some(program)) = (of_terminal, program)
@@ -135,12 +134,12 @@ fn pass(signal: Signal, program: Option<Pid>) {
         tracing::debug!(%error, ?signal, "the program did not get a signal");
     }
     if signal == Signal::TSTP {
-        // Handled, it stops nobody: so that the shell sees this job stop, we do it ourselves.
+        // A handled SIGTSTP does not stop the process, so it stops itself, and the shell sees the job stop.
         let _ = kill_process(getpid(), Signal::STOP);
     }
 }
 
-/// Whether the terminal's signals go to our process group.
+/// Whether the terminal's signals go to this process group.
 fn is_in_foreground() -> bool {
     let terminal = fs::File::open("/dev/tty");
     terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal) == Ok(getpgrp()))

@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::failure::Failure;
 
-/// Below the data directory.
+/// The parent directory, in the data directory.
 const FOLDERS: &str = "run";
 
-/// A folder that is removed when this is dropped.
+/// A directory that is removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Tells that the run lives: the kernel lets go of it, however the run ends. `None` once the
-    /// folder is gone.
+    /// A lock that shows that the run lives; the kernel releases it however the run ends. `None` once the
+    /// directory is removed.
     _alive: File,
 }
 
 impl Folder {
-    /// Makes one, and removes those of the dead.
+    /// Creates a directory, and removes those of killed runs.
     pub(crate) fn make(data: &Path) -> Result<Self, Failure> {
         let all = data.join(FOLDERS);
         let path = all.join(std::process::id().to_string());
@@ -32,7 +32,7 @@ impl Folder {
         Ok(Self { path, _alive: alive })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -49,7 +49,7 @@ impl Drop for Folder {
 fn make(all: &Path, path: &Path) -> io::Result<File> {
     let private = |path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     private(all)?;
-    // One at a time: a folder just made is not locked yet, and looks dead.
+    // One at a time: a new directory is not locked yet, and looks abandoned.
     let turn = private_file(&all.join("lock"))?;
     turn.lock()?;
     for entry in fs::read_dir(all)? {
@@ -64,7 +64,7 @@ fn make(all: &Path, path: &Path) -> io::Result<File> {
     Ok(alive)
 }
 
-/// Others could lock what they can open.
+/// Private, because any user who can open it could lock it.
 fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).open(path)

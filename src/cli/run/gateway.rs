@@ -1,6 +1,6 @@
 //! The gateway of a run: the one that answers on the data directory's socket, or a private one. A private
-//! gateway is the same program in a session of its own; it serves every run of this data directory and
-//! ends with the last run.
+//! gateway is the same program in its own session; it serves every run of this data directory and ends with
+//! the last run.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -25,13 +25,13 @@ use keyward_api::SOCKET_NAME;
 const LOG: &str = "private-gateway.log";
 /// The lock file of the run that starts a gateway.
 const TURN: &str = "private-gateway.lock";
-/// How long a private gateway is waited for when its last run ends.
+/// How long to wait for a private gateway to end after its last run.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How much of the log's end is read to find why a gateway did not start.
 const LOG_TAIL_BYTES: u64 = 4096;
 
-/// Where a gateway is, or is started.
+/// A running gateway, or the parameters to start one.
 #[derive(Clone, Debug)]
 pub(super) struct Gateway {
     pub(super) global: Global,
@@ -39,7 +39,7 @@ pub(super) struct Gateway {
     pub(super) data: PathBuf,
     /// The admin socket.
     pub(super) socket: PathBuf,
-    /// Where a private one listens.
+    /// The address of a private gateway.
     at: SocketAddr,
 }
 
@@ -73,7 +73,7 @@ impl Gateway {
     /// Finds the running gateway, or starts a private one.
     ///
     /// # Errors
-    /// `Unreachable` when another process is in the way that will not be for long.
+    /// `Unreachable` when another process holds the store for a short time.
     pub(super) async fn found_or_started(&self) -> Result<Client, Failure> {
         match self.client().await {
             Err(failure) if failure.exit() == Exit::Unreachable => {}
@@ -82,7 +82,7 @@ impl Gateway {
         let Some(_turn) = self.turn()? else {
             return Err(Failure::new(Exit::Unreachable, "another run is starting a gateway"));
         };
-        // It may have come while we waited for our turn.
+        // Another run may have started it meanwhile.
         match self.client().await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 wait::during("starting a gateway", self.start()).await?;
@@ -92,7 +92,7 @@ impl Gateway {
         self.client().await
     }
 
-    /// The same for a run whose gateway went away: only a private one is for us to start.
+    /// The same for a run whose gateway ended: only a private one is started again.
     pub(super) async fn found_or_started_again(&self) -> Result<(), Failure> {
         match self.at.port() {
             0 => self.client().await.map(drop),
@@ -100,8 +100,8 @@ impl Gateway {
         }
     }
 
-    /// Where clients of this machine reach the proxy; and this gateway as it is to be found again,
-    /// should it go away under the run.
+    /// The address of the proxy for clients of this machine; and this gateway with that address, for a
+    /// restart.
     pub(super) async fn proxy(&self) -> Result<(ProxyAt, Self), Failure> {
         let status = self.client().await?.status().await;
         let found = status.as_ref().and_then(|status| ProxyAt::among(&status.proxy));
@@ -124,8 +124,8 @@ impl Gateway {
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            // The socket goes a moment before the process and its lock do; the next command waits
-            // for that by itself.
+            // The socket is closed shortly before the process ends and releases its lock; the next command
+            // waits for that.
         };
         drop(tokio::time::timeout(ENDED_WITHIN, gone).await);
     }
@@ -145,7 +145,7 @@ impl Gateway {
         }
     }
 
-    /// Starts one, and answers when it serves.
+    /// Starts a private gateway. Returns when it serves.
     async fn start(&self) -> Result<(), Failure> {
         let cannot = |error: io::Error| Failure::failed("cannot start a gateway", &error);
         let log = self.data.join(LOG);
@@ -164,7 +164,7 @@ impl Gateway {
         let mut said = String::new();
         if let Some(mut stdout) = child.stdout.take() {
             let mut ready = vec![0; READY.len()];
-            // Fewer bytes: it has ended instead.
+            // A shorter output means that it has ended.
             let read = stdout.read_exact(&mut ready).await;
             said = read.map(|_| String::from_utf8_lossy(&ready).into_owned()).unwrap_or_default();
         }
@@ -197,7 +197,7 @@ fn refusal(code: Option<i32>, said: &str) -> Failure {
 
 fn tail(log: &std::path::Path) -> String {
     let mut bytes = Vec::new();
-    // A log that cannot be read only makes the message poorer.
+    // Without the log, the message has fewer details.
     if let Ok(file) = File::open(log) {
         drop(file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes));
     }

@@ -1,4 +1,4 @@
-//! [`Lease`]: an open run at the gateway. The run lasts as long as its stream: when the stream closes,
+//! [`OpenRun`]: an open run at the gateway. The run lasts as long as its stream: when the stream closes,
 //! the gateway revokes the token.
 
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
 use keyward_api::wire::TokenIssued;
 
-/// How long the gateway may take to end the stream of a token that is revoked.
+/// How long the gateway may take to end the stream of a revoked token.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
-/// The line with the token is far shorter.
+/// Longest line with the token.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// An open run.
-pub(super) struct Lease {
+pub(super) struct OpenRun {
     agent: String,
     token: TokenIssued,
     body: Incoming,
@@ -34,14 +34,14 @@ pub(super) struct Lease {
 
 /// The request.
 #[derive(Debug, Serialize)]
-struct New<'a> {
+struct NewRun<'a> {
     agent: &'a str,
     label: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Typed>,
 }
 
-impl Lease {
+impl OpenRun {
     /// Opens a run, with a new token or `held`.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Lease {
         held: Option<TokenIssued>,
     ) -> Result<Self, Failure> {
         let token = held.as_ref().map(|held| Typed::from(held.token.clone()));
-        let new = New { agent, label: format!("run {}", std::process::id()), token };
+        let new = NewRun { agent, label: format!("run {}", std::process::id()), token };
         let (mut body, driver) = post(gateway, &new).await?;
         let line = first_line(&mut body).await?;
         let token = match held {
@@ -88,15 +88,15 @@ impl Lease {
         Self::open(gateway, &self.agent, Some(held)).await
     }
 
-    /// Ends the token, the run, and with the last run the private gateway. Answers when all that is
-    /// done, so that whatever comes next finds the store free.
+    /// Ends the token, the run, and with the last run the private gateway. The store is free when this
+    /// returns.
     pub(super) async fn give_back(mut self, gateway: &Gateway) {
         let at = format!("/api/v1/agents/{}/tokens/{}", segment(&self.agent), self.token.id);
         if let Ok(client) = gateway.client().await
             && client.delete(&at).await.is_ok()
         {
-            // Without it the gateway might still count this run when it is asked below. The end of
-            // our stream ends the run as well.
+            // Otherwise the gateway might still count this run below. The end of the stream ends the run
+            // too.
             drop(tokio::time::timeout(ENDED_WITHIN, self.lost()).await);
         }
         self.driver.abort();
@@ -105,7 +105,7 @@ impl Lease {
     }
 }
 
-async fn post(gateway: &Gateway, new: &New<'_>) -> Result<(Incoming, JoinHandle<()>), Failure> {
+async fn post(gateway: &Gateway, new: &NewRun<'_>) -> Result<(Incoming, JoinHandle<()>), Failure> {
     let gone = |what: &dyn std::fmt::Display| {
         Failure::new(Exit::Unreachable, format!("the gateway closed the connection: {what}"))
     };
@@ -123,7 +123,7 @@ async fn post(gateway: &Gateway, new: &New<'_>) -> Result<(Incoming, JoinHandle<
     let (mut sender, stream) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| gone(&e))?;
     let driver = tokio::spawn(async move {
-        // Its errors come out of the body as well.
+        // The body reports its errors too.
         drop(stream.await);
     });
     let answer = sender.send_request(request).await.map_err(|error| gone(&error))?;

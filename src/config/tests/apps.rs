@@ -16,11 +16,11 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "client_secret: { env: S }, urls: { token: 'http://a.test/t' }",
-        "apps[0].urls.token: this is not an https URL: write `https://host/path`, without user and fragment",
+        "apps[0].urls.token: `urls.token` must be an https URL without user and fragment; write `https://host/path`",
     ),
     (
         "client_secret: { env: S }, urls: { token: 'https://u:p@a.test/t' }",
-        "apps[0].urls.token: this is not an https URL: write `https://host/path`, without user and fragment",
+        "apps[0].urls.token: `urls.token` must be an https URL without user and fragment; write `https://host/path`",
     ),
     (
         "client_secret: { env: S }, urls: { token: 'https://api.github.com/token' }",
@@ -32,15 +32,15 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "client_secret: { env: S }, scopes: ['repo gist']",
-        "apps[0].scopes: a scope is visible ASCII without blanks: list them one by one",
+        "apps[0].scopes: `scopes` must be up to 200 scopes of visible ASCII without blanks; list them one by one",
     ),
     (
         "client_secret: { env: S }, settings: { authorize_params: { state: x } }",
-        "apps[0].settings.authorize_params: `state` is made for each request: leave it out",
+        "apps[0].settings.authorize_params: `settings.authorize_params` must not have `state`, which each request sets itself; leave it out",
     ),
     (
         "client_secret: { env: S }, settings: { refresh_buffer: 30d }",
-        "apps[0].settings.refresh_buffer: a buffer is 24h at most",
+        "apps[0].settings.refresh_buffer: `settings.refresh_buffer` must be 24h or less; write 5m",
     ),
     (
         "client_secret: { env: S }, settings: { client_auth: magic }",
@@ -79,7 +79,7 @@ fn an_app_that_could_not_work_is_refused_in_these_words() {
         ),
         (
             "apps: [{ name: app_x, provider: github, client_id: x }]",
-            "apps[0].name: the name looks like an id or a token; choose another beginning",
+            "apps[0].name: `name` must be 1 to 64 letters, digits or `-_.`, not an id and not only dots; write another one",
         ),
         (
             "apps: [{ name: a, provider: github }]",
@@ -87,7 +87,7 @@ fn an_app_that_could_not_work_is_refused_in_these_words() {
         ),
         (
             "apps: [{ name: a, provider: github, client_id: '' }]",
-            "apps[0].client_id: `client_id` is 1 to 1024 characters of visible ASCII",
+            "apps[0].client_id: `client_id` must be 1 to 1024 characters of visible ASCII; copy it again, whole",
         ),
         (
             "apps: [{ name: a, provider: github, client_id: x }, { name: a, provider: github, client_id: x }]",
@@ -143,10 +143,10 @@ fn an_app_is_read_whole_and_its_secrets_are_kept_from_children() {
     );
     let app = &config.apps[0];
     assert!(
-        matches!(&app.secrets["client_secret"], SecretSource::Inline(secret) if is(secret, "shh"))
+        matches!(&app.with.sources["client_secret"], SecretSource::Inline(secret) if is(secret, "shh"))
     );
     assert_eq!(app.urls.token.as_deref(), Some("https://login.acme.test/t"));
-    assert_eq!(app.settings.refresh_buffer, Some(std::time::Duration::from_secs(120)));
-    assert_eq!(app.settings.auto_refresh, Some(false));
+    assert_eq!(app.settings.tokens.refresh_buffer, Some(std::time::Duration::from_secs(120)));
+    assert_eq!(app.settings.tokens.auto_refresh, Some(false));
     assert!(config.secret_variables().contains(&"HUB_SECRET"));
 }

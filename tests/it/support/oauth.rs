@@ -1,11 +1,9 @@
 //! A gateway, an API, its authorization server, and a user with a browser: the starting point of tests of
 //! consents.
 
-use std::collections::BTreeMap;
-
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
-use keyward_state::directory::{AppSettings, AppUrls, ManagedBy};
+use keyward_model::{AppSpec, ManagedBy};
 use keyward_vault::grant::AppSecret;
 use keyward_vault::{NewApp, Vault};
 use serde_json::{Value, json};
@@ -50,17 +48,16 @@ pub(crate) async fn app(lab: &Lab, name: &str, client: (&str, &str)) -> AppId {
 
 /// The same, in a vault.
 pub(crate) async fn app_in(vault: &Vault, name: &str, client: (&str, &str)) -> AppId {
+    let spec = AppSpec {
+        name: name.to_owned(),
+        provider: "svc".to_owned(),
+        client_id: client.0.to_owned(),
+        ..AppSpec::default()
+    };
     let new = NewApp {
         id: None,
         org: OrgId::default_org(),
-        name: name.to_owned(),
-        provider: "svc".to_owned(),
-        auth: None,
-        client_id: client.0.to_owned(),
-        scopes: vec![],
-        variables: BTreeMap::new(),
-        urls: AppUrls::default(),
-        settings: AppSettings::default(),
+        spec,
         registered: None,
         managed_by: ManagedBy::Store,
     };

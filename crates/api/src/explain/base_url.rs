@@ -47,7 +47,7 @@ pub(super) fn behind(
 fn own_scheme<'a>(admin: &Admin, url: &'a str) -> Option<(Scheme, &'a str)> {
     let cleartext = url.strip_prefix("http://").map(|rest| (Scheme::Http, rest));
     cleartext.or_else(|| {
-        let rest = url.strip_prefix("https://").filter(|_| admin.places().is_some())?;
+        let rest = url.strip_prefix("https://").filter(|_| admin.locations().is_some())?;
         Some((Scheme::Https, rest))
     })
 }
@@ -57,7 +57,7 @@ fn is_listener(admin: &Admin, scheme: Scheme, authority: &str) -> bool {
     let Ok(asked) = Target::parse(scheme, authority) else { return false };
     let ports = |at: &String| at.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     admin
-        .places()
+        .locations()
         .is_none_or(|places| places.proxy.iter().filter_map(ports).any(|port| port == asked.port()))
 }
 

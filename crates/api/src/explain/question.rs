@@ -8,7 +8,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::inject::strip;
-use keyward_rules::policy::{Asked, overrides};
+use keyward_rules::policy::{PolicyRequest, overrides};
 
 /// The field that names a connection; ignored if `connection` is given.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
@@ -58,8 +58,8 @@ impl DescribedRequest {
     }
 
     /// The input for policy.
-    pub(super) fn asked(&self) -> Asked<'_> {
-        Asked {
+    pub(super) fn asked(&self) -> PolicyRequest<'_> {
+        PolicyRequest {
             target: &self.target,
             method: &self.method,
             overrides: &self.overrides,

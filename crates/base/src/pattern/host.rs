@@ -13,12 +13,12 @@ use crate::host::{Host, Scheme, Target};
 /// The port belongs to the pattern (DI7): absent means 443, and 80 for cleartext targets.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct HostPattern {
-    names: Names,
+    names: HostNames,
     port: Option<u16>,
 }
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-enum Names {
+enum HostNames {
     Exact(Host),
     /// All names below this one, stored without the leading dot.
     Below(Arc<str>),
@@ -39,18 +39,18 @@ impl HostPattern {
         let host = target.host().clone();
         let port = has_port(authority).then_some(target.port());
         if !wildcard {
-            return Ok(Self { names: Names::Exact(host), port });
+            return Ok(Self { names: HostNames::Exact(host), port });
         }
         let Host::Name(suffix) = host else { return Err(error()) };
         match is_public_suffix(&suffix) {
             true => Err(PatternError::PublicSuffix(text.to_owned())),
-            false => Ok(Self { names: Names::Below(suffix), port }),
+            false => Ok(Self { names: HostNames::Below(suffix), port }),
         }
     }
 
     /// The pattern that matches exactly this host, on the default ports.
     pub fn exact(host: Host) -> Self {
-        Self { names: Names::Exact(host), port: None }
+        Self { names: HostNames::Exact(host), port: None }
     }
 
     /// Whether the pattern matches the target's host and port.
@@ -61,9 +61,9 @@ impl HostPattern {
     /// Whether the pattern matches the host, on any port.
     pub fn covers(&self, host: &Host) -> bool {
         match (&self.names, host) {
-            (Names::Exact(exact), host) => exact == host,
-            (Names::Below(suffix), Host::Name(name)) => is_below(name, suffix),
-            (Names::Below(_), Host::V4(_) | Host::V6(_)) => false,
+            (HostNames::Exact(exact), host) => exact == host,
+            (HostNames::Below(suffix), Host::Name(name)) => is_below(name, suffix),
+            (HostNames::Below(_), Host::V4(_) | Host::V6(_)) => false,
         }
     }
 
@@ -79,9 +79,11 @@ impl HostPattern {
     pub fn overlaps(&self, other: &Self) -> bool {
         self.shares_port(other)
             && match (&self.names, &other.names) {
-                (Names::Exact(host), _) => other.covers(host),
-                (_, Names::Exact(host)) => self.covers(host),
-                (Names::Below(a), Names::Below(b)) => a == b || is_below(a, b) || is_below(b, a),
+                (HostNames::Exact(host), _) => other.covers(host),
+                (_, HostNames::Exact(host)) => self.covers(host),
+                (HostNames::Below(a), HostNames::Below(b)) => {
+                    a == b || is_below(a, b) || is_below(b, a)
+                }
             }
     }
 
@@ -89,9 +91,9 @@ impl HostPattern {
     /// 443 for TLS and 80 for cleartext, and contains patterns that name either port.
     pub fn contains(&self, other: &Self) -> bool {
         let names = match (&self.names, &other.names) {
-            (_, Names::Exact(host)) => self.covers(host),
-            (Names::Exact(_), Names::Below(_)) => false,
-            (Names::Below(a), Names::Below(b)) => a == b || is_below(b, a),
+            (_, HostNames::Exact(host)) => self.covers(host),
+            (HostNames::Exact(_), HostNames::Below(_)) => false,
+            (HostNames::Below(a), HostNames::Below(b)) => a == b || is_below(b, a),
         };
         names && (self.port == other.port || self.port.is_none() && self.shares_port(other))
     }
@@ -99,16 +101,16 @@ impl HostPattern {
     /// The exact host; `None` for a wildcard.
     pub fn literal(&self) -> Option<&Host> {
         match &self.names {
-            Names::Exact(host) => Some(host),
-            Names::Below(_) => None,
+            HostNames::Exact(host) => Some(host),
+            HostNames::Below(_) => None,
         }
     }
 
     /// The suffix after `*.`; `None` for an exact host.
     pub fn suffix(&self) -> Option<&str> {
         match &self.names {
-            Names::Exact(_) => None,
-            Names::Below(suffix) => Some(suffix),
+            HostNames::Exact(_) => None,
+            HostNames::Below(suffix) => Some(suffix),
         }
     }
 
@@ -134,8 +136,8 @@ impl HostPattern {
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.names {
-            Names::Exact(host) => write!(f, "{host}")?,
-            Names::Below(suffix) => write!(f, "*.{suffix}")?,
+            HostNames::Exact(host) => write!(f, "{host}")?,
+            HostNames::Below(suffix) => write!(f, "*.{suffix}")?,
         }
         match self.port {
             Some(port) => write!(f, ":{port}"),

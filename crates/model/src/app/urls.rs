@@ -1,18 +1,22 @@
-//! [`AppUrls`]: an app's endpoints, and [`Registered`]: where it registered itself.
+//! [`AppUrls`]: endpoints of an authorization server, as an app configures them or an issuer names them.
 
-use jiff::Timestamp;
+use keyward_base::host::{Scheme, Target};
 use keyward_base::keys::section;
 use keyward_rules::provider::OAuth;
 use keyward_rules::provider::oauth::UrlTemplate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::refusal::{Refusal, failed};
+
+const URL_BYTES_MAX: usize = 2048;
+
 section! {
     /// Endpoints of an app, instead of its provider's: https URLs without variables.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct AppUrls {
-        /// Who the authorization server says it is (RFC 8414, RFC 9207).
+        /// The issuer identifier of the authorization server (RFC 8414, RFC 9207).
         #[key("https URL")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub issuer: Option<String>,
@@ -35,17 +39,8 @@ section! {
     }
 }
 
-/// A dynamic registration, RFC 7591.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Registered {
-    /// At whom: its credentials are sent to nobody else.
-    pub issuer: String,
-    /// When its secret ends.
-    pub expires: Option<Timestamp>,
-}
-
 impl AppUrls {
-    /// Names the endpoints that nobody configured.
+    /// Sets the endpoints that are not configured.
     pub fn complete(&self, oauth: &mut OAuth) {
         for (slot, told) in [
             (&mut oauth.authorize, &self.authorize),
@@ -58,4 +53,31 @@ impl AppUrls {
             }
         }
     }
+
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        failed([
+            https("urls.issuer", self.issuer.as_deref()),
+            https("urls.authorize", self.authorize.as_deref()),
+            https("urls.token", self.token.as_deref()),
+            https("urls.device", self.device.as_deref()),
+            https("urls.revoke", self.revoke.as_deref()),
+        ])
+    }
+}
+
+fn https(field: &'static str, url: Option<&str>) -> Result<(), Refusal> {
+    let rule = "must be an https URL without user and fragment";
+    Refusal::unless(url.is_none_or(is_https), field, rule)
+        .map_err(|refusal| refusal.hint("write `https://host/path`"))
+}
+
+fn is_https(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("https://") else { return false };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let is_sound =
+        |b: u8| b.is_ascii_graphic() && !matches!(b, b'#' | b'{' | b'}' | b'"' | b'<' | b'>');
+    url.len() <= URL_BYTES_MAX
+        && url.bytes().all(is_sound)
+        && !authority.contains('@')
+        && Target::parse(Scheme::Https, authority).is_ok()
 }

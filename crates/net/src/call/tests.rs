@@ -23,10 +23,10 @@ fn bounds() -> Bounds {
     Bounds::of_tokens(&settings)
 }
 
-fn caller(port: u16, trusted: &[CertificateDer<'static>]) -> Caller {
+fn caller(port: u16, trusted: &[CertificateDer<'static>]) -> HttpClient {
     let allow = AllowPrivate::parse(&format!("127.0.0.1:{port}")).expect("an address");
     let dialler = Dialler::new(Guard::new(vec![allow], Vec::new()), Vec::new(), 4);
-    Caller::new(Arc::new(dialler), tls::client_config(trusted).expect("roots"))
+    HttpClient::new(Arc::new(dialler), tls::client_config(trusted).expect("roots"))
 }
 
 fn post(url: &str) -> Request<Bytes> {
@@ -326,12 +326,12 @@ async fn a_client_certificate_is_shown_where_there_is_one() {
     let caller = caller(port, &[cert]);
     assert!(caller.call(post(&url), &bounds()).await.is_err());
     let chain = pem(&ours);
-    let identity = Identity::from_pem(chain.as_bytes(), &Secret::from(key.serialize_pem()));
+    let identity = ClientIdentity::from_pem(chain.as_bytes(), &Secret::from(key.serialize_pem()));
     let identity = identity.expect("an identity");
     let answer = caller.call_as(Some(&identity), post(&url), &bounds()).await;
     assert_eq!(answer.expect("an answer").status(), 200);
     let stranger = KeyPair::generate().expect("a key").serialize_pem();
-    assert!(Identity::from_pem(chain.as_bytes(), &Secret::from(stranger)).is_err());
+    assert!(ClientIdentity::from_pem(chain.as_bytes(), &Secret::from(stranger)).is_err());
 }
 
 fn pem(cert: &CertificateDer<'_>) -> String {

@@ -117,7 +117,7 @@ async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, Di
 
 async fn refused(directory: &Directory, former: Former) {
     let Former { agent, token, reason } = former;
-    tracing::warn!(agent = &*agent.name, %token, reason, "a token that opens nothing any more was sent");
+    tracing::warn!(agent = &*agent.name, %token, reason, "a token that is no longer valid was sent");
     let about = About {
         agent: Some(Named::new(agent.id.clone(), &agent.name)),
         token: Some(token),
@@ -129,6 +129,6 @@ async fn refused(directory: &Directory, former: Former) {
 
 async fn tell(directory: &Directory, agent: &Agent, kind: NoticeKind, about: About) {
     if let Err(error) = directory.announce(&agent.org, kind, about).await {
-        tracing::error!(%error, event = kind.code(), "an event is told to nobody");
+        tracing::error!(%error, event = kind.code(), "an event is not delivered");
     }
 }

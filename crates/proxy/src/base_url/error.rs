@@ -91,7 +91,7 @@ impl BaseUrlError {
             Self::Unauthenticated { placeholder: false, .. } => Code::BaseUrlUnauthenticated
                 .because("the request carries no valid token of an agent")
                 .usual_hint(),
-            Self::TokenInUrl => Code::BadRequest.because("the agent's token stands in the URL").hint(
+            Self::TokenInUrl => Code::BadRequest.because("the URL contains the agent's token").hint(
                 "send it in a field, such as `Keyward-Token`, and issue a new one: URLs are logged",
             ),
             Self::Unknown { name, near } => Code::ConnectionMissing
@@ -106,7 +106,7 @@ impl BaseUrlError {
                 ))
                 .hint(name_a_host(connection, hosts)),
             Self::NotItsHost { connection, hosts } => Code::Denied
-                .because(format!("the host in the URL is none of connection `{connection}`"))
+                .because(format!("the host in the URL is not a host of connection `{connection}`"))
                 .hint(name_a_host(connection, hosts)),
         }
     }

@@ -2,7 +2,7 @@
 
 use h2::Reason;
 
-use keyward_rules::inject::scrub::Fault;
+use keyward_rules::inject::scrub::InspectError;
 
 /// The sender's stream broke or was reset.
 #[derive(Debug, thiserror::Error)]
@@ -34,5 +34,5 @@ pub enum BodyError {
     NotWanted,
     /// The body contains the credential, or cannot be searched for it.
     #[error(transparent)]
-    Scrubbed(#[from] Fault),
+    Scrubbed(#[from] InspectError),
 }

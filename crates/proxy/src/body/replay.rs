@@ -39,13 +39,13 @@ pub struct CopyState {
     budget: Arc<Budget>,
     /// The agent whose memory budget is charged.
     owner: Option<AgentId>,
-    state: Mutex<State>,
+    state: Mutex<ReplayState>,
     /// Notified when the body is dropped.
     left: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct ReplayState {
     pieces: BodyBuffer,
     /// More was sent than is kept.
     lost: bool,
@@ -65,7 +65,7 @@ impl BodyCopy {
         }
         // What is known to be too long is not copied in vain.
         let lost = body.size_hint().lower() > bytes_max as u64;
-        let state = Mutex::new(State { pieces: BodyBuffer::default(), lost, rest: None });
+        let state = Mutex::new(ReplayState { pieces: BodyBuffer::default(), lost, rest: None });
         let (budget, owner) = (budget.clone(), body.owner().cloned());
         let copied = Arc::new(CopyState { bytes_max, budget, owner, state, left: Notify::new() });
         body.copy_to(BodyCopyWriter(copied.clone()));
@@ -106,7 +106,7 @@ impl BodyCopy {
     }
 }
 
-impl State {
+impl ReplayState {
     fn discard(&mut self) {
         self.lost = true;
         self.pieces = BodyBuffer::default();

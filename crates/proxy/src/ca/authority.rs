@@ -82,14 +82,14 @@ pub struct Overview {
 /// The certificate authority in use.
 pub struct Authority {
     signer: ArcSwap<Signer>,
-    files: Option<Files>,
+    files: Option<CaFiles>,
     clock: Clock,
     /// Held while the CA or its files are replaced.
     turn: Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
-struct Files {
+struct CaFiles {
     cert: PathBuf,
     key: PathBuf,
 }
@@ -126,7 +126,7 @@ impl Authority {
             Presence::CertOnly => return incomplete(cert, key),
             Presence::KeyOnly => return incomplete(key, cert),
         };
-        let files = Files { cert: cert.to_owned(), key: key.to_owned() };
+        let files = CaFiles { cert: cert.to_owned(), key: key.to_owned() };
         Ok(Self::new(signer, Some(files), clock))
     }
 
@@ -155,7 +155,7 @@ impl Authority {
         Self::new(made.expect("a CA that was just made is sound"), None, &clock)
     }
 
-    fn new(signer: Signer, files: Option<Files>, clock: &Clock) -> Self {
+    fn new(signer: Signer, files: Option<CaFiles>, clock: &Clock) -> Self {
         let signer = ArcSwap::from_pointee(signer);
         Self { signer, files, clock: clock.clone(), turn: Mutex::default() }
     }
@@ -233,7 +233,7 @@ impl Authority {
             return Err(CaError::Changed);
         }
         let pair = match how {
-            // One that has ended vouches for nobody.
+            // An expired CA cannot sign its successor.
             Succession::Overlap(_) if former.validity().until <= now => Pair::make(now)?,
             Succession::Overlap(length) => overlapping(&former, length, now)?,
             Succession::AtOnce => Pair::make(now)?,
@@ -289,13 +289,15 @@ impl Authority {
         files::replace_cert(&files.cert, &to_pem(signer.cert()))?;
         let alone = Pair { certs: vec![signer.cert().clone()], key: pair.key };
         self.signer.store(Arc::new(Signer::of(alone, &files.cert, now)?));
-        tracing::info!("the overlap with the CA before is over: it is out of the certificate file");
+        tracing::info!(
+            "the overlap with the former CA has ended: it was removed from the certificate file"
+        );
         Ok(true)
     }
 
     /// The CA in the files, unless it is the one in use.
     fn replaced(&self) -> Result<Option<Signer>, CaError> {
-        let Some(Files { cert, key }) = &self.files else { return Ok(None) };
+        let Some(CaFiles { cert, key }) = &self.files else { return Ok(None) };
         let pair = Pair::load(cert, key)?;
         if pair.certs == self.signer.load().certs() {
             return Ok(None);

@@ -21,18 +21,18 @@ use keyward_base::time::Clock;
 pub struct Leaves {
     authority: Arc<Authority>,
     clock: Clock,
-    slots: Mutex<LruCache<Host, Arc<Slot>>>,
+    slots: Mutex<LruCache<Host, Arc<LeafSlot>>>,
     minted: AtomicU64,
 }
 
 /// The entry of one host. Its lock is held while the leaf is signed, so all requests for the host wait for one
 /// signature; the lock of the cache is not held then.
 #[derive(Default)]
-struct Slot(Mutex<Option<Minted>>);
+struct LeafSlot(Mutex<Option<MintedLeaf>>);
 
 /// A leaf and its signer, which must still be in use. The reference is weak, because a replaced CA must drop its
 /// key.
-struct Minted {
+struct MintedLeaf {
     leaf: Leaf,
     by: Weak<Signer>,
 }
@@ -63,7 +63,7 @@ impl Leaves {
             _ => {
                 let leaf = Leaf::mint(&signer, host, now)?;
                 self.minted.fetch_add(1, Ordering::Relaxed);
-                let minted = Minted { leaf, by: Arc::downgrade(&signer) };
+                let minted = MintedLeaf { leaf, by: Arc::downgrade(&signer) };
                 Ok(Arc::clone(&place.insert(minted).leaf.config))
             }
         }
@@ -80,7 +80,7 @@ impl Leaves {
     }
 }
 
-impl Minted {
+impl MintedLeaf {
     fn is_of(&self, signer: &Arc<Signer>) -> bool {
         std::ptr::eq(self.by.as_ptr(), Arc::as_ptr(signer))
     }

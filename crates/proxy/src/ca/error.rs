@@ -19,9 +19,9 @@ impl CaError {
                 "replace it at once with --no-overlap, and let clients trust the new one: its \
                  successors will overlap",
             ),
-            Self::Overlapping { .. } => {
-                Some("wait for its end, or end it: --no-overlap makes a CA that nobody trusts yet")
-            }
+            Self::Overlapping { .. } => Some(
+                "wait for its end, or end it: --no-overlap creates a CA that no client trusts yet",
+            ),
             Self::Changed => Some("`keyward reload` takes them up"),
             _ => None,
         }

@@ -42,7 +42,7 @@ pub(super) fn read_cert(path: &Path) -> Result<Vec<u8>, CaError> {
 /// Reads the key file; the text is wiped when dropped.
 pub(super) fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, CaError> {
     let mut file = File::open(path).map_err(|source| read_error(path, source))?;
-    // Of the open file, so that nobody can swap it in between.
+    // From the open file, so that it cannot be replaced in between.
     let meta = file.metadata().map_err(|source| read_error(path, source))?;
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 != 0 {

@@ -16,12 +16,12 @@ use keyward_state::observe::event::Outcome;
 /// The body of an answer on its way to the agent. Its end is the end of the exchange.
 #[derive(Debug)]
 pub struct AnswerBody {
-    kind: Kind,
+    kind: AnswerKind,
     exchange: Option<ExchangeGuard>,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum AnswerKind {
     Own(Option<Bytes>),
     /// The upstream's body and its stream, which is free again when the body ends.
     Upstream {
@@ -33,21 +33,21 @@ enum Kind {
 impl AnswerBody {
     /// A body from Keyward itself.
     pub fn own(bytes: Bytes, exchange: ExchangeGuard) -> Self {
-        Self { kind: Kind::Own(Some(bytes)), exchange: Some(exchange) }
+        Self { kind: AnswerKind::Own(Some(bytes)), exchange: Some(exchange) }
     }
 
     /// A body from Keyward itself, without a record.
     pub fn unrecorded(bytes: Bytes) -> Self {
-        Self { kind: Kind::Own(Some(bytes)), exchange: None }
+        Self { kind: AnswerKind::Own(Some(bytes)), exchange: None }
     }
 
     /// No body: the exchange continues elsewhere.
     pub fn elsewhere() -> Self {
-        Self { kind: Kind::Own(None), exchange: None }
+        Self { kind: AnswerKind::Own(None), exchange: None }
     }
 
     pub fn upstream(incoming: ScrubbedBody, lease: Lease, exchange: ExchangeGuard) -> Self {
-        let kind = Kind::Upstream { incoming, lease: Some(lease) };
+        let kind = AnswerKind::Upstream { incoming, lease: Some(lease) };
         let mut body = Self { kind, exchange: Some(exchange) };
         body.settle();
         body
@@ -55,7 +55,7 @@ impl AnswerBody {
 
     /// Frees the stream as soon as the last byte was read, because hyper does not poll again after it.
     fn settle(&mut self) {
-        if let Kind::Upstream { incoming, lease } = &mut self.kind
+        if let AnswerKind::Upstream { incoming, lease } = &mut self.kind
             && incoming.is_end_stream()
         {
             if let Some(lease) = lease.take() {
@@ -72,7 +72,7 @@ impl AnswerBody {
     }
 
     fn finish(&mut self) {
-        if let Kind::Upstream { lease, .. } = &mut self.kind
+        if let AnswerKind::Upstream { lease, .. } = &mut self.kind
             && let Some(lease) = lease.take()
         {
             lease.finish();
@@ -90,7 +90,7 @@ impl AnswerBody {
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if let Some(exchange) = &mut self.exchange {
-            if let Kind::Upstream { incoming, .. } = &mut self.kind {
+            if let AnswerKind::Upstream { incoming, .. } = &mut self.kind {
                 exchange.record.add_masked(incoming.take_masked());
             }
             if let Some(data) = frame.data_ref() {
@@ -121,14 +121,14 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let incoming = match &mut this.kind {
-            Kind::Own(bytes) => {
+            AnswerKind::Own(bytes) => {
                 let bytes = bytes.take();
                 if let (Some(bytes), Some(exchange)) = (&bytes, &mut this.exchange) {
                     exchange.add_sent(bytes.len() as u64);
                 }
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
-            Kind::Upstream { incoming, .. } => incoming,
+            AnswerKind::Upstream { incoming, .. } => incoming,
         };
         match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(this.pass(frame)))),
@@ -145,15 +145,17 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Kind::Upstream { incoming, .. } => incoming.is_end_stream(),
+            AnswerKind::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            AnswerKind::Upstream { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Kind::Upstream { incoming, .. } => incoming.size_hint(),
+            AnswerKind::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            AnswerKind::Upstream { incoming, .. } => incoming.size_hint(),
         }
     }
 }

@@ -29,7 +29,7 @@ const BODY_DROPPED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The attempts of an exchange that may be sent again.
 pub struct Attempts {
-    cause: Cause,
+    cause: AttemptCause,
     renewal: Renewal,
     /// The retries that the settings allow with the present credential.
     retries: Option<Arc<Retries>>,
@@ -50,7 +50,7 @@ pub enum Next {
 }
 
 /// Why the current attempt is made.
-enum Cause {
+enum AttemptCause {
     First,
     Retry,
     Renewal,
@@ -84,7 +84,7 @@ impl Attempts {
             None => Self::begin(&core.gateway, admitted, exchange)?,
             Some(attempts) => attempts,
         };
-        if let Cause::Renewal = attempts.cause {
+        if let AttemptCause::Renewal = attempts.cause {
             core.gateway.metrics.renewed.inc();
             attempts.retries = begin_retries(&core.gateway, admitted, exchange);
         }
@@ -106,7 +106,7 @@ impl Attempts {
             None => Renewal::Never,
             Some(renews) => Renewal::Possible(RequestCopy::for_renewal(gateway, admitted, renews)),
         };
-        Some(Box::new(Self { cause: Cause::First, renewal, retries, retry_copy: None }))
+        Some(Box::new(Self { cause: AttemptCause::First, renewal, retries, retry_copy: None }))
     }
 
     /// The retries that this attempt is one of.
@@ -129,7 +129,7 @@ impl Attempts {
                 sent.discard().await;
             }
             tokio::time::sleep(wait).await;
-            self.cause = Cause::Retry;
+            self.cause = AttemptCause::Retry;
             return Ok(Next::Again(again));
         }
         let sent = result?;
@@ -194,7 +194,7 @@ impl Attempts {
         }
         again.put_upgrade(sent.take_upgrade());
         sent.discard().await;
-        (self.cause, self.renewal) = (Cause::Renewal, Renewal::Done(refused));
+        (self.cause, self.renewal) = (AttemptCause::Renewal, Renewal::Done(refused));
         Ok(Next::Again(again))
     }
 }

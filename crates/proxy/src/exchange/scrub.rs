@@ -17,7 +17,7 @@ use crate::body::body_error::BodyError;
 use crate::body::incoming_body::IncomingBody;
 use crate::limits::budget::Share;
 use crate::refusal::Refusal;
-use keyward_rules::inject::scrub::{Fault, Inspector, Masker, Needles, fields};
+use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, fields};
 
 /// How long the head of an encoded answer waits for the first body bytes, so that a short answer with a secret
 /// becomes a refusal and not a cut. A stream whose first event is later is begun without waiting.
@@ -98,14 +98,20 @@ pub async fn scrubbed(
 }
 
 /// Chooses how a body is searched.
-fn look(status: StatusCode, headers: &HeaderMap, needles: &Arc<Needles>) -> Result<Scanner, Fault> {
+fn look(
+    status: StatusCode,
+    headers: &HeaderMap,
+    needles: &Arc<Needles>,
+) -> Result<Scanner, InspectError> {
     let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
-        let text = value.to_str().map_err(|_| Fault::Unscannable("it is not known"))?;
+        let text = value.to_str().map_err(|_| InspectError::Unscannable("it is not known"))?;
         codings.extend(text.split(','));
     }
     match (Inspector::new(needles, codings.into_iter())?, status) {
-        (Some(_), StatusCode::PARTIAL_CONTENT) => Err(Fault::Unscannable("it is a part of one")),
+        (Some(_), StatusCode::PARTIAL_CONTENT) => {
+            Err(InspectError::Unscannable("it is a part of one"))
+        }
         (Some(inspector), _) => Ok(Scanner::Inspect(Box::new(inspector))),
         (None, StatusCode::PARTIAL_CONTENT) => Ok(Scanner::Mask(Masker::of_part(needles.clone()))),
         (None, _) => Ok(Scanner::Mask(Masker::new(needles.clone()))),
@@ -175,7 +181,7 @@ impl ScannedBody {
         }
     }
 
-    fn take(&mut self, frame: Frame<Bytes>) -> Result<(), Fault> {
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<(), InspectError> {
         match frame.into_data() {
             Ok(data) => self.look(data)?,
             Err(frame) => {
@@ -190,7 +196,7 @@ impl ScannedBody {
         }
     }
 
-    fn look(&mut self, data: Bytes) -> Result<(), Fault> {
+    fn look(&mut self, data: Bytes) -> Result<(), InspectError> {
         match &mut self.look {
             Scanner::Mask(masker) => {
                 let data = masker.push(data);
@@ -206,7 +212,7 @@ impl ScannedBody {
     }
 
     /// The upstream's body has ended.
-    fn end(&mut self) -> Result<(), Fault> {
+    fn end(&mut self) -> Result<(), InspectError> {
         self.ended = true;
         match &mut self.look {
             Scanner::Mask(masker) => {
@@ -229,7 +235,7 @@ impl ScannedBody {
     }
 
     /// Lets the inspector work once. Returns whether it has more work.
-    fn work(&mut self) -> Result<bool, Fault> {
+    fn work(&mut self) -> Result<bool, InspectError> {
         let Scanner::Inspect(inspector) = &mut self.look else { return Ok(false) };
         self.working = inspector.work()?;
         while let Some(data) = inspector.cleared() {
@@ -240,10 +246,10 @@ impl ScannedBody {
     }
 
     /// Counts the inspector's memory against the budget.
-    fn count_memory(&mut self) -> Result<(), Fault> {
+    fn count_memory(&mut self) -> Result<(), InspectError> {
         let Scanner::Inspect(inspector) = &self.look else { return Ok(()) };
         let bytes = inspector.memory().next_multiple_of(MEMORY_STEP);
-        if self.memory.resize(bytes) { Ok(()) } else { Err(Fault::NoMemory) }
+        if self.memory.resize(bytes) { Ok(()) } else { Err(InspectError::NoMemory) }
     }
 
     fn pass(&mut self, data: Bytes) {

@@ -57,7 +57,7 @@ pub struct TestAnswer {
     pub good: bool,
     /// `Retry-After` in seconds, if it is there.
     pub retry_after: Option<u64>,
-    /// What it says about the account and the rights of the credential.
+    /// Details of the account and its rights.
     pub told: AnswerDetails,
 }
 
@@ -125,7 +125,7 @@ async fn ask(
     trial: Option<Arc<Credential>>,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
-    // Streams of its own: the way to the provider is tested as it is now.
+    // New upstream streams, so that the current route to the provider is tested.
     let core = Core::new(gateway.clone());
     let inbound = Inbound::test(request(test), &connection.org)?;
     record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());

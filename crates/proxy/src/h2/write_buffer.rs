@@ -21,17 +21,17 @@ const SLICES: usize = 8;
 /// sockets do.
 #[derive(Debug)]
 pub struct BufferedWrites<IO> {
-    shared: Arc<Mutex<Shared<IO>>>,
+    shared: Arc<Mutex<BufferShared<IO>>>,
 }
 
 /// The end of the buffer for the task of the connection. Keeps the IO open until it is dropped too.
 #[derive(Debug)]
 pub struct Flusher<IO> {
-    shared: Arc<Mutex<Shared<IO>>>,
+    shared: Arc<Mutex<BufferShared<IO>>>,
 }
 
 #[derive(Debug)]
-struct Shared<IO> {
+struct BufferShared<IO> {
     io: IO,
     /// Buffered bytes, less than a record. No allocation while it is empty.
     held: BytesMut,
@@ -42,7 +42,7 @@ struct Shared<IO> {
 impl<IO> BufferedWrites<IO> {
     /// Buffers writes to `io`.
     pub fn new(io: IO) -> (Self, Flusher<IO>) {
-        let shared = Shared { io, held: BytesMut::new(), unflushed: false };
+        let shared = BufferShared { io, held: BytesMut::new(), unflushed: false };
         let shared = Arc::new(Mutex::new(shared));
         (Self { shared: Arc::clone(&shared) }, Flusher { shared })
     }
@@ -53,7 +53,7 @@ impl<IO: AsyncWrite + Unpin> Flusher<IO> {
     /// wakes the caller when it can continue; the connection may write meanwhile.
     ///
     /// # Errors
-    /// Of the IO. The connection gets the same error at its next read or write.
+    /// The error of the IO. The connection gets the same error at its next read or write.
     pub fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shared.lock().drain(cx)
     }
@@ -66,7 +66,7 @@ impl<IO> Flusher<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> Shared<IO> {
+impl<IO: AsyncWrite + Unpin> BufferShared<IO> {
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.held.has_remaining() {
             let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.held))?;

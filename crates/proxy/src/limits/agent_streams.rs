@@ -8,14 +8,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::budget::{Budget, PerAgent, Share};
 use keyward_base::id::AgentId;
 use keyward_base::limits::Limits;
-use keyward_net::evictable::{Evictable, Place};
+use keyward_net::evictable::{Evictable, EvictableSlot};
 
 /// Streams on which no agent has authenticated yet. They may be closed to make room; each holds a permit of
 /// `streams_max`.
 pub type UnauthenticatedStreams = Evictable<OwnedSemaphorePermit>;
 
 /// One entry of [`UnauthenticatedStreams`].
-pub type UnauthenticatedPlace = Place<OwnedSemaphorePermit>;
+pub type UnauthenticatedPlace = EvictableSlot<OwnedSemaphorePermit>;
 
 /// Counts a stream of a core while it is open, tunnels included.
 #[derive(Debug)]

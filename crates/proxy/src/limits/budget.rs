@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use keyward_base::id::AgentId;
 
 #[derive(Debug)]
-pub struct Budget(Mutex<State>);
+pub struct Budget(Mutex<BudgetState>);
 
 #[derive(Debug)]
-struct State {
+struct BudgetState {
     total: usize,
     each: PerAgent,
     taken: usize,
@@ -46,7 +46,7 @@ impl PerAgent {
 impl Budget {
     /// A budget of `total`.
     pub fn new(total: usize, each: PerAgent) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { total, each, taken: 0, by: HashMap::new() })))
+        Arc::new(Self(Mutex::new(BudgetState { total, each, taken: 0, by: HashMap::new() })))
     }
 
     /// Changes the total. Shares that are taken stay valid.
@@ -65,12 +65,12 @@ impl Budget {
     pub fn taken(&self) -> usize {
         let state = self.0.lock();
         assert_eq!(state.taken, state.by.values().sum::<usize>());
-        assert!(state.by.values().all(|taken| *taken > 0), "nobody is remembered for nothing");
+        assert!(state.by.values().all(|taken| *taken > 0), "an entry without a share");
         state.taken
     }
 }
 
-impl State {
+impl BudgetState {
     /// The amounts of all agents and of this one after taking `amount` more; `None` beyond the limits.
     fn with(&self, taker: &Option<AgentId>, amount: usize) -> Option<(usize, usize)> {
         let own = self.by.get(taker).copied().unwrap_or_default();

@@ -20,7 +20,7 @@ pub struct HandshakeLimit {
     each: Mutex<HashMap<AgentId, Arc<Semaphore>>>,
 }
 
-/// One handshake under way.
+/// A running handshake.
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for what dropping them gives back")]
 pub struct HandshakeSlot {

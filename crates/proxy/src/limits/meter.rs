@@ -26,12 +26,12 @@ pub struct Meters {
 /// The counts of one connection.
 #[derive(Debug)]
 pub struct Meter {
-    state: Mutex<State>,
+    state: Mutex<MeterState>,
     under_way: AtomicU32,
 }
 
 #[derive(Debug)]
-struct State {
+struct MeterState {
     bucket: Option<RateBucket>,
     budget: RetryBudget,
 }
@@ -70,7 +70,7 @@ impl Meters {
 
 impl Meter {
     fn new(now: Instant) -> Arc<Self> {
-        let state = State { bucket: None, budget: RetryBudget::new(now) };
+        let state = MeterState { bucket: None, budget: RetryBudget::new(now) };
         Arc::new(Self { state: Mutex::new(state), under_way: AtomicU32::new(0) })
     }
 
@@ -114,7 +114,7 @@ impl Meter {
     }
 }
 
-impl State {
+impl MeterState {
     fn take(&mut self, settings: &Settings, now: Instant) -> Result<(), Excess> {
         let Some(rate) = settings.rate_limit else { return Ok(()) };
         let bucket = self.bucket.get_or_insert_with(|| RateBucket::new(rate, now));

@@ -103,7 +103,7 @@ pub enum Refusal {
     },
     /// An answer that contains the credential, or that cannot be searched for it.
     #[error(transparent)]
-    Scrubbed(#[from] scrub::Fault),
+    Scrubbed(#[from] scrub::InspectError),
     /// No answer in time.
     #[error("the upstream did not answer in time")]
     AnswerTimeout,
@@ -138,15 +138,15 @@ fn excess_message(connection: &str, excess: &Excess) -> String {
         Excess::Rate { rate, .. } => {
             format!("connection `{connection}` has sent its {rate} requests")
         }
-        Excess::Concurrency { max } => format!(
-            "connection `{connection}` has {max} exchanges under way, which is as many as it may"
-        ),
+        Excess::Concurrency { max } => {
+            format!("connection `{connection}` has {max} concurrent exchanges, which is its limit")
+        }
     }
 }
 
 impl From<NoMethod> for Refusal {
     fn from(_: NoMethod) -> Self {
-        Self::BadRequest("a field or a parameter that overrides the method names none")
+        Self::BadRequest("a field or parameter overrides the method with an invalid one")
     }
 }
 
@@ -157,10 +157,10 @@ impl From<Reason> for Refusal {
 }
 
 /// The code of an answer that was cut, or not sent.
-pub fn scrub_code(fault: scrub::Fault) -> Code {
+pub fn scrub_code(fault: scrub::InspectError) -> Code {
     match fault {
-        scrub::Fault::Echoed => Code::SecretEchoed,
-        scrub::Fault::Unscannable(_) => Code::CodingUnscannable,
-        scrub::Fault::NoMemory => Code::NoDecoder,
+        scrub::InspectError::Echoed => Code::SecretEchoed,
+        scrub::InspectError::Unscannable(_) => Code::CodingUnscannable,
+        scrub::InspectError::NoMemory => Code::NoDecoder,
     }
 }

@@ -17,7 +17,7 @@ use keyward_base::id::{AgentId, OrgId};
 use keyward_base::limits::Limits;
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::strip;
-use keyward_rules::policy::{Asked, Reason, overrides};
+use keyward_rules::policy::{PolicyRequest, Reason, overrides};
 
 /// The request field in which an agent names a connection. Always stripped.
 static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connection");
@@ -41,7 +41,7 @@ pub struct Inbound {
 
 /// The result of the checks: the input of the policy decision, and whether the agent waits for `100 Continue`.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CheckedRequest {
     query: PolicyQuery,
     expects_continue: bool,
 }
@@ -55,7 +55,7 @@ impl Inbound {
         request: &Request<RequestBody>,
         session: &Session,
         limits: &Limits,
-    ) -> Result<Checked, Refusal> {
+    ) -> Result<CheckedRequest, Refusal> {
         if request.method() == Method::CONNECT {
             // No tunnel inside a tunnel; its target is no path that could be parsed.
             return Err(Reason::Method.into());
@@ -71,13 +71,13 @@ impl Inbound {
         let placeholders = strip::placeholders(request.headers(), path_and_query);
         let method = request.method().clone();
         let query = PolicyQuery { target, method, overrides, path, placeholders, named };
-        Ok(Checked { query, expects_continue })
+        Ok(CheckedRequest { query, expects_continue })
     }
 
     /// Builds the checked request.
     pub fn of(
         mut request: Request<RequestBody>,
-        Checked { query, expects_continue }: Checked,
+        CheckedRequest { query, expects_continue }: CheckedRequest,
         session: &Arc<Session>,
         limits: &Limits,
     ) -> Box<Self> {
@@ -178,7 +178,7 @@ impl Inbound {
     }
 
     /// The input of the policy decision.
-    pub fn asked(&self) -> Asked<'_> {
+    pub fn asked(&self) -> PolicyRequest<'_> {
         self.query.asked()
     }
 

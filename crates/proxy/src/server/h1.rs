@@ -187,7 +187,7 @@ where
         }
     };
     if let Some(StreamEnd::Cut) = &end {
-        // Before what is under way is dropped, and asks.
+        // Before running exchanges are dropped and look for the reason.
         watchdog.cut();
     }
     let parts = connection.into_parts();
@@ -195,7 +195,7 @@ where
     match (end, parts) {
         (None, Some((io, early))) if early.is_empty() => StreamState::Idle(io),
         (None, Some((io, early))) => {
-            // A part of the next head came with the last request, and is waited for from now on.
+            // A part of the next head arrived with the last request; its timeout begins now.
             watchdog.on_read();
             StreamState::Serving(io, early)
         }

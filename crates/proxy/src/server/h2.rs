@@ -137,7 +137,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
                     Overdue::Head | Overdue::Body => return self.cut(),
                 },
                 () = until(leaves_by) => {
-                    // What began while the agent was told to go is served.
+                    // Exchanges that began before the agent saw the GOAWAY are served.
                     if lost {
                         return self.cut();
                     }
@@ -201,7 +201,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
     /// length.
     fn ping(&mut self, cx: &mut Context<'_>) {
         if let Some(pings) = &mut self.pings {
-            // The answer to the one before makes room for this. One that is under way still does the same.
+            // The pong of the last PING makes room for this one. A PING in flight has the same effect.
             let _ = pings.poll_pong(cx);
             let _ = pings.send_ping(Ping::opaque());
         }

@@ -6,9 +6,9 @@ use http::Method;
 use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::placeholder::Core;
-use keyward_rules::policy::Asked;
+use keyward_rules::policy::PolicyRequest;
 
-/// An owned [`Asked`]: the input of the decision that permitted the current exchange.
+/// An owned [`PolicyRequest`]: the input of the decision that permitted the current exchange.
 #[derive(Debug)]
 pub struct PolicyQuery {
     pub target: Target,
@@ -26,8 +26,8 @@ impl PolicyQuery {
     }
 
     /// The input of the decision.
-    pub fn asked(&self) -> Asked<'_> {
-        Asked {
+    pub fn asked(&self) -> PolicyRequest<'_> {
+        PolicyRequest {
             target: &self.target,
             method: &self.method,
             overrides: &self.overrides,

@@ -15,7 +15,7 @@ use crate::refusal::{Refusal, Shortage};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
-use keyward_rules::policy::{Lack, Permit, Reason, Route};
+use keyward_rules::policy::{Permit, Reason, Route, SlotProblem};
 use keyward_state::directory::{ConnectionState, View};
 use keyward_state::rulebook::Progress;
 
@@ -181,7 +181,9 @@ impl Activity {
                     // A permit for another connection does not allow this one's credential.
                     Ok(permit) => permit.wanted().map(|it| &it.connection) == used.as_ref(),
                     Err(Reason::ConnectionBroken { .. }) => true,
-                    Err(Reason::PluginBlocked(blocked)) => matches!(blocked.lack, Lack::Broken(_)),
+                    Err(Reason::PluginBlocked(blocked)) => {
+                        matches!(blocked.problem, SlotProblem::Broken(_))
+                    }
                     Err(_) => false,
                 };
                 connection

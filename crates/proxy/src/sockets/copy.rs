@@ -25,11 +25,11 @@ pub struct CopyDirection {
     /// Bytes that were read and not yet written; empty without an allocation.
     rest: Bytes,
     unflushed: bool,
-    stage: Stage,
+    stage: CopyStage,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+enum CopyStage {
     Open,
     /// The source has ended; the sink is being shut down.
     Ending,
@@ -48,7 +48,7 @@ pub enum Broken {
 impl CopyDirection {
     /// A direction that counts written bytes in `moved`.
     pub fn new(moved: Arc<AtomicU64>, frames: Option<FrameTracker>) -> Self {
-        Self { moved, frames, rest: Bytes::new(), unflushed: false, stage: Stage::Open }
+        Self { moved, frames, rest: Bytes::new(), unflushed: false, stage: CopyStage::Open }
     }
 
     /// How many bytes were written.
@@ -73,7 +73,7 @@ impl CopyDirection {
         loop {
             ready!(self.poll_rest(cx, sink)).map_err(|_| Broken::Sink)?;
             match self.stage {
-                Stage::Open => {
+                CopyStage::Open => {
                     let mut space = [const { MaybeUninit::uninit() }; BUFFER_BYTES];
                     let mut read = ReadBuf::uninit(&mut space);
                     match Pin::new(&mut *source).poll_read(cx, &mut read) {
@@ -83,18 +83,18 @@ impl CopyDirection {
                         }
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Source)),
                         Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                            self.stage = Stage::Ending;
+                            self.stage = CopyStage::Ending;
                         }
                         Poll::Ready(Ok(())) => {
                             self.write(cx, sink, read.filled()).map_err(|_| Broken::Sink)?;
                         }
                     }
                 }
-                Stage::Ending => {
+                CopyStage::Ending => {
                     ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(|_| Broken::Sink)?;
-                    self.stage = Stage::Ended;
+                    self.stage = CopyStage::Ended;
                 }
-                Stage::Ended => return Poll::Ready(Ok(())),
+                CopyStage::Ended => return Poll::Ready(Ok(())),
             }
         }
     }

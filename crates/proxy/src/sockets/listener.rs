@@ -24,7 +24,7 @@ const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: o
 /// A bound listener, for all agents or for one.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Bound,
+    socket: BoundSocket,
     owner: Option<Arc<ListenerOwner>>,
     proxy_tls: Option<Arc<ProxyTls>>,
     /// A spare descriptor, released when the process has none left for the next stream. Acceptors accept one at a
@@ -42,7 +42,7 @@ pub struct ListenerOwner {
 }
 
 #[derive(Debug)]
-enum Bound {
+enum BoundSocket {
     Tcp(std::net::TcpListener),
     /// With its socket file, which is removed when the listener ends; `None` for an inherited socket.
     Unix(std::os::unix::net::UnixListener, Option<PathBuf>),
@@ -98,7 +98,7 @@ impl Listener {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Self::new(Bound::Unix(UnixListener::bind(&path)?.into_std()?, Some(path))))
+        Ok(Self::new(BoundSocket::Unix(UnixListener::bind(&path)?.into_std()?, Some(path))))
     }
 
     /// Takes a TCP listener that was inherited.
@@ -109,7 +109,7 @@ impl Listener {
         listener.set_nonblocking(true)?;
         // Streams take it from their listener (tcp(7)).
         socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
-        Ok(Self::new(Bound::Tcp(listener)))
+        Ok(Self::new(BoundSocket::Tcp(listener)))
     }
 
     /// Takes a Unix listener that was inherited.
@@ -118,10 +118,10 @@ impl Listener {
     /// When it cannot be used.
     pub fn inherited_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self::new(Bound::Unix(listener, None)))
+        Ok(Self::new(BoundSocket::Unix(listener, None)))
     }
 
-    fn new(socket: Bound) -> Self {
+    fn new(socket: BoundSocket) -> Self {
         let listener = Self { socket, owner: None, proxy_tls: None, reserve: Mutex::default() };
         *listener.reserve.lock() = listener.spare();
         listener
@@ -132,7 +132,7 @@ impl Listener {
     /// # Errors
     /// When the file's mode cannot be set.
     pub fn owned_by(mut self, owner: ListenerOwner) -> io::Result<Self> {
-        if let Bound::Unix(_, Some(path)) = &self.socket {
+        if let BoundSocket::Unix(_, Some(path)) = &self.socket {
             std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
         }
         self.owner = Some(Arc::new(owner));
@@ -148,16 +148,16 @@ impl Listener {
     /// The bound TCP address.
     pub fn addr(&self) -> Option<SocketAddr> {
         match &self.socket {
-            Bound::Tcp(listener) => listener.local_addr().ok(),
-            Bound::Unix(..) => None,
+            BoundSocket::Tcp(listener) => listener.local_addr().ok(),
+            BoundSocket::Unix(..) => None,
         }
     }
 
     /// The path of the Unix socket, if it has one.
     pub fn path(&self) -> Option<PathBuf> {
         match &self.socket {
-            Bound::Tcp(_) => None,
-            Bound::Unix(listener, _) => {
+            BoundSocket::Tcp(_) => None,
+            BoundSocket::Unix(listener, _) => {
                 listener.local_addr().ok()?.as_pathname().map(ToOwned::to_owned)
             }
         }
@@ -179,8 +179,10 @@ impl Listener {
     /// When no descriptor is left.
     pub fn acceptor(self: Arc<Self>) -> io::Result<Acceptor> {
         let socket = match &self.socket {
-            Bound::Tcp(listener) => Polled::Tcp(TcpListener::from_std(listener.try_clone()?)?),
-            Bound::Unix(listener, _) => {
+            BoundSocket::Tcp(listener) => {
+                Polled::Tcp(TcpListener::from_std(listener.try_clone()?)?)
+            }
+            BoundSocket::Unix(listener, _) => {
                 Polled::Unix(UnixListener::from_std(listener.try_clone()?)?)
             }
         };
@@ -189,8 +191,8 @@ impl Listener {
 
     fn spare(&self) -> Option<OwnedFd> {
         let socket = match &self.socket {
-            Bound::Tcp(listener) => listener.as_fd(),
-            Bound::Unix(listener, _) => listener.as_fd(),
+            BoundSocket::Tcp(listener) => listener.as_fd(),
+            BoundSocket::Unix(listener, _) => listener.as_fd(),
         };
         socket.try_clone_to_owned().ok()
     }
@@ -198,7 +200,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Bound::Unix(_, Some(path)) = &self.socket
+        if let BoundSocket::Unix(_, Some(path)) = &self.socket
             && let Err(error) = std::fs::remove_file(path)
         {
             tracing::debug!(%error, "a socket file was gone before its listener");

@@ -25,17 +25,17 @@ const LOOKUPS_MAX: usize = 4;
 
 /// The registered probes. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Probes(Arc<Shared>);
+pub struct Probes(Arc<ProbesShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct ProbesShared {
     /// The number of probes, read for every stream without the lock.
     count: AtomicUsize,
     all: Mutex<Vec<Probe>>,
     lookups: Threads,
 }
 
-impl Default for Shared {
+impl Default for ProbesShared {
     fn default() -> Self {
         let lookups = Threads::new("keyward-probes", LOOKUPS_MAX);
         Self { count: AtomicUsize::default(), all: Mutex::default(), lookups }

@@ -103,7 +103,7 @@ async fn absolute(
     exchange::answer(core, &session, request).await
 }
 
-/// Serves CONNECT: authenticates, parses and routes; then answers 200 and serves the tunnel in a task of its own.
+/// Serves CONNECT: authenticates, parses and routes; then answers 200 and serves the tunnel in a new task.
 async fn connect(
     core: &Arc<Core>,
     accepted: &Arc<AcceptedStream>,
@@ -189,7 +189,7 @@ impl OpenedTunnel {
         let stream = stream.into_tunnel(early, watchdog.clone());
         match opening {
             Opening::Intercept(permit) => {
-                // Each request inside is an exchange of its own; the CONNECT is none.
+                // Each request inside is a separate exchange; the CONNECT is not an exchange.
                 exchange.record.discard();
                 drop(exchange);
                 intercept::intercept(core, stream, permit, agent, accepted).await;

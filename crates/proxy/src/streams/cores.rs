@@ -234,7 +234,7 @@ fn preface(listener: &Listener) -> Preface {
     }
 }
 
-/// Serves a stream in a task of its own, unless a probe must have it: `preface` is for that probe.
+/// Serves a stream in a new task, unless a probe takes it: `preface` is for that probe.
 fn begin(core: Arc<Core>, stream: NewStream, preface: Option<Preface>) {
     let Some(preface) = preface else { return serve(core, stream) };
     tokio::spawn(Box::pin(async move {

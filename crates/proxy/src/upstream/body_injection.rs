@@ -14,7 +14,7 @@ use crate::refusal::{Refusal, Shortage};
 use crate::request::inbound::Inbound;
 use keyward_rules::inject::body::{BodyError, BodyKind};
 use keyward_rules::inject::credential::Write;
-use keyward_rules::inject::placement::At;
+use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::write::{self, WriteError};
 
 /// Fields that are wrong after the body has changed (RFC 1864, RFC 9530), and `Trailer`, because the new body has
@@ -42,7 +42,7 @@ impl AsRef<[u8]> for InjectedBody {
 
 /// Whether any of `writes` changes the body.
 pub fn is_wanted(writes: &[Write]) -> bool {
-    writes.iter().any(|write| matches!(write.at, At::Body(_)))
+    writes.iter().any(|write| matches!(write.at, Location::Body(_)))
 }
 
 /// Reads the body and writes the credential into it. An agent that sent `Expect: 100-continue` is asked for the

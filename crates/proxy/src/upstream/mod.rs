@@ -64,7 +64,7 @@ fn check_head(
         (200..=299, Some(PendingStream::Http2(_))) => {
             Err(protocol("it answers a WebSocket handshake as any request"))
         }
-        (600.., _) => Err(protocol("its status is none of HTTP")),
+        (600.., _) => Err(protocol("its status is not an HTTP status")),
         _ => check_coding(response),
     }
 }

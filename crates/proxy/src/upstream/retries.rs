@@ -37,7 +37,7 @@ pub struct Retries {
 /// Dials, with retries if the settings allow them. No byte of the request is sent before.
 ///
 /// # Errors
-/// Of the last attempt.
+/// The error of the last attempt.
 pub async fn dial_with_retries<T, F>(
     gateway: &Gateway,
     retries: Option<&Retries>,

@@ -79,7 +79,7 @@ impl Sent {
     /// Reads the body if it is short and arrives soon, and returns it too. The answer stays complete.
     pub async fn begun(self) -> (Self, Option<Bytes>) {
         let (head, mut body) = self.response.into_parts();
-        // In one buffer, however many pieces it comes in; and what follows the data, if that came.
+        // One buffer for all pieces, and the trailers if they arrived.
         let (mut bytes, mut last) = (BytesMut::new(), None);
         let whole = async {
             while bytes.len() <= BEGINNING_BYTES_MAX && last.is_none() {

@@ -7,7 +7,7 @@ use http::HeaderName;
 use jiff::Timestamp;
 
 use super::names::is_alias;
-use super::placement::{At, Place};
+use super::placement::{Location, Place};
 use super::scrub::Needles;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
@@ -17,7 +17,7 @@ use keyward_base::settings::Settings;
 
 /// The connection whose credential a permit requires. `policy` makes it, `vault` resolves it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Wanted {
+pub struct RequiredConnection {
     /// The connection's id.
     pub connection: ConnectionId,
     /// The connection's name, for messages.
@@ -41,7 +41,7 @@ pub struct Scoped<T> {
 #[derive(Clone, Debug)]
 pub struct Write {
     /// The place in the request.
-    pub at: At,
+    pub at: Location,
     /// The complete value of that place.
     pub value: Secret,
 }
@@ -104,9 +104,15 @@ impl Clears {
     pub fn add(&mut self, places: &[Place]) {
         for place in places {
             match &place.at {
-                At::Header(name) if !self.headers.contains(name) => self.headers.push(name.clone()),
-                At::Query(name) if !self.queries.contains(name) => self.queries.push(name.clone()),
-                At::Cookie(name) if !self.cookies.contains(name) => self.cookies.push(name.clone()),
+                Location::Header(name) if !self.headers.contains(name) => {
+                    self.headers.push(name.clone())
+                }
+                Location::Query(name) if !self.queries.contains(name) => {
+                    self.queries.push(name.clone())
+                }
+                Location::Cookie(name) if !self.cookies.contains(name) => {
+                    self.cookies.push(name.clone())
+                }
                 _ => {}
             }
         }

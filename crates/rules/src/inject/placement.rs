@@ -8,7 +8,7 @@ use super::template::Template;
 
 /// A place in a request.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum At {
+pub enum Location {
     /// A header field.
     Header(HeaderName),
     /// A query parameter, by decoded name.
@@ -25,12 +25,12 @@ pub enum At {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place {
     /// The place in the request.
-    pub at: At,
+    pub at: Location,
     /// The template of the value.
     pub value: Template,
 }
 
-impl At {
+impl Location {
     /// Whether both places cannot be written in one request.
     pub fn collides(&self, other: &Self) -> bool {
         match (self, other) {

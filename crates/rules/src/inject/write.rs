@@ -9,7 +9,7 @@ use super::body::{BodyError, BodyKind};
 use super::credential::Write;
 use super::names::pair;
 use super::placeholder::holds_mark;
-use super::placement::At;
+use super::placement::Location;
 
 /// Why a credential cannot be written. The message names the place and never quotes the value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -21,7 +21,9 @@ pub enum WriteError {
     #[error("this connection's credential has no place in a request to this path")]
     NoPlace,
     /// A path segment outside the credential's prefix contains a placeholder.
-    #[error("a placeholder stands in the path, where this connection's credential does not go")]
+    #[error(
+        "the path contains a placeholder, but this connection's credential is not written there"
+    )]
     PlaceholderInPath,
     /// The credential goes into the body, which cannot take it.
     #[error(transparent)]
@@ -47,16 +49,16 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
     for write in writes {
         let value = write.value.expose_text().ok_or(WriteError::Unsendable)?;
         match &write.at {
-            At::Header(name) => {
+            Location::Header(name) => {
                 head.fields.insert(name.clone(), sensitive(value)?);
             }
-            At::Query(name) => append_query(&mut head.query, name, value),
-            At::Cookie(name) => append_cookie(head.fields, name, value)?,
-            At::Path(prefix) => {
+            Location::Query(name) => append_query(&mut head.query, name, value),
+            Location::Cookie(name) => append_cookie(head.fields, name, value)?,
+            Location::Path(prefix) => {
                 let path = prefix.write(&head.path, sound_path(value)?);
                 head.path = path.ok_or(WriteError::Unsendable)?.into();
             }
-            At::Body(_) => {}
+            Location::Body(_) => {}
         }
     }
     match holds_mark(&head.path) {
@@ -76,7 +78,7 @@ pub fn body(
 ) -> Result<Zeroizing<Vec<u8>>, WriteError> {
     let mut values = Vec::new();
     for write in writes {
-        if let At::Body(path) = &write.at {
+        if let Location::Body(path) = &write.at {
             values.push((path, write.value.expose_text().ok_or(WriteError::Unsendable)?));
         }
     }
@@ -129,13 +131,13 @@ mod tests {
     use super::*;
     use keyward_base::secret::Secret;
 
-    fn write(at: At, value: &str) -> Vec<Write> {
+    fn write(at: Location, value: &str) -> Vec<Write> {
         vec![Write { at, value: Secret::from(value.to_owned()) }]
     }
 
-    fn at_path(template: &str) -> At {
+    fn at_path(template: &str) -> Location {
         let template = Template::parse(template, Encoding::Plain).unwrap();
-        At::Path(PathPrefix::of(&template, |_| true))
+        Location::Path(PathPrefix::of(&template, |_| true))
     }
 
     fn head<'a>(fields: &'a mut HeaderMap, path: &'a str, query: Option<&'a str>) -> Head<'a> {
@@ -146,10 +148,10 @@ mod tests {
     fn a_value_with_control_bytes_is_refused_not_cut() {
         let mut fields = HeaderMap::new();
         for bad in ["a\r\nb", "a\0b", "\u{e9}\n"] {
-            let at = At::Header(HeaderName::from_static("x-key"));
+            let at = Location::Header(HeaderName::from_static("x-key"));
             let result = credential(&mut head(&mut fields, "/", None), &write(at, bad));
             assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
-            let at = At::Cookie("sid".into());
+            let at = Location::Cookie("sid".into());
             let result = credential(&mut head(&mut fields, "/", None), &write(at, bad));
             assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
         }
@@ -171,7 +173,7 @@ mod tests {
         let placeholder = Placeholder::issue("", None);
         let mut fields = HeaderMap::new();
         let path = format!("/v1/{}", placeholder.as_str());
-        let at = At::Header(HeaderName::from_static("x-key"));
+        let at = Location::Header(HeaderName::from_static("x-key"));
         let result = credential(&mut head(&mut fields, &path, None), &write(at, "k"));
         assert_eq!(result, Err(WriteError::PlaceholderInPath));
     }
@@ -203,8 +205,8 @@ mod tests {
         fields.append("cookie", HeaderValue::from_static("a=1"));
         fields.append("cookie", HeaderValue::from_static("b=2"));
         let mut head = head(&mut fields, "/x", Some("q=1"));
-        credential(&mut head, &write(At::Query("key".into()), "a&b=c d")).unwrap();
-        credential(&mut head, &write(At::Cookie("sid".into()), "xyz")).unwrap();
+        credential(&mut head, &write(Location::Query("key".into()), "a&b=c d")).unwrap();
+        credential(&mut head, &write(Location::Cookie("sid".into()), "xyz")).unwrap();
         assert_eq!(head.query.as_deref(), Some("q=1&key=a%26b%3Dc%20d"));
         let cookies: Vec<_> = fields.get_all("cookie").iter().collect();
         assert_eq!(cookies, ["a=1; b=2; sid=xyz"]);

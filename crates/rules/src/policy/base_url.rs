@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::rule::{Account, RuleAction};
-use super::{Compiled, Policy};
+use super::{CompiledRule, Policy};
 use keyward_base::agent::Agent;
 
 impl Policy {
@@ -30,7 +30,7 @@ impl Policy {
     }
 }
 
-impl Compiled {
+impl CompiledRule {
     /// The account that this rule itself grants to the agent.
     fn grants(&self, agent: &Agent) -> Option<&Account> {
         match &self.rule.action {
@@ -45,7 +45,7 @@ impl Compiled {
 #[cfg(test)]
 mod tests {
     use crate::policy::tests::samples::{Sample, agent_of};
-    use crate::policy::{Account, Policy, Rule, RuleAction, Spec};
+    use crate::policy::{Account, Policy, PolicyInput, Rule, RuleAction};
     use keyward_base::id::OrgId;
 
     #[test]
@@ -59,14 +59,14 @@ mod tests {
             agents,
             ..Sample::rule(name, &["api.a.test"], RuleAction::Use(account.clone()))
         };
-        let policy = Policy::compile(Spec {
+        let policy = Policy::compile(PolicyInput {
             rules: vec![
                 rule(&granted, "g", Some(vec![sample.agent.id.clone()])),
                 rule(&narrowed, "n", None),
                 rule(&theirs, "t", Some(vec![other.id.clone()])),
             ],
             bindings: vec![sample.bound(&bound)],
-            ..Spec::default()
+            ..PolicyInput::default()
         })
         .unwrap();
         let found = |name: &str| policy.account(&sample.agent, name).map(|found| &*found.name);

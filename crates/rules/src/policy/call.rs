@@ -5,7 +5,7 @@ use super::decide::{is_refused, is_usable, takes};
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, RuleAction};
-use super::{Asked, Policy, Reason};
+use super::{Policy, PolicyRequest, Reason};
 use keyward_base::host::Scheme;
 use keyward_base::id::{OrgId, RuleId};
 use keyward_base::pattern::HostPattern;
@@ -20,7 +20,7 @@ impl Policy {
         &self,
         org: &OrgId,
         account: &Account,
-        asked: &Asked<'_>,
+        asked: &PolicyRequest<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("call:{}", account.id));
         let terms = self.own_place(org, account, asked, &rule)?;
@@ -29,7 +29,7 @@ impl Policy {
             if is_refused(method.as_str()) {
                 return Err(Reason::Method);
             }
-            self.is_not_denied(org, &Asked { method, path, ..*asked })?;
+            self.is_not_denied(org, &PolicyRequest { method, path, ..*asked })?;
         }
         is_usable(account)?;
         Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
@@ -41,7 +41,7 @@ impl Policy {
         &self,
         org: &OrgId,
         account: &Account,
-        asked: &Asked<'_>,
+        asked: &PolicyRequest<'_>,
         rule: &RuleId,
     ) -> Result<Terms, Reason> {
         if is_refused(asked.method.as_str()) {
@@ -56,13 +56,13 @@ impl Policy {
         }
         let sent = sent_path(account, asked, rule)?;
         for path in [Some(asked.path), sent.as_ref()].into_iter().flatten() {
-            self.is_not_carved(org, asked.target, path, rule)?;
+            self.is_no_oauth_endpoint(org, asked.target, path, rule)?;
         }
         Ok(Terms { plaintext: false, port_named: HostPattern::names_port(owning) })
     }
 
     /// Checks that the first matching rule without agents is not `deny`.
-    fn is_not_denied(&self, org: &OrgId, asked: &Asked<'_>) -> Result<(), Reason> {
+    fn is_not_denied(&self, org: &OrgId, asked: &PolicyRequest<'_>) -> Result<(), Reason> {
         for candidate in self.org(org).rules.for_everybody(asked.target) {
             let rule = &candidate.compiled.rule;
             if !rule.takes(asked.method) || !takes(asked.path, &rule.paths, &rule.id)? {
@@ -78,5 +78,5 @@ impl Policy {
 }
 
 const NOT_OWNED: Reason = Reason::Contradiction {
-    detail: "the request goes where the connection's provider does not live",
+    detail: "the request's target is not a host of the connection's provider",
 };

@@ -4,9 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::index::HostIndex;
-use super::rule::{Account, Bound, CompileError, Held, Rule, RuleAction, Spec};
+use super::rule::{
+    Account, AccountBinding, AgentBindings, CompileError, PolicyInput, Rule, RuleAction,
+};
 use super::slots::Extent;
-use super::{Binding, Bindings, Carved, Compiled, Everywhere, OrgRules, Policy, Uses};
+use super::{
+    CompiledBinding, CompiledBindings, CompiledRule, OAuthEndpoint, OrgRules, Policy, SharedHosts,
+    Uses,
+};
 use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::HostPattern;
 use keyward_base::shared_map::SharedMap;
@@ -80,16 +85,16 @@ fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
 }
 
 /// Builds the indexes of checked rules.
-pub(super) fn assemble(spec: Spec) -> Policy {
-    let mut everywhere = Everywhere::default();
+pub(super) fn assemble(spec: PolicyInput) -> Policy {
+    let mut shared = SharedHosts::default();
     for pattern in spec.known {
-        note(&mut everywhere.known, &pattern);
+        note(&mut shared.known, &pattern);
         if pattern.names_port() {
-            everywhere.with_port.insert(pattern, ());
+            shared.with_port.insert(pattern, ());
         }
     }
-    for (provider, host, path) in spec.carved {
-        everywhere.carved.insert(host, Carved { provider, path });
+    for (provider, host, path) in spec.oauth_endpoints {
+        shared.oauth_endpoints.insert(host, OAuthEndpoint { provider, path });
     }
     let mut policy = Policy {
         default: spec.default,
@@ -97,7 +102,7 @@ pub(super) fn assemble(spec: Spec) -> Policy {
         hostless_rules_max: spec.hostless_rules_max,
         orgs: SharedMap::default(),
         nothing: Arc::default(),
-        everywhere: Arc::new(everywhere),
+        shared: Arc::new(shared),
     };
     let mut rules: HashMap<OrgId, Vec<Rule>> = HashMap::new();
     for rule in spec.rules {
@@ -106,7 +111,7 @@ pub(super) fn assemble(spec: Spec) -> Policy {
     for (org, rules) in rules {
         policy.org_mut(&org).rules = Arc::new(OrgRules::of(rules));
     }
-    let mut held: HashMap<(OrgId, AgentId), Held> = HashMap::new();
+    let mut held: HashMap<(OrgId, AgentId), AgentBindings> = HashMap::new();
     for bound in spec.bindings {
         held.entry((bound.org.clone(), bound.agent.clone())).or_default().bindings.push(bound);
     }
@@ -116,8 +121,8 @@ pub(super) fn assemble(spec: Spec) -> Policy {
     for ((org, agent), held) in held {
         policy.set_held(&org, &agent, held);
     }
-    for (org, endpoint) in &spec.carved_in {
-        policy.carve(org, endpoint);
+    for (org, endpoint) in &spec.org_oauth_endpoints {
+        policy.add_oauth_endpoint(org, endpoint);
     }
     policy
 }
@@ -150,7 +155,7 @@ impl OrgRules {
             }
         }
         let agents = rule.agents.as_ref().map(|agents| agents.iter().cloned().collect());
-        self.all.push(Compiled { rule, agents, wanted });
+        self.all.push(CompiledRule { rule, agents, wanted });
     }
 }
 
@@ -167,9 +172,9 @@ impl Uses {
     }
 }
 
-impl Bindings {
+impl CompiledBindings {
     /// Indexes the bindings of one agent.
-    pub(super) fn of(held: Held) -> Self {
+    pub(super) fn of(held: AgentBindings) -> Self {
         let mut bindings = Self::default();
         held.bindings.into_iter().for_each(|bound| bindings.add(bound));
         for empty in held.empty {
@@ -180,7 +185,7 @@ impl Bindings {
         bindings
     }
 
-    fn add(&mut self, bound: Bound) {
+    fn add(&mut self, bound: AccountBinding) {
         let account = bound.account;
         let at = match self.by_name.get(account.id.as_str()) {
             Some(at) => {
@@ -201,7 +206,7 @@ impl Bindings {
         self.by_name.entry(account.name.clone()).or_insert(at);
         self.by_name.insert(account.id.as_str().into(), at);
         let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
-        self.all.push(Binding { id, account, wanted, extent });
+        self.all.push(CompiledBinding { id, account, wanted, extent });
         at
     }
 }

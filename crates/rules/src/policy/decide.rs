@@ -7,8 +7,11 @@ use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, RuleAction};
 use super::slots::{Blocked, Extent};
-use super::{Asked, Binding, Bindings, Candidate, OrgPolicy, Policy, Reason, is_web_port};
-use crate::inject::credential::Wanted;
+use super::{
+    CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
+    is_web_port,
+};
+use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{OrgId, RuleId};
@@ -22,12 +25,12 @@ impl Policy {
     ///
     /// # Errors
     /// The reason for the refusal.
-    pub fn decide(&self, agent: &Agent, asked: &Asked<'_>) -> Result<Permit, Reason> {
-        let Decided { mut permit, account } = self.decide_one(agent, asked, asked.path)?;
+    pub fn decide(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Result<Permit, Reason> {
+        let Decision { mut permit, account } = self.decide_one(agent, asked, asked.path)?;
         let sent = account.map_or(Ok(None), |account| sent_path(account, asked, permit.rule()))?;
         // The first reading determines the permit.
         for Reading { method, path } in readings(asked, sent.as_ref()).skip(1) {
-            let other = self.decide_one(agent, &Asked { method, ..*asked }, path)?.permit;
+            let other = self.decide_one(agent, &PolicyRequest { method, ..*asked }, path)?.permit;
             if other.wanted() != permit.wanted() {
                 let detail = match std::ptr::eq(path, asked.path) {
                     true => "rules give another connection to the method that the request asks for",
@@ -41,8 +44,12 @@ impl Policy {
     }
 
     /// The path that would be sent instead of the agent's, if the request gets a connection.
-    pub(super) fn sent_path(&self, agent: &Agent, asked: &Asked<'_>) -> Option<DecodedPath> {
-        let Decided { permit, account } = self.decide_one(agent, asked, asked.path).ok()?;
+    pub(super) fn sent_path(
+        &self,
+        agent: &Agent,
+        asked: &PolicyRequest<'_>,
+    ) -> Option<DecodedPath> {
+        let Decision { permit, account } = self.decide_one(agent, asked, asked.path).ok()?;
         sent_path(account?, asked, permit.rule()).ok()?
     }
 
@@ -50,9 +57,9 @@ impl Policy {
     fn decide_one<'a>(
         &'a self,
         agent: &'a Agent,
-        asked: &Asked<'a>,
+        asked: &PolicyRequest<'a>,
         path: &'a DecodedPath,
-    ) -> Result<Decided<'a>, Reason> {
+    ) -> Result<Decision<'a>, Reason> {
         if is_refused(asked.method.as_str()) {
             return Err(Reason::Method);
         }
@@ -66,16 +73,16 @@ impl Policy {
 struct Evaluation<'a> {
     policy: &'a Policy,
     org: &'a OrgPolicy,
-    held: Option<&'a Bindings>,
+    held: Option<&'a CompiledBindings>,
     agent: &'a Agent,
-    asked: Asked<'a>,
+    asked: PolicyRequest<'a>,
     /// The path that is matched against rules, slots and OAuth endpoints: the agent's path, or the one that is
     /// sent instead. The account's own paths are always matched against the agent's path.
     path: &'a DecodedPath,
 }
 
 /// A permit, and the account whose credential it requires.
-struct Decided<'a> {
+struct Decision<'a> {
     permit: Permit,
     account: Option<&'a Account>,
 }
@@ -84,7 +91,7 @@ struct Decided<'a> {
 struct AccountChoice<'a> {
     rule: &'a RuleId,
     account: &'a Account,
-    wanted: &'a Wanted,
+    wanted: &'a RequiredConnection,
     terms: Terms,
 }
 
@@ -94,11 +101,11 @@ enum BindingLookup<'a> {
     /// No rule matched. `missing`: a rule would have matched if the agent had its connection.
     NoRule { missing: Option<&'a Arc<str>> },
     /// A rule with `action: inject` matched.
-    Rule(Candidate<'a>),
+    Rule(RuleCandidate<'a>),
 }
 
 impl<'a> Evaluation<'a> {
-    fn answer(&self) -> Result<Decided<'a>, Reason> {
+    fn answer(&self) -> Result<Decision<'a>, Reason> {
         let mut missing = None;
         for candidate in self.org.rules.candidates(&self.agent.id, self.asked.target) {
             if !self.applies(candidate)? {
@@ -113,7 +120,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether the rule matches the request's method and path, and its connection owns the host.
-    fn applies(&self, Candidate { compiled, .. }: Candidate<'a>) -> Result<bool, Reason> {
+    fn applies(&self, RuleCandidate { compiled, .. }: RuleCandidate<'a>) -> Result<bool, Reason> {
         let rule = &compiled.rule;
         if !rule.takes(self.asked.method) {
             return Ok(false);
@@ -132,7 +139,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The connection that the rule uses and the agent lacks; rules that name no agents grant nothing.
-    fn missing(&self, Candidate { compiled, .. }: Candidate<'a>) -> Option<&'a Arc<str>> {
+    fn missing(&self, RuleCandidate { compiled, .. }: RuleCandidate<'a>) -> Option<&'a Arc<str>> {
         match &compiled.rule.action {
             RuleAction::Use(account) if compiled.agents.is_none() => {
                 let bound = self.held.and_then(|held| held.by_name(account.id.as_str()));
@@ -143,7 +150,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn by_rule(&self, candidate: Candidate<'a>) -> Result<Decided<'a>, Reason> {
+    fn by_rule(&self, candidate: RuleCandidate<'a>) -> Result<Decision<'a>, Reason> {
         let rule = &candidate.compiled.rule;
         match (&rule.action, &candidate.compiled.wanted) {
             (RuleAction::Deny, _) => Err(Reason::Denied { rule: rule.id.clone() }),
@@ -169,7 +176,10 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn pass(&self, Candidate { compiled, pattern }: Candidate<'a>) -> Result<Decided<'a>, Reason> {
+    fn pass(
+        &self,
+        RuleCandidate { compiled, pattern }: RuleCandidate<'a>,
+    ) -> Result<Decision<'a>, Reason> {
         if !self.asked.placeholders.is_empty() {
             let detail = "a placeholder was sent where no credential is injected";
             return Err(Reason::PlaceholderForeign { detail });
@@ -182,7 +192,7 @@ impl<'a> Evaluation<'a> {
         self.forward(&compiled.rule.id, pattern)
     }
 
-    fn by_bindings(&self, cause: BindingLookup<'a>) -> Result<Decided<'a>, Reason> {
+    fn by_bindings(&self, cause: BindingLookup<'a>) -> Result<Decision<'a>, Reason> {
         let binding = match self.selected()? {
             Some(selected) => Some(selected),
             None => self.only_one()?,
@@ -209,7 +219,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether the binding's slots allow the request.
-    fn is_within(&self, binding: &Binding) -> Result<(), Reason> {
+    fn is_within(&self, binding: &CompiledBinding) -> Result<(), Reason> {
         let Extent::Slots(slots) = &binding.extent else { return Ok(()) };
         let (mut blocked, mut unclear) = (None, None);
         for slot in slots.iter().filter(|slot| slot.takes(self.asked.method)) {
@@ -236,9 +246,9 @@ impl<'a> Evaluation<'a> {
 
     fn by_binding(
         &self,
-        binding: &'a Binding,
+        binding: &'a CompiledBinding,
         cause: BindingLookup<'a>,
-    ) -> Result<Decided<'a>, Reason> {
+    ) -> Result<Decision<'a>, Reason> {
         let account = &*binding.account;
         if let Some(rule) = self.narrowing(binding) {
             let (rule, connection) = (rule.clone(), account.name.clone());
@@ -254,24 +264,24 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The rule that replaces the binding.
-    fn narrowing(&self, binding: &Binding) -> Option<&'a RuleId> {
+    fn narrowing(&self, binding: &CompiledBinding) -> Option<&'a RuleId> {
         self.org.rules.narrowing(&binding.account.id, &self.agent.id)
     }
 
-    fn by_default(&self) -> Result<Decided<'a>, Reason> {
+    fn by_default(&self) -> Result<Decision<'a>, Reason> {
         let rule = &self.policy.default_rule;
         match self.policy.default {
             DefaultAction::Deny => {
                 Err(self.policy.default_denial(self.agent, self.held, self.asked.target))
             }
             DefaultAction::Pass | DefaultAction::Tunnel => {
-                self.is_not_carved(rule)?;
+                self.is_no_oauth_endpoint(rule)?;
                 self.forward(rule, None)
             }
         }
     }
 
-    fn forward(&self, rule: &RuleId, by: Option<&HostPattern>) -> Result<Decided<'a>, Reason> {
+    fn forward(&self, rule: &RuleId, by: Option<&HostPattern>) -> Result<Decision<'a>, Reason> {
         let target = self.asked.target;
         if by.is_none() && !is_web_port(target.port()) {
             return Err(Reason::PortRefused { port: target.port(), rule: Some(rule.clone()) });
@@ -279,11 +289,11 @@ impl<'a> Evaluation<'a> {
         let port_named = by.is_some_and(HostPattern::names_port);
         let terms = Terms { plaintext: false, port_named };
         let permit = Permit::new(rule.clone(), target.clone(), Action::Pass, terms);
-        Ok(Decided { permit, account: None })
+        Ok(Decision { permit, account: None })
     }
 
-    fn inject(&self, choice: &AccountChoice<'a>) -> Result<Decided<'a>, Reason> {
-        self.is_not_carved(choice.rule)?;
+    fn inject(&self, choice: &AccountChoice<'a>) -> Result<Decision<'a>, Reason> {
+        self.is_no_oauth_endpoint(choice.rule)?;
         let name = || choice.account.name.clone();
         if self.asked.target.scheme() == Scheme::Http && !choice.terms.plaintext {
             return Err(Reason::PlaintextRefused { connection: name() });
@@ -292,7 +302,7 @@ impl<'a> Evaluation<'a> {
         let (rule, target) = (choice.rule.clone(), self.asked.target.clone());
         let action = Action::Inject(choice.wanted.clone());
         let permit = Permit::new(rule, target, action, choice.terms);
-        Ok(Decided { permit, account: Some(choice.account) })
+        Ok(Decision { permit, account: Some(choice.account) })
     }
 
     fn terms(&self, cause: &BindingLookup<'_>, owning: Option<&HostPattern>) -> Terms {
@@ -306,27 +316,27 @@ impl<'a> Evaluation<'a> {
         Terms { plaintext, port_named }
     }
 
-    fn is_not_carved(&self, rule: &RuleId) -> Result<(), Reason> {
-        self.policy.is_not_carved(&self.agent.org, self.asked.target, self.path, rule)
+    fn is_no_oauth_endpoint(&self, rule: &RuleId) -> Result<(), Reason> {
+        self.policy.is_no_oauth_endpoint(&self.agent.org, self.asked.target, self.path, rule)
     }
 }
 
 impl Policy {
     /// Refuses a provider's OAuth endpoint, which only a `pass` rule may reach.
-    pub(super) fn is_not_carved(
+    pub(super) fn is_no_oauth_endpoint(
         &self,
         org: &OrgId,
         target: &Target,
         path: &DecodedPath,
         rule: &RuleId,
     ) -> Result<(), Reason> {
-        let everywhere = self.everywhere.carved.matching(target).map(|entry| &entry.value);
-        for carved in everywhere.chain(self.org(org).carved.matching(target)) {
-            if !carved.path.may_match(path) {
+        let shared = self.shared.oauth_endpoints.matching(target).map(|entry| &entry.value);
+        for endpoint in shared.chain(self.org(org).oauth_endpoints.matching(target)) {
+            if !endpoint.path.may_match(path) {
                 continue;
             }
-            if takes(path, std::slice::from_ref(&carved.path), rule)? {
-                return Err(Reason::TokenEndpoint { provider: carved.provider.clone() });
+            if takes(path, std::slice::from_ref(&endpoint.path), rule)? {
+                return Err(Reason::TokenEndpoint { provider: endpoint.provider.clone() });
             }
         }
         Ok(())
@@ -368,8 +378,8 @@ pub(super) fn takes(
 // The choice of a connection: placeholders, the `Keyward-Connection` field, the only binding.
 impl<'a> Evaluation<'a> {
     /// The binding that placeholders and field select, if they are present; they must agree.
-    fn selected(&self) -> Result<Option<&'a Binding>, Reason> {
-        let mut selected: Option<&Binding> = None;
+    fn selected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
+        let mut selected: Option<&CompiledBinding> = None;
         for core in self.asked.placeholders {
             let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
             if !self.owns(binding)? {
@@ -413,7 +423,7 @@ impl<'a> Evaluation<'a> {
 
     /// The most specific binding for the host and path. Bindings that rules replace are considered only if no
     /// other is left, so that the refusal can name the rule.
-    fn only_one(&self) -> Result<Option<&'a Binding>, Reason> {
+    fn only_one(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
         let Some(held) = self.held else { return Ok(None) };
         let (mut best, mut best_rank, mut narrowed) = (Vec::new(), (0, 0), None);
         for entry in held.by_host.matching(self.asked.target) {
@@ -428,7 +438,8 @@ impl<'a> Evaluation<'a> {
                 best.clear();
                 best_rank = rank;
             }
-            let is_there = best.iter().any(|other: &&Binding| std::ptr::eq(*other, binding));
+            let is_there =
+                best.iter().any(|other: &&CompiledBinding| std::ptr::eq(*other, binding));
             if rank == best_rank && !is_there {
                 best.push(binding);
             }
@@ -444,13 +455,13 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn owns(&self, binding: &Binding) -> Result<bool, Reason> {
+    fn owns(&self, binding: &CompiledBinding) -> Result<bool, Reason> {
         let owns_host = binding.account.owning(self.asked.target).is_some();
         Ok(owns_host && self.path_rank(binding)?.is_some())
     }
 
     /// How specifically the account's paths match; `None` if they do not.
-    fn path_rank(&self, binding: &Binding) -> Result<Option<usize>, Reason> {
+    fn path_rank(&self, binding: &CompiledBinding) -> Result<Option<usize>, Reason> {
         let paths = &binding.account.paths;
         if !takes(self.asked.path, paths, &binding.id)? {
             return Ok(None);

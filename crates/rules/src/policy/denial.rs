@@ -3,7 +3,7 @@
 
 use super::route::is_bound;
 use super::rule::RuleAction;
-use super::{Bindings, Candidate, Policy, Reason, is_web_port};
+use super::{CompiledBindings, Policy, Reason, RuleCandidate, is_web_port};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 
@@ -12,11 +12,11 @@ impl Policy {
     pub(super) fn default_denial(
         &self,
         agent: &Agent,
-        held: Option<&Bindings>,
+        held: Option<&CompiledBindings>,
         target: &Target,
     ) -> Reason {
         let others = self.allows_others(agent, held, target);
-        let by_provider = || self.everywhere.with_port.matching(target).next().is_some();
+        let by_provider = || self.shared.with_port.matching(target).next().is_some();
         match others || is_web_port(target.port()) || by_provider() {
             true => Reason::DefaultDeny { others },
             false => Reason::PortRefused { port: target.port(), rule: None },
@@ -25,20 +25,26 @@ impl Policy {
 
     /// Whether a rule or binding allows the agent other requests to the target; then only method or path were
     /// wrong.
-    fn allows_others(&self, agent: &Agent, held: Option<&Bindings>, target: &Target) -> bool {
+    fn allows_others(
+        &self,
+        agent: &Agent,
+        held: Option<&CompiledBindings>,
+        target: &Target,
+    ) -> bool {
         let bound = is_bound(held, target);
-        let allows = |Candidate { compiled, pattern }: &Candidate<'_>| match &compiled.rule.action {
-            RuleAction::Deny | RuleAction::UseMissing(_) => false,
-            RuleAction::Inject => bound,
-            RuleAction::Pass | RuleAction::Tunnel => {
-                pattern.is_some() || is_web_port(target.port())
-            }
-            RuleAction::Use(account) => {
-                let name = account.id.as_str();
-                let held = || held.is_some_and(|held| held.by_name(name).is_some());
-                account.owning(target).is_some() && (compiled.agents.is_some() || held())
-            }
-        };
+        let allows =
+            |RuleCandidate { compiled, pattern }: &RuleCandidate<'_>| match &compiled.rule.action {
+                RuleAction::Deny | RuleAction::UseMissing(_) => false,
+                RuleAction::Inject => bound,
+                RuleAction::Pass | RuleAction::Tunnel => {
+                    pattern.is_some() || is_web_port(target.port())
+                }
+                RuleAction::Use(account) => {
+                    let name = account.id.as_str();
+                    let held = || held.is_some_and(|held| held.by_name(name).is_some());
+                    account.owning(target).is_some() && (compiled.agents.is_some() || held())
+                }
+            };
         bound || self.org(&agent.org).rules.candidates(&agent.id, target).iter().any(allows)
     }
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::rule::{CompileError, Endpoint, Held, Rule};
-use super::{Bindings, Carved, OrgPolicy, OrgRules, Policy, compile};
+use super::rule::{AgentBindings, CompileError, Endpoint, Rule};
+use super::{CompiledBindings, OAuthEndpoint, OrgPolicy, OrgRules, Policy, compile};
 use keyward_base::id::{AgentId, OrgId};
 
 impl Policy {
@@ -23,21 +23,21 @@ impl Policy {
     }
 
     /// Replaces the bindings and blocked slots of one agent.
-    pub fn set_held(&mut self, org: &OrgId, agent: &AgentId, held: Held) {
-        self.org_mut(org).set_held(agent, Bindings::of(held));
+    pub fn set_held(&mut self, org: &OrgId, agent: &AgentId, held: AgentBindings) {
+        self.org_mut(org).set_held(agent, CompiledBindings::of(held));
         self.forget_empty(org);
     }
 
     /// Adds a reference to an OAuth endpoint in the org; nothing is injected there.
-    pub fn carve(&mut self, org: &OrgId, (provider, host, path): &Endpoint) {
-        let carved = Carved { provider: provider.clone(), path: path.clone() };
-        self.org_mut(org).carved.add(host, carved);
+    pub fn add_oauth_endpoint(&mut self, org: &OrgId, (provider, host, path): &Endpoint) {
+        let endpoint = OAuthEndpoint { provider: provider.clone(), path: path.clone() };
+        self.org_mut(org).oauth_endpoints.add(host, endpoint);
     }
 
     /// Removes a reference to an OAuth endpoint in the org.
-    pub fn uncarve(&mut self, org: &OrgId, (provider, host, path): &Endpoint) {
-        let carved = Carved { provider: provider.clone(), path: path.clone() };
-        self.org_mut(org).carved.take(host, &carved);
+    pub fn remove_oauth_endpoint(&mut self, org: &OrgId, (provider, host, path): &Endpoint) {
+        let endpoint = OAuthEndpoint { provider: provider.clone(), path: path.clone() };
+        self.org_mut(org).oauth_endpoints.take(host, &endpoint);
         self.forget_empty(org);
     }
 
@@ -54,11 +54,11 @@ impl Policy {
 
 impl OrgPolicy {
     fn is_empty(&self) -> bool {
-        self.rules.all.is_empty() && self.agents.is_empty() && self.carved.is_empty()
+        self.rules.all.is_empty() && self.agents.is_empty() && self.oauth_endpoints.is_empty()
     }
 
-    fn set_held(&mut self, agent: &AgentId, now: Bindings) {
-        let hosts = |bindings: &Bindings| {
+    fn set_held(&mut self, agent: &AgentId, now: CompiledBindings) {
+        let hosts = |bindings: &CompiledBindings| {
             let all = bindings.all.iter().flat_map(|binding| &binding.account.hosts);
             all.filter(|pattern| pattern.literal().is_some()).cloned().collect::<Vec<_>>()
         };
@@ -78,7 +78,7 @@ impl OrgPolicy {
 mod tests {
     use super::*;
     use crate::policy::tests::samples::{Sample, agent_of};
-    use crate::policy::{Bound, RuleAction, Spec};
+    use crate::policy::{AccountBinding, PolicyInput, RuleAction};
     use keyward_base::codes::Code;
 
     #[test]
@@ -88,11 +88,11 @@ mod tests {
         let account = Sample::account("work", &["api.a.test"]);
         let bindings = [&sample, &neighbour, &other].map(|it| it.bound(&account)).into();
         let rules = vec![Sample::rule("no", &["no.test"], RuleAction::Deny)];
-        let before =
-            Policy::compile(Spec { rules, bindings, ..Spec::default() }).expect("a policy");
+        let before = Policy::compile(PolicyInput { rules, bindings, ..PolicyInput::default() })
+            .expect("a policy");
         let mut now = before.clone();
         let (org, agent) = (&sample.agent.org, &sample.agent.id);
-        now.set_held(org, agent, Held::default());
+        now.set_held(org, agent, AgentBindings::default());
         let asks = |policy: &Policy, it: &Sample| {
             it.explain(policy, "GET https://api.a.test/").code.map_or("permitted", Code::as_str)
         };
@@ -112,7 +112,8 @@ mod tests {
     fn rules_that_contradict_themselves_change_nothing() {
         let sample = Sample::new();
         let rules = vec![Sample::rule("no", &["no.test"], RuleAction::Deny)];
-        let mut policy = Policy::compile(Spec { rules, ..Spec::default() }).expect("a policy");
+        let mut policy =
+            Policy::compile(PolicyInput { rules, ..PolicyInput::default() }).expect("a policy");
         let twice = || Sample::rule("twice", &["a.test"], RuleAction::Pass);
         let refused = policy.set_rules(&sample.agent.org, vec![twice(), twice()]);
         assert_eq!(refused.map_err(|errors| errors.len()), Err(1));
@@ -127,18 +128,19 @@ mod tests {
     fn a_host_is_known_until_the_last_binding_to_it_has_gone() {
         let (one, two) = (Sample::new(), Sample::new());
         let account = Sample::account("work", &["api.a.test"]);
-        let bound = |it: &Sample| -> Vec<Bound> { vec![it.bound(&account)] };
+        let bound = |it: &Sample| -> Vec<AccountBinding> { vec![it.bound(&account)] };
         let bindings = bound(&one).into_iter().chain(bound(&two)).collect();
-        let mut policy = Policy::compile(Spec { bindings, ..Spec::default() }).expect("a policy");
+        let mut policy =
+            Policy::compile(PolicyInput { bindings, ..PolicyInput::default() }).expect("a policy");
         // Refusals for known hosts are sent inside TLS.
         let stranger = Sample::new();
         let route = |policy: &Policy| {
             format!("{:?}", stranger.explain(policy, "GET https://api.a.test/").route)
         };
         assert_eq!(route(&policy), "Some(Intercept)");
-        policy.set_held(&one.agent.org, &one.agent.id, Held::default());
+        policy.set_held(&one.agent.org, &one.agent.id, AgentBindings::default());
         assert_eq!(route(&policy), "Some(Intercept)");
-        policy.set_held(&two.agent.org, &two.agent.id, Held::default());
+        policy.set_held(&two.agent.org, &two.agent.id, AgentBindings::default());
         assert_eq!(route(&policy), "Some(Deny)");
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Asked, Permit, Policy, Reason, Route};
+use super::{Action, Permit, Policy, PolicyRequest, Reason, Route};
 use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Scheme;
@@ -73,7 +73,7 @@ impl ActionKind {
 
 impl Policy {
     /// Explains a request: by CONNECT for `https`, absolute-form for `http`.
-    pub fn explain(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {
+    pub fn explain(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Explanation {
         let decided = || self.decided(agent, asked);
         if asked.target.scheme() == Scheme::Http {
             return decided();
@@ -90,7 +90,7 @@ impl Policy {
         }
     }
 
-    fn decided(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {
+    fn decided(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Explanation {
         let explained = match self.decide(agent, asked) {
             Ok(permit) => self.permitted(agent, asked, &permit),
             Err(reason) => self.refused(agent, asked, &reason),
@@ -99,7 +99,7 @@ impl Policy {
         Explanation { sent_path, ..explained }
     }
 
-    fn permitted(&self, agent: &Agent, asked: &Asked<'_>, permit: &Permit) -> Explanation {
+    fn permitted(&self, agent: &Agent, asked: &PolicyRequest<'_>, permit: &Permit) -> Explanation {
         match permit.action() {
             Action::Inject(wanted) => Explanation {
                 connection: Some(wanted.name.to_string()),
@@ -110,7 +110,7 @@ impl Policy {
         }
     }
 
-    fn refused(&self, agent: &Agent, asked: &Asked<'_>, reason: &Reason) -> Explanation {
+    fn refused(&self, agent: &Agent, asked: &PolicyRequest<'_>, reason: &Reason) -> Explanation {
         let found = match (reason.rule(), reason) {
             (Some(rule), _) => self.found(agent, asked, ActionKind::Deny, rule),
             (None, Reason::DefaultDeny { .. }) => {
@@ -131,7 +131,7 @@ impl Policy {
     fn found(
         &self,
         agent: &Agent,
-        asked: &Asked<'_>,
+        asked: &PolicyRequest<'_>,
         action: ActionKind,
         rule: &RuleId,
     ) -> Explanation {
@@ -140,7 +140,7 @@ impl Policy {
     }
 
     /// The pattern of a rule or binding that matches the target.
-    fn host_of(&self, agent: &Agent, asked: &Asked<'_>, rule: &RuleId) -> Option<String> {
+    fn host_of(&self, agent: &Agent, asked: &PolicyRequest<'_>, rule: &RuleId) -> Option<String> {
         let org = self.org(&agent.org);
         let candidates = org.rules.candidates(&agent.id, asked.target);
         if let Some(by) = candidates.iter().find(|by| by.compiled.rule.id == *rule) {
@@ -179,13 +179,13 @@ impl Explanation {
 mod tests {
     use super::*;
     use crate::policy::tests::samples::Sample;
-    use crate::policy::{RuleAction, Spec};
+    use crate::policy::{PolicyInput, RuleAction};
 
     #[test]
     fn an_explanation_names_rule_host_and_connection() {
         let sample = Sample::new();
         let work = Sample::account("work", &["*.a.test"]);
-        let spec = Spec { bindings: vec![sample.bound(&work)], ..Spec::default() };
+        let spec = PolicyInput { bindings: vec![sample.bound(&work)], ..PolicyInput::default() };
         let policy = Policy::compile(spec).expect("a policy");
         let got = sample.explain(&policy, "GET https://x.a.test/");
         assert_eq!(got.route, Some(RouteKind::Intercept));
@@ -201,7 +201,8 @@ mod tests {
     fn an_explanation_of_a_refusal_has_code_words_and_remedy() {
         let sample = Sample::new();
         let rules = vec![Sample::rule("no", &["*.a.test"], RuleAction::Deny)];
-        let policy = Policy::compile(Spec { rules, ..Spec::default() }).expect("a policy");
+        let policy =
+            Policy::compile(PolicyInput { rules, ..PolicyInput::default() }).expect("a policy");
         let got = sample.explain(&policy, "GET https://x.a.test/");
         assert_eq!(got.route, Some(RouteKind::Deny));
         assert_eq!((got.code, got.rule.as_deref()), (Some(Code::Denied), Some("no")));

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use http::Method;
 
-use crate::inject::credential::Wanted;
+use crate::inject::credential::RequiredConnection;
 use crate::inject::placeholder::Core;
 use keyward_base::host::Target;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId};
@@ -43,10 +43,10 @@ pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{
-    Account, AccountState, Bound, CompileError, DefaultAction, Endpoint, Held, Rule, RuleAction,
-    Spec,
+    Account, AccountBinding, AccountState, AgentBindings, CompileError, DefaultAction, Endpoint,
+    PolicyInput, Rule, RuleAction,
 };
-pub use slots::{Blocked, Empty, Extent, Lack, Slot};
+pub use slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
 /// bindings for the host. A clone shares everything, and a later change copies one part: an agent's bindings or
@@ -60,21 +60,21 @@ pub struct Policy {
     orgs: SharedMap<OrgId, Arc<OrgPolicy>>,
     /// Shared by orgs without rules and bindings.
     nothing: Arc<OrgPolicy>,
-    everywhere: Arc<Everywhere>,
+    shared: Arc<SharedHosts>,
 }
 
 /// Data that applies to every org: the catalogue's hosts.
 #[derive(Debug, Default)]
-struct Everywhere {
+struct SharedHosts {
     known: HostIndex<()>,
     /// Hosts with an explicit port, wildcards included.
     with_port: HostIndex<()>,
-    carved: HostIndex<Carved>,
+    oauth_endpoints: HostIndex<OAuthEndpoint>,
 }
 
 /// The properties of a request that a decision depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct PolicyRequest<'a> {
     /// The request's target.
     pub target: &'a Target,
     /// The request's method.
@@ -94,18 +94,18 @@ pub struct Asked<'a> {
 #[derive(Clone, Debug, Default)]
 struct OrgPolicy {
     rules: Arc<OrgRules>,
-    agents: SharedMap<AgentId, Arc<Bindings>>,
+    agents: SharedMap<AgentId, Arc<CompiledBindings>>,
     /// Literal hosts of bindings.
     known: CountedIndex<()>,
     /// OAuth endpoints of its own apps and connections.
-    carved: CountedIndex<Carved>,
+    oauth_endpoints: CountedIndex<OAuthEndpoint>,
 }
 
 /// Rules of one org.
 #[derive(Debug, Default)]
 struct OrgRules {
     /// In the order of the configuration.
-    all: Vec<Compiled>,
+    all: Vec<CompiledRule>,
     /// Indexes into `all`, as in the next fields.
     by_host: HostIndex<usize>,
     /// Rules without hosts, ascending.
@@ -128,17 +128,17 @@ struct Uses {
 
 /// A rule with its agents as a set.
 #[derive(Debug)]
-struct Compiled {
+struct CompiledRule {
     rule: Rule,
     agents: Option<HashSet<AgentId>>,
     /// The connection that it uses, if it names one.
-    wanted: Option<Wanted>,
+    wanted: Option<RequiredConnection>,
 }
 
 /// One agent's bindings.
 #[derive(Debug, Default)]
-struct Bindings {
-    all: Vec<Binding>,
+struct CompiledBindings {
+    all: Vec<CompiledBinding>,
     /// Indexes into `all`, as in the next fields.
     by_host: HostIndex<usize>,
     by_core: HashMap<Core, usize>,
@@ -150,25 +150,25 @@ struct Bindings {
 
 /// A binding with its rule label.
 #[derive(Debug)]
-struct Binding {
+struct CompiledBinding {
     id: RuleId,
     account: Arc<Account>,
-    wanted: Wanted,
+    wanted: RequiredConnection,
     /// Which requests it allows.
     extent: Extent,
 }
 
 /// An OAuth endpoint, where nothing is injected.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Carved {
+struct OAuthEndpoint {
     provider: Arc<str>,
     path: PathPattern,
 }
 
 /// A rule that matches agent and target; methods and paths are not checked yet.
 #[derive(Clone, Copy, Debug)]
-struct Candidate<'a> {
-    compiled: &'a Compiled,
+struct RuleCandidate<'a> {
+    compiled: &'a CompiledRule,
     /// The pattern that matches the target; `None` if the rule has no hosts.
     pattern: Option<&'a HostPattern>,
 }
@@ -176,14 +176,14 @@ struct Candidate<'a> {
 impl Policy {
     /// A policy that denies everything.
     pub fn empty() -> Arc<Self> {
-        Arc::new(compile::assemble(Spec::default()))
+        Arc::new(compile::assemble(PolicyInput::default()))
     }
 
     /// Compiles `spec` and reports all errors at once.
     ///
     /// # Errors
     /// When rules contradict themselves or each other.
-    pub fn compile(spec: Spec) -> Result<Self, Vec<CompileError>> {
+    pub fn compile(spec: PolicyInput) -> Result<Self, Vec<CompileError>> {
         let errors = compile::check(&spec.rules, spec.hostless_rules_max);
         match errors.is_empty() {
             true => Ok(compile::assemble(spec)),
@@ -205,26 +205,26 @@ impl Policy {
     fn is_known(&self, org: &OrgPolicy, target: &Target) -> bool {
         org.rules.known.has_literal(target)
             || org.known.has_literal(target)
-            || self.everywhere.known.has_literal(target)
+            || self.shared.known.has_literal(target)
     }
 }
 
 impl OrgRules {
     /// The rules that match agent and target, in order.
-    fn candidates<'a>(&'a self, agent: &AgentId, target: &'a Target) -> Vec<Candidate<'a>> {
+    fn candidates<'a>(&'a self, agent: &AgentId, target: &'a Target) -> Vec<RuleCandidate<'a>> {
         self.meant(target, |compiled| compiled.is_for(agent))
     }
 
     /// The matching rules that name no agents.
-    fn for_everybody<'a>(&'a self, target: &'a Target) -> Vec<Candidate<'a>> {
+    fn for_everybody<'a>(&'a self, target: &'a Target) -> Vec<RuleCandidate<'a>> {
         self.meant(target, |compiled| compiled.agents.is_none())
     }
 
     fn meant<'a>(
         &'a self,
         target: &'a Target,
-        is_for: impl Fn(&Compiled) -> bool,
-    ) -> Vec<Candidate<'a>> {
+        is_for: impl Fn(&CompiledRule) -> bool,
+    ) -> Vec<RuleCandidate<'a>> {
         let by_host =
             self.by_host.matching(target).map(|entry| (entry.value, Some(&entry.pattern)));
         let mut places: Vec<_> =
@@ -234,7 +234,7 @@ impl OrgRules {
         places.dedup_by_key(|(at, _)| *at);
         places
             .into_iter()
-            .map(|(at, pattern)| Candidate { compiled: &self.all[at], pattern })
+            .map(|(at, pattern)| RuleCandidate { compiled: &self.all[at], pattern })
             .filter(|candidate| is_for(candidate.compiled))
             .collect()
     }
@@ -250,23 +250,23 @@ impl OrgRules {
     }
 }
 
-impl Compiled {
+impl CompiledRule {
     fn is_for(&self, agent: &AgentId) -> bool {
         self.agents.as_ref().is_none_or(|agents| agents.contains(agent))
     }
 }
 
-impl Bindings {
+impl CompiledBindings {
     fn is_empty(&self) -> bool {
         self.all.is_empty() && self.empty.is_empty()
     }
 
-    fn by_core(&self, core: &Core) -> Option<&Binding> {
+    fn by_core(&self, core: &Core) -> Option<&CompiledBinding> {
         self.by_core.get(core).map(|at| &self.all[*at])
     }
 
     /// The binding of the connection with this name or id.
-    fn by_name(&self, name: &str) -> Option<&Binding> {
+    fn by_name(&self, name: &str) -> Option<&CompiledBinding> {
         self.by_name.get(name).map(|at| &self.all[*at])
     }
 }

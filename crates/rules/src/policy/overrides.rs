@@ -7,7 +7,7 @@ use crate::inject::{names, steering};
 
 /// A field or parameter names an override that is not a method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a field or a parameter that overrides the method names none")]
+#[error("a field or parameter overrides the method with an invalid one")]
 pub struct NoMethod;
 
 /// The methods that `fields` and `query` name, in upper case as frameworks read them; usually none.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::inject::credential::Wanted;
+use crate::inject::credential::RequiredConnection;
 use keyward_base::host::Target;
 use keyward_base::id::RuleId;
 use keyward_base::settings::Settings;
@@ -50,7 +50,7 @@ pub struct Permit {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Forward with a connection's credential.
-    Inject(Wanted),
+    Inject(RequiredConnection),
     /// Forward without a credential.
     Pass,
 }
@@ -119,7 +119,7 @@ impl Permit {
     }
 
     /// The connection whose credential is required.
-    pub fn wanted(&self) -> Option<&Wanted> {
+    pub fn wanted(&self) -> Option<&RequiredConnection> {
         match &self.action {
             Action::Inject(wanted) => Some(wanted),
             Action::Pass => None,

@@ -4,7 +4,7 @@
 use http::Method;
 
 use super::rule::Account;
-use super::{Asked, Reason};
+use super::{PolicyRequest, Reason};
 use keyward_base::id::RuleId;
 use keyward_base::pattern::DecodedPath;
 
@@ -17,7 +17,7 @@ pub(super) struct Reading<'a> {
 
 /// All combinations of methods and paths; the agent's own comes first.
 pub(super) fn readings<'a>(
-    asked: &Asked<'a>,
+    asked: &PolicyRequest<'a>,
     sent: Option<&'a DecodedPath>,
 ) -> impl Iterator<Item = Reading<'a>> {
     let methods = std::iter::once(asked.method).chain(asked.overrides);
@@ -29,7 +29,7 @@ pub(super) fn readings<'a>(
 /// a refusal.
 pub(super) fn sent_path(
     account: &Account,
-    asked: &Asked<'_>,
+    asked: &PolicyRequest<'_>,
     rule: &RuleId,
 ) -> Result<Option<DecodedPath>, Reason> {
     let sent = account.sent_path(asked.target, asked.path);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::slots::{Blocked, Lack, Slot};
+use super::slots::{Blocked, Slot, SlotProblem};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::id::RuleId;
 
@@ -182,7 +182,7 @@ impl Reason {
         match self {
             Self::ConnectionBroken { name, .. } => Some(name),
             Self::PluginBlocked(blocked) => {
-                let is_broken = matches!(blocked.lack, Lack::Broken(_));
+                let is_broken = matches!(blocked.problem, SlotProblem::Broken(_));
                 blocked.connection.as_deref().filter(|_| is_broken)
             }
             _ => None,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::permit::{InterceptPermit, Route, TunnelPermit};
 use super::rule::{DefaultAction, Rule, RuleAction};
-use super::{Bindings, Candidate, OrgPolicy, Policy, Reason, is_web_port};
+use super::{CompiledBindings, OrgPolicy, Policy, Reason, RuleCandidate, is_web_port};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::RuleId;
 use keyward_base::pattern::PathPattern;
 
 /// What is known before a request arrives.
-enum Outlook {
+enum RouteOutcome {
     /// Some requests may be permitted, or a rule must inspect requests to refuse some.
     Look,
     /// A rule tunnels.
@@ -23,7 +23,7 @@ enum Outlook {
 
 /// The effect of one rule on all requests.
 enum RuleEffect {
-    Settled(Outlook),
+    Settled(RouteOutcome),
     /// It refuses some requests; later rules or the default decide about the others.
     RefusesSome,
     /// It needs a connection that the agent lacks; this reason applies unless bindings decide.
@@ -36,35 +36,35 @@ impl Policy {
     /// Decides about a CONNECT (or the target of a request in absolute form).
     pub fn route(&self, agent: &Agent, target: &Target) -> Route {
         let org = self.org(&agent.org);
-        match self.outlook(org, agent, target) {
-            Outlook::Look => Route::Intercept(InterceptPermit::new(target.clone())),
-            Outlook::Splice(rule) => Route::Tunnel(TunnelPermit::new(target.clone(), rule)),
+        match self.outcome(org, agent, target) {
+            RouteOutcome::Look => Route::Intercept(InterceptPermit::new(target.clone())),
+            RouteOutcome::Splice(rule) => Route::Tunnel(TunnelPermit::new(target.clone(), rule)),
             // The name is literal, so leaves for it are bounded, and every client sees the reason.
-            Outlook::Refuse(_) if self.is_known(org, target) => {
+            RouteOutcome::Refuse(_) if self.is_known(org, target) => {
                 Route::Intercept(InterceptPermit::new(target.clone()))
             }
-            Outlook::Refuse(reason) => Route::Deny(reason),
+            RouteOutcome::Refuse(reason) => Route::Deny(reason),
         }
     }
 
-    fn outlook(&self, org: &OrgPolicy, agent: &Agent, target: &Target) -> Outlook {
+    fn outcome(&self, org: &OrgPolicy, agent: &Agent, target: &Target) -> RouteOutcome {
         let held = org.agents.get(&agent.id).map(|held| &**held);
         let (mut looks, mut missing) = (false, None);
         for candidate in org.rules.candidates(&agent.id, target) {
             match effect(candidate, held, target) {
-                RuleEffect::Settled(outlook) => return outlook,
+                RuleEffect::Settled(outcome) => return outcome,
                 RuleEffect::RefusesSome => looks = true,
                 RuleEffect::Lacks(reason) => missing = missing.or(Some(reason)),
                 RuleEffect::Passes => {}
             }
         }
         if is_bound(held, target) {
-            return Outlook::Look;
+            return RouteOutcome::Look;
         }
         let empty = held.and_then(|held| held.empty.matching(target).next());
         match (missing, empty) {
-            (Some(reason), _) => Outlook::Refuse(reason),
-            (None, Some(empty)) => Outlook::Refuse(Reason::PluginBlocked(empty.value.clone())),
+            (Some(reason), _) => RouteOutcome::Refuse(reason),
+            (None, Some(empty)) => RouteOutcome::Refuse(Reason::PluginBlocked(empty.value.clone())),
             (None, None) => self.default_outlook(looks, agent, held, target),
         }
     }
@@ -73,44 +73,48 @@ impl Policy {
         &self,
         looks: bool,
         agent: &Agent,
-        held: Option<&Bindings>,
+        held: Option<&CompiledBindings>,
         target: &Target,
-    ) -> Outlook {
+    ) -> RouteOutcome {
         match self.default {
-            DefaultAction::Deny => Outlook::Refuse(self.default_denial(agent, held, target)),
+            DefaultAction::Deny => RouteOutcome::Refuse(self.default_denial(agent, held, target)),
             _ if !is_web_port(target.port()) => {
                 let rule = Some(self.default_rule.clone());
-                Outlook::Refuse(Reason::PortRefused { port: target.port(), rule })
+                RouteOutcome::Refuse(Reason::PortRefused { port: target.port(), rule })
             }
-            DefaultAction::Tunnel if !looks => Outlook::Splice(self.default_rule.clone()),
-            DefaultAction::Tunnel | DefaultAction::Pass => Outlook::Look,
+            DefaultAction::Tunnel if !looks => RouteOutcome::Splice(self.default_rule.clone()),
+            DefaultAction::Tunnel | DefaultAction::Pass => RouteOutcome::Look,
         }
     }
 }
 
-fn effect(candidate: Candidate<'_>, held: Option<&Bindings>, target: &Target) -> RuleEffect {
-    let Candidate { compiled, pattern } = candidate;
+fn effect(
+    candidate: RuleCandidate<'_>,
+    held: Option<&CompiledBindings>,
+    target: &Target,
+) -> RuleEffect {
+    let RuleCandidate { compiled, pattern } = candidate;
     let rule = &compiled.rule;
     let refuse = |reason| match rule.is_conditional() {
         true => RuleEffect::RefusesSome,
-        false => RuleEffect::Settled(Outlook::Refuse(reason)),
+        false => RuleEffect::Settled(RouteOutcome::Refuse(reason)),
     };
     let port_refused = pattern.is_none() && !is_web_port(target.port());
     match &rule.action {
         RuleAction::Pass | RuleAction::Tunnel if port_refused => {
             refuse(Reason::PortRefused { port: target.port(), rule: Some(rule.id.clone()) })
         }
-        RuleAction::Tunnel => RuleEffect::Settled(Outlook::Splice(rule.id.clone())),
-        RuleAction::Pass => RuleEffect::Settled(Outlook::Look),
+        RuleAction::Tunnel => RuleEffect::Settled(RouteOutcome::Splice(rule.id.clone())),
+        RuleAction::Pass => RuleEffect::Settled(RouteOutcome::Look),
         RuleAction::Deny => refuse(Reason::Denied { rule: rule.id.clone() }),
-        RuleAction::Inject if is_bound(held, target) => RuleEffect::Settled(Outlook::Look),
+        RuleAction::Inject if is_bound(held, target) => RuleEffect::Settled(RouteOutcome::Look),
         RuleAction::Inject => refuse(Reason::Unbound { rule: rule.id.clone() }),
         RuleAction::Use(account) if account.owning(target).is_none() => RuleEffect::Passes,
         RuleAction::Use(account) => {
             let granted = compiled.agents.is_some()
                 || held.is_some_and(|held| held.by_name(account.id.as_str()).is_some());
             match granted {
-                true => RuleEffect::Settled(Outlook::Look),
+                true => RuleEffect::Settled(RouteOutcome::Look),
                 false => lacks(rule, &account.name, &account.paths),
             }
         }
@@ -129,6 +133,6 @@ fn lacks(rule: &Rule, name: &Arc<str>, paths: &[PathPattern]) -> RuleEffect {
 }
 
 /// Whether one of the agent's connections owns the target's host.
-pub(super) fn is_bound(held: Option<&Bindings>, target: &Target) -> bool {
+pub(super) fn is_bound(held: Option<&CompiledBindings>, target: &Target) -> bool {
     held.is_some_and(|held| held.by_host.matching(target).next().is_some())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::slots::{Empty, Extent};
-use crate::inject::credential::{Scoped, Wanted};
+use super::slots::{EmptySlot, Extent};
+use crate::inject::credential::{RequiredConnection, Scoped};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
 use keyward_base::host::{Scheme, Target};
@@ -19,21 +19,21 @@ pub type Endpoint = (Arc<str>, HostPattern, PathPattern);
 
 /// The input of a compilation, for all orgs.
 #[derive(Clone, Debug, Default)]
-pub struct Spec {
+pub struct PolicyInput {
     /// The action for hosts that nothing names.
     pub default: DefaultAction,
     /// Explicit rules, in order.
     pub rules: Vec<Rule>,
     /// Bindings of all agents.
-    pub bindings: Vec<Bound>,
+    pub bindings: Vec<AccountBinding>,
     /// Required slots without a connection.
-    pub empty: Vec<Empty>,
+    pub empty: Vec<EmptySlot>,
     /// Catalogue hosts without variables; refusals for them are sent inside TLS.
     pub known: Vec<HostPattern>,
     /// Token endpoints of providers: (provider, host, path).
-    pub carved: Vec<Endpoint>,
+    pub oauth_endpoints: Vec<Endpoint>,
     /// Token endpoints of one org's own apps and connections, which apply in this org only.
-    pub carved_in: Vec<(OrgId, Endpoint)>,
+    pub org_oauth_endpoints: Vec<(OrgId, Endpoint)>,
     /// Maximum number of rules without hosts, per org.
     pub hostless_rules_max: usize,
 }
@@ -129,7 +129,7 @@ pub enum AccountState {
 
 /// A binding: this agent may use that connection.
 #[derive(Clone, Debug)]
-pub struct Bound {
+pub struct AccountBinding {
     /// The org of agent and connection.
     pub org: OrgId,
     /// The agent that may use the connection.
@@ -144,11 +144,11 @@ pub struct Bound {
 
 /// The bindings and blocked slots of one agent.
 #[derive(Clone, Debug, Default)]
-pub struct Held {
+pub struct AgentBindings {
     /// The agent's bindings.
-    pub bindings: Vec<Bound>,
+    pub bindings: Vec<AccountBinding>,
     /// Required slots of the agent's plugins that have no connection.
-    pub empty: Vec<Empty>,
+    pub empty: Vec<EmptySlot>,
 }
 
 /// Why rules do not compile. The message names the rule and the remedy.
@@ -243,9 +243,9 @@ impl Rule {
 
 impl Account {
     /// What a permit that uses this account contains.
-    pub(super) fn wanted(&self) -> Wanted {
+    pub(super) fn wanted(&self) -> RequiredConnection {
         let (connection, name) = (self.id.clone(), self.name.clone());
-        Wanted { connection, name, settings: self.settings.clone() }
+        RequiredConnection { connection, name, settings: self.settings.clone() }
     }
 
     /// The host pattern by which the account owns the target.

@@ -33,7 +33,7 @@ pub struct Slot {
 
 /// A required slot without a connection, or a slot of a paused plugin. Requests to its hosts get the reason.
 #[derive(Clone, Debug)]
-pub struct Empty {
+pub struct EmptySlot {
     /// The agent's org.
     pub org: OrgId,
     /// The agent that the plugin is installed for.
@@ -54,14 +54,14 @@ pub struct Blocked {
     /// The connection in that slot, if there is one.
     pub connection: Option<Arc<str>>,
     /// Why the slot is not usable.
-    pub lack: Lack,
+    pub problem: SlotProblem,
     /// What a person can do about the connection.
     pub remedy: Option<Arc<str>>,
 }
 
 /// Why a slot is not usable.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Lack {
+pub enum SlotProblem {
     /// It has no connection.
     Empty,
     /// Its connection was never connected.
@@ -109,20 +109,20 @@ impl Blocked {
     pub fn message(&self) -> String {
         let Self { plugin, slot, .. } = self;
         let connection = self.connection.as_deref().unwrap_or_default();
-        match &self.lack {
-            Lack::Empty => format!("plugin `{plugin}` is blocked: slot `{slot}` is empty"),
-            Lack::Draft => format!(
+        match &self.problem {
+            SlotProblem::Empty => format!("plugin `{plugin}` is blocked: slot `{slot}` is empty"),
+            SlotProblem::Draft => format!(
                 "plugin `{plugin}` is blocked: connection `{connection}` in slot `{slot}` is not \
                  connected yet"
             ),
-            Lack::Paused => format!(
+            SlotProblem::Paused => format!(
                 "plugin `{plugin}` is blocked: connection `{connection}` in slot `{slot}` is paused"
             ),
-            Lack::Broken(reason) => format!(
+            SlotProblem::Broken(reason) => format!(
                 "plugin `{plugin}` is blocked: connection `{connection}` in slot `{slot}` is \
                  broken: {reason}"
             ),
-            Lack::Withdrawn => {
+            SlotProblem::Withdrawn => {
                 format!("plugin `{plugin}` is paused: it is no longer in the configuration")
             }
         }
@@ -130,15 +130,17 @@ impl Blocked {
 
     /// What a person can do.
     pub fn hint(&self) -> Option<String> {
-        Some(match &self.lack {
-            Lack::Empty => {
+        Some(match &self.problem {
+            SlotProblem::Empty => {
                 format!(
                     "fill it: `keyward plugin set {} --slot {}=CONNECTION`",
                     self.plugin, self.slot
                 )
             }
-            Lack::Draft | Lack::Paused | Lack::Broken(_) => self.remedy.as_deref()?.to_owned(),
-            Lack::Withdrawn => format!(
+            SlotProblem::Draft | SlotProblem::Paused | SlotProblem::Broken(_) => {
+                self.remedy.as_deref()?.to_owned()
+            }
+            SlotProblem::Withdrawn => format!(
                 "declare it under `plugins:` again, or remove it: `keyward plugin remove {}`",
                 self.plugin
             ),

@@ -3,7 +3,7 @@
 
 use super::permit::{Action, Permit};
 use super::rule::Account;
-use super::{Asked, Policy, Reason};
+use super::{Policy, PolicyRequest, Reason};
 use keyward_base::id::{OrgId, RuleId};
 
 impl Policy {
@@ -17,7 +17,7 @@ impl Policy {
         &self,
         org: &OrgId,
         account: &Account,
-        asked: &Asked<'_>,
+        asked: &PolicyRequest<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("test:{}", account.id));
         let terms = self.own_place(org, account, asked, &rule)?;
@@ -32,7 +32,7 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::policy::{AccountState, Spec};
+    use crate::policy::{AccountState, PolicyInput};
     use keyward_base::host::{Scheme, Target};
     use keyward_base::id::ConnectionId;
     use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
@@ -53,11 +53,16 @@ mod tests {
 
     fn permit(method: &str, scheme: Scheme, host: &str, path: &str) -> Result<Permit, Reason> {
         let endpoint = HostPattern::parse("api.acme.test:8443").unwrap();
-        let carved = (Arc::from("acme"), endpoint, PathPattern::parse("/v1/token").unwrap());
-        let policy = Policy::compile(Spec { carved: vec![carved], ..Spec::default() }).unwrap();
+        let oauth_endpoint =
+            (Arc::from("acme"), endpoint, PathPattern::parse("/v1/token").unwrap());
+        let policy = Policy::compile(PolicyInput {
+            oauth_endpoints: vec![oauth_endpoint],
+            ..PolicyInput::default()
+        })
+        .unwrap();
         let (target, path) =
             (Target::parse(scheme, host).unwrap(), DecodedPath::parse(path).unwrap());
-        let asked = Asked {
+        let asked = PolicyRequest {
             target: &target,
             method: &Method::from_bytes(method.as_bytes()).unwrap(),
             overrides: &[],

@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::inject::path_prefix::PathPrefix;
-    use crate::inject::placement::{At, Place};
+    use crate::inject::placement::{Location, Place};
     use crate::inject::template::{Encoding, Template};
     use crate::provider::{AuthMethod, FormError, Instance};
     use keyward_base::host::{Scheme, Target};
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn header(name: &'static str, template: &str) -> Place {
-        let at = At::Header(http::HeaderName::from_static(name));
+        let at = Location::Header(http::HeaderName::from_static(name));
         Place { at, value: Template::parse(template, Encoding::Plain).unwrap() }
     }
 
@@ -168,7 +168,7 @@ mod tests {
         let own = instance("gitlab", "token", &[("host", "git.acme.test:8443")]);
         let hosts: Vec<String> = own.hosts.iter().map(ToString::to_string).collect();
         assert_eq!(hosts, ["git.acme.test:8443"]);
-        assert_eq!(own.carved.len(), 2);
+        assert_eq!(own.oauth_endpoints.len(), 2);
         let usual = instance("gitlab", "token", &[]);
         assert_eq!(usual.hosts[0].to_string(), "gitlab.com");
     }
@@ -178,7 +178,7 @@ mod tests {
         let gitlab = instance("gitlab", "token", &[]);
         let basic = |text| {
             let value = Template::parse(text, Encoding::Basic).unwrap();
-            vec![Place { at: At::Header(http::header::AUTHORIZATION), value }]
+            vec![Place { at: Location::Header(http::header::AUTHORIZATION), value }]
         };
         let bearer = vec![header("authorization", "Bearer {api_key}")];
         for (path, expected) in [
@@ -201,7 +201,7 @@ mod tests {
         let catalogue = Catalogue::built_in();
         let known: Vec<String> = catalogue.known_hosts().map(|host| host.to_string()).collect();
         assert!(known.contains(&"gitlab.com".to_owned()));
-        assert!(!catalogue.get("gitlab").unwrap().carved.is_empty());
+        assert!(!catalogue.get("gitlab").unwrap().oauth_endpoints.is_empty());
         assert_eq!(catalogue.get("sentry-self-hosted").unwrap().known_hosts().count(), 0);
     }
 
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(places(&github, "api.github.com", "/user"), Some(&bearer[..]));
         assert_eq!(places(&github, "uploads.github.com", "/repos/a/b"), Some(&bearer[..]));
         let value = Template::parse("x-access-token:{token}", Encoding::Basic).unwrap();
-        let basic = [Place { at: At::Header(http::header::AUTHORIZATION), value }];
+        let basic = [Place { at: Location::Header(http::header::AUTHORIZATION), value }];
         for path in
             ["/o/r.git/info/refs", "/o/r/git-upload-pack", "/o/r.git/info/lfs/objects/batch"]
         {
@@ -282,15 +282,15 @@ mod tests {
     #[test]
     fn github_token_endpoints_are_carved_out() {
         let github = instance("github", "pat", &[]);
-        let carved = |host: &str, path: &str| {
+        let is_endpoint = |host: &str, path: &str| {
             let target = Target::parse(Scheme::Https, host).unwrap();
             let path = DecodedPath::parse(path).unwrap();
-            github.carved.iter().any(|(h, p)| h.matches(&target) && p.matches(&path))
+            github.oauth_endpoints.iter().any(|(h, p)| h.matches(&target) && p.matches(&path))
         };
-        assert!(carved("github.com", "/login/oauth/access_token"));
-        assert!(carved("api.github.com", "/applications/abc/token"));
-        assert!(carved("api.github.com", "/app/installations/1/access_tokens"));
-        assert!(!carved("api.github.com", "/user"));
+        assert!(is_endpoint("github.com", "/login/oauth/access_token"));
+        assert!(is_endpoint("api.github.com", "/applications/abc/token"));
+        assert!(is_endpoint("api.github.com", "/app/installations/1/access_tokens"));
+        assert!(!is_endpoint("api.github.com", "/user"));
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
         let telegram = instance("telegram-bot", "token", &[]);
         let path = |text| {
             let value = Template::parse(text, Encoding::Plain).unwrap();
-            [Place { at: At::Path(PathPrefix::of(&value, |_| true)), value }]
+            [Place { at: Location::Path(PathPrefix::of(&value, |_| true)), value }]
         };
         let written = places(&telegram, "api.telegram.org", "/botX/getMe");
         assert_eq!(written, Some(&path("/bot{api_key}/")[..]));
@@ -319,8 +319,11 @@ mod tests {
         }
         let found = fill("My-Shop").unwrap();
         assert_eq!(found.hosts[0].to_string(), "my-shop.myshopify.com");
-        assert_eq!(found.carved.len(), 1);
-        assert!(shopify.carved.is_empty(), "a host with a variable is carved per connection");
+        assert_eq!(found.oauth_endpoints.len(), 1);
+        assert!(
+            shopify.oauth_endpoints.is_empty(),
+            "a host with a variable has its endpoints per connection"
+        );
         let missing = shopify.instantiate(auth, &BTreeMap::new());
         assert!(matches!(missing, Err(FormError::Missing { .. })));
         let unknown = BTreeMap::from([("shopp".to_owned(), "a".to_owned())]);

@@ -13,7 +13,7 @@ use super::form::HostTemplate;
 use super::own_hosts::{OwnHosts, hosts, is_word, paths, split_https};
 use super::placing::header_name;
 use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
-use super::{About, AuthMethod, Field, Provider, Variable};
+use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
 use crate::inject::credential::Clears;
 use keyward_base::pattern::PathPattern;
 
@@ -115,7 +115,7 @@ impl ProviderCheck<'_> {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
             test_request(test, &fields, &self.at("test"), &own, problems);
         }
-        let carved = endpoints
+        let oauth_endpoints = endpoints
             .iter()
             .filter_map(|(host, path)| Some((host.usual(&variables)?, path.clone())))
             .collect();
@@ -125,7 +125,7 @@ impl ProviderCheck<'_> {
             category: self.text.category.clone(),
             paths,
             auth,
-            carved,
+            oauth_endpoints,
             endpoints,
             clears,
             about: self.about(),
@@ -134,9 +134,9 @@ impl ProviderCheck<'_> {
         }
     }
 
-    fn about(&self) -> About {
+    fn about(&self) -> ProviderInfo {
         let text = self.text;
-        About {
+        ProviderInfo {
             docs_url: text.docs_url.clone(),
             key_url: text.key_url.clone(),
             test: text.test.clone(),
@@ -188,7 +188,11 @@ impl ProviderCheck<'_> {
             let within = text.within.as_deref();
             if within.is_some_and(|within| !text.captured || within.matches("{}").count() != 1) {
                 let remedy = "write `{}` once, for a variable with `captured: true`";
-                problems.add(&key_of(&at, "within"), "nothing stands in this", remedy);
+                problems.add(
+                    &key_of(&at, "within"),
+                    "it is not the template of a captured variable",
+                    remedy,
+                );
             }
             let variable = variable(text);
             if let Some(Err(error)) = text.default.as_deref().map(|d| variable.accept(d)) {
@@ -222,12 +226,13 @@ impl ProviderCheck<'_> {
         let mut found = Vec::new();
         for (index, auth) in self.text.auth.iter().enumerate() {
             let at = item_of(&self.at("auth"), index);
-            for (key, url, carved) in urls(auth) {
+            for (key, url, is_endpoint) in urls(auth) {
                 let Some((host, path)) = own.url(url, &key_of(&at, key), problems) else {
                     continue;
                 };
                 let endpoint = (host, path_pattern(path));
-                if let (true, true, (host, Ok(path))) = (carved, own.owns(&endpoint.0), endpoint)
+                if let (true, true, (host, Ok(path))) =
+                    (is_endpoint, own.owns(&endpoint.0), endpoint)
                     && !found.contains(&(host.clone(), path.clone()))
                 {
                     found.push((host, path));
@@ -261,7 +266,7 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
         ("request_token", &auth.request_token, true),
     ]
     .into_iter()
-    .filter_map(|(key, url, carved)| Some((key, url.as_deref()?, carved)))
+    .filter_map(|(key, url, is_endpoint)| Some((key, url.as_deref()?, is_endpoint)))
 }
 
 /// A pattern of a URL's path; a segment with a variable matches any one segment.
@@ -548,8 +553,8 @@ mod tests {
         )
         .unwrap()
         .remove(0);
-        assert_eq!(provider.carved.len(), 1);
+        assert_eq!(provider.oauth_endpoints.len(), 1);
         let path = keyward_base::pattern::DecodedPath::parse("/o/t1/token").unwrap();
-        assert!(provider.carved[0].1.matches(&path));
+        assert!(provider.oauth_endpoints[0].1.matches(&path));
     }
 }

@@ -10,9 +10,9 @@ use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
 use super::own_hosts::{OwnHosts, is_word};
-use super::placing::{MINTED, Placing};
+use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
-use super::{AuthKind, AuthMethod, Field, KeyPattern, Later};
+use super::{AuthKind, AuthMethod, Field, KeyPattern, PlannedFeature};
 
 /// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
 pub(super) fn method(
@@ -33,7 +33,7 @@ pub(super) fn method(
         let same = fields.iter_mut().filter(|field| field.name == minted.name);
         same.for_each(|field| field.env.clone_from(&minted.env));
     }
-    let mut placing = Placing { text, fields: &fields, own, later: None };
+    let mut placing = PlacementParser { text, fields: &fields, own, later: None };
     let placements = placing.placements(path, problems);
     if let Some(test) = &text.test {
         let fields: Vec<&Field> = fields.iter().collect();
@@ -41,7 +41,7 @@ pub(super) fn method(
     }
     let later = match text.kind.is_supported() {
         true => placing.later,
-        false => Some(Later::Kind(text.kind)),
+        false => Some(PlannedFeature::Kind(text.kind)),
     };
     AuthMethod {
         id: text.id.clone(),

@@ -147,7 +147,7 @@ impl OAuthCheck<'_> {
         let is_of_apps = is_code && text.authorize.is_none() && text.device.is_none();
         if text.token.is_none() && text.issuer.is_none() && !is_of_apps {
             let message = "there is neither a token endpoint nor an issuer";
-            let remedy = "add `token: https://…`, or `issuer: https://…` where the server tells its endpoints";
+            let remedy = "add `token: https://…`, or `issuer: https://…` if the server publishes its endpoints";
             problems.add(self.path, message, remedy);
         }
         if text.access_page.as_deref().is_some_and(|url| split_https(url).is_none()) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{AuthMethod, Instance, Later, Provider, Variable, VariableKind};
+use super::{AuthMethod, Instance, PlannedFeature, Provider, Variable, VariableKind};
 use crate::inject::credential::{Clears, Scoped};
 use keyward_base::agent::is_unreserved;
 use keyward_base::pattern::{HostPattern, PatternError};
@@ -109,7 +109,7 @@ pub enum FormError {
         /// The auth method's id.
         auth: String,
         /// The unsupported feature.
-        later: Later,
+        later: PlannedFeature,
     },
 }
 
@@ -329,14 +329,21 @@ impl Provider {
         };
         let placements =
             auth.placements.iter().map(scoped).collect::<Result<Vec<_>, FormError>>()?;
-        let mut carved = Vec::new();
+        let mut oauth_endpoints = Vec::new();
         for (host, path) in &self.endpoints {
-            carved.push((fill(host)?, path.clone()));
+            oauth_endpoints.push((fill(host)?, path.clone()));
         }
         let clears: Clears = self.clears.clone();
         let shown = auth.fields.iter().filter(|field| !field.secret);
         let shown = shown.map(|field| field.name.clone()).collect();
-        Ok(Instance { hosts, paths: self.paths.clone(), placements, clears, carved, shown })
+        Ok(Instance {
+            hosts,
+            paths: self.paths.clone(),
+            placements,
+            clears,
+            oauth_endpoints,
+            shown,
+        })
     }
 
     /// The values of a service's response that may become part of hosts: only declared variables with valid

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::inject::credential::{Clears, Scoped};
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placement::{At, Place};
+use crate::inject::placement::{Location, Place};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use oauth::GrantText;
 
@@ -57,20 +57,20 @@ pub struct Provider {
     pub variables: Vec<Variable>,
     /// Ways to authenticate; never empty. The first is the default.
     pub auth: Vec<AuthMethod>,
-    /// OAuth endpoints on the provider's own hosts, where nothing is injected. [`Instance::carved`] has those
+    /// OAuth endpoints on the provider's own hosts, where nothing is injected. [`Instance::oauth_endpoints`] has those
     /// on hosts with variables.
-    pub carved: Vec<(HostPattern, PathPattern)>,
+    pub oauth_endpoints: Vec<(HostPattern, PathPattern)>,
     /// All of these endpoints, before variables are filled in.
     pub endpoints: Vec<(HostTemplate, PathPattern)>,
     /// Fields that are removed before a credential is written: those of all auth methods and more.
     pub clears: Clears,
     /// Descriptions, and data used outside the request path.
-    pub about: About,
+    pub about: ProviderInfo,
 }
 
 /// Descriptions, and data used outside the request path.
 #[derive(Clone, Debug, Default)]
-pub struct About {
+pub struct ProviderInfo {
     /// URL of the documentation on authentication.
     pub docs_url: Option<String>,
     /// URL of the page where the owner creates a key.
@@ -211,12 +211,12 @@ pub struct AuthMethod {
     /// The token endpoint and related data, for kinds that have one.
     pub oauth: Option<Arc<OAuth>>,
     /// The part that is not supported yet.
-    pub later: Option<Later>,
+    pub later: Option<PlannedFeature>,
 }
 
 /// A feature that provider files may use before it is supported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Later {
+pub enum PlannedFeature {
     /// A kind of auth method.
     Kind(AuthKind),
     /// A placement of whole query parameters.
@@ -273,7 +273,7 @@ pub struct Instance {
     /// Fields that are removed before writing: those of all auth methods.
     pub clears: Clears,
     /// OAuth endpoints on these hosts, where nothing is injected.
-    pub carved: Vec<(HostPattern, PathPattern)>,
+    pub oauth_endpoints: Vec<(HostPattern, PathPattern)>,
     /// Fields of the method that are not secret.
     pub shown: Vec<String>,
 }
@@ -311,7 +311,7 @@ impl Instance {
     pub fn path_prefixes(&self) -> Vec<Scoped<Option<PathPrefix>>> {
         let prefix = |scope: &Scoped<Vec<Place>>| {
             scope.what.iter().find_map(|place| match &place.at {
-                At::Path(prefix) => Some(prefix.clone()),
+                Location::Path(prefix) => Some(prefix.clone()),
                 _ => None,
             })
         };
@@ -346,7 +346,7 @@ impl AuthMethod {
     }
 }
 
-impl std::fmt::Display for Later {
+impl std::fmt::Display for PlannedFeature {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Kind(kind) => write!(f, "auth kind `{}`", kind.as_str()),

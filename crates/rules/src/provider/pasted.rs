@@ -14,7 +14,7 @@ const BODY_CHARS_MIN: usize = 8;
 
 /// The known properties of one field's values.
 #[derive(Clone, Copy, Debug)]
-pub struct Keys<'a> {
+pub struct KeyShapes<'a> {
     /// The provider's id.
     pub provider: &'a str,
     /// The provider's display name.
@@ -31,7 +31,7 @@ pub struct Keys<'a> {
 
 /// Why a value does not fit.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Misfit {
+pub struct ValueMismatch {
     /// What it looks like, to follow "it ".
     pub says: String,
     /// The remedy.
@@ -47,11 +47,11 @@ pub struct Misfit {
 /// When it looks like something else.
 pub fn judge<'a>(
     value: &str,
-    wanted: &Keys<'_>,
-    others: impl Iterator<Item = Keys<'a>>,
-) -> Result<Option<String>, Misfit> {
+    wanted: &KeyShapes<'_>,
+    others: impl Iterator<Item = KeyShapes<'a>>,
+) -> Result<Option<String>, ValueMismatch> {
     if !placeholder::scan(value.as_bytes()).is_empty() {
-        return Err(Misfit {
+        return Err(ValueMismatch {
             is_final: true,
             ..misfit(
                 "is a placeholder of ours, which agents hold instead of the secret",
@@ -74,7 +74,7 @@ pub fn judge<'a>(
     }
 }
 
-impl<'a> Keys<'a> {
+impl<'a> KeyShapes<'a> {
     /// The longest known prefix of the value.
     fn longest(&self, value: &str) -> Option<&'a str> {
         if self.has_pattern {
@@ -97,13 +97,13 @@ impl<'a> Keys<'a> {
         others.len() >= least && others.len() > own.map_or(0, str::len)
     }
 
-    fn strange(&self) -> Misfit {
+    fn strange(&self) -> ValueMismatch {
         let known: Vec<_> = self.prefixes.iter().map(|prefix| format!("`{prefix}…`")).collect();
         let says = format!("does not begin as keys of {} do ({})", self.name, known.join(", "));
         misfit(&says, "compare it with the original")
     }
 
-    fn whole(&self, value: &str, prefix: &str) -> Result<Option<String>, Misfit> {
+    fn whole(&self, value: &str, prefix: &str) -> Result<Option<String>, ValueMismatch> {
         let (chars, usual) = (value.chars().count(), self.length.unwrap_or(0));
         let is_first = self.prefixes.first().is_none_or(|first| first == prefix);
         // Lengths change over the years; a value of a third of the length is only a part.
@@ -124,11 +124,11 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn misfit(says: &str, remedy: &str) -> Misfit {
-    Misfit { says: says.to_owned(), remedy: remedy.to_owned(), is_final: false }
+fn misfit(says: &str, remedy: &str) -> ValueMismatch {
+    ValueMismatch { says: says.to_owned(), remedy: remedy.to_owned(), is_final: false }
 }
 
-fn others_key(prefix: &str, wanted: &Keys<'_>, keys: &Keys<'_>) -> Misfit {
+fn others_key(prefix: &str, wanted: &KeyShapes<'_>, keys: &KeyShapes<'_>) -> ValueMismatch {
     if keys.provider == wanted.provider {
         let says =
             format!("looks like what `--auth {}` of {} takes (`{prefix}…`)", keys.auth, keys.name);
@@ -139,7 +139,7 @@ fn others_key(prefix: &str, wanted: &Keys<'_>, keys: &Keys<'_>) -> Misfit {
 }
 
 /// Detects text that was copied along with the value.
-fn wrapped(value: &str) -> Option<Misfit> {
+fn wrapped(value: &str) -> Option<ValueMismatch> {
     if value.trim() != value {
         return Some(misfit("begins or ends with a blank", "copy it without"));
     }
@@ -181,7 +181,7 @@ mod tests {
         let all: Vec<_> = catalogue
             .all()
             .flat_map(|p| p.auth.iter().flat_map(move |a| a.fields.iter().map(move |f| (p, a, f))))
-            .map(|(p, a, f)| Keys {
+            .map(|(p, a, f)| KeyShapes {
                 provider: &p.id,
                 name: &p.name,
                 auth: &a.id,
@@ -190,7 +190,7 @@ mod tests {
                 has_pattern: f.pattern.is_some(),
             })
             .collect();
-        let is_wanted = |keys: &Keys<'_>| {
+        let is_wanted = |keys: &KeyShapes<'_>| {
             keys.provider == provider
                 && keys.auth == auth.id
                 && std::ptr::eq(keys.prefixes, &*field.prefixes)

@@ -6,10 +6,10 @@ use super::document::{Problems, item_of, key_of};
 use super::form::HostTemplate;
 use super::own_hosts::{OwnHosts, hosts, paths};
 use super::schema::{AuthText, PlaceText, ScopedText};
-use super::{AuthKind, Field, Later, ScopedPlaces};
+use super::{AuthKind, Field, PlannedFeature, ScopedPlaces};
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placement::{At, Place};
+use crate::inject::placement::{Location, Place};
 use crate::inject::steering;
 use crate::inject::template::{Encoding, Template};
 
@@ -59,15 +59,15 @@ fn steers(header: &HeaderName) -> bool {
 pub(super) const MINTED: &str = "access_token";
 
 /// Parses the placements of one auth method.
-pub(super) struct Placing<'a> {
+pub(super) struct PlacementParser<'a> {
     pub(super) text: &'a AuthText,
     pub(super) fields: &'a [Field],
     pub(super) own: &'a OwnHosts<'a>,
     /// An unsupported feature, if a placement uses one.
-    pub(super) later: Option<Later>,
+    pub(super) later: Option<PlannedFeature>,
 }
 
-impl Placing<'_> {
+impl PlacementParser<'_> {
     /// All placements of the method; records unsupported features.
     pub(super) fn placements(
         &mut self,
@@ -208,16 +208,16 @@ impl Placing<'_> {
         let encoding = if key == "basic" { Encoding::Basic } else { Encoding::Plain };
         let value = self.template(&template, encoding, &at, problems)?;
         let place = match key {
-            "header" => At::Header(header_name(name, &at, problems)?),
-            "query" if sound_query(name) => At::Query(name.into()),
-            "cookie" if sound_cookie(name) => At::Cookie(name.into()),
+            "header" => Location::Header(header_name(name, &at, problems)?),
+            "query" if sound_query(name) => Location::Query(name.into()),
+            "cookie" if sound_cookie(name) => Location::Cookie(name.into()),
             "path" if sound_path(name) => {
-                At::Path(PathPrefix::of(&value, |name| self.is_secret(name)))
+                Location::Path(PathPrefix::of(&value, |name| self.is_secret(name)))
             }
-            "basic" => At::Header(http::header::AUTHORIZATION),
-            "body" if let Some(path) = BodyPath::parse(name) => At::Body(path),
+            "basic" => Location::Header(http::header::AUTHORIZATION),
+            "body" if let Some(path) = BodyPath::parse(name) => Location::Body(path),
             "query_string" => {
-                self.later = Some(Later::QueryString);
+                self.later = Some(PlannedFeature::QueryString);
                 return None;
             }
             _ => {

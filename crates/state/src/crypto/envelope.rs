@@ -60,7 +60,9 @@ pub enum EnvelopeError {
     #[error("the sealed value was changed or belongs elsewhere: restore it from a backup")]
     Corrupt,
     /// The master key has wrapped as many data keys as is safe.
-    #[error("master key {0} is worn out: `keyward key rotate` tells how to go on with a new one")]
+    #[error(
+        "master key {0} has reached its limit of use: `keyward key rotate` explains how to continue with a new one"
+    )]
     WornOut(KeyId),
     /// The plaintext exceeds the limit of AES-GCM, 64 GiB (NIST SP 800-38D §5.2.1.1).
     #[error("the value is too large to seal")]
@@ -70,7 +72,7 @@ pub enum EnvelopeError {
 /// The purpose of a ciphertext. It is part of the associated data, so that a wrapped key cannot be used as a
 /// value, or a value as a key.
 #[derive(Clone, Copy)]
-enum Purpose {
+enum SealPurpose {
     /// A data key under a master key.
     Wrap,
     /// A value under its data key.
@@ -80,12 +82,12 @@ enum Purpose {
 impl Place<'_> {
     /// `"keyward" ‖ format ‖ purpose ‖ (length ‖ bytes) of org, table, key`. The lengths (u32, big endian)
     /// distinguish `a/bc` from `ab/c`.
-    fn associated_data(&self, purpose: Purpose) -> Vec<u8> {
+    fn associated_data(&self, purpose: SealPurpose) -> Vec<u8> {
         let mut data = b"keyward".to_vec();
         data.push(FORMAT);
         data.push(match purpose {
-            Purpose::Wrap => b'w',
-            Purpose::Value => b'v',
+            SealPurpose::Wrap => b'w',
+            SealPurpose::Value => b'v',
         });
         for part in [self.org.as_str(), self.table, self.key] {
             // Saturation is safe: no key of a store is near 4 GiB.
@@ -124,8 +126,9 @@ pub(super) fn seal(
 ) -> Result<Vec<u8>, EnvelopeError> {
     let data_key: Zeroizing<[u8; KEY_LEN]> = random();
     let (wrap_nonce, nonce) = (random::<NONCE_LEN>(), random::<NONCE_LEN>());
-    let wrapped = encrypt(master.bytes, &wrap_nonce, place, Purpose::Wrap, data_key.as_slice())?;
-    let ciphertext = encrypt(&data_key, &nonce, place, Purpose::Value, plaintext)?;
+    let wrapped =
+        encrypt(master.bytes, &wrap_nonce, place, SealPurpose::Wrap, data_key.as_slice())?;
+    let ciphertext = encrypt(&data_key, &nonce, place, SealPurpose::Value, plaintext)?;
     let mut sealed = Vec::with_capacity(OVERHEAD + plaintext.len());
     sealed.push(FORMAT);
     sealed.extend(master.id.0);
@@ -146,10 +149,10 @@ pub(super) fn open(
         return Err(EnvelopeError::Truncated);
     }
     let wrapped = &sealed[WRAPPED_AT..NONCE_AT];
-    let opened = decrypt(master, &array(sealed, WRAP_NONCE_AT), place, Purpose::Wrap, wrapped)?;
+    let opened = decrypt(master, &array(sealed, WRAP_NONCE_AT), place, SealPurpose::Wrap, wrapped)?;
     let data_key: Zeroizing<[u8; KEY_LEN]> = Zeroizing::new(array(&opened, 0));
     let ciphertext = &sealed[CIPHERTEXT_AT..];
-    decrypt(&data_key, &array(sealed, NONCE_AT), place, Purpose::Value, ciphertext)
+    decrypt(&data_key, &array(sealed, NONCE_AT), place, SealPurpose::Value, ciphertext)
 }
 
 /// Wraps the data key of a value with `to`. The value itself stays sealed, because the master key's id is not
@@ -164,9 +167,9 @@ pub(super) fn rewrap(
         return Err(EnvelopeError::Truncated);
     }
     let wrapped = &sealed[WRAPPED_AT..NONCE_AT];
-    let data_key = decrypt(from, &array(sealed, WRAP_NONCE_AT), place, Purpose::Wrap, wrapped)?;
+    let data_key = decrypt(from, &array(sealed, WRAP_NONCE_AT), place, SealPurpose::Wrap, wrapped)?;
     let wrap_nonce = random::<NONCE_LEN>();
-    let wrapped = encrypt(to.bytes, &wrap_nonce, place, Purpose::Wrap, &data_key)?;
+    let wrapped = encrypt(to.bytes, &wrap_nonce, place, SealPurpose::Wrap, &data_key)?;
     let mut moved = sealed.to_vec();
     moved[ID_AT..WRAP_NONCE_AT].copy_from_slice(&to.id.0);
     moved[WRAP_NONCE_AT..WRAPPED_AT].copy_from_slice(&*wrap_nonce);
@@ -183,7 +186,7 @@ fn encrypt(
     key: &Zeroizing<[u8; KEY_LEN]>,
     nonce: &[u8; NONCE_LEN],
     place: &Place<'_>,
-    purpose: Purpose,
+    purpose: SealPurpose,
     msg: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     // `encrypt` reserves capacity for the tag, so that no copy of the plaintext remains.
@@ -196,7 +199,7 @@ fn decrypt(
     key: &Zeroizing<[u8; KEY_LEN]>,
     nonce: &[u8; NONCE_LEN],
     place: &Place<'_>,
-    purpose: Purpose,
+    purpose: SealPurpose,
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
     // Decrypts in place in a buffer that is wiped, even if the tag is wrong.

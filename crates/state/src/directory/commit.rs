@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::apps::AppRecord;
 use super::deliveries::{Due, News};
 use super::error::DirectoryError;
 use super::news::Between;
@@ -32,7 +31,6 @@ macro_rules! viewed {
 }
 
 viewed! {
-    AppRecord => put_app;
     Record<Org> => put_org;
 }
 

@@ -118,9 +118,6 @@ pub enum DirectoryError {
         /// The bound.
         max: usize,
     },
-    /// A change of what an app is known by.
-    #[error("the {0} of an app cannot be changed: add another app")]
-    FixedOfApp(&'static str),
     /// A connection of another provider than a slot asks for.
     #[error(
         "slot `{slot}` asks for an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"

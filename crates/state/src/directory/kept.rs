@@ -144,7 +144,6 @@ impl<R: Resource> Collection<R> {
             Err(_) => self.by_id.get(self.by_name.get(name_or_id)?),
         }
     }
-
 }
 
 impl<R: Kept> Collection<R> {
@@ -405,7 +404,11 @@ impl Writer {
     }
 
     /// Takes all of these, or none.
-    pub(super) async fn take<I: Id>(&self, wanted: Vec<Unique>, owner: &I) -> Result<Vec<At>, DirectoryError> {
+    pub(super) async fn take<I: Id>(
+        &self,
+        wanted: Vec<Unique>,
+        owner: &I,
+    ) -> Result<Vec<At>, DirectoryError> {
         let mut taken = Vec::with_capacity(wanted.len());
         for Unique { at, refusal, .. } in wanted {
             match self.rows.write(&at, &Claim::of(owner.as_str()), None).await {
@@ -417,21 +420,6 @@ impl Writer {
             }
         }
         Ok(taken)
-    }
-
-    /// Takes a name before there is anything of that name.
-    pub(super) async fn take_name(
-        &self,
-        at: &At,
-        owner: impl ToString,
-        (kind, name): (Named, &str),
-    ) -> Result<(), DirectoryError> {
-        match self.rows.write(at, &Claim::of(owner), None).await {
-            Err(error) if error.is_conflict() => {
-                Err(DirectoryError::NameTaken { what: kind.as_str(), name: name.to_owned() })
-            }
-            other => other.map(drop),
-        }
     }
 
     /// Deletes index rows that are not needed. If that fails too, they keep a name or a token taken until the

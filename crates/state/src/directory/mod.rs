@@ -53,9 +53,9 @@ pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
 pub use keyward_model::{
-    Account, AccountId, AccountSource, AppSettings, AppUrls, BrokenReason, ConnectionState, Due,
-    DueBy, Fault, ManagedBy, Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered,
-    Reminded, Renewal, Rotation, RotationState, Slot, Visibility,
+    Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Fault, ManagedBy,
+    Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,
+    Rotation, RotationState, Slot, Visibility,
 };
 pub use plugins::Plugged;
 pub use records::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::records::{AgentRecord, ConnectionRecord};
+use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::remedy::{Need, Remedies};
 use super::rows::At;
 use super::view::View;

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::apps::AppRecord;
 use super::commit::Viewed;
 use super::error::DirectoryError;
-use super::index::{Claim, Index, Named, everyone};
+use super::index::{Claim, Index, everyone};
 use super::kept::Kept;
 use super::orgs;
 use super::records::{AgentRecord, PluginRecord};
@@ -21,9 +20,9 @@ use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::source;
 use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
-use keyward_base::id::{AgentId, ConnectionId, Id, OrgId};
+use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
-use keyward_model::{Agent, Connection, Honeytoken, Org, Plugin, Record, User, Webhook};
+use keyward_model::{Agent, App, Connection, Honeytoken, Org, Plugin, Record, User, Webhook};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -48,7 +47,6 @@ const FORMAT: u32 = 1;
 pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, DirectoryError> {
     let index = sentinel(rows, clock).await?;
     let agents = rows.all::<AgentRecord>(Table::Agents).await?;
-    let apps = rows.all::<AppRecord>(Table::Apps).await?;
     let mut wanted = HashMap::new();
     let mut view = View::default();
     let owners: HashSet<_> = agents.iter().map(|(_, read)| read.record.id.clone()).collect();
@@ -68,7 +66,7 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
         view.put(Arc::new(record));
     }
     let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
-    known.take(apps, Named::App, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take_all::<App>(rows).await?;
     known.take_all::<Connection>(rows).await?;
     known.take_all::<Webhook>(rows).await?;
     known.take_all::<Honeytoken>(rows).await?;
@@ -92,25 +90,6 @@ impl Known<'_> {
             for unique in R::unique(&record, self.index) {
                 claim(self.wanted, unique.at, Id::as_str(&record.id), unique.what)?;
             }
-            Arc::new(record).show(self.view);
-        }
-        Ok(())
-    }
-
-    /// Puts records of one kind into the view, each with its claim to its name. `of` tells org, id and
-    /// name.
-    fn take<T: Viewed>(
-        &mut self,
-        all: Vec<(At, Read<T>)>,
-        kind: Named,
-        of: impl for<'r> Fn(&'r T) -> (&'r OrgId, &'r str, &'r str),
-    ) -> Result<(), DirectoryError> {
-        for (at, Read { record, .. }) in all {
-            let (org, id, name) = of(&record);
-            if at != At::new(at.table, org, id) {
-                return Err(at.malformed());
-            }
-            claim(self.wanted, self.index.name(org, kind, name), id, "name")?;
             Arc::new(record).show(self.view);
         }
         Ok(())

@@ -196,7 +196,8 @@ impl Writer {
         record: &PluginRecord,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
-        let agent = self.read::<Agent>(&At::new(Table::Agents, &record.org, agent_of(record)?)).await?;
+        let agent =
+            self.read::<Agent>(&At::new(Table::Agents, &record.org, agent_of(record)?)).await?;
         let agent = agent.record;
         check::editable(&agent, by)?;
         let view = self.view.load();

@@ -167,7 +167,7 @@ impl<'a> Remedies<'a> {
         let Some(app) = self.app else { return self.for_own_client() };
         // A client that Keyward registered is registered again with the next consent.
         match self.renewal() {
-            Renewal::Consent if app.registered.is_some() => self.for_credential(),
+            Renewal::Consent if app.facts.registered.is_some() => self.for_credential(),
             Renewal::App => self.replacing(),
             Renewal::Secret | Renewal::Consent => {
                 let (again, replacing) = (self.refreshing(), self.replacing());
@@ -277,7 +277,7 @@ fn is_of_endpoint(code: &str) -> bool {
 /// The first thing to do where a client is refused.
 fn checked(app: &AppRecord) -> String {
     let name = &app.name;
-    match (app.managed_by, app.paused) {
+    match (app.managed_by, app.facts.paused) {
         (ManagedBy::Store, _) => format!(
             "check the client id and secret of app `{name}`: `keyward app set {name} --secret-stdin \
              client_secret`"

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::apps::AppRecord;
 use super::kept::Collection;
-use super::records::{AgentRecord, ConnectionRecord};
+use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::users::Person;
 pub use told::Former;
 
@@ -19,7 +19,7 @@ use keyward_base::id::{
     AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId,
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
-use keyward_model::{Connection, Honeytoken, Org, Record, Scope, User, Webhook};
+use keyward_model::{App, Connection, Honeytoken, Org, Plugin, Record, Scope, User, Webhook};
 use keyward_rules::inject::placeholder::Core;
 
 /// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
@@ -39,8 +39,7 @@ pub struct OrgView {
     pub(super) users: Collection<User>,
     pub(super) agents: Collection<keyward_model::Agent>,
     pub(super) connections: Collection<Connection>,
-    apps: SharedMap<AppId, Arc<AppRecord>>,
-    app_names: SharedNames<Arc<str>, AppId>,
+    pub(super) apps: Collection<App>,
     pub(super) plugins: Collection<Plugin>,
     pub(super) webhooks: Collection<Webhook>,
     pub(super) honeytokens: Collection<Honeytoken>,
@@ -121,8 +120,10 @@ impl View {
             let (now_there, there) = (now.connections.by_id(), before.connections.by_id());
             let connections = now_there.differences(there, Arc::ptr_eq);
             all.connections.extend(connections);
-            all.apps.extend(now.apps.differences(&before.apps, Arc::ptr_eq));
-            all.plugins.extend(now.plugins.by_id().differences(before.plugins.by_id(), Arc::ptr_eq));
+            let (now_there, there) = (now.apps.by_id(), before.apps.by_id());
+            all.apps.extend(now_there.differences(there, Arc::ptr_eq));
+            all.plugins
+                .extend(now.plugins.by_id().differences(before.plugins.by_id(), Arc::ptr_eq));
         }
         all
     }
@@ -169,7 +170,7 @@ impl View {
 
     /// The organisation that an app belongs to: the id alone stands in its redirect URI.
     pub fn org_of_app(&self, id: &AppId) -> Option<&OrgId> {
-        self.orgs.iter().find(|(_, org)| org.apps.contains_key(id)).map(|(id, _)| id)
+        self.orgs.iter().find(|(_, org)| org.apps.get(id).is_some()).map(|(id, _)| id)
     }
 
     /// Something that keeps an organisation from being removed: its kind and name.
@@ -288,11 +289,7 @@ impl View {
 
     /// By name or id. No name looks like an id.
     pub fn find_app(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<AppRecord>> {
-        let org = self.orgs.get(org)?;
-        match AppId::parse(name_or_id) {
-            Ok(id) => org.apps.get(&id),
-            Err(_) => org.apps.get(org.app_names.get(name_or_id)?),
-        }
+        self.find::<App>(org, name_or_id)
     }
 
     /// An agent by id.
@@ -392,19 +389,6 @@ impl View {
         for agent in theirs.cloned().collect::<Vec<_>>() {
             self.put(agent);
         }
-    }
-
-    pub(super) fn put_app(&mut self, app: Arc<AppRecord>) {
-        self.remove_app(&app.org, &app.id);
-        let org = self.org_mut(&app.org);
-        org.app_names.insert(app.name.as_str().into(), app.id.clone());
-        org.apps.insert(app.id.clone(), app);
-    }
-
-    pub(super) fn remove_app(&mut self, org: &OrgId, id: &AppId) {
-        let Some(org) = self.known_org_mut(org) else { return };
-        let Some(app) = org.apps.remove(id) else { return };
-        org.app_names.remove(app.name.as_str());
     }
 
     /// The plugins of an agent are found by it.

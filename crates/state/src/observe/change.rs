@@ -69,8 +69,8 @@ tokio::task_local! {
 impl Acting {
     /// The actor of the current task; by default the gateway itself.
     pub fn current() -> Self {
-        let nobody = |_| Self { by: Actor::Gateway, recorded: false };
-        ACTING.try_with(Self::clone).unwrap_or_else(nobody)
+        let gateway = |_| Self { by: Actor::Gateway, recorded: false };
+        ACTING.try_with(Self::clone).unwrap_or_else(gateway)
     }
 
     /// Runs `work` with this actor. Spawned tasks are not covered: the spawning code calls [`Acting::current`]

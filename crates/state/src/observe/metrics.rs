@@ -106,7 +106,7 @@ impl DeliveryMetrics {
 
 impl Failing {
     fn registered(registry: &mut Registry) -> Self {
-        let help = "connections whose refreshes fail, and may succeed yet";
+        let help = "connections whose refreshes fail but may still succeed";
         let now = gauge(registry, "connections_failing", help);
         let help = "connections whose refreshes have failed for oauth.alert_after";
         Self { now, long: gauge(registry, "connections_failing_long", help) }
@@ -169,7 +169,7 @@ impl Default for Metrics {
         };
         let bytes_in = bytes("received", "body bytes from agents");
         let bytes_out = bytes("sent", "body bytes to agents");
-        let help = "connections whose secret is due within that time, or past it";
+        let help = "connections whose secret is due within that time or overdue";
         let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
         let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
         let failing = Failing::registered(&mut registry);

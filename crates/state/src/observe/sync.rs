@@ -15,19 +15,19 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The running thread. It ends when dropped, after a last sync.
 #[derive(Debug)]
 pub(super) struct Syncer {
-    shared: Arc<Shared>,
+    shared: Arc<SyncShared>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SyncShared {
+    state: Mutex<SyncState>,
     wake: Condvar,
     failing: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SyncState {
     /// Written since the last sync.
     dirty: Option<Arc<File>>,
     ended: bool,
@@ -37,7 +37,7 @@ impl Syncer {
     /// Starts the thread. `failing` is true while syncing fails.
     pub(super) fn start(failing: Arc<AtomicBool>) -> std::io::Result<Self> {
         let (state, wake) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { state, wake, failing });
+        let shared = Arc::new(SyncShared { state, wake, failing });
         let own = shared.clone();
         let thread = std::thread::Builder::new().name("keyward-sync".into());
         let thread = thread.spawn(move || own.run())?;
@@ -64,7 +64,7 @@ impl Drop for Syncer {
     }
 }
 
-impl Shared {
+impl SyncShared {
     fn run(&self) {
         while let Some(file) = self.next() {
             let done = self.sync(&file);

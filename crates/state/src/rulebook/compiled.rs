@@ -113,8 +113,14 @@ impl CompiledPolicy {
             policy.set_held(org, agent, self.facts.held(org, agent));
         }
         // Additions come first, so that a moved value is not removed in between.
-        changed.carved.iter().for_each(|(org, endpoint)| policy.carve(org, endpoint));
-        changed.uncarved.iter().for_each(|(org, endpoint)| policy.uncarve(org, endpoint));
+        changed
+            .added_endpoints
+            .iter()
+            .for_each(|(org, endpoint)| policy.add_oauth_endpoint(org, endpoint));
+        changed
+            .removed_endpoints
+            .iter()
+            .for_each(|(org, endpoint)| policy.remove_oauth_endpoint(org, endpoint));
         self.policy = Arc::new(policy);
         Ok(())
     }

@@ -14,8 +14,10 @@ use crate::directory::{
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
-use keyward_rules::policy::{Account, AccountState, Bound, DefaultAction, Endpoint, Extent, Held};
-use keyward_rules::policy::{Rule, Spec};
+use keyward_rules::policy::{
+    Account, AccountBinding, AccountState, AgentBindings, DefaultAction, Endpoint, Extent,
+};
+use keyward_rules::policy::{PolicyInput, Rule};
 use keyward_rules::provider::{Catalogue, Instance};
 
 /// The agents, connections and hosts of one view.
@@ -41,7 +43,7 @@ struct OrgFacts {
 pub(super) struct ConnectionFacts {
     pub(super) account: Arc<Account>,
     /// OAuth endpoints on the connection's own hosts.
-    carved: Vec<Endpoint>,
+    oauth_endpoints: Vec<Endpoint>,
 }
 
 /// A connection with its record and its policy account.
@@ -59,9 +61,9 @@ pub(super) struct Changed {
     /// Names and ids that have another meaning in rules.
     pub(super) named: HashSet<(OrgId, Arc<str>)>,
     /// Added references to OAuth endpoints.
-    pub(super) carved: Vec<(OrgId, Endpoint)>,
+    pub(super) added_endpoints: Vec<(OrgId, Endpoint)>,
     /// Removed references to OAuth endpoints.
-    pub(super) uncarved: Vec<(OrgId, Endpoint)>,
+    pub(super) removed_endpoints: Vec<(OrgId, Endpoint)>,
 }
 
 /// Host and path of a URL that was checked.
@@ -75,7 +77,7 @@ fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
 /// The endpoints of an app's own authorization servers; those of an MCP server may be on its host.
 fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
     let provider: Arc<str> = app.provider.as_str().into();
-    let all = std::iter::once(&app.urls).chain(app.discovered.values());
+    let all = std::iter::once(&app.urls).chain(app.facts.discovered.values());
     let own = all.flat_map(|urls| [&urls.token, &urls.revoke, &urls.device]);
     let own = own.flatten().filter_map(|url| endpoint(url));
     own.map(move |(host, path)| (provider.clone(), host, path))
@@ -135,8 +137,8 @@ impl Facts {
             let org = app.org.clone();
             endpoints(app).map(move |endpoint| (org.clone(), endpoint)).collect::<Vec<_>>()
         };
-        changed.uncarved.extend(before.into_iter().flat_map(each));
-        changed.carved.extend(now.into_iter().flat_map(each));
+        changed.removed_endpoints.extend(before.into_iter().flat_map(each));
+        changed.added_endpoints.extend(now.into_iter().flat_map(each));
         let Some(app) = now.or(before) else { return };
         let of_app = self.orgs.get(&app.org).and_then(|of_org| of_org.of_app.get(&app.id));
         anew.extend(of_app.into_iter().flatten().map(|id| (app.org.clone(), id.clone())));
@@ -214,13 +216,13 @@ impl Facts {
             now.map(|record| connection_facts(record, app_of(&self.view, record), &self.catalogue));
         let of_org = self.orgs.entry(org.clone()).or_default();
         let old = of_org.accounts.get(id);
-        let carved = |owned: &ConnectionFacts| {
-            owned.carved.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
+        let of_connection = |owned: &ConnectionFacts| {
+            owned.oauth_endpoints.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
         };
         let is_same = old == owned.as_ref();
         if !is_same {
-            changed.uncarved.extend(old.into_iter().flat_map(carved));
-            changed.carved.extend(owned.iter().flat_map(carved));
+            changed.removed_endpoints.extend(old.into_iter().flat_map(of_connection));
+            changed.added_endpoints.extend(owned.iter().flat_map(of_connection));
             match owned {
                 Some(owned) => drop(of_org.accounts.insert(id.clone(), owned)),
                 None => drop(of_org.accounts.remove(id)),
@@ -269,21 +271,22 @@ impl Facts {
         rules: Vec<Rule>,
         default: DefaultAction,
         hostless_rules_max: usize,
-    ) -> Spec {
-        let mut spec = Spec { default, rules, hostless_rules_max, ..Spec::default() };
+    ) -> PolicyInput {
+        let mut spec = PolicyInput { default, rules, hostless_rules_max, ..PolicyInput::default() };
         for provider in self.catalogue.all() {
             spec.known.extend(provider.known_hosts());
-            let carved = provider.carved.iter().cloned();
-            spec.carved.extend(carved.map(|(host, path)| (provider.id.clone(), host, path)));
+            let oauth_endpoints = provider.oauth_endpoints.iter().cloned();
+            spec.oauth_endpoints
+                .extend(oauth_endpoints.map(|(host, path)| (provider.id.clone(), host, path)));
         }
-        spec.carved.sort();
-        spec.carved.dedup();
+        spec.oauth_endpoints.sort();
+        spec.oauth_endpoints.dedup();
         for app in self.view.apps() {
-            spec.carved_in.extend(endpoints(app).map(|it| (app.org.clone(), it)));
+            spec.org_oauth_endpoints.extend(endpoints(app).map(|it| (app.org.clone(), it)));
         }
         for (org, of_org) in &self.orgs {
-            let own = of_org.accounts.values().flat_map(|owned| &owned.carved);
-            spec.carved_in.extend(own.map(|endpoint| (org.clone(), endpoint.clone())));
+            let own = of_org.accounts.values().flat_map(|owned| &owned.oauth_endpoints);
+            spec.org_oauth_endpoints.extend(own.map(|endpoint| (org.clone(), endpoint.clone())));
         }
         for agent in self.view.agents() {
             let held = self.held(&agent.org, &agent.id);
@@ -294,9 +297,9 @@ impl Facts {
     }
 
     /// The bindings and slots of an agent; empty when it is paused or removed.
-    pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> Held {
+    pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> AgentBindings {
         let agent = self.view.agent(org, agent).filter(|agent| !agent.facts.is_paused());
-        let Some(agent) = agent else { return Held::default() };
+        let Some(agent) = agent else { return AgentBindings::default() };
         let mut plugins = Plugins::default();
         for plugin in self.view.plugins_of(org, &agent.id) {
             let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
@@ -314,7 +317,7 @@ impl Facts {
                 // Without a slot it allows nothing.
                 false => Extent::Slots(plugins.slots(&binding.connection)?),
             };
-            Some(Bound {
+            Some(AccountBinding {
                 org: agent.org.clone(),
                 agent: agent.id.clone(),
                 account: connection.account.clone(),
@@ -322,7 +325,7 @@ impl Facts {
                 extent,
             })
         });
-        Held { bindings: bound.collect(), empty: plugins.empty }
+        AgentBindings { bindings: bound.collect(), empty: plugins.empty }
     }
 }
 
@@ -357,8 +360,8 @@ impl Changed {
     pub(super) fn is_nothing(&self) -> bool {
         self.agents.is_empty()
             && self.named.is_empty()
-            && self.carved.is_empty()
-            && self.uncarved.is_empty()
+            && self.added_endpoints.is_empty()
+            && self.removed_endpoints.is_empty()
     }
 
     fn name<'a>(&mut self, org: &OrgId, names: impl Iterator<Item = &'a str>) {
@@ -404,15 +407,15 @@ pub(super) fn connection_facts(
     catalogue: &Catalogue,
 ) -> ConnectionFacts {
     let provider: Arc<str> = record.provider.as_str().into();
-    let mut carved = Vec::new();
+    let mut oauth_endpoints = Vec::new();
     let mut prefixes = Vec::new();
     let (hosts, paths, state) = match instance(record, catalogue) {
         Ok(instance) => {
             prefixes = instance.path_prefixes();
             let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
             let found = found.flatten().filter_map(|url| endpoint(url));
-            let own = instance.carved.into_iter().chain(found);
-            carved.extend(own.map(|(host, path)| (provider.clone(), host, path)));
+            let own = instance.oauth_endpoints.into_iter().chain(found);
+            oauth_endpoints.extend(own.map(|(host, path)| (provider.clone(), host, path)));
             (instance.hosts, instance.paths, state(&record.facts.state))
         }
         // Values that the provider has not sent yet are not an error of a draft.
@@ -427,13 +430,13 @@ pub(super) fn connection_facts(
     };
     let (id, name) = (record.id.clone(), record.name.as_str().into());
     let settings = match app {
-        Some(app) => record.settings.over(&app.settings.requests()),
+        Some(app) => record.settings.over(&app.settings.requests),
         None => record.settings.clone(),
     };
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
     let account = Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings };
-    ConnectionFacts { account: Arc::new(account), carved }
+    ConnectionFacts { account: Arc::new(account), oauth_endpoints }
 }
 
 /// The hosts that the connection owns, or an error.
@@ -556,7 +559,7 @@ mod tests {
     use super::*;
     use crate::directory::BrokenReason;
 
-    fn spec(samples: &Samples) -> Spec {
+    fn spec(samples: &Samples) -> PolicyInput {
         samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)
     }
 
@@ -628,6 +631,6 @@ mod tests {
         let openai = HostPattern::parse("api.openai.com").expect("a pattern");
         assert!(spec.known.contains(&openai));
         assert!(spec.known.iter().all(|host| host.literal().is_some() || host.suffix().is_some()));
-        assert!(spec.carved.iter().any(|(provider, _, _)| &**provider == "github"));
+        assert!(spec.oauth_endpoints.iter().any(|(provider, _, _)| &**provider == "github"));
     }
 }

@@ -22,7 +22,9 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory, View};
 use keyward_base::agent::Agent;
 use keyward_base::id::OrgId;
-use keyward_rules::policy::{Account, Asked, DefaultAction, Explanation, Permit, Policy, Reason};
+use keyward_rules::policy::{
+    Account, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
+};
 use keyward_rules::provider::Catalogue;
 
 use compiled::CompiledPolicy;
@@ -162,7 +164,7 @@ impl Rulebook {
     }
 
     /// Explains what would happen to a request now.
-    pub fn explain(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {
+    pub fn explain(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Explanation {
         self.current().explain(agent, asked)
     }
 
@@ -173,7 +175,7 @@ impl Rulebook {
     pub fn permit_test(
         &self,
         connection: &ConnectionRecord,
-        asked: &Asked<'_>,
+        asked: &PolicyRequest<'_>,
     ) -> Result<Permit, Reason> {
         let account = self.account(connection);
         self.current().permit_test(&connection.org, &account, asked)
@@ -186,7 +188,7 @@ impl Rulebook {
     pub fn permit_call(
         &self,
         connection: &ConnectionRecord,
-        asked: &Asked<'_>,
+        asked: &PolicyRequest<'_>,
     ) -> Result<Permit, Reason> {
         let gone = || Reason::ConnectionMissing { name: connection.name.as_str().into() };
         let view = self.directory.view();

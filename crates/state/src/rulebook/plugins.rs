@@ -7,7 +7,7 @@ use crate::directory::{
     BrokenReason, ConnectionState, Missing, Need, PluginRecord, Remedies, View,
 };
 use keyward_base::id::ConnectionId;
-use keyward_rules::policy::{Blocked, Empty, Lack, Slot};
+use keyward_rules::policy::{Blocked, EmptySlot, Slot, SlotProblem};
 use keyward_rules::provider::Catalogue;
 
 /// The slots of one agent.
@@ -15,7 +15,7 @@ use keyward_rules::provider::Catalogue;
 pub(super) struct Plugins {
     slots: HashMap<ConnectionId, Vec<Arc<Slot>>>,
     /// Required slots without a connection, and those of paused plugins.
-    pub(super) empty: Vec<Empty>,
+    pub(super) empty: Vec<EmptySlot>,
 }
 
 impl Plugins {
@@ -64,7 +64,7 @@ impl Plugins {
                 plugin: plugin.name().into(),
                 slot: slot.slot.as_str().into(),
                 connection: None,
-                lack: Lack::Withdrawn,
+                problem: SlotProblem::Withdrawn,
                 remedy: None,
             };
             self.block_hosts(plugin, &slot.provider, blocked, catalogue);
@@ -79,7 +79,7 @@ impl Plugins {
         catalogue: &Catalogue,
     ) {
         let (Some(agent), provider) = (plugin.agent.id(), catalogue.get(provider)) else { return };
-        self.empty.push(Empty {
+        self.empty.push(EmptySlot {
             org: plugin.org.clone(),
             agent: agent.clone(),
             hosts: provider.into_iter().flat_map(|it| it.known_hosts()).collect(),
@@ -94,12 +94,12 @@ fn blocked(
     catalogue: &Catalogue,
     view: &View,
 ) -> Blocked {
-    let lack = match missing.state() {
-        None | Some(ConnectionState::Active | ConnectionState::Testing) => Lack::Empty,
-        Some(ConnectionState::Draft { .. }) => Lack::Draft,
-        Some(ConnectionState::Paused) => Lack::Paused,
+    let problem = match missing.state() {
+        None | Some(ConnectionState::Active | ConnectionState::Testing) => SlotProblem::Empty,
+        Some(ConnectionState::Draft { .. }) => SlotProblem::Draft,
+        Some(ConnectionState::Paused) => SlotProblem::Paused,
         Some(ConnectionState::Broken { reason, detail }) => {
-            Lack::Broken(broken(*reason, detail.as_deref()))
+            SlotProblem::Broken(broken(*reason, detail.as_deref()))
         }
     };
     let connection = missing.connection.map(|it| Remedies::in_view(it, catalogue, view));
@@ -108,7 +108,7 @@ fn blocked(
         plugin: plugin.name().into(),
         slot: missing.slot.slot.as_str().into(),
         connection: missing.connection.map(|connection| connection.name.as_str().into()),
-        lack,
+        problem,
         remedy: remedy.map(Into::into),
     }
 }

@@ -28,7 +28,7 @@ fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static s
     let target = Target::parse(Scheme::Https, host).expect(host);
     let path = DecodedPath::parse("/v1/x").expect("a path");
     let method = http::Method::GET;
-    let asked = Asked {
+    let asked = PolicyRequest {
         target: &target,
         method: &method,
         overrides: &[],

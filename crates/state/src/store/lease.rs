@@ -19,16 +19,16 @@ pub struct Lease {
 
 /// The claims of a store.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Leases(Arc<Mutex<Claims>>);
+pub(super) struct Leases(Arc<Mutex<LeaseClaims>>);
 
 #[derive(Debug, Default)]
-struct Claims {
-    held: HashMap<String, Claim>,
+struct LeaseClaims {
+    held: HashMap<String, LeaseClaim>,
     count: u64,
 }
 
 #[derive(Debug)]
-struct Claim {
+struct LeaseClaim {
     /// Distinguishes successive holders of the same name.
     number: u64,
     until: Instant,
@@ -77,7 +77,7 @@ impl Leases {
         }
         claims.count += 1;
         let number = claims.count;
-        claims.held.insert(name.to_owned(), Claim { number, until: now + ttl });
+        claims.held.insert(name.to_owned(), LeaseClaim { number, until: now + ttl });
         let (leases, held) = (self.clone(), name.to_owned());
         Some(Lease::new(name, number, move || leases.release(&held, number)))
     }

@@ -94,7 +94,7 @@ pub enum Expect {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The precondition of the write is not met.
-    #[error("{table} row {key} was changed by someone else")]
+    #[error("{table} row {key} was changed by another writer")]
     Conflict {
         /// The table's name.
         table: &'static str,

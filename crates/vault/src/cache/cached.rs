@@ -7,24 +7,24 @@ use std::time::Duration;
 use keyward_base::time::{Clock, Moment};
 use keyward_rules::inject::credential::Credential;
 
-/// A credential and how long it lives.
+/// A credential with its lifetime.
 #[derive(Debug)]
 pub struct CachedCredential {
     pub(super) credential: Arc<Credential>,
-    /// When `life` began to count.
+    /// Begin of `life`.
     at: Moment,
-    /// `None`: until the upstream refuses it.
-    life: Option<Life>,
+    /// `None`: valid until the upstream rejects it.
+    life: Option<Lifetime>,
 }
 
-/// Ages of a credential.
+/// The ages at which a credential is renewed, waited for, and dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Life {
-    /// From here on a newer one is fetched, while this one is used.
+pub struct Lifetime {
+    /// From this age it is renewed while it is used.
     pub(super) ages: Duration,
-    /// From here on requests wait for it.
+    /// From this age requests wait for a newer one.
     pub(super) late: Duration,
-    /// It is never sent from here on.
+    /// From this age it is not sent.
     pub(super) ends: Duration,
 }
 
@@ -33,13 +33,13 @@ pub struct Life {
 pub(super) enum Phase {
     Young,
     Ageing,
-    Late,
+    LateAnswers,
     Dead,
 }
 
 impl CachedCredential {
-    /// A credential that lives as `life` says from `at` on.
-    pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Life>) -> Self {
+    /// A credential whose lifetime begins at `at`.
+    pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Lifetime>) -> Self {
         Self { credential, at, life }
     }
 
@@ -48,12 +48,12 @@ impl CachedCredential {
         &self.credential
     }
 
-    /// Whether it is already beyond its end.
+    /// Whether it has expired.
     pub fn is_dead(&self, now: Moment) -> bool {
         self.phase(now) == Phase::Dead
     }
 
-    /// Whether it is old enough for a newer one.
+    /// Whether it must be renewed.
     pub fn ages(&self, now: Moment) -> bool {
         self.phase(now) != Phase::Young
     }
@@ -68,14 +68,14 @@ impl CachedCredential {
             age if age < life.ages => Phase::Young,
             age if age >= life.ends => Phase::Dead,
             age if age < life.late => Phase::Ageing,
-            _ => Phase::Late,
+            _ => Phase::LateAnswers,
         }
     }
 }
 
-impl Life {
-    /// Of a credential that ends in `left` of a life of `whole`, and is renewed `buffer` before its end,
-    /// or half its life when that is less. What cannot be renewed is used to its end.
+impl Lifetime {
+    /// The lifetime of a credential that expires after `left` of `whole`. It is renewed `buffer` before its
+    /// end, or at half its life if that is later. A credential that cannot be renewed is used to its end.
     pub fn new(left: Duration, whole: Duration, buffer: Option<Duration>) -> Self {
         let buffer = buffer.map_or(Duration::ZERO, |buffer| buffer.min(whole / 2));
         let (ages, late) = (left.saturating_sub(buffer), left.saturating_sub(buffer / 2));

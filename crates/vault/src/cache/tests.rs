@@ -31,11 +31,11 @@ impl Desk {
     /// With a credential of an hour, of generation 1.
     fn hour() -> Self {
         let desk = Self::new();
-        desk.holds(1, Some(Life::new(seconds(3_600), seconds(3_600), BUFFER)));
+        desk.holds(1, Some(Lifetime::new(seconds(3_600), seconds(3_600), BUFFER)));
         desk
     }
 
-    fn held(&self, generation: u64, life: Option<Life>) -> CachedCredential {
+    fn held(&self, generation: u64, life: Option<Lifetime>) -> CachedCredential {
         let credential = Credential {
             connection: ConnectionId::random(),
             generation,
@@ -48,8 +48,8 @@ impl Desk {
         CachedCredential::new(Arc::new(credential), self.clock.moment(), life)
     }
 
-    fn holds(&self, generation: u64, life: Option<Life>) {
-        self.cell.begin_anew(Some(self.held(generation, life)));
+    fn holds(&self, generation: u64, life: Option<Lifetime>) {
+        self.cell.reset(Some(self.held(generation, life)));
     }
 
     fn passes(&self, time: Duration) {
@@ -87,8 +87,8 @@ fn a_credential_ages_a_buffer_before_its_end_or_half_its_life() {
         (3_600, 3_600, None, (3_600, 3_600, 3_600)),
     ];
     for (left, whole, buffer, (ages, late, ends)) in table {
-        let life = Life::new(seconds(left), seconds(whole), buffer);
-        let expected = Life { ages: seconds(ages), late: seconds(late), ends: seconds(ends) };
+        let life = Lifetime::new(seconds(left), seconds(whole), buffer);
+        let expected = Lifetime { ages: seconds(ages), late: seconds(late), ends: seconds(ends) };
         assert_eq!(life, expected, "{left} of {whole}");
     }
 }
@@ -117,7 +117,7 @@ fn no_request_begins_to_wait_for_an_answer_that_is_late() {
         "no second flight by hand"
     );
     ticket.publish(desk.held(2, None));
-    ticket.land(Landing::Brought);
+    ticket.land(FlightResult::Published);
     assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(2));
     assert_eq!(desk.cell.late_since(), None);
 }
@@ -127,7 +127,7 @@ fn no_request_begins_to_wait_for_an_answer_that_is_late() {
 fn a_late_answer_of_an_older_grant_holds_nobody_up() {
     let desk = Desk::new();
     let old = desk.begin(Trigger::Needed);
-    desk.cell.begin_anew(None);
+    desk.cell.reset(None);
     old.is_late();
     assert_eq!(desk.cell.late_since(), None);
     let new = desk.begin(Trigger::Needed);
@@ -151,7 +151,7 @@ fn in_the_first_half_of_the_buffer_the_old_one_is_used_while_one_flight_is_under
     desk.passes(seconds(150));
     assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)), "the second half waits");
     ticket.publish(desk.held(2, None));
-    assert_eq!(ticket.land(Landing::Brought), None);
+    assert_eq!(ticket.land(FlightResult::Published), None);
     assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(2));
 }
 
@@ -163,7 +163,7 @@ fn a_dead_one_is_never_used_whatever_fails() {
     let ticket = desk.begin(Trigger::Needed);
     assert!(desk.cell.usable(Trigger::Needed, desk.clock.moment()).is_none());
     assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)));
-    ticket.land(Landing::Failed(Failed::default()));
+    ticket.land(FlightResult::Failed(FailureDetails::default()));
     assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
     assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)), "at once: oauth 10.2");
 }
@@ -174,7 +174,7 @@ fn while_refreshes_fail_a_living_one_is_used() {
     let desk = Desk::hour();
     desk.passes(seconds(3_500));
     let ticket = desk.begin(Trigger::Needed);
-    assert!(ticket.land(Landing::Failed(Failed::default())).is_some());
+    assert!(ticket.land(FlightResult::Failed(FailureDetails::default())).is_some());
     assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(1));
     assert!(
         matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)),
@@ -203,7 +203,7 @@ fn the_generation_decides_who_needs_a_flight() {
     let first = desk.begin(Trigger::Beyond(5));
     assert!(matches!(desk.lookup(Trigger::Beyond(5), None), Lookup::Wait(1)));
     first.publish(desk.held(6, None));
-    first.land(Landing::Brought);
+    first.land(FlightResult::Published);
     assert_eq!(used(&desk.lookup(Trigger::Beyond(5), Some(1))), Some(6));
     assert_eq!(used(&desk.lookup(Trigger::Beyond(5), None)), Some(6));
 }
@@ -217,7 +217,7 @@ fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
     desk.holds(7, None);
     late.publish(desk.held(2, None));
     let reason = BrokenReason::Revoked;
-    late.land(Landing::Refused(Refused::Broken { reason, detail: None, rest: None }));
+    late.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
     assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(7));
     let ticket = desk.begin(Trigger::Beyond(7));
     ticket.publish(desk.held(6, None));
@@ -244,7 +244,7 @@ fn all_who_waited_are_told_why_there_is_nothing() {
     let desk = Desk::new();
     let ticket = desk.begin(Trigger::Needed);
     let reason = BrokenReason::Revoked;
-    ticket.land(Landing::Refused(Refused::Broken { reason, detail: None, rest: None }));
+    ticket.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
     for _ in 0..2 {
         assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Refuse(_)));
     }
@@ -258,9 +258,9 @@ fn all_who_waited_are_told_why_there_is_nothing() {
 #[test]
 fn a_new_grant_ends_the_pause() {
     let desk = Desk::new();
-    desk.begin(Trigger::Needed).land(Landing::Failed(Failed::default()));
+    desk.begin(Trigger::Needed).land(FlightResult::Failed(FailureDetails::default()));
     assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)));
-    desk.cell.begin_anew(None);
+    desk.cell.reset(None);
     assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
@@ -268,11 +268,11 @@ fn a_new_grant_ends_the_pause() {
 #[test]
 fn after_a_second_refusal_the_cell_is_deaf_for_a_while() {
     let desk = Desk::hour();
-    desk.cell.is_deaf_for(desk.clock.moment(), seconds(30));
+    desk.cell.ignore_rejections_for(desk.clock.moment(), seconds(30));
     desk.passes(seconds(29));
-    assert!(desk.cell.is_deaf(desk.clock.moment()));
+    assert!(desk.cell.ignores_rejections(desk.clock.moment()));
     desk.passes(seconds(1));
-    assert!(!desk.cell.is_deaf(desk.clock.moment()));
+    assert!(!desk.cell.ignores_rejections(desk.clock.moment()));
 }
 
 /// Answers without a lock, and only what is young.
@@ -283,7 +283,7 @@ fn the_warm_path_answers_the_young_alone() {
     assert!(fresh.ready(&id, &desk.clock).is_none());
     let cell = fresh.cell(&org, &id);
     assert!(Arc::ptr_eq(&cell, &fresh.cell(&org, &id)));
-    cell.begin_anew(Some(desk.held(1, Some(Life::new(seconds(60), seconds(60), BUFFER)))));
+    cell.reset(Some(desk.held(1, Some(Lifetime::new(seconds(60), seconds(60), BUFFER)))));
     assert!(fresh.ready(&id, &desk.clock).is_some());
     desk.passes(seconds(30));
     assert!(fresh.ready(&id, &desk.clock).is_none());

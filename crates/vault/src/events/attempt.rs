@@ -10,14 +10,14 @@ use serde::Serialize;
 use super::keys::SigningKeys;
 use keyward_base::time;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_net::call::{Bounds, CallError, Caller};
+use keyward_net::call::{Bounds, CallError, HttpClient};
 use keyward_net::dial::DialError;
 use keyward_state::observe::notice::{About, Notice};
 
-/// How much of a response body is read, in bytes: its content is not used.
+/// Most bytes read of a response body, which is not used.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// A wait that a webhook may ask for.
+/// Longest accepted `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
 /// The body of an event.
@@ -25,12 +25,12 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 struct Payload<'a> {
     r#type: &'a str,
     timestamp: Timestamp,
-    data: Data<'a>,
+    data: PayloadData<'a>,
 }
 
-/// What it tells.
+/// The data of an event.
 #[derive(Serialize)]
-struct Data<'a> {
+struct PayloadData<'a> {
     org: &'a str,
     by: &'a str,
     #[serde(flatten)]
@@ -38,42 +38,42 @@ struct Data<'a> {
 }
 
 /// A webhook's URL, and the keys that sign its deliveries.
-pub(super) struct Destination<'a> {
+pub(super) struct DeliveryTarget<'a> {
     pub(super) url: &'a str,
     pub(super) keys: &'a SigningKeys,
 }
 
-/// What became of a try.
+/// The result of an attempt.
 #[derive(Debug)]
-pub(super) enum Tried {
-    /// It was taken.
+pub(super) enum AttemptResult {
+    /// The webhook accepted the event.
     Taken(StatusCode),
-    /// The webhook wants nothing any more.
+    /// The webhook answered 410: it wants no more events.
     Gone,
-    /// It was not taken.
+    /// The attempt failed.
     Failed {
-        /// In words.
+        /// The reason, for people.
         why: String,
-        /// Not before.
+        /// The webhook's `Retry-After`.
         retry_after: Option<Duration>,
     },
 }
 
-/// What is posted. The same bytes at each try.
+/// The body; the same bytes for each attempt.
 pub(super) fn body(notice: &Notice) -> Vec<u8> {
-    let data = Data { org: notice.org.as_str(), by: &notice.by, about: &notice.about };
+    let data = PayloadData { org: notice.org.as_str(), by: &notice.by, about: &notice.about };
     let payload = Payload { r#type: notice.kind.code(), timestamp: notice.at, data };
     serde_json::to_vec(&payload).expect("it holds text and times alone")
 }
 
 /// Posts an event.
 pub(super) async fn post(
-    caller: &Caller,
-    to: Destination<'_>,
+    caller: &HttpClient,
+    to: DeliveryTarget<'_>,
     notice: &Notice,
     settings: &WebhookSettings,
     now: Timestamp,
-) -> Tried {
+) -> AttemptResult {
     let body = body(notice);
     let id = notice.id.as_str();
     let signatures = to.keys.signatures(id, now, &body, now);
@@ -100,8 +100,8 @@ fn bounds(settings: &WebhookSettings) -> Bounds {
     }
 }
 
-/// Any 2xx takes it, whatever else the answer says; 410 ends the webhook; all else is tried again.
-fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> Tried {
+/// 2xx is success, regardless of the body; 410 ends the webhook; everything else is retried.
+fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> AttemptResult {
     let (status, retry_after) = match &answer {
         Ok(answer) => (answer.status(), answer.headers().get(header::RETRY_AFTER)),
         Err(CallError::Unusable { status: Some(status), retry_after, .. }) => {
@@ -114,8 +114,8 @@ fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> Tried {
         Err(error) => return failed(error.to_string(), None),
     };
     match status {
-        status if status.is_success() => Tried::Taken(status),
-        StatusCode::GONE => Tried::Gone,
+        status if status.is_success() => AttemptResult::Taken(status),
+        StatusCode::GONE => AttemptResult::Gone,
         status => failed(
             format!("answered {}", status.as_u16()),
             retry_after.and_then(|value| wait(value, now)),
@@ -123,8 +123,8 @@ fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> Tried {
     }
 }
 
-fn failed(why: impl Into<String>, retry_after: Option<Duration>) -> Tried {
-    Tried::Failed { why: why.into(), retry_after }
+fn failed(why: impl Into<String>, retry_after: Option<Duration>) -> AttemptResult {
+    AttemptResult::Failed { why: why.into(), retry_after }
 }
 
 /// `Retry-After`, seconds or a date (RFC 9110 §10.2.3), bounded.

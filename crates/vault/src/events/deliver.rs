@@ -8,25 +8,25 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::attempt::{self, Destination, Tried};
+use super::attempt::{self, AttemptResult, DeliveryTarget};
 use super::queue::LastTry;
 use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Record, Webhook, WebhookState};
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_state::directory::Owed;
 
-/// After a failure of the store.
+/// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Longer pauses end early: a change of the clock is seen.
+/// Longest sleep, so that a change of the clock is noticed.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// All that are on their way at the same time.
+/// Most concurrent deliveries.
 const AT_ONCE_MAX: usize = 64;
 
 impl Events {
-    /// Puts what is owed into the queue.
+    /// Queues stored deliveries.
     pub(super) fn take_up(&self, owed: Vec<Owed>) {
         let most = self.settings.load().waiting_max;
         let mut queue = self.queue.lock();
@@ -36,7 +36,7 @@ impl Events {
         self.stirred.notify_one();
         for one in over {
             let (webhook, event) = (&one.delivery.webhook, &one.delivery.notice.id);
-            tracing::error!(%webhook, %event, "too many events wait for a webhook: it is not told");
+            tracing::error!(%webhook, %event, "too many events wait for a webhook: an event is dropped");
             let directory = self.directory.clone();
             tokio::spawn(async move { settled(&directory, &one).await });
         }
@@ -58,7 +58,7 @@ impl Events {
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
                 () = self.stirred.notified() => {}
-                // A webhook may have been resumed, or given another URL.
+                // A webhook may have been resumed, or have a new URL.
                 _ = changes.changed() => {}
                 Some(_) = under_way.join_next() => {}
                 _ = close.wait_for(|close| *close) => return,
@@ -66,7 +66,7 @@ impl Events {
         }
     }
 
-    /// What was owed when this process began.
+    /// Queues the deliveries that were stored before the start.
     async fn resume(&self) -> Result<(), EventsError> {
         let owed = self.directory.owed().await?;
         if !owed.is_empty() {
@@ -76,8 +76,12 @@ impl Events {
         Ok(())
     }
 
-    /// Begins what is due; answers how long nothing more will be.
-    fn send_due(self: &Arc<Self>, caller: &Arc<Caller>, under_way: &mut JoinSet<()>) -> Duration {
+    /// Starts due deliveries. Returns the time until the next one is due.
+    fn send_due(
+        self: &Arc<Self>,
+        caller: &Arc<HttpClient>,
+        under_way: &mut JoinSet<()>,
+    ) -> Duration {
         let view = self.directory.view();
         let may = |owed: &Owed| {
             let hook = view.one::<Webhook>(&owed.delivery.notice.org, &owed.delivery.webhook);
@@ -101,13 +105,13 @@ impl Events {
         REST_MAX
     }
 
-    /// One try, with all that follows.
-    async fn told(self: Arc<Self>, caller: &Caller, owed: Owed) {
+    /// One attempt, with its consequences.
+    async fn told(self: Arc<Self>, caller: &HttpClient, owed: Owed) {
         let webhook = owed.delivery.webhook.clone();
         let last = match self.try_one(caller, owed).await {
             Ok(last) => last,
             Err((error, owed)) => {
-                tracing::error!(%error, "an event is told later: the store failed");
+                tracing::error!(%error, "the store failed: an event is delivered later");
                 self.again(owed, self.clock.now() + TRY_AGAIN_AFTER);
                 None
             }
@@ -121,7 +125,7 @@ impl Events {
 
     async fn try_one(
         &self,
-        caller: &Caller,
+        caller: &HttpClient,
         mut owed: Owed,
     ) -> Result<Option<LastTry>, (EventsError, Owed)> {
         let (org, id) = (owed.delivery.notice.org.clone(), owed.delivery.webhook.clone());
@@ -134,7 +138,7 @@ impl Events {
             Err(error) => return Err((error.into(), owed)),
         };
         let Some((keys, _)) = keys else {
-            // It is being made, or removed.
+            // The webhook is being created or removed.
             self.again(owed, self.clock.now() + TRY_AGAIN_AFTER);
             return Ok(None);
         };
@@ -142,50 +146,50 @@ impl Events {
         let pause = pause(&settings, owed.delivery.tries);
         owed.delivery.tries += 1;
         owed.delivery.since.get_or_insert(now);
-        // Whoever starts meanwhile does not try it at the same time.
+        // Stored before the attempt, so that no other process makes it at the same time.
         owed.delivery.next = now + pause.unwrap_or_default().max(settings.timeout);
         let owed = match self.directory.postpone(owed.clone()).await {
             Ok(Some(owed)) => owed,
             Ok(None) => return Ok(None),
             Err(error) => return Err((error.into(), owed)),
         };
-        let destination = Destination { url: &hook.spec.url, keys: &keys };
+        let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
         let notice = &owed.delivery.notice;
         let tried = attempt::post(caller, destination, notice, &settings, now).await;
         Ok(Some(self.outcome(&hook, owed, tried, pause).await))
     }
 
-    /// What follows from a try.
+    /// Handles the result of an attempt.
     async fn outcome(
         &self,
         hook: &Record<Webhook>,
         owed: Owed,
-        tried: Tried,
+        tried: AttemptResult,
         pause: Option<Duration>,
     ) -> LastTry {
         let (at, name) = (self.clock.now(), hook.name());
         let (event, last) = (owed.delivery.notice.id.clone(), LastTry::of(&tried, at));
         match tried {
-            Tried::Taken(_) => {
+            AttemptResult::Taken(_) => {
                 self.metrics.told("taken");
                 settled(&self.directory, &owed).await;
             }
-            Tried::Gone => {
+            AttemptResult::Gone => {
                 self.metrics.told("failed");
-                tracing::warn!(webhook = name, "it answered 410: it is told nothing any more");
+                tracing::warn!(webhook = name, "the webhook answered 410: deliveries to it stop");
                 self.end(hook, WebhookState::Gone).await;
                 settled(&self.directory, &owed).await;
             }
-            Tried::Failed { why, retry_after } => {
+            AttemptResult::Failed { why, retry_after } => {
                 self.metrics.told("failed");
                 match pause {
-                    // It was removed meanwhile: nobody will take it.
+                    // The webhook was removed meanwhile.
                     _ if self.directory.view().one::<Webhook>(&hook.org, &hook.id).is_none() => {
                         settled(&self.directory, &owed).await;
                     }
                     Some(pause) => {
                         let pause = pause.max(retry_after.unwrap_or_default());
-                        tracing::warn!(webhook = name, %event, why, ?pause, "an event was not taken; it is told again");
+                        tracing::warn!(webhook = name, %event, why, ?pause, "an event was not accepted; its delivery is retried");
                         self.again(owed, at + pause);
                     }
                     None => self.given_up(hook, &owed, &why).await,
@@ -195,13 +199,13 @@ impl Events {
         last
     }
 
-    /// All tries have failed.
+    /// All attempts have failed.
     async fn given_up(&self, hook: &Record<Webhook>, owed: &Owed, why: &str) {
         let (name, event) = (hook.name(), &owed.delivery.notice.id);
-        tracing::error!(webhook = name, %event, why, "all tries failed: the event is not told");
+        tracing::error!(webhook = name, %event, why, "all delivery attempts failed: the event is dropped");
         self.metrics.told("given_up");
         self.queue.lock().dropped(&hook.id);
-        // It takes others: what is wrong is with this one.
+        // The webhook accepts other events, so this event is the problem.
         let taken = self.standing(&hook.id).taken;
         let takes_others = taken.zip(owed.delivery.since).is_some_and(|(at, since)| at > since);
         if !takes_others {
@@ -224,14 +228,14 @@ impl Events {
         }
     }
 
-    /// Not before `next`.
+    /// Queues the delivery again at `next`.
     fn again(&self, mut owed: Owed, next: Timestamp) {
         owed.delivery.next = next;
         self.take_up(vec![owed]);
     }
 }
 
-/// The pause after a try that fails, longer by up to a fifth; `None` when it is the last.
+/// The pause after a failed attempt, with up to a fifth of jitter; `None` after the last.
 fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
     let pause = settings.retries.get(usize::try_from(tries).ok()?)?;
     let mut random = [0; 2];
@@ -239,10 +243,10 @@ fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
     Some(pause.mul_f64(1.0 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 5.0))
 }
 
-/// A row that stays is delivered again after the next start, with the same id.
+/// Deletes the row. If that fails, the event is delivered again after the next start, with the same id.
 async fn settled(directory: &keyward_state::directory::Directory, owed: &Owed) {
     if let Err(error) = directory.settle(owed).await {
-        tracing::error!(%error, "an event that was told stays stored");
+        tracing::error!(%error, "a delivered event stays stored");
     }
 }
 

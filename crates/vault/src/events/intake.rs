@@ -10,7 +10,7 @@ use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::event::Outcome;
 
 impl Events {
-    /// Works until `close` turns true and everything that was told before is taken note of.
+    /// Runs until `close` is true and all earlier events are handled.
     pub async fn herald(
         self: Arc<Self>,
         mut news: mpsc::Receiver<News>,
@@ -41,6 +41,6 @@ impl Events {
 }
 
 async fn closed(close: &mut watch::Receiver<bool>) {
-    // An error: nobody can close it any more.
+    // An error means that the sender is gone.
     let _ = close.wait_for(|close| *close).await;
 }

@@ -12,62 +12,62 @@ use zeroize::{Zeroize, Zeroizing};
 
 use keyward_base::secret::Secret;
 
-/// What every key begins with.
+/// Prefix of every key.
 const PREFIX: &str = "whsec_";
 
-/// Bytes of a new key.
+/// Length of a new key.
 const NEW_BYTES: usize = 32;
 
-/// Bytes that a key may have.
+/// Bounds of a key's length.
 const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// For so long the key before signs as well.
+/// How long the previous key signs too.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 
-/// Text that is no key.
+/// Text that is not a key.
 #[derive(Debug, thiserror::Error)]
 #[error("a signing key is `whsec_` and base64 of 24 to 64 bytes")]
-pub struct KeyError;
+pub struct SigningKeyError;
 
-/// One key. Shown once.
+/// A signing key; shown once.
 #[derive(Clone, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct SigningKey(String);
 
-/// The key of a webhook, and the one before.
+/// The current key of a webhook, and the previous one.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct SigningKeys {
     now: SigningKey,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    before: Option<Former>,
+    before: Option<FormerKey>,
 }
 
-/// A key that was replaced.
+/// A replaced key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Former {
+struct FormerKey {
     key: SigningKey,
     until: Timestamp,
 }
 
 impl SigningKey {
-    /// A new one.
+    /// Generates a key.
     pub fn random() -> Self {
         let mut bytes = Zeroizing::new([0; NEW_BYTES]);
         getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");
         Self(format!("{PREFIX}{}", BASE64_STANDARD.encode(bytes.as_slice())))
     }
 
-    /// Parses a key that a person chose; the prefix may be left out.
+    /// Parses a key chosen by a person; the prefix is optional.
     ///
     /// # Errors
-    /// When it is none.
-    pub fn parse(text: &Secret) -> Result<Self, KeyError> {
-        let text = text.expose_text().ok_or(KeyError)?.trim();
+    /// When it is not a key.
+    pub fn parse(text: &Secret) -> Result<Self, SigningKeyError> {
+        let text = text.expose_text().ok_or(SigningKeyError)?.trim();
         let body = text.strip_prefix(PREFIX).unwrap_or(text);
-        let bytes = Zeroizing::new(BASE64_STANDARD.decode(body).map_err(|_| KeyError)?);
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(body).map_err(|_| SigningKeyError)?);
         match BYTES.contains(&bytes.len()) {
             true => Ok(Self(format!("{PREFIX}{body}"))),
-            false => Err(KeyError),
+            false => Err(SigningKeyError),
         }
     }
 
@@ -90,24 +90,24 @@ impl SigningKey {
 }
 
 impl SigningKeys {
-    /// A first one.
+    /// The first key.
     pub fn of(key: SigningKey) -> Self {
         Self { now: key, before: None }
     }
 
-    /// Whether this is the key now.
+    /// Whether this is the current key.
     pub fn is_now(&self, key: &SigningKey) -> bool {
         self.now == *key
     }
 
-    /// Another key; the one before signs for a day more.
+    /// Replaces the current key, which signs for one more day.
     #[must_use]
     pub fn followed_by(self, key: SigningKey, now: Timestamp) -> Self {
         let until = now.checked_add(OVERLAP).unwrap_or(Timestamp::MAX);
-        Self { now: key, before: Some(Former { key: self.now, until }) }
+        Self { now: key, before: Some(FormerKey { key: self.now, until }) }
     }
 
-    /// The value of `webhook-signature`: the key now, then the one before.
+    /// The value of `webhook-signature`: signatures by the current key and the previous one.
     pub fn signatures(&self, id: &str, time: Timestamp, body: &[u8], now: Timestamp) -> String {
         let time = time.as_second().to_string();
         let signed: [&[u8]; 5] = [id.as_bytes(), b".", time.as_bytes(), b".", body];
@@ -133,7 +133,7 @@ impl fmt::Debug for SigningKey {
 mod tests {
     use super::*;
 
-    fn key(text: &str) -> Result<SigningKey, KeyError> {
+    fn key(text: &str) -> Result<SigningKey, SigningKeyError> {
         SigningKey::parse(&Secret::from(text.to_owned()))
     }
 

@@ -1,9 +1,8 @@
-//! Events: what happens to connections, bindings, plugins and tokens goes to the audit log, to the
-//! metrics, and to the webhooks of its organisation, signed as Standard Webhooks says
-//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
-//!
-//! What a webhook is owed is stored before the change that it tells of (`directory/deliveries.rs`) and
-//! deleted once it was taken: each event is told at least once, with the same id.
+//! Events of connections, bindings, plugins and tokens go to the audit log, the metrics, and the webhooks
+//! of the organisation, signed by Standard Webhooks
+//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>). A
+//! delivery is stored together with the change (`directory/deliveries.rs`) and deleted when it was
+//! accepted: each event is delivered at least once, with the same id.
 
 mod attempt;
 mod deliver;
@@ -18,17 +17,17 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use attempt::Destination;
-pub use keys::{KeyError, SigningKey, SigningKeys};
+use attempt::DeliveryTarget;
+pub use keys::{SigningKey, SigningKeyError, SigningKeys};
 use queue::Queue;
-pub use queue::{LastTry, Standing};
+pub use queue::{LastTry, WebhookStatus};
 
 use crate::{RowError, Rows};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Record, Webhook};
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, DirectoryError};
 use keyward_state::observe::change::Acting;
@@ -36,24 +35,24 @@ use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::notice::{About, Notice, NoticeKind};
 use keyward_state::store::{Store, Table};
 
-/// What events are told with.
+/// The services that events need.
 #[derive(Debug)]
 pub struct Parts {
-    /// Sealed rows.
+    /// The store of signing keys.
     pub store: Arc<dyn Store>,
-    /// What seals them.
+    /// Seals signing keys.
     pub keyring: Arc<Keyring>,
-    /// Whose changes are told.
+    /// The source of events.
     pub directory: Arc<Directory>,
-    /// Counts them.
+    /// Metrics of deliveries.
     pub metrics: Arc<Metrics>,
     /// The time of day.
     pub clock: Clock,
-    /// How webhooks are told.
+    /// Limits of deliveries.
     pub settings: WebhookSettings,
 }
 
-/// Who tells.
+/// Publishes events and delivers them to webhooks.
 pub struct Events {
     directory: Arc<Directory>,
     keys: Rows<SigningKeys>,
@@ -61,27 +60,27 @@ pub struct Events {
     clock: Clock,
     settings: ArcSwap<WebhookSettings>,
     queue: Mutex<Queue>,
-    /// Something came into the queue, or may go out of it.
+    /// Wakes the delivery job when the queue changes.
     stirred: Notify,
-    caller: OnceLock<Arc<Caller>>,
+    caller: OnceLock<Arc<HttpClient>>,
 }
 
 /// Why something about a webhook failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EventsError {
-    /// A row of its keys.
+    /// The row of its keys.
     #[error(transparent)]
     Row(#[from] RowError),
     /// Its record.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// Nothing can be posted: only a gateway, or a command with a way out, tells.
-    #[error("webhooks are told by a running gateway: start it first")]
+    /// This process has no client to send events with.
+    #[error("only a running gateway sends events to webhooks: start it first")]
     NoWayOut,
 }
 
 impl Events {
-    /// Over the store of everybody else.
+    /// Uses the shared store.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
             directory: parts.directory,
@@ -95,19 +94,19 @@ impl Events {
         })
     }
 
-    /// Goes by these numbers from now on.
+    /// Replaces the settings.
     pub fn set(&self, settings: WebhookSettings) {
         self.settings.store(Arc::new(settings));
         self.stirred.notify_one();
     }
 
-    /// How a webhook stands, as far as this process knows.
-    pub fn standing(&self, webhook: &WebhookId) -> Standing {
+    /// The delivery status of a webhook, as known to this process.
+    pub fn standing(&self, webhook: &WebhookId) -> WebhookStatus {
         self.queue.lock().standing(webhook)
     }
 
-    /// Signs deliveries with this key from now on, and for a day with the previous one as well.
-    /// The key that it has already changes nothing.
+    /// Signs deliveries with this key, and for a day with the previous one too. No effect if it is the
+    /// current key.
     ///
     /// # Errors
     /// When the store fails.
@@ -129,7 +128,7 @@ impl Events {
         Ok(())
     }
 
-    /// Drops the key and the queue of a webhook that is gone. What is stored for it went with its record.
+    /// Deletes the key and the queue of a removed webhook. Its deliveries were deleted with its record.
     ///
     /// # Errors
     /// When the store fails.
@@ -139,16 +138,16 @@ impl Events {
         Ok(self.keys.delete(org, webhook.as_str()).await?)
     }
 
-    /// Posts from now on by this way.
-    pub fn go_out_by(&self, caller: Arc<Caller>) {
-        // The first stays: it follows changes of the configuration by itself.
+    /// Delivers events with `caller` from now on.
+    pub fn use_client(&self, caller: Arc<HttpClient>) {
+        // Only the first call has an effect: the client follows changes of the configuration by itself.
         let _ = self.caller.set(caller);
     }
 
-    /// Posts one event to a webhook now, whatever it wants to be told.
+    /// Sends one test event to a webhook now, regardless of its subscriptions.
     ///
     /// # Errors
-    /// When the store fails, or nothing can be posted.
+    /// When the store fails, or there is no client to send with.
     pub async fn test(&self, hook: &Record<Webhook>) -> Result<LastTry, EventsError> {
         let caller = self.caller.get().ok_or(EventsError::NoWayOut)?;
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
@@ -156,7 +155,7 @@ impl Events {
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let by = Acting::current().by;
         let notice = Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, About::default());
-        let destination = Destination { url: &hook.spec.url, keys: &keys };
+        let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
         let tried = attempt::post(caller, destination, &notice, &settings, now).await;
         Ok(LastTry::of(&tried, self.clock.now()))
     }

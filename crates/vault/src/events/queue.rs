@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::attempt::Tried;
+use super::attempt::AttemptResult;
 use keyward_base::id::WebhookId;
 use keyward_state::directory::Owed;
 
-/// What is owed to all webhooks.
+/// The queue of all webhooks.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    of: HashMap<WebhookId, Line>,
-    /// Tells two deliveries of one moment apart.
+    of: HashMap<WebhookId, WebhookQueue>,
+    /// Orders deliveries of the same time.
     count: u64,
 }
 
-/// What is owed to one.
+/// The queue of one webhook.
 #[derive(Debug, Default)]
-struct Line {
+struct WebhookQueue {
     waiting: BTreeMap<(Timestamp, u64), Owed>,
     under_way: usize,
     told: u64,
@@ -28,46 +28,46 @@ struct Line {
     taken: Option<Timestamp>,
 }
 
-/// How a webhook stands, since this process began.
+/// The delivery status of a webhook since the start of this process.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Standing {
-    /// Events that it has not taken yet.
+pub struct WebhookStatus {
+    /// Events that are not delivered yet.
     pub waiting: usize,
-    /// Events that it took.
+    /// Delivered events.
     pub told: u64,
-    /// Events that it was not told: too many waited, or all tries failed.
+    /// Dropped events: the queue was full, or all attempts failed.
     pub dropped: u64,
-    /// The last try.
+    /// The last attempt.
     pub last: Option<LastTry>,
-    /// When it last took one.
+    /// The time of the last successful delivery.
     pub taken: Option<Timestamp>,
 }
 
-/// A try.
+/// An attempt.
 #[derive(Clone, Debug, Serialize)]
 pub struct LastTry {
-    /// When.
+    /// The time.
     pub at: Timestamp,
-    /// Whether the event was taken.
+    /// Whether the webhook accepted the event.
     pub taken: bool,
-    /// `answered 500`, or why there was no answer.
+    /// `answered 500`, or why there was no response.
     pub what: String,
 }
 
 impl LastTry {
-    /// What became of it.
-    pub(super) fn of(tried: &Tried, at: Timestamp) -> Self {
+    /// The result as it is shown.
+    pub(super) fn of(tried: &AttemptResult, at: Timestamp) -> Self {
         let (taken, what) = match tried {
-            Tried::Taken(status) => (true, format!("answered {}", status.as_u16())),
-            Tried::Gone => (false, "answered 410".to_owned()),
-            Tried::Failed { why, .. } => (false, why.clone()),
+            AttemptResult::Taken(status) => (true, format!("answered {}", status.as_u16())),
+            AttemptResult::Gone => (false, "answered 410".to_owned()),
+            AttemptResult::Failed { why, .. } => (false, why.clone()),
         };
         Self { at, taken, what }
     }
 }
 
 impl Queue {
-    /// Adds one, unless too many wait.
+    /// Adds a delivery, unless the queue is full.
     pub(super) fn push(&mut self, owed: Owed, most: usize) -> Result<(), Box<Owed>> {
         self.count += 1;
         let line = self.of.entry(owed.delivery.webhook.clone()).or_default();
@@ -79,8 +79,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes one that is due, of a webhook that may be told and is not told too many at once. Else, when
-    /// the next will be.
+    /// Takes a due delivery of a webhook that is active and below its limit. Otherwise returns when the
+    /// next one is due.
     pub(super) fn take(
         &mut self,
         now: Timestamp,
@@ -102,7 +102,7 @@ impl Queue {
         Err(next)
     }
 
-    /// One that was taken has been tried.
+    /// Ends an attempt.
     pub(super) fn tried(&mut self, webhook: &WebhookId, last: Option<LastTry>) {
         let Some(line) = self.of.get_mut(webhook) else { return };
         line.under_way = line.under_way.saturating_sub(1);
@@ -115,34 +115,34 @@ impl Queue {
         }
     }
 
-    /// One will never be told.
+    /// Counts a dropped event.
     pub(super) fn dropped(&mut self, webhook: &WebhookId) {
         if let Some(line) = self.of.get_mut(webhook) {
             line.dropped += 1;
         }
     }
 
-    /// Takes all that wait for a webhook.
+    /// Takes all waiting deliveries of a webhook.
     pub(super) fn drop_all(&mut self, webhook: &WebhookId) -> Vec<Owed> {
         let line = self.of.get_mut(webhook);
         line.map(|line| std::mem::take(&mut line.waiting).into_values().collect())
             .unwrap_or_default()
     }
 
-    /// Drops all that there is of a webhook; how many wait then.
+    /// Drops the queue of a webhook. Returns the number of waiting deliveries.
     pub(super) fn forget(&mut self, webhook: &WebhookId) -> usize {
         self.of.remove(webhook);
         self.waiting()
     }
 
-    /// All that wait.
+    /// The number of waiting deliveries.
     pub(super) fn waiting(&self) -> usize {
         self.of.values().map(|line| line.waiting.len() + line.under_way).sum()
     }
 
-    pub(super) fn standing(&self, webhook: &WebhookId) -> Standing {
-        let Some(line) = self.of.get(webhook) else { return Standing::default() };
-        Standing {
+    pub(super) fn standing(&self, webhook: &WebhookId) -> WebhookStatus {
+        let Some(line) = self.of.get(webhook) else { return WebhookStatus::default() };
+        WebhookStatus {
             waiting: line.waiting.len() + line.under_way,
             told: line.told,
             dropped: line.dropped,

@@ -7,29 +7,29 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Flight;
-use crate::cache::Landing;
+use crate::cache::FlightResult;
 use crate::error::VaultError;
-use crate::servers::Turn;
+use crate::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
 use keyward_state::store::Lease;
 
-/// How often a lease is renewed in its time: one that is missed does no harm.
+/// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
 
 /// How often a row is read again while another replica holds its lease.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 
-/// How long requests are refused while another replica refreshes for longer than a lease.
+/// The retry time while another replica holds the lease for longer than usual.
 const HELD_PAUSE: Duration = Duration::from_secs(5);
 
-/// What came of the wait for a lease.
-pub(super) enum Claimed {
+/// The result of waiting for a lease.
+pub(super) enum LeaseResult {
     Lease(Lease),
-    Landed(Landing),
+    Landed(FlightResult),
 }
 
 impl Flight<'_> {
-    /// Lengthens the lease; whether it was still held.
+    /// Renews the lease. Returns whether it was still held.
     pub(super) async fn renews_lease(&self) -> bool {
         let Some(lease) = self.lease.get() else { return false };
         match self.vault.store.renew_lease(lease, self.settings.lease).await {
@@ -41,10 +41,14 @@ impl Flight<'_> {
         }
     }
 
-    /// Awaits what is asked for, however late it comes. Meanwhile the lease is renewed, so that no other
-    /// replica sends the same token; and once it is late, nobody else waits for it.
-    pub(super) async fn awaited<T>(&self, asking: impl Future<Output = T>, turn: &Turn) -> T {
-        let beside = async { tokio::join!(self.keeps_lease(), self.becomes_late(turn)).0 };
+    /// Awaits the response, however late. Meanwhile the lease is renewed, so that no other replica sends
+    /// the same token. When the response is late, other requests stop waiting for it.
+    pub(super) async fn awaited<T>(
+        &self,
+        asking: impl Future<Output = T>,
+        slot: &RequestSlot,
+    ) -> T {
+        let beside = async { tokio::join!(self.keep_lease(), self.mark_late(slot)).0 };
         tokio::select! {
             biased;
             answer = asking => answer,
@@ -52,41 +56,41 @@ impl Flight<'_> {
         }
     }
 
-    async fn keeps_lease(&self) -> Infallible {
+    async fn keep_lease(&self) -> Infallible {
         loop {
             tokio::time::sleep(self.settings.lease / LEASE_RENEWALS).await;
             self.renews_lease().await;
         }
     }
 
-    async fn becomes_late(&self, turn: &Turn) {
+    async fn mark_late(&self, slot: &RequestSlot) {
         tokio::time::sleep(self.settings.exchange_timeout).await;
         let connection = &self.connection;
         tracing::info!(
             connection = %connection.id, name = connection.name, provider = connection.provider,
             "the authorization server has not answered a refresh yet: its answer is awaited"
         );
-        turn.gives_way(&connection.id, self.vault.clock.moment(), &self.settings);
+        slot.release_slot(&connection.id, self.vault.clock.moment(), &self.settings);
         self.ticket.is_late();
     }
 
-    /// The lease that every replica takes before it asks. Whoever waits for it looks whether the one who
-    /// holds it has brought something.
-    pub(super) async fn claim(&self) -> Result<Claimed, VaultError> {
+    /// Takes the lease that excludes other replicas. While another replica holds it, checks whether that
+    /// one has stored a result.
+    pub(super) async fn claim(&self) -> Result<LeaseResult, VaultError> {
         let name = lease_name(&self.connection.id);
         let until = Instant::now() + self.settings.lease;
         loop {
             if let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await? {
-                return Ok(Claimed::Lease(lease));
+                return Ok(LeaseResult::Lease(lease));
             }
             if Instant::now() >= until {
-                // Its holder lives, and waits for an answer.
-                return Ok(Claimed::Landed(Landing::Paused(HELD_PAUSE)));
+                // The holder is alive, and waits for a response.
+                return Ok(LeaseResult::Landed(FlightResult::Paused(HELD_PAUSE)));
             }
             tokio::time::sleep(LEASE_POLL).await;
             let stored = self.vault.stored(self.connection).await?;
-            if let Some(landing) = self.what_is_there(&stored).await? {
-                return Ok(Claimed::Landed(landing));
+            if let Some(result) = self.result_of_row(&stored).await? {
+                return Ok(LeaseResult::Landed(result));
             }
         }
     }

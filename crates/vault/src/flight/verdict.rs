@@ -1,5 +1,5 @@
-//! The verdict of a flight on a grant that is over, or on a client that the server rejects. A rejected client is
-//! tried again later.
+//! Verdicts of a flight: the grant is invalid, or the server rejects the client. A rejected client is tried
+//! again later.
 
 use std::time::Duration;
 
@@ -7,61 +7,62 @@ use jiff::Timestamp;
 
 use super::{Flight, Paused, RETRY_AFTER_MIN};
 use crate::backoff::rejected_for;
-use crate::cache::{Landing, random};
-use crate::endpoints::Unknown;
-use crate::error::{Refused, VaultError};
-use crate::grants::{Stored, is_conflict};
+use crate::cache::{FlightResult, random};
+use crate::endpoints::EndpointsUnknown;
+use crate::error::{FlightRefusal, VaultError};
+use crate::grants::{StoredGrant, is_conflict};
 use crate::record::Verdict;
 use crate::status::after;
 use crate::token_request::RequestFailure;
 use keyward_state::directory::BrokenReason;
 
 impl Flight<'_> {
-    /// Where only the issuer is known, its metadata is read first. How the flight ends where that fails.
-    pub(super) async fn lacks_endpoints(
+    /// Reads the metadata first if only the issuer is known. Returns the result of the flight if that
+    /// fails.
+    pub(super) async fn read_endpoints(
         &self,
-        stored: &Stored,
-    ) -> Result<Option<Landing>, VaultError> {
+        stored: &StoredGrant,
+    ) -> Result<Option<FlightResult>, VaultError> {
         let connection = self.connection_now();
-        if !self.vault.lacks_endpoints(&connection)? {
+        if !self.vault.needs_metadata(&connection)? {
             return Ok(None);
         }
         if let Some(Paused::Still(rest)) = self.pause(stored).await? {
-            return Ok(Some(Landing::Paused(rest)));
+            return Ok(Some(FlightResult::Paused(rest)));
         }
         Ok(match self.vault.find_endpoints(&connection, self.why).await? {
             None => None,
-            Some(Unknown::Paused(rest)) => Some(Landing::Paused(rest)),
-            Some(Unknown::RequestFailure(RequestFailure::Passing { failed, .. })) => {
+            Some(EndpointsUnknown::Paused(rest)) => Some(FlightResult::Paused(rest)),
+            Some(EndpointsUnknown::RequestFailure(RequestFailure::Passing { failed, .. })) => {
                 self.warn_of(&failed, &self.vault.asked(&self.token_context()?));
-                Some(Landing::Failed(failed))
+                Some(FlightResult::Failed(failed))
             }
-            Some(Unknown::RequestFailure(RequestFailure::Dead(verdict))) => {
+            Some(EndpointsUnknown::RequestFailure(RequestFailure::Dead(verdict))) => {
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
-                let landing = self.condemned(stored, verdict).await?;
-                Some(landing.unwrap_or(Landing::Paused(RETRY_AFTER_MIN)))
+                let result = self.store_verdict(stored, verdict).await?;
+                Some(result.unwrap_or(FlightResult::Paused(RETRY_AFTER_MIN)))
             }
         })
     }
 
-    /// Whether a refused client is asked for once more: a person wants it, or it was left alone for long
-    /// enough. One of before there was such a moment is tried at once.
+    /// Whether a rejected client is tried again: a person requests it, or its pause has ended. Verdicts
+    /// without a pause, of earlier versions, are tried at once.
     pub(super) fn tries_again(&self, verdict: &Verdict) -> bool {
         let is_due = || verdict.again.is_none_or(|at| at <= self.vault.clock.now());
         verdict.reason == BrokenReason::ClientRejected && (self.why.is_by_hand() || is_due())
     }
 
-    /// What is said of a verdict, and how long it holds at least.
-    pub(super) fn refused(&self, verdict: &Verdict) -> Refused {
+    /// The refusal by a verdict, and its shortest duration.
+    pub(super) fn refused(&self, verdict: &Verdict) -> FlightRefusal {
         let left = |at: Timestamp| Duration::try_from(at.duration_since(self.vault.clock.now()));
-        Refused::Broken {
+        FlightRefusal::Broken {
             reason: verdict.reason,
             detail: verdict.detail.clone(),
             rest: verdict.again.map(|at| left(at).unwrap_or_default()),
         }
     }
 
-    /// The verdict on a client that is refused, with what it was refused with, and when it is tried again.
+    /// The verdict on a rejected client, with the fingerprint of its requests and the time of the next try.
     pub(super) fn rejected(&self, verdict: Verdict, before: Option<&Verdict>) -> Verdict {
         let before = before.filter(|it| it.reason == BrokenReason::ClientRejected);
         let tries = before.map_or(0, |before| before.tries.saturating_add(1));
@@ -70,15 +71,15 @@ impl Flight<'_> {
         Verdict { asked, tries, again: Some(after(self.vault.clock.now(), pause)), ..verdict }
     }
 
-    /// `None` when the grant is another one by now.
-    pub(super) async fn condemned(
+    /// Stores the verdict; `None` if the grant was replaced meanwhile.
+    pub(super) async fn store_verdict(
         &self,
-        stored: &Stored,
+        stored: &StoredGrant,
         verdict: Verdict,
-    ) -> Result<Option<Landing>, VaultError> {
+    ) -> Result<Option<FlightResult>, VaultError> {
         let refused = self.refused(&verdict);
         match self.vault.condemn(self.connection, stored, verdict).await {
-            Ok(()) => Ok(Some(Landing::Refused(refused))),
+            Ok(()) => Ok(Some(FlightResult::Refused(refused))),
             Err(error) if is_conflict(&error) => Ok(None),
             Err(error) => Err(error),
         }

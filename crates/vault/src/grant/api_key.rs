@@ -14,7 +14,7 @@ impl ApiKey {
         Self(fields)
     }
 
-    /// The fields.
+    /// The field.
     pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
         &self.0
     }

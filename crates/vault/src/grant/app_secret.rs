@@ -7,43 +7,43 @@ use zeroize::Zeroizing;
 use super::{MintError, codec};
 use keyward_base::secret::Secret;
 
-/// What an app authenticates with. Nothing, for a public client.
+/// The credentials of an app; empty for a public client.
 #[derive(Clone, Debug, Default)]
 pub struct AppSecret {
     /// The client secret.
     pub client_secret: Option<Secret>,
     /// A private key in PEM, for `private_key_jwt` and `mtls`.
     pub private_key: Option<Secret>,
-    /// The certificate chain in PEM that goes with it, for `mtls`.
+    /// Its certificate chain in PEM, for `mtls`.
     pub certificate: Option<Secret>,
-    /// What a dynamic registration is managed with, RFC 7592.
+    /// The access token of a dynamic registration, RFC 7592.
     pub registration_token: Option<Secret>,
 }
 
 impl AppSecret {
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.fields().next().is_none()
     }
 
-    /// The names of what is there.
+    /// The names of the given credentials.
     pub fn names(&self) -> Vec<&'static str> {
         self.fields().map(|(name, _)| name).collect()
     }
 
-    /// To bytes for sealing.
+    /// Encodes it for sealing.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let fields = self.fields().map(|(name, secret)| (name.to_owned(), secret.clone()));
-        codec::encode(codec::Kind::App, &fields.collect())
+        codec::encode(codec::StoredKind::App, &fields.collect())
     }
 
-    /// From opened bytes.
+    /// Decodes opened bytes.
     ///
     /// # Errors
-    /// When they are not what [`AppSecret::encode`] writes, whole.
+    /// When they are not the complete output of [`AppSecret::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, MintError> {
         let (kind, mut fields) = codec::decode(bytes)?;
-        if kind != codec::Kind::App {
+        if kind != codec::StoredKind::App {
             return Err(MintError::Malformed { what: "this is no app's secret".to_owned() });
         }
         let mut take = |name: &str| fields.remove(name);
@@ -58,7 +58,7 @@ impl AppSecret {
     /// From fields by name.
     ///
     /// # Errors
-    /// The name that is none of ours.
+    /// The first unknown name.
     pub fn from_fields(mut fields: BTreeMap<String, Secret>) -> Result<Self, String> {
         let secret = Self {
             client_secret: fields.remove(CLIENT_SECRET),

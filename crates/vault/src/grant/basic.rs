@@ -8,7 +8,7 @@ use keyward_base::secret::Secret;
 use keyward_rules::inject::template::{Part, Template};
 use keyward_rules::provider::AuthMethod;
 
-/// User name and password, or whatever fields the provider's template joins to them.
+/// User name and password, or the fields that the provider's template joins to them.
 #[derive(Debug)]
 pub struct Basic(BTreeMap<String, Secret>);
 
@@ -27,7 +27,7 @@ impl Basic {
         Ok(Self(fields))
     }
 
-    /// From a stored grant, which was checked when it was made.
+    /// From a stored grant, whose fields were checked.
     pub(super) fn stored(fields: BTreeMap<String, Secret>) -> Self {
         Self(fields)
     }
@@ -38,7 +38,7 @@ impl Basic {
     }
 }
 
-/// Fields of `user:password` that stand before the colon.
+/// The fields before the colon of `user:password`.
 fn before_colon(template: &Template) -> impl Iterator<Item = &str> {
     let user = template.parts().iter().take_while(|part| match part {
         Part::Literal(text) => !text.contains(':'),

@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 use super::MintError;
 use keyward_base::secret::Secret;
 
-/// The format written now.
+/// The current format.
 const FORMAT: u8 = 1;
 
-/// Kinds as stored; the numbers never change meaning.
+/// Kinds as stored; numbers are never reused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum StoredKind {
     ApiKey = 1,
     Bearer = 2,
     Basic = 3,
@@ -24,8 +24,8 @@ pub(super) enum Kind {
     App = 6,
 }
 
-/// Writes a grant. The buffer is reserved whole, so that no copy is left behind unwiped.
-pub(super) fn encode(kind: Kind, fields: &BTreeMap<String, Secret>) -> Zeroizing<Vec<u8>> {
+/// Encodes a grant. The buffer is allocated once, so that no unwiped copy is left.
+pub(super) fn encode(kind: StoredKind, fields: &BTreeMap<String, Secret>) -> Zeroizing<Vec<u8>> {
     let length: usize = fields.iter().map(|(name, value)| 6 + name.len() + value.len()).sum();
     let mut out = Zeroizing::new(Vec::with_capacity(4 + length));
     out.extend_from_slice(&[FORMAT, kind as u8]);
@@ -44,20 +44,20 @@ fn count(number: usize) -> u16 {
     u16::try_from(number).expect("names and counts come from a provider file, where both are small")
 }
 
-/// Reads a grant.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Kind, BTreeMap<String, Secret>), MintError> {
+/// Decodes a grant.
+pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secret>), MintError> {
     let mut reader = Reader { rest: bytes };
     match reader.byte()? {
         FORMAT => {}
         other => return Err(malformed(format!("format {other} is newer than this program"))),
     }
     let kind = match reader.byte()? {
-        1 => Kind::ApiKey,
-        2 => Kind::Bearer,
-        3 => Kind::Basic,
-        4 => Kind::Custom,
-        5 => Kind::OAuth,
-        6 => Kind::App,
+        1 => StoredKind::ApiKey,
+        2 => StoredKind::Bearer,
+        3 => StoredKind::Basic,
+        4 => StoredKind::Custom,
+        5 => StoredKind::OAuth,
+        6 => StoredKind::App,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;
@@ -69,7 +69,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Kind, BTreeMap<String, Secret>), M
         let value_bytes = reader.long()?;
         let value = Secret::new(reader.take(value_bytes)?);
         if values.insert(name, value).is_some() {
-            return Err(malformed("a field stands there twice"));
+            return Err(malformed("a field is repeated"));
         }
     }
     match reader.rest.is_empty() {
@@ -116,7 +116,7 @@ mod tests {
     fn sample() -> Zeroizing<Vec<u8>> {
         let fields = [("password", "p:w"), ("username", "ünï")];
         let fields = fields.map(|(name, value)| (name.to_owned(), Secret::from(value.to_owned())));
-        encode(Kind::Basic, &fields.into())
+        encode(StoredKind::Basic, &fields.into())
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_grant_reads_back_as_it_was() {
         let (kind, fields) = decode(&sample()).unwrap();
-        assert_eq!(kind, Kind::Basic);
+        assert_eq!(kind, StoredKind::Basic);
         let pairs: Vec<_> =
             fields.iter().map(|(name, value)| (name.as_str(), value.expose_text())).collect();
         assert_eq!(pairs, [("password", Some("p:w")), ("username", Some("ünï"))]);

@@ -1,5 +1,5 @@
-//! `custom`: declared fields in declared placements. A placement whose fields are all optional and absent is left
-//! out.
+//! `custom`: declared fields in declared placements. A placement is omitted if all its fields are optional
+//! and absent.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ impl Custom {
         &self.0
     }
 
-    /// Whether none of the template's fields was given. Required ones always are.
+    /// Whether all of the template's fields are absent. Required fields are always present.
     pub(super) fn leaves_out(&self, template: &Template) -> bool {
         !template.fields().any(|name| self.0.contains_key(name))
     }

@@ -1,28 +1,28 @@
 //! Errors of grants: invalid fields, and grants that give no credential. They name fields, never values.
 
-use super::oauth::{ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary, Who};
-use keyward_rules::provider::Later;
+use super::oauth::{ActingParty, ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary};
+use keyward_rules::provider::PlannedFeature;
 
-/// Why nothing was minted. Names no secret.
+/// Why no credential was minted. Names no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// The grant or its client is finished: nothing is asked again until someone has acted.
+    /// The grant or its client is invalid: no requests until a person has acted.
     #[error("{reason} ({code})")]
     Dead {
-        /// Who must act, and on what.
+        /// What is invalid.
         reason: Dead,
-        /// The server's code, or ours.
+        /// The error code of the server, or ours.
         code: ErrorCode,
-        /// What the server said, cleaned, for people.
+        /// The server's message, cleaned.
         said: Option<String>,
     },
-    /// The authorization server gave no token now.
+    /// The authorization server issued no token now.
     #[error("{0}")]
     Unavailable(Box<Temporary>),
-    /// The stored grant does not fit the provider any more, or was damaged.
+    /// The stored grant no longer fits the provider, or is damaged.
     #[error("the stored grant cannot be used: {what}")]
     Malformed {
-        /// What is wrong with it.
+        /// The problem.
         what: String,
     },
 }
@@ -30,13 +30,13 @@ pub enum MintError {
 /// Why a grant gives no more tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Dead {
-    /// The server does not accept it any more.
-    #[error("the grant is over: connect the account again")]
+    /// The server rejects the grant.
+    #[error("the grant is no longer valid: connect the account again")]
     Revoked,
-    /// It cannot be renewed.
+    /// The grant cannot be renewed.
     #[error("the token has ended and there is no refresh token: connect the account again")]
     NoRefreshToken,
-    /// The client is refused, or what it asks for.
+    /// The server rejects the client or its request.
     #[error("the client is refused: check the app's id, secret and scopes, or connect again")]
     ClientRejected,
 }
@@ -47,9 +47,11 @@ impl From<Failure> for MintError {
             Failure::Temporary(temporary) => Self::Unavailable(Box::new(temporary)),
             Failure::Permanent { who, code, said } => {
                 let reason = match who {
-                    Who::Operator => Dead::ClientRejected,
-                    Who::Person if code.as_str() == NO_REFRESH_TOKEN => Dead::NoRefreshToken,
-                    Who::Person => Dead::Revoked,
+                    ActingParty::Operator => Dead::ClientRejected,
+                    ActingParty::Person if code.as_str() == NO_REFRESH_TOKEN => {
+                        Dead::NoRefreshToken
+                    }
+                    ActingParty::Person => Dead::Revoked,
                 };
                 Self::Dead { reason, code, said }
             }
@@ -65,32 +67,32 @@ pub enum GrantError {
     Missing {
         /// The field.
         field: String,
-        /// For people.
+        /// A label for people.
         label: String,
     },
-    /// A field that the auth method does not have.
+    /// An unknown field.
     #[error("auth `{auth}` has no field `{field}`; its fields are {known}")]
     Unknown {
         /// The auth method's id.
         auth: String,
         /// The field.
         field: String,
-        /// Those there are.
+        /// The known fields.
         known: String,
     },
-    /// Nothing, or blanks only.
+    /// An empty value.
     #[error("field `{field}` is empty")]
     Empty {
         /// The field.
         field: String,
     },
-    /// Over [`super::fields::FIELD_BYTES_MAX`].
+    /// A value longer than [`super::fields::FIELD_BYTES_MAX`].
     #[error("field `{field}` is longer than 16 KiB; is this the right file?")]
     TooLong {
         /// The field.
         field: String,
     },
-    /// Line breaks, other control bytes, or what is not ASCII.
+    /// A value with line breaks, control bytes, or non-ASCII characters.
     #[error(
         "field `{field}` holds a line break, control or non-ASCII character; give the value alone, on one line"
     )]
@@ -98,28 +100,28 @@ pub enum GrantError {
         /// The field.
         field: String,
     },
-    /// Blanks around the value.
+    /// A value with spaces around it.
     #[error("field `{field}` begins or ends with a blank; remove it")]
     Blank {
         /// The field.
         field: String,
     },
-    /// A placeholder of ours, or of a manual.
+    /// A placeholder of Keyward, or an example from a manual.
     #[error("field `{field}` looks like a placeholder, not a secret; give the real value ({hint})")]
     Placeholder {
         /// The field.
         field: String,
-        /// Where it comes from or how it begins.
+        /// Its origin or beginning.
         hint: String,
     },
-    /// Not what the provider's values look like.
+    /// A value that does not look like the provider's.
     #[error("field `{field}` does not have the shape of a {label}; {hint}")]
     Shape {
         /// The field.
         field: String,
-        /// For people.
+        /// A label for people.
         label: String,
-        /// How it begins.
+        /// The expected beginning.
         hint: String,
     },
     /// A `:` in the user name of Basic authentication, RFC 7617 §2.
@@ -128,7 +130,7 @@ pub enum GrantError {
         /// The field.
         field: String,
     },
-    /// A delimiter of the place, such as `/` in a path.
+    /// A value with a delimiter of its place, such as `/` in a path.
     #[error("field `{field}` holds a character that would end its place in a {place}")]
     Delimiter {
         /// The field.
@@ -136,12 +138,12 @@ pub enum GrantError {
         /// `path` or `cookie`.
         place: &'static str,
     },
-    /// OAuth without any token.
+    /// OAuth without a token.
     #[error(
         "neither `refresh_token` nor `access_token` is given: give one, or connect the account by consent"
     )]
     NoToken,
-    /// Not a service account's key file.
+    /// A value that is not a service account's key file.
     #[error(
         "field `{field}` is not a service account's key file: give the JSON file as downloaded"
     )]
@@ -155,12 +157,12 @@ pub enum GrantError {
         /// The field.
         field: String,
     },
-    /// A kind that comes later.
+    /// A kind that is not supported yet.
     #[error("auth `{auth}` cannot be used: {later} is not supported yet")]
     NotSupported {
         /// The auth method's id.
         auth: String,
-        /// What is missing.
-        later: Later,
+        /// The missing feature.
+        later: PlannedFeature,
     },
 }

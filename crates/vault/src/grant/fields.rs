@@ -1,18 +1,18 @@
-//! Checks the field values of a new grant: present, declared, sendable, and not a placeholder. A value is never
-//! repaired, except that one line break at its end is dropped.
+//! Checks the field values of a new grant: present, declared, sendable, and not a placeholder. Values are
+//! not repaired, except that one trailing line break is removed.
 
 use std::collections::BTreeMap;
 
 use super::GrantError;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::placeholder;
-use keyward_rules::inject::placement::At;
+use keyward_rules::inject::placement::Location;
 use keyward_rules::provider::{AuthKind, AuthMethod, Field};
 
-/// 16 KiB: the longest tokens in use (JWTs with many claims) have under 8.
+/// 16 KiB: the longest tokens in use (JWTs with many claims) are shorter than 8 KiB.
 pub const FIELD_BYTES_MAX: usize = 16 * 1024;
 
-/// What manuals write where a key goes, in lower case.
+/// Examples of manuals instead of a key, in lower case.
 const SAMPLES: &[&str] = &[
     "your_",
     "your-",
@@ -31,7 +31,7 @@ const SAMPLES: &[&str] = &[
     "…",
 ];
 
-/// The checked values, by field name.
+/// The checked values by field name.
 pub(super) fn check(
     auth: &AuthMethod,
     mut given: BTreeMap<String, Secret>,
@@ -61,17 +61,17 @@ pub(super) fn check(
     Ok(values)
 }
 
-/// Values that are written raw into a path or cookie hold none of its delimiters: a key with `/`
-/// in it would change the path.
+/// Values that are written raw into a path or cookie must not contain its delimiters: a `/` in a key would
+/// change the path.
 pub(super) fn check_places(
     auth: &AuthMethod,
     values: &BTreeMap<String, Secret>,
 ) -> Result<(), GrantError> {
     for place in auth.placements.iter().flat_map(|scope| &scope.places) {
         let (name, sendable): (_, fn(u8) -> bool) = match place.at {
-            At::Path(_) => ("path", is_path_byte),
-            At::Cookie(_) => ("cookie", is_cookie_byte),
-            At::Header(_) | At::Query(_) | At::Body(_) => continue,
+            Location::Path(_) => ("path", is_path_byte),
+            Location::Cookie(_) => ("cookie", is_cookie_byte),
+            Location::Header(_) | Location::Query(_) | Location::Body(_) => continue,
         };
         for field in place.value.fields() {
             let value = values.get(field).map(Secret::expose).unwrap_or_default();
@@ -93,7 +93,8 @@ fn is_cookie_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"\",;\\".contains(&byte)
 }
 
-/// A key in PEM or a key file in JSON, where keys sign and are never sent: they have lines.
+/// Private keys in PEM, or key files in JSON. They are used for signing and never sent, so they may have
+/// several lines.
 fn is_document(auth: &AuthMethod, value: &Secret) -> bool {
     let signs =
         matches!(auth.kind, AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp);
@@ -101,7 +102,7 @@ fn is_document(auth: &AuthMethod, value: &Secret) -> bool {
     signs && (text.starts_with(b"-----BEGIN ") || is_object(text))
 }
 
-/// `{` and a member's name, which no template of a manual is.
+/// `{` and a member's name, which a manual's template is not.
 fn is_object(text: &[u8]) -> bool {
     text.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\""))
 }
@@ -145,7 +146,7 @@ fn check_value(field: &Field, value: Secret) -> Result<Secret, GrantError> {
     }
 }
 
-/// Files end with a line break that is not part of the value.
+/// Removes the line break at the end of a file.
 fn without_line_end(value: Secret) -> Secret {
     let bytes = value.expose();
     match bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
@@ -154,8 +155,8 @@ fn without_line_end(value: Secret) -> Secret {
     }
 }
 
-/// One of ours (a program's environment was copied), or what manuals write. Only secrets are
-/// judged: a user may be named anything.
+/// A placeholder of Keyward (from a copied environment), or an example from a manual. Only secret fields
+/// are checked: a user may have any name.
 fn looks_like_placeholder(field: &Field, bytes: &[u8]) -> bool {
     if !placeholder::scan(bytes).is_empty() {
         return true;

@@ -22,9 +22,9 @@ use zeroize::Zeroizing;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::{Credential, Renews, Scoped, Write};
-use keyward_rules::inject::placement::At;
+use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::scrub::Needles;
-use keyward_rules::provider::{AuthKind, AuthMethod, Instance, Later};
+use keyward_rules::provider::{AuthKind, AuthMethod, Instance, PlannedFeature};
 
 use api_key::ApiKey;
 pub use app_secret::AppSecret;
@@ -32,66 +32,66 @@ use basic::Basic;
 use bearer::Bearer;
 use custom::Custom;
 pub use error::{Dead, GrantError, MintError};
-use oauth::{Ask, OAuth, Revocable};
+use oauth::{OAuth, RequestContext, Revocable};
 
-/// What an owner handed over. Wiped when dropped, since its fields are [`Secret`]s.
+/// The grant of an owner. Wiped when dropped, since its fields are [`Secret`]s.
 #[derive(Debug)]
 pub enum Grant {
     /// One key.
     ApiKey(ApiKey),
-    /// A bearer token that does not expire by itself.
+    /// A bearer token that does not expire.
     Bearer(Bearer),
     /// User name and password.
     Basic(Basic),
     /// Declared fields.
     Custom(Custom),
-    /// Tokens that expire, or what they are minted from.
+    /// Expiring tokens, or the data that they are minted from.
     OAuth(OAuth),
 }
 
-/// What minting may use.
+/// The context of minting.
 pub struct MintContext<'a> {
-    /// Whose credential it becomes.
+    /// The connection of the credential.
     pub connection: &'a ConnectionId,
-    /// The generation it becomes.
+    /// The generation of the credential.
     pub generation: u64,
     /// Hosts and placements.
     pub instance: &'a Instance,
     /// The context of token requests; absent for kinds without them.
-    pub ask: Option<Ask<'a>>,
-    /// The client secret of the app whose tokens these are: the API may know it, and must not tell it.
+    pub ask: Option<RequestContext<'a>>,
+    /// The client secret of the tokens' app: the API may know it, and must not reveal it in a response.
     pub client_secret: Option<&'a Secret>,
 }
 
-/// What minting gives.
+/// The result of minting.
 pub struct Minted {
-    /// What may be injected.
+    /// The credential.
     pub credential: Credential,
-    /// To be stored before the credential is used.
+    /// The newer grant, to be stored before the credential is used.
     pub rotated: Option<Grant>,
-    /// How long it lasts, and whether another can follow.
-    pub life: Life,
+    /// The lifetime of the credential.
+    pub life: CredentialLife,
 }
 
 /// How long a credential lasts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Life {
-    /// When it was asked for; absent: it was handed over, and does not expire by itself.
+pub struct CredentialLife {
+    /// When it was requested; `None`: the owner gave it, and it does not expire.
     pub sent: Option<Timestamp>,
-    /// When it expires; absent: unknown, and it is used until the API refuses it.
+    /// When it expires; `None`: unknown, used until the API rejects it.
     pub expires: Option<Timestamp>,
-    /// Another can be minted without a person.
+    /// Whether another one can be minted without a person.
     pub renewable: bool,
-    /// When the refresh token ends, as far as the server said: reconnect before.
+    /// When the refresh token expires, if the server says so: the connection must be reconnected before.
     pub refresh_expires: Option<Timestamp>,
 }
 
 impl Grant {
-    /// From the fields an owner gave.
+    /// Creates a grant from an owner's fields.
     ///
     /// # Errors
-    /// When a field is missing, unknown, empty, too long, unsendable or of another
-    /// shape; when the kind comes later.
+    /// When a field is missing, unknown, empty, too long, unsendable or malformed; when the kind is not
+    /// supported yet.
     pub fn from_fields(
         auth: &AuthMethod,
         given: BTreeMap<String, Secret>,
@@ -110,46 +110,48 @@ impl Grant {
                 OAuth::from_fields(auth, values).map(Self::OAuth)
             }
             kind => {
-                let later = Later::Kind(kind);
+                let later = PlannedFeature::Kind(kind);
                 Err(GrantError::NotSupported { auth: auth.id.clone(), later })
             }
         }
     }
 
-    /// To bytes for sealing.
+    /// Encodes it for sealing.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let kind = match self {
-            Self::ApiKey(_) => codec::Kind::ApiKey,
-            Self::Bearer(_) => codec::Kind::Bearer,
-            Self::Basic(_) => codec::Kind::Basic,
-            Self::Custom(_) => codec::Kind::Custom,
-            Self::OAuth(grant) => return codec::encode(codec::Kind::OAuth, &grant.to_fields()),
+            Self::ApiKey(_) => codec::StoredKind::ApiKey,
+            Self::Bearer(_) => codec::StoredKind::Bearer,
+            Self::Basic(_) => codec::StoredKind::Basic,
+            Self::Custom(_) => codec::StoredKind::Custom,
+            Self::OAuth(grant) => {
+                return codec::encode(codec::StoredKind::OAuth, &grant.to_fields());
+            }
         };
         codec::encode(kind, self.fields())
     }
 
-    /// From opened bytes.
+    /// Decodes opened bytes.
     ///
     /// # Errors
-    /// When they are not what [`Grant::encode`] writes, whole.
+    /// When they are not the complete output of [`Grant::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, MintError> {
         let (kind, values) = codec::decode(bytes)?;
         Ok(match kind {
-            codec::Kind::ApiKey => Self::ApiKey(ApiKey::new(values)),
-            codec::Kind::Bearer => Self::Bearer(Bearer::new(values)),
-            codec::Kind::Basic => Self::Basic(Basic::stored(values)),
-            codec::Kind::Custom => Self::Custom(Custom::new(values)),
-            codec::Kind::OAuth => Self::OAuth(OAuth::stored(values)?),
-            codec::Kind::App => {
+            codec::StoredKind::ApiKey => Self::ApiKey(ApiKey::new(values)),
+            codec::StoredKind::Bearer => Self::Bearer(Bearer::new(values)),
+            codec::StoredKind::Basic => Self::Basic(Basic::stored(values)),
+            codec::StoredKind::Custom => Self::Custom(Custom::new(values)),
+            codec::StoredKind::OAuth => Self::OAuth(OAuth::stored(values)?),
+            codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
         })
     }
 
-    /// A credential of what is stored, without asking anybody; `None`: it takes [`Grant::mint`].
+    /// The credential of the stored data, without a request; `None`: [`Grant::mint`] is needed.
     ///
     /// # Errors
-    /// When a placement needs a field that the grant does not hold.
+    /// When a placement needs a field that the grant does not have.
     pub fn ready(&self, ctx: &MintContext<'_>) -> Result<Option<Minted>, MintError> {
         match self {
             Self::OAuth(grant) if !grant.is_live(asking(ctx.ask.as_ref())?.now) => Ok(None),
@@ -157,10 +159,10 @@ impl Grant {
         }
     }
 
-    /// Mints. Kinds with tokens ask their authorization server, once; the others answer what is stored.
+    /// Mints a credential. Kinds with tokens send one token request; the others use the stored data.
     ///
     /// # Errors
-    /// When the server gives no token, or a placement needs a field that the grant does not hold.
+    /// When the server issues no token, or a placement needs a field that the grant does not have.
     pub async fn mint(&self, ctx: &MintContext<'_>) -> Result<Minted, MintError> {
         match self.renewed(ctx.ask.as_ref()).await? {
             None => self.minted(ctx),
@@ -171,12 +173,15 @@ impl Grant {
         }
     }
 
-    /// The grant that follows this one, by asking once; `None`: nobody has to be asked. It is to be
-    /// stored before anything of it is used.
+    /// The next grant, by one token request; `None`: no request is needed. It must be stored before it is
+    /// used.
     ///
     /// # Errors
-    /// When the server gives no token, or there is nothing to ask with.
-    pub async fn renewed(&self, ask: Option<&Ask<'_>>) -> Result<Option<Self>, MintError> {
+    /// When the server issues no token, or the grant cannot be renewed.
+    pub async fn renewed(
+        &self,
+        ask: Option<&RequestContext<'_>>,
+    ) -> Result<Option<Self>, MintError> {
         match self {
             Self::OAuth(grant) => Ok(Some(Self::OAuth(grant.renewed(asking(ask)?).await?))),
             _ => Ok(None),
@@ -184,14 +189,14 @@ impl Grant {
     }
 
     /// Whether [`Grant::renewed`] can send a request.
-    pub fn is_renewable(&self, ask: Option<&Ask<'_>>) -> bool {
+    pub fn is_renewable(&self, ask: Option<&RequestContext<'_>>) -> bool {
         match (self, ask) {
             (Self::OAuth(grant), Some(ask)) => grant.is_renewable(ask),
             _ => false,
         }
     }
 
-    /// What a provider can be asked to take back.
+    /// The tokens that the provider can revoke.
     pub fn revocable(&self) -> Option<Revocable> {
         match self {
             Self::OAuth(grant) => grant.revocable(),
@@ -228,15 +233,15 @@ impl Grant {
         Ok(writes)
     }
 
-    /// What must not come back of it, also where nothing can be written with it yet.
+    /// The texts that must not appear in a response, even if nothing can be injected yet.
     pub fn needles_at(&self, instance: &Instance) -> Needles {
         self.needles(instance, &self.writes(instance).unwrap_or_default(), None)
     }
 
-    fn life(&self, ctx: &MintContext<'_>) -> Life {
-        let Self::OAuth(grant) = self else { return Life::default() };
+    fn life(&self, ctx: &MintContext<'_>) -> CredentialLife {
+        let Self::OAuth(grant) = self else { return CredentialLife::default() };
         let facts = grant.facts();
-        Life {
+        CredentialLife {
             sent: facts.sent,
             expires: facts.expires,
             renewable: self.is_renewable(ctx.ask.as_ref()),
@@ -244,15 +249,15 @@ impl Grant {
         }
     }
 
-    /// What to do when the API says that the credential has expired.
+    /// What happens when the API says that the credential has expired.
     fn renews(&self, ctx: &MintContext<'_>, renewable: bool) -> Option<Renews> {
         let says = &ctx.ask.as_ref().filter(|_| renewable)?.oauth.says;
         let expired_status = says.expired.as_ref().map(|expired| expired.status);
         Some(Renews { unsafe_too: !says.keeps_unsafe, expired_status })
     }
 
-    /// What must not come back, and `also`. Fields that are no secrets, such as an account's name, are
-    /// ordinary words of many answers.
+    /// The secret texts of this grant, and `also`. Fields that are not secret, such as an account's name,
+    /// are ordinary words in many responses.
     fn needles(
         &self,
         instance: &Instance,
@@ -268,7 +273,7 @@ impl Grant {
         let secrets: Vec<&Secret> = secrets.map(|(_, value)| value).chain(also).collect();
         let mut written = Vec::new();
         for (scope, places) in writes.iter().zip(&instance.placements) {
-            let secret_places: Vec<&At> = places
+            let secret_places: Vec<&Location> = places
                 .what
                 .iter()
                 .filter(|place| place.value.fields().any(is_secret))
@@ -280,7 +285,7 @@ impl Grant {
         Needles::new(secrets, written)
     }
 
-    /// The fields that `auth` declares to be no secrets.
+    /// The fields that `auth` declares as not secret.
     pub fn shown_fields(&self, auth: &AuthMethod) -> BTreeMap<String, String> {
         let shown = auth.fields.iter().filter(|field| !field.secret);
         shown
@@ -301,7 +306,7 @@ impl Grant {
         }
     }
 
-    /// One rendered write; `None` where `custom` leaves an optional field out.
+    /// One rendered write; `None` if `custom` omits an optional field.
     fn write(
         &self,
         place: &keyward_rules::inject::placement::Place,
@@ -319,7 +324,9 @@ impl Grant {
     }
 }
 
-fn asking<'c, 'a>(ask: Option<&'c Ask<'a>>) -> Result<&'c Ask<'a>, MintError> {
+fn asking<'c, 'a>(
+    ask: Option<&'c RequestContext<'a>>,
+) -> Result<&'c RequestContext<'a>, MintError> {
     let what = || MintError::Malformed { what: "the provider's method has no OAuth".to_owned() };
     ask.ok_or_else(what)
 }
@@ -349,7 +356,7 @@ mod tests {
     }
 
     /// What is written to `host` and `path`: place and value.
-    fn minted(provider: &Provider, auth: &str, fields: &[(&str, &str)]) -> Vec<(At, String)> {
+    fn minted(provider: &Provider, auth: &str, fields: &[(&str, &str)]) -> Vec<(Location, String)> {
         let auth = provider.auth(Some(auth)).unwrap();
         let grant = Grant::from_fields(auth, given(fields)).unwrap();
         let grant = Grant::decode(&grant.encode()).unwrap();
@@ -496,11 +503,11 @@ mod tests {
 
     #[test]
     fn each_kind_writes_what_its_placement_says() {
-        let header = |name: &'static str| At::Header(http::HeaderName::from_static(name));
+        let header = |name: &'static str| Location::Header(http::HeaderName::from_static(name));
         let key = provider("{ id: k, kind: api_key, placement: { query: key } }");
         assert_eq!(
             minted(&key, "k", &[("api_key", "abc\n")]),
-            [(At::Query("key".into()), "abc".to_owned())]
+            [(Location::Query("key".into()), "abc".to_owned())]
         );
         let bearer = provider("{ id: k, kind: bearer }");
         assert_eq!(
@@ -519,11 +526,11 @@ mod tests {
         let auth = "{ id: c, kind: custom, fields: [{ name: a }, { name: b, optional: true }], \
                     place: [{ header: X-A, value: 'k {a}' }, { query: b, value: '{b}' }] }";
         let custom = provider(auth);
-        let at = At::Header(http::HeaderName::from_static("x-a"));
+        let at = Location::Header(http::HeaderName::from_static("x-a"));
         assert_eq!(minted(&custom, "c", &[("a", "1")]), [(at.clone(), "k 1".to_owned())]);
         assert_eq!(
             minted(&custom, "c", &[("a", "1"), ("b", "2")]),
-            [(at, "k 1".to_owned()), (At::Query("b".into()), "2".to_owned())]
+            [(at, "k 1".to_owned()), (Location::Query("b".into()), "2".to_owned())]
         );
     }
 

@@ -5,17 +5,17 @@ use keyward_state::crypto::keyring::{KeyId, Origin};
 use keyward_state::crypto::source::KeyError;
 use keyward_state::store::{Row, StoreError, Table};
 
-/// Why a rotation did not come to its end.
+/// Why a rotation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// Another one is under way.
-    #[error("a rotation of the master key is under way")]
+    /// Another rotation is running.
+    #[error("a rotation of the master key is already running")]
     Busy,
-    /// The configuration names one key, and only who keeps it can make another.
+    /// The configuration names one key, so only its owner can create another.
     #[error("`master_key` names one key, and it wraps every row: there is nothing to rotate")]
     NothingOlder(Origin),
-    /// A row that is not readable by the keys at hand, or damaged.
-    #[error("{table} row {key} cannot be wrapped anew, so the old key stays: {source}")]
+    /// A row that the available keys cannot open, or that is damaged.
+    #[error("{table} row {key} cannot be re-wrapped, so the old key stays: {source}")]
     Sealed {
         /// The table's name.
         table: &'static str,
@@ -24,7 +24,7 @@ pub enum KeysError {
         /// Why.
         source: EnvelopeError,
     },
-    /// A key that names no place.
+    /// A row key that cannot be parsed.
     #[error("{table} row {key} has a key that is not ours, so the old master key stays")]
     Key {
         /// The table's name.
@@ -32,7 +32,7 @@ pub enum KeysError {
         /// The row's key.
         key: String,
     },
-    /// It cannot go yet.
+    /// A key cannot be removed yet.
     #[error("master key {0} still wraps rows: keep it in the list and run `keyward key rotate`")]
     StillNeeded(KeyId),
     /// The key file.
@@ -41,7 +41,7 @@ pub enum KeysError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The process is about to end.
+    /// The process is ending.
     #[error("the rotation was interrupted: it is finished at the next start")]
     Interrupted,
 }
@@ -55,7 +55,7 @@ impl KeysError {
         Self::Key { table: table.name(), key: row.key.clone() }
     }
 
-    /// What to do about it, where the message does not say so itself.
+    /// The remedy, unless the message has it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Busy => Some("`keyward key list` shows how far it is".to_owned()),

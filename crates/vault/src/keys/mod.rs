@@ -24,68 +24,68 @@ use keyward_state::crypto::keyring::{self, KeyId, KeyInfo, Keyring, Origin};
 use keyward_state::crypto::source::KeyError;
 use keyward_state::store::{Row, Store, StoreError, Table};
 
-/// Rows read at once.
+/// Rows per page.
 const PAGE: usize = 100;
 
-/// Rows that wait for the disk together: they share a flush.
+/// Concurrent writes, which share a flush of the disk.
 const TOGETHER: usize = 64;
 
-/// Where the current key is kept, which decides who can make another.
+/// Where the current key is stored; this decides who can create another.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Home {
-    /// In a file of ours.
+    /// In a key file of Keyward.
     Own(PathBuf),
-    /// Where the configuration says: only who keeps it there can put another before it.
+    /// In another place of the configuration, whose owner must add a new key.
     Given,
-    /// Nowhere.
+    /// In memory only.
     Memory,
 }
 
-/// Keyring and store together.
+/// The keyring with the store.
 #[derive(Debug)]
 pub struct Keys {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     home: Mutex<Home>,
-    /// One rotation at a time.
+    /// Held during a rotation.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A key and what hangs on it.
+/// A key, and the rows that need it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyUse {
-    /// Its name.
+    /// Its id.
     pub id: KeyId,
-    /// Where it was read from; none: it is not there, and its rows do not open.
+    /// Its source; `None`: the key is missing, and its rows cannot be opened.
     pub origin: Option<Origin>,
-    /// Whether it is the one that seals.
+    /// Whether it seals new rows.
     pub current: bool,
-    /// Rows that it wraps.
+    /// Number of rows that it wraps.
     pub rows: u64,
 }
 
-/// What a rotation did.
+/// The result of a rotation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rotated {
-    /// The key that wraps every row now.
+    /// The key that wraps all rows now.
     pub current: KeyInfo,
-    /// Whether it was made for this rotation.
+    /// Whether it was created by this rotation.
     pub made: bool,
-    /// Keys that are gone.
+    /// Removed keys.
     pub retired: Vec<KeyId>,
-    /// Keys that nothing needs any more, and that the configuration still names.
+    /// Keys that no row needs, and that the configuration still names.
     pub unneeded: Vec<KeyInfo>,
-    /// Rows that were wrapped again.
+    /// Number of re-wrapped rows.
     pub rewrapped: u64,
-    /// Rows there are.
+    /// Number of all rows.
     pub rows: u64,
 }
 
 impl Keys {
-    /// Over the store and the keys of everybody else. What a crash left beside our key file goes.
+    /// Uses the shared store and keyring. Removes what a crash left beside the key file.
     ///
     /// # Errors
-    /// When that cannot be removed.
+    /// When that fails.
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
@@ -97,14 +97,14 @@ impl Keys {
         Ok(Arc::new(Self { store, keyring, home: home.into(), turn: Arc::default() }))
     }
 
-    /// All keys, the current one first, and those that rows need and that are missing.
+    /// All keys: the current one first, then the others, then missing keys that rows need.
     ///
     /// # Errors
     /// When a row cannot be read.
     pub async fn uses(&self) -> Result<Vec<KeyUse>, KeysError> {
         let mut rows: BTreeMap<KeyId, u64> = BTreeMap::new();
         for table in Table::ALL {
-            let mut pages = Pages::of(&*self.store, table);
+            let mut pages = RowPages::of(&*self.store, table);
             while let Some(page) = pages.next().await? {
                 for row in page {
                     let id = keyring::wrapped_by(&row.value)
@@ -127,13 +127,13 @@ impl Keys {
         Ok(uses)
     }
 
-    /// Wraps every row by the current key. Where the key file is ours, a new key is made current
-    /// first, and the old ones are destroyed at the end; a rotation that was interrupted is finished
-    /// instead. Goes on when the caller goes away.
+    /// Wraps every row with the current key. For a key file of Keyward, a new key is created first, and the
+    /// old ones are destroyed at the end; an interrupted rotation is finished instead. Continues if the
+    /// caller is dropped.
     ///
     /// # Errors
-    /// `Busy`, `NothingOlder`, or what the disk says. Whatever fails leaves a store that opens, and a
-    /// rotation that can be finished.
+    /// `Busy`, `NothingOlder`, or an error of the disk. After any failure the store can be opened, and the
+    /// rotation can be finished.
     pub async fn rotate(self: &Arc<Self>) -> Result<Rotated, KeysError> {
         let turn = Arc::clone(&self.turn).try_lock_owned().map_err(|_| KeysError::Busy)?;
         let this = Arc::clone(self);
@@ -144,7 +144,7 @@ impl Keys {
         work.await.unwrap_or(Err(KeysError::Interrupted))
     }
 
-    /// Finishes a rotation of our key file that a crash interrupted.
+    /// Finishes a rotation that a crash interrupted.
     ///
     /// # Errors
     /// As [`Keys::rotate`].
@@ -155,15 +155,15 @@ impl Keys {
         }
     }
 
-    /// Takes up the keys that the configuration names now.
+    /// Adopts the keys of a changed configuration.
     ///
     /// # Errors
-    /// `StillNeeded` when a row needs one that is not among them; then nothing changes.
+    /// `StillNeeded` when a row needs a key that is not among them; then nothing changes.
     pub async fn take_up(&self, keys: Keyring, home: Home) -> Result<(), KeysError> {
         let _turn = self.turn.try_lock().map_err(|_| KeysError::Busy)?;
         let given = keys.keys();
         let is_given = |id: KeyId| given.iter().any(|key| key.id == id);
-        // What is written meanwhile is sealed by the current key, which wraps rows already.
+        // Rows written meanwhile are sealed with the current key, which wraps rows already.
         let uses = self.uses().await?;
         if let Some(key) = uses.iter().find(|key| key.rows > 0 && !is_given(key.id)) {
             return Err(KeysError::StillNeeded(key.id));
@@ -194,7 +194,7 @@ impl Keys {
             self.keyring.make_current(next).await;
         }
         let rewrapped = self.rewrap().await?;
-        // Nobody can have added to the older ones; if a row needs one all the same, it stays.
+        // No row can have been added under an older key; a key that is still needed stays.
         let uses = self.uses().await?;
         if let Some(needed) = uses.iter().find(|key| !key.current && key.rows > 0) {
             return Err(KeysError::StillNeeded(needed.id));
@@ -217,11 +217,11 @@ impl Keys {
         self.keyring.keys().swap_remove(0)
     }
 
-    /// Wraps every row by the current key; answers how many were not.
+    /// Wraps every row with the current key. Returns the number of re-wrapped rows.
     async fn rewrap(&self) -> Result<u64, KeysError> {
         let mut moved = 0;
         for table in Table::ALL {
-            let mut pages = Pages::of(&*self.store, table);
+            let mut pages = RowPages::of(&*self.store, table);
             while let Some(page) = pages.next().await? {
                 let moves = page.into_iter().map(|row| self.rewrap_row(table, row));
                 let moves = stream::iter(moves).buffer_unordered(TOGETHER);
@@ -231,7 +231,7 @@ impl Keys {
         Ok(moved)
     }
 
-    /// A row that is changed meanwhile is looked at again: whoever changed it had the new key.
+    /// A row that is changed meanwhile is read again: its writer used the new key.
     async fn rewrap_row(&self, table: Table, mut row: Row) -> Result<bool, KeysError> {
         loop {
             let org = row.key.split_once('/').and_then(|(org, _)| OrgId::parse(org).ok());
@@ -251,14 +251,14 @@ impl Keys {
     }
 }
 
-/// The rows of a table, page by page. A row that comes or goes meanwhile may be among them or not.
-struct Pages<'a> {
+/// The rows of a table, page by page. Concurrently added or deleted rows may be missing or included.
+struct RowPages<'a> {
     store: &'a dyn Store,
     table: Table,
     after: Option<String>,
 }
 
-impl<'a> Pages<'a> {
+impl<'a> RowPages<'a> {
     fn of(store: &'a dyn Store, table: Table) -> Self {
         Self { store, table, after: None }
     }

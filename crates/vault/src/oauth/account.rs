@@ -1,6 +1,6 @@
-//! Determines whose account a consent is for: from the token response or its ID token, else from the userinfo
-//! endpoint, else by the provider's test request. The account is shown and compared with that of the connection; it
-//! authenticates nobody.
+//! Determines the account of a consent: from the token response or its ID token, else from the userinfo
+//! endpoint, else by the provider's test request. The account is shown and compared with the connection's;
+//! it does not authenticate.
 
 use std::collections::BTreeMap;
 
@@ -8,31 +8,31 @@ use super::Flows;
 use super::flow::Received;
 use super::start::{FlowContext, asked_scopes};
 use crate::grant::Grant;
-use crate::grant::oauth::{self, Claims, Expected, Tokens, id_token_claims};
+use crate::grant::oauth::{self, Claims, ExpectedClaims, Tokens, id_token_claims};
 use keyward_state::directory::{
     Account, AccountId, AccountSource, ConnectionRecord, ConnectionState,
 };
 
-/// The scope that ID tokens and the userinfo endpoint want (OpenID Connect Core §3.1.2.1).
+/// The scope of ID tokens and the userinfo endpoint (OpenID Connect Core §3.1.2.1).
 const OPENID: &str = "openid";
 
-/// In which order a provider is asked.
+/// The order of the sources.
 const SOURCES: [AccountSource; 4] =
     [AccountSource::Answer, AccountSource::IdToken, AccountSource::Userinfo, AccountSource::Test];
 
-/// A grant whose account is looked for.
-struct Consented<'a> {
-    /// The connection, with what the answers captured.
+/// A grant whose account is determined.
+struct ConsentedGrant<'a> {
+    /// The connection, with captured variables.
     connection: &'a ConnectionRecord,
     grant: &'a Grant,
     granted: &'a [String],
-    /// What the answer said.
+    /// The account in the token response.
     told: &'a [Account],
 }
 
 impl Flows {
-    /// What the answer of the token endpoint says by itself: by the members that the provider's file names,
-    /// and by its ID token.
+    /// The account in the token response: by the members that the provider's file names, and by its ID
+    /// token.
     pub(super) fn told_accounts(
         &self,
         asking: &FlowContext,
@@ -46,11 +46,11 @@ impl Flows {
         named.into_iter().chain(self.of_id_token(asking, tokens)).collect()
     }
 
-    /// Without a known issuer an ID token says nothing: it could be anybody's.
+    /// Without a known issuer, an ID token is not trusted.
     fn of_id_token(&self, asking: &FlowContext, tokens: &Tokens) -> Option<Account> {
         let (token, issuer) = (tokens.id_token.as_ref()?, asking.issuer.as_deref()?);
         let client_id = &asking.app.client_id;
-        match id_token_claims(token, &Expected { issuer, client_id, now: self.clock.now() }) {
+        match id_token_claims(token, &ExpectedClaims { issuer, client_id, now: self.clock.now() }) {
             Ok(claims) => Some(account(claims, AccountSource::IdToken)),
             Err(error) => {
                 let connection = &asking.connection.id;
@@ -60,8 +60,8 @@ impl Flows {
         }
     }
 
-    /// Whose account the tokens of a consent are, within `oauth.account_timeout`. The source `preferred` is
-    /// asked first: identifiers of two sources do not compare.
+    /// The account of a consent's tokens, within `oauth.account_timeout`. The source `preferred` is tried
+    /// first, because identifiers of two sources cannot be compared.
     pub(super) async fn account_of(
         &self,
         connection: &ConnectionRecord,
@@ -75,12 +75,12 @@ impl Flows {
         connection.facts.captured = captured;
         let (granted, told) = (&received.granted, &received.told);
         let grant = received.grant()?;
-        let it = Consented { connection: &connection, grant: &grant, granted, told };
+        let it = ConsentedGrant { connection: &connection, grant: &grant, granted, told };
         self.found(&it, preferred).await
     }
 
-    /// Whose account a connection is so far. Where nobody ever asked, the provider is asked with the grant
-    /// that is in force.
+    /// The current account of a connection. If it is unknown, the provider is asked with the grant in
+    /// force.
     pub(super) async fn account_so_far(&self, connection: &ConnectionRecord) -> Option<Account> {
         if let Some(known) = connection.known_account() {
             return Some(known);
@@ -89,14 +89,18 @@ impl Flows {
             return None;
         }
         let grant = self.vault.live_grant(connection).await.ok().flatten()?;
-        let it =
-            Consented { connection, grant: &grant, granted: &connection.facts.granted, told: &[] };
+        let it = ConsentedGrant {
+            connection,
+            grant: &grant,
+            granted: &connection.facts.granted,
+            told: &[],
+        };
         let found = self.found(&it, None).await?;
         self.keep_account(connection, &found).await;
         Some(found)
     }
 
-    /// Asks whose account a connection is that works already, and keeps it.
+    /// Determines and stores the account of a connection in use.
     pub(super) async fn learn_account(&self, connection: &ConnectionRecord, received: &Received) {
         if let Some(found) = self.account_of(connection, received, None).await {
             self.keep_account(connection, &found).await;
@@ -110,11 +114,15 @@ impl Flows {
         };
         let (org, id) = (&connection.org, &connection.id);
         if let Err(error) = self.directory().update_connection(org, id, &learnt).await {
-            tracing::warn!(connection = %id, %error, "whose account it is could not be kept");
+            tracing::warn!(connection = %id, %error, "the account could not be stored");
         }
     }
 
-    async fn found(&self, it: &Consented<'_>, preferred: Option<AccountSource>) -> Option<Account> {
+    async fn found(
+        &self,
+        it: &ConsentedGrant<'_>,
+        preferred: Option<AccountSource>,
+    ) -> Option<Account> {
         let within = self.settings.load().account_timeout;
         let ask = async {
             let others = SOURCES.into_iter().filter(|source| Some(*source) != preferred);
@@ -128,7 +136,7 @@ impl Flows {
         tokio::time::timeout(within, Box::pin(ask)).await.ok().flatten()
     }
 
-    async fn at_source(&self, it: &Consented<'_>, source: AccountSource) -> Option<Account> {
+    async fn at_source(&self, it: &ConsentedGrant<'_>, source: AccountSource) -> Option<Account> {
         match source {
             AccountSource::Answer | AccountSource::IdToken => {
                 it.told.iter().find(|account| account.id.source == source).cloned()
@@ -141,13 +149,13 @@ impl Flows {
         }
     }
 
-    async fn of_userinfo(&self, it: &Consented<'_>) -> Option<Account> {
+    async fn of_userinfo(&self, it: &ConsentedGrant<'_>) -> Option<Account> {
         let asking = self.asking(it.connection).await.ok()?;
         let auth = asking.provider.auth(it.connection.auth.as_deref())?;
         let declared = auth.oauth.as_ref().is_some_and(|oauth| oauth.userinfo.is_some());
         let asked = asked_scopes(&asking);
         let scopes = if it.granted.is_empty() { &asked[..] } else { it.granted };
-        // An endpoint of the metadata answers only to who asked for it.
+        // The metadata's endpoint is trusted only for its own issuer.
         let is_for_us = declared || scopes.iter().any(|scope| scope == OPENID);
         asking.oauth.userinfo.as_ref().filter(|_| is_for_us)?;
         let token = it.grant.revocable()?.access?;

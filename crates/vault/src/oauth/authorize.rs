@@ -10,10 +10,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::error::FlowError;
 use keyward_rules::provider::OAuth;
 
-/// RFC 3986 §2.3: everything else is encoded, spaces too.
+/// RFC 3986 §2.3: all other characters are encoded, spaces too.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What the consent itself is made of: no setting may write these.
+/// Parameters of the consent itself, which no setting may replace.
 const OURS: &[&str] = &[
     "response_type",
     "client_id",
@@ -24,25 +24,25 @@ const OURS: &[&str] = &[
     "resource",
 ];
 
-/// What is asked.
+/// The parts of an authorization URL.
 pub(super) struct AuthorizationRequest<'a> {
     pub(super) endpoint: &'a str,
     pub(super) client_id: &'a str,
     pub(super) redirect_uri: &'a str,
     pub(super) scopes: &'a [String],
     pub(super) state: &'a CsrfToken,
-    /// S256; none where the provider fails with PKCE.
+    /// S256; `None` if the provider does not accept PKCE.
     pub(super) challenge: Option<PkceCodeChallenge>,
     pub(super) resource: Option<&'a str>,
-    /// How the browser is to come back, where that is not by a redirect.
+    /// How the browser returns, if not by a redirect.
     pub(super) response_mode: Option<&'static str>,
 }
 
-/// The whole URL. `variables` fill the provider's parameters.
+/// The complete URL. `variables` fill the provider's parameters.
 ///
 /// # Errors
-/// When a parameter of the provider or the app would be one of ours, or lacks a variable, or the endpoint
-/// is no URL.
+/// When a parameter of the provider or the app is one of ours or lacks a variable, or the endpoint is not a
+/// URL.
 pub(super) fn url(
     question: AuthorizationRequest<'_>,
     oauth: &OAuth,
@@ -51,7 +51,7 @@ pub(super) fn url(
     let extra = OAuth::params(&oauth.authorize_params, variables)?;
     for (name, value) in &extra {
         let lower = name.to_ascii_lowercase();
-        // The provider's file says how the browser comes back: with another mode nothing would.
+        // The mode of the provider's file: with another one the callback would not work.
         let elsewhere =
             lower == "response_mode" && (value != "query" || question.response_mode.is_some());
         if elsewhere || OURS.contains(&lower.as_str()) {
@@ -59,7 +59,7 @@ pub(super) fn url(
         }
     }
     let scope = question.scopes.join(&oauth.scope_separator);
-    // Pipedrive refuses an empty one.
+    // Pipedrive rejects an empty scope.
     let has_scope = !scope.is_empty() && !extra.contains_key("scope");
     let no_url = |_| FlowError::Server("the authorization endpoint is no URL".to_owned());
     let endpoint = AuthUrl::new(question.endpoint.to_owned()).map_err(no_url)?;
@@ -80,8 +80,8 @@ pub(super) fn url(
             request = request.add_extra_param(name, value);
         }
     }
-    // Written anew, onto the endpoint as it was given: the crate knows no other names, and writes blanks
-    // as `+`.
+    // Encoded here onto the configured endpoint: the crate cannot rename parameters, and encodes spaces as
+    // `+`.
     let (theirs, _) = request.url();
     let ours = theirs.query_pairs().skip(before).map(|(name, value)| {
         let name = oauth.renames.get(&*name).map_or_else(|| name.to_string(), Clone::clone);

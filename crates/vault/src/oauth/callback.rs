@@ -1,4 +1,4 @@
-//! Handles the OAuth callback. Nine rules, in this order; no token endpoint is asked before the eighth:
+//! Handles the OAuth callback. Nine rules, in this order; no token request before the eighth:
 //!
 //! 1. `state`, `code`, `iss` and `error` stand at most once, in at most 8 KiB.
 //! 2. The flow is found by the hash of `state`, which is deleted; it has not expired.
@@ -15,25 +15,25 @@ use std::sync::Arc;
 use super::Flows;
 use super::callback_query::CallbackQuery;
 use super::error::{Refusal, cleaned};
-use super::flow::{Asked, Flow, Hidden, Stage};
+use super::flow::{CallbackExpectation, Flow, SealedText, Stage};
 use keyward_base::id::{FlowId, OrgId};
 
 /// The cookies of a request, as they were sent: names may repeat.
 #[derive(Default)]
 pub struct Cookies(pub Vec<(String, String)>);
 
-/// A browser at the callback.
-pub struct Back<'a> {
-    /// The app's id, of the path.
+/// The request of a browser at the callback.
+pub struct CallbackRequest<'a> {
+    /// The app's id in the path.
     pub app: &'a str,
-    /// The query, raw.
+    /// The raw query.
     pub query: &'a str,
-    /// Its cookies.
+    /// The cookies.
     pub cookies: &'a Cookies,
 }
 
 impl Cookies {
-    /// The value of a cookie that was sent once: who plants a second one gains nothing.
+    /// The value of a cookie; `None` if it is sent twice, so that a planted cookie has no effect.
     pub fn one(&self, name: &str) -> Option<&str> {
         let mut named = self.0.iter().filter(|(known, _)| known == name);
         let (_, value) = named.next()?;
@@ -42,21 +42,21 @@ impl Cookies {
 }
 
 impl Flows {
-    /// Ends a flow that a browser brings back. The answer names the flow, whose page tells the person how
-    /// it ended.
+    /// Completes the flow of a browser at the callback. Returns the flow, whose page shows the result.
     ///
     /// # Errors
-    /// When anything is not as it was asked: nothing is connected then, and up to rule 7 nothing was sent.
+    /// When a check fails: then nothing is connected, and up to rule 7 no request was sent.
     pub async fn callback(
         self: &Arc<Self>,
         org: &OrgId,
-        back: &Back<'_>,
+        back: &CallbackRequest<'_>,
     ) -> Result<FlowId, Refusal> {
         let callback = CallbackQuery::read(back.query)?;
         let (flow, asked) = self.consume(org, callback.state.as_deref()).await?;
         let checked = check(&flow, &asked, back, &callback);
         let done = match checked {
-            // What a browser that goes away would cancel: the code is spent, its tokens must be kept.
+            // In its own task, so that a closed browser does not cancel it: the code is spent, and its
+            // tokens must be stored.
             Ok(code) => {
                 let (flows, flow) = (Arc::clone(self), flow.clone());
                 let work = async move { flows.finish(flow, asked, code, callback).await };
@@ -70,14 +70,18 @@ impl Flows {
         done.map(|()| flow.id)
     }
 
-    /// Rule 2: found by the hash of `state`, and gone with it.
-    async fn consume(&self, org: &OrgId, state: Option<&str>) -> Result<(Flow, Asked), Refusal> {
+    /// Rule 2: takes the flow by the hash of `state`, which is deleted.
+    async fn consume(
+        &self,
+        org: &OrgId,
+        state: Option<&str>,
+    ) -> Result<(Flow, CallbackExpectation), Refusal> {
         let state = state.ok_or(Refusal::Over)?;
         let hash = super::flow::Digest::of(state);
         let pointer = self.states.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
         let (mut flow, version) = found.ok_or(Refusal::Over)?;
-        let Stage::Asked(asked) = std::mem::replace(&mut flow.stage, Stage::Exchanging) else {
+        let Stage::AtProvider(asked) = std::mem::replace(&mut flow.stage, Stage::Exchanging) else {
             return Err(Refusal::Over);
         };
         if self.clock.now() >= flow.expires {
@@ -91,12 +95,12 @@ impl Flows {
     async fn finish(
         self: &Arc<Self>,
         flow: Flow,
-        asked: Asked,
-        code: Hidden,
+        asked: CallbackExpectation,
+        code: SealedText,
         callback: CallbackQuery,
     ) -> Result<(), Refusal> {
         let captured = self.captured(&flow, &callback)?;
-        // A flow that is left without a lease at the next start has failed.
+        // A flow without a lease at the next start has failed.
         let lease = self.lease_of(&flow.id).await;
         let received = self.exchange(&flow, &asked, &code, captured).await;
         let received = received.map_err(Refusal::of_exchange)?;
@@ -106,13 +110,13 @@ impl Flows {
     }
 }
 
-/// Rules 3 to 7; answers the code.
+/// Rules 3 to 7. Returns the code.
 fn check(
     flow: &Flow,
-    asked: &Asked,
-    back: &Back<'_>,
+    asked: &CallbackExpectation,
+    back: &CallbackRequest<'_>,
     callback: &CallbackQuery,
-) -> Result<Hidden, Refusal> {
+) -> Result<SealedText, Refusal> {
     if flow.app.as_str() != back.app {
         return Err(Refusal::OtherApp);
     }
@@ -120,10 +124,10 @@ fn check(
     if !cookie.is_some_and(|cookie| asked.session.is_of(cookie)) {
         return Err(Refusal::OtherBrowser);
     }
-    // RFC 9207: by simple string comparison, errors too.
+    // RFC 9207: by simple string comparison, also for errors.
     let same = match (&callback.iss, &asked.issuer) {
         (Some(iss), Some(issuer)) => iss == issuer,
-        // Whoever it names, nobody is known to compare it with.
+        // There is no known issuer to compare it with.
         (Some(_), None) => true,
         (None, _) => !asked.issuer_announced,
     };
@@ -134,7 +138,7 @@ fn check(
         return Err(Refusal::Declined(cleaned(error)));
     }
     match &callback.code {
-        Some(code) if !code.is_empty() => Ok(Hidden::new(code.as_str())),
+        Some(code) if !code.is_empty() => Ok(SealedText::new(code.as_str())),
         _ => Err(Refusal::NoCode),
     }
 }
@@ -149,7 +153,7 @@ mod tests {
 
     struct Case {
         flow: Flow,
-        asked: Asked,
+        asked: CallbackExpectation,
         app: String,
         cookies: Cookies,
         query: &'static str,
@@ -169,7 +173,7 @@ mod tests {
             expires: now + SignedDuration::from_secs(600),
             stage: Stage::Exchanging,
         };
-        let asked = Asked {
+        let asked = CallbackExpectation {
             session: Digest::of("cookie"),
             verifier: None,
             redirect_uri: String::new(),
@@ -181,7 +185,7 @@ mod tests {
     }
 
     fn checked(case: &Case) -> Result<String, Refusal> {
-        let back = Back { app: &case.app, query: case.query, cookies: &case.cookies };
+        let back = CallbackRequest { app: &case.app, query: case.query, cookies: &case.cookies };
         let callback = CallbackQuery::read(case.query)?;
         check(&case.flow, &case.asked, &back, &callback).map(|code| code.text().to_owned())
     }

@@ -4,25 +4,25 @@ use percent_encoding::percent_decode_str;
 
 use super::error::Refusal;
 
-/// Bytes of a callback's query.
+/// Most bytes of a callback's query.
 pub(super) const QUERY_BYTES_MAX: usize = 8 * 1024;
 
-/// The parameters that decide; each stood at most once.
+/// The checked parameters, each given at most once.
 #[derive(Default)]
 pub(super) struct CallbackQuery {
     pub(super) state: Option<String>,
     pub(super) code: Option<String>,
     pub(super) iss: Option<String>,
     pub(super) error: Option<String>,
-    /// All others, for hosts that providers send along.
+    /// All other parameters, which some providers use for hosts.
     pub(super) others: Vec<(String, String)>,
 }
 
 impl CallbackQuery {
-    /// Reads a query.
+    /// Parses a query.
     ///
     /// # Errors
-    /// When it is too long, not UTF-8, or says something twice.
+    /// When it is too long, not UTF-8, or repeats a parameter.
     pub(super) fn read(query: &str) -> Result<Self, Refusal> {
         if query.len() > QUERY_BYTES_MAX {
             return Err(Refusal::Malformed("it is too long"));
@@ -48,7 +48,7 @@ impl CallbackQuery {
         Ok(callback)
     }
 
-    /// A parameter that stands once.
+    /// Sets a parameter that must not be repeated.
     pub(super) fn other(&self, name: &str) -> Option<&str> {
         let mut named = self.others.iter().filter(|(known, _)| known == name);
         let (_, value) = named.next()?;

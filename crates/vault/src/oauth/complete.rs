@@ -11,11 +11,11 @@ use base64::prelude::BASE64_STANDARD;
 use super::Flows;
 use super::callback_query::CallbackQuery;
 use super::error::{FlowError, Refusal};
-use super::flow::{Asked, Digest, Flow, Hidden, Received, Stage};
+use super::flow::{CallbackExpectation, Digest, Flow, Received, SealedText, Stage};
 use super::issuer_changes::suggests_new_endpoints;
 use super::start::FlowContext;
 use crate::grant::Grant;
-use crate::grant::oauth::{Ask, Client, Failure, OAuth, Tokens, exchange_code};
+use crate::grant::oauth::{Client, Failure, OAuth, RequestContext, Tokens, exchange_code};
 use crate::{Granted, VaultError};
 use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
@@ -24,20 +24,20 @@ use keyward_model::User;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::observe::change::Actor;
 
-/// Host variables that the provider's answers gave.
+/// Host variables from the provider's responses.
 type Captured = BTreeMap<String, String>;
 
 impl Flows {
-    /// Rule 8: the code, once.
+    /// Rule 8: exchanges the code, once.
     pub(super) async fn exchange(
         &self,
         flow: &Flow,
-        asked: &Asked,
-        code: &Hidden,
+        asked: &CallbackExpectation,
+        code: &SealedText,
         captured: Captured,
     ) -> Result<Received, FlowError> {
         let mut asking = self.of_flow(flow).await?;
-        // Only what a variable may be reaches an endpoint's URL.
+        // Only checked variables may enter an endpoint's URL.
         let declared = |name: &str| asking.provider.variable(name).is_some();
         let others = captured.iter().filter(|(name, _)| !declared(name));
         let others: Captured = others.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -66,14 +66,14 @@ impl Flows {
         Ok(self.received(&asking, tokens, session, captured))
     }
 
-    /// What a request of a flow is made with.
+    /// The context of a flow's requests.
     pub(super) fn ask<'a>(
         &'a self,
         asking: &'a FlowContext,
         client: &'a Client,
         settings: &'a TokenSettings,
-    ) -> Ask<'a> {
-        Ask {
+    ) -> RequestContext<'a> {
+        RequestContext {
             caller: &self.caller,
             settings,
             oauth: &asking.oauth,
@@ -84,7 +84,7 @@ impl Flows {
         }
     }
 
-    /// Host variables of the callback, each of which must be one that the provider's file permits.
+    /// Host variables of the callback; the provider's file must permit each of them.
     pub(super) fn captured(
         &self,
         flow: &Flow,
@@ -108,8 +108,8 @@ impl Flows {
         }
     }
 
-    /// Whether the provider's hosts stay its own with what its answers gave. Other facts, such as a
-    /// workspace's id, are no part of hosts.
+    /// Whether the captured variables keep the provider's hosts within its own domain. Other facts, such as
+    /// a workspace's id, are not part of hosts.
     fn fits(&self, connection: &ConnectionRecord, captured: &Captured) -> bool {
         let catalogue = self.vault.catalogue();
         let Some(provider) = catalogue.get(&connection.provider) else { return false };
@@ -126,7 +126,7 @@ impl Flows {
         auth.is_some_and(|auth| provider.instantiate(auth, &all).is_ok())
     }
 
-    /// What came of a consent, ready to be kept with its flow.
+    /// The tokens of a consent, to be stored with its flow.
     pub(super) fn received(
         &self,
         asking: &FlowContext,
@@ -144,30 +144,30 @@ impl Flows {
             renewable: tokens.refresh.is_some() || tokens.expires.is_none(),
             captured,
             accepted: false,
-            grant: Hidden::new(
+            grant: SealedText::new(
                 BASE64_STANDARD.encode(Grant::OAuth(OAuth::of(tokens)).encode().as_slice()),
             ),
         }
     }
 
-    /// Keeps the tokens with their flow, durably, and puts them in force.
+    /// Stores the tokens with their flow, durably, and puts them in force.
     ///
     /// # Errors
-    /// When they are refused, their connection is gone, or the store fails. They are revoked then.
+    /// When they are refused, the connection was removed, or the store fails. They are revoked then.
     pub(super) async fn complete(
         self: &Arc<Self>,
         flow: &Flow,
         received: Received,
     ) -> Result<(), FlowError> {
         if let Err(error) = self.stage(flow, Stage::Received(received.clone())).await {
-            // What is kept nowhere cannot be revoked later.
+            // Tokens that are not stored cannot be revoked later.
             self.revoke_unkept(&received).await;
             return Err(error);
         }
         self.put_in_force(flow, received).await
     }
 
-    /// Puts the tokens in force; on a reconnect to another account only after a person has said so.
+    /// Puts the tokens in force. If the account changed, a person must confirm first.
     ///
     /// # Errors
     /// As [`Flows::complete`].
@@ -205,7 +205,7 @@ impl Flows {
             return self.refuse(flow, received, error).await;
         }
         if account.is_none() {
-            // The grant works before the provider has said whose it is.
+            // The grant is in use before the provider has named its account.
             self.learn_account(&connection, &received).await;
         }
         tracing::info!(connection = %connection.id, provider = connection.provider, "connected");
@@ -244,7 +244,7 @@ impl Flows {
         }
     }
 
-    /// Moves a flow on, whatever its version: its work is done by one task at a time.
+    /// Stores the next stage over any version: only one task works on a flow.
     pub(super) async fn stage(&self, flow: &Flow, stage: Stage) -> Result<(), FlowError> {
         let Some((mut now, version)) = self.flows.get(&flow.org, flow.id.as_str()).await? else {
             return Ok(());
@@ -254,14 +254,14 @@ impl Flows {
         Ok(())
     }
 
-    /// Keeps why a flow failed that has no tokens. Those that have came to be in force, or are to be
-    /// revoked: their stage stays.
+    /// Stores why a flow without tokens failed. Other stages stay: their tokens are in force or must be
+    /// revoked.
     pub(super) async fn note_failure(&self, flow: &Flow, why: &str) {
         let now = self.flows.get(&flow.org, flow.id.as_str()).await.ok().flatten();
         let has_tokens = now.is_some_and(|(now, _)| {
             !matches!(
                 now.stage,
-                Stage::Offered | Stage::Asked(_) | Stage::Exchanging | Stage::Polling(_)
+                Stage::Offered | Stage::AtProvider(_) | Stage::Exchanging | Stage::Polling(_)
             )
         });
         if !has_tokens {
@@ -269,11 +269,11 @@ impl Flows {
         }
     }
 
-    /// Ends a flow that gave no grant; a connection that never worked says so as well, any other is
-    /// untouched.
+    /// Ends a flow that gave no grant. A draft connection stores the reason; other connections are
+    /// unchanged.
     pub(super) async fn fail(&self, flow: &Flow, why: &str) {
         self.note_draft_failure(flow, why).await;
-        // Last: whoever waits for the flow finds the connection as it is then.
+        // Last, so that a client that waits for the flow sees the final state of the connection.
         let failed = Stage::Failed { why: why.to_owned() };
         if let Err(error) = self.stage(flow, failed).await {
             tracing::warn!(%error, "a failed consent could not be kept");
@@ -281,7 +281,7 @@ impl Flows {
         tracing::info!(connection = %flow.connection, why, "a consent gave no grant");
     }
 
-    /// A connection that never worked says why.
+    /// Stores the reason in a draft connection.
     pub(super) async fn note_draft_failure(&self, flow: &Flow, why: &str) {
         let note = |connection: &mut ConnectionRecord| {
             if let ConnectionState::Draft { failure } = &mut connection.facts.state {
@@ -295,8 +295,8 @@ impl Flows {
     }
 }
 
-/// Which setting of the provider's app does not match, where a refusal of a code tells.
-fn setting(code: &str, asking: &FlowContext, asked: &Asked) -> Option<String> {
+/// The wrong setting of the provider's app, if the rejection of a code indicates it.
+fn setting(code: &str, asking: &FlowContext, asked: &CallbackExpectation) -> Option<String> {
     let (app, uri) = (&asking.app.name, &asked.redirect_uri);
     Some(match code {
         "invalid_client"
@@ -323,7 +323,7 @@ fn setting(code: &str, asking: &FlowContext, asked: &Asked) -> Option<String> {
     })
 }
 
-/// A failure of the server in words that may be shown.
+/// The message of a server failure, for people.
 pub(super) fn told(failure: &Failure) -> FlowError {
     FlowError::Server(failure.to_string())
 }

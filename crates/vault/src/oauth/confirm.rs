@@ -12,15 +12,15 @@ use super::{FlowView, Flows, Revoked};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 
-/// What is said where a person did not want the other account.
-const DECLINED: &str = "the other account was not wanted";
+/// The reason of a flow whose account was declined.
+const DECLINED: &str = "the other account was declined";
 
 impl Flows {
-    /// A person decides about the other account, in the command line or the browser that consented
-    /// (`cookies`). No: the provider is to take the grant back, and the old one stays.
+    /// Decides about the other account, on behalf of a person at the command line or in the browser of the
+    /// consent (`cookies`). A declined grant is revoked at the provider, and the old one stays.
     ///
     /// # Errors
-    /// When nothing waits for a decision, or it is another browser.
+    /// When no decision is pending, or the browser is another one.
     pub async fn confirm(
         self: &Arc<Self>,
         org: &OrgId,
@@ -50,14 +50,14 @@ impl Flows {
         }
         let told = waiting.account().into_iter().collect();
         let received = Received { accepted: true, told, ..waiting.received };
-        // Who is first decides: the version is the one that was read.
+        // The first decision wins: the write requires the version that was read.
         flow.stage = Stage::Received(received.clone());
         self.flows.put(org, id.as_str(), &flow, Some(version)).await?;
         self.put_in_force(&flow, received).await?;
         self.view(org, id).await
     }
 
-    /// Asks a person whether the other account is wanted. `account`: none where the provider does not say.
+    /// Waits for a person to confirm the other account. `account`: `None` if the provider does not name it.
     pub(super) async fn wait_for_decision(
         self: &Arc<Self>,
         flow: &Flow,
@@ -105,11 +105,11 @@ impl Flows {
         flow.stage = Stage::Abandoned(abandoned.clone());
         let (org, id) = (flow.org.clone(), flow.id.clone());
         self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
-        self.take_back(&flow, abandoned).await;
+        self.revoke_unwanted(&flow, abandoned).await;
         Ok(())
     }
 
-    /// Revokes tokens that cannot be put in force. Always answers `error`, or that of the store.
+    /// Revokes tokens that cannot be put in force. Always returns `error`, or that of the store.
     pub(super) async fn refuse(
         self: &Arc<Self>,
         flow: &Flow,
@@ -122,18 +122,18 @@ impl Flows {
         };
         let abandoned = Abandoned { why: error.to_string(), account, received };
         self.stage(flow, Stage::Abandoned(abandoned.clone())).await?;
-        self.take_back(flow, abandoned).await;
+        self.revoke_unwanted(flow, abandoned).await;
         Err(error)
     }
 
-    /// Revokes tokens that are not wanted, and ends their flow with what became of them.
-    pub(super) async fn take_back(self: &Arc<Self>, flow: &Flow, abandoned: Abandoned) {
+    /// Revokes unwanted tokens, and ends their flow with the result.
+    pub(super) async fn revoke_unwanted(self: &Arc<Self>, flow: &Flow, abandoned: Abandoned) {
         let Abandoned { why, account, received } = abandoned;
         let now = self.directory().view().connection(&flow.org, &flow.connection).cloned();
         let now = now.map(|it| Box::new(it.as_ref().clone()));
         let asked = received.connection.clone().or(now);
         let outcome = match asked {
-            None => "its access stays at the provider until it is taken away there".to_owned(),
+            None => "its access stays valid until it is revoked at the provider".to_owned(),
             Some(connection) => match self.shares_access(&connection, account.as_ref()) {
                 Some(name) => format!(
                     "its access stays at the provider, since connection `{name}` may use it too"
@@ -150,8 +150,8 @@ impl Flows {
         self.fail(flow, &format!("{why}; {outcome}")).await;
     }
 
-    /// A connection in use that the same access at the provider may serve: some providers end all of an
-    /// account's tokens with one of them
+    /// The name of a connection in use that may share the access at the provider: some providers revoke all
+    /// tokens of an account together
     /// (<https://developers.google.com/identity/protocols/oauth2/web-server#tokenrevoke>).
     fn shares_access(
         &self,
@@ -172,19 +172,19 @@ impl Flows {
     }
 }
 
-/// What became of access that is not wanted.
+/// The result of the revocation, for people.
 fn said(revoked: &Revoked) -> String {
     match revoked {
-        Revoked::Yes => "the provider has taken its access back".to_owned(),
+        Revoked::Yes => "the provider has revoked its access".to_owned(),
         Revoked::Later(_) => {
-            "the provider takes its access back as soon as it can be told".to_owned()
+            "its access is revoked as soon as the provider can be reached".to_owned()
         }
-        Revoked::No(why) => format!("the provider did not take its access back: {why}"),
+        Revoked::No(why) => format!("the provider did not revoke its access: {why}"),
         Revoked::NotSupported { by_hand: Some(page) } => {
-            format!("the provider has no way to be told: take its access away at {page}")
+            format!("the provider supports no revocation: revoke its access at {page}")
         }
         Revoked::NotSupported { by_hand: None } => {
-            "the provider has no way to be told: take its access away there by hand".to_owned()
+            "the provider supports no revocation: revoke its access there manually".to_owned()
         }
     }
 }

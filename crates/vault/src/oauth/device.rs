@@ -10,45 +10,45 @@ use jiff::Timestamp;
 use super::Flows;
 use super::complete::told;
 use super::error::FlowError;
-use super::flow::{Flow, Hidden, Polling, Stage};
-use super::start::{Ask, DeviceCode, FlowContext, Started, endpoint};
-use crate::grant::oauth::{Failure, Polled, SLOW_DOWN, device_poll, device_start};
+use super::flow::{Flow, Polling, SealedText, Stage};
+use super::start::{ConsentRequest, DeviceCode, FlowContext, Started, endpoint};
+use crate::grant::oauth::{Failure, PollResult, SLOW_DOWN, device_poll, device_start};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::secret::Secret;
 
-/// How much longer the pause gets with each answer that was none, at most so long.
+/// How much the pause grows with each failed poll, and its maximum.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// What a poll leaves to be done.
-enum Next {
-    /// Ask again after the interval.
+/// The consequence of a poll.
+enum PollStep {
+    /// Poll again after the interval.
     Again,
-    /// The same, with this interval from now on.
+    /// Poll again with this new interval.
     Slower(Duration),
-    /// The server could not be asked.
+    /// The server could not be reached.
     Longer,
-    /// It is over.
+    /// The flow has ended.
     Done,
 }
 
 impl Flows {
-    /// Asks for a code and begins to poll.
+    /// Requests a code and starts to poll.
     pub(super) async fn start_device(
         self: &Arc<Self>,
         org: &OrgId,
         asking: FlowContext,
-        ask: Ask,
+        ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         endpoint(&asking, asking.oauth.device.as_ref(), "device")?;
         let settings = self.settings.load_full();
         let client = self.client(&asking.app).await?;
         let mut flow = self.new_flow(org, &asking, ask, settings.flow_lifetime);
-        let request = crate::grant::oauth::Ask {
+        let request = crate::grant::oauth::RequestContext {
             scopes: &flow.scopes,
             ..self.ask(&asking, &client, &settings)
         };
         let device = device_start(&request).await.map_err(|failure| told(&failure))?;
-        let hidden = |secret: &Secret| Hidden::new(secret.expose_text().unwrap_or_default());
+        let hidden = |secret: &Secret| SealedText::new(secret.expose_text().unwrap_or_default());
         let polling = Polling {
             device_code: hidden(&device.device_code),
             user_code: hidden(&device.user_code),
@@ -87,24 +87,24 @@ impl Flows {
                 }
             };
             let interval = Duration::from_millis(polling.interval_ms);
-            // Before the first as well; the flow's end is not slept over.
+            // Also before the first poll, but not beyond the end of the flow.
             let left = flow.expires.duration_since(self.clock.now());
             let left = Duration::try_from(left).unwrap_or_default();
             if !self.wait((interval + pause).min(left)).await {
                 return;
             }
             if self.clock.now() >= flow.expires {
-                return self.note_failure(&flow, "nobody entered the code in time").await;
+                return self.note_failure(&flow, "the code was not entered in time").await;
             }
-            // Another replica polls: this one only watches, in case the other goes.
+            // Another replica polls; this one continues if that one stops.
             let Some(lease) = self.lease_of(&id).await else { continue };
             let next = self.poll(&flow, polling).await;
             drop(lease);
             match next {
-                Next::Again => pause = Duration::ZERO,
-                Next::Slower(interval) => self.slow_down(&org, &id, interval).await,
-                Next::Longer => pause = (pause * 2).max(interval).min(PAUSE_MAX),
-                Next::Done => return,
+                PollStep::Again => pause = Duration::ZERO,
+                PollStep::Slower(interval) => self.slow_down(&org, &id, interval).await,
+                PollStep::Longer => pause = (pause * 2).max(interval).min(PAUSE_MAX),
+                PollStep::Done => return,
             }
         }
     }
@@ -117,7 +117,7 @@ impl Flows {
         }))
     }
 
-    async fn poll(self: &Arc<Self>, flow: &Flow, polling: Polling) -> Next {
+    async fn poll(self: &Arc<Self>, flow: &Flow, polling: Polling) -> PollStep {
         let asked = async {
             let asking = self.of_flow(flow).await?;
             let client = self.client(&asking.app).await?;
@@ -125,37 +125,37 @@ impl Flows {
         };
         let (asking, client) = match asked.await {
             Ok(found) => found,
-            // A server or a store that is down, and not a consent that is over.
-            Err(error) if error.passes() => return Next::Longer,
+            // A failure of the server or the store does not end the consent.
+            Err(error) if error.passes() => return PollStep::Longer,
             Err(error) => return self.given_up(flow, &error.to_string()).await,
         };
         let settings = self.settings.load_full();
         let ask = self.ask(&asking, &client, &settings);
         let code = Secret::new(polling.device_code.text());
         match device_poll(&ask, &code).await {
-            Ok(Polled::Pending) => Next::Again,
-            Ok(Polled::SlowDown(wanted)) => {
+            Ok(PollResult::Pending) => PollStep::Again,
+            Ok(PollResult::SlowDown(wanted)) => {
                 let slower = Duration::from_millis(polling.interval_ms) + SLOW_DOWN;
-                Next::Slower(slower.max(wanted.unwrap_or_default()))
+                PollStep::Slower(slower.max(wanted.unwrap_or_default()))
             }
-            Ok(Polled::Tokens(tokens)) => {
+            Ok(PollResult::Tokens(tokens)) => {
                 let received = self.received(&asking, *tokens, None, BTreeMap::default());
                 match self.complete(flow, received).await {
-                    Ok(()) => Next::Done,
+                    Ok(()) => PollStep::Done,
                     Err(error) => self.given_up(flow, &error.to_string()).await,
                 }
             }
-            Err(Failure::Temporary(_)) => Next::Longer,
+            Err(Failure::Temporary(_)) => PollStep::Longer,
             Err(failure) => self.given_up(flow, &ended(&failure)).await,
         }
     }
 
-    async fn given_up(&self, flow: &Flow, why: &str) -> Next {
+    async fn given_up(&self, flow: &Flow, why: &str) -> PollStep {
         self.note_failure(flow, why).await;
-        Next::Done
+        PollStep::Done
     }
 
-    /// Kept, so that a restart does not hurry again.
+    /// Stored, so that polls are not faster after a restart.
     async fn slow_down(&self, org: &OrgId, id: &FlowId, interval: Duration) {
         let kept = async {
             let Some((mut flow, version)) = self.flows.get(org, id.as_str()).await? else {
@@ -171,7 +171,7 @@ impl Flows {
         }
     }
 
-    /// The code of a flow that is under way, for the person who asks again.
+    /// The code of a running flow, for the person who started it.
     ///
     /// # Errors
     /// When there is no such flow, or it has no code.
@@ -182,11 +182,11 @@ impl Flows {
     }
 }
 
-/// In our words where the code is known.
+/// The message; known codes have our own text.
 fn ended(failure: &Failure) -> String {
     match failure.code().map(|code| code.as_str().to_owned()).as_deref() {
         Some("access_denied") => "the consent was declined".to_owned(),
-        Some("expired_token") => "nobody entered the code in time".to_owned(),
+        Some("expired_token") => "the code was not entered in time".to_owned(),
         _ => failure.to_string(),
     }
 }

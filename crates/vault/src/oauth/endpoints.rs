@@ -12,13 +12,13 @@ use keyward_rules::provider::oauth::{GrantText, PkceText, UrlTemplate};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
 
 impl Flows {
-    /// Everything about a connection's provider, by an app as it is, or was.
-    pub(super) async fn asking_by(
+    /// The context of a connection and its app, which may no longer exist.
+    pub(super) async fn context_with_app(
         &self,
         connection: &ConnectionRecord,
         app: Arc<AppRecord>,
     ) -> Result<FlowContext, FlowError> {
-        let none = || self.no_consent(connection);
+        let none = || self.no_consent_error(connection);
         let catalogue = self.vault.catalogue();
         let provider = catalogue.get(&connection.provider).cloned().ok_or_else(none)?;
         let auth = provider.auth(connection.auth.as_deref()).ok_or_else(none)?;
@@ -39,11 +39,11 @@ impl Flows {
         Ok(asking)
     }
 
-    /// Completes a flow's endpoints from metadata, where configuration does not name them all or the
-    /// client was registered by us.
+    /// Completes a flow's endpoints from metadata, if the configuration lacks some or Keyward registered
+    /// the client.
     ///
     /// # Errors
-    /// When they are needed and cannot be read, or a consent needs S256 and the server does not know it.
+    /// When required metadata cannot be read, or a consent needs S256 and the server does not support it.
     pub(super) async fn complete_endpoints(
         &self,
         asking: &mut FlowContext,
@@ -52,19 +52,19 @@ impl Flows {
         let issuer = issuer.fill(&asking.variables)?;
         let known = asking.oauth.authorize.is_some() && asking.oauth.token.is_some();
         asking.issuer = Some(issuer.clone());
-        if known && asking.app.registered.is_none() {
+        if known && asking.app.facts.registered.is_none() {
             return Ok(());
         }
         let metadata = self.metadata(&issuer).await?;
         let is_code = asking.oauth.grant == GrantText::AuthorizationCode;
         if is_code && asking.oauth.pkce != PkceText::Avoid {
-            takes_s256(&metadata, asking.app.registered.is_some())?;
+            takes_s256(&metadata, asking.app.facts.registered.is_some())?;
         }
         asking.issuer_announced = metadata.authorization_response_iss_parameter_supported;
         let app = &asking.app;
-        // What is owed to a provider is told with an app that may be gone.
+        // Pending revocations use the stored app, which may be removed.
         let is_there = self.directory().view().app(&app.org, &app.id).is_some();
-        if app.registered.is_none() && is_there {
+        if app.facts.registered.is_none() && is_there {
             self.keep_endpoints(app, &issuer, &metadata).await?;
         }
         let oauth = &mut asking.oauth;
@@ -94,12 +94,12 @@ impl Flows {
     }
 }
 
-/// In words for people; the cause is in the log.
+/// The message for people; the cause is logged.
 pub(super) fn cannot_ask(error: CallError) -> FlowError {
     not_told(&MetadataError::Unanswered(error))
 }
 
-/// The same of metadata.
+/// The same for metadata.
 pub(super) fn not_told(error: &MetadataError) -> FlowError {
     tracing::info!(%error, "an authorization server does not tell about itself");
     match error.is_temporary() {

@@ -1,4 +1,4 @@
-//! Errors of consents. Anyone may read them, so they repeat nothing that a server or a browser sent, except an
+//! Errors of consents. Anyone may read them, so they contain nothing from a server or a browser, except an
 //! error code, truncated and cleaned.
 
 use http::StatusCode;
@@ -7,7 +7,7 @@ use crate::{RowError, VaultError};
 use keyward_rules::provider::FormError;
 use keyward_state::directory::DirectoryError;
 
-/// Seconds until a server that is down is worth another try.
+/// The retry time while a server is down, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// Why a flow cannot be started or ended.
@@ -18,7 +18,7 @@ pub enum FlowError {
     NoConsent {
         /// The connection's name.
         connection: String,
-        /// What is done instead.
+        /// The remedy.
         remedy: Option<String>,
     },
     /// No app of the provider is known.
@@ -35,15 +35,15 @@ pub enum FlowError {
         /// Their names.
         apps: String,
     },
-    /// An app of that name is not there, or is another provider's.
+    /// The given app is unknown, or of another provider.
     #[error("{provider} has no app `{app}`")]
     UnknownApp {
         /// The provider's id.
         provider: String,
-        /// As named.
+        /// The given name.
         app: String,
     },
-    /// One end is missing.
+    /// An endpoint is unknown.
     #[error("app `{app}` does not know the {what} endpoint of its authorization server")]
     NoEndpoint {
         /// The app.
@@ -51,7 +51,7 @@ pub enum FlowError {
         /// `authorization`, `token` or `device`.
         what: &'static str,
     },
-    /// The server knows PKCE, and not by SHA-256.
+    /// The server supports PKCE without S256.
     #[error("{issuer} does not take PKCE with S256, which every consent needs")]
     NoPkce {
         /// The authorization server.
@@ -63,34 +63,34 @@ pub enum FlowError {
         /// The parameter.
         name: String,
     },
-    /// One person has too many open.
+    /// A person has too many open flows.
     #[error("{0} consents are open: finish one, or wait until they expire")]
     TooMany(usize),
-    /// The flow is over, or was never there.
+    /// The flow has ended or does not exist.
     #[error("there is no such consent: it may have expired")]
     NoFlow,
-    /// Nothing waits for a decision.
+    /// No decision is pending.
     #[error("this consent does not wait for a decision")]
     NothingToConfirm,
-    /// It is over, one way or the other.
+    /// The flow has ended.
     #[error("this consent is not open any more")]
     NotOpen,
-    /// Its code is being exchanged, or its grant put in force.
+    /// The flow is being completed.
     #[error("this consent is being finished: it cannot be cancelled any more")]
     BeingFinished,
-    /// The connection went meanwhile.
+    /// The connection was removed meanwhile.
     #[error("there is no such connection")]
     NoConnection,
-    /// The authorization server refused, or cannot be asked.
+    /// The authorization server rejected the request, or cannot be used.
     #[error("{0}")]
     Server(String),
-    /// The authorization server cannot be asked at present.
+    /// The authorization server cannot be reached at present.
     #[error("{0}")]
     Down(String),
-    /// Variables that do not fit.
+    /// Variables do not fit.
     #[error(transparent)]
     Form(#[from] FormError),
-    /// The store or the keys.
+    /// The store or the keys failed.
     #[error(transparent)]
     Row(#[from] RowError),
     /// The directory refused.
@@ -101,14 +101,14 @@ pub enum FlowError {
     Vault(#[from] VaultError),
 }
 
-/// Why a browser that came back connects nothing.
+/// Why a callback connects nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// Rule 1.
     #[error("this address is not one that Keyward is called back by: {0}")]
     Malformed(&'static str),
-    /// Rule 2: used, expired, or never ours.
-    #[error("this consent is over: each works once, and for ten minutes")]
+    /// Rule 2: used, expired, or unknown.
+    #[error("this consent has ended: each link works once, and for ten minutes")]
     Over,
     /// Rule 3.
     #[error("this consent was for another app")]
@@ -128,22 +128,22 @@ pub enum Refusal {
     /// Rule 8.
     #[error("the authorization server did not give tokens for its code: {0}")]
     NoTokens(String),
-    /// The connection went before its grant was in force.
+    /// The connection was removed before its grant was in force.
     #[error("this connection was removed meanwhile")]
     Removed,
-    /// The provider, or the app, is another by now than the consent was begun with.
+    /// The provider or the app has changed since the consent began.
     #[error("{0}")]
     Unfit(String),
-    /// The authorization server cannot be asked just now.
+    /// The authorization server cannot be reached now.
     #[error("{0}")]
     Down(String),
-    /// A fault of ours, which the log has.
+    /// An internal error, which is logged.
     #[error("something went wrong inside the gateway")]
     Internal,
 }
 
 impl FlowError {
-    /// Whether nothing is wrong with the flow itself: a server or the store is down for now.
+    /// Whether the flow is intact: a server or the store is down.
     pub(super) fn passes(&self) -> bool {
         matches!(
             self,
@@ -151,7 +151,7 @@ impl FlowError {
         )
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoApp { provider } => {
@@ -178,7 +178,7 @@ impl FlowError {
 }
 
 impl Refusal {
-    /// 4xx for what the browser brought, 502 for what the server did.
+    /// 4xx for invalid requests of the browser, 502 for failures of the server.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Over | Self::OtherApp | Self::OtherServer | Self::NoCode => {
@@ -193,12 +193,12 @@ impl Refusal {
         }
     }
 
-    /// Seconds after which it is worth opening the page again.
+    /// Seconds after which the page may be opened again.
     pub fn retry_after(&self) -> Option<u64> {
         matches!(self, Self::Down(_)).then_some(RETRY_AFTER_SECONDS)
     }
 
-    /// Why the code was not exchanged, or its tokens not taken.
+    /// Why the code was not exchanged, or its tokens were refused.
     pub(super) fn of_exchange(error: FlowError) -> Self {
         match error {
             FlowError::Server(words) | FlowError::Down(words) => Self::NoTokens(words),
@@ -216,7 +216,7 @@ impl From<FlowError> for Refusal {
                 Self::Removed
             }
             FlowError::NoFlow => Self::Over,
-            // Keys and rows are the operator's affair: the cause goes to the log.
+            // Failures of keys and rows concern the operator: the cause is logged.
             FlowError::Row(_) | FlowError::Directory(_) | FlowError::Vault(_) => {
                 tracing::error!(%error, "a consent could not be kept");
                 Self::Internal
@@ -232,7 +232,7 @@ impl From<RowError> for Refusal {
     }
 }
 
-/// Our words for the codes of RFC 6749 §4.1.2.1.
+/// Messages for the codes of RFC 6749 §4.1.2.1.
 fn declined(code: &str) -> String {
     match code {
         "access_denied" => "the consent was declined".to_owned(),
@@ -245,7 +245,7 @@ fn declined(code: &str) -> String {
     }
 }
 
-/// A code of a server as it may be shown: at most 64 of `[A-Za-z0-9_.-]`.
+/// A server's code that is safe to show: at most 64 of `[A-Za-z0-9_.-]`.
 pub(super) fn cleaned(code: &str) -> String {
     let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let kept: String = code.chars().filter(fits).take(64).collect();

@@ -18,18 +18,18 @@ use keyward_state::store::Version;
 /// Bytes of randomness in `state`, start links and session cookies; base64url makes 43 characters.
 pub(super) const RANDOM_BYTES: u32 = 32;
 
-/// One attempt.
+/// One attempt to obtain a grant.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Flow {
     pub(super) id: FlowId,
     pub(super) org: OrgId,
-    /// Who started it.
+    /// The person who started it.
     pub(super) person: String,
     pub(super) connection: ConnectionId,
     pub(super) app: AppId,
-    /// What is asked for; empty: no `scope` at all.
+    /// Requested scopes; empty: no `scope` parameter.
     pub(super) scopes: Vec<String>,
-    /// More than the connection asked for before: kept with it once they are granted.
+    /// Whether the scopes exceed those of the connection; they are stored with it once they are granted.
     pub(super) stepped_up: bool,
     pub(super) created: Timestamp,
     pub(super) expires: Timestamp,
@@ -42,123 +42,124 @@ pub(super) struct StoredFlow {
     pub(super) version: Version,
 }
 
-/// How far a flow came.
+/// The stage of a flow.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", tag = "stage")]
 pub(super) enum Stage {
-    /// The start page may be opened.
+    /// The start page can be opened.
     Offered,
     /// The browser is at the provider.
-    Asked(Asked),
-    /// `state` was consumed; the code is being exchanged. After a crash here the next start fails the flow.
+    #[serde(rename = "asked")]
+    AtProvider(CallbackExpectation),
+    /// `state` was used; the code is being exchanged. After a crash here the next start fails the flow.
     Exchanging,
-    /// Tokens came and are not in force yet. After a crash here the next start goes on.
+    /// Tokens were received and are not in force yet. After a crash here the next start continues.
     Received(Received),
     /// A device code is being polled for.
     Polling(Polling),
-    /// Consented to, for another account than before: a person decides.
+    /// Tokens for another account than before; a person must decide.
     Confirming(Confirming),
     /// The grant is in the vault.
     Connected {
-        /// It will end by itself: no refresh token came.
+        /// Whether the grant expires: it has no refresh token.
         ends: bool,
     },
-    /// Tokens came that are not wanted, and are to be revoked. Then the flow has failed.
+    /// Unwanted tokens that must be revoked. Then the flow has failed.
     Abandoned(Abandoned),
-    /// It gave no grant.
+    /// The flow gave no grant.
     Failed {
-        /// Why, in our words.
+        /// The reason, in our words.
         why: String,
     },
 }
 
-/// What the callback is compared with.
+/// The expected values of the callback.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Asked {
-    /// Hash of the cookie of the browser that began.
+pub(super) struct CallbackExpectation {
+    /// Hash of the cookie of the browser that started the flow.
     pub(super) session: Digest,
-    /// PKCE; none where the provider fails with it.
-    pub(super) verifier: Option<Hidden>,
-    /// As it stood in the request.
+    /// The PKCE verifier; `None` if the provider does not accept PKCE.
+    pub(super) verifier: Option<SealedText>,
+    /// The redirect URI of the request.
     pub(super) redirect_uri: String,
-    /// Who must answer.
+    /// The expected issuer.
     pub(super) issuer: Option<String>,
-    /// Whether it announced that it says so (RFC 9207).
+    /// Whether the server announced `iss` in responses (RFC 9207).
     pub(super) issuer_announced: bool,
 }
 
-/// A device authorization (RFC 8628) under way.
+/// A running device authorization (RFC 8628).
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Polling {
-    pub(super) device_code: Hidden,
-    pub(super) user_code: Hidden,
+    pub(super) device_code: SealedText,
+    pub(super) user_code: SealedText,
     pub(super) verification_uri: String,
-    pub(super) verification_uri_complete: Option<Hidden>,
-    /// Between two polls, in milliseconds; it only grows.
+    pub(super) verification_uri_complete: Option<SealedText>,
+    /// The interval of polls, in milliseconds; it never shrinks.
     pub(super) interval_ms: u64,
 }
 
 /// Tokens of a consent, sealed with their flow.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Received {
-    /// Hash of the cookie of the browser that consented; none where there was no browser.
+    /// Hash of the cookie of the browser that consented; `None` without a browser.
     pub(super) session: Option<Digest>,
     /// The encoded grant, base64.
-    pub(super) grant: Hidden,
+    pub(super) grant: SealedText,
     pub(super) granted: Vec<String>,
     pub(super) ends: Option<Timestamp>,
     /// Whether a refresh token came.
     pub(super) renewable: bool,
-    /// Host variables that the provider's answers gave.
+    /// Host variables from the provider's responses.
     #[serde(default)]
     pub(super) captured: std::collections::BTreeMap<String, String>,
     /// The connection at the time of the consent; absent in flows of earlier versions.
     #[serde(default)]
     pub(super) connection: Option<Box<ConnectionRecord>>,
-    /// Whose account it is, as the answer and its ID token say.
+    /// The account in the response and its ID token.
     #[serde(default)]
     pub(super) told: Vec<Account>,
-    /// A person has agreed to this account.
+    /// Whether a person has confirmed the account.
     #[serde(default)]
     pub(super) accepted: bool,
 }
 
-/// A grant that waits for a person's word.
+/// A grant that waits for a person's decision.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Confirming {
-    /// Whose account the connection was.
+    /// The account of the connection before.
     pub(super) before: String,
-    /// Whose it would be; empty: the provider does not say.
+    /// The account of the grant; empty: the provider does not name it.
     pub(super) account: String,
-    /// What identifies that account.
+    /// The identifier of that account.
     #[serde(default)]
     pub(super) account_id: Option<AccountId>,
     #[serde(flatten)]
     pub(super) received: Received,
 }
 
-/// A grant that the provider is to take back.
+/// An unwanted grant that must be revoked.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Abandoned {
-    /// Why it is not wanted.
+    /// Why it is unwanted.
     pub(super) why: String,
-    /// Whose account it is, where that is known.
+    /// The account, if it is known.
     pub(super) account: Option<Account>,
     #[serde(flatten)]
     pub(super) received: Received,
 }
 
-/// Text that is written only into a sealed record; wiped on drop, shown by nothing.
+/// Text that is stored only in sealed records; wiped on drop, and never shown.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(super) struct Hidden(String);
+pub(super) struct SealedText(String);
 
 /// SHA-256, as hex.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(super) struct Digest(String);
 
-impl Hidden {
+impl SealedText {
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -168,15 +169,15 @@ impl Hidden {
     }
 }
 
-impl Drop for Hidden {
+impl Drop for SealedText {
     fn drop(&mut self) {
         zeroize::Zeroize::zeroize(&mut self.0);
     }
 }
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for SealedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hidden(…)")
+        f.write_str("SealedText(…)")
     }
 }
 
@@ -189,14 +190,14 @@ impl Digest {
         &self.0
     }
 
-    /// In constant time.
+    /// Compares in constant time.
     pub(super) fn is_of(&self, text: &str) -> bool {
         TokenHash::from_hex(&self.0).is_some_and(|known| known.matches(&TokenHash::of(text)))
     }
 }
 
 impl Received {
-    /// The grant; none where the row does not hold one.
+    /// The grant; `None` if the row is malformed.
     pub(super) fn grant(&self) -> Option<Grant> {
         let bytes = BASE64_STANDARD.decode(self.grant.text()).map(Zeroizing::new).ok()?;
         Grant::decode(&bytes).ok()
@@ -204,7 +205,7 @@ impl Received {
 }
 
 impl Confirming {
-    /// The account that waits for a person's word, where it is known.
+    /// The account that waits for a decision, if it is known.
     pub(super) fn account(&self) -> Option<Account> {
         let name = Some(self.account.clone()).filter(|name| !name.is_empty())?;
         Some(match self.account_id.clone() {
@@ -215,7 +216,7 @@ impl Confirming {
 }
 
 impl Flow {
-    /// Whether a person can still finish it.
+    /// Whether a person can still finish the flow.
     pub(super) fn is_open(&self, now: Timestamp) -> bool {
         let over = matches!(
             self.stage,
@@ -224,13 +225,13 @@ impl Flow {
         now < self.expires && !over
     }
 
-    /// The cookie that ties it to one browser.
+    /// The name of the cookie that binds the flow to a browser.
     pub(super) fn cookie(&self) -> String {
         cookie_of(&self.id)
     }
 }
 
-/// The cookie of a flow: two that are open in one browser do not meet.
+/// The cookie of a flow. Each flow has its own, so that several can be open in one browser.
 pub(super) fn cookie_of(flow: &FlowId) -> String {
     format!("keyward_{flow}")
 }
@@ -249,9 +250,9 @@ mod tests {
     #[test]
     fn nothing_of_a_flow_that_could_be_used_is_shown() {
         let verifier = random();
-        let stage = Stage::Asked(Asked {
+        let stage = Stage::AtProvider(CallbackExpectation {
             session: Digest::of("cookie"),
-            verifier: Some(Hidden::new(verifier.as_str())),
+            verifier: Some(SealedText::new(verifier.as_str())),
             redirect_uri: "http://localhost:8081/oauth/callback/app_1".to_owned(),
             issuer: None,
             issuer_announced: false,

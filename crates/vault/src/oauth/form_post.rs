@@ -10,26 +10,26 @@ use zeroize::Zeroizing;
 use super::Flows;
 use super::callback_query::{CallbackQuery, QUERY_BYTES_MAX};
 use super::error::Refusal;
-use super::flow::{Digest, Flow, Hidden, Stage, random};
+use super::flow::{Digest, Flow, SealedText, Stage, random};
 use keyward_base::id::{AppId, OrgId};
 use keyward_rules::provider::oauth::ResponseModeText;
 
-/// Bytes of a form that is kept: those of a callback's query.
+/// Most bytes of a stored form, as of a callback's query.
 pub const FORM_BYTES_MAX: usize = QUERY_BYTES_MAX;
 
-/// A browser goes on at once; a slow one within this.
+/// How long a stored form is valid; browsers follow the redirect at once.
 const GOES_ON_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
-/// The form of a browser that is about to go on.
+/// A stored form of a callback by POST.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct FormPost {
     app: AppId,
-    form: Hidden,
+    form: SealedText,
     pub(super) expires: Timestamp,
 }
 
 impl Flows {
-    /// Whether the provider of an app sends browsers back by POST.
+    /// Whether the provider of an app sends callbacks by POST.
     pub fn takes_posts(&self, org: &OrgId, app: &AppId) -> bool {
         let view = self.directory().view();
         let mut of_app = view.connections().filter(|it| it.org == *org && it.app_id() == Some(app));
@@ -43,11 +43,11 @@ impl Flows {
         oauth.is_some_and(|oauth| oauth.response_mode == ResponseModeText::FormPost)
     }
 
-    /// Keeps the form that a browser POSTed, and answers the secret by which it goes on, once. Only for a
-    /// `state` that is waited for, and once for each: strangers cannot have anything kept.
+    /// Stores the form that a browser POSTed. Returns the secret with which the browser continues, once.
+    /// Accepted only for an expected `state`, and once for each, so that strangers cannot fill the store.
     ///
     /// # Errors
-    /// When the form cannot be one that is waited for.
+    /// When the form is not an expected one.
     pub async fn keep_posted(
         &self,
         org: &OrgId,
@@ -73,15 +73,15 @@ impl Flows {
         let handle = random();
         let until = self.clock.now().saturating_add(GOES_ON_WITHIN).unwrap_or(flow.expires);
         let expires = until.min(flow.expires);
-        let posted = FormPost { app: app.clone(), form: Hidden::new(form), expires };
+        let posted = FormPost { app: app.clone(), form: SealedText::new(form), expires };
         self.posted.put(org, Digest::of(&handle).as_str(), &posted, None).await?;
         Ok(handle)
     }
 
-    /// The form that was kept for a browser that goes on, once.
+    /// Takes the stored form of a browser, once.
     ///
     /// # Errors
-    /// When there is none, or it is another app's or too old.
+    /// When there is none, or it is of another app or too old.
     pub async fn take_posted(
         &self,
         org: &OrgId,
@@ -100,6 +100,6 @@ impl Flows {
     }
 
     fn is_asked(&self, flow: &Flow) -> bool {
-        matches!(flow.stage, Stage::Asked(_)) && self.clock.now() < flow.expires
+        matches!(flow.stage, Stage::AtProvider(_)) && self.clock.now() < flow.expires
     }
 }

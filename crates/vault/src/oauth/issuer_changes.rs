@@ -8,26 +8,26 @@ use super::Flows;
 use super::error::FlowError;
 use crate::grant::oauth::Metadata;
 use keyward_base::id::{ConnectionId, OrgId};
-use keyward_state::directory::{AppRecord, AppUrls, ConnectionRecord};
+use keyward_model::{App, AppUrls};
+use keyward_state::directory::{AppRecord, ConnectionRecord};
 
-/// Issuers whose endpoints one app keeps: a tenant each.
+/// Most issuers per app, one per tenant.
 const ISSUERS_MAX: usize = 64;
 
-/// Whether metadata is worth reading again after this code of a token endpoint: the client is not known
-/// there, or nothing is (OAuth errors and `http_404`).
+/// Whether metadata must be read again after this error code: the client or the endpoint is unknown (OAuth
+/// errors and `http_404`).
 pub fn suggests_new_endpoints(code: &str) -> bool {
     matches!(code, "invalid_client" | "http_404" | "http_405")
 }
 
 impl Flows {
-    /// Reads metadata anew whenever a refresh meets an endpoint that is not there any more. Works until it
-    /// is dropped.
+    /// Reads metadata again when a refresh finds an endpoint missing. Runs until it is dropped.
     pub async fn follow_moves(&self) {
         loop {
-            // Each issuer once for all who failed there together.
+            // Each issuer once for all connections that failed together.
             let mut read = HashSet::new();
             for (org, connection) in self.vault.changed_endpoints().await {
-                match self.look_again(&org, &connection, &mut read).await {
+                match self.update_endpoints(&org, &connection, &mut read).await {
                     Ok(true) => {
                         tracing::info!(%connection, "its authorization server has moved");
                     }
@@ -40,8 +40,8 @@ impl Flows {
         }
     }
 
-    /// Whether the connection's endpoints are others now.
-    async fn look_again(
+    /// Updates the endpoints of a connection. Returns whether they changed.
+    async fn update_endpoints(
         &self,
         org: &OrgId,
         id: &ConnectionId,
@@ -67,7 +67,7 @@ impl Flows {
         }
     }
 
-    /// The metadata of an issuer, read once for all who failed there together.
+    /// The metadata of an issuer, read once for all connections that failed together.
     async fn read_again(
         &self,
         issuer: &str,
@@ -79,29 +79,29 @@ impl Flows {
         self.metadata(issuer).await
     }
 
-    /// Whether the endpoints of its app are others now.
+    /// Updates the endpoints of an app. Returns whether they changed.
     async fn app_moved(
         &self,
         connection: &ConnectionRecord,
         read: &mut HashSet<String>,
     ) -> Result<bool, FlowError> {
         let before = self.app_of(connection)?;
-        let issuer = match &before.registered {
+        let issuer = match &before.facts.registered {
             Some(registered) => registered.issuer.clone(),
             None => match self.issuer_of(connection, &before)? {
-                Some(issuer) if before.discovered.contains_key(&issuer) => issuer,
-                // A person named the endpoints.
+                Some(issuer) if before.facts.discovered.contains_key(&issuer) => issuer,
+                // A person configured the endpoints.
                 _ => return Ok(false),
             },
         };
         let metadata = self.read_again(&issuer, read).await?;
-        match before.registered {
+        match before.facts.registered {
             None => self.keep_endpoints(&before, &issuer, &metadata).await,
             Some(_) => self.keep_registered(&before, &metadata).await,
         }
     }
 
-    /// What metadata says beside what a person said. Whether that is new.
+    /// Stores the metadata's endpoints that are not configured. Returns whether they changed.
     pub(super) async fn keep_endpoints(
         &self,
         app: &AppRecord,
@@ -109,19 +109,20 @@ impl Flows {
         metadata: &Metadata,
     ) -> Result<bool, FlowError> {
         let told = AppUrls { issuer: None, ..urls(metadata) };
-        let known = app.discovered.get(issuer);
-        if known == Some(&told) || known.is_none() && app.discovered.len() >= ISSUERS_MAX {
+        let known = app.facts.discovered.get(issuer);
+        if known == Some(&told) || known.is_none() && app.facts.discovered.len() >= ISSUERS_MAX {
             return Ok(false);
         }
         let keep = |record: &mut AppRecord| {
-            record.discovered.insert(issuer.to_owned(), told.clone());
+            record.facts.discovered.insert(issuer.to_owned(), told.clone());
         };
-        self.directory().update_app(&app.org, &app.id, &keep).await?;
+        self.directory().change::<App>(&app.org, &app.id, keep).await?;
         self.vault.app_changed(&app.org, &app.id).await;
         Ok(true)
     }
 
-    /// The endpoints of a client that registered itself: its secret goes where the same issuer says.
+    /// Updates the endpoints of a registered client. Its secret is sent only to endpoints of the same
+    /// issuer.
     async fn keep_registered(
         &self,
         app: &Arc<AppRecord>,
@@ -132,13 +133,16 @@ impl Flows {
             return Ok(false);
         }
         let secret = self.vault.app_secret(app).await?;
-        let set = |record: &mut AppRecord| record.urls.clone_from(&told);
+        let set = |record: &mut AppRecord| -> Result<(), FlowError> {
+            record.spec.urls.clone_from(&told);
+            Ok(())
+        };
         self.vault.change_app(&app.org, &app.id, &set, Some(secret)).await?;
         Ok(true)
     }
 }
 
-/// The endpoints that an issuer names.
+/// The endpoints in an issuer's metadata.
 pub(super) fn urls(metadata: &Metadata) -> AppUrls {
     AppUrls {
         issuer: Some(metadata.issuer.clone()),

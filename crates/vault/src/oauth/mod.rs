@@ -1,8 +1,7 @@
-//! Consents: a person authorizes a connection to use an account, in a browser or with a device code, and the
-//! resulting grant is stored in the vault. Start and callback need the same browser. Agents can neither start, see
-//! nor finish a flow: their tokens open none of these pages.
-//!
-//! Requests to authorization servers, and the meaning of their responses, are in `grant::oauth`.
+//! Consents: a person authorizes a connection to use an account, in a browser or with a device code, and
+//! the resulting grant is stored in the vault. Start and callback need the same browser. Agents can neither
+//! start, see nor finish a flow: their tokens are not accepted on these pages. Requests to authorization
+//! servers, and the meaning of their responses, are in `grant::oauth`.
 
 mod account;
 mod authorize;
@@ -35,48 +34,48 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use callback::{Back, Cookies};
+pub use callback::{CallbackRequest, Cookies};
 pub use error::{FlowError, Refusal};
 pub use form_post::FORM_BYTES_MAX;
 pub use resource::NewMcp;
 pub use revoke::Revoked;
-pub use start::{Ask, DeviceCode, Offer, Started};
+pub use start::{ConsentRequest, DeviceCode, Offer, Started};
 pub use view::{FlowState, FlowView};
 
 use self::flow::{Flow, Stage};
 use self::form_post::FormPost;
-use self::revoke::Owed;
+use self::revoke::OwedRevocation;
 use crate::{Rows, Vault};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::store::{Lease, Store, Table};
 
-/// What consents are made with.
+/// The services that consents need.
 pub struct Parts {
-    /// Where flows are kept.
+    /// The store of flows.
     pub store: Arc<dyn Store>,
-    /// What they are sealed with.
+    /// Seals flows.
     pub keyring: Arc<Keyring>,
-    /// Where grants end.
+    /// Stores grants.
     pub vault: Arc<Vault>,
-    /// What asks authorization servers.
-    pub caller: Arc<Caller>,
-    /// How long and how many.
+    /// The client for authorization servers.
+    pub caller: Arc<HttpClient>,
+    /// Limits.
     pub settings: TokenSettings,
     /// The time of day.
     pub clock: Clock,
-    /// Base of redirect URIs, without a slash at its end. Never from a request.
+    /// Base of redirect URIs, without a trailing slash. Never from a request.
     pub public_url: String,
 }
 
 /// All flows of a gateway.
 pub struct Flows {
     vault: Arc<Vault>,
-    caller: Arc<Caller>,
+    caller: Arc<HttpClient>,
     settings: ArcSwap<TokenSettings>,
     clock: Clock,
     public_url: String,
@@ -86,27 +85,27 @@ pub struct Flows {
     states: Rows<Pointer>,
     /// By hash of the start link.
     tickets: Rows<Pointer>,
-    /// What browsers POSTed to the callback, by hash of where they go on.
+    /// Forms of callbacks by POST, by hash of the secret of the continuation.
     posted: Rows<FormPost>,
-    outbox: Rows<Owed>,
+    outbox: Rows<OwedRevocation>,
     /// Held while flows are counted and created, so that the limit holds.
     turn: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
 }
 
-/// From a secret's hash to its flow.
+/// Maps a secret's hash to its flow.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Pointer {
     flow: FlowId,
     expires: Timestamp,
-    /// Of a `state`: it came by POST, and its form is kept.
+    /// For a `state`: its form was received by POST and is stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     posted: bool,
 }
 
 impl Flows {
-    /// Flows in the shared store.
+    /// Uses the shared store.
     pub fn new(parts: Parts) -> Arc<Self> {
         let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {
@@ -127,26 +126,25 @@ impl Flows {
         })
     }
 
-    /// Goes by these numbers from now on.
+    /// Replaces the settings.
     pub fn set(&self, settings: TokenSettings) {
         self.settings.store(Arc::new(settings));
     }
 
-    /// What redirect URIs begin with.
+    /// The base of redirect URIs.
     pub fn public_url(&self) -> &str {
         &self.public_url
     }
 
-    /// Ends what is polled for and tried again; what is being stored is stored.
+    /// Stops polls and retries; pending writes are completed.
     pub async fn close(&self) {
         self.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Goes on with what a restart interrupted: device codes that are polled for, grants that were not in
-    /// force yet or are to be revoked, decisions that a person has to take, revocations that are owed. An
-    /// exchange that was interrupted has failed.
+    /// Continues flows after a restart: polls of device codes, grants that are not in force yet or must be
+    /// revoked, pending decisions, and pending revocations. An interrupted exchange has failed.
     pub async fn resume(self: &Arc<Self>, org: &OrgId) {
         match self.flows.all(org).await {
             Ok(flows) => flows.into_iter().for_each(|(_, flow, _)| self.go_on(flow)),
@@ -161,7 +159,7 @@ impl Flows {
             Stage::Polling(_) => self.poll_until_done(flow),
             Stage::Confirming(_) => self.decline_in_time(&flow),
             Stage::Abandoned(abandoned) => {
-                self.spawn(async move { Box::pin(flows.take_back(&flow, abandoned)).await });
+                self.spawn(async move { Box::pin(flows.revoke_unwanted(&flow, abandoned)).await });
             }
             Stage::Received(received) => self.spawn(async move {
                 let Some(_lease) = flows.lease_of(&flow.id).await else { return };
@@ -173,11 +171,14 @@ impl Flows {
                 let Some(_lease) = flows.lease_of(&flow.id).await else { return };
                 flows.note_failure(&flow, "the gateway stopped while the code was exchanged").await;
             }),
-            Stage::Offered | Stage::Asked(_) | Stage::Connected { .. } | Stage::Failed { .. } => {}
+            Stage::Offered
+            | Stage::AtProvider(_)
+            | Stage::Connected { .. }
+            | Stage::Failed { .. } => {}
         }
     }
 
-    /// The right to go on with a flow; none while another replica has it.
+    /// The lease of a flow; `None` while another replica has it.
     async fn lease_of(&self, flow: &FlowId) -> Option<Lease> {
         let settings = self.settings.load();
         let long = settings.exchange_timeout * 2 + settings.account_timeout;
@@ -188,14 +189,14 @@ impl Flows {
         self.vault.directory()
     }
 
-    /// Runs until its end or [`Flows::close`].
+    /// Runs `work` until its end or [`Flows::close`].
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(work);
     }
 
-    /// Waits; false when everything ends before.
+    /// Sleeps; returns false if flows are closed before.
     async fn wait(&self, time: std::time::Duration) -> bool {
         let mut stop = self.stop.subscribe();
         tokio::select! {

@@ -14,7 +14,7 @@ use keyward_state::store::StoreError;
 /// Finished flows are kept for a day, so that their result can be shown.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// How often a change that another one overtakes is tried.
+/// How often a write is retried after a conflict.
 const TRIES_MAX: usize = 8;
 
 impl Flows {
@@ -35,7 +35,7 @@ impl Flows {
     /// Cancels an unfinished consent. A grant that waits for a decision is declined.
     ///
     /// # Errors
-    /// When there is none, or it is over or being finished.
+    /// When there is none, or it has ended or is being completed.
     pub async fn cancel(self: &Arc<Self>, org: &OrgId, id: &FlowId) -> Result<FlowView, FlowError> {
         for _ in 0..TRIES_MAX {
             let found = self.flows.get(org, id.as_str()).await?;
@@ -69,22 +69,22 @@ impl Flows {
             let end = async move {
                 let stored = StoredFlow { flow, version };
                 match flows.end(stored, "the connection was removed").await {
-                    // Whoever finishes it finds the connection gone.
+                    // The connection is gone, so the flow ends anyway.
                     Ok(()) | Err(FlowError::BeingFinished | FlowError::NotOpen) => {}
                     Err(error) => tracing::warn!(flow = %id, %error, "a consent stays open"),
                 }
             };
-            // Its provider may have to be told, which nobody waits for.
+            // Runs in the background: a revocation at the provider may take long.
             self.spawn(Box::pin(end));
         }
     }
 
-    /// Bounds what one person has open, and forgets what is long over.
+    /// Limits a person's open flows, and deletes old ones.
     pub(super) async fn sweep(&self, org: &OrgId, person: &str) -> Result<(), FlowError> {
         let (now, view) = (self.clock.now(), self.directory().view());
         let mut open = 0;
         for (id, flow, _) in self.flows.all(org).await? {
-            // That of a connection that is gone can be finished by nobody.
+            // The flow of a removed connection cannot be finished.
             let is_one = flow.is_open(now) && view.connection(org, &flow.connection).is_some();
             open += usize::from(flow.person == person && is_one);
             if flow.expires.saturating_add(KEPT).is_ok_and(|until| until < now) {
@@ -110,7 +110,7 @@ impl Flows {
     async fn end(self: &Arc<Self>, stored: StoredFlow, why: &str) -> Result<(), FlowError> {
         let StoredFlow { mut flow, version } = stored;
         match flow.stage.clone() {
-            Stage::Offered | Stage::Asked(_) | Stage::Polling(_) => {
+            Stage::Offered | Stage::AtProvider(_) | Stage::Polling(_) => {
                 flow.stage = Stage::Failed { why: why.to_owned() };
                 self.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
                 self.note_draft_failure(&flow, why).await;

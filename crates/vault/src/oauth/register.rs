@@ -1,6 +1,6 @@
-//! Registers a client without a person: by dynamic registration (RFC 7591), or by a client metadata document where
-//! the server reads those and we have a public address. One registration for each app, never shown to another
-//! server.
+//! Registers a client automatically: by dynamic registration (RFC 7591), or by a client metadata document
+//! if the server supports it and the gateway has a public address. One registration for each app, never
+//! shown to another server.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -17,24 +17,24 @@ use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
 use keyward_rules::provider::oauth::ClientAuthText;
 
-/// How we name ourselves to people.
+/// The client name that people see.
 const CLIENT_NAME: &str = "Keyward";
 
-/// Longest client id or secret that is taken.
+/// Longest accepted client id or secret.
 const CLIENT_BYTES_MAX: usize = 16 * 1024;
 
-/// A client as the server registered it.
+/// A client as registered by the server.
 pub(super) struct Registration {
     pub(super) client_id: String,
     pub(super) client_secret: Option<Secret>,
     pub(super) auth: ClientAuthText,
     pub(super) expires: Option<Timestamp>,
-    /// How the registration could be changed later (RFC 7592): kept, and not used yet.
+    /// The access token of the registration (RFC 7592): stored, not used yet.
     pub(super) access: Option<Secret>,
 }
 
 #[derive(Deserialize)]
-struct Told {
+struct RegistrationAnswer {
     client_id: String,
     client_secret: Option<String>,
     client_secret_expires_at: Option<i64>,
@@ -43,10 +43,10 @@ struct Told {
 }
 
 impl Flows {
-    /// A client of this server for the app: by a document, else by registration.
+    /// Registers a client for the app: by a metadata document, else dynamically.
     ///
     /// # Errors
-    /// When the server takes neither, or refuses.
+    /// When the server supports neither, or refuses.
     pub(super) async fn client_at(
         &self,
         metadata: &Metadata,
@@ -64,7 +64,7 @@ impl Flows {
         }
         let endpoint = metadata.registration_endpoint.as_deref().ok_or_else(|| {
             FlowError::Server(format!(
-                "{} registers no clients by itself: register one there, and name it with --client-id",
+                "{} does not support client registration: register a client there, and name it with --client-id",
                 metadata.issuer
             ))
         })?;
@@ -100,12 +100,12 @@ impl Flows {
         read(answer.body(), auth)
     }
 
-    /// The redirect URI of an app, as it is registered and sent.
+    /// The redirect URI of an app, as registered and sent.
     pub(super) fn redirect_uri(&self, app: &AppId) -> String {
         format!("{}/oauth/callback/{app}", self.public_url)
     }
 
-    /// What we say about ourselves at the client id that is a URL; none when the app has none.
+    /// The client metadata document at our client id; `None` for other apps.
     pub fn client_document(&self, org: &OrgId, app: &str) -> Option<serde_json::Value> {
         let id = AppId::parse(app).ok()?;
         let view = self.directory().view();
@@ -123,7 +123,7 @@ impl Flows {
 }
 
 fn read(body: &[u8], asked: ClientAuthText) -> Result<Registration, FlowError> {
-    let told: Told =
+    let told: RegistrationAnswer =
         serde_json::from_slice(body).map_err(|_| refused("its answer names no client"))?;
     let auth = match told.token_endpoint_auth_method.as_deref() {
         None => asked,
@@ -151,7 +151,7 @@ fn read(body: &[u8], asked: ClientAuthText) -> Result<Registration, FlowError> {
     })
 }
 
-/// Basic when nothing is said (RFC 8414 §2).
+/// The default is Basic (RFC 8414 §2).
 fn method(supported: Option<&[String]>) -> ClientAuthText {
     let Some(supported) = supported else { return ClientAuthText::Basic };
     let has = |method: &str| supported.iter().any(|known| known == method);
@@ -173,10 +173,10 @@ fn word(auth: ClientAuthText) -> &'static str {
 /// RFC 7591 §3.2.2.
 fn said(body: &[u8], status: StatusCode) -> String {
     #[derive(Deserialize)]
-    struct Refused {
+    struct RegistrationError {
         error: String,
     }
-    match serde_json::from_slice::<Refused>(body) {
+    match serde_json::from_slice::<RegistrationError>(body) {
         Ok(refused) => format!("it says {}", cleaned(&refused.error)),
         Err(_) => format!("it answers {}", status.as_u16()),
     }

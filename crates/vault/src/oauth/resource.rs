@@ -18,43 +18,41 @@ use crate::grant::oauth::{Metadata, document, host, is_secure};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_base::settings::Settings;
-use keyward_model::{ConnectionSpec, Reference};
+use keyward_model::{AppSettings, AppSpec, ConnectionSpec, Reference, Registered, TokenOptions};
 use keyward_net::call::{Bounds, CallError};
-use keyward_state::directory::{
-    AppRecord, AppSettings, ConnectionRecord, ManagedBy, Registered, Visibility,
-};
+use keyward_state::directory::{AppRecord, ConnectionRecord, ManagedBy, Visibility};
 
-/// The catalogue's provider of MCP servers.
+/// The provider of MCP servers in the catalogue.
 const PROVIDER: &str = "mcp";
-/// Its way to authenticate.
+/// Its auth method.
 const AUTH: &str = "oauth";
-/// Longest URL that is taken.
+/// Longest accepted URL.
 const URL_BYTES_MAX: usize = 2 * 1024;
 
-/// A server to be connected.
+/// An MCP server to connect.
 #[derive(Clone, Debug, Default)]
 pub struct NewMcp {
-    /// Where it is: https.
+    /// Its URL, https.
     pub url: String,
-    /// The connection's name; the host when absent.
+    /// The connection's name; default: the host.
     pub name: Option<String>,
-    /// Which of its authorization servers, when it has several.
+    /// The chosen authorization server, if it has several.
     pub issuer: Option<String>,
-    /// Scopes; those that it asks for when empty.
+    /// Requested scopes; empty: those that the server asks for.
     pub scopes: Vec<String>,
     /// Environment label.
     pub environment: Option<String>,
-    /// How its requests are sent.
+    /// Settings of its requests.
     pub settings: Settings,
-    /// Whose it is; `None`: the organisation's.
+    /// The owner; `None`: the organisation.
     pub owner: Option<UserId>,
-    /// Whose agents may use it.
+    /// Which agents may use it.
     pub visibility: Visibility,
 }
 
-/// What a protected resource says of itself (RFC 9728 §2); the rest is ignored.
+/// The members of protected resource metadata that are read (RFC 9728 §2).
 #[derive(Debug, Default, Deserialize)]
-struct Resource {
+struct ProtectedResource {
     resource: String,
     #[serde(default)]
     authorization_servers: Vec<String>,
@@ -62,7 +60,7 @@ struct Resource {
     scopes_supported: Vec<String>,
 }
 
-/// What a 401 says (RFC 9728 §5.1, RFC 6750 §3).
+/// The parameters of a 401 challenge (RFC 9728 §5.1, RFC 6750 §3).
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Challenge {
     metadata: Option<String>,
@@ -70,11 +68,10 @@ struct Challenge {
 }
 
 impl Flows {
-    /// A draft connection of an MCP server, with an app at its authorization server: the one that is
-    /// there already, or a new one.
+    /// Adds a draft connection for an MCP server, with an existing or new app at its authorization server.
     ///
     /// # Errors
-    /// When the server does not say whom to ask, or that one registers nobody.
+    /// When the server does not name its authorization server, or that one does not register clients.
     pub async fn add_mcp(
         &self,
         org: &OrgId,
@@ -108,16 +105,16 @@ impl Flows {
         Ok(self.vault.add_draft(connection).await?)
     }
 
-    /// A new client at the same server, which the connection uses from now on; its old tokens are bound to
-    /// the old one, and work as long as they do.
-    pub(super) async fn registered_anew(
+    /// Registers a new client at the same server, and uses it for the connection. Its old tokens stay valid
+    /// for the old client.
+    pub(super) async fn register_again(
         &self,
         asking: &FlowContext,
     ) -> Result<FlowContext, FlowError> {
         let (connection, app) = (&asking.connection, &asking.app);
-        let resource = app.settings.token_params.get("resource");
-        let (Some(registered), Some(url)) = (&app.registered, resource) else {
-            return Err(self.no_consent(connection));
+        let resource = app.settings.tokens.token_params.get("resource");
+        let (Some(registered), Some(url)) = (&app.facts.registered, resource) else {
+            return Err(self.no_consent_error(connection));
         };
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
@@ -128,7 +125,7 @@ impl Flows {
         self.asking(&updated).await
     }
 
-    /// A name that no app has.
+    /// An unused name for the app.
     fn free_name(&self, org: &OrgId, url: &str) -> String {
         let view = self.directory().view();
         let taken = |name: &str| view.apps().any(|app| app.org == *org && app.name == name);
@@ -137,15 +134,15 @@ impl Flows {
         names.find(|name| !taken(name)).unwrap_or(base)
     }
 
-    /// The server's own word on who guards it.
-    async fn resource(&self, url: &str) -> Result<(Resource, Challenge), FlowError> {
+    /// Reads the server's protected resource metadata.
+    async fn resource(&self, url: &str) -> Result<(ProtectedResource, Challenge), FlowError> {
         let settings = self.settings.load_full();
         let challenge = self.challenge(url).await?;
         let (base, path) = split(url);
         let well_known = format!("{base}/.well-known/oauth-protected-resource");
         let mut places = vec![];
         if let Some(told) = &challenge.metadata {
-            // Elsewhere only in the open: the guard refuses private addresses, https proves the name.
+            // Only over https: the guard refuses private addresses, and TLS proves the name.
             if !told.starts_with(&format!("{base}/"))
                 && !is_secure(told, settings.insecure_loopback)
             {
@@ -160,9 +157,10 @@ impl Flows {
         for place in places {
             let found = document(&self.caller, &place, &settings).await;
             let Some(document) = found.map_err(|error| not_told(&error))? else { continue };
-            let read: Resource = serde_json::from_slice(&document).map_err(|_| not_guarded(url))?;
+            let read: ProtectedResource =
+                serde_json::from_slice(&document).map_err(|_| not_guarded(url))?;
             let told = read.resource.trim_end_matches('/');
-            // RFC 9728 §3.3; servers name their origin for all of their paths.
+            // RFC 9728 §3.3; some servers name their origin for all paths.
             if told != url && told != base {
                 return Err(FlowError::Server(format!(
                     "{} describes another resource than {}",
@@ -172,8 +170,8 @@ impl Flows {
             }
             return Ok((read, challenge));
         }
-        // Of before RFC 9728: the server is its own authorization server.
-        let resource = Resource {
+        // Older than RFC 9728: the server is its own authorization server.
+        let resource = ProtectedResource {
             resource: url.to_owned(),
             authorization_servers: vec![base],
             scopes_supported: vec![],
@@ -195,7 +193,7 @@ impl Flows {
         }
     }
 
-    /// One registration for a server and a resource, used by every flow.
+    /// The app for a server and a resource, shared by all flows.
     async fn app_at(
         &self,
         org: &OrgId,
@@ -205,11 +203,11 @@ impl Flows {
         let view = self.directory().view();
         let now = self.clock.now();
         let fits = |app: &&Arc<AppRecord>| {
-            let of = app.registered.as_ref();
+            let of = app.facts.registered.as_ref();
             app.org == *org
                 && of.is_some_and(|of| of.issuer == metadata.issuer)
                 && of.is_some_and(|of| of.expires.is_none_or(|expires| now < expires))
-                && app.settings.token_params.get("resource").map(String::as_str) == Some(url)
+                && app.settings.tokens.token_params.get("resource").map(String::as_str) == Some(url)
         };
         if let Some(app) = view.apps().find(fits) {
             return Ok(app.clone());
@@ -226,24 +224,25 @@ impl Flows {
     ) -> Result<Arc<AppRecord>, FlowError> {
         let id = AppId::random();
         let client = self.client_at(metadata, &id).await?;
-        let settings = AppSettings {
+        let tokens = TokenOptions {
             token_params: BTreeMap::from([("resource".to_owned(), url.to_owned())]),
             client_auth: Some(client.auth),
-            ..AppSettings::default()
+            ..TokenOptions::default()
         };
-        let urls = urls(metadata);
-        let registered = Registered { issuer: metadata.issuer.clone(), expires: client.expires };
-        let app = NewApp {
-            id: Some(id),
-            org: org.clone(),
+        let spec = AppSpec {
             name: self.free_name(org, url),
             provider: PROVIDER.to_owned(),
             auth: Some(AUTH.to_owned()),
             client_id: client.client_id,
-            scopes: vec![],
-            variables: BTreeMap::new(),
-            urls,
-            settings,
+            urls: urls(metadata),
+            settings: AppSettings { tokens, ..AppSettings::default() },
+            ..AppSpec::default()
+        };
+        let registered = Registered { issuer: metadata.issuer.clone(), expires: client.expires };
+        let app = NewApp {
+            id: Some(id),
+            org: org.clone(),
+            spec,
             registered: Some(registered),
             managed_by: ManagedBy::Store,
         };
@@ -256,15 +255,14 @@ impl Flows {
     }
 }
 
-/// Scheme and authority, and the path without a slash at its end.
+/// Scheme and authority, and the path without a trailing slash.
 fn split(url: &str) -> (String, &str) {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let at = url[authority..].find('/').map_or(url.len(), |at| authority + at);
     (url[..at].to_owned(), &url[at..])
 }
 
-/// The canonical URI of a server (RFC 8707 §2): scheme and host in lower case, no fragment, no slash at its
-/// end.
+/// The canonical URI of a server (RFC 8707 §2): lower-case scheme and host, no fragment, no trailing slash.
 fn canonical(url: &str, insecure_loopback: bool) -> Result<String, FlowError> {
     let refused = || FlowError::Server("the URL of an MCP server begins with https://".to_owned());
     let fits = url.len() <= URL_BYTES_MAX && url.bytes().all(|b| b.is_ascii_graphic());
@@ -278,7 +276,7 @@ fn canonical(url: &str, insecure_loopback: bool) -> Result<String, FlowError> {
     }
 }
 
-fn chosen(resource: &Resource, wanted: Option<&str>) -> Result<String, FlowError> {
+fn chosen(resource: &ProtectedResource, wanted: Option<&str>) -> Result<String, FlowError> {
     let servers = &resource.authorization_servers;
     match (wanted, servers.as_slice()) {
         (None, [one]) => Ok(one.clone()),
@@ -293,7 +291,7 @@ fn chosen(resource: &Resource, wanted: Option<&str>) -> Result<String, FlowError
     }
 }
 
-/// `offline_access` only where the server has it: others refuse what they do not know.
+/// Adds `offline_access` only if the server supports it: others reject unknown scopes.
 fn with_offline(mut scopes: Vec<String>, metadata: &Metadata) -> Vec<String> {
     let offline = "offline_access";
     let has = |all: &[String]| all.iter().any(|scope| scope == offline);
@@ -313,7 +311,7 @@ fn not_guarded(url: &str) -> FlowError {
     FlowError::Server(format!("{} does not say which authorization server it trusts", host(url)))
 }
 
-/// Reads the `Bearer` challenge; the first of each parameter counts.
+/// Parses the `Bearer` challenge; the first occurrence of a parameter counts.
 fn challenge(headers: &HeaderMap) -> Challenge {
     let mut read = Challenge::default();
     for field in headers.get_all(header::WWW_AUTHENTICATE) {
@@ -379,7 +377,7 @@ mod tests {
     /// oauth 13, MCP 2
     #[test]
     fn of_several_authorization_servers_a_person_names_one() {
-        let of = |servers: &[&str]| Resource {
+        let of = |servers: &[&str]| ProtectedResource {
             resource: "https://a.test".to_owned(),
             authorization_servers: servers.iter().map(|&s| s.to_owned()).collect(),
             scopes_supported: vec![],

@@ -1,5 +1,5 @@
-//! Disconnects: locally at once, then at the provider, whose answer is reported as it is. A revocation that fails
-//! is stored in a sealed outbox and retried for a day, together with the app, which may be removed meanwhile.
+//! Disconnects: locally at once, then at the provider, whose result is reported. A failed revocation is
+//! stored in a sealed outbox and retried for a day, together with the app, which may be removed meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,78 +13,78 @@ use zeroize::Zeroizing;
 
 use super::Flows;
 use super::error::FlowError;
-use super::flow::{Hidden, Received};
+use super::flow::{Received, SealedText};
 use super::start::FlowContext;
 use crate::grant::oauth::{self, Client, Failure};
 use crate::grant::{AppSecret, Grant};
-use crate::{Ended, Late, RowError};
+use crate::{LateAnswers, RemovedConnection, RowError};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
 use keyward_state::store::StoreError;
 
-/// The pause after a first failure, doubled by each further one.
+/// The pause after the first failure; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
-/// The longest.
+/// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// What became of a connection's grant at its provider.
+/// The result of a connection's revocation at its provider.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Revoked {
-    /// The provider has taken it back.
+    /// The provider has revoked the grant.
     Yes,
-    /// It has not yet: it is tried again until then.
+    /// Not yet; it is retried until this time.
     Later(Timestamp),
-    /// It refused, for good.
+    /// The provider refused permanently.
     No(String),
-    /// It has no way to.
+    /// The provider does not support revocation.
     NotSupported {
-        /// Where a person does it.
+        /// The page where a person can revoke the access.
         by_hand: Option<String>,
     },
 }
 
-/// A revocation that is owed.
+/// A pending revocation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Owed {
-    /// As it was: provider, app, variables.
+pub(super) struct OwedRevocation {
+    /// The removed record: provider, app, variables.
     connection: ConnectionRecord,
     /// The encoded grant, base64.
-    grant: Hidden,
+    grant: SealedText,
     /// The app at that time. Absent without an app, and in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    app: Option<OwedApp>,
+    app: Option<OwedRevocationApp>,
     until: Timestamp,
 }
 
-/// What is said where the answer of a refresh was lost while its connection was removed.
-const LOST: &str = "a refresh was under way whose answer was lost: tokens that it gave may live on";
+/// The failure if a refresh response was lost while its connection was removed.
+const LOST: &str = "the response to a refresh was lost: its tokens may still be valid";
 
-/// What is said where the gateway ends before such an answer comes.
-const STOPPED: &str = "the gateway ended before the answer of a refresh came: tokens that it gives may live on at \
-                       the provider";
+/// The failure if the gateway stops before such a response arrives.
+const STOPPED: &str =
+    "the gateway stopped before the response to a refresh arrived: its tokens may still be valid";
 
-/// A connection that is removed here, and the app that revokes its grants: it may be removed as well.
-struct Removed {
+/// A removed connection, and the app that revokes its grants, which may be removed too.
+struct RevocationTarget {
     connection: Arc<ConnectionRecord>,
-    app: Option<OwedApp>,
+    app: Option<OwedRevocationApp>,
 }
 
-/// The client of a revocation that is owed.
+/// The client of a pending revocation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct OwedApp {
+struct OwedRevocationApp {
     record: AppRecord,
     /// The encoded secret, base64.
-    secret: Hidden,
+    secret: SealedText,
 }
 
-/// What one attempt said.
-enum Attempt {
+/// The result of one attempt.
+enum RevocationAttempt {
     Done(Revoked),
     Again,
 }
 
 impl Revoked {
-    /// Of two grants, what has to be told first: a refusal, what is owed, what has no way.
+    /// The result to report for two grants: a refusal, else a pending one, else an unsupported one.
     fn and(self, other: Self) -> Self {
         let rank = |revoked: &Self| match revoked {
             Self::No(_) => 0,
@@ -96,13 +96,13 @@ impl Revoked {
     }
 }
 
-fn encoded(grant: &Grant) -> Hidden {
-    Hidden::new(BASE64_STANDARD.encode(grant.encode().as_slice()))
+fn encoded(grant: &Grant) -> SealedText {
+    SealedText::new(BASE64_STANDARD.encode(grant.encode().as_slice()))
 }
 
 impl Flows {
-    /// Ends a connection here, and at its provider where `revoke` says so. Never fails because of the
-    /// provider, and waits for it a bounded time.
+    /// Removes a connection, and revokes its grants at the provider if `revoke`. Does not fail because of
+    /// the provider, and waits for it a bounded time.
     ///
     /// # Errors
     /// When there is no such connection, or the store fails.
@@ -112,7 +112,7 @@ impl Flows {
         id: &ConnectionId,
         revoke: bool,
     ) -> Result<Option<Revoked>, FlowError> {
-        // Before the connection goes, which keeps its app from being removed.
+        // Before the connection is removed, while it keeps its app from being removed.
         let before = self.directory().view().connection(org, id).filter(|_| revoke).cloned();
         let app = match before {
             Some(connection) => self.owed_app(&connection).await,
@@ -120,8 +120,8 @@ impl Flows {
         };
         let ended = self.vault.disconnect(org, id, revoke).await?;
         self.end_consents_of(org, id).await;
-        let Ended { connection, grant, late } = ended;
-        let removed = Removed { connection, app };
+        let RemovedConnection { connection, grant, late } = ended;
+        let removed = RevocationTarget { connection, app };
         let deadline = Instant::now() + self.settings.load().revoke_timeout;
         let first = match grant.filter(|_| revoke) {
             None => None,
@@ -131,7 +131,7 @@ impl Flows {
             }
         };
         let Some(mut late) = late else { return Ok(first) };
-        // A refresh is under way: what it brings is to be revoked as well.
+        // A refresh is running: its tokens must be revoked too.
         let newer = match tokio::time::timeout_at(deadline, late.landed()).await {
             Ok(()) => self.revoke_late(&removed, late, deadline).await?,
             Err(_) => {
@@ -142,7 +142,7 @@ impl Flows {
         Ok(Some(first.map_or(newer.clone(), |first| first.and(newer))))
     }
 
-    /// Has the provider take a grant back, now or later. `key`: of its row in the outbox.
+    /// Revokes a grant at the provider, now or later. `key`: of its row in the outbox.
     ///
     /// # Errors
     /// When the store fails.
@@ -150,7 +150,7 @@ impl Flows {
         self: &Arc<Self>,
         key: &str,
         connection: &ConnectionRecord,
-        grant: Hidden,
+        grant: SealedText,
     ) -> Result<Revoked, FlowError> {
         let deadline = Instant::now() + self.settings.load().revoke_timeout;
         let owed = self.owed(connection, grant, self.revoked_until()).await;
@@ -160,21 +160,21 @@ impl Flows {
     async fn owe_until(
         self: &Arc<Self>,
         key: &str,
-        owed: Owed,
+        owed: OwedRevocation,
         deadline: Instant,
     ) -> Result<Revoked, FlowError> {
         let org = &owed.connection.org;
-        // Before the first attempt: a crash in it leaves nothing unrevoked.
+        // Before the first attempt, so that a crash leaves no grant unrevoked.
         match self.outbox.put(org, key, &owed, None).await {
             Ok(_) => {}
-            // It was owed before a crash, and is tried again already.
+            // A pending revocation of before a crash, which is being retried.
             Err(RowError::Store(StoreError::Conflict { .. })) => {
                 return Ok(Revoked::Later(owed.until));
             }
             Err(error) => return Err(error.into()),
         }
         let attempt = tokio::time::timeout_at(deadline, Box::pin(self.attempt(&owed))).await;
-        if let Ok(Attempt::Done(revoked)) = attempt {
+        if let Ok(RevocationAttempt::Done(revoked)) = attempt {
             self.outbox.delete(org, key).await?;
             return Ok(revoked);
         }
@@ -183,32 +183,32 @@ impl Flows {
         Ok(Revoked::Later(until))
     }
 
-    /// One attempt for a grant that the store did not take.
+    /// One attempt for a grant that could not be stored in the outbox.
     pub(super) async fn revoke_unkept(&self, received: &Received) {
         let Some(connection) = received.connection.as_deref().cloned() else { return };
         let id = connection.id.clone();
         let owed = self.owed(&connection, received.grant.clone(), Timestamp::MAX).await;
         let within = self.settings.load().revoke_timeout;
         match tokio::time::timeout(within, Box::pin(self.attempt(&owed))).await {
-            Ok(Attempt::Done(Revoked::Yes)) => {}
+            Ok(RevocationAttempt::Done(Revoked::Yes)) => {}
             _ => {
                 tracing::error!(connection = %id, "a grant that was not kept stays at its provider")
             }
         }
     }
 
-    /// What refreshes brought after their connection was removed.
+    /// Revokes the tokens of refreshes that ended after their connection was removed.
     async fn revoke_late(
         self: &Arc<Self>,
-        removed: &Removed,
-        late: Late,
+        removed: &RevocationTarget,
+        late: LateAnswers,
         deadline: Instant,
     ) -> Result<Revoked, FlowError> {
         let (answers, is_lost) = late.answers();
         let mut all = Revoked::Yes;
         for (number, answer) in answers.iter().enumerate() {
             let key = format!("{}-{number}", removed.connection.id);
-            let grant = Hidden::new(BASE64_STANDARD.encode(answer.as_slice()));
+            let grant = SealedText::new(BASE64_STANDARD.encode(answer.as_slice()));
             let owed = removed.owed(grant, self.revoked_until());
             all = all.and(self.owe_until(&key, owed, deadline).await?);
         }
@@ -218,9 +218,9 @@ impl Flows {
         }
     }
 
-    /// The same in the background. A gateway that stops has waited for its refreshes by then, for a bounded
-    /// time: what came is owed, and what has not come is lost with the process.
-    fn revoke_when_landed(self: &Arc<Self>, removed: Removed, mut late: Late) {
+    /// The same in the background. A stopping gateway waits for its refreshes a bounded time: received
+    /// tokens are in the outbox, others are lost with the process.
+    fn revoke_when_landed(self: &Arc<Self>, removed: RevocationTarget, mut late: LateAnswers) {
         let flows = Arc::clone(self);
         self.spawn(async move {
             let mut stop = flows.stop.subscribe();
@@ -248,9 +248,14 @@ impl Flows {
         });
     }
 
-    async fn owed(&self, connection: &ConnectionRecord, grant: Hidden, until: Timestamp) -> Owed {
+    async fn owed(
+        &self,
+        connection: &ConnectionRecord,
+        grant: SealedText,
+        until: Timestamp,
+    ) -> OwedRevocation {
         let app = self.owed_app(connection).await;
-        Owed { connection: connection.clone(), grant, app, until }
+        OwedRevocation { connection: connection.clone(), grant, app, until }
     }
 
     fn revoked_until(&self) -> Timestamp {
@@ -266,19 +271,19 @@ impl Flows {
         }
     }
 
-    fn try_again(self: &Arc<Self>, key: String, owed: Owed) {
+    fn try_again(self: &Arc<Self>, key: String, owed: OwedRevocation) {
         let flows = Arc::clone(self);
         self.spawn(async move { flows.until_revoked(&key, owed).await });
     }
 
-    async fn until_revoked(&self, key: &str, owed: Owed) {
+    async fn until_revoked(&self, key: &str, owed: OwedRevocation) {
         let mut pause = PAUSE_FIRST;
         let connection = &owed.connection;
         while self.clock.now() < owed.until {
             if !self.wait(pause).await {
                 return;
             }
-            if let Attempt::Done(revoked) = self.attempt(&owed).await {
+            if let RevocationAttempt::Done(revoked) = self.attempt(&owed).await {
                 match revoked {
                     Revoked::Yes => tracing::info!(
                         connection = %connection.id, name = connection.name,
@@ -298,14 +303,14 @@ impl Flows {
         self.settled(key, &owed).await;
     }
 
-    /// The app of a connection with its secret, to be kept with what is owed.
-    async fn owed_app(&self, connection: &ConnectionRecord) -> Option<OwedApp> {
+    /// The app of a connection with its secret, for the outbox.
+    async fn owed_app(&self, connection: &ConnectionRecord) -> Option<OwedRevocationApp> {
         let app = self.app_of(connection).ok()?;
-        // Also of an app that left the configuration file: it asks for no token here.
+        // Also a paused app: it requests no token here.
         match self.vault.opened_secret(&app).await {
             Ok(secret) => {
-                let secret = Hidden::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
-                Some(OwedApp { record: AppRecord::clone(&app), secret })
+                let secret = SealedText::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
+                Some(OwedRevocationApp { record: AppRecord::clone(&app), secret })
             }
             Err(error) => {
                 tracing::warn!(%error, "a revocation is owed without the secret of its app");
@@ -314,8 +319,8 @@ impl Flows {
         }
     }
 
-    /// Who asks for what is owed: the app as it is now, else as it was.
-    async fn asking_owed(&self, owed: &Owed) -> Result<(FlowContext, Client), FlowError> {
+    /// The client of a pending revocation: the current app, else the stored one.
+    async fn asking_owed(&self, owed: &OwedRevocation) -> Result<(FlowContext, Client), FlowError> {
         let now = match self.app_of(&owed.connection) {
             Ok(app) => self.client(&app).await.map(|client| (app, client)),
             Err(error) => Err(error),
@@ -327,56 +332,57 @@ impl Flows {
             }
             (Err(error), None) => return Err(error),
         };
-        Ok((self.asking_by(&owed.connection, app).await?, client))
+        Ok((self.context_with_app(&owed.connection, app).await?, client))
     }
 
-    async fn settled(&self, key: &str, owed: &Owed) {
+    async fn settled(&self, key: &str, owed: &OwedRevocation) {
         if let Err(error) = self.outbox.delete(&owed.connection.org, key).await {
             tracing::error!(%error, "a revocation stays in the outbox");
         }
     }
 
-    async fn attempt(&self, owed: &Owed) -> Attempt {
-        let no = |why: String| Attempt::Done(Revoked::No(why));
+    async fn attempt(&self, owed: &OwedRevocation) -> RevocationAttempt {
+        let no = |why: String| RevocationAttempt::Done(Revoked::No(why));
         let bytes = BASE64_STANDARD.decode(owed.grant.text()).map(Zeroizing::new);
         let grant = bytes.ok().and_then(|bytes| Grant::decode(&bytes).ok());
         let Some(what) = grant.as_ref().and_then(Grant::revocable) else {
-            return Attempt::Done(Revoked::NotSupported { by_hand: None });
+            return RevocationAttempt::Done(Revoked::NotSupported { by_hand: None });
         };
         let (asking, client) = match self.asking_owed(owed).await {
             Ok(both) => both,
             Err(error @ FlowError::NoApp { .. }) => return no(error.to_string()),
-            // A provider or a secret that is not there now may come back.
+            // A missing provider or secret may return.
             Err(error) => {
                 tracing::debug!(connection = %owed.connection.id, %error, "not revoked yet");
-                return Attempt::Again;
+                return RevocationAttempt::Again;
             }
         };
         let settings = self.settings.load_full();
         match oauth::revoke(&self.ask(&asking, &client, &settings), &what).await {
-            oauth::Revoked::Yes => Attempt::Done(Revoked::Yes),
-            oauth::Revoked::NotSupported { by_hand } => {
-                Attempt::Done(Revoked::NotSupported { by_hand })
+            oauth::RevokeResult::Yes => RevocationAttempt::Done(Revoked::Yes),
+            oauth::RevokeResult::NotSupported { by_hand } => {
+                RevocationAttempt::Done(Revoked::NotSupported { by_hand })
             }
-            oauth::Revoked::No(Failure::Temporary(_)) => Attempt::Again,
-            oauth::Revoked::No(failure) => no(failure.to_string()),
+            oauth::RevokeResult::No(Failure::Temporary(_)) => RevocationAttempt::Again,
+            oauth::RevokeResult::No(failure) => no(failure.to_string()),
         }
     }
 }
 
-impl Removed {
-    fn owed(&self, grant: Hidden, until: Timestamp) -> Owed {
+impl RevocationTarget {
+    fn owed(&self, grant: SealedText, until: Timestamp) -> OwedRevocation {
         let connection = ConnectionRecord::clone(&self.connection);
-        Owed { connection, grant, app: self.app.clone(), until }
+        OwedRevocation { connection, grant, app: self.app.clone(), until }
     }
 }
 
-impl OwedApp {
-    /// `None` when the secret is none.
+impl OwedRevocationApp {
+    /// `None` if the secret is malformed.
     fn client(&self) -> Option<Client> {
         let bytes = BASE64_STANDARD.decode(self.secret.text()).map(Zeroizing::new).ok()?;
         let secret = AppSecret::decode(&bytes).ok()?;
-        let (id, key_id) = (self.record.client_id.clone(), self.record.settings.key_id.clone());
+        let (id, key_id) =
+            (self.record.client_id.clone(), self.record.settings.tokens.key_id.clone());
         Some(Client { id, secret, key_id })
     }
 }

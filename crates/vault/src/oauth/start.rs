@@ -1,5 +1,5 @@
-//! Starts a flow: the API or the command line offers it, a browser begins it. `state` and the PKCE verifier are made
-//! then, and both are durable before the browser is redirected.
+//! Starts a flow: the API or the command line offers it, and a browser begins it. `state` and the PKCE
+//! verifier are created then, and both are durable before the browser is redirected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
-use super::flow::{Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, StoredFlow, random};
+use super::flow::{
+    CallbackExpectation, Digest, Flow, Polling, RANDOM_BYTES, SealedText, Stage, StoredFlow, random,
+};
 use super::{Flows, Pointer};
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, FlowId, OrgId};
@@ -18,52 +20,52 @@ use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};
 use keyward_rules::provider::{AuthKind, AuthMethod, OAuth, Provider};
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need};
 
-/// What is to be consented to.
+/// The request for a consent.
 #[derive(Clone, Debug, Default)]
-pub struct Ask {
-    /// Who starts it.
+pub struct ConsentRequest {
+    /// The person who starts it.
     pub person: String,
-    /// By a code that is entered on another device, where the provider has both.
+    /// With a device code, if the provider supports both ways.
     pub device: bool,
-    /// Scopes beside those of connection, app or provider: a step up.
+    /// Additional scopes.
     pub more_scopes: Vec<String>,
-    /// Registers a new client first, where the present one was registered by us: servers forget them.
+    /// Registers a new client first, if Keyward registered the current one: servers forget clients.
     pub register: bool,
 }
 
-/// What the person does next.
+/// The next step of the person.
 #[derive(Debug)]
 pub enum Started {
-    /// Opens this page.
+    /// Open this page.
     Browser {
         /// The flow.
         flow: FlowId,
-        /// The URL of the start page. It authorizes its holder to consent: never logged.
+        /// The URL of the start page. Its holder may consent, so it is never logged.
         url: String,
     },
-    /// Enters a code.
+    /// Enter a code.
     Device {
         /// The flow.
         flow: FlowId,
-        /// Where and what.
+        /// The code, and the address where it is entered.
         code: DeviceCode,
     },
 }
 
-/// What a person needs to consent on another device (RFC 8628 §3.2). For that person alone.
+/// The data for consenting on another device (RFC 8628 §3.2); only for the person who started it.
 #[derive(Clone)]
 pub struct DeviceCode {
-    /// What is entered.
+    /// The code.
     pub user_code: String,
-    /// Where.
+    /// The address where it is entered.
     pub verification_uri: String,
-    /// The same with the code in it.
+    /// The same address with the code.
     pub verification_uri_complete: Option<String>,
-    /// Until when.
+    /// Its expiry.
     pub expires: Timestamp,
 }
 
-/// What the start page shows.
+/// The content of the start page.
 #[derive(Debug)]
 pub struct Offer {
     /// The flow.
@@ -72,53 +74,53 @@ pub struct Offer {
     pub provider: String,
     /// The connection's name.
     pub connection: String,
-    /// Whose account it is so far.
+    /// The current account.
     pub account: Option<String>,
     /// The app's name.
     pub app: String,
-    /// What is asked for.
+    /// The requested scopes.
     pub scopes: Vec<String>,
-    /// Who started it.
+    /// The person who started it.
     pub person: String,
-    /// When.
+    /// Time of the start.
     pub created: Timestamp,
-    /// Where the browser will be sent: scheme, host and port.
+    /// Origin of the authorization endpoint.
     pub goes_to: String,
 }
 
-/// Everything about a flow's provider, the app's word included.
+/// The provider and app of a flow.
 pub(super) struct FlowContext {
     pub(super) connection: Arc<ConnectionRecord>,
     pub(super) provider: Arc<Provider>,
     pub(super) app: Arc<AppRecord>,
-    /// The provider's way with what the app says otherwise, and what was discovered.
+    /// The provider's OAuth data, with the app's changes and discovered endpoints.
     pub(super) oauth: OAuth,
     pub(super) variables: BTreeMap<String, String>,
-    /// Who must answer the callback.
+    /// The expected issuer of the callback.
     pub(super) issuer: Option<String>,
-    /// Whether the server announced that it says so.
+    /// Whether the server announced `iss` in responses.
     pub(super) issuer_announced: bool,
 }
 
 impl Flows {
-    /// Starts a flow for a connection. It changes nothing for a connection that works.
+    /// Starts a flow for a connection. A connection in use is not changed.
     ///
     /// # Errors
     /// When the connection needs no consent or has no app, too many flows are open, or the authorization
-    /// server cannot be asked.
+    /// server cannot be reached.
     pub async fn start(
         self: &Arc<Self>,
         org: &OrgId,
         connection: &ConnectionRecord,
-        ask: Ask,
+        ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
-        // Before anything is asked for that a consent alone needs, such as an app.
+        // First, because only a consent needs an app.
         if !self.consents(&connection.provider, connection.auth.as_deref()) {
-            return Err(self.no_consent(connection));
+            return Err(self.no_consent_error(connection));
         }
         let mut asking = self.asking(connection).await?;
-        if asking.app.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
-            asking = self.registered_anew(&asking).await?;
+        if asking.app.facts.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
+            asking = self.register_again(&asking).await?;
         }
         let _turn = self.turn.lock().await;
         self.sweep(org, &ask.person).await?;
@@ -127,17 +129,17 @@ impl Flows {
                 self.start_device(org, asking, ask).await
             }
             (GrantText::AuthorizationCode, false) => self.offer_browser(org, &asking, ask).await,
-            _ => Err(self.no_consent(connection)),
+            _ => Err(self.no_consent_error(connection)),
         }
     }
 
-    /// Whether the client that we registered is no good any more.
+    /// Whether the registered client has expired or was rejected.
     fn is_forgotten(&self, asking: &FlowContext) -> bool {
         let rejected = matches!(
             asking.connection.facts.state,
             ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
         );
-        let ends = asking.app.registered.as_ref().and_then(|registered| registered.expires);
+        let ends = asking.app.facts.registered.as_ref().and_then(|registered| registered.expires);
         rejected || ends.is_some_and(|ends| ends <= self.clock.now())
     }
 
@@ -145,7 +147,7 @@ impl Flows {
         &self,
         org: &OrgId,
         asking: &FlowContext,
-        ask: Ask,
+        ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let life = self.settings.load().flow_lifetime;
@@ -163,7 +165,7 @@ impl Flows {
         &self,
         org: &OrgId,
         asking: &FlowContext,
-        ask: Ask,
+        ask: ConsentRequest,
         life: std::time::Duration,
     ) -> Flow {
         let now = self.clock.now();
@@ -187,8 +189,8 @@ impl Flows {
         }
     }
 
-    /// What pages are found by: a ticket or a flow's id, behind the organisation's name unless that is
-    /// the default one.
+    /// A ticket or flow id as it appears in URLs: prefixed with the organisation's name, except for the
+    /// default organisation.
     pub fn of_org(&self, org: &OrgId, what: &str) -> String {
         match *org == OrgId::default_org() {
             true => what.to_owned(),
@@ -196,10 +198,10 @@ impl Flows {
         }
     }
 
-    /// What the start page shows. It may be opened several times; nothing is changed.
+    /// The content of the start page. The page may be opened several times.
     ///
     /// # Errors
-    /// When the link was used, or is too old.
+    /// When the link was used or has expired.
     pub async fn offer(&self, org: &OrgId, ticket: &str) -> Result<Offer, Refusal> {
         let hash = Digest::of(ticket);
         let (pointer, _) = self.tickets.get(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
@@ -224,8 +226,8 @@ impl Flows {
         matches!(flow.stage, Stage::Offered) && self.clock.now() < flow.expires
     }
 
-    /// The person goes on, in a browser that holds `session` as its cookie: where it is sent. The link is
-    /// used up, unless the authorization server cannot be asked.
+    /// Begins the flow in a browser that holds `session` as its cookie. Returns the URL of the redirect.
+    /// The link is used up, unless the authorization server cannot be reached.
     ///
     /// # Errors
     /// As [`Flows::offer`].
@@ -236,17 +238,17 @@ impl Flows {
         let (flow, version) =
             found.filter(|(flow, _)| self.is_offered(flow)).ok_or(Refusal::Over)?;
         let asking = self.of_flow(&flow).await?;
-        // Of several who press the button, one goes on.
+        // If the button is pressed twice, only one request continues.
         self.tickets.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
-        Ok(self.send_away(StoredFlow { flow, version }, asking, session).await?)
+        Ok(self.redirect_to_provider(StoredFlow { flow, version }, asking, session).await?)
     }
 
-    /// The name of the cookie that ties a flow to a browser.
+    /// The name of the cookie that binds a flow to a browser.
     pub fn cookie(&self, flow: &FlowId) -> String {
         super::flow::cookie_of(flow)
     }
 
-    /// A new such cookie, whole, as `Set-Cookie` takes it. A secret.
+    /// A new cookie for `Set-Cookie`. A secret.
     pub fn new_cookie(&self, flow: &FlowId) -> String {
         let life = self.settings.load().flow_lifetime.as_secs();
         let secure = if self.public_url.starts_with("https://") { "; Secure" } else { "" };
@@ -259,7 +261,7 @@ impl Flows {
         )
     }
 
-    async fn send_away(
+    async fn redirect_to_provider(
         &self,
         stored: StoredFlow,
         asking: FlowContext,
@@ -269,7 +271,7 @@ impl Flows {
         let endpoint = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let redirect_uri = asking.app.redirect_uri(&self.public_url);
         let state = CsrfToken::new_random_len(RANDOM_BYTES);
-        // Off only where a provider fails with it, which its file says.
+        // Without PKCE only if the provider's file says that it fails.
         let wanted = asking.oauth.pkce != PkceText::Avoid;
         let (challenge, verifier) = wanted.then(PkceCodeChallenge::new_random_sha256).unzip();
         let question = AuthorizationRequest {
@@ -286,9 +288,9 @@ impl Flows {
             },
         };
         let url = authorize::url(question, &asking.oauth, &asking.variables)?;
-        flow.stage = Stage::Asked(Asked {
+        flow.stage = Stage::AtProvider(CallbackExpectation {
             session: Digest::of(session),
-            verifier: verifier.map(|verifier| Hidden::new(verifier.into_secret())),
+            verifier: verifier.map(|verifier| SealedText::new(verifier.into_secret())),
             redirect_uri,
             issuer: asking.issuer,
             issuer_announced: asking.issuer_announced,
@@ -300,7 +302,7 @@ impl Flows {
         Ok(url)
     }
 
-    /// The connection, provider, app and endpoints of a flow, as they are now.
+    /// The current connection, provider, app and endpoints of a flow.
     pub(super) async fn of_flow(&self, flow: &Flow) -> Result<FlowContext, FlowError> {
         let view = self.directory().view();
         let connection = view.connection(&flow.org, &flow.connection).cloned();
@@ -308,21 +310,21 @@ impl Flows {
         self.asking(&connection).await
     }
 
-    /// The same of a connection.
+    /// The same for a connection.
     pub(super) async fn asking(
         &self,
         connection: &ConnectionRecord,
     ) -> Result<FlowContext, FlowError> {
-        self.asking_by(connection, self.app_of(connection)?).await
+        self.context_with_app(connection, self.app_of(connection)?).await
     }
 
-    /// The refusal for a connection that needs no consent, with what to do instead.
-    pub(super) fn no_consent(&self, connection: &ConnectionRecord) -> FlowError {
+    /// The error for a connection without consent, with a remedy.
+    pub(super) fn no_consent_error(&self, connection: &ConnectionRecord) -> FlowError {
         let remedy = self.vault.remedy(connection, Need::Credential);
         FlowError::NoConsent { connection: connection.name.clone(), remedy }
     }
 
-    /// The issuer of a connection's app, its variables filled in.
+    /// The issuer of a connection's app, with filled-in variables.
     pub(super) fn issuer_of(
         &self,
         connection: &ConnectionRecord,
@@ -338,15 +340,15 @@ impl Flows {
         Ok(issuer.map(|issuer| issuer.fill(&variables)).transpose()?)
     }
 
-    /// Whether a connection of this way to authenticate begins with a consent.
+    /// Whether connections with this auth method begin with a consent.
     pub fn consents(&self, provider: &str, auth: Option<&str>) -> bool {
         let catalogue = self.vault.catalogue();
         let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         found.is_some_and(AuthMethod::is_consented_to)
     }
 
-    /// Whether a connection of this way to authenticate gets nothing without an app; `given`: its owner
-    /// hands tokens over, which a client without a secret may renew.
+    /// Whether connections with this auth method need an app; `given`: the owner provides tokens, which a
+    /// client without a secret may renew.
     pub fn needs_app(&self, provider: &str, auth: Option<&str>, given: bool) -> bool {
         let catalogue = self.vault.catalogue();
         let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
@@ -358,8 +360,7 @@ impl Flows {
         })
     }
 
-    /// The app that a new connection uses: the one that is named, else the only one that fits; none where
-    /// none is needed.
+    /// The app for a new connection: the named one, else the only fitting one; `None` if no app is needed.
     ///
     /// # Errors
     /// When none fits, or several do.
@@ -374,8 +375,9 @@ impl Flows {
         let method = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         let Some(method) = method.filter(|auth| auth.oauth.is_some()) else { return Ok(None) };
         let view = self.directory().view();
-        let fits =
-            |app: &&Arc<AppRecord>| app.org == *org && app.fits(provider, method) && !app.paused;
+        let fits = |app: &&Arc<AppRecord>| {
+            app.org == *org && app.fits(provider, method) && !app.facts.paused
+        };
         let mut fitting = view.apps().filter(fits);
         let shared = method.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone());
         let provider = shared.unwrap_or_else(|| provider.to_owned());
@@ -414,13 +416,13 @@ impl Flows {
         app.ok_or(FlowError::UnknownApp { provider, app: id.to_string() })
     }
 
-    /// The app as a client of its authorization server.
+    /// The app as an OAuth client.
     pub(super) async fn client(&self, app: &AppRecord) -> Result<Client, FlowError> {
         Ok(self.vault.client(app).await?)
     }
 }
 
-/// The connection's own scopes, else the app's, else the provider's.
+/// The connection's scopes, else the app's, else the provider's.
 pub(super) fn asked_scopes(asking: &FlowContext) -> Vec<String> {
     match asking.connection.scopes.is_empty() {
         true => asking.oauth.scopes.clone(),
@@ -428,7 +430,7 @@ pub(super) fn asked_scopes(asking: &FlowContext) -> Vec<String> {
     }
 }
 
-/// An endpoint with its variables filled in.
+/// An endpoint with filled-in variables.
 pub(super) fn endpoint(
     asking: &FlowContext,
     template: Option<&keyward_rules::provider::oauth::UrlTemplate>,
@@ -438,7 +440,7 @@ pub(super) fn endpoint(
     Ok(template.ok_or_else(missing)?.fill(&asking.variables)?)
 }
 
-/// Scheme, host and port of a URL that was checked.
+/// Scheme, host and port of a checked URL.
 fn origin(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();

@@ -3,7 +3,7 @@
 use super::Pointer;
 use super::flow::Flow;
 use super::form_post::FormPost;
-use super::revoke::Owed;
+use super::revoke::OwedRevocation;
 use crate::tests::golden::{assert_none, changed};
 use keyward_state::store::Table;
 
@@ -20,5 +20,8 @@ async fn consents_of_earlier_versions_are_read_and_written_unchanged() {
 
 #[tokio::test]
 async fn revocations_that_earlier_versions_owe_are_read_and_written_unchanged() {
-    assert_none(&changed::<Owed>(Table::Outbox, include_str!("../tests/golden/outbox.json")).await);
+    assert_none(
+        &changed::<OwedRevocation>(Table::Outbox, include_str!("../tests/golden/outbox.json"))
+            .await,
+    );
 }

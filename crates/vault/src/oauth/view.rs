@@ -1,4 +1,4 @@
-//! The public view of a flow: its state, nothing that could finish it.
+//! The public view of a flow: its state, without secrets.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,51 +8,51 @@ use super::error::FlowError;
 use super::flow::{Abandoned, Flow, Stage};
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 
-/// A flow as its owner sees it.
+/// A flow for its owner.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FlowView {
     /// `flw_…`
     pub id: FlowId,
-    /// What it is for.
+    /// Its connection.
     pub connection: ConnectionId,
-    /// Who started it.
+    /// The person who started it.
     pub person: String,
-    /// When.
+    /// Time of the start.
     pub created: Timestamp,
-    /// Until when it can be finished.
+    /// Its expiry.
     pub expires: Timestamp,
-    /// `state`, and what belongs to it.
+    /// `state` and its data.
     #[serde(flatten)]
     pub state: FlowState,
 }
 
-/// How a flow stands.
+/// The state of a flow.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum FlowState {
-    /// A person has to act.
+    /// A person must consent.
     Open,
-    /// A person has to say whether the account may change.
+    /// A person must decide about another account.
     Confirm {
-        /// Whose account the connection is.
+        /// The account of the connection.
         before: String,
-        /// Whose it would be; `null`: the provider does not say.
+        /// The account of the grant; `null`: the provider does not name it.
         account: Option<String>,
     },
     /// The grant is stored.
     Connected {
-        /// It will end by itself: the provider gave nothing to renew it with.
+        /// Whether the grant expires: it has no refresh token.
         ends: bool,
     },
-    /// It gave no grant.
+    /// The flow gave no grant.
     Failed {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
 impl Flows {
-    /// How a flow stands.
+    /// The state of a flow.
     ///
     /// # Errors
     /// When there is none, or the store fails.
@@ -70,13 +70,13 @@ impl Flows {
             Stage::Abandoned(Abandoned { why, .. }) if over => {
                 FlowState::Failed { why: why.clone() }
             }
-            _ if over => FlowState::Failed { why: "nobody consented in time".to_owned() },
+            _ if over => FlowState::Failed { why: "no consent was given in time".to_owned() },
             Stage::Confirming(waits) => {
                 let account = waits.account().map(|account| account.name);
                 FlowState::Confirm { before: waits.before.clone(), account }
             }
             Stage::Offered
-            | Stage::Asked(_)
+            | Stage::AtProvider(_)
             | Stage::Exchanging
             | Stage::Received(_)
             | Stage::Abandoned(_)

@@ -149,8 +149,8 @@ async fn a_lost_grant_is_given_again_in_place() {
     let vault = Vault::open(store.clone(), keyring, directory, catalogue, clock).await.unwrap();
     let connection = vault.add(new("github", None), fields()).await.unwrap();
     let (org, id) = (connection.org.clone(), connection.id.clone());
-    let wanted = Wanted { connection: id.clone(), name: "work".into(), settings: None };
-    let kept = || Kept { old_for: Duration::from_secs(60), expires: None };
+    let wanted = RequiredConnection { connection: id.clone(), name: "work".into(), settings: None };
+    let kept = || RotationTerms { old_for: Duration::from_secs(60), expires: None };
     let key = record::key(&org, &id);
     for damage in ["gone", "sealed otherwise"] {
         match damage {

@@ -12,10 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::grant::AppSecret;
-use crate::grant::oauth::{Ask, Client, Tokens};
+use crate::grant::oauth::{Client, RequestContext, Tokens};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::{AllowPrivate, Guard};
 use keyward_net::tls;
@@ -103,7 +103,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
     received: mpsc::UnboundedReceiver<Received>,
     _answers: mpsc::UnboundedSender<String>,
-    caller: Caller,
+    caller: HttpClient,
     settings: TokenSettings,
 }
 
@@ -126,7 +126,7 @@ impl Server {
         let allow = AllowPrivate::parse(&format!("127.0.0.1:{port}")).expect("an address");
         let guard = Guard::new(vec![allow], Vec::new());
         let dialler = Arc::new(Dialler::new(guard, Vec::new(), 4));
-        let caller = Caller::new(dialler, tls::client_config(&[]).expect("roots"));
+        let caller = HttpClient::new(dialler, tls::client_config(&[]).expect("roots"));
         let settings = TokenSettings { insecure_loopback: true, ..TokenSettings::default() };
         let url = format!("http://127.0.0.1:{port}/token");
         for answer in answers {
@@ -170,8 +170,8 @@ impl Server {
         oauth: &'a OAuth,
         client: &'a Client,
         variables: &'a BTreeMap<String, String>,
-    ) -> Ask<'a> {
-        Ask {
+    ) -> RequestContext<'a> {
+        RequestContext {
             caller: &self.caller,
             settings: &self.settings,
             oauth,

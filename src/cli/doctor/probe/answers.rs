@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::listener::{ListenerKind, Shared};
-use super::seen::{Event, HandshakeFailure, OtherProtocol, ProbedRequest, Via};
+use super::seen::{HandshakeFailure, OtherProtocol, ProbeEvent, ProbedRequest, RequestRoute};
+use super::shared::{ListenerKind, Shared};
 use keyward_base::host::{Scheme, Target};
 use keyward_net::tls::ALPN_HTTP2;
 use keyward_proxy::base_url::{BaseUrl, ServedBaseUrls};
@@ -46,10 +46,10 @@ pub(super) async fn serve(stream: TcpStream, kind: &Arc<ListenerKind>, shared: &
     match (stream.peek(&mut first).await, first[0]) {
         // A check whether the port is open.
         (Ok(0) | Err(_), _) => return,
-        (Ok(_), 0x16) => return shared.saw(Event::OtherProtocol(OtherProtocol::Tls)),
-        (Ok(_), 4 | 5) => return shared.saw(Event::OtherProtocol(OtherProtocol::Socks)),
+        (Ok(_), 0x16) => return shared.saw(ProbeEvent::OtherProtocol(OtherProtocol::Tls)),
+        (Ok(_), 4 | 5) => return shared.saw(ProbeEvent::OtherProtocol(OtherProtocol::Socks)),
         (Ok(_), byte) if !byte.is_ascii_uppercase() => {
-            return shared.saw(Event::OtherProtocol(OtherProtocol::Unknown));
+            return shared.saw(ProbeEvent::OtherProtocol(OtherProtocol::Unknown));
         }
         _ => {}
     }
@@ -81,7 +81,7 @@ async fn proxied(
     let scheme = request.uri().scheme_str().unwrap_or("https").to_owned();
     let host = host_of(&scheme, &authority);
     if !shared.admits(kind, request.headers()) {
-        shared.saw(Event::Unauthenticated { host });
+        shared.saw(ProbeEvent::Unauthenticated { host });
         let mut refusal = answer(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
         let challenge = HeaderValue::from_static("Basic realm=\"keyward doctor\"");
         refusal.headers_mut().insert(PROXY_AUTHENTICATE, challenge);
@@ -94,7 +94,7 @@ async fn proxied(
         return Response::new(Full::default());
     }
     let asked = ProbedRequest::new(&scheme, &host, kind.by(), &request);
-    shared.saw(Event::Request(asked));
+    shared.saw(ProbeEvent::Request(asked));
     drain(request.into_body()).await;
     answer(StatusCode::OK)
 }
@@ -105,18 +105,19 @@ async fn origin_form(shared: &Shared, kind: &ListenerKind, request: Request<Inco
     let (path, urls) = (request.uri().path(), ServedBaseUrls::default());
     let place = BaseUrl::read(Scheme::Http, host.as_deref(), path, &urls);
     let (Some(Ok(place)), Some(host)) = (place, &host) else {
-        shared.saw(Event::OtherProtocol(OtherProtocol::OriginForm));
+        shared.saw(ProbeEvent::OtherProtocol(OtherProtocol::OriginForm));
         return answer(StatusCode::BAD_REQUEST);
     };
     let connection = place.connection().to_owned();
     if !shared.admits_by_base_url(kind, request.headers()) {
-        let at_own = matches!(kind.by(), Via::OwnListener { .. });
-        shared.saw(Event::WithoutToken { connection, at_own });
+        let at_own = matches!(kind.by(), RequestRoute::OwnListener { .. });
+        shared.saw(ProbeEvent::WithoutToken { connection, at_own });
         return answer(if at_own { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED });
     }
-    let asked = ProbedRequest::new("http", host, Via::BaseUrl(connection.clone()), &request);
+    let asked =
+        ProbedRequest::new("http", host, RequestRoute::BaseUrl(connection.clone()), &request);
     // The report names the connection.
-    shared.saw(Event::Request(ProbedRequest { host: connection, ..asked }));
+    shared.saw(ProbeEvent::Request(ProbedRequest { host: connection, ..asked }));
     drain(request.into_body()).await;
     answer(StatusCode::OK)
 }
@@ -129,22 +130,27 @@ fn host_of(scheme: &str, authority: &str) -> String {
     target.unwrap_or_else(|_| authority.to_owned())
 }
 
-async fn tunnel(shared: &Arc<Shared>, by: &Via, host: String, upgrade: hyper::upgrade::OnUpgrade) {
+async fn tunnel(
+    shared: &Arc<Shared>,
+    by: &RequestRoute,
+    host: String,
+    upgrade: hyper::upgrade::OnUpgrade,
+) {
     let Ok(upgraded) = upgrade.await else { return };
     let hello = LazyConfigAcceptor::new(Acceptor::default(), TokioIo::new(upgraded)).await;
     let hello = match hello {
         Ok(hello) => hello,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return shared.saw(Event::EmptyTunnel { host });
+            return shared.saw(ProbeEvent::EmptyTunnel { host });
         }
-        Err(_) => return shared.saw(Event::NotTls { host }),
+        Err(_) => return shared.saw(ProbeEvent::NotTls { host }),
     };
     let target = Target::parse(Scheme::Https, &host);
     let config = target.ok().and_then(|target| shared.leaves.server_config(target.host()).ok());
-    let Some(config) = config else { return shared.saw(Event::NotTls { host }) };
+    let Some(config) = config else { return shared.saw(ProbeEvent::NotTls { host }) };
     let tls = match hello.into_stream(config).await {
         Ok(tls) => tls,
-        Err(error) => return shared.saw(Event::HandshakeFailed { host, why: why(&error) }),
+        Err(error) => return shared.saw(ProbeEvent::HandshakeFailed { host, why: why(&error) }),
     };
     let inside = TlsTunnel { host, by: by.clone(), had_request: AtomicBool::new(false) };
     let inside = Arc::new(inside);
@@ -153,7 +159,7 @@ async fn tunnel(shared: &Arc<Shared>, by: &Via, host: String, upgrade: hyper::up
         false => over_http1(shared, &inside, tls).await,
     }
     if !inside.had_request.load(Ordering::Relaxed) {
-        shared.saw(Event::NoRequest { host: inside.host.clone() });
+        shared.saw(ProbeEvent::NoRequest { host: inside.host.clone() });
     }
 }
 
@@ -175,7 +181,7 @@ fn why(error: &io::Error) -> HandshakeFailure {
 /// A tunnel after its handshake.
 struct TlsTunnel {
     host: String,
-    by: Via,
+    by: RequestRoute,
     had_request: AtomicBool,
 }
 
@@ -184,7 +190,7 @@ impl TlsTunnel {
         self.had_request.store(true, Ordering::Relaxed);
         shared.saw_agent(request.headers());
         let asked = ProbedRequest::new("https", &self.host, self.by.clone(), request);
-        shared.saw(Event::Request(asked));
+        shared.saw(ProbeEvent::Request(asked));
     }
 }
 

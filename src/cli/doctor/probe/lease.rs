@@ -1,4 +1,4 @@
-//! [`Lease`]: keeps the program's streams away from the gateway during a probe. The gateway hands streams of
+//! [`ProbeLease`]: keeps the program's streams away from the gateway during a probe. The gateway hands streams of
 //! this process's descendants to the probe. If it cannot identify them, a program whose arguments or
 //! variables name one of its listeners is not started.
 
@@ -22,7 +22,7 @@ use keyward_api::wire::Status;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Keeps the gateway from serving the program until it is dropped.
-pub(super) struct Lease {
+pub(super) struct ProbeLease {
     isolation: Isolation,
     /// Its TCP listeners for agents.
     pub(super) listeners: Vec<SocketAddr>,
@@ -44,7 +44,7 @@ pub(super) struct ProgramInput<'a> {
     pub(super) set: &'a [(String, String)],
 }
 
-impl Lease {
+impl ProbeLease {
     /// Requests the lease for the probe at `at`.
     ///
     /// # Errors
@@ -205,11 +205,11 @@ mod tests {
         let cannot = Failure::new(Exit::Failed, "the gateway cannot tell");
         let listeners = || vec!["127.0.0.1:8080".to_owned(), "127.0.0.1:8090".to_owned()];
         let named = ProgramInput { program: &["--proxy-server=127.0.0.1:8090".into()], set: &[] };
-        let refused = Lease::unnamed(listeners(), &named, &cannot).err().unwrap();
+        let refused = ProbeLease::unnamed(listeners(), &named, &cannot).err().unwrap();
         assert!(refused.message().contains("told to use 127.0.0.1:8090"), "{refused}");
         assert!(refused.advice().unwrap().contains("stop the gateway"), "{refused}");
         let other = ProgramInput { program: &["curl".into(), "https://a.test".into()], set: &[] };
-        let lease = Lease::unnamed(listeners(), &other, &cannot).ok().unwrap();
+        let lease = ProbeLease::unnamed(listeners(), &other, &cannot).ok().unwrap();
         assert_eq!(lease.listeners.len(), 2);
     }
 }

@@ -2,15 +2,11 @@
 //! which the gateway hands the program's streams. `answers.rs` serves the streams. The probe opens no
 //! outbound connection.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::answers;
-use super::seen::{Event, Via};
+use super::shared::{EVENTS_MAX, ListenerKind, Observations, Shared};
 use crate::cli::failure::Failure;
 use keyward_base::time::Clock;
 use keyward_proxy::Preface;
@@ -27,9 +23,6 @@ use keyward_proxy::ca::cache::Leaves;
 
 /// Streams at once; more wait.
 const STREAMS_MAX: u32 = 512;
-/// Attempts and user agents that are kept.
-const EVENTS_MAX: usize = 10_000;
-const AGENTS_MAX: usize = 64;
 /// How long streams are read after the program has ended.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 /// Longest line that the gateway sends before a stream that it hands over.
@@ -38,7 +31,7 @@ const PREFACE_BYTES_MAX: usize = 4096;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
 /// The listeners of a probe. Dropping it closes them.
-pub(super) struct Listener {
+pub(super) struct ProbeListeners {
     at: SocketAddr,
     own: SocketAddr,
     handed: SocketAddr,
@@ -48,34 +41,7 @@ pub(super) struct Listener {
     tasks: JoinSet<()>,
 }
 
-/// Everything that the probe observed.
-#[derive(Debug, Default)]
-pub(super) struct Observations {
-    pub(super) events: Vec<Event>,
-    /// User agents of the clients.
-    pub(super) agents: BTreeSet<String>,
-}
-
-/// The listener that accepted a stream.
-#[derive(Clone, Debug)]
-pub(super) enum ListenerKind {
-    /// The listener of the proxy variables; it requires the probe's token.
-    Variables,
-    /// The listener that replaces the agent's own; no token.
-    Own,
-    /// A listener of the gateway, which handed the stream over.
-    Gateway(Preface),
-}
-
-/// State shared by all streams.
-pub(super) struct Shared {
-    pub(super) leaves: Leaves,
-    token: String,
-    seen: Mutex<Observations>,
-    streams: Arc<Semaphore>,
-}
-
-impl Listener {
+impl ProbeListeners {
     /// Listens on free ports of loopback. The listener of the proxy variables requires `token`.
     pub(super) async fn open(authority: Arc<Authority>, token: &str) -> Result<Self, Failure> {
         let shared = Arc::new(Shared {
@@ -180,75 +146,6 @@ async fn preface(stream: &mut TcpStream) -> Option<Preface> {
             b'\n' => return serde_json::from_slice(&line).ok(),
             byte if line.len() < PREFACE_BYTES_MAX => line.push(byte),
             _ => return None,
-        }
-    }
-}
-
-impl Shared {
-    pub(super) fn saw(&self, event: Event) {
-        let mut seen = self.seen.lock();
-        if seen.events.len() < EVENTS_MAX {
-            seen.events.push(event);
-        }
-    }
-
-    pub(super) fn saw_agent(&self, fields: &HeaderMap) {
-        let mut seen = self.seen.lock();
-        if let Some(Ok(agent)) = fields.get(USER_AGENT).map(HeaderValue::to_str)
-            && seen.agents.len() < AGENTS_MAX
-        {
-            seen.agents.insert(agent.to_owned());
-        }
-    }
-
-    /// Whether a request may use the proxy. The gateway's tokens are unknown to the probe, so any token is
-    /// accepted.
-    pub(super) fn admits(&self, kind: &ListenerKind, fields: &HeaderMap) -> bool {
-        match kind {
-            ListenerKind::Own | ListenerKind::Gateway(Preface { agent: Some(_), .. }) => true,
-            ListenerKind::Variables => self.has_token(fields.get(PROXY_AUTHORIZATION)),
-            ListenerKind::Gateway(_) => fields.contains_key(PROXY_AUTHORIZATION),
-        }
-    }
-
-    /// The same for a base URL, where any field may contain the token.
-    pub(super) fn admits_by_base_url(&self, kind: &ListenerKind, fields: &HeaderMap) -> bool {
-        match kind {
-            ListenerKind::Own | ListenerKind::Gateway(Preface { agent: Some(_), .. }) => false,
-            ListenerKind::Variables => fields.values().any(|value| self.has_token(Some(value))),
-            ListenerKind::Gateway(_) => {
-                fields.contains_key(AUTHORIZATION)
-                    || fields.contains_key(PROXY_AUTHORIZATION)
-                    || fields.values().any(|value| is_token(value.as_bytes()))
-            }
-        }
-    }
-
-    /// The token as such, after a scheme, or as user or password of Basic.
-    fn has_token(&self, value: Option<&HeaderValue>) -> bool {
-        let Some(text) = value.and_then(|value| value.to_str().ok()) else { return false };
-        let (scheme, rest) = text.split_once(' ').unwrap_or(("", text));
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return rest.trim() == self.token;
-        }
-        let pair = STANDARD.decode(rest.trim());
-        let pair = pair.ok().and_then(|pair| String::from_utf8(pair).ok());
-        pair.is_some_and(|pair| pair.split(':').any(|part| part == self.token))
-    }
-}
-
-fn is_token(value: &[u8]) -> bool {
-    value.starts_with(keyward_base::agent::TOKEN_PREFIX.as_bytes())
-}
-
-impl ListenerKind {
-    /// How requests of this listener are reported.
-    pub(super) fn by(&self) -> Via {
-        match self {
-            Self::Variables => Via::Variables,
-            Self::Own => Via::OwnListener { agent: None },
-            Self::Gateway(Preface { listener, agent: None }) => Via::Listener(listener.clone()),
-            Self::Gateway(Preface { agent, .. }) => Via::OwnListener { agent: agent.clone() },
         }
     }
 }

@@ -7,7 +7,7 @@ use super::stack::{Recognised, Stack};
 
 /// The problem of a program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Problem {
+pub(super) enum ProxyProblem {
     /// It does not use the proxy.
     Direct,
     /// It sends no credentials to the proxy.
@@ -27,9 +27,9 @@ pub(super) struct ProbedAgent {
 }
 
 /// Stack, problem, a word of the script (empty: any), and the hint.
-type RemedyRow = (Stack, Problem, &'static str, &'static str);
+type RemedyRow = (Stack, ProxyProblem, &'static str, &'static str);
 
-use Problem::{Direct, Unauthenticated, Untrusted};
+use ProxyProblem::{Direct, Unauthenticated, Untrusted};
 use Stack::{
     Bun, Chromium, Curl, Docker, Git, Go, Gradle, Java, Maven, Node, Npm, Pip, Python, Starter,
     Unknown,
@@ -362,7 +362,7 @@ pub(super) enum Evidence {
 }
 
 /// The remedy for a program's problem.
-pub(super) fn of(program: &Recognised, problem: Problem, agent: &ProbedAgent) -> Remedy {
+pub(super) fn of(program: &Recognised, problem: ProxyProblem, agent: &ProbedAgent) -> Remedy {
     let fits = |stack: Stack| {
         REMEDIES.iter().find(move |(of, when, word, _)| {
             *of == stack && *when == problem && (word.is_empty() || program.has(word))
@@ -450,7 +450,7 @@ mod tests {
         ProbedAgent { name: "ci".to_owned(), ..ProbedAgent::default() }
     }
 
-    fn hint(stack: Stack, problem: Problem, text: &str, agent: &ProbedAgent) -> String {
+    fn hint(stack: Stack, problem: ProxyProblem, text: &str, agent: &ProbedAgent) -> String {
         of(&Recognised { stack, text: text.to_owned() }, problem, agent).hint
     }
 

@@ -13,7 +13,7 @@ const CREDENTIALS: &[&str] =
 
 /// How far one attempt to reach a host came, in the order of progress.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Event {
+pub(super) enum ProbeEvent {
     /// The client does not speak HTTP to a proxy.
     OtherProtocol(OtherProtocol),
     /// Missing or wrong credentials for the proxy, also after a 407.
@@ -66,7 +66,7 @@ pub(super) enum HandshakeFailure {
 
 /// How a request reached the probe.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Via {
+pub(super) enum RequestRoute {
     /// The proxy variables.
     Variables,
     /// A shared listener of the gateway, whose address the program has from elsewhere.
@@ -80,7 +80,7 @@ pub(super) enum Via {
 /// A request that arrived.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ProbedRequest {
-    pub(super) by: Via,
+    pub(super) by: RequestRoute,
     pub(super) host: String,
     pub(super) method: String,
     /// Absolute, without the query, which may contain a secret.
@@ -98,7 +98,7 @@ pub(super) enum CarriedCredential {
     Nothing,
 }
 
-impl Event {
+impl ProbeEvent {
     pub(super) fn host(&self) -> Option<&str> {
         match self {
             Self::OtherProtocol(_) | Self::WithoutToken { .. } => None,
@@ -113,7 +113,7 @@ impl Event {
 }
 
 impl ProbedRequest {
-    pub(super) fn new<B>(scheme: &str, host: &str, by: Via, request: &Request<B>) -> Self {
+    pub(super) fn new<B>(scheme: &str, host: &str, by: RequestRoute, request: &Request<B>) -> Self {
         let uri = request.uri();
         Self {
             by,
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn what_is_told_of_a_request_has_no_query() {
         let request = Request::get("/a?key=canary").body(()).unwrap();
-        let asked = ProbedRequest::new("https", "a.test", Via::Variables, &request);
+        let asked = ProbedRequest::new("https", "a.test", RequestRoute::Variables, &request);
         assert_eq!(asked.url, "https://a.test/a");
     }
 }

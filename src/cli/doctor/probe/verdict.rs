@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use super::listener::Observations;
-use super::remedy::{self, Evidence, ProbedAgent, Problem};
-use super::seen::{CarriedCredential, Event, HandshakeFailure, OtherProtocol, ProbedRequest, Via};
+use super::remedy::{self, Evidence, ProbedAgent, ProxyProblem};
+use super::seen::{
+    CarriedCredential, HandshakeFailure, OtherProtocol, ProbeEvent, ProbedRequest, RequestRoute,
+};
+use super::shared::Observations;
 use super::stack::{Recognised, Stack};
 use super::watch::{Process, Watch};
 use crate::cli::doctor::report::Report;
@@ -76,7 +78,8 @@ pub(super) fn judge(observed: &ProbeResult, report: &mut Report) {
 fn past_the_proxy(observed: &ProbeResult, report: &mut Report) -> bool {
     let away = observed.watch.straight.iter().filter(|(to, _)| !to.ip().is_loopback());
     for (to, pid) in away.take(REPORTED_MAX) {
-        let (name, advice) = (observed.name(*pid), observed.advice(Problem::Direct, Some(*pid)));
+        let (name, advice) =
+            (observed.name(*pid), observed.advice(ProxyProblem::Direct, Some(*pid)));
         let because = advice.because();
         let message =
             format!("`{name}` connected directly to {to}, not through the proxy{because}");
@@ -94,7 +97,7 @@ fn past_the_proxy(observed: &ProbeResult, report: &mut Report) -> bool {
 
 /// Reports that neither the proxy nor another host was contacted.
 fn no_connection(observed: &ProbeResult, report: &mut Report) {
-    let advice = observed.advice(Problem::Direct, None);
+    let advice = observed.advice(ProxyProblem::Direct, None);
     let here: BTreeSet<&SocketAddr> = observed.watch.straight.keys().collect();
     let saw = "saw no connection to the proxy";
     if advice.because.is_some() {
@@ -129,7 +132,7 @@ fn no_connection(observed: &ProbeResult, report: &mut Report) {
 
 /// Reports streams that do not speak HTTP to a proxy.
 fn other_protocols(observed: &ProbeResult, report: &mut Report) {
-    let of = |kind| observed.events.events.contains(&Event::OtherProtocol(kind));
+    let of = |kind| observed.events.events.contains(&ProbeEvent::OtherProtocol(kind));
     if of(OtherProtocol::Tls) {
         let hint = "write the proxy's URL with http://: the connection to the proxy itself does not use TLS";
         report.fail("proxy", "it speaks TLS to the proxy", hint);
@@ -149,7 +152,7 @@ fn other_protocols(observed: &ProbeResult, report: &mut Report) {
 fn without_token(observed: &ProbeResult, report: &mut Report) {
     let mut told = BTreeSet::new();
     for event in &observed.events.events {
-        let Event::WithoutToken { connection, at_own } = event else { continue };
+        let ProbeEvent::WithoutToken { connection, at_own } = event else { continue };
         if !told.insert(connection) || told.len() > REPORTED_MAX {
             continue;
         }
@@ -173,7 +176,7 @@ fn without_token(observed: &ProbeResult, report: &mut Report) {
 
 /// Reports each host by the attempt that came furthest.
 fn hosts(observed: &ProbeResult, report: &mut Report) {
-    let mut hosts: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
+    let mut hosts: BTreeMap<&str, Vec<&ProbeEvent>> = BTreeMap::new();
     for event in &observed.events.events {
         if let Some(host) = event.host() {
             hosts.entry(host).or_default().push(event);
@@ -182,7 +185,7 @@ fn hosts(observed: &ProbeResult, report: &mut Report) {
     let asked = observed.first_requests().count();
     for (host, events) in hosts.iter().take(REPORTED_MAX) {
         let request = events.iter().find_map(|event| match event {
-            Event::Request(asked) => Some(asked),
+            ProbeEvent::Request(asked) => Some(asked),
             _ => None,
         });
         match request {
@@ -198,14 +201,16 @@ fn hosts(observed: &ProbeResult, report: &mut Report) {
 fn arrived(asked: &ProbedRequest, report: &mut Report) {
     let ProbedRequest { host, credential, by, .. } = asked;
     let way = match by {
-        Via::BaseUrl(_) => {
+        RequestRoute::BaseUrl(_) => {
             let message = format!("{host}: it uses the connection's base URL, with a token");
             return report.ok("request", message);
         }
-        Via::Variables => "it uses the proxy".to_owned(),
-        Via::Listener(at) => format!("it uses the gateway's listener {at}"),
-        Via::OwnListener { agent: None } => "it uses the agent's own listener".to_owned(),
-        Via::OwnListener { agent: Some(agent) } => format!("it uses the listener of agent {agent}"),
+        RequestRoute::Variables => "it uses the proxy".to_owned(),
+        RequestRoute::Listener(at) => format!("it uses the gateway's listener {at}"),
+        RequestRoute::OwnListener { agent: None } => "it uses the agent's own listener".to_owned(),
+        RequestRoute::OwnListener { agent: Some(agent) } => {
+            format!("it uses the listener of agent {agent}")
+        }
     };
     let message = match credential {
         CarriedCredential::Placeholder(place) => format!("a placeholder in {place}"),
@@ -224,21 +229,23 @@ fn arrived(asked: &ProbedRequest, report: &mut Report) {
 fn stopped(
     observed: &ProbeResult,
     host: &str,
-    events: &[&Event],
+    events: &[&ProbeEvent],
     others_arrived: bool,
     report: &mut Report,
 ) {
     let advice = |problem| observed.advice(problem, None);
     // The last attempt came furthest.
     match events.last() {
-        Some(Event::Unauthenticated { .. }) => {
-            let advice = advice(Problem::Unauthenticated);
+        Some(ProbeEvent::Unauthenticated { .. }) => {
+            let advice = advice(ProxyProblem::Unauthenticated);
             let because = advice.because();
             let message = format!("{host}: it sends no credentials to the proxy{because}");
             report.fail("auth", message, advice.marked_hint());
         }
-        Some(Event::HandshakeFailed { why: HandshakeFailure::Untrusted { alert }, .. }) => {
-            let advice = advice(Problem::Untrusted);
+        Some(ProbeEvent::HandshakeFailed {
+            why: HandshakeFailure::Untrusted { alert }, ..
+        }) => {
+            let advice = advice(ProxyProblem::Untrusted);
             let because = advice.because();
             let (message, hint) = match alert {
                 Some(alert) => (
@@ -252,11 +259,11 @@ fn stopped(
             };
             report.fail("tls", message, hint);
         }
-        Some(Event::HandshakeFailed { why: HandshakeFailure::Other(why), .. }) => {
+        Some(ProbeEvent::HandshakeFailed { why: HandshakeFailure::Other(why), .. }) => {
             let hint = "the gateway supports TLS 1.2 and 1.3";
             report.fail("tls", format!("{host}: the TLS handshake failed: {why}"), hint);
         }
-        Some(Event::NotTls { .. }) => {
+        Some(ProbeEvent::NotTls { .. }) => {
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             let hint = format!(
                 "a rule lets it through without looking inside: `rules: [{{ name: other, hosts: \
@@ -268,7 +275,7 @@ fn stopped(
                 hint,
             );
         }
-        Some(Event::EmptyTunnel { .. } | Event::NoRequest { .. }) => {
+        Some(ProbeEvent::EmptyTunnel { .. } | ProbeEvent::NoRequest { .. }) => {
             let message = format!("{host}: it opened a stream and sent no request");
             let hint = guess(
                 "it checks the service's certificate itself (pins it), and cannot use the proxy: where \
@@ -279,7 +286,10 @@ fn stopped(
                 false => report.fail("request", message, hint),
             }
         }
-        Some(Event::OtherProtocol(_) | Event::WithoutToken { .. } | Event::Request(_)) | None => {}
+        Some(
+            ProbeEvent::OtherProtocol(_) | ProbeEvent::WithoutToken { .. } | ProbeEvent::Request(_),
+        )
+        | None => {}
     }
 }
 
@@ -288,7 +298,7 @@ impl ProbeResult {
     pub(super) fn first_requests(&self) -> impl Iterator<Item = &ProbedRequest> {
         let mut hosts = BTreeSet::new();
         self.events.events.iter().filter_map(move |event| match event {
-            Event::Request(asked) if hosts.insert(&asked.host) => Some(asked),
+            ProbeEvent::Request(asked) if hosts.insert(&asked.host) => Some(asked),
             _ => None,
         })
     }
@@ -325,16 +335,16 @@ impl ProbeResult {
         (program, seen.values().next_back())
     }
 
-    fn advice(&self, problem: Problem, pid: Option<u32>) -> Advice {
+    fn advice(&self, problem: ProxyProblem, pid: Option<u32>) -> Advice {
         let (program, process) = self.suspect(pid);
         if let Some((name, process)) = process.and_then(|p| Some((lost(p, &program, problem)?, p)))
         {
             return cleared(name, &process.program);
         }
         let kind = match problem {
-            Problem::Direct => SettingKind::Proxy,
-            Problem::Untrusted => SettingKind::Roots,
-            Problem::Unauthenticated => SettingKind::Trusted,
+            ProxyProblem::Direct => SettingKind::Proxy,
+            ProxyProblem::Untrusted => SettingKind::Roots,
+            ProxyProblem::Unauthenticated => SettingKind::Trusted,
         };
         let client = remedy::client_of(program.stack);
         let mut settings = settings::found(&ConfigDirs::of_process()).into_iter();
@@ -352,24 +362,24 @@ impl ProbeResult {
 }
 
 /// A variable that the program needs, and that is missing in its environment.
-fn lost(process: &Process, program: &Recognised, problem: Problem) -> Option<&'static str> {
+fn lost(process: &Process, program: &Recognised, problem: ProxyProblem) -> Option<&'static str> {
     let wanted: &[&'static str] = match (problem, program.stack) {
         (_, Stack::Java) => &["JAVA_TOOL_OPTIONS"],
         (_, Stack::Maven) => &["JAVA_TOOL_OPTIONS", "MAVEN_OPTS"],
         (_, Stack::Gradle) => &["JAVA_TOOL_OPTIONS", "GRADLE_OPTS"],
-        (Problem::Direct | Problem::Unauthenticated, Stack::Node) => {
+        (ProxyProblem::Direct | ProxyProblem::Unauthenticated, Stack::Node) => {
             &["HTTPS_PROXY", "NODE_OPTIONS", "NO_PROXY"]
         }
-        (Problem::Direct | Problem::Unauthenticated, _) => {
+        (ProxyProblem::Direct | ProxyProblem::Unauthenticated, _) => {
             &["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"]
         }
-        (Problem::Untrusted, Stack::Node | Stack::Npm) => &["NODE_EXTRA_CA_CERTS"],
-        (Problem::Untrusted, Stack::Git) => &["GIT_SSL_CAINFO"],
-        (Problem::Untrusted, Stack::Python | Stack::Pip) => {
+        (ProxyProblem::Untrusted, Stack::Node | Stack::Npm) => &["NODE_EXTRA_CA_CERTS"],
+        (ProxyProblem::Untrusted, Stack::Git) => &["GIT_SSL_CAINFO"],
+        (ProxyProblem::Untrusted, Stack::Python | Stack::Pip) => {
             &["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]
         }
-        (Problem::Untrusted, Stack::Curl) => &["CURL_CA_BUNDLE"],
-        (Problem::Untrusted, _) => &["SSL_CERT_FILE"],
+        (ProxyProblem::Untrusted, Stack::Curl) => &["CURL_CA_BUNDLE"],
+        (ProxyProblem::Untrusted, _) => &["SSL_CERT_FILE"],
     };
     wanted.iter().find(|name| process.lost.contains(*name)).copied()
 }
@@ -391,9 +401,9 @@ fn cleared(name: &str, program: &str) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::{Check, Status};
+    use crate::cli::doctor::report::{Check, CheckStatus};
 
-    fn observed(program: &str, events: Vec<Event>, straight: &[&str]) -> ProbeResult {
+    fn observed(program: &str, events: Vec<ProbeEvent>, straight: &[&str]) -> ProbeResult {
         let words: Vec<String> = program.split(' ').map(str::to_owned).collect();
         let process = Process {
             program: words[0].clone(),
@@ -412,7 +422,7 @@ mod tests {
         ProbeResult { events, watch, program, agent }
     }
 
-    fn judged(observed: &ProbeResult) -> Vec<(&'static str, Status, String)> {
+    fn judged(observed: &ProbeResult) -> Vec<(&'static str, CheckStatus, String)> {
         let checks = checks(observed, 0);
         checks.into_iter().map(|check| (check.id, check.status, check.message)).collect()
     }
@@ -427,15 +437,15 @@ mod tests {
     fn a_stream_past_the_proxy_is_told_with_its_program() {
         let found = judged(&observed("python3 app.py", vec![], &["140.82.112.3:443"]));
         let says = "`python3` connected directly to 140.82.112.3:443, not through the proxy";
-        assert_eq!(found, [("direct", Status::Fail, says.to_owned())]);
+        assert_eq!(found, [("direct", CheckStatus::Fail, says.to_owned())]);
     }
 
     #[test]
     fn a_database_is_reached_straight_and_that_is_fine() {
-        let shaken = Event::NoRequest { host: "a.test".to_owned() };
+        let shaken = ProbeEvent::NoRequest { host: "a.test".to_owned() };
         let found = judged(&observed("python3 app.py", vec![shaken], &["10.0.0.5:5432"]));
-        assert_eq!((found[0].0, found[0].1), ("direct", Status::Warn), "{found:?}");
-        assert_eq!((found[1].0, found[1].1), ("request", Status::Fail), "{found:?}");
+        assert_eq!((found[0].0, found[0].1), ("direct", CheckStatus::Warn), "{found:?}");
+        assert_eq!((found[1].0, found[1].1), ("request", CheckStatus::Fail), "{found:?}");
     }
 
     #[test]
@@ -443,7 +453,7 @@ mod tests {
         let found = judged(&observed("node app.js", vec![], &["127.0.0.1:3000"]));
         let says = "saw no connection to the proxy, but one to 127.0.0.1:3000: programs connect to \
                     this machine directly";
-        assert_eq!(found, [("proxy", Status::Fail, says.to_owned())]);
+        assert_eq!(found, [("proxy", CheckStatus::Fail, says.to_owned())]);
     }
 
     #[test]
@@ -462,12 +472,12 @@ mod tests {
         ] {
             let mut observed = observed(line, vec![], &[]);
             observed.watch.processes.clear();
-            assert!(observed.advice(Problem::Direct, None).hint.contains(says), "{line}");
+            assert!(observed.advice(ProxyProblem::Direct, None).hint.contains(says), "{line}");
         }
     }
 
     /// Nothing of its environment is lost.
-    fn untouched(program: &str, events: Vec<Event>) -> ProbeResult {
+    fn untouched(program: &str, events: Vec<ProbeEvent>) -> ProbeResult {
         let mut observed = observed(program, events, &[]);
         for process in observed.watch.processes.values_mut() {
             process.lost.clear();
@@ -501,19 +511,19 @@ mod tests {
     #[test]
     fn what_is_inferred_is_told_as_a_guess_and_what_was_seen_is_not() {
         let host = || "a.test".to_owned();
-        let untrusted = |alert| Event::HandshakeFailed {
+        let untrusted = |alert| ProbeEvent::HandshakeFailed {
             host: host(),
             why: HandshakeFailure::Untrusted { alert },
         };
         let table = [
             (untouched("x", vec![untrusted(Some("UnknownCA".to_owned()))]), true),
             (untouched("x", vec![untrusted(None)]), true),
-            (untouched("x", vec![Event::Unauthenticated { host: host() }]), true),
-            (untouched("x", vec![Event::NoRequest { host: host() }]), true),
+            (untouched("x", vec![ProbeEvent::Unauthenticated { host: host() }]), true),
+            (untouched("x", vec![ProbeEvent::NoRequest { host: host() }]), true),
             (untouched("x", vec![]), true),
             (observed("x", vec![], &[]), false),
-            (untouched("x", vec![Event::OtherProtocol(OtherProtocol::Socks)]), false),
-            (untouched("x", vec![Event::NotTls { host: host() }]), false),
+            (untouched("x", vec![ProbeEvent::OtherProtocol(OtherProtocol::Socks)]), false),
+            (untouched("x", vec![ProbeEvent::NotTls { host: host() }]), false),
         ];
         for (observed, is_guess) in table {
             let found = checks(&observed, 0);
@@ -526,30 +536,36 @@ mod tests {
     #[test]
     fn a_handshake_that_ends_without_a_word_is_not_said_to_be_distrust() {
         let why = HandshakeFailure::Untrusted { alert: None };
-        let found =
-            judged(&untouched("x", vec![Event::HandshakeFailed { host: "a.test".into(), why }]));
+        let found = judged(&untouched(
+            "x",
+            vec![ProbeEvent::HandshakeFailed { host: "a.test".into(), why }],
+        ));
         assert_eq!(found[0].2, "a.test: it closed the connection during the TLS handshake");
     }
 
     #[test]
     fn each_way_to_the_gateway_is_told_by_its_name() {
-        let own = |agent: Option<&str>| Via::OwnListener { agent: agent.map(str::to_owned) };
+        let own =
+            |agent: Option<&str>| RequestRoute::OwnListener { agent: agent.map(str::to_owned) };
         for (by, says) in [
-            (Via::Variables, "a.test: it uses the proxy and trusts the CA; no credential; "),
+            (
+                RequestRoute::Variables,
+                "a.test: it uses the proxy and trusts the CA; no credential; ",
+            ),
             (own(None), "a.test: it uses the agent's own listener and trusts the CA; "),
             (own(Some("web")), "a.test: it uses the listener of agent web and trusts the CA; "),
             (
-                Via::Listener("[::1]:1".into()),
+                RequestRoute::Listener("[::1]:1".into()),
                 "a.test: it uses the gateway's listener [::1]:1 and ",
             ),
             (
-                Via::BaseUrl("a.test".into()),
+                RequestRoute::BaseUrl("a.test".into()),
                 "a.test: it uses the connection's base URL, with a token",
             ),
         ] {
             let request = http::Request::get("/a").body(()).unwrap();
             let asked = ProbedRequest::new("https", "a.test", by, &request);
-            let found = judged(&untouched("x", vec![Event::Request(asked)]));
+            let found = judged(&untouched("x", vec![ProbeEvent::Request(asked)]));
             assert!(found[0].2.starts_with(says), "{found:?}");
         }
     }
@@ -557,7 +573,7 @@ mod tests {
     #[test]
     fn a_base_url_without_a_token_or_at_a_listener_of_one_agent_is_told() {
         for (at_own, says) in [(false, "carries no token"), (true, "serves no base URLs")] {
-            let event = Event::WithoutToken { connection: "work".to_owned(), at_own };
+            let event = ProbeEvent::WithoutToken { connection: "work".to_owned(), at_own };
             let found = judged(&untouched("x", vec![event.clone(), event]));
             assert_eq!((found.len(), found[0].0), (1, "auth"), "{found:?}");
             assert!(found[0].2.starts_with("work: ") && found[0].2.contains(says), "{found:?}");
@@ -567,7 +583,7 @@ mod tests {
     #[test]
     fn a_process_that_wrote_over_its_variables_has_lost_none() {
         let mut observed = untouched("chromium --headless", vec![]);
-        observed.events.events.push(Event::Unauthenticated { host: "a.test".to_owned() });
+        observed.events.events.push(ProbeEvent::Unauthenticated { host: "a.test".to_owned() });
         let hint = checks(&observed, 0)[0].hint.clone().unwrap();
         for says in ["`--proxy-server=http://127.0.0.1:8090`", "certutil -d", "page.authenticate"] {
             assert!(hint.contains(says), "{says}: {hint}");

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::decoder::{Coding, DecodeStep, Decoder};
 use super::needles::Needles;
-use super::watch::Watch;
+use super::watch::NeedleSearch;
 
 /// Maximum number of nested codings. Servers use one, or two when a cache adds its own.
 const LAYERS_MAX: usize = 3;
@@ -34,7 +34,7 @@ const RATIO_FREE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Why a response cannot be passed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Fault {
+pub enum InspectError {
     /// It contains a needle.
     #[error("the answer repeats the credential, in a coding that cannot be masked")]
     Echoed,
@@ -53,8 +53,8 @@ pub struct Inspector {
     /// Decoders, the outermost coding first.
     layers: Vec<Layer>,
     /// Searches the coded bytes too: a coding can contain uncompressed text, such as a file name.
-    coded: Watch,
-    decoded: Watch,
+    coded: NeedleSearch,
+    decoded: NeedleSearch,
     /// Coded bytes that have not been sent, in order.
     held: VecDeque<Bytes>,
     /// The tail of `held` that has not been decoded.
@@ -93,24 +93,25 @@ impl Inspector {
     pub fn new<'a>(
         needles: &Arc<Needles>,
         codings: impl Iterator<Item = &'a str>,
-    ) -> Result<Option<Self>, Fault> {
+    ) -> Result<Option<Self>, InspectError> {
         let mut layers = VecDeque::new();
         for token in codings.map(str::trim).filter(|token| !token.is_empty()) {
             let token = token.to_ascii_lowercase();
             if token == "identity" {
                 continue;
             }
-            let coding = Coding::named(&token).ok_or(Fault::Unscannable("it is not known"))?;
+            let coding =
+                Coding::named(&token).ok_or(InspectError::Unscannable("it is not known"))?;
             if layers.len() == LAYERS_MAX {
-                return Err(Fault::Unscannable("there are too many on top of each other"));
+                return Err(InspectError::Unscannable("there are too many on top of each other"));
             }
-            let decoder = Decoder::new(coding).ok_or(Fault::Unscannable("no memory"))?;
+            let decoder = Decoder::new(coding).ok_or(InspectError::Unscannable("no memory"))?;
             layers.push_front(Layer::new(decoder));
         }
         if layers.is_empty() {
             return Ok(None);
         }
-        let watch = || Watch::new(needles.clone());
+        let watch = || NeedleSearch::new(needles.clone());
         Ok(Some(Self {
             layers: layers.into(),
             coded: watch(),
@@ -128,10 +129,10 @@ impl Inspector {
     ///
     /// # Errors
     /// When the coded bytes contain a needle.
-    pub fn push(&mut self, piece: Bytes) -> Result<(), Fault> {
+    pub fn push(&mut self, piece: Bytes) -> Result<(), InspectError> {
         self.came += piece.len() as u64;
         if self.coded.sees(&piece) {
-            return Err(Fault::Echoed);
+            return Err(InspectError::Echoed);
         }
         self.unread = piece.clone();
         match self.held.back_mut() {
@@ -163,7 +164,7 @@ impl Inspector {
     ///
     /// # Errors
     /// When a needle was found, or the coding is broken, incomplete or a decompression bomb.
-    pub fn work(&mut self) -> Result<bool, Fault> {
+    pub fn work(&mut self) -> Result<bool, InspectError> {
         let mut turn = 0;
         while turn < TURN_BYTES {
             match self.step()? {
@@ -192,7 +193,7 @@ impl Inspector {
     }
 
     /// One step of the innermost layer with work; returns how much it wrote.
-    fn step(&mut self) -> Result<Option<usize>, Fault> {
+    fn step(&mut self) -> Result<Option<usize>, InspectError> {
         for index in (0..self.layers.len()).rev() {
             let (outer, inner) = self.layers.split_at_mut(index);
             let layer = &mut inner[0];
@@ -214,30 +215,30 @@ impl Inspector {
         Ok(None)
     }
 
-    fn look(&mut self, index: usize, produced: usize) -> Result<(), Fault> {
+    fn look(&mut self, index: usize, produced: usize) -> Result<(), InspectError> {
         let written: u64 = self.layers.iter().map(|layer| layer.produced).sum();
         if written > RATIO_FREE_BYTES + self.came.saturating_mul(RATIO_MAX) {
-            return Err(Fault::Unscannable("it grows beyond all measure"));
+            return Err(InspectError::Unscannable("it grows beyond all measure"));
         }
         if index + 1 == self.layers.len() {
             let layer = &mut self.layers[index];
             layer.left = 0..0;
             if self.decoded.sees(&layer.out[..produced]) {
-                return Err(Fault::Echoed);
+                return Err(InspectError::Echoed);
             }
         }
         Ok(())
     }
 
     /// Called when there is no work: checks that the body may end here, or that so much may be held.
-    fn check_rest(&mut self) -> Result<(), Fault> {
+    fn check_rest(&mut self) -> Result<(), InspectError> {
         if self.ended {
             self.finished = self.layers.iter().all(Layer::is_whole);
-            let cut = Fault::Unscannable("it is cut short");
+            let cut = InspectError::Unscannable("it is cut short");
             return if self.finished { Ok(()) } else { Err(cut) };
         }
         match self.came - self.cleared_to() > HELD_BYTES_MAX {
-            true => Err(Fault::Unscannable("too much of it is undecided")),
+            true => Err(InspectError::Unscannable("too much of it is undecided")),
             false => Ok(()),
         }
     }
@@ -270,13 +271,13 @@ impl Layer {
         }
     }
 
-    fn step(&mut self, input: &[u8]) -> Result<DecodeStep, Fault> {
-        let broken = |_| Fault::Unscannable("it is broken");
+    fn step(&mut self, input: &[u8]) -> Result<DecodeStep, InspectError> {
+        let broken = |_| InspectError::Unscannable("it is broken");
         let step = self.decoder.step(input, &mut self.out).map_err(broken)?;
         let DecodeStep { consumed, produced, settled } = step;
         let was_full = std::mem::replace(&mut self.full, produced == self.out.len());
         if consumed == 0 && produced == 0 && !was_full && !input.is_empty() {
-            return Err(Fault::Unscannable("it is broken"));
+            return Err(InspectError::Unscannable("it is broken"));
         }
         self.left = 0..produced;
         self.consumed += consumed as u64;

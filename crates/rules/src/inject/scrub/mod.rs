@@ -22,7 +22,7 @@ mod tests;
 mod watch;
 
 pub use forms::SECRET_BYTES_MIN;
-pub use inspector::{Fault, Inspector};
+pub use inspector::{InspectError, Inspector};
 pub use masker::Masker;
 pub use needles::Needles;
 

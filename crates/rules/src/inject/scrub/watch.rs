@@ -7,13 +7,13 @@ use super::needles::{Matches, Needles};
 
 /// A searcher that keeps only bytes that begin a needle.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct NeedleSearch {
     needles: Arc<Needles>,
     held: Vec<u8>,
     seen: u64,
 }
 
-impl Watch {
+impl NeedleSearch {
     pub(super) fn new(needles: Arc<Needles>) -> Self {
         Self { needles, held: Vec::new(), seen: 0 }
     }

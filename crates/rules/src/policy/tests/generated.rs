@@ -12,13 +12,13 @@ use super::samples::{Sample, agent_of};
 use crate::inject::credential::{Scoped, Write};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
-use crate::inject::placement::At;
+use crate::inject::placement::Location;
 use crate::inject::template::{Encoding, Template};
 use crate::inject::write::{self, Head};
 use crate::policy::explain::RouteKind;
 use crate::policy::{
-    Account, AccountState, Asked, Bound, DefaultAction, Extent, Policy, Reason, Route, Rule,
-    RuleAction, Spec,
+    Account, AccountBinding, AccountState, DefaultAction, Extent, Policy, PolicyInput,
+    PolicyRequest, Reason, Route, Rule, RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
@@ -118,7 +118,7 @@ fn prefixes(text: &str) -> Vec<Scoped<Option<PathPrefix>>> {
 fn written(account: &Account, path: &str, at: usize, key: &str) -> Option<DecodedPath> {
     let prefix = account.prefixes.first()?.what.clone()?;
     let value = PREFIXES[at].replace("{key}", key).replace("{open}", "x");
-    let writes = [Write { at: At::Path(prefix), value: Secret::from(value) }];
+    let writes = [Write { at: Location::Path(prefix), value: Secret::from(value) }];
     let mut fields = HeaderMap::new();
     let mut head = Head { fields: &mut fields, path: path.into(), query: None };
     write::credential(&mut head, &writes).expect("a key that can be sent");
@@ -140,7 +140,7 @@ fn both(one: Said, other: Said) -> Said {
 }
 
 /// Two agents of one org and one of another; accounts 0 to 2 belong to the first org.
-fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
+fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
     let accounts: Vec<_> = seed
         .accounts
         .iter()
@@ -164,7 +164,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
         true => accounts[3].clone(),
         false => accounts[at % 3].clone(),
     };
-    let bindings = seed.bindings.iter().map(|(agent, at)| Bound {
+    let bindings = seed.bindings.iter().map(|(agent, at)| AccountBinding {
         org: agents[*agent].org.clone(),
         agent: agents[*agent].id.clone(),
         account: account_of(&agents[*agent], *at),
@@ -175,14 +175,14 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
         let agent = &agents[pick.0.min(2)];
         rule_of(at, pick, agent, &account_of(agent, at))
     });
-    let spec = Spec {
+    let spec = PolicyInput {
         default: [DefaultAction::Deny, DefaultAction::Pass, DefaultAction::Tunnel][seed.default],
         rules: rules.collect(),
         bindings: bindings.collect(),
         empty: Vec::new(),
         known: hosts(&[3]),
-        carved: vec![("ex".into(), hosts(&[0]).remove(0), paths(&[3]).remove(0))],
-        carved_in: Vec::new(),
+        oauth_endpoints: vec![("ex".into(), hosts(&[0]).remove(0), paths(&[3]).remove(0))],
+        org_oauth_endpoints: Vec::new(),
         hostless_rules_max: 100,
     };
     (spec, accounts)
@@ -217,7 +217,7 @@ fn rule_of(at: usize, pick: &RuleSeed, agent: &Agent, account: &Arc<Account>) ->
 }
 
 /// Runs `with` on the case, unless its spec does not compile.
-fn on_case(seed: &Seed, with: impl FnOnce(&Spec, &Policy, &Agent, &Asked<'_>)) {
+fn on_case(seed: &Seed, with: impl FnOnce(&PolicyInput, &Policy, &Agent, &PolicyRequest<'_>)) {
     let other_org = OrgId::random();
     let agents = [
         agent_of(OrgId::default_org(), "one"),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::inject::placeholder::Core;
 use crate::policy::{
-    Account, AccountState, Asked, Bound, DefaultAction, Permit, Reason, Rule, RuleAction, Spec,
+    Account, AccountBinding, AccountState, DefaultAction, Permit, PolicyInput, PolicyRequest,
+    Reason, Rule, RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
@@ -52,9 +53,9 @@ pub(super) fn said(decided: Result<Permit, Reason>) -> Said {
 
 /// The naive interpreter.
 pub(super) struct Naive<'a> {
-    pub(super) spec: &'a Spec,
+    pub(super) spec: &'a PolicyInput,
     pub(super) agent: &'a Agent,
-    pub(super) asked: &'a Asked<'a>,
+    pub(super) asked: &'a PolicyRequest<'a>,
     /// The path that rules and endpoints are matched against.
     pub(super) path: &'a DecodedPath,
 }
@@ -144,7 +145,7 @@ impl Naive<'_> {
         }
     }
 
-    fn mine(&self) -> impl Iterator<Item = &Bound> {
+    fn mine(&self) -> impl Iterator<Item = &AccountBinding> {
         self.spec.bindings.iter().filter(|b| b.org == self.agent.org && b.agent == self.agent.id)
     }
 
@@ -159,7 +160,7 @@ impl Naive<'_> {
         Ok(account.paths.is_empty() || account.paths.iter().any(|p| p.matches(self.asked.path)))
     }
 
-    fn owner(&self, core: &Core) -> Result<&Bound, Said> {
+    fn owner(&self, core: &Core) -> Result<&AccountBinding, Said> {
         let mut owners = self.mine().filter(|b| b.placeholders.iter().any(|p| p.core() == *core));
         let owner = owners.next().ok_or_else(|| refuse("placeholder_foreign"))?;
         match self.owns(&owner.account)? {
@@ -168,7 +169,7 @@ impl Naive<'_> {
         }
     }
 
-    fn selected(&self) -> Result<Option<&Bound>, Said> {
+    fn selected(&self) -> Result<Option<&AccountBinding>, Said> {
         let mut all = Vec::new();
         for core in self.asked.placeholders {
             let owner = self.owner(core)?;
@@ -178,7 +179,8 @@ impl Naive<'_> {
             }
         }
         if let Some(name) = self.asked.named {
-            let is_named = |b: &&Bound| &*b.account.name == name || b.account.id.as_str() == name;
+            let is_named =
+                |b: &&AccountBinding| &*b.account.name == name || b.account.id.as_str() == name;
             let found = self.mine().find(is_named);
             let found = found.ok_or_else(|| refuse_with("connection_missing", name))?;
             if all.iter().any(|b| b.account.id != found.account.id) || !self.owns(&found.account)? {
@@ -197,7 +199,7 @@ impl Naive<'_> {
         })
     }
 
-    fn fitting(&self) -> Result<Vec<&Bound>, Said> {
+    fn fitting(&self) -> Result<Vec<&AccountBinding>, Said> {
         let (mut fit, mut narrowed) = (Vec::new(), Vec::new());
         let mut seen = Vec::new();
         for bound in self.mine() {
@@ -266,7 +268,7 @@ impl Naive<'_> {
             let meant = self.is_web() || named || self.is_bound_here() || self.has_rule_here();
             return refuse(if meant { "default_deny" } else { "port_refused" });
         }
-        if let Some(said) = self.carved(&RuleId::new("default")) {
+        if let Some(said) = self.oauth_endpoints(&RuleId::new("default")) {
             return said;
         }
         match self.asked.target.port() {
@@ -303,10 +305,10 @@ impl Naive<'_> {
         })
     }
 
-    fn carved(&self, rule: &RuleId) -> Option<Said> {
+    fn oauth_endpoints(&self, rule: &RuleId) -> Option<Said> {
         let any = RuleId::new("binding:any");
         let rule = if rule.as_str().starts_with("binding:") { &any } else { rule };
-        let mut here = (self.spec.carved.iter())
+        let mut here = (self.spec.oauth_endpoints.iter())
             .filter(|(_, host, _)| host.matches(self.asked.target))
             .filter(|(_, _, path)| path.may_match(self.path));
         if self.path.ambiguous() {
@@ -316,7 +318,7 @@ impl Naive<'_> {
     }
 
     fn inject(&self, account: &Account, rule: &RuleId, plaintext: bool) -> Said {
-        if let Some(said) = self.carved(rule) {
+        if let Some(said) = self.oauth_endpoints(rule) {
             return said;
         }
         if self.asked.target.scheme() == Scheme::Http && !plaintext {

@@ -138,7 +138,7 @@ fn a_narrowed_binding_leaves_the_host_to_the_others() {
 #[test]
 fn token_endpoints_get_no_credential_unless_a_rule_passes_them() {
     let work = work();
-    let carved = || World::new().bind(&work).carve("api.a.test", "/oauth/token");
+    let world = || World::new().bind(&work).oauth_endpoint("api.a.test", "/oauth/token");
     for (line, says) in [
         ("POST https://api.a.test/oauth/token", "token_endpoint_refused"),
         ("POST https://api.a.test/oauth/token/", "token_endpoint_refused"),
@@ -151,20 +151,20 @@ fn token_endpoints_get_no_credential_unless_a_rule_passes_them() {
         ("GET https://api.a.test/api/v4/projects/group%2Fname", "inject work by binding"),
         ("GET https://api.a.test/api/oauth%2Ftoken", "inject work by binding"),
     ] {
-        assert_eq!(carved().ci(line), says, "{line}");
-        assert_eq!(carved().default(DefaultAction::Pass).ci(line), says, "{line}");
+        assert_eq!(world().ci(line), says, "{line}");
+        assert_eq!(world().default(DefaultAction::Pass).ci(line), says, "{line}");
     }
     let line = "POST https://api.a.test/oauth/token";
-    assert_eq!(carved().rule(uses("r", &work)).ci(line), "token_endpoint_refused");
-    assert_eq!(carved().dev(line), "default_deny");
-    assert_eq!(carved().default(DefaultAction::Pass).dev(line), "token_endpoint_refused");
+    assert_eq!(world().rule(uses("r", &work)).ci(line), "token_endpoint_refused");
+    assert_eq!(world().dev(line), "default_deny");
+    assert_eq!(world().default(DefaultAction::Pass).dev(line), "token_endpoint_refused");
     let pass = on_path("/oauth/token", Sample::rule("p", &["api.a.test"], RuleAction::Pass));
-    assert_eq!(carved().rule(pass).ci(line), "pass by p");
+    assert_eq!(world().rule(pass).ci(line), "pass by p");
     // Apps of another organisation have no effect here.
     let bound = || World::new().bind(&work);
-    let theirs = bound().carve_in(&OrgId::random(), "api.a.test", "/oauth/token");
+    let theirs = bound().org_oauth_endpoint(&OrgId::random(), "api.a.test", "/oauth/token");
     assert_eq!(theirs.ci(line), "inject work by binding");
-    let ours = bound().carve_in(&bound().ci.org, "api.a.test", "/oauth/token");
+    let ours = bound().org_oauth_endpoint(&bound().ci.org, "api.a.test", "/oauth/token");
     assert_eq!(ours.ci(line), "token_endpoint_refused");
 }
 
@@ -247,8 +247,9 @@ fn where_the_credential_stands_in_the_path_both_paths_are_asked_about() {
     assert_eq!(world.ci(&line("/getMe")), "inject bot by one");
     assert_eq!(world.ci(&line("/sendMessage")), "denied");
     // The sent path is not an OAuth endpoint.
-    let world =
-        World::new().bind(&with_prefix("/oauth/{key}/")).carve("api.a.test", "/oauth/*/token");
+    let world = World::new()
+        .bind(&with_prefix("/oauth/{key}/"))
+        .oauth_endpoint("api.a.test", "/oauth/*/token");
     assert_eq!(world.ci(&line("/token")), "token_endpoint_refused");
     // A connection without a path prefix is unchanged.
     assert_eq!(

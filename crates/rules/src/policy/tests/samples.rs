@@ -6,7 +6,8 @@ use http::Method;
 
 use crate::inject::placeholder::{Core, Placeholder};
 use crate::policy::{
-    Account, AccountState, Asked, Bound, Explanation, Extent, Policy, Rule, RuleAction,
+    Account, AccountBinding, AccountState, Explanation, Extent, Policy, PolicyRequest, Rule,
+    RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
@@ -50,8 +51,8 @@ impl Sample {
         })
     }
 
-    pub(in crate::policy) fn bound(&self, account: &Arc<Account>) -> Bound {
-        Bound {
+    pub(in crate::policy) fn bound(&self, account: &Arc<Account>) -> AccountBinding {
+        AccountBinding {
             org: self.agent.org.clone(),
             agent: self.agent.id.clone(),
             account: account.clone(),
@@ -65,7 +66,7 @@ impl Sample {
         line: &str,
         placeholders: &[Core],
         named: Option<&str>,
-        with: impl FnOnce(&Asked<'_>) -> T,
+        with: impl FnOnce(&PolicyRequest<'_>) -> T,
     ) -> T {
         let (method, url) = line.split_once(' ').expect("METHOD URL");
         let (scheme, rest) = url.split_once("://").expect("a scheme");
@@ -74,7 +75,7 @@ impl Sample {
         let target = Target::parse(scheme, &rest[..slash]).expect(url);
         let path = DecodedPath::parse(&rest[slash..]).expect(url);
         let method = Method::from_bytes(method.as_bytes()).expect(line);
-        with(&Asked {
+        with(&PolicyRequest {
             target: &target,
             method: &method,
             overrides: &[],

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use http::Method;
 
 use super::world::{World, in_state, uses, with_prefix, work};
-use crate::policy::slots::{Blocked, Empty, Extent, Lack, Slot};
+use crate::policy::slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
 use crate::policy::{Account, AccountState, DefaultAction, Rule};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 fn blocked() -> Arc<Blocked> {
     let (plugin, slot) = ("p".into(), "other".into());
-    Arc::new(Blocked { plugin, slot, connection: None, lack: Lack::Empty, remedy: None })
+    Arc::new(Blocked { plugin, slot, connection: None, problem: SlotProblem::Empty, remedy: None })
 }
 
 fn slot(methods: &[Method], paths: &[&str], blocked: Option<Arc<Blocked>>) -> Arc<Slot> {
@@ -116,7 +116,7 @@ fn an_empty_slot_is_told_where_it_would_lead_to_its_own_agent() {
         let mut world = World::new().default(default);
         let (org, agent) = (world.ci.org.clone(), world.ci.id.clone());
         let hosts = vec![HostPattern::parse("api.a.test").expect("a pattern")];
-        world.spec.empty.push(Empty { org, agent, hosts, blocked: blocked() });
+        world.spec.empty.push(EmptySlot { org, agent, hosts, blocked: blocked() });
         assert_eq!(world.ci("GET https://api.a.test/"), "plugin_blocked", "{default:?}");
         let dev = world.says(&world.dev, "GET https://api.a.test/", &[], None);
         assert_ne!(dev, "plugin_blocked", "{default:?}");

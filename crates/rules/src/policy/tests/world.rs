@@ -10,7 +10,8 @@ use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Core;
 use crate::inject::template::{Encoding, Template};
 use crate::policy::{
-    Account, AccountState, Bound, DefaultAction, Policy, Route, Rule, RuleAction, Spec,
+    Account, AccountBinding, AccountState, DefaultAction, Policy, PolicyInput, Route, Rule,
+    RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
@@ -21,13 +22,13 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 pub(super) struct World {
     pub(super) ci: Agent,
     pub(super) dev: Agent,
-    pub(super) spec: Spec,
+    pub(super) spec: PolicyInput,
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let (ci, dev) = (Sample::new().agent, agent_of(OrgId::default_org(), "dev"));
-        Self { ci, dev, spec: Spec { hostless_rules_max: 10, ..Spec::default() } }
+        Self { ci, dev, spec: PolicyInput { hostless_rules_max: 10, ..PolicyInput::default() } }
     }
 
     pub(super) fn default(mut self, action: DefaultAction) -> Self {
@@ -51,19 +52,19 @@ impl World {
         self.rule(Sample::rule(name, hosts, RuleAction::Deny))
     }
 
-    pub(super) fn carve(mut self, host: &str, path: &str) -> Self {
-        self.spec.carved.push(("prov".into(), pattern(host), path_pattern(path)));
+    pub(super) fn oauth_endpoint(mut self, host: &str, path: &str) -> Self {
+        self.spec.oauth_endpoints.push(("prov".into(), pattern(host), path_pattern(path)));
         self
     }
 
-    pub(super) fn carve_in(mut self, org: &OrgId, host: &str, path: &str) -> Self {
+    pub(super) fn org_oauth_endpoint(mut self, org: &OrgId, host: &str, path: &str) -> Self {
         let endpoint = ("prov".into(), pattern(host), path_pattern(path));
-        self.spec.carved_in.push((org.clone(), endpoint));
+        self.spec.org_oauth_endpoints.push((org.clone(), endpoint));
         self
     }
 
     pub(super) fn core(&self, account: &Account) -> Core {
-        let of = |bound: &&Bound| bound.account.id == account.id;
+        let of = |bound: &&AccountBinding| bound.account.id == account.id;
         self.spec.bindings.iter().find(of).expect("it is bound").placeholders[0].core()
     }
 

@@ -1,13 +1,12 @@
 //! The remedy of every state, kind and owner, as people read it; each of its commands exists.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 use super::*;
-use crate::directory::{AppSettings, AppUrls, Registered};
 use keyward_base::id::{AppId, OrgId};
-use keyward_model::{ConnectionFacts, ConnectionSpec, Record, Reference};
+use keyward_model::{
+    AppFacts, AppSpec, ConnectionFacts, ConnectionSpec, Record, Reference, Registered,
+};
 use keyward_rules::provider::check;
 
 /// One way to authenticate of each kind of renewal.
@@ -49,25 +48,16 @@ fn catalogue() -> Catalogue {
 fn app(managed_by: ManagedBy, registered: bool) -> AppRecord {
     let registered =
         registered.then(|| Registered { issuer: "https://auth.bank.test".into(), expires: None });
-    AppRecord {
-        id: AppId::parse("app_00000000000000000000").unwrap(),
-        org: OrgId::default_org(),
+    let spec = AppSpec {
         name: "desk".to_owned(),
         provider: "bank".to_owned(),
-        auth: None,
         client_id: "c".to_owned(),
-        scopes: Vec::new(),
-        variables: BTreeMap::new(),
-        urls: AppUrls::default(),
-        settings: AppSettings::default(),
-        secrets: Vec::new(),
-        registered,
-        discovered: BTreeMap::new(),
-        paused: false,
-        managed_by,
-        created: Timestamp::UNIX_EPOCH,
-        updated: Timestamp::UNIX_EPOCH,
-    }
+        ..AppSpec::default()
+    };
+    let (org, now) = (OrgId::default_org(), Timestamp::UNIX_EPOCH);
+    let facts = AppFacts { registered, ..AppFacts::default() };
+    let id = AppId::parse("app_00000000000000000000").unwrap();
+    AppRecord { id, ..AppRecord::new(&org, managed_by, spec, facts, now) }
 }
 
 fn connection(kind: Kind, managed_by: ManagedBy, state: ConnectionState) -> ConnectionRecord {

@@ -62,7 +62,11 @@ async fn what_a_crash_leaves_allows_nothing_and_goes() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
-    let plugin = world.directory.add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)])).await.unwrap();
+    let plugin = world
+        .directory
+        .add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)]))
+        .await
+        .unwrap();
     // As if it had ended between the agent's row and the plugin's.
     let key = format!("{}/{}", world.org, plugin.id);
     world.store.delete(Table::Plugins, &key, Expect::Any).await.unwrap();
@@ -112,7 +116,11 @@ async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leave
     assert!(matches!(nobody, Err(DirectoryError::NotFound { what: "plugin", .. })));
     assert!(world.directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
     assert_eq!(world.rows(Table::Plugins).await.len(), 0);
-    let plugin = world.directory.add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)])).await.unwrap();
+    let plugin = world
+        .directory
+        .add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)]))
+        .await
+        .unwrap();
     assert!(world.directory.view().plugin(&foreign.org, &plugin.id).is_none());
     let theirs = world.directory.remove_plugin(&foreign.org, &plugin.id).await;
     assert!(matches!(theirs, Err(DirectoryError::NotFound { what: "plugin", .. })));

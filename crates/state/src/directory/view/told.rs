@@ -9,8 +9,8 @@ use crate::crypto::token::TokenHash;
 use crate::directory::rows::At;
 use crate::store::Table;
 use keyward_base::agent::Agent;
-use keyward_base::id::{AppId, ConnectionId, OrgId, TokenId};
-use keyward_model::{Honeytoken, Plugin, Record, User, Webhook};
+use keyward_base::id::{ConnectionId, OrgId, TokenId};
+use keyward_model::{App, Honeytoken, Plugin, Record, User, Webhook};
 use keyward_rules::inject::placeholder::Core;
 
 /// A token that opened something once.
@@ -30,7 +30,7 @@ impl View {
         let org = self.orgs.get(&at.org)?;
         let (what, name) = match at.table {
             Table::Agents => return self.thing_of::<keyward_model::Agent>(at),
-            Table::Apps => ("app", org.apps.get(&AppId::parse(&at.id).ok()?)?.name.clone()),
+            Table::Apps => return self.thing_of::<App>(at),
             Table::Connections => {
                 let id = ConnectionId::parse(&at.id).ok()?;
                 ("connection", org.connections.get(&id)?.name.clone())

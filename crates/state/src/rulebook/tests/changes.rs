@@ -10,7 +10,7 @@ use super::*;
 use crate::directory::{AppRecord, BindingRecord, BrokenReason, Manifest, Plugged, Visibility};
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
-use keyward_model::{PluginSpec, Reference, Role, User, UserFacts, UserSpec};
+use keyward_model::{App, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
 use keyward_rules::inject::placeholder::{Core, Placeholder};
 
 const PROVIDERS: [&str; 4] = ["openai", "github", "shopify", "mcp"];
@@ -264,15 +264,15 @@ impl World {
         }))
         .expect("an app");
         let Some(id) = self.app(org) else {
-            return drop(self.directory.add_app(record).await);
+            return drop(self.directory.add_record(record).await);
         };
         let change = |app: &mut AppRecord| {
-            app.urls = record.urls.clone();
-            app.settings = record.settings.clone();
+            app.spec.urls = record.spec.urls.clone();
+            app.spec.settings = record.spec.settings.clone();
         };
         match x {
-            0 => drop(self.directory.remove_app_by(org_id, &id, ManagedBy::Store).await),
-            _ => drop(self.directory.update_app(org_id, &id, &change).await),
+            0 => drop(self.directory.remove::<App>(org_id, &id, ManagedBy::Store).await),
+            _ => drop(self.directory.change::<App>(org_id, &id, change).await),
         }
     }
 
@@ -340,7 +340,7 @@ fn decisions(policy: &Policy, agent: &Agent, request: &Request<'_>) -> String {
     let target = Target::parse(Scheme::Https, request.host).expect(request.host);
     let path = DecodedPath::parse(request.path).expect("a path");
     let method = request.method.parse().expect("a method");
-    let asked = Asked {
+    let asked = PolicyRequest {
         target: &target,
         method: &method,
         overrides: &[],

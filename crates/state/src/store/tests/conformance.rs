@@ -98,7 +98,7 @@ pub(in crate::store) async fn only_exactly_that_row_is_resealed_and_keeps_its_ve
     store.reseal(table, &second, b"TWO").await.unwrap();
     let now = store.get(table, key).await.unwrap().unwrap();
     assert_eq!((&now.value[..], now.version), (&b"TWO"[..], second.version));
-    assert_eq!(store.changed(table, Version(0)).await.unwrap(), told, "nobody is told");
+    assert_eq!(store.changed(table, Version(0)).await.unwrap(), told, "no watcher is woken");
     assert!(is_conflict(store.reseal(table, &second, b"x").await), "it was resealed");
     store.put(table, key, b"three", Expect::Version(second.version)).await.unwrap();
 }

@@ -1,5 +1,5 @@
-//! Reads whose account a grant belongs to, as OpenID Connect tells: from the ID token, or from the userinfo
-//! endpoint. The account is shown and compared with an earlier consent; it authenticates nobody.
+//! Reads the account of a grant by OpenID Connect: from the ID token, or from the userinfo endpoint. The
+//! account is shown and compared with an earlier consent; it does not authenticate.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -7,43 +7,43 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::ask::Ask;
 use super::client::Proof;
 use super::failure::Failure;
 use super::reply::{at, word};
+use super::request_context::RequestContext;
 use super::requests::bearer;
 use keyward_base::secret::Secret;
 
-/// How far the clock of an issuer may be off, in seconds.
+/// Tolerance for the clock of an issuer, in seconds.
 const CLOCK_SECONDS: i64 = 300;
 
-/// Members that name an account for people (OpenID Connect Core §5.1), in this order.
+/// Members that name an account for people, in this order (OpenID Connect Core §5.1).
 const NAMES: &[&str] = &["email", "preferred_username", "name"];
 
-/// What an ID token or a userinfo answer says of an account.
+/// The account in an ID token or a userinfo response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claims {
-    /// What identifies the account at its issuer.
+    /// The identifier at the issuer.
     pub subject: String,
-    /// For people.
+    /// A name for people.
     pub name: Option<String>,
 }
 
-/// What an ID token is compared with.
+/// The expected values of an ID token.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
-    /// The issuer that was asked.
+pub struct ExpectedClaims<'a> {
+    /// The issuer of the token endpoint.
     pub issuer: &'a str,
-    /// The client that asked.
+    /// The client id.
     pub client_id: &'a str,
-    /// The present moment.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// Why an ID token identifies no account. Quotes nothing of it.
+/// Why an ID token is not valid. Quotes nothing of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdTokenError {
-    /// It is not a JWT with the members that are needed.
+    /// It is not a JWT with the required members.
     #[error("the ID token is malformed")]
     Malformed,
     /// OpenID Connect Core §3.1.3.7, 2.
@@ -60,12 +60,15 @@ pub enum IdTokenError {
     Expired,
 }
 
-/// The claims of an ID token that came straight from the token endpoint, which TLS has authenticated:
-/// its signature is not checked (OpenID Connect Core §3.1.3.7, 6). No `nonce` was sent.
+/// The claims of an ID token that came directly from the token endpoint. TLS has authenticated the
+/// endpoint, so the signature is not checked (OpenID Connect Core §3.1.3.7, 6). No `nonce` was sent.
 ///
 /// # Errors
-/// When it is not one of this issuer for this client, or has expired.
-pub fn id_token_claims(token: &Secret, expected: &Expected<'_>) -> Result<Claims, IdTokenError> {
+/// When it is not from this issuer for this client, or has expired.
+pub fn id_token_claims(
+    token: &Secret,
+    expected: &ExpectedClaims<'_>,
+) -> Result<Claims, IdTokenError> {
     let claims = payload(token).ok_or(IdTokenError::Malformed)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     if text("iss").ok_or(IdTokenError::Malformed)? != expected.issuer {
@@ -82,7 +85,7 @@ pub fn id_token_claims(token: &Secret, expected: &Expected<'_>) -> Result<Claims
     match (claims.get("azp"), audiences.len()) {
         (None, 1) => {}
         (Some(Value::String(party)), _) if party == expected.client_id => {}
-        // Several audiences, none of which it was issued to: others may use it too.
+        // Issued to another client with several audiences.
         (None, _) => return Err(IdTokenError::Audience),
         (Some(_), _) => return Err(IdTokenError::AuthorizedParty),
     }
@@ -111,12 +114,12 @@ fn name(claims: &Map<String, Value>) -> Option<String> {
     NAMES.iter().find_map(|name| claims.get(*name).and_then(word))
 }
 
-/// Asks the userinfo endpoint with an access token (OpenID Connect Core §5.3). Where the provider's file says
-/// where the account stands in its answer, that counts; `None`: the answer names none.
+/// Requests the userinfo with an access token (OpenID Connect Core §5.3). The provider's file may say where
+/// the account is in the response. `None`: the response names no account.
 ///
 /// # Errors
-/// When there is no endpoint, or it does not answer with claims.
-pub async fn userinfo(ask: &Ask<'_>, token: &Secret) -> Result<Option<Claims>, Failure> {
+/// When there is no endpoint, or its response has no claims.
+pub async fn userinfo(ask: &RequestContext<'_>, token: &Secret) -> Result<Option<Claims>, Failure> {
     let url = ask.url(ask.oauth.userinfo.as_ref(), "userinfo")?;
     let mut request = ask.request(Method::GET, &url, bytes::Bytes::new())?;
     request.headers_mut().insert(http::header::AUTHORIZATION, bearer(token)?);
@@ -124,7 +127,7 @@ pub async fn userinfo(ask: &Ask<'_>, token: &Secret) -> Result<Option<Claims>, F
     if answer.status() != StatusCode::OK {
         return Err(Failure::unreadable("the userinfo endpoint refuses the token"));
     }
-    // A signed answer (application/jwt) is not read: none was asked for.
+    // A signed response (application/jwt) is not read: none was requested.
     let claims: Map<String, Value> = serde_json::from_slice(answer.body())
         .map_err(|_| Failure::unreadable("the userinfo answer holds no claims"))?;
     let declared = ask.oauth.says.account.iter().find_map(|path| word(at(&claims, path)?));
@@ -142,8 +145,11 @@ mod tests {
     use super::*;
     use crate::tests::scripted_server::{Server, client, json as answer, secret};
 
-    const EXPECTED: Expected<'static> =
-        Expected { issuer: "https://auth.acme.test", client_id: "id", now: Timestamp::UNIX_EPOCH };
+    const EXPECTED: ExpectedClaims<'static> = ExpectedClaims {
+        issuer: "https://auth.acme.test",
+        client_id: "id",
+        now: Timestamp::UNIX_EPOCH,
+    };
 
     fn token(claims: &Value) -> Secret {
         let coded = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());

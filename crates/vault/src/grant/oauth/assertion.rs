@@ -8,18 +8,18 @@ use serde_json::Value;
 
 use keyward_base::secret::Secret;
 
-/// What signs.
+/// The signing key.
 #[derive(Debug)]
-pub(super) enum Key<'a> {
+pub(super) enum AssertionKey<'a> {
     /// A private key in PEM.
     Pem(&'a Secret),
-    /// A secret that the server has as well: HS256.
+    /// A secret shared with the server: HS256.
     Shared(&'a Secret),
 }
 
-/// Why there is no signature, or nothing to authenticate with. Names no secret.
+/// Why there is no signature, or no client authentication. Names no secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum KeyError {
+pub enum AssertionError {
     /// The client has no secret, or an empty one.
     #[error("the client has no secret: give the app one, as `client_secret`")]
     Missing,
@@ -32,19 +32,19 @@ pub enum KeyError {
     /// Not a private key in PEM.
     #[error("the key is not a private key in PEM: RSA, or P-256, P-384 or Ed25519 in PKCS #8")]
     Key,
-    /// A key that does not make signatures of the algorithm.
+    /// A key that does not fit the algorithm.
     #[error("the key is not of the algorithm that is wanted")]
     Algorithm,
     /// Not a certificate and its private key.
     #[error("certificate and private key are not PEM, or do not belong together")]
     Certificate,
-    /// The system has no random numbers.
+    /// The system has no randomness.
     #[error("the system gives no random numbers")]
     Random,
 }
 
-impl KeyError {
-    /// A word for it, as servers have.
+impl AssertionError {
+    /// An error code in the style of servers.
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::Missing => "client_secret_missing",
@@ -57,36 +57,41 @@ impl KeyError {
     }
 }
 
-/// Signs `claims`. Without `algorithm` it is the usual one of the key.
+/// Signs `claims`. The default algorithm depends on the key.
 ///
 /// # Errors
-/// When the key is none, or not of the algorithm.
+/// When the key is invalid, or does not fit the algorithm.
 pub(super) fn sign(
-    key: &Key<'_>,
+    key: &AssertionKey<'_>,
     algorithm: Option<&str>,
     key_id: Option<&str>,
     claims: &Value,
-) -> Result<Secret, KeyError> {
-    let wanted = algorithm.map(|name| name.parse().map_err(|_| KeyError::Algorithm)).transpose()?;
+) -> Result<Secret, AssertionError> {
+    let wanted =
+        algorithm.map(|name| name.parse().map_err(|_| AssertionError::Algorithm)).transpose()?;
     let (algorithm, key) = match key {
-        Key::Shared(secret) => {
+        AssertionKey::Shared(secret) => {
             (wanted.unwrap_or(Algorithm::HS256), EncodingKey::from_secret(secret.expose()))
         }
-        Key::Pem(pem) => private(pem.expose(), wanted)?,
+        AssertionKey::Pem(pem) => private(pem.expose(), wanted)?,
     };
     let mut header = Header::new(algorithm);
     header.kid = key_id.map(str::to_owned);
-    let signed = jsonwebtoken::encode(&header, claims, &key).map_err(|_| KeyError::Algorithm)?;
+    let signed =
+        jsonwebtoken::encode(&header, claims, &key).map_err(|_| AssertionError::Algorithm)?;
     Ok(Secret::from(signed))
 }
 
-/// The key and the algorithm it is for.
-fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, EncodingKey), KeyError> {
+/// The key and its algorithm.
+fn private(
+    pem: &[u8],
+    wanted: Option<Algorithm>,
+) -> Result<(Algorithm, EncodingKey), AssertionError> {
     use Algorithm as A;
     let usual = |usual: A, of: &[A]| match wanted {
         None => Ok(usual),
         Some(wanted) if of.contains(&wanted) => Ok(wanted),
-        Some(_) => Err(KeyError::Algorithm),
+        Some(_) => Err(AssertionError::Algorithm),
     };
     if let Ok(key) = EncodingKey::from_rsa_pem(pem) {
         let rsa = [A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512];
@@ -95,8 +100,8 @@ fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, Encoding
     if let Ok(key) = EncodingKey::from_ed_pem(pem) {
         return Ok((usual(A::EdDSA, &[A::EdDSA])?, key));
     }
-    let key = EncodingKey::from_ec_pem(pem).map_err(|_| KeyError::Key)?;
-    // The curve shows only when it signs.
+    let key = EncodingKey::from_ec_pem(pem).map_err(|_| AssertionError::Key)?;
+    // The curve is known only when signing.
     let curve = match jsonwebtoken::crypto::sign(b"", &key, A::ES256) {
         Ok(_) => A::ES256,
         Err(_) => A::ES384,
@@ -104,12 +109,12 @@ fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, Encoding
     Ok((usual(curve, &[curve])?, key))
 }
 
-/// 128 random bits for `jti`: no assertion is like another.
+/// 128 random bits for `jti`, so that assertions are unique.
 ///
 /// # Errors
-/// When the system has none.
-pub(super) fn fresh_id() -> Result<String, KeyError> {
+/// When the system has no randomness.
+pub(super) fn fresh_id() -> Result<String, AssertionError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    getrandom::fill(&mut bytes).map_err(|_| AssertionError::Random)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -8,52 +8,52 @@ use jiff::Timestamp;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::assertion::{self, Key, KeyError};
+use super::assertion::{self, AssertionError, AssertionKey};
 use super::params::{Params, form_encoded};
 use crate::grant::AppSecret;
 use keyward_base::secret::Secret;
-use keyward_net::tls::Identity;
+use keyward_net::tls::ClientIdentity;
 use keyward_rules::provider::oauth::ClientAuthText;
 
 /// The type of assertions that authenticate a client (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// An assertion that authenticates lives 60 s at most: it is used at once.
+/// Lifetime of an assertion that authenticates a client: 60 s, because it is used at once.
 const ASSERTION_SECONDS: i64 = 60;
 
-/// An OAuth client. What its app says of endpoints and parameters is in the [`Ask`](super::Ask)'s facts.
-/// Wiped when dropped.
+/// An OAuth client. The app's endpoints and parameters are in
+/// [`RequestContext::oauth`](super::RequestContext). Wiped when dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
-    /// The client id; empty where there is no client.
+    /// The client id; empty without a client.
     pub id: String,
-    /// What it proves itself with.
+    /// Its credentials.
     pub secret: AppSecret,
-    /// The id that the server knows the key of `private_key_jwt` by.
+    /// The key's id at the server, for `private_key_jwt`.
     pub key_id: Option<String>,
 }
 
-/// What proves the client beside the parameters.
+/// Client authentication outside the parameters.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     /// The `Authorization` field, marked sensitive.
     pub(super) authorization: Option<HeaderValue>,
     /// The client certificate.
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<ClientIdentity>,
 }
 
 impl Client {
-    /// Authenticates a request. `audience` is what an assertion is for.
+    /// Authenticates a request. `audience` is the audience of an assertion.
     ///
     /// # Errors
-    /// When the secret is missing, or no key where one is needed.
+    /// When the secret or the key is missing.
     pub(super) fn authenticate(
         &self,
         method: ClientAuthText,
         audience: &str,
         now: Timestamp,
         params: &mut Params,
-    ) -> Result<Proof, KeyError> {
+    ) -> Result<Proof, AssertionError> {
         let mut proof = Proof::default();
         match method {
             ClientAuthText::None => self.name(params),
@@ -63,13 +63,13 @@ impl Client {
                     params.set("client_secret", secret.clone());
                 }
             }
-            // RFC 6749 §2.3.1: each is form-encoded before both are joined.
+            // RFC 6749 §2.3.1: id and secret are form-encoded before they are joined.
             ClientAuthText::Basic => {
                 let secret = form_encoded(self.secret()?.expose());
                 let id = form_encoded(self.id.as_bytes());
                 proof.authorization = Some(basic(id.as_bytes(), secret.as_bytes())?);
             }
-            // For servers that do not decode what RFC 6749 has encoded.
+            // For servers that do not decode them.
             ClientAuthText::BasicRaw => {
                 proof.authorization = Some(basic(self.id.as_bytes(), self.secret()?.expose())?);
             }
@@ -77,20 +77,22 @@ impl Client {
                 proof.authorization = Some(basic(self.secret()?.expose(), b"")?);
             }
             ClientAuthText::PrivateKeyJwt => {
-                let key = Key::Pem(self.secret.private_key.as_ref().ok_or(KeyError::NoKey)?);
+                let key = AssertionKey::Pem(
+                    self.secret.private_key.as_ref().ok_or(AssertionError::NoKey)?,
+                );
                 self.assert(&key, audience, now, params)?;
             }
             ClientAuthText::ClientSecretJwt => {
-                let key = Key::Shared(self.secret()?);
+                let key = AssertionKey::Shared(self.secret()?);
                 self.assert(&key, audience, now, params)?;
             }
             ClientAuthText::Mtls => {
                 self.name(params);
                 let AppSecret { certificate, private_key, .. } = &self.secret;
-                let chain = certificate.as_ref().ok_or(KeyError::NoCertificate)?;
-                let key = private_key.as_ref().ok_or(KeyError::NoKey)?;
-                let identity = Identity::from_pem(chain.expose(), key);
-                proof.identity = Some(identity.map_err(|_| KeyError::Certificate)?);
+                let chain = certificate.as_ref().ok_or(AssertionError::NoCertificate)?;
+                let key = private_key.as_ref().ok_or(AssertionError::NoKey)?;
+                let identity = ClientIdentity::from_pem(chain.expose(), key);
+                proof.identity = Some(identity.map_err(|_| AssertionError::Certificate)?);
             }
         }
         Ok(proof)
@@ -102,20 +104,20 @@ impl Client {
         }
     }
 
-    fn secret(&self) -> Result<&Secret, KeyError> {
+    fn secret(&self) -> Result<&Secret, AssertionError> {
         let secret = self.secret.client_secret.as_ref();
-        secret.filter(|secret| !secret.is_empty()).ok_or(KeyError::Missing)
+        secret.filter(|secret| !secret.is_empty()).ok_or(AssertionError::Missing)
     }
 
-    /// RFC 7523 §3: issuer and subject are the client. One audience as a string: a list would let one
-    /// server use the assertion at another.
+    /// RFC 7523 §3: issuer and subject are the client. The audience is one string: with a list, one server
+    /// could use the assertion at another.
     fn assert(
         &self,
-        key: &Key<'_>,
+        key: &AssertionKey<'_>,
         audience: &str,
         now: Timestamp,
         params: &mut Params,
-    ) -> Result<(), KeyError> {
+    ) -> Result<(), AssertionError> {
         let claims = json!({
             "iss": self.id,
             "sub": self.id,
@@ -133,13 +135,13 @@ impl Client {
 }
 
 /// `Basic` (RFC 7617 §2), marked sensitive.
-fn basic(user: &[u8], password: &[u8]) -> Result<HeaderValue, KeyError> {
+fn basic(user: &[u8], password: &[u8]) -> Result<HeaderValue, AssertionError> {
     let mut plain = Zeroizing::new(Vec::with_capacity(user.len() + 1 + password.len()));
     plain.extend_from_slice(user);
     plain.push(b':');
     plain.extend_from_slice(password);
     let text = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(&*plain))));
-    let mut value = HeaderValue::from_str(&text).map_err(|_| KeyError::Missing)?;
+    let mut value = HeaderValue::from_str(&text).map_err(|_| AssertionError::Missing)?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -13,74 +13,74 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Tokens;
-use super::ask::Ask;
-use super::failure::{ErrorCode, Failure, Who, typed};
+use super::failure::{ActingParty, ErrorCode, Failure, typed};
 use super::params::Params;
 use super::reply;
+use super::request_context::RequestContext;
 use super::transport::{Endpoint, Transport, client};
 use keyward_base::secret::Secret;
 
 /// RFC 8628 §3.4.
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// RFC 8628 §3.5: `slow_down` adds this for good.
+/// RFC 8628 §3.5: `slow_down` adds this to the interval permanently.
 pub const SLOW_DOWN: Duration = Duration::from_secs(5);
 
-/// What a code lives where the server does not say.
+/// Default lifetime of a code.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// What a code or an address may be long, in bytes.
+/// Longest code or address, in bytes.
 const TEXT_BYTES_MAX: usize = 2 * 1024;
 
-/// A device flow that has begun. Nothing of it is for agents: who enters the code connects an account.
+/// A started device flow. It must not reach agents: the person who enters the code connects an account.
 #[derive(Clone, Debug)]
 pub struct Device {
-    /// What the poller asks with.
+    /// The code of the poller.
     pub device_code: Secret,
-    /// What the person enters.
+    /// The code that the person enters.
     pub user_code: Secret,
-    /// Where; https.
+    /// The address where it is entered; https.
     pub verification_uri: String,
-    /// The same with the code in it.
+    /// The same address with the code.
     pub verification_uri_complete: Option<Secret>,
-    /// When both codes end.
+    /// When both codes expire.
     pub expires: Timestamp,
-    /// Between two questions, and before the first.
+    /// The interval of polls, also before the first one.
     pub interval: Duration,
 }
 
-/// What is known more exactly than the members of RFC 8628 say, which are whole seconds.
+/// Exact times; the members of RFC 8628 have whole seconds.
 #[derive(Debug, Deserialize, Serialize)]
-struct Pace {
+struct PollInterval {
     expires: Timestamp,
     interval_ms: u64,
 }
 
-impl ExtraDeviceAuthorizationFields for Pace {}
+impl ExtraDeviceAuthorizationFields for PollInterval {}
 
-/// What became of a device flow.
+/// The result of a poll.
 #[derive(Debug)]
-pub enum Polled {
+pub enum PollResult {
     /// The person has consented.
     Tokens(Box<Tokens>),
     /// Not yet.
     Pending,
-    /// Not yet, and the questions come too often: 5 s more between them for good, or this time, if it is
-    /// more.
+    /// Not yet, and polls are too frequent: the interval grows by 5 s permanently, or to this time once if
+    /// that is longer.
     SlowDown(Option<Duration>),
 }
 
 /// RFC 8628 §3.1.
 ///
 /// # Errors
-/// When the server gives no code.
-pub async fn device_start(ask: &Ask<'_>) -> Result<Device, Failure> {
+/// When the server issues no code.
+pub async fn device_start(ask: &RequestContext<'_>) -> Result<Device, Failure> {
     let url = ask.url(ask.oauth.device.as_ref(), "device")?;
     let transport = Transport::new(ask, Endpoint::Device, url, BTreeMap::default());
     let client =
         client(ask).set_device_authorization_url(transport.url(DeviceAuthorizationUrl::new)?);
     let request = client.exchange_device_code().add_scopes(ask.scope().map(Scope::new));
-    let codes: Result<DeviceAuthorizationResponse<Pace>, _> =
+    let codes: Result<DeviceAuthorizationResponse<PollInterval>, _> =
         request.request_async(&transport).await;
     let codes = codes.map_err(|error| transport.failure(error))?;
     let complete = codes.verification_uri_complete();
@@ -94,18 +94,21 @@ pub async fn device_start(ask: &Ask<'_>) -> Result<Device, Failure> {
     })
 }
 
-/// An answer of a device endpoint as the `oauth2` crate parses it.
+/// A response of a device endpoint as the `oauth2` crate parses it.
 ///
 /// # Errors
-/// When it holds no codes, or no address where one is entered.
-pub(super) fn codes(ask: &Ask<'_>, object: &Map<String, Value>) -> Result<Value, Failure> {
+/// When it has no codes, or no address where the code is entered.
+pub(super) fn codes(
+    ask: &RequestContext<'_>,
+    object: &Map<String, Value>,
+) -> Result<Value, Failure> {
     let text = |name: &str| {
         let text = object.get(name).and_then(Value::as_str)?;
         let fits = (1..=TEXT_BYTES_MAX).contains(&text.len());
         (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
     };
     let missing = || Failure::unreadable("the answer is not that of a device endpoint");
-    // Google wrote `verification_url` before the RFC had a name for it.
+    // Google used `verification_url` before RFC 8628.
     let uri = text("verification_uri").or_else(|| text("verification_url"));
     let uri = uri.filter(|uri| uri.starts_with("https://") || ask.settings.insecure_loopback);
     let life = reply::duration(object.get("expires_in")).unwrap_or(LIFE);
@@ -121,36 +124,39 @@ pub(super) fn codes(ask: &Ask<'_>, object: &Map<String, Value>) -> Result<Value,
     }))
 }
 
-/// RFC 8628 §3.4: asks once. The `oauth2` crate only polls until the end, and our polls go on after a
+/// RFC 8628 §3.4: one poll. The `oauth2` crate can only poll until the end, but our polls continue after a
 /// restart.
 ///
 /// # Errors
-/// [`Failure::Temporary`]: ask again, less often. [`Failure::Permanent`]: declined, expired or refused.
-pub async fn device_poll(ask: &Ask<'_>, device_code: &Secret) -> Result<Polled, Failure> {
+/// [`Failure::Temporary`]: poll again, less often. [`Failure::Permanent`]: declined, expired or rejected.
+pub async fn device_poll(
+    ask: &RequestContext<'_>,
+    device_code: &Secret,
+) -> Result<PollResult, Failure> {
     let mut params = Params::default();
     params.set("grant_type", DEVICE_CODE);
     params.set("device_code", device_code.clone());
     params.set_all(&ask.token_params()?);
     let answer = ask.post(&ask.token_url()?, &mut params).await?;
     let failure = match ask.reading(&params, false).tokens(&answer) {
-        Ok(tokens) => return Ok(Polled::Tokens(Box::new(tokens))),
+        Ok(tokens) => return Ok(PollResult::Tokens(Box::new(tokens))),
         Err(failure) => failure,
     };
-    // The status does not matter: GitHub says "pending" with 200.
+    // Regardless of the status: GitHub says "pending" with 200.
     let object = reply::object(answer.body());
     let code = object.as_ref().and_then(reply::error).map(|(code, _)| code);
     match code.as_deref().and_then(typed) {
-        Some(DeviceCodeErrorResponseType::AuthorizationPending) => return Ok(Polled::Pending),
+        Some(DeviceCodeErrorResponseType::AuthorizationPending) => return Ok(PollResult::Pending),
         Some(DeviceCodeErrorResponseType::SlowDown) => {
             let interval = object.as_ref().and_then(|object| object.get("interval"));
-            return Ok(Polled::SlowDown(reply::duration(interval)));
+            return Ok(PollResult::SlowDown(reply::duration(interval)));
         }
         _ => {}
     }
     match failure {
-        // Here `access_denied` and `expired_token` have a meaning, and nothing unknown is waited out.
+        // Here `access_denied` and `expired_token` have their own meaning, and unknown codes are final.
         Failure::Temporary(temporary) if temporary.limited => Err(Failure::Permanent {
-            who: Who::Person,
+            who: ActingParty::Person,
             code: temporary.code.unwrap_or_else(|| ErrorCode::of("refused")),
             said: temporary.said,
         }),

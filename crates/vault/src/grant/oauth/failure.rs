@@ -1,5 +1,5 @@
-//! [`Failure`]: why an authorization server issued no token, and who must act. The table of common error codes;
-//! the codes of one server are data of its provider file.
+//! [`Failure`]: why an authorization server issued no token, and who must act. Contains the table of common
+//! error codes; the codes of one server are in its provider file.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,66 +16,67 @@ use keyward_net::call::{CallError, Cause};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::provider::oauth::Quirks;
 
-/// A server's own code: 1 to 64 characters of `[A-Za-z0-9_.-]`. Safe to store and to show.
+/// A server's error code: 1 to 64 characters of `[A-Za-z0-9_.-]`. Safe to store and to show.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ErrorCode(String);
 
-/// Longest code that is kept.
+/// Longest stored code.
 const CODE_CHARS_MAX: usize = 64;
 
-/// Longest description that is kept, in characters.
+/// Longest stored description, in characters.
 const SAID_CHARS_MAX: usize = 200;
 
-/// A pause of a century is as good as any longer one, and no sum overflows with it.
+/// Longest pause: a century, so that no sum overflows.
 const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Who has to act before it works again.
+/// Who must act before requests can succeed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Who {
-    /// The account's owner reconnects.
+pub enum ActingParty {
+    /// The account's owner must reconnect.
     Person,
-    /// The operator corrects the app: id, secret, scopes, endpoints.
+    /// The operator must correct the app: id, secret, scopes, endpoints.
     Operator,
 }
 
 /// Why there is no token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Failure {
-    /// The grant or the client is finished: no further requests until someone has acted.
+    /// The grant or the client is invalid: no requests until a person has acted.
     Permanent {
-        /// Who acts.
-        who: Who,
-        /// What the server said, or our own word for it.
+        /// Who must act.
+        who: ActingParty,
+        /// The server's code, or ours.
         code: ErrorCode,
-        /// More of it, for people: at most 200 characters, no control characters, secrets masked.
+        /// A description for people: at most 200 characters, no control characters, secrets masked.
         said: Option<String>,
     },
-    /// It passes; ask again after a pause.
+    /// Temporary; retry after a pause.
     Temporary(Temporary),
 }
 
-/// A failure that passes.
+/// A temporary failure.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Temporary {
-    /// What happened, in words for the log.
+    /// A message for the log.
     pub what: String,
-    /// The server's code; without one its status, `http_404`.
+    /// The server's code, else its status: `http_404`.
     pub code: Option<ErrorCode>,
-    /// Why there is no answer to read, where there is none.
+    /// Why there is no readable response.
     pub cause: Option<Cause>,
-    /// What the server asks for (429 and 503), unbounded.
+    /// The server's `Retry-After` (429 and 503), unbounded.
     pub retry_after: Option<Duration>,
-    /// An unknown kind: several equal ones over a time mean that the grant is over.
+    /// Unknown code: several equal failures over some time mean that the grant is invalid.
     pub limited: bool,
-    /// 429: the server means the client, not this connection.
+    /// 429: the limit applies to the client, not to this connection.
     pub whole_client: bool,
-    /// The server may have acted on it: a single-use token may be spent.
+    /// The server may have processed the request: a single-use token may be spent.
     pub ambiguous: bool,
-    /// More of it, for people, as in [`Failure::Permanent`].
+    /// A description for people, as in [`Failure::Permanent`].
     pub said: Option<String>,
 }
 
-/// Codes beside RFC 6749's that end a grant: of OpenID Connect Core §3.1.2.6 and of services.
+/// Codes that mean an invalid grant, in addition to RFC 6749: of OpenID Connect Core §3.1.2.6 and of
+/// services.
 const PERSON: &[&str] = &[
     "bad_refresh_token",
     "invalid_refresh_token",
@@ -88,30 +89,30 @@ const PERSON: &[&str] = &[
     "consent_required",
 ];
 
-/// Codes beside RFC 6749's that refuse the client or what it asks for.
+/// Codes that reject the client or its request, in addition to RFC 6749.
 const OPERATOR: &[&str] =
     &["invalid_client_id", "bad_client_secret", "incorrect_client_credentials", "invalid_target"];
 
-/// Codes that pass.
+/// Codes of temporary failures.
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "ratelimited"];
 
-/// What a server answered instead of a token.
+/// An error response of a server.
 #[derive(Debug)]
-pub(super) struct Refused<'a> {
+pub(super) struct ErrorAnswer<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
-    /// Its code, where there is one.
+    /// The error code, if there is one.
     pub(super) code: Option<ErrorCode>,
     pub(super) said: Option<String>,
 }
 
 impl ErrorCode {
-    /// A code of ours.
+    /// A code of Keyward.
     pub fn of(word: &'static str) -> Self {
         Self(word.to_owned())
     }
 
-    /// What a server wrote, without characters that no code has; `None` when nothing is left.
+    /// A server's code, without invalid characters; `None` if nothing is left.
     pub fn clean(raw: &str) -> Option<Self> {
         let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let text: String = raw.chars().filter(allowed).take(CODE_CHARS_MAX).collect();
@@ -139,17 +140,17 @@ impl fmt::Display for ErrorCode {
 }
 
 impl Failure {
-    /// Our own verdict, before or without asking.
-    pub(super) fn ours(who: Who, code: &'static str, said: impl Into<String>) -> Self {
+    /// A failure that Keyward itself determines, without a request.
+    pub(super) fn ours(who: ActingParty, code: &'static str, said: impl Into<String>) -> Self {
         Self::Permanent { who, code: ErrorCode::of(code), said: Some(said.into()) }
     }
 
-    /// An answer that is none.
+    /// A response that cannot be read.
     pub(super) fn unreadable(what: &'static str) -> Self {
         Self::Temporary(Temporary::of(what))
     }
 
-    /// The server's code, or ours.
+    /// The error code, of the server or of Keyward.
     pub fn code(&self) -> Option<&ErrorCode> {
         match self {
             Self::Permanent { code, .. } => Some(code),
@@ -158,19 +159,19 @@ impl Failure {
     }
 }
 
-/// A setting that no request can be made of.
+/// A setting that makes the request impossible.
 pub(super) fn bad_endpoint() -> Failure {
     let said = "an endpoint or a field of the provider is not one that can be sent";
-    Failure::ours(Who::Operator, "bad_endpoint", said)
+    Failure::ours(ActingParty::Operator, "bad_endpoint", said)
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Permanent { who: Who::Person, code, .. } => {
-                write!(f, "the grant is over ({code})")
+            Self::Permanent { who: ActingParty::Person, code, .. } => {
+                write!(f, "the grant is no longer valid ({code})")
             }
-            Self::Permanent { who: Who::Operator, code, .. } => {
+            Self::Permanent { who: ActingParty::Operator, code, .. } => {
                 write!(f, "the client is refused ({code})")
             }
             Self::Temporary(temporary) => temporary.fmt(f),
@@ -190,7 +191,7 @@ impl fmt::Display for Temporary {
 }
 
 impl Temporary {
-    /// A failure of which no more is known.
+    /// A temporary failure without details.
     pub fn of(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -205,9 +206,9 @@ impl Temporary {
     }
 }
 
-/// Which kind of failure an answer is. The status decides before the content only for 5xx and 429.
-pub(super) fn classify(refused: Refused<'_>, quirks: &Quirks, now: Timestamp) -> Failure {
-    let Refused { status, headers, code, said } = refused;
+/// Classifies an error response. Only for 5xx and 429 does the status take precedence over the content.
+pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp) -> Failure {
+    let ErrorAnswer { status, headers, code, said } = refused;
     let retry_after = || match status.as_u16() {
         429 | 503 => headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value, now)),
         _ => None,
@@ -232,8 +233,8 @@ pub(super) fn classify(refused: Refused<'_>, quirks: &Quirks, now: Timestamp) ->
     let permanent = |who, code| Failure::Permanent { who, code, said: said.clone() };
     match code.clone() {
         Some(code) => match judge(&code, quirks) {
-            Some(Verdict::Over(who)) => permanent(who, code),
-            Some(Verdict::Passes) => temporary("the authorization server says later", false),
+            Some(CodeMeaning::Over(who)) => permanent(who, code),
+            Some(CodeMeaning::Passes) => temporary("the authorization server says later", false),
             None => temporary("the authorization server refused", status.as_u16() != 408),
         },
         None if status == StatusCode::REQUEST_TIMEOUT => temporary("the request timed out", false),
@@ -242,45 +243,45 @@ pub(super) fn classify(refused: Refused<'_>, quirks: &Quirks, now: Timestamp) ->
     }
 }
 
-/// What a code means.
-enum Verdict {
-    Over(Who),
+/// The meaning of a code.
+enum CodeMeaning {
+    Over(ActingParty),
     Passes,
 }
 
-/// The provider's file comes before the common table. `None`: an unknown code.
-fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<Verdict> {
+/// The meaning in the provider's file, else in the common table. `None`: an unknown code.
+fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<CodeMeaning> {
     if code.is_one_of(&quirks.temporary) {
-        return Some(Verdict::Passes);
+        return Some(CodeMeaning::Passes);
     }
     if code.is_one_of(&quirks.permanent) {
-        return Some(Verdict::Over(Who::Person));
+        return Some(CodeMeaning::Over(ActingParty::Person));
     }
     if code.is_one_of(&quirks.rejected) || code.is_one_of(OPERATOR) {
-        return Some(Verdict::Over(Who::Operator));
+        return Some(CodeMeaning::Over(ActingParty::Operator));
     }
     if code.is_one_of(PERSON) {
-        return Some(Verdict::Over(Who::Person));
+        return Some(CodeMeaning::Over(ActingParty::Person));
     }
     match typed(&code.0.to_ascii_lowercase())? {
-        Standard::InvalidGrant => return Some(Verdict::Over(Who::Person)),
+        Standard::InvalidGrant => return Some(CodeMeaning::Over(ActingParty::Person)),
         Standard::InvalidClient
         | Standard::UnauthorizedClient
         | Standard::UnsupportedGrantType
-        | Standard::InvalidScope => return Some(Verdict::Over(Who::Operator)),
+        | Standard::InvalidScope => return Some(CodeMeaning::Over(ActingParty::Operator)),
         Standard::InvalidRequest | Standard::Extension(_) => {}
     }
     let is_rate = code.0.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("rate_limit"));
-    (is_rate || code.is_one_of(PASSING)).then_some(Verdict::Passes)
+    (is_rate || code.is_one_of(PASSING)).then_some(CodeMeaning::Passes)
 }
 
-/// A code as one of the types of the `oauth2` crate, such as [`Standard`].
+/// Parses a code as a type of the `oauth2` crate, such as [`Standard`].
 pub(super) fn typed<T: DeserializeOwned>(code: &str) -> Option<T> {
     let code: StrDeserializer<'_, serde::de::value::Error> = code.into_deserializer();
     T::deserialize(code).ok()
 }
 
-/// What came of a request that has no whole answer.
+/// The failure of a request without a complete response.
 pub(super) fn unanswered(error: &CallError, now: Timestamp) -> Failure {
     let mut failure = Temporary {
         ambiguous: error.was_sent(),
@@ -303,18 +304,18 @@ pub(super) fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duratio
     Some(wait.min(PAUSE_MAX))
 }
 
-/// What a server wrote for people: no control characters, none of what was sent to it, and short.
+/// A server's description: short, without control characters, with masked secrets.
 pub(super) fn cleaned<'a>(text: &str, secrets: impl Iterator<Item = &'a Secret>) -> Option<String> {
     let mut text = text.to_owned();
     let secrets: Vec<&Secret> = secrets.collect();
     for secret in &secrets {
-        // Short values are words such as `refresh_token`, and not secret.
+        // Short values are words such as `refresh_token`, which are not secret.
         if let Some(secret) = secret.expose_text().filter(|secret| secret.len() >= SECRET_CHARS_MIN)
         {
             text = text.replace(secret, "***");
         }
     }
-    // As servers quote what they were sent.
+    // In the form in which servers quote parameters.
     if let Some((masked, _)) = Needles::new(secrets, []).masked(text.as_bytes()) {
         text = String::from_utf8_lossy(&masked).into_owned();
     }
@@ -324,5 +325,5 @@ pub(super) fn cleaned<'a>(text: &str, secrets: impl Iterator<Item = &'a Secret>)
     (!text.is_empty()).then_some(text)
 }
 
-/// No secret of a server is shorter.
+/// Shorter values are not masked.
 const SECRET_CHARS_MIN: usize = 6;

@@ -1,4 +1,4 @@
-//! Imports tokens from files that other tools write: gcloud, Google's client libraries, and tools that keep the
+//! Imports tokens from files of other tools: gcloud, Google's client libraries, and tools that store the
 //! response of a token endpoint with `expires_at`.
 
 use std::collections::BTreeMap;
@@ -7,20 +7,21 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::reply;
-use super::stored::{ACCESS, Facts, REFRESH};
+use super::token_facts::{ACCESS, REFRESH, TokenFacts};
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
 
-/// The fields with what such a file holds instead of it, and when its access token ends.
+/// Replaces a document in the refresh token's field by its tokens. Also returns when its access token
+/// expires.
 ///
 /// # Errors
-/// When the refresh token's place holds a document without a token.
+/// When the document contains no token.
 pub(super) fn unpack(
     mut fields: BTreeMap<String, Secret>,
-) -> Result<(BTreeMap<String, Secret>, Facts), GrantError> {
+) -> Result<(BTreeMap<String, Secret>, TokenFacts), GrantError> {
     let is_file = |secret: &Secret| secret.expose().first() == Some(&b'{');
     let Some(file) = fields.get(REFRESH).filter(|secret| is_file(secret)).cloned() else {
-        return Ok((fields, Facts::default()));
+        return Ok((fields, TokenFacts::default()));
     };
     let object = reply::object(file.expose()).unwrap_or_default();
     fields.remove(REFRESH);
@@ -31,7 +32,7 @@ pub(super) fn unpack(
         }
     }
     match fields.contains_key(REFRESH) || fields.contains_key(ACCESS) {
-        true => Ok((fields, Facts { expires: end(&object), ..Facts::default() })),
+        true => Ok((fields, TokenFacts { expires: end(&object), ..TokenFacts::default() })),
         false => Err(GrantError::TokenFile { field: REFRESH.to_owned() }),
     }
 }
@@ -41,7 +42,7 @@ fn token<'v>(object: &'v Map<String, Value>, member: &str) -> Option<&'v str> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
 }
 
-/// As google-auth, googleapis for Node, and oauthlib write it.
+/// Formats of google-auth, googleapis for Node, and oauthlib.
 fn end(object: &Map<String, Value>) -> Option<Timestamp> {
     let text = || object.get("expiry")?.as_str()?.parse().ok();
     let millis = || Timestamp::from_millisecond(object.get("expiry_date")?.as_i64()?).ok();

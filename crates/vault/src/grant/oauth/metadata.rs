@@ -6,32 +6,32 @@ use http::{HeaderValue, Request, StatusCode, header};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::failure::{ErrorCode, Failure, Temporary, Who, retry_after, unanswered};
+use super::failure::{ActingParty, ErrorCode, Failure, Temporary, retry_after, unanswered};
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::{Bounds, CallError, Caller};
+use keyward_net::call::{Bounds, CallError, HttpClient};
 
-/// What we read of a server's metadata (RFC 8414 §2); the rest is ignored.
+/// The members of a server's metadata that Keyward reads (RFC 8414 §2).
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Metadata {
-    /// Who it says it is.
+    /// The issuer.
     pub issuer: String,
-    /// Where a person consents.
+    /// The authorization endpoint.
     pub authorization_endpoint: Option<String>,
-    /// Where tokens are fetched.
+    /// The token endpoint.
     pub token_endpoint: Option<String>,
     /// Device authorization, RFC 8628.
     pub device_authorization_endpoint: Option<String>,
-    /// Where tokens are taken back, RFC 7009.
+    /// The revocation endpoint, RFC 7009.
     pub revocation_endpoint: Option<String>,
     /// Dynamic registration, RFC 7591.
     pub registration_endpoint: Option<String>,
-    /// Whose account it is, OpenID Connect Discovery §3.
+    /// The userinfo endpoint, OpenID Connect Discovery §3.
     pub userinfo_endpoint: Option<String>,
     /// PKCE methods, RFC 7636.
     pub code_challenge_methods_supported: Option<Vec<String>>,
-    /// How clients prove themselves.
+    /// Methods of client authentication.
     pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
-    /// The scopes that it lists.
+    /// The listed scopes.
     #[serde(default)]
     pub scopes_supported: Vec<String>,
     /// RFC 9207 §3.
@@ -42,63 +42,63 @@ pub struct Metadata {
     pub client_id_metadata_document_supported: bool,
 }
 
-/// Why metadata cannot be had, or is not believed.
+/// Why metadata is missing or not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
-    /// The issuer is no URL that could be asked.
+    /// The issuer is not a usable URL.
     #[error("{host} is not the address of an authorization server")]
     Address {
-        /// As far as it has a host.
+        /// The host of the issuer, if it has one.
         host: String,
     },
-    /// No document where one should be.
+    /// There is no metadata document.
     #[error("{issuer} has no metadata: give the app its URLs, authorize and token")]
     Absent {
         /// The issuer.
         issuer: String,
     },
-    /// The document is not one.
+    /// The document is malformed.
     #[error("the metadata of {issuer} is unreadable")]
     Unreadable {
         /// The issuer.
         issuer: String,
     },
-    /// RFC 8414 §3.3: else any server could speak for another.
+    /// The document names another issuer (RFC 8414 §3.3): otherwise one server could speak for another.
     #[error("the metadata of {issuer} is another server's")]
     Mismatch {
         /// The issuer.
         issuer: String,
     },
-    /// An endpoint that nothing is sent to.
+    /// An endpoint is not a usable URL.
     #[error("the metadata of {issuer} names an endpoint that is not https")]
     Insecure {
         /// The issuer.
         issuer: String,
     },
-    /// The server says that it cannot tell now.
+    /// The server cannot answer now.
     #[error("{host} answers {} at present: try again later", .status.as_u16())]
     Later {
         /// The server.
         host: String,
-        /// What it answers.
+        /// The status.
         status: StatusCode,
-        /// When to come again.
+        /// When to retry.
         retry_after: Option<HeaderValue>,
     },
-    /// There is no answer to read.
+    /// There is no readable response.
     #[error("the authorization server cannot be asked: {0}")]
     Unanswered(#[from] CallError),
 }
 
 impl MetadataError {
-    /// Whether the server could not be asked, so that what it said before still holds.
+    /// Whether the server could not be reached, so that older metadata stays valid.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Later { .. } | Self::Unanswered(_))
     }
 
-    /// What a request for a token comes to that needed the metadata; `now` is when it was asked for.
+    /// The failure of a token request that needed the metadata, requested at `now`.
     pub fn failure(&self, now: Timestamp) -> Failure {
-        let ours = |code| Failure::ours(Who::Operator, code, self.to_string());
+        let ours = |code| Failure::ours(ActingParty::Operator, code, self.to_string());
         match self {
             Self::Address { .. } => ours("bad_issuer"),
             Self::Absent { .. } => ours("no_metadata"),
@@ -115,12 +115,12 @@ impl MetadataError {
     }
 }
 
-/// The metadata of an issuer, as it is now.
+/// Reads the metadata of an issuer.
 ///
 /// # Errors
-/// When there is none, it cannot be read, or it is not to be believed.
+/// When there is none, it cannot be read, or it is not accepted.
 pub async fn read_metadata(
-    caller: &Caller,
+    caller: &HttpClient,
     issuer: &str,
     settings: &TokenSettings,
 ) -> Result<Metadata, MetadataError> {
@@ -132,7 +132,7 @@ pub async fn read_metadata(
         let Some(found) = document(caller, &place, settings).await? else { continue };
         let metadata: Metadata = serde_json::from_slice(&found)
             .map_err(|_| MetadataError::Unreadable { issuer: issuer_name() })?;
-        // As it stands: `https://a.test` is not `https://a.test/`.
+        // Compared exactly: `https://a.test` is not `https://a.test/`.
         if metadata.issuer != issuer {
             return Err(MetadataError::Mismatch { issuer: issuer_name() });
         }
@@ -141,12 +141,12 @@ pub async fn read_metadata(
     Err(MetadataError::Absent { issuer: issuer_name() })
 }
 
-/// One document; none when the server has nothing there.
+/// Reads one document; `None` if it does not exist.
 ///
 /// # Errors
-/// When the server cannot be asked now.
+/// When the server cannot be reached.
 pub async fn document(
-    caller: &Caller,
+    caller: &HttpClient,
     url: &str,
     settings: &TokenSettings,
 ) -> Result<Option<Bytes>, MetadataError> {
@@ -181,13 +181,13 @@ impl Metadata {
     }
 }
 
-/// Whether an answer says that there is no document: "later" and "too often" do not.
+/// Whether a response means that the document does not exist; 429 and 5xx do not.
 fn is_absent(status: StatusCode) -> bool {
     let later = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
     status.is_client_error() && !later.contains(&status)
 }
 
-/// Where the metadata of an issuer may be: RFC 8414 §3.1, then OpenID Connect Discovery §4.
+/// The possible URLs of metadata: RFC 8414 §3.1, then OpenID Connect Discovery §4.
 fn places(issuer: &str) -> Option<Vec<String>> {
     if issuer.contains(['?', '#']) {
         return None;
@@ -210,9 +210,9 @@ fn places(issuer: &str) -> Option<Vec<String>> {
     })
 }
 
-/// Whether a URL may be asked: https, without a user; or this machine in cleartext, in tests.
+/// Whether requests may be sent to the URL: https without userinfo, or loopback over http in tests.
 pub fn is_secure(url: &str, insecure_loopback: bool) -> bool {
-    // A user before the host makes one URL of two readings.
+    // With userinfo, parsers may disagree about the host.
     if host(url).contains(['@', '\\']) || !url.bytes().all(|b| b.is_ascii_graphic()) {
         return false;
     }

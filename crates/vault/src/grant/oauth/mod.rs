@@ -1,10 +1,8 @@
-//! OAuth 2.0 on the wire: client authentication, the requests of every grant, responses as servers write them, and
-//! the meaning of a failure. [`OAuth`] is the stored grant.
-//!
-//! Nothing is stored, repeated, or waited for here.
+//! OAuth 2.0 on the wire: client authentication, the requests of every grant, the responses of real
+//! servers, and the meaning of failures. [`OAuth`] is the stored grant. Nothing is stored, repeated, or
+//! waited for here.
 
 mod account;
-mod ask;
 mod assertion;
 mod client;
 mod device;
@@ -13,54 +11,57 @@ mod imported;
 mod metadata;
 mod params;
 mod reply;
+mod request_context;
 mod requests;
 mod revoke;
 mod service_account;
 mod stored;
+mod token_facts;
 mod transport;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-pub use account::{Claims, Expected, IdTokenError, id_token_claims, userinfo};
-pub use ask::Ask;
-pub use assertion::KeyError;
+pub use account::{Claims, ExpectedClaims, IdTokenError, id_token_claims, userinfo};
+pub use assertion::AssertionError;
 pub use client::Client;
-pub use device::{Device, Polled, SLOW_DOWN, device_poll, device_start};
-pub use failure::{ErrorCode, Failure, Temporary, Who};
+pub use device::{Device, PollResult, SLOW_DOWN, device_poll, device_start};
+pub use failure::{ActingParty, ErrorCode, Failure, Temporary};
 pub use metadata::{Metadata, MetadataError, document, host, is_secure, read_metadata};
+pub use request_context::RequestContext;
 pub use requests::{
-    Assertion, Subject, client_credentials, exchange_code, installation, jwt_bearer, refresh,
+    Assertion, SubjectToken, client_credentials, exchange_code, installation, jwt_bearer, refresh,
     renew_access, token_exchange,
 };
-pub use revoke::{Revocable, Revoked, revoke};
-pub use stored::{Facts, OAuth};
+pub use revoke::{Revocable, RevokeResult, revoke};
+pub use stored::OAuth;
+pub use token_facts::TokenFacts;
 
 use keyward_base::secret::Secret;
 
-/// Our own code for a grant that cannot be renewed.
+/// The code of a grant that cannot be renewed.
 pub const NO_REFRESH_TOKEN: &str = "no_refresh_token";
 
-/// What a token endpoint gave. Wiped when dropped.
+/// The result of a token endpoint. Wiped when dropped.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// The access token: visible ASCII, within `oauth.token_bytes_max`.
     pub access: Secret,
-    /// The refresh token, if there is a new one.
+    /// The new refresh token, if there is one.
     pub refresh: Option<Secret>,
-    /// When it was asked for.
+    /// When it was requested.
     pub sent: Timestamp,
-    /// When the access token expires; absent: unknown.
+    /// When the access token expires; `None`: unknown.
     pub expires: Option<Timestamp>,
-    /// When the refresh token ends, as far as the server says.
+    /// When the refresh token expires, if the server says so.
     pub refresh_expires: Option<Timestamp>,
-    /// The scopes granted, when the server says.
+    /// The granted scopes, if the server names them.
     pub scope: Option<Vec<String>>,
-    /// Variables that the provider's file takes from the answer.
+    /// Variables that the provider's file reads from the response.
     pub captured: BTreeMap<String, String>,
-    /// Whose account it is, when the answer says.
+    /// The account, if the response names it.
     pub account: Option<String>,
-    /// The ID token beside them, unread. Never stored.
+    /// The ID token, not parsed. Never stored.
     pub id_token: Option<Secret>,
 }

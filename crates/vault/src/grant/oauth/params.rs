@@ -1,5 +1,5 @@
-//! [`Params`]: the parameters of a request to an authorization server, as a form or as JSON. Every value is held as
-//! a secret, so that none is overlooked.
+//! [`Params`]: the parameters of a request to an authorization server, as a form or as JSON. All values are
+//! held as secrets.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use keyward_base::secret::Secret;
 
-/// Names and values, in order; a name stands there once.
+/// Names and values in order; names are unique.
 #[derive(Debug, Default)]
 pub(super) struct Params(Vec<Param>);
 
@@ -15,11 +15,11 @@ pub(super) struct Params(Vec<Param>);
 struct Param {
     name: String,
     value: Secret,
-    /// Must not come back in an error.
+    /// Whether the value must be masked in errors.
     sensitive: bool,
 }
 
-/// Parameters that prove or grant something. Others are words, such as `refresh_token` itself.
+/// Parameters with secrets. Others have plain words, such as `refresh_token` itself.
 const SENSITIVE: &[&str] = &[
     "access_token",
     "actor_token",
@@ -34,9 +34,9 @@ const SENSITIVE: &[&str] = &[
     "token",
 ];
 
-/// What may stand as a value.
+/// Types of values.
 pub(super) trait Value {
-    /// As a secret.
+    /// The value as a secret.
     fn secret(self) -> Secret;
 }
 
@@ -59,7 +59,7 @@ impl Value for Secret {
 }
 
 impl Params {
-    /// Sets a parameter, over one of the same name.
+    /// Sets a parameter; replaces one of the same name.
     pub(super) fn set(&mut self, name: &str, value: impl Value) {
         let value = value.secret();
         match self.0.iter_mut().find(|param| param.name == name) {
@@ -80,7 +80,7 @@ impl Params {
         params
     }
 
-    /// Takes a parameter away.
+    /// Removes a parameter.
     pub(super) fn remove(&mut self, name: &str) {
         self.0.retain(|param| param.name != name);
     }
@@ -92,7 +92,7 @@ impl Params {
         }
     }
 
-    /// Gives parameters the names that this server has for them.
+    /// Renames parameters as this server expects.
     pub(super) fn rename(&mut self, renames: &BTreeMap<String, String>) {
         for param in &mut self.0 {
             if let Some(theirs) = renames.get(&param.name) {
@@ -101,7 +101,7 @@ impl Params {
         }
     }
 
-    /// The values that must not come back in an error.
+    /// The values that must be masked in errors.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.0.iter().filter(|param| param.sensitive).map(|param| &param.value)
     }
@@ -122,7 +122,7 @@ impl Params {
         out
     }
 
-    /// A JSON object of strings. Bytes that are no text are replaced, as no server could read them.
+    /// A JSON object of strings. Invalid UTF-8 is replaced.
     pub(super) fn json(&self) -> Zeroizing<Vec<u8>> {
         let text = |param: &Param| {
             let value = String::from_utf8_lossy(param.value.expose());
@@ -133,11 +133,11 @@ impl Params {
     }
 }
 
-/// `application/x-www-form-urlencoded`, of one value; a blank as `%20`, which all understand: some servers
-/// decode Basic credentials as parts of a URL, where `+` is itself.
+/// One value as `application/x-www-form-urlencoded`, with a space as `%20`, which all servers decode: some
+/// decode Basic credentials as parts of a URL, where `+` is not a space.
 pub(super) fn form_encoded(value: &[u8]) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(3 * value.len()));
-    // A `+` of the value itself is `%2B`.
+    // A literal `+` is `%2B`.
     let part = |part| if part == "+" { "%20" } else { part };
     out.extend(form_urlencoded::byte_serialize(value).map(part));
     out

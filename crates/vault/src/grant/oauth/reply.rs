@@ -14,21 +14,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Tokens;
-use super::failure::{ErrorCode, Failure, Refused, classify, cleaned};
+use super::failure::{ErrorAnswer, ErrorCode, Failure, classify, cleaned};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};
 
-/// 10 years: a longer life is a mistake in the unit.
+/// Upper bound of 10 years: a longer lifetime has a wrong unit.
 const LIFE_SECONDS_MAX: f64 = 10.0 * 365.25 * 86_400.0;
 
-/// What a captured value may be long.
+/// Longest captured value.
 const CAPTURED_BYTES_MAX: usize = 512;
 
-/// The types of tokens that are sent as bearer tokens: Slack says `bot` and `user`.
+/// Token types that are sent as bearer tokens: Slack says `bot` and `user`.
 const TOKEN_TYPES: &[&str] = &["bearer", "bot", "user"];
 
-/// A normalised answer of a token endpoint, as the `oauth2` crate parses it: the members of RFC 6749 §5.1,
-/// and what else [`Reading`] found.
+/// A normalised response of a token endpoint for the `oauth2` crate: the members of RFC 6749 §5.1, and the
+/// other data of [`ReplyContext`].
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Reply {
     #[serde(skip_serializing)]
@@ -47,23 +47,23 @@ pub(super) struct Reply {
     id_token: Option<AccessToken>,
 }
 
-/// What is known when an answer is read.
-pub(super) struct Reading<'a> {
+/// The context of a response.
+pub(super) struct ReplyContext<'a> {
     pub(super) oauth: &'a OAuth,
-    /// When the request was sent: `expires_in` counts from there.
+    /// When the request was sent: `expires_in` is relative to this.
     pub(super) sent: Timestamp,
     pub(super) token_bytes_max: usize,
-    /// What was sent and must not come back in an error.
+    /// Values of the request that must be masked in errors.
     pub(super) secrets: Vec<&'a Secret>,
-    /// An answer to a token exchange, whose type may be `N_A` (RFC 8693 §2.2.1).
+    /// Whether it answers a token exchange, whose type may be `N_A` (RFC 8693 §2.2.1).
     pub(super) exchanged: bool,
 }
 
-impl Reading<'_> {
-    /// The tokens of an answer to a grant that the `oauth2` crate does not have.
+impl ReplyContext<'_> {
+    /// The tokens of a response to a grant type that the `oauth2` crate does not have.
     ///
     /// # Errors
-    /// When it says an error, whatever its status, or is not the answer of a token endpoint.
+    /// When it is an error, with any status, or not a response of a token endpoint.
     pub(super) fn tokens(&self, response: &Response<Bytes>) -> Result<Tokens, Failure> {
         let reply: Result<Reply, _> = serde_json::from_value(self.token_reply(response)?);
         let unreadable = |_| Failure::unreadable("the answer is not that of a token endpoint");
@@ -82,7 +82,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The object of an answer that says no error; its status is the caller's to judge.
+    /// The object of a response without an error; the caller checks the status.
     ///
     /// # Errors
     /// As [`Reading::tokens`].
@@ -94,7 +94,7 @@ impl Reading<'_> {
         object.ok_or_else(|| self.refused(response, None, None))
     }
 
-    /// What an answer means that holds no token.
+    /// The failure that a response without a token means.
     pub(super) fn refused(
         &self,
         response: &Response<Bytes>,
@@ -109,7 +109,7 @@ impl Reading<'_> {
         let code = code.map(|code| code.unwrap_or_else(|| ErrorCode::of("error")));
         let said = said.and_then(|said| cleaned(&said, secrets()));
         let refused =
-            Refused { status: response.status(), headers: response.headers(), code, said };
+            ErrorAnswer { status: response.status(), headers: response.headers(), code, said };
         classify(refused, &self.oauth.says, self.sent)
     }
 
@@ -124,7 +124,7 @@ impl Reading<'_> {
         };
         let refresh_expires =
             ["refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"];
-        // What is none is ignored: the consent does not depend on it.
+        // Invalid values are ignored: the consent does not need them.
         let id_token = member("id_token").and_then(Value::as_str);
         Ok(json!({
             "access_token": access,
@@ -140,7 +140,7 @@ impl Reading<'_> {
         }))
     }
 
-    /// The access token, and the object that it stands in.
+    /// The access token, and the object that contains it.
     fn access<'v>(
         &self,
         object: &'v Map<String, Value>,
@@ -156,7 +156,7 @@ impl Reading<'_> {
         });
         let (text, parent) =
             found.ok_or_else(|| Failure::unreadable("the answer holds no access token"))?;
-        // RFC 6750 §2.1 is narrower; whatever is visible can stand in a field.
+        // More than RFC 6750 §2.1 permits: any visible character can be sent in a field.
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             let what = "the access token holds characters that cannot be sent";
             return Err(Failure::unreadable(what));
@@ -164,7 +164,7 @@ impl Reading<'_> {
         self.bounded(text).map(|text| (text, parent))
     }
 
-    /// RFC 6749 §A.17: visible characters and blanks.
+    /// RFC 6749 §A.17: visible characters and spaces.
     fn refresh<'v>(&self, text: &'v str) -> Result<&'v str, Failure> {
         match text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             true => self.bounded(text),
@@ -179,7 +179,7 @@ impl Reading<'_> {
         }
     }
 
-    /// A token that is bound to a key or a scheme that is not ours would be sent in vain.
+    /// Rejects tokens that are bound to a key, or need an unsupported scheme.
     fn check_type(&self, object: &Map<String, Value>) -> Result<(), Failure> {
         let is_known = match object.get("token_type") {
             None | Some(Value::Null) => true,
@@ -196,7 +196,7 @@ impl Reading<'_> {
         }
     }
 
-    /// When it expires; `None`: unknown. The provider's usual lifetime applies where the response has none.
+    /// When it expires; `None`: unknown. The default is the provider's usual lifetime.
     fn expires(&self, object: &Map<String, Value>, said: Option<&Value>) -> Option<Timestamp> {
         let path = self.oauth.expires_path.as_deref();
         let told = match (path, self.oauth.expires_format) {
@@ -235,7 +235,7 @@ impl Reading<'_> {
 }
 
 impl From<Reply> for Tokens {
-    /// Takes the texts over, which are wiped from then on.
+    /// Moves the texts into secrets, which are wiped.
     fn from(reply: Reply) -> Self {
         let scopes = |scopes: Vec<Scope>| scopes.into_iter().map(String::from).collect();
         Self {
@@ -276,7 +276,7 @@ impl TokenResponse for Reply {
     }
 }
 
-/// The answer as an object: JSON, else a form that holds a token or an error.
+/// The response as an object: JSON, else a form with a token or an error.
 pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
     if body.first() == Some(&b'{') {
@@ -288,7 +288,7 @@ pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     (form.contains_key("access_token") || form.contains_key("error")).then_some(form)
 }
 
-/// The code of an error and what is said of it.
+/// The error code and its description.
 pub(super) fn error(object: &Map<String, Value>) -> Option<(String, Option<String>)> {
     let text = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
     let mut said = text("error_description").or_else(|| text("error_message"));
@@ -306,7 +306,7 @@ pub(super) fn error(object: &Map<String, Value>) -> Option<(String, Option<Strin
     is_not_ok.then(|| ("error".to_owned(), said))
 }
 
-/// Some send an object: `{"error": {"code": …, "type": …, "message": …}}`.
+/// Some servers send an object: `{"error": {"code": …, "type": …, "message": …}}`.
 fn nested(inner: &Map<String, Value>, said: Option<String>) -> (String, Option<String>) {
     let text = |name: &str| inner.get(name).and_then(Value::as_str).map(str::to_owned);
     let number = || inner.get("code").filter(|code| code.is_number()).map(Value::to_string);
@@ -328,7 +328,7 @@ pub(super) fn at<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v V
     }
 }
 
-/// A life in seconds, when it is one.
+/// A lifetime in seconds, if it is plausible.
 fn seconds(value: &Value) -> Option<f64> {
     number(value).filter(|seconds| is_life(*seconds))
 }
@@ -345,12 +345,12 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// A moment in seconds since 1970.
+/// A time in seconds since 1970.
 pub(super) fn at_second(seconds: f64) -> Option<Timestamp> {
     Timestamp::UNIX_EPOCH.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
 }
 
-/// Scopes as a list, however they are written. Only shown.
+/// Scopes in any notation, as a list. Only shown.
 fn scope(value: &Value) -> Option<Vec<String>> {
     let split = |text: &str| {
         let words = text.split(|c: char| c == ',' || c.is_whitespace());
@@ -376,7 +376,7 @@ pub(super) fn word(value: &Value) -> Option<String> {
     (fits && text.chars().all(|c| !c.is_control())).then_some(text)
 }
 
-/// A number of seconds as a time.
+/// A number of seconds as a duration.
 pub(super) fn duration(value: Option<&Value>) -> Option<Duration> {
     Duration::try_from_secs_f64(value.and_then(seconds)?).ok()
 }

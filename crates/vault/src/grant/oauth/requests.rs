@@ -1,5 +1,5 @@
-//! The token requests, one function for each grant type. Each is sent once; the caller, who knows the cost of a lost
-//! response, decides about a retry.
+//! The token requests, one function per grant type. Each request is sent once; the caller decides about
+//! retries, because a lost response may be costly.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,18 +9,18 @@ use oauth2::{AuthorizationCode, PkceCodeVerifier, RedirectUrl, RefreshToken, Sco
 use serde_json::{Value, json};
 
 use super::Tokens;
-use super::ask::Ask;
-use super::assertion::{self, Key};
-use super::failure::{Failure, Temporary, Who, bad_endpoint};
+use super::assertion::{self, AssertionKey};
+use super::failure::{ActingParty, Failure, Temporary, bad_endpoint};
 use super::params::Params;
+use super::request_context::RequestContext;
 use super::transport::{Endpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::RefreshText;
 
-/// What a JWT bearer assertion lives where the provider does not say, in seconds.
+/// Default lifetime of a JWT bearer assertion, in seconds.
 const ASSERTION_SECONDS: i64 = 300;
 
-/// The longest life that servers take.
+/// Longest lifetime that servers accept.
 const ASSERTION_SECONDS_MAX: i64 = 3_600;
 
 /// RFC 7523 §2.1.
@@ -32,52 +32,52 @@ const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// RFC 8693 §3.
 pub(super) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// What is handed in for a token of another audience (RFC 8693 §2.1).
+/// The subject token of a token exchange (RFC 8693 §2.1).
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct SubjectToken {
     /// The token.
     pub token: Secret,
-    /// Its type; that of access tokens when absent.
+    /// Its type; default: access token.
     pub kind: Option<String>,
-    /// Who acts for the subject: token and type.
+    /// The actor: token and type.
     pub actor: Option<(Secret, String)>,
-    /// The type of token wanted.
+    /// The type of the requested token.
     pub wanted: Option<String>,
-    /// The service it is for, by name.
+    /// The name of the target service.
     pub audience: Option<String>,
-    /// The service it is for, by URL.
+    /// The URL of the target service.
     pub resource: Option<String>,
 }
 
-/// A signed assertion to be made (RFC 7523 §3).
+/// The content of a signed assertion (RFC 7523 §3).
 #[derive(Clone, Debug)]
 pub struct Assertion {
     /// The private key in PEM.
     pub key: Secret,
-    /// Its id at the server.
+    /// The key's id at the server.
     pub key_id: Option<String>,
-    /// Signature algorithm; the key's usual one when absent.
+    /// Signature algorithm; the default depends on the key.
     pub algorithm: Option<String>,
-    /// Who signs.
+    /// The issuer.
     pub issuer: String,
-    /// For whom a token is wanted.
+    /// The subject.
     pub subject: Option<String>,
-    /// The server; its token endpoint when absent.
+    /// The audience; default: the token endpoint.
     pub audience: Option<String>,
-    /// Life in seconds; 5 minutes when absent.
+    /// Lifetime in seconds; default: 5 minutes.
     pub seconds: Option<i64>,
-    /// How far before now it was issued, in seconds, for servers whose clocks are behind.
+    /// How far `iat` is set back, in seconds, for servers with slow clocks.
     pub backdated: i64,
-    /// Scopes stand in the assertion and not beside it.
+    /// Scopes are a claim, not a parameter.
     pub scope_as_claim: bool,
 }
 
-/// RFC 6749 §4.1.3, with the verifier of RFC 7636 §4.5. Never repeated: a code is used once.
+/// RFC 6749 §4.1.3, with the verifier of RFC 7636 §4.5. Never repeated: a code is valid once.
 ///
 /// # Errors
 /// When the server gives no token.
 pub async fn exchange_code(
-    ask: &Ask<'_>,
+    ask: &RequestContext<'_>,
     code: &Secret,
     redirect_uri: &str,
     verifier: Option<&Secret>,
@@ -95,11 +95,11 @@ pub async fn exchange_code(
     reply.map(Tokens::from).map_err(|error| transport.failure(error))
 }
 
-/// RFC 6749 §6. The refresh token of the answer, if any, replaces this one.
+/// RFC 6749 §6. A refresh token in the response replaces this one.
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn refresh(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
+pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens, Failure> {
     let mut params = ask.token_params()?;
     params.extend(ask.filled(&ask.oauth.renew_params)?);
     let transport = Transport::new(ask, Endpoint::Token, ask.renew_url()?, params).patient();
@@ -112,12 +112,12 @@ pub async fn refresh(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
     reply.map(Tokens::from).map_err(|error| transport.failure(error))
 }
 
-/// Where a live access token is exchanged for a newer one: a GET with the token in its query, as at
-/// Instagram and Threads (<https://developers.facebook.com/docs/instagram-platform/reference/refresh_access_token>).
+/// Exchanges a valid access token for a newer one by GET, as Instagram and Threads do
+/// (<https://developers.facebook.com/docs/instagram-platform/reference/refresh_access_token>).
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn renew_access(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
+pub async fn renew_access(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens, Failure> {
     let mut params = Params::default();
     params.set("access_token", token.clone());
     params.set_all(&ask.filled(&ask.oauth.renew_params)?);
@@ -125,11 +125,11 @@ pub async fn renew_access(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failu
     ask.reading(&params, false).tokens(&answer)
 }
 
-/// RFC 6749 §4.4. A refresh token in the answer is ignored: asking again is as good.
+/// RFC 6749 §4.4. A refresh token in the response is ignored, because the request can be repeated.
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn client_credentials(ask: &Ask<'_>) -> Result<Tokens, Failure> {
+pub async fn client_credentials(ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
     let transport = Transport::new(ask, Endpoint::Token, ask.token_url()?, own_params(ask)?);
     let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
     let request = client.exchange_client_credentials().add_scopes(ask.scope().map(Scope::new));
@@ -141,7 +141,10 @@ pub async fn client_credentials(ask: &Ask<'_>) -> Result<Tokens, Failure> {
 ///
 /// # Errors
 /// When the key does not sign, or the server gives no token.
-pub async fn jwt_bearer(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, Failure> {
+pub async fn jwt_bearer(
+    ask: &RequestContext<'_>,
+    assertion: &Assertion,
+) -> Result<Tokens, Failure> {
     let signed = assertion.sign(ask)?;
     let mut params = Params::default();
     params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(JWT_BEARER));
@@ -157,8 +160,11 @@ pub async fn jwt_bearer(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, 
 /// RFC 8693 §2.1.
 ///
 /// # Errors
-/// When the server gives no token, or one of another type than was wanted.
-pub async fn token_exchange(ask: &Ask<'_>, subject: &Subject) -> Result<Tokens, Failure> {
+/// When the server gives no token, or one of another type than requested.
+pub async fn token_exchange(
+    ask: &RequestContext<'_>,
+    subject: &SubjectToken,
+) -> Result<Tokens, Failure> {
     let mut params = Params::default();
     params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(TOKEN_EXCHANGE));
     params.set("subject_token", subject.token.clone());
@@ -184,21 +190,21 @@ pub async fn token_exchange(ask: &Ask<'_>, subject: &Subject) -> Result<Tokens, 
     let tokens = reading.tokens(&answer).map_err(of_subject)?;
     let wanted = subject.wanted.as_deref().unwrap_or(ACCESS_TOKEN_TYPE);
     match reading.object(&answer)?.get("issued_token_type").and_then(Value::as_str) {
-        // RFC 8693 requires it, and some servers leave it out.
+        // RFC 8693 requires it, but some servers omit it.
         None => Ok(tokens),
         Some(issued) if issued == wanted => Ok(tokens),
         Some(_) => Err(Failure::unreadable("the token is not of the type that was asked for")),
     }
 }
 
-/// RFC 8693 §2.2.2 has this one code for a subject token that has ended or was never good. Asking again
-/// with the same one does not help.
+/// RFC 8693 §2.2.2 has one code for expired and invalid subject tokens. A retry with the same token does
+/// not help.
 fn of_subject(failure: Failure) -> Failure {
     match failure {
         Failure::Temporary(Temporary { code: Some(code), said, limited: true, .. })
             if code.as_str() == "invalid_request" =>
         {
-            Failure::Permanent { who: Who::Person, code, said }
+            Failure::Permanent { who: ActingParty::Person, code, said }
         }
         other => other,
     }
@@ -209,7 +215,10 @@ fn of_subject(failure: Failure) -> Failure {
 ///
 /// # Errors
 /// When the key does not sign, or the server gives no token.
-pub async fn installation(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, Failure> {
+pub async fn installation(
+    ask: &RequestContext<'_>,
+    assertion: &Assertion,
+) -> Result<Tokens, Failure> {
     let signed = assertion.sign(ask)?;
     let mut request = ask.request(Method::POST, &ask.token_url()?, bytes::Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(&signed)?);
@@ -230,10 +239,10 @@ pub(super) fn bearer(token: &Secret) -> Result<http::HeaderValue, Failure> {
 }
 
 impl Assertion {
-    /// The assertion, made and signed now.
-    fn sign(&self, ask: &Ask<'_>) -> Result<Secret, Failure> {
-        let refused = |error: assertion::KeyError| {
-            Failure::ours(Who::Operator, error.code(), error.to_string())
+    /// Creates and signs the assertion.
+    fn sign(&self, ask: &RequestContext<'_>) -> Result<Secret, Failure> {
+        let refused = |error: assertion::AssertionError| {
+            Failure::ours(ActingParty::Operator, error.code(), error.to_string())
         };
         let now = ask.now.as_second();
         let seconds = self.seconds.unwrap_or(ASSERTION_SECONDS).clamp(1, ASSERTION_SECONDS_MAX);
@@ -254,14 +263,14 @@ impl Assertion {
         if let Some(scope) = ask.scope().filter(|_| self.scope_as_claim) {
             claims["scope"] = scope.into();
         }
-        let key = Key::Pem(&self.key);
+        let key = AssertionKey::Pem(&self.key);
         assertion::sign(&key, self.algorithm.as_deref(), self.key_id.as_deref(), &claims)
             .map_err(refused)
     }
 }
 
-/// The parameters of this server: its name of the grant, where that is another, and [`Ask::token_params`].
-fn own_params(ask: &Ask<'_>) -> Result<BTreeMap<String, String>, Failure> {
+/// The parameters for this server: its name of the grant type, and [`RequestContext::token_params`].
+fn own_params(ask: &RequestContext<'_>) -> Result<BTreeMap<String, String>, Failure> {
     let mut params = BTreeMap::new();
     if let Some(grant_type) = &ask.oauth.grant_type {
         params.insert("grant_type".to_owned(), grant_type.clone());
@@ -274,7 +283,7 @@ fn without_refresh(tokens: Tokens) -> Tokens {
     Tokens { refresh: None, refresh_expires: None, ..tokens }
 }
 
-/// Whether renewing needs no refresh token, because a live access token is exchanged.
+/// Whether a valid access token, instead of a refresh token, is exchanged.
 pub(super) fn exchanges_access(refresh: RefreshText) -> bool {
     refresh == RefreshText::ExchangeAccessToken
 }

@@ -11,17 +11,17 @@ use oauth2::{
 };
 use serde_json::json;
 
-use super::ask::Ask;
 use super::client::Proof;
 use super::failure::{Failure, bad_endpoint};
 use super::params::Params;
-use super::reply::Reading;
+use super::reply::ReplyContext;
+use super::request_context::RequestContext;
 use super::requests::bearer;
 use super::transport::{Endpoint, Transport, client, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ClientAuthText, RevokeText};
 
-/// What can be taken back. Wiped when dropped.
+/// The tokens to revoke. Wiped when dropped.
 #[derive(Clone, Debug)]
 pub struct Revocable {
     /// The refresh token.
@@ -30,30 +30,30 @@ pub struct Revocable {
     pub access: Option<Secret>,
 }
 
-/// What became of it.
+/// The result of a revocation.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Revoked {
-    /// The provider has confirmed it.
+pub enum RevokeResult {
+    /// The provider has confirmed the revocation.
     Yes,
-    /// It has not. [`Failure::Temporary`] is worth another attempt.
+    /// It failed. [`Failure::Temporary`] is worth a retry.
     No(Failure),
-    /// The provider offers no way.
+    /// The provider does not support revocation.
     NotSupported {
-        /// Where the owner takes access away by hand, when that is known.
+        /// The page where the owner can revoke the access, if it is known.
         by_hand: Option<String>,
     },
 }
 
-/// Revokes the refresh token, then the access token; one that ends with the other is not asked for twice.
-pub async fn revoke(ask: &Ask<'_>, what: &Revocable) -> Revoked {
+/// Revokes the refresh token, then the access token, unless the first request revokes both.
+pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult {
     let way = ask.oauth.says.revoke_via;
-    let by_hand = || Revoked::NotSupported { by_hand: ask.oauth.says.access_page.clone() };
+    let by_hand = || RevokeResult::NotSupported { by_hand: ask.oauth.says.access_page.clone() };
     if way == RevokeText::None || ask.oauth.revoke.is_none() {
         return by_hand();
     }
     let url = match ask.url(ask.oauth.revoke.as_ref(), "revoke") {
         Ok(url) => url,
-        Err(failure) => return Revoked::No(failure),
+        Err(failure) => return RevokeResult::No(failure),
     };
     let access = what.access.as_ref().or(what.refresh.as_ref());
     let result = match way {
@@ -73,14 +73,14 @@ pub async fn revoke(ask: &Ask<'_>, what: &Revocable) -> Revoked {
         },
     };
     match result {
-        Ok(()) => Revoked::Yes,
-        Err(failure) => Revoked::No(failure),
+        Ok(()) => RevokeResult::Yes,
+        Err(failure) => RevokeResult::No(failure),
     }
 }
 
 /// RFC 7009 §2.1, token by token.
-async fn each(ask: &Ask<'_>, url: &str, what: &Revocable) -> Result<(), Failure> {
-    // The crate takes no other scheme. Whether `url` may be asked is the transport's to judge.
+async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(), Failure> {
+    // The crate accepts no other scheme; the transport checks the real URL.
     let secure = RevocationUrl::new(url.replacen("http://", "https://", 1));
     let client = client(ask).set_revocation_url(secure.map_err(|_| bad_endpoint())?);
     let refresh = what.refresh.as_ref().map(text).transpose()?.map(RefreshToken::new);
@@ -92,7 +92,7 @@ async fn each(ask: &Ask<'_>, url: &str, what: &Revocable) -> Result<(), Failure>
             Transport::new(ask, Endpoint::Revocation, url.to_owned(), BTreeMap::default());
         let request = client.revoke_token(token).map_err(|_| bad_endpoint())?;
         match request.request_async(&transport).await {
-            // RFC 7009 §2.2.1: a server that does not revoke access tokens says so; they end soon.
+            // RFC 7009 §2.2.1: servers may not support access tokens, which expire soon.
             Err(RequestTokenError::ServerResponse(error))
                 if is_access && *error.error() == ErrorType::UnsupportedTokenType => {}
             other => other.map_err(|error| transport.failure(error))?,
@@ -101,8 +101,8 @@ async fn each(ask: &Ask<'_>, url: &str, what: &Revocable) -> Result<(), Failure>
     Ok(())
 }
 
-/// The token, and no client.
-async fn alone(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
+/// Sends the token without client authentication.
+async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
     let mut params = Params::default();
     params.set("token", token.clone());
     let body = Bytes::copy_from_slice(params.form().as_bytes());
@@ -113,8 +113,8 @@ async fn alone(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> 
     judged(&ask.reading(&params, false), &answer)
 }
 
-/// The access token takes itself back.
-async fn by_bearer(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
+/// Authenticates with the access token itself.
+async fn by_bearer(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
     let mut request = ask.request(Method::POST, url, Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(token)?);
     let answer = ask.send(Proof::default(), request).await?;
@@ -123,7 +123,12 @@ async fn by_bearer(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failu
 
 /// GitHub: <https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization>.
 /// Square: <https://developer.squareup.com/reference/square/o-auth-api/revoke-token>.
-async fn in_json(ask: &Ask<'_>, way: RevokeText, url: &str, token: &Secret) -> Result<(), Failure> {
+async fn in_json(
+    ask: &RequestContext<'_>,
+    way: RevokeText,
+    url: &str,
+    token: &Secret,
+) -> Result<(), Failure> {
     let text = token.expose_text().unwrap_or_default();
     let mut params = Params::default();
     params.set("access_token", token.clone());
@@ -146,7 +151,7 @@ async fn in_json(ask: &Ask<'_>, way: RevokeText, url: &str, token: &Secret) -> R
 }
 
 /// `Authorization: Client SECRET`.
-fn square(ask: &Ask<'_>) -> Result<Proof, Failure> {
+fn square(ask: &RequestContext<'_>) -> Result<Proof, Failure> {
     let secret = ask.client.secret.client_secret.as_ref().map(Secret::expose).unwrap_or_default();
     let text = zeroize::Zeroizing::new([b"Client ", secret].concat());
     let value = HeaderValue::from_bytes(&text);
@@ -155,9 +160,8 @@ fn square(ask: &Ask<'_>) -> Result<Proof, Failure> {
     Ok(Proof { authorization: Some(value), identity: None })
 }
 
-/// 2xx, and no error in it. A token that the server does not know is as good as revoked: GitHub says 404
-/// where RFC 7009 §2.2 says 200.
-pub(super) fn judged(reading: &Reading<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
+/// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200.
+pub(super) fn judged(reading: &ReplyContext<'_>, answer: &Response<Bytes>) -> Result<(), Failure> {
     let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
     let is_plain =
         super::reply::object(answer.body()).is_none_or(|body| super::reply::error(&body).is_none());

@@ -13,12 +13,12 @@ use serde_json::json;
 use zeroize::Zeroize;
 
 use super::Tokens;
-use super::ask::Ask;
 use super::client::Proof;
-use super::failure::{Failure, Who};
+use super::failure::{ActingParty, Failure};
 use super::params::Params;
+use super::request_context::RequestContext;
 use super::requests::{Assertion, bearer, jwt_bearer};
-use super::stored::PRIVATE_KEY;
+use super::token_facts::PRIVATE_KEY;
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};
@@ -26,13 +26,13 @@ use keyward_rules::provider::oauth::{ExpiresText, OAuth};
 /// The key file's field.
 const FILE: &str = "service_account";
 
-/// The longest life that Google takes: an assertion is exchanged at once all the same.
+/// The longest lifetime that Google accepts.
 const ASSERTION_SECONDS: i64 = 300;
 
-/// What the account itself needs to ask for another's token.
+/// The scope for impersonation.
 const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// What is read of a key file. Its URLs are not: the provider's file has them.
+/// The members of a key file that are read. Its URLs are ignored: the provider's file has them.
 #[derive(Deserialize)]
 struct KeyFile {
     #[serde(rename = "type")]
@@ -48,7 +48,7 @@ impl Drop for KeyFile {
     }
 }
 
-/// The fields of a key file, in place of the file.
+/// Replaces a key file by its fields.
 ///
 /// # Errors
 /// When it is not a service account's key file.
@@ -69,12 +69,12 @@ pub(super) fn unpack(
     Ok(fields)
 }
 
-/// A token for the account, or for whom it impersonates.
+/// A token for the account, or for the account that it impersonates.
 ///
 /// # Errors
-/// When the stored fields are not those of [`unpack`], or the server gives none.
+/// When stored fields are missing, or the server issues no token.
 pub(super) async fn minted(
-    ask: &Ask<'_>,
+    ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
 ) -> Result<Tokens, Failure> {
     let assertion = assertion(fields)?;
@@ -82,12 +82,12 @@ pub(super) async fn minted(
         return jwt_bearer(ask, &assertion).await;
     }
     let cloud = [CLOUD.to_owned()];
-    let own = jwt_bearer(&Ask { scopes: &cloud, ..*ask }, &assertion).await?;
+    let own = jwt_bearer(&RequestContext { scopes: &cloud, ..*ask }, &assertion).await?;
     impersonated(ask, &own.access).await
 }
 
-/// A token of the other account. Its scopes are the ones that were wanted.
-async fn impersonated(ask: &Ask<'_>, own: &Secret) -> Result<Tokens, Failure> {
+/// A token of the impersonated account, with the requested scopes.
+async fn impersonated(ask: &RequestContext<'_>, own: &Secret) -> Result<Tokens, Failure> {
     let wanted = if ask.scopes.is_empty() { &ask.oauth.scopes } else { ask.scopes };
     let body = json!({ "scope": wanted }).to_string();
     let mut request = ask.request(Method::POST, &ask.renew_url()?, Bytes::from(body))?;
@@ -101,7 +101,7 @@ async fn impersonated(ask: &Ask<'_>, own: &Secret) -> Result<Tokens, Failure> {
         expires_format: ExpiresText::Rfc3339,
         ..ask.oauth.clone()
     };
-    let (ask, params) = (Ask { oauth: &facts, ..*ask }, Params::default());
+    let (ask, params) = (RequestContext { oauth: &facts, ..*ask }, Params::default());
     let mut reading = ask.reading(&params, false);
     reading.secrets.push(own);
     reading.tokens(&answer)
@@ -110,11 +110,16 @@ async fn impersonated(ask: &Ask<'_>, own: &Secret) -> Result<Tokens, Failure> {
 /// The assertion: RS256, scopes as a claim, no client.
 ///
 /// # Errors
-/// When the stored fields are not those of [`unpack`].
+/// When stored fields are missing.
 fn assertion(fields: &BTreeMap<String, Secret>) -> Result<Assertion, Failure> {
     let text = |name: &str| Some(fields.get(name)?.expose_text()?.to_owned());
-    let missing =
-        || Failure::ours(Who::Person, "field_missing", "the grant is not a service account's key");
+    let missing = || {
+        Failure::ours(
+            ActingParty::Person,
+            "field_missing",
+            "the grant is not a service account's key",
+        )
+    };
     Ok(Assertion {
         key: fields.get(PRIVATE_KEY).cloned().ok_or_else(missing)?,
         key_id: text("private_key_id"),

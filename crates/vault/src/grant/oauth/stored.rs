@@ -1,48 +1,40 @@
-//! [`OAuth`], the stored grant: tokens or what they are minted from, and facts of the last response. Chooses the
-//! request that renews it; the requests are in `requests.rs`.
+//! [`OAuth`], the stored grant: tokens or the data to mint them, and facts of the last response. Chooses
+//! the request that renews it; the requests are in `requests.rs`.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::ask::{Ask, incomplete};
-use super::failure::{Failure, Who};
-use super::requests::{self, Assertion, Subject, exchanges_access};
+use super::failure::{ActingParty, Failure};
+use super::request_context::{RequestContext, incomplete};
+use super::requests::{self, Assertion, SubjectToken, exchanges_access};
 use super::revoke::Revocable;
+use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
 use super::{Tokens, imported, service_account};
 use crate::grant::{GrantError, MintError};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::GrantText;
 use keyward_rules::provider::{self, AuthKind, AuthMethod};
 
-/// The access token's field, which placements name.
-pub(super) const ACCESS: &str = "access_token";
-
-/// The refresh token's field.
-pub(super) const REFRESH: &str = "refresh_token";
-
-/// A private key's field.
-pub(super) const PRIVATE_KEY: &str = "private_key";
-
-/// Stands before the name of what is no field; no field's name begins with it.
+/// Prefix of stored names that are not fields; no field name begins with it.
 const FACT: char = '.';
 
-/// Clocks differ: GitHub refuses assertions from its future, and takes those of a minute ago.
+/// How far assertions are set back: GitHub rejects assertions from the future, and accepts old ones.
 const CLOCK_SECONDS: i64 = 60;
 
-/// What a person or a service consented to, or what proves it. Wiped when dropped, as its fields are.
+/// The tokens of a consent, or keys that tokens are minted with. Wiped when dropped, as its fields are.
 #[derive(Debug)]
 pub struct OAuth {
-    by: By,
-    /// `access_token`, `refresh_token`, and what else was given: keys, subjects, names.
+    by: OAuthKind,
+    /// `access_token`, `refresh_token`, and other fields: keys, subjects, names.
     fields: BTreeMap<String, Secret>,
-    facts: Facts,
+    facts: TokenFacts,
 }
 
-/// Which kind of auth method it is for.
+/// The kind of auth method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum By {
-    /// `oauth2`, in any of its grants.
+enum OAuthKind {
+    /// `oauth2`, with any grant type.
     Oauth2,
     /// `service_account`.
     ServiceAccount,
@@ -50,69 +42,53 @@ enum By {
     GithubApp,
 }
 
-/// What the last answer said beside the tokens.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Facts {
-    /// When the access token was asked for.
-    pub sent: Option<Timestamp>,
-    /// When it ends, if that is known.
-    pub expires: Option<Timestamp>,
-    /// When the refresh token ends, if that is known.
-    pub refresh_expires: Option<Timestamp>,
-    /// The scopes granted, where the answer told.
-    pub scope: Option<Vec<String>>,
-    /// Whose account it is, where the answer told.
-    pub account: Option<String>,
-    /// Variables taken from the answer.
-    pub captured: BTreeMap<String, String>,
-}
-
 impl OAuth {
     /// The grant of a finished flow.
     pub fn of(tokens: Tokens) -> Self {
-        let empty = Self { by: By::Oauth2, fields: BTreeMap::new(), facts: Facts::default() };
+        let empty =
+            Self { by: OAuthKind::Oauth2, fields: BTreeMap::new(), facts: TokenFacts::default() };
         empty.with(tokens)
     }
 
     /// From checked fields.
     ///
     /// # Errors
-    /// When there is nothing to get a token with, or a key is none.
+    /// When no field gives a token, or a key is invalid.
     pub(in crate::grant) fn from_fields(
         auth: &AuthMethod,
         mut fields: BTreeMap<String, Secret>,
     ) -> Result<Self, GrantError> {
         let by = match auth.kind {
-            AuthKind::ServiceAccount => By::ServiceAccount,
-            AuthKind::GithubApp => By::GithubApp,
-            _ => By::Oauth2,
+            AuthKind::ServiceAccount => OAuthKind::ServiceAccount,
+            AuthKind::GithubApp => OAuthKind::GithubApp,
+            _ => OAuthKind::Oauth2,
         };
-        let mut facts = Facts::default();
+        let mut facts = TokenFacts::default();
         match by {
-            By::ServiceAccount => fields = service_account::unpack(fields)?,
-            By::Oauth2 => (fields, facts) = imported::unpack(fields)?,
-            By::GithubApp => {}
+            OAuthKind::ServiceAccount => fields = service_account::unpack(fields)?,
+            OAuthKind::Oauth2 => (fields, facts) = imported::unpack(fields)?,
+            OAuthKind::GithubApp => {}
         }
         let needs_token = auth.oauth.as_ref().is_none_or(|oauth| {
             matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
         });
         let has_token = fields.contains_key(ACCESS) || fields.contains_key(REFRESH);
-        match by == By::Oauth2 && needs_token && !has_token {
+        match by == OAuthKind::Oauth2 && needs_token && !has_token {
             true => Err(GrantError::NoToken),
             false => Ok(Self { by, fields, facts }),
         }
     }
 
-    /// From opened fields, where facts stand beside them.
+    /// From stored fields, which include facts.
     pub(in crate::grant) fn stored(
         mut values: BTreeMap<String, Secret>,
     ) -> Result<Self, MintError> {
         let fields = values.extract_if(.., |name, _| !name.starts_with(FACT)).collect();
         let text = |name: &str| -> Option<&str> { values.get(name)?.expose_text() };
         let by = match text(".by") {
-            None => By::Oauth2,
-            Some("service_account") => By::ServiceAccount,
-            Some("github_app") => By::GithubApp,
+            None => OAuthKind::Oauth2,
+            Some("service_account") => OAuthKind::ServiceAccount,
+            Some("github_app") => OAuthKind::GithubApp,
             Some(_) => {
                 let what = "its kind is newer than this program".to_owned();
                 return Err(MintError::Malformed { what });
@@ -123,7 +99,7 @@ impl OAuth {
             let name = name.strip_prefix(".captured.")?;
             Some((name.to_owned(), value.expose_text()?.to_owned()))
         });
-        let facts = Facts {
+        let facts = TokenFacts {
             sent: moment(".sent"),
             expires: moment(".expires"),
             refresh_expires: moment(".refresh_expires"),
@@ -134,14 +110,14 @@ impl OAuth {
         Ok(Self { by, fields, facts })
     }
 
-    /// To be sealed: fields and facts.
+    /// The stored fields: fields and facts.
     pub(in crate::grant) fn to_fields(&self) -> BTreeMap<String, Secret> {
         let mut all = self.fields.clone();
         let mut put = |name: String, text: String| drop(all.insert(name, Secret::from(text)));
         let by = match self.by {
-            By::Oauth2 => None,
-            By::ServiceAccount => Some("service_account"),
-            By::GithubApp => Some("github_app"),
+            OAuthKind::Oauth2 => None,
+            OAuthKind::ServiceAccount => Some("service_account"),
+            OAuthKind::GithubApp => Some("github_app"),
         };
         if let Some(by) = by {
             put(".by".to_owned(), by.to_owned());
@@ -169,33 +145,33 @@ impl OAuth {
         all
     }
 
-    /// The fields, which placements are rendered from.
+    /// The fields for placements.
     pub(in crate::grant) fn fields(&self) -> &BTreeMap<String, Secret> {
         &self.fields
     }
 
-    /// Whether a field of this name is worth looking for in answers. Keys never leave us.
+    /// Whether responses are searched for this field. Keys are never sent.
     pub(in crate::grant) fn may_come_back(name: &str) -> bool {
         matches!(name, ACCESS | REFRESH | "subject_token")
     }
 
-    /// What the last answer said.
-    pub fn facts(&self) -> &Facts {
+    /// The facts of the last response.
+    pub fn facts(&self) -> &TokenFacts {
         &self.facts
     }
 
-    /// Whether there is an access token that has not expired. One of unknown life is used until the API
-    /// refuses it.
+    /// Whether there is an access token that has not expired. A token of unknown lifetime is used until the
+    /// API rejects it.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.fields.contains_key(ACCESS) && self.facts.expires.is_none_or(|end| now < end)
     }
 
-    /// Whether a newer token can be got without a person.
-    pub fn is_renewable(&self, ask: &Ask<'_>) -> bool {
+    /// Whether a newer token can be requested without a person.
+    pub fn is_renewable(&self, ask: &RequestContext<'_>) -> bool {
         let oauth = ask.oauth;
         match self.by {
-            By::ServiceAccount | By::GithubApp => true,
-            By::Oauth2 => match oauth.grant {
+            OAuthKind::ServiceAccount | OAuthKind::GithubApp => true,
+            OAuthKind::Oauth2 => match oauth.grant {
                 GrantText::AuthorizationCode | GrantText::DeviceCode => {
                     self.fields.contains_key(REFRESH)
                         || exchanges_access(oauth.refresh) && self.fields.contains_key(ACCESS)
@@ -205,29 +181,32 @@ impl OAuth {
         }
     }
 
-    /// What can be taken back at the provider.
+    /// The tokens that the provider can revoke.
     pub fn revocable(&self) -> Option<Revocable> {
         let field = |name| self.fields.get(name).cloned();
         let what = Revocable { refresh: field(REFRESH), access: field(ACCESS) };
         (what.refresh.is_some() || what.access.is_some()).then_some(what)
     }
 
-    /// Asks for newer tokens, by whichever grant this is. The answer is to be stored before it is used.
+    /// Requests newer tokens. The result must be stored before it is used.
     ///
     /// # Errors
-    /// When the server gives none, or there is nothing to ask with.
-    pub(in crate::grant) async fn renewed(&self, ask: &Ask<'_>) -> Result<Self, Failure> {
+    /// When the server issues none, or the grant cannot be renewed.
+    pub(in crate::grant) async fn renewed(
+        &self,
+        ask: &RequestContext<'_>,
+    ) -> Result<Self, Failure> {
         let values = self.values(ask);
-        let ask = Ask { variables: &values, ..*ask };
+        let ask = RequestContext { variables: &values, ..*ask };
         let tokens = match self.by {
-            By::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
-            By::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
-            By::Oauth2 => self.asked(&ask).await?,
+            OAuthKind::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
+            OAuthKind::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
+            OAuthKind::Oauth2 => self.asked(&ask).await?,
         };
         Ok(self.with(tokens))
     }
 
-    async fn asked(&self, ask: &Ask<'_>) -> Result<Tokens, Failure> {
+    async fn asked(&self, ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
         match ask.oauth.grant {
             GrantText::AuthorizationCode | GrantText::DeviceCode => self.refreshed(ask).await,
             GrantText::ClientCredentials => requests::client_credentials(ask).await,
@@ -236,7 +215,7 @@ impl OAuth {
         }
     }
 
-    async fn refreshed(&self, ask: &Ask<'_>) -> Result<Tokens, Failure> {
+    async fn refreshed(&self, ask: &RequestContext<'_>) -> Result<Tokens, Failure> {
         if exchanges_access(ask.oauth.refresh)
             && let Some(token) = self.fields.get(ACCESS)
         {
@@ -248,10 +227,10 @@ impl OAuth {
         }
     }
 
-    /// The values that URLs, parameters and claims are filled with.
-    fn values(&self, ask: &Ask<'_>) -> BTreeMap<String, String> {
-        // What an answer gave is no part of an endpoint's URL unless it was checked, and stands among
-        // the variables.
+    /// The values for URLs, parameters and claims.
+    fn values(&self, ask: &RequestContext<'_>) -> BTreeMap<String, String> {
+        // Values from a response must not enter an endpoint's URL unless they were checked; checked ones
+        // are among the variables.
         let oauth = ask.oauth;
         let urls = [&oauth.token, &oauth.renew, &oauth.revoke, &oauth.issuer];
         let in_urls: Vec<&str> =
@@ -265,7 +244,7 @@ impl OAuth {
             values.insert("client_id".to_owned(), ask.client.id.clone());
         }
         for (name, value) in &self.fields {
-            // Names of accounts, apps and installations; never what proves anything.
+            // Names of accounts, apps and installations, but no secrets.
             let is_name = !Self::may_come_back(name) && name != PRIVATE_KEY;
             if let (true, Some(text)) = (is_name, value.expose_text()) {
                 values.insert(name.clone(), text.to_owned());
@@ -274,7 +253,7 @@ impl OAuth {
         values
     }
 
-    fn assertion(&self, ask: &Ask<'_>) -> Result<Assertion, Failure> {
+    fn assertion(&self, ask: &RequestContext<'_>) -> Result<Assertion, Failure> {
         let jwt = ask.oauth.jwt.clone().unwrap_or_default();
         let filled = |template: Option<String>| match template {
             None => Ok(None),
@@ -294,17 +273,17 @@ impl OAuth {
             subject: filled(jwt.sub)?.or_else(|| ask.variables.get("subject").cloned()),
             audience: filled(jwt.aud)?,
             seconds: jwt.ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()),
-            backdated: if self.by == By::GithubApp { CLOCK_SECONDS } else { 0 },
+            backdated: if self.by == OAuthKind::GithubApp { CLOCK_SECONDS } else { 0 },
             scope_as_claim: jwt.scope_claim,
         })
     }
 
-    fn subject(&self) -> Result<Subject, Failure> {
+    fn subject(&self) -> Result<SubjectToken, Failure> {
         let text = |name: &str| Some(self.fields.get(name)?.expose_text()?.to_owned());
         let actor = self.fields.get("actor_token").cloned();
         let actor_kind =
             || text("actor_token_type").unwrap_or_else(|| requests::ACCESS_TOKEN_TYPE.to_owned());
-        Ok(Subject {
+        Ok(SubjectToken {
             token: self
                 .fields
                 .get("subject_token")
@@ -318,7 +297,7 @@ impl OAuth {
         })
     }
 
-    /// The same grant with newer tokens. A refresh token that did not come stays.
+    /// The grant with newer tokens. The refresh token stays if the response has none.
     fn with(&self, tokens: Tokens) -> Self {
         let mut fields = self.fields.clone();
         fields.insert(ACCESS.to_owned(), tokens.access);
@@ -330,7 +309,7 @@ impl OAuth {
         let mut captured = old.captured.clone();
         captured.extend(tokens.captured);
         let kept = old.refresh_expires.filter(|_| !rotated);
-        let facts = Facts {
+        let facts = TokenFacts {
             sent: Some(tokens.sent),
             expires: tokens.expires,
             refresh_expires: tokens.refresh_expires.or(kept),
@@ -342,14 +321,14 @@ impl OAuth {
     }
 }
 
-/// There is nothing to ask with; no request was made.
+/// The failure without a request: the grant cannot be renewed.
 fn no_refresh_token() -> Failure {
     let said = "there is no refresh token: connect the account again, with access while offline";
-    Failure::ours(Who::Person, super::NO_REFRESH_TOKEN, said)
+    Failure::ours(ActingParty::Person, super::NO_REFRESH_TOKEN, said)
 }
 
 fn missing(field: &'static str) -> Failure {
-    Failure::ours(Who::Person, "field_missing", format!("the grant has no `{field}`"))
+    Failure::ours(ActingParty::Person, "field_missing", format!("the grant has no `{field}`"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! [`Transport`]: the HTTP client of the `oauth2` crate. The crate writes the parameters of a grant and
-//! parses the normalised answer; proof of the client, renamed parameters, header fields, bounds and the
-//! guarded dial are ours, and so is the judgement of a failure by the answer that came.
+//! parses the normalised response. Keyward does the rest: client authentication, renamed parameters, header
+//! fields, limits, the guarded dial, and the classification of failures by the original response.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,15 +19,15 @@ use parking_lot::Mutex;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::ask::Ask;
 use super::failure::{Failure, bad_endpoint};
 use super::params::Params;
 use super::reply::{self, Reply};
+use super::request_context::RequestContext;
 use super::{device, revoke};
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
 
-/// Which endpoint is asked.
+/// The requested endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Endpoint {
     /// RFC 6749 §3.2.
@@ -38,28 +38,28 @@ pub(super) enum Endpoint {
     Revocation,
 }
 
-/// Sends one request. What the crate copies of a token, a code or a verifier on its way (its types, the
-/// form it writes, the body it parses) is not wiped; what it hands over to us is.
+/// Sends one request. Copies of a token, a code or a verifier in the crate's own types, form and parser are
+/// not wiped; those that it hands over to us are.
 pub(super) struct Transport<'a> {
-    ask: &'a Ask<'a>,
+    ask: &'a RequestContext<'a>,
     endpoint: Endpoint,
     url: String,
     bounds: Bounds,
-    /// Set over what the crate writes.
+    /// Parameters that replace the crate's.
     params: BTreeMap<String, String>,
     exchanged: Mutex<Option<Exchanged>>,
 }
 
-/// What was sent and answered: the crate's errors keep neither status nor header fields.
+/// Request and response: the crate's errors have neither status nor header fields.
 struct Exchanged {
     params: Params,
     answer: Response<Bytes>,
 }
 
 impl<'a> Transport<'a> {
-    /// Asks `url` within `bounds`; `params` are set over those of the crate.
+    /// A transport for `url` with these limits; `params` replace those of the crate.
     pub(super) fn new(
-        ask: &'a Ask<'a>,
+        ask: &'a RequestContext<'a>,
         endpoint: Endpoint,
         url: String,
         params: BTreeMap<String, String>,
@@ -68,15 +68,15 @@ impl<'a> Transport<'a> {
         Self { ask, endpoint, url, bounds, params, exchanged: Mutex::default() }
     }
 
-    /// Waits for the answer for minutes: the request may spend a refresh token.
+    /// Waits for the response for minutes, because the request may spend a refresh token.
     pub(super) fn patient(self) -> Self {
         Self { bounds: Bounds::of_refreshes(self.ask.settings), ..self }
     }
 
-    /// A URL of one of the crate's types. The crate parses it, and [`Transport`] asks the text.
+    /// A URL in one of the crate's types. The crate parses it; [`Transport`] uses the text.
     ///
     /// # Errors
-    /// When it is no URL.
+    /// When it is not a URL.
     pub(super) fn url<U, E>(
         &self,
         parse: impl FnOnce(String) -> Result<U, E>,
@@ -84,8 +84,7 @@ impl<'a> Transport<'a> {
         parse(self.url.clone()).map_err(|_| bad_endpoint())
     }
 
-    /// The answer as the crate parses it: an error as RFC 6749 §5.2 has it, whatever its status, else what
-    /// was asked for.
+    /// The response for the crate's parser: an error of RFC 6749 §5.2, with any status, else the result.
     ///
     /// # Errors
     /// When it is neither.
@@ -110,7 +109,7 @@ impl<'a> Transport<'a> {
         Ok(response)
     }
 
-    /// Why the crate has no result.
+    /// The failure behind an error of the crate.
     pub(super) fn failure<T: ErrorResponseType + Display + 'static>(
         &self,
         error: RequestTokenError<Failure, StandardErrorResponse<T>>,
@@ -125,7 +124,7 @@ impl<'a> Transport<'a> {
                 }
                 None => Failure::unreadable("an answer to no request"),
             },
-            // Never logged: it holds the body.
+            // Never logged: it contains the body.
             RequestTokenError::Parse(..) => {
                 Failure::unreadable("the answer lacks what it must hold")
             }
@@ -141,8 +140,8 @@ impl<'c> AsyncHttpClient<'c> for Transport<'_> {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let mut params = Params::from_form(&Zeroizing::new(request.into_body()));
-            // The crate always names the client. RFC 8628 §3.1 wants it; elsewhere the way in which the
-            // client proves itself says whether it is named.
+            // The crate always sends `client_id`. RFC 8628 §3.1 requires it; elsewhere it depends on the
+            // method of client authentication.
             if self.endpoint != Endpoint::Device {
                 params.remove("client_id");
             }
@@ -156,10 +155,10 @@ impl<'c> AsyncHttpClient<'c> for Transport<'_> {
     }
 }
 
-/// The client as the crate knows it: by its id alone. It would write a secret in two of our nine ways, and
-/// one of them with blanks as `+`, which some servers do not decode.
+/// The client for the crate: only its id. The crate supports two of our nine authentication methods, and
+/// encodes spaces in one of them as `+`, which some servers do not decode.
 pub(super) fn client(
-    ask: &Ask<'_>,
+    ask: &RequestContext<'_>,
 ) -> oauth2::Client<
     BasicErrorResponse,
     Reply,
@@ -170,10 +169,10 @@ pub(super) fn client(
     oauth2::Client::new(ClientId::new(ask.client.id.clone()))
 }
 
-/// A secret as the text that the crate takes.
+/// A secret as text for the crate.
 ///
 /// # Errors
-/// When it is no text, which no server gives.
+/// When it is not UTF-8, which no server's token is.
 pub(super) fn text(secret: &Secret) -> Result<String, Failure> {
     let text = secret.expose_text().map(str::to_owned);
     text.ok_or_else(|| Failure::unreadable("what is to be sent is not text"))

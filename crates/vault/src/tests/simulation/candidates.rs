@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::grant::AppSecret;
-use keyward_state::directory::{AppSettings, AppUrls};
+use keyward_model::AppSpec;
 
 const CLIENT_SECRET: &str = "the-client-secret-of-the-app";
 
@@ -11,17 +11,16 @@ async fn answers_to_the_test_of_a_new_secret_are_searched_for_the_app_s_client_s
     let world = World::new(Vec::new());
     let stage = Stage::new(world.clone(), Some(3_600)).await;
     let vault = &stage.vaults[0];
+    let spec = AppSpec {
+        name: "app".to_owned(),
+        provider: "acme".to_owned(),
+        client_id: "client".to_owned(),
+        ..AppSpec::default()
+    };
     let new = NewApp {
         id: None,
         org: OrgId::default_org(),
-        name: "app".to_owned(),
-        provider: "acme".to_owned(),
-        auth: None,
-        client_id: "client".to_owned(),
-        scopes: Vec::new(),
-        variables: BTreeMap::new(),
-        urls: AppUrls::default(),
-        settings: AppSettings::default(),
+        spec,
         registered: None,
         managed_by: ManagedBy::Store,
     };

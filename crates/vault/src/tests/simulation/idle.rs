@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::grant::AppSecret;
 use keyward_base::tokens::TokenSettings;
-use keyward_state::directory::{AppSettings, AppUrls};
+use keyward_model::{AppSettings, AppSpec, TokenOptions};
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -26,7 +26,7 @@ fn wants(vault: &Vault, keep_alive: bool) {
 
 /// One whole walk: how many refreshes were begun in each of its steps.
 async fn walk(vault: &Vault) -> Vec<usize> {
-    let (mut walk, mut begun) = (Walk::default(), Vec::new());
+    let (mut walk, mut begun) = (KeepAliveCursor::default(), Vec::new());
     loop {
         begun.push(vault.keep_alive_step(&mut walk).await);
         vault.landed(Duration::from_secs(3_600)).await;
@@ -41,18 +41,18 @@ fn asked(world: &World) -> usize {
     world.asked.load(SeqCst)
 }
 
-pub(super) async fn app(vault: &Vault, name: &str, settings: AppSettings) -> AppId {
+pub(super) async fn app(vault: &Vault, name: &str, tokens: TokenOptions) -> AppId {
+    let spec = AppSpec {
+        name: name.to_owned(),
+        provider: "acme".to_owned(),
+        client_id: "client".to_owned(),
+        settings: AppSettings { tokens, ..AppSettings::default() },
+        ..AppSpec::default()
+    };
     let new = NewApp {
         id: None,
         org: OrgId::default_org(),
-        name: name.to_owned(),
-        provider: "acme".to_owned(),
-        auth: None,
-        client_id: "client".to_owned(),
-        scopes: Vec::new(),
-        variables: BTreeMap::new(),
-        urls: AppUrls::default(),
-        settings,
+        spec,
         registered: None,
         managed_by: ManagedBy::Store,
     };
@@ -94,7 +94,7 @@ async fn an_idle_connection_is_refreshed_ahead_of_what_its_provider_says_and_the
 async fn two_replicas_that_find_it_at_once_ask_once() {
     let (stage, world) = stage(true, Vec::new()).await;
     passes(31 * DAY).await;
-    let (mut one, mut two) = (Walk::default(), Walk::default());
+    let (mut one, mut two) = (KeepAliveCursor::default(), KeepAliveCursor::default());
     tokio::join!(
         stage.vaults[0].keep_alive_step(&mut one),
         stage.vaults[1].keep_alive_step(&mut two),
@@ -146,12 +146,12 @@ async fn an_app_says_how_often_or_never() {
     let (stage, world) = stage(true, Vec::new()).await;
     let vault = &stage.vaults[0];
     let (daily, never) = (Some(Duration::from_secs(86_400)), Some(Duration::ZERO));
-    for (name, settings) in [
-        ("daily", AppSettings { keep_alive: daily, ..AppSettings::default() }),
-        ("never", AppSettings { keep_alive: never, ..AppSettings::default() }),
-        ("by-hand", AppSettings { auto_refresh: Some(false), ..AppSettings::default() }),
+    for (name, tokens) in [
+        ("daily", TokenOptions { keep_alive: daily, ..TokenOptions::default() }),
+        ("never", TokenOptions { keep_alive: never, ..TokenOptions::default() }),
+        ("by-hand", TokenOptions { auto_refresh: Some(false), ..TokenOptions::default() }),
     ] {
-        let app = app(vault, name, settings).await;
+        let app = app(vault, name, tokens).await;
         add_named(vault, (name, Some(app)), world.consent(&stage.clock, None)).await;
     }
     passes(25 * HOUR).await;

@@ -21,7 +21,7 @@ use crate::grant::{Dead, MintError};
 use crate::*;
 use keyward_base::id::AppId;
 use keyward_model::Reference;
-use keyward_net::call::Caller;
+use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_rules::provider::check;
@@ -47,7 +47,7 @@ static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
 });
 
 /// Never called: the answers are the script's.
-static CALLER: LazyLock<Arc<Caller>> = LazyLock::new(|| {
+static CALLER: LazyLock<Arc<HttpClient>> = LazyLock::new(|| {
     let dialler = Dialler::new(Guard::new(Vec::new(), Vec::new()), Vec::new(), 1);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -55,7 +55,7 @@ static CALLER: LazyLock<Arc<Caller>> = LazyLock::new(|| {
         .expect("versions")
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    Arc::new(Caller::new(Arc::new(dialler), Arc::new(tls)))
+    Arc::new(HttpClient::new(Arc::new(dialler), Arc::new(tls)))
 });
 
 /// What happens next.
@@ -434,8 +434,8 @@ async fn add_named(
     vault.connect(&org, &made.id, grant, Granted::default()).await.unwrap()
 }
 
-fn wanted(connection: &ConnectionRecord) -> Wanted {
-    Wanted { connection: connection.id.clone(), name: "work".into(), settings: None }
+fn wanted(connection: &ConnectionRecord) -> RequiredConnection {
+    RequiredConnection { connection: connection.id.clone(), name: "work".into(), settings: None }
 }
 
 fn got(

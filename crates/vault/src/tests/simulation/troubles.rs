@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::idle::app;
 use super::*;
-use keyward_state::directory::{AppRecord, AppSettings, BrokenReason};
+use keyward_model::TokenOptions;
+use keyward_state::directory::{AppRecord, BrokenReason};
 
 const HOUR: u64 = 3_600_000;
 
@@ -155,7 +156,7 @@ async fn rejected(answers: Vec<Answer>) -> (Stage, Arc<World>, AppId, Arc<Connec
     let answers = std::iter::once(says(What::Rejected)).chain(answers).collect();
     let (stage, world) = stage(answers).await;
     let vault = &stage.vaults[0];
-    let app = app(vault, "svc", AppSettings::default()).await;
+    let app = app(vault, "svc", TokenOptions::default()).await;
     let grant = world.consent(&stage.clock, Some(1));
     let connection = add_named(vault, ("app-s", Some(app.clone())), grant).await;
     passes(2_000).await;
@@ -165,7 +166,10 @@ async fn rejected(answers: Vec<Answer>) -> (Stage, Arc<World>, AppId, Arc<Connec
 }
 
 async fn change(vault: &Vault, app: &AppId, client_id: &str) {
-    let set = |record: &mut AppRecord| client_id.clone_into(&mut record.client_id);
+    let set = |record: &mut AppRecord| -> Result<(), VaultError> {
+        client_id.clone_into(&mut record.spec.client_id);
+        Ok(())
+    };
     vault.change_app(&OrgId::default_org(), app, &set, None).await.unwrap();
 }
 

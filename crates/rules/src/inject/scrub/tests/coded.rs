@@ -5,7 +5,7 @@ use std::io::Write;
 
 use proptest::prelude::*;
 
-use super::super::{Fault, Inspector};
+use super::super::{InspectError, Inspector};
 use super::*;
 
 const CODINGS: [&str; 5] = ["gzip", "deflate", "bare", "br", "zstd"];
@@ -55,7 +55,7 @@ fn inspector(secrets: &[&str], codings: &[&str]) -> Inspector {
     Inspector::new(&needles(secrets), codings.iter().copied()).unwrap().unwrap()
 }
 
-fn drain(inspector: &mut Inspector, out: &mut Vec<u8>) -> Result<usize, Fault> {
+fn drain(inspector: &mut Inspector, out: &mut Vec<u8>) -> Result<usize, InspectError> {
     let mut turns = 0;
     loop {
         let more = inspector.work()?;
@@ -69,7 +69,7 @@ fn drain(inspector: &mut Inspector, out: &mut Vec<u8>) -> Result<usize, Fault> {
     }
 }
 
-fn run(mut inspector: Inspector, pieces: Vec<Bytes>) -> Result<Vec<u8>, (Fault, Vec<u8>)> {
+fn run(mut inspector: Inspector, pieces: Vec<Bytes>) -> Result<Vec<u8>, (InspectError, Vec<u8>)> {
     let mut out = vec![];
     let feed = || {
         for piece in pieces {
@@ -110,7 +110,7 @@ proptest! {
         let body = coded(coding, &text);
         let expected = match spans(&all_forms(&secrets), &text).is_empty() {
             true => Ok(body.clone()),
-            false => Err(Fault::Echoed),
+            false => Err(InspectError::Echoed),
         };
         let result = run(inspector(&secrets, &[token(coding)]), pieces(&body, &cuts));
         prop_assert_eq!(result.map_err(|(fault, _)| fault), expected.clone());
@@ -130,7 +130,7 @@ proptest! {
         let body = coded(outer, &coded(inner, &text));
         let result = run(inspector(&[SECRET], &[token(inner), token(outer)]), pieces(&body, &cuts));
         match planted {
-            true => prop_assert_eq!(result.unwrap_err().0, Fault::Echoed),
+            true => prop_assert_eq!(result.unwrap_err().0, InspectError::Echoed),
             false => prop_assert_eq!(result.unwrap(), body),
         }
     }
@@ -155,7 +155,7 @@ fn what_goes_on_before_the_hit_does_not_tell_the_secret() {
             let body = coded(coding, &text);
             let pieces = body.chunks(1000).map(Bytes::copy_from_slice).collect();
             let (fault, out) = run(inspector(&[SECRET], &[token(coding)]), pieces).unwrap_err();
-            assert_eq!(fault, Fault::Echoed, "{coding} {at}");
+            assert_eq!(fault, InspectError::Echoed, "{coding} {at}");
             // Decoded by another implementation, as far as possible.
             let mut decoded = vec![];
             let mut decoder = super::super::decoder::Decoder::new(
@@ -202,7 +202,7 @@ fn of_zstd_only_whole_blocks_go_on() {
     for piece in body.chunks(777) {
         inspector.push(Bytes::copy_from_slice(piece)).unwrap();
         if let Err(fault) = drain(&mut inspector, &mut out) {
-            assert_eq!(fault, Fault::Echoed);
+            assert_eq!(fault, InspectError::Echoed);
             assert!(out.len() > 100_000, "what came long before has gone on");
             return;
         }
@@ -273,12 +273,12 @@ fn a_coding_that_is_cut_short_or_followed_by_more_is_refused() {
         for length in [1, 2, 10, whole.len() / 2, whole.len() - 1] {
             let pieces = vec![Bytes::copy_from_slice(&whole[..length])];
             let (fault, _) = run(inspector(&[SECRET], &[token(coding)]), pieces).unwrap_err();
-            assert!(matches!(fault, Fault::Unscannable(_)), "{coding} {length}: {fault:?}");
+            assert!(matches!(fault, InspectError::Unscannable(_)), "{coding} {length}: {fault:?}");
         }
         let more = [&whole[..], b"and more"].concat();
         let (fault, _) =
             run(inspector(&[SECRET], &[token(coding)]), vec![more.into()]).unwrap_err();
-        assert_eq!(fault, Fault::Unscannable("it is broken"), "{coding}");
+        assert_eq!(fault, InspectError::Unscannable("it is broken"), "{coding}");
     }
     assert_eq!(run(inspector(&[SECRET], &["gzip"]), vec![]), Ok(vec![]));
 }
@@ -291,7 +291,7 @@ fn members_of_gzip_and_frames_of_zstd_follow_each_other() {
         let (first, second) = SECRET.split_at(9);
         let body = [coded(coding, first.as_bytes()), coded(coding, second.as_bytes())].concat();
         let (fault, _) = run(inspector(&[SECRET], &[coding]), vec![body.into()]).unwrap_err();
-        assert_eq!(fault, Fault::Echoed, "over the seam of {coding}");
+        assert_eq!(fault, InspectError::Echoed, "over the seam of {coding}");
     }
 }
 
@@ -304,7 +304,7 @@ fn text_that_no_decoder_shows_is_looked_at_too() {
     encoder.write_all(b"innocent").unwrap();
     encoder.finish().unwrap();
     let (fault, out) = run(inspector(&[secret], &["gzip"]), bytes_of(&body)).unwrap_err();
-    assert_eq!(fault, Fault::Echoed);
+    assert_eq!(fault, InspectError::Echoed);
     assert!(out.len() < 20, "{}", out.len());
 }
 
@@ -313,7 +313,7 @@ fn codings_that_are_not_known_or_too_many_are_refused() {
     let needles = needles(&[SECRET]);
     let made = |codings: &[&str]| Inspector::new(&needles, codings.iter().copied());
     for bad in [&["compress"][..], &["dcb"], &["gzip", "sdch"], &["gzip, br"], &["gzip"; 4]] {
-        assert!(matches!(made(bad), Err(Fault::Unscannable(_))), "{bad:?}");
+        assert!(matches!(made(bad), Err(InspectError::Unscannable(_))), "{bad:?}");
     }
     for plain in [&["identity"][..], &[], &["", " Identity "]] {
         assert!(matches!(made(plain), Ok(None)), "{plain:?}");
@@ -337,7 +337,7 @@ fn a_bomb_takes_turns_and_is_refused() {
                 Err(fault) => break fault,
             }
         };
-        assert_eq!(fault, Fault::Unscannable("it grows beyond all measure"), "{coding}");
+        assert_eq!(fault, InspectError::Unscannable("it grows beyond all measure"), "{coding}");
         assert!((64..=80).contains(&turns), "{coding}: {turns}");
     }
     // Deflate cannot expand so much: its bombs only take several turns.
@@ -349,7 +349,7 @@ fn a_bomb_takes_turns_and_is_refused() {
     // Two layers do.
     let twice = coded("gzip", &body);
     let (fault, _) = run(inspector(&[SECRET], &["gzip", "gzip"]), vec![twice.into()]).unwrap_err();
-    assert!(matches!(fault, Fault::Unscannable(_)));
+    assert!(matches!(fault, InspectError::Unscannable(_)));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 
-use super::super::{Failure, Who, client_credentials};
+use super::super::{ActingParty, Failure, client_credentials};
 use super::*;
 use crate::tests::scripted_server::{Received, Server, client, json, public, secret};
 
@@ -172,7 +172,7 @@ async fn a_client_that_cannot_prove_itself_asks_nobody() {
         let (client, variables) = (Client { secret, ..public() }, BTreeMap::new());
         let failure = client_credentials(&server.ask(&oauth, &client, &variables)).await;
         let failure = failure.expect_err("nothing to prove it with");
-        let Failure::Permanent { who: Who::Operator, code: said, .. } = &failure else {
+        let Failure::Permanent { who: ActingParty::Operator, code: said, .. } = &failure else {
             panic!("{failure:?}")
         };
         assert_eq!(said.as_str(), code);

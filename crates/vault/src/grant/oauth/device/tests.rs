@@ -10,7 +10,7 @@ async fn one(answer: &str) -> (Server, Client) {
     (Server::start(&[answer]).await, public())
 }
 
-async fn polled(answer: &str) -> Result<Polled, Failure> {
+async fn polled(answer: &str) -> Result<PollResult, Failure> {
     let (mut server, client) = one(answer).await;
     let (oauth, variables) =
         (server.oauth("client_auth: none, grant: device_code"), BTreeMap::new());
@@ -72,11 +72,11 @@ async fn a_device_flow_begins_with_the_servers_codes_and_pace() {
 async fn pending_and_slow_down_go_on_whatever_the_status() {
     for status in ["200 OK", "400 Bad Request", "403 Forbidden"] {
         let pending = polled(&json(status, r#"{"error":"authorization_pending"}"#)).await;
-        assert!(matches!(pending, Ok(Polled::Pending)), "{status}: {pending:?}");
+        assert!(matches!(pending, Ok(PollResult::Pending)), "{status}: {pending:?}");
         let slow = polled(&json(status, r#"{"error":"slow_down"}"#)).await;
-        assert!(matches!(slow, Ok(Polled::SlowDown(None))), "{status}: {slow:?}");
+        assert!(matches!(slow, Ok(PollResult::SlowDown(None))), "{status}: {slow:?}");
         let slow = polled(&json(status, r#"{"error":"slow_down","interval":12}"#)).await;
-        let Ok(Polled::SlowDown(Some(interval))) = slow else { panic!("{status}: {slow:?}") };
+        let Ok(PollResult::SlowDown(Some(interval))) = slow else { panic!("{status}: {slow:?}") };
         assert_eq!(interval.as_secs(), 12);
     }
 }
@@ -113,6 +113,6 @@ async fn declined_expired_and_unknown_end_it() {
 #[tokio::test]
 async fn consent_brings_tokens() {
     let result = polled(&json("200 OK", r#"{"access_token":"at","refresh_token":"rt"}"#)).await;
-    let Ok(Polled::Tokens(tokens)) = result else { panic!("{result:?}") };
+    let Ok(PollResult::Tokens(tokens)) = result else { panic!("{result:?}") };
     assert_eq!(shown(&tokens.access), "at");
 }

@@ -1,6 +1,6 @@
 //! The tables of responses (OAuth 6) and of failures (OAuth 9).
 
-use super::super::failure::{Temporary, Who};
+use super::super::failure::{ActingParty, Temporary};
 use super::*;
 use crate::tests::scripted_server::{answer, noon, oauth, secret, shown};
 
@@ -8,7 +8,7 @@ use crate::tests::scripted_server::{answer, noon, oauth, secret, shown};
 fn read_by(more: &str, answer: &Response<Bytes>) -> Result<Tokens, Failure> {
     let oauth = oauth(more);
     let sent = secret("rt-canary-sent");
-    let reading = Reading {
+    let reading = ReplyContext {
         oauth: &oauth,
         sent: noon(),
         token_bytes_max: 16 * 1024,
@@ -104,7 +104,11 @@ fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
             let Failure::Permanent { who, code, .. } = refused(status, body) else {
                 panic!("{status} {body}")
             };
-            assert_eq!((who, code.as_str()), (Who::Person, "invalid_grant"), "{status} {body}");
+            assert_eq!(
+                (who, code.as_str()),
+                (ActingParty::Person, "invalid_grant"),
+                "{status} {body}"
+            );
         }
     }
     let failure = refused(200, r#"{"ok":false,"access_token":"at"}"#);
@@ -279,7 +283,9 @@ fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
         "invalid_scope",
         "invalid_target",
     ];
-    for (codes, acts) in [(&person[..], Who::Person), (&operator[..], Who::Operator)] {
+    for (codes, acts) in
+        [(&person[..], ActingParty::Person), (&operator[..], ActingParty::Operator)]
+    {
         for code in codes {
             for status in [200, 400, 401, 403] {
                 match refused(status, &format!(r#"{{"error":"{code}"}}"#)) {
@@ -358,8 +364,8 @@ fn the_providers_own_codes_come_first() {
         let body = format!(r#"{{"error":"{code}"}}"#);
         read_by(quirks, &answer(400, &[], body)).expect_err("an error")
     };
-    assert!(matches!(judged("gone"), Failure::Permanent { who: Who::Person, .. }));
-    assert!(matches!(judged("bad_app"), Failure::Permanent { who: Who::Operator, .. }));
+    assert!(matches!(judged("gone"), Failure::Permanent { who: ActingParty::Person, .. }));
+    assert!(matches!(judged("bad_app"), Failure::Permanent { who: ActingParty::Operator, .. }));
     assert!(!passes(&judged("invalid_grant")).limited);
 }
 

@@ -122,7 +122,7 @@ async fn client_credentials_ignore_a_refresh_token() {
     );
     let variables = BTreeMap::new();
     let scopes = ["a".to_owned(), "b".to_owned()];
-    let ask = Ask { scopes: &scopes, ..server.ask(&oauth, &client, &variables) };
+    let ask = RequestContext { scopes: &scopes, ..server.ask(&oauth, &client, &variables) };
     let tokens = client_credentials(&ask).await.expect("tokens");
     assert!(tokens.refresh.is_none() && tokens.expires.is_some());
     let expected = with_proof(&[
@@ -178,8 +178,8 @@ fn payload(assertion: &str) -> Value {
     serde_json::from_slice(&bytes).expect("JSON")
 }
 
-fn subject() -> Subject {
-    Subject {
+fn subject() -> SubjectToken {
+    SubjectToken {
         token: secret("subject-canary"),
         kind: None,
         actor: None,
@@ -221,7 +221,7 @@ async fn a_token_of_another_type_than_was_asked_for_is_refused() {
 /// otherwise.
 #[tokio::test]
 async fn a_subject_token_that_is_over_ends_the_grant() {
-    let said = r#"{"error":"invalid_request","error_description":"Subject token inactive"}"#;
+    let said = r#"{"error":"invalid_request","error_description":"SubjectToken token inactive"}"#;
     for (status, more, over) in [
         ("400 No", "", true),
         ("500 Oops", "", false),
@@ -232,7 +232,7 @@ async fn a_subject_token_that_is_over_ends_the_grant() {
         let variables = BTreeMap::new();
         let result = token_exchange(&server.ask(&oauth, &client, &variables), &subject()).await;
         let failure = result.expect_err("no token");
-        let ends = matches!(&failure, Failure::Permanent { who: Who::Person, .. });
+        let ends = matches!(&failure, Failure::Permanent { who: ActingParty::Person, .. });
         assert_eq!(ends, over, "{status}{more}: {failure:?}");
         assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_request"));
     }
@@ -303,7 +303,7 @@ async fn an_app_without_an_endpoint_is_the_operators() {
     let facts = OAuth { token: None, ..OAuth::clone(&oauth("")) };
     let variables = BTreeMap::new();
     let result = refresh(&server.ask(&facts, &client, &variables), &secret("rt")).await;
-    let Err(Failure::Permanent { who: Who::Operator, code, .. }) = result else {
+    let Err(Failure::Permanent { who: ActingParty::Operator, code, .. }) = result else {
         panic!("{result:?}")
     };
     assert_eq!(code.as_str(), "no_endpoint");

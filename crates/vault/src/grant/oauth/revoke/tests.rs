@@ -12,7 +12,7 @@ fn both() -> Revocable {
     Revocable { refresh: Some(secret("rt")), access: Some(secret("at")) }
 }
 
-async fn revoked(more: &str, answers: &[&str]) -> (Revoked, Server) {
+async fn revoked(more: &str, answers: &[&str]) -> (RevokeResult, Server) {
     let server = Server::start(answers).await;
     let (client, variables) = (client("s3cret-canary"), BTreeMap::new());
     let oauth = server.oauth(more);
@@ -26,7 +26,7 @@ const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 #[tokio::test]
 async fn both_tokens_are_revoked_the_refresh_token_first() {
     let (result, mut server) = revoked("", &[FINE, FINE]).await;
-    assert_eq!(result, Revoked::Yes);
+    assert_eq!(result, RevokeResult::Yes);
     for (token, hint) in [("rt", "refresh_token"), ("at", "access_token")] {
         let form = server.received().await.form();
         assert_eq!((&*form["token"], &*form["token_type_hint"]), (token, hint));
@@ -44,7 +44,7 @@ async fn what_the_provider_did_not_confirm_is_not_said_to_be_revoked() {
         (json("200 OK", r#"{"ok":false,"error":"invalid_auth"}"#), false),
     ] {
         let (result, _) = revoked("", &[&answer]).await;
-        let Revoked::No(failure) = result else { panic!("{answer}: {result:?}") };
+        let RevokeResult::No(failure) = result else { panic!("{answer}: {result:?}") };
         assert_eq!(matches!(failure, Failure::Temporary(_)), passes, "{answer}");
     }
 }
@@ -52,8 +52,8 @@ async fn what_the_provider_did_not_confirm_is_not_said_to_be_revoked() {
 #[tokio::test]
 async fn a_server_that_revokes_no_access_tokens_has_revoked_the_grant() {
     let refuses = json("400 Bad Request", r#"{"error":"unsupported_token_type"}"#);
-    assert_eq!(revoked("", &[FINE, &refuses]).await.0, Revoked::Yes);
-    assert!(matches!(revoked("", &[&refuses]).await.0, Revoked::No(_)));
+    assert_eq!(revoked("", &[FINE, &refuses]).await.0, RevokeResult::Yes);
+    assert!(matches!(revoked("", &[&refuses]).await.0, RevokeResult::No(_)));
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn where_there_is_no_way_the_person_is_told_where() {
     let more = "revoke_via: none, access_page: 'https://acme.test/apps'";
     let (result, mut server) = revoked(more, &[FINE]).await;
     let by_hand = Some("https://acme.test/apps".to_owned());
-    assert_eq!(result, Revoked::NotSupported { by_hand });
+    assert_eq!(result, RevokeResult::NotSupported { by_hand });
     assert!(server.is_quiet());
 }
 
@@ -69,7 +69,7 @@ async fn where_there_is_no_way_the_person_is_told_where() {
 #[tokio::test]
 async fn some_want_the_token_alone() {
     let (result, mut server) = revoked("revoke_via: token", &[FINE]).await;
-    assert_eq!(result, Revoked::Yes);
+    assert_eq!(result, RevokeResult::Yes);
     assert_eq!(server.received().await.body, "token=rt");
 }
 
@@ -78,7 +78,7 @@ async fn some_want_the_token_alone() {
 async fn some_want_the_access_token_to_revoke_itself() {
     let (result, mut server) =
         revoked("revoke_via: bearer", &[&json("200 OK", r#"{"ok":true}"#)]).await;
-    assert_eq!(result, Revoked::Yes);
+    assert_eq!(result, RevokeResult::Yes);
     let request = server.received().await;
     assert_eq!((&*request.fields["authorization"], &*request.body), ("Bearer at", ""));
 }
@@ -88,7 +88,7 @@ async fn github_is_asked_in_its_own_way_and_knows_no_gone_token() {
     for answer in ["HTTP/1.1 204 No Content\r\n\r\n", &json("404 Not Found", r#"{"message":"x"}"#)]
     {
         let (result, mut server) = revoked("revoke_via: github", &[answer]).await;
-        assert_eq!(result, Revoked::Yes);
+        assert_eq!(result, RevokeResult::Yes);
         let request = server.received().await;
         assert!(request.line.starts_with("DELETE "));
         assert_eq!(request.body, r#"{"access_token":"at"}"#);
@@ -101,7 +101,7 @@ async fn github_is_asked_in_its_own_way_and_knows_no_gone_token() {
 async fn square_is_asked_in_its_own_way() {
     let answer = json("200 OK", r#"{"success":true}"#);
     let (result, mut server) = revoked("revoke_via: square", &[&answer]).await;
-    assert_eq!(result, Revoked::Yes);
+    assert_eq!(result, RevokeResult::Yes);
     let request = server.received().await;
     assert_eq!(request.fields["authorization"], "Client s3cret-canary");
     assert_eq!(request.body, r#"{"access_token":"at","client_id":"id"}"#);

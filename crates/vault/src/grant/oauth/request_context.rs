@@ -1,4 +1,4 @@
-//! [`Ask`]: the context of a request to an authorization server, and the one function that sends it.
+//! [`RequestContext`]: the context of a request to an authorization server, and the one function that sends it.
 
 use std::collections::BTreeMap;
 
@@ -7,43 +7,43 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use jiff::Timestamp;
 
 use super::client::{Client, Proof};
-use super::failure::{Failure, Who, bad_endpoint, unanswered};
+use super::failure::{ActingParty, Failure, bad_endpoint, unanswered};
 use super::params::Params;
-use super::reply::Reading;
+use super::reply::ReplyContext;
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::{Bounds, Caller};
+use keyward_net::call::{Bounds, HttpClient};
 use keyward_rules::provider::FormError;
 use keyward_rules::provider::oauth::{ClientAuthText, OAuth, TokenBodyText, UrlTemplate};
 
-/// Everything that a request to an authorization server needs.
+/// The context of a request to an authorization server.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// Sends it.
-    pub caller: &'a Caller,
-    /// Bounds.
+pub struct RequestContext<'a> {
+    /// The HTTP client.
+    pub caller: &'a HttpClient,
+    /// Limits.
     pub settings: &'a TokenSettings,
-    /// The provider's facts, with what the app says otherwise.
+    /// The provider's OAuth data, with the app's changes.
     pub oauth: &'a OAuth,
-    /// Who asks.
+    /// The client.
     pub client: &'a Client,
     /// Values of the provider's variables.
     pub variables: &'a BTreeMap<String, String>,
-    /// Scopes wanted; empty: those of the provider.
+    /// Requested scopes; empty: the provider's default.
     pub scopes: &'a [String],
-    /// The present moment: lives of tokens count from here.
+    /// The current time; lifetimes are relative to it.
     pub now: Timestamp,
 }
 
-impl Ask<'_> {
-    /// Where tokens are minted.
+impl RequestContext<'_> {
+    /// The token endpoint.
     ///
     /// # Errors
-    /// When there is no such endpoint, or a variable of it has no value.
+    /// When it is unknown, or one of its variables has no value.
     pub fn token_url(&self) -> Result<String, Failure> {
         self.url(self.oauth.token.as_ref(), "token")
     }
 
-    /// Where they are renewed.
+    /// The endpoint that renews tokens.
     pub(super) fn renew_url(&self) -> Result<String, Failure> {
         self.url(self.oauth.renew(), "token")
     }
@@ -55,17 +55,17 @@ impl Ask<'_> {
     ) -> Result<String, Failure> {
         let missing = || {
             let said = format!("the provider has no {name} endpoint: give the app one");
-            Failure::ours(Who::Operator, "no_endpoint", said)
+            Failure::ours(ActingParty::Operator, "no_endpoint", said)
         };
         template.ok_or_else(missing)?.fill(self.variables).map_err(incomplete)
     }
 
-    /// The issuer, as it is compared; none where nothing tells it.
+    /// The issuer, if it is known.
     pub fn issuer(&self) -> Option<String> {
         self.oauth.issuer.as_ref()?.fill(self.variables).ok()
     }
 
-    /// The scopes wanted, as this server writes them; none where there are none.
+    /// The requested scopes in this server's notation; `None` without scopes.
     pub fn scope(&self) -> Option<String> {
         let scopes = match self.scopes.is_empty() {
             true => &self.oauth.scopes,
@@ -80,7 +80,7 @@ impl Ask<'_> {
         }
     }
 
-    /// What the provider's file and the app want in every request for a token.
+    /// The additional parameters of token requests, from the provider's file and the app.
     pub(super) fn token_params(&self) -> Result<BTreeMap<String, String>, Failure> {
         self.filled(&self.oauth.token_params)
     }
@@ -93,17 +93,17 @@ impl Ask<'_> {
         OAuth::params(params, self.variables).map_err(incomplete)
     }
 
-    /// How an answer is read, by what was sent.
-    pub(super) fn reading<'s>(&'s self, params: &'s Params, exchanged: bool) -> Reading<'s> {
+    /// The context for reading the response to this request.
+    pub(super) fn reading<'s>(&'s self, params: &'s Params, exchanged: bool) -> ReplyContext<'s> {
         let secrets = params.secrets().chain(&self.client.secret.client_secret).collect();
         let token_bytes_max = self.settings.token_bytes_max;
-        Reading { oauth: self.oauth, sent: self.now, token_bytes_max, secrets, exchanged }
+        ReplyContext { oauth: self.oauth, sent: self.now, token_bytes_max, secrets, exchanged }
     }
 
-    /// POSTs the parameters to `url`, which proves the client, and reads the answer whole.
+    /// POSTs the parameters to `url` with client authentication, and reads the complete response.
     ///
     /// # Errors
-    /// When the client cannot prove itself, or there is no whole answer.
+    /// When client authentication is impossible, or the response is incomplete.
     pub(super) async fn post(
         &self,
         url: &str,
@@ -112,7 +112,7 @@ impl Ask<'_> {
         self.post_within(&Bounds::of_tokens(self.settings), url, params).await
     }
 
-    /// [`Ask::post`] within other bounds.
+    /// [`RequestContext::post`] with other limits.
     ///
     /// # Errors
     /// As there.
@@ -136,10 +136,10 @@ impl Ask<'_> {
         self.send_within(bounds, proof, request).await
     }
 
-    /// GETs `url` with the parameters in its query, one of which is a token that the request may spend.
+    /// GETs `url` with the parameters in its query, which may include a single-use token.
     ///
     /// # Errors
-    /// As [`Ask::post`].
+    /// As [`RequestContext::post`].
     pub(super) async fn get_refresh(
         &self,
         url: &str,
@@ -159,12 +159,12 @@ impl Ask<'_> {
         url: &str,
         params: &mut Params,
     ) -> Result<Proof, Failure> {
-        // The token URL only where no issuer is configured: what a discovered document or a server
-        // says must not choose the audience (CVE-2025-27370).
+        // The token URL only if no issuer is configured: a discovered document or a server must not choose
+        // the audience (CVE-2025-27370).
         let audience = self.issuer().or_else(|| self.token_url().ok());
         let audience = audience.unwrap_or_else(|| url.to_owned());
         let proof = self.client.authenticate(method, &audience, self.now, params);
-        proof.map_err(|error| Failure::ours(Who::Operator, error.code(), error.to_string()))
+        proof.map_err(|error| Failure::ours(ActingParty::Operator, error.code(), error.to_string()))
     }
 
     pub(super) fn request(
@@ -216,5 +216,5 @@ impl Ask<'_> {
 
 /// A variable of the provider has no value.
 pub(super) fn incomplete(error: FormError) -> Failure {
-    Failure::ours(Who::Operator, "variable_missing", error.to_string())
+    Failure::ours(ActingParty::Operator, "variable_missing", error.to_string())
 }

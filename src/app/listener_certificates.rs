@@ -1,4 +1,4 @@
-//! The certificates of listeners that agents speak TLS to: read at the start, and again by a reload.
+//! The certificates of TLS listeners for agents: read at the start and at each reload.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use keyward_net::tls;
 use keyward_proxy::ProxyTls;
 use keyward_state::crypto::private_file::private_file;
 
-/// Far above any key.
+/// Far longer than any key.
 const KEY_BYTES_MAX: usize = 64 * 1024;
 
-/// Those of a gateway, in the order of `listen.proxy`: with what each is read from.
+/// The certificates of a gateway in the order of `listen.proxy`, with their files.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fronts(Vec<(Certificate, Arc<ProxyTls>)>);
+pub(super) struct ListenerCertificates(Vec<(Certificate, Arc<ProxyTls>)>);
 
-impl Fronts {
-    /// The one of a listener, kept for reloads.
+impl ListenerCertificates {
+    /// Reads the certificate of a listener, and keeps it for reloads.
     ///
     /// # Errors
     /// When its certificate cannot be used.
@@ -33,10 +33,10 @@ impl Fronts {
         Ok(front)
     }
 
-    /// Reads the files again. Nothing changes before [`Renewed::apply`].
+    /// Reads the files again, without effect before [`Renewed::apply`].
     ///
     /// # Errors
-    /// When one cannot be used.
+    /// When a certificate cannot be used.
     pub(super) fn renewed(&self) -> anyhow::Result<Renewed> {
         let mut renewed = Vec::new();
         for (by, front) in &self.0 {
@@ -52,7 +52,7 @@ impl Fronts {
 pub(super) struct Renewed(Vec<(Arc<ProxyTls>, Arc<ServerConfig>)>);
 
 impl Renewed {
-    /// Uses them from the next handshake on.
+    /// Uses the certificates from the next handshake on.
     pub(super) fn apply(self) {
         for (front, config) in self.0 {
             front.replace(config);

@@ -1,41 +1,41 @@
-//! [`LateLog`]: the audit log of a process that serves nobody, opened by the first change. Commands
-//! that only read leave no trace in the data directory.
+//! [`LazyLog`]: the audit log of a process without listeners, opened by the first change. Commands that
+//! only read do not write into the data directory.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::open_audit;
+use super::audit_file;
 use crate::config::Config;
 use keyward_state::observe::audit::{AuditError, Writer};
 use keyward_state::observe::change_log::Changes;
 
-/// A log that may come to be. When it is dropped, what was changed is in it.
-pub struct LateLog {
+/// An audit log that is opened by the first change. When it is dropped, its records are complete.
+pub struct LazyLog {
     changes: Option<Changes>,
     writer: Arc<Mutex<Option<Writer>>>,
 }
 
-impl LateLog {
-    /// Not opened yet.
+impl LazyLog {
+    /// `None` before the first change.
     pub fn new(config: Config) -> Self {
         let writer: Arc<Mutex<Option<Writer>>> = Arc::default();
         let opened = writer.clone();
         let changes = Changes::late(move || {
-            let (audit, writer) = open_audit(&config).map_err(refused)?;
+            let (audit, writer) = audit_file::open(&config).map_err(refused)?;
             *opened.lock() = Some(writer);
             Ok(audit)
         });
         Self { changes: Some(changes), writer }
     }
 
-    /// Where changes go.
+    /// The log for changes.
     pub fn changes(&self) -> Changes {
         self.changes.clone().unwrap_or_default()
     }
 }
 
-/// The folder cannot be made, or the log itself says why.
+/// When the directory cannot be created, or the log cannot be opened.
 fn refused(error: anyhow::Error) -> AuditError {
     match error.downcast::<AuditError>() {
         Ok(error) => error,
@@ -43,9 +43,9 @@ fn refused(error: anyhow::Error) -> AuditError {
     }
 }
 
-impl Drop for LateLog {
+impl Drop for LazyLog {
     fn drop(&mut self) {
-        // The writer ends with the last who could write.
+        // The writer ends when its last handle is dropped.
         if let Some(changes) = self.changes.take() {
             changes.close();
         }
@@ -55,8 +55,8 @@ impl Drop for LateLog {
     }
 }
 
-impl std::fmt::Debug for LateLog {
+impl std::fmt::Debug for LazyLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LateLog").finish_non_exhaustive()
+        f.debug_struct("LazyLog").finish_non_exhaustive()
     }
 }

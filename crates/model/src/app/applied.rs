@@ -1,0 +1,112 @@
+//! What an app's record means for OAuth: its redirect URI, its client authentication, and the provider's endpoints,
+//! scopes and parameters with the app's own instead.
+
+use std::collections::BTreeMap;
+
+use keyward_rules::provider::oauth::{ClientAuthText, UrlTemplate};
+use keyward_rules::provider::{AuthMethod, OAuth};
+
+use super::App;
+use crate::resource::Record;
+
+impl Record<App> {
+    /// What is to be registered at the provider; `public_url` without a slash at its end.
+    pub fn redirect_uri(&self, public_url: &str) -> String {
+        format!("{public_url}/oauth/callback/{}", self.id)
+    }
+
+    /// How its client authenticates. A client without a secret has nothing to authenticate with; `usual` is the
+    /// provider's way for the others.
+    pub fn client_auth(&self, usual: ClientAuthText) -> ClientAuthText {
+        let is_public = self.facts.secrets.iter().all(|name| name == "registration_token");
+        let otherwise = if is_public { ClientAuthText::None } else { usual };
+        self.settings.tokens.client_auth.unwrap_or(otherwise)
+    }
+
+    /// Whether it may request tokens for this auth method of the provider.
+    pub fn fits(&self, provider: &str, method: &AuthMethod) -> bool {
+        let own = self.provider == provider && self.auth.as_ref().is_none_or(|it| *it == method.id);
+        let oauth = method.oauth.as_ref();
+        let shared = oauth.and_then(|oauth| oauth.apps_of.as_ref()) == Some(&self.provider);
+        oauth.is_some() && (own || shared)
+    }
+
+    /// The provider's OAuth with what the app configures instead.
+    pub fn applied(&self, to: &OAuth) -> OAuth {
+        let mut oauth = to.clone();
+        let urls = &self.urls;
+        for (slot, own) in [
+            (&mut oauth.issuer, &urls.issuer),
+            (&mut oauth.authorize, &urls.authorize),
+            (&mut oauth.token, &urls.token),
+            (&mut oauth.device, &urls.device),
+            (&mut oauth.revoke, &urls.revoke),
+        ] {
+            if let Some(url) = own {
+                *slot = Some(UrlTemplate::literal(url));
+            }
+        }
+        if urls.token.is_some() {
+            // Neither its tokens nor its secret are for the provider's usual server.
+            oauth.renew = None;
+        }
+        if !self.scopes.is_empty() {
+            oauth.scopes.clone_from(&self.scopes);
+        }
+        let tokens = &self.settings.tokens;
+        oauth.authorize_params.extend(tokens.authorize_params.clone());
+        oauth.token_params.extend(tokens.token_params.clone());
+        oauth.client_auth = self.client_auth(oauth.client_auth);
+        oauth
+    }
+
+    /// [`Record::applied`], and the endpoints that the issuer named where none is configured.
+    pub fn completed(&self, to: &OAuth, variables: &BTreeMap<String, String>) -> OAuth {
+        let mut oauth = self.applied(to);
+        let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());
+        if let Some(told) = issuer.and_then(|issuer| self.facts.discovered.get(&issuer)) {
+            told.complete(&mut oauth);
+        }
+        oauth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use keyward_base::id::OrgId;
+    use keyward_rules::provider::{Catalogue, check};
+
+    use super::*;
+    use crate::app::{AppFacts, AppSpec, AppUrls};
+    use crate::resource::ManagedBy;
+
+    const PROVIDER: &str = "
+id: acme
+name: Acme
+hosts: [api.acme.test]
+auth:
+  - id: oauth
+    kind: oauth2
+    authorize: https://auth.acme.test/authorize
+    token: https://auth.acme.test/token
+    renew: https://auth.acme.test/renew
+";
+
+    #[test]
+    fn an_app_with_a_token_url_of_its_own_renews_nowhere_else() {
+        let provider = check::file("p", PROVIDER, &Catalogue::default()).unwrap().remove(0);
+        let usual = provider.auth[0].oauth.clone().unwrap();
+        let renews_at = |urls: AppUrls| {
+            let spec = AppSpec { urls, ..AppSpec::default() };
+            let (org, now) = (OrgId::default_org(), Timestamp::UNIX_EPOCH);
+            let app = Record::<App>::new(&org, ManagedBy::Store, spec, AppFacts::default(), now);
+            app.applied(&usual).renew().map(ToString::to_string)
+        };
+        let own = "https://own.acme.test/token";
+        let urls = AppUrls { token: Some(own.to_owned()), ..AppUrls::default() };
+        assert_eq!(renews_at(urls).as_deref(), Some(own));
+        let renew = "https://auth.acme.test/renew";
+        assert_eq!(renews_at(AppUrls::default()).as_deref(), Some(renew));
+    }
+}

@@ -1,0 +1,32 @@
+//! [`TokenFacts`]: what a token response says beside the tokens. Also the names of stored fields that several
+//! kinds of grants share.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+/// The field of the access token, which placements name.
+pub(super) const ACCESS: &str = "access_token";
+
+/// The field of the refresh token.
+pub(super) const REFRESH: &str = "refresh_token";
+
+/// The field of a private key.
+pub(super) const PRIVATE_KEY: &str = "private_key";
+
+/// Facts of the last response.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TokenFacts {
+    /// When the access token was requested.
+    pub sent: Option<Timestamp>,
+    /// When the access token expires, if known.
+    pub expires: Option<Timestamp>,
+    /// When the refresh token expires, if known.
+    pub refresh_expires: Option<Timestamp>,
+    /// The granted scopes, if the server named them.
+    pub scope: Option<Vec<String>>,
+    /// The account, if the server named it.
+    pub account: Option<String>,
+    /// Variables from the response.
+    pub captured: BTreeMap<String, String>,
+}

@@ -1,0 +1,28 @@
+//! The public URL of a gateway, and the names of its admin listener.
+
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use keyward_api::OwnNames;
+use keyward_base::host::{Scheme, Target};
+
+/// The public URL, with the real port if it has port 0.
+pub(super) fn public_url(config: &Config, admin: SocketAddr) -> String {
+    match config.public_url.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", admin.port()),
+        None => config.public_url.clone(),
+    }
+}
+
+/// The names that the admin listener answers to: its own address, and the host of `public_url`.
+pub fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
+    let authority = config.public_url.split_once("://").map(|(scheme, rest)| {
+        let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+        Target::parse(scheme, rest.split('/').next().unwrap_or(rest))
+    });
+    let named = match authority {
+        Some(Ok(target)) => vec![(target.host().clone(), target.port())],
+        _ => Vec::new(),
+    };
+    OwnNames::new(addr.port(), named)
+}
