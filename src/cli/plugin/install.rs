@@ -100,7 +100,7 @@ impl Install {
         let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
         let is_it = |plugin: &PluginView| {
             plugin.name == manifest.plugin
-                && agent.as_ref().is_some_and(|agent| agent.id == plugin.agent_id)
+                && agent.as_ref().is_some_and(|agent| plugin.agent_id.id() == Some(&agent.id))
         };
         let installed = plugins.items.into_iter().find(is_it);
         if installed.as_ref().is_some_and(|installed| installed.managed_by == ManagedBy::File) {
