@@ -2,8 +2,6 @@
 //! as conflicts with another writer, are errors with the step's place. A plan of the same file and secrets
 //! writes nothing the second time.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 
 use super::plan::{
@@ -12,7 +10,8 @@ use super::plan::{
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
 use keyward_model::{
-    Agent, AgentFacts, App, ConnectionSpec, Record, Reference, Webhook, WebhookFacts, WebhookState,
+    Agent, AgentFacts, App, ConnectionSpec, PluginSpec, Record, Reference, Webhook, WebhookFacts,
+    WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -205,8 +204,8 @@ impl Target<'_> {
         change: AgentChange,
     ) -> anyhow::Result<()> {
         let directory = self.directory();
-        for Freed { plugin, manifest, slots, is_paused } in change.frees {
-            self.vault.change_plugin((org, &plugin), (manifest, ManagedBy::File), slots).await?;
+        for Freed { plugin, spec, is_paused } in change.frees {
+            self.vault.change_plugin(org, &plugin, spec, ManagedBy::File).await?;
             if is_paused {
                 directory.pause_plugin(org, &plugin).await?;
             }
@@ -232,25 +231,29 @@ impl Target<'_> {
     }
 
     async fn plugin(self, org: &OrgId, work: PluginWork) -> anyhow::Result<()> {
-        let by = ManagedBy::File;
-        let slots = |names: BTreeMap<String, String>| {
-            let each = names.into_iter();
-            each.map(|(slot, name)| anyhow::Ok((slot, self.connection_named(org, &name)?)))
-                .collect::<Result<_, _>>()
-        };
         match work {
-            PluginWork::Make { agent, manifest, slots: names } => {
-                let view = self.directory().view();
-                let agent = view.find_agent(org, &agent).with_context(|| gone("agent", &agent))?;
-                let slots = slots(names)?;
-                self.vault.add_plugin((org, &agent.id), (manifest, by), slots).await?;
+            PluginWork::Make(spec) => {
+                let spec = self.resolved(org, spec)?;
+                self.vault.add_plugin(org, spec, ManagedBy::File).await?;
             }
-            PluginWork::Change { id, manifest, slots: names } => {
-                self.vault.change_plugin((org, &id), (manifest, by), slots(names)?).await?;
+            PluginWork::Change(id, spec) => {
+                let spec = self.resolved(org, spec)?;
+                self.vault.change_plugin(org, &id, spec, ManagedBy::File).await?;
             }
             PluginWork::Pause(id) => self.directory().pause_plugin(org, &id).await?,
         }
         Ok(())
+    }
+
+    /// The spec with ids instead of names.
+    fn resolved(&self, org: &OrgId, mut spec: PluginSpec) -> anyhow::Result<PluginSpec> {
+        let (view, agent) = (self.directory().view(), spec.agent.as_str());
+        let agent = view.find_agent(org, agent).with_context(|| gone("agent", agent))?;
+        spec.agent = Reference::Id(agent.id.clone());
+        for connection in spec.slots.values_mut() {
+            *connection = Reference::Id(self.connection_named(org, connection.as_str())?);
+        }
+        Ok(spec)
     }
 
     fn app_named(&self, org: &OrgId, name: &str) -> anyhow::Result<AppId> {

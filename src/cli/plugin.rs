@@ -19,8 +19,9 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, fields, moment};
-use keyward_api::wire::{List, MissingView, PluginPatch, PluginRemoved, PluginView, SlotView};
+use keyward_api::wire::List;
 use keyward_base::id::ConnectionId;
+use keyward_model::{MissingView, PluginChange, PluginRemoved, PluginView, Reference, SlotView};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{ManagedBy, Manifest, PluginState};
 
@@ -125,12 +126,20 @@ impl Set {
             return Err(Failure::usage("nothing is to be changed").hint(hint));
         }
         let client = Client::open(global).await?;
-        let patch = PluginPatch { manifest: None, slots };
+        let patch = PluginChange { manifest: None, slots: references(slots) };
         let plugin: PluginView = client.patch(&self.named.path(), &patch).await?;
         output::show(global.json, &plugin, |plugin| {
             format!("plugin {} of agent {} is {}\n", plugin.name, plugin.agent, standing(plugin))
         })
     }
+}
+
+/// Names or ids of connections by slot; `None` empties one.
+fn references(
+    slots: BTreeMap<String, Option<String>>,
+) -> BTreeMap<String, Option<Reference<ConnectionId>>> {
+    let reference = |name: String| Reference::new(&name);
+    slots.into_iter().map(|(slot, name)| (slot, name.map(reference))).collect()
 }
 
 /// Reads the file as the gateway would. Needs no gateway and no store.

@@ -57,7 +57,7 @@ pub(super) fn shown(
 /// The slots of the agent's plugins that the connection is in.
 fn slots(directory: &View, agent: &AgentRecord, binding: &BindingRecord) -> Vec<BoundSlot> {
     let plugins = directory.plugins_of(&agent.org, &agent.id);
-    let each = plugins.filter(|plugin| !plugin.paused).flat_map(|plugin| {
+    let each = plugins.filter(|plugin| !plugin.facts.paused).flat_map(|plugin| {
         let slots = plugin.slots_with(&binding.connection);
         slots.map(|slot| BoundSlot { plugin: plugin.name().to_owned(), slot: slot.slot.clone() })
     });

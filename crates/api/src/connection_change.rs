@@ -120,7 +120,7 @@ fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiE
     let plugged = view.plugins().find(|plugin| {
         plugin.org == connection.org
             && plugin.managed_by == ManagedBy::File
-            && !plugin.paused
+            && !plugin.facts.paused
             && plugin.slots_with(&connection.id).next().is_some()
     });
     match plugged {

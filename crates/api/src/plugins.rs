@@ -3,26 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::auth::Caller;
-use super::body::{Body, Params, Segments};
+use super::body::{Params, Segments};
 use super::connections;
+use super::context::Context;
 use super::error::ApiError;
+use super::input::{Change, Input};
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{
-    LeftView, List, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
-    PluginRemoved, PluginView, SlotView,
-};
+use super::wire::List;
 use keyward_base::id::{ConnectionId, PluginId};
+use keyward_model::{
+    LeftView, Missing, MissingView, PluggedView, Plugin, PluginAffected, PluginRemoved, PluginSpec,
+    PluginView, Reference, SlotView, check_fixed,
+};
 use keyward_state::directory::{
-    ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, Missing, Need, PluginRecord,
-    Remedies, Slot, View,
+    ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, Need, PluginRecord, Remedies,
+    Slot, View,
 };
 
 /// Whose plugin is meant, where several agents have one of that name.
@@ -47,13 +49,12 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Params(page): Params<Page>,
 ) -> Result<Json<List<PluginView>>, ApiError> {
-    let directory = admin.deps().directory.view();
-    let of_org = directory.plugins().filter(|plugin| sees(&caller, &directory, plugin));
-    let views = of_org.map(|plugin| view(&admin, &directory, plugin));
+    let (admin, directory) = (&context.admin, context.view());
+    let of_org = directory.plugins().filter(|plugin| sees(&context.caller, &directory, plugin));
+    let views = of_org.map(|plugin| view(admin, &directory, plugin));
     let wanted = views.filter(|it| page.wants(&[&it.name, &it.agent, it.id.as_str()]));
     let placed = wanted.map(|view| {
         // A space comes before all that names are made of.
@@ -64,82 +65,79 @@ async fn list(
 }
 
 async fn show(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
 ) -> Result<Json<PluginView>, ApiError> {
-    let plugin = find((&admin, &caller), &name, &whose)?;
-    Ok(Json(view(&admin, &admin.deps().directory.view(), &plugin)))
+    let plugin = find(&context, &name, &whose)?;
+    Ok(Json(view(&context.admin, &context.view(), &plugin)))
 }
 
 async fn install(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Body(new): Body<NewPlugin>,
+    context: Context,
+    Input { mut spec, .. }: Input<Plugin>,
 ) -> Result<(StatusCode, Json<PluginView>), ApiError> {
-    check(&admin, &new.manifest)?;
-    let agent = admin.agent(&caller, &new.agent)?;
-    let mut slots = BTreeMap::new();
-    for (slot, connection) in &new.slots {
-        slots.insert(slot.clone(), chosen((&admin, &caller), (&new.manifest, slot), connection)?);
+    let Context { admin, caller } = &context;
+    check(admin, &spec.manifest)?;
+    let agent = admin.agent(caller, spec.agent.as_str())?;
+    spec.agent = Reference::Id(agent.id.clone());
+    for (slot, connection) in &mut spec.slots {
+        *connection = chosen(&context, &spec.manifest, slot, connection.as_str())?;
     }
-    are_filled((&admin, &caller), &new.manifest, &slots)?;
-    let (org, vault) = (caller.org(), &admin.deps().vault);
-    let plugin =
-        vault.add_plugin((org, &agent.id), (new.manifest, ManagedBy::Store), slots).await?;
+    are_filled(&context, &spec)?;
+    let vault = &admin.deps().vault;
+    let plugin = vault.add_plugin(caller.org(), spec, ManagedBy::Store).await?;
     caller.names("plugin", &plugin.id, plugin.name());
     admin.enforce().await?;
-    let shown = view(&admin, &admin.deps().directory.view(), &plugin);
-    Ok((StatusCode::CREATED, Json(shown)))
+    Ok((StatusCode::CREATED, Json(view(admin, &context.view(), &plugin))))
 }
 
 /// Another manifest must have all that it requires; slots alone may be filled one by one.
 async fn change(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
-    Body(patch): Body<PluginPatch>,
+    change: Change<Plugin>,
 ) -> Result<Json<PluginView>, ApiError> {
-    let plugin = find((&admin, &caller), &name, &whose)?;
-    let is_other = patch.manifest.is_some();
-    let manifest = patch.manifest.unwrap_or_else(|| plugin.manifest.clone());
-    if is_other {
-        check(&admin, &manifest)?;
+    let admin = &context.admin;
+    let plugin = find(&context, &name, &whose)?;
+    let mut spec = change.of(&plugin.spec)?;
+    check_fixed::<Plugin>(&plugin.spec, &spec)?;
+    let is_other = change.with.manifest.is_some();
+    if let Some(manifest) = change.with.manifest {
+        check(admin, &manifest)?;
         is_not_older(&plugin.manifest, &manifest)?;
+        spec.slots = kept(&plugin, &manifest);
+        spec.manifest = manifest;
     }
-    let mut slots = kept(&plugin, &manifest);
-    for (slot, connection) in &patch.slots {
+    for (slot, connection) in change.with.slots {
         match connection {
             Some(connection) => {
-                let id = chosen((&admin, &caller), (&manifest, slot), connection)?;
-                slots.insert(slot.to_owned(), id);
+                let id = chosen(&context, &spec.manifest, &slot, connection.as_str())?;
+                spec.slots.insert(slot, id);
             }
-            None => empty(&manifest, slot, &mut slots)?,
+            None => empty(&mut spec, &slot)?,
         }
     }
     if is_other {
-        are_filled((&admin, &caller), &manifest, &slots)?;
+        are_filled(&context, &spec)?;
     }
-    let (org, vault) = (caller.org(), &admin.deps().vault);
-    let plugin =
-        vault.change_plugin((org, &plugin.id), (manifest, ManagedBy::Store), slots).await?;
+    let vault = &admin.deps().vault;
+    let plugin = vault.change_plugin(&plugin.org, &plugin.id, spec, ManagedBy::Store).await?;
     admin.enforce().await?;
-    Ok(Json(view(&admin, &admin.deps().directory.view(), &plugin)))
+    Ok(Json(view(admin, &context.view(), &plugin)))
 }
 
 async fn remove(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
 ) -> Result<Json<PluginRemoved>, ApiError> {
-    let plugin = find((&admin, &caller), &name, &whose)?;
-    admin.deps().directory.remove_plugin(caller.org(), &plugin.id).await?;
-    admin.enforce().await?;
-    let directory = admin.deps().directory.view();
-    let mut ids: Vec<_> = plugin.slots.values().collect();
+    let plugin = find(&context, &name, &whose)?;
+    context.deps().directory.remove_plugin(&plugin.org, &plugin.id).await?;
+    context.admin.enforce().await?;
+    let directory = context.view();
+    let mut ids: Vec<_> = plugin.connections().collect();
     ids.sort();
     ids.dedup();
     let left = ids.into_iter().filter_map(|id| directory.connection(&plugin.org, id));
@@ -147,7 +145,7 @@ async fn remove(
         id: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),
-        used_by: users(&caller, &directory, connection),
+        used_by: users(&context.caller, &directory, connection),
     });
     Ok(Json(PluginRemoved { removed: plugin.id.clone(), connections: connections.collect() }))
 }
@@ -159,7 +157,7 @@ pub(super) fn affected(
 ) -> Vec<PluginAffected> {
     let directory = admin.deps().directory.view();
     let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
-    let affected = of_org.filter(|plugin| !plugin.paused).filter_map(|plugin| {
+    let affected = of_org.filter(|plugin| !plugin.facts.paused).filter_map(|plugin| {
         let slots: Vec<_> =
             plugin.slots_with(&connection.id).map(|slot| slot.slot.clone()).collect();
         let others = |id: &ConnectionId| {
@@ -181,19 +179,16 @@ pub(super) fn affected(
 
 /// A plugin is its agent's owner's.
 fn sees(caller: &Caller, directory: &View, plugin: &PluginRecord) -> bool {
-    directory.agent(&plugin.org, &plugin.agent).is_some_and(|agent| caller.sees_agent(agent))
+    directory.agent_of(plugin).is_some_and(|agent| caller.sees_agent(agent))
 }
 
-fn find(
-    (admin, caller): (&Admin, &Caller),
-    name: &str,
-    whose: &Whose,
-) -> Result<Arc<PluginRecord>, ApiError> {
-    let directory = admin.deps().directory.view();
+fn find(context: &Context, name: &str, whose: &Whose) -> Result<Arc<PluginRecord>, ApiError> {
+    let Context { admin, caller } = context;
+    let directory = context.view();
     let agent = whose.agent.as_deref().map(|agent| admin.agent(caller, agent)).transpose()?;
     let candidates = || {
         let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
-        of_org.filter(|it| agent.as_ref().is_none_or(|agent| agent.id == it.agent))
+        of_org.filter(|it| agent.as_ref().is_none_or(|agent| it.agent.id() == Some(&agent.id)))
     };
     let found: Vec<_> = match PluginId::parse(name) {
         Ok(id) => candidates().filter(|plugin| plugin.id == id).collect(),
@@ -245,7 +240,7 @@ fn is_not_older(installed: &Manifest, given: &Manifest) -> Result<(), ApiError> 
 }
 
 /// What stays in its slot: the slot is there still, and asks for an account at the same provider.
-fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, ConnectionId> {
+fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, Reference<ConnectionId>> {
     let same = |name: &str| {
         let (before, after) = (plugin.manifest.slot(name), manifest.slot(name));
         before.zip(after).is_some_and(|(before, after)| before.provider == after.provider)
@@ -256,19 +251,20 @@ fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, Connecti
 
 /// The connection that is to be in a slot.
 fn chosen(
-    (admin, caller): (&Admin, &Caller),
-    (manifest, name): (&Manifest, &str),
+    context: &Context,
+    manifest: &Manifest,
+    name: &str,
     connection: &str,
-) -> Result<ConnectionId, ApiError> {
+) -> Result<Reference<ConnectionId>, ApiError> {
     let field = || format!("slots.{}", super::error::shown(name));
     let slot = manifest.slot(name).ok_or_else(|| {
         let slots: Vec<_> =
             manifest.connections.iter().map(|slot| format!("`{}`", slot.slot)).collect();
         ApiError::field(field(), format!("is no slot of this plugin: it has {}", slots.join(", ")))
     })?;
-    let connection = admin.connection(caller, connection)?;
+    let connection = context.admin.connection(&context.caller, connection)?;
     match connection.provider == slot.provider {
-        true => Ok(connection.id.clone()),
+        true => Ok(Reference::Id(connection.id.clone())),
         false => Err(ApiError::Field {
             field: field(),
             message: format!(
@@ -280,35 +276,27 @@ fn chosen(
     }
 }
 
-fn empty(
-    manifest: &Manifest,
-    name: &str,
-    slots: &mut BTreeMap<String, ConnectionId>,
-) -> Result<(), ApiError> {
-    match manifest.slot(name) {
+fn empty(spec: &mut PluginSpec, name: &str) -> Result<(), ApiError> {
+    match spec.manifest.slot(name) {
         Some(slot) if slot.required => Err(ApiError::field(
             format!("slots.{name}"),
             "is required: give it another connection, or remove the plugin",
         )),
         _ => {
-            slots.remove(name);
+            spec.slots.remove(name);
             Ok(())
         }
     }
 }
 
 /// Every required slot has a connection; those that have none are all named.
-fn are_filled(
-    (admin, caller): (&Admin, &Caller),
-    manifest: &Manifest,
-    slots: &BTreeMap<String, ConnectionId>,
-) -> Result<(), ApiError> {
-    let (directory, org) = (admin.deps().directory.view(), caller.org());
+fn are_filled(context: &Context, spec: &PluginSpec) -> Result<(), ApiError> {
+    let (directory, org) = (context.view(), context.caller.org());
     let is_empty = |slot: &&Slot| {
-        let filled = slots.get(&slot.slot).and_then(|id| directory.connection(org, id));
+        let filled = spec.connection_in(&slot.slot).and_then(|id| directory.connection(org, id));
         slot.required && filled.is_none()
     };
-    let missing: Vec<_> = manifest.connections.iter().filter(is_empty).collect();
+    let missing: Vec<_> = spec.manifest.connections.iter().filter(is_empty).collect();
     let Some(first) = missing.first() else { return Ok(()) };
     let names: Vec<_> =
         missing.iter().map(|slot| format!("`{}` ({})", slot.slot, slot.provider)).collect();
@@ -336,18 +324,18 @@ fn view(admin: &Admin, directory: &View, plugin: &PluginRecord) -> PluginView {
         slots: manifest
             .connections
             .iter()
-            .map(|slot| slot_view(admin, (directory, plugin), slot))
+            .map(|slot| slot_view(admin, directory, plugin, slot))
             .collect(),
         managed_by: plugin.managed_by,
         created: plugin.created,
-        updated: plugin.updated,
+        updated: plugin.updated.unwrap_or(plugin.created),
     }
 }
 
-fn slot_view(admin: &Admin, (directory, plugin): (&View, &PluginRecord), slot: &Slot) -> SlotView {
-    let id = plugin.slots.get(&slot.slot);
+fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot) -> SlotView {
+    let id = plugin.connection_in(&slot.slot);
     let connection = id.and_then(|id| directory.connection(&plugin.org, id));
-    let agent = directory.agent(&plugin.org, &plugin.agent);
+    let agent = directory.agent_of(plugin);
     let plugged = |connection: &Arc<ConnectionRecord>| {
         let catalogue = admin.deps().vault.catalogue();
         let scopes_missing = scopes_missing(slot, connection);
@@ -432,6 +420,6 @@ fn users(caller: &Caller, directory: &View, connection: &ConnectionRecord) -> Ve
 }
 
 fn agent_of(directory: &View, plugin: &PluginRecord) -> String {
-    let agent = directory.agent(&plugin.org, &plugin.agent);
+    let agent = directory.agent_of(plugin);
     agent.map_or_else(|| plugin.agent.to_string(), |agent| agent.name.clone())
 }

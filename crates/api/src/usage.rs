@@ -72,7 +72,8 @@ fn agents(
     let directory = admin.deps().directory.view();
     let seen = directory.agents().filter(|agent| caller.sees_agent(agent));
     let each = seen.filter_map(|agent| {
-        let slots = directory.plugins_of(&agent.org, &agent.id).filter(|plugin| !plugin.paused);
+        let slots =
+            directory.plugins_of(&agent.org, &agent.id).filter(|plugin| !plugin.facts.paused);
         let in_slot = slots.map(|plugin| plugin.slots_with(&connection.id).count()).sum::<usize>();
         let direct = agent.facts.binding(&connection.id).is_some_and(|binding| binding.direct);
         let used = uses.get(&agent.id).copied().unwrap_or_default();

@@ -9,7 +9,6 @@ mod explain;
 mod flow;
 mod keys;
 mod plan;
-mod plugin;
 mod rotation;
 mod rule_test;
 mod status;
@@ -36,10 +35,6 @@ pub use self::flow::{
 };
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
-pub use self::plugin::{
-    LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch, PluginRemoved,
-    PluginView, SlotView,
-};
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
@@ -49,6 +44,7 @@ pub use self::upstream::UpstreamView;
 pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
 pub use self::webhook::{EventType, WebhookAdded};
 use keyward_base::id::TokenId;
+use keyward_model::PluginAffected;
 pub use keyward_model::{SecretFields, SecretText};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
 

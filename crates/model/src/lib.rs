@@ -13,6 +13,7 @@ mod connection;
 mod deadline;
 mod given;
 mod honeytoken;
+mod manifest;
 mod name;
 mod notice_kind;
 mod optional_duration;
@@ -20,6 +21,7 @@ mod org;
 mod owner;
 mod patch;
 mod personal_token;
+mod plugin;
 mod reference;
 mod refusal;
 mod resource;
@@ -45,6 +47,7 @@ pub use connection::{
 pub use deadline::Deadline;
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use manifest::{Fault, Manifest, Slot};
 pub use name::is_label;
 pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
@@ -52,6 +55,10 @@ pub use owner::Visibility;
 pub use patch::{check_fixed, merge};
 pub use personal_token::{
     PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
+};
+pub use plugin::{
+    LeftView, Missing, MissingView, PLUGINS_MAX, PluggedView, Plugin, PluginAffected, PluginChange,
+    PluginFacts, PluginRemoved, PluginSpec, PluginState, PluginView, SlotView,
 };
 pub use reference::Reference;
 pub use refusal::Refusal;

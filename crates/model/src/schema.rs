@@ -9,7 +9,7 @@ use super::personal_token::{
 use super::resource::{Kind, Nothing, Resource};
 use super::rule::{RuleShown, RuleSpec};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
-use super::{Agent, App, Connection, Honeytoken, Org, User, Webhook};
+use super::{Agent, App, Connection, Honeytoken, Org, Plugin, PluginView, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -39,6 +39,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<Agent>(),
         token(),
         binding(),
+        plugin(),
         rule(),
         of::<Webhook>(),
         of::<Honeytoken>(),
@@ -79,6 +80,11 @@ fn token() -> Schemas {
         shown: schema::<TokenShown>(),
         fixed: &[],
     }
+}
+
+/// Answers with a plugin are no spec with facts beside it.
+fn plugin() -> Schemas {
+    Schemas { shown: schema::<PluginView>(), ..of::<Plugin>() }
 }
 
 fn binding() -> Schemas {

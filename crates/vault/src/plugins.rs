@@ -5,25 +5,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Vault, VaultError, method};
-use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_base::id::{OrgId, PluginId};
+use keyward_model::PluginSpec;
 use keyward_rules::inject::placeholder::Placeholder;
-use keyward_state::directory::{
-    BindingRecord, ConnectionRecord, ManagedBy, Manifest, Plugged, PluginRecord,
-};
+use keyward_state::directory::{BindingRecord, ConnectionRecord, ManagedBy, Plugged, PluginRecord};
 
 impl Vault {
-    /// Installs a plugin for an agent; see [`keyward_state::directory::Directory::add_plugin`].
+    /// Installs a plugin for its agent; see [`keyward_state::directory::Directory::add_plugin`].
     ///
     /// # Errors
     /// As there.
     pub async fn add_plugin(
         &self,
-        agent: (&OrgId, &AgentId),
-        (manifest, by): (Manifest, ManagedBy),
-        slots: BTreeMap<String, ConnectionId>,
+        org: &OrgId,
+        spec: PluginSpec,
+        by: ManagedBy,
     ) -> Result<Arc<PluginRecord>, VaultError> {
-        let new = self.plugged(agent.0, (manifest, by), slots)?;
-        Ok(self.directory.add_plugin(agent, new).await?)
+        let bindings = self.bindings_for(org, &spec)?;
+        Ok(self.directory.add_plugin(org, Plugged { spec, bindings, by }).await?)
     }
 
     /// Changes a plugin; see [`keyward_state::directory::Directory::change_plugin`].
@@ -32,23 +31,23 @@ impl Vault {
     /// As there.
     pub async fn change_plugin(
         &self,
-        (org, id): (&OrgId, &PluginId),
-        (manifest, by): (Manifest, ManagedBy),
-        slots: BTreeMap<String, ConnectionId>,
+        org: &OrgId,
+        id: &PluginId,
+        spec: PluginSpec,
+        by: ManagedBy,
     ) -> Result<Arc<PluginRecord>, VaultError> {
-        let new = self.plugged(org, (manifest, by), slots)?;
-        Ok(self.directory.change_plugin(org, id, new).await?)
+        let bindings = self.bindings_for(org, &spec)?;
+        Ok(self.directory.change_plugin(org, id, Plugged { spec, bindings, by }).await?)
     }
 
-    /// Creates a binding for each existing connection.
-    fn plugged(
+    /// A binding for each connection that exists.
+    fn bindings_for(
         &self,
         org: &OrgId,
-        (manifest, by): (Manifest, ManagedBy),
-        slots: BTreeMap<String, ConnectionId>,
-    ) -> Result<Plugged, VaultError> {
+        spec: &PluginSpec,
+    ) -> Result<Vec<BindingRecord>, VaultError> {
         let view = self.directory.view();
-        let there = slots.values().filter_map(|id| view.connection(org, id));
+        let existing = spec.connections().filter_map(|id| view.connection(org, id));
         let binding = |connection: &Arc<ConnectionRecord>| {
             Ok(BindingRecord {
                 connection: connection.id.clone(),
@@ -58,8 +57,7 @@ impl Vault {
                 direct: false,
             })
         };
-        let bindings = there.map(binding).collect::<Result<_, VaultError>>()?;
-        Ok(Plugged { manifest, slots, bindings, by })
+        existing.map(binding).collect()
     }
 
     /// New placeholders, one for each secret field, in the shape of the provider's keys.

@@ -9,11 +9,10 @@ use super::{Action, Basis, Planning, Step, Subject, TOKEN_LABEL, Work, differing
 use crate::config::Declared;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_base::secret::Secret;
-use keyward_model::{Agent, AgentFacts, AgentSpec, BINDINGS_MAX, User};
+use keyward_model::{Agent, AgentFacts, AgentSpec, BINDINGS_MAX, PluginSpec, User};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
-    AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, Manifest, TokenRecord, View,
-    may_be_used_by,
+    AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, TokenRecord, View, may_be_used_by,
 };
 
 /// What is written of one.
@@ -41,9 +40,8 @@ pub(in crate::app) struct AgentChange {
 #[derive(Debug)]
 pub(in crate::app) struct Freed {
     pub(in crate::app) plugin: PluginId,
-    pub(in crate::app) manifest: Manifest,
-    /// What stays in the slots.
-    pub(in crate::app) slots: BTreeMap<String, ConnectionId>,
+    /// With the connections that stay in the slots.
+    pub(in crate::app) spec: PluginSpec,
     pub(in crate::app) is_paused: bool,
 }
 
@@ -233,16 +231,15 @@ impl Planning<'_> {
         };
         let plugins = self.basis.view.plugins_of(&found.org, &found.id);
         let freed = plugins.filter(|it| it.managed_by == ManagedBy::File).map(|plugin| {
-            let mut slots = plugin.slots.clone();
-            slots.retain(|_, id| fits(id));
-            (plugin, slots)
+            let mut spec = plugin.spec.clone();
+            spec.slots.retain(|_, connection| connection.id().is_some_and(fits));
+            (plugin, spec)
         });
-        let freed = freed.filter(|(plugin, slots)| plugin.slots != *slots);
-        let freed = freed.map(|(plugin, slots)| Freed {
+        let freed = freed.filter(|(plugin, spec)| plugin.spec != *spec);
+        let freed = freed.map(|(plugin, spec)| Freed {
             plugin: plugin.id.clone(),
-            manifest: plugin.manifest.clone(),
-            slots,
-            is_paused: plugin.paused,
+            spec,
+            is_paused: plugin.facts.paused,
         });
         freed.collect()
     }

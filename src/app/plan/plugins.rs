@@ -7,28 +7,19 @@ use std::sync::Arc;
 use super::{Action, Basis, Planning, Step, Subject, Work, differing, named, problem};
 use crate::config::{Declared, DeclaredPlugin};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
-use keyward_model::Agent;
+use keyward_model::{Agent, PLUGINS_MAX, PluginSpec, Reference};
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{
-    AgentRecord, ConnectionRecord, ManagedBy, Manifest, PLUGINS_MAX, PluginRecord, may_be_used_by,
+    AgentRecord, ConnectionRecord, ManagedBy, Manifest, PluginRecord, may_be_used_by,
 };
 
 /// What is written of one.
 #[derive(Debug)]
 pub(in crate::app) enum PluginWork {
-    Make {
-        /// The name or id of the agent, which may be made before.
-        agent: String,
-        manifest: Manifest,
-        /// Names or ids of connections.
-        slots: BTreeMap<String, String>,
-    },
-    Change {
-        id: PluginId,
-        manifest: Manifest,
-        slots: BTreeMap<String, String>,
-    },
+    /// Its agent and connections may be made before, so they are named.
+    Make(PluginSpec),
+    Change(PluginId, PluginSpec),
     Pause(PluginId),
 }
 
@@ -44,7 +35,7 @@ struct Known<'a> {
 struct Fitted {
     agent: AgentId,
     agent_name: String,
-    slots: BTreeMap<String, ConnectionId>,
+    slots: BTreeMap<String, Reference<ConnectionId>>,
 }
 
 impl Planning<'_> {
@@ -92,10 +83,11 @@ impl Planning<'_> {
     fn plugins_gone(&mut self, declared: &HashSet<(AgentId, String)>) {
         let Basis { config, view, .. } = self.basis;
         for found in view.plugins().filter(|found| found.managed_by == ManagedBy::File) {
-            if declared.contains(&(found.agent.clone(), found.name().to_owned())) {
+            let agent = found.agent.id().cloned();
+            if agent.is_some_and(|id| declared.contains(&(id, found.name().to_owned()))) {
                 continue;
             }
-            let agent = view.agent(&found.org, &found.agent);
+            let agent = view.agent_of(found);
             let described = agent.and_then(|agent| {
                 let is_it = |it: &&_| is_of(it, agent);
                 Some((agent, config.agents.iter().find(is_it)?))
@@ -103,7 +95,7 @@ impl Planning<'_> {
             let freed = described.map(|(agent, described)| self.freed(agent, described));
             let is_freed = freed.into_iter().flatten().any(|freed| freed.plugin == found.id);
             let changes = differing([("slots", is_freed)]);
-            let (action, work) = match (found.paused, is_freed) {
+            let (action, work) = match (found.facts.paused, is_freed) {
                 (false, _) => {
                     (Action::Pause, Work::Plugin(Box::new(PluginWork::Pause(found.id.clone()))))
                 }
@@ -136,7 +128,7 @@ impl Known<'_> {
             let provider = manifest.slot(slot).map(|slot| slot.provider.as_str());
             let found = self.connection(&declared.org, name);
             match found.and_then(|found| fits(name, found, agent, provider)) {
-                Ok(id) => drop(slots.insert(slot.clone(), id)),
+                Ok(id) => drop(slots.insert(slot.clone(), Reference::Id(id))),
                 Err((message, remedy)) => problems.push(problem(place, message, remedy)),
             }
         }
@@ -255,22 +247,23 @@ fn step(
     found: Option<&Arc<PluginRecord>>,
     declared: &DeclaredPlugin,
     manifest: Manifest,
-    slots: &BTreeMap<String, ConnectionId>,
+    slots: &BTreeMap<String, Reference<ConnectionId>>,
 ) -> Step {
-    let names = declared.slots.iter().map(|(slot, (name, _))| (slot.clone(), name.clone()));
-    let names = names.collect();
+    let names = declared.slots.iter();
+    let names = names.map(|(slot, (name, _))| (slot.clone(), Reference::new(name)));
+    let spec =
+        PluginSpec { manifest, agent: Reference::new(&declared.agent), slots: names.collect() };
     let Some(found) = found else {
-        let work = PluginWork::Make { agent: declared.agent.clone(), manifest, slots: names };
-        return Step::new(subject, Action::Make, Work::Plugin(Box::new(work)));
+        let work = Work::Plugin(Box::new(PluginWork::Make(spec)));
+        return Step::new(subject, Action::Make, work);
     };
-    let changes =
-        differing([("manifest", found.manifest != manifest), ("slots", found.slots != *slots)]);
-    let work = match changes.is_empty() && !found.paused {
+    let changes = differing([
+        ("manifest", found.manifest != spec.manifest),
+        ("slots", found.slots != *slots),
+    ]);
+    let work = match changes.is_empty() && !found.facts.paused {
         true => Work::Nothing,
-        false => {
-            let work = PluginWork::Change { id: found.id.clone(), manifest, slots: names };
-            Work::Plugin(Box::new(work))
-        }
+        false => Work::Plugin(Box::new(PluginWork::Change(found.id.clone(), spec))),
     };
-    Step::of_existing(subject, found.paused, changes, work)
+    Step::of_existing(subject, found.facts.paused, changes, work)
 }

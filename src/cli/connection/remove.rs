@@ -8,7 +8,8 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
-use keyward_api::wire::{ConnectionRemoved, PluginAffected};
+use keyward_api::wire::ConnectionRemoved;
+use keyward_model::PluginAffected;
 
 /// Removes the connection; `revoke`: has the provider take the access back, and tells what came of it.
 pub(super) async fn run(

@@ -6,7 +6,7 @@ use super::report::Report;
 use crate::cli::client::Client;
 use crate::cli::plugin;
 use crate::cli::settings::Global;
-use keyward_api::wire::PluginView;
+use keyward_model::PluginView;
 use keyward_state::directory::PluginState;
 
 const PLUGINS: &str = "plugins";

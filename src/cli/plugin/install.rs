@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::walk::Walk;
-use super::{file, standing, summary};
+use super::{file, references, standing, summary};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::connect::made::Made;
@@ -19,8 +19,11 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use keyward_api::wire::{List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView};
-use keyward_model::{Agent, Connection, Shown};
+use keyward_api::wire::List;
+use keyward_model::{
+    Agent, Connection, PluggedView, PluginChange, PluginSpec, PluginView, Reference, Shown,
+    SlotView,
+};
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
 pub(super) const EXAMPLES: &str = "\
@@ -97,7 +100,7 @@ impl Install {
         let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
         let is_it = |plugin: &PluginView| {
             plugin.name == manifest.plugin
-                && agent.as_ref().is_some_and(|agent| agent.id == plugin.agent_id)
+                && agent.as_ref().is_some_and(|agent| plugin.agent_id.id() == Some(&agent.id))
         };
         let installed = plugins.items.into_iter().find(is_it);
         if installed.as_ref().is_some_and(|installed| installed.managed_by == ManagedBy::File) {
@@ -187,10 +190,8 @@ impl Install {
         (before, choices): (&Before, &Choices),
     ) -> Result<PluginView, Failure> {
         if let Some(installed) = &before.installed {
-            let patch = PluginPatch {
-                manifest: Some(before.manifest.clone()),
-                slots: choices.slots.clone(),
-            };
+            let manifest = Some(before.manifest.clone());
+            let patch = PluginChange { manifest, slots: references(choices.slots.clone()) };
             return client.patch(&format!("/api/v1/plugins/{}", installed.id), &patch).await;
         }
         let mut made = Made::default();
@@ -203,9 +204,13 @@ impl Install {
                 agent.id.to_string()
             }
         };
-        let filled = choices.slots.iter().filter_map(|(k, v)| Some((k.clone(), v.clone()?)));
-        let (manifest, slots) = (before.manifest.clone(), filled.collect());
-        let installed = client.post("/api/v1/plugins", &NewPlugin { agent, manifest, slots }).await;
+        let slots = references(choices.slots.clone()).into_iter();
+        let spec = PluginSpec {
+            manifest: before.manifest.clone(),
+            agent: Reference::new(&agent),
+            slots: slots.filter_map(|(slot, connection)| Some((slot, connection?))).collect(),
+        };
+        let installed = client.post("/api/v1/plugins", &spec).await;
         if installed.is_err() {
             made.undo(client).await?;
         }

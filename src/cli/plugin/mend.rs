@@ -9,7 +9,8 @@ use crate::cli::consent;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
-use keyward_api::wire::{self, ConnectionMade, PluggedView, PluginView, SlotView};
+use keyward_api::wire::{self, ConnectionMade};
+use keyward_model::{PluggedView, PluginView, SlotView};
 use keyward_state::directory::{ConnectionState, PluginState, Renewal};
 
 #[derive(Debug, Args)]

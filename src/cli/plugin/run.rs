@@ -5,8 +5,8 @@ use std::path::Path;
 use super::{file, standing};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use keyward_api::wire::{List, PluginView, ProviderView};
-use keyward_model::{Agent, Shown};
+use keyward_api::wire::{List, ProviderView};
+use keyward_model::{Agent, PluginView, Shown};
 use keyward_state::directory::{ManagedBy, PluginState};
 
 /// Leaves of the agent's bindings those that are in slots of the plugin: their placeholders are set.
@@ -22,7 +22,8 @@ pub(in crate::cli) async fn ready(
     let providers: Vec<_> = all.items.iter().map(|provider| provider.id.as_str()).collect();
     let manifest = file::read(path, &providers)?;
     let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
-    let mut of_agent = plugins.items.iter().filter(|plugin| plugin.agent_id == agent.id);
+    let mut of_agent =
+        plugins.items.iter().filter(|plugin| plugin.agent_id.id() == Some(&agent.id));
     let install = format!("keyward plugin install {} --agent {}", path.display(), agent.name);
     let Some(plugin) = of_agent.find(|plugin| plugin.name == manifest.plugin) else {
         let (plugin, agent) = (&manifest.plugin, &agent.name);

@@ -1,7 +1,7 @@
 //! What a plugin will reach, before a person agrees to it and whenever it is shown.
 
 use crate::cli::table::Table;
-use keyward_api::wire::SlotView;
+use keyward_model::SlotView;
 
 /// Slots, and what may be done with what is in them.
 pub(super) fn table(slots: &[SlotView], colours: bool) -> String {

@@ -4,15 +4,8 @@ use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ManagedBy};
 use super::users::may_be_used_by;
 use super::view::View;
-use keyward_base::id::{OrgId, UserId, is_like_an_id};
+use keyward_base::id::{OrgId, UserId};
 use keyward_model::{BINDINGS_MAX, Record, Resource, User, Visibility, is_label};
-
-const NAME_LEN_MAX: usize = 64;
-
-/// A plugin's name stands in paths of the admin API.
-pub(super) fn is_plugin_name(name: &str) -> bool {
-    is_plain(name) && is_name(name)
-}
 
 /// Whether the agent may have one more binding.
 pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError> {
@@ -43,17 +36,6 @@ pub(super) fn may_bind(
             connection: connection.name.clone(),
         }),
     }
-}
-
-fn is_plain(name: &str) -> bool {
-    name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-}
-
-/// Things are found by name or id, so no name may look like an id; `..` would climb in a path.
-fn is_name(name: &str) -> bool {
-    (1..=NAME_LEN_MAX).contains(&name.len())
-        && !is_like_an_id(name)
-        && name.bytes().any(|b| b != b'.')
 }
 
 pub(super) fn label(label: Option<&str>) -> Result<(), DirectoryError> {
@@ -117,24 +99,5 @@ pub(super) fn editor(
             Err(DirectoryError::ManagedByFile { what, name: name.to_owned() })
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_a_name_is_refused() {
-        let long = "x".repeat(65);
-        for bad in
-            ["", ".", "..", "a b", "a/b", "a:b", "a@b", "\u{e9}", "a\n", "agt_x", "con_x", &long]
-        {
-            assert!(!is_plugin_name(bad), "{bad}");
-        }
-        assert!(!is_plugin_name("a~b"));
-        for good in ["a", "A.b_c-9", ".a", &long[1..]] {
-            assert!(is_plugin_name(good), "{good}");
-        }
     }
 }

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::deliveries::{Due, News};
 use super::error::DirectoryError;
 use super::news::Between;
-use super::plugins::PluginRecord;
 use super::rows::At;
 use super::view::View;
 use super::{Shared, Writer};
@@ -33,7 +32,6 @@ macro_rules! viewed {
 
 viewed! {
     Record<Org> => put_org;
-    PluginRecord => put_plugin;
 }
 
 impl Writer {

@@ -1,6 +1,7 @@
 //! [`Kept`]: resources that the directory keeps generically: reading, adding, changing and removing them, with
 //! unique names and compare-and-swap. What is particular to one is its [`Resource`] and a few lines here.
 
+use std::borrow::Cow;
 use std::future::{self, Future};
 use std::sync::Arc;
 
@@ -36,6 +37,12 @@ pub trait Kept: Resource {
     /// The same, to be changed.
     #[doc(hidden)]
     fn of_mut(org: &mut OrgView) -> &mut Collection<Self>;
+
+    /// Its name among all of its kind in the organisation.
+    #[doc(hidden)]
+    fn full_name(record: &Record<Self>) -> Cow<'_, str> {
+        Cow::Borrowed(record.name())
+    }
 
     /// What no other record may have: its name, unless it says otherwise.
     #[doc(hidden)]
@@ -137,15 +144,17 @@ impl<R: Resource> Collection<R> {
             Err(_) => self.by_id.get(self.by_name.get(name_or_id)?),
         }
     }
+}
 
+impl<R: Kept> Collection<R> {
     fn put(&mut self, record: Arc<Record<R>>) {
-        self.by_name.insert(record.name().into(), record.id.clone());
+        self.by_name.insert(R::full_name(&record).into(), record.id.clone());
         self.by_id.insert(record.id.clone(), record);
     }
 
     fn remove(&mut self, id: &R::Id) -> Option<Arc<Record<R>>> {
         let record = self.by_id.remove(id)?;
-        self.by_name.remove(record.name());
+        self.by_name.remove(&*R::full_name(&record));
         Some(record)
     }
 }
@@ -355,7 +364,7 @@ impl Writer {
 
     /// Writes a change over the version that was read. What is unique is taken before the record says it, and
     /// what it was before is given back after.
-    async fn put_changed<R: Kept>(
+    pub(super) async fn put_changed<R: Kept>(
         &self,
         before: Record<R>,
         version: Version,
@@ -395,7 +404,11 @@ impl Writer {
     }
 
     /// Takes all of these, or none.
-    async fn take<I: Id>(&self, wanted: Vec<Unique>, owner: &I) -> Result<Vec<At>, DirectoryError> {
+    pub(super) async fn take<I: Id>(
+        &self,
+        wanted: Vec<Unique>,
+        owner: &I,
+    ) -> Result<Vec<At>, DirectoryError> {
         let mut taken = Vec::with_capacity(wanted.len());
         for Unique { at, refusal, .. } in wanted {
             match self.rows.write(&at, &Claim::of(owner.as_str()), None).await {
@@ -407,21 +420,6 @@ impl Writer {
             }
         }
         Ok(taken)
-    }
-
-    /// Takes a name before there is anything of that name.
-    pub(super) async fn take_name(
-        &self,
-        at: &At,
-        owner: impl ToString,
-        (kind, name): (Named, &str),
-    ) -> Result<(), DirectoryError> {
-        match self.rows.write(at, &Claim::of(owner), None).await {
-            Err(error) if error.is_conflict() => {
-                Err(DirectoryError::NameTaken { what: kind.as_str(), name: name.to_owned() })
-            }
-            other => other.map(drop),
-        }
     }
 
     /// Deletes index rows that are not needed. If that fails too, they keep a name or a token taken until the

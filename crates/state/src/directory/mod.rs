@@ -17,7 +17,6 @@ mod deliveries;
 mod error;
 mod index;
 mod kept;
-mod manifest;
 mod news;
 mod open;
 mod orgs;
@@ -54,12 +53,14 @@ pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
 pub use keyward_model::{
-    Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, ManagedBy,
-    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, Visibility,
+    Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Fault, ManagedBy,
+    Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,
+    Rotation, RotationState, Slot, Visibility,
 };
-pub use manifest::{Fault, Manifest, Slot};
-pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};
-pub use records::{AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, TokenRecord};
+pub use plugins::Plugged;
+pub use records::{
+    AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
+};
 pub use remedy::{Need, Remedies};
 pub use users::{Person, may_be_used_by};
 pub use view::{Differences, Former, View};

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::plugins::{PluginRecord, PluginState};
-use super::records::{AgentRecord, ConnectionRecord};
+use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::remedy::{Need, Remedies};
 use super::rows::At;
 use super::view::View;
@@ -15,7 +14,7 @@ use crate::observe::change::{Actor, Change};
 use crate::observe::notice::{About, Named, Notice, NoticeKind};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
-use keyward_model::{ConnectionState, RotationState};
+use keyward_model::{ConnectionState, PluginState, RotationState};
 use keyward_rules::provider::Catalogue;
 
 /// One change: both views, who made it, when.
@@ -169,7 +168,7 @@ impl Between<'_> {
         };
         let blocking = missing.iter().find(|it| it.slot.required || state == PluginState::Degraded);
         let connection = blocking.and_then(|it| it.connection);
-        let agent = self.after.agent(org, &now.agent);
+        let agent = self.after.agent_of(now);
         let about = About {
             plugin: Some(Named::new(now.id.clone(), now.name())),
             agent: agent.map(|agent| Named::new(agent.id.clone(), &agent.name)),

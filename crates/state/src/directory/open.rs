@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::commit::Viewed;
 use super::error::DirectoryError;
-use super::index::{Claim, Index, Named, everyone};
+use super::index::{Claim, Index, everyone};
 use super::kept::Kept;
 use super::orgs;
-use super::plugins::{self, PluginRecord};
-use super::records::AgentRecord;
+use super::records::{AgentRecord, PluginRecord};
 use super::rows::{At, Read, Rows};
 use super::view::View;
 use crate::crypto::envelope::EnvelopeError;
@@ -23,7 +22,7 @@ use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
-use keyward_model::{Agent, App, Connection, Honeytoken, Org, Record, User, Webhook};
+use keyward_model::{Agent, App, Connection, Honeytoken, Org, Plugin, Record, User, Webhook};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -109,15 +108,17 @@ async fn load_plugins(
         if at != At::new(Table::Plugins, &record.org, &record.id) {
             return Err(at.malformed());
         }
-        if !owners.contains(&record.agent) {
+        let agent = record.agent.id().ok_or_else(|| at.malformed())?.clone();
+        if !owners.contains(&agent) {
             tracing::warn!(row = at.key(), "dropping a plugin whose agent was removed");
             rows.delete(&at, Some(version)).await?;
             continue;
         }
-        let name = index.name(&record.org, Named::Plugin, &plugins::name_of(&record));
-        claim(wanted, name, &record.id, "name")?;
-        slots.entry(record.agent.clone()).or_default().extend(record.slots.values().cloned());
-        view.put_plugin(Arc::new(record));
+        for unique in Plugin::unique(&record, index) {
+            claim(wanted, unique.at, &record.id, unique.what)?;
+        }
+        slots.entry(agent).or_default().extend(record.connections().cloned());
+        view.put(Arc::new(record));
     }
     Ok(slots)
 }

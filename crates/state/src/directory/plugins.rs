@@ -4,143 +4,76 @@
 //! plugin of its agent has the connection in a slot. So the agent's row is written first, and a crash
 //! between the two leaves a binding that allows nothing; `open.rs` drops it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
 use super::error::DirectoryError;
-use super::index::Named;
-use super::manifest::{Manifest, Slot};
-use super::records::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy};
+use super::index::{Index, Named, Taken, Unique};
+use super::kept::{Collection, Kept};
+use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, Read};
+use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
-use keyward_model::{Agent, ConnectionState};
-
-/// Plugins of one agent.
-pub const PLUGINS_MAX: usize = 100;
-
-/// A plugin that is installed for an agent.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct PluginRecord {
-    /// Its id.
-    pub id: PluginId,
-    /// Its org.
-    pub org: OrgId,
-    /// Whose it is. An agent has one plugin of a name.
-    pub agent: AgentId,
-    /// What its author declares.
-    pub manifest: Manifest,
-    /// The connection in each slot that has one. One that was removed since stays named.
-    pub slots: BTreeMap<String, ConnectionId>,
-    /// Who may edit it. Records of before it existed are the store's.
-    #[serde(default)]
-    pub managed_by: ManagedBy,
-    /// Taken out of the file: it allows nothing.
-    #[serde(default)]
-    pub paused: bool,
-    /// When it was installed.
-    pub created: Timestamp,
-    /// When it was last changed.
-    pub updated: Timestamp,
-}
+use keyward_model::{Agent, PLUGINS_MAX, Plugin, PluginFacts, PluginSpec, Record};
 
 /// What is to be stored of a plugin.
 #[derive(Clone, Debug)]
 pub struct Plugged {
-    /// What its author declares, checked.
-    pub manifest: Manifest,
-    /// The connection in each slot that has one.
-    pub slots: BTreeMap<String, ConnectionId>,
-    /// A binding for each of those connections, with the placeholders that the agent will hold if it
+    /// As a person gave it, checked, with ids.
+    pub spec: PluginSpec,
+    /// A binding for each connection in a slot, with the placeholders that the agent will hold if it
     /// holds none yet.
     pub bindings: Vec<BindingRecord>,
     /// Who asks for it.
     pub by: ManagedBy,
 }
 
-/// Whether a plugin can work.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PluginState {
-    /// Every slot has a connection that can be used.
-    Ready,
-    /// An optional slot has none.
-    Degraded,
-    /// A required slot has none.
-    Blocked,
-    /// The configuration names it no more.
-    Paused,
-}
+impl Kept for Plugin {
+    const TABLE: Table = Table::Plugins;
+    const NAMED: Named = Named::Plugin;
 
-/// A slot without a connection that can be used.
-#[derive(Clone, Copy, Debug)]
-pub struct Missing<'a> {
-    /// The slot.
-    pub slot: &'a Slot,
-    /// The connection that is in it, when it is still there.
-    pub connection: Option<&'a ConnectionRecord>,
-}
-
-impl PluginState {
-    /// The stable name, as in JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Degraded => "degraded",
-            Self::Blocked => "blocked",
-            Self::Paused => "paused",
-        }
-    }
-}
-
-impl PluginRecord {
-    /// Its name, unique among its agent's.
-    pub fn name(&self) -> &str {
-        &self.manifest.plugin
+    fn of(org: &OrgView) -> &Collection<Self> {
+        &org.plugins
     }
 
-    /// Its slots that have no connection that can be used, in the manifest's order. `find` answers for
-    /// its org.
-    pub fn missing<'a>(
-        &'a self,
-        find: impl Fn(&ConnectionId) -> Option<&'a ConnectionRecord>,
-    ) -> Vec<Missing<'a>> {
-        let each = self.manifest.connections.iter().map(|slot| {
-            let connection = self.slots.get(&slot.slot).and_then(&find);
-            Missing { slot, connection }
-        });
-        each.filter(|missing| missing.connection.is_none_or(|it| !it.facts.state.is_usable()))
-            .collect()
+    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
+        &mut org.plugins
     }
 
-    /// Its state when it lacks these.
-    pub fn state(&self, missing: &[Missing<'_>]) -> PluginState {
-        match missing {
-            _ if self.paused => PluginState::Paused,
-            [] => PluginState::Ready,
-            some if some.iter().any(|missing| missing.slot.required) => PluginState::Blocked,
-            _ => PluginState::Degraded,
+    /// An agent has one plugin of a name.
+    fn full_name(record: &Record<Self>) -> Cow<'_, str> {
+        Cow::Owned(format!("{}/{}", record.agent, record.name()))
+    }
+
+    fn unique(record: &Record<Self>, index: &Index) -> Vec<Unique> {
+        let at = index.name(&record.org, Self::NAMED, &Self::full_name(record));
+        let refusal = Taken::Name { kind: Self::NAMED, name: record.name().to_owned() };
+        vec![Unique { at, what: "name", refusal }]
+    }
+
+    fn came(view: &mut View, record: &Arc<Record<Self>>) {
+        view.put_plugin_of_agent(record);
+    }
+
+    fn went(view: &mut View, record: &Arc<Record<Self>>) {
+        view.remove_plugin_of_agent(record);
+    }
+
+    fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
+        match (record.managed_by, view.agent_of(record)) {
+            (ManagedBy::File, _) if record.facts.paused => Ok(()),
+            (ManagedBy::File, _) => check::editable(record, by),
+            (ManagedBy::Store, Some(agent)) => check::removable(agent, by),
+            (ManagedBy::Store, None) => Ok(()),
         }
     }
 
-    /// The slots that a connection is in.
-    pub fn slots_with<'a>(
-        &'a self,
-        connection: &'a ConnectionId,
-    ) -> impl Iterator<Item = &'a Slot> + 'a {
-        let has = move |slot: &&Slot| self.slots.get(&slot.slot) == Some(connection);
-        self.manifest.connections.iter().filter(has)
-    }
-}
-
-impl Missing<'_> {
-    /// Why the slot has nothing: the connection's state, or `None` where there is no connection.
-    pub fn state(&self) -> Option<&ConnectionState> {
-        self.connection.map(|connection| &connection.facts.state)
+    async fn gone(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
+        writer.withdraw(&record).await;
+        Ok(())
     }
 }
 
@@ -153,22 +86,13 @@ impl Directory {
     /// it is not the file that asks).
     pub async fn add_plugin(
         &self,
-        (org, agent): (&OrgId, &AgentId),
+        org: &OrgId,
         new: Plugged,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
-        let now = self.shared.clock.now();
-        let record = PluginRecord {
-            id: PluginId::random(),
-            org: org.clone(),
-            agent: agent.clone(),
-            manifest: new.manifest,
-            slots: new.slots,
-            managed_by: new.by,
-            paused: false,
-            created: now,
-            updated: now,
-        };
-        self.write(|writer| async move { writer.add_plugin(record, new.bindings).await }).await
+        let Plugged { spec, bindings, by } = new;
+        let facts = PluginFacts::default();
+        let record = PluginRecord::new(org, by, spec, facts, self.shared.clock.now());
+        self.write(|writer| async move { writer.add_plugin(record, bindings).await }).await
     }
 
     /// Gives a plugin another manifest and other connections. What is in a slot before and after is
@@ -193,8 +117,8 @@ impl Directory {
     /// # Errors
     /// When there is none.
     pub async fn pause_plugin(&self, org: &OrgId, id: &PluginId) -> Result<(), DirectoryError> {
-        let at = At::new(Table::Plugins, org, id);
-        self.write(|writer| async move { writer.pause_plugin(at).await }).await
+        let pause = |plugin: &mut PluginRecord| plugin.facts.paused = true;
+        self.change::<Plugin>(org, id, pause).await.map(drop)
     }
 
     /// Removes a plugin with the bindings that are there for it alone. Connections stay.
@@ -202,8 +126,7 @@ impl Directory {
     /// # Errors
     /// When there is none, or the file manages it or its agent (and still names it).
     pub async fn remove_plugin(&self, org: &OrgId, id: &PluginId) -> Result<(), DirectoryError> {
-        let at = At::new(Table::Plugins, org, id);
-        self.write(|writer| async move { writer.remove_plugin(at).await }).await
+        self.remove::<Plugin>(org, id, ManagedBy::Store).await
     }
 }
 
@@ -214,18 +137,15 @@ impl Writer {
         bindings: Vec<BindingRecord>,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
         self.check_plugin(&record, record.managed_by).await?;
-        let name = self.plugin_name(&record);
-        self.take_name(&name, &record.id, (Named::Plugin, record.name())).await?;
+        let taken = self.take(Plugin::unique(&record, &self.index), &record.id).await?;
         let at = At::new(Table::Plugins, &record.org, &record.id);
-        let offered = self.offer((&record.org, &record.agent), bindings).await;
-        let agent = record.agent.clone();
-        let added = match offered {
-            Ok(()) => self.commit(&at, record, None).await,
+        let added = match self.offer(&record, bindings).await {
+            Ok(()) => self.commit(&at, record.clone(), None).await,
             Err(error) => Err(error),
         };
         if added.is_err() {
-            self.give_back(&[name]).await;
-            self.withdraw(&at.org, &agent).await;
+            self.give_back(&taken).await;
+            self.withdraw(&record).await;
         }
         added
     }
@@ -235,15 +155,10 @@ impl Writer {
         at: At,
         new: Plugged,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
-        let Read { record: before, version } = self.read_plugin(&at).await?;
-        check::editor(before.managed_by, new.by, ("plugin", before.name()))?;
-        let after = PluginRecord {
-            manifest: new.manifest,
-            slots: new.slots,
-            paused: false,
-            updated: self.clock.now(),
-            ..before.clone()
-        };
+        let Read { record: before, version } = self.read::<Plugin>(&at).await?;
+        check::editable(&before, new.by)?;
+        let mut after = PluginRecord { spec: new.spec, ..before.clone() };
+        after.facts.paused = false;
         if after.name() != before.name() {
             return Err(DirectoryError::OtherPlugin {
                 installed: before.name().to_owned(),
@@ -251,39 +166,10 @@ impl Writer {
             });
         }
         self.check_plugin(&after, new.by).await?;
-        self.offer((&after.org, &after.agent), new.bindings).await?;
-        let changed = self.commit(&at, after, Some(version)).await;
-        self.withdraw(&before.org, &before.agent).await;
+        self.offer(&after, new.bindings).await?;
+        let changed = self.put_changed(before.clone(), version, after).await;
+        self.withdraw(&before).await;
         changed
-    }
-
-    async fn pause_plugin(&self, at: At) -> Result<(), DirectoryError> {
-        let Read { record: before, version } = self.read_plugin(&at).await?;
-        if before.paused {
-            return Ok(());
-        }
-        let after = PluginRecord { paused: true, updated: self.clock.now(), ..before };
-        self.rows.write(&at, &after, Some(version)).await?;
-        self.publish(|view| view.put_plugin(Arc::new(after)));
-        Ok(())
-    }
-
-    async fn remove_plugin(&self, at: At) -> Result<(), DirectoryError> {
-        let Read { record, version } = self.read_plugin(&at).await?;
-        let agent = self.view.load().agent(&record.org, &record.agent).cloned();
-        match (record.managed_by, agent) {
-            // What was taken out of the file may be removed by anyone: otherwise nobody could.
-            (ManagedBy::File, _) if record.paused => {}
-            (ManagedBy::File, _) => {
-                check::editor(ManagedBy::File, ManagedBy::Store, ("plugin", record.name()))?;
-            }
-            (ManagedBy::Store, Some(agent)) => check::removable(&agent, ManagedBy::Store)?,
-            (ManagedBy::Store, None) => {}
-        }
-        let hide = |view: &mut super::View| view.remove_plugin(&record.org, &record.id);
-        self.erase(&at, Some(version), hide).await?;
-        self.withdraw(&record.org, &record.agent).await;
-        Ok(self.rows.delete(&self.plugin_name(&record), None).await?)
     }
 
     /// The plugins of an agent that is gone.
@@ -295,8 +181,10 @@ impl Writer {
         let plugins: Vec<_> = self.view.load().plugins_of(org, agent).cloned().collect();
         for plugin in plugins {
             let at = At::new(Table::Plugins, org, &plugin.id);
-            self.erase(&at, None, |view| view.remove_plugin(org, &plugin.id)).await?;
-            self.rows.delete(&self.plugin_name(&plugin), None).await?;
+            self.erase(&at, None, |view| view.take_out::<Plugin>(org, &plugin.id)).await?;
+            for unique in Plugin::unique(&plugin, &self.index) {
+                self.rows.delete(&unique.at, None).await?;
+            }
         }
         Ok(())
     }
@@ -308,24 +196,26 @@ impl Writer {
         record: &PluginRecord,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
-        let at = At::new(Table::Agents, &record.org, &record.agent);
-        let agent = self.read::<Agent>(&at).await?.record;
+        let agent =
+            self.read::<Agent>(&At::new(Table::Agents, &record.org, agent_of(record)?)).await?;
+        let agent = agent.record;
         check::editable(&agent, by)?;
         let view = self.view.load();
-        let others = view.plugins_of(&record.org, &record.agent);
+        let others = view.plugins_of(&record.org, &agent.id);
         if others.filter(|other| other.id != record.id).count() >= PLUGINS_MAX {
             return Err(DirectoryError::TooMany { what: "plugins", max: PLUGINS_MAX });
         }
         let before = view.plugin(&record.org, &record.id);
-        for (name, id) in &record.slots {
+        for (name, connection) in &record.slots {
             let plugin = || record.name().to_owned();
             let slot = record.manifest.slot(name);
             let slot = slot
                 .ok_or_else(|| DirectoryError::NoSlot { plugin: plugin(), slot: name.clone() })?;
-            let Some(connection) = view.connection(&record.org, id) else {
-                match before.is_some_and(|before| before.slots.get(name) == Some(id)) {
+            let found = connection.id().and_then(|id| view.connection(&record.org, id));
+            let Some(connection) = found else {
+                match before.is_some_and(|before| before.slots.get(name) == Some(connection)) {
                     true => continue,
-                    false => return Err(DirectoryError::not_found("connection", id)),
+                    false => return Err(DirectoryError::not_found("connection", connection)),
                 }
             };
             if connection.provider != slot.provider {
@@ -344,7 +234,7 @@ impl Writer {
     /// Gives the agent bindings that allow nothing yet; those that it has stay as they are.
     async fn offer(
         &self,
-        (org, agent): (&OrgId, &AgentId),
+        plugin: &PluginRecord,
         bindings: Vec<BindingRecord>,
     ) -> Result<(), DirectoryError> {
         let change = |agent: &mut AgentRecord| {
@@ -356,56 +246,32 @@ impl Writer {
             }
             Ok(())
         };
-        self.edit::<Agent>(org, agent, &change).await.map(drop)
+        self.edit::<Agent>(&plugin.org, agent_of(plugin)?, &change).await.map(drop)
     }
 
-    /// Takes away bindings that are there for no slot any more. They allow nothing already: one that
-    /// cannot be taken away goes when the store is opened again.
-    async fn withdraw(&self, org: &OrgId, agent: &AgentId) {
-        let used = used(self.view.load().plugins_of(org, agent));
+    /// Removes bindings of its agent that are in no slot. They already allow nothing: one that cannot be removed
+    /// goes when the store is opened again.
+    async fn withdraw(&self, plugin: &PluginRecord) {
+        let Some(agent) = plugin.agent.id() else { return };
+        let used = used(self.view.load().plugins_of(&plugin.org, agent));
         let change = |agent: &mut AgentRecord| {
             agent.facts.bindings.retain(|it| it.direct || used.contains(&it.connection));
             Ok(())
         };
-        if let Err(error) = self.edit::<Agent>(org, agent, &change).await {
+        if let Err(error) = self.edit::<Agent>(&plugin.org, agent, &change).await {
             tracing::warn!(%agent, %error, "a binding that allows nothing stays until the next start");
         }
     }
-
-    /// Reads a plugin anew; the view follows.
-    async fn read_plugin(&self, at: &At) -> Result<Read<PluginRecord>, DirectoryError> {
-        let read = self.rows.read::<PluginRecord>(at).await?;
-        let id = PluginId::parse(&at.id).map_err(|_| at.malformed())?;
-        let seen = self.view.load().plugin(&at.org, &id).cloned();
-        match read {
-            Some(read) => {
-                if seen.as_deref() != Some(&read.record) {
-                    self.publish(|view| view.put_plugin(Arc::new(read.record.clone())));
-                }
-                Ok(read)
-            }
-            None => {
-                if seen.is_some() {
-                    self.publish(|view| view.remove_plugin(&at.org, &id));
-                }
-                Err(DirectoryError::not_found("plugin", &id))
-            }
-        }
-    }
-
-    fn plugin_name(&self, record: &PluginRecord) -> At {
-        self.index.name(&record.org, Named::Plugin, &name_of(record))
-    }
 }
 
-/// What is unique among the plugins of an org: names are an agent's own.
-pub(super) fn name_of(record: &PluginRecord) -> String {
-    format!("{}/{}", record.agent, record.name())
+/// The id of its agent, which every stored plugin has.
+fn agent_of(plugin: &PluginRecord) -> Result<&AgentId, DirectoryError> {
+    plugin.agent.id().ok_or_else(|| DirectoryError::not_found("agent", &plugin.agent))
 }
 
 /// The connections that are in slots of these plugins.
 pub(super) fn used<'a>(
     plugins: impl Iterator<Item = &'a Arc<PluginRecord>>,
 ) -> HashSet<ConnectionId> {
-    plugins.flat_map(|plugin| plugin.slots.values().cloned()).collect()
+    plugins.flat_map(|plugin| plugin.connections().cloned()).collect()
 }

@@ -9,8 +9,7 @@ use jiff::Timestamp;
 
 use super::apps::AppRecord;
 use super::kept::Collection;
-use super::plugins::PluginRecord;
-use super::records::{AgentRecord, ConnectionRecord};
+use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::users::Person;
 pub use told::Former;
 
@@ -20,7 +19,7 @@ use keyward_base::id::{
     AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId,
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
-use keyward_model::{App, Connection, Honeytoken, Org, Record, Scope, User, Webhook};
+use keyward_model::{App, Connection, Honeytoken, Org, Plugin, Record, Scope, User, Webhook};
 use keyward_rules::inject::placeholder::Core;
 
 /// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
@@ -41,7 +40,7 @@ pub struct OrgView {
     pub(super) agents: Collection<keyward_model::Agent>,
     pub(super) connections: Collection<Connection>,
     pub(super) apps: Collection<App>,
-    plugins: SharedMap<PluginId, Arc<PluginRecord>>,
+    pub(super) plugins: Collection<Plugin>,
     pub(super) webhooks: Collection<Webhook>,
     pub(super) honeytokens: Collection<Honeytoken>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
@@ -123,7 +122,8 @@ impl View {
             all.connections.extend(connections);
             let (now_there, there) = (now.apps.by_id(), before.apps.by_id());
             all.apps.extend(now_there.differences(there, Arc::ptr_eq));
-            all.plugins.extend(now.plugins.differences(&before.plugins, Arc::ptr_eq));
+            all.plugins
+                .extend(now.plugins.by_id().differences(before.plugins.by_id(), Arc::ptr_eq));
         }
         all
     }
@@ -274,7 +274,12 @@ impl View {
 
     /// A plugin by id.
     pub fn plugin(&self, org: &OrgId, id: &PluginId) -> Option<&Arc<PluginRecord>> {
-        self.orgs.get(org)?.plugins.get(id)
+        self.one::<Plugin>(org, id)
+    }
+
+    /// The agent of a plugin.
+    pub fn agent_of(&self, plugin: &PluginRecord) -> Option<&Arc<AgentRecord>> {
+        self.agent(&plugin.org, plugin.agent.id()?)
     }
 
     /// An app by id.
@@ -386,21 +391,21 @@ impl View {
         }
     }
 
-    pub(super) fn put_plugin(&mut self, plugin: Arc<PluginRecord>) {
-        self.remove_plugin(&plugin.org, &plugin.id);
+    /// The plugins of an agent are found by it.
+    pub(super) fn put_plugin_of_agent(&mut self, plugin: &Arc<PluginRecord>) {
+        let Some(agent) = plugin.agent.id() else { return };
         let org = self.org_mut(&plugin.org);
-        let of_agent = Arc::make_mut(org.plugins_of.entry(plugin.agent.clone()));
-        of_agent.insert(plugin.name().into(), Arc::clone(&plugin));
-        org.plugins.insert(plugin.id.clone(), plugin);
+        let of_agent = Arc::make_mut(org.plugins_of.entry(agent.clone()));
+        of_agent.insert(plugin.name().into(), Arc::clone(plugin));
     }
 
-    pub(super) fn remove_plugin(&mut self, org: &OrgId, id: &PluginId) {
-        let Some(org) = self.known_org_mut(org) else { return };
-        let Some(plugin) = org.plugins.remove(id) else { return };
-        if let Some(of_agent) = org.plugins_of.get_mut(&plugin.agent).map(Arc::make_mut) {
+    pub(super) fn remove_plugin_of_agent(&mut self, plugin: &PluginRecord) {
+        let Some(agent) = plugin.agent.id() else { return };
+        let org = self.org_mut(&plugin.org);
+        if let Some(of_agent) = org.plugins_of.get_mut(agent).map(Arc::make_mut) {
             of_agent.remove(plugin.name());
             if of_agent.is_empty() {
-                org.plugins_of.remove(&plugin.agent);
+                org.plugins_of.remove(agent);
             }
         }
     }

@@ -170,16 +170,18 @@ impl Facts {
         Difference { before, now }: Difference<'_, Arc<PluginRecord>>,
         changed: &mut Changed,
     ) {
-        let each = |plugin: &Arc<PluginRecord>| plugin.slots.values().cloned().collect::<Vec<_>>();
+        let each = |plugin: &Arc<PluginRecord>| plugin.connections().cloned().collect::<Vec<_>>();
         // A plugin does not change its agent; both sides are handled independently all the same.
         for (plugin, is_now) in [(before, false), (now, true)] {
-            let Some(plugin) = plugin else { continue };
+            let Some((plugin, agent)) = plugin.and_then(|it| Some((it, it.agent.id()?))) else {
+                continue;
+            };
             let of_org = self.orgs.entry(plugin.org.clone()).or_default();
             match is_now {
-                true => of_org.holds(&plugin.agent, &[], &each(plugin)),
-                false => of_org.holds(&plugin.agent, &each(plugin), &[]),
+                true => of_org.holds(agent, &[], &each(plugin)),
+                false => of_org.holds(agent, &each(plugin), &[]),
             }
-            changed.agents.insert((plugin.org.clone(), plugin.agent.clone()));
+            changed.agents.insert((plugin.org.clone(), agent.clone()));
         }
     }
 

@@ -32,13 +32,13 @@ impl Plugins {
         catalogue: &Catalogue,
         view: &View,
     ) {
-        if plugin.paused {
+        if plugin.facts.paused {
             return self.withdrawn(plugin, catalogue);
         }
         let first = missing.iter().find(|missing| missing.slot.required);
         let blocked = first.map(|missing| Arc::new(blocked(plugin, missing, catalogue, view)));
         for slot in &plugin.manifest.connections {
-            let Some(connection) = plugin.slots.get(&slot.slot) else { continue };
+            let Some(connection) = plugin.connection_in(&slot.slot) else { continue };
             let slot = Slot {
                 plugin: plugin.name().into(),
                 name: slot.slot.as_str().into(),
@@ -78,10 +78,10 @@ impl Plugins {
         blocked: Blocked,
         catalogue: &Catalogue,
     ) {
-        let provider = catalogue.get(provider);
+        let (Some(agent), provider) = (plugin.agent.id(), catalogue.get(provider)) else { return };
         self.empty.push(EmptySlot {
             org: plugin.org.clone(),
-            agent: plugin.agent.clone(),
+            agent: agent.clone(),
             hosts: provider.into_iter().flat_map(|it| it.known_hosts()).collect(),
             blocked: Arc::new(blocked),
         });

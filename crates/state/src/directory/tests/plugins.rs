@@ -2,6 +2,7 @@
 
 use super::*;
 use keyward_base::id::PluginId;
+use keyward_model::{PluginSpec, Reference};
 
 fn manifest(slots: &[&str]) -> Manifest {
     let slot = |name: &&str| serde_json::json!({ "slot": name, "provider": "github" });
@@ -10,7 +11,7 @@ fn manifest(slots: &[&str]) -> Manifest {
     serde_json::from_value(manifest).unwrap()
 }
 
-fn plugged(world: &World, slots: &[(&str, &ConnectionId)]) -> Plugged {
+fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) -> Plugged {
     let names: Vec<_> = slots.iter().map(|(name, _)| *name).collect();
     let binding = |id: &ConnectionId| BindingRecord {
         connection: id.clone(),
@@ -19,9 +20,16 @@ fn plugged(world: &World, slots: &[(&str, &ConnectionId)]) -> Plugged {
         placeholders: placeholders("sk-"),
         direct: false,
     };
-    Plugged {
+    let reference = |(name, id): &(&str, &ConnectionId)| {
+        ((*name).to_owned(), Reference::Id(ConnectionId::clone(id)))
+    };
+    let spec = PluginSpec {
         manifest: manifest(&names),
-        slots: slots.iter().map(|(name, id)| ((*name).to_owned(), (*id).clone())).collect(),
+        agent: Reference::Id(agent.id.clone()),
+        slots: slots.iter().map(reference).collect(),
+    };
+    Plugged {
+        spec,
         bindings: slots.iter().map(|(_, id)| binding(id)).collect(),
         by: ManagedBy::Store,
     }
@@ -33,9 +41,8 @@ async fn a_plugin_takes_its_bindings_along_and_leaves_those_of_others() {
     let agent = world.agent("ci").await;
     let (a, b) = (world.connection("a").await, world.connection("b").await);
     world.bind(&agent.id, &b.id).await;
-    let at = (&world.org, &agent.id);
-    let new = plugged(&world, &[("a", &a.id), ("b", &b.id)]);
-    let plugin = world.directory.add_plugin(at, new).await.unwrap();
+    let new = plugged(&world, &agent, &[("a", &a.id), ("b", &b.id)]);
+    let plugin = world.directory.add_plugin(&world.org, new).await.unwrap();
     let bound = |view: &View| {
         let agent = view.agent(&world.org, &agent.id).unwrap().clone();
         agent.facts.bindings.iter().map(|it| (it.connection.clone(), it.direct)).collect::<Vec<_>>()
@@ -55,16 +62,19 @@ async fn what_a_crash_leaves_allows_nothing_and_goes() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
-    let at = (&world.org, &agent.id);
-    let plugin = world.directory.add_plugin(at, plugged(&world, &[("a", &a.id)])).await.unwrap();
+    let plugin = world
+        .directory
+        .add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)]))
+        .await
+        .unwrap();
     // As if it had ended between the agent's row and the plugin's.
     let key = format!("{}/{}", world.org, plugin.id);
     world.store.delete(Table::Plugins, &key, Expect::Any).await.unwrap();
     let again = world.reopen().await.unwrap();
     assert!(again.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
     let last = world.reopen().await.unwrap();
-    let new = plugged(&world, &[("a", &a.id)]);
-    last.add_plugin(at, new).await.expect("its name is free again");
+    let new = plugged(&world, &agent, &[("a", &a.id)]);
+    last.add_plugin(&world.org, new).await.expect("its name is free again");
 }
 
 #[tokio::test]
@@ -72,8 +82,7 @@ async fn the_plugins_of_an_agent_go_with_it_also_after_a_crash() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
-    let at = (&world.org, &agent.id);
-    world.directory.add_plugin(at, plugged(&world, &[("a", &a.id)])).await.unwrap();
+    world.directory.add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)])).await.unwrap();
     let key = format!("{}/{}", world.org, agent.id);
     let row = world.store.get(Table::Agents, &key).await.unwrap().unwrap();
     world.store.delete(Table::Agents, &key, Expect::Version(row.version)).await.unwrap();
@@ -93,21 +102,25 @@ async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leave
     let mut other = connection(&world.org, "other", world.now());
     other.provider = "openai".into();
     let other = world.directory.add_connection(other).await.unwrap();
-    let at = (&world.org, &agent.id);
-    let undeclared = Plugged { manifest: manifest(&["x"]), ..plugged(&world, &[("a", &a.id)]) };
+    let mut undeclared = plugged(&world, &agent, &[("a", &a.id)]);
+    undeclared.spec.manifest = manifest(&["x"]);
     for (new, says) in [
-        (plugged(&world, &[("a", &foreign.id)]), "does not exist"),
-        (plugged(&world, &[("a", &other.id)]), "asks for an account at `github`"),
+        (plugged(&world, &agent, &[("a", &foreign.id)]), "does not exist"),
+        (plugged(&world, &agent, &[("a", &other.id)]), "asks for an account at `github`"),
         (undeclared, "has no slot `a`"),
     ] {
-        let error = world.directory.add_plugin(at, new).await.unwrap_err().to_string();
+        let error = world.directory.add_plugin(&world.org, new).await.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
     let nobody = world.directory.remove_plugin(&world.org, &PluginId::random()).await;
     assert!(matches!(nobody, Err(DirectoryError::NotFound { what: "plugin", .. })));
     assert!(world.directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
     assert_eq!(world.rows(Table::Plugins).await.len(), 0);
-    let plugin = world.directory.add_plugin(at, plugged(&world, &[("a", &a.id)])).await.unwrap();
+    let plugin = world
+        .directory
+        .add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)]))
+        .await
+        .unwrap();
     assert!(world.directory.view().plugin(&foreign.org, &plugin.id).is_none());
     let theirs = world.directory.remove_plugin(&foreign.org, &plugin.id).await;
     assert!(matches!(theirs, Err(DirectoryError::NotFound { what: "plugin", .. })));
@@ -118,9 +131,9 @@ async fn a_plugin_says_what_it_lacks() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let (a, b) = (world.connection("a").await, world.connection("b").await);
-    let mut new = plugged(&world, &[("a", &a.id), ("b", &b.id)]);
-    new.manifest.connections[1].required = false;
-    let plugin = world.directory.add_plugin((&world.org, &agent.id), new).await.unwrap();
+    let mut new = plugged(&world, &agent, &[("a", &a.id), ("b", &b.id)]);
+    new.spec.manifest.connections[1].required = false;
+    let plugin = world.directory.add_plugin(&world.org, new).await.unwrap();
     let state = || {
         let view = world.directory.view();
         let find = |id: &ConnectionId| view.connection(&world.org, id).map(|it| &**it);

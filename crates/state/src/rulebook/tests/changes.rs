@@ -10,7 +10,7 @@ use super::*;
 use crate::directory::{AppRecord, BindingRecord, BrokenReason, Manifest, Plugged, Visibility};
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
-use keyward_model::{App, Reference, Role, User, UserFacts, UserSpec};
+use keyward_model::{App, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
 use keyward_rules::inject::placeholder::{Core, Placeholder};
 
 const PROVIDERS: [&str; 4] = ["openai", "github", "shopify", "mcp"];
@@ -248,12 +248,14 @@ impl World {
             placeholders: placeholders(),
             direct: false,
         };
-        let slots = found.iter().map(|it| ("one".to_owned(), it.id.clone())).collect();
+        let slots = found.iter().map(|it| ("one".to_owned(), Reference::Id(it.id.clone())));
+        let (agent, slots) = (Reference::Id(agent), slots.collect());
+        let spec = PluginSpec { manifest, agent, slots };
         let bindings = found.iter().map(|it| binding(&it.id)).collect();
-        let plugged = Plugged { manifest, slots, bindings, by: ManagedBy::Store };
+        let plugged = Plugged { spec, bindings, by: ManagedBy::Store };
         match there {
             Some(id) => drop(self.directory.change_plugin(org_id, &id, plugged).await),
-            None => drop(self.directory.add_plugin((org_id, &agent), plugged).await),
+            None => drop(self.directory.add_plugin(org_id, plugged).await),
         }
     }
 

@@ -1,44 +1,22 @@
-//! `/plugins` as JSON.
-
-use std::collections::BTreeMap;
+//! [`PluginView`]: a plugin as the API answers with it, its slots and what it lacks.
 
 use jiff::Timestamp;
+use keyward_base::id::{AgentId, ConnectionId, PluginId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use keyward_base::id::{AgentId, ConnectionId, PluginId};
-use keyward_state::directory::{ConnectionState, ManagedBy, Manifest, PluginState, Renewal};
-
-/// A plugin to be installed.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewPlugin {
-    /// The agent's name or id.
-    pub agent: String,
-    /// As its author declares it.
-    pub manifest: Manifest,
-    /// Names or ids of connections, by slot. An optional slot may be left out.
-    #[serde(default)]
-    pub slots: BTreeMap<String, String>,
-}
-
-/// A change of a plugin: what is absent stays.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct PluginPatch {
-    /// Another version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub manifest: Option<Manifest>,
-    /// Names or ids of connections, by slot; `null` empties an optional one.
-    #[serde(default)]
-    pub slots: BTreeMap<String, Option<String>>,
-}
+use super::PluginState;
+use crate::connection::{ConnectionState, Renewal};
+use crate::reference::Reference;
+use crate::resource::ManagedBy;
 
 /// A plugin that is installed.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PluginView {
     /// `plg_…`
+    #[schemars(with = "String")]
     pub id: PluginId,
-    /// Its name, unique among its agent's.
+    /// Unique for its agent.
     pub name: String,
     /// Its version.
     pub version: String,
@@ -48,8 +26,8 @@ pub struct PluginView {
     /// Its agent's name.
     pub agent: String,
     /// Its agent's id.
-    pub agent_id: AgentId,
-    /// `ready`, `degraded`, `blocked`, or `paused` when the configuration names it no more.
+    pub agent_id: Reference<AgentId>,
+    /// `ready`, `degraded`, `blocked`, or `paused` if it is no longer in the configuration.
     pub state: PluginState,
     /// Slots without a connection that can be used.
     pub missing: Vec<MissingView>,
@@ -58,13 +36,15 @@ pub struct PluginView {
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// When it was installed.
+    #[schemars(with = "String")]
     pub created: Timestamp,
     /// When it was last changed.
+    #[schemars(with = "String")]
     pub updated: Timestamp,
 }
 
 /// A slot without a connection that can be used.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct MissingView {
     /// Its name.
     pub slot: String,
@@ -80,7 +60,7 @@ pub struct MissingView {
 }
 
 /// A slot.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SlotView {
     /// Its name.
     pub slot: String,
@@ -106,9 +86,10 @@ pub struct SlotView {
 }
 
 /// A connection in a slot.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PluggedView {
     /// `con_…`
+    #[schemars(with = "String")]
     pub id: ConnectionId,
     /// Its name.
     pub name: String,
@@ -134,18 +115,20 @@ pub struct PluggedView {
 }
 
 /// What removing a plugin left.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PluginRemoved {
     /// The plugin's id.
+    #[schemars(with = "String")]
     pub removed: PluginId,
     /// The connections that were in its slots. They stay, and nothing was revoked at their providers.
     pub connections: Vec<LeftView>,
 }
 
 /// A connection that stays.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct LeftView {
     /// `con_…`
+    #[schemars(with = "String")]
     pub id: ConnectionId,
     /// Its name.
     pub name: String,
@@ -156,9 +139,10 @@ pub struct LeftView {
 }
 
 /// A plugin that a connection is missing from.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PluginAffected {
     /// Its id.
+    #[schemars(with = "String")]
     pub id: PluginId,
     /// Its name.
     pub plugin: String,

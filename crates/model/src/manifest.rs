@@ -5,10 +5,11 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use http::Method;
+use schemars::JsonSchema;
 use semver::{Prerelease, Version};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::check;
+use super::name;
 use keyward_base::pattern::PathPattern;
 use keyward_rules::provider::decode::nearest;
 
@@ -24,7 +25,7 @@ const TEXT_CHARS_MAX: usize = 256;
 const WORD_CHARS_MAX: usize = 32;
 
 /// A plugin as its author declares it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Its name: 1 to 64 letters, digits or `-_.`.
@@ -39,7 +40,7 @@ pub struct Manifest {
 }
 
 /// A connection that a plugin asks for.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Slot {
     /// Its name, unique in the manifest: 1 to 32 lower-case letters, digits or `-_`.
@@ -101,7 +102,7 @@ impl Manifest {
     /// there are: one that is not known is told before anything is asked.
     pub fn faults(&self, providers: &[&str]) -> Vec<Fault> {
         let mut faults = Faults(Vec::new());
-        if !check::is_plugin_name(&self.plugin) {
+        if name::plain(&self.plugin).is_err() {
             let rule = "write 1 to 64 letters, digits or `-_.`, not an id and not only dots";
             faults.add("plugin", "this cannot be the name of a plugin", rule);
         }

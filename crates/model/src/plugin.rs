@@ -1,0 +1,185 @@
+//! Plugins: manifests that are installed for agents, with the connection in each slot.
+
+mod view;
+
+use std::collections::BTreeMap;
+
+use keyward_base::id::{AgentId, ConnectionId, PluginId};
+use keyward_base::keys::section;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::connection::{Connection, ConnectionState};
+use super::manifest::{Manifest, Slot};
+use super::reference::Reference;
+use super::refusal::Refusal;
+use super::resource::{Kind, Nothing, Record, Resource};
+
+pub use view::{
+    LeftView, MissingView, PluggedView, PluginAffected, PluginRemoved, PluginView, SlotView,
+};
+
+/// Plugins of one agent.
+pub const PLUGINS_MAX: usize = 100;
+
+/// Plugins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Plugin {}
+
+section! {
+    /// What a person gives. In the configuration, the manifest may stand in a file of its own, so `plugins:` has
+    /// keys of its own.
+    #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct PluginSpec {
+        /// As its author declares it.
+        #[key("[manifest](plugins.md#the-manifest)", required)]
+        pub manifest: Manifest,
+        /// The agent that it is installed for. An agent has one plugin of a name.
+        #[key("name or id of an agent", required)]
+        pub agent: Reference<AgentId>,
+        /// The connection in each slot; one that was removed since stays named. Required slots need one.
+        #[key("map of slots to names or ids of connections", "{}")]
+        #[serde(default)]
+        pub slots: BTreeMap<String, Reference<ConnectionId>>,
+    }
+}
+
+section! {
+    /// What a request that changes one gives. It replaces the manifest instead of merging it.
+    #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+    pub struct PluginChange {
+        /// Another version.
+        #[key("[manifest](plugins.md#the-manifest)")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub manifest: Option<Manifest>,
+        /// Connections by slot; `null` empties an optional one. Other slots stay as they are.
+        #[key("map of slots to names or ids of connections", "{}")]
+        #[serde(default)]
+        pub slots: BTreeMap<String, Option<Reference<ConnectionId>>>,
+    }
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PluginFacts {
+    /// It is no longer in the configuration, and allows nothing.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// Whether a plugin can work.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PluginState {
+    /// Every slot has a connection that can be used.
+    Ready,
+    /// An optional slot has none.
+    Degraded,
+    /// A required slot has none.
+    Blocked,
+    /// It is no longer in the configuration.
+    Paused,
+}
+
+/// A slot without a connection that can be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Missing<'a> {
+    /// The slot.
+    pub slot: &'a Slot,
+    /// The connection that is in it, if it still exists.
+    pub connection: Option<&'a Record<Connection>>,
+}
+
+impl Resource for Plugin {
+    type Id = PluginId;
+    type Spec = PluginSpec;
+    type With = Nothing;
+    type ChangeWith = PluginChange;
+    type Facts = PluginFacts;
+    /// Answers are a [`PluginView`], where `agent` and `slots` say more than in the spec.
+    type Shown = Nothing;
+
+    const KIND: Kind =
+        Kind { one: "plugin", article: "a plugin", many: "plugins", max: usize::MAX };
+
+    const FIXED: &[&str] = &["agent"];
+
+    const DATED: bool = true;
+
+    /// Unique for its agent.
+    fn name(spec: &PluginSpec) -> &str {
+        &spec.manifest.plugin
+    }
+
+    /// A manifest is checked with the providers that it names: [`Manifest::faults`].
+    fn refusals(_: &PluginSpec) -> Vec<Refusal> {
+        Vec::new()
+    }
+}
+
+impl PluginSpec {
+    /// The connection in a slot.
+    pub fn connection_in(&self, slot: &str) -> Option<&ConnectionId> {
+        self.slots.get(slot)?.id()
+    }
+
+    /// The connections in its slots.
+    pub fn connections(&self) -> impl Iterator<Item = &ConnectionId> {
+        self.slots.values().filter_map(Reference::id)
+    }
+
+    /// The slots that a connection is in.
+    pub fn slots_with<'a>(
+        &'a self,
+        connection: &'a ConnectionId,
+    ) -> impl Iterator<Item = &'a Slot> + 'a {
+        let has = move |slot: &&Slot| self.connection_in(&slot.slot) == Some(connection);
+        self.manifest.connections.iter().filter(has)
+    }
+}
+
+impl Record<Plugin> {
+    /// Its slots that have no connection that can be used, in the manifest's order. `find` answers for
+    /// its organisation.
+    pub fn missing<'a>(
+        &'a self,
+        find: impl Fn(&ConnectionId) -> Option<&'a Record<Connection>>,
+    ) -> Vec<Missing<'a>> {
+        let each = self.spec.manifest.connections.iter().map(|slot| {
+            let connection = self.spec.connection_in(&slot.slot).and_then(&find);
+            Missing { slot, connection }
+        });
+        each.filter(|missing| missing.connection.is_none_or(|it| !it.facts.state.is_usable()))
+            .collect()
+    }
+
+    /// Its state when it lacks these.
+    pub fn state(&self, missing: &[Missing<'_>]) -> PluginState {
+        match missing {
+            _ if self.facts.paused => PluginState::Paused,
+            [] => PluginState::Ready,
+            some if some.iter().any(|missing| missing.slot.required) => PluginState::Blocked,
+            _ => PluginState::Degraded,
+        }
+    }
+}
+
+impl PluginState {
+    /// The stable name, as in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Blocked => "blocked",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+impl Missing<'_> {
+    /// The state of the connection in the slot; `None` if there is no connection.
+    pub fn state(&self) -> Option<&ConnectionState> {
+        self.connection.map(|connection| &connection.facts.state)
+    }
+}
