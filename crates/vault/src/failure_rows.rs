@@ -80,7 +80,6 @@ impl Vault {
         }
     }
 
-    /// Stores the failures.
     pub(super) async fn store_failures(
         &self,
         org: &OrgId,
@@ -109,7 +108,6 @@ impl Vault {
         }
     }
 
-    /// Deletes the failures.
     pub(super) async fn delete_failures(&self, org: &OrgId, id: &ConnectionId) {
         let key = record::key(org, id);
         if let Err(error) = self.store.delete(Table::Refreshes, &key, Expect::Any).await {

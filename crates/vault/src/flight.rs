@@ -61,7 +61,6 @@ pub struct Flights {
 /// Counts a flight until it is dropped.
 struct InFlight(Arc<watch::Sender<usize>>);
 
-/// One flight.
 struct Flight<'a> {
     vault: &'a Vault,
     connection: &'a Arc<ConnectionRecord>,

@@ -22,7 +22,6 @@ const PAGE: usize = 500;
 /// How often a write is retried after a conflict.
 pub(super) const TRIES_MAX: usize = 32;
 
-/// A stored grant.
 pub(super) struct StoredGrant {
     /// Its generation.
     pub version: Version,

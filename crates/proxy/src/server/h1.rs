@@ -57,7 +57,6 @@ enum Interrupt {
     Drain,
 }
 
-/// The state of a stream.
 enum StreamState<IO> {
     /// Idle, without hyper.
     Idle(IO),

@@ -101,7 +101,6 @@ struct OrgPolicy {
     oauth_endpoints: CountedIndex<OAuthEndpoint>,
 }
 
-/// Rules of one org.
 #[derive(Debug, Default)]
 struct OrgRules {
     /// In the order of the configuration.

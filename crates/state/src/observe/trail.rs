@@ -25,7 +25,6 @@ pub struct Trail {
     active: PathBuf,
 }
 
-/// A full file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct FullFile {
     /// The number of its first record.

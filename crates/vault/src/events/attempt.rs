@@ -43,7 +43,6 @@ pub(super) struct DeliveryTarget<'a> {
     pub(super) keys: &'a SigningKeys,
 }
 
-/// The result of an attempt.
 #[derive(Debug)]
 pub(super) enum AttemptResult {
     /// The webhook accepted the event.

@@ -17,7 +17,6 @@ pub(super) struct Queue {
     count: u64,
 }
 
-/// The queue of one webhook.
 #[derive(Debug, Default)]
 struct WebhookQueue {
     waiting: BTreeMap<(Timestamp, u64), Owed>,

@@ -14,7 +14,6 @@ impl ApiKey {
         Self(fields)
     }
 
-    /// The field.
     pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
         &self.0
     }

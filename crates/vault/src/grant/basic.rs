@@ -32,7 +32,6 @@ impl Basic {
         Self(fields)
     }
 
-    /// The fields.
     pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
         &self.0
     }

@@ -14,7 +14,6 @@ impl Bearer {
         Self(fields)
     }
 
-    /// The fields.
     pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
         &self.0
     }

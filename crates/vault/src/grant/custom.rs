@@ -16,7 +16,6 @@ impl Custom {
         Self(fields)
     }
 
-    /// The fields.
     pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
         &self.0
     }

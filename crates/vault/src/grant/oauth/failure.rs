@@ -243,7 +243,6 @@ pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp
     }
 }
 
-/// The meaning of a code.
 enum CodeMeaning {
     Over(ActingParty),
     Passes,
