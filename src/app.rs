@@ -295,7 +295,7 @@ impl EventRecorder {
         let (audit, writer) = audit_file::open(config)?;
         let changes = Changes::to(audit.clone());
         let (close, closing) = watch::channel(false);
-        let recorder = |news| opened.events.clone().herald(news, changes.clone(), closing);
+        let recorder = |news| opened.events.clone().take_in(news, changes.clone(), closing);
         let task = opened.news().map(|news| tokio::spawn(recorder(news)));
         Ok((audit, writer, changes, Self { close, task }))
     }

@@ -11,7 +11,7 @@ use keyward_state::observe::event::Outcome;
 
 impl Events {
     /// Runs until `close` is true and all earlier events are handled.
-    pub async fn herald(
+    pub async fn take_in(
         self: Arc<Self>,
         mut news: mpsc::Receiver<News>,
         changes: Changes,
