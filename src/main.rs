@@ -3,7 +3,7 @@
 /// Packs open tunnels tighter than the system's allocator and gives the memory of ended ones back:
 /// figures in `docs/performance.md`.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: keyward_base::Allocator = keyward_base::Allocator;
 
 fn main() -> std::process::ExitCode {
     keyward::cli::run()

@@ -1,6 +1,10 @@
 //! Basic types used by all crates: secrets, ids, hosts, patterns, time, limits. This crate does no I/O; it also
 //! has a thread pool for blocking calls.
 
+/// The memory allocator of the program. It is here because its C build takes longest: a dependency of the lowest crate
+/// is built first.
+pub use tikv_jemallocator::Jemalloc as Allocator;
+
 pub mod agent;
 pub mod codes;
 pub mod host;
