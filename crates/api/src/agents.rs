@@ -10,7 +10,7 @@ use super::body::Segments;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
-use super::kept::{self, Exposed};
+use super::resource::{self, Exposed};
 use super::owners;
 use super::state::Admin;
 use super::tokens;
@@ -18,10 +18,10 @@ use keyward_model::{Agent, AgentFacts, AgentShown, Record, Shown};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
-        .route("/agents", get(kept::list::<Agent>).post(kept::add::<Agent>))
+        .route("/agents", get(resource::list::<Agent>).post(resource::add::<Agent>))
         .route(
             "/agents/{agent}",
-            get(kept::show::<Agent>).patch(kept::change::<Agent>).delete(kept::remove::<Agent>),
+            get(resource::show::<Agent>).patch(resource::change::<Agent>).delete(resource::remove::<Agent>),
         )
         .route("/agents/{agent}/pause", post(pause))
         .route("/agents/{agent}/resume", post(resume))
@@ -53,9 +53,9 @@ impl Exposed for Agent {
         let Context { admin, caller } = context;
         let owner = owners::of_new(admin, caller, input.with.owner.as_deref())?;
         let facts = AgentFacts { owner, ..AgentFacts::default() };
-        let made = kept::store_new::<Self>(context, input.spec, facts).await?;
+        let made = resource::store_new::<Self>(context, input.spec, facts).await?;
         admin.enforce().await?;
-        Ok(kept::shown(context, &made).await)
+        Ok(resource::shown(context, &made).await)
     }
 
     /// May change the owner: a private connection of the former owner must not be bound to it.
@@ -75,9 +75,9 @@ impl Exposed for Agent {
                 record.facts.owner.clone_from(owner);
             }
         };
-        let changed = kept::store_change(context, &record, &change, alter).await?;
+        let changed = resource::store_change(context, &record, &change, alter).await?;
         admin.enforce().await?;
-        Ok(kept::shown(context, &changed).await)
+        Ok(resource::shown(context, &changed).await)
     }
 
     async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
@@ -106,12 +106,12 @@ async fn set_held(
     name: &str,
     held: bool,
 ) -> Result<Json<Shown<Agent>>, ApiError> {
-    let agent = kept::found::<Agent>(context, name)?;
+    let agent = resource::found::<Agent>(context, name)?;
     context.caller.because(if held { "paused" } else { "resumed" });
     let hold = |record: &mut Record<Agent>| record.facts.held = held;
     let changed = context.deps().directory.change::<Agent>(&agent.org, &agent.id, hold).await?;
     context.admin.enforce().await?;
-    Ok(Json(kept::shown(context, &changed).await))
+    Ok(Json(resource::shown(context, &changed).await))
 }
 
 /// Of one that may do nothing: why, and what to do about it.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
-use super::kept::{self, Exposed};
+use super::resource::{self, Exposed};
 use super::state::Admin;
 use super::wire::AppChanged;
 use keyward_model::{App, AppShown, AppSpec, ManagedBy, Record, SecretFields, Shown};
@@ -17,9 +17,9 @@ use keyward_state::directory::AppRecord;
 use keyward_vault::{ChangedApp, NewApp, with_template};
 
 pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/apps", get(kept::list::<App>).post(kept::add::<App>)).route(
+    Router::new().route("/apps", get(resource::list::<App>).post(resource::add::<App>)).route(
         "/apps/{app}",
-        get(kept::show::<App>).patch(kept::change::<App>).delete(kept::remove::<App>),
+        get(resource::show::<App>).patch(resource::change::<App>).delete(resource::remove::<App>),
     )
 }
 
@@ -64,7 +64,7 @@ impl Exposed for App {
         let app = vault.add_app_of(new, with.secrets.0).await?;
         caller.names("app", &app.id, &app.name);
         admin.enforce().await?;
-        Ok(kept::shown(context, &app).await)
+        Ok(resource::shown(context, &app).await)
     }
 
     /// Tokens that were obtained stay. What the provider refused the app for is tried again, also where nothing
@@ -95,7 +95,7 @@ impl Exposed for App {
         let seen = retried.iter().filter(|connection| caller.sees_connection(connection));
         let mut retried: Vec<String> = seen.map(|connection| connection.name.clone()).collect();
         retried.sort_unstable();
-        Ok(AppChanged { app: kept::shown(context, &app).await, changed, retried })
+        Ok(AppChanged { app: resource::shown(context, &app).await, changed, retried })
     }
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {

@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::kept;
+use super::resource;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::List;
@@ -82,7 +82,7 @@ async fn list(
     Segments(agent): Segments<String>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<BindingShown>>, ApiError> {
-    let agent = kept::found::<Agent>(&context, &agent)?;
+    let agent = resource::found::<Agent>(&context, &agent)?;
     let shown = agent.facts.bindings.iter().filter_map(|one| shown(&context, &agent, one));
     let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
     page.cut(wanted.collect(), |binding: &BindingShown| &binding.name).map(Json)
@@ -94,7 +94,7 @@ async fn bind(
     Body(new): Body<BindingSpec>,
 ) -> Result<(StatusCode, Json<BindingShown>), ApiError> {
     let Context { admin, caller } = &context;
-    let agent = kept::found::<Agent>(&context, &agent)?;
+    let agent = resource::found::<Agent>(&context, &agent)?;
     let connection = admin.connection(caller, new.connection.as_str())?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
@@ -109,7 +109,7 @@ async fn unbind(
     Segments((agent, connection)): Segments<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let Context { admin, caller } = &context;
-    let agent = kept::found::<Agent>(&context, &agent)?;
+    let agent = resource::found::<Agent>(&context, &agent)?;
     let connection = admin.connection(caller, &connection)?;
     if agent.facts.binding(&connection.id).is_none() {
         return Err(ApiError::not_found("binding", &connection.name));

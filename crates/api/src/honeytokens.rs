@@ -8,17 +8,17 @@ use axum::routing::get;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
-use super::kept::{self, Exposed};
+use super::resource::{self, Exposed};
 use super::state::Admin;
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec, Record, Shown};
 use keyward_rules::inject::placeholder::Placeholder;
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
-        .route("/honeytokens", get(kept::list::<Honeytoken>).post(kept::add::<Honeytoken>))
+        .route("/honeytokens", get(resource::list::<Honeytoken>).post(resource::add::<Honeytoken>))
         .route(
             "/honeytokens/{honeytoken}",
-            get(kept::show::<Honeytoken>).delete(kept::remove::<Honeytoken>),
+            get(resource::show::<Honeytoken>).delete(resource::remove::<Honeytoken>),
         )
 }
 
@@ -32,8 +32,8 @@ impl Exposed for Honeytoken {
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
         let facts = facts(context, &input.spec)?;
-        let made = kept::store_new::<Self>(context, input.spec, facts).await?;
-        Ok(kept::shown(context, &made).await)
+        let made = resource::store_new::<Self>(context, input.spec, facts).await?;
+        Ok(resource::shown(context, &made).await)
     }
 
     async fn change(
@@ -41,8 +41,8 @@ impl Exposed for Honeytoken {
         record: Arc<Record<Self>>,
         change: Change<Self>,
     ) -> Result<Shown<Self>, ApiError> {
-        let changed = kept::store_change(context, &record, &change, |_| {}).await?;
-        Ok(kept::shown(context, &changed).await)
+        let changed = resource::store_change(context, &record, &change, |_| {}).await?;
+        Ok(resource::shown(context, &changed).await)
     }
 }
 

@@ -32,7 +32,7 @@ mod honeytokens;
 mod host;
 mod html;
 mod input;
-mod kept;
+mod resource;
 mod keys;
 mod lookup;
 mod orgs;

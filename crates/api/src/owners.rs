@@ -3,7 +3,7 @@
 use super::auth::Caller;
 use super::context::Context;
 use super::error::ApiError;
-use super::kept::mentioned;
+use super::resource::mentioned;
 use super::state::Admin;
 use keyward_base::id::UserId;
 use keyward_model::User;

@@ -12,7 +12,7 @@ use super::body::{Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::input::Given;
-use super::kept::found;
+use super::resource::found;
 use super::page::Page;
 use super::state::Admin;
 use super::tokens::{ends_after, shown_once};

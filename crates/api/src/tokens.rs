@@ -12,7 +12,7 @@ use super::change_details::Run;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::Given;
-use super::kept::found;
+use super::resource::found;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::{List, TokenIssued};

@@ -8,14 +8,14 @@ use axum::routing::get;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
-use super::kept::{self, Exposed};
+use super::resource::{self, Exposed};
 use super::state::Admin;
 use keyward_model::{PersonalToken, PersonalTokenShown, Record, Shown, User, UserFacts, UserShown};
 
 pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/users", get(kept::list::<User>).post(kept::add::<User>)).route(
+    Router::new().route("/users", get(resource::list::<User>).post(resource::add::<User>)).route(
         "/users/{user}",
-        get(kept::show::<User>).patch(kept::change::<User>).delete(kept::remove::<User>),
+        get(resource::show::<User>).patch(resource::change::<User>).delete(resource::remove::<User>),
     )
 }
 
@@ -46,9 +46,9 @@ impl Exposed for User {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
-        let user = kept::store_new::<Self>(context, input.spec, UserFacts::default()).await?;
+        let user = resource::store_new::<Self>(context, input.spec, UserFacts::default()).await?;
         context.caller.because(format!("role {}", user.role.as_str()));
-        Ok(kept::shown(context, &user).await)
+        Ok(resource::shown(context, &user).await)
     }
 
     /// A pause, or a role that allows less, counts from the next request on.
@@ -58,8 +58,8 @@ impl Exposed for User {
         change: Change<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         context.caller.because(described(&change));
-        let changed = kept::store_change(context, &user, &change, |_| {}).await?;
-        Ok(kept::shown(context, &changed).await)
+        let changed = resource::store_change(context, &user, &change, |_| {}).await?;
+        Ok(resource::shown(context, &changed).await)
     }
 }
 

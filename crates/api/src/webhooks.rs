@@ -13,7 +13,7 @@ use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
-use super::kept::{self, Exposed};
+use super::resource::{self, Exposed};
 use super::state::Admin;
 use super::wire::{EventType, List, WebhookAdded};
 use keyward_model::{
@@ -25,12 +25,12 @@ use keyward_vault::events::{LastTry, SigningKey, SigningKeyError};
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/events", get(types))
-        .route("/webhooks", get(kept::list::<Webhook>).post(kept::add::<Webhook>))
+        .route("/webhooks", get(resource::list::<Webhook>).post(resource::add::<Webhook>))
         .route(
             "/webhooks/{webhook}",
-            get(kept::show::<Webhook>)
-                .patch(kept::change::<Webhook>)
-                .delete(kept::remove::<Webhook>),
+            get(resource::show::<Webhook>)
+                .patch(resource::change::<Webhook>)
+                .delete(resource::remove::<Webhook>),
         )
         .route("/webhooks/{webhook}/test", post(test))
         .route("/webhooks/{webhook}/rotate", post(rotate))
@@ -86,7 +86,7 @@ impl Exposed for Webhook {
     async fn add(context: &Context, input: Input<Self>) -> Result<WebhookAdded, ApiError> {
         let key = Key::of(input.with)?;
         let facts = WebhookFacts { state: WebhookState::Active };
-        let hook = kept::store_new::<Self>(context, input.spec, facts).await?;
+        let hook = resource::store_new::<Self>(context, input.spec, facts).await?;
         signed(context, &hook, key).await
     }
 
@@ -96,12 +96,12 @@ impl Exposed for Webhook {
         change: Change<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         let paused = change.with.paused;
-        let changed = kept::store_change(context, &record, &change, |hook| match paused {
+        let changed = resource::store_change(context, &record, &change, |hook| match paused {
             Some(true) => hook.facts.state = WebhookState::Paused,
             Some(false) => hook.facts.state = WebhookState::Active,
             None => {}
         });
-        Ok(kept::shown(context, &*changed.await?).await)
+        Ok(resource::shown(context, &*changed.await?).await)
     }
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
@@ -140,7 +140,7 @@ async fn signed(
     Key { key, shown }: Key,
 ) -> Result<WebhookAdded, ApiError> {
     context.deps().events.sign_with(&hook.org, &hook.id, key).await?;
-    Ok(WebhookAdded { webhook: kept::shown(context, hook).await, signing_key: shown })
+    Ok(WebhookAdded { webhook: resource::shown(context, hook).await, signing_key: shown })
 }
 
 /// Posts one event now, whatever the webhook wants to be told and whether it is paused.
@@ -148,7 +148,7 @@ async fn test(
     context: Context,
     Segments(name): Segments<String>,
 ) -> Result<Json<WebhookTry>, ApiError> {
-    let hook = kept::found::<Webhook>(&context, &name)?;
+    let hook = resource::found::<Webhook>(&context, &name)?;
     Ok(Json(tried(context.deps().events.test(&hook).await?)))
 }
 
@@ -158,8 +158,8 @@ async fn rotate(
     Segments(name): Segments<String>,
     Body(given): Body<WebhookWith>,
 ) -> Result<Json<WebhookAdded>, ApiError> {
-    let hook = kept::found::<Webhook>(&context, &name)?;
-    kept::editable(&*hook)?;
+    let hook = resource::found::<Webhook>(&context, &name)?;
+    resource::editable(&*hook)?;
     Ok(Json(signed(&context, &hook, Key::of(given)?).await?))
 }
 

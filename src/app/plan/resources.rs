@@ -12,10 +12,10 @@ use keyward_base::id::OrgId;
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec, ManagedBy, Record};
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::provider::Catalogue;
-use keyward_state::directory::Kept;
+use keyward_state::directory::Stored;
 
 /// A resource that the configuration may declare. What the file no longer names is removed.
-pub(in crate::app) trait Declarable: Kept + InFile {
+pub(in crate::app) trait Declarable: Stored + InFile {
     /// What the gateway adds to a new one.
     fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
-use super::kept::{Collection, Kept};
+use super::stored::{Collection, Stored};
 use super::records::ManagedBy;
 use super::view::{OrgView, View};
 use super::{Writer, check};
 use crate::store::Table;
 use keyward_model::{Agent, Record};
 
-impl Kept for Agent {
+impl Stored for Agent {
     const TABLE: Table = Table::Agents;
     const NAMED: Named = Named::Agent;
 
@@ -32,11 +32,11 @@ impl Kept for Agent {
         iter::once(name).chain(tokens).collect()
     }
 
-    fn came(view: &mut View, record: &Arc<Record<Self>>) {
+    fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         view.put_tokens(record);
     }
 
-    fn went(view: &mut View, record: &Arc<Record<Self>>) {
+    fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         view.remove_tokens(record);
     }
 
@@ -64,7 +64,7 @@ impl Kept for Agent {
         check::removable(record, by)
     }
 
-    async fn gone(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
+    async fn after_removal(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
         writer.remove_plugins_of(&record.org, &record.id).await
     }
 }

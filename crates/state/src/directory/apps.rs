@@ -4,7 +4,7 @@
 use super::check;
 use super::error::DirectoryError;
 use super::index::Named;
-use super::kept::{Collection, Kept};
+use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_model::{App, ManagedBy, Record};
@@ -12,7 +12,7 @@ use keyward_model::{App, ManagedBy, Record};
 /// An OAuth client that is registered at a provider: safe to show.
 pub type AppRecord = Record<App>;
 
-impl Kept for App {
+impl Stored for App {
     const TABLE: Table = Table::Apps;
     const NAMED: Named = Named::App;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::deliveries::{Due, News};
 use super::error::DirectoryError;
-use super::news::Between;
+use super::changes::Between;
 use super::rows::At;
 use super::view::View;
 use super::{Shared, Writer};

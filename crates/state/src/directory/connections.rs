@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::Named;
-use super::kept::{Collection, Kept};
+use super::stored::{Collection, Stored};
 use super::records::{AgentRecord, ConnectionRecord};
 use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
@@ -13,7 +13,7 @@ use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::{Agent, BrokenReason, Connection, ConnectionState, ManagedBy, Record};
 
-impl Kept for Connection {
+impl Stored for Connection {
     const TABLE: Table = Table::Connections;
     const NAMED: Named = Named::Connection;
 
@@ -60,7 +60,7 @@ impl Kept for Connection {
 
     /// Bindings first: after a crash in between there is a connection that no agent may use, and not a binding to
     /// nothing.
-    fn going<'a>(
+    fn before_removal<'a>(
         writer: &'a Writer,
         record: &'a Record<Self>,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send + 'a {

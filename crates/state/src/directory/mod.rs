@@ -16,8 +16,8 @@ mod connections;
 mod deliveries;
 mod error;
 mod index;
-mod kept;
-mod news;
+mod stored;
+mod changes;
 mod open;
 mod orgs;
 mod personal;
@@ -51,7 +51,7 @@ pub use apps::AppRecord;
 pub use check::editable;
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
-pub use kept::Kept;
+pub use stored::Stored;
 pub use keyward_model::{
     Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Fault, ManagedBy,
     Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::commit::Viewed;
 use super::error::DirectoryError;
 use super::index::{Claim, Index, everyone};
-use super::kept::Kept;
+use super::stored::Stored;
 use super::orgs;
 use super::records::{AgentRecord, PluginRecord};
 use super::rows::{At, Read, Rows};
@@ -82,7 +82,7 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    async fn take_all<R: Kept>(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
+    async fn take_all<R: Stored>(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
         for (at, Read { record, .. }) in rows.all::<Record<R>>(R::TABLE).await? {
             if at != At::new(R::TABLE, &record.org, Id::as_str(&record.id)) {
                 return Err(at.malformed());

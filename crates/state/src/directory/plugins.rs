@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::{Index, Named, Taken, Unique};
-use super::kept::{Collection, Kept};
+use super::stored::{Collection, Stored};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, Read};
 use super::view::{OrgView, View};
@@ -31,7 +31,7 @@ pub struct Plugged {
     pub by: ManagedBy,
 }
 
-impl Kept for Plugin {
+impl Stored for Plugin {
     const TABLE: Table = Table::Plugins;
     const NAMED: Named = Named::Plugin;
 
@@ -54,11 +54,11 @@ impl Kept for Plugin {
         vec![Unique { at, what: "name", refusal }]
     }
 
-    fn came(view: &mut View, record: &Arc<Record<Self>>) {
+    fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         view.put_plugin_of_agent(record);
     }
 
-    fn went(view: &mut View, record: &Arc<Record<Self>>) {
+    fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         view.remove_plugin_of_agent(record);
     }
 
@@ -71,7 +71,7 @@ impl Kept for Plugin {
         }
     }
 
-    async fn gone(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
+    async fn after_removal(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
         writer.withdraw(&record).await;
         Ok(())
     }

@@ -4,7 +4,7 @@
 mod damage;
 mod deliveries;
 mod golden;
-mod kept;
+mod stored;
 mod life;
 mod people;
 mod plugins;

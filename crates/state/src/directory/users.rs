@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
-use super::kept::{Collection, Kept};
+use super::stored::{Collection, Stored};
 use super::records::{AgentRecord, ConnectionRecord};
 use super::view::{OrgView, View};
 use crate::store::Table;
@@ -23,7 +23,7 @@ pub struct Person {
     pub scopes: Arc<[Scope]>,
 }
 
-impl Kept for User {
+impl Stored for User {
     const TABLE: Table = Table::Users;
     const NAMED: Named = Named::User;
 
@@ -43,12 +43,12 @@ impl Kept for User {
         [name].into_iter().chain(email).chain(tokens).collect()
     }
 
-    fn came(view: &mut View, user: &Arc<Record<Self>>) {
+    fn add_to_indexes(view: &mut View, user: &Arc<Record<Self>>) {
         view.open_tokens_of(user);
         view.wake_agents_of(&user.org, &user.id);
     }
 
-    fn went(view: &mut View, user: &Arc<Record<Self>>) {
+    fn remove_from_indexes(view: &mut View, user: &Arc<Record<Self>>) {
         view.close_tokens_of(user);
         view.wake_agents_of(&user.org, &user.id);
     }

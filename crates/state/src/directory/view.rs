@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use jiff::Timestamp;
 
 use super::apps::AppRecord;
-use super::kept::Collection;
+use super::stored::Collection;
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::users::Person;
 pub use told::Former;

@@ -4,12 +4,12 @@ use keyward_model::{ManagedBy, Record, Webhook, WebhookState};
 
 use super::error::DirectoryError;
 use super::index::Named;
-use super::kept::{Collection, Kept};
+use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use super::{Writer, check};
 use crate::store::Table;
 
-impl Kept for Webhook {
+impl Stored for Webhook {
     const TABLE: Table = Table::Webhooks;
     const NAMED: Named = Named::Webhook;
 
@@ -30,7 +30,7 @@ impl Kept for Webhook {
     }
 
     /// Drops what it has not been told yet. The next writer need not wait for as many rows as there may be.
-    async fn gone(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
+    async fn after_removal(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {
         let shared = writer.shared.clone();
         drop(writer);
         shared.settle_all(&record.org, &record.id).await;

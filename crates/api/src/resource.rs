@@ -15,10 +15,10 @@ use super::page::Page;
 use super::wire::List;
 use keyward_base::id::Id;
 use keyward_model::{ManagedBy, Record, Resource, Shown};
-use keyward_state::directory::Kept;
+use keyward_state::directory::Stored;
 
 /// A resource of the API.
-pub(super) trait Exposed: Kept {
+pub(super) trait Exposed: Stored {
     /// The answer to a request that adds one: usually [`Shown`], with what is shown only once.
     type Added: Serialize + Send;
     /// The answer to a request that changes one: usually [`Shown`].

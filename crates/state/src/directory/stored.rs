@@ -1,4 +1,4 @@
-//! [`Kept`]: resources that the directory keeps generically: reading, adding, changing and removing them, with
+//! [`Stored`]: resources that the directory keeps generically: reading, adding, changing and removing them, with
 //! unique names and compare-and-swap. What is particular to one is its [`Resource`] and a few lines here.
 
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ use crate::store::{StoreError, Table, Version};
 const EDIT_TRIES: usize = 8;
 
 /// A resource that the directory keeps.
-pub trait Kept: Resource {
+pub trait Stored: Resource {
     /// Where its rows are.
     #[doc(hidden)]
     const TABLE: Table;
@@ -52,11 +52,11 @@ pub trait Kept: Resource {
 
     /// A further index of the view follows: `record` is in the view now.
     #[doc(hidden)]
-    fn came(_view: &mut View, _record: &Arc<Record<Self>>) {}
+    fn add_to_indexes(_view: &mut View, _record: &Arc<Record<Self>>) {}
 
     /// The same: `record` is not in the view any more, or another version of it is about to come.
     #[doc(hidden)]
-    fn went(_view: &mut View, _record: &Arc<Record<Self>>) {}
+    fn remove_from_indexes(_view: &mut View, _record: &Arc<Record<Self>>) {}
 
     /// Checks a new one against everything else, with the turn to write.
     ///
@@ -93,7 +93,7 @@ pub trait Kept: Resource {
 
     /// Removes what must not stand without it, before its row goes.
     #[doc(hidden)]
-    fn going<'a>(
+    fn before_removal<'a>(
         _writer: &'a Writer,
         _record: &'a Record<Self>,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send + 'a {
@@ -102,7 +102,7 @@ pub trait Kept: Resource {
 
     /// Removes what is left of it, after its row went. May drop the turn to write.
     #[doc(hidden)]
-    fn gone(
+    fn after_removal(
         _writer: Writer,
         _record: Record<Self>,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send {
@@ -146,7 +146,7 @@ impl<R: Resource> Collection<R> {
     }
 }
 
-impl<R: Kept> Collection<R> {
+impl<R: Stored> Collection<R> {
     fn put(&mut self, record: Arc<Record<R>>) {
         self.by_name.insert(R::full_name(&record).into(), record.id.clone());
         self.by_id.insert(record.id.clone(), record);
@@ -159,7 +159,7 @@ impl<R: Kept> Collection<R> {
     }
 }
 
-impl Kept for Honeytoken {
+impl Stored for Honeytoken {
     const TABLE: Table = Table::Honeytokens;
     const NAMED: Named = Named::Honeytoken;
 
@@ -171,12 +171,12 @@ impl Kept for Honeytoken {
         &mut org.honeytokens
     }
 
-    fn came(view: &mut View, record: &Arc<Record<Self>>) {
+    fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);
         org.honeytoken_cores.insert(record.facts.placeholder.core(), record.id.clone());
     }
 
-    fn went(view: &mut View, record: &Arc<Record<Self>>) {
+    fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);
         org.honeytoken_cores.remove(&record.facts.placeholder.core());
     }
@@ -184,42 +184,42 @@ impl Kept for Honeytoken {
 
 impl View {
     /// All of an organisation, in no particular order.
-    pub fn all<R: Kept>(&self, org: &OrgId) -> impl Iterator<Item = &Arc<Record<R>>> {
+    pub fn all<R: Stored>(&self, org: &OrgId) -> impl Iterator<Item = &Arc<Record<R>>> {
         self.of_org(org).into_iter().flat_map(|org| R::of(org).values())
     }
 
     /// One by id.
-    pub fn one<R: Kept>(&self, org: &OrgId, id: &R::Id) -> Option<&Arc<Record<R>>> {
+    pub fn one<R: Stored>(&self, org: &OrgId, id: &R::Id) -> Option<&Arc<Record<R>>> {
         R::of(self.of_org(org)?).get(id)
     }
 
     /// One by name or id.
-    pub fn find<R: Kept>(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<Record<R>>> {
+    pub fn find<R: Stored>(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<Record<R>>> {
         R::of(self.of_org(org)?).find(name_or_id)
     }
 
     /// What a row of this kind is of: its kind, id and name.
-    pub(super) fn thing_of<R: Kept>(&self, at: &At) -> Option<(&'static str, String, String)> {
+    pub(super) fn thing_of<R: Stored>(&self, at: &At) -> Option<(&'static str, String, String)> {
         let id = R::Id::parse(&at.id).ok()?;
         let record = self.one::<R>(&at.org, &id)?;
         Some((R::KIND.one, at.id.clone(), record.name().to_owned()))
     }
 
-    pub(super) fn put<R: Kept>(&mut self, record: Arc<Record<R>>) {
+    pub(super) fn put<R: Stored>(&mut self, record: Arc<Record<R>>) {
         self.take_out::<R>(&record.org, &record.id);
         R::of_mut(self.org_mut(&record.org)).put(Arc::clone(&record));
-        R::came(self, &record);
+        R::add_to_indexes(self, &record);
     }
 
-    pub(super) fn take_out<R: Kept>(&mut self, org: &OrgId, id: &R::Id) {
+    pub(super) fn take_out<R: Stored>(&mut self, org: &OrgId, id: &R::Id) {
         let Some(org) = self.known_org_mut(org) else { return };
         if let Some(before) = R::of_mut(org).remove(id) {
-            R::went(self, &before);
+            R::remove_from_indexes(self, &before);
         }
     }
 }
 
-impl<R: Kept> Viewed for Record<R> {
+impl<R: Stored> Viewed for Record<R> {
     fn show(self: Arc<Self>, view: &mut View) {
         view.put(self);
     }
@@ -230,7 +230,7 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::add_record`].
-    pub async fn add<R: Kept>(
+    pub async fn add<R: Stored>(
         &self,
         org: &OrgId,
         managed_by: ManagedBy,
@@ -244,7 +244,7 @@ impl Directory {
     ///
     /// # Errors
     /// When the spec is refused, the name is taken, or there are too many.
-    pub async fn add_record<R: Kept>(
+    pub async fn add_record<R: Stored>(
         &self,
         record: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
@@ -256,7 +256,7 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::edit`].
-    pub async fn change<R: Kept>(
+    pub async fn change<R: Stored>(
         &self,
         org: &OrgId,
         id: &R::Id,
@@ -275,7 +275,7 @@ impl Directory {
     /// # Errors
     /// When there is none, `change` refuses, the changed spec is refused, it changes what is fixed, or its new
     /// name is taken.
-    pub async fn edit<R: Kept, E: From<DirectoryError>>(
+    pub async fn edit<R: Stored, E: From<DirectoryError>>(
         &self,
         org: &OrgId,
         id: &R::Id,
@@ -303,7 +303,7 @@ impl Directory {
     ///
     /// # Errors
     /// When there is none, the file manages it (and `by` is not the file), or something needs it.
-    pub async fn remove<R: Kept>(
+    pub async fn remove<R: Stored>(
         &self,
         org: &OrgId,
         id: &R::Id,
@@ -312,14 +312,14 @@ impl Directory {
         let at = At::new(R::TABLE, org, id);
         self.write(|writer| async move {
             let removed = writer.remove::<R>(&at, by).await?;
-            R::gone(writer, removed).await
+            R::after_removal(writer, removed).await
         })
         .await
     }
 }
 
 impl Writer {
-    pub(super) async fn add<R: Kept>(
+    pub(super) async fn add<R: Stored>(
         &self,
         record: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
@@ -340,7 +340,7 @@ impl Writer {
     }
 
     /// [`Directory::edit`] by who has the turn already: what it was, and what it is.
-    pub(super) async fn edit<R: Kept>(
+    pub(super) async fn edit<R: Stored>(
         &self,
         org: &OrgId,
         id: &R::Id,
@@ -364,7 +364,7 @@ impl Writer {
 
     /// Writes a change over the version that was read. What is unique is taken before the record says it, and
     /// what it was before is given back after.
-    pub(super) async fn put_changed<R: Kept>(
+    pub(super) async fn put_changed<R: Stored>(
         &self,
         before: Record<R>,
         version: Version,
@@ -392,10 +392,10 @@ impl Writer {
         written
     }
 
-    async fn remove<R: Kept>(&self, at: &At, by: ManagedBy) -> Result<Record<R>, DirectoryError> {
+    async fn remove<R: Stored>(&self, at: &At, by: ManagedBy) -> Result<Record<R>, DirectoryError> {
         let Read { record, version } = self.read::<R>(at).await?;
         R::may_remove(&record, by, &self.view.load_full())?;
-        R::going(self, &record).await?;
+        R::before_removal(self, &record).await?;
         self.erase(at, Some(version), |view| view.take_out::<R>(&at.org, &record.id)).await?;
         for unique in R::unique(&record, &self.index) {
             self.rows.delete(&unique.at, None).await?;
@@ -434,7 +434,7 @@ impl Writer {
 
     /// Reads the row again; where the view says otherwise, because another replica wrote it or a write
     /// failed half-way, the view follows.
-    pub(super) async fn read<R: Kept>(&self, at: &At) -> Result<Read<Record<R>>, DirectoryError> {
+    pub(super) async fn read<R: Stored>(&self, at: &At) -> Result<Read<Record<R>>, DirectoryError> {
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;
         let seen = self.view.load().one::<R>(&at.org, &id).cloned();
