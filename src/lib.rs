@@ -1,34 +1,36 @@
 //! # Keyward
 //!
 //! A forward proxy for programs that call APIs. The program holds placeholders; Keyward terminates
-//! its TLS with a local CA, decides, removes the placeholders, injects the live credential from an
-//! encrypted store, and forwards.
+//! its TLS with a local CA, decides whether policy allows the request, removes the placeholders, injects the
+//! live credential from an encrypted store, and forwards.
 //!
 //! ## The nouns
 //!
 //! | word | meaning | home: crate and module |
 //! |---|---|---|
-//! | Org | the hard wall; part of every key and look-up | `base::id`, `state::directory` |
-//! | User, Caller | a person, by role and scopes; who asks the control plane, and what is theirs | `state::directory`, `api::auth` |
-//! | Agent | a program's identity; its token alone decides who it is | `base::agent`, `state::directory` |
-//! | Provider | what a service is: hosts, ways to authenticate, placements. Data, not code | `rules::provider` |
-//! | Connection | an authenticated account at a provider. A socket is a *stream* | `state::directory`, `vault` |
-//! | Binding | agent → connection: this agent may use it; carries its placeholders | `state::directory` |
-//! | Plugin, Slot | a manifest installed for an agent; what each declared connection may be used for | `state::directory`, `rules::policy` |
+//! | Org | an organisation: no resource of one is visible in another; its id is part of every key | `base::id`, `state::directory` |
+//! | User, Caller | a person, with a role; the sender of a request to the control plane | `model`, `api::auth` |
+//! | Agent | a program that uses the proxy; only its token identifies it | `base::agent`, `model` |
+//! | Provider | a service: its hosts, auth methods and placements. Data, not code | `rules::provider` |
+//! | Connection | an authenticated account at a provider. (A network connection is called a *stream*) | `model`, `vault` |
+//! | Binding | permission of an agent to use a connection; has the agent's placeholders | `model` |
+//! | Plugin, Slot | a manifest installed for an agent; what each declared connection may be used for | `model`, `rules::policy` |
 //! | Rule, Policy | host, method, path, agent → inject, deny, pass or tunnel; compiled | `rules::policy`, `state::rulebook` |
 //! | Target | scheme, host and port, parsed once | `base::host` |
-//! | Grant | what the owner handed over; sealed at rest | `vault::grant`, `vault` |
+//! | Grant | the secret or the tokens of a connection; encrypted in the store | `vault::grant`, `vault` |
 //! | Credential, Placement | what is injected now, and where | `rules::inject` |
-//! | Flow | one attempt of a person to consent; ends in a Grant | `vault::oauth` |
+//! | Flow | one OAuth consent of a person; its result is a Grant | `vault::oauth` |
 //! | Permit | proof that policy allowed a request; only `rules::policy` makes one | `rules::policy::permit` |
-//! | Leaf | a certificate of ours for an upstream's name | `proxy::ca` |
-//! | Event, Webhook | what happened to a connection, binding, plugin or token; who is told | `state::observe::notice`, `vault::events` |
+//! | Permitted, Admitted, Outbound, Sent, Answer | a request with its permit and credential; within the limits; ready to send; sent; its checked answer | `proxy::authorize`, `proxy::upstream` |
+//! | Leaf | a certificate for an upstream's name, signed by the local CA | `proxy::ca` |
+//! | Event, Webhook | a change of a connection, binding, plugin or token; a URL that receives events | `state::observe::notice`, `vault::events` |
 //! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `state::observe` |
 //!
 //! ## The crates
 //!
-//! This package is the program; beside it stand the crates of `crates/`. A crate imports only those below it,
-//! which rustc enforces. Where a crate holds several floors, each is a folder, and `tests/tidy.rs` holds the table.
+//! This package is the program; its libraries are in `crates/`. A crate imports only crates below it, which rustc
+//! enforces. Some crates are divided into folders with an order of their own: a folder imports only folders below it,
+//! and a table in `tests/tidy.rs` enforces that.
 //!
 //! ```text
 //! keyward        cli                         the command line
@@ -38,12 +40,12 @@
 //! keyward-vault  oauth  events               consents, each of which ends in a grant; webhooks
 //!                grant  keys                 grants, sealed, and credentials; rotation of master keys
 //! keyward-state  rulebook                    rules in force
-//!                directory                   who exists
-//!                observe  store  crypto      audit and metrics; bytes by (table, key); sealing
-//! keyward-model                              what is kept: each resource declared once
-//! keyward-rules  provider  policy  inject    what is decided and written; pure, without IO
-//! keyward-net                                sockets outwards, TLS
-//! keyward-base                               words: ids, hosts, secrets, limits, time
+//!                directory                   all resources of all organisations, in memory and in the store
+//!                observe  store  crypto      audit and metrics; key-value store; encryption
+//! keyward-model                              each resource declared once: members, checks, JSON
+//! keyward-rules  provider  policy  inject    providers, decisions, injection; pure, without IO
+//! keyward-net                                outgoing sockets, TLS
+//! keyward-base                               basic types: ids, hosts, secrets, limits, time
 //! ```
 //!
 //! ## The life of a request
@@ -56,33 +58,52 @@
 //! exchange:  Inbound ─► Permitted ─► Admitted ─► Outbound ─► upstream ─► Sent ─► Answer ─► Record
 //! ```
 //!
-//! Every exchange goes through `exchange::run` of `keyward-proxy`, one stage a line. Each stage takes a proof that the
-//! one before it made, so that skipping one does not compile. `keyward-proxy` lists the proofs.
+//! Every exchange goes through `exchange::run` of `keyward-proxy`, which has one line for each stage. Each stage takes a
+//! value that only the stage before it can make, so code that skips a stage does not compile. `keyward-proxy` lists these
+//! proofs.
+//!
+//! ## Where a behaviour is decided
+//!
+//! | question | file | function |
+//! |---|---|---|
+//! | Which header fields are removed? | `rules/src/inject/strip.rs` | `hop_by_hop`, `answer` |
+//! | Which codes and statuses do refusals have? | `base/src/codes.rs` | `codes!` |
+//! | Why was a request refused with 424? | `rules/src/policy/reason.rs`, `proxy/src/exchange/respond.rs` | `Reason::text`, `view` |
+//! | How does a revocation end open streams? | `proxy/src/session/revocation.rs`, `proxy/src/server/h1.rs` | `Revocation::revoked`, `must_end` |
+//! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
+//! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
+//! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Http1Stream::is_usable`, `Load::is_spent` |
+//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs` | `Index::unique_name`, `Writer::take` |
+//! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
+//! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `Problems::add` |
+//! | What does a changed configuration do? | `src/app/plan/mod.rs`, `src/app/apply.rs` | `plan`, `apply` |
+//!
+//! Paths without `src/` at their beginning are in `crates/`.
 //!
 //! ## Invariants, each with its enforcer
 //!
 //! 1. No byte reaches an upstream without a permit: only an `Outbound` is sent, which is made from a `Permit`
-//!    with its credential (`proxy::upstream::outbound`); `tests/tidy/proofs.rs` holds that each proof has one
-//!    maker. The dialler of a tunnel is reached only with a `TunnelPermit`.
+//!    with its credential (`proxy::upstream::outbound`); `tests/tidy/proofs.rs` checks that one expression makes each
+//!    proof. The dialler of a tunnel is reached only with a `TunnelPermit`.
 //! 2. The default is deny: `rules::policy::DefaultAction`.
 //! 3. A secret is in no log, audit event, error, admin answer, panic or core dump: `base::secret`,
-//!    `tests/tidy.rs` (where it may be exposed), a canary in every integration test,
-//!    `cli::harden`. An upstream that repeats the credential does not tell it to the agent: only
+//!    `tests/tidy.rs` (where it may be exposed), a test secret that every integration test searches for,
+//!    `cli::harden`. If an upstream repeats the credential, the agent gets a masked answer: only
 //!    `Answer::scrub` makes the `Answer` for the agent; `rules::inject::scrub` says what is not covered.
 //! 4. Policy, leaf, dialler, SNI and upstream agree on the host: one `base::host::Target`.
 //! 5. The connected address is the checked address: `net::guard::CheckedAddr`. A configured corporate
 //!    proxy is the exception: it resolves names, so only literal addresses are checked
 //!    (`net::corporate`).
-//! 6. What is acknowledged is durable: `state::store` flushes before a `put` answers.
-//! 7. A leaf is minted, and a credential made, once however many ask: `proxy::ca::cache`, `vault`.
+//! 6. A write is durable before it is acknowledged: `state::store` flushes before a `put` returns.
+//! 7. Concurrent requests for the same leaf or credential make one: `proxy::ca::cache`, `vault::flight`.
 //! 8. Everything is bounded: `base::limits`.
-//! 9. Every exchange leaves exactly one audit event, also when aborted: `proxy/record.rs` is a guard
-//!    that reserved its place in the log before the exchange began.
-//! 10. The warm data path never waits for the store: `state::directory::View`, `vault`, `state::rulebook` hold what
-//!     it needs in memory.
+//! 9. Every exchange leaves exactly one audit event, also when aborted: `proxy::exchange` has a guard
+//!    that reserves a place in the log before the exchange begins.
+//! 10. A request whose connection was used before never waits for the store: `state::directory::View`, `vault` and
+//!     `state::rulebook` have its data in memory.
 //! 11. Revoking a token, binding, connection or agent ends its open streams: `proxy/session/revocation.rs`.
-//! 12. One org's data never answers another's question: the org is part of every key and look-up,
-//!     and nothing is asked of the control plane without a `Caller` (`api/auth.rs`).
+//! 12. A request for one organisation never gets data of another: the org is part of every key and look-up,
+//!     and every handler of the control plane needs a `Caller` (`api/auth.rs`).
 
 pub mod app;
 pub mod cli;

@@ -453,3 +453,48 @@ fn no_file_names_this_machine() {
     let found = sources(".", &kinds).iter().flat_map(|s| names_no_machine(s, &names)).collect();
     assert_none(found);
 }
+
+/// The words in backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// What the map names and the files do not have.
+fn missing_from_map(map: &str) -> Vec<String> {
+    let rows = map.lines().skip_while(|line| !line.contains("## Where a behaviour is decided"));
+    let rows = rows.filter(|line| line.contains(".rs`"));
+    let mut found = vec![];
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').collect();
+        let [_, _, files, functions, _] = cells[..] else { continue };
+        let read = |file: &&str| {
+            let (of, rest) = file.split_once('/').unwrap_or(("src", file));
+            let path = if of == "src" { (*file).to_owned() } else { format!("crates/{of}/{rest}") };
+            std::fs::read_to_string(package().join(path)).unwrap_or_default()
+        };
+        let texts: Vec<String> = quoted(files).iter().map(read).collect();
+        let last = |name: &str| name.rsplit("::").next().unwrap_or(name).to_owned();
+        for name in quoted(functions).into_iter().map(last) {
+            let (function, generic) = (format!("fn {name}("), format!("fn {name}<"));
+            let makes = format!("macro_rules! {}", name.trim_end_matches('!'));
+            count += 1;
+            if !texts.iter().any(|it| [&function, &generic, &makes].iter().any(|n| it.contains(*n)))
+            {
+                found.push(format!("src/lib.rs: `{name}` is in none of{files}"));
+            }
+        }
+    }
+    if count == 0 {
+        found.push("src/lib.rs: the table of behaviours is missing".to_owned());
+    }
+    found
+}
+
+#[test]
+fn the_map_names_functions_that_exist() {
+    assert_none(missing_from_map(&std::fs::read_to_string(package().join("src/lib.rs")).unwrap()));
+    let wrong = "## Where a behaviour is decided\n| x | `base/src/codes.rs` | `no_such` |";
+    assert_eq!(missing_from_map(wrong).len(), 1);
+    assert_eq!(missing_from_map("").len(), 1);
+}

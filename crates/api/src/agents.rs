@@ -10,8 +10,8 @@ use super::body::Segments;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
-use super::resource::{self, Exposed};
 use super::owners;
+use super::resource::{self, Exposed};
 use super::state::Admin;
 use super::tokens;
 use keyward_model::{Agent, AgentFacts, AgentShown, Record, Shown};
@@ -21,7 +21,9 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/agents", get(resource::list::<Agent>).post(resource::add::<Agent>))
         .route(
             "/agents/{agent}",
-            get(resource::show::<Agent>).patch(resource::change::<Agent>).delete(resource::remove::<Agent>),
+            get(resource::show::<Agent>)
+                .patch(resource::change::<Agent>)
+                .delete(resource::remove::<Agent>),
         )
         .route("/agents/{agent}/pause", post(pause))
         .route("/agents/{agent}/resume", post(resume))

@@ -15,7 +15,9 @@ use keyward_model::{PersonalToken, PersonalTokenShown, Record, Shown, User, User
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/users", get(resource::list::<User>).post(resource::add::<User>)).route(
         "/users/{user}",
-        get(resource::show::<User>).patch(resource::change::<User>).delete(resource::remove::<User>),
+        get(resource::show::<User>)
+            .patch(resource::change::<User>)
+            .delete(resource::remove::<User>),
     )
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
-use super::stored::{Collection, Stored};
 use super::records::ManagedBy;
+use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use super::{Writer, check};
 use crate::store::Table;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::changes::Between;
 use super::deliveries::{Due, News};
 use super::error::DirectoryError;
-use super::changes::Between;
 use super::rows::At;
 use super::view::View;
 use super::{Shared, Writer};

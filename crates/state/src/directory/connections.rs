@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::Named;
-use super::stored::{Collection, Stored};
 use super::records::{AgentRecord, ConnectionRecord};
+use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::store::Table;

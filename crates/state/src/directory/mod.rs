@@ -10,14 +10,13 @@
 mod agents;
 mod apps;
 mod bindings;
+mod changes;
 mod check;
 mod commit;
 mod connections;
 mod deliveries;
 mod error;
 mod index;
-mod stored;
-mod changes;
 mod open;
 mod orgs;
 mod personal;
@@ -25,6 +24,7 @@ mod plugins;
 mod records;
 mod remedy;
 mod rows;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -51,7 +51,6 @@ pub use apps::AppRecord;
 pub use check::editable;
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
-pub use stored::Stored;
 pub use keyward_model::{
     Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Fault, ManagedBy,
     Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,
@@ -62,6 +61,7 @@ pub use records::{
     AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
 };
 pub use remedy::{Need, Remedies};
+pub use stored::Stored;
 pub use users::{Person, may_be_used_by};
 pub use view::{Differences, Former, View};
 

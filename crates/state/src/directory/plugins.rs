@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::{Index, Named, Taken, Unique};
-use super::stored::{Collection, Stored};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{At, Read};
+use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use super::{Directory, Writer, check};
 use crate::store::Table;

@@ -4,11 +4,11 @@
 mod damage;
 mod deliveries;
 mod golden;
-mod stored;
 mod life;
 mod people;
 mod plugins;
 mod reconcile;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

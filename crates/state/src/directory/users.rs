@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
-use super::stored::{Collection, Stored};
 use super::records::{AgentRecord, ConnectionRecord};
+use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_base::id::TokenId;

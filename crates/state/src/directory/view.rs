@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 use jiff::Timestamp;
 
 use super::apps::AppRecord;
-use super::stored::Collection;
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
+use super::stored::Collection;
 use super::users::Person;
 pub use told::Former;
 
