@@ -99,7 +99,7 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
     (
         "connections: [{ name: a, provider: github, fields: { token: { env: X } }, expires: 90d }]",
         &[
-            "keyward.yaml:1: connections[0].expires: `expires` must be a day or a time here: a span would end later at each start; write 2026-01-31",
+            "keyward.yaml:1: connections[0].expires: `expires` must be a day or a time: a time span would end later at each start; write 2026-01-31",
         ],
     ),
     (
