@@ -126,8 +126,8 @@ impl Command {
             Self::Assign { to } => {
                 to.run::<Shown<Agent>>(global, &client, "agent", &Seen::default()).await
             }
-            Self::Pause { name } => set_held(global, &client, (&name, "pause")).await,
-            Self::Resume { name } => set_held(global, &client, (&name, "resume")).await,
+            Self::Pause { name } => set_held(global, &client, &name, "pause").await,
+            Self::Resume { name } => set_held(global, &client, &name, "resume").await,
             Self::Remove { name } => asked.remove::<Agent>(name).await,
         }
     }
@@ -221,11 +221,7 @@ impl Columns for Agent {
     const MANY: &str = "agents: add one with `keyward agent add NAME`";
 }
 
-async fn set_held(
-    global: &Global,
-    client: &Client,
-    (name, verb): (&str, &str),
-) -> Result<(), Failure> {
+async fn set_held(global: &Global, client: &Client, name: &str, verb: &str) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path::<Agent>(name));
     let now: Shown<Agent> = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &now, |now| match state(now) {

@@ -273,8 +273,8 @@ impl Command {
             | Self::Set(_)
             | Self::Add(_) => Ok(()),
             Self::Usage { name } => usage::run(global, &client, &name).await,
-            Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
-            Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
+            Self::Pause { name } => set_paused(global, &client, &name, "pause").await,
+            Self::Resume { name } => set_paused(global, &client, &name, "resume").await,
             Self::List(search) => {
                 let all = client.list("/api/v1/connections", &search.query()).await?;
                 let shown = |all: &List<_>| list::shown(global, &all.items, search.is_all());
@@ -290,7 +290,7 @@ impl Command {
                 let proxy = global.proxy_at(&client).await.to_string();
                 let owner = owner_of(&client, connection.facts.owner.as_ref()).await;
                 output::show(global.json, &connection, |it| {
-                    show(it, (&proxy, &owner)) + &hint(it, global)
+                    show(it, &proxy, &owner) + &hint(it, global)
                 })
             }
             Self::Assign { to, seen } => {
@@ -333,7 +333,8 @@ fn connected(now: &Shown<Connection>, ends: bool) -> String {
 async fn set_paused(
     global: &Global,
     client: &Client,
-    (name, verb): (&str, &str),
+    name: &str,
+    verb: &str,
 ) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path(name));
     let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
@@ -373,7 +374,7 @@ pub(in crate::cli) fn home(connection: &Shown<Connection>) -> Option<&str> {
     connection.facts.hosts.iter().map(String::as_str).find(|host| !host.starts_with("*."))
 }
 
-fn show(connection: &Shown<Connection>, (proxy, owner): (&str, &str)) -> String {
+fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
     let name = &connection.name;
     let based = match home(connection) {
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
@@ -515,14 +516,14 @@ mod tests {
 
     #[test]
     fn a_connection_is_shown_without_its_fields() {
-        insta::assert_snapshot!(show(&connection(), ("127.0.0.1:8080", "")));
+        insta::assert_snapshot!(show(&connection(), "127.0.0.1:8080", ""));
     }
 
     #[test]
     fn a_base_url_wants_a_host_where_all_are_wildcards() {
         let mut many = connection();
         many.facts.hosts = vec!["*.twilio.com".to_owned()];
-        let shown = show(&many, ("127.0.0.1:8080", ""));
+        let shown = show(&many, "127.0.0.1:8080", "");
         assert!(shown.contains("http://127.0.0.1:8080/to/work@HOST\n"), "{shown}");
     }
 
@@ -543,7 +544,7 @@ mod tests {
         failing.facts.token = Some(serde_json::from_value(token).unwrap());
         let listed = list::table(std::slice::from_ref(&failing), true);
         assert!(listed.contains("active, refreshes fail since 2025-01-02"), "{listed}");
-        let shown = show(&failing, ("127.0.0.1:8080", ""));
+        let shown = show(&failing, "127.0.0.1:8080", "");
         assert!(shown.contains("http_503; look at the authorization server"), "{shown}");
     }
 
@@ -563,7 +564,7 @@ mod tests {
         let mut failing = connection();
         failing.facts.state = ConnectionState::Active;
         (failing.facts.token, failing.facts.remedy) = (token, remedy);
-        let shown = show(&failing, ("127.0.0.1:8080", ""));
+        let shown = show(&failing, "127.0.0.1:8080", "");
         assert!(shown.contains("tls_unknown_issuer: the certificate of auth.acme.test"), "{shown}");
         assert!(!shown.contains("remedy") && !shown.contains("in `upstream.trust`"), "{shown}");
         assert_eq!(

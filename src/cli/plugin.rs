@@ -1,9 +1,9 @@
 //! `keyward plugin`: software that declares the connections it needs: installed for an agent, looked at,
-//! mended and removed.
+//! repaired and removed.
 
 mod file;
 mod install;
-mod mend;
+mod reconnect;
 pub(in crate::cli) mod run;
 mod summary;
 mod walk;
@@ -50,7 +50,7 @@ pub(crate) enum Command {
     )]
     Set(Set),
     /// connect again what is broken in its slots
-    Reconnect(mend::Reconnect),
+    Reconnect(reconnect::Reconnect),
     /// remove one; its connections stay
     Remove(Named),
 }

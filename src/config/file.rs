@@ -60,7 +60,8 @@ pub(super) fn load(
 /// The configuration if `text` were in the file.
 pub(super) fn as_if(
     text: &str,
-    (config, data): (Option<&Path>, Option<&Path>),
+    config: Option<&Path>,
+    data: Option<&Path>,
     environment: &Environment,
 ) -> Result<Config, ConfigError> {
     let (path, _, data) = place(config, data, environment)?;

@@ -172,7 +172,7 @@ impl Config {
         config: Option<&Path>,
         data: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        file::as_if(text, (config, data), &Environment::Process)
+        file::as_if(text, config, data, &Environment::Process)
     }
 
     /// Reads a text as if it stood in `file`, with these environment variables and no others. The

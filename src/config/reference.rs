@@ -139,18 +139,19 @@ fn is_within(path: &str, key: &str) -> bool {
 fn fill_in_numbers(parts: &mut [Part]) {
     let (limits, oauth) = (Limits::default(), TokenSettings::default());
     let numbers = serde_json::to_value(&limits).unwrap_or_default();
-    fill_in(parts, ("limits", &numbers), &limits::least(&limits), &limits::waits(&limits));
+    fill_in(parts, "limits", &numbers, &limits::least(&limits), &limits::waits(&limits));
     let numbers = serde_json::to_value(&oauth).unwrap_or_default();
-    fill_in(parts, ("oauth", &numbers), &oauth::least(&oauth), &oauth::waits(&oauth));
+    fill_in(parts, "oauth", &numbers, &oauth::least(&oauth), &oauth::waits(&oauth));
     let numbers = serde_json::to_value(RotationSettings::default()).unwrap_or_default();
-    fill_in(parts, ("rotation", &numbers), &[], &[]);
+    fill_in(parts, "rotation", &numbers, &[], &[]);
     let numbers = serde_json::to_value(WebhookSettings::default()).unwrap_or_default();
-    fill_in(parts, ("events", &numbers), &[], &[]);
+    fill_in(parts, "events", &numbers, &[], &[]);
 }
 
 fn fill_in(
     parts: &mut [Part],
-    (path, defaults): (&str, &Value),
+    path: &str,
+    defaults: &Value,
     least: &[(&str, usize, usize)],
     waits: &[(&str, Duration)],
 ) {

@@ -179,7 +179,7 @@ async fn remove(
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     let flows = &admin.deps().flows;
-    let plugins = plugins::affected((&admin, &caller), &connection);
+    let plugins = plugins::affected(&admin, &caller, &connection);
     let revoked = flows.disconnect(caller.org(), &connection.id, removal.revoke).await?;
     admin.enforce().await?;
     let told = |revoked_upstream| ConnectionRemoved {

@@ -50,7 +50,7 @@ async fn add(
     let user = whose(&context, with.user.as_deref())?;
     let spec = covered(&context.caller, spec)?;
     let now = context.deps().clock.now();
-    let expires = ends_after((with.ttl.as_deref(), with.expires_in), now)?;
+    let expires = ends_after(with.ttl.as_deref(), with.expires_in, now)?;
     context.caller.outlives(&user, expires)?;
     let (label, directory) = (spec.label.clone(), &context.deps().directory);
     let issued = directory.add_personal_token(&user.org, &user.id, spec, expires).await?;

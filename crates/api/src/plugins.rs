@@ -152,7 +152,8 @@ async fn remove(
 
 /// The plugins that a connection is in, and what they are without it.
 pub(super) fn affected(
-    (admin, caller): (&Admin, &Caller),
+    admin: &Admin,
+    caller: &Caller,
     connection: &ConnectionRecord,
 ) -> Vec<PluginAffected> {
     let directory = admin.deps().directory.view();

@@ -56,8 +56,8 @@ async fn add(
     Given { spec, with }: Given<TokenSpec, TokenGiven>,
 ) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
     let agent = found::<Agent>(&context, &agent)?;
-    let asked = (with.ttl.as_deref(), with.expires_in);
-    let expires = ends_after(asked, context.deps().clock.now())?;
+    let now = context.deps().clock.now();
+    let expires = ends_after(with.ttl.as_deref(), with.expires_in, now)?;
     let (label, chosen) = (spec.label, with.token.map(|token| token.0));
     let directory = &context.deps().directory;
     let issued = directory.add_token(&agent.org, &agent.id, label.clone(), expires, chosen).await?;
@@ -97,7 +97,8 @@ async fn revoke(
 
 /// When a new token ends; `None`: never.
 pub(super) fn ends_after(
-    (ttl, expires_in): (Option<&str>, Option<u64>),
+    ttl: Option<&str>,
+    expires_in: Option<u64>,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ApiError> {
     let (field, life) = match (ttl, expires_in) {
@@ -127,7 +128,7 @@ mod tests {
 
     fn asked(json: &str) -> Result<Option<Timestamp>, ApiError> {
         let with: TokenGiven = serde_json::from_str(json).unwrap();
-        ends_after((with.ttl.as_deref(), with.expires_in), Timestamp::UNIX_EPOCH)
+        ends_after(with.ttl.as_deref(), with.expires_in, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

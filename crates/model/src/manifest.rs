@@ -179,7 +179,7 @@ impl Slot {
             }
             let each = items.iter().enumerate();
             each.for_each(|(index, item)| {
-                faults.item((key, item), &format!("{path}.{key}[{index}]"))
+                faults.item(key, item, &format!("{path}.{key}[{index}]"))
             });
         }
     }
@@ -210,7 +210,7 @@ impl Faults {
         }
     }
 
-    fn item(&mut self, (key, item): (&str, &str), path: &str) {
+    fn item(&mut self, key: &str, item: &str, path: &str) {
         match key {
             "scopes" if !is_scope(item) => {
                 let rule =

@@ -189,7 +189,7 @@ impl Questions {
             return Ok(value);
         }
         loop {
-            let misfit = match self.shapes.judge((&self.provider, auth, field), &value) {
+            let misfit = match self.shapes.judge(&self.provider, auth, field, &value) {
                 Ok(remark) => {
                     if let Some(remark) = remark {
                         output::note(&format!("note: {remark}"));

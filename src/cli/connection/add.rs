@@ -68,7 +68,7 @@ impl Add {
         let provider = provider::of(client, &draft.provider).await?;
         let given = self.options.given()?;
         let fields = match given.names_some() {
-            true => self.filled(client, (given, &draft), &provider).await?.fields,
+            true => self.filled(client, given, &draft, &provider).await?.fields,
             false => BTreeMap::new(),
         };
         let ask = Activation { fields, test: !self.no_test };
@@ -85,7 +85,8 @@ impl Add {
     async fn filled(
         &self,
         client: &Client,
-        (given, draft): (Given, &Shown<Connection>),
+        given: Given,
+        draft: &Shown<Connection>,
         provider: &ProviderView,
     ) -> Result<Filled, Failure> {
         let auth = draft.auth.clone();

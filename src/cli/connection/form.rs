@@ -43,7 +43,7 @@ impl Filled {
         let auth = choose(provider, Some(&self.auth))?;
         for field in &auth.fields {
             let Some(value) = self.fields.get(&field.name) else { continue };
-            match shapes.judge((provider, auth, field), value) {
+            match shapes.judge(provider, auth, field, value) {
                 Ok(remark) => {
                     remarks.extend(remark.map(|it| format!("note: {}: {it}", field.name)))
                 }

@@ -23,7 +23,9 @@ impl Shapes {
     /// Judges the value of a field; `Ok` may hold a remark.
     pub(in crate::cli) fn judge(
         &self,
-        (provider, auth, field): (&ProviderView, &AuthView, &FieldView),
+        provider: &ProviderView,
+        auth: &AuthView,
+        field: &FieldView,
         value: &Typed,
     ) -> Result<Option<String>, ValueMismatch> {
         if !field.secret {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::mend;
+use super::reconnect;
 use crate::cli::client::Client;
 use crate::cli::connect;
 use crate::cli::connect::questions::{self, Questions, Way};
@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
             0 => Ok(true),
             1 => Ok(false),
             _ => {
-                mend::again((self.global, self.client), name, missing, self.how).await?;
+                reconnect::reconnect(self.global, self.client, name, missing, self.how).await?;
                 Ok(true)
             }
         }

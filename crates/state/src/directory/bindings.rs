@@ -64,15 +64,15 @@ impl Directory {
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
         let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
-        self.write(|writer| async move { writer.unbind((&org, &agent), &connection, by).await })
-            .await
+        self.write(|writer| async move { writer.unbind(&org, &agent, &connection, by).await }).await
     }
 }
 
 impl Writer {
     async fn unbind(
         &self,
-        (org, agent): (&OrgId, &AgentId),
+        org: &OrgId,
+        agent: &AgentId,
         connection: &ConnectionId,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
@@ -83,11 +83,8 @@ impl Writer {
             let at =
                 agent.facts.bindings.iter().position(|binding| binding.connection == *connection);
             let at = at.ok_or_else(|| DirectoryError::not_found("binding", connection))?;
-            check::editor(
-                agent.facts.bindings[at].managed_by,
-                by,
-                ("binding", connection.as_str()),
-            )?;
+            let managed_by = agent.facts.bindings[at].managed_by;
+            check::editor(managed_by, by, "binding", connection.as_str())?;
             match slot {
                 None => drop(agent.facts.bindings.remove(at)),
                 Some(_) if agent.facts.bindings[at].direct => {

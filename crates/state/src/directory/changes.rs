@@ -65,8 +65,8 @@ impl Between<'_> {
 
     fn connection(&self, org: &OrgId, id: &ConnectionId) -> Vec<Notice> {
         let (before, after) = (self.before.connection(org, id), self.after.connection(org, id));
-        let mut told: Vec<_> = self.of_state(org, (before, after)).into_iter().collect();
-        told.extend(self.of_secret(org, (before, after)));
+        let mut told: Vec<_> = self.of_state(org, before, after).into_iter().collect();
+        told.extend(self.of_secret(org, before, after));
         let usable = |seen: Seen<'_>| seen.is_some_and(|it| it.facts.state.is_usable());
         if usable(before) != usable(after) {
             let has = |plugin: &&Arc<PluginRecord>| plugin.slots_with(id).next().is_some();
@@ -76,7 +76,7 @@ impl Between<'_> {
         told
     }
 
-    fn of_state(&self, org: &OrgId, (before, after): (Seen<'_>, Seen<'_>)) -> Option<Notice> {
+    fn of_state(&self, org: &OrgId, before: Seen<'_>, after: Seen<'_>) -> Option<Notice> {
         use ConnectionState::{Active, Broken, Draft, Paused, Testing};
         let Some(now) = after else {
             return Some(self.notice(NoticeKind::ConnectionRemoved, org, about(before?)));
@@ -101,7 +101,7 @@ impl Between<'_> {
     }
 
     /// Another secret is in force, or it will want another soon.
-    fn of_secret(&self, org: &OrgId, (before, after): (Seen<'_>, Seen<'_>)) -> Vec<Notice> {
+    fn of_secret(&self, org: &OrgId, before: Seen<'_>, after: Seen<'_>) -> Vec<Notice> {
         let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
         let kept = |it: &ConnectionRecord| {
             it.facts.rotation.as_ref().map(|rotation| rotation.state)

@@ -68,7 +68,7 @@ pub(super) fn same_environment(
 /// # Errors
 /// [`DirectoryError::ManagedByFile`] when only the file may.
 pub fn editable<R: Resource>(record: &Record<R>, by: ManagedBy) -> Result<(), DirectoryError> {
-    editor(record.managed_by, by, (R::KIND.one, record.name()))
+    editor(record.managed_by, by, R::KIND.one, record.name())
 }
 
 /// As [`editable`]; an agent that is no longer in the file may be removed by either side.
@@ -92,7 +92,8 @@ pub(super) fn owner(
 pub(super) fn editor(
     of: ManagedBy,
     by: ManagedBy,
-    (what, name): (&'static str, &str),
+    what: &'static str,
+    name: &str,
 ) -> Result<(), DirectoryError> {
     match (of, by) {
         (ManagedBy::File, ManagedBy::Store) => {

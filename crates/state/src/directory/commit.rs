@@ -20,18 +20,10 @@ pub(super) trait Viewed: Serialize + Send + Sync {
     fn show(self: Arc<Self>, view: &mut View);
 }
 
-macro_rules! viewed {
-    ($($record:ty => $put:ident;)*) => {$(
-        impl Viewed for $record {
-            fn show(self: Arc<Self>, view: &mut View) {
-                view.$put(self);
-            }
-        }
-    )*};
-}
-
-viewed! {
-    Record<Org> => put_org;
+impl Viewed for Record<Org> {
+    fn show(self: Arc<Self>, view: &mut View) {
+        view.put_org(self);
+    }
 }
 
 impl Writer {

@@ -22,7 +22,7 @@ use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
-use keyward_model::{Agent, App, Connection, Honeytoken, Org, Plugin, Record, User, Webhook};
+use keyward_model::{App, Connection, Honeytoken, Org, Record, User, Webhook};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -47,25 +47,24 @@ const FORMAT: u32 = 1;
 pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, DirectoryError> {
     let index = sentinel(rows, clock).await?;
     let agents = rows.all::<AgentRecord>(Table::Agents).await?;
-    let mut wanted = HashMap::new();
-    let mut view = View::default();
+    let (mut wanted, mut view) = (HashMap::new(), View::default());
+    let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
     let owners: HashSet<_> = agents.iter().map(|(_, read)| read.record.id.clone()).collect();
-    let slots = load_plugins(rows, &owners, (&index, &mut wanted, &mut view)).await?;
-    people(rows, &index, (&mut view, &mut wanted)).await?;
+    let slots = known.take_plugins(rows, &owners).await?;
+    known.take_people(rows).await?;
     for (at, Read { mut record, version }) in agents {
         if at != At::new(Table::Agents, &record.org, &record.id) {
             return Err(at.malformed());
         }
-        drop_inert(rows, (&at, version), &mut record, &slots).await?;
+        if drop_inert(&mut record, &slots) {
+            tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
+            rows.write(&at, &record, Some(version)).await?;
+        }
         if record.facts.tokens.iter().any(|it| TokenHash::from_hex(&it.hash).is_none()) {
             return Err(at.malformed());
         }
-        for unique in Agent::unique(&record, &index) {
-            claim(&mut wanted, unique.at, &record.id, unique.what)?;
-        }
-        view.put(Arc::new(record));
+        known.take(record)?;
     }
-    let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
     known.take_all::<App>(rows).await?;
     known.take_all::<Connection>(rows).await?;
     known.take_all::<Webhook>(rows).await?;
@@ -73,6 +72,9 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })
 }
+
+/// The connections in slots, by agent.
+type Slots = HashMap<AgentId, HashSet<ConnectionId>>;
 
 /// What is being loaded.
 struct Known<'a> {
@@ -87,74 +89,64 @@ impl Known<'_> {
             if at != At::new(R::TABLE, &record.org, Id::as_str(&record.id)) {
                 return Err(at.malformed());
             }
-            for unique in R::unique(&record, self.index) {
-                claim(self.wanted, unique.at, Id::as_str(&record.id), unique.what)?;
-            }
-            Arc::new(record).show(self.view);
+            self.take(record)?;
         }
         Ok(())
     }
-}
 
-/// Plugins go into the view. Answers the connections that each agent has in slots. A plugin whose agent
-/// is gone was being removed with it.
-async fn load_plugins(
-    rows: &Rows,
-    owners: &HashSet<AgentId>,
-    (index, wanted, view): (&Index, &mut HashMap<At, Claim>, &mut View),
-) -> Result<HashMap<AgentId, HashSet<ConnectionId>>, DirectoryError> {
-    let mut slots: HashMap<AgentId, HashSet<ConnectionId>> = HashMap::new();
-    for (at, Read { record, version }) in rows.all::<PluginRecord>(Table::Plugins).await? {
-        if at != At::new(Table::Plugins, &record.org, &record.id) {
-            return Err(at.malformed());
+    /// Claims the unique values of a record and puts it into the view.
+    fn take<R: Stored>(&mut self, record: Record<R>) -> Result<(), DirectoryError> {
+        for unique in R::unique(&record, self.index) {
+            claim(self.wanted, unique.at, Id::as_str(&record.id), unique.what)?;
         }
-        let agent = record.agent.id().ok_or_else(|| at.malformed())?.clone();
-        if !owners.contains(&agent) {
-            tracing::warn!(row = at.key(), "dropping a plugin whose agent was removed");
-            rows.delete(&at, Some(version)).await?;
-            continue;
-        }
-        for unique in Plugin::unique(&record, index) {
-            claim(wanted, unique.at, &record.id, unique.what)?;
-        }
-        slots.entry(agent).or_default().extend(record.connections().cloned());
-        view.put(Arc::new(record));
+        Arc::new(record).show(self.view);
+        Ok(())
     }
-    Ok(slots)
+
+    /// Takes plugins, and returns the connections that each agent has in slots. A plugin without its agent is the
+    /// rest of an interrupted removal.
+    async fn take_plugins(
+        &mut self,
+        rows: &Rows,
+        owners: &HashSet<AgentId>,
+    ) -> Result<Slots, DirectoryError> {
+        let mut slots = Slots::new();
+        for (at, Read { record, version }) in rows.all::<PluginRecord>(Table::Plugins).await? {
+            if at != At::new(Table::Plugins, &record.org, &record.id) {
+                return Err(at.malformed());
+            }
+            let agent = record.agent.id().ok_or_else(|| at.malformed())?.clone();
+            if !owners.contains(&agent) {
+                tracing::warn!(row = at.key(), "dropping a plugin whose agent was removed");
+                rows.delete(&at, Some(version)).await?;
+                continue;
+            }
+            slots.entry(agent).or_default().extend(record.connections().cloned());
+            self.take(record)?;
+        }
+        Ok(slots)
+    }
+
+    /// Takes organisations and users. They come first, because other records name their owners.
+    async fn take_people(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
+        self.view.put_org(Arc::new(orgs::default_org()));
+        for (at, Read { record, .. }) in rows.all::<Record<Org>>(Table::Orgs).await? {
+            if at != orgs::at(&record.id) {
+                return Err(at.malformed());
+            }
+            self.view.put_org(Arc::new(record));
+        }
+        self.take_all::<User>(rows).await
+    }
 }
 
-/// A binding for a slot that no plugin has was left by a crash: it allows nothing.
-async fn drop_inert(
-    rows: &Rows,
-    (at, version): (&At, Version),
-    record: &mut AgentRecord,
-    slots: &HashMap<AgentId, HashSet<ConnectionId>>,
-) -> Result<(), DirectoryError> {
+/// Drops bindings for slots that no plugin has, the rest of an interrupted change, and returns whether there were any.
+fn drop_inert(record: &mut AgentRecord, slots: &Slots) -> bool {
     let before = record.facts.bindings.len();
     let slots = slots.get(&record.id);
     let has_slot = |it: &ConnectionId| slots.is_some_and(|slots| slots.contains(it));
     record.facts.bindings.retain(|it| it.direct || has_slot(&it.connection));
-    if record.facts.bindings.len() != before {
-        tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
-        rows.write(at, record, Some(version)).await?;
-    }
-    Ok(())
-}
-
-/// Organisations and users: first, so that who is owned by somebody finds them.
-async fn people(
-    rows: &Rows,
-    index: &Index,
-    (view, wanted): (&mut View, &mut HashMap<At, Claim>),
-) -> Result<(), DirectoryError> {
-    view.put_org(Arc::new(orgs::default_org()));
-    for (at, Read { record, .. }) in rows.all::<Record<Org>>(Table::Orgs).await? {
-        if at != orgs::at(&record.id) {
-            return Err(at.malformed());
-        }
-        view.put_org(Arc::new(record));
-    }
-    Known { index, wanted, view }.take_all::<User>(rows).await
+    record.facts.bindings.len() != before
 }
 
 /// The sentinel's index key; makes the sentinel in a store that is empty.

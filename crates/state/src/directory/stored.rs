@@ -88,7 +88,7 @@ pub trait Stored: Resource {
         by: ManagedBy,
         _view: &View,
     ) -> Result<(), DirectoryError> {
-        check::editor(record.managed_by, by, (Self::KIND.one, record.name()))
+        check::editor(record.managed_by, by, Self::KIND.one, record.name())
     }
 
     /// Removes what must not stand without it, before its row goes.

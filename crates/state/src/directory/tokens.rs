@@ -79,7 +79,7 @@ impl Directory {
             let mine = |known: &&mut TokenRecord| known.id == *token && known.expires.is_some();
             let found = agent.facts.tokens.iter_mut().find(mine);
             let found = found.ok_or_else(|| DirectoryError::not_found("token", token))?;
-            check::editor(found.managed_by, ManagedBy::Store, ("token", token.as_str()))?;
+            check::editor(found.managed_by, ManagedBy::Store, "token", token.as_str())?;
             found.expires = Some(expires);
             Ok(())
         };
@@ -114,7 +114,7 @@ impl Directory {
             let AgentFacts { tokens, revoked, .. } = &mut agent.facts;
             let at = tokens.iter().position(|known| known.id == *token);
             let at = at.ok_or_else(|| DirectoryError::not_found("token", token))?;
-            check::editor(tokens[at].managed_by, by, ("token", token.as_str()))?;
+            check::editor(tokens[at].managed_by, by, "token", token.as_str())?;
             let TokenRecord { id, hash, .. } = tokens.remove(at);
             revoked.push(RevokedToken { id, hash });
             let over = revoked.len().saturating_sub(REVOKED_MAX);

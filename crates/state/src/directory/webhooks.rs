@@ -25,7 +25,7 @@ impl Stored for Webhook {
     fn may_remove(record: &Record<Self>, by: ManagedBy, _: &View) -> Result<(), DirectoryError> {
         match record.facts.state {
             WebhookState::Paused => Ok(()),
-            _ => check::editor(record.managed_by, by, ("webhook", record.name())),
+            _ => check::editor(record.managed_by, by, "webhook", record.name()),
         }
     }
 

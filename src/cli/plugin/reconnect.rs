@@ -30,13 +30,8 @@ impl Reconnect {
             let Some(connection) = &slot.connection else { continue };
             if needs_consent(connection) && !done.contains(&connection.id.as_str()) {
                 output::note(&format!("slot {}: connection {}", slot.slot, connection.name));
-                again(
-                    (global, &client),
-                    &connection.name,
-                    scopes(&plugin.slots, connection),
-                    &self.how,
-                )
-                .await?;
+                let scopes = scopes(&plugin.slots, connection);
+                reconnect(global, &client, &connection.name, scopes, &self.how).await?;
                 done.push(connection.id.as_str());
             }
         }
@@ -44,7 +39,7 @@ impl Reconnect {
         output::show(global.json, &now, |now| {
             format!("plugin {} of agent {} is {}\n", now.name, now.agent, standing(now))
         })?;
-        // What no consent mends is named with what does.
+        // A slot that a consent cannot repair is named with its remedy.
         let left = now.missing.iter().find(|missing| missing.required || done.is_empty());
         match (now.state, left) {
             (PluginState::Blocked, Some(left)) => {
@@ -60,8 +55,9 @@ impl Reconnect {
 ///
 /// # Errors
 /// When it gave no grant.
-pub(super) async fn again(
-    (global, client): (&Global, &Client),
+pub(super) async fn reconnect(
+    global: &Global,
+    client: &Client,
     connection: &str,
     scopes: Vec<String>,
     how: &consent::How,
