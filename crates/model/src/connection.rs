@@ -291,7 +291,8 @@ impl Resource for Connection {
             tags(&spec.tags),
             Refusal::unless(is_moment, "expires", expires)
                 .map_err(|refusal| refusal.hint("write 2026-01-31")),
-            Refusal::unless(is_rare, "rotate_every", "must be a day or more: write 1d or longer"),
+            Refusal::unless(is_rare, "rotate_every", "must be a day or more")
+                .map_err(|refusal| refusal.hint("write 90d")),
         ])
     }
 

@@ -2,6 +2,7 @@
 //! unique names and compare-and-swap. What is particular to one is its [`Resource`] and a few lines here.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::future::{self, Future};
 use std::sync::Arc;
 
@@ -376,17 +377,15 @@ impl Writer {
         check_fixed::<R>(&before.spec, &after.spec)?;
         R::check(&after.spec)?;
         R::may_change(&before, &after, &self.view.load_full())?;
-        let mut old = R::unique(&before, &self.index);
-        let mut new = R::unique(&after, &self.index);
-        let kept = |one: &Unique, others: &[Unique]| others.iter().any(|it| it.at == one.at);
-        let was = old.clone();
-        old.retain(|one| !kept(one, &new));
-        new.retain(|one| !kept(one, &was));
+        let [old, mut new] = [&before, &after].map(|record| R::unique(record, &self.index));
+        let mut old: HashSet<At> = old.into_iter().map(|one| one.at).collect();
+        // What both have stays as it is; `old` keeps what the record no longer has.
+        new.retain(|one| !old.remove(&one.at));
         let taken = self.take(new, &after.id).await?;
         let at = At::new(R::TABLE, &after.org, &after.id);
         let written = self.commit(&at, after, Some(version)).await;
         match &written {
-            Ok(_) => self.give_back(&old.into_iter().map(|one| one.at).collect::<Vec<_>>()).await,
+            Ok(_) => self.give_back(&old.into_iter().collect::<Vec<_>>()).await,
             Err(_) => self.give_back(&taken).await,
         }
         written
