@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Renewal {
-    /// By another secret: a key, a password, a key file, tokens of another tool.
+    /// By a new secret: a key, a password, a key file, tokens of another tool.
     Secret,
-    /// By another consent at the provider.
+    /// By a new consent at the provider.
     Consent,
     /// By its app, whose id and secret are all there is (client credentials, RFC 6749 §4.4).
     App,
@@ -19,43 +19,43 @@ pub enum Renewal {
 /// The state of a connection's token, for people.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct TokenStatus {
-    /// One more at every change of the tokens.
+    /// Incremented at every change of the tokens.
     pub generation: u64,
-    /// When the access token ends; `null`: nobody knows, or there is none.
+    /// When the access token expires; `null`: unknown, or there is none.
     pub expires: Option<Timestamp>,
-    /// When it was asked for.
+    /// When it was requested.
     pub refreshed: Option<Timestamp>,
-    /// When it is refreshed at the latest, used or not; `null`: only when it is used.
+    /// When it is refreshed at the latest; `null`: only when it is used.
     #[serde(default)]
     pub keep_alive: Option<Timestamp>,
-    /// Since when the answer to a refresh is awaited, where it takes longer than `oauth.exchange_timeout`.
+    /// Since when the response to a refresh is awaited, if that takes longer than `oauth.exchange_timeout`.
     #[serde(default)]
     pub awaited: Option<Timestamp>,
-    /// The refreshes that fail, while none succeeds.
+    /// The failing refreshes, if the last one failed.
     pub failing: Option<Failing>,
 }
 
-/// Refreshes that fail, but may succeed yet.
+/// Consecutive failed refreshes.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Failing {
-    /// The first of them.
+    /// The time of the first.
     pub since: Timestamp,
-    /// How many there were in a row.
+    /// Their number.
     pub count: u32,
-    /// The provider's own code in the last, where it gave one.
+    /// The provider's error code in the last one.
     pub code: Option<String>,
-    /// Why the last had no answer to read, in one word; `null` where the server answered.
+    /// Why the last one had no readable response; `null` if the server responded.
     #[serde(default)]
     pub cause: Option<String>,
-    /// What happened in the last, in words.
+    /// The message of the last one.
     #[serde(default)]
     pub message: Option<String>,
-    /// What can be done about it, where that is known.
+    /// A remedy, if it is known.
     #[serde(default)]
     pub hint: Option<String>,
     /// When the next one may be tried.
     pub next_try: Timestamp,
-    /// They have failed for so long that somebody should look: `oauth.alert_after`.
+    /// Whether they last longer than `oauth.alert_after`.
     #[serde(default)]
     pub alert: bool,
 }
