@@ -68,15 +68,16 @@
 //! |---|---|---|
 //! | Which header fields are removed? | `rules/src/inject/strip.rs` | `hop_by_hop`, `answer` |
 //! | Which codes and statuses do refusals have? | `base/src/codes.rs` | `codes!` |
-//! | Why was a request refused with 424? | `base/src/codes.rs`, `rules/src/policy/reason.rs`, `proxy/src/exchange/respond.rs` | `codes!`, `Reason::text`, `view` |
-//! | How does a revocation end open streams? | `proxy/src/session/revocation.rs`, `proxy/src/server/h1.rs`, `proxy/src/server/h2.rs` | `Revocation::revoked`, `must_end`, `cut_but_websockets` |
+//! | Why was a request refused with 424? | `rules/src/policy/decide.rs`, `rules/src/policy/reason.rs`, `proxy/src/exchange/respond.rs` | `Policy::decide`, `Reason::text`, `view` |
+//! | How does a revocation end open streams? | `proxy/src/session/revocation.rs`, `proxy/src/server/h1.rs`, `proxy/src/server/h2.rs` | `Revocation::revoked`, `must_end`, `holds` |
+//! | How does a revocation end a tunnel? | `proxy/src/tunnel/mod.rs` | `StreamPair::run` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
 //! | What follows a 401 of the upstream? | `proxy/src/exchange/refused_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `refused_credential`, `Attempts::after`, `Vault::renew` |
 //! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
-//! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Http1Stream::is_usable`, `Load::is_spent` |
-//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs` | `Index::unique_name`, `Writer::take` |
+//! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Idle::sweep`, `Load::is_spent` |
+//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `Writer::take`, `write` |
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
-//! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `Problems::add` |
+//! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What does a changed configuration do? | `src/app/plan/mod.rs`, `src/app/apply.rs` | `plan`, `apply` |
 //!
 //! Paths without `src/` at their beginning are in `crates/`.

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::output;
 use super::resource::{Asked, Column, Columns, path};
 use super::settings::Global;
-use super::table::{fields, moment, pairs};
+use super::table::{Layout, fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Reference, Shown};
@@ -118,7 +118,9 @@ impl Command {
             Self::Show { name } => {
                 let agent: Shown<Agent> = client.get(&path::<Agent>(&name)).await?;
                 let owner = owner_of(&client, agent.facts.owner.as_ref()).await;
-                output::show(global.json, &agent, |agent| show(agent, &owner))
+                output::show(global.json, &agent, |agent| {
+                    show(agent, &owner, &output::layout(global))
+                })
             }
             Self::Token(command) => command.run(global, &client).await,
             Self::Bind(bind) => bind.run(global, &client).await,
@@ -208,12 +210,11 @@ impl Columns for Agent {
             let paused = if it.facts.paused { " (paused)" } else { "" };
             format!("{}{paused}", it.name())
         }),
-        Column::listed("ID", |it| it.id.to_string()),
+        Column::in_full("ID", |it| it.id.to_string()),
         Column::listed("ENV", |it| it.spec.environment.clone().unwrap_or_default()),
         Column::listed("TOKENS", |it| it.facts.tokens.len().to_string()),
-        Column::listed("CONNECTIONS", |it| {
-            let bound: Vec<_> = it.facts.bindings.iter().map(|b| b.name.as_str()).collect();
-            bound.join(", ")
+        Column::list("CONNECTIONS", |it| {
+            it.facts.bindings.iter().map(|bound| bound.name.clone()).collect()
         }),
         Column::listed("LABELS", |it| pairs(&it.spec.labels)),
     ];
@@ -238,7 +239,7 @@ fn state(agent: &Shown<Agent>) -> &'static str {
     }
 }
 
-fn show(agent: &Shown<Agent>, owner: &str) -> String {
+fn show(agent: &Shown<Agent>, owner: &str, layout: &Layout) -> String {
     let state = state(agent);
     let mut text = fields(&[
         ("name", agent.name.clone()),
@@ -251,7 +252,7 @@ fn show(agent: &Shown<Agent>, owner: &str) -> String {
         ("created", moment(agent.created)),
     ]);
     text.push_str("\ntokens\n");
-    text.push_str(&token::table(&agent.facts.tokens));
+    text.push_str(&token::table(&agent.facts.tokens, layout));
     text.push_str("\nconnections\n");
     for binding in &agent.facts.bindings {
         let BindingShown { name, provider, slots, .. } = binding;
@@ -291,6 +292,7 @@ pub(super) fn unique(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, St
 mod tests {
     use super::*;
     use crate::cli::resource::table;
+    use crate::cli::table::Layout;
 
     fn agent() -> Shown<Agent> {
         serde_json::from_value(serde_json::json!({
@@ -319,12 +321,12 @@ mod tests {
 
     #[test]
     fn an_agent_is_shown_with_its_tokens_and_connections() {
-        insta::assert_snapshot!(show(&agent(), ""));
+        insta::assert_snapshot!(show(&agent(), "", &Layout::FULL));
     }
 
     #[test]
     fn agents_are_listed_in_a_table() {
-        insta::assert_snapshot!(table(&[agent()]));
+        insta::assert_snapshot!(table(&[agent()], &Layout::FULL));
     }
 
     #[test]

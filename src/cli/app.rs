@@ -223,7 +223,8 @@ fn show(app: &Shown<App>) -> String {
 impl Columns for App {
     const COLUMNS: &[Column<Self>] = &[
         Column::both("NAME", "name", |app| app.name().to_owned()),
-        Column::both("ID", "id", |app| app.id.to_string()),
+        Column::in_full("ID", |app| app.id.to_string()),
+        Column::shown("id", |app| app.id.to_string()),
         Column::both("PROVIDER", "provider", |app| app.provider.clone()),
         Column::shown("auth", |app| app.auth.clone().unwrap_or_default()),
         Column::both("CLIENT ID", "client id", |app| app.client_id.clone()),
@@ -259,6 +260,7 @@ impl Columns for App {
 mod tests {
     use super::*;
     use crate::cli::resource::table;
+    use crate::cli::table::Layout;
 
     fn app() -> Shown<App> {
         serde_json::from_value(serde_json::json!({
@@ -293,6 +295,6 @@ mod tests {
 
     #[test]
     fn apps_are_listed_in_a_table() {
-        insta::assert_snapshot!(table(&[app()]));
+        insta::assert_snapshot!(table(&[app()], &Layout::FULL));
     }
 }

@@ -494,6 +494,7 @@ pub(in crate::cli) fn state(state: &ConnectionState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::table::Layout;
     use keyward_state::directory::BrokenReason;
 
     fn connection() -> Shown<Connection> {
@@ -529,7 +530,7 @@ mod tests {
 
     #[test]
     fn connections_are_listed_in_a_table() {
-        insta::assert_snapshot!(list::table(&[connection()], true));
+        insta::assert_snapshot!(list::table(&[connection()], true, &Layout::FULL));
     }
 
     #[test]
@@ -542,7 +543,7 @@ mod tests {
         let mut failing = connection();
         failing.facts.state = ConnectionState::Active;
         failing.facts.token = Some(serde_json::from_value(token).unwrap());
-        let listed = list::table(std::slice::from_ref(&failing), true);
+        let listed = list::table(std::slice::from_ref(&failing), true, &Layout::FULL);
         assert!(listed.contains("active, refreshes fail since 2025-01-02"), "{listed}");
         let shown = show(&failing, "127.0.0.1:8080", "");
         assert!(shown.contains("http_503; look at the authorization server"), "{shown}");

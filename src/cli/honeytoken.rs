@@ -6,7 +6,6 @@ use super::client::Client;
 use super::failure::Failure;
 use super::resource::{Asked, Column, Columns};
 use super::settings::Global;
-use super::table::moment;
 use keyward_model::{Honeytoken, HoneytokenSpec, Shown};
 
 /// Characters of a text in a list; `--json` tells all of it.
@@ -72,7 +71,7 @@ impl Columns for Honeytoken {
         Column::shown("shape of", |it| it.spec.provider.clone().unwrap_or_default()),
         Column::both("REVOKES", "revokes", |it| yes_or_no(it.spec.revokes).to_owned()),
         Column::both("MANAGED BY", "managed by", |it| it.managed_by().to_owned()),
-        Column::both("CREATED", "created", |it| moment(it.created)),
+        Column::time("CREATED", "created", |it| Some(it.created)),
     ];
 }
 

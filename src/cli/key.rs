@@ -6,7 +6,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::Table;
+use super::table::{Layout, Table};
 use keyward_api::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
 
 #[derive(Debug, Subcommand)]
@@ -29,7 +29,7 @@ impl Command {
         match self {
             Self::List => {
                 let keys = client.list("/api/v1/keys", &[]).await?;
-                output::show(global.json, &keys, listed)
+                output::show(global.json, &keys, |keys| listed(keys, &output::layout(global)))
             }
             Self::Rotate => {
                 let none = serde_json::json!({});
@@ -44,7 +44,7 @@ impl Command {
     }
 }
 
-fn listed(keys: &List<KeyView>) -> String {
+fn listed(keys: &List<KeyView>, layout: &Layout) -> String {
     let mut table = Table::new(["ID", "USE", "SOURCE", "ROWS"]);
     for key in &keys.items {
         let usage = match (key.current, &key.source) {
@@ -53,9 +53,14 @@ fn listed(keys: &List<KeyView>) -> String {
             (false, None) => "missing",
         };
         let source = key.source.as_ref().map(source).unwrap_or_default();
-        table.row([key.id.clone(), usage.to_owned(), source, key.rows.to_string()]);
+        table.row([
+            key.id.clone().into(),
+            usage.into(),
+            source.into(),
+            key.rows.to_string().into(),
+        ]);
     }
-    table.render("no keys", output::colours())
+    table.render("no keys", layout)
 }
 
 fn source(source: &KeySourceView) -> String {
@@ -125,7 +130,7 @@ mod tests {
         let key = |current, source| KeyView { id: "c0".to_owned(), current, source, rows: 7 };
         let file = KeySourceView { kind: KeySourceKind::File, name: "master.key".to_owned() };
         let items = vec![key(true, Some(file)), key(false, None)];
-        insta::assert_snapshot!(listed(&List { items, next: None }), @r"
+        insta::assert_snapshot!(listed(&List { items, next: None }, &Layout::FULL), @r"
         ID   USE       SOURCE       ROWS
         c0   current   master.key   7
         c0   missing                7

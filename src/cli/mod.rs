@@ -7,6 +7,7 @@ mod agent;
 mod app;
 mod audit;
 mod ca;
+mod check;
 mod client;
 mod completions;
 mod connect;
@@ -19,6 +20,7 @@ mod explain;
 mod failure;
 mod harden;
 mod health;
+mod help;
 mod honeytoken;
 mod identity;
 mod init;
@@ -35,7 +37,9 @@ mod rule;
 mod run;
 mod secret;
 mod serve;
+mod service;
 mod settings;
+mod status;
 mod table;
 mod terminal;
 mod user;
@@ -46,7 +50,7 @@ mod whose;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::{Exit, Failure};
 use self::settings::Global;
@@ -145,28 +149,38 @@ enum Command {
     /// search, follow and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// check a configuration file, without secrets and without a gateway
+    #[command(subcommand)]
+    Config(check::Command),
     /// print what a configuration would make, change, pause and remove
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Args),
     /// make the gateway read its configuration again, and report errors in it
     Reload(reload::Args),
+    /// show the gateway, connections, agents, and the last refusals on one screen
+    Status,
+    /// install the gateway as a service of systemd or launchd
+    #[command(subcommand)]
+    Service(service::Command),
     /// exit with 0 if the gateway is ready
     Health,
     /// print the completions of a shell
     Completions(completions::Completions),
-    /// print the manual page, or write the pages of all commands (for packages)
-    #[command(hide = true)]
+    /// print the manual page, or write the pages of all commands
     Man(completions::Manual),
 }
 
 /// The definition of the command line, for tests that check commands in documentation.
 pub fn definition() -> clap::Command {
-    Cli::command()
+    help::arranged(Cli::command())
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = definition().try_get_matches().and_then(|mut matches| {
+        Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition()))
+    });
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help is an "error" of clap's with code 0; a closed pipe is no reason to fail.
@@ -242,6 +256,9 @@ impl Command {
             Self::Audit(command) => command.run(global).await,
             Self::Plan(args) => args.run(global).await,
             Self::Reload(args) => args.run(global).await,
+            Self::Config(command) => command.run(global).await,
+            Self::Status => status::run(global).await,
+            Self::Service(command) => command.run(global),
             Self::Health => health::run(global).await,
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),

@@ -6,7 +6,6 @@ use super::client::Client;
 use super::failure::Failure;
 use super::resource::{Asked, Column, Columns};
 use super::settings::Global;
-use super::table::moment;
 use keyward_model::{Org, OrgSpec, Shown};
 
 #[derive(Debug, Subcommand)]
@@ -48,9 +47,6 @@ impl Columns for Org {
     const COLUMNS: &[Column<Self>] = &[
         Column::both("NAME", "name", |org| org.name().to_owned()),
         // The default one was never made.
-        Column::both("CREATED", "created", |org| match org.name() {
-            "default" => String::new(),
-            _ => moment(org.created),
-        }),
+        Column::time("CREATED", "created", |org| (org.name() != "default").then_some(org.created)),
     ];
 }

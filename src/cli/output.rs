@@ -3,9 +3,13 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::settings::Global;
+use super::table::Layout;
+use super::terminal;
 use keyward_state::observe::log;
 
 /// Prints `text` to standard output.
@@ -94,6 +98,13 @@ pub(crate) fn removed(json: bool, names: &[String], text: &str) -> Result<(), Fa
 /// Prints a note to standard error.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// How tables are written to standard output: on a terminal they fit it, unless `--wide` is given.
+pub(crate) fn layout(global: &Global) -> Layout {
+    let fits = io::stdout().is_terminal() && !global.wide;
+    let width = fits.then(|| terminal::columns(io::stdout()));
+    Layout { colours: colours(), width, now: Timestamp::now() }
 }
 
 /// Whether headings are dimmed: on a terminal, unless `NO_COLOR` is set (no-color.org).

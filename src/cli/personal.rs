@@ -7,7 +7,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, moment};
+use super::table::{Cell, Layout, Table};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::PersonalTokenShown;
 
@@ -73,7 +73,7 @@ impl Command {
             Self::List { q } => {
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all: List<PersonalTokenShown> = client.list("/api/v1/tokens", &query).await?;
-                output::show(global.json, &all, |all| table(&all.items))
+                output::show(global.json, &all, |all| table(&all.items, &output::layout(global)))
             }
             Self::Revoke { id } => {
                 client.delete(&format!("/api/v1/tokens/{}", segment(&id))).await?;
@@ -85,20 +85,20 @@ impl Command {
 }
 
 /// Tokens for people.
-pub(super) fn table(tokens: &[PersonalTokenShown]) -> String {
+pub(super) fn table(tokens: &[PersonalTokenShown], layout: &Layout) -> String {
     let mut table =
         Table::new(["ID", "USER", "LABEL", "SCOPES", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
         let scopes: Vec<_> = token.spec.scopes.iter().map(ToString::to_string).collect();
         table.row([
-            token.id.to_string(),
-            token.name.clone(),
-            token.spec.label.clone().unwrap_or_default(),
-            scopes.join(" "),
-            moment(token.created),
-            token.expires.map_or_else(|| "never".to_owned(), moment),
-            token.last_used.map(moment).unwrap_or_default(),
+            token.id.to_string().into(),
+            token.name.clone().into(),
+            token.spec.label.clone().unwrap_or_default().into(),
+            scopes[..].into(),
+            token.created.into(),
+            token.expires.map_or_else(|| "never".into(), Cell::from),
+            token.last_used.into(),
         ]);
     }
-    table.render("no tokens", output::colours())
+    table.render("no tokens", layout)
 }

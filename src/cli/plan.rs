@@ -7,7 +7,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::Table;
+use super::table::{Layout, Table};
 use crate::app::{self, Services};
 use crate::config::Config;
 use keyward_api::wire::{PlanAsk, PlanStep, PlanView};
@@ -77,25 +77,25 @@ fn show(global: &Global, view: &PlanView) -> Result<(), Failure> {
             for warning in &view.warnings {
                 output::note(&format!("warning: {warning}"));
             }
-            output::print(&text(&view.steps, output::colours()))
+            output::print(&text(&view.steps, &output::layout(global)))
         }
     }
 }
 
-fn text(steps: &[PlanStep], colours: bool) -> String {
+fn text(steps: &[PlanStep], layout: &Layout) -> String {
     let mut table = Table::new(["ACTION", "KIND", "NAME", "CHANGES", "PLACE"]);
     for step in steps.iter().filter(|step| step.action != "nothing") {
         let secret = step.secret.map(|_| "secret: checked when applied");
         let changes = step.changes.iter().map(String::as_str).chain(secret);
         table.row([
-            step.action.clone(),
-            step.kind.clone(),
-            name(step),
-            changes.collect::<Vec<_>>().join(", "),
-            step.place.clone().unwrap_or_default(),
+            step.action.clone().into(),
+            step.kind.clone().into(),
+            name(step).into(),
+            changes.collect::<Vec<_>>().join(", ").into(),
+            step.place.clone().unwrap_or_default().into(),
         ]);
     }
-    let mut text = table.render("nothing to make, change, pause or remove", colours);
+    let mut text = table.render("nothing to make, change, pause or remove", layout);
     let is_checked = |step: &&PlanStep| step.action == "nothing" && step.secret.is_some();
     match steps.iter().filter(is_checked).count() {
         0 => {}
@@ -143,7 +143,7 @@ mod tests {
             PlanStep { secret, ..step("nothing", "app", &[]) },
             step("nothing", "agent", &[]),
         ];
-        insta::assert_snapshot!(text(&steps, false), @r"
+        insta::assert_snapshot!(text(&steps, &Layout::FULL), @r"
         ACTION   KIND         NAME                CHANGES                                          PLACE
         make     connection   work                                                                 keyward.yaml:12: connections[0]
         resume   connection   work                scopes, settings, secret: checked when applied   keyward.yaml:12: connections[0]
@@ -151,6 +151,6 @@ mod tests {
         change   plugin       work of bot         slots
         1 that stays has a secret: checked when applied
         ");
-        insta::assert_snapshot!(text(&steps[5..], false), @"nothing to make, change, pause or remove");
+        insta::assert_snapshot!(text(&steps[5..], &Layout::FULL), @"nothing to make, change, pause or remove");
     }
 }

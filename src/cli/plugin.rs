@@ -18,7 +18,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, fields, moment};
+use super::table::{Cell, Layout, Table, fields, moment};
 use keyward_api::wire::List;
 use keyward_base::id::ConnectionId;
 use keyward_model::{MissingView, PluginChange, PluginRemoved, PluginView, Reference, SlotView};
@@ -87,7 +87,9 @@ impl Command {
                 let client = Client::open(global).await?;
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/plugins", &query).await?;
-                output::show(global.json, &all, |all: &List<PluginView>| list(&all.items))
+                output::show(global.json, &all, |all: &List<PluginView>| {
+                    list(&all.items, &output::layout(global))
+                })
             }
             Self::Show(named) => {
                 let client = Client::open(global).await?;
@@ -207,7 +209,7 @@ fn managed_by(plugin: &PluginView) -> String {
     }
 }
 
-fn list(plugins: &[PluginView]) -> String {
+fn list(plugins: &[PluginView], layout: &Layout) -> String {
     let mut table = Table::new(["NAME", "VERSION", "AGENT", "STATE", "MANAGED BY", "CONNECTIONS"]);
     for plugin in plugins {
         let filled = plugin
@@ -215,15 +217,15 @@ fn list(plugins: &[PluginView]) -> String {
             .iter()
             .filter_map(|slot| Some(format!("{}={}", slot.slot, slot.connection.as_ref()?.name)));
         table.row([
-            plugin.name.clone(),
-            plugin.version.clone(),
-            plugin.agent.clone(),
-            standing(plugin),
-            managed_by(plugin),
-            filled.collect::<Vec<_>>().join(", "),
+            plugin.name.clone().into(),
+            plugin.version.clone().into(),
+            plugin.agent.clone().into(),
+            standing(plugin).into(),
+            managed_by(plugin).into(),
+            Cell::List(filled.collect()),
         ]);
     }
-    table.render("no plugins: install one with `keyward plugin install FILE`", output::colours())
+    table.render("no plugins: install one with `keyward plugin install FILE`", layout)
 }
 
 fn show(plugin: &PluginView, global: &Global) -> String {
@@ -247,7 +249,7 @@ fn show(plugin: &PluginView, global: &Global) -> String {
         }
     }
     text.push('\n');
-    text + &summary::table(&plugin.slots, output::colours())
+    text + &summary::text(&plugin.slots)
 }
 
 fn removed(name: &str, left: &PluginRemoved) -> String {

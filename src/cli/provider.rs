@@ -8,7 +8,7 @@ use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::{Table, fields};
+use super::table::{Layout, Table, fields};
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check};
 
@@ -42,7 +42,7 @@ impl Command {
                 let client = Client::for_providers(global).await?;
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/providers", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
+                output::show(global.json, &all, |all| list(&all.items, &output::layout(global)))
             }
             Self::Show { provider } => {
                 let client = Client::for_providers(global).await?;
@@ -94,19 +94,19 @@ fn without_endpoints(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
     })
 }
 
-fn list(providers: &[ProviderView]) -> String {
-    let mut table = Table::new(["ID", "NAME", "CATEGORY", "AUTH", "HOSTS"]);
+fn list(providers: &[ProviderView], layout: &Layout) -> String {
+    let mut table = Table::new(["ID", "NAME", "CATEGORY", "AUTH", "HOSTS"]).only_in_full(&["AUTH"]);
     for provider in providers {
         let auth: Vec<_> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
         table.row([
-            provider.id.clone(),
-            provider.name.clone(),
-            provider.category.clone().unwrap_or_default(),
-            auth.join(", "),
-            provider.hosts.join(", "),
+            provider.id.clone().into(),
+            provider.name.clone().into(),
+            provider.category.clone().unwrap_or_default().into(),
+            auth.join(", ").into(),
+            provider.hosts[..].into(),
         ]);
     }
-    table.render("no providers", output::colours())
+    table.render("no providers", layout)
 }
 
 fn show(provider: &ProviderView) -> String {
@@ -172,6 +172,6 @@ mod tests {
 
     #[test]
     fn providers_are_listed_in_a_table() {
-        insta::assert_snapshot!(list(&[provider()]));
+        insta::assert_snapshot!(list(&[provider()], &Layout::FULL));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -10,17 +11,26 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, fields};
+use super::table::{Cell, Layout, Table, fields};
 use keyward_api::wire::List;
 use keyward_model::{Resource, Shown};
 
-/// One thing that is told of a resource.
+/// A member of a resource on the screen.
 pub(crate) struct Column<R: Resource> {
-    /// Its heading in a list; `None`: lists leave it out.
+    /// Its heading in a list; `None`: lists omit it.
     listed: Option<&'static str>,
-    /// Its word where one is shown; `None`: it is left out there.
+    /// Its word where one is shown; `None`: it is omitted there.
     shown: Option<&'static str>,
-    text: fn(&Shown<R>) -> String,
+    /// Only lists in full have it.
+    in_full: bool,
+    content: Content<R>,
+}
+
+/// How a column reads its member.
+enum Content<R: Resource> {
+    Text(fn(&Shown<R>) -> String),
+    List(fn(&Shown<R>) -> Vec<String>),
+    Time(fn(&Shown<R>) -> Option<Timestamp>),
 }
 
 impl<R: Resource> Column<R> {
@@ -30,17 +40,50 @@ impl<R: Resource> Column<R> {
         word: &'static str,
         text: fn(&Shown<R>) -> String,
     ) -> Self {
-        Self { listed: Some(heading), shown: Some(word), text }
+        Self { listed: Some(heading), shown: Some(word), ..Self::text(text) }
     }
 
     /// In lists alone.
     pub(crate) const fn listed(heading: &'static str, text: fn(&Shown<R>) -> String) -> Self {
-        Self { listed: Some(heading), shown: None, text }
+        Self { listed: Some(heading), ..Self::text(text) }
+    }
+
+    /// In lists in full alone.
+    pub(crate) const fn in_full(heading: &'static str, text: fn(&Shown<R>) -> String) -> Self {
+        Self { listed: Some(heading), in_full: true, ..Self::text(text) }
+    }
+
+    /// Several texts, in lists alone.
+    pub(crate) const fn list(heading: &'static str, texts: fn(&Shown<R>) -> Vec<String>) -> Self {
+        let content = Content::List(texts);
+        Self { listed: Some(heading), shown: None, in_full: false, content }
+    }
+
+    /// A time, in lists and where one is shown.
+    pub(crate) const fn time(
+        heading: &'static str,
+        word: &'static str,
+        time: fn(&Shown<R>) -> Option<Timestamp>,
+    ) -> Self {
+        let content = Content::Time(time);
+        Self { listed: Some(heading), shown: Some(word), in_full: false, content }
     }
 
     /// Where one is shown.
     pub(crate) const fn shown(word: &'static str, text: fn(&Shown<R>) -> String) -> Self {
-        Self { listed: None, shown: Some(word), text }
+        Self { shown: Some(word), ..Self::text(text) }
+    }
+
+    const fn text(text: fn(&Shown<R>) -> String) -> Self {
+        Self { listed: None, shown: None, in_full: false, content: Content::Text(text) }
+    }
+
+    fn cell(&self, one: &Shown<R>) -> Cell {
+        match self.content {
+            Content::Text(text) => Cell::Text(text(one)),
+            Content::List(texts) => Cell::List(texts(one)),
+            Content::Time(time) => Cell::Time(time(one)),
+        }
     }
 }
 
@@ -81,7 +124,7 @@ impl Asked<'_> {
         let query: Vec<_> = q.map(|q| ("q", q)).into_iter().collect();
         let all: List<Shown<R>> =
             self.client.list(&format!("/api/v1/{}", R::KIND.many), &query).await?;
-        output::show(self.global.json, &all, |all| table(&all.items))
+        output::show(self.global.json, &all, |all| table(&all.items, &output::layout(self.global)))
     }
 
     /// Prints one.
@@ -114,17 +157,20 @@ pub(crate) fn path<R: Resource>(name: impl Display) -> String {
 }
 
 /// A list for people.
-pub(crate) fn table<R: Columns>(all: &[Shown<R>]) -> String {
+pub(crate) fn table<R: Columns>(all: &[Shown<R>], layout: &Layout) -> String {
     let columns: Vec<_> = R::COLUMNS.iter().filter(|column| column.listed.is_some()).collect();
-    let mut table = Table::with(columns.iter().filter_map(|column| column.listed));
+    let in_full = columns.iter().filter(|column| column.in_full);
+    let in_full: Vec<_> = in_full.filter_map(|column| column.listed).collect();
+    let headings = columns.iter().filter_map(|column| column.listed);
+    let mut table = Table::new(headings).only_in_full(&in_full);
     for one in all {
-        table.add(columns.iter().map(|column| (column.text)(one)));
+        table.row(columns.iter().map(|column| column.cell(one)));
     }
-    table.render(&format!("no {}{}", R::MANY, R::HINT), output::colours())
+    table.render(&format!("no {}{}", R::MANY, R::HINT), layout)
 }
 
 /// One for people, a line for each column.
 pub(crate) fn details<R: Columns>(one: &Shown<R>) -> String {
-    let told = R::COLUMNS.iter().filter_map(|column| Some((column.shown?, (column.text)(one))));
-    fields(&told.collect::<Vec<_>>())
+    let texts = R::COLUMNS.iter().filter_map(|column| Some((column.shown?, column.cell(one))));
+    fields(&texts.map(|(word, cell)| (word, cell.in_full())).collect::<Vec<_>>())
 }

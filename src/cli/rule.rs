@@ -9,7 +9,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::Table;
+use super::table::{Cell, Layout, Table};
 use crate::config::{self, PlacedCase};
 use keyward_api::wire::{List, RuleTestAsk, RuleTestReport, RuleTested};
 use keyward_model::RuleShown;
@@ -71,14 +71,16 @@ impl Command {
                 let client = Client::open(global).await?;
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/rules", &query).await?;
-                output::show(global.json, &all, |all: &List<RuleShown>| list(&all.items))
+                output::show(global.json, &all, |all: &List<RuleShown>| {
+                    list(&all.items, &output::layout(global))
+                })
             }
             Self::Test { file } => test(global, &file).await,
         }
     }
 }
 
-fn list(rules: &[RuleShown]) -> String {
+fn list(rules: &[RuleShown], layout: &Layout) -> String {
     let mut table = Table::new([
         "RULE",
         "ACTION",
@@ -90,22 +92,22 @@ fn list(rules: &[RuleShown]) -> String {
         "WRITTEN IN",
     ]);
     let or_all = |texts: &[String]| match texts {
-        [] => "all".to_owned(),
-        texts => texts.join(", "),
+        [] => Cell::from("all"),
+        texts => texts.into(),
     };
     for RuleShown { id, spec, place } in rules {
         table.row([
-            name(id).to_owned(),
-            spec.action.map(ActionKind::as_str).unwrap_or_default().to_owned(),
+            name(id).into(),
+            spec.action.map(ActionKind::as_str).unwrap_or_default().into(),
             or_all(spec.agents.as_deref().unwrap_or_default()),
             or_all(&spec.hosts),
             or_all(&spec.methods),
             or_all(&spec.paths),
-            spec.use_connection.clone().unwrap_or_default(),
-            place.as_deref().map(file_and_line).unwrap_or_default().to_owned(),
+            spec.use_connection.clone().unwrap_or_default().into(),
+            place.as_deref().map(file_and_line).unwrap_or_default().into(),
         ]);
     }
-    table.render("no rules", output::colours())
+    table.render("no rules", layout)
 }
 
 /// What people call it: its place when it has no name stands in another column.
@@ -133,7 +135,7 @@ async fn test(global: &Global, file: &Path) -> Result<(), Failure> {
         results.extend(report.results);
     }
     let report = Report::new(rules, cases, results);
-    output::show(global.json, &report, |report| report.text(output::colours()))?;
+    output::show(global.json, &report, |report| report.text(&output::layout(global)))?;
     match report.failed {
         0 => Ok(()),
         _ => Err(Failure::silent(Exit::Failed)),
@@ -176,7 +178,7 @@ impl Report {
         Self { rules, passed, failed: cases.len() - passed, cases }
     }
 
-    fn text(&self, colours: bool) -> String {
+    fn text(&self, layout: &Layout) -> String {
         let mut table = Table::new(["RESULT", "CASE", "AGENT", "REQUEST", ""]);
         for case in &self.cases {
             let what = match case.tested.passed {
@@ -184,15 +186,15 @@ impl Report {
                 false => case.tested.wrong.join("; "),
             };
             table.row([
-                if case.tested.passed { "ok" } else { "FAILED" }.to_owned(),
-                case.place.clone(),
-                case.agent.clone(),
-                case.request.clone(),
-                what,
+                if case.tested.passed { "ok" } else { "FAILED" }.into(),
+                case.place.clone().into(),
+                case.agent.clone().into(),
+                case.request.clone().into(),
+                what.into(),
             ]);
         }
         let (passed, failed, rules) = (self.passed, self.failed, &self.rules);
-        let table = table.render("no cases", colours);
+        let table = table.render("no cases", layout);
         format!("{table}{passed} passed, {failed} failed, by the rules of {rules}\n")
     }
 }
@@ -221,21 +223,24 @@ mod tests {
 
     #[test]
     fn rules_are_listed_as_they_decide_with_where_they_are_written() {
-        insta::assert_snapshot!(list(&[
-            rule(serde_json::json!({
-                "id": "file:no-deletes", "hosts": ["api.github.com"], "methods": ["DELETE"],
-                "place": "/etc/keyward/keyward.yaml:12",
-            })),
-            rule(serde_json::json!({
-                "id": "file:/etc/keyward.yaml:20: rules[1]", "agents": ["ci", "dev"],
-                "hosts": ["*.a.test", "b.test:8443"], "paths": ["/v1/**"], "action": "inject",
-                "use": "work", "place": "/etc/keyward.yaml:20",
-            })),
-            rule(serde_json::json!({
-                "id": "binding:con_1", "agents": ["ci"], "hosts": ["api.github.com"],
-                "action": "inject", "use": "work",
-            })),
-            rule(serde_json::json!({})),
-        ]));
+        insta::assert_snapshot!(list(
+            &[
+                rule(serde_json::json!({
+                    "id": "file:no-deletes", "hosts": ["api.github.com"], "methods": ["DELETE"],
+                    "place": "/etc/keyward/keyward.yaml:12",
+                })),
+                rule(serde_json::json!({
+                    "id": "file:/etc/keyward.yaml:20: rules[1]", "agents": ["ci", "dev"],
+                    "hosts": ["*.a.test", "b.test:8443"], "paths": ["/v1/**"], "action": "inject",
+                    "use": "work", "place": "/etc/keyward.yaml:20",
+                })),
+                rule(serde_json::json!({
+                    "id": "binding:con_1", "agents": ["ci"], "hosts": ["api.github.com"],
+                    "action": "inject", "use": "work",
+                })),
+                rule(serde_json::json!({})),
+            ],
+            &Layout::FULL
+        ));
     }
 }

@@ -30,6 +30,9 @@ pub(crate) struct Global {
     /// print JSON, with the field names of the API
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// print tables in full: ids, all of a list, exact times
+    #[arg(long, global = true)]
+    pub(crate) wide: bool,
 }
 
 /// Where clients of this machine reach the proxy.

@@ -1,71 +1,221 @@
-//! Formats tables with aligned columns.
+//! Tables with aligned columns. On a terminal a table fits its width: columns of ids are omitted, lists and times are
+//! short, and long cells end in an ellipsis. With `--wide`, and where standard output is no terminal, all is in full.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Blanks between two columns.
 const GAP: usize = 3;
 
+/// Blanks between two columns of a table that must fit.
+const NARROW_GAP: usize = 2;
+
+/// A column is not cut below this width.
+const COLUMN_MIN: usize = 8;
+
+/// How tables are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    /// Headings are dimmed.
+    pub(crate) colours: bool,
+    /// The terminal's columns; `None`: everything in full.
+    pub(crate) width: Option<usize>,
+    /// What times are relative to.
+    pub(crate) now: Timestamp,
+}
+
+impl Layout {
+    /// Everything in full, without colours.
+    #[cfg(test)]
+    pub(crate) const FULL: Self = Self { colours: false, width: None, now: Timestamp::UNIX_EPOCH };
+
+    /// A terminal of 80 columns, without colours, on the second day of 2025.
+    #[cfg(test)]
+    pub(crate) fn narrow() -> Self {
+        let now = "2025-01-02T12:00:00Z".parse().unwrap();
+        Self { width: Some(80), now, ..Self::FULL }
+    }
+}
+
+/// The content of one place in a table.
+#[derive(Clone, Debug)]
+pub(crate) enum Cell {
+    /// As it is.
+    Text(String),
+    /// `first +5` where space is short, else all.
+    List(Vec<String>),
+    /// `3 h ago` where space is short, else in RFC 3339.
+    Time(Option<Timestamp>),
+}
+
 /// A table with headings.
 #[derive(Debug)]
 pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
+    headings: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+    /// Columns that only a table in full has.
+    full: Vec<usize>,
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<&[String]> for Cell {
+    fn from(texts: &[String]) -> Self {
+        Self::List(texts.to_vec())
+    }
+}
+
+impl From<Timestamp> for Cell {
+    fn from(time: Timestamp) -> Self {
+        Self::Time(Some(time))
+    }
+}
+
+impl From<Option<Timestamp>> for Cell {
+    fn from(time: Option<Timestamp>) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl Cell {
+    /// Without control characters: a label must not move the cursor.
+    fn text(&self, layout: &Layout) -> String {
+        let text = match self {
+            Self::List(texts) if layout.width.is_some() && texts.len() > 1 => {
+                format!("{} +{}", texts[0], texts.len() - 1)
+            }
+            Self::Time(Some(time)) if layout.width.is_some() => relative(*time, layout.now),
+            _ => self.in_full(),
+        };
+        text.chars().filter(|c| !c.is_control()).collect()
+    }
+
+    /// As a table in full has it.
+    pub(crate) fn in_full(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::List(texts) => texts.join(", "),
+            Self::Time(time) => time.map(moment).unwrap_or_default(),
+        }
+    }
 }
 
 impl Table {
     /// A table with these columns.
-    pub(crate) fn new<const N: usize>(headings: [&str; N]) -> Self {
-        Self::with(headings)
+    pub(crate) fn new<'a>(headings: impl IntoIterator<Item = &'a str>) -> Self {
+        let headings = headings.into_iter().map(str::to_owned).collect();
+        Self { headings, rows: Vec::new(), full: Vec::new() }
     }
 
-    /// The same, of any number.
-    pub(crate) fn with<'a>(headings: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { rows: vec![headings.into_iter().map(str::to_owned).collect()] }
+    /// The columns with these headings are only in a table in full.
+    pub(crate) fn only_in_full(mut self, headings: &[&str]) -> Self {
+        let all = self.headings.iter().enumerate();
+        let named = all.filter(|(_, heading)| headings.contains(&heading.as_str()));
+        self.full = named.map(|(column, _)| column).collect();
+        self
     }
 
-    /// Adds a row. Control characters are dropped: a label must not move the cursor.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.add(cells);
-    }
-
-    /// The same, of any number of cells.
-    pub(crate) fn add(&mut self, cells: impl IntoIterator<Item = String>) {
-        let clean = |cell: String| -> String { cell.chars().filter(|c| !c.is_control()).collect() };
-        self.rows.push(cells.into_iter().map(clean).collect());
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     /// The text, with a line end after each row; `empty` when there is no row.
-    pub(crate) fn render(&self, empty: &str, colours: bool) -> String {
-        if self.rows.len() == 1 {
+    pub(crate) fn render(&self, empty: &str, layout: &Layout) -> String {
+        if self.rows.is_empty() {
             return format!("{empty}\n");
         }
+        let shown: Vec<usize> = (0..self.headings.len())
+            .filter(|column| layout.width.is_none() || !self.full.contains(column))
+            .collect();
+        let cells = |row: &Vec<Cell>| shown.iter().map(|at| row[*at].text(layout)).collect();
+        let headings = shown.iter().map(|column| self.headings[*column].clone()).collect();
+        let lines: Vec<Vec<String>> =
+            std::iter::once(headings).chain(self.rows.iter().map(cells)).collect();
+        let mut widths: Vec<usize> = (0..shown.len())
+            .map(|column| lines.iter().map(|line| line[column].width()).max().unwrap_or(0))
+            .collect();
+        let gap = layout.width.map_or(GAP, |width| {
+            fit(&mut widths, width);
+            NARROW_GAP
+        });
         let mut text = String::new();
-        for (place, row) in self.rows.iter().enumerate() {
-            let line = self.line(row);
-            let _ = match colours && place == 0 {
+        for (place, line) in lines.iter().enumerate() {
+            let line = aligned(line, &widths, gap);
+            let _ = match layout.colours && place == 0 {
                 true => writeln!(text, "\u{1b}[2m{line}\u{1b}[0m"),
                 false => writeln!(text, "{line}"),
             };
         }
         text
     }
+}
 
-    fn line(&self, row: &[String]) -> String {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            line.push_str(cell);
-            let pad = self.width(column) + GAP - cell.width();
-            line.extend(std::iter::repeat_n(' ', pad));
+/// Takes from the widest column, the last of equals, until the line fits or no column is wider than [`COLUMN_MIN`].
+fn fit(widths: &mut [usize], width: usize) {
+    let gaps = NARROW_GAP * widths.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > width {
+        match widths.iter_mut().max_by_key(|width| **width) {
+            Some(widest) if *widest > COLUMN_MIN => *widest -= 1,
+            _ => return,
         }
-        line.truncate(line.trim_end().len());
-        line
     }
+}
 
-    fn width(&self, column: usize) -> usize {
-        let cells = self.rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.width()).max().unwrap_or(0)
+fn aligned(line: &[String], widths: &[usize], gap: usize) -> String {
+    let mut text = String::new();
+    for (cell, width) in line.iter().zip(widths) {
+        let cell = cut(cell, *width);
+        text.push_str(&cell);
+        text.extend(std::iter::repeat_n(' ', width + gap - cell.width()));
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// The text in at most `width` columns.
+fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    if text.width() <= width {
+        return text.into();
+    }
+    let mut room = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let wide = c.width().unwrap_or(0);
+        let fits = wide <= room;
+        room = room.saturating_sub(wide);
+        fits
+    };
+    let mut short: String = text.chars().take_while(fits).collect();
+    short.truncate(short.trim_end().len());
+    (short + "…").into()
+}
+
+/// `3 h ago`, `in 12 d`: the largest unit, rounded down.
+pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second() - time.as_second();
+    let (number, unit) = match seconds.unsigned_abs() {
+        0..60 if seconds >= 0 => return "just now".to_owned(),
+        s @ 0..60 => (s, "s"),
+        s @ 60..3_600 => (s / 60, "min"),
+        s @ 3_600..172_800 => (s / 3_600, "h"),
+        s => (s / 86_400, "d"),
+    };
+    match seconds >= 0 {
+        true => format!("{number} {unit} ago"),
+        false => format!("in {number} {unit}"),
     }
 }
 
@@ -95,59 +245,122 @@ pub(crate) fn pairs<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>)
 mod tests {
     use super::*;
 
+    fn narrow(width: usize) -> Layout {
+        Layout { width: Some(width), ..Layout::narrow() }
+    }
+
     fn table() -> Table {
         let mut table = Table::new(["NAME", "LABELS", "CREATED"]);
-        table.row(["ci".to_owned(), String::new(), "today".to_owned()]);
-        table.row(["claude-code".to_owned(), "ünï=1".to_owned(), String::new()]);
+        table.row(["ci".into(), "".into(), "today".into()]);
+        table.row(["claude-code".into(), "ünï=1".into(), "".into()]);
+        table
+    }
+
+    fn hosts() -> Table {
+        let mut table = Table::new(["NAME", "ID", "HOSTS", "USED"]).only_in_full(&["ID"]);
+        let hosts = ["api.github.com", "github.com", "uploads.github.com"].map(str::to_owned);
+        let used: Timestamp = "2025-01-01T20:00:00Z".parse().unwrap();
+        table.row(["a-name-of-20-letters".into(), "con_1".into(), hosts[..].into(), used.into()]);
+        table.row(["b".into(), "con_2".into(), hosts[..1].into(), None.into()]);
         table
     }
 
     #[test]
     fn columns_are_aligned_and_lines_end_without_blanks() {
-        insta::assert_snapshot!(table().render("none", false), @r"
+        insta::assert_snapshot!(table().render("none", &Layout::FULL), @r"
         NAME          LABELS   CREATED
         ci                     today
         claude-code   ünï=1
         ");
     }
 
+    #[test]
+    fn a_narrow_table_has_no_ids_short_lists_and_relative_times() {
+        insta::assert_snapshot!(hosts().render("none", &Layout::FULL), @r"
+        NAME                   ID      HOSTS                                            USED
+        a-name-of-20-letters   con_1   api.github.com, github.com, uploads.github.com   2025-01-01T20:00:00Z
+        b                      con_2   api.github.com
+        ");
+        insta::assert_snapshot!(hosts().render("none", &narrow(80)), @r"
+        NAME                  HOSTS              USED
+        a-name-of-20-letters  api.github.com +2  16 h ago
+        b                     api.github.com
+        ");
+    }
+
+    #[test]
+    fn the_widest_columns_are_cut_until_the_line_fits() {
+        let text = hosts().render("none", &narrow(40));
+        insta::assert_snapshot!(text, @r"
+        NAME            HOSTS           USED
+        a-name-of-20-…  api.github.co…  16 h ago
+        b               api.github.com
+        ");
+        assert!(text.lines().all(|line| line.width() <= 40));
+        // Below the least width of its columns, a table is as narrow as it can be.
+        assert!(hosts().render("none", &narrow(5)).lines().all(|line| line.width() <= 28));
+    }
+
     /// Characters of East Asia take two columns, and a combining accent none.
     #[test]
     fn columns_are_aligned_by_what_a_terminal_shows() {
         let mut table = Table::new(["NAME", "STATE"]);
-        table.row(["東京".to_owned(), "a".to_owned()]);
-        table.row(["cafe\u{301}".to_owned(), "b".to_owned()]);
-        assert_eq!(table.render("none", false), "NAME   STATE\n東京   a\ncafe\u{301}   b\n");
+        table.row(["東京".into(), "a".into()]);
+        table.row(["cafe\u{301}".into(), "b".into()]);
+        assert_eq!(
+            table.render("none", &Layout::FULL),
+            "NAME   STATE\n東京   a\ncafe\u{301}   b\n"
+        );
+        assert_eq!(cut("東京東京", 6), "東京…");
+        assert_eq!(cut("cafe\u{301}", 4), "cafe\u{301}");
     }
 
     #[test]
     fn no_rows_are_said_in_words() {
-        assert_eq!(Table::new(["NAME"]).render("no agents", true), "no agents\n");
+        assert_eq!(Table::new(["NAME"]).render("no agents", &Layout::FULL), "no agents\n");
     }
 
     #[test]
     fn colours_touch_only_the_headings() {
-        let text = table().render("none", true);
+        let text = table().render("none", &Layout { colours: true, ..Layout::FULL });
         assert_eq!(text.matches('\u{1b}').count(), 2);
-        assert!(!table().render("none", false).contains('\u{1b}'));
+        assert!(!table().render("none", &Layout::FULL).contains('\u{1b}'));
     }
 
     #[test]
     fn a_cell_cannot_move_the_cursor() {
         let mut table = Table::new(["NAME"]);
-        table.row(["a\u{1b}[2Jb\r\nc".to_owned()]);
-        assert_eq!(table.render("none", false), "NAME\na[2Jbc\n");
+        table.row(["a\u{1b}[2Jb\r\nc".into()]);
+        assert_eq!(table.render("none", &Layout::FULL), "NAME\na[2Jbc\n");
         assert_eq!(fields(&[("k", "v\n\u{7}".to_owned())]), "k   v\n");
     }
 
     #[test]
-    fn times_are_told_to_the_second() {
-        let time: Timestamp = "2025-01-02T03:04:05.678Z".parse().unwrap();
-        assert_eq!(moment(time), "2025-01-02T03:04:05Z");
+    fn times_are_written_to_the_second() {
+        assert_eq!(moment("2025-01-02T03:04:05.678Z".parse().unwrap()), "2025-01-02T03:04:05Z");
     }
 
     #[test]
-    fn empty_fields_are_left_out() {
+    fn relative_times_have_one_unit() {
+        let now = Layout::narrow().now;
+        for (seconds, text) in [
+            (0, "just now"),
+            (59, "just now"),
+            (60, "1 min ago"),
+            (3_599, "59 min ago"),
+            (3_600, "1 h ago"),
+            (172_799, "47 h ago"),
+            (172_800, "2 d ago"),
+            (-30, "in 30 s"),
+            (-172_800, "in 2 d"),
+        ] {
+            let time = Timestamp::from_second(now.as_second() - seconds).unwrap();
+            assert_eq!(relative(time, now), text);
+        }
+    }
+
+    #[test]
+    fn empty_fields_are_omitted() {
         let text = fields(&[("name", "ci".to_owned()), ("label", String::new())]);
         assert_eq!(text, "name    ci\n");
     }

@@ -2,6 +2,7 @@
 //! as a signal, so that the terminal is restored and unfinished work is rolled back.
 
 use std::io::{self, Stdin, Write};
+use std::os::fd::AsFd;
 
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize,
@@ -265,7 +266,7 @@ impl Drop for Raw {
 impl List<'_> {
     fn chosen(&mut self, raw: &mut Raw) -> io::Result<Option<usize>> {
         loop {
-            let frame = self.frame(columns());
+            let frame = self.frame(columns(io::stderr()));
             show(&frame);
             let key = raw.key()?;
             // Back to its first line, and wiped.
@@ -356,8 +357,9 @@ fn cut(line: &str, columns: usize) -> String {
     line.chars().take_while(fits).collect()
 }
 
-fn columns() -> usize {
-    let size = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+/// The terminal's width.
+pub(crate) fn columns(terminal: impl AsFd) -> usize {
+    let size = tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
     if size == 0 { COLUMNS_USUAL } else { size }
 }
 

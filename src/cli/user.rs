@@ -10,7 +10,7 @@ use super::output;
 use super::personal;
 use super::resource::{Asked, Column, Columns, details, path};
 use super::settings::Global;
-use super::table::moment;
+use super::table::{Layout, moment};
 use keyward_model::{Role, Shown, User, UserSpec};
 
 #[derive(Debug, Subcommand)]
@@ -106,11 +106,11 @@ impl Command {
             Self::List { q } => asked.list::<User>(q.as_deref()).await,
             Self::Show { name } => {
                 let user = client.get(&path::<User>(&name)).await?;
-                output::show(global.json, &user, show)
+                output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
             Self::Set(set) => {
                 let user = client.patch(&path::<User>(&set.name), &set.patch()?).await?;
-                output::show(global.json, &user, show)
+                output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
             Self::Remove { name } => asked.remove::<User>(name).await,
         }
@@ -156,6 +156,6 @@ fn added(user: &Shown<User>) -> String {
 }
 
 /// With the user's tokens.
-fn show(user: &Shown<User>) -> String {
-    format!("{}\n{}", details(user), personal::table(&user.facts.tokens))
+fn show(user: &Shown<User>, layout: &Layout) -> String {
+    format!("{}\n{}", details(user), personal::table(&user.facts.tokens, layout))
 }

@@ -10,7 +10,7 @@ use super::output;
 use super::resource::{Asked, Column, Columns, path};
 use super::secret::Typed;
 use super::settings::Global;
-use super::table::{Table, moment};
+use super::table::{Layout, Table, moment};
 use keyward_api::wire::{EventType, List, WebhookAdded};
 use keyward_model::{Shown, Webhook, WebhookTry};
 
@@ -141,7 +141,7 @@ impl Command {
             Self::Remove { name } => asked.remove::<Webhook>(name).await,
             Self::Events => {
                 let all: List<EventType> = client.get("/api/v1/events").await?;
-                output::show(global.json, &all, |all| types(&all.items))
+                output::show(global.json, &all, |all| types(&all.items, &output::layout(global)))
             }
         }
     }
@@ -212,12 +212,16 @@ fn shown(made: &WebhookAdded, what: &str) -> String {
     }
 }
 
-fn types(all: &[EventType]) -> String {
-    let mut table = Table::new(["TYPE", "WHEN", "TOLD TO"]);
+fn types(all: &[EventType], layout: &Layout) -> String {
+    let mut table = Table::new(["TYPE", "WHEN", "WEBHOOKS"]);
     for event in all {
-        table.row([event.r#type.clone(), event.meaning.clone(), event.webhooks.join(" ")]);
+        table.row([
+            event.r#type.clone().into(),
+            event.meaning.clone().into(),
+            event.webhooks[..].into(),
+        ]);
     }
-    table.render("no events", output::colours())
+    table.render("no events", layout)
 }
 
 fn events(hook: &Shown<Webhook>) -> String {

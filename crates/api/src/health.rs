@@ -52,6 +52,8 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
     Ok(Json(Status {
         status: word(&admin).to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        process: Some(std::process::id()),
+        started: admin.started(),
         proxy: places.proxy,
         agents: places
             .agents

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use jiff::Timestamp;
 use tokio::sync::{OnceCell, watch};
 
 use super::audit_log::AuditLog;
@@ -92,6 +93,7 @@ struct Inner {
 struct Serving {
     locations: Locations,
     reloads: Reloads,
+    started: Timestamp,
 }
 
 impl Admin {
@@ -102,7 +104,8 @@ impl Admin {
         locations: Locations,
         reloads: Reloads,
     ) -> Self {
-        Self::new(deps, draining, Some(Serving { locations, reloads }))
+        let started = deps.clock.now();
+        Self::new(deps, draining, Some(Serving { locations, reloads, started }))
     }
 
     /// State of a process without listeners, for the command line.
@@ -129,6 +132,11 @@ impl Admin {
     /// The addresses of the gateway; `None` in a process without listeners.
     pub(super) fn locations(&self) -> Option<&Locations> {
         self.0.serving.as_ref().map(|serving| &serving.locations)
+    }
+
+    /// When the gateway started; `None` in a process without listeners.
+    pub(super) fn started(&self) -> Option<Timestamp> {
+        self.0.serving.as_ref().map(|serving| serving.started)
     }
 
     /// Requests a reload of the configuration; `None` in a process without listeners.

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Inputs, Opened, Services, all, refused};
+use super::{Inputs, Opened, Services, all, plan, refused};
 use crate::config::Config;
+use keyward_api::wire::PlanView;
 use keyward_proxy::ca::authority::Authority;
 
 impl Services {
@@ -19,5 +20,18 @@ impl Services {
         opened.bring_in_line(config, inputs).await?;
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
         opened.finish(config, Vec::new(), config.public_url.clone(), rulebook)
+    }
+
+    /// The plan of `config` for an empty store, without secrets: it has the problems of the file alone.
+    ///
+    /// # Errors
+    /// When the services in memory cannot be made.
+    pub async fn check(config: &Config) -> anyhow::Result<PlanView> {
+        let inputs = match Inputs::without_secrets(config) {
+            Ok(inputs) => inputs,
+            Err(problems) => return Ok(plan::view(&Err(problems), Vec::new())),
+        };
+        let opened = Opened::in_memory(config, Authority::ephemeral()).await?;
+        Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::output;
 use crate::cli::resource::path;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, moment};
+use crate::cli::table::{Cell, Layout, Table};
 use keyward_api::wire::TokenIssued;
 use keyward_model::{Agent, TokenShown};
 
@@ -65,7 +65,7 @@ impl Command {
             Self::Add(add) => add.run(global, client).await,
             Self::List { name } => {
                 let all = client.list(&format!("{}/tokens", path::<Agent>(&name)), &[]).await?;
-                output::show(global.json, &all, |all| table(&all.items))
+                output::show(global.json, &all, |all| table(&all.items, &output::layout(global)))
             }
             Self::Revoke { name, id } => {
                 client.delete(&format!("{}/tokens/{}", path::<Agent>(&name), segment(&id))).await?;
@@ -92,16 +92,16 @@ impl Add {
 }
 
 /// Tokens for people.
-pub(super) fn table(tokens: &[TokenShown]) -> String {
+pub(super) fn table(tokens: &[TokenShown], layout: &Layout) -> String {
     let mut table = Table::new(["ID", "LABEL", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
         table.row([
-            token.id.to_string(),
-            token.spec.label.clone().unwrap_or_default(),
-            moment(token.created),
-            token.expires.map_or_else(|| "never".to_owned(), moment),
-            token.last_used.map(moment).unwrap_or_default(),
+            token.id.to_string().into(),
+            token.spec.label.clone().unwrap_or_default().into(),
+            token.created.into(),
+            token.expires.map_or_else(|| "never".into(), Cell::from),
+            token.last_used.into(),
         ]);
     }
-    table.render("no tokens", output::colours())
+    table.render("no tokens", layout)
 }

@@ -6,7 +6,7 @@ use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, moment};
+use crate::cli::table::{Layout, Table};
 use keyward_api::wire::ConsentListed;
 use keyward_vault::oauth::{FlowState, FlowView};
 
@@ -45,7 +45,9 @@ impl Consents {
             let named = self.connection.as_deref().map(|name| ("connection", name));
             let query: Vec<_> = named.into_iter().collect();
             let all = client.list("/api/v1/flows", &query).await?;
-            return output::show(global.json, &all, |all| table(&all.items));
+            return output::show(global.json, &all, |all| {
+                table(&all.items, &output::layout(global))
+            });
         };
         let mut cancelled: Vec<FlowView> = Vec::new();
         for id in &ids {
@@ -62,7 +64,7 @@ impl Consents {
     }
 }
 
-fn table(consents: &[ConsentListed]) -> String {
+fn table(consents: &[ConsentListed], layout: &Layout) -> String {
     let mut table =
         Table::new(["ID", "CONNECTION", "STARTED BY", "STARTED", "EXPIRES", "WAITS FOR"]);
     for ConsentListed { name, flow } in consents {
@@ -71,13 +73,13 @@ fn table(consents: &[ConsentListed]) -> String {
             _ => "a consent",
         };
         table.row([
-            flow.id.to_string(),
-            name.clone(),
-            flow.person.clone(),
-            moment(flow.created),
-            moment(flow.expires),
-            waits.to_owned(),
+            flow.id.to_string().into(),
+            name.clone().into(),
+            flow.person.clone().into(),
+            flow.created.into(),
+            flow.expires.into(),
+            waits.into(),
         ]);
     }
-    table.render("no consent is open", output::colours())
+    table.render("no consent is open", layout)
 }

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use super::standing;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, moment};
+use crate::cli::table::{Layout, Table};
 use keyward_model::{Connection, Shown};
 
 /// Which connections are listed; all, where nothing is given.
@@ -72,28 +72,29 @@ pub(super) fn shown(global: &Global, connections: &[Shown<Connection>], is_all: 
     let remedies =
         connections.iter().filter_map(|it| Some((&it.name, it.facts.remedy.as_deref()?)));
     let lines = remedies.map(|(name, text)| format!("hint: {name}: {}\n", global.remedy(text)));
-    table(connections, is_all) + &lines.collect::<String>()
+    table(connections, is_all, &output::layout(global)) + &lines.collect::<String>()
 }
 
 /// `is_all`: nothing was searched for.
-pub(super) fn table(connections: &[Shown<Connection>], is_all: bool) -> String {
+pub(super) fn table(connections: &[Shown<Connection>], is_all: bool, layout: &Layout) -> String {
     let mut table =
-        Table::new(["NAME", "ID", "PROVIDER", "AUTH", "ENV", "STATE", "ACCOUNT", "SECRET DUE"]);
+        Table::new(["NAME", "ID", "PROVIDER", "AUTH", "ENV", "STATE", "ACCOUNT", "SECRET DUE"])
+            .only_in_full(&["ID", "AUTH"]);
     for connection in connections {
         table.row([
-            connection.name.clone(),
-            connection.id.to_string(),
-            connection.provider.clone(),
-            connection.method().to_owned(),
-            connection.environment.clone().unwrap_or_default(),
-            standing(connection),
-            connection.facts.account.clone().unwrap_or_default(),
-            connection.facts.due.map(|due| moment(due.at)).unwrap_or_default(),
+            connection.name.clone().into(),
+            connection.id.to_string().into(),
+            connection.provider.clone().into(),
+            connection.method().into(),
+            connection.environment.clone().unwrap_or_default().into(),
+            standing(connection).into(),
+            connection.facts.account.clone().unwrap_or_default().into(),
+            connection.facts.due.map(|due| due.at).into(),
         ]);
     }
     let empty = match is_all {
         true => "no connections: make one with `keyward connect`",
         false => "no connection is like that: `keyward connection list` shows all",
     };
-    table.render(empty, output::colours())
+    table.render(empty, layout)
 }

@@ -5,7 +5,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, fields, moment};
+use crate::cli::table::{Layout, Table, fields, moment};
 use keyward_api::wire::UsageView;
 
 pub(super) const HELP: &str = "Counted in memory since the gateway began; `keyward audit query` has what was \
@@ -13,10 +13,10 @@ pub(super) const HELP: &str = "Counted in memory since the gateway began; `keywa
 
 pub(super) async fn run(global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
     let usage: UsageView = client.get(&format!("{}/usage", path(name))).await?;
-    output::show(global.json, &usage, |usage| shown(usage, output::colours()))
+    output::show(global.json, &usage, |usage| shown(usage, &output::layout(global)))
 }
 
-fn shown(usage: &UsageView, colours: bool) -> String {
+fn shown(usage: &UsageView, layout: &Layout) -> String {
     let counts = |map: &std::collections::BTreeMap<String, u64>| {
         map.iter().map(|(what, count)| format!("{what}: {count}")).collect::<Vec<_>>().join(", ")
     };
@@ -46,12 +46,12 @@ fn shown(usage: &UsageView, colours: bool) -> String {
     let mut table = Table::new(["AGENT", "BY", "REQUESTS", "LAST USED"]);
     for agent in &usage.agents {
         table.row([
-            agent.name.clone(),
-            agent.by.as_str().to_owned(),
-            agent.requests.to_string(),
-            agent.last_used.map(moment).unwrap_or_default(),
+            agent.name.clone().into(),
+            agent.by.as_str().into(),
+            agent.requests.to_string().into(),
+            agent.last_used.into(),
         ]);
     }
     text.push('\n');
-    text + &table.render("no agent may use it", colours)
+    text + &table.render("no agent may use it", layout)
 }

@@ -317,7 +317,7 @@ impl Before {
     fn reach(&self, agent: &str, slots: &[SlotView]) -> String {
         let Manifest { plugin, version, .. } = &self.manifest;
         let mut text = format!("\n{plugin} {version} of agent {agent} will reach:\n");
-        text += &summary::table(slots, false);
+        text += &summary::text(slots);
         for slot in slots {
             text += &self.change(slot);
         }

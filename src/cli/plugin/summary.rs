@@ -1,40 +1,21 @@
 //! What a plugin will reach, before a person agrees to it and whenever it is shown.
 
-use crate::cli::table::Table;
-use keyward_model::SlotView;
+use crate::cli::table::fields;
+use keyward_model::{PluggedView, SlotView};
 
-/// Slots, and what may be done with what is in them.
-pub(super) fn table(slots: &[SlotView], colours: bool) -> String {
-    let mut table =
-        Table::new(["SLOT", "CONNECTION", "ACCOUNT", "HOSTS", "METHODS", "PATHS", "SCOPES"]);
-    let or_all = |texts: &[String]| match texts {
-        [] => "all".to_owned(),
-        texts => texts.join(", "),
-    };
-    for slot in slots {
-        let Some(connection) = &slot.connection else {
-            let none = if slot.required { "(empty)" } else { "(empty, optional)" };
-            let mut cells: [String; 7] = Default::default();
-            cells[0].clone_from(&slot.slot);
-            none.clone_into(&mut cells[1]);
-            table.row(cells);
-            continue;
-        };
-        let (methods, paths) = match connection.unlimited {
-            true => ("all".to_owned(), "all".to_owned()),
-            false => (or_all(&slot.methods), or_all(&slot.paths)),
-        };
-        table.row([
-            slot.slot.clone(),
-            connection.name.clone(),
-            connection.account.clone().unwrap_or_default(),
-            connection.hosts.join(", "),
-            methods,
-            paths,
-            slot.scopes.join(", "),
-        ]);
+/// Slots, one paragraph each: lists of hosts and paths are too long for the columns of a table.
+pub(super) fn text(slots: &[SlotView]) -> String {
+    if slots.is_empty() {
+        return "no slots\n".to_owned();
     }
-    let mut text = table.render("no slots", colours);
+    let mut text = String::new();
+    for slot in slots {
+        text += &match &slot.connection {
+            Some(connection) => filled(slot, connection),
+            None if slot.required => format!("{}: empty\n", slot.slot),
+            None => format!("{}: empty, optional\n", slot.slot),
+        };
+    }
     for slot in slots {
         let Some(connection) = &slot.connection else { continue };
         let name = &connection.name;
@@ -55,4 +36,21 @@ pub(super) fn table(slots: &[SlotView], colours: bool) -> String {
         }
     }
     text
+}
+
+/// `repo: work (octocat)`, and what the slot allows.
+fn filled(slot: &SlotView, connection: &PluggedView) -> String {
+    let account = connection.account.as_ref().map(|account| format!(" ({account})"));
+    let allowed = |texts: &[String]| match texts {
+        [] => "all".to_owned(),
+        _ if connection.unlimited => "all".to_owned(),
+        texts => texts.join(", "),
+    };
+    let rows = fields(&[
+        ("  hosts", connection.hosts.join(", ")),
+        ("  methods", allowed(&slot.methods)),
+        ("  paths", allowed(&slot.paths)),
+        ("  scopes", slot.scopes.join(", ")),
+    ]);
+    format!("{}: {}{}\n{rows}", slot.slot, connection.name, account.unwrap_or_default())
 }

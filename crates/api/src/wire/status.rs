@@ -17,6 +17,12 @@ pub struct Status {
     pub status: String,
     /// The program's version.
     pub version: String,
+    /// The id of its process.
+    #[serde(default)]
+    pub process: Option<u32>,
+    /// When it started.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
     /// Listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
     pub proxy: Vec<String>,
     /// Listeners of one agent each.

@@ -80,7 +80,7 @@ pub fn unrecorded(refusal: &Refusal, format: RefusalFormat) -> Response<AnswerBo
     response(&view, format, exchange.as_str()).map(AnswerBody::unrecorded)
 }
 
-/// A refusal for who does not get it as an answer of the proxy's own; `record` ends with it.
+/// A refusal for a client that cannot get it as an ordinary answer of the proxy; `record` ends with it.
 pub fn refusal_info(refusal: &Refusal, record: Option<&mut Record>) -> RefusalText {
     let view = view(refusal);
     if let Some(record) = record {

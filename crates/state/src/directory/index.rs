@@ -1,5 +1,5 @@
-//! Index rows: what only one may have, as a row that only one can make. A name is taken within
-//! its org and kind, a token within the whole store, because a token alone decides who is asking.
+//! Index rows, which make a name or a token unique: the store accepts each only once. A name is unique within
+//! its org and kind, a token within the whole store, because a token alone identifies its holder.
 //!
 //! Their keys are hashes under a key that is sealed in the sentinel row: an editor or thief of
 //! the database reads no name there and can check no guessed token.

@@ -1,0 +1,231 @@
+//! `keyward status`: the gateway, its connections and agents, and the last refusals on one screen. Without a gateway it
+//! reads the store.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::client::Client;
+use super::connection;
+use super::failure::Failure;
+use super::output;
+use super::settings::Global;
+use super::table::{Cell, Layout, Table, fields, relative};
+use keyward_api::wire::{Event, List, Status};
+use keyward_model::{Agent, Connection, ConnectionState, Shown};
+
+/// Refusals on the screen.
+const REFUSALS: &str = "5";
+
+#[derive(Debug, Serialize)]
+struct Overview {
+    /// `null`: none is running.
+    gateway: Option<Status>,
+    connections: Vec<Shown<Connection>>,
+    agents: Vec<Shown<Agent>>,
+    /// The newest, newest first; `null`: the store's user may not read the audit log, or no gateway is running.
+    refusals: Option<Vec<Event>>,
+}
+
+pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
+    let client = Client::open(global).await?;
+    let gateway = client.status().await;
+    let refusals = match &gateway {
+        Some(_) => client.get(&format!("/api/v1/audit?refused=true&limit={REFUSALS}")).await.ok(),
+        None => None,
+    };
+    let overview = Overview {
+        gateway,
+        connections: client.list("/api/v1/connections", &[]).await?.items,
+        agents: client.list("/api/v1/agents", &[]).await?.items,
+        refusals: refusals.map(|page: List<Event>| page.items),
+    };
+    output::show(global.json, &overview, |overview| {
+        overview.text(&global.keyward(), &output::layout(global))
+    })
+}
+
+impl Overview {
+    fn text(&self, keyward: &str, layout: &Layout) -> String {
+        let mut rows = match &self.gateway {
+            Some(gateway) => about(gateway, layout.now),
+            None => vec![("gateway", format!("not running: `{keyward} serve` starts it"))],
+        };
+        rows.push(("connections", self.connections()));
+        rows.push(("next expiry", self.next_expiry(layout.now)));
+        rows.push(("agents", self.agents()));
+        let mut text = fields(&rows);
+        let remedies = self.connections.iter().filter_map(|connection| {
+            let remedy =
+                connection.facts.remedy.as_deref()?.replace("`keyward ", &format!("`{keyward} "));
+            let state = connection::state(&connection.facts.state);
+            Some(format!("{}: {state}\n  {remedy}\n", connection.name()))
+        });
+        let remedies: String = remedies.collect();
+        if !remedies.is_empty() {
+            text += &format!("\n{remedies}");
+        }
+        match self.refusals.as_deref() {
+            None | Some([]) => {}
+            Some(refusals) => {
+                text += "\nlast refusals\n";
+                text += &table(refusals).render("", layout);
+            }
+        }
+        text
+    }
+
+    /// `3: 2 active, 1 broken`.
+    fn connections(&self) -> String {
+        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+        for connection in &self.connections {
+            *states.entry(word(&connection.facts.state)).or_default() += 1;
+        }
+        let states: Vec<_> =
+            states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        match self.connections.len() {
+            0 => "none: make one with `keyward connect`".to_owned(),
+            count => format!("{count}: {}", states.join(", ")),
+        }
+    }
+
+    fn next_expiry(&self, now: Timestamp) -> String {
+        let dates = self.connections.iter().flat_map(|connection| {
+            let due = connection.facts.due.map(|due| due.at);
+            let dates = connection.facts.ends.into_iter().chain(due);
+            dates.map(|at| (at, connection.name()))
+        });
+        let next = dates.min();
+        next.map(|(at, name)| format!("{name}, {}", relative(at, now))).unwrap_or_default()
+    }
+
+    fn agents(&self) -> String {
+        if self.agents.is_empty() {
+            return "none: add one with `keyward agent add NAME`".to_owned();
+        }
+        let names = self.agents.iter().map(|agent| match agent.facts.paused || agent.facts.held {
+            true => format!("{} (paused)", agent.name()),
+            false => agent.name().to_owned(),
+        });
+        Cell::List(names.collect()).in_full()
+    }
+}
+
+fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
+    let process = gateway.process.map(|id| format!(", process {id}"));
+    let started = gateway.started.map(|at| format!(", started {}", relative(at, now)));
+    let state = [
+        format!("{}, version {}", gateway.status, gateway.version),
+        process.unwrap_or_default(),
+        started.unwrap_or_default(),
+    ];
+    let reload = gateway.reload.as_ref().map(|reload| match &reload.errors[..] {
+        [] => relative(reload.time, now),
+        [first, ..] => format!("refused {}: {first}", relative(reload.time, now)),
+    });
+    vec![
+        ("gateway", state.concat()),
+        ("proxy", gateway.proxy.join(", ")),
+        ("admin", format!("http://{}", gateway.admin)),
+        ("data", gateway.data.clone()),
+        ("reload", reload.unwrap_or_default()),
+    ]
+}
+
+fn word(state: &ConnectionState) -> &'static str {
+    match state {
+        ConnectionState::Draft { .. } => "draft",
+        ConnectionState::Testing => "testing",
+        ConnectionState::Active => "active",
+        ConnectionState::Paused => "paused",
+        ConnectionState::Broken { .. } => "broken",
+    }
+}
+
+fn table(refusals: &[Event]) -> Table {
+    let mut table = Table::new(["WHEN", "AGENT", "CODE", "REQUEST"]);
+    for record in refusals {
+        let target = record.target.as_deref().unwrap_or_default();
+        let target = target.strip_prefix("https://").unwrap_or(target);
+        let target = target.strip_suffix(":443").unwrap_or(target);
+        let words = [record.method.as_deref().unwrap_or_default(), target];
+        let request = format!("{}{}", words.join(" "), record.path.as_deref().unwrap_or_default());
+        table.row([
+            record.time.into(),
+            record.agent.as_deref().unwrap_or("-").into(),
+            record.code.as_deref().unwrap_or_default().into(),
+            request.into(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn overview() -> Overview {
+        let connection = |name: &str, state: serde_json::Value| {
+            let mut connection = json!({
+                "id": "con_1", "name": name, "provider": "github", "auth": "token",
+                "managed_by": "store", "created": "2025-01-01T03:04:05Z",
+                "environment": null, "hosts": ["api.github.com"],
+            });
+            connection.as_object_mut().unwrap().extend(state.as_object().unwrap().clone());
+            serde_json::from_value(connection).unwrap()
+        };
+        let agent = |name: &str, paused: bool| {
+            serde_json::from_value(json!({
+                "id": "agt_1", "name": name, "managed_by": "store", "paused": paused,
+                "created": "2025-01-01T03:04:05Z", "tokens": [], "bindings": [],
+            }))
+            .unwrap()
+        };
+        let gateway = json!({
+            "status": "ready", "version": "0.1.0", "process": 4711, "started": "2025-01-02T09:00:00Z",
+            "proxy": ["127.0.0.1:8080"], "admin": "127.0.0.1:8081", "data": "/data", "ca": "/data/ca.pem",
+            "reload": { "time": "2025-01-02T11:55:00Z", "errors": ["keyward.yaml:3: rules[0]: no agent `x`"],
+                        "warnings": [] },
+        });
+        let refused = json!({
+            "v": 1, "seq": 1, "prev": "", "time": "2025-01-02T11:58:00Z", "exchange": "exc_1",
+            "agent": "a-name-of-20-letters", "target": "https://files.pythonhosted.org:443",
+            "method": "GET", "path": "/packages/a/very/long/path/to/a/file.whl", "status": 403,
+            "code": "denied", "bytes_in": 0, "bytes_out": 0, "duration_ms": 1, "outcome": "refused",
+        });
+        Overview {
+            gateway: Some(serde_json::from_value(gateway).unwrap()),
+            connections: vec![
+                connection("work", json!({ "state": "active", "ends": "2025-01-07T12:00:00Z" })),
+                connection(
+                    "mail",
+                    json!({ "state": "broken", "reason": "revoked", "detail": null,
+                            "remedy": "connect again: `keyward connection reconnect mail`" }),
+                ),
+            ],
+            agents: vec![agent("claude", false), agent("ci", true)],
+            refusals: Some(vec![serde_json::from_value(refused).unwrap()]),
+        }
+    }
+
+    #[test]
+    fn one_screen_has_state_remedies_and_refusals() {
+        let text = overview().text("keyward", &Layout::narrow());
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn an_empty_installation_without_a_gateway_says_what_to_do() {
+        let overview =
+            Overview { gateway: None, connections: Vec::new(), agents: Vec::new(), refusals: None };
+        insta::assert_snapshot!(overview.text("keyward --data d", &Layout::narrow()), @r"
+        gateway       not running: `keyward --data d serve` starts it
+        connections   none: make one with `keyward connect`
+        agents        none: add one with `keyward agent add NAME`
+        ");
+    }
+}
