@@ -252,8 +252,9 @@ impl Service {
         for (option, given, usual) in
             [("--config", &global.config, config), ("--data", &global.data, data)]
         {
-            let path = match given {
-                Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+            let of_environment = variable(&format!("KEYWARD_{}", option[2..].to_uppercase()));
+            let path = match given.clone().or(of_environment) {
+                Some(path) => std::path::absolute(&path).unwrap_or(path),
                 None if usual.is_empty() => continue,
                 None => PathBuf::from(usual),
             };

@@ -1,5 +1,5 @@
-//! Tables with aligned columns. On a terminal a table fits its width: columns of ids are omitted, lists and times are
-//! short, and long cells end in an ellipsis. With `--wide`, and where standard output is no terminal, all is in full.
+//! Tables with aligned columns. On a terminal a table fits its width: columns of ids and empty ones are omitted, lists
+//! and times are short, and long cells end in an ellipsis. With `--wide`, and where standard output is no terminal, all is in full.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -139,7 +139,7 @@ impl Table {
             return format!("{empty}\n");
         }
         let shown: Vec<usize> = (0..self.headings.len())
-            .filter(|column| layout.width.is_none() || !self.full.contains(column))
+            .filter(|column| layout.width.is_none() || self.fits(*column, layout))
             .collect();
         let cells = |row: &Vec<Cell>| shown.iter().map(|at| row[*at].text(layout)).collect();
         let headings = shown.iter().map(|column| self.headings[*column].clone()).collect();
@@ -161,6 +161,14 @@ impl Table {
             };
         }
         text
+    }
+}
+
+impl Table {
+    /// Whether a table that must fit has the column: not if it is empty, and not if only a table in full has it.
+    fn fits(&self, column: usize, layout: &Layout) -> bool {
+        let is_empty = |row: &Vec<Cell>| row[column].text(layout).is_empty();
+        !self.full.contains(&column) && !self.rows.iter().all(is_empty)
     }
 }
 
@@ -286,6 +294,14 @@ mod tests {
         a-name-of-20-letters  api.github.com +2  16 h ago
         b                     api.github.com
         ");
+    }
+
+    #[test]
+    fn a_narrow_table_omits_columns_that_are_empty() {
+        let mut table = Table::new(["NAME", "LABELS", "STATE"]);
+        table.row(["ci".into(), "".into(), "active".into()]);
+        assert_eq!(table.render("none", &Layout::narrow()), "NAME  STATE\nci    active\n");
+        assert!(table.render("none", &Layout::FULL).contains("LABELS"));
     }
 
     #[test]
