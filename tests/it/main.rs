@@ -112,6 +112,7 @@ mod rotation_crash;
 mod run_child;
 mod run_gateway;
 mod run_token;
+mod screens;
 mod scrub;
 mod security_fuzz;
 mod security_injection;

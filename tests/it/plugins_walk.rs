@@ -49,7 +49,7 @@ async fn a_person_is_led_through_the_slots_to_a_summary() {
     walk.shows("> leave it empty");
     walk.types("\r");
     walk.shows("crm-digest 1.2.0 of agent digest will reach:");
-    walk.shows("(empty, optional)");
+    walk.shows("empty, optional");
     walk.shows("> install it");
     assert_eq!(plugins(&market).await, 0, "nothing is stored before");
     walk.types("\r");

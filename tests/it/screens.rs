@@ -1,0 +1,182 @@
+//! What a person sees on a terminal of 80 columns: lists, `status`, `service`, and `config check`.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use unicode_width::UnicodeWidthStr;
+
+use crate::cli_runner::Cli;
+use crate::support::canary::Canary;
+use crate::support::pty::Terminal;
+
+const COLUMNS: usize = 80;
+
+/// The output on a terminal, without colours.
+fn screen(cli: &Cli, words: &[&str]) -> String {
+    let mut command = cli.command(words);
+    command.env("NO_COLOR", "1");
+    let (code, text) = Terminal::start(command).ends();
+    assert_eq!(code, Some(0), "{words:?}: {text}");
+    text.replace("\r\n", "\n")
+}
+
+/// Names of 20 characters in every list. The connection's key is a canary.
+fn crowded(cli: &Cli, canary: &Canary) -> String {
+    let key = cli.file("key", &canary.text);
+    let token = cli.file("token", "kwa-a-token-of-an-agent-0123456789");
+    let signing = cli.file("signing", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    for file in [&key, &token, &signing] {
+        std::fs::set_permissions(file, std::fs::Permissions::clone(&private)).expect("our file");
+    }
+    format!(
+        "connections:\n  - {{ name: a-connection-with-20, provider: github, fields: {{ token: {{ file: {key} }} }} }}\n\
+         agents:\n  - {{ name: an-agent-with-20-let, token: {{ file: {token} }}, \
+         use: [a-connection-with-20], labels: {{ a-label-with-20-lett: a-value-with-20-lett }} }}\n\
+         rules:\n  - {{ name: a-rule-with-20-lette, agents: [an-agent-with-20-let], \
+         hosts: [uploads.github.com, api.github.com], methods: [DELETE, PATCH], \
+         paths: [/repos/**, /orgs/**], action: deny }}\n\
+         webhooks:\n  - {{ name: a-webhook-with-20-le, url: \"https://hooks.of-a-long-name.example/keyward/events\", \
+         signing_key: {{ file: {signing} }} }}\n\
+         honeytokens:\n  - {{ name: a-honeytoken-with-20, provider: github }}\n",
+        key = key.display(),
+        token = token.display(),
+        signing = signing.display(),
+    )
+}
+
+/// A request to a host that is not allowed.
+fn refused_request(cli: &Cli) {
+    let status = cli.run(&["--json", "status"]).json();
+    let proxy = status["gateway"]["proxy"][0].as_str().expect("an address").to_owned();
+    let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
+    let login = BASE64_STANDARD.encode("an-agent-with-20-let:kwa-a-token-of-an-agent-0123456789");
+    let host = "files.of-a-long-name.example:443";
+    write!(stream, "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {login}\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.contains("default_deny"), "{answer}");
+}
+
+#[test]
+fn no_list_is_wider_than_a_terminal_of_80_columns() {
+    let cli = Cli::new();
+    let canary = Canary::new("ghp_");
+    let _gateway = cli.serve_with(&crowded(&cli, &canary));
+    refused_request(&cli);
+    for words in [
+        &["agent", "list"][..],
+        &["agent", "show", "an-agent-with-20-let"],
+        &["connection", "list"],
+        &["rule", "list"],
+        &["provider", "list"],
+        &["webhook", "list"],
+        &["webhook", "events"],
+        &["honeytoken", "list"],
+        &["app", "list"],
+        &["user", "list"],
+        &["token", "list"],
+        &["org", "list"],
+        &["key", "list"],
+        &["plugin", "list"],
+        &["plan"],
+        &["status"],
+    ] {
+        let text = screen(&cli, words);
+        canary.assert_absent("a list", text.as_bytes());
+        // A line to paste is never cut.
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("export "));
+        let wide: Vec<_> = lines.filter(|line| line.width() > COLUMNS).collect();
+        assert!(wide.is_empty(), "{words:?}: {wide:#?}");
+    }
+    let narrow = screen(&cli, &["agent", "list"]);
+    assert!(!narrow.contains("agt_"), "{narrow}");
+    assert!(screen(&cli, &["agent", "list", "--wide"]).contains("agt_"));
+    assert!(cli.run(&["agent", "list"]).ok().contains("agt_"), "a pipe gets everything");
+}
+
+#[test]
+fn status_shows_the_installation_on_one_screen() {
+    let cli = Cli::new();
+    let canary = Canary::new("ghp_");
+    {
+        let _gateway = cli.serve_with(&crowded(&cli, &canary));
+        refused_request(&cli);
+        let text = screen(&cli, &["status"]);
+        for part in [
+            "gateway       ready, version ",
+            "connections   1: 1 active\n",
+            "agents        an-agent-with-20-let\n",
+            "\nlast refusals\n",
+            "default_deny",
+            "CONNECT files.of-a-long",
+        ] {
+            assert!(text.contains(part), "no `{part}` in:\n{text}");
+        }
+        assert!(text.lines().count() <= 24, "{text}");
+        canary.assert_absent("status", text.as_bytes());
+    }
+    // The gateway has ended; the store is read.
+    let text = cli.run(&["status"]).ok();
+    assert!(text.contains("gateway       not running: `keyward --data "), "{text}");
+    assert!(text.contains("connections   1: 1 active\n"), "{text}");
+}
+
+#[test]
+fn a_service_is_written_once_and_replaced_only_by_force() {
+    let cli = Cli::new();
+    let root = tempfile::tempdir().expect("a directory");
+    let root_text = root.path().to_str().expect("UTF-8");
+    let unit = root.path().join("etc/systemd/system/keyward.service");
+    let install = ["service", "install", "--system", "--manager", "systemd", "--root", root_text];
+    assert!(cli.run(&install).ok().contains("keyward.service written\n"));
+    let text = std::fs::read_to_string(&unit).expect("the unit");
+    let data = cli.data();
+    assert!(text.contains(&format!("--data {}\n", data.display())), "{text}");
+    assert!(text.contains("\nDynamicUser=yes\n"), "{text}");
+    assert!(cli.run(&install).ok().contains("is there already\n"));
+    let other = [&install[..], &["--credential", "master.key=/etc/keyward/master.key"]].concat();
+    let refused = cli.run(&other).failed(2);
+    assert!(refused.contains("says otherwise") && refused.contains("--force"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&unit).expect("the unit"), text);
+    cli.run(&[&other[..], &["--force"]].concat()).ok();
+    let forced = std::fs::read_to_string(&unit).expect("the unit");
+    assert!(forced.contains("\nLoadCredential=master.key:/etc/keyward/master.key\n"), "{forced}");
+    let uninstall =
+        ["service", "uninstall", "--system", "--manager", "systemd", "--root", root_text];
+    cli.run(&uninstall).ok();
+    assert!(!unit.exists());
+    assert!(cli.run(&uninstall).failed(2).contains("there is no service"));
+    assert!(!data.exists(), "a service's file needs no data directory");
+}
+
+#[test]
+fn a_configuration_is_checked_without_its_secrets_and_without_a_data_directory() {
+    let cli = Cli::new();
+    let bad = cli.file(
+        "bad.yaml",
+        "agents:\n  - { name: ci, use: [work], labels: 7 }\nconnections:\n  - { name: work, provider: githup }\n",
+    );
+    let bad = bad.to_str().expect("UTF-8");
+    let refused = cli.run(&["config", "check", bad]).failed(1);
+    assert!(refused.contains("bad.yaml:2: agents[0].labels"), "{refused}");
+    assert!(refused.contains("did you mean `github`?"), "{refused}");
+    let json = cli.run(&["--json", "config", "check", bad]);
+    assert_eq!(json.code, 1);
+    let problems: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!(problems["problems"].as_array().map(Vec::len), Some(2), "{problems}");
+    let good = cli.file(
+        "good.yaml",
+        "connections:\n  - { name: work, provider: github, fields: { token: { env: NOT_SET } } }\n\
+         agents:\n  - { name: ci, use: [work] }\n",
+    );
+    let good = good.to_str().expect("UTF-8");
+    assert!(cli.run(&["config", "check", good]).ok().ends_with("good.yaml is valid\n"));
+    assert!(cli.run(&["plan", good]).failed(1).contains("NOT_SET"), "a plan needs them");
+    assert!(cli.run(&["config", "check", "/nowhere.yaml"]).failed(1).contains("/nowhere.yaml"));
+    assert!(!cli.data().exists());
+}
