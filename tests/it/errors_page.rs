@@ -6,7 +6,7 @@ use keyward_base::codes::{Code, CodeRow, Sender};
 
 use crate::providers_page::between;
 
-const PAGE: &str = include_str!("../../docs/errors.md");
+const PAGE: &str = include_str!("../../docs/reference/errors.md");
 
 /// Around the tables.
 const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
@@ -44,7 +44,7 @@ fn the_page_has_every_code_and_nothing_else() {
     let [begin, end] = MARKS;
     if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
         let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/errors.md");
         let page = PAGE.replacen(&old, &format!("{begin}{}{end}", tables()), 1);
         std::fs::write(file, page).expect("the page can be written");
         return;

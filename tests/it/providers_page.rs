@@ -2,7 +2,7 @@
 
 use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
 
-const PAGE: &str = include_str!("../../docs/providers.md");
+const PAGE: &str = include_str!("../../docs/reference/providers.md");
 
 /// Around the list.
 const MARKS: [&str; 2] = ["<!-- made from the catalogue: begin -->\n", "<!-- end -->\n"];
@@ -65,7 +65,7 @@ fn the_page_lists_every_provider_and_what_can_be_used_of_it() {
     if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
         let [begin, end] = MARKS;
         let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/providers.md");
         std::fs::write(file, PAGE.replacen(&old, &format!("{begin}{}{end}", list()), 1))
             .expect("the page can be written");
         return;

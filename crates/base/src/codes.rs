@@ -1,5 +1,5 @@
 //! [`Code`]: the table of all refusals. A row has the code, the HTTP status, the sender, the meaning and the
-//! remedy. Proxy, API and command line read it; `docs/errors.md` is generated from it. A message that names
+//! remedy. Proxy, API and command line read it; `docs/reference/errors.md` is generated from it. A message that names
 //! details of the case is built where the refusal is declared: [`RefusalText`].
 
 use std::fmt;

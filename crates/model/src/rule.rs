@@ -34,7 +34,7 @@ section! {
         #[serde(default)]
         pub methods: Vec<String>,
         /// `*` is one segment or a part of one, a final `**` any rest; left out: all paths. Where a credential
-        /// stands in the path, see [rules](getting-started.md#rules).
+        /// stands in the path, see [rules](../guides/rules.md#paths-that-contain-a-credential).
         #[key("list of path patterns")]
         #[serde(default)]
         pub paths: Vec<String>,
