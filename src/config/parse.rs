@@ -89,7 +89,7 @@ section! {
         /// Rotation of connections' secrets.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
-        /// Who is told what happens to connections, bindings and plugins. Others are added by commands and
+        /// Receivers of events of connections, bindings and plugins. Others are added by commands and
         /// live in the store.
         #[key(list of Item<Webhook>)]
         webhooks: Option<Value>,

@@ -42,7 +42,7 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct PluginText {
-        /// What its author declares: the path of a `keyward-plugin.yaml`, or what would stand in it.
+        /// What its author declares: the path of a `keyward-plugin.yaml`, or its content.
         #[key("path, or [manifest](../guides/plugins.md#the-manifest)", required)]
         manifest: Option<Value>,
         /// Its organisation, which is its agent's and its connections'.
