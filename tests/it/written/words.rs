@@ -58,7 +58,7 @@ fn avoided(text: &str) -> Vec<&'static str> {
     let text = text.to_lowercase();
     // A line break counts as a space.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let is_edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+    let is_edge = |c: Option<char>| c.is_none_or(|c| !(c.is_alphanumeric() || c == '_'));
     let stands_alone = |at: usize, words: &str| {
         is_edge(text[..at].chars().next_back()) && is_edge(text[at + words.len()..].chars().next())
     };
