@@ -3,7 +3,7 @@
 #   docker build -t keyward .
 #   docker run --rm keyward --version
 #
-# See docs/getting-started.md and deploy/docker-compose.yaml. It needs BuildKit for the caches.
+# See docs/guides/docker.md and deploy/docker-compose.yaml. It needs BuildKit for the caches.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src

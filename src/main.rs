@@ -1,7 +1,7 @@
 //! The `keyward` program. Everything is in the library.
 
 /// Packs open tunnels tighter than the system's allocator and gives the memory of ended ones back:
-/// figures in `docs/performance.md`.
+/// figures in `docs/internals/performance.md`.
 #[global_allocator]
 static ALLOCATOR: keyward_base::Allocator = keyward_base::Allocator;
 

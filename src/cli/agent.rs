@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Bind(Bind),
     /// let it use connections no longer; open streams end
     Unbind(Bind),
-    /// give it to somebody else, or to the organisation
+    /// change its owner: a user, or the organisation
     #[command(after_help = "examples:\n  keyward agent assign ci --to ann")]
     Assign {
         #[command(flatten)]
@@ -78,7 +78,7 @@ pub(crate) struct Add {
     /// environment: connections of another one cannot be bound
     #[arg(long = "env", value_name = "ENV")]
     environment: Option<String>,
-    /// whose it is: a user; default: who KEYWARD_TOKEN stands for, if anybody
+    /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
 }

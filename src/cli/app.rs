@@ -42,7 +42,7 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
-    /// change one, or give its secret anew
+    /// change one, or replace its secret
     #[command(after_help = "examples:\n  \
         keyward app set github --secret-stdin client_secret < new-secret.txt\n  \
         keyward app set google --scope https://www.googleapis.com/auth/gmail.readonly\n  \

@@ -59,10 +59,10 @@ pub(crate) enum Command {
         keyward connection set work --rate-limit 100/min --concurrency 10\n  \
         keyward connection set work --header 'X-Env: prod' --clear user-agent")]
     Set(Box<set::Set>),
-    /// ask the provider whether it takes the credential
+    /// test at the provider whether it accepts the credential
     #[command(
         after_help = "The provider's own test request goes the way that agents' requests go. \
-        Nothing of its answer\nis shown but the status.\n\nexit code: 0 when the provider takes \
+        Nothing of its answer\nis shown but the status.\n\nexit code: 0 when the provider accepts \
         the credential, 1 when it does not or cannot be asked"
     )]
     Test {
@@ -83,12 +83,12 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
-    /// keep it from all agents: they get 424, and what is under way with it ends
+    /// refuse its use with 424, and end requests in progress
     Pause {
         /// name or id
         name: String,
     },
-    /// give it to its agents again
+    /// end the pause
     Resume {
         /// name or id
         name: String,
@@ -98,7 +98,7 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
-    /// give it to somebody else, share it, or keep it for its owner
+    /// change its owner, or who may use it
     #[command(after_help = "examples:\n  keyward connection assign work --to ann --private\n  \
         keyward connection assign work --shared")]
     Assign {
@@ -119,7 +119,7 @@ pub(crate) enum Command {
     Remove {
         /// name or id
         name: String,
-        /// have the provider take the access back as well
+        /// also revoke the access at the provider
         #[arg(long)]
         revoke: bool,
     },
@@ -147,7 +147,7 @@ pub(crate) struct Add {
     /// go on with a draft where it was left: with its secret, or another one
     #[arg(long, value_name = "NAME", conflicts_with = "provider")]
     resume: Option<String>,
-    /// do not ask the provider whether it takes the secret
+    /// do not test the secret at the provider
     #[arg(long)]
     no_test: bool,
     #[command(flatten)]

@@ -26,7 +26,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TEXT")]
         q: Option<String>,
     },
-    /// revoke one: it opens nothing any more
+    /// revoke one
     Revoke {
         /// the token's id
         id: String,
@@ -35,7 +35,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// whose: a user's name or id; default: who KEYWARD_TOKEN stands for
+    /// the user, by name or id; default: the user of KEYWARD_TOKEN
     user: Option<String>,
     /// what it is for
     #[arg(long)]

@@ -29,7 +29,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TEXT")]
         q: Option<String>,
     },
-    /// show one: what it is told of, what waits, how the last try went
+    /// show one: its types of events, undelivered events, the last attempt
     Show {
         /// name or id
         name: String,
@@ -52,7 +52,7 @@ pub(crate) enum Command {
         #[arg(long)]
         key_stdin: bool,
     },
-    /// remove one, with what it has not been told yet
+    /// remove one, with its undelivered events
     Remove {
         /// name or id
         name: String,
@@ -89,7 +89,7 @@ pub(crate) struct Set {
     /// tell it of everything
     #[arg(long, conflicts_with = "events")]
     all_events: bool,
-    /// what happens from now on is not told
+    /// pause: events from now on are not delivered
     #[arg(long)]
     pause: bool,
     /// end the pause, or try again with one that failed

@@ -20,7 +20,7 @@ section! {
     /// What an item says beside the spec.
     #[derive(Deserialize)]
     pub struct AppBeside {
-        /// Left out for a public client, which has none.
+        /// Absent for a public client, which has none.
         #[key("[secret](#secrets)")]
         client_secret: Option<Value>,
         /// In PEM, for `private_key_jwt` and `mtls`.
@@ -29,7 +29,7 @@ section! {
         /// The chain that goes with the key, in PEM, for `mtls`.
         #[key("[secret](#secrets)")]
         certificate: Option<Value>,
-        /// A template of the provider's, such as `google_workspace`: scopes and settings that are left out are the
+        /// A template of the provider's, such as `google_workspace`: absent scopes and settings are the
         /// template's.
         #[key("id of a template")]
         template: Option<String>,

@@ -62,7 +62,7 @@ section! {
         /// Listeners of one agent each, for clients that cannot authenticate to a proxy.
         #[key(list of ListenAgentText)]
         agents: Option<Value>,
-        /// Serve [base URLs](base-url.md), for programs that cannot use a proxy. Not on `agents`.
+        /// Serve [base URLs](../guides/base-url.md), for programs that cannot use a proxy. Not on `agents`.
         #[key(one of ["true", "false"], "true")]
         base_urls: Option<bool>,
         /// Host names for base URLs, in addition to addresses, `localhost` and `*.localhost`; for example

@@ -60,7 +60,7 @@ section! {
         #[key(map of UpstreamText)]
         upstream: Option<Value>,
         /// Your own providers, in the schema of the built-in ones.
-        #[key("list of [providers](providers.md)", "[]")]
+        #[key("list of [providers](../guides/providers.md)", "[]")]
         providers: Option<Value>,
         /// OAuth clients that are registered at providers. Others are added by commands and live in the
         /// store.
@@ -89,7 +89,7 @@ section! {
         /// Rotation of connections' secrets.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
-        /// Who is told what happens to connections, bindings and plugins. Others are added by commands and
+        /// Receivers of events of connections, bindings and plugins. Others are added by commands and
         /// live in the store.
         #[key(list of Item<Webhook>)]
         webhooks: Option<Value>,

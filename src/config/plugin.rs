@@ -42,8 +42,8 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct PluginText {
-        /// What its author declares: the path of a `keyward-plugin.yaml`, or what would stand in it.
-        #[key("path, or [manifest](plugins.md#the-manifest)", required)]
+        /// What its author declares: the path of a `keyward-plugin.yaml`, or its content.
+        #[key("path, or [manifest](../guides/plugins.md#the-manifest)", required)]
         manifest: Option<Value>,
         /// Its organisation, which is its agent's and its connections'.
         #[key("name of an organisation", "default")]

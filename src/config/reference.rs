@@ -1,6 +1,6 @@
 //! The reference of the configuration: every key there is, with shape, default, bound, meaning, and
 //! when a change of it counts. Collected from the structs that the sections are read into; the page
-//! `docs/configuration.md` is made of it.
+//! `docs/reference/configuration.md` is made of it.
 
 use std::time::Duration;
 

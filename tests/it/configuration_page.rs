@@ -10,7 +10,7 @@ use keyward::config::{Config, Environment};
 
 use crate::providers_page::between;
 
-const PAGE: &str = include_str!("../../docs/configuration.md");
+const PAGE: &str = include_str!("../../docs/reference/configuration.md");
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Around the tables.
@@ -124,7 +124,7 @@ fn the_page_has_every_key_and_nothing_else() {
     let [begin, end] = MARKS;
     if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
         let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/configuration.md");
         let page = PAGE.replacen(&old, &format!("{begin}{}{end}", tables()), 1);
         std::fs::write(file, page).expect("the page can be written");
         return;

@@ -1,42 +1,41 @@
-//! The page about refusals: its table is generated from the codes.
+//! The page about errors: one heading for each code, generated from the codes, so that `errors.md#CODE` is a
+//! stable link.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use keyward_base::codes::{Code, CodeRow, Sender};
 
 use crate::providers_page::between;
 
-const PAGE: &str = include_str!("../../docs/errors.md");
+const PAGE: &str = include_str!("../../docs/reference/errors.md");
 
-/// Around the tables.
+/// Around what is generated.
 const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
 
-fn tables() -> String {
-    let rows: Vec<CodeRow> = Code::ALL.iter().map(|code| code.row()).collect();
-    let by_proxy = |row: &&CodeRow| row.sender != Sender::Api;
-    let by_api = |row: &&CodeRow| !matches!(row.sender, Sender::Proxy(_));
-    let mut text = String::from("## From the proxy\n\n");
-    text.push_str("| status | code | when | what to do | `error` in `Proxy-Status` |\n|---|---|---|---|---|\n");
-    for CodeRow { text: code, status, meaning, remedy, sender } in
-        sorted(rows.iter().filter(by_proxy))
-    {
-        let (Sender::Proxy(error) | Sender::Both(error)) = sender else { continue };
-        let _ = writeln!(text, "| {status} | `{code}` | {meaning} | {remedy} | `{error}` |");
+fn sections() -> String {
+    let mut by_code: BTreeMap<&str, Vec<CodeRow>> = BTreeMap::new();
+    for code in Code::ALL {
+        let row = code.row();
+        by_code.entry(row.text).or_default().push(row);
     }
-    text.push_str(
-        "\n## From the API\n\n| status | code | when | what to do |\n|---|---|---|---|\n",
-    );
-    for CodeRow { text: code, status, meaning, remedy, .. } in sorted(rows.iter().filter(by_api)) {
-        let _ = writeln!(text, "| {status} | `{code}` | {meaning} | {remedy} |");
+    let mut text = String::new();
+    for (code, rows) in by_code {
+        let _ = write!(text, "\n### {code}\n\n");
+        for row in rows {
+            text.push_str(&entry(&row));
+        }
     }
     text
 }
 
-/// By status; the order of the table within one.
-fn sorted<'a>(rows: impl Iterator<Item = &'a CodeRow>) -> Vec<&'a CodeRow> {
-    let mut rows: Vec<_> = rows.collect();
-    rows.sort_by_key(|row| row.status);
-    rows
+fn entry(CodeRow { status, meaning, remedy, sender, .. }: &CodeRow) -> String {
+    let sender = match sender {
+        Sender::Proxy(error) => format!("proxy, `error={error}`"),
+        Sender::Api => "API".to_owned(),
+        Sender::Both(error) => format!("proxy, `error={error}`; API"),
+    };
+    format!("- **{status}** ({sender}). {meaning}\\\n  What to do: {remedy}\n")
 }
 
 #[test]
@@ -44,11 +43,20 @@ fn the_page_has_every_code_and_nothing_else() {
     let [begin, end] = MARKS;
     if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
         let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
-        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", tables()), 1);
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/errors.md");
+        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", sections()), 1);
         std::fs::write(file, page).expect("the page can be written");
         return;
     }
-    let (written, made) = (between(PAGE, MARKS), tables());
+    let (written, made) = (between(PAGE, MARKS), sections());
     assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+}
+
+#[test]
+fn each_code_has_exactly_one_heading() {
+    let headings: Vec<_> = PAGE.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    for code in Code::ALL {
+        let text = code.row().text;
+        assert_eq!(headings.iter().filter(|it| **it == text).count(), 1, "{text}");
+    }
 }

@@ -1,8 +1,11 @@
-//! The page about providers: its list is made from the catalogue, its example is one that works.
+//! The pages about providers: the list is made from the catalogue, and the examples of the guide work.
 
 use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
 
-const PAGE: &str = include_str!("../../docs/providers.md");
+const PAGE: &str = include_str!("../../docs/reference/providers.md");
+
+/// How to write one.
+const GUIDE: &str = include_str!("../../docs/guides/providers.md");
 
 /// Around the list.
 const MARKS: [&str; 2] = ["<!-- made from the catalogue: begin -->\n", "<!-- end -->\n"];
@@ -65,7 +68,7 @@ fn the_page_lists_every_provider_and_what_can_be_used_of_it() {
     if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
         let [begin, end] = MARKS;
         let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/providers.md");
         std::fs::write(file, PAGE.replacen(&old, &format!("{begin}{}{end}", list()), 1))
             .expect("the page can be written");
         return;
@@ -75,8 +78,8 @@ fn the_page_lists_every_provider_and_what_can_be_used_of_it() {
 }
 
 #[test]
-fn the_page_s_examples_are_right() {
-    let mut examples = PAGE.split("```yaml\n").skip(1).map(|rest| between(rest, ["", "```"]));
+fn the_guide_s_examples_are_right() {
+    let mut examples = GUIDE.split("```yaml\n").skip(1).map(|rest| between(rest, ["", "```"]));
     let mut checked = 0;
     for example in examples.by_ref().filter(|example| example.starts_with("id:")) {
         let found = check::file("example", example, &Catalogue::built_in());
@@ -84,5 +87,5 @@ fn the_page_s_examples_are_right() {
         assert!(problems.is_empty(), "{problems:#?}");
         checked += 1;
     }
-    assert!(checked > 0, "the page has an example");
+    assert!(checked > 0, "the guide has an example");
 }

@@ -1,10 +1,12 @@
 //! What is written for people is true: commands in the documentation and in `deploy/` are ones that
-//! the command line takes, configurations are ones that the parser takes, and links lead somewhere.
+//! the command line accepts, configurations are ones that the parser accepts, links lead somewhere, and
+//! the words are those of the glossary.
 
 mod commands;
 mod configurations;
 mod deploy;
 mod links;
+mod words;
 
 use std::fs;
 use std::path::Path;

@@ -122,7 +122,7 @@ async fn java_without_an_authenticator() {
     let line = "`listen: { agents: [{ agent: default, at: \"127.0.0.1:8090\", unsafe_no_auth: \
                 true }] }`";
     assert!(hint.contains(line), "{hint}");
-    let page = include_str!("../../docs/clients/java.md");
+    let page = include_str!("../../docs/guides/java.md");
     assert!(!page.contains("java -Dhttps.proxyHost"), "doctor says to leave such options out");
     assert!(page.contains("`-Dhttps.proxyPort`"), "{page}");
 }

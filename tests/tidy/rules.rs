@@ -1,4 +1,4 @@
-//! Checks `docs/oauth-rules.md`: a test names every rule, and the page lists the tests that name it. A test names a
+//! Checks `docs/internals/oauth-rules.md`: a test names every rule, and the page lists the tests that name it. A test names a
 //! rule in its doc comment or in the label of a table's row: `oauth 8.1`, `oauth 2.5, 2.6`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::fs;
 
 use super::{Source, assert_none, package, sources};
 
-const PAGE: &str = "docs/oauth-rules.md";
+const PAGE: &str = "docs/internals/oauth-rules.md";
 
 /// What a mark begins with. In lower case, so that prose about the protocol is none.
 const MARK: &str = "oauth ";

@@ -1,5 +1,5 @@
 //! [`Code`]: the table of all refusals. A row has the code, the HTTP status, the sender, the meaning and the
-//! remedy. Proxy, API and command line read it; `docs/errors.md` is generated from it. A message that names
+//! remedy. Proxy, API and command line read it; `docs/reference/errors.md` is generated from it. A message that names
 //! details of the case is built where the refusal is declared: [`RefusalText`].
 
 use std::fmt;
@@ -152,7 +152,7 @@ codes! {
         "The connection is paused.",
         "`keyward connection resume NAME`";
     ConnectionBroken: "connection_broken" 424 Proxy(DENIED),
-        "The provider does not take the stored grant any more, or the grant cannot be read or sent.",
+        "The provider rejects the stored grant, or the grant cannot be read or sent.",
         "`keyward connection show NAME` says why and what to do";
     ConnectionAmbiguous: "connection_ambiguous" 424 Proxy(DENIED),
         "Several connections of the agent are for this request.",
@@ -164,7 +164,7 @@ codes! {
         "The connection has reached the limit of requests or exchanges in its settings: Keyward's limit, not the provider's.",
         "wait as long as `Retry-After` says, or raise `rate_limit` or `concurrency` in the connection's settings";
     RefreshUnavailable: "refresh_unavailable" 503 Both(DENIED),
-        "The token has ended, and the authorization server cannot be asked for another one now.",
+        "The token has ended, and the authorization server cannot issue another one now.",
         "retry when `Retry-After` says";
 
     // Errors of the upstream.
@@ -234,7 +234,7 @@ codes! {
         "The request is well-formed, but the state of the resource does not permit it.",
         "the message says what is in the way";
     TestFailed: "test_failed" 422 Api,
-        "The provider did not take the new credential in its test; nothing was changed.",
+        "The provider rejected the new credential in its test; nothing was changed.",
         "the message says what the provider answered";
     ConfigRefused: "config_refused" 422 Api,
         "The configuration on disk is wrong; the message has one error in a line.",

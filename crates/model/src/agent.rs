@@ -41,7 +41,7 @@ section! {
     /// What a request that adds one gives beside the spec.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     pub struct AgentGiven {
-        /// The user that owns it; left out: who asks.
+        /// The user that owns it; default: the caller.
         #[key("name or id of a user")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub owner: Option<String>,

@@ -79,14 +79,14 @@ section! {
         /// Of the catalogue or of `providers`.
         #[key("id of a [provider](providers.md)", required)]
         pub provider: String,
-        /// The one method of the provider that it is for; left out: any that is OAuth.
+        /// The one method of the provider that it is for; default: any that is OAuth.
         #[key("id of a method")]
         #[serde(default)]
         pub auth: Option<String>,
         /// As the provider issued it.
         #[key("text", required)]
         pub client_id: String,
-        /// Asked for where a connection names none. Left out, the provider's.
+        /// Requested if a connection names none. Default: the provider's.
         #[key("list of text", "[]")]
         #[serde(default)]
         pub scopes: Vec<String>,
@@ -113,7 +113,7 @@ section! {
         #[key("map of text to text", "{}")]
         #[serde(default)]
         pub secrets: SecretFields,
-        /// A template of the provider's, such as `google_workspace`: scopes and settings that are left out are the
+        /// A template of the provider's, such as `google_workspace`: absent scopes and settings are the
         /// template's.
         #[key("id of a template")]
         #[serde(default)]

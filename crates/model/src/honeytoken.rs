@@ -28,8 +28,8 @@ section! {
         #[key("id of a [provider](providers.md)")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub provider: Option<String>,
-        /// Whether the token of the agent that sends it is revoked. An agent whose token stands in this file
-        /// is paused, until somebody resumes it.
+        /// Whether the token of the agent that sends it is revoked. An agent whose token is in this file
+        /// is paused, until a person resumes it.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         pub revokes: bool,

@@ -33,7 +33,7 @@ section! {
     #[serde(deny_unknown_fields)]
     pub struct PluginSpec {
         /// As its author declares it.
-        #[key("[manifest](plugins.md#the-manifest)", required)]
+        #[key("[manifest](../guides/plugins.md#the-manifest)", required)]
         pub manifest: Manifest,
         /// The agent that it is installed for. An agent has one plugin of a name.
         #[key("name or id of an agent", required)]
@@ -50,7 +50,7 @@ section! {
     #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
     pub struct PluginChange {
         /// Another version.
-        #[key("[manifest](plugins.md#the-manifest)")]
+        #[key("[manifest](../guides/plugins.md#the-manifest)")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub manifest: Option<Manifest>,
         /// Connections by slot; `null` empties an optional one. Other slots stay as they are.

@@ -20,21 +20,21 @@ section! {
         #[key("text")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub name: Option<String>,
-        /// Agents that the rule is for; left out: all. With `use`, the rule is itself the grant.
+        /// Agents that the rule is for; default: all. With `use`, the rule is itself the grant.
         #[key("list of names of agents")]
         #[serde(default)]
         pub agents: Option<Vec<String>>,
         /// Exact names, or `*.` and a suffix for one label or more, with a port when it is not 443;
-        /// left out: all hosts.
+        /// default: all hosts.
         #[key("list of host patterns")]
         #[serde(default)]
         pub hosts: Vec<String>,
-        /// Left out: all methods.
+        /// Default: all methods.
         #[key("list of methods")]
         #[serde(default)]
         pub methods: Vec<String>,
-        /// `*` is one segment or a part of one, a final `**` any rest; left out: all paths. Where a credential
-        /// stands in the path, see [rules](getting-started.md#rules).
+        /// `*` is one segment or a part of one, a final `**` any rest; default: all paths. If the credential
+        /// is in the path, see [rules](../guides/rules.md#paths-that-contain-a-credential).
         #[key("list of path patterns")]
         #[serde(default)]
         pub paths: Vec<String>,

@@ -22,7 +22,7 @@ pub enum Area {
     Rules,
     /// The audit log.
     Audit,
-    /// Who is told what happens, and what raises an alarm.
+    /// Webhooks, and honeytokens that raise an alarm.
     Webhooks,
     /// People, and their own tokens.
     Users,

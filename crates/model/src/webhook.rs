@@ -34,12 +34,12 @@ section! {
         #[key("text", required)]
         #[serde(default)]
         pub name: String,
-        /// Where events are posted: https, or http on this machine. Private addresses have to stand under
+        /// Where events are posted: https, or http on this machine. Private addresses must be in
         /// `upstream.allow_private`.
         #[key("URL", required)]
         pub url: String,
-        /// The types of events that it is told of, such as `connection.broken`; all of them when there is
-        /// none. `keyward webhook events` lists them.
+        /// The types of events that it receives, such as `connection.broken`; default: all of
+        /// them. `keyward webhook events` lists them.
         #[key("list of types of events", "[]")]
         #[serde(default, deserialize_with = "kinds")]
         pub events: BTreeSet<NoticeKind>,
@@ -52,7 +52,7 @@ section! {
     #[serde(default, deny_unknown_fields)]
     pub struct WebhookWith {
         /// What events are signed with: `whsec_` and base64 of 24 to 64 bytes, as Standard Webhooks says.
-        /// One is made when it is left out.
+        /// Default: a new one.
         #[key("text")]
         pub signing_key: Option<SecretText>,
     }
@@ -63,7 +63,7 @@ section! {
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
     pub struct WebhookChange {
-        /// Whether it is told nothing; `false` also brings back one that has failed or was gone.
+        /// Whether it receives no events; `false` also resumes one that has failed or was gone.
         #[key(one of ["true", "false"])]
         pub paused: Option<bool>,
     }

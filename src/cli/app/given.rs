@@ -66,7 +66,7 @@ pub(super) struct Given {
     /// whether tokens are renewed before they end
     #[arg(long, value_name = "true|false")]
     auto_refresh: Option<bool>,
-    /// how often tokens that nobody uses are renewed, such as 30d; 0s: never
+    /// how often unused tokens are renewed, such as 30d; 0s: never
     #[arg(long, value_name = "TIME")]
     keep_alive: Option<String>,
     /// a parameter of the URL that a person consents at; may be given several times

@@ -31,7 +31,7 @@ pub(crate) struct Consents {
 
 #[derive(Debug, Subcommand)]
 enum End {
-    /// end consents that nobody has finished
+    /// cancel unfinished consents
     Cancel {
         /// ids, as `keyward connection consents` shows them
         #[arg(required = true, value_name = "ID")]

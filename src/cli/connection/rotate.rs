@@ -27,7 +27,7 @@ examples:
   keyward connection rotate work
   keyward connection rotate work --secret-stdin token < new-token.txt
   keyward connection rotate confirm work      # wipe the old secret
-  keyward connection rotate rollback work     # take the old secret back
+  keyward connection rotate rollback work     # use the old secret again
 
 The new secret is sealed beside the old one and tested with the provider's own request; only when that
 is taken it comes into force, between two requests. The old one is kept for a rollback, for a day or as
@@ -53,7 +53,7 @@ pub(crate) struct Rotate {
     /// take a secret that does not look like one of the provider's
     #[arg(long)]
     any_shape: bool,
-    /// do not ask the provider whether it takes the new secret
+    /// do not test the new secret at the provider
     #[arg(long)]
     no_test: bool,
     /// keep the old secret for a rollback so long, such as 2h; 0s wipes it
@@ -74,7 +74,7 @@ enum End {
         /// name or id
         name: String,
     },
-    /// take the old secret back, and wipe the new one
+    /// use the old secret again, and wipe the new one
     Rollback {
         /// name or id
         name: String,

@@ -38,7 +38,7 @@ pub(in crate::cli) struct Given {
     /// requests of all agents in a time, such as 10/s, 100/min or 5000/h
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<Rate>,
-    /// exchanges of all agents under way at once
+    /// concurrent exchanges, of all agents together
     #[arg(long, value_name = "N", value_parser = concurrency)]
     concurrency: Option<u32>,
     /// replaces the agents' User-Agent

@@ -32,7 +32,7 @@ examples:
   keyward plugin install keyward-plugin.yaml --agent ci --slot crm=work-hubspot --skip chat --yes
 
 On a terminal it asks for what is missing. Elsewhere every slot is given or skipped. Of a newer version
-only what is new is asked for. Nothing is stored before you agree, but for connections that you make.";
+only new slots are prompted for. Nothing is stored before you agree, except connections that you create.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {

@@ -142,6 +142,49 @@ fn the_sidecar_is_closed_and_its_commands_exist() {
 }
 
 #[test]
+fn the_cluster_s_gateway_is_closed_and_has_all_secrets() {
+    let documents = documents("deploy/kubernetes.yaml");
+    let kind = |kind: &str| documents.iter().find(|it| it["kind"] == kind).expect("it is there");
+    let deployment = kind("Deployment");
+    assert_eq!(deployment["spec"]["replicas"], Value::from(1), "one process owns the directory");
+    assert_eq!(deployment["spec"]["strategy"]["type"], Value::from("Recreate"));
+    let pod = &deployment["spec"]["template"]["spec"];
+    let user = &pod["securityContext"];
+    assert_eq!(user["runAsUser"], Value::from(65532));
+    // The other value opens the data directory to a group, which the gateway refuses.
+    assert_eq!(user["fsGroupChangePolicy"], Value::from("OnRootMismatch"));
+    let gateway = &pod["containers"][0];
+    assert_command(&gateway["args"]);
+    let closed = &gateway["securityContext"];
+    assert_eq!(closed["readOnlyRootFilesystem"], Value::Bool(true));
+    assert_eq!(texts(&closed["capabilities"]["drop"]), ["ALL"]);
+    let secrets = secrets(kind("ConfigMap")["data"]["keyward.yaml"].as_str().expect("text"));
+    let given = each(&gateway["env"], "name");
+    assert!(secrets.iter().all(|name| given.contains(name)), "{secrets:?} of {given:?}");
+}
+
+#[test]
+fn the_cluster_s_agents_reach_only_the_gateway_and_dns() {
+    let documents = documents("deploy/kubernetes.yaml");
+    let named = |name: &str| {
+        let is = |it: &&Value| it["kind"] == "NetworkPolicy" && it["metadata"]["name"] == name;
+        documents.iter().find(is).expect("it is there")
+    };
+    let agents = &named("keyward-agents")["spec"];
+    let ways = agents["egress"].as_sequence().expect("a list");
+    assert_eq!(ways.len(), 2);
+    assert!(ways.iter().all(|way| way.get("to").is_some()), "a way without a target is any target");
+    assert_eq!(ways[0]["to"][0]["podSelector"]["matchLabels"]["app"], Value::from("keyward"));
+    assert_eq!(ways[0]["ports"][0]["port"], Value::from(8080));
+    assert_eq!(ways[1]["to"][0]["podSelector"]["matchLabels"]["k8s-app"], Value::from("kube-dns"));
+    let gateway = &named("keyward")["spec"];
+    let from = &gateway["ingress"][0]["from"][0]["podSelector"]["matchLabels"];
+    assert_eq!(from, &agents["podSelector"]["matchLabels"], "the gateway lets the agents in");
+    let service = documents.iter().find(|it| it["kind"] == "Service").expect("it is there");
+    assert_eq!(service["spec"]["selector"]["app"], Value::from("keyward"));
+}
+
+#[test]
 fn the_image_and_the_unit_start_what_exists() {
     let dockerfile = Page::read("Dockerfile").text;
     let words = |instruction: &str| {

@@ -63,24 +63,26 @@ fn every_link_within_the_repository_leads_somewhere() {
     assert!(checked > 20, "{checked}");
 }
 
+/// Where the links of a page in `docs/` lead, from the package's root.
+fn listed(pages: &[Page], path: &str) -> Vec<PathBuf> {
+    let page = pages.iter().find(|page| page.path == path).expect("the page is there");
+    let target =
+        |link: &String| normal(&Path::new("docs").join(link.split('#').next().unwrap_or_default()));
+    links(page).iter().map(target).collect()
+}
+
+/// `README.md` is the index for readers of the repository, `SUMMARY.md` the table of contents of the site.
 #[test]
-fn every_page_of_docs_is_in_its_index() {
+fn every_page_of_docs_is_in_both_indexes() {
     let pages = pages();
-    let index = pages.iter().find(|page| page.path == "docs/README.md").expect("docs has an index");
-    let listed: Vec<PathBuf> = links(index)
-        .iter()
-        .map(|link| normal(&Path::new("docs").join(link.split('#').next().unwrap_or_default())))
-        .collect();
-    let clients = pages.iter().find(|page| page.path == "docs/clients.md").expect("clients");
-    let clients: Vec<PathBuf> =
-        links(clients).iter().map(|link| normal(&Path::new("docs").join(link))).collect();
-    for page in pages.iter().filter(|page| page.path.starts_with("docs/")) {
-        let path = Path::new(&page.path);
-        let index = if page.path.starts_with("docs/clients/") { &clients } else { &listed };
-        assert!(
-            page.path == "docs/README.md" || index.iter().any(|it| it == path),
-            "{}",
-            page.path
-        );
+    for index in ["docs/README.md", "docs/SUMMARY.md"] {
+        let listed = listed(&pages, index);
+        for page in pages.iter().filter(|page| page.path.starts_with("docs/")) {
+            let is_index = ["docs/README.md", "docs/SUMMARY.md"].contains(&&*page.path);
+            let path = Path::new(&page.path);
+            assert!(is_index || listed.iter().any(|it| it == path), "{}: {index}", page.path);
+        }
+        let twice = listed.iter().enumerate().find(|(at, path)| listed[..*at].contains(*path));
+        assert!(twice.is_none(), "{index}: {twice:?}");
     }
 }

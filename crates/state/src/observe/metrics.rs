@@ -65,7 +65,7 @@ struct Outcomes {
 
 impl Outcomes {
     fn registered(registry: &mut Registry) -> Self {
-        let exchanges = counted(registry, "exchanges", "exchanges by how they ended");
+        let exchanges = counted(registry, "exchanges", "exchanges, by outcome");
         let outcome = |name| exchanges.get_or_create_owned(&[("outcome", name)]);
         Self {
             completed: outcome("completed"),
@@ -96,10 +96,10 @@ struct DeliveryMetrics {
 
 impl DeliveryMetrics {
     fn registered(registry: &mut Registry) -> Self {
-        let events = counted(registry, "events", "what happened, by type");
-        let help = "tries to tell webhooks, by how they ended";
+        let events = counted(registry, "events", "events, by type");
+        let help = "deliveries to webhooks, by outcome";
         let tries = counted(registry, "webhook_tries", help);
-        let help = "events that webhooks have not taken yet";
+        let help = "undelivered events of webhooks";
         Self { events, tries, waiting: gauge(registry, "webhook_events_waiting", help) }
     }
 }
@@ -144,11 +144,11 @@ impl Default for Metrics {
         let help = "streams without a request or a token, closed for new ones";
         let evictions = counted(&mut registry, "streams_evicted", help);
         let refusals = Family::default();
-        let help = "exchanges that Keyward answered itself";
+        let help = "exchanges that Keyward refused, by code";
         registry.register("refusals", help, refusals.clone());
-        let help = "tokens fetched from authorization servers, or not";
+        let help = "token refreshes, by outcome";
         let refreshes = counted(&mut registry, "token_refreshes", help);
-        let help = "token refreshes that failed and are tried again, by cause";
+        let help = "failed token refreshes that will be retried, by cause";
         let refresh_failures = counted(&mut registry, "token_refresh_failures", help);
         let mut counter = |name, help| {
             let counter = Counter::default();
@@ -157,7 +157,7 @@ impl Default for Metrics {
         };
         let dialled = counter("upstreams_dialled", "streams dialled to upstreams");
         let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
-        let retried = counter("requests_retried", "requests sent once more by settings");
+        let retried = counter("requests_retried", "requests sent again by retry settings");
         let renewed = counter("requests_renewed", "requests sent again with a newer credential");
         let handshakes_failed =
             counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
@@ -169,13 +169,13 @@ impl Default for Metrics {
         };
         let bytes_in = bytes("received", "body bytes from agents");
         let bytes_out = bytes("sent", "body bytes to agents");
-        let help = "connections whose secret is due within that time or overdue";
+        let help = "connections whose secret is due within that time, or overdue";
         let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
         let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
         let failing = Failing::registered(&mut registry);
         let told = DeliveryMetrics::registered(&mut registry);
         let ca_ends = Gauge::default();
-        let help = "when the CA certificate ends, since the epoch";
+        let help = "expiry of the CA certificate, since the epoch";
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
         Self {
             registry,

@@ -40,7 +40,7 @@ impl Flat {
 }
 
 /// Of the data path and of the allocator for each core; then those of the control plane, of what blocks, of the
-/// store, of its library, of look-ups here, of the audit log, and the first one (docs/operations.md, Sizes).
+/// store, of its library, of look-ups here, of the audit log, and the first one (docs/guides/operations.md, Sizes).
 fn threads_max() -> usize {
     let per_core = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     per_core + 2 + 16 + 4 + 8 + 2 + 1 + 1

@@ -1,0 +1,128 @@
+//! The page about metrics: it is generated from the registered metrics, their types, labels and help.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use keyward_state::observe::event::Event;
+use keyward_state::observe::metrics::Metrics;
+
+use crate::providers_page::between;
+
+const PAGE: &str = include_str!("../../docs/reference/metrics.md");
+
+/// Around the table.
+const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
+
+/// A family of the text.
+#[derive(Default)]
+struct Family {
+    help: String,
+    kind: String,
+    /// The label of its samples.
+    label: String,
+}
+
+/// The families, by the name of their samples. A family without a sample is not in the text, so each has one.
+fn families() -> BTreeMap<String, Family> {
+    let metrics = Metrics::default();
+    let refused: Event = serde_json::from_value(serde_json::json!({
+        "v": 1, "seq": 1, "prev": "", "time": "2026-11-21T00:00:00Z", "exchange": "", "bytes_in": 0,
+        "bytes_out": 0, "duration_ms": 0, "outcome": "refused", "code": "default_deny",
+    }))
+    .expect("a record");
+    metrics.count(&refused);
+    metrics.evicted("proxy");
+    metrics.refreshed("brought");
+    metrics.refresh_failed("unresolved");
+    metrics.happened("connection.broken");
+    metrics.told("taken");
+    metrics.secrets_due(&Default::default());
+    let text = metrics.render();
+    let mut found: BTreeMap<String, Family> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').expect("a name and its help");
+            found.entry(name.to_owned()).or_default().help = help.trim_end_matches('.').to_owned();
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a name and its type");
+            found.entry(name.to_owned()).or_default().kind = kind.to_owned();
+        } else if !line.starts_with('#') {
+            let sample = line.split([' ', '{']).next().unwrap_or_default();
+            let name = sample.strip_suffix("_total").unwrap_or(sample);
+            let label = line.split_once('{').and_then(|(_, rest)| rest.split_once('='));
+            let family = found.get_mut(name).unwrap_or_else(|| panic!("{line}: no family"));
+            family.label = label.map(|(label, _)| label.to_owned()).unwrap_or_default();
+        }
+    }
+    let sampled = |(name, family): (String, Family)| match &*family.kind {
+        "counter" => (format!("{name}_total"), family),
+        _ => (name, family),
+    };
+    found.into_iter().map(sampled).collect()
+}
+
+fn table() -> String {
+    let mut text = String::from("| metric | type | label | meaning |\n|---|---|---|---|\n");
+    for (name, Family { help, kind, label }) in families() {
+        let label = if label.is_empty() { label } else { format!("`{label}`") };
+        let _ = writeln!(text, "| `{name}` | {kind} | {label} | {help} |");
+    }
+    text
+}
+
+#[test]
+fn the_page_has_every_metric_and_nothing_else() {
+    let [begin, end] = MARKS;
+    if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
+        let old = format!("{begin}{}{end}", between(PAGE, MARKS));
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md");
+        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", table()), 1);
+        std::fs::write(file, page).expect("the page can be written");
+        return;
+    }
+    let (written, made) = (between(PAGE, MARKS), table());
+    assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+}
+
+/// Before the name of a metric, where it is registered.
+const REGISTRATIONS: [&str; 7] = [
+    "counted(registry, \"",
+    "counted(&mut registry, \"",
+    "gauge(registry, \"",
+    "gauge(&mut registry, \"",
+    "gauges(&mut registry, \"",
+    "counter(\"",
+    "bytes(\"",
+];
+
+/// A registered metric without a sample in [`families`] would be missing on the page.
+#[test]
+fn every_registered_metric_has_a_sample_here() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/state/src/observe/metrics.rs");
+    let source = std::fs::read_to_string(file).expect("the metrics");
+    let names: Vec<_> = families().into_keys().collect();
+    let mut registered = 0;
+    for before in REGISTRATIONS {
+        for rest in source.split(before).skip(1) {
+            let name = rest.split('"').next().unwrap_or_default();
+            assert!(names.iter().any(|it| it.contains(name)), "{name} is not among {names:?}");
+            registered += 1;
+        }
+    }
+    assert!(registered > 15, "{registered}");
+}
+
+/// Documents name only metrics that exist.
+#[test]
+fn metrics_that_documents_name_exist() {
+    let names: Vec<_> = families().into_keys().collect();
+    for page in ["docs/guides/operations.md", "docs/guides/oauth.md", "docs/guides/webhooks.md"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+        let text = std::fs::read_to_string(file).expect("the page");
+        for span in text.split('`').skip(1).step_by(2).filter(|it| it.starts_with("keyward_")) {
+            let name = span.split('{').next().unwrap_or_default();
+            assert!(names.iter().any(|it| it == name), "{page}: {name} is not among {names:?}");
+        }
+    }
+}
