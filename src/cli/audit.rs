@@ -1,7 +1,8 @@
 //! `keyward audit`: searches, follows and verifies the audit log. A running gateway answers; if none
 //! runs, this process reads the files.
 
-mod follow;
+pub(super) mod follow;
+pub(super) mod line;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -43,6 +44,15 @@ pub(crate) struct Query {
     /// show at most this many records
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
+}
+
+/// `keyward logs`: a line for each request.
+#[derive(Debug, Args)]
+#[command(after_help = "examples:\n  keyward logs -f\n  keyward logs --agent ci --refused -n 50\n\n\
+    `keyward audit query` shows more of each request, and changes")]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    tail: Tail,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +108,32 @@ impl Command {
             Self::Query(query) => query.run(global).await,
             Self::Tail(tail) => tail.run(global).await,
             Self::Verify => verify(global).await,
+        }
+    }
+}
+
+impl Logs {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        self.tail.show(global, Screen::Short { colours: output::colours() }).await
+    }
+}
+
+/// How records are printed for people.
+enum Screen {
+    Table(Lines),
+    /// A line for each request, without headings.
+    Short {
+        colours: bool,
+    },
+}
+
+impl Screen {
+    fn of(&mut self, records: &[Event]) -> String {
+        match self {
+            Self::Table(lines) => lines.of(records),
+            Self::Short { colours } => {
+                records.iter().filter_map(|record| line::of(record, *colours)).collect()
+            }
         }
     }
 }
@@ -198,11 +234,14 @@ async fn as_list(mut pages: Pages<'_>) -> Result<(), Failure> {
 
 impl Tail {
     async fn run(self, global: &Global) -> Result<(), Failure> {
+        self.show(global, Screen::Table(Lines::new(output::colours()))).await
+    }
+
+    async fn show(self, global: &Global, mut lines: Screen) -> Result<(), Failure> {
         if self.lines > TAIL_MAX {
             return Err(Failure::usage(format!("`-n` is at most {TAIL_MAX}"))
                 .hint("`keyward audit query` shows any number"));
         }
-        let mut lines = Lines::new(output::colours());
         if self.follow {
             return follow::run(global, &self, &mut lines).await;
         }
@@ -218,7 +257,7 @@ impl Tail {
 }
 
 /// Prints one JSON object per line, or lines for people.
-fn rendered(json: bool, records: &[Event], lines: &mut Lines) -> Result<String, Failure> {
+fn rendered(json: bool, records: &[Event], lines: &mut Screen) -> Result<String, Failure> {
     if !json {
         return Ok(lines.of(records));
     }

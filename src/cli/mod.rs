@@ -4,6 +4,7 @@
 //! `client` decides whether a running gateway or this process answers it.
 
 mod agent;
+mod allow;
 mod app;
 mod audit;
 mod ca;
@@ -145,6 +146,8 @@ enum Command {
     /// search, follow and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// print a line for each request; -f follows new ones
+    Logs(Box<audit::Logs>),
     /// print what a configuration would make, change, pause and remove
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Args),
@@ -240,6 +243,7 @@ impl Command {
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
+            Self::Logs(logs) => logs.run(global).await,
             Self::Plan(args) => args.run(global).await,
             Self::Reload(args) => args.run(global).await,
             Self::Health => health::run(global).await,

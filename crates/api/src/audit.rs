@@ -154,6 +154,7 @@ impl Reader {
             org: Some(caller.org().to_string()),
             orgless: of_install,
             agent: ask.agent.clone(),
+            token: ask.token.clone(),
             host: ask.host.clone(),
             connection: ask.connection.clone(),
             code: ask.code.clone(),

@@ -12,6 +12,8 @@ pub use keyward_state::observe::event::{Event, Outcome};
 pub struct AuditAsk {
     /// The agent's name.
     pub agent: Option<String>,
+    /// The id of the agent's token.
+    pub token: Option<String>,
     /// The host, with a port or without, or `*.suffix`.
     pub host: Option<String>,
     /// The connection's name.

@@ -1,5 +1,5 @@
 //! [`Policy::decide`]: permits or refuses one request. Explicit rules apply in order, then the agent's
-//! bindings, then the default.
+//! bindings, then its sets of hosts, then the default.
 
 use std::sync::Arc;
 
@@ -238,7 +238,7 @@ impl<'a> Evaluation<'a> {
             (_, _, Some(slot)) => {
                 Reason::BeyondSlot { slot: slot.clone(), connection: binding.account.name.clone() }
             }
-            (None, None, None) => Reason::DefaultDeny { others: true },
+            (None, None, None) => Reason::DefaultDeny { others: true, set: None },
         })
     }
 
@@ -266,11 +266,24 @@ impl<'a> Evaluation<'a> {
         self.org.rules.narrowing(&binding.account.id, &self.agent.id)
     }
 
+    /// By the agent's sets of hosts. Placeholders and `Keyward-Connection` have selected a binding before, or were
+    /// refused.
+    fn by_sets(&self) -> Option<Result<Decision<'a>, Reason>> {
+        let sets = &self.held?.allow;
+        let allowed = sets.allowing(self.asked.target, self.asked.method, self.path)?;
+        let passed = self.is_no_oauth_endpoint(allowed.rule);
+        Some(passed.and_then(|()| self.forward(allowed.rule, allowed.pattern)))
+    }
+
     fn by_default(&self) -> Result<Decision<'a>, Reason> {
+        if let Some(decided) = self.by_sets() {
+            return decided;
+        }
         let rule = &self.policy.default_rule;
         match self.policy.default {
             DefaultAction::Deny => {
-                Err(self.policy.default_denial(self.agent, self.held, self.asked.target))
+                let request = Some((self.asked.method, self.path));
+                Err(self.policy.default_denial(self.agent, self.held, self.asked.target, request))
             }
             DefaultAction::Pass | DefaultAction::Tunnel => {
                 self.is_no_oauth_endpoint(rule)?;

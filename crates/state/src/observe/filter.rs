@@ -17,6 +17,8 @@ pub struct Filter {
     pub orgless: bool,
     /// The agent's name.
     pub agent: Option<String>,
+    /// The id of the agent's token.
+    pub token: Option<String>,
     /// The host, with or without a port, or `*.suffix`.
     pub host: Option<String>,
     /// The connection's name.
@@ -54,6 +56,7 @@ impl Filter {
         };
         of_org
             && is(&self.agent, &event.agent)
+            && is(&self.token, &event.token)
             && is(&self.connection, &event.connection)
             && is(&self.code, &event.code)
             && (refused || !self.refused)
@@ -132,6 +135,7 @@ mod tests {
         for filter in [
             Filter { org: some("org_other"), ..all() },
             Filter { agent: some("CI"), ..all() },
+            Filter { token: some("tok_other"), ..all() },
             Filter { connection: some("wor"), ..all() },
             Filter { code: some("default_deny"), ..all() },
             Filter { method: some("GET"), ..all() },
@@ -169,6 +173,7 @@ mod tests {
                 org: some("org_default"),
                 orgless: false,
                 agent: some("ci"),
+                token: None,
                 host: some(host),
                 connection: some("work"),
                 code: some("denied"),
