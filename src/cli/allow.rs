@@ -22,7 +22,7 @@ pub(crate) struct Allow {
 }
 
 fn names() -> PossibleValuesParser {
-    PossibleValuesParser::new(HostSets::built_in().names().map(str::to_owned).chain([NONE.into()]))
+    PossibleValuesParser::new(HostSets::built_in().names().chain([NONE]))
 }
 
 impl Allow {

@@ -88,6 +88,9 @@ struct Wanted {
     /// only changes of resources, no exchanges
     #[arg(long, conflicts_with_all = ["agent", "host", "connection", "method"])]
     changes: bool,
+    /// only exchanges, no changes of resources: `keyward logs`
+    #[arg(skip)]
+    requests: bool,
     /// requests with this method
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
@@ -113,7 +116,12 @@ impl Command {
 }
 
 impl Logs {
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
+        if self.tail.wanted.changes {
+            return Err(Failure::usage("`keyward logs` shows requests, no changes")
+                .hint("keyward audit tail --changes"));
+        }
+        self.tail.wanted.requests = true;
         self.tail.show(global, Screen::Short { colours: output::colours() }).await
     }
 }
@@ -154,7 +162,8 @@ impl Wanted {
         let given = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
         let refused = self.refused.then(|| ("refused", "true".to_owned()));
         let changes = self.changes.then(|| ("changes", "true".to_owned()));
-        let all = given.chain(refused).chain(changes).chain(more.iter().cloned());
+        let requests = self.requests.then(|| ("requests", "true".to_owned()));
+        let all = given.chain(refused).chain(changes).chain(requests).chain(more.iter().cloned());
         let pairs: Vec<_> = all.map(|(key, value)| format!("{key}={}", segment(&value))).collect();
         format!("/api/v1/audit?{}", pairs.join("&"))
     }
@@ -323,6 +332,7 @@ mod tests {
             code: None,
             refused: true,
             changes: false,
+            requests: false,
             method: None,
             exchange: None,
             since: Some("2026-01-31T10:00:00+02:00".to_owned()),

@@ -112,7 +112,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
 /// a slow terminal delays no request.
 async fn show_requests(global: Global) {
     let Ok(client) = Client::running(&global).await else { return };
-    let Ok(mut followed) = Followed::begin(&client, "").await else { return };
+    let Ok(mut followed) = Followed::begin(&client, None).await else { return };
     while let Some(record) = followed.next().await {
         if let Some(line) = line::of(&record, output::colours_of_notes()) {
             output::note(line.trim_end());

@@ -119,14 +119,9 @@ fn allowed(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
 
 /// A rule for all hosts of the set with the same methods and paths.
 fn of_set(set: &HostSet, agents: &[String]) -> Vec<RuleShown> {
-    let texts = |all: &mut dyn Iterator<Item = &dyn ToString>| -> Vec<String> {
-        all.map(ToString::to_string).collect()
-    };
     let mut specs: Vec<RuleSpec> = Vec::new();
     for Allowance { hosts, methods, paths, .. } in HostSets::built_in().allowances(set) {
-        let hosts = texts(&mut hosts.iter().map(|it| it as &dyn ToString));
-        let methods = texts(&mut methods.iter().map(|it| it as &dyn ToString));
-        let paths = texts(&mut paths.iter().map(|it| it as &dyn ToString));
+        let (hosts, methods, paths) = (texts(hosts), texts(methods), texts(paths));
         match specs.iter_mut().find(|spec| spec.methods == methods && spec.paths == paths) {
             Some(spec) => spec.hosts.extend(hosts),
             None => specs.push(RuleSpec { hosts, methods, paths, ..RuleSpec::default() }),
@@ -145,6 +140,10 @@ fn of_set(set: &HostSet, agents: &[String]) -> Vec<RuleShown> {
         place: None,
     };
     specs.into_iter().map(rule).collect()
+}
+
+fn texts(all: &[impl ToString]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
 }
 
 fn default(action: DefaultAction) -> RuleShown {

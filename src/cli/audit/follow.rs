@@ -31,13 +31,18 @@ struct Events {
     told: Told,
 }
 
-/// New records of the running gateway.
+/// Records of requests to the running gateway, as they end.
 pub(in crate::cli) struct Followed(Events);
 
 impl Followed {
-    /// Begins with the next record that `query` wants: `token=tok_…`, or empty for all.
-    pub(in crate::cli) async fn begin(client: &Client, query: &str) -> Result<Self, Failure> {
-        let body = client.stream(&format!("/api/v1/audit?follow=true&{query}")).await?;
+    /// Begins with the next request, of a token or of all.
+    pub(in crate::cli) async fn begin(
+        client: &Client,
+        token: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
+        let at = format!("/api/v1/audit?follow=true&requests=true{token}");
+        let body = client.stream(&at).await?;
         Ok(Self(Events::new(body)))
     }
 

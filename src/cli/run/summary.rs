@@ -14,7 +14,7 @@ use keyward_model::{Agent, ManagedBy, Shown};
 /// Hosts, and connections, that are named.
 const NAMED_MAX: usize = 4;
 
-/// How long the gateway may take to answer; the summary is left out then.
+/// How long the gateway may take to answer; there is no summary after that.
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// Prints the summary to standard error; nothing if nothing was refused, or the gateway is gone.

@@ -24,7 +24,7 @@ pub(super) struct Verbose {
 impl Verbose {
     /// Begins before the program does. `None` when the gateway does not answer.
     pub(super) async fn begin(client: &Client, token: &str) -> Option<Self> {
-        let mut followed = match Followed::begin(client, &format!("token={token}")).await {
+        let mut followed = match Followed::begin(client, Some(token)).await {
             Ok(followed) => followed,
             Err(failure) => {
                 output::note(&format!("note: requests are not shown\n{failure}"));

@@ -24,6 +24,8 @@ pub struct AuditAsk {
     pub refused: bool,
     /// Only what was changed, and not what was asked for.
     pub changes: bool,
+    /// Only requests, no changes.
+    pub requests: bool,
     /// The method.
     pub method: Option<String>,
     /// The exchange's id.

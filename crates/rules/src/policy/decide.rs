@@ -13,8 +13,8 @@ use super::{
 };
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
-use keyward_base::host::{Scheme, Target};
-use keyward_base::id::{OrgId, RuleId};
+use keyward_base::host::Scheme;
+use keyward_base::id::RuleId;
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 
 /// How many characters of an unknown name a response quotes.
@@ -329,28 +329,6 @@ impl<'a> Evaluation<'a> {
 
     fn is_no_oauth_endpoint(&self, rule: &RuleId) -> Result<(), Reason> {
         self.policy.is_no_oauth_endpoint(&self.agent.org, self.asked.target, self.path, rule)
-    }
-}
-
-impl Policy {
-    /// Refuses a provider's OAuth endpoint, which only a `pass` rule may reach.
-    pub(super) fn is_no_oauth_endpoint(
-        &self,
-        org: &OrgId,
-        target: &Target,
-        path: &DecodedPath,
-        rule: &RuleId,
-    ) -> Result<(), Reason> {
-        let shared = self.shared.oauth_endpoints.matching(target).map(|entry| &entry.value);
-        for endpoint in shared.chain(self.org(org).oauth_endpoints.matching(target)) {
-            if !endpoint.path.may_match(path) {
-                continue;
-            }
-            if takes(path, std::slice::from_ref(&endpoint.path), rule)? {
-                return Err(Reason::TokenEndpoint { provider: endpoint.provider.clone() });
-            }
-        }
-        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ mod denial;
 mod edit;
 pub mod explain;
 mod index;
+mod oauth_endpoint;
 mod overrides;
 pub mod permit;
 mod readings;

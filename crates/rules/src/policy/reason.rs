@@ -245,7 +245,7 @@ fn default_deny(others: bool, set: Option<&str>) -> RefusalText {
     match (others, set) {
         (false, Some(set)) => Code::DefaultDeny
             .because("no rule or binding allows this host")
-            .hint(format!("allow it with the others of its kind: `keyward agent set NAME --allow {set}`")),
+            .hint(format!("to allow the set of hosts that has it: `keyward agent set NAME --allow {set}`")),
         (false, None) => Code::DefaultDeny.because("no rule or binding allows this host").usual_hint(),
         (true, _) => Code::DefaultDeny
             .because(

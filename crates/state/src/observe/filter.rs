@@ -33,6 +33,8 @@ pub struct Filter {
     pub exchange: Option<String>,
     /// Only changes, no exchanges.
     pub changes: bool,
+    /// Only exchanges, no changes.
+    pub requests: bool,
     /// Exchanges that began at this time or later.
     pub since: Option<Timestamp>,
     /// Exchanges that began before this time.
@@ -61,6 +63,7 @@ impl Filter {
             && is(&self.code, &event.code)
             && (refused || !self.refused)
             && (event.change.is_some() || !self.changes)
+            && (event.change.is_none() || !self.requests)
             && method
             && self.exchange.as_ref().is_none_or(|id| *id == event.exchange)
             && self.since.is_none_or(|since| event.time >= since)
@@ -153,6 +156,8 @@ mod tests {
         }
         let fine = Event { code: None, outcome: Outcome::Completed, ..event() };
         assert!(!Filter { refused: true, ..all() }.wants(&fine));
+        let change = Event { change: Some(Box::default()), ..event() };
+        assert!(all().wants(&change) && !Filter { requests: true, ..all() }.wants(&change));
         let of_nobody = Event { org: None, ..event() };
         let ours = Filter { org: some("org_default"), ..all() };
         assert!(!ours.wants(&of_nobody) && Filter { orgless: true, ..ours }.wants(&of_nobody));
@@ -181,6 +186,7 @@ mod tests {
                 method: some("delete"),
                 exchange: some("exc_100"),
                 changes: false,
+                requests: true,
                 since: at(100),
                 until: at(101),
             };
