@@ -16,6 +16,7 @@
 //! | Binding | permission of an agent to use a connection; has the agent's placeholders | `model` |
 //! | Plugin, Slot | a manifest installed for an agent; what each declared connection may be used for | `model`, `rules::policy` |
 //! | Rule, Policy | host, method, path, agent → inject, deny, pass or tunnel; compiled | `rules::policy`, `state::rulebook` |
+//! | Host set | hosts that an agent may reach without a credential, such as `packages`. Data, not code | `rules::host_sets` |
 //! | Target | scheme, host and port, parsed once | `base::host` |
 //! | Grant | the secret or the tokens of a connection; encrypted in the store | `vault::grant`, `vault` |
 //! | Credential, Placement | what is injected now, and where | `rules::inject` |
@@ -43,7 +44,8 @@
 //!                directory                   all resources of all organisations, in memory and in the store
 //!                observe  store  crypto      audit and metrics; key-value store; encryption
 //! keyward-model                              each resource declared once: members, checks, JSON
-//! keyward-rules  provider  policy  inject    providers, decisions, injection; pure, without IO
+//! keyward-rules  provider  policy            providers, decisions; pure, without IO
+//!                host_sets  inject           sets of hosts that agents may reach; injection
 //! keyward-net                                outgoing sockets, TLS
 //! keyward-base                               basic types: ids, hosts, secrets, limits, time
 //! ```

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::paste::Paste;
+use super::allow::{self, Allow};
 use super::client::{Client, segment};
 use super::environment::placeholders;
 use super::failure::Failure;
@@ -23,7 +24,7 @@ use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Ref
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// add one, and show its first token once
-    #[command(after_help = "examples:\n  keyward agent add claude\n  \
+    #[command(after_help = "examples:\n  keyward agent add claude --allow packages --allow github-read\n  \
                             keyward agent add ci --label team=build --env production")]
     Add(Add),
     /// list them
@@ -37,6 +38,9 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
+    /// change which other hosts it may reach
+    #[command(after_help = allow::EXAMPLES)]
+    Set(Set),
     /// its tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -78,9 +82,19 @@ pub(crate) struct Add {
     /// environment: connections of another one cannot be bound
     #[arg(long = "env", value_name = "ENV")]
     environment: Option<String>,
+    #[command(flatten)]
+    allow: Allow,
     /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// name or id
+    name: String,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +136,7 @@ impl Command {
                     show(agent, &owner, &output::layout(global))
                 })
             }
+            Self::Set(set) => set.run(global, &client).await,
             Self::Token(command) => command.run(global, &client).await,
             Self::Bind(bind) => bind.run(global, &client).await,
             Self::Unbind(bind) => bind.undo(global, &client).await,
@@ -138,7 +153,8 @@ impl Command {
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let labels = unique(self.labels)?;
-        let spec = AgentSpec { name: self.name, labels, environment: self.environment };
+        let allow = self.allow.given()?;
+        let spec = AgentSpec { name: self.name, labels, environment: self.environment, allow };
         let new = New { spec, with: AgentGiven { owner: self.owner } };
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
@@ -149,6 +165,19 @@ impl Add {
             let paste =
                 Paste { agent: agent.name(), token: &token.token, proxy, keyward: &keyward };
             format!("agent {} added ({})\n\n{paste}", agent.name(), agent.id)
+        })
+    }
+}
+
+impl Set {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let allow = self.allow.given()?.ok_or_else(|| {
+            Failure::usage("nothing to change is given").hint("give --allow SET or --allow none")
+        })?;
+        let agent: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
+        let now = allow::store(client, &agent, allow).await?;
+        output::show(global.json, &now, |now| {
+            format!("agent {} may reach other hosts: {}\n", now.name, allow::text(now.allow.as_deref()))
         })
     }
 }
@@ -247,6 +276,7 @@ fn show(agent: &Shown<Agent>, owner: &str, layout: &Layout) -> String {
         ("state", state.to_owned()),
         ("environment", agent.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
+        ("other hosts", allow::text(agent.allow.as_deref())),
         ("labels", pairs(&agent.labels)),
         ("listeners", agent.facts.listeners.join(", ")),
         ("created", moment(agent.created)),

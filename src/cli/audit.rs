@@ -1,7 +1,8 @@
 //! `keyward audit`: searches, follows and verifies the audit log. A running gateway answers; if none
 //! runs, this process reads the files.
 
-mod follow;
+pub(super) mod follow;
+pub(super) mod line;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -45,6 +46,15 @@ pub(crate) struct Query {
     limit: usize,
 }
 
+/// `keyward logs`: a line for each request.
+#[derive(Debug, Args)]
+#[command(after_help = "examples:\n  keyward logs -f\n  keyward logs --agent ci --refused -n 50\n\n\
+    `keyward audit query` shows more of each request, and changes")]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    tail: Tail,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
     #[command(flatten)]
@@ -78,6 +88,9 @@ struct Wanted {
     /// only changes of resources, no exchanges
     #[arg(long, conflicts_with_all = ["agent", "host", "connection", "method"])]
     changes: bool,
+    /// only exchanges, no changes of resources: `keyward logs`
+    #[arg(skip)]
+    requests: bool,
     /// requests with this method
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
@@ -102,6 +115,37 @@ impl Command {
     }
 }
 
+impl Logs {
+    pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
+        if self.tail.wanted.changes {
+            return Err(Failure::usage("`keyward logs` shows requests, no changes")
+                .hint("keyward audit tail --changes"));
+        }
+        self.tail.wanted.requests = true;
+        self.tail.show(global, Screen::Short { colours: output::colours() }).await
+    }
+}
+
+/// How records are printed for people.
+enum Screen {
+    Table(Lines),
+    /// A line for each request, without headings.
+    Short {
+        colours: bool,
+    },
+}
+
+impl Screen {
+    fn of(&mut self, records: &[Event]) -> String {
+        match self {
+            Self::Table(lines) => lines.of(records),
+            Self::Short { colours } => {
+                records.iter().filter_map(|record| line::of(record, *colours)).collect()
+            }
+        }
+    }
+}
+
 impl Wanted {
     /// The query string of the API, with `more`.
     fn path(&self, more: &[(&str, String)]) -> String {
@@ -118,7 +162,8 @@ impl Wanted {
         let given = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
         let refused = self.refused.then(|| ("refused", "true".to_owned()));
         let changes = self.changes.then(|| ("changes", "true".to_owned()));
-        let all = given.chain(refused).chain(changes).chain(more.iter().cloned());
+        let requests = self.requests.then(|| ("requests", "true".to_owned()));
+        let all = given.chain(refused).chain(changes).chain(requests).chain(more.iter().cloned());
         let pairs: Vec<_> = all.map(|(key, value)| format!("{key}={}", segment(&value))).collect();
         format!("/api/v1/audit?{}", pairs.join("&"))
     }
@@ -198,11 +243,14 @@ async fn as_list(mut pages: Pages<'_>) -> Result<(), Failure> {
 
 impl Tail {
     async fn run(self, global: &Global) -> Result<(), Failure> {
+        self.show(global, Screen::Table(Lines::new(output::colours()))).await
+    }
+
+    async fn show(self, global: &Global, mut lines: Screen) -> Result<(), Failure> {
         if self.lines > TAIL_MAX {
             return Err(Failure::usage(format!("`-n` is at most {TAIL_MAX}"))
                 .hint("`keyward audit query` shows any number"));
         }
-        let mut lines = Lines::new(output::colours());
         if self.follow {
             return follow::run(global, &self, &mut lines).await;
         }
@@ -218,7 +266,7 @@ impl Tail {
 }
 
 /// Prints one JSON object per line, or lines for people.
-fn rendered(json: bool, records: &[Event], lines: &mut Lines) -> Result<String, Failure> {
+fn rendered(json: bool, records: &[Event], lines: &mut Screen) -> Result<String, Failure> {
     if !json {
         return Ok(lines.of(records));
     }
@@ -284,6 +332,7 @@ mod tests {
             code: None,
             refused: true,
             changes: false,
+            requests: false,
             method: None,
             exchange: None,
             since: Some("2026-01-31T10:00:00+02:00".to_owned()),

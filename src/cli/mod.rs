@@ -4,6 +4,7 @@
 //! `client` decides whether a running gateway or this process answers it.
 
 mod agent;
+mod allow;
 mod app;
 mod audit;
 mod ca;
@@ -152,6 +153,8 @@ enum Command {
     /// check a configuration file, without secrets and without a gateway
     #[command(subcommand)]
     Config(check::Command),
+    /// print a line for each request; -f follows new ones
+    Logs(Box<audit::Logs>),
     /// print what a configuration would make, change, pause and remove
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Args),
@@ -254,6 +257,7 @@ impl Command {
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
+            Self::Logs(logs) => logs.run(global).await,
             Self::Plan(args) => args.run(global).await,
             Self::Reload(args) => args.run(global).await,
             Self::Config(command) => command.run(global).await,

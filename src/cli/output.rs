@@ -112,6 +112,11 @@ pub(crate) fn colours() -> bool {
     io::stdout().is_terminal() && wants_colours()
 }
 
+/// The same for notes on standard error.
+pub(crate) fn colours_of_notes() -> bool {
+    io::stderr().is_terminal() && wants_colours()
+}
+
 /// Warnings of the services, when this process runs them itself, go to standard error.
 pub(crate) fn log_warnings() {
     log::init_for_command(wants_colours());

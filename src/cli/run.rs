@@ -5,6 +5,9 @@ pub(crate) mod child;
 pub(crate) mod folder;
 mod gateway;
 mod lease;
+mod others;
+mod summary;
+mod verbose;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +20,8 @@ use self::child::{Child, Invocation};
 use self::folder::Folder;
 use self::gateway::Gateway;
 use self::lease::OpenRun;
+use self::verbose::Verbose;
+use super::allow::Allow;
 use super::client::Client;
 use super::environment::files::Paths;
 use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
@@ -35,7 +40,10 @@ const MISS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward run -- curl https://api.github.com/user\n  \
-                        keyward run --agent claude -- claude\n\n\
+                        keyward run --agent claude -- claude\n  \
+                        keyward run --allow packages -- pip download six\n\n\
+                        --allow is stored for the agent, as by `keyward agent set`. Without it, the first run on a\n\
+                        terminal asks; other hosts are blocked until then.\n\n\
                         exit codes: the program's; 128 + the signal that ended it; 125 `keyward run` \
                         failed,\n126 the program cannot be executed, 127 the program was not found")]
 pub(crate) struct Args {
@@ -45,6 +53,14 @@ pub(crate) struct Args {
     /// the program's plugin manifest; the plugin must be installed and not blocked
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
+    #[command(flatten)]
+    allow: Allow,
+    /// print a line for each request to standard error
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
+    /// no question, no notes, and no summary of what was blocked
+    #[arg(short, long)]
+    quiet: bool,
     /// the program and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     program: Vec<OsString>,
@@ -59,7 +75,7 @@ impl Args {
         match ended {
             Ok(code) => ExitCode::from(code),
             Err(failure) => match failure.exit() {
-                Exit::NotExecutable | Exit::NoProgram => failure.report(),
+                Exit::NotExecutable | Exit::NoProgram | Exit::Interrupted => failure.report(),
                 _ => failure.with(Exit::RunFailed).report(),
             },
         }
@@ -69,7 +85,7 @@ impl Args {
         // The program must not see the secrets of the configuration.
         let config = global.load()?;
         let gateway = Gateway::new(global)?;
-        let (mut lease, facts) = match self.join(&gateway).await {
+        let (mut lease, mut facts) = match self.join(&gateway).await {
             Ok(joined) => joined,
             Err(failure) => {
                 // A gateway that was started for this run ends with it.
@@ -77,9 +93,26 @@ impl Args {
                 return Err(failure);
             }
         };
-        let code = self.program(&mut lease, &facts, &gateway, &config).await;
+        let code = match self.others(&gateway, &mut facts, global).await {
+            Ok(()) => self.program(&mut lease, &facts, &gateway, &config).await,
+            Err(failure) => Err(failure),
+        };
+        if code.is_ok() && !self.quiet {
+            summary::print(&gateway, &lease, &facts.agent).await;
+        }
         lease.give_back(&gateway).await;
         code
+    }
+
+    /// Settles which other hosts the agent may reach.
+    async fn others(
+        &self,
+        gateway: &Gateway,
+        facts: &mut Facts,
+        global: &Global,
+    ) -> Result<(), Failure> {
+        let client = gateway.client().await?;
+        others::settle(self, &client, &mut facts.agent, global).await
     }
 
     /// Runs the program in an open run.
@@ -99,20 +132,28 @@ impl Args {
         made.files.write(folder.path()).map_err(|error| {
             Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
         })?;
-        made.notes.iter().for_each(|note| output::note(note));
-        if let Some(next) = next(facts, &gateway.global) {
-            output::note(&next);
+        if !self.quiet {
+            let next = next(facts, &gateway.global);
+            made.notes.iter().chain(&next).for_each(|note| output::note(note));
         }
+        let verbose = match self.verbose {
+            true => Verbose::begin(&gateway.client().await?, lease.token_id()).await,
+            false => None,
+        };
         let mut child = Child::spawn(Invocation {
             program: &self.program,
             environment: &made,
             withheld: &config.secret_variables(),
             stdout: Stdio::inherit(),
         })?;
-        tokio::select! {
+        let code = tokio::select! {
             code = child.ended() => code,
             never = keep(lease, &gateway) => match never {},
+        };
+        if let Some(verbose) = verbose {
+            verbose.end().await;
         }
+        code
     }
 
     /// The facts of the program's environment.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 use clap::Args as Arguments;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::client::is_locked;
+use super::audit::follow::Followed;
+use super::audit::line;
+use super::client::{Client, is_locked};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
@@ -43,6 +46,9 @@ pub(crate) struct Args {
     /// serve the runs of this data directory at this address, and exit after the last
     #[arg(long, hide = true, value_name = "ADDRESS")]
     private: Option<SocketAddr>,
+    /// on a terminal: no line for each request
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 /// What a private gateway prints when it is ready; the run that started it waits for this line.
@@ -74,6 +80,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         Format::Text => {
             let view = running.services().directory.view();
             output::note(&announcement(running.locations(), &next(&view, &global.keyward())));
+            if io::stderr().is_terminal() && !args.quiet {
+                tokio::spawn(show_requests(global.clone()));
+            }
         }
         Format::Json => {
             let Locations { proxy, agents, admin, data, ca } = running.locations();
@@ -96,6 +105,18 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
             true => failure.hint("another gateway already serves this data directory: use it"),
             false => failure,
         });
+    }
+}
+
+/// Prints a line for each request, until the gateway stops. It reads the audit log as `keyward logs -f` does, so that
+/// a slow terminal delays no request.
+async fn show_requests(global: Global) {
+    let Ok(client) = Client::running(&global).await else { return };
+    let Ok(mut followed) = Followed::begin(&client, None).await else { return };
+    while let Some(record) = followed.next().await {
+        if let Some(line) = line::of(&record, output::colours_of_notes()) {
+            output::note(line.trim_end());
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const COLUMNS: usize = 80;
 fn screen(cli: &Cli, words: &[&str]) -> String {
     let mut command = cli.command(words);
     command.env("NO_COLOR", "1");
-    let (code, text) = Terminal::start(command).ends();
+    let (code, text) = Terminal::narrow(command).ends();
     assert_eq!(code, Some(0), "{words:?}: {text}");
     text.replace("\r\n", "\n")
 }

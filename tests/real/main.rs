@@ -4,6 +4,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod allow;
 mod api;
 mod base_url;
 mod body_placement;

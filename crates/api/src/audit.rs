@@ -154,6 +154,7 @@ impl Reader {
             org: Some(caller.org().to_string()),
             orgless: of_install,
             agent: ask.agent.clone(),
+            token: ask.token.clone(),
             host: ask.host.clone(),
             connection: ask.connection.clone(),
             code: ask.code.clone(),
@@ -161,6 +162,7 @@ impl Reader {
             method: ask.method.clone(),
             exchange: ask.exchange.clone(),
             changes: ask.changes,
+            requests: ask.requests,
             since: since.max(self.beginning(caller)),
             until: moment("until", ask.until.as_deref(), now)?,
         })

@@ -69,6 +69,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         ca: places.ca,
         private: admin.runs().is_private(),
         runs: admin.runs().open(),
+        default: admin.deps().rulebook.default_action(),
         reload: admin.reloads().and_then(Reloads::last),
     }))
 }

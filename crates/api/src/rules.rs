@@ -1,5 +1,7 @@
 //! `/rules`: what decides, in the order in which it decides: the configuration's rules, then
-//! bindings, then the default.
+//! bindings, then the sets of hosts that agents may reach, then the default.
+
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::routing::get;
@@ -12,8 +14,10 @@ use super::page::Page;
 use super::state::Admin;
 use super::wire::List;
 use keyward_model::{RuleShown, RuleSpec};
+use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::policy::explain::ActionKind;
+use keyward_state::directory::AgentRecord;
 use keyward_state::rulebook::PlacedRule;
 
 /// A rule and its place in the order, which is also its cursor.
@@ -46,6 +50,7 @@ fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
     let explicit = rules.iter().filter(|rule| rule.org == *org).map(explicit);
     let mut all: Vec<_> = explicit.collect();
     all.extend(bindings(admin, caller));
+    all.extend(allowed(admin, caller));
     all.push(default(rulebook.default_action()));
     all
 }
@@ -92,6 +97,53 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
     let order = |rule: &RuleShown| (rule.spec.agents.clone(), rule.spec.use_connection.clone());
     all.sort_by_cached_key(order);
     all
+}
+
+/// The sets of hosts that some agents may reach.
+fn allowed(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
+    let directory = admin.deps().directory.view();
+    let mut all = Vec::new();
+    for set in HostSets::built_in().all() {
+        let has_it = |agent: &&Arc<AgentRecord>| {
+            agent.allow.iter().flatten().any(|name| *name == *set.id) && caller.sees_agent(agent)
+        };
+        let mut agents: Vec<_> =
+            directory.agents().filter(has_it).map(|agent| agent.name.clone()).collect();
+        if !agents.is_empty() {
+            agents.sort_unstable();
+            all.extend(of_set(set, &agents));
+        }
+    }
+    all
+}
+
+/// A rule for all hosts of the set with the same methods and paths.
+fn of_set(set: &HostSet, agents: &[String]) -> Vec<RuleShown> {
+    let mut specs: Vec<RuleSpec> = Vec::new();
+    for Allowance { hosts, methods, paths, .. } in HostSets::built_in().allowances(set) {
+        let (hosts, methods, paths) = (texts(hosts), texts(methods), texts(paths));
+        match specs.iter_mut().find(|spec| spec.methods == methods && spec.paths == paths) {
+            Some(spec) => spec.hosts.extend(hosts),
+            None => specs.push(RuleSpec { hosts, methods, paths, ..RuleSpec::default() }),
+        }
+    }
+    if set.every_host {
+        specs.push(RuleSpec::default());
+    }
+    let rule = |spec| RuleShown {
+        id: format!("allow:{}", set.id),
+        spec: RuleSpec {
+            agents: Some(agents.to_vec()),
+            action: Some(ActionKind::Pass),
+            ..spec
+        },
+        place: None,
+    };
+    specs.into_iter().map(rule).collect()
+}
+
+fn texts(all: &[impl ToString]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
 }
 
 fn default(action: DefaultAction) -> RuleShown {

@@ -85,6 +85,7 @@ async fn open(
     let run = Run { token: Some(token.clone()), ..run };
     caller.names_run(run.clone());
     admin.runs().tokens.lock().insert(token.clone(), false);
+    admin.deps().metrics.run_refusals.watch(&token);
     let (lines, body) = mpsc::channel(1);
     let (org, agent, by) = (agent.org.clone(), agent.id.clone(), caller.actor());
     let held = RunToken { admin, org, agent, token, by, run, open };
@@ -130,6 +131,7 @@ fn known(agent: &AgentRecord, token: &Secret) -> Option<TokenId> {
 impl Drop for RunToken {
     fn drop(&mut self) {
         self.open.forget(&self.token);
+        self.admin.deps().metrics.run_refusals.forget(&self.token);
     }
 }
 

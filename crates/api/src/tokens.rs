@@ -15,16 +15,18 @@ use super::input::Given;
 use super::page::Page;
 use super::resource::found;
 use super::state::Admin;
-use super::wire::{List, TokenIssued};
+use super::wire::{HostRefusals, List, Rejected, RunRefusals, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_base::time::parse_duration;
 use keyward_model::{Agent, TokenGiven, TokenRecord, TokenShown, TokenSpec};
-use keyward_state::directory::IssuedToken;
+use keyward_state::directory::{IssuedToken, Need, Remedies};
+use keyward_state::observe::run_refusals::RefusedHost;
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/agents/{agent}/tokens", get(list).post(add))
         .route("/agents/{agent}/tokens/{token}", delete(revoke))
+        .route("/agents/{agent}/tokens/{token}/refusals", get(refusals))
 }
 
 pub(super) fn shown(context: &Context, token: &TokenRecord) -> TokenShown {
@@ -93,6 +95,38 @@ async fn revoke(
     }
     revoked?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What was refused to the token of an open run.
+async fn refusals(
+    context: Context,
+    Segments((agent, token)): Segments<(String, String)>,
+) -> Result<Json<RunRefusals>, ApiError> {
+    let agent = found::<Agent>(&context, &agent)?;
+    let is_it = |known: &&TokenRecord| known.id.as_str() == token;
+    let known = agent.facts.tokens.iter().find(is_it);
+    let known = known.ok_or_else(|| ApiError::not_found("token", &token))?;
+    let counts = context.deps().metrics.run_refusals.of(&known.id);
+    let counts = counts.ok_or_else(|| ApiError::not_found("run", &token))?;
+    let hosts = counts.hosts.into_iter().map(|RefusedHost { host, requests, set }| {
+        HostRefusals { host, requests, set: set.map(str::to_owned) }
+    });
+    let (view, catalogue) = (context.deps().directory.view(), context.deps().vault.catalogue());
+    let rejected = counts.rejected.into_iter().filter_map(|it| {
+        let connection = view.connection(&agent.org, &it.connection)?;
+        let provider = catalogue.get(&connection.provider);
+        Some(Rejected {
+            connection: connection.name.clone(),
+            provider: provider.map_or(&*connection.provider, |known| &known.name).to_owned(),
+            requests: it.requests,
+            hint: Remedies::in_view(connection, &catalogue, &view).remedy(Need::Credential),
+        })
+    });
+    Ok(Json(RunRefusals {
+        requests: counts.requests,
+        hosts: hosts.collect(),
+        rejected: rejected.collect(),
+    }))
 }
 
 /// When a new token ends; `None`: never.

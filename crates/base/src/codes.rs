@@ -126,7 +126,7 @@ codes! {
         "A rule denies the request, or the rule, slot or base URL of the connection does not permit such requests.",
         "change the rule or slot that the message names; `keyward explain` shows what decides";
     DefaultDeny: "default_deny" 403 Proxy(DENIED),
-        "No rule or binding of the agent permits the request.",
+        "No rule, binding or [set of hosts](host-sets.md) of the agent permits the request.",
         "bind a connection of the host's provider: `keyward agent bind NAME CONNECTION`, or add a rule";
     PortRefused: "port_refused" 403 Proxy(DENIED),
         "No rule or binding of the agent permits this port of the host; rules permit 80 and 443 unless they name others.",

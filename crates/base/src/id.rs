@@ -217,7 +217,7 @@ impl OrgId {
 }
 
 /// Label of the rule that decided: `file:NAME` for a rule of the configuration, `rul_…` for a stored rule,
-/// `binding:con_…` for a binding, `test:con_…` for a test of a connection, `default` for the default action.
+/// `binding:con_…` for a binding, `allow:SET` for a set of hosts, `test:con_…` for a test of a connection, `default` for the default action.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct RuleId(Arc<str>);
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use keyward_base::id::{AgentId, ConnectionId, UserId};
 use keyward_base::keys::section;
+use keyward_rules::host_sets::HostSets;
+use keyward_rules::provider::decode::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,12 @@ section! {
         #[key("text")]
         #[serde(default)]
         pub environment: Option<String>,
+        /// The [sets of hosts](host-sets.md) that it may reach without a credential, beside what its connections and
+        /// rules allow: `packages`, `github-read`, `web` and others. `[]`: none. Without it, `keyward run` asks once,
+        /// and nothing is allowed until then.
+        #[key("list of names of host sets")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub allow: Option<Vec<String>>,
     }
 }
 
@@ -139,6 +147,47 @@ impl Resource for Agent {
     fn refusals(spec: &AgentSpec) -> Vec<Refusal> {
         let environment = name::environment(spec.environment.as_deref());
         let all = failed([name::unreserved(&spec.name), environment]);
-        all.into_iter().chain(name::labels(&spec.labels)).collect()
+        let labels = name::labels(&spec.labels);
+        let allow = allow_refusals(spec.allow.as_deref().unwrap_or_default());
+        all.into_iter().chain(labels).chain(allow).collect()
+    }
+}
+
+/// Names that are no set, or are there twice.
+fn allow_refusals(names: &[String]) -> Vec<Refusal> {
+    let sets = HostSets::built_in();
+    let each = names.iter().enumerate().filter_map(|(place, name)| {
+        let rule = match sets.get(name) {
+            None if name::is_label(name) => format!("names `{name}`, which is not a set of hosts"),
+            None => "has a name that is not a set of hosts".to_owned(),
+            Some(_) if names[..place].contains(name) => format!("names `{name}` twice"),
+            Some(_) => return None,
+        };
+        let known: Vec<&str> = sets.names().collect();
+        let all = format!("the sets are {}", known.join(", "));
+        let hint = nearest(name, sets.names())
+            .map_or_else(|| all.clone(), |near| format!("did you mean `{near}`? {all}"));
+        Some(Refusal::new("allow", rule).hint(hint))
+    });
+    each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(allow: &[&str]) -> Vec<String> {
+        let allow = Some(allow.iter().map(|name| (*name).to_owned()).collect());
+        let spec = AgentSpec { allow, ..AgentSpec::named("ci") };
+        Agent::refusals(&spec).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_no_set_of_hosts_or_is_there_twice_is_refused() {
+        assert_eq!(refused(&["pakages"]), ["`allow` names `pakages`, which is not a set of hosts"]);
+        assert_eq!(refused(&["none"]).len(), 1);
+        assert_eq!(refused(&["pip", "web", "pip"]), ["`allow` names `pip` twice"]);
+        assert_eq!(refused(&["\u{1b}[2J"]).len(), 1);
+        assert!(refused(&[]).is_empty() && refused(&["packages", "github-read"]).is_empty());
     }
 }

@@ -16,9 +16,10 @@ use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
+use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::InspectError;
-use keyward_rules::policy::Permit;
+use keyward_rules::policy::{Permit, set_for};
 use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::usage::{Remaining, Used};
@@ -177,6 +178,21 @@ impl Record {
         self.fields.status = Some(code.status().as_u16());
         self.fields.code = Some(code);
         self.fields.outcome = Outcome::Refused;
+        self.count_refusal(code);
+    }
+
+    /// The upstream's 401 is passed on: it rejected the credential.
+    pub fn count_rejection(&self) {
+        if let (Some(token), Some(connection)) = (self.fields.token(), &self.fields.connection_id) {
+            self.gateway.metrics.run_refusals.rejected(token, connection);
+        }
+    }
+
+    /// Before the answer is sent: the run's summary is read soon after it.
+    fn count_refusal(&self, code: Code) {
+        let Some(token) = self.fields.token() else { return };
+        let host = || self.fields.refused_host(code);
+        self.gateway.metrics.run_refusals.refused(token, code, host);
     }
 
     /// Adds to the number of masked credentials.
@@ -235,16 +251,34 @@ impl EventFields {
         }
     }
 
+    /// The agent's token.
+    fn token(&self) -> Option<&TokenId> {
+        match &self.by {
+            RequestedBy::Agent(agent) => agent.token.as_ref(),
+            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
+        }
+    }
+
+    /// The host of a refused request, and the set of hosts that would allow it.
+    fn refused_host(&self, code: Code) -> Option<(String, Option<&'static str>)> {
+        let target = self.target.as_ref()?;
+        let path = self.path.as_deref().and_then(|path| DecodedPath::parse(path).ok());
+        let request = self.method.as_ref().filter(|method| *method != Method::CONNECT);
+        let request = request.zip(path.as_ref());
+        let set = (code == Code::DefaultDeny).then(|| set_for(target, request)).flatten();
+        Some((target.authority(), set))
+    }
+
     /// The usage statistics of the connection and the token.
     fn used(&self, bytes_in: u64) -> Used<'_> {
-        let (agent, token) = match &self.by {
-            RequestedBy::Agent(agent) => (Some(&agent.id), agent.token.as_ref()),
-            RequestedBy::Unknown | RequestedBy::Owner(_) => (None, None),
+        let agent = match &self.by {
+            RequestedBy::Agent(agent) => Some(&agent.id),
+            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
         };
         Used {
             connection: self.connection_id.as_ref(),
             agent,
-            token,
+            token: self.token(),
             at: self.time,
             status: self.status,
             code: self.code.map(Code::as_str),

@@ -28,7 +28,7 @@ pub(in crate::app) enum AgentWork {
 pub(in crate::app) struct AgentChange {
     pub(in crate::app) frees: Vec<Freed>,
     pub(in crate::app) unbinds: Vec<ConnectionId>,
-    /// Labels and environment, where one of them differs.
+    /// Labels, environment and sets of hosts, where one of them differs.
     pub(in crate::app) describes: Option<AgentSpec>,
     pub(in crate::app) resumes: bool,
     pub(in crate::app) token: Option<TokenHash>,
@@ -126,6 +126,7 @@ impl Planning<'_> {
         let changes = differing([
             ("labels", found.spec.labels != declared.spec.labels),
             ("environment", found.spec.environment != declared.spec.environment),
+            ("allow", found.spec.allow != declared.spec.allow),
             ("token", token.is_some()),
             ("use", !(unbinds.is_empty() && binds.is_empty())),
         ]);

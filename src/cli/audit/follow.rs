@@ -3,8 +3,7 @@
 use axum::body::Body;
 use http_body_util::BodyExt;
 
-use super::show::Lines;
-use super::{Tail, rendered};
+use super::{Screen, Tail, rendered};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
@@ -28,11 +27,42 @@ struct Told {
 struct Events {
     body: Body,
     buffer: Vec<u8>,
+    /// The event whose end has not arrived.
+    told: Told,
+}
+
+/// Records of requests to the running gateway, as they end.
+pub(in crate::cli) struct Followed(Events);
+
+impl Followed {
+    /// Begins with the next request, of a token or of all.
+    pub(in crate::cli) async fn begin(
+        client: &Client,
+        token: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
+        let at = format!("/api/v1/audit?follow=true&requests=true{token}");
+        let body = client.stream(&at).await?;
+        Ok(Self(Events::new(body)))
+    }
+
+    /// The next record; `None` when the gateway ended the stream. Cancelling this loses no record.
+    pub(in crate::cli) async fn next(&mut self) -> Option<Event> {
+        loop {
+            let told = self.0.next().await.ok()?;
+            if told.kind == "end" {
+                return None;
+            }
+            if let Ok(record) = serde_json::from_str(&told.data) {
+                return Some(record);
+            }
+        }
+    }
 }
 
 /// Shows records until the gateway stops or the reader goes away. Ctrl-C ends the process, as it
 /// does every other: nothing is left to be done.
-pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Lines) -> Result<(), Failure> {
+pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Screen) -> Result<(), Failure> {
     let limit = tail.lines;
     if limit > LIMIT_MAX {
         return Err(Failure::usage(format!("`-n` is at most {LIMIT_MAX} with `-f`")));
@@ -45,7 +75,7 @@ pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Lines) -> Resu
     })?;
     let more = [("follow", "true".to_owned()), ("limit", limit.to_string())];
     let body = client.stream(&tail.wanted.path(&more)).await?;
-    let mut events = Events { body, buffer: Vec::new() };
+    let mut events = Events::new(body);
     loop {
         let Told { kind, data } = events.next().await?;
         if kind == "end" {
@@ -66,13 +96,17 @@ fn ended(data: &str) -> Failure {
 }
 
 impl Events {
-    /// The next event that has data.
+    fn new(body: Body) -> Self {
+        Self { body, buffer: Vec::new(), told: Told::default() }
+    }
+
+    /// The next event that has data. Cancelling this loses none.
     async fn next(&mut self) -> Result<Told, Failure> {
-        let mut told = Told::default();
         loop {
             let line = self.line().await?;
+            let told = &mut self.told;
             match line.split_once(": ").unwrap_or((&line, "")) {
-                ("", "") if !told.data.is_empty() => return Ok(told),
+                ("", "") if !told.data.is_empty() => return Ok(std::mem::take(told)),
                 ("event", kind) => kind.clone_into(&mut told.kind),
                 ("data", data) => data.clone_into(&mut told.data),
                 // Ids and comments, which keep the stream alive.
@@ -111,7 +145,7 @@ mod tests {
                 text.as_bytes().chunks(size).map(|part| Ok::<_, std::io::Error>(part.to_vec()));
             let parts: Vec<_> = parts.collect();
             let body = Body::from_stream(futures_util::stream::iter(parts));
-            let mut events = Events { body, buffer: Vec::new() };
+            let mut events = Events::new(body);
             let first = events.next().await.unwrap();
             assert_eq!((&*first.kind, &*first.data), ("", "{\"a\": 1}"));
             let end = events.next().await.unwrap();

@@ -148,7 +148,7 @@ fn rule(id: &str) -> &str {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
+pub(super) fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Completed => "ok",
         Outcome::Refused => "refused",
@@ -159,7 +159,7 @@ fn outcome(outcome: Outcome) -> &'static str {
 }
 
 /// Escapes control characters, and cuts the text to the width of a screen.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {
         if count == CELL_CHARS_MAX {

@@ -70,6 +70,20 @@ impl OpenRun {
         &self.token.token
     }
 
+    /// The token's id.
+    pub(super) fn token_id(&self) -> &str {
+        self.token.id.as_str()
+    }
+
+    /// The path of what was refused to it.
+    pub(super) fn refusals_path(&self) -> String {
+        format!("{}/refusals", self.path())
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/agents/{}/tokens/{}", segment(&self.agent), self.token.id)
+    }
+
     /// Resolves when the gateway has closed the stream.
     pub(super) async fn lost(&mut self) {
         while let Some(Ok(_)) = self.body.frame().await {}
@@ -91,7 +105,7 @@ impl OpenRun {
     /// Ends the token, the run, and with the last run the private gateway. The store is free when this
     /// returns.
     pub(super) async fn give_back(mut self, gateway: &Gateway) {
-        let at = format!("/api/v1/agents/{}/tokens/{}", segment(&self.agent), self.token.id);
+        let at = self.path();
         if let Ok(client) = gateway.client().await
             && client.delete(&at).await.is_ok()
         {

@@ -2,7 +2,7 @@
 //! a gateway.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
@@ -31,7 +31,7 @@ pub(crate) struct Ran {
     lines: BufReader<ChildStdout>,
     /// Kept open: programs of these tests end when it closes.
     pub(crate) stdin: Option<ChildStdin>,
-    _stderr: ChildStderr,
+    stderr: ChildStderr,
 }
 
 impl Install {
@@ -150,7 +150,7 @@ impl Ran {
         let mut child = command.spawn().expect("the binary was built");
         let lines = BufReader::new(child.stdout.take().expect("piped"));
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take().expect("piped"));
-        Self { child, lines, stdin, _stderr: stderr }
+        Self { child, lines, stdin, stderr }
     }
 
     /// The next line of its output; empty at the end.
@@ -158,6 +158,13 @@ impl Ran {
         let mut line = String::new();
         self.lines.read_line(&mut line).expect("text");
         line.trim_end().to_owned()
+    }
+
+    /// What it has said on standard error, until it ends.
+    pub(crate) fn said(&mut self) -> String {
+        let mut text = String::new();
+        self.stderr.read_to_string(&mut text).expect("text");
+        text
     }
 
     /// Writes a line to it.

@@ -229,7 +229,8 @@ pub(crate) fn switching(handshake: &Message) -> String {
     )
 }
 
-async fn serve<F, A>(mut stream: Stream, answer: Arc<F>)
+/// Answers each request of a stream with what `answer` makes of it.
+pub(crate) async fn serve<F, A>(mut stream: Stream, answer: Arc<F>)
 where
     F: Fn(&Message) -> A,
     A: AsRef<[u8]>,

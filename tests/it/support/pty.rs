@@ -29,12 +29,21 @@ struct Screen {
 
 impl Terminal {
     /// Starts the command at it.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::wide(command, 100)
+    }
+
+    /// The same, at one of 80 columns.
+    pub(crate) fn narrow(command: Command) -> Self {
+        Self::wide(command, 80)
+    }
+
+    fn wide(mut command: Command, columns: u16) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal of ours");
         let name = ptsname(&master, vec![]).expect("it has a name").into_string().expect("UTF-8");
         let user = File::options().read(true).write(true).open(name).expect("its other end");
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&user, size).expect("a size");
         let end = || user.try_clone().expect("a descriptor");
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("it starts");
@@ -70,6 +79,11 @@ impl Terminal {
         let found = screen.text[self.read..].find(text);
         let found = found.unwrap_or_else(|| panic!("no `{text}` in:\n{}", screen.text));
         self.read += found + text.len();
+    }
+
+    /// Whether `text` has been shown.
+    pub(crate) fn has(&self, text: &str) -> bool {
+        self.screen.0.lock().expect("not poisoned").text.contains(text)
     }
 
     /// Waits for `text`, and answers what stands behind it on its line.

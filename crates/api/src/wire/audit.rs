@@ -12,6 +12,8 @@ pub use keyward_state::observe::event::{Event, Outcome};
 pub struct AuditAsk {
     /// The agent's name.
     pub agent: Option<String>,
+    /// The id of the agent's token.
+    pub token: Option<String>,
     /// The host, with a port or without, or `*.suffix`.
     pub host: Option<String>,
     /// The connection's name.
@@ -22,6 +24,8 @@ pub struct AuditAsk {
     pub refused: bool,
     /// Only what was changed, and not what was asked for.
     pub changes: bool,
+    /// Only requests, no changes.
+    pub requests: bool,
     /// The method.
     pub method: Option<String>,
     /// The exchange's id.

@@ -1,6 +1,7 @@
 //! What a gateway says of itself: its health, where it is reached, and its last reload.
 
 use jiff::Timestamp;
+use keyward_rules::policy::DefaultAction;
 use serde::{Deserialize, Serialize};
 
 /// `/healthz` and `/readyz`.
@@ -40,6 +41,9 @@ pub struct Status {
     /// Open runs.
     #[serde(default)]
     pub runs: usize,
+    /// What becomes of requests to hosts that no rule or binding names.
+    #[serde(default)]
+    pub default: DefaultAction,
     /// What came of the last reload; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadView>,

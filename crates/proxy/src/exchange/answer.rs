@@ -45,6 +45,9 @@ impl Answer {
     /// The answer for the agent: without hop-by-hop fields, its body passed on as it arrives.
     pub fn forward(self, exchange: ExchangeGuard) -> Response<AnswerBody> {
         let Self { mut response, lease, upgrade } = self;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            exchange.record.count_rejection();
+        }
         if let (Some(upgrade), StatusCode::SWITCHING_PROTOCOLS) = (upgrade, response.status()) {
             return upgrade::join(upgrade, response, exchange, lease);
         }

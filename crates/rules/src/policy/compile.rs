@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::index::HostIndex;
 use super::rule::{
-    Account, AccountBinding, AgentBindings, CompileError, PolicyInput, Rule, RuleAction,
+    Account, AccountBinding, AgentAllow, AgentBindings, CompileError, PolicyInput, Rule, RuleAction,
 };
 use super::slots::Extent;
 use super::{
@@ -118,6 +118,9 @@ pub(super) fn assemble(spec: PolicyInput) -> Policy {
     for empty in spec.empty {
         held.entry((empty.org.clone(), empty.agent.clone())).or_default().empty.push(empty);
     }
+    for AgentAllow { org, agent, sets } in spec.allow {
+        held.entry((org, agent)).or_default().allow = sets;
+    }
     for ((org, agent), held) in held {
         policy.set_held(&org, &agent, held);
     }
@@ -175,7 +178,7 @@ impl Uses {
 impl CompiledBindings {
     /// Indexes the bindings of one agent.
     pub(super) fn of(held: AgentBindings) -> Self {
-        let mut bindings = Self::default();
+        let mut bindings = Self { allow: held.allow, ..Self::default() };
         held.bindings.into_iter().for_each(|bound| bindings.add(bound));
         for empty in held.empty {
             for host in empty.hosts {

@@ -1,5 +1,5 @@
 //! [`Policy::decide`]: permits or refuses one request. Explicit rules apply in order, then the agent's
-//! bindings, then the default.
+//! bindings, then its sets of hosts, then the default.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
-use keyward_base::host::{Scheme, Target};
-use keyward_base::id::{OrgId, RuleId};
+use keyward_base::host::Scheme;
+use keyward_base::id::RuleId;
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 
 /// How many characters of an unknown name a response quotes.
@@ -238,7 +238,7 @@ impl<'a> Evaluation<'a> {
             (_, _, Some(slot)) => {
                 Reason::BeyondSlot { slot: slot.clone(), connection: binding.account.name.clone() }
             }
-            (None, None, None) => Reason::DefaultDeny { others: true },
+            (None, None, None) => Reason::DefaultDeny { others: true, set: None },
         })
     }
 
@@ -266,11 +266,24 @@ impl<'a> Evaluation<'a> {
         self.org.rules.narrowing(&binding.account.id, &self.agent.id)
     }
 
+    /// By the agent's sets of hosts. Placeholders and `Keyward-Connection` have selected a binding before, or were
+    /// refused.
+    fn by_sets(&self) -> Option<Result<Decision<'a>, Reason>> {
+        let sets = &self.held?.allow;
+        let allowed = sets.allowing(self.asked.target, self.asked.method, self.path)?;
+        let passed = self.is_no_oauth_endpoint(allowed.rule);
+        Some(passed.and_then(|()| self.forward(allowed.rule, allowed.pattern)))
+    }
+
     fn by_default(&self) -> Result<Decision<'a>, Reason> {
+        if let Some(decided) = self.by_sets() {
+            return decided;
+        }
         let rule = &self.policy.default_rule;
         match self.policy.default {
             DefaultAction::Deny => {
-                Err(self.policy.default_denial(self.agent, self.held, self.asked.target))
+                let request = Some((self.asked.method, self.path));
+                Err(self.policy.default_denial(self.agent, self.held, self.asked.target, request))
             }
             DefaultAction::Pass | DefaultAction::Tunnel => {
                 self.is_no_oauth_endpoint(rule)?;
@@ -316,28 +329,6 @@ impl<'a> Evaluation<'a> {
 
     fn is_no_oauth_endpoint(&self, rule: &RuleId) -> Result<(), Reason> {
         self.policy.is_no_oauth_endpoint(&self.agent.org, self.asked.target, self.path, rule)
-    }
-}
-
-impl Policy {
-    /// Refuses a provider's OAuth endpoint, which only a `pass` rule may reach.
-    pub(super) fn is_no_oauth_endpoint(
-        &self,
-        org: &OrgId,
-        target: &Target,
-        path: &DecodedPath,
-        rule: &RuleId,
-    ) -> Result<(), Reason> {
-        let shared = self.shared.oauth_endpoints.matching(target).map(|entry| &entry.value);
-        for endpoint in shared.chain(self.org(org).oauth_endpoints.matching(target)) {
-            if !endpoint.path.may_match(path) {
-                continue;
-            }
-            if takes(path, std::slice::from_ref(&endpoint.path), rule)? {
-                return Err(Reason::TokenEndpoint { provider: endpoint.provider.clone() });
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,29 +1,34 @@
 //! Builds the refusal of a request that no rule or binding allows. The message depends on what the agent may do
 //! at the target.
 
+use http::Method;
+
+use super::allow::set_for;
 use super::route::is_bound;
 use super::rule::RuleAction;
 use super::{CompiledBindings, Policy, Reason, RuleCandidate, is_web_port};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
+use keyward_base::pattern::DecodedPath;
 
 impl Policy {
-    /// The refusal of `default: deny`.
+    /// The refusal of `default: deny`; without method and path, of a CONNECT.
     pub(super) fn default_denial(
         &self,
         agent: &Agent,
         held: Option<&CompiledBindings>,
         target: &Target,
+        request: Option<(&Method, &DecodedPath)>,
     ) -> Reason {
         let others = self.allows_others(agent, held, target);
         let by_provider = || self.shared.with_port.matching(target).next().is_some();
         match others || is_web_port(target.port()) || by_provider() {
-            true => Reason::DefaultDeny { others },
+            true => Reason::DefaultDeny { others, set: set_for(target, request) },
             false => Reason::PortRefused { port: target.port(), rule: None },
         }
     }
 
-    /// Whether a rule or binding allows the agent other requests to the target; then only method or path were
+    /// Whether a rule, binding or set allows the agent other requests to the target; then only method or path were
     /// wrong.
     fn allows_others(
         &self,
@@ -45,6 +50,7 @@ impl Policy {
                     account.owning(target).is_some() && (compiled.agents.is_some() || held())
                 }
             };
-        bound || self.org(&agent.org).rules.candidates(&agent.id, target).iter().any(allows)
+        let in_sets = || held.is_some_and(|held| held.allow.allowing_some(target).is_some());
+        bound || in_sets() || self.org(&agent.org).rules.candidates(&agent.id, target).iter().any(allows)
     }
 }

@@ -139,7 +139,7 @@ impl Policy {
         Explanation { rule: Some(rule.to_string()), host, ..Explanation::of(action) }
     }
 
-    /// The pattern of a rule or binding that matches the target.
+    /// The pattern of a rule, binding or set that matches the target.
     fn host_of(&self, agent: &Agent, asked: &PolicyRequest<'_>, rule: &RuleId) -> Option<String> {
         let org = self.org(&agent.org);
         let candidates = org.rules.candidates(&agent.id, asked.target);
@@ -148,8 +148,11 @@ impl Policy {
         }
         let held = org.agents.get(&agent.id)?;
         let mut entries = held.by_host.matching(asked.target);
-        let entry = entries.find(|entry| held.all[entry.value].id == *rule)?;
-        Some(entry.pattern.to_string())
+        if let Some(entry) = entries.find(|entry| held.all[entry.value].id == *rule) {
+            return Some(entry.pattern.to_string());
+        }
+        let allowed = held.allow.allowing(asked.target, asked.method, asked.path);
+        Some(allowed.filter(|by| by.rule == rule)?.pattern?.to_string())
     }
 }
 

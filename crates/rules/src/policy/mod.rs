@@ -2,6 +2,7 @@
 //! `explain` calls the same two functions as the data path. `state::rulebook` resolves names and provides the
 //! data.
 
+mod allow;
 mod base_url;
 mod call;
 mod compile;
@@ -11,6 +12,7 @@ mod denial;
 mod edit;
 pub mod explain;
 mod index;
+mod oauth_endpoint;
 mod overrides;
 pub mod permit;
 mod readings;
@@ -38,12 +40,13 @@ use keyward_base::shared_map::SharedMap;
 use counted::CountedIndex;
 use index::HostIndex;
 
+pub use allow::{AllowedSets, hosts_of_sets, set_for};
 pub use explain::Explanation;
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{
-    Account, AccountBinding, AccountState, AgentBindings, CompileError, DefaultAction, Endpoint,
+    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction, Endpoint,
     PolicyInput, Rule, RuleAction,
 };
 pub use slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
@@ -145,6 +148,7 @@ struct CompiledBindings {
     by_name: HashMap<Arc<str>, usize>,
     /// Plugins that an empty slot blocks, by the hosts of the missing connection.
     empty: HostIndex<Arc<Blocked>>,
+    allow: AllowedSets,
 }
 
 /// A binding with its rule label.
@@ -257,7 +261,7 @@ impl CompiledRule {
 
 impl CompiledBindings {
     fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.empty.is_empty()
+        self.all.is_empty() && self.empty.is_empty() && self.allow.is_empty()
     }
 
     fn by_core(&self, core: &Core) -> Option<&CompiledBinding> {

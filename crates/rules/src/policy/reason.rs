@@ -23,8 +23,10 @@ pub enum Reason {
     },
     /// `default_deny`.
     DefaultDeny {
-        /// Whether a rule or binding allows the agent other methods or paths of the host.
+        /// Whether a rule, binding or set of hosts allows the agent other methods or paths of the host.
         others: bool,
+        /// A set of hosts that would allow it.
+        set: Option<&'static str>,
     },
     /// `port_refused`: neither 80, 443 nor named by a rule or provider.
     PortRefused {
@@ -133,7 +135,7 @@ impl Reason {
             Self::BeyondSlot { slot, connection } => beyond_slot(slot, connection),
             Self::CredentialInPath { rule } => credential_in_path(rule),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
-            Self::DefaultDeny { others } => default_deny(*others),
+            Self::DefaultDeny { others, set } => default_deny(*others, *set),
             Self::PortRefused { port, rule } => port_refused(*port, rule.as_ref()),
             Self::PlaceholderForeign { detail } => {
                 Code::PlaceholderForeign.because(*detail).usual_hint()
@@ -239,10 +241,13 @@ fn credential_in_path(rule: &RuleId) -> RefusalText {
         .hint("write `*` for the whole credential in the rule's paths")
 }
 
-fn default_deny(others: bool) -> RefusalText {
-    match others {
-        false => Code::DefaultDeny.because("no rule or binding allows this host").usual_hint(),
-        true => Code::DefaultDeny
+fn default_deny(others: bool, set: Option<&str>) -> RefusalText {
+    match (others, set) {
+        (false, Some(set)) => Code::DefaultDeny
+            .because("no rule or binding allows this host")
+            .hint(format!("to allow the set of hosts that has it: `keyward agent set NAME --allow {set}`")),
+        (false, None) => Code::DefaultDeny.because("no rule or binding allows this host").usual_hint(),
+        (true, _) => Code::DefaultDeny
             .because(
                 "no rule or binding allows this request: those for this host are for other methods or paths",
             )

@@ -65,6 +65,9 @@ impl Policy {
         match (missing, empty) {
             (Some(reason), _) => RouteOutcome::Refuse(reason),
             (None, Some(empty)) => RouteOutcome::Refuse(Reason::PluginBlocked(empty.value.clone())),
+            (None, None) if held.is_some_and(|held| held.allow.allowing_some(target).is_some()) => {
+                RouteOutcome::Look
+            }
             (None, None) => self.default_outlook(looks, agent, held, target),
         }
     }
@@ -77,7 +80,7 @@ impl Policy {
         target: &Target,
     ) -> RouteOutcome {
         match self.default {
-            DefaultAction::Deny => RouteOutcome::Refuse(self.default_denial(agent, held, target)),
+            DefaultAction::Deny => RouteOutcome::Refuse(self.default_denial(agent, held, target, None)),
             _ if !is_web_port(target.port()) => {
                 let rule = Some(self.default_rule.clone());
                 RouteOutcome::Refuse(Reason::PortRefused { port: target.port(), rule })

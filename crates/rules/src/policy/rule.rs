@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::allow::AllowedSets;
 use super::slots::{EmptySlot, Extent};
 use crate::inject::credential::{RequiredConnection, Scoped};
 use crate::inject::path_prefix::PathPrefix;
@@ -28,6 +29,8 @@ pub struct PolicyInput {
     pub bindings: Vec<AccountBinding>,
     /// Required slots without a connection.
     pub empty: Vec<EmptySlot>,
+    /// The sets of hosts that agents may reach without a credential.
+    pub allow: Vec<AgentAllow>,
     /// Catalogue hosts without variables; refusals for them are sent inside TLS.
     pub known: Vec<HostPattern>,
     /// Token endpoints of providers: (provider, host, path).
@@ -142,13 +145,26 @@ pub struct AccountBinding {
     pub extent: Extent,
 }
 
-/// The bindings and blocked slots of one agent.
+/// The bindings, blocked slots and sets of hosts of one agent.
 #[derive(Clone, Debug, Default)]
 pub struct AgentBindings {
     /// The agent's bindings.
     pub bindings: Vec<AccountBinding>,
     /// Required slots of the agent's plugins that have no connection.
     pub empty: Vec<EmptySlot>,
+    /// The sets of hosts that it may reach without a credential.
+    pub allow: AllowedSets,
+}
+
+/// The sets of hosts that one agent may reach without a credential.
+#[derive(Clone, Debug)]
+pub struct AgentAllow {
+    /// The org of the agent.
+    pub org: OrgId,
+    /// The agent.
+    pub agent: AgentId,
+    /// Its sets.
+    pub sets: AllowedSets,
 }
 
 /// Why rules do not compile. The message names the rule and the remedy.

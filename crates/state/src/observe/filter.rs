@@ -17,6 +17,8 @@ pub struct Filter {
     pub orgless: bool,
     /// The agent's name.
     pub agent: Option<String>,
+    /// The id of the agent's token.
+    pub token: Option<String>,
     /// The host, with or without a port, or `*.suffix`.
     pub host: Option<String>,
     /// The connection's name.
@@ -31,6 +33,8 @@ pub struct Filter {
     pub exchange: Option<String>,
     /// Only changes, no exchanges.
     pub changes: bool,
+    /// Only exchanges, no changes.
+    pub requests: bool,
     /// Exchanges that began at this time or later.
     pub since: Option<Timestamp>,
     /// Exchanges that began before this time.
@@ -54,10 +58,12 @@ impl Filter {
         };
         of_org
             && is(&self.agent, &event.agent)
+            && is(&self.token, &event.token)
             && is(&self.connection, &event.connection)
             && is(&self.code, &event.code)
             && (refused || !self.refused)
             && (event.change.is_some() || !self.changes)
+            && (event.change.is_none() || !self.requests)
             && method
             && self.exchange.as_ref().is_none_or(|id| *id == event.exchange)
             && self.since.is_none_or(|since| event.time >= since)
@@ -132,6 +138,7 @@ mod tests {
         for filter in [
             Filter { org: some("org_other"), ..all() },
             Filter { agent: some("CI"), ..all() },
+            Filter { token: some("tok_other"), ..all() },
             Filter { connection: some("wor"), ..all() },
             Filter { code: some("default_deny"), ..all() },
             Filter { method: some("GET"), ..all() },
@@ -149,6 +156,8 @@ mod tests {
         }
         let fine = Event { code: None, outcome: Outcome::Completed, ..event() };
         assert!(!Filter { refused: true, ..all() }.wants(&fine));
+        let change = Event { change: Some(Box::default()), ..event() };
+        assert!(all().wants(&change) && !Filter { requests: true, ..all() }.wants(&change));
         let of_nobody = Event { org: None, ..event() };
         let ours = Filter { org: some("org_default"), ..all() };
         assert!(!ours.wants(&of_nobody) && Filter { orgless: true, ..ours }.wants(&of_nobody));
@@ -169,6 +178,7 @@ mod tests {
                 org: some("org_default"),
                 orgless: false,
                 agent: some("ci"),
+                token: None,
                 host: some(host),
                 connection: some("work"),
                 code: some("denied"),
@@ -176,6 +186,7 @@ mod tests {
                 method: some("delete"),
                 exchange: some("exc_100"),
                 changes: false,
+                requests: true,
                 since: at(100),
                 until: at(101),
             };

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::event::{Event, Outcome};
+use super::run_refusals::RunRefusals;
 use super::usage::Usage;
 
 /// All metrics of a gateway.
@@ -22,6 +23,8 @@ pub struct Metrics {
     scrubbed: Counter,
     /// Usage of connections and tokens; not part of the text.
     pub usage: Usage,
+    /// Refusals to open runs; not part of the text.
+    pub run_refusals: RunRefusals,
     /// Open streams of agents.
     pub streams: Gauge,
     /// Streams opened to upstreams.
@@ -187,6 +190,7 @@ impl Default for Metrics {
             bytes_out,
             scrubbed,
             usage: Usage::default(),
+            run_refusals: RunRefusals::default(),
             streams,
             failing,
             ca_ends,

@@ -13,6 +13,7 @@ pub mod log;
 pub mod metrics;
 pub mod notice;
 pub mod query;
+pub mod run_refusals;
 mod sink;
 mod sync;
 #[cfg(test)]

@@ -15,9 +15,9 @@ use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
 use keyward_rules::policy::{
-    Account, AccountBinding, AccountState, AgentBindings, DefaultAction, Endpoint, Extent,
+    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, AllowedSets, DefaultAction,
+    Endpoint, Extent, PolicyInput, Rule, hosts_of_sets,
 };
-use keyward_rules::policy::{PolicyInput, Rule};
 use keyward_rules::provider::{Catalogue, Instance};
 
 /// The agents, connections and hosts of one view.
@@ -279,6 +279,7 @@ impl Facts {
             spec.oauth_endpoints
                 .extend(oauth_endpoints.map(|(host, path)| (provider.id.clone(), host, path)));
         }
+        spec.known.extend(hosts_of_sets().cloned());
         spec.oauth_endpoints.sort();
         spec.oauth_endpoints.dedup();
         for app in self.view.apps() {
@@ -292,11 +293,13 @@ impl Facts {
             let held = self.held(&agent.org, &agent.id);
             spec.bindings.extend(held.bindings);
             spec.empty.extend(held.empty);
+            let (org, agent, sets) = (agent.org.clone(), agent.id.clone(), held.allow);
+            spec.allow.push(AgentAllow { org, agent, sets });
         }
         spec
     }
 
-    /// The bindings and slots of an agent; empty when it is paused or removed.
+    /// The bindings, slots and sets of hosts of an agent; empty when it is paused or removed.
     pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> AgentBindings {
         let agent = self.view.agent(org, agent).filter(|agent| !agent.facts.is_paused());
         let Some(agent) = agent else { return AgentBindings::default() };
@@ -325,7 +328,9 @@ impl Facts {
                 extent,
             })
         });
-        AgentBindings { bindings: bound.collect(), empty: plugins.empty }
+        let allow = agent.spec.allow.iter().flatten().map(String::as_str);
+        let allow = AllowedSets::named(allow);
+        AgentBindings { bindings: bound.collect(), empty: plugins.empty, allow }
     }
 }
 
@@ -369,9 +374,12 @@ impl Changed {
     }
 }
 
-/// The parts of an agent that determine its bindings, apart from the connections.
-fn binding_inputs(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
-    (agent.facts.is_paused(), agent.facts.owner.as_ref(), &agent.facts.bindings)
+/// The parts of an agent that determine its bindings and sets of hosts, apart from the connections.
+fn binding_inputs(
+    agent: &AgentRecord,
+) -> (bool, Option<&UserId>, &[BindingRecord], Option<&[String]>) {
+    let (facts, allow) = (&agent.facts, agent.spec.allow.as_deref());
+    (facts.is_paused(), facts.owner.as_ref(), &facts.bindings, allow)
 }
 
 /// The parts of an agent that determine which rules apply to it.

@@ -17,7 +17,7 @@ use crate::inject::template::{Encoding, Template};
 use crate::inject::write::{self, Head};
 use crate::policy::explain::RouteKind;
 use crate::policy::{
-    Account, AccountBinding, AccountState, DefaultAction, Extent, Policy, PolicyInput,
+    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Extent, Policy, PolicyInput,
     PolicyRequest, Reason, Route, Rule, RuleAction,
 };
 use keyward_base::agent::Agent;
@@ -54,6 +54,8 @@ type RuleSeed = (usize, Vec<usize>, Vec<usize>, Vec<usize>, usize, bool);
 #[derive(Clone, Debug)]
 struct Seed {
     default: usize,
+    /// Whether agents may reach every host.
+    allow: [bool; 2],
     /// Hosts, paths, state, prefix.
     accounts: Vec<(Vec<usize>, Vec<usize>, usize, usize)>,
     bindings: Vec<(usize, usize)>,
@@ -79,15 +81,16 @@ fn seeds() -> impl Strategy<Value = Seed> {
         any::<bool>(),
     );
     (
-        0usize..3,
+        (0usize..3, any::<[bool; 2]>()),
         proptest::collection::vec(accounts, 4),
         proptest::collection::vec((0usize..3, 0usize..4), 0..6),
         proptest::collection::vec(rules, 0..5),
         (0usize..3, 0..METHODS.len(), 0..HOSTS.len(), 0..PATHS.len(), 0usize..6),
         (picks(7, 1), 0usize..16),
     )
-        .prop_map(|(default, accounts, bindings, rules, request, carries)| Seed {
+        .prop_map(|((default, allow), accounts, bindings, rules, request, carries)| Seed {
             default,
+            allow,
             accounts,
             bindings,
             rules,
@@ -175,11 +178,18 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
         let agent = &agents[pick.0.min(2)];
         rule_of(at, pick, agent, &account_of(agent, at))
     });
+    let allow = seed.allow.iter().zip(agents).filter(|(allowed, _)| **allowed);
+    let allow = allow.map(|(_, agent)| AgentAllow {
+        org: agent.org.clone(),
+        agent: agent.id.clone(),
+        sets: AllowedSets::named(["web"]),
+    });
     let spec = PolicyInput {
         default: [DefaultAction::Deny, DefaultAction::Pass, DefaultAction::Tunnel][seed.default],
         rules: rules.collect(),
         bindings: bindings.collect(),
         empty: Vec::new(),
+        allow: allow.collect(),
         known: hosts(&[3]),
         oauth_endpoints: vec![("ex".into(), hosts(&[0]).remove(0), paths(&[3]).remove(0))],
         org_oauth_endpoints: Vec::new(),

@@ -261,6 +261,13 @@ impl Naive<'_> {
     }
 
     fn default(&self) -> Said {
+        // The only generated set is that of every host.
+        if self.spec.allow.iter().any(|it| it.agent == self.agent.id) && self.is_web() {
+            return self.oauth_endpoints(&RuleId::new("allow:web")).unwrap_or_else(|| {
+                let rule = "allow:web".to_owned();
+                Said::Permit { rule, connection: None, plaintext: false }
+            });
+        }
         if self.spec.default == DefaultAction::Deny {
             let known = self.spec.known.iter();
             let named =

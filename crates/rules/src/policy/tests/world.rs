@@ -10,7 +10,7 @@ use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Core;
 use crate::inject::template::{Encoding, Template};
 use crate::policy::{
-    Account, AccountBinding, AccountState, DefaultAction, Policy, PolicyInput, Route, Rule,
+    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Policy, PolicyInput, Route, Rule,
     RuleAction,
 };
 use keyward_base::agent::Agent;
@@ -40,6 +40,14 @@ impl World {
     pub(super) fn bind(mut self, account: &Arc<Account>) -> Self {
         let sample = Sample { agent: self.ci.clone() };
         self.spec.bindings.push(sample.bound(account));
+        self
+    }
+
+    /// Lets `ci` reach these sets of hosts.
+    pub(super) fn allow(mut self, sets: &[&str]) -> Self {
+        let sets = AllowedSets::named(sets.iter().copied());
+        let (org, agent) = (self.ci.org.clone(), self.ci.id.clone());
+        self.spec.allow.push(AgentAllow { org, agent, sets });
         self
     }
 

@@ -1,0 +1,40 @@
+//! What was refused to a run, for the summary that `keyward run` prints.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /agents/{agent}/tokens/{token}/refusals` of an open run.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RunRefusals {
+    /// Requests that Keyward refused.
+    pub requests: u64,
+    /// Their hosts, at most 64, in the order of their first refusal.
+    pub hosts: Vec<HostRefusals>,
+    /// Connections whose credential the provider rejected with 401.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A host and the refused requests to it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HostRefusals {
+    /// `HOST`, or `HOST:PORT`.
+    pub host: String,
+    /// Requests.
+    pub requests: u64,
+    /// The set of hosts that would allow one of them: `allow` of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+}
+
+/// A connection whose credential the provider rejected.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Rejected {
+    /// The connection's name.
+    pub connection: String,
+    /// The provider's name.
+    pub provider: String,
+    /// Requests.
+    pub requests: u64,
+    /// What a person can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}

@@ -1,0 +1,247 @@
+//! [`HostSet`]: a named set of hosts that an agent may be allowed to reach without a credential, such as the registries
+//! of `pip`. Data, not code: `data/` has a file for each set, and [`HostSets`] has all of them.
+//!
+//! What a set allows is decided by `policy`.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use http::Method;
+use serde::Deserialize;
+
+use keyward_base::pattern::{HostPattern, PathPattern};
+
+/// The files, in the order in which they are listed: a set follows those that it includes.
+const FILES: &[(&str, &str)] = &[
+    ("pip.yaml", include_str!("data/pip.yaml")),
+    ("npm.yaml", include_str!("data/npm.yaml")),
+    ("yarn.yaml", include_str!("data/yarn.yaml")),
+    ("cargo.yaml", include_str!("data/cargo.yaml")),
+    ("apt.yaml", include_str!("data/apt.yaml")),
+    ("go.yaml", include_str!("data/go.yaml")),
+    ("rubygems.yaml", include_str!("data/rubygems.yaml")),
+    ("maven.yaml", include_str!("data/maven.yaml")),
+    ("docker.yaml", include_str!("data/docker.yaml")),
+    ("packages.yaml", include_str!("data/packages.yaml")),
+    ("github-read.yaml", include_str!("data/github-read.yaml")),
+    ("web.yaml", include_str!("data/web.yaml")),
+];
+
+/// All sets.
+#[derive(Debug)]
+pub struct HostSets(Vec<HostSet>);
+
+/// A named set of hosts.
+#[derive(Debug)]
+pub struct HostSet {
+    /// The name that an agent's `allow` gives.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// What it allows, for people.
+    pub description: String,
+    /// Pages of the vendors that name the hosts.
+    pub sources: Vec<String>,
+    /// The sets that are part of it.
+    pub includes: Vec<String>,
+    /// Whether it contains every host, on the ports 80 and 443.
+    pub every_host: bool,
+    /// What it allows beside the sets that it includes.
+    pub allow: Vec<Allowance>,
+}
+
+/// Requests to some hosts.
+#[derive(Debug)]
+pub struct Allowance {
+    /// The hosts.
+    pub hosts: Vec<HostPattern>,
+    /// The methods; never empty.
+    pub methods: Vec<Method>,
+    /// The paths; empty means all.
+    pub paths: Vec<PathPattern>,
+    /// Why it is in the set, where a method can send data or others publish content on the host.
+    pub because: Option<String>,
+}
+
+/// A file as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    id: String,
+    title: String,
+    description: String,
+    #[serde(default)]
+    sources: Vec<String>,
+    #[serde(default)]
+    includes: Vec<String>,
+    #[serde(default)]
+    every_host: bool,
+    #[serde(default)]
+    allow: Vec<WrittenAllowance>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAllowance {
+    hosts: Vec<String>,
+    methods: Vec<String>,
+    #[serde(default)]
+    paths: Vec<String>,
+    #[serde(default)]
+    because: Option<String>,
+}
+
+impl HostSets {
+    /// The built-in sets.
+    pub fn built_in() -> &'static Self {
+        static READ: LazyLock<HostSets> = LazyLock::new(|| {
+            let read = |(name, text): &(&str, &str)| {
+                read(text).unwrap_or_else(|why| panic!("{name}: {why}: a test reads every file"))
+            };
+            HostSets(FILES.iter().map(read).collect())
+        });
+        &READ
+    }
+
+    /// The set with this name.
+    pub fn get(&self, id: &str) -> Option<&HostSet> {
+        self.0.iter().find(|set| set.id == id)
+    }
+
+    /// What a set allows, with the sets that it includes.
+    pub fn allowances<'a>(&'a self, set: &'a HostSet) -> Vec<&'a Allowance> {
+        let included = set.includes.iter().filter_map(|id| self.get(id));
+        let included = included.flat_map(|other| self.allowances(other));
+        let mut all: Vec<&Allowance> = set.allow.iter().collect();
+        all.extend(included);
+        // Two sets may include the same one.
+        let mut seen = HashSet::new();
+        all.retain(|allowance| seen.insert(std::ptr::from_ref(*allowance)));
+        all
+    }
+
+    /// All sets; a set follows those that it includes.
+    pub fn all(&self) -> &[HostSet] {
+        &self.0
+    }
+
+    /// The names of all sets.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.iter().map(|set| set.id.as_str())
+    }
+}
+
+fn read(text: &str) -> Result<HostSet, String> {
+    let written: Written = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let Written { id, title, description, sources, includes, every_host, allow } = written;
+    let allow = allow.into_iter().map(allowance).collect::<Result<_, _>>()?;
+    Ok(HostSet { id, title, description, sources, includes, every_host, allow })
+}
+
+fn allowance(written: WrittenAllowance) -> Result<Allowance, String> {
+    let WrittenAllowance { hosts, methods, paths, because } = written;
+    let hosts = hosts.iter().map(|text| HostPattern::parse(text).map_err(|e| e.to_string()));
+    let paths = paths.iter().map(|text| PathPattern::parse(text).map_err(|e| e.to_string()));
+    let methods = methods.iter().map(|text| text.parse::<Method>().map_err(|e| e.to_string()));
+    Ok(Allowance {
+        hosts: hosts.collect::<Result<_, _>>()?,
+        methods: methods.collect::<Result<_, _>>()?,
+        paths: paths.collect::<Result<_, _>>()?,
+        because,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where users publish content of their own, or see requests: such a host needs a reason.
+    const OF_USERS: &[&str] = &[
+        "amazonaws.com",
+        "azureedge.net",
+        "cloudflarestorage.com",
+        "cloudfront.net",
+        "core.windows.net",
+        "fastly.net",
+        "github.com",
+        "github.io",
+        "githubusercontent.com",
+        "googleapis.com",
+        "googleusercontent.com",
+        "netlify.app",
+        "pages.dev",
+        "vercel.app",
+        "workers.dev",
+    ];
+
+    #[test]
+    fn a_set_with_an_unknown_key_a_public_suffix_or_no_method_is_refused() {
+        let with = |allow: &str| {
+            read(&format!("{{ id: a, title: A, description: A., allow: [{allow}] }}")).map(drop)
+        };
+        assert_eq!(with("{ hosts: [a.example], methods: [GET] }"), Ok(()));
+        for bad in [
+            "{ hosts: [a.example] }",
+            "{ hosts: [a.example], methods: [GET], ports: [1] }",
+            "{ hosts: ['*.co.uk'], methods: [GET] }",
+            "{ hosts: ['*.com'], methods: [GET] }",
+            "{ hosts: ['*'], methods: [GET] }",
+            "{ hosts: ['https://a.example'], methods: [GET] }",
+            "{ hosts: [a.example], methods: ['G ET'] }",
+            "{ hosts: [a.example], methods: [GET], paths: [a] }",
+        ] {
+            assert!(with(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_a_set_of_its_name_with_sources() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/host_sets/data");
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        let mut listed: Vec<_> = FILES.iter().map(|(name, _)| *name).collect();
+        listed.sort_unstable();
+        assert_eq!(names, listed);
+        for ((name, _), set) in FILES.iter().zip(HostSets::built_in().all()) {
+            assert_eq!(format!("{}.yaml", set.id), *name);
+            assert_ne!(set.id, "none", "the command line's word for no set");
+            assert!(!set.title.is_empty() && set.description.ends_with('.'), "{name}");
+            assert_eq!(set.sources.is_empty(), set.allow.is_empty(), "{name}: sources of hosts");
+            assert!(set.sources.iter().all(|url| url.starts_with("https://")), "{name}");
+            let is_something = !(set.allow.is_empty() && set.includes.is_empty());
+            assert_ne!(is_something, set.every_host, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_set_includes_only_sets_before_it() {
+        let mut before = HashSet::new();
+        for set in HostSets::built_in().all() {
+            assert!(set.includes.iter().all(|id| before.contains(id)), "{}", set.id);
+            assert!(before.insert(set.id.clone()), "{} is there twice", set.id);
+        }
+    }
+
+    #[test]
+    fn what_can_send_data_or_is_of_users_has_a_reason() {
+        let mut reasons = 0;
+        for set in HostSets::built_in().all() {
+            for Allowance { hosts, methods, because, paths } in &set.allow {
+                assert!(!hosts.is_empty() && !methods.is_empty(), "{}", set.id);
+                let reads = methods.iter().all(|it| [Method::GET, Method::HEAD].contains(it));
+                assert!(reads || !paths.is_empty(), "{}: other methods have paths", set.id);
+                let is_of_users = hosts.iter().map(ToString::to_string).any(|host| {
+                    OF_USERS.iter().any(|of| host == *of || host.ends_with(&format!(".{of}")))
+                });
+                assert_eq!(because.is_some(), !reads || is_of_users, "{}: {hosts:?}", set.id);
+                reasons += usize::from(because.is_some());
+                assert!(hosts.iter().all(|host| host.literal().is_some()), "{}", set.id);
+                assert!(hosts.iter().all(|host| !host.names_port()), "{}", set.id);
+            }
+        }
+        assert!(reasons > 5, "{reasons}");
+    }
+}

@@ -1,0 +1,30 @@
+//! Refuses OAuth endpoints of providers: nothing is injected there, and neither the default nor a set of hosts passes
+//! requests to them.
+
+use super::decide::takes;
+use super::{Policy, Reason};
+use keyward_base::host::Target;
+use keyward_base::id::{OrgId, RuleId};
+use keyward_base::pattern::DecodedPath;
+
+impl Policy {
+    /// Refuses a provider's OAuth endpoint, which only a `pass` rule may reach.
+    pub(super) fn is_no_oauth_endpoint(
+        &self,
+        org: &OrgId,
+        target: &Target,
+        path: &DecodedPath,
+        rule: &RuleId,
+    ) -> Result<(), Reason> {
+        let shared = self.shared.oauth_endpoints.matching(target).map(|entry| &entry.value);
+        for endpoint in shared.chain(self.org(org).oauth_endpoints.matching(target)) {
+            if !endpoint.path.may_match(path) {
+                continue;
+            }
+            if takes(path, std::slice::from_ref(&endpoint.path), rule)? {
+                return Err(Reason::TokenEndpoint { provider: endpoint.provider.clone() });
+            }
+        }
+        Ok(())
+    }
+}

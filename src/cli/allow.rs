@@ -1,0 +1,115 @@
+//! `--allow`: the sets of hosts that an agent may reach without a credential, as flags give them and as people read
+//! them.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::resource::path;
+use keyward_model::{Agent, ManagedBy, Shown};
+use keyward_rules::host_sets::HostSets;
+
+/// The word for no set.
+const NONE: &str = "none";
+
+/// The flag.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Allow {
+    /// other hosts it may reach without a credential; may be given several times
+    #[arg(long = "allow", value_name = "SET", value_delimiter = ',', value_parser = names())]
+    sets: Vec<String>,
+}
+
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(HostSets::built_in().names().chain([NONE]))
+}
+
+impl Allow {
+    /// The sets; `None` if the flag is not given.
+    pub(crate) fn given(self) -> Result<Option<Vec<String>>, Failure> {
+        let mut sets = self.sets;
+        if sets.is_empty() {
+            return Ok(None);
+        }
+        if sets.iter().any(|set| set == NONE) {
+            return match sets.len() {
+                1 => Ok(Some(Vec::new())),
+                _ => Err(Failure::usage("`--allow none` stands alone")
+                    .hint("leave `none` out, or the others")),
+            };
+        }
+        let mut seen = Vec::new();
+        sets.retain(|set| !seen.contains(set) && {
+            seen.push(set.clone());
+            true
+        });
+        Ok(Some(sets))
+    }
+}
+
+/// For `agent set --help`.
+pub(crate) const EXAMPLES: &str = "\
+examples:
+  keyward agent set claude --allow packages --allow github-read
+  keyward agent set claude --allow none
+
+The sets replace those that it had. packages: package registries, to read; also each alone: pip, npm,
+yarn, cargo, apt, go, rubygems, maven, docker. github-read: public repositories, to read. web: every
+host. Rules that deny precede them.";
+
+/// Stores the sets of an agent.
+///
+/// # Errors
+/// When the configuration file manages it; the hint names the key.
+pub(crate) async fn store(
+    client: &Client,
+    agent: &Shown<Agent>,
+    sets: Vec<String>,
+) -> Result<Shown<Agent>, Failure> {
+    if agent.managed_by == Some(ManagedBy::File) {
+        let name = agent.name();
+        let message = format!("agent {name} is managed by the configuration file");
+        let list = sets.join(", ");
+        return Err(Failure::new(Exit::Failed, message).hint(format!(
+            "write `allow: [{list}]` to its item under `agents:` there, then: keyward reload"
+        )));
+    }
+    client.patch(&path::<Agent>(agent.id.as_str()), &serde_json::json!({ "allow": sets })).await
+}
+
+/// The sets, for people.
+pub(crate) fn text(sets: Option<&[String]>) -> String {
+    match sets {
+        None => String::new(),
+        Some([]) => NONE.to_owned(),
+        Some(sets) => sets.join(", "),
+    }
+}
+
+/// The flags that give these sets.
+pub(crate) fn flags(sets: &[String]) -> String {
+    match sets {
+        [] => format!("--allow {NONE}"),
+        sets => sets.iter().map(|set| format!("--allow {set}")).collect::<Vec<_>>().join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(sets: &[&str]) -> Result<Option<Vec<String>>, Failure> {
+        Allow { sets: sets.iter().map(|set| (*set).to_owned()).collect() }.given()
+    }
+
+    #[test]
+    fn none_stands_alone_and_is_not_the_same_as_no_flag() {
+        assert!(given(&["none", "pip"]).is_err());
+        assert_eq!(given(&[]), Ok(None));
+        assert_eq!(given(&["none"]), Ok(Some(Vec::new())));
+        assert_eq!(given(&["pip", "web", "pip"]), Ok(Some(vec!["pip".into(), "web".into()])));
+        assert_eq!(flags(&[]), "--allow none");
+        assert_eq!(flags(&["pip".into(), "go".into()]), "--allow pip --allow go");
+    }
+}

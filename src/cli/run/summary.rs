@@ -1,0 +1,165 @@
+//! What was refused during a run, in a few lines when the program has ended.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::gateway::Gateway;
+use super::lease::OpenRun;
+use crate::cli::allow;
+use crate::cli::output;
+use crate::cli::settings::Global;
+use keyward_api::wire::{Rejected, RunRefusals};
+use keyward_model::{Agent, ManagedBy, Shown};
+
+/// Hosts, and connections, that are named.
+const NAMED_MAX: usize = 4;
+
+/// How long the gateway may take to answer; there is no summary after that.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// Prints the summary to standard error; nothing if nothing was refused, or the gateway is gone.
+pub(super) async fn print(gateway: &Gateway, lease: &OpenRun, agent: &Shown<Agent>) {
+    let refusals = async {
+        let client = gateway.client().await.ok()?;
+        client.get::<RunRefusals>(&lease.refusals_path()).await.ok()
+    };
+    if let Ok(Some(refusals)) = tokio::time::timeout(WITHIN, refusals).await {
+        lines(&refusals, agent, &gateway.global).iter().for_each(|line| output::note(line));
+    }
+}
+
+fn lines(refusals: &RunRefusals, agent: &Shown<Agent>, global: &Global) -> Vec<String> {
+    let keyward = global.keyward();
+    let mut lines: Vec<_> = blocked(refusals, &keyward).into_iter().collect();
+    lines.extend(remedy(refusals, agent, &keyward));
+    let rejected = refusals.rejected.iter().take(NAMED_MAX);
+    lines.extend(rejected.map(|it| rejection(it, global)));
+    let more = refusals.rejected.len().saturating_sub(NAMED_MAX);
+    if more > 0 {
+        lines.push(format!("keyward: {more} other connections were rejected too"));
+    }
+    lines
+}
+
+/// `keyward: 3 requests blocked: packages.example ×2, example.com (keyward audit query --refused)`.
+fn blocked(refusals: &RunRefusals, keyward: &str) -> Option<String> {
+    let requests = match refusals.requests {
+        0 => return None,
+        1 => "1 request".to_owned(),
+        many => format!("{many} requests"),
+    };
+    let host = |it: &keyward_api::wire::HostRefusals| match it.requests {
+        1 => it.host.clone(),
+        many => format!("{} ×{many}", it.host),
+    };
+    let mut hosts: Vec<_> = refusals.hosts.iter().take(NAMED_MAX).map(host).collect();
+    match refusals.hosts.len().saturating_sub(NAMED_MAX) {
+        0 => {}
+        1 => hosts.extend(refusals.hosts.last().map(host)),
+        more => hosts.push(format!("and {more} others")),
+    }
+    let hosts = match hosts.is_empty() {
+        true => String::new(),
+        false => format!(": {}", hosts.join(", ")),
+    };
+    Some(format!("keyward: {requests} blocked{hosts} ({keyward} audit query --refused)"))
+}
+
+/// The sets of hosts that would allow what was blocked, beside those that the agent has.
+fn remedy(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Option<String> {
+    let missing: BTreeSet<_> = refusals.hosts.iter().filter_map(|it| it.set.clone()).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let had = agent.allow.iter().flatten().filter(|set| !missing.contains(*set)).cloned();
+    let sets: Vec<String> = had.chain(missing.iter().cloned()).collect();
+    let name = &agent.name;
+    Some(match agent.managed_by {
+        Some(ManagedBy::File) => format!(
+            "keyward: to allow them: `allow: [{}]` at agent {name} in the configuration file",
+            sets.join(", ")
+        ),
+        _ => format!("keyward: to allow them: {keyward} agent set {name} {}", allow::flags(&sets)),
+    })
+}
+
+/// `keyward: work was rejected by GitHub (401): keyward connection rotate work`.
+fn rejection(rejected: &Rejected, global: &Global) -> String {
+    let Rejected { connection, provider, hint, .. } = rejected;
+    let hint = hint.as_deref().map(|hint| global.remedy(hint));
+    let command = hint.as_deref().and_then(|hint| hint.split('`').nth(1).map(str::to_owned));
+    let test = || format!("{} connection test {connection}", global.keyward());
+    let command = command.unwrap_or_else(test);
+    format!("keyward: {connection} was rejected by {provider} (401): {command}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(managed_by: &str, allow: &[&str]) -> Shown<Agent> {
+        serde_json::from_value(serde_json::json!({
+            "id": "agt_1", "name": "ci", "labels": {}, "environment": null, "allow": allow,
+            "managed_by": managed_by, "paused": false, "created": "2025-01-02T03:04:05Z",
+            "tokens": [], "bindings": [],
+        }))
+        .unwrap()
+    }
+
+    fn refusals(hosts: &[(&str, u64, Option<&str>)]) -> RunRefusals {
+        serde_json::from_value(serde_json::json!({
+            "requests": hosts.iter().map(|host| host.1).sum::<u64>(),
+            "hosts": hosts.iter().map(|(host, requests, set)| {
+                serde_json::json!({ "host": host, "requests": requests, "set": set })
+            }).collect::<Vec<_>>(),
+            "rejected": [],
+        }))
+        .unwrap()
+    }
+
+    fn text(refusals: &RunRefusals, agent: &Shown<Agent>) -> String {
+        lines(refusals, agent, &Global::default()).join("\n")
+    }
+
+    #[test]
+    fn nothing_is_said_when_nothing_was_refused() {
+        assert_eq!(text(&RunRefusals::default(), &agent("store", &[])), "");
+    }
+
+    #[test]
+    fn few_hosts_are_named_and_the_others_counted() {
+        let hosts = ["a", "b", "c", "d", "e", "f", "g"].map(|name| format!("{name}.test"));
+        let hosts: Vec<_> = hosts.iter().map(|host| (&**host, 1, None)).collect();
+        insta::assert_snapshot!(text(&refusals(&hosts), &agent("store", &[])), @"keyward: 7 requests blocked: a.test, b.test, c.test, d.test, and 3 others (keyward audit query --refused)");
+        insta::assert_snapshot!(text(&refusals(&hosts[..1]), &agent("store", &[])), @"keyward: 1 request blocked: a.test (keyward audit query --refused)");
+    }
+
+    #[test]
+    fn the_remedy_keeps_the_sets_that_the_agent_has() {
+        let blocked = refusals(&[("pypi.org", 2, Some("packages")), ("b.test", 1, None)]);
+        insta::assert_snapshot!(text(&blocked, &agent("store", &["github-read"])), @r"
+        keyward: 3 requests blocked: pypi.org ×2, b.test (keyward audit query --refused)
+        keyward: to allow them: keyward agent set ci --allow github-read --allow packages
+        ");
+        insta::assert_snapshot!(text(&blocked, &agent("file", &[])), @r"
+        keyward: 3 requests blocked: pypi.org ×2, b.test (keyward audit query --refused)
+        keyward: to allow them: `allow: [packages]` at agent ci in the configuration file
+        ");
+    }
+
+    #[test]
+    fn a_rejected_connection_is_told_with_its_remedy() {
+        let rejected = |hint: Option<&str>| RunRefusals {
+            rejected: vec![Rejected {
+                connection: "work".to_owned(),
+                provider: "GitHub".to_owned(),
+                requests: 2,
+                hint: hint.map(str::to_owned),
+            }],
+            ..RunRefusals::default()
+        };
+        let hint = "get a new secret at https://x.test, then: `keyward connection rotate work`";
+        insta::assert_snapshot!(text(&rejected(Some(hint)), &agent("store", &[])), @"keyward: work was rejected by GitHub (401): keyward connection rotate work");
+        insta::assert_snapshot!(text(&rejected(None), &agent("store", &[])), @"keyward: work was rejected by GitHub (401): keyward connection test work");
+    }
+}
