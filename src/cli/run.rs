@@ -100,6 +100,7 @@ impl Args {
             Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
         })?;
         made.notes.iter().for_each(|note| output::note(note));
+        facts.unusable.iter().for_each(|it| output::note(&it.note(&gateway.global)));
         if let Some(next) = next(facts, &gateway.global) {
             output::note(&next);
         }

@@ -102,6 +102,7 @@ mod providers_page;
 mod proxy_auth;
 mod reading;
 mod refusals;
+mod rejected_secrets;
 mod reload;
 mod reload_load;
 mod remedies;
