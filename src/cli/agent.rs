@@ -41,10 +41,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(token::Command),
     /// let it use connections
-    #[command(after_help = "examples:\n  keyward agent bind claude work-github openai")]
+    #[command(after_help = "examples:\n  keyward agent bind claude work-github openai\n  \
+                            keyward agent bind claude personal-github --default")]
     Bind(Bind),
     /// let it use connections no longer; open streams end
-    Unbind(Bind),
+    Unbind(Unbind),
+    /// change how its requests select a connection
+    #[command(after_help = "examples:\n  keyward agent set claude --require-selection true")]
+    Set(Set),
     /// give it to somebody else, or to the organisation
     #[command(after_help = "examples:\n  keyward agent assign ci --to ann")]
     Assign {
@@ -90,6 +94,28 @@ pub(crate) struct Bind {
     /// names or ids of connections
     #[arg(required = true, value_name = "CONNECTION")]
     connections: Vec<String>,
+    /// make them the default: requests that select no connection use it, where several fit
+    #[arg(long)]
+    default: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unbind {
+    /// the agent's name or id
+    name: String,
+    /// names or ids of connections
+    #[arg(required = true, value_name = "CONNECTION")]
+    connections: Vec<String>,
+}
+
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct Set {
+    /// name or id
+    #[serde(skip)]
+    name: String,
+    /// refuse requests that several connections fit and that select none: no connection is the default
+    #[arg(long, value_name = "BOOL", required = true)]
+    require_selection: Option<bool>,
 }
 
 /// The body of a request that adds one.
@@ -122,7 +148,12 @@ impl Command {
             }
             Self::Token(command) => command.run(global, &client).await,
             Self::Bind(bind) => bind.run(global, &client).await,
-            Self::Unbind(bind) => bind.undo(global, &client).await,
+            Self::Unbind(unbind) => unbind.run(global, &client).await,
+            Self::Set(set) => {
+                let now: Shown<Agent> = client.patch(&path::<Agent>(&set.name), &set).await?;
+                let owner = owner_of(&client, now.facts.owner.as_ref()).await;
+                output::show(global.json, &now, |agent| show(agent, &owner))
+            }
             Self::Assign { to } => {
                 to.run::<Shown<Agent>>(global, &client, "agent", &Seen::default()).await
             }
@@ -136,7 +167,8 @@ impl Command {
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let labels = unique(self.labels)?;
-        let spec = AgentSpec { name: self.name, labels, environment: self.environment };
+        let environment = self.environment;
+        let spec = AgentSpec { labels, environment, ..AgentSpec::named(self.name) };
         let new = New { spec, with: AgentGiven { owner: self.owner } };
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
@@ -156,7 +188,8 @@ impl Bind {
         let at = format!("{}/bindings", path::<Agent>(&self.name));
         let mut items: Vec<BindingShown> = Vec::new();
         for connection in self.connections {
-            let spec = BindingSpec { connection: Reference::new(&connection) };
+            let connection = Reference::new(&connection);
+            let spec = BindingSpec { connection, default: self.default };
             items.push(client.post(&at, &spec).await?);
         }
         output::show(global.json, &List { items, next: None }, |bound| {
@@ -167,8 +200,10 @@ impl Bind {
         placeholders.notes.iter().for_each(|note| output::note(note));
         Ok(())
     }
+}
 
-    async fn undo(self, global: &Global, client: &Client) -> Result<(), Failure> {
+impl Unbind {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         for connection in &self.connections {
             client
                 .delete(&format!("{}/bindings/{}", path::<Agent>(&self.name), segment(connection)))
@@ -248,6 +283,7 @@ fn show(agent: &Shown<Agent>, owner: &str) -> String {
         ("owner", owner.to_owned()),
         ("labels", pairs(&agent.labels)),
         ("listeners", agent.facts.listeners.join(", ")),
+        ("selection", selection(agent).to_owned()),
         ("created", moment(agent.created)),
     ]);
     text.push_str("\ntokens\n");
@@ -257,13 +293,28 @@ fn show(agent: &Shown<Agent>, owner: &str) -> String {
         let BindingShown { name, provider, slots, .. } = binding;
         let slots = slots.iter().map(|it| format!(", slot {} of {}", it.slot, it.plugin));
         let slots: String = slots.collect();
-        text.push_str(&format!("{name} ({provider}{slots})\n{}", lines(binding)));
+        let default = if is_default_of_several(agent, binding) { ", default" } else { "" };
+        text.push_str(&format!("{name} ({provider}{default}{slots})\n{}", lines(binding)));
     }
     if agent.facts.bindings.is_empty() {
         let none = "none: bind one with";
         text.push_str(&format!("{none} `keyward agent bind {} CONNECTION`\n", agent.name));
     }
     text
+}
+
+fn selection(agent: &Shown<Agent>) -> &'static str {
+    match agent.require_selection {
+        true => "required: a request that several connections fit names one",
+        false => "",
+    }
+}
+
+/// Whether it is the default among several connections of its provider.
+fn is_default_of_several(agent: &Shown<Agent>, binding: &BindingShown) -> bool {
+    let is_other = |it: &&BindingShown| it.connection != binding.connection;
+    let mut others = agent.facts.bindings.iter().filter(is_other);
+    binding.default && others.any(|other| other.provider == binding.provider)
 }
 
 /// `KEY=VALUE` of an argument.

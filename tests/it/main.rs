@@ -3,6 +3,7 @@
 mod support;
 
 mod absolute_form;
+mod account_walks;
 mod agent_listeners;
 mod alarms;
 mod apps;
@@ -33,6 +34,7 @@ mod crash;
 mod day;
 mod deadlines;
 mod decoders;
+mod default_account;
 mod descriptors;
 mod direct_call;
 mod doctor;

@@ -4,6 +4,7 @@
 
 mod base_url;
 mod call;
+mod choose;
 mod compile;
 mod counted;
 mod decide;
@@ -155,6 +156,8 @@ struct CompiledBinding {
     wanted: RequiredConnection,
     /// Which requests it allows.
     extent: Extent,
+    /// See [`AccountBinding::by_default`].
+    by_default: bool,
 }
 
 /// An OAuth endpoint, where nothing is injected.

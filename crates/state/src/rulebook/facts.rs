@@ -305,7 +305,7 @@ impl Facts {
             let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
             plugins.add(plugin, &missing, &self.catalogue, &self.view);
         }
-        let bound = agent.facts.bindings.iter().filter_map(|binding| {
+        let bound = agent.facts.by_preference().into_iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;
             let connection = self.known(org, record)?;
             // Bindings across owners cannot be created; an existing one has no effect.
@@ -323,6 +323,8 @@ impl Facts {
                 account: connection.account.clone(),
                 placeholders: binding.placeholders.values().cloned().collect(),
                 extent,
+                // What a plugin may use is chosen for that plugin.
+                by_default: binding.direct && !agent.require_selection,
             })
         });
         AgentBindings { bindings: bound.collect(), empty: plugins.empty }
@@ -370,8 +372,9 @@ impl Changed {
 }
 
 /// The parts of an agent that determine its bindings, apart from the connections.
-fn binding_inputs(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
-    (agent.facts.is_paused(), agent.facts.owner.as_ref(), &agent.facts.bindings)
+fn binding_inputs(agent: &AgentRecord) -> (bool, bool, Option<&UserId>, &[BindingRecord]) {
+    let owner = agent.facts.owner.as_ref();
+    (agent.facts.is_paused(), agent.require_selection, owner, &agent.facts.bindings)
 }
 
 /// The parts of an agent that determine which rules apply to it.
@@ -535,6 +538,7 @@ pub(super) mod samples {
                 managed_by: ManagedBy::Store,
                 placeholders: [("key".to_owned(), Placeholder::issue("sk-", None))].into(),
                 direct: true,
+                preferred: None,
             };
             let record = self.agents.iter_mut().find(|record| record.id == agent.id);
             record.expect("the agent is a sample's").facts.bindings.push(binding);

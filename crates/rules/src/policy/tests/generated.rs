@@ -170,6 +170,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
         account: account_of(&agents[*agent], *at),
         placeholders: vec![Placeholder::issue("", None)],
         extent: Extent::Whole,
+        by_default: (agent + at) % 2 == 0,
     });
     let rules = seed.rules.iter().enumerate().map(|(at, pick)| {
         let agent = &agents[pick.0.min(2)];
