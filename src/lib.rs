@@ -75,6 +75,7 @@
 //! | How does a revocation end a tunnel? | `proxy/src/tunnel/mod.rs` | `StreamPair::run` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
 //! | What follows a 401 of the upstream? | `proxy/src/exchange/refused_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `refused_credential`, `Attempts::after`, `Vault::renew` |
+//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `Refusals::refused`, `Vault::reject` |
 //! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
 //! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Idle::sweep`, `Load::is_spent` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `Writer::take`, `write` |

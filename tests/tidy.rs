@@ -143,7 +143,8 @@ const MAY_READ_ENVIRONMENT: &[&str] = &["src/config/", "src/cli/"];
 const MAY_DIAL: &[&str] = &["crates/net/src/"];
 
 /// Where YAML may be read: everything behind has parsed values.
-const MAY_READ_YAML: &[&str] = &["src/config/", "crates/rules/src/host_sets/", "crates/rules/src/provider/"];
+const MAY_READ_YAML: &[&str] =
+    &["src/config/", "crates/rules/src/host_sets/", "crates/rules/src/provider/"];
 
 /// Where errors need no type, because a person reads them next.
 const MAY_USE_ANYHOW: &[&str] = &["src/app", "src/cli/"];

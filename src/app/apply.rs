@@ -227,6 +227,11 @@ impl Target<'_> {
             let connection = self.connection_named(org, name)?;
             self.vault.bind(org, id, &connection, ManagedBy::File).await?;
         }
+        if let Some(names) = change.defaults {
+            let named = names.iter().map(|name| self.connection_named(org, name));
+            let named: anyhow::Result<Vec<_>> = named.collect();
+            directory.set_declared_defaults(org, id, &named?).await?;
+        }
         Ok(())
     }
 

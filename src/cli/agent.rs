@@ -24,8 +24,10 @@ use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Ref
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// add one, and show its first token once
-    #[command(after_help = "examples:\n  keyward agent add claude --allow packages --allow github-read\n  \
-                            keyward agent add ci --label team=build --env production")]
+    #[command(
+        after_help = "examples:\n  keyward agent add claude --allow packages --allow github-read\n  \
+                            keyward agent add ci --label team=build --env production"
+    )]
     Add(Add),
     /// list them
     List {
@@ -45,10 +47,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(token::Command),
     /// let it use connections
-    #[command(after_help = "examples:\n  keyward agent bind claude work-github openai")]
+    #[command(after_help = "examples:\n  keyward agent bind claude work-github openai\n  \
+                            keyward agent bind claude personal-github --default")]
     Bind(Bind),
     /// let it use connections no longer; open streams end
-    Unbind(Bind),
+    Unbind(Unbind),
     /// change its owner: a user, or the organisation
     #[command(after_help = "examples:\n  keyward agent assign ci --to ann")]
     Assign {
@@ -95,10 +98,25 @@ pub(crate) struct Set {
     name: String,
     #[command(flatten)]
     allow: Allow,
+    /// refuse requests that several connections fit and that select none: no connection is the default
+    #[arg(long, value_name = "BOOL")]
+    require_selection: Option<bool>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Bind {
+    /// the agent's name or id
+    name: String,
+    /// names or ids of connections
+    #[arg(required = true, value_name = "CONNECTION")]
+    connections: Vec<String>,
+    /// make them the default: requests that select no connection use it, where several fit
+    #[arg(long)]
+    default: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unbind {
     /// the agent's name or id
     name: String,
     /// names or ids of connections
@@ -139,7 +157,7 @@ impl Command {
             Self::Set(set) => set.run(global, &client).await,
             Self::Token(command) => command.run(global, &client).await,
             Self::Bind(bind) => bind.run(global, &client).await,
-            Self::Unbind(bind) => bind.undo(global, &client).await,
+            Self::Unbind(unbind) => unbind.run(global, &client).await,
             Self::Assign { to } => {
                 to.run::<Shown<Agent>>(global, &client, "agent", &Seen::default()).await
             }
@@ -154,7 +172,8 @@ impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let labels = unique(self.labels)?;
         let allow = self.allow.given()?;
-        let spec = AgentSpec { name: self.name, labels, environment: self.environment, allow };
+        let environment = self.environment;
+        let spec = AgentSpec { labels, environment, allow, ..AgentSpec::named(self.name) };
         let new = New { spec, with: AgentGiven { owner: self.owner } };
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
@@ -171,23 +190,30 @@ impl Add {
 
 impl Set {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let allow = self.allow.given()?.ok_or_else(|| {
-            Failure::usage("nothing to change is given").hint("give --allow SET or --allow none")
-        })?;
-        let agent: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
-        let now = allow::store(client, &agent, allow).await?;
-        output::show(global.json, &now, |now| {
-            format!("agent {} may reach other hosts: {}\n", now.name, allow::text(now.allow.as_deref()))
-        })
+        let (allow, selection) = (self.allow.given()?, self.require_selection);
+        if allow.is_none() && selection.is_none() {
+            return Err(Failure::usage("nothing to change is given")
+                .hint("give --allow SET, --allow none or --require-selection BOOL"));
+        }
+        let mut now: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
+        if let Some(allow) = allow {
+            now = allow::store(client, &now, allow).await?;
+        }
+        if let Some(selection) = selection {
+            let patch = serde_json::json!({ "require_selection": selection });
+            now = client.patch(&path::<Agent>(now.id.as_str()), &patch).await?;
+        }
+        let owner = owner_of(client, now.facts.owner.as_ref()).await;
+        output::show(global.json, &now, |now| show(now, &owner, &output::layout(global)))
     }
 }
-
 impl Bind {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let at = format!("{}/bindings", path::<Agent>(&self.name));
         let mut items: Vec<BindingShown> = Vec::new();
         for connection in self.connections {
-            let spec = BindingSpec { connection: Reference::new(&connection) };
+            let connection = Reference::new(&connection);
+            let spec = BindingSpec { connection, default: self.default };
             items.push(client.post(&at, &spec).await?);
         }
         output::show(global.json, &List { items, next: None }, |bound| {
@@ -198,8 +224,10 @@ impl Bind {
         placeholders.notes.iter().for_each(|note| output::note(note));
         Ok(())
     }
+}
 
-    async fn undo(self, global: &Global, client: &Client) -> Result<(), Failure> {
+impl Unbind {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         for connection in &self.connections {
             client
                 .delete(&format!("{}/bindings/{}", path::<Agent>(&self.name), segment(connection)))
@@ -279,6 +307,7 @@ fn show(agent: &Shown<Agent>, owner: &str, layout: &Layout) -> String {
         ("other hosts", allow::text(agent.allow.as_deref())),
         ("labels", pairs(&agent.labels)),
         ("listeners", agent.facts.listeners.join(", ")),
+        ("selection", selection(agent).to_owned()),
         ("created", moment(agent.created)),
     ]);
     text.push_str("\ntokens\n");
@@ -288,13 +317,28 @@ fn show(agent: &Shown<Agent>, owner: &str, layout: &Layout) -> String {
         let BindingShown { name, provider, slots, .. } = binding;
         let slots = slots.iter().map(|it| format!(", slot {} of {}", it.slot, it.plugin));
         let slots: String = slots.collect();
-        text.push_str(&format!("{name} ({provider}{slots})\n{}", lines(binding)));
+        let default = if is_default_of_several(agent, binding) { ", default" } else { "" };
+        text.push_str(&format!("{name} ({provider}{default}{slots})\n{}", lines(binding)));
     }
     if agent.facts.bindings.is_empty() {
         let none = "none: bind one with";
         text.push_str(&format!("{none} `keyward agent bind {} CONNECTION`\n", agent.name));
     }
     text
+}
+
+fn selection(agent: &Shown<Agent>) -> &'static str {
+    match agent.require_selection {
+        true => "required: a request that several connections fit names one",
+        false => "",
+    }
+}
+
+/// Whether it is the default among several connections of its provider.
+fn is_default_of_several(agent: &Shown<Agent>, binding: &BindingShown) -> bool {
+    let is_other = |it: &&BindingShown| it.connection != binding.connection;
+    let mut others = agent.facts.bindings.iter().filter(is_other);
+    binding.default && others.any(|other| other.provider == binding.provider)
 }
 
 /// `KEY=VALUE` of an argument.

@@ -40,9 +40,11 @@ impl Allow {
             };
         }
         let mut seen = Vec::new();
-        sets.retain(|set| !seen.contains(set) && {
-            seen.push(set.clone());
-            true
+        sets.retain(|set| {
+            !seen.contains(set) && {
+                seen.push(set.clone());
+                true
+            }
         });
         Ok(Some(sets))
     }
@@ -53,6 +55,7 @@ pub(crate) const EXAMPLES: &str = "\
 examples:
   keyward agent set claude --allow packages --allow github-read
   keyward agent set claude --allow none
+  keyward agent set claude --require-selection true
 
 The sets replace those that it had. packages: package registries, to read; also each alone: pip, npm,
 yarn, cargo, apt, go, rubygems, maven, docker. github-read: public repositories, to read. web: every

@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// the agent that may use it; created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
     agent: String,
+    /// make it the agent's default among its accounts of the provider; else the first one stays the default
+    #[arg(long)]
+    default: bool,
     /// do not test the key at the provider
     #[arg(long)]
     no_test: bool,
@@ -71,6 +74,8 @@ pub(super) struct Walk<'a> {
     tests: bool,
     /// Whether there is a terminal to ask on.
     asks: bool,
+    /// Whether the connection becomes the agent's default.
+    default: bool,
     interrupt: Signal,
 }
 
@@ -102,6 +107,7 @@ impl Args {
         let questions = Questions { options: self.options, provider, shapes, taken, way };
         let (tests, how) = (!self.no_test, &self.how);
         let mut walk = Walk::new((global, &client), Some(&self.agent), how, (tests, asks))?;
+        walk.default = self.default;
         let connected = Box::pin(walk.until_connected(&questions, agent.as_ref())).await?;
         output::show(global.json, &connected, |connected| {
             told(connected, &questions.provider, agent.as_ref())
@@ -124,7 +130,8 @@ impl<'a> Walk<'a> {
         let interrupt = signal(SignalKind::interrupt());
         let interrupt =
             interrupt.map_err(|error| Failure::failed("cannot wait for SIGINT", &error))?;
-        Ok(Self { global, client, agent, how, tests, asks, interrupt })
+        let default = false;
+        Ok(Self { global, client, agent, how, tests, asks, default, interrupt })
     }
 
     /// Stores, tests and binds, and repeats this until the user accepts the result.
@@ -184,7 +191,8 @@ impl<'a> Walk<'a> {
             made.agent = Some(agent.id);
         }
         let at = format!("/api/v1/agents/{}/bindings", segment(&name));
-        let new = serde_json::json!({"connection": connection.id});
+        let default = self.default || self.asks && becomes_default(agent, &connection)?;
+        let new = serde_json::json!({"connection": connection.id, "default": default});
         let binding = Some(self.client.post(&at, &new).await?);
         Ok(Some(Connected { connection, test, agent: name, binding, run }))
     }
@@ -261,6 +269,24 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The agent's default among its connections of the provider.
+fn present_default<'a>(agent: Option<&'a Shown<Agent>>, provider: &str) -> Option<&'a str> {
+    let mut bindings = agent?.facts.bindings.iter();
+    let found = bindings.find(|it| it.default && it.provider == provider)?;
+    Some(&found.name)
+}
+
+/// Asks which account is the default, if the agent has another one of the provider.
+fn becomes_default(
+    agent: Option<&Shown<Agent>>,
+    connection: &Shown<Connection>,
+) -> Result<bool, Failure> {
+    let Some(present) = present_default(agent, &connection.provider) else { return Ok(false) };
+    output::note("which account do requests use that select none?");
+    let present = format!("{present} (as before)");
+    Ok(questions::choose("default", &[&present, &connection.name])? == 1)
+}
+
 /// What to do where the configuration file manages the agent.
 const IN_ITS_USE: &str = "name the connection in its `use` there, or another agent with --agent";
 
@@ -281,6 +307,22 @@ pub(super) async fn agent(
     }
 }
 
+/// Which of several accounts of a provider a request uses, after `new` was bound.
+fn several(before: Option<&Shown<Agent>>, agent: &str, new: &BindingShown) -> String {
+    let BindingShown { name, provider, .. } = new;
+    let named = format!(
+        "a request uses {name} with its placeholder, or with\nthe field `Keyward-Connection: {name}`\n"
+    );
+    match present_default(before, provider) {
+        _ if new.default => format!("note: {name} is the default of {agent} now\n"),
+        Some(present) => format!(
+            "note: {present} stays the default of {agent}; {named}change it: keyward agent bind \
+             {agent} {name} --default\n"
+        ),
+        None => format!("note: {agent} has several accounts there; {named}"),
+    }
+}
+
 /// What to do about a test that failed, where the key is still at hand.
 fn remedy(found: &ConnectionTested) -> String {
     match (found.outcome, &found.hint) {
@@ -290,7 +332,7 @@ fn remedy(found: &ConnectionTested) -> String {
 }
 
 fn told(connected: &Connected, provider: &ProviderView, before: Option<&Shown<Agent>>) -> String {
-    let Connected { connection, test, agent, run, .. } = connected;
+    let Connected { connection, test, agent, binding, run } = connected;
     let mut text = format!("connection {} added ({})\n", connection.name, connection.id);
     if let Some(test) = test {
         text += &format!("{}\n", test.message);
@@ -298,12 +340,9 @@ fn told(connected: &Connected, provider: &ProviderView, before: Option<&Shown<Ag
     let made = if before.is_none() { " (created)" } else { "" };
     text += &format!("agent {agent}{made} may use it\n");
     let bound = before.map_or(&[][..], |agent| &agent.facts.bindings);
-    if bound.iter().any(|binding| binding.provider == provider.id) {
-        text += &format!(
-            "note: {agent} has several connections of {} now: a request says which one with its \
-             placeholder,\nor with the field `Keyward-Connection: {}`\n",
-            provider.name, connection.name
-        );
+    let is_second = bound.iter().any(|binding| binding.provider == provider.id);
+    if let Some(binding) = binding.as_ref().filter(|_| is_second) {
+        text += &several(before, agent, binding);
     }
     text + &format!("\nrun a program that uses it:\n  {run}\n")
 }

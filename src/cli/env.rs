@@ -89,6 +89,7 @@ impl Args {
             Failure::failed(&format!("cannot write into {}", folder.display()), &error)
         })?;
         made.notes.iter().for_each(|note| output::note(note));
+        facts.unusable.iter().for_each(|it| output::note(&it.note(global)));
         let agent = &facts.agent.name;
         let printed = Printed { agent, proxy: &proxy, folder: &folder, made: &made };
         if let Some(hint) = form.hint(&printed) {

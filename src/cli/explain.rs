@@ -108,7 +108,12 @@ fn show(told: &Explanation) -> String {
 /// Where a connection's tokens come from; what there is of it.
 fn behind(used: &ConnectionUsed) -> impl Iterator<Item = (&'static str, String)> {
     let app = used.app.as_ref();
+    let default = match &used.default_over[..] {
+        [] => String::new(),
+        others => format!("default of this agent, before {}", others.join(", ")),
+    };
     let rows = [
+        ("selected as", default),
         ("token", token(used.token.as_ref())),
         ("reconnect before", used.ends.map(moment).unwrap_or_default()),
         ("app", app.map(|app| app.name.clone()).unwrap_or_default()),

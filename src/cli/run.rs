@@ -133,8 +133,9 @@ impl Args {
             Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
         })?;
         if !self.quiet {
-            let next = next(facts, &gateway.global);
-            made.notes.iter().chain(&next).for_each(|note| output::note(note));
+            made.notes.iter().for_each(|note| output::note(note));
+            facts.unusable.iter().for_each(|it| output::note(&it.note(&gateway.global)));
+            next(facts, &gateway.global).iter().for_each(|next| output::note(next));
         }
         let verbose = match self.verbose {
             true => Verbose::begin(&gateway.client().await?, lease.token_id()).await,

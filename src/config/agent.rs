@@ -21,6 +21,8 @@ pub struct AgentInFile {
     pub token: Option<SecretSource>,
     /// Names of connections, of the configuration or of the store.
     pub uses: Vec<String>,
+    /// Those of them that are the default of their hosts.
+    pub defaults: Vec<String>,
     /// `agents[0]`.
     path: String,
 }
@@ -37,6 +39,11 @@ section! {
         #[key("list of names of connections", "[]")]
         #[serde(default, rename = "use")]
         uses: Vec<String>,
+        /// Connections of `use` that requests use which select none, where several fit. Without it, the oldest
+        /// binding is the default; new ones are bound in the order of `use`.
+        #[key("list of names of connections", "[]")]
+        #[serde(default)]
+        defaults: Vec<String>,
     }
 }
 
@@ -47,7 +54,8 @@ impl InFile for Agent {
     fn with(beside: Beside, path: &str, reading: &mut Reading<'_>) -> Option<AgentInFile> {
         let token = beside.token.as_ref();
         let token = token.and_then(|value| self::token(value, &key_of(path, "token"), reading));
-        Some(AgentInFile { token, uses: beside.uses, path: path.to_owned() })
+        let Beside { uses, defaults, .. } = beside;
+        Some(AgentInFile { token, uses, defaults, path: path.to_owned() })
     }
 }
 
@@ -62,6 +70,7 @@ pub(super) fn agents(
     for agent in &found {
         names::no_token(&agent.name, &agent.with.path, reading);
         uses(agent, connections, reading);
+        defaults(agent, connections, reading);
     }
     found
 }
@@ -98,6 +107,33 @@ fn uses(agent: &Declared<Agent>, connections: &[Declared<Connection>], reading: 
         {
             let message = format!("the agent is in environment `{own}`, `{name}` is in `{other}`");
             reading.problems.add(&at, message, "use a connection of the same environment");
+        }
+    }
+}
+
+/// Each is one of `use`, and one of its provider.
+fn defaults(
+    agent: &Declared<Agent>,
+    connections: &[Declared<Connection>],
+    reading: &mut Reading<'_>,
+) {
+    let AgentInFile { uses, defaults, path, .. } = &agent.with;
+    let provider = |name: &String| {
+        let is_it = |it: &&Declared<Connection>| it.org == agent.org && it.name == *name;
+        connections.iter().find(is_it).map(|it| it.provider.as_str())
+    };
+    for (index, name) in defaults.iter().enumerate() {
+        let at = item_of(&key_of(path, "defaults"), index);
+        if !uses.contains(name) {
+            let message = format!("`use` does not name `{name}`");
+            reading.problems.add(&at, message, "name it there too");
+        }
+        let is_second = |other: &&String| {
+            *other == name || provider(other).is_some() && provider(other) == provider(name)
+        };
+        if let Some(other) = defaults[..index].iter().find(is_second) {
+            let message = format!("`{other}` is already the default for its hosts");
+            reading.problems.add(&at, message, "name one connection of each provider");
         }
     }
 }

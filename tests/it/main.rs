@@ -3,6 +3,7 @@
 mod support;
 
 mod absolute_form;
+mod account_walks;
 mod agent_listeners;
 mod alarms;
 mod allow;
@@ -36,6 +37,7 @@ mod crash;
 mod day;
 mod deadlines;
 mod decoders;
+mod default_account;
 mod descriptors;
 mod direct_call;
 mod doctor;
@@ -107,6 +109,7 @@ mod providers_page;
 mod proxy_auth;
 mod reading;
 mod refusals;
+mod rejected_secrets;
 mod reload;
 mod reload_load;
 mod remedies;

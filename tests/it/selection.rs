@@ -8,18 +8,31 @@ const SECOND: &str = "second-secret-0123456789";
 
 /// Two connections of one provider, both the agent's.
 async fn two() -> Lab {
+    two_of("acme, spare").await
+}
+
+/// `uses`: the list of `use`, and what follows it.
+async fn two_of(uses: &str) -> Lab {
     Plan::api_key()
         .secret("SECOND", &Canary::of(SECOND.to_owned()))
         .connection("{ name: spare, provider: acme, fields: { api_key: { env: SECOND } } }")
         .no_agents()
-        .agent("ci", "acme, spare")
+        .agent("ci", uses)
         .start(Origin::saying("fine").await)
         .await
 }
 
 #[tokio::test]
-async fn two_candidates_without_a_choice_are_refused_and_listed() {
-    let lab = two().await;
+async fn of_two_candidates_without_a_choice_the_first_is_used() {
+    let mut lab = two().await;
+    let canary = lab.canary.text.clone();
+    assert_eq!(lab.delivered("GET /a").await.all("x-api-key"), [&*canary]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn two_candidates_of_an_agent_that_must_choose_are_refused_and_listed() {
+    let lab = two_of("acme, spare], require_selection: true, defaults: [").await;
     let answer = lab.ask("GET /a").await;
     assert_eq!(answer.head.status(), 424, "{answer:?}");
     assert_eq!(answer.head.one("keyward-error"), Some("connection_ambiguous"));

@@ -116,11 +116,18 @@ async fn a3_a4_a_blueprint_picks_work_gmail_over_client_x_calendar() {
     market.close().await;
 }
 
-/// A3: with both ticked, the run says which one it means, or is told how to.
+/// A3: with both ticked, the run uses the default, or says which one it means; where it must say so, it reads how.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a3_a_run_with_both_is_told_how_to_choose() {
     let market = workspace().await;
     market.says(&["agent", "bind", "blueprint", "work-gmail", "client-x-calendar"]);
+    assert_eq!(market.request("blueprint", HOST, "GET /inbox").await.text(), "fine");
+    let work = market.lab.origin.only().head.one("authorization").map(str::to_owned);
+    market.says(&["agent", "bind", "blueprint", "client-x-calendar", "--default"]);
+    assert_eq!(market.request("blueprint", HOST, "GET /inbox").await.text(), "fine");
+    let client_x = market.lab.origin.received()[1].head.one("authorization").map(str::to_owned);
+    assert!(work.is_some() && client_x.is_some() && work != client_x);
+    market.says(&["agent", "set", "blueprint", "--require-selection", "true"]);
     let refused = market.request("blueprint", HOST, "GET /inbox").await;
     assert_eq!(refused.head.one("keyward-error"), Some("connection_ambiguous"));
     let error = refused.json()["error"].clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use super::bindings;
+use super::bindings::{self, Defaults};
 use super::body::Segments;
 use super::context::Context;
 use super::error::ApiError;
@@ -40,13 +40,14 @@ impl Exposed for Agent {
     async fn beside(context: &Context, record: &Record<Self>) -> AgentShown {
         let facts = &record.facts;
         let tokens = facts.tokens.iter().map(|token| tokens::shown(context, token));
-        let bindings = facts.bindings.iter();
+        let (bindings, defaults) = (facts.bindings.iter(), Defaults::of(context, record));
+        let shown = |it| bindings::shown(context, record, it, &defaults);
         AgentShown {
             owner: facts.owner.clone(),
             paused: facts.is_paused(),
             held: facts.held,
             tokens: tokens.collect(),
-            bindings: bindings.filter_map(|it| bindings::shown(context, record, it)).collect(),
+            bindings: bindings.filter_map(shown).collect(),
             listeners: listeners(context, record),
         }
     }

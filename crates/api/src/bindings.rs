@@ -1,7 +1,7 @@
 //! `/agents/{id}/bindings`: which connections an agent may use, and the placeholders it holds for
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::routing::{delete, get};
 use axum::{Json, Router};
@@ -14,6 +14,7 @@ use super::page::Page;
 use super::resource;
 use super::state::Admin;
 use super::wire::List;
+use keyward_base::id::ConnectionId;
 use keyward_model::{Agent, BindingShown, BindingSpec, BoundSlot};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
@@ -24,11 +25,37 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/agents/{agent}/bindings/{connection}", delete(unbind))
 }
 
+/// The connections of an agent that requests use which select none.
+pub(super) struct Defaults(HashSet<ConnectionId>);
+
+impl Defaults {
+    /// Of each host, the first direct binding.
+    pub(super) fn of(context: &Context, agent: &AgentRecord) -> Self {
+        let (directory, rulebook) = (context.view(), &context.deps().rulebook);
+        let (mut places, mut defaults) = (HashSet::new(), HashSet::new());
+        let all = agent.facts.by_preference().into_iter().filter(|binding| binding.direct);
+        for binding in all.filter(|_| !agent.require_selection) {
+            let Some(connection) = directory.connection(&agent.org, &binding.connection) else {
+                continue;
+            };
+            let account = rulebook.account(connection);
+            let paths: Vec<_> = account.paths.iter().map(ToString::to_string).collect();
+            for host in &account.hosts {
+                if places.insert((host.to_string(), paths.clone())) {
+                    defaults.insert(binding.connection.clone());
+                }
+            }
+        }
+        Self(defaults)
+    }
+}
+
 /// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
 pub(super) fn shown(
     context: &Context,
     agent: &AgentRecord,
     binding: &BindingRecord,
+    Defaults(defaults): &Defaults,
 ) -> Option<BindingShown> {
     let directory = context.view();
     let connection = directory.connection(&agent.org, &binding.connection)?;
@@ -51,6 +78,7 @@ pub(super) fn shown(
         placeholders,
         slots,
         direct: binding.direct,
+        default: defaults.contains(&binding.connection),
     })
 }
 
@@ -83,7 +111,9 @@ async fn list(
     Params(page): Params<Page>,
 ) -> Result<Json<List<BindingShown>>, ApiError> {
     let agent = resource::found::<Agent>(&context, &agent)?;
-    let shown = agent.facts.bindings.iter().filter_map(|one| shown(&context, &agent, one));
+    let defaults = Defaults::of(&context, &agent);
+    let all = agent.facts.bindings.iter();
+    let shown = all.filter_map(|one| shown(&context, &agent, one, &defaults));
     let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
     page.cut(wanted.collect(), |binding: &BindingShown| &binding.name).map(Json)
 }
@@ -97,9 +127,13 @@ async fn bind(
     let agent = resource::found::<Agent>(&context, &agent)?;
     let connection = admin.connection(caller, new.connection.as_str())?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
-    let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
+    let mut binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
+    if new.default {
+        binding = admin.deps().directory.make_default(org, &agent.id, &connection.id).await?;
+    }
     admin.enforce().await?;
-    let shown = shown(&context, &agent, &binding);
+    let agent = resource::found::<Agent>(&context, agent.id.as_str())?;
+    let shown = shown(&context, &agent, &binding, &Defaults::of(&context, &agent));
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", new.connection.as_str()))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }

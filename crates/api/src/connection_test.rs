@@ -79,7 +79,8 @@ pub(super) async fn tested(
         Some(Trial { credential, shown }) => (Some(credential), Some(shown)),
         None => (None, None),
     };
-    let Some(request) = request(admin, connection, shown).await? else {
+    let request = admin.deps().vault.test_request(connection, shown).await;
+    let Some(request) = request.map_err(|error| ApiError::Refused(error.to_string()))? else {
         return Ok(told(connection, asked.untested(), None));
     };
     let uri = &request.uri;
@@ -98,28 +99,6 @@ pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let auth =
         provider.and_then(|provider| Some((provider, provider.auth(connection.auth.as_deref())?)));
     auth.is_some_and(|(provider, auth)| provider.test(auth).is_some())
-}
-
-/// The provider's test request; `None` if it has none.
-async fn request(
-    admin: &Admin,
-    connection: &Arc<ConnectionRecord>,
-    shown: Option<BTreeMap<String, String>>,
-) -> Result<Option<TestRequest>, ApiError> {
-    let vault = &admin.deps().vault;
-    let catalogue = vault.catalogue();
-    let Some(provider) = catalogue.get(&connection.provider) else { return Ok(None) };
-    let Some(auth) = provider.auth(connection.auth.as_deref()) else { return Ok(None) };
-    if provider.test(auth).is_none() {
-        return Ok(None);
-    }
-    // A grant that does not open is a result of the test, not an internal error.
-    let shown = match shown {
-        Some(shown) => shown,
-        None => vault.shown_fields(connection).await.unwrap_or_default(),
-    };
-    let request = provider.test_request(auth, &connection.host_variables(), &shown);
-    request.map_err(|error| ApiError::Refused(error.to_string()))
 }
 
 fn authority(uri: &http::Uri) -> &str {

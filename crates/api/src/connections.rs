@@ -12,6 +12,7 @@ use super::auth::Caller;
 use super::body::{Params, Segments};
 use super::connection_change;
 use super::connection_search::Search;
+use super::connection_test::status;
 use super::context::Context;
 use super::error::ApiError;
 use super::flows::{begun, takes_consents};
@@ -215,8 +216,8 @@ async fn resume(
     set_paused(&admin, &caller, &name, false).await
 }
 
-/// A broken connection stays broken, as the answer shows, unless it is a test that broke it, or a client that
-/// was refused: that is tried again by the next request.
+/// A broken connection stays broken, as the answer shows, unless a rejected secret broke it, which the person uses
+/// all the same, or a client that was refused: that is tried again by the next request.
 async fn set_paused(
     admin: &Admin,
     caller: &Caller,
@@ -224,10 +225,16 @@ async fn set_paused(
     paused: bool,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
     let (directory, org) = (&admin.deps().directory, caller.org());
-    let id = admin.connection(caller, name)?.id.clone();
+    let before = admin.connection(caller, name)?;
+    let id = before.id.clone();
     let mut connection =
         directory.set_connection_paused(org, &id, paused, ManagedBy::Store).await?;
-    if !paused && admin.deps().vault.try_again(org, &id).await? {
+    let vault = &admin.deps().vault;
+    if !paused && status::is_rejected_by_test(&before) {
+        vault.ignore_test(org, &id).await?;
+        connection = admin.connection(caller, name)?;
+    }
+    if !paused && vault.try_again(org, &id).await? {
         connection = admin.connection(caller, name)?;
     }
     admin.enforce().await?;

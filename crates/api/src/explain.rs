@@ -100,7 +100,10 @@ fn told(
 ) -> Explanation {
     let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, &agent.org, id));
     let settings = used.as_ref().and_then(|used| used.settings.clone());
-    let (connection, places) = used.map(|used| (used.connection, used.places)).unzip();
+    let (mut connection, places) = used.map(|used| (used.connection, used.places)).unzip();
+    if let Some(connection) = &mut connection {
+        connection.default_over.clone_from(&decision.passed_over);
+    }
     let stop = stop::policy(&decision).or_else(|| match decision.action {
         ActionKind::Tunnel => None,
         _ => written(asked, places.as_ref()).err().map(|error| stop::unwritable(&error)),
@@ -145,6 +148,7 @@ fn used(
         id: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),
+        default_over: Vec::new(),
         app: None,
         token: None,
         ends: connection.facts.ends,

@@ -155,7 +155,7 @@ codes! {
         "The provider rejects the stored grant, or the grant cannot be read or sent.",
         "`keyward connection show NAME` says why and what to do";
     ConnectionAmbiguous: "connection_ambiguous" 424 Proxy(DENIED),
-        "Several connections of the agent are for this request.",
+        "Several connections of the agent are for this request, and none is its default.",
         "send one connection's placeholder, or its name in `Keyward-Connection`";
     PluginBlocked: "plugin_blocked" 424 Proxy(DENIED),
         "A required slot of the plugin has no usable connection.",

@@ -1,6 +1,7 @@
 //! Agents: programs that use the proxy. An agent's tokens and bindings stand in its row: what it is and what it
 //! may use change in one step.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use keyward_base::id::{AgentId, ConnectionId, UserId};
@@ -42,6 +43,10 @@ section! {
         #[key("list of names of host sets")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub allow: Option<Vec<String>>,
+        /// Refuse requests that several connections fit and that select none: there is no default.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub require_selection: bool,
     }
 }
 
@@ -119,6 +124,13 @@ impl AgentFacts {
     /// Whether it may do nothing.
     pub fn is_paused(&self) -> bool {
         self.paused || self.held
+    }
+
+    /// Its bindings, the default of each host first: the latest that was made one, then the oldest.
+    pub fn by_preference(&self) -> Vec<&BindingRecord> {
+        let mut all: Vec<_> = self.bindings.iter().collect();
+        all.sort_by_key(|it| (Reverse(it.preferred), it.created, it.connection.as_str()));
+        all
     }
 
     /// Its binding to a connection.

@@ -23,6 +23,10 @@ section! {
         /// What the agent may use.
         #[key("name or id of a connection", required)]
         pub connection: Reference<ConnectionId>,
+        /// Make it the default: requests that select no connection use it, where several of the agent fit.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub default: bool,
     }
 }
 
@@ -41,6 +45,9 @@ pub struct BindingRecord {
     /// allows what they do.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub direct: bool,
+    /// When it was made the default. Of several, the latest is; without any, the oldest binding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred: Option<Timestamp>,
 }
 
 /// A binding as the API answers with it. Placeholders are text here: what reads an answer does not check them.
@@ -68,6 +75,9 @@ pub struct BindingShown {
     /// `false`: it allows what its slots do, and nothing more.
     #[serde(default = "yes")]
     pub direct: bool,
+    /// Requests that select no connection use it, at least for one of its hosts.
+    #[serde(default)]
+    pub default: bool,
 }
 
 /// A slot that a binding is in.

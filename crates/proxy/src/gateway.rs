@@ -28,6 +28,7 @@ use crate::limits::body_buffer::BodyBuffer;
 use crate::limits::budget::{Budget, PerAgent};
 use crate::limits::handshake_limit::HandshakeLimit;
 use crate::limits::meter::Meters;
+use crate::limits::refusals::Refusals;
 use crate::pool::http1::Pool;
 use crate::pool::http2::SharedStreams;
 use crate::pool::protocols::Protocols;
@@ -73,6 +74,8 @@ pub struct Gateway {
     pub(crate) alert_limit: AlertLimit,
     pub(crate) agent_streams: AgentStreams,
     pub(crate) meters: Meters,
+    /// Answers by which upstreams refuse secrets.
+    pub(crate) refusals: Arc<Refusals>,
     /// Memory for bodies that are kept until a credential is renewed.
     pub(crate) renewal_bodies: Arc<Budget>,
     /// Memory for bodies into which a credential is written.
@@ -132,6 +135,7 @@ impl Gateway {
             alert_limit,
             agent_streams,
             meters,
+            refusals: Arc::default(),
             renewal_bodies,
             injected_bodies,
             decoders,

@@ -297,8 +297,9 @@ impl Flight<'_> {
         &self,
         stored: &StoredGrant,
     ) -> Result<Option<FlightResult>, VaultError> {
-        let tried_again = stored.broken.as_ref().is_some_and(|verdict| self.tries_again(verdict));
-        if let (Some(verdict), false) = (&stored.broken, tried_again) {
+        let broken = stored.broken.as_ref().filter(|verdict| verdict.prevents_test());
+        let tried_again = broken.is_some_and(|verdict| self.tries_again(verdict));
+        if let (Some(verdict), false) = (broken, tried_again) {
             // A crash, or another replica, left the record unchanged.
             self.vault.project(self.connection).await?;
             return Ok(Some(FlightResult::Refused(self.refused(verdict))));

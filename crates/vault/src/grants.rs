@@ -37,6 +37,8 @@ pub(super) struct StoredGrant {
     pub dates: Option<Dates>,
     /// Its client was rejected, and token requests have changed since.
     pub on_trial: bool,
+    /// See [`Header::untestable`].
+    pub untestable: bool,
     /// Its encoding.
     pub bytes: Zeroizing<Vec<u8>>,
     /// The second grant during a rotation.
@@ -67,8 +69,17 @@ impl StoredGrant {
         bytes: &[u8],
     ) -> NewRow {
         let (given, dates) = (self.given.clone(), self.dates.clone());
-        let (untested, consent) = (self.untested, self.consent.clone());
-        let header = Header { broken, given, consent, untested, dates, ..Header::of(connection) };
+        let (untested, untestable) = (self.untested, self.untestable);
+        let consent = self.consent.clone();
+        let header = Header {
+            broken,
+            given,
+            consent,
+            untested,
+            untestable,
+            dates,
+            ..Header::of(connection)
+        };
         let other = self.other.as_ref().map(|(beside, bytes)| (beside.clone(), bytes.as_slice()));
         header.beside(bytes, other)
     }
@@ -124,7 +135,15 @@ impl Vault {
             match record::open(&self.keyring, connection, &purpose, &row) {
                 Ok(opened) => {
                     let Header {
-                        broken, given, consent, untested, dates, beside, on_trial, ..
+                        broken,
+                        given,
+                        consent,
+                        untested,
+                        dates,
+                        beside,
+                        on_trial,
+                        untestable,
+                        ..
                     } = opened.header;
                     let (version, bytes) = (row.version, opened.grant);
                     let other = beside.zip(opened.other);
@@ -136,6 +155,7 @@ impl Vault {
                         untested,
                         dates,
                         on_trial,
+                        untestable,
                         bytes,
                         other,
                     }));

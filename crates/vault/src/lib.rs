@@ -25,6 +25,7 @@ mod late;
 pub mod oauth;
 mod plugins;
 mod record;
+mod rejected;
 mod renew;
 mod rotate;
 mod rows;

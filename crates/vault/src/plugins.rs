@@ -55,6 +55,7 @@ impl Vault {
                 managed_by: ManagedBy::Store,
                 placeholders: self.placeholders(connection)?,
                 direct: false,
+                preferred: None,
             })
         };
         existing.map(binding).collect()

@@ -72,6 +72,9 @@ pub struct Header {
     /// Its client was rejected, and token requests have changed since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_trial: bool,
+    /// A person uses the secret although its test was rejected: the test decides nothing any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untestable: bool,
     /// The second grant, which follows the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<SecondGrant>,
@@ -169,6 +172,11 @@ impl Verdict {
     pub fn new(reason: BrokenReason, detail: Option<String>) -> Self {
         Self { reason, detail, asked: None, again: None, tries: 0 }
     }
+
+    /// Whether no credential is made of the grant. A rejected secret may be tested: policy keeps it from agents.
+    pub fn prevents_test(&self) -> bool {
+        self.reason != BrokenReason::Rejected
+    }
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -187,6 +195,7 @@ impl Header {
             untested: false,
             dates: None,
             on_trial: false,
+            untestable: false,
             beside: None,
         }
     }

@@ -432,7 +432,8 @@ impl Header {
     /// The header of the stored grant, without the second one.
     pub(super) fn kept(connection: &ConnectionRecord, stored: &StoredGrant) -> Self {
         let (broken, given) = (stored.broken.clone(), stored.given.clone());
-        Self { broken, given, dates: stored.dates.clone(), ..Self::of(connection) }
+        let (dates, untestable) = (stored.dates.clone(), stored.untestable);
+        Self { broken, given, dates, untestable, ..Self::of(connection) }
     }
 }
 

@@ -34,6 +34,8 @@ pub(in crate::app) struct AgentChange {
     pub(in crate::app) token: Option<TokenHash>,
     /// Names or ids of connections.
     pub(in crate::app) binds: Vec<String>,
+    /// Names or ids of the connections that are defaults, if others were.
+    pub(in crate::app) defaults: Option<Vec<String>>,
 }
 
 /// A plugin whose slots hold connections that do not fit the environment to come.
@@ -59,6 +61,7 @@ struct Bindings {
     bindings: Vec<BindingRecord>,
     unbinds: Vec<ConnectionId>,
     binds: Vec<String>,
+    defaults: Option<Vec<String>>,
 }
 
 impl Planning<'_> {
@@ -112,13 +115,14 @@ impl Planning<'_> {
         };
         record.spec.clone_from(&declared.spec);
         record.facts.paused = false;
-        let Bindings { bindings, unbinds, binds } = self.bindings(&subject, declared, &record);
+        let Bindings { bindings, unbinds, binds, defaults } =
+            self.bindings(&subject, declared, &record);
         record.facts.bindings = bindings;
         if self.problems.len() > before {
             return record;
         }
         let Some(found) = found else {
-            let change = AgentChange { token, binds, ..AgentChange::default() };
+            let change = AgentChange { token, binds, defaults, ..AgentChange::default() };
             let work = Work::Agent(Box::new(AgentWork::Make(declared.spec.clone(), change)));
             self.steps.push(Step::new(subject, Action::Make, work));
             return record;
@@ -127,7 +131,9 @@ impl Planning<'_> {
             ("labels", found.spec.labels != declared.spec.labels),
             ("environment", found.spec.environment != declared.spec.environment),
             ("allow", found.spec.allow != declared.spec.allow),
+            ("require_selection", found.spec.require_selection != declared.spec.require_selection),
             ("token", token.is_some()),
+            ("defaults", defaults.is_some()),
             ("use", !(unbinds.is_empty() && binds.is_empty())),
         ]);
         let change = AgentChange {
@@ -137,6 +143,7 @@ impl Planning<'_> {
             resumes: found.facts.paused,
             token,
             binds,
+            defaults,
         };
         let work = Work::Agent(Box::new(AgentWork::Change(found.id.clone(), change)));
         self.steps.push(Step::of_existing(subject, found.facts.paused, changes, work));
@@ -200,7 +207,8 @@ impl Planning<'_> {
             self.refuse(subject, message, "declare another agent");
         }
         self.environments(subject, agent, &all);
-        Bindings { bindings, unbinds, binds }
+        let defaults = other_defaults(declared, agent, &wanted);
+        Bindings { bindings, unbinds, binds, defaults }
     }
 
     /// Refuses connections of another environment than the agent's.
@@ -304,6 +312,22 @@ fn is_other_token(found: Option<&Arc<AgentRecord>>, token: &TokenHash) -> bool {
     !found.facts.tokens.iter().any(has_it) || found.facts.tokens.iter().any(has_other)
 }
 
+/// The defaults to come, if they differ from those of the agent's bindings.
+fn other_defaults(
+    declared: &Declared<Agent>,
+    agent: &AgentRecord,
+    wanted: &[Arc<ConnectionRecord>],
+) -> Option<Vec<String>> {
+    let defaults = &declared.with.defaults;
+    let differs = wanted.iter().any(|connection| {
+        let binding = agent.facts.binding(&connection.id);
+        let is_default = binding.is_some_and(|binding| binding.preferred.is_some());
+        let is_named = |name: &String| *name == connection.name || *name == connection.id.as_str();
+        is_default != defaults.iter().any(is_named)
+    });
+    differs.then(|| defaults.clone())
+}
+
 fn binding(connection: &Arc<ConnectionRecord>) -> BindingRecord {
     BindingRecord {
         connection: connection.id.clone(),
@@ -311,6 +335,7 @@ fn binding(connection: &Arc<ConnectionRecord>) -> BindingRecord {
         managed_by: ManagedBy::File,
         placeholders: BTreeMap::new(),
         direct: true,
+        preferred: None,
     }
 }
 

@@ -15,7 +15,9 @@ use jiff::Timestamp;
 use self::files::{Files, Paths, Sources};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
+use super::connection::state;
 use super::failure::{Exit, Failure};
+use super::settings::Global;
 use keyward_base::id::OrgId;
 use keyward_model::{
     Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown,
@@ -44,6 +46,34 @@ pub(crate) struct Facts {
     bundle: String,
     /// Host patterns of its bindings.
     hosts: Vec<String>,
+    /// Its connections that cannot be used, as people read them.
+    pub(crate) unusable: Vec<Unusable>,
+}
+
+/// A connection that cannot be used.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    name: String,
+    state: String,
+    remedy: Option<String>,
+}
+
+impl Unusable {
+    /// `None` if it can be used.
+    fn of(connection: &Shown<Connection>) -> Option<Self> {
+        if connection.facts.state.is_usable() {
+            return None;
+        }
+        let (name, remedy) = (connection.name.clone(), connection.facts.remedy.clone());
+        Some(Self { name, state: state(&connection.facts.state), remedy })
+    }
+
+    /// The state and the remedy, on two lines.
+    pub(crate) fn note(&self, global: &Global) -> String {
+        let Self { name, state, remedy } = self;
+        let remedy = remedy.as_deref().map(|remedy| format!("\nhint: {}", global.remedy(remedy)));
+        format!("note: connection {name} is {state}{}", remedy.unwrap_or_default())
+    }
 }
 
 /// How a client reaches the proxy, and authenticates.
@@ -82,13 +112,15 @@ impl Facts {
     /// Reads the facts of an agent from the gateway.
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
-        let mut hosts = Vec::new();
+        let (mut hosts, mut unusable) = (Vec::new(), Vec::new());
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
-            hosts.extend(client.get::<Shown<Connection>>(&at).await?.facts.hosts);
+            let connection: Shown<Connection> = client.get(&at).await?;
+            unusable.extend(Unusable::of(&connection));
+            hosts.extend(connection.facts.hosts);
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
-        Ok(Self { agent, ca, bundle, hosts })
+        Ok(Self { agent, ca, bundle, hosts, unusable })
     }
 
     /// The facts of an agent without bindings, which need not exist.
@@ -97,7 +129,8 @@ impl Facts {
         let facts = AgentFacts::default();
         let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
         let agent = agent.shown(AgentShown::default());
-        Self { agent, ca: String::new(), bundle: String::new(), hosts: Vec::new() }
+        let (ca, bundle) = (String::new(), String::new());
+        Self { agent, ca, bundle, hosts: Vec::new(), unusable: Vec::new() }
     }
 
     /// The same with the CA of another proxy.
@@ -254,7 +287,8 @@ pub(super) mod tests {
                 "env": {"GH_TOKEN": "ghp_kwph", "GITHUB_TOKEN": "ghp_kwph"}}],
         }));
         let hosts = vec!["api.github.com".to_owned()];
-        Facts { agent: agent.unwrap(), ca: "the CA\n".into(), bundle: "roots\n".into(), hosts }
+        let (ca, bundle) = ("the CA\n".into(), "roots\n".into());
+        Facts { agent: agent.unwrap(), ca, bundle, hosts, unusable: Vec::new() }
     }
 
     fn at(proxy: &str) -> Entrance<'_> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::table::TABLE;
-use keyward_model::BindingShown;
+use keyward_model::{BindingShown, ManagedBy};
 
 /// What an agent's bindings put where.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -14,35 +14,45 @@ pub(crate) struct Placeholders {
     pub(crate) notes: Vec<String>,
 }
 
-/// The first binding, by when it was made, has a variable; a later one that wants it is named.
+/// The default, or else the first binding, has a variable; another one that wants it is named.
 pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
     let mut sorted: Vec<_> = bindings.iter().collect();
-    sorted.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    let mut holders: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    sorted.sort_by_key(|it| (!it.default, it.created, it.name.as_str()));
+    let mut holders: BTreeMap<&str, (&str, &BindingShown)> = BTreeMap::new();
     let mut notes = Vec::new();
     for binding in sorted {
-        let (mut lost, mut winner) = (Vec::new(), "");
+        let (mut lost, mut winner) = (Vec::new(), None);
         for (variable, placeholder) in &binding.env {
             match holders.get(variable.as_str()) {
                 // One of ours, such as the proxy: a provider does not get to redirect it.
                 _ if is_ours(variable) => {}
                 Some((_, first)) => {
                     lost.push(variable.as_str());
-                    winner = first;
+                    winner = Some(*first);
                 }
-                None => drop(holders.insert(variable, (placeholder, &binding.name))),
+                None => drop(holders.insert(variable, (placeholder, binding))),
             }
         }
-        if !lost.is_empty() {
-            notes.push(format!(
-                "note: in {}, programs get the placeholder of {winner}; `keyward agent show {agent}` shows the placeholder of {}",
-                lost.join(", "),
-                binding.name
-            ));
+        if let Some(winner) = winner {
+            notes.push(note(agent, &lost.join(", "), winner, binding));
         }
     }
     let owned = |(variable, (text, _)): (&str, (&str, &str))| (variable.into(), text.into());
     Placeholders { variables: holders.into_iter().map(owned).collect(), notes }
+}
+
+/// Which account the variables are for, and how a program uses `other`.
+fn note(agent: &str, variables: &str, winner: &BindingShown, other: &BindingShown) -> String {
+    let default = if winner.default { format!(", the default of {agent}") } else { String::new() };
+    let (used, other, is_file) = (&winner.name, &other.name, other.managed_by == ManagedBy::File);
+    let change = match is_file {
+        true => format!("or name it in `defaults` of {agent} in the configuration file"),
+        false => format!("or: keyward agent bind {agent} {other} --default"),
+    };
+    format!(
+        "note: programs that read {variables} use {used}{default}\n\
+         hint: for {other}, send its placeholder (keyward agent show {agent}),\n      {change}"
+    )
 }
 
 fn is_ours(variable: &str) -> bool {
@@ -71,10 +81,20 @@ mod tests {
         assert_eq!(found.variables["GITHUB_TOKEN"], "b");
         assert_eq!(
             found.notes,
-            [
-                "note: in GH_TOKEN, programs get the placeholder of work; `keyward agent show claude` shows the placeholder of personal"
-            ]
+            ["note: programs that read GH_TOKEN use work\n\
+              hint: for personal, send its placeholder (keyward agent show claude),\n      \
+              or: keyward agent bind claude personal --default"]
         );
+    }
+
+    #[test]
+    fn the_default_has_the_variables_before_the_older_binding() {
+        let late = binding("personal", 9, &[("GH_TOKEN", "b")]);
+        let early = binding("work", 1, &[("GH_TOKEN", "a")]);
+        let found = of("claude", &[BindingShown { default: true, ..late }, early]);
+        assert_eq!(found.variables["GH_TOKEN"], "b");
+        let says = "note: programs that read GH_TOKEN use personal, the default of claude\n";
+        assert!(found.notes[0].starts_with(says), "{:?}", found.notes);
     }
 
     #[test]

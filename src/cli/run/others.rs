@@ -70,11 +70,7 @@ fn is_in_background() -> bool {
     tcgetpgrp(io::stdin()).is_ok_and(|group| group != getpgrp())
 }
 
-async fn ask(
-    client: &Client,
-    agent: &mut Shown<Agent>,
-    global: &Global,
-) -> Result<(), Failure> {
+async fn ask(client: &Client, agent: &mut Shown<Agent>, global: &Global) -> Result<(), Failure> {
     output::note(&format!(
         "Which other hosts may agent {} reach? This is asked once.\n{QUESTION}",
         agent.name
@@ -106,5 +102,7 @@ fn stored(agent: &Shown<Agent>, global: &Global) -> String {
         [] => "other hosts are blocked".to_owned(),
         sets => format!("other hosts allowed: {}", sets.join(", ")),
     };
-    format!("keyward: stored for agent {name}: {reach} (change: {keyward} agent set {name} --allow SET)")
+    format!(
+        "keyward: stored for agent {name}: {reach} (change: {keyward} agent set {name} --allow SET)"
+    )
 }

@@ -208,8 +208,11 @@ pub(super) fn plan(dice: &mut Dice, tls: &str, clear: &str) -> (Plan, Vec<(&'sta
         }
     }
     let names = CONNECTIONS.map(|connection| connection.name);
-    for (agent, percent) in AGENTS.into_iter().zip([90, 40, 0]) {
-        plan = plan.agent(agent, &dice.some(&names, percent).join(", "));
+    for (agent, percent) in AGENTS.into_iter().zip([90, 70, 0]) {
+        let uses = dice.some(&names, percent).join(", ");
+        // One of them has no default.
+        let more = if agent == "dev" { "], require_selection: true, defaults: [" } else { "" };
+        plan = plan.agent(agent, &format!("{uses}{more}"));
     }
     for number in 0..dice.below(7) {
         plan = plan.rule(&rule(dice, number));

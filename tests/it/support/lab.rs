@@ -45,6 +45,7 @@ pub(crate) struct Plan {
     canary: Canary,
     secrets: Vec<Canary>,
     variables: BTreeMap<String, String>,
+    files: Vec<(String, String)>,
     trusted: bool,
 }
 
@@ -86,6 +87,7 @@ impl Plan {
             canary: Canary::new("cnry"),
             secrets: vec![],
             variables: BTreeMap::new(),
+            files: vec![],
             trusted: true,
         }
     }
@@ -213,6 +215,12 @@ impl Plan {
         self
     }
 
+    /// A file beside the configuration.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
     /// A further credential, in a variable: guarded as the canary is.
     pub(crate) fn secret(mut self, name: &str, secret: &Canary) -> Self {
         self.secrets.push(secret.clone());
@@ -278,8 +286,9 @@ impl Plan {
         for (name, token) in &tokens {
             variables.insert(token_variable(name), token.text.clone());
         }
-        let roots = [("origin-ca.pem", &*pki().pem)];
-        let gateway = Gateway::try_start(&self.yaml(origin), &variables, &roots).await?;
+        let own = self.files.iter().map(|(name, text)| (&**name, &**text));
+        let files: Vec<_> = own.chain([("origin-ca.pem", &*pki().pem)]).collect();
+        let gateway = Gateway::try_start(&self.yaml(origin), &variables, &files).await?;
         Ok((gateway, tokens))
     }
 

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::canary::Canary;
 use super::origin::Origin;
 use super::pki::pki;
+use super::pty::{Terminal, screen};
 
 /// What differs from run to run, and what stands in its place.
 const VARYING: &[(&str, &str)] = &[
@@ -185,12 +186,64 @@ impl Newcomer {
             secret.assert_absent_below(&self.data());
         }
         let home = self.home.path().to_str().expect("UTF-8");
-        let mut said = self.said.replace(home, "~");
-        for (pattern, stands) in VARYING {
-            let pattern = Regex::new(pattern).expect("a pattern of ours");
-            said = pattern.replace_all(&said, *stands).into_owned();
+        steady(&self.said.replace(home, "~"))
+    }
+
+    /// Types a command at a terminal of 80 columns; `walk` answers what it asks. The screen is read at its end.
+    pub(crate) fn walks(&mut self, line: &str, walk: impl FnOnce(&mut Terminal)) {
+        let _ = writeln!(self.said, "$ {line}");
+        let mut shell = self.shell(&format!("exec {line}"));
+        shell.env("TERM", "xterm").env("NO_COLOR", "1");
+        let mut terminal = Terminal::start_at(shell, 80);
+        walk(&mut terminal);
+        let (code, output) = terminal.ends();
+        for secret in &self.pasted {
+            secret.assert_absent("what the person reads", output.as_bytes());
         }
-        said
+        let shown = screen(&output);
+        let lines = shown.lines().filter(|line| !line.contains("the limit of open files"));
+        for line in lines {
+            let _ = writeln!(self.said, "{}", line.trim_end());
+        }
+        if code != Some(0) {
+            let _ = writeln!(self.said, "(exit {})", code.expect("it was not killed"));
+        }
+    }
+
+    /// The answer of a command as JSON, which the transcript does not show.
+    pub(crate) fn json(&self, line: &str) -> serde_json::Value {
+        let output = self.shell(line).output().expect("a shell");
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{line}: {text}"))
+    }
+
+    /// Where the proxy listens.
+    pub(crate) fn proxy(&self) -> std::net::SocketAddr {
+        let mut socket = std::os::unix::net::UnixStream::connect(self.data().join("admin.sock"))
+            .expect("it serves");
+        let ask = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        socket.write_all(ask.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("text");
+        let body = answer.split_once("\r\n\r\n").expect("a head").1;
+        let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        status["proxy"][0].as_str().expect("an address").parse().expect("an address")
+    }
+
+    /// Waits until the command succeeds, which the transcript does not show.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub(crate) fn waits(&self, line: &str) {
+        let end = std::time::Instant::now() + super::wire::PATIENCE;
+        while !self.shell(line).output().expect("a shell").status.success() {
+            assert!(std::time::Instant::now() < end, "it never succeeds: {line}");
+        }
+    }
+
+    /// A secret that is pasted during a walk.
+    pub(crate) fn guards(&mut self, secret: &str) {
+        self.pasted.push(Canary::of(secret.to_owned()));
     }
 
     fn shell(&self, line: &str) -> Command {
@@ -210,6 +263,16 @@ impl Newcomer {
             .stdout(Stdio::piped());
         shell
     }
+}
+
+/// Without what differs from run to run.
+fn steady(said: &str) -> String {
+    let mut said = said.to_owned();
+    for (pattern, stands) in VARYING {
+        let pattern = Regex::new(pattern).expect("a pattern of ours");
+        said = pattern.replace_all(&said, *stands).into_owned();
+    }
+    said
 }
 
 impl Drop for Newcomer {

@@ -133,3 +133,30 @@ impl Drop for Terminal {
         drop(self.child.wait());
     }
 }
+
+/// What stands on a screen after this output: lines that the program wrote over or wiped are gone.
+pub(crate) fn screen(output: &str) -> String {
+    let mut lines = vec![String::new()];
+    let mut rest = output;
+    while let Some(char) = rest.chars().next() {
+        rest = &rest[char.len_utf8()..];
+        match char {
+            '\n' => lines.push(String::new()),
+            // Programs of ours begin a line again only to wipe it.
+            '\r' if rest.starts_with('\n') => {}
+            '\r' => lines.last_mut().expect("a line").clear(),
+            '\u{1b}' => {
+                let end = rest.find(|c: char| c.is_ascii_alphabetic()).expect("a sequence");
+                let (parameters, command) = (&rest[1..end], &rest[end..=end]);
+                if command == "A" {
+                    let up = parameters.parse().unwrap_or(1);
+                    lines.truncate(lines.len() - up);
+                    lines.last_mut().expect("a line").clear();
+                }
+                rest = &rest[end + 1..];
+            }
+            char => lines.last_mut().expect("a line").push(char),
+        }
+    }
+    lines.join("\n")
+}

@@ -1,6 +1,7 @@
 //! Diagnosis of a connection test: converts the result into an explanation and a remedy. Pure. It names hosts,
 //! statuses and pages, and never quotes a response.
 
+use super::status;
 use crate::wire::TestOutcome;
 use keyward_base::codes::RefusalText;
 use keyward_net::client::CertificateFault;
@@ -40,8 +41,13 @@ impl TestedConnection<'_> {
     pub(super) fn untested(&self) -> Diagnosis {
         let Self { connection, provider, .. } = self;
         let message = format!("no test request is known for {provider}: nothing was asked");
+        let diagnosis = Diagnosis::new(TestOutcome::NoTest, message);
+        if status::is_rejected_secret(connection) {
+            return diagnosis
+                .hint("agents may use it again: the next requests show whether its secret works");
+        }
         let docs = self.docs_url.map(|url| format!(" ({url})")).unwrap_or_default();
-        Diagnosis::new(TestOutcome::NoTest, message).hint(format!(
+        diagnosis.hint(format!(
             "bind it to an agent and ask the API something harmless{docs}: \
              keyward agent bind AGENT {name} && keyward run --agent AGENT -- curl https://…",
             name = connection.name

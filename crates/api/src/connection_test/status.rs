@@ -19,8 +19,22 @@ pub(super) fn is_doubtful(connection: &ConnectionRecord, found: &ConnectionTeste
 
 /// Whether the connection's client was rejected; a manual test triggers a retry.
 pub(super) fn is_rejected(connection: &ConnectionRecord) -> bool {
-    let rejected = BrokenReason::ClientRejected;
-    matches!(connection.facts.state, ConnectionState::Broken { reason, .. } if reason == rejected)
+    is_broken_by(connection, BrokenReason::ClientRejected)
+}
+
+/// Whether traffic has shown that the provider rejects the connection's secret. A successful test ends that, and
+/// so does the test of a person where the provider has none: nothing else could.
+pub(super) fn is_rejected_secret(connection: &ConnectionRecord) -> bool {
+    is_broken_by(connection, BrokenReason::Rejected)
+}
+
+/// Whether a test has shown that the provider rejects the connection's secret.
+pub(crate) fn is_rejected_by_test(connection: &ConnectionRecord) -> bool {
+    is_broken_by(connection, BrokenReason::TestFailed) || is_rejected_secret(connection)
+}
+
+fn is_broken_by(connection: &ConnectionRecord, by: BrokenReason) -> bool {
+    matches!(connection.facts.state, ConnectionState::Broken { reason, .. } if reason == by)
 }
 
 fn is_refused(found: &ConnectionTested) -> bool {
@@ -47,11 +61,7 @@ pub(crate) async fn learnt(
                 record.facts.granted.clone_from(&found.scopes);
             }
         }
-        let failed = matches!(
-            record.facts.state,
-            ConnectionState::Broken { reason: BrokenReason::TestFailed, .. }
-        );
-        if found.ok && failed {
+        if found.ok && is_broken_by(record, BrokenReason::TestFailed) {
             record.facts.state = ConnectionState::Active;
         }
         // A renewable token is renewed, and its server decides when it ends.
@@ -62,7 +72,12 @@ pub(crate) async fn learnt(
         }
     };
     let (directory, id) = (&admin.deps().directory, &connection.id);
-    let now = directory.update_connection(&connection.org, id, &change).await?;
+    let mut now = directory.update_connection(&connection.org, id, &change).await?;
+    let is_accepted = found.ok || found.outcome == TestOutcome::NoTest;
+    if is_accepted && is_rejected_secret(&now) {
+        admin.deps().vault.accept(&connection.org, id).await?;
+        now = admin.connection(caller, id.as_str())?;
+    }
     if now.facts.state != connection.facts.state {
         admin.enforce().await?;
         changes::told(admin, caller, &now, "tested", &found.message).await;

@@ -77,6 +77,9 @@ pub struct ConnectionUsed {
     pub name: String,
     /// Its provider.
     pub provider: String,
+    /// The names of other connections that fit as well: this one is the agent's default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub default_over: Vec<String>,
     /// The app that asks for its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppUsed>,

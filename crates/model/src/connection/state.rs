@@ -44,6 +44,8 @@ pub enum BrokenReason {
     ClientRejected,
     /// The test request failed.
     TestFailed,
+    /// The provider answers 401 to requests and to the test request.
+    Rejected,
     /// The grant does not open with the keys there are.
     StoreKeyMissing,
 }
@@ -57,6 +59,7 @@ impl BrokenReason {
             Self::NoRefreshToken => "no_refresh_token",
             Self::ClientRejected => "client_rejected",
             Self::TestFailed => "test_failed",
+            Self::Rejected => "rejected",
             Self::StoreKeyMissing => "store_key_missing",
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! attempt                               one attempt
 //! attempts  refused_credential          whether it is sent again: a retry, a renewed credential
+//! rejected_secret                       tests a secret that the upstream refuses repeatedly
 //! scrub  answer  answer_body  upgrade   the answer without the credential; WebSockets
 //! respond                               refusals as HTTP
 //! guard                                 a running exchange: its record and the stream that it occupies
@@ -16,6 +17,7 @@ pub mod attempts;
 pub mod call;
 pub mod guard;
 pub mod refused_credential;
+pub mod rejected_secret;
 pub mod respond;
 pub mod scrub;
 pub mod test_request;
@@ -63,6 +65,7 @@ pub async fn run(
         };
         valid = requester.check_still_valid(gw)?;
     };
+    rejected_secret::observe(gw, requester, &sent, exchange.format);
     let memory = gw.decoders.share(requester.agent());
     Answer::scrub(sent, memory, &mut exchange.record).await
 }

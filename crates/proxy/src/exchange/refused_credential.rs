@@ -22,7 +22,7 @@ pub async fn refused_credential(
     format: RefusalFormat,
 ) -> (Sent, Option<Arc<Credential>>) {
     let Some(credential) = sent.credential().cloned() else { return (sent, None) };
-    if sent.status() == StatusCode::UNAUTHORIZED || is_unauthenticated(sent.headers(), format) {
+    if is_refusal(&sent, format) {
         return (sent, Some(credential));
     }
     let status = sent.status().as_u16();
@@ -33,6 +33,11 @@ pub async fn refused_credential(
     let (sent, beginning) = sent.begun().await;
     let whole = beginning.filter(|body| gateway.vault.means_expired(&credential, status, body));
     (sent, whole.map(|_| credential))
+}
+
+/// Whether the head of the answer refuses the credential.
+pub fn is_refusal(sent: &Sent, format: RefusalFormat) -> bool {
+    sent.status() == StatusCode::UNAUTHORIZED || is_unauthenticated(sent.headers(), format)
 }
 
 /// Whether a gRPC call was refused as unauthenticated: its status is in the head then.

@@ -61,6 +61,13 @@ pub struct TestAnswer {
     pub told: AnswerDetails,
 }
 
+impl TestAnswer {
+    /// Whether the provider rejects the credential itself. 403 does not mean that: the credential is known.
+    pub fn rejects_credential(&self) -> bool {
+        !self.good && self.status == 401 && self.told.clock_ahead_s.is_none()
+    }
+}
+
 /// Why the provider did not answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TestError {

@@ -8,3 +8,4 @@ pub mod budget;
 pub mod handshake_limit;
 pub mod meter;
 pub mod rate;
+pub mod refusals;

@@ -197,6 +197,7 @@ impl CompiledBindings {
             }
             None => self.push(account, bound.extent),
         };
+        self.all[at].by_default |= bound.by_default;
         self.by_core.extend(bound.placeholders.iter().map(|placeholder| (placeholder.core(), at)));
     }
 
@@ -209,7 +210,7 @@ impl CompiledBindings {
         self.by_name.entry(account.name.clone()).or_insert(at);
         self.by_name.insert(account.id.as_str().into(), at);
         let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
-        self.all.push(CompiledBinding { id, account, wanted, extent });
+        self.all.push(CompiledBinding { id, account, wanted, extent, by_default: false });
         at
     }
 }

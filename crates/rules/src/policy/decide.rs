@@ -17,9 +17,6 @@ use keyward_base::host::Scheme;
 use keyward_base::id::RuleId;
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 
-/// How many characters of an unknown name a response quotes.
-const QUOTED_CHARS_MAX: usize = 64;
-
 impl Policy {
     /// Permits or refuses a request. All readings of it must give the same result (see [`readings`]).
     ///
@@ -63,19 +60,29 @@ impl Policy {
         if is_refused(asked.method.as_str()) {
             return Err(Reason::Method);
         }
+        self.evaluation(agent, asked, path).answer()
+    }
+
+    /// What can decide one reading of a request.
+    pub(super) fn evaluation<'a>(
+        &'a self,
+        agent: &'a Agent,
+        asked: &PolicyRequest<'a>,
+        path: &'a DecodedPath,
+    ) -> Evaluation<'a> {
         let org = self.org(&agent.org);
         let held = org.agents.get(&agent.id).map(|held| &**held);
-        Evaluation { policy: self, org, held, agent, asked: *asked, path }.answer()
+        Evaluation { policy: self, org, held, agent, asked: *asked, path }
     }
 }
 
 /// One request and the policy data that can decide it.
-struct Evaluation<'a> {
+pub(super) struct Evaluation<'a> {
     policy: &'a Policy,
-    org: &'a OrgPolicy,
-    held: Option<&'a CompiledBindings>,
-    agent: &'a Agent,
-    asked: PolicyRequest<'a>,
+    pub(super) org: &'a OrgPolicy,
+    pub(super) held: Option<&'a CompiledBindings>,
+    pub(super) agent: &'a Agent,
+    pub(super) asked: PolicyRequest<'a>,
     /// The path that is matched against rules, slots and OAuth endpoints: the agent's path, or the one that is
     /// sent instead. The account's own paths are always matched against the agent's path.
     path: &'a DecodedPath,
@@ -193,7 +200,7 @@ impl<'a> Evaluation<'a> {
     fn by_bindings(&self, cause: BindingLookup<'a>) -> Result<Decision<'a>, Reason> {
         let binding = match self.selected()? {
             Some(selected) => Some(selected),
-            None => self.only_one()?,
+            None => self.unselected()?,
         };
         match (binding, cause) {
             (Some(binding), cause) => self.by_binding(binding, cause),
@@ -262,7 +269,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The rule that replaces the binding.
-    fn narrowing(&self, binding: &CompiledBinding) -> Option<&'a RuleId> {
+    pub(super) fn narrowing(&self, binding: &CompiledBinding) -> Option<&'a RuleId> {
         self.org.rules.narrowing(&binding.account.id, &self.agent.id)
     }
 
@@ -364,128 +371,7 @@ pub(super) fn takes(
     }
 }
 
-// The choice of a connection: placeholders, the `Keyward-Connection` field, the only binding.
-impl<'a> Evaluation<'a> {
-    /// The binding that placeholders and field select, if they are present; they must agree.
-    fn selected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
-        let mut selected: Option<&CompiledBinding> = None;
-        for core in self.asked.placeholders {
-            let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
-            if !self.owns(binding)? {
-                return Err(NOT_OWNED);
-            }
-            if selected.is_some_and(|other| other.account.id != binding.account.id) {
-                return Err(TWO_PLACEHOLDERS);
-            }
-            selected = Some(binding);
-        }
-        let Some(name) = self.asked.named else { return Ok(selected) };
-        let binding = self.held.and_then(|held| held.by_name(name)).ok_or_else(|| {
-            let name: String = name.chars().take(QUOTED_CHARS_MAX).collect();
-            Reason::ConnectionMissing { name: name.into() }
-        })?;
-        match selected {
-            Some(other) if other.account.id != binding.account.id => Err(FIELD_AND_PLACEHOLDER),
-            _ if !self.owns(binding)? => Err(FIELD_AND_HOST),
-            _ => Ok(Some(binding)),
-        }
-    }
-
-    /// Checks that nothing in the request selects another connection than the rule's.
-    fn agrees_with(&self, account: &Account) -> Result<(), Reason> {
-        for core in self.asked.placeholders {
-            let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
-            if !self.owns(binding)? {
-                return Err(NOT_OWNED);
-            }
-            if binding.account.id != account.id {
-                return Err(RULE_AND_PLACEHOLDER);
-            }
-        }
-        match self.asked.named {
-            Some(name) if *name != *account.name && name != account.id.as_str() => {
-                Err(RULE_AND_FIELD)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The most specific binding for the host and path. Bindings that rules replace are considered only if no
-    /// other is left, so that the refusal can name the rule.
-    fn only_one(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
-        let Some(held) = self.held else { return Ok(None) };
-        let (mut best, mut best_rank, mut narrowed) = (Vec::new(), (0, 0), None);
-        for entry in held.by_host.matching(self.asked.target) {
-            let binding = &held.all[entry.value];
-            let Some(path) = self.path_rank(binding)? else { continue };
-            if self.narrowing(binding).is_some() {
-                narrowed = narrowed.or(Some(binding));
-                continue;
-            }
-            let rank = (host_rank(&entry.pattern), path);
-            if rank > best_rank {
-                best.clear();
-                best_rank = rank;
-            }
-            let is_there =
-                best.iter().any(|other: &&CompiledBinding| std::ptr::eq(*other, binding));
-            if rank == best_rank && !is_there {
-                best.push(binding);
-            }
-        }
-        match best[..] {
-            [] => Ok(narrowed),
-            [only] => Ok(Some(only)),
-            [..] => {
-                let mut names: Vec<_> = best.iter().map(|b| b.account.name.clone()).collect();
-                names.sort();
-                Err(Reason::ConnectionAmbiguous { names })
-            }
-        }
-    }
-
-    fn owns(&self, binding: &CompiledBinding) -> Result<bool, Reason> {
-        let owns_host = binding.account.owning(self.asked.target).is_some();
-        Ok(owns_host && self.path_rank(binding)?.is_some())
-    }
-
-    /// How specifically the account's paths match; `None` if they do not.
-    fn path_rank(&self, binding: &CompiledBinding) -> Result<Option<usize>, Reason> {
-        let paths = &binding.account.paths;
-        if !takes(self.asked.path, paths, &binding.id)? {
-            return Ok(None);
-        }
-        let meant = paths.iter().filter(|path| path.matches(self.asked.path));
-        Ok(Some(meant.map(|path| 1 + path.specificity()).max().unwrap_or(0)))
-    }
-}
-
-/// Rank of a host pattern: an exact host precedes wildcards, a longer suffix precedes a shorter one.
-fn host_rank(pattern: &HostPattern) -> usize {
-    pattern.suffix().map_or(usize::MAX, str::len)
-}
-
 /// Whether the method makes a server echo the request or open a tunnel. Case is ignored, as lenient servers do.
 pub(super) fn is_refused(method: &str) -> bool {
     ["TRACE", "TRACK", "CONNECT"].iter().any(|refused| refused.eq_ignore_ascii_case(method))
 }
-
-const NOT_BOUND: Reason = Reason::PlaceholderForeign {
-    detail: "the placeholder is unknown, or its connection is not bound to this agent",
-};
-const NOT_OWNED: Reason = Reason::PlaceholderForeign {
-    detail: "the placeholder was sent where its connection's provider does not live",
-};
-const TWO_PLACEHOLDERS: Reason =
-    Reason::Contradiction { detail: "the request carries placeholders of two connections" };
-const FIELD_AND_PLACEHOLDER: Reason = Reason::Contradiction {
-    detail: "`Keyward-Connection` and the placeholder name different connections",
-};
-const FIELD_AND_HOST: Reason = Reason::Contradiction {
-    detail: "the provider of the connection in `Keyward-Connection` does not live there",
-};
-const RULE_AND_PLACEHOLDER: Reason =
-    Reason::Contradiction { detail: "the rule uses another connection than the placeholder's" };
-const RULE_AND_FIELD: Reason = Reason::Contradiction {
-    detail: "the rule uses another connection than `Keyward-Connection` names",
-};

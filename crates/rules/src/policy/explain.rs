@@ -26,6 +26,8 @@ pub struct Explanation {
     pub connection: Option<String>,
     /// The id of the connection, if it is used.
     pub connection_id: Option<ConnectionId>,
+    /// Other connections that fit as well: the used one is the agent's default.
+    pub passed_over: Vec<String>,
     /// The code of a refusal.
     pub code: Option<Code>,
     /// The message of a refusal.
@@ -104,10 +106,21 @@ impl Policy {
             Action::Inject(wanted) => Explanation {
                 connection: Some(wanted.name.to_string()),
                 connection_id: Some(wanted.connection.clone()),
+                passed_over: self.passed_over(agent, asked, &wanted.connection),
                 ..self.found(agent, asked, ActionKind::Inject, permit.rule())
             },
             Action::Pass => self.found(agent, asked, ActionKind::Pass, permit.rule()),
         }
+    }
+
+    fn passed_over(
+        &self,
+        agent: &Agent,
+        asked: &PolicyRequest<'_>,
+        used: &ConnectionId,
+    ) -> Vec<String> {
+        let others = self.evaluation(agent, asked, asked.path).passed_over(used);
+        others.iter().map(ToString::to_string).collect()
     }
 
     fn refused(&self, agent: &Agent, asked: &PolicyRequest<'_>, reason: &Reason) -> Explanation {
@@ -171,6 +184,7 @@ impl Explanation {
             sent_path: None,
             connection: None,
             connection_id: None,
+            passed_over: Vec::new(),
             code: None,
             message: None,
             hint: None,

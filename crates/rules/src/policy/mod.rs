@@ -5,6 +5,7 @@
 mod allow;
 mod base_url;
 mod call;
+mod choose;
 mod compile;
 mod counted;
 mod decide;
@@ -46,8 +47,8 @@ pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{
-    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction, Endpoint,
-    PolicyInput, Rule, RuleAction,
+    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction,
+    Endpoint, PolicyInput, Rule, RuleAction,
 };
 pub use slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
 
@@ -159,6 +160,8 @@ struct CompiledBinding {
     wanted: RequiredConnection,
     /// Which requests it allows.
     extent: Extent,
+    /// See [`AccountBinding::by_default`].
+    by_default: bool,
 }
 
 /// An OAuth endpoint, where nothing is injected.

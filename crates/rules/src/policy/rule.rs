@@ -143,12 +143,15 @@ pub struct AccountBinding {
     pub placeholders: Vec<Placeholder>,
     /// Which requests it allows.
     pub extent: Extent,
+    /// Whether a request that selects no connection may use it although others fit as well. The first such binding
+    /// of the agent is used.
+    pub by_default: bool,
 }
 
 /// The bindings, blocked slots and sets of hosts of one agent.
 #[derive(Clone, Debug, Default)]
 pub struct AgentBindings {
-    /// The agent's bindings.
+    /// The agent's bindings; an earlier one is preferred.
     pub bindings: Vec<AccountBinding>,
     /// Required slots of the agent's plugins that have no connection.
     pub empty: Vec<EmptySlot>,

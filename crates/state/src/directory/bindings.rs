@@ -33,9 +33,62 @@ impl Directory {
             managed_by,
             placeholders,
             direct: true,
+            preferred: None,
         };
         let (org, agent) = (org.clone(), agent.clone());
         self.write(|writer| async move { writer.bind(&org, &agent, new).await }).await
+    }
+
+    /// Makes a bound connection the default of the agent, where several fit a request.
+    ///
+    /// # Errors
+    /// When there is no such binding, or the file manages the agent.
+    pub async fn make_default(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+    ) -> Result<BindingRecord, DirectoryError> {
+        let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
+        let now = self.shared.clock.now();
+        self.write(|writer| async move {
+            let change = |agent: &mut AgentRecord| {
+                check::editable(agent, ManagedBy::Store)?;
+                let mut all = agent.facts.bindings.iter_mut();
+                let found = all.find(|it| it.direct && it.connection == connection);
+                let found =
+                    found.ok_or_else(|| DirectoryError::not_found("binding", &connection))?;
+                found.preferred = Some(now);
+                Ok(())
+            };
+            let (_, after) = writer.edit::<Agent>(&org, &agent, &change).await?;
+            let bound = after.facts.binding(&connection).cloned();
+            bound.ok_or_else(|| DirectoryError::not_found("binding", &connection))
+        })
+        .await
+    }
+
+    /// Makes these bindings of the file the defaults, and no others of the file.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub async fn set_declared_defaults(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connections: &[ConnectionId],
+    ) -> Result<(), DirectoryError> {
+        let now = self.shared.clock.now();
+        let set = |agent: &mut AgentRecord| {
+            let all = agent.facts.bindings.iter_mut();
+            for binding in all.filter(|binding| binding.managed_by == ManagedBy::File) {
+                binding.preferred = match connections.contains(&binding.connection) {
+                    true => binding.preferred.or(Some(now)),
+                    false => None,
+                };
+            }
+        };
+        self.change::<Agent>(org, agent, set).await.map(drop)
     }
 
     /// Takes a binding away; open streams that used it end. What plugins of the agent have in their

@@ -109,6 +109,7 @@ impl<'a> Remedies<'a> {
             | BrokenReason::Expired
             | BrokenReason::NoRefreshToken
             | BrokenReason::TestFailed
+            | BrokenReason::Rejected
             | BrokenReason::StoreKeyMissing => self.for_credential(),
         }
     }

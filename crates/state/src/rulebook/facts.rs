@@ -308,7 +308,7 @@ impl Facts {
             let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
             plugins.add(plugin, &missing, &self.catalogue, &self.view);
         }
-        let bound = agent.facts.bindings.iter().filter_map(|binding| {
+        let bound = agent.facts.by_preference().into_iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;
             let connection = self.known(org, record)?;
             // Bindings across owners cannot be created; an existing one has no effect.
@@ -326,6 +326,8 @@ impl Facts {
                 account: connection.account.clone(),
                 placeholders: binding.placeholders.values().cloned().collect(),
                 extent,
+                // What a plugin may use is chosen for that plugin.
+                by_default: binding.direct && !agent.require_selection,
             })
         });
         let allow = agent.spec.allow.iter().flatten().map(String::as_str);
@@ -375,11 +377,23 @@ impl Changed {
 }
 
 /// The parts of an agent that determine its bindings and sets of hosts, apart from the connections.
-fn binding_inputs(
-    agent: &AgentRecord,
-) -> (bool, Option<&UserId>, &[BindingRecord], Option<&[String]>) {
-    let (facts, allow) = (&agent.facts, agent.spec.allow.as_deref());
-    (facts.is_paused(), facts.owner.as_ref(), &facts.bindings, allow)
+#[derive(PartialEq)]
+struct BindingInputs<'a> {
+    is_paused: bool,
+    owner: Option<&'a UserId>,
+    bindings: &'a [BindingRecord],
+    require_selection: bool,
+    allow: Option<&'a [String]>,
+}
+
+fn binding_inputs(agent: &AgentRecord) -> BindingInputs<'_> {
+    BindingInputs {
+        is_paused: agent.facts.is_paused(),
+        owner: agent.facts.owner.as_ref(),
+        bindings: &agent.facts.bindings,
+        require_selection: agent.require_selection,
+        allow: agent.spec.allow.as_deref(),
+    }
 }
 
 /// The parts of an agent that determine which rules apply to it.
@@ -543,6 +557,7 @@ pub(super) mod samples {
                 managed_by: ManagedBy::Store,
                 placeholders: [("key".to_owned(), Placeholder::issue("sk-", None))].into(),
                 direct: true,
+                preferred: None,
             };
             let record = self.agents.iter_mut().find(|record| record.id == agent.id);
             record.expect("the agent is a sample's").facts.bindings.push(binding);

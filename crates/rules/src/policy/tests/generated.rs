@@ -17,8 +17,8 @@ use crate::inject::template::{Encoding, Template};
 use crate::inject::write::{self, Head};
 use crate::policy::explain::RouteKind;
 use crate::policy::{
-    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Extent, Policy, PolicyInput,
-    PolicyRequest, Reason, Route, Rule, RuleAction,
+    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Extent, Policy,
+    PolicyInput, PolicyRequest, Reason, Route, Rule, RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
@@ -173,6 +173,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
         account: account_of(&agents[*agent], *at),
         placeholders: vec![Placeholder::issue("", None)],
         extent: Extent::Whole,
+        by_default: (agent + at) % 2 == 0,
     });
     let rules = seed.rules.iter().enumerate().map(|(at, pick)| {
         let agent = &agents[pick.0.min(2)];

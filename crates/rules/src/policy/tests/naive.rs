@@ -221,6 +221,17 @@ impl Naive<'_> {
         Ok(if fit.is_empty() { narrowed.into_iter().take(1).collect() } else { fit })
     }
 
+    /// Of several, the first that requests without a selection may use.
+    fn default_among<'b>(&self, fitting: Vec<&'b AccountBinding>) -> Vec<&'b AccountBinding> {
+        let may_be = |bound: &&AccountBinding| {
+            self.mine().any(|other| other.account.id == bound.account.id && other.by_default)
+        };
+        match fitting.iter().copied().find(may_be) {
+            Some(default) => vec![default],
+            None => fitting,
+        }
+    }
+
     fn closeness(&self, account: &Account) -> (usize, usize) {
         let hosts = account.hosts.iter().filter(|host| host.matches(self.asked.target));
         let host = hosts.map(|host| host.suffix().map_or(1000, str::len)).max();
@@ -235,7 +246,7 @@ impl Naive<'_> {
             Ok(Some(bound)) => vec![bound],
             Ok(None) => match self.fitting() {
                 Err(said) => return said,
-                Ok(fitting) => fitting,
+                Ok(fitting) => self.default_among(fitting),
             },
         };
         match (&fitting[..], rule, lacking) {

@@ -58,6 +58,7 @@ impl Sample {
             account: account.clone(),
             placeholders: vec![Placeholder::issue("sk-", None)],
             extent: Extent::Whole,
+            by_default: true,
         }
     }
 

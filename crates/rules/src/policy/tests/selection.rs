@@ -1,19 +1,21 @@
 //! Tests of the choice of a connection: placeholders, `Keyward-Connection`, specificity.
 
+use http::Method;
+
 use super::samples::Sample;
 use super::world::{World, in_state, under, uses, work};
 use crate::inject::placeholder::Placeholder;
-use crate::policy::{AccountState, DefaultAction, Reason, RuleAction};
+use crate::policy::{AccountState, DefaultAction, Reason, Rule, RuleAction};
 
 #[test]
-fn the_placeholder_selects_then_the_field_then_the_only_one() {
+fn the_placeholder_selects_then_the_field_then_the_default() {
     let (one, two) =
         (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
     let world = World::new().bind(&one).bind(&two);
     let (first, second) = (world.core(&one), world.core(&two));
     let id = two.id.to_string();
     for (cores, named, says) in [
-        (&[][..], None, "connection_ambiguous"),
+        (&[][..], None, "inject one by binding"),
         (&[second], None, "inject two by binding"),
         (&[second, second], None, "inject two by binding"),
         (&[], Some("one"), "inject one by binding"),
@@ -29,10 +31,64 @@ fn the_placeholder_selects_then_the_field_then_the_only_one() {
         let said = world.says(&world.ci, "GET https://api.a.test/", cores, named);
         assert_eq!(said, says, "{cores:?} {named:?}");
     }
-    let names = Sample::ask("GET https://api.a.test/", &[], None, |asked| {
-        world.policy().decide(&world.ci, asked).map(|_| ())
-    });
-    assert_eq!(names, Err(Reason::ConnectionAmbiguous { names: vec!["one".into(), "two".into()] }));
+}
+
+#[test]
+fn without_a_default_several_connections_are_refused_and_named() {
+    let (one, two) =
+        (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
+    let mut world = World::new().bind(&two).bind(&one);
+    world.spec.bindings.iter_mut().for_each(|bound| bound.by_default = false);
+    let names = |world: &World| {
+        Sample::ask("GET https://api.a.test/", &[], None, |asked| {
+            world.policy().decide(&world.ci, asked).map(|_| ())
+        })
+    };
+    let refused = Reason::ConnectionAmbiguous { names: vec!["one".into(), "two".into()] };
+    assert_eq!(names(&world), Err(refused));
+    let line = "GET https://api.a.test/";
+    let selected = world.says(&world.ci, line, &[], Some("one"));
+    assert_eq!(selected, "inject one by binding");
+    // One that may be the default is, wherever it stands.
+    world.spec.bindings[1].by_default = true;
+    assert_eq!(world.ci(line), "inject one by binding");
+}
+
+#[test]
+fn the_first_binding_is_the_default_among_equals_only() {
+    let (one, two) =
+        (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
+    let line = "GET https://api.a.test/";
+    for (first, second) in [(&one, &two), (&two, &one)] {
+        let world = World::new().bind(first).bind(second);
+        assert_eq!(world.ci(line), format!("inject {} by binding", first.name));
+        // A rule that uses the default leaves the other requests to the rest.
+        let rule = Rule { methods: vec![Method::POST], ..uses("r", first) };
+        let world = world.rule(rule);
+        assert_eq!(world.ci(line), format!("inject {} by binding", second.name));
+        assert_eq!(world.ci("POST https://api.a.test/"), format!("inject {} by r", first.name));
+    }
+    let wide = Sample::account("wide", &["*.a.test"]);
+    let world = World::new().bind(&wide).bind(&one);
+    assert_eq!(world.ci(line), "inject one by binding", "the closer host precedes the default");
+}
+
+#[test]
+fn an_explanation_names_what_the_default_precedes() {
+    let (one, two) =
+        (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
+    let world = World::new().bind(&one).bind(&two);
+    let over = |named: Option<&str>, rule: Option<Rule>| {
+        let mut spec = world.spec.clone();
+        spec.rules.extend(rule);
+        let world = World { spec, ci: world.ci.clone(), dev: world.dev.clone() };
+        Sample::ask("GET https://api.a.test/", &[], named, |asked| {
+            world.policy().explain(&world.ci, asked).passed_over
+        })
+    };
+    assert_eq!(over(None, None), ["two"]);
+    assert_eq!(over(Some("one"), None), [""; 0]);
+    assert_eq!(over(None, Some(uses("r", &one))), [""; 0]);
 }
 
 #[test]
@@ -120,9 +176,9 @@ fn connections_that_cannot_be_used_are_named_however_selected() {
         assert_eq!(world.ci(line), code);
         assert_eq!(world.says(&world.ci, line, &[core], None), code);
         assert_eq!(world.says(&world.ci, line, &[], Some("down")), code);
-        // A paused account is never replaced by another one.
+        // An account that is down is never replaced by another one.
         let world = world.bind(&work());
-        assert_eq!(world.ci(line), "connection_ambiguous");
+        assert_eq!(world.ci(line), code);
         assert_eq!(world.rule(uses("r", &down)).ci(line), code);
     }
 }

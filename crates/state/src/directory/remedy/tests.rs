@@ -95,6 +95,7 @@ fn states() -> Vec<(&'static str, ConnectionState)> {
         ("no_refresh_token", broken(B::NoRefreshToken)),
         ("client_rejected", broken(B::ClientRejected)),
         ("test_failed", broken(B::TestFailed)),
+        ("rejected", broken(B::Rejected)),
         ("store_key_missing", broken(B::StoreKeyMissing)),
     ]
 }

@@ -19,6 +19,7 @@ fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) 
         managed_by: ManagedBy::Store,
         placeholders: placeholders("sk-"),
         direct: false,
+        preferred: None,
     };
     let reference = |(name, id): &(&str, &ConnectionId)| {
         ((*name).to_owned(), Reference::Id(ConnectionId::clone(id)))

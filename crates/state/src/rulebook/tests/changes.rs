@@ -247,6 +247,7 @@ impl World {
             managed_by: ManagedBy::Store,
             placeholders: placeholders(),
             direct: false,
+            preferred: None,
         };
         let slots = found.iter().map(|it| ("one".to_owned(), Reference::Id(it.id.clone())));
         let (agent, slots) = (Reference::Id(agent), slots.collect());

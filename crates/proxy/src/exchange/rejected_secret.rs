@@ -1,0 +1,90 @@
+//! Notices secrets that the upstream rejects, such as revoked API keys. After repeated refusals of traffic the
+//! connection is tested in the background, and marked as broken if its test is rejected too: an agent that provokes
+//! refusals does not break a connection whose secret works.
+
+use std::sync::Arc;
+
+use super::refused_credential::is_refusal;
+use super::test_request;
+use crate::authorize::requester::Requester;
+use crate::gateway::Gateway;
+use crate::limits::refusals::Suspicion;
+use crate::refusal::grpc::RefusalFormat;
+use crate::upstream::sent::Sent;
+use keyward_rules::inject::credential::Credential;
+use keyward_state::directory::ConnectionRecord;
+
+/// Counts the answer to an agent's request, and begins a test if one is due. The request does not wait for it.
+pub fn observe(
+    gateway: &Arc<Gateway>,
+    requester: Requester<'_>,
+    sent: &Sent,
+    format: RefusalFormat,
+) {
+    let Requester::Agent(_) = requester else { return };
+    let Some(credential) = sent.credential().filter(|credential| credential.renews.is_none())
+    else {
+        return;
+    };
+    if is_refusal(sent, format) {
+        if let Some(suspicion) = gateway.refusals.refused(credential, &gateway.clock) {
+            // On the runtime of this core, which ends before the audit log does.
+            tokio::spawn(examine(gateway.clone(), credential.clone(), suspicion));
+        }
+    } else if sent.status().as_u16() < 400 {
+        gateway.refusals.accepted(&credential.connection);
+    }
+}
+
+/// Tests the secret, and marks its connection as broken if it is rejected.
+async fn examine(gateway: Arc<Gateway>, credential: Arc<Credential>, suspicion: Suspicion) {
+    let Some(connection) = gateway.vault.active_with_secret(&credential) else { return };
+    if !is_rejected(&gateway, &connection, &credential, &suspicion).await {
+        return;
+    }
+    let vault = gateway.vault.clone();
+    let rejecting = async move {
+        if let Err(error) = vault.reject(&credential).await {
+            tracing::warn!(
+                connection = %connection.id, name = connection.name, %error,
+                "its secret is rejected, and it cannot be marked as broken"
+            );
+        }
+        drop(suspicion);
+    };
+    // The write survives the end of this core.
+    gateway.vault.in_flight(rejecting);
+}
+
+/// Whether the secret is rejected: by the provider's test request, or, where no test decides, by long traffic.
+async fn is_rejected(
+    gateway: &Arc<Gateway>,
+    connection: &Arc<ConnectionRecord>,
+    credential: &Arc<Credential>,
+    suspicion: &Suspicion,
+) -> bool {
+    let is_untestable = match gateway.vault.is_untestable(connection).await {
+        Ok(is_untestable) => is_untestable,
+        Err(error) => {
+            tracing::debug!(connection = %connection.id, %error, "its secret cannot be tested");
+            return false;
+        }
+    };
+    let request = match is_untestable {
+        true => Ok(None),
+        false => gateway.vault.test_request(connection, None).await,
+    };
+    match request {
+        Ok(Some(request)) => {
+            let Some(_turn) = gateway.refusals.turn() else { return false };
+            let trial = Some(credential.clone());
+            let report = test_request::run(gateway, connection, request, trial).await;
+            report.result.is_ok_and(|answer| answer.rejects_credential())
+        }
+        Ok(None) => suspicion.has_lasted(),
+        Err(error) => {
+            tracing::debug!(connection = %connection.id, %error, "its secret cannot be tested");
+            false
+        }
+    }
+}

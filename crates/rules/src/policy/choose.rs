@@ -1,0 +1,165 @@
+//! The choice of a binding: by placeholders, by the `Keyward-Connection` field, or else the only one that fits or the
+//! agent's default.
+
+use std::sync::Arc;
+
+use super::decide::{Evaluation, takes};
+use super::rule::Account;
+use super::{CompiledBinding, Reason};
+use keyward_base::id::ConnectionId;
+use keyward_base::pattern::HostPattern;
+
+/// How many characters of an unknown name a response quotes.
+const QUOTED_CHARS_MAX: usize = 64;
+
+/// The bindings that fit a request equally well.
+#[derive(Default)]
+struct Fitting<'a> {
+    /// In the agent's order: its default is the first that may be one.
+    best: Vec<&'a CompiledBinding>,
+    /// One that a rule replaces.
+    narrowed: Option<&'a CompiledBinding>,
+}
+
+impl<'a> Evaluation<'a> {
+    /// The binding that placeholders and field select, if they are present; they must agree.
+    pub(super) fn selected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
+        let mut selected: Option<&CompiledBinding> = None;
+        for core in self.asked.placeholders {
+            let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
+            if !self.owns(binding)? {
+                return Err(NOT_OWNED);
+            }
+            if selected.is_some_and(|other| other.account.id != binding.account.id) {
+                return Err(TWO_PLACEHOLDERS);
+            }
+            selected = Some(binding);
+        }
+        let Some(name) = self.asked.named else { return Ok(selected) };
+        let binding = self.held.and_then(|held| held.by_name(name)).ok_or_else(|| {
+            let name: String = name.chars().take(QUOTED_CHARS_MAX).collect();
+            Reason::ConnectionMissing { name: name.into() }
+        })?;
+        match selected {
+            Some(other) if other.account.id != binding.account.id => Err(FIELD_AND_PLACEHOLDER),
+            _ if !self.owns(binding)? => Err(FIELD_AND_HOST),
+            _ => Ok(Some(binding)),
+        }
+    }
+
+    /// Checks that nothing in the request selects another connection than the rule's.
+    pub(super) fn agrees_with(&self, account: &Account) -> Result<(), Reason> {
+        for core in self.asked.placeholders {
+            let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
+            if !self.owns(binding)? {
+                return Err(NOT_OWNED);
+            }
+            if binding.account.id != account.id {
+                return Err(RULE_AND_PLACEHOLDER);
+            }
+        }
+        match self.asked.named {
+            Some(name) if *name != *account.name && name != account.id.as_str() => {
+                Err(RULE_AND_FIELD)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The binding of a request that selects none: the only one that fits, or the agent's default among them.
+    pub(super) fn unselected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
+        let Fitting { best, narrowed } = self.fitting()?;
+        match best[..] {
+            [] => Ok(narrowed),
+            [only] => Ok(Some(only)),
+            [..] => match best.iter().find(|binding| binding.by_default) {
+                Some(default) => Ok(Some(default)),
+                None => {
+                    let mut names: Vec<_> = best.iter().map(|b| b.account.name.clone()).collect();
+                    names.sort();
+                    Err(Reason::ConnectionAmbiguous { names })
+                }
+            },
+        }
+    }
+
+    /// The other connections that fit a request which selects none, if the agent's default `account` is used.
+    pub(super) fn passed_over(&self, account: &ConnectionId) -> Vec<Arc<str>> {
+        let Ok(Fitting { best, .. }) = self.fitting() else { return Vec::new() };
+        let selects = self.asked.named.is_some() || !self.asked.placeholders.is_empty();
+        // A connection that a rule uses is not among them.
+        let is_default = best.iter().any(|binding| binding.account.id == *account);
+        let others = best.iter().filter(|binding| binding.account.id != *account);
+        match is_default && !selects {
+            true => others.map(|binding| binding.account.name.clone()).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// The most specific bindings for the host and path. Bindings that rules replace are considered only if no
+    /// other is left, so that the refusal can name the rule.
+    fn fitting(&self) -> Result<Fitting<'a>, Reason> {
+        let Some(held) = self.held else { return Ok(Fitting::default()) };
+        let (mut best, mut best_rank, mut narrowed) = (Vec::new(), (0, 0), None);
+        for entry in held.by_host.matching(self.asked.target) {
+            let binding = &held.all[entry.value];
+            let Some(path) = self.path_rank(binding)? else { continue };
+            if self.narrowing(binding).is_some() {
+                narrowed = narrowed.or(Some(binding));
+                continue;
+            }
+            let rank = (host_rank(&entry.pattern), path);
+            if rank > best_rank {
+                best.clear();
+                best_rank = rank;
+            }
+            if rank == best_rank {
+                best.push(entry.value);
+            }
+        }
+        best.sort_unstable();
+        best.dedup();
+        let best = best.into_iter().map(|at| &held.all[at]).collect();
+        Ok(Fitting { best, narrowed })
+    }
+
+    fn owns(&self, binding: &CompiledBinding) -> Result<bool, Reason> {
+        let owns_host = binding.account.owning(self.asked.target).is_some();
+        Ok(owns_host && self.path_rank(binding)?.is_some())
+    }
+
+    /// How specifically the account's paths match; `None` if they do not.
+    fn path_rank(&self, binding: &CompiledBinding) -> Result<Option<usize>, Reason> {
+        let paths = &binding.account.paths;
+        if !takes(self.asked.path, paths, &binding.id)? {
+            return Ok(None);
+        }
+        let meant = paths.iter().filter(|path| path.matches(self.asked.path));
+        Ok(Some(meant.map(|path| 1 + path.specificity()).max().unwrap_or(0)))
+    }
+}
+
+/// Rank of a host pattern: an exact host precedes wildcards, a longer suffix precedes a shorter one.
+fn host_rank(pattern: &HostPattern) -> usize {
+    pattern.suffix().map_or(usize::MAX, str::len)
+}
+
+const NOT_BOUND: Reason = Reason::PlaceholderForeign {
+    detail: "the placeholder is unknown, or its connection is not bound to this agent",
+};
+const NOT_OWNED: Reason = Reason::PlaceholderForeign {
+    detail: "the placeholder was sent where its connection's provider does not live",
+};
+const TWO_PLACEHOLDERS: Reason =
+    Reason::Contradiction { detail: "the request carries placeholders of two connections" };
+const FIELD_AND_PLACEHOLDER: Reason = Reason::Contradiction {
+    detail: "`Keyward-Connection` and the placeholder name different connections",
+};
+const FIELD_AND_HOST: Reason = Reason::Contradiction {
+    detail: "the provider of the connection in `Keyward-Connection` does not live there",
+};
+const RULE_AND_PLACEHOLDER: Reason =
+    Reason::Contradiction { detail: "the rule uses another connection than the placeholder's" };
+const RULE_AND_FIELD: Reason = Reason::Contradiction {
+    detail: "the rule uses another connection than `Keyward-Connection` names",
+};
