@@ -9,6 +9,7 @@
 # The Dockerfile runs it in its build stage. Without a container engine, run it by hand as root, and enter
 # the result: chroot --userspec=65532:65532 FOLDER/root /keyward --version
 set -eu
+umask 022
 
 [ $# = 2 ] || { echo "usage: image-root.sh BINARY FOLDER" >&2; exit 2; }
 binary=$1
@@ -23,7 +24,9 @@ chmod 755 "$root/keyward"
 
 # The loader and the libraries, at the paths that `ldd` prints, which depend on the architecture.
 # Names are resolved by libc itself: glibc 2.34 and later have no separate files for DNS.
-objects=$(ldd "$binary")
+# A static binary (release/build) needs none, and `ldd` cannot read those of another architecture.
+objects=
+if readelf -lW "$binary" | grep -q 'Requesting program interpreter'; then objects=$(ldd "$binary"); fi
 case $objects in
     *"not found"*) echo "error: $objects" >&2; exit 1 ;;
 esac
