@@ -1,18 +1,24 @@
 //! `keyward audit`: searches, follows and verifies the audit log. A running gateway answers; if none
 //! runs, this process reads the files.
 
+mod counts;
 mod follow;
+mod names;
 mod show;
 
-use clap::{Args, Subcommand};
+use std::io::{self, IsTerminal};
 
+use clap::{Args, Subcommand};
+use rustix::termios::tcgetwinsize;
+
+use self::names::note_unknown;
 use self::show::Lines;
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::fields;
-use keyward_api::wire::{AuditVerified, Event, List};
+use keyward_api::wire::{AuditVerified, Event, Grouping, List};
 
 /// Records per request.
 const PAGE: usize = 1_000;
@@ -25,6 +31,7 @@ pub(crate) enum Command {
     /// search the records, newest first
     #[command(after_help = "examples:\n  keyward audit query --agent ci --refused --since 1h\n  \
         keyward audit query --host '*.github.com' --method DELETE --since 2026-01-31\n  \
+        keyward audit query --refused --by host --since 1d\n  \
         keyward audit query --exchange exc_4t2m9c1kq8w3hs6vjx0e --json\n\n\
         times: 30m or 2h ago, 2026-01-31T08:00:00Z, or a day, which begins at midnight UTC")]
     Query(Box<Query>),
@@ -40,9 +47,12 @@ pub(crate) enum Command {
 pub(crate) struct Query {
     #[command(flatten)]
     wanted: Wanted,
-    /// show at most this many records
+    /// show at most this many records, or groups with --by
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
+    /// count the records by: host, agent, code, connection or rule
+    #[arg(long, value_name = "WHAT", value_parser = grouping)]
+    by: Option<Grouping>,
 }
 
 #[derive(Debug, Args)]
@@ -103,8 +113,8 @@ impl Command {
 }
 
 impl Wanted {
-    /// The query string of the API, with `more`.
-    fn path(&self, more: &[(&str, String)]) -> String {
+    /// A path of the API with the filters and `more` as its query.
+    fn path(&self, path: &str, more: &[(&str, String)]) -> String {
         let given = [
             ("agent", &self.agent),
             ("host", &self.host),
@@ -120,7 +130,7 @@ impl Wanted {
         let changes = self.changes.then(|| ("changes", "true".to_owned()));
         let all = given.chain(refused).chain(changes).chain(more.iter().cloned());
         let pairs: Vec<_> = all.map(|(key, value)| format!("{key}={}", segment(&value))).collect();
-        format!("/api/v1/audit?{}", pairs.join("&"))
+        format!("/api/v1{path}?{}", pairs.join("&"))
     }
 }
 
@@ -145,7 +155,7 @@ impl<'a> Pages<'a> {
         }
         let mut more = vec![("limit", self.left.min(PAGE).to_string())];
         more.extend(self.next.take().map(|next| ("after", next)));
-        let page: List<Event> = self.client.get(&self.wanted.path(&more)).await?;
+        let page: List<Event> = self.client.get(&self.wanted.path("/audit", &more)).await?;
         self.left = self.left.saturating_sub(page.items.len());
         self.is_over = page.next.is_none();
         self.next = page.next;
@@ -155,6 +165,9 @@ impl<'a> Pages<'a> {
 
 impl Query {
     async fn run(self, global: &Global) -> Result<(), Failure> {
+        if let Some(by) = self.by {
+            return counts::run(global, &self.wanted, by, self.limit).await;
+        }
         let client = Client::for_audit(global).await?;
         let pages = Pages::new(&client, &self.wanted, self.limit);
         match global.json {
@@ -165,7 +178,7 @@ impl Query {
 }
 
 async fn as_table(mut pages: Pages<'_>) -> Result<(), Failure> {
-    let mut lines = Lines::new(output::colours());
+    let mut lines = Lines::new(output::colours(), width());
     while let Some(records) = pages.next().await? {
         if !output::print_on(&lines.of(&records))? {
             return Ok(());
@@ -173,6 +186,7 @@ async fn as_table(mut pages: Pages<'_>) -> Result<(), Failure> {
     }
     if lines.are_none() {
         output::note("no such records");
+        note_unknown(pages.client, pages.wanted).await;
     }
     Ok(())
 }
@@ -202,7 +216,7 @@ impl Tail {
             return Err(Failure::usage(format!("`-n` is at most {TAIL_MAX}"))
                 .hint("`keyward audit query` shows any number"));
         }
-        let mut lines = Lines::new(output::colours());
+        let mut lines = Lines::new(output::colours(), width());
         if self.follow {
             return follow::run(global, &self, &mut lines).await;
         }
@@ -215,6 +229,19 @@ impl Tail {
         records.reverse();
         output::print(&rendered(global.json, &records, &mut lines)?)
     }
+}
+
+/// The columns of the terminal; `None` if the output is not a terminal and nothing is cut.
+fn width() -> Option<usize> {
+    let out = io::stdout();
+    let size = out.is_terminal().then(|| tcgetwinsize(&out).ok()).flatten();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+fn grouping(text: &str) -> Result<Grouping, String> {
+    let word = serde_json::Value::from(text);
+    serde_json::from_value(word)
+        .map_err(|_| "write host, agent, code, connection or rule".to_owned())
 }
 
 /// Prints one JSON object per line, or lines for people.
@@ -290,7 +317,7 @@ mod tests {
             until: None,
         };
         insta::assert_snapshot!(
-            wanted.path(&[("limit", "5".to_owned())]),
+            wanted.path("/audit", &[("limit", "5".to_owned())]),
             @"/api/v1/audit?agent=a%26limit%3D9&host=%2A.a.test%3A8443&since=2026-01-31T10%3A00%3A00%2B02%3A00&refused=true&limit=5"
         );
     }

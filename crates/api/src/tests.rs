@@ -307,12 +307,24 @@ async fn what_is_asked_of_the_audit_log_is_checked() {
         ("since=yesterday", Some("since")),
         ("until=1", Some("until")),
         ("follow=true&until=1h", Some("until")),
+        ("by=host", Some("by")),
     ] {
         let (status, body) = lab.get(&format!("/api/v1/audit?{query}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
         assert_eq!(body["error"]["field"].as_str(), field, "{query}: {body}");
         assert!(!body.to_string().contains("yesterday"), "{body}");
     }
+    for (query, field) in [
+        ("", Some("by")),
+        ("by=path", None),
+        ("by=host&limit=5", Some("limit")),
+    ] {
+        let (status, body) = lab.get(&format!("/api/v1/audit/counts?{query}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
+        assert_eq!(body["error"]["field"].as_str(), field, "{query}: {body}");
+    }
+    let none = json!({"by": "host", "groups": [], "other": 0, "next": null});
+    assert_eq!(lab.get("/api/v1/audit/counts?by=host").await, (StatusCode::OK, none));
     // This change leaves no record.
     assert_eq!(lab.get("/api/v1/audit?follow=true").await.0, StatusCode::NOT_FOUND);
     let empty = json!({"items": [], "next": null});

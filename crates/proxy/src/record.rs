@@ -166,10 +166,16 @@ impl Record {
     }
 
     /// Sets the rule that refused the exchange, if there is one.
-    pub fn set_denied_by(&mut self, rule: Option<&RuleId>) {
-        if let Some(rule) = rule {
-            self.fields.rule = Some(rule.clone());
+    pub fn set_denied_by(&mut self, rule: Option<RuleId>) {
+        if rule.is_some() {
+            self.fields.rule = rule;
         }
+    }
+
+    /// Sets the connection that is the cause of the refusal, if no credential was injected before.
+    pub fn set_cause(&mut self, connection: Option<&Arc<str>>) {
+        let of_permit = self.fields.connection.take();
+        self.fields.connection = of_permit.or_else(|| connection.cloned());
     }
 
     /// Keyward answered itself.

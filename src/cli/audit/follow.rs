@@ -44,7 +44,7 @@ pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Lines) -> Resu
         _ => failure,
     })?;
     let more = [("follow", "true".to_owned()), ("limit", limit.to_string())];
-    let body = client.stream(&tail.wanted.path(&more)).await?;
+    let body = client.stream(&tail.wanted.path("/audit", &more)).await?;
     let mut events = Events { body, buffer: Vec::new() };
     loop {
         let Told { kind, data } = events.next().await?;

@@ -54,7 +54,7 @@ impl Policy {
     }
 
     /// Decides one reading; rules are evaluated on `path`.
-    fn decide_one<'a>(
+    pub(super) fn decide_one<'a>(
         &'a self,
         agent: &'a Agent,
         asked: &PolicyRequest<'a>,
@@ -70,19 +70,19 @@ impl Policy {
 }
 
 /// One request and the policy data that can decide it.
-struct Evaluation<'a> {
-    policy: &'a Policy,
-    org: &'a OrgPolicy,
-    held: Option<&'a CompiledBindings>,
-    agent: &'a Agent,
-    asked: PolicyRequest<'a>,
+pub(super) struct Evaluation<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) org: &'a OrgPolicy,
+    pub(super) held: Option<&'a CompiledBindings>,
+    pub(super) agent: &'a Agent,
+    pub(super) asked: PolicyRequest<'a>,
     /// The path that is matched against rules, slots and OAuth endpoints: the agent's path, or the one that is
     /// sent instead. The account's own paths are always matched against the agent's path.
-    path: &'a DecodedPath,
+    pub(super) path: &'a DecodedPath,
 }
 
 /// A permit, and the account whose credential it requires.
-struct Decision<'a> {
+pub(super) struct Decision<'a> {
     permit: Permit,
     account: Option<&'a Account>,
 }
@@ -120,8 +120,8 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether the rule matches the request's method and path, and its connection owns the host.
-    fn applies(&self, RuleCandidate { compiled, .. }: RuleCandidate<'a>) -> Result<bool, Reason> {
-        let rule = &compiled.rule;
+    pub(super) fn applies(&self, candidate: RuleCandidate<'a>) -> Result<bool, Reason> {
+        let rule = &candidate.compiled.rule;
         if !rule.takes(self.asked.method) {
             return Ok(false);
         }
@@ -139,7 +139,8 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The connection that the rule uses and the agent lacks; rules that name no agents grant nothing.
-    fn missing(&self, RuleCandidate { compiled, .. }: RuleCandidate<'a>) -> Option<&'a Arc<str>> {
+    pub(super) fn missing(&self, candidate: RuleCandidate<'a>) -> Option<&'a Arc<str>> {
+        let compiled = candidate.compiled;
         match &compiled.rule.action {
             RuleAction::Use(account) if compiled.agents.is_none() => {
                 let bound = self.held.and_then(|held| held.by_name(account.id.as_str()));
@@ -376,7 +377,7 @@ pub(super) fn takes(
 // The choice of a connection: placeholders, the `Keyward-Connection` field, the only binding.
 impl<'a> Evaluation<'a> {
     /// The binding that placeholders and field select, if they are present; they must agree.
-    fn selected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
+    pub(super) fn selected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
         let mut selected: Option<&CompiledBinding> = None;
         for core in self.asked.placeholders {
             let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
@@ -421,7 +422,7 @@ impl<'a> Evaluation<'a> {
 
     /// The most specific binding for the host and path. Bindings that rules replace are considered only if no
     /// other is left, so that the refusal can name the rule.
-    fn only_one(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
+    pub(super) fn only_one(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
         let Some(held) = self.held else { return Ok(None) };
         let (mut best, mut best_rank, mut narrowed) = (Vec::new(), (0, 0), None);
         for entry in held.by_host.matching(self.asked.target) {
@@ -436,9 +437,8 @@ impl<'a> Evaluation<'a> {
                 best.clear();
                 best_rank = rank;
             }
-            let is_there =
-                best.iter().any(|other: &&CompiledBinding| std::ptr::eq(*other, binding));
-            if rank == best_rank && !is_there {
+            let is_same = |other: &&CompiledBinding| std::ptr::eq(*other, binding);
+            if rank == best_rank && !best.iter().any(is_same) {
                 best.push(binding);
             }
         }

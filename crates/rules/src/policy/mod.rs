@@ -7,6 +7,7 @@ mod call;
 mod compile;
 mod counted;
 mod decide;
+mod deciding_rule;
 mod denial;
 mod edit;
 pub mod explain;

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod chain;
 pub mod change;
 pub mod change_log;
+pub mod counts;
 pub mod event;
 pub mod filter;
 pub mod follow;
