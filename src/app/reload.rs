@@ -137,6 +137,7 @@ impl Reloader {
             tracing::error!("the configuration was refused, the old one stays: {error}");
         }
         let view = ReloadView { time: self.services.clock.now(), errors, warnings };
+        self.services.metrics.reloaded(view.errors.is_empty(), view.time);
         self.last.send_replace(Some(view.clone()));
         view
     }

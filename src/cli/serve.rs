@@ -48,7 +48,7 @@ pub(crate) struct Args {
 /// What a private gateway prints when it is ready; the run that started it waits for this line.
 pub(crate) const READY: &str = "ready\n";
 
-/// Runs the gateway.
+/// Runs the gateway. If the log is JSON, a failure is a line of it.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     let mut config = global.load()?;
     if let Some(at) = args.private {
@@ -147,6 +147,8 @@ fn announcement(locations: &Locations, next: &str) -> String {
         locations.agents.iter().map(|(own, at)| ("agent", format!("{} at {at}", own.agent))),
     );
     fields.push(("admin", format!("http://{}", locations.admin)));
+    let metrics = locations.metrics.iter();
+    fields.extend(metrics.map(|at| ("metrics", format!("http://{at}/metrics"))));
     fields.push(("data", locations.data.clone()));
     fields.push(("CA", locations.ca.clone()));
     let mut text = table::fields(&fields);
@@ -185,15 +187,17 @@ mod tests {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
             agents: vec![(own, "127.0.0.1:8090".to_owned())],
             admin: "127.0.0.1:8081".to_owned(),
+            metrics: Some("127.0.0.1:9464".to_owned()),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };
         insta::assert_snapshot!(announcement(&locations, "keyward agent add NAME"), @r"
-        proxy   127.0.0.1:8080, unix:/run/keyward.sock
-        agent   ci at 127.0.0.1:8090
-        admin   http://127.0.0.1:8081
-        data    /data
-        CA      /data/ca/ca.pem
+        proxy     127.0.0.1:8080, unix:/run/keyward.sock
+        agent     ci at 127.0.0.1:8090
+        admin     http://127.0.0.1:8081
+        metrics   http://127.0.0.1:9464/metrics
+        data      /data
+        CA        /data/ca/ca.pem
         ready; stop with Ctrl-C
         next: keyward agent add NAME
         ");

@@ -57,6 +57,7 @@ mod log_json;
 mod malformed_answers;
 mod malformed_requests;
 mod means;
+mod metrics;
 mod newcomers;
 mod oauth_accounts;
 mod oauth_agents;

@@ -1,11 +1,12 @@
 //! Health and public data: liveness, readiness, metrics, and the certificates that agents must trust.
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{StatusCode, header};
 
+use super::auth::Caller;
 use super::error::ApiError;
 use super::reload::Reloads;
 use super::state::Admin;
@@ -23,6 +24,16 @@ pub(super) fn open_routes() -> Router<Admin> {
         .route("/readyz", get(readyz))
         .route("/ca.pem", get(ca))
         .route("/bundle.pem", get(bundle))
+}
+
+/// Metrics for a user's token, on the TCP listener.
+pub(super) fn routes_with_token() -> Router<Admin> {
+    Router::new().route("/metrics", get(metrics_for_user))
+}
+
+/// Metrics without authentication, for their own listener.
+pub(super) fn metrics_routes() -> Router<Admin> {
+    Router::new().route("/metrics", get(metrics))
 }
 
 /// Routes of the socket.
@@ -63,6 +74,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
             })
             .collect(),
         admin: places.admin,
+        metrics: places.metrics,
         data: places.data,
         ca: places.ca,
         private: admin.runs().is_private(),
@@ -77,6 +89,14 @@ async fn ca(State(admin): State<Admin>) -> Response {
 
 async fn bundle(State(admin): State<Admin>) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, PEM)], admin.bundle().await?).into_response())
+}
+
+async fn metrics_for_user(
+    State(admin): State<Admin>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    Caller::by_token(&admin, &request)?;
+    Ok(metrics(State(admin)).await)
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -155,6 +155,7 @@ impl Record {
     }
 
     pub fn set_answer(&mut self, status: StatusCode, fields: &HeaderMap) {
+        self.gateway.metrics.answered(status.as_u16());
         self.fields.status = Some(status.as_u16());
         self.fields.waited = Some(self.begun.elapsed());
         self.fields.limit = remaining(fields, self.gateway.clock.now());
@@ -325,6 +326,9 @@ impl Drop for Record {
             ..self.fields.event(target.as_deref())
         };
         self.gateway.metrics.count(&event);
+        if let Some(waited) = self.fields.waited {
+            self.gateway.metrics.waited(waited);
+        }
         self.gateway.metrics.usage.count(&self.fields.used(event.bytes_in));
         tracing::debug!(
             exchange = event.exchange, agent = event.agent, target = event.target,
