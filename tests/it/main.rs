@@ -49,6 +49,7 @@ mod h2_smuggling;
 mod h2_streams;
 mod h2_unread_bodies;
 mod h2_websocket;
+mod home_page;
 mod honeytokens_declared;
 mod host_mismatch;
 mod injection;

@@ -27,7 +27,7 @@ use keyward_state::observe::change::Actor;
 pub const ORG_FIELD: &str = "keyward-org";
 
 /// Paths without authentication.
-const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/bundle.pem"];
+const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/ca.crt", "/bundle.pem"];
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -14,6 +14,8 @@ use super::wire::{AgentListener, Health, Status};
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
+/// Media type of one certificate in DER (RFC 8555 §9.1, RFC 2585 §4.1).
+const DER: &str = "application/pkix-cert";
 /// Media type of the output of `prometheus-client`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -23,6 +25,7 @@ pub(super) fn open_routes() -> Router<Admin> {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/ca.pem", get(ca))
+        .route("/ca.crt", get(ca_der))
         .route("/bundle.pem", get(bundle))
 }
 
@@ -85,6 +88,11 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
 
 async fn ca(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, PEM)], admin.deps().authority.cert_pem()).into_response()
+}
+
+/// The certificate that signs leaves, for systems that do not read PEM.
+async fn ca_der(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, DER)], admin.deps().authority.cert_der().to_vec()).into_response()
 }
 
 async fn bundle(State(admin): State<Admin>) -> Result<Response, ApiError> {

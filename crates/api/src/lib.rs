@@ -28,6 +28,7 @@ mod error;
 mod explain;
 mod flows;
 mod health;
+mod home;
 mod honeytokens;
 mod host;
 mod html;

@@ -12,14 +12,15 @@ use super::host::{Local, OwnNames, check_loopback};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
-    consents, explain, flows, health, honeytokens, keys, orgs, personal, plugins, probes,
+    consents, explain, flows, health, home, honeytokens, keys, orgs, personal, plugins, probes,
     providers, refresh, reload, rotations, rule_test, rules, runs, tokens, upstreams, usage, users,
     webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
-    let open = health::open_routes().merge(consents::routes());
+    let open = health::open_routes().merge(health::routes_with_token());
+    let open = open.merge(home::routes()).merge(consents::routes());
     let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
     guarded
         .layer(middleware::from_fn_with_state(names, own_names_only))
