@@ -219,7 +219,7 @@ pub async fn serve(
         () = stop_signal(&mut terminate, &mut interrupt) => {}
         () = life.over(&running.runs) => {}
     }
-    tracing::info!("draining");
+    tracing::info!(id = "draining", "draining");
     running.manager.stopping();
     let cutting = running.cores.cutting();
     let mut shutdown = pin!(running.shutdown());

@@ -185,6 +185,6 @@ fn warn_when_open(at: &ListenAt) {
     if let Some(addr) = at.tcp()
         && !addr.ip().is_loopback()
     {
-        tracing::warn!(%addr, "this listener can be reached from other machines");
+        tracing::warn!(id = "listener_open", %addr, "this listener can be reached from other machines");
     }
 }

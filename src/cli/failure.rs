@@ -104,6 +104,11 @@ impl Failure {
         self.errors.join("; ")
     }
 
+    /// Each message.
+    pub(crate) fn messages(&self) -> &[String] {
+        &self.errors
+    }
+
     /// The hint, if there is one.
     pub(crate) fn advice(&self) -> Option<&str> {
         self.hint.as_deref()

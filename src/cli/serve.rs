@@ -19,7 +19,7 @@ use crate::config::{Config, ListenAt};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_base::limits::Limits;
 use keyward_state::directory::View;
-use keyward_state::observe::log::{self, Format};
+use keyward_state::observe::log::{self, Format, Level};
 
 /// Threads of the control plane and of background jobs; the data path has its own.
 const WORKERS: usize = 2;
@@ -50,7 +50,30 @@ pub(crate) const READY: &str = "ready\n";
 
 /// Runs the gateway. If the log is JSON, a failure is a line of it.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
-    let mut config = global.load()?;
+    let config = global.load();
+    let format = match &config {
+        Ok(config) => config.log.format,
+        Err(_) => Config::log_format(global.config.as_deref(), global.data.as_deref()),
+    };
+    let served = config.and_then(|config| serve(global, args, config));
+    served.map_err(|failure| match format {
+        // The run that started a private gateway reads its text.
+        Format::Json if args.private.is_none() => logged(failure),
+        _ => failure,
+    })
+}
+
+/// Reports the failure in the log.
+fn logged(failure: Failure) -> Failure {
+    log::init(Format::Json, Level::Info, false);
+    let (exit, hint) = (failure.exit(), failure.advice());
+    for message in failure.messages() {
+        tracing::error!(id = "start_failed", hint, exit = exit as u8, "{message}");
+    }
+    Failure::silent(exit)
+}
+
+fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure> {
     if let Some(at) = args.private {
         make_private(&mut config, at);
     }
@@ -76,8 +99,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
             output::note(&announcement(running.locations(), &next(&view, &global.keyward())));
         }
         Format::Json => {
-            let Locations { proxy, agents, admin, data, ca } = running.locations();
-            tracing::info!(?proxy, ?agents, admin, data, ca, "ready");
+            let Locations { proxy, agents, admin, metrics, data, ca } = running.locations();
+            let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
+            tracing::info!(id = "ready", ?proxy, ?agents, admin, metrics, data, ca, "ready");
         }
     };
     let socket = config.data_dir.join(SOCKET_NAME);
@@ -104,6 +128,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
 fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
     config.listen.admin = SocketAddr::new(at.ip(), 0);
+    // A gateway that is served as well has the configured port.
+    config.listen.metrics = None;
     // Standard output is closed once it said that it is ready.
     config.audit.stdout = false;
     if let Err(error) = rustix::process::setsid() {
@@ -133,6 +159,7 @@ fn raise_open_files(limits: &Limits) {
     let now = if raised.is_ok() { getrlimit(Resource::Nofile).current } else { current };
     if let Some(now) = now.filter(|now| *now < wanted) {
         tracing::info!(
+            id = "open_files_low",
             open_files = now,
             wanted,
             "the limit of open files is too low for `limits.streams_max`: fewer streams are served; raise `ulimit -n` (LimitNOFILE)"

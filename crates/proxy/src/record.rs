@@ -331,9 +331,15 @@ impl Drop for Record {
         }
         self.gateway.metrics.usage.count(&self.fields.used(event.bytes_in));
         tracing::debug!(
-            exchange = event.exchange, agent = event.agent, target = event.target,
-            method = event.method, rule = event.rule, status = event.status, code = event.code,
-            outcome = ?event.outcome, "exchange"
+            exchange = event.exchange,
+            agent = event.agent,
+            target = event.target,
+            method = event.method,
+            rule = event.rule,
+            status = event.status,
+            code = event.code,
+            outcome = event.outcome.as_str(),
+            "exchange"
         );
         slot.send(event.entry());
     }

@@ -11,6 +11,7 @@ pub mod filter;
 pub mod follow;
 mod lines;
 pub mod log;
+mod log_json;
 pub mod metrics;
 pub mod notice;
 pub mod query;
