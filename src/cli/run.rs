@@ -59,8 +59,8 @@ impl Args {
         match ended {
             Ok(code) => ExitCode::from(code),
             Err(failure) => match failure.exit() {
-                Exit::NotExecutable | Exit::NoProgram => failure.report(),
-                _ => failure.with(Exit::RunFailed).report(),
+                Exit::NotExecutable | Exit::NoProgram => failure.report(global.json),
+                _ => failure.with(Exit::RunFailed).report(global.json),
             },
         }
     }

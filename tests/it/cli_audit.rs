@@ -284,7 +284,8 @@ fn a_follower_sees_each_record_once_over_several_files_until_the_gateway_stops()
     assert_eq!(status.code(), Some(3), "{said}");
     assert_eq!(
         said,
-        "error: the gateway is stopping\nhint: run this again when the gateway is back\n"
+        "{\"error\":{\"message\":\"the gateway is stopping\",\
+         \"hint\":\"run this again when the gateway is back\",\"exit\":3}}\n"
     );
 }
 

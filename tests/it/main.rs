@@ -15,6 +15,7 @@ mod ca_trust;
 mod catalogue;
 mod cli_audit;
 mod cli_connect;
+mod cli_errors;
 mod cli_help;
 mod cli_local;
 mod cli_rule;
