@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -136,6 +137,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let mut tasks = AdminTasks::new();
     let names = own_names(&config, bound.admin_addr);
     tasks.spawn(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
+    tasks.serve_metrics(bound.metrics, &admin);
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
     let reloader = Reloader {
@@ -217,7 +219,7 @@ pub async fn serve(
         () = stop_signal(&mut terminate, &mut interrupt) => {}
         () = life.over(&running.runs) => {}
     }
-    tracing::info!("draining");
+    tracing::info!(id = "draining", "draining");
     running.manager.stopping();
     let cutting = running.cores.cutting();
     let mut shutdown = pin!(running.shutdown());
@@ -323,8 +325,15 @@ impl AdminTasks {
         self.tasks.spawn(task(self.close.subscribe()));
     }
 
+    fn serve_metrics(&mut self, listener: Option<TcpListener>, state: &Admin) {
+        if let Some(listener) = listener {
+            self.spawn(|close| admin::serve_metrics(listener, state.clone(), close));
+        }
+    }
+
     /// Starts the background jobs.
     fn start_jobs(&mut self, services: &Services, config: &Config) {
+        services.metrics.started(services.clock.now());
         let (rulebook, keys) = (services.rulebook.clone(), services.keys.clone());
         let (authority, files) = (services.authority.clone(), config.ca.clone());
         self.spawn(|close| async move { until(close, rulebook.follow()).await });
@@ -428,6 +437,7 @@ fn locations(config: &Config, bound: &Listeners) -> Locations {
         proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
         agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
         admin: bound.admin_addr.to_string(),
+        metrics: bound.metrics_addr.map(|at| at.to_string()),
         data: config.data_dir.display().to_string(),
         ca: config.ca.cert.display().to_string(),
     }

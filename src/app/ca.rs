@@ -53,7 +53,7 @@ pub(super) async fn follow(authority: Arc<Authority>, paths: CaPaths) {
 /// Files that the gateway wrote itself are in use already.
 async fn take_up(authority: &Arc<Authority>) {
     if let Err(error) = on_files(authority, |authority| authority.reload().map(drop)).await {
-        tracing::error!("the CA's files are refused, the old CA stays: {error}");
+        tracing::error!(id = "ca_refused", "the CA's files are refused, the old CA stays: {error}");
     }
 }
 
@@ -64,7 +64,7 @@ async fn tidy(authority: &Arc<Authority>) {
 }
 
 fn warned(notice: &str) -> bool {
-    tracing::warn!("{notice}");
+    tracing::warn!(id = "ca_expires", "{notice}");
     true
 }
 

@@ -22,6 +22,10 @@ pub(super) struct Listeners {
     pub(super) certificates: ListenerCertificates,
     /// The listeners of single agents: owner and address.
     pub(super) agents_at: Vec<(ListenerOwner, ListenAt)>,
+    /// The listener for metrics.
+    pub(super) metrics: Option<TcpListener>,
+    /// Its address.
+    pub(super) metrics_addr: Option<SocketAddr>,
     /// The admin listener: health and the CA's certificate for everyone.
     pub(super) admin: TcpListener,
     /// Its address.
@@ -61,9 +65,20 @@ impl Listeners {
                 bound.map_err(|error| refused("listen.admin", &at, error))?
             }
         };
+        let metrics = match config.listen.metrics {
+            Some(at) => Some(
+                TcpListener::bind(at)
+                    .await
+                    .map_err(|error| refused("listen.metrics", &ListenAt::Tcp(at), error))?,
+            ),
+            None => None,
+        };
+        let metrics_addr = metrics.as_ref().map(TcpListener::local_addr).transpose();
+        let metrics_addr = metrics_addr.context("the listener for metrics has no address")?;
         let admin_addr = admin.local_addr().context("the admin listener has no address")?;
         proxy_at.iter().for_each(warn_when_open);
         warn_when_open(&ListenAt::Tcp(admin_addr));
+        metrics_addr.map(ListenAt::Tcp).iter().for_each(warn_when_open);
         let mut agents_at = Vec::new();
         for own in &config.listen.agents {
             let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
@@ -73,7 +88,16 @@ impl Listeners {
             agents_at.push((owner, own.at.bound(listener.addr())));
             proxy.push(listener);
         }
-        Ok(Self { proxy, proxy_at, certificates, agents_at, admin, admin_addr })
+        Ok(Self {
+            proxy,
+            proxy_at,
+            certificates,
+            agents_at,
+            metrics,
+            metrics_addr,
+            admin,
+            admin_addr,
+        })
     }
 
     /// The bound TCP addresses of the shared listeners.
@@ -84,7 +108,12 @@ impl Listeners {
     /// All TCP addresses of the gateway; none of them is ever dialled.
     pub(super) fn own_addrs(&self) -> Vec<SocketAddr> {
         let agents = self.agents_at.iter().filter_map(|(_, at)| at.tcp());
-        self.proxy_addrs().into_iter().chain(agents).chain([self.admin_addr]).collect()
+        self.proxy_addrs()
+            .into_iter()
+            .chain(agents)
+            .chain([self.admin_addr])
+            .chain(self.metrics_addr)
+            .collect()
     }
 }
 
@@ -156,6 +185,6 @@ fn warn_when_open(at: &ListenAt) {
     if let Some(addr) = at.tcp()
         && !addr.ip().is_loopback()
     {
-        tracing::warn!(%addr, "this listener can be reached from other machines");
+        tracing::warn!(id = "listener_open", %addr, "this listener can be reached from other machines");
     }
 }

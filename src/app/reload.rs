@@ -116,7 +116,11 @@ impl Reloader {
         match result {
             Ok(told) => {
                 let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(took_ms, "the configuration was read again and is in force");
+                tracing::info!(
+                    id = "config_reloaded",
+                    took_ms,
+                    "the configuration was read again and is in force"
+                );
                 warnings = told;
             }
             Err(ReloadError::Invalid(told, files)) => {
@@ -131,12 +135,16 @@ impl Reloader {
             }
         }
         for warning in &warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(id = "config_waits_for_restart", "{warning}");
         }
         for error in &errors {
-            tracing::error!("the configuration was refused, the old one stays: {error}");
+            tracing::error!(
+                id = "config_refused",
+                "the configuration was refused, the old one stays: {error}"
+            );
         }
         let view = ReloadView { time: self.services.clock.now(), errors, warnings };
+        self.services.metrics.reloaded(view.errors.is_empty(), view.time);
         self.last.send_replace(Some(view.clone()));
         view
     }

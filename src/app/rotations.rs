@@ -64,10 +64,12 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
         let remedy = vault.remedy(connection, Need::Credential);
         match days {
             0 => tracing::warn!(
+                id = "secret_overdue",
                 connection = %id, name, %at, why = due.why.code(), remedy,
                 "the secret of a connection is past its time"
             ),
             days => tracing::warn!(
+                id = "secret_due",
                 connection = %id, name, %at, why = due.why.code(), days, remedy,
                 "the secret of a connection is due within days"
             ),

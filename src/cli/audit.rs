@@ -1,19 +1,22 @@
 //! `keyward audit`: searches, follows and verifies the audit log. A running gateway answers; if none
 //! runs, this process reads the files.
 
+mod counts;
 pub(super) mod follow;
 pub(super) mod line;
+mod names;
 mod show;
 
 use clap::{Args, Subcommand};
 
+use self::names::note_unknown;
 use self::show::Lines;
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::fields;
-use keyward_api::wire::{AuditVerified, Event, List};
+use keyward_api::wire::{AuditVerified, Event, Grouping, List};
 
 /// Records per request.
 const PAGE: usize = 1_000;
@@ -26,6 +29,7 @@ pub(crate) enum Command {
     /// search the records, newest first
     #[command(after_help = "examples:\n  keyward audit query --agent ci --refused --since 1h\n  \
         keyward audit query --host '*.github.com' --method DELETE --since 2026-01-31\n  \
+        keyward audit query --refused --by host --since 1d\n  \
         keyward audit query --exchange exc_4t2m9c1kq8w3hs6vjx0e --json\n\n\
         times: 30m or 2h ago, 2026-01-31T08:00:00Z, or a day, which begins at midnight UTC")]
     Query(Box<Query>),
@@ -41,9 +45,12 @@ pub(crate) enum Command {
 pub(crate) struct Query {
     #[command(flatten)]
     wanted: Wanted,
-    /// show at most this many records
+    /// show at most this many records, or groups with --by
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
+    /// count the records by: host, agent, code, connection or rule
+    #[arg(long, value_name = "WHAT", value_parser = grouping)]
+    by: Option<Grouping>,
 }
 
 /// `keyward logs`: a line for each request.
@@ -149,8 +156,8 @@ impl Screen {
 }
 
 impl Wanted {
-    /// The query string of the API, with `more`.
-    fn path(&self, more: &[(&str, String)]) -> String {
+    /// A path of the API with the filters and `more` as its query.
+    fn path(&self, path: &str, more: &[(&str, String)]) -> String {
         let given = [
             ("agent", &self.agent),
             ("host", &self.host),
@@ -167,7 +174,7 @@ impl Wanted {
         let requests = self.requests.then(|| ("requests", "true".to_owned()));
         let all = given.chain(refused).chain(changes).chain(requests).chain(more.iter().cloned());
         let pairs: Vec<_> = all.map(|(key, value)| format!("{key}={}", segment(&value))).collect();
-        format!("/api/v1/audit?{}", pairs.join("&"))
+        format!("/api/v1{path}?{}", pairs.join("&"))
     }
 }
 
@@ -192,7 +199,7 @@ impl<'a> Pages<'a> {
         }
         let mut more = vec![("limit", self.left.min(PAGE).to_string())];
         more.extend(self.next.take().map(|next| ("after", next)));
-        let page: List<Event> = self.client.get(&self.wanted.path(&more)).await?;
+        let page: List<Event> = self.client.get(&self.wanted.path("/audit", &more)).await?;
         self.left = self.left.saturating_sub(page.items.len());
         self.is_over = page.next.is_none();
         self.next = page.next;
@@ -202,17 +209,20 @@ impl<'a> Pages<'a> {
 
 impl Query {
     async fn run(self, global: &Global) -> Result<(), Failure> {
+        if let Some(by) = self.by {
+            return counts::run(global, &self.wanted, by, self.limit).await;
+        }
         let client = Client::for_audit(global).await?;
         let pages = Pages::new(&client, &self.wanted, self.limit);
         match global.json {
             true => as_list(pages).await,
-            false => as_table(pages).await,
+            false => as_table(pages, global).await,
         }
     }
 }
 
-async fn as_table(mut pages: Pages<'_>) -> Result<(), Failure> {
-    let mut lines = Lines::new(output::colours());
+async fn as_table(mut pages: Pages<'_>, global: &Global) -> Result<(), Failure> {
+    let mut lines = Lines::new(output::colours(), output::layout(global).width);
     while let Some(records) = pages.next().await? {
         if !output::print_on(&lines.of(&records))? {
             return Ok(());
@@ -220,6 +230,7 @@ async fn as_table(mut pages: Pages<'_>) -> Result<(), Failure> {
     }
     if lines.are_none() {
         output::note("no such records");
+        note_unknown(pages.client, pages.wanted).await;
     }
     Ok(())
 }
@@ -245,7 +256,11 @@ async fn as_list(mut pages: Pages<'_>) -> Result<(), Failure> {
 
 impl Tail {
     async fn run(self, global: &Global) -> Result<(), Failure> {
-        self.show(global, Screen::Table(Lines::new(output::colours()))).await
+        self.show(
+            global,
+            Screen::Table(Lines::new(output::colours(), output::layout(global).width)),
+        )
+        .await
     }
 
     async fn show(self, global: &Global, mut lines: Screen) -> Result<(), Failure> {
@@ -265,6 +280,12 @@ impl Tail {
         records.reverse();
         output::print(&rendered(global.json, &records, &mut lines)?)
     }
+}
+
+fn grouping(text: &str) -> Result<Grouping, String> {
+    let word = serde_json::Value::from(text);
+    serde_json::from_value(word)
+        .map_err(|_| "write host, agent, code, connection or rule".to_owned())
 }
 
 /// Prints one JSON object per line, or lines for people.
@@ -341,7 +362,7 @@ mod tests {
             until: None,
         };
         insta::assert_snapshot!(
-            wanted.path(&[("limit", "5".to_owned())]),
+            wanted.path("/audit", &[("limit", "5".to_owned())]),
             @"/api/v1/audit?agent=a%26limit%3D9&host=%2A.a.test%3A8443&since=2026-01-31T10%3A00%3A00%2B02%3A00&refused=true&limit=5"
         );
     }

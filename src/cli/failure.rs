@@ -5,7 +5,9 @@ use std::fmt;
 use std::process::ExitCode;
 
 use http::StatusCode;
+use serde::Serialize;
 
+use super::output;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use keyward_api::wire::ErrorView;
@@ -42,22 +44,46 @@ pub(crate) struct Failure {
     exit: Exit,
     errors: Vec<String>,
     hint: Option<String>,
+    /// The API's code, if it refused.
+    code: Option<String>,
+    /// The field of the request that the API refused.
+    field: Option<String>,
+}
+
+/// A failure under `--json`: the API's shape, with the exit code and each of several messages.
+#[derive(Serialize)]
+struct FailureJson<'a> {
+    error: FailureMembers<'a>,
+}
+
+#[derive(Serialize)]
+struct FailureMembers<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    message: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    messages: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    exit: u8,
 }
 
 impl Failure {
     /// A failure with one message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, errors: vec![message.into()], hint: None }
+        Self { errors: vec![message.into()], ..Self::silent(exit) }
     }
 
     /// A failure without a message, because the output explains it.
     pub(crate) fn silent(exit: Exit) -> Self {
-        Self { exit, errors: Vec::new(), hint: None }
+        Self { exit, errors: Vec::new(), hint: None, code: None, field: None }
     }
 
     /// Several messages, such as the errors of a configuration.
     pub(crate) fn several(errors: Vec<String>) -> Self {
-        Self { exit: Exit::Failed, errors, hint: None }
+        Self { errors, ..Self::silent(Exit::Failed) }
     }
 
     /// Wrong arguments.
@@ -83,15 +109,15 @@ impl Failure {
             StatusCode::NOT_FOUND => Exit::NotFound,
             _ => Exit::Failed,
         };
-        let message = match error.field {
+        let message = match &error.field {
             Some(field) if lacks_subject(&error.message) => format!("`{field}` {}", error.message),
-            _ => error.message,
+            _ => error.message.clone(),
         };
         let errors = match error.code == Code::ConfigRefused.as_str() {
             true => message.lines().map(str::to_owned).collect(),
             false => vec![message],
         };
-        Self { exit, errors, hint: error.hint }
+        Self { exit, errors, hint: error.hint, code: Some(error.code), field: error.field }
     }
 
     /// Sets another exit code.
@@ -104,6 +130,11 @@ impl Failure {
         self.errors.join("; ")
     }
 
+    /// Each message.
+    pub(crate) fn messages(&self) -> &[String] {
+        &self.errors
+    }
+
     /// The hint, if there is one.
     pub(crate) fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -114,12 +145,31 @@ impl Failure {
         self.exit
     }
 
-    /// Prints the messages and returns the exit code.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// Prints the messages, as one line of JSON if requested, and returns the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
         use std::io::Write;
+        let text = if json { self.json() } else { self.to_string() };
         // A closed stderr cannot report this error.
-        let _ = write!(std::io::stderr().lock(), "{self}");
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
         ExitCode::from(self.exit as u8)
+    }
+
+    /// The line of JSON; empty without a message.
+    fn json(&self) -> String {
+        if self.errors.is_empty() {
+            return String::new();
+        }
+        let messages = if self.errors.len() > 1 { &*self.errors } else { &[] };
+        let error = FailureMembers {
+            code: self.code.as_deref(),
+            message: self.message(),
+            messages,
+            field: self.field.as_deref(),
+            hint: self.advice(),
+            exit: self.exit as u8,
+        };
+        // Texts and a number serialise.
+        output::json_line(&FailureJson { error }).map_or_else(|_| self.to_string(), |it| it + "\n")
     }
 }
 
@@ -225,6 +275,16 @@ mod tests {
         assert_eq!(failure.to_string(), "error: `fields.token` must be a string\n");
         let failure = Failure::refused(status, view("no provider `x`", Some("provider")));
         assert_eq!(failure.to_string(), "error: no provider `x`\n");
+    }
+
+    #[test]
+    fn a_failure_in_json_has_the_shape_of_the_api_and_the_exit_code() {
+        assert_eq!(Failure::silent(Exit::Failed).json(), "");
+        let refused = ErrorView { hint: Some("add it".to_owned()), ..view("is \u{1b}", Some("a")) };
+        let failure = Failure::refused(StatusCode::NOT_FOUND, refused);
+        insta::assert_snapshot!(failure.json(), @r#"{"error":{"code":"c","message":"`a` is \u001b","field":"a","hint":"add it","exit":5}}"#);
+        let failure = Failure::several(vec!["one".to_owned(), "two".to_owned()]);
+        insta::assert_snapshot!(failure.json(), @r#"{"error":{"message":"one; two","messages":["one","two"],"exit":1}}"#);
     }
 
     #[test]

@@ -43,12 +43,12 @@ mod settings;
 mod status;
 mod table;
 mod terminal;
+mod usage;
 mod user;
 mod wait;
 mod webhook;
 mod whose;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -185,16 +185,13 @@ pub fn run() -> ExitCode {
     });
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help is an "error" of clap's with code 0; a closed pipe is no reason to fail.
-            let _ = error.print();
-            return ExitCode::from(usage_exit(error.exit_code(), std::env::args_os()));
-        }
+        Err(error) => return usage::report(&error, &std::env::args_os().collect::<Vec<_>>()),
     };
+    let json = cli.global.json;
     if let Command::Run(args) = cli.command {
         return match harden::memory() {
             Ok(()) => args.run(&cli.global),
-            Err(failure) => failure.with(Exit::RunFailed).report(),
+            Err(failure) => failure.with(Exit::RunFailed).report(json),
         };
     }
     let hardened = match &cli.command {
@@ -203,21 +200,7 @@ pub fn run() -> ExitCode {
     };
     match hardened.and_then(|()| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
-}
-
-/// Wrong usage of `run` has the exit code of its own failures: 2 would seem to be the program's.
-fn usage_exit(code: i32, words: impl Iterator<Item = OsString>) -> u8 {
-    let mut words = words.skip(1);
-    let mut command = words.next();
-    while let Some(option) = command.take_if(|word| word.as_encoded_bytes().starts_with(b"-")) {
-        let with_value = option == "--data" || option == "--config" || option == "--org";
-        command = if with_value { words.nth(1) } else { words.next() };
-    }
-    match (u8::try_from(code).unwrap_or(2), command) {
-        (2, Some(command)) if command == "run" => Exit::RunFailed as u8,
-        (code, _) => code,
+        Err(failure) => failure.report(json),
     }
 }
 
@@ -307,18 +290,6 @@ mod tests {
         {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
-    }
-
-    #[test]
-    fn usage_errors_of_run_are_told_from_its_programs() {
-        let exit = |line: &str| usage_exit(2, line.split(' ').map(OsString::from));
-        assert_eq!(exit("keyward run"), 125);
-        assert_eq!(exit("keyward --json run x"), 125);
-        assert_eq!(exit("keyward --data run run x"), 125);
-        assert_eq!(exit("keyward --org run run x"), 125);
-        assert_eq!(exit("keyward --data run agent"), 2);
-        assert_eq!(exit("keyward agent run"), 2);
-        assert_eq!(usage_exit(0, ["keyward", "run", "--help"].map(OsString::from).into_iter()), 0);
     }
 
     #[test]

@@ -75,8 +75,10 @@ impl Args {
         match ended {
             Ok(code) => ExitCode::from(code),
             Err(failure) => match failure.exit() {
-                Exit::NotExecutable | Exit::NoProgram | Exit::Interrupted => failure.report(),
-                _ => failure.with(Exit::RunFailed).report(),
+                Exit::NotExecutable | Exit::NoProgram | Exit::Interrupted => {
+                    failure.report(global.json)
+                }
+                _ => failure.with(Exit::RunFailed).report(global.json),
             },
         }
     }

@@ -22,7 +22,7 @@ use crate::config::{Config, ListenAt};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_base::limits::Limits;
 use keyward_state::directory::View;
-use keyward_state::observe::log::{self, Format};
+use keyward_state::observe::log::{self, Format, Level};
 
 /// Threads of the control plane and of background jobs; the data path has its own.
 const WORKERS: usize = 2;
@@ -54,9 +54,32 @@ pub(crate) struct Args {
 /// What a private gateway prints when it is ready; the run that started it waits for this line.
 pub(crate) const READY: &str = "ready\n";
 
-/// Runs the gateway.
+/// Runs the gateway. If the log is JSON, a failure is a line of it.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
-    let mut config = global.load()?;
+    let config = global.load();
+    let format = match &config {
+        Ok(config) => config.log.format,
+        Err(_) => Config::log_format(global.config.as_deref(), global.data.as_deref()),
+    };
+    let served = config.and_then(|config| serve(global, args, config));
+    served.map_err(|failure| match format {
+        // The run that started a private gateway reads its text.
+        Format::Json if args.private.is_none() => logged(failure),
+        _ => failure,
+    })
+}
+
+/// Reports the failure in the log.
+fn logged(failure: Failure) -> Failure {
+    log::init(Format::Json, Level::Info, false);
+    let (exit, hint) = (failure.exit(), failure.advice());
+    for message in failure.messages() {
+        tracing::error!(id = "start_failed", hint, exit = exit as u8, "{message}");
+    }
+    Failure::silent(exit)
+}
+
+fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure> {
     if let Some(at) = args.private {
         make_private(&mut config, at);
     }
@@ -85,8 +108,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
             }
         }
         Format::Json => {
-            let Locations { proxy, agents, admin, data, ca } = running.locations();
-            tracing::info!(?proxy, ?agents, admin, data, ca, "ready");
+            let Locations { proxy, agents, admin, metrics, data, ca } = running.locations();
+            let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
+            tracing::info!(id = "ready", ?proxy, ?agents, admin, metrics, data, ca, "ready");
         }
     };
     let socket = config.data_dir.join(SOCKET_NAME);
@@ -125,6 +149,8 @@ async fn show_requests(global: Global) {
 fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
     config.listen.admin = SocketAddr::new(at.ip(), 0);
+    // A gateway that is served as well has the configured port.
+    config.listen.metrics = None;
     // Standard output is closed once it said that it is ready.
     config.audit.stdout = false;
     if let Err(error) = rustix::process::setsid() {
@@ -154,6 +180,7 @@ fn raise_open_files(limits: &Limits) {
     let now = if raised.is_ok() { getrlimit(Resource::Nofile).current } else { current };
     if let Some(now) = now.filter(|now| *now < wanted) {
         tracing::info!(
+            id = "open_files_low",
             open_files = now,
             wanted,
             "the limit of open files is too low for `limits.streams_max`: fewer streams are served; raise `ulimit -n` (LimitNOFILE)"
@@ -168,6 +195,8 @@ fn announcement(locations: &Locations, next: &str) -> String {
         locations.agents.iter().map(|(own, at)| ("agent", format!("{} at {at}", own.agent))),
     );
     fields.push(("admin", format!("http://{}", locations.admin)));
+    let metrics = locations.metrics.iter();
+    fields.extend(metrics.map(|at| ("metrics", format!("http://{at}/metrics"))));
     fields.push(("data", locations.data.clone()));
     fields.push(("CA", locations.ca.clone()));
     let mut text = table::fields(&fields);
@@ -206,15 +235,17 @@ mod tests {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
             agents: vec![(own, "127.0.0.1:8090".to_owned())],
             admin: "127.0.0.1:8081".to_owned(),
+            metrics: Some("127.0.0.1:9464".to_owned()),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };
         insta::assert_snapshot!(announcement(&locations, "keyward agent add NAME"), @r"
-        proxy   127.0.0.1:8080, unix:/run/keyward.sock
-        agent   ci at 127.0.0.1:8090
-        admin   http://127.0.0.1:8081
-        data    /data
-        CA      /data/ca/ca.pem
+        proxy     127.0.0.1:8080, unix:/run/keyward.sock
+        agent     ci at 127.0.0.1:8090
+        admin     http://127.0.0.1:8081
+        metrics   http://127.0.0.1:9464/metrics
+        data      /data
+        CA        /data/ca/ca.pem
         ready; stop with Ctrl-C
         next: keyward agent add NAME
         ");

@@ -12,6 +12,7 @@ use super::environment::{Environment, Variable};
 use super::reading::Folders;
 use super::{Config, ConfigError, parse};
 use keyward_rules::provider::document::{Document, Problem, scalar};
+use keyward_state::observe::log::Format;
 
 /// Begins every variable that is laid over the file.
 const PREFIX: &str = "KEYWARD__";
@@ -97,6 +98,25 @@ pub(super) fn again(
     let mut config = read(&text, path, folders, environment).map_err(ConfigError::Problems)?;
     config.origin.required = origin.required || path.exists();
     Ok(config)
+}
+
+/// `log.format`, if it can be read.
+pub(super) fn log_format(
+    config: Option<&Path>,
+    data: Option<&Path>,
+    environment: &Environment,
+) -> Option<Format> {
+    let (path, ..) = place(config, data, environment).unwrap_or_default();
+    let name = path.display().to_string();
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let document = Document::parse(&name, &text).or_else(|_| Document::parse(&name, ""));
+    let mut document = document.ok()?;
+    for variable in environment.beginning_with(PREFIX) {
+        // What does not fit is reported by `read`.
+        drop(lay_over(&mut document, variable));
+    }
+    let format = document.root().get("log")?.get("format")?.clone();
+    serde_yaml::from_value(format).ok()
 }
 
 fn folder_of(file: &Path) -> PathBuf {

@@ -27,8 +27,10 @@ const SOCKET_PATH_BYTES_MAX: usize = 103;
 pub struct Listen {
     /// For agents; never empty.
     pub proxy: Vec<ListenAt>,
-    /// For the admin API.
+    /// For health, the CA and consents.
     pub admin: SocketAddr,
+    /// For metrics alone.
+    pub metrics: Option<SocketAddr>,
     /// For one agent each.
     pub agents: Vec<ListenAgent>,
     /// Which base URLs the listeners for all agents serve.
@@ -56,9 +58,13 @@ section! {
         /// `localhost` and `names`.
         #[key("`IP:PORT`, `unix:PATH` or `{ at: IP:PORT, tls: { cert, key, names } }`, or list of them", "127.0.0.1:8080")]
         proxy: Option<Value>,
-        /// For `/healthz`, `/readyz`, `/ca.pem` and `/bundle.pem`. The API is on the admin socket only.
+        /// For the page with the CA and how to trust it (`/`), `/healthz`, `/readyz`, `/ca.pem`, `/ca.crt` and
+        /// `/bundle.pem`; `/metrics` for a personal access token. The API is on the admin socket only.
         #[key("`IP:PORT`", "127.0.0.1:8081")]
         admin: Option<String>,
+        /// For `/metrics` alone, in the format of Prometheus, over plain HTTP and without authentication.
+        #[key("`IP:PORT`")]
+        metrics: Option<String>,
         /// Listeners of one agent each, for clients that cannot authenticate to a proxy.
         #[key(list of ListenAgentText)]
         agents: Option<Value>,
@@ -82,6 +88,7 @@ impl Default for Listen {
         Self {
             proxy: vec![ListenAt::Tcp(SocketAddr::new(loopback, PROXY_PORT))],
             admin: SocketAddr::new(loopback, ADMIN_PORT),
+            metrics: None,
             agents: Vec::new(),
             base_urls: ServedBaseUrls::default(),
         }
@@ -107,6 +114,8 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen
     if let Some(admin) = &text.admin {
         listen.admin = tcp(admin, "listen.admin", reading).unwrap_or(listen.admin);
     }
+    let metrics = text.metrics.as_deref();
+    listen.metrics = metrics.and_then(|at| tcp(at, "listen.metrics", reading));
     if let Some(proxy) = &text.proxy {
         listen.proxy = proxies(proxy, reading);
     }
@@ -199,9 +208,16 @@ fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
         let message = format!("the admin listener is at {at} as well");
         reading.problems.add("listen.proxy", message, "choose another port for one of them");
     }
+    let metrics = listen.metrics.map(ListenAt::Tcp);
+    if let Some(metrics) = &metrics
+        && let Some(at) = listen.proxy.iter().chain([&admin]).find(|at| at.clashes(metrics))
+    {
+        let message = format!("another listener is at {at} as well");
+        reading.problems.add("listen.metrics", message, "choose another port for one of them");
+    }
     for (index, own) in listen.agents.iter().enumerate() {
         let others = listen.agents[..index].iter().map(|other| &other.at);
-        let others = others.chain(&listen.proxy).chain(std::iter::once(&admin));
+        let others = others.chain(&listen.proxy).chain(std::iter::once(&admin)).chain(&metrics);
         if let Some(at) = others.into_iter().find(|at| at.clashes(&own.at)) {
             let message = format!("another listener is at {at} as well");
             let path = key_of(&item_of("listen.agents", index), "at");

@@ -48,6 +48,7 @@ use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
 use keyward_state::crypto::source::KeySource;
+use keyward_state::observe::log::Format;
 use keyward_state::rulebook::PlacedRule;
 
 pub use agent::AgentInFile;
@@ -161,6 +162,12 @@ impl Config {
     /// Everything that is wrong, at once.
     pub fn load(config: Option<&Path>, data: Option<&Path>) -> Result<Self, ConfigError> {
         file::load(config, data, &Environment::Process)
+    }
+
+    /// The format that file and variables ask for, also if something else in them is wrong: for the report of
+    /// that.
+    pub fn log_format(config: Option<&Path>, data: Option<&Path>) -> Format {
+        file::log_format(config, data, &Environment::Process).unwrap_or_default()
     }
 
     /// The same as if `text` were in the file, which is not read.

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::cli_runner::{Cli, Serving, over_socket};
+use crate::support::pty::Terminal;
 
 /// An install with agent `ci`, whose requests are all refused.
 struct Lab {
@@ -187,6 +188,84 @@ fn records_are_found_over_the_socket_and_in_the_files_alike() {
 }
 
 #[test]
+fn records_are_counted_in_groups_over_the_socket_and_in_the_files_alike() {
+    let lab = Lab::new("audit: { file_bytes_max: 4096, files_max: 50 }\n");
+    for n in 1..=25 {
+        let host = if n % 5 == 0 { "b.test" } else { "a.test:8080" };
+        lab.ask("GET", host, &format!("/{n}"));
+    }
+    lab.until(25);
+    lab.cli.run(&["audit", "query", "--by", "path"]).failed(2);
+    lab.cli.run(&["audit", "tail", "--by", "host"]).failed(2);
+    let by = |cli: &Cli, by: &str, more: &[&str]| {
+        let words = ["audit", "query", "--refused", "--by", by, "--json"];
+        let words: Vec<_> = words.iter().chain(more).copied().collect();
+        let told = cli.run(&words).json();
+        let groups = told["groups"].as_array().expect("a list").iter();
+        let pair = |group: &Value| (group["name"].clone(), group["count"].as_u64().unwrap());
+        (groups.map(pair).collect::<Vec<_>>(), told["other"].as_u64().expect("a number"))
+    };
+    let name = |name: &str| Value::from(name);
+    let hosts = vec![(name("a.test:8080"), 20), (name("b.test"), 5)];
+    assert_eq!(by(&lab.cli, "host", &[]), (hosts.clone(), 0));
+    assert_eq!(by(&lab.cli, "host", &["--limit", "1"]), (hosts[..1].to_vec(), 5));
+    assert_eq!(by(&lab.cli, "agent", &[]).0, [(name("ci"), 25)]);
+    assert_eq!(by(&lab.cli, "connection", &[]).0, [(Value::Null, 25)]);
+    assert_eq!(by(&lab.cli, "rule", &[]).0, [(name("default"), 25)]);
+    assert_eq!(by(&lab.cli, "code", &["--host", "b.test"]).0, [(name("default_deny"), 5)]);
+    let table = lab.cli.run(&["audit", "query", "--refused", "--by", "host"]).ok();
+    assert!(table.starts_with("COUNT   LAST ") && table.contains("\n20      "), "{table}");
+    let cli = lab.stop();
+    assert_eq!(by(&cli, "host", &[]), (hosts, 0));
+}
+
+#[test]
+fn a_filter_by_a_name_that_does_not_exist_gets_the_nearest_that_does() {
+    let lab = Lab::new("");
+    for words in [
+        &["audit", "query", "--agent", "cj"][..],
+        &["audit", "query", "--agent", "cj", "--by", "host"],
+    ] {
+        let told = lab.cli.run(words);
+        let wanted = "no such records\nhint: there is no agent `cj`: did you mean `ci`?\n";
+        assert_eq!((told.err.as_str(), told.out.as_str()), (wanted, ""));
+    }
+    let told = lab.cli.run(&["audit", "query", "--code", "denid"]);
+    assert!(told.err.ends_with("hint: there is no code `denid`: did you mean `denied`?\n"));
+    let told = lab.cli.run(&["audit", "query", "--agent", "ci"]);
+    assert_eq!(told.err, "no such records\n", "it exists");
+}
+
+#[test]
+fn a_refused_change_names_what_was_tried() {
+    let lab = Lab::new("");
+    lab.cli.run(&["agent", "add", "ci"]).failed(1);
+    lab.cli.run(&["agent", "add", "kwa pasted-by-mistake"]).failed(1);
+    let table = lab.cli.run(&["audit", "query", "--changes"]).ok();
+    let lines: Vec<_> = table.lines().skip(1).collect();
+    assert!(lines[0].ends_with("tried to add agent"), "{table}");
+    assert!(lines[1].ends_with("tried to add agent ci"), "{table}");
+    assert!(!table.contains("pasted"), "{table}");
+}
+
+#[test]
+fn the_list_fits_a_terminal_of_80_columns() {
+    let lab = Lab::new("");
+    lab.ask("DELETE", "an-api-with-a-name.test", &format!("/{}", "long/".repeat(30)));
+    lab.until(1);
+    let mut command = lab.cli.command(&["audit", "query"]);
+    command.env("NO_COLOR", "1");
+    let (code, screen) = Terminal::of_columns(command, 80).ends();
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+    let line = screen.lines().nth(1).expect("a record");
+    let words: Vec<_> = line.split_whitespace().skip(1).collect();
+    assert_eq!(words[..3], ["ci", "DELETE", "default_deny"], "{screen}");
+    assert!(words[3].starts_with("http://an-api-with-a-name.test/long/"), "{screen}");
+    assert!(words[3].ends_with('…'), "{screen}");
+}
+
+#[test]
 fn a_follower_sees_each_record_once_over_several_files_until_the_gateway_stops() {
     let lab = Lab::new("audit: { file_bytes_max: 4096, files_max: 50 }\n");
     (1..=3).for_each(|n| lab.ask("GET", "a.test", &format!("/{n}")));
@@ -205,7 +284,8 @@ fn a_follower_sees_each_record_once_over_several_files_until_the_gateway_stops()
     assert_eq!(status.code(), Some(3), "{said}");
     assert_eq!(
         said,
-        "error: the gateway is stopping\nhint: run this again when the gateway is back\n"
+        "{\"error\":{\"message\":\"the gateway is stopping\",\
+         \"hint\":\"run this again when the gateway is back\",\"exit\":3}}\n"
     );
 }
 

@@ -172,6 +172,48 @@ async fn no_name_stands_twice_in_a_line_and_the_host_is_there() {
     assert!(hosts >= 1, "{lines:#?}");
 }
 
+/// What the configuration refuses, and what stops the start after it, are lines of JSON too.
+#[tokio::test]
+async fn a_gateway_that_does_not_start_says_why_in_json() {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key(), &origin);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let at = taken.local_addr().expect("an address").to_string();
+    for (variables, told) in [
+        (&[("KEYWARD__LOG__FORMAT", "json"), ("KEYWARD__LOGG", "1")][..], "unknown key `logg`"),
+        (&[("KEYWARD__LOG__FORMAT", "json"), ("KEYWARD__LISTEN__ADMIN", &at)], "cannot listen on"),
+    ] {
+        let output = install.keyward(&["serve"]).envs(variables.iter().copied()).output();
+        let output = output.expect("it runs");
+        assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
+        let text = String::from_utf8(output.stderr).expect("text");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let last = lines.last().expect("a line");
+        assert_eq!((&last["level"], &last["id"]), (&"ERROR".into(), &"start_failed".into()));
+        assert!(last["message"].as_str().is_some_and(|it| it.contains(told)), "{text}");
+        assert_eq!(last["exit"], 1, "{text}");
+    }
+    // Without a wish for JSON it is text.
+    let output = install.keyward(&["serve"]).env("KEYWARD__LOGG", "1").output().expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(text.starts_with("error: "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ready_line_has_an_id_and_its_listeners_as_lists() {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key().top(LOG), &origin);
+    let lines = log_of(&install, install.keyward(&["serve"]), async |_| {}).await;
+    let is_id = |line: &&BTreeMap<String, Strict>, wanted: &str| matches!(line.get("id"), Some(Strict::Other(id)) if id == wanted);
+    let ready = lines.iter().find(|line| is_id(line, "ready")).expect("a line");
+    for list in ["proxy", "agents"] {
+        let Some(Strict::Other(told)) = ready.get(list) else { panic!("{ready:#?}") };
+        assert_eq!(told, "[…]", "{list}");
+    }
+    assert!(lines.iter().any(|line| is_id(&line, "draining")), "{lines:#?}");
+}
+
 /// Both lines about a refresh that fails tell why beside their message, and not in a second `message`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_that_fails_is_logged_with_one_message_and_the_reason() {

@@ -73,6 +73,7 @@ fn attempts(world: &World, by: &Person, of: &str, real: &str) -> Vec<Attempt> {
             push(&|name| Ask::post("/rules/test", json!({"cases": [case(name)]})));
             push(&|name| Ask::post("/runs", json!({"agent": name, "label": "run 1"})));
             push(&|name| Ask::get(&format!("/audit?agent={name}")));
+            push(&|name| Ask::get(&format!("/audit/counts?by=rule&agent={name}")));
             push(&|name| Ask::get(&format!("/agents?q={name}")));
         }
         "connection" => {

@@ -96,12 +96,28 @@ async fn the_rule_that_denies_a_websocket_is_in_its_record() {
 }
 
 #[tokio::test]
-async fn a_request_that_no_rule_denies_has_none_in_its_record() {
+async fn a_request_that_no_rule_names_is_denied_by_the_default_in_its_record() {
     let lab = denying().start(origin().await).await;
     let (answer, _wire) = lab.connect("nowhere.test:443").await;
     assert_eq!(answer.json()["error"]["code"], "default_deny");
     let records = lab.finish().await;
-    assert_eq!((&records[0]["rule"], records.len()), (&Value::Null, 1));
+    assert_eq!((&records[0]["rule"], records.len()), (&Value::from("default"), 1));
+}
+
+#[tokio::test]
+async fn the_binding_and_the_connection_that_a_refusal_is_about_are_in_its_record() {
+    let lab = denying().start(origin().await).await;
+    let mut wire = lab.client().await;
+    let authorization = lab.authorization("ci");
+    let head = format!("GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
+    wire.send(head).await;
+    let words = wire.answer("GET").await.json();
+    assert_eq!(words["error"]["code"], "plaintext_refused", "{words}");
+    let records = lab.finish().await;
+    let rule = records[0]["rule"].as_str().expect("a rule");
+    assert!(rule.starts_with("binding:con_"), "{rule}");
+    assert_eq!((&records[0]["connection"], records.len()), (&"acme".into(), 1));
+    assert_eq!(records[0]["generation"], Value::Null, "nothing was injected");
 }
 
 // === the message ===

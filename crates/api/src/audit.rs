@@ -21,7 +21,7 @@ use super::body::Params;
 use super::error::ApiError;
 use super::page::limited;
 use super::state::Admin;
-use super::wire::{AuditAsk, AuditBreak, AuditVerified, List};
+use super::wire::{AuditAsk, AuditBreak, AuditCounts, AuditVerified, List};
 use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, parse_moment};
 use keyward_state::observe::event::Event;
@@ -74,7 +74,10 @@ where
     Reader: FromRef<S>,
     S: Clone + Send + Sync + 'static,
 {
-    Router::new().route("/audit", get(audit)).route("/audit/verify", get(verify))
+    Router::new()
+        .route("/audit", get(audit))
+        .route("/audit/counts", get(counts))
+        .route("/audit/verify", get(verify))
 }
 
 async fn audit(
@@ -82,6 +85,9 @@ async fn audit(
     caller: Caller,
     Params(ask): Params<AuditAsk>,
 ) -> Result<Response, ApiError> {
+    if ask.by.is_some() {
+        return Err(ApiError::field("by", "is for `/audit/counts`"));
+    }
     let filter = reader.filter(&caller, &ask)?;
     match ask.follow {
         true => follow(reader, caller, filter, &ask).await,
@@ -97,6 +103,25 @@ async fn list(
     let query = AuditQuery { filter, before: ask.after, limit: limited(ask.limit)? };
     let AuditPage { records, next } = reader.search(query).await?;
     Ok(Json(List { items: records, next: next.map(|next| next.to_string()) }))
+}
+
+/// Counts the records that one request can read; `next` goes on.
+async fn counts(
+    State(reader): State<Reader>,
+    caller: Caller,
+    Params(ask): Params<AuditAsk>,
+) -> Result<Json<AuditCounts>, ApiError> {
+    let by = ask.by.ok_or_else(|| ApiError::field("by", "is missing"))?;
+    for (field, is_given) in [("follow", ask.follow), ("limit", ask.limit.is_some())] {
+        if is_given {
+            return Err(ApiError::field(field, "has no meaning for counts"));
+        }
+    }
+    let (filter, trail) = (reader.filter(&caller, &ask)?, reader.log.trail.clone());
+    let counted = reader.read(move |go_on| trail.count(&filter, by, ask.after, go_on));
+    let (counts, next) = counted.await?;
+    let (groups, other) = counts.into_groups();
+    Ok(Json(AuditCounts { by, groups, other, next: next.map(|next| next.to_string()) }))
 }
 
 async fn verify(State(reader): State<Reader>, _: Caller) -> Result<Json<AuditVerified>, ApiError> {

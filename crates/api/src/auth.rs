@@ -27,7 +27,7 @@ use keyward_state::observe::change::Actor;
 pub const ORG_FIELD: &str = "keyward-org";
 
 /// Paths without authentication.
-const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/bundle.pem"];
+const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/ca.crt", "/bundle.pem"];
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +98,19 @@ impl Caller {
         }
         let (area, access) = required(request.method(), request.uri().path());
         Ok(Self::new(org, who, area, access))
+    }
+
+    /// The caller on a listener where a token is required; checked as [`Caller::may`] does.
+    ///
+    /// # Errors
+    /// Without a token, or when it is not valid or does not allow the request.
+    pub(super) fn by_token(admin: &Admin, request: &Request) -> Result<Self, ApiError> {
+        if bearer(request.headers())?.is_none() {
+            return Err(ApiError::Unauthenticated);
+        }
+        let caller = Self::of(admin, request, CallerIdentity::Operator)?;
+        caller.may()?;
+        Ok(caller)
     }
 
     /// Checks that role and scopes allow the request, regardless of the resource.
@@ -213,7 +226,7 @@ impl Caller {
             true => Ok(()),
             false => {
                 let message = "must end no later than the token that makes it, ".to_owned();
-                Err(ApiError::field("ttl", format!("{message}{end}")))
+                Err(ApiError::field("ttl", format!("{message}{end:.0}")))
             }
         }
     }
@@ -264,7 +277,11 @@ fn named_org(fields: &HeaderMap) -> Result<Option<OrgId>, ApiError> {
 /// The area of the API and the kind of access, by method and path. Users have no access to routes that are not
 /// listed here.
 fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
-    let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
+    let rest = match path {
+        // They are of all organisations.
+        "/metrics" => "metrics",
+        path => path.strip_prefix("/api/v1/").unwrap_or_default(),
+    };
     let parts: Vec<&str> = rest.split('/').collect();
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let access = match (reads, parts.as_slice()) {
@@ -284,7 +301,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "users" | "tokens" => Area::Users,
         "orgs" if reads => Area::Users,
         "webhooks" | "events" | "honeytokens" => Area::Webhooks,
-        "ca" | "keys" | "orgs" | "plan" | "reload" | "upstreams" => Area::Install,
+        "ca" | "keys" | "metrics" | "orgs" | "plan" | "reload" | "upstreams" => Area::Install,
         _ => return (None, access),
     };
     (Some(area), access)
@@ -312,7 +329,7 @@ mod tests {
     #[test]
     fn a_path_that_is_not_named_is_closed_to_users() {
         for path in
-            ["/api/v1/nothing", "/api/v1/", "/api/v2/agents", "/metrics", "/", "/api/v1//agents"]
+            ["/api/v1/nothing", "/api/v1/", "/api/v2/agents", "/metrics/", "/", "/api/v1//agents"]
         {
             assert_eq!(required(&Method::GET, path).0, None, "{path}");
         }

@@ -9,6 +9,8 @@ pub(super) struct ChangeDetails {
     pub(super) what: Option<&'static str>,
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
+    /// The name that a new resource would have had.
+    pub(super) wanted_name: Option<String>,
     pub(super) why: Option<String>,
     pub(super) run: Option<Run>,
 }

@@ -57,6 +57,11 @@ impl Caller {
         }
     }
 
+    /// Sets the name of a new resource, for the record of its refusal. It must be a valid name.
+    pub(super) fn wants_name(&self, name: &str) {
+        self.details.lock().wanted_name = Some(name.to_owned());
+    }
+
     /// Sets a run as the changed resource instead of its agent.
     pub(super) fn names_run(&self, run: Run) {
         self.details.lock().run = Some(run);
@@ -96,6 +101,7 @@ impl Drop for PendingRecord {
                 }
                 (change.id, change.name) = (details.id, details.name);
             }
+            change.name = change.name.take().or(details.wanted_name);
             change.why = details.why;
         }
         if let Some(run) = details.run {

@@ -16,7 +16,7 @@ pub(super) async fn told(
 ) {
     let (id, name) = (&connection.id, &connection.name);
     let state = connection.facts.state.code();
-    tracing::info!(connection = %id, name, what, state, why, "a connection was changed");
+    tracing::info!(id = "connection_changed", connection = %id, name, what, state, why, "a connection was changed");
     if caller.is_recorded() {
         // The request's own record tells who; this what came of it.
         return caller.because(format!("{why}: {state}"));

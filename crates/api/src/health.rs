@@ -1,11 +1,12 @@
 //! Health and public data: liveness, readiness, metrics, and the certificates that agents must trust.
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{StatusCode, header};
 
+use super::auth::Caller;
 use super::error::ApiError;
 use super::reload::Reloads;
 use super::state::Admin;
@@ -13,6 +14,8 @@ use super::wire::{AgentListener, Health, Status};
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
+/// Media type of one certificate in DER (RFC 8555 §9.1, RFC 2585 §4.1).
+const DER: &str = "application/pkix-cert";
 /// Media type of the output of `prometheus-client`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -22,7 +25,18 @@ pub(super) fn open_routes() -> Router<Admin> {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/ca.pem", get(ca))
+        .route("/ca.crt", get(ca_der))
         .route("/bundle.pem", get(bundle))
+}
+
+/// Metrics for a user's token, on the TCP listener.
+pub(super) fn routes_with_token() -> Router<Admin> {
+    Router::new().route("/metrics", get(metrics_for_user))
+}
+
+/// Metrics without authentication, for their own listener.
+pub(super) fn metrics_routes() -> Router<Admin> {
+    Router::new().route("/metrics", get(metrics))
 }
 
 /// Routes of the socket.
@@ -65,6 +79,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
             })
             .collect(),
         admin: places.admin,
+        metrics: places.metrics,
         data: places.data,
         ca: places.ca,
         private: admin.runs().is_private(),
@@ -78,8 +93,21 @@ async fn ca(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, PEM)], admin.deps().authority.cert_pem()).into_response()
 }
 
+/// The certificate that signs leaves, for systems that do not read PEM.
+async fn ca_der(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, DER)], admin.deps().authority.cert_der().to_vec()).into_response()
+}
+
 async fn bundle(State(admin): State<Admin>) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, PEM)], admin.bundle().await?).into_response())
+}
+
+async fn metrics_for_user(
+    State(admin): State<Admin>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    Caller::by_token(&admin, &request)?;
+    Ok(metrics(State(admin)).await)
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

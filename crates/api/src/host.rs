@@ -67,6 +67,28 @@ impl OwnNames {
     }
 }
 
+/// Checks a request to a listener without a list of names. On loopback, `Host` must be `localhost` or an address, so
+/// that no page of another site reads the answer by DNS rebinding; elsewhere, clients use any name.
+///
+/// # Errors
+/// As [`OwnNames::check`].
+pub(super) fn check_loopback(headers: &HeaderMap, local: SocketAddr) -> Result<(), ApiError> {
+    if !local.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let mut fields = headers.get_all(HOST).iter();
+    let field = fields.next().and_then(|field| field.to_str().ok());
+    let host = field.and_then(|field| Target::parse(Scheme::Http, field).ok());
+    let is_ours = host.is_some_and(|target| match target.host() {
+        Host::Name(name) => &**name == "localhost",
+        Host::V4(_) | Host::V6(_) => true,
+    });
+    match is_ours && fields.next().is_none() {
+        true => Ok(()),
+        false => Err(ApiError::Misdirected),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

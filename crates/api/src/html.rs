@@ -1,4 +1,4 @@
-//! [`HtmlPage`]: a simple HTML page of a heading, text, facts and buttons. Everything is escaped; there are no
+//! [`HtmlPage`]: a simple HTML page of headings, text, facts, commands and buttons. Everything is escaped; there are no
 //! scripts, and the only style sheet is allowed by its hash.
 
 use axum::body::Body;
@@ -8,10 +8,30 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
-/// A plain style sheet with a dark variant.
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:10vh auto;padding:0 \
-1rem;color-scheme:light dark}h1{font-size:1.4rem}dt{opacity:.7}dd{margin:0 0 .6rem;overflow-wrap:anywhere}\
-button{font:inherit;padding:.5rem 1rem;margin:.5rem .5rem 0 0}";
+/// The style sheet; colours follow the reader's light or dark theme.
+const STYLE: &str = "\
+:root{color-scheme:light dark;--text:#1c2024;--soft:#5f6670;--page:#fff;--card:#f4f6f8;--line:#dfe3e8;--link:#0b5cad;\
+--good:#157f3c;--bad:#a15c00}\
+@media(prefers-color-scheme:dark){:root{--text:#e6e8eb;--soft:#9aa3ad;--page:#14171a;--card:#1d2126;--line:#31373f;\
+--link:#7ab8ff;--good:#5fd38a;--bad:#f0b45a}}\
+*{box-sizing:border-box}\
+body{font:16px/1.55 system-ui,sans-serif;max-width:42rem;margin:8vh auto 4rem;padding:0 1.25rem;color:var(--text);\
+background:var(--page)}\
+h1{font-size:1.6rem;line-height:1.25;margin:0 0 .75rem}h2{font-size:1.15rem;margin:2.25rem 0 .5rem}\
+p{margin:.6rem 0}a{color:var(--link)}\
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.25rem;margin:1rem 0}\
+dt{color:var(--soft)}dd{margin:0;min-width:0;overflow-wrap:anywhere}\
+code,pre{font:.875rem/1.5 ui-monospace,Menlo,Consolas,monospace}\
+pre{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:.7rem .9rem;margin:.6rem 0;\
+overflow-x:auto}\
+details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:0 .9rem}\
+summary{cursor:pointer;padding:.55rem 0;font-weight:500}details[open]{padding-bottom:.4rem}\
+.good{color:var(--good);font-weight:600}.bad{color:var(--bad);font-weight:600}\
+.links{display:flex;flex-wrap:wrap;gap:.5rem;padding:0;margin:.9rem 0;list-style:none}\
+.links a,button{display:inline-block;font:inherit;padding:.45rem .9rem;border:1px solid var(--line);border-radius:6px;\
+background:var(--card);color:var(--text);text-decoration:none;cursor:pointer}\
+.links a:hover,button:hover{border-color:var(--soft)}button{margin:.5rem .5rem 0 0}\
+@media(max-width:30rem){body{margin-top:1.5rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.6rem}}";
 
 /// A builder of a page.
 pub(super) struct HtmlPage {
@@ -32,16 +52,81 @@ impl HtmlPage {
         }
     }
 
-    /// Adds a paragraph.
+    /// Adds a paragraph. What is between backticks is shown as code.
     pub(super) fn text(mut self, text: &str) -> Self {
         self.flush();
-        self.body += &format!("<p>{}</p>", escaped(text));
+        let parts = escaped(text);
+        let parts: Vec<_> = parts.split('`').collect();
+        // An odd backtick is one of the text.
+        let paragraph = match parts.len() % 2 {
+            0 => parts.join("`"),
+            _ => parts
+                .iter()
+                .enumerate()
+                .map(|(at, part)| match at % 2 {
+                    0 => (*part).to_owned(),
+                    _ => format!("<code>{part}</code>"),
+                })
+                .collect(),
+        };
+        self.body += &format!("<p>{paragraph}</p>");
         self
     }
 
     /// Adds a name and its value.
     pub(super) fn fact(mut self, name: &str, value: &str) -> Self {
         self.facts += &format!("<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value));
+        self
+    }
+
+    /// Adds a name and its value, which is shown as good or as something to look at.
+    pub(super) fn state(mut self, name: &str, is_good: bool, value: &str) -> Self {
+        let class = if is_good { "good" } else { "bad" };
+        let (name, value) = (escaped(name), escaped(value));
+        self.facts += &format!(r#"<dt>{name}</dt><dd class="{class}">{value}</dd>"#);
+        self
+    }
+
+    /// Adds a name and its value in fixed-width letters.
+    pub(super) fn code_fact(mut self, name: &str, value: &str) -> Self {
+        let (name, value) = (escaped(name), escaped(value));
+        self.facts += &format!("<dt>{name}</dt><dd><code>{value}</code></dd>");
+        self
+    }
+
+    /// Adds a heading.
+    pub(super) fn heading(mut self, text: &str) -> Self {
+        self.flush();
+        self.body += &format!("<h2>{}</h2>", escaped(text));
+        self
+    }
+
+    /// Adds commands, one a line.
+    pub(super) fn code(mut self, lines: &[&str]) -> Self {
+        self.flush();
+        let lines: Vec<_> = lines.iter().map(|line| escaped(line)).collect();
+        self.body += &format!("<pre><code>{}</code></pre>", lines.join("\n"));
+        self
+    }
+
+    /// Adds links to paths of this server, each with its label.
+    pub(super) fn links(mut self, links: &[(&str, &str)]) -> Self {
+        self.flush();
+        let link = |(label, path): &(&str, &str)| {
+            format!(r#"<li><a href="{}">{}</a></li>"#, escaped(path), escaped(label))
+        };
+        let links: String = links.iter().map(link).collect();
+        self.body += &format!(r#"<ul class="links">{links}</ul>"#);
+        self
+    }
+
+    /// Adds content that a click opens.
+    pub(super) fn details(mut self, summary: &str, content: impl FnOnce(Self) -> Self) -> Self {
+        self.flush();
+        let mut inner = content(Self::new(""));
+        inner.flush();
+        let summary = escaped(summary);
+        self.body += &format!("<details><summary>{summary}</summary>{}</details>", inner.body);
         self
     }
 
@@ -74,9 +159,10 @@ impl HtmlPage {
     pub(super) fn answer(mut self, status: StatusCode) -> Response {
         self.flush();
         let Self { title, body, onward, .. } = self;
+        let tab = if title == "Keyward" { title.clone() } else { format!("{title} · Keyward") };
         let text = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\">{onward}<title>{title} · Keyward</title>\
+             <meta name=\"viewport\" content=\"width=device-width\">{onward}<title>{tab}</title>\
              <style>{STYLE}</style><h1>{title}</h1>{body}</html>"
         );
         let mut answer = Response::new(Body::from(text));
@@ -136,9 +222,20 @@ mod tests {
             HtmlPage::new("<b>").text("\"><script>alert('x')</script>").fact("a&b", "\u{1b}[31m");
         let button = page.button("</button>", "?x=\"y");
         let text = format!("{}{}", button.title, button.body);
+        let button =
+            button.heading("<b>").code(&["<b>"]).state("<b>", true, "<b>").code_fact("'", "'");
+        let button = button.links(&[("<b>", "\"><b>")]).details("<b>", |page| page.text("<b>"));
+        let text = format!("{text}{}{}", button.body, button.facts);
         for bad in ["<b>", "<script", "'", "</button></button>", "\u{1b}", "=\"y"] {
             assert!(!text.contains(bad), "{bad} in {text}");
         }
+    }
+
+    #[test]
+    fn what_is_between_backticks_is_code_and_an_odd_one_is_text() {
+        let body = |text: &str| HtmlPage::new("x").text(text).body;
+        assert_eq!(body("run `a <b>` now"), "<p>run <code>a &lt;b&gt;</code> now</p>");
+        assert_eq!(body("one ` alone"), "<p>one ` alone</p>");
     }
 
     #[test]

@@ -8,21 +8,32 @@ use axum::{Router, extract};
 use http::{HeaderValue, header};
 
 use super::error::ApiError;
-use super::host::{Local, OwnNames};
+use super::host::{Local, OwnNames, check_loopback};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
-    consents, explain, flows, health, honeytokens, keys, orgs, personal, plugins, probes,
+    consents, explain, flows, health, home, honeytokens, keys, orgs, personal, plugins, probes,
     providers, refresh, reload, rotations, rule_test, rules, runs, tokens, upstreams, usage, users,
     webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
-    let open = health::open_routes().merge(consents::routes());
+    let open = health::open_routes().merge(health::routes_with_token());
+    let open = open.merge(home::routes()).merge(consents::routes());
     let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
     guarded
         .layer(middleware::from_fn_with_state(names, own_names_only))
+        .layer(middleware::from_fn(harden))
+        .with_state(admin)
+}
+
+/// The metrics and no other path, without authentication, for a listener of their own.
+pub fn metrics_router(admin: Admin) -> Router {
+    health::metrics_routes()
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method)
+        .layer(middleware::from_fn(no_rebinding))
         .layer(middleware::from_fn(harden))
         .with_state(admin)
 }
@@ -88,6 +99,17 @@ async fn own_names_only(
         return ApiError::Misdirected.into_response();
     };
     match names.check(request.uri(), request.headers(), local) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn no_rebinding(
+    extract::Extension(Local(local)): extract::Extension<Local>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match check_loopback(request.headers(), local) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }

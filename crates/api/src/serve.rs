@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 use super::host::{Local, OwnNames};
 use super::probes::Peer;
-use super::router::{open_router, socket_router};
+use super::router::{metrics_router, open_router, socket_router};
 use super::socket::AdminSocket;
 use super::state::Admin;
 use keyward_base::limits::Limits;
@@ -42,42 +42,65 @@ pub async fn serve_tcp(
     listener: TcpListener,
     admin: Admin,
     names: OwnNames,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
-    let metrics = admin.deps().metrics.clone();
-    let limits = admin.deps().limits.clone();
-    let mut streams = Streams::over_tcp(open_router(admin, names), limits, stop.clone());
-    let places = Evictable::new(STREAMS_MAX);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                pause(&error).await;
-                continue;
+    let router = open_router(admin.clone(), names);
+    OpenListener { listener, name: "admin", router, admin }.serve(stop).await;
+}
+
+/// Serves the metrics on `listener` in the same way.
+pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Receiver<bool>) {
+    let router = metrics_router(admin.clone());
+    OpenListener { listener, name: "metrics", router, admin }.serve(stop).await;
+}
+
+/// A TCP listener that everybody can reach.
+struct OpenListener {
+    listener: TcpListener,
+    /// Its label in the metrics.
+    name: &'static str,
+    router: Router,
+    admin: Admin,
+}
+
+impl OpenListener {
+    async fn serve(self, mut stop: watch::Receiver<bool>) {
+        let Self { listener, name, router, admin } = self;
+        let metrics = admin.deps().metrics.clone();
+        let limits = admin.deps().limits.clone();
+        let mut streams = Streams::over_tcp(router, limits, stop.clone());
+        let places = Evictable::new(STREAMS_MAX);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stopped(&mut stop) => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    pause(&error).await;
+                    continue;
+                }
+            };
+            let local = match stream.local_addr() {
+                Ok(local) => local,
+                Err(error) => {
+                    tracing::debug!(%error, "an admin stream ended at once");
+                    continue;
+                }
+            };
+            let place = tokio::select! {
+                place = streams.place(&places, peer) => place,
+                () = stopped(&mut stop) => break,
+            };
+            if place.is_anothers() {
+                metrics.evicted(name);
             }
-        };
-        let local = match stream.local_addr() {
-            Ok(local) => local,
-            Err(error) => {
-                tracing::debug!(%error, "an admin stream ended at once");
-                continue;
-            }
-        };
-        let place = tokio::select! {
-            place = streams.place(&places, peer) => place,
-            () = stopped(&mut stop) => break,
-        };
-        if place.is_anothers() {
-            metrics.evicted("admin");
+            streams.serve(stream, Local(local), Some(place));
         }
-        streams.serve(stream, Local(local), Some(place));
+        drop(listener);
+        streams.finish().await;
     }
-    drop(listener);
-    streams.finish().await;
 }
 
 /// Serves all routes on the socket in the same way; a head must arrive within `limits.head_timeout`.

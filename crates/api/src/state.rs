@@ -70,6 +70,8 @@ pub struct Locations {
     pub agents: Vec<(ListenerOwner, String)>,
     /// The bound admin listener.
     pub admin: String,
+    /// The bound listener for metrics.
+    pub metrics: Option<String>,
     /// The data directory.
     pub data: String,
     /// The CA's certificate.

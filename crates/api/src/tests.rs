@@ -64,6 +64,7 @@ impl Lab {
                 (owner("acme"), "127.0.0.1:8091".to_owned()),
             ],
             proxy: vec!["127.0.0.1:8080".to_owned()],
+            metrics: None,
             admin: "127.0.0.1:8081".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
@@ -193,7 +194,8 @@ async fn the_tcp_door_opens_nothing_but_health_and_certificates() {
         (format!("GET /ca.pem {own}"), 200),
         (format!("GET /api/v1/agents {own}"), 404),
         (format!("GET /api/v1/audit {own}"), 404),
-        (format!("GET /metrics {own}"), 404),
+        (format!("GET /metrics {own}"), 401),
+        (format!("GET /metrics {own}\r\nauthorization: Bearer kwp_x"), 401),
         (format!("GET //healthz {own}"), 404),
         (format!("GET /healthz/ {own}"), 404),
         (format!("POST /healthz {own}"), 405),
@@ -307,12 +309,21 @@ async fn what_is_asked_of_the_audit_log_is_checked() {
         ("since=yesterday", Some("since")),
         ("until=1", Some("until")),
         ("follow=true&until=1h", Some("until")),
+        ("by=host", Some("by")),
     ] {
         let (status, body) = lab.get(&format!("/api/v1/audit?{query}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
         assert_eq!(body["error"]["field"].as_str(), field, "{query}: {body}");
         assert!(!body.to_string().contains("yesterday"), "{body}");
     }
+    for (query, field) in [("", Some("by")), ("by=path", None), ("by=host&limit=5", Some("limit"))]
+    {
+        let (status, body) = lab.get(&format!("/api/v1/audit/counts?{query}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
+        assert_eq!(body["error"]["field"].as_str(), field, "{query}: {body}");
+    }
+    let none = json!({"by": "host", "groups": [], "other": 0, "next": null});
+    assert_eq!(lab.get("/api/v1/audit/counts?by=host").await, (StatusCode::OK, none));
     // This change leaves no record.
     assert_eq!(lab.get("/api/v1/audit?follow=true").await.0, StatusCode::NOT_FOUND);
     let empty = json!({"items": [], "next": null});

@@ -25,7 +25,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::app::AppChanged;
-pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
+pub use self::audit::{
+    AuditAsk, AuditBreak, AuditCounts, AuditVerified, Change, Counts, Event, Group, Grouping,
+    Outcome,
+};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::call::{CallAsk, CallView};
 pub use self::explain::{

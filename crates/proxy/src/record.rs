@@ -156,6 +156,7 @@ impl Record {
     }
 
     pub fn set_answer(&mut self, status: StatusCode, fields: &HeaderMap) {
+        self.gateway.metrics.answered(status.as_u16());
         self.fields.status = Some(status.as_u16());
         self.fields.waited = Some(self.begun.elapsed());
         self.fields.limit = remaining(fields, self.gateway.clock.now());
@@ -167,10 +168,16 @@ impl Record {
     }
 
     /// Sets the rule that refused the exchange, if there is one.
-    pub fn set_denied_by(&mut self, rule: Option<&RuleId>) {
-        if let Some(rule) = rule {
-            self.fields.rule = Some(rule.clone());
+    pub fn set_denied_by(&mut self, rule: Option<RuleId>) {
+        if rule.is_some() {
+            self.fields.rule = rule;
         }
+    }
+
+    /// Sets the connection that is the cause of the refusal, if no credential was injected before.
+    pub fn set_cause(&mut self, connection: Option<&Arc<str>>) {
+        let of_permit = self.fields.connection.take();
+        self.fields.connection = of_permit.or_else(|| connection.cloned());
     }
 
     /// Keyward answered itself.
@@ -353,11 +360,20 @@ impl Drop for Record {
             ..self.fields.event(target.as_deref())
         };
         self.gateway.metrics.count(&event);
+        if let Some(waited) = self.fields.waited {
+            self.gateway.metrics.waited(waited);
+        }
         self.gateway.metrics.usage.count(&self.fields.used(event.bytes_in));
         tracing::debug!(
-            exchange = event.exchange, agent = event.agent, target = event.target,
-            method = event.method, rule = event.rule, status = event.status, code = event.code,
-            outcome = ?event.outcome, "exchange"
+            exchange = event.exchange,
+            agent = event.agent,
+            target = event.target,
+            method = event.method,
+            rule = event.rule,
+            status = event.status,
+            code = event.code,
+            outcome = event.outcome.as_str(),
+            "exchange"
         );
         slot.send(event.entry());
     }

@@ -404,6 +404,7 @@ impl Flight<'_> {
             return;
         }
         tracing::warn!(
+            id = "authorization_server_unreachable",
             connection = %self.connection.id, name = self.connection.name,
             provider = self.connection.provider, cause = cause.as_str(), why = failed.message,
             remedy = cause.remedy(), "the authorization server cannot be asked for a token"

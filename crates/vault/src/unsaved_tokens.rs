@@ -70,6 +70,7 @@ impl Vault {
     ) {
         let (vault, connection) = (self.clone(), connection.clone());
         tracing::error!(
+            id = "token_unsaved",
             connection = %connection.id, name = connection.name,
             "the store does not take a newer token: it is tried on; do not stop this gateway"
         );

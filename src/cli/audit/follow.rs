@@ -74,7 +74,7 @@ pub(super) async fn run(global: &Global, tail: &Tail, lines: &mut Screen) -> Res
         _ => failure,
     })?;
     let more = [("follow", "true".to_owned()), ("limit", limit.to_string())];
-    let body = client.stream(&tail.wanted.path(&more)).await?;
+    let body = client.stream(&tail.wanted.path("/audit", &more)).await?;
     let mut events = Events::new(body);
     loop {
         let Told { kind, data } = events.next().await?;

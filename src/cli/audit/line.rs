@@ -22,7 +22,7 @@ pub(in crate::cli) fn of(record: &Event, colours: bool) -> Option<String> {
         (None, Outcome::Completed) => {
             (record.connection.as_deref().map(shown).unwrap_or_default(), "2")
         }
-        (None, outcome) => (super::show::outcome(outcome).to_owned(), "33"),
+        (None, _) => (super::show::outcome(record).to_owned(), "33"),
     };
     Some(match (end.is_empty(), colours) {
         (true, _) => format!("{line}\n"),

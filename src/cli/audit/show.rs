@@ -1,6 +1,10 @@
 //! Formats records as aligned lines that can be printed as they arrive. Text from requests is escaped, so
 //! that it cannot control the terminal.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use crate::cli::output::is_unseen;
 use crate::cli::table::moment;
 use keyward_api::wire::{Change, Event, Outcome};
@@ -8,23 +12,37 @@ use keyward_api::wire::{Change, Event, Outcome};
 const HEADINGS: [&str; 8] =
     ["TIME", "AGENT", "METHOD", "STATUS", "RESULT", "CONNECTION", "RULE", "REQUEST"];
 
+const NARROW_HEADINGS: [&str; 5] = ["TIME (UTC)", "AGENT", "METHOD", "RESULT", "REQUEST"];
+
 /// Blanks between two columns.
 const GAP: usize = 3;
+
+/// Blanks between two columns where space is short.
+const NARROW_GAP: usize = 2;
 
 /// A longer cell is cut: `--json` has all of it.
 const CELL_CHARS_MAX: usize = 120;
 
+/// Widths of agents, methods and results in narrow lines; the request gets the rest. No code of Keyward's is longer
+/// than that of results.
+const NARROW_WIDTHS_MAX: [usize; 3] = [12, 7, 21];
+
+/// The last column of narrow lines is at least so wide, also on a terminal that is too small.
+const NARROW_REQUEST_MIN: usize = 10;
+
 /// Lines under headings. Columns grow with their content.
 #[derive(Debug)]
 pub(super) struct Lines {
-    widths: [usize; HEADINGS.len()],
+    /// The columns of the terminal; `None`: nothing is left out.
+    width: Option<usize>,
+    columns: Vec<usize>,
     colours: bool,
     are_none: bool,
 }
 
 impl Lines {
-    pub(super) fn new(colours: bool) -> Self {
-        Self { widths: [0; HEADINGS.len()], colours, are_none: true }
+    pub(super) fn new(colours: bool, width: Option<usize>) -> Self {
+        Self { width, columns: Vec::new(), colours, are_none: true }
     }
 
     /// Whether no record was shown.
@@ -34,18 +52,31 @@ impl Lines {
 
     /// The lines of `records`, below the headings when they are the first.
     pub(super) fn of(&mut self, records: &[Event]) -> String {
+        self.at(records, Timestamp::now())
+    }
+
+    fn at(&mut self, records: &[Event], now: Timestamp) -> String {
         if records.is_empty() {
             return String::new();
         }
+        let headings = match self.width {
+            Some(_) => NARROW_HEADINGS.map(str::to_owned).to_vec(),
+            None => HEADINGS.map(str::to_owned).to_vec(),
+        };
+        let cells = |record: &Event| match self.width {
+            Some(_) => Row::of(record).narrow(record, now).to_vec(),
+            None => Row::of(record).wide(record).to_vec(),
+        };
         let rows: Vec<_> = records.iter().map(cells).collect();
-        for row in std::iter::once(&HEADINGS.map(str::to_owned)).chain(&rows) {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+        self.columns.resize(headings.len(), 0);
+        for row in std::iter::once(&headings).chain(&rows) {
+            for (width, cell) in self.columns.iter_mut().zip(row) {
+                *width = (*width).max(cell.width());
             }
         }
         let mut text = String::new();
         if std::mem::take(&mut self.are_none) {
-            let headings = self.line(&HEADINGS.map(str::to_owned));
+            let headings = self.line(&headings);
             text = match self.colours {
                 true => format!("\u{1b}[2m{headings}\u{1b}[0m\n"),
                 false => format!("{headings}\n"),
@@ -58,58 +89,127 @@ impl Lines {
         text
     }
 
-    fn line(&self, row: &[String; HEADINGS.len()]) -> String {
+    fn line(&self, row: &[String]) -> String {
+        let gap = if self.width.is_some() { NARROW_GAP } else { GAP };
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(self.widths) {
+        let (last, others) = row.split_last().expect("a row has cells");
+        for (cell, width) in others.iter().zip(&self.columns) {
             line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count()));
+            line.extend(std::iter::repeat_n(' ', width + gap - cell.width()));
+        }
+        match self.width {
+            None => line.push_str(last),
+            Some(all) => {
+                let rest = all.saturating_sub(line.width()).max(NARROW_REQUEST_MIN);
+                line.push_str(&cut(last, rest));
+            }
         }
         line.truncate(line.trim_end().len());
         line
     }
 }
 
-fn cells(record: &Event) -> [String; HEADINGS.len()] {
-    let or_none = |text: Option<&str>| shown(text.filter(|text| !text.is_empty()).unwrap_or("-"));
-    let target = record.target.as_deref().unwrap_or_default();
-    let target = target.strip_prefix("https://").unwrap_or(target);
-    let request = format!("{target}{}", record.path.as_deref().unwrap_or_default());
-    let rule = record.rule.as_deref().map(rule);
-    if let Some(change) = &record.change {
-        return changed(record, change);
+/// The parts of a line. Absent ones are empty.
+struct Row {
+    /// The agent, or the author of a change.
+    who: String,
+    method: String,
+    status: Option<u16>,
+    /// Keyward's code, or how the exchange ended.
+    result: String,
+    connection: String,
+    rule: String,
+    request: String,
+}
+
+impl Row {
+    fn of(record: &Event) -> Self {
+        let result = match &record.code {
+            Some(code) => code,
+            None => outcome(record),
+        };
+        if let Some(change) = &record.change {
+            return Self {
+                who: shown(change.user.as_deref().unwrap_or(&change.by)),
+                method: "change".to_owned(),
+                status: record.status,
+                result: shown(result),
+                connection: String::new(),
+                rule: String::new(),
+                request: shown(&told(record.outcome, change)),
+            };
+        }
+        let text = |text: &Option<String>| shown(text.as_deref().unwrap_or_default());
+        let target = record.target.as_deref().unwrap_or_default();
+        let target = target.strip_prefix("https://").unwrap_or(target);
+        let path = record.path.as_deref().unwrap_or_default();
+        Self {
+            who: text(&record.agent),
+            method: text(&record.method),
+            status: record.status,
+            result: shown(result),
+            connection: text(&record.connection),
+            rule: shown(rule(record.rule.as_deref().unwrap_or_default())),
+            request: shown(&format!("{target}{path}")),
+        }
     }
-    [
-        moment(record.time),
-        or_none(record.agent.as_deref()),
-        or_none(record.method.as_deref()),
-        record.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
-        shown(record.code.as_deref().unwrap_or(outcome(record.outcome))),
-        or_none(record.connection.as_deref()),
-        or_none(rule),
-        or_none(Some(&request)),
-    ]
+
+    /// All columns.
+    fn wide(self, record: &Event) -> [String; HEADINGS.len()] {
+        let status = self.status.map(|status| status.to_string()).unwrap_or_default();
+        let Self { who, method, result, connection, rule, request, .. } = self;
+        let time = moment(record.time);
+        [time, who, method, status, result, connection, rule, request].map(or_dash)
+    }
+
+    /// The columns that fit a terminal: a code stands for its status, `ok` is the status alone.
+    fn narrow(self, record: &Event, now: Timestamp) -> [String; NARROW_HEADINGS.len()] {
+        let result = match (self.status, &*self.result) {
+            (Some(status), "ok") if record.change.is_none() => status.to_string(),
+            (Some(status), result) if record.code.is_none() && record.change.is_none() => {
+                format!("{status} {result}")
+            }
+            (_, result) => result.to_owned(),
+        };
+        let [agents, methods, results] = NARROW_WIDTHS_MAX;
+        let short = |text: &str, width| or_dash(cut(text, width));
+        let (who, method) = (short(&self.who, agents), short(&self.method, methods));
+        let result = short(&result, results);
+        [clock(record.time, now), who, method, result, or_dash(self.request)]
+    }
 }
 
-/// A change: the author is in the agent's column, the action in the request's.
-fn changed(record: &Event, change: &Change) -> [String; HEADINGS.len()] {
-    let what = told(record.outcome, change);
-    [
-        moment(record.time),
-        shown(change.user.as_deref().unwrap_or(&change.by)),
-        "change".to_owned(),
-        record.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
-        shown(record.code.as_deref().unwrap_or(outcome(record.outcome))),
-        "-".to_owned(),
-        "-".to_owned(),
-        shown(&what),
-    ]
+fn or_dash(cell: String) -> String {
+    if cell.is_empty() { "-".to_owned() } else { cell }
 }
 
-/// `added agent ci`, `started run of agent ci (run 4121, tok_…)`, `refused to add agent ci`.
+/// `08:00:00` for a time of today, else `01-31 08:00`; UTC.
+fn clock(time: Timestamp, now: Timestamp) -> String {
+    let [then, now] = [time, now].map(|time| time.to_zoned(TimeZone::UTC));
+    let format = if then.date() == now.date() { "%H:%M:%S" } else { "%m-%d %H:%M" };
+    then.strftime(format).to_string()
+}
+
+/// Cuts the text to this many columns; its last column is an ellipsis then.
+fn cut(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let mut taken = 1;
+    let fits = |c: &char| {
+        taken += c.width().unwrap_or(0);
+        taken <= columns
+    };
+    let mut cut: String = text.chars().take_while(fits).collect();
+    cut.push('…');
+    cut
+}
+
+/// `added agent ci`, `started run of agent ci (run 4121, tok_…)`, `tried to add agent ci`.
 fn told(outcome: Outcome, change: &Change) -> String {
     let done = match outcome {
-        Outcome::Refused => format!("refused to {}", infinitive(&change.action)),
-        _ => change.action.clone(),
+        Outcome::Refused => format!("tried to {}", infinitive(&change.action)),
+        _ => past(&change.action).to_owned(),
     };
     let of = change.name.as_deref().or(change.id.as_deref());
     let what = match &*change.what {
@@ -139,8 +239,25 @@ fn infinitive(action: &str) -> &str {
     }
 }
 
+/// The past tense of an action that the API's paths name.
+fn past(action: &str) -> &str {
+    match action {
+        "activate" => "activated",
+        "assign" => "assigned",
+        "confirm" => "confirmed",
+        "pause" => "paused",
+        "reconnect" => "reconnected",
+        "refresh" => "refreshed",
+        "resume" => "resumed",
+        "rollback" => "rolled back",
+        "rotate" => "rotated",
+        "test" => "tested",
+        action => action,
+    }
+}
+
 /// Shortens a rule's id: a binding's connection has its own column, and most rules come from the file.
-fn rule(id: &str) -> &str {
+pub(super) fn rule(id: &str) -> &str {
     match id.split_once(':') {
         Some(("binding", _)) => "binding",
         Some(("file", name)) => name,
@@ -148,8 +265,10 @@ fn rule(id: &str) -> &str {
     }
 }
 
-pub(super) fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
+/// How it ended. An error status without a code is the upstream's own answer, not Keyward's.
+pub(super) fn outcome(record: &Event) -> &'static str {
+    match record.outcome {
+        Outcome::Completed if record.status.is_some_and(|status| status >= 400) => "upstream",
         Outcome::Completed => "ok",
         Outcome::Refused => "refused",
         Outcome::ClientAborted => "agent hung up",
@@ -223,14 +342,14 @@ mod tests {
             code: some(nasty),
             ..record()
         };
-        let text = Lines::new(false).of(&[record]);
+        let text = Lines::new(false, None).of(&[record]);
         assert_eq!(text.lines().count(), 2);
         assert!(!text.replace('\n', "").chars().any(is_unseen), "{text:?}");
     }
 
     #[test]
     fn records_stand_in_columns_that_grow_with_what_comes() {
-        let mut lines = Lines::new(false);
+        let mut lines = Lines::new(false, None);
         assert!(lines.of(&[]).is_empty() && lines.are_none());
         let unknown = Event::begun(record().time, "exc_2".to_owned());
         let mut text = lines.of(&[record(), unknown]);
@@ -252,12 +371,9 @@ mod tests {
         };
         for (outcome, change, reads) in [
             (Outcome::Completed, change("agent", "added", None), "added agent ci"),
-            (Outcome::Refused, change("agent", "added", None), "refused to add agent ci"),
-            (
-                Outcome::Refused,
-                change("connection", "pause", None),
-                "refused to pause connection ci",
-            ),
+            (Outcome::Completed, change("connection", "pause", None), "paused connection ci"),
+            (Outcome::Refused, change("agent", "added", None), "tried to add agent ci"),
+            (Outcome::Refused, change("connection", "pause", None), "tried to pause connection ci"),
             (
                 Outcome::Completed,
                 change("run", "started", Some("run 7")),
@@ -266,7 +382,7 @@ mod tests {
             (
                 Outcome::Refused,
                 change("run", "started", Some("run 7")),
-                "refused to start run of agent ci (run 7, tok_1)",
+                "tried to start run of agent ci (run 7, tok_1)",
             ),
         ] {
             assert_eq!(told(outcome, &change), reads);
@@ -274,9 +390,71 @@ mod tests {
     }
 
     #[test]
+    fn no_line_is_wider_than_the_terminal_and_a_pipe_cuts_none() {
+        let long = Event {
+            agent: some(&"a".repeat(40)),
+            code: some("agent_unauthenticated_and_more"),
+            method: some(&"M".repeat(40)),
+            path: some(&"/東京".repeat(40)),
+            ..refused()
+        };
+        let now = "2026-01-31T23:00:00Z".parse().unwrap();
+        for width in [80, 100, 132] {
+            let text = Lines::new(false, Some(width)).at(&[record(), long.clone()], now);
+            assert!(text.lines().all(|line| line.width() <= width), "{text}");
+        }
+        let text = Lines::new(false, None).at(&[long], now);
+        assert!(text.contains(&"a".repeat(40)), "{text}");
+    }
+
+    #[test]
+    fn a_terminal_of_80_columns_shows_time_agent_method_result_and_request() {
+        let now = "2026-02-01T09:00:00Z".parse().unwrap();
+        let at = |time: &str, event: Event| Event { time: time.parse().unwrap(), ..event };
+        let change = Change {
+            by: "operator".to_owned(),
+            what: "agent".to_owned(),
+            name: some("a-name-of-20-letters"),
+            action: "added".to_owned(),
+            ..Change::default()
+        };
+        let records = [
+            record(),
+            at("2026-02-01T08:01:02.9Z", Event { status: Some(401), ..record() }),
+            at("2026-02-01T08:01:03Z", Event { agent: some("a-name-of-20-letters"), ..refused() }),
+            at(
+                "2026-02-01T08:01:04Z",
+                Event {
+                    path: some("/repos/an-organisation/a-repository-with-a-long-name/issues"),
+                    outcome: Outcome::ClientAborted,
+                    ..record()
+                },
+            ),
+            at(
+                "2026-02-01T08:01:05Z",
+                Event {
+                    change: Some(Box::new(change)),
+                    code: some("not_allowed"),
+                    outcome: Outcome::Refused,
+                    ..record()
+                },
+            ),
+        ];
+        insta::assert_snapshot!(Lines::new(false, Some(80)).at(&records, now));
+    }
+
+    #[test]
+    fn an_error_of_the_upstream_is_told_from_a_refusal_of_keyward() {
+        let upstream = Event { status: Some(401), ..record() };
+        assert_eq!(Row::of(&upstream).wide(&upstream)[3..5], ["401", "upstream"]);
+        assert_eq!(Row::of(&refused()).wide(&refused())[3..5], ["403", "denied"]);
+        assert_eq!(Row::of(&record()).wide(&record())[3..5], ["200", "ok"]);
+    }
+
+    #[test]
     fn a_path_of_many_screens_is_cut() {
         let long = Event { path: some(&"/a".repeat(8_000)), ..record() };
-        let text = Lines::new(false).of(&[long]);
+        let text = Lines::new(false, None).of(&[long]);
         assert!(text.len() < 400 && text.ends_with("…\n"), "{text}");
     }
 }

@@ -37,7 +37,8 @@ pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
             notes.push(note(agent, &lost.join(", "), winner, binding));
         }
     }
-    let owned = |(variable, (text, _)): (&str, (&str, &BindingShown))| (variable.into(), text.into());
+    let owned =
+        |(variable, (text, _)): (&str, (&str, &BindingShown))| (variable.into(), text.into());
     Placeholders { variables: holders.into_iter().map(owned).collect(), notes }
 }
 

@@ -56,6 +56,29 @@ const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        r#"listen: { metrics: 9464 }"#,
+        &["keyward.yaml:1: listen.metrics: this is not text; write it in quotes"],
+    ),
+    (
+        r#"listen: { metrics: "unix:m.sock" }"#,
+        &[
+            "keyward.yaml:1: listen.metrics: `unix:m.sock` is not an address with a port; write numbers, such as `127.0.0.1:8080`",
+        ],
+    ),
+    (
+        r#"listen: { metrics: "127.0.0.1:8081", agents: [{ agent: a, at: "127.0.0.1:8081", unsafe_no_auth: true }] }"#,
+        &[
+            "keyward.yaml:1: listen.agents[0].at: another listener is at 127.0.0.1:8081 as well; choose another place for one of them",
+            "keyward.yaml:1: listen.metrics: another listener is at 127.0.0.1:8081 as well; choose another port for one of them",
+        ],
+    ),
+    (
+        r#"listen: { proxy: "0.0.0.0:9464", metrics: "127.0.0.1:9464" }"#,
+        &[
+            "keyward.yaml:1: listen.metrics: another listener is at 0.0.0.0:9464 as well; choose another port for one of them",
+        ],
+    ),
+    (
         "listen: { proxy: [] }",
         &["keyward.yaml:1: listen.proxy: there is no listener for agents; name at least one"],
     ),

@@ -43,8 +43,9 @@ pub(super) fn routes() -> &'static [Route] {
             }
         }
         // The open ones are for everybody.
-        let open = ["/healthz", "/readyz", "/ca.pem", "/bundle.pem", "/metrics", "/oauth", "/api"];
-        found.retain(|route: &Route| !open.iter().any(|open| route.path.starts_with(open)));
+        let open = ["/healthz", "/readyz", "/ca.", "/bundle.pem", "/metrics", "/oauth", "/api"];
+        let is_open = |path: &str| path == "/" || open.iter().any(|open| path.starts_with(open));
+        found.retain(|route: &Route| !is_open(&route.path));
         assert!(found.len() > 30, "{found:?}");
         found
     })

@@ -194,7 +194,7 @@ impl Newcomer {
         let _ = writeln!(self.said, "$ {line}");
         let mut shell = self.shell(&format!("exec {line}"));
         shell.env("TERM", "xterm").env("NO_COLOR", "1");
-        let mut terminal = Terminal::start_at(shell, 80);
+        let mut terminal = Terminal::of_columns(shell, 80);
         walk(&mut terminal);
         let (code, output) = terminal.ends();
         for secret in &self.pasted {

@@ -30,15 +30,16 @@ struct Screen {
 impl Terminal {
     /// Starts the command at it.
     pub(crate) fn start(command: Command) -> Self {
-        Self::wide(command, 100)
+        Self::of_columns(command, 100)
     }
 
     /// The same, at one of 80 columns.
     pub(crate) fn narrow(command: Command) -> Self {
-        Self::wide(command, 80)
+        Self::of_columns(command, 80)
     }
 
-    fn wide(mut command: Command, columns: u16) -> Self {
+    /// Starts the command at one that is this wide.
+    pub(crate) fn of_columns(mut command: Command, columns: u16) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal of ours");
         let name = ptsname(&master, vec![]).expect("it has a name").into_string().expect("UTF-8");

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use keyward_state::observe::change::Change;
+pub use keyward_state::observe::counts::{Counts, Group, Grouping};
 pub use keyward_state::observe::event::{Event, Outcome};
 
 /// The query of `/audit`. What is absent does not matter.
@@ -34,12 +35,27 @@ pub struct AuditAsk {
     pub since: Option<String>,
     /// Exchanges that began before.
     pub until: Option<String>,
+    /// What is counted, for `/audit/counts` alone.
+    pub by: Option<Grouping>,
     /// Go on with records as they are written.
     pub follow: bool,
     /// Records wanted; when following, of those that are there already.
     pub limit: Option<usize>,
     /// `next` of the page before; when following, the number of the last record that was seen.
     pub after: Option<u64>,
+}
+
+/// The answer of `/audit/counts`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AuditCounts {
+    /// What makes a group.
+    pub by: Grouping,
+    /// The groups, largest first.
+    pub groups: Vec<Group>,
+    /// Records beyond the largest possible number of groups.
+    pub other: u64,
+    /// `after` of the request that counts the older records; `null`: all are counted.
+    pub next: Option<String>,
 }
 
 /// The answer of `/audit/verify`.

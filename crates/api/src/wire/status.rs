@@ -31,6 +31,9 @@ pub struct Status {
     pub agents: Vec<AgentListener>,
     /// The admin listener.
     pub admin: String,
+    /// The listener for metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
     /// The data directory.
     pub data: String,
     /// The CA's certificate.

@@ -65,10 +65,18 @@ pub async fn decide(
             if let Requester::Agent(session) = requester.who() {
                 tripwire::honeytokens(gateway, &session.agent, &inbound);
             }
-            if let Refusal::Policy(reason) = &refusal
-                && let Some(connection) = reason.broken_connection()
-            {
-                gateway.vault.retry_rejected(requester.who().org(), connection);
+            if let Refusal::Policy(reason) = &refusal {
+                if let Some(connection) = reason.broken_connection() {
+                    gateway.vault.retry_rejected(requester.who().org(), connection);
+                }
+                if let Requester::Agent(session) = requester.who() {
+                    let policy = gateway.rulebook.current();
+                    record.set_denied_by(policy.deciding_rule(
+                        &session.agent,
+                        &inbound.asked(),
+                        reason,
+                    ));
+                }
             }
             return Err(refusal);
         }
@@ -116,17 +124,22 @@ pub async fn route(
     gateway: &Gateway,
     agent: &Agent,
     target: &Target,
+    record: &mut Record,
 ) -> Result<ConnectRoute, Refusal> {
     let mut tries = 0;
     loop {
         let moment = gateway.rulebook.moment();
-        let reason = match gateway.rulebook.current().route(agent, target) {
+        let policy = gateway.rulebook.current();
+        let reason = match policy.route(agent, target) {
             Route::Intercept(permit) => return Ok(ConnectRoute::Intercept(permit)),
             Route::Tunnel(permit) => return Ok(ConnectRoute::Tunnel(permit)),
             Route::Deny(reason) => reason,
         };
+        let rule = policy.deciding_rule_of_route(agent, target, &reason);
+        drop(policy);
         tries += 1;
         if !has_changed(gateway, moment, tries).await {
+            record.set_denied_by(rule);
             return Err(Refusal::Policy(reason));
         }
     }

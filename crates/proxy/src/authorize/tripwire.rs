@@ -84,6 +84,7 @@ async fn caught(
         }),
     };
     tracing::warn!(
+        id = "honeytoken_used",
         agent = &*agent.name,
         honeytoken = found.name(),
         host,
@@ -117,7 +118,10 @@ async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, Di
 
 async fn refused(directory: &Directory, former: Former) {
     let Former { agent, token, reason } = former;
-    tracing::warn!(agent = &*agent.name, %token, reason, "a token that is no longer valid was sent");
+    tracing::warn!(
+        id = "old_token_used", agent = &*agent.name, %token, reason,
+        "a token that is no longer valid was sent"
+    );
     let about = About {
         agent: Some(Named::new(agent.id.clone(), &agent.name)),
         token: Some(token),

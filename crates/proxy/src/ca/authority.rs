@@ -245,7 +245,7 @@ impl Authority {
         }
         let fingerprint = fingerprint(signer.cert());
         self.signer.store(Arc::new(signer));
-        tracing::info!(%fingerprint, "a new CA signs from now on; the key of the one before is gone");
+        tracing::info!(id = "ca_changed", %fingerprint, "a new CA signs from now on; the key of the one before is gone");
         Ok(())
     }
 
@@ -267,7 +267,7 @@ impl Authority {
         let Some(signer) = self.replaced()? else { return Ok(false) };
         let fingerprint = fingerprint(signer.cert());
         self.signer.store(Arc::new(signer));
-        tracing::info!(%fingerprint, "the CA's files were replaced: this CA signs from now on");
+        tracing::info!(id = "ca_changed", %fingerprint, "the CA's files were replaced: this CA signs from now on");
         Ok(true)
     }
 

@@ -108,7 +108,8 @@ fn answer(
 fn note(refusal: &Refusal, view: &RefusalView, record: &mut Record) {
     log(refusal, view, record.exchange());
     if let Refusal::Policy(reason) = refusal {
-        record.set_denied_by(reason.rule());
+        record.set_denied_by(reason.rule().cloned());
+        record.set_cause(reason.connection());
     }
     // An agent that breaks off is refused nothing.
     if !matches!(refusal, Refusal::AgentGone) {

@@ -267,7 +267,7 @@ impl Acceptor {
             Ok(DetachedSocket::Unix(unix)) => tell_and_close(unix),
             Err(_) => false,
         };
-        tracing::warn!(told, "turned a stream away: too many are open");
+        tracing::warn!(id = "streams_refused", told, "turned a stream away: too many are open");
     }
 
     /// The listener that it accepts from.

@@ -145,7 +145,7 @@ async fn open(
     let target = target?;
     without_body(request)?;
     accepted.revocation.attach_agent(gateway, &agent)?;
-    let opening = match decide::route(gateway, &agent, &target).await? {
+    let opening = match decide::route(gateway, &agent, &target, record).await? {
         ConnectRoute::Intercept(permit) => Opening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
             accepted.revocation.begin_tunnel(permit.target());

@@ -51,7 +51,7 @@ impl Policy {
     }
 
     /// Decides one reading; rules are evaluated on `path`.
-    fn decide_one<'a>(
+    pub(super) fn decide_one<'a>(
         &'a self,
         agent: &'a Agent,
         asked: &PolicyRequest<'a>,
@@ -78,18 +78,18 @@ impl Policy {
 
 /// One request and the policy data that can decide it.
 pub(super) struct Evaluation<'a> {
-    policy: &'a Policy,
+    pub(super) policy: &'a Policy,
     pub(super) org: &'a OrgPolicy,
     pub(super) held: Option<&'a CompiledBindings>,
     pub(super) agent: &'a Agent,
     pub(super) asked: PolicyRequest<'a>,
     /// The path that is matched against rules, slots and OAuth endpoints: the agent's path, or the one that is
     /// sent instead. The account's own paths are always matched against the agent's path.
-    path: &'a DecodedPath,
+    pub(super) path: &'a DecodedPath,
 }
 
 /// A permit, and the account whose credential it requires.
-struct Decision<'a> {
+pub(super) struct Decision<'a> {
     permit: Permit,
     account: Option<&'a Account>,
 }
@@ -127,8 +127,8 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether the rule matches the request's method and path, and its connection owns the host.
-    fn applies(&self, RuleCandidate { compiled, .. }: RuleCandidate<'a>) -> Result<bool, Reason> {
-        let rule = &compiled.rule;
+    pub(super) fn applies(&self, candidate: RuleCandidate<'a>) -> Result<bool, Reason> {
+        let rule = &candidate.compiled.rule;
         if !rule.takes(self.asked.method) {
             return Ok(false);
         }
@@ -146,7 +146,8 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The connection that the rule uses and the agent lacks; rules that name no agents grant nothing.
-    fn missing(&self, RuleCandidate { compiled, .. }: RuleCandidate<'a>) -> Option<&'a Arc<str>> {
+    pub(super) fn missing(&self, candidate: RuleCandidate<'a>) -> Option<&'a Arc<str>> {
+        let compiled = candidate.compiled;
         match &compiled.rule.action {
             RuleAction::Use(account) if compiled.agents.is_none() => {
                 let bound = self.held.and_then(|held| held.by_name(account.id.as_str()));

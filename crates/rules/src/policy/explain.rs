@@ -124,12 +124,9 @@ impl Policy {
     }
 
     fn refused(&self, agent: &Agent, asked: &PolicyRequest<'_>, reason: &Reason) -> Explanation {
-        let found = match (reason.rule(), reason) {
-            (Some(rule), _) => self.found(agent, asked, ActionKind::Deny, rule),
-            (None, Reason::DefaultDeny { .. }) => {
-                self.found(agent, asked, ActionKind::Deny, &self.default_rule)
-            }
-            (None, _) => Explanation::of(ActionKind::Deny),
+        let found = match self.deciding_rule(agent, asked, reason) {
+            Some(rule) => self.found(agent, asked, ActionKind::Deny, &rule),
+            None => Explanation::of(ActionKind::Deny),
         };
         let RefusalText { code, message, hint } = reason.text();
         Explanation {

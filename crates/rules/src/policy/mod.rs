@@ -9,6 +9,7 @@ mod choose;
 mod compile;
 mod counted;
 mod decide;
+mod deciding_rule;
 mod denial;
 mod edit;
 pub mod explain;

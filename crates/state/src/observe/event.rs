@@ -49,7 +49,7 @@ pub struct Event<S = String> {
     pub token: Option<S>,
     /// The rule that decided.
     pub rule: Option<S>,
-    /// The connection whose credential was injected, by name.
+    /// The connection whose credential was injected, or because of which the request was refused, by name.
     pub connection: Option<S>,
     /// The credential's generation.
     pub generation: Option<u64>,

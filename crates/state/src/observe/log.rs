@@ -1,5 +1,5 @@
 //! Sets up tracing. Debug output of other crates is suppressed, because hyper, h2 and rustls would print heads
-//! and records.
+//! and records. `log_json.rs` formats lines of JSON.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::EnvFilter;
+
+use super::log_json::JsonLines;
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -97,10 +99,8 @@ pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
             (builder.try_init(), Arc::new(move |level| handle.reload(filter(level)).is_ok()))
         }
         Format::Json => {
-            // Without the target of `tracing` (the module): it would be next to the fields of an event, and our
-            // field of that name is the host.
-            let builder = builder.json().flatten_event(true).with_target(false);
-            let builder = builder.with_filter_reloading();
+            log_panics();
+            let builder = builder.event_format(JsonLines).with_filter_reloading();
             let handle = builder.reload_handle();
             (builder.try_init(), Arc::new(move |level| handle.reload(filter(level)).is_ok()))
         }
@@ -109,6 +109,15 @@ pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
         tracing::debug!("logging was set up before");
     }
     Verbosity(verbosity)
+}
+
+/// Panics are lines of JSON too. Like the usual message, a line has the place and the text.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let text = panic.payload_as_str().unwrap_or("a panic");
+        tracing::error!(id = "panic", at, "{text}");
+    }));
 }
 
 fn filter(level: Level) -> EnvFilter {

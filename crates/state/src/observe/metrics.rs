@@ -1,11 +1,15 @@
 //! Metrics in Prometheus format. Labels are closed sets: no value that an agent chooses becomes a label.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::event::{Event, Outcome};
@@ -21,6 +25,8 @@ pub struct Metrics {
     bytes_in: Counter,
     bytes_out: Counter,
     scrubbed: Counter,
+    upstream: UpstreamMetrics,
+    reload: ReloadMetrics,
     /// Usage of connections and tokens; not part of the text.
     pub usage: Usage,
     /// Refusals to open runs; not part of the text.
@@ -80,6 +86,51 @@ impl Outcomes {
     }
 }
 
+/// Upper bounds of the latency histogram, in seconds: local services answer within milliseconds, language models
+/// within a minute.
+const LATENCIES: [f64; 13] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Answers of upstreams.
+#[derive(Debug)]
+struct UpstreamMetrics {
+    /// By class of status: 1xx to 5xx.
+    classes: [Counter; 5],
+    latency: Histogram,
+}
+
+impl UpstreamMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let help = "answers of upstreams by class of status; each attempt counts";
+        let answers = counted(registry, "upstream_answers", help);
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
+            .map(|class| answers.get_or_create_owned(&[("class", class)]));
+        let latency = Histogram::new(LATENCIES);
+        let help = "time from a request's head to the begin of the upstream's answer";
+        registry.register_with_unit("upstream_answer", help, Unit::Seconds, latency.clone());
+        Self { classes, latency }
+    }
+}
+
+/// The last reload of the configuration.
+#[derive(Debug)]
+struct ReloadMetrics {
+    results: LabelledCounters,
+    succeeded: Gauge,
+    success_time: Gauge,
+}
+
+impl ReloadMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let results = counted(registry, "config_reloads", "reloads of the configuration by result");
+        let help = "1 if the configuration that was read last is in force, else 0";
+        let succeeded = gauge(registry, "config_last_reload_successful", help);
+        let help = "when the configuration in force was read, since the epoch";
+        let success_time = timestamp(registry, "config_last_reload_success_timestamp", help);
+        Self { results, succeeded, success_time }
+    }
+}
+
 /// Connections whose refreshes fail but may still succeed.
 #[derive(Debug)]
 pub struct Failing {
@@ -122,6 +173,13 @@ fn gauge(registry: &mut Registry, name: &'static str, help: &'static str) -> Gau
     gauge
 }
 
+/// A time in seconds since the epoch.
+fn timestamp(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+    gauge
+}
+
 /// Gauges with one label from a closed set.
 type Gauges = Family<[(&'static str, &'static str); 1], Gauge>;
 
@@ -143,6 +201,8 @@ fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> L
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("keyward");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "the version of the program", build);
         let outcomes = Outcomes::registered(&mut registry);
         let help = "streams without a request or a token, closed for new ones";
         let evictions = counted(&mut registry, "streams_evicted", help);
@@ -174,14 +234,9 @@ impl Default for Metrics {
         let bytes_out = bytes("sent", "body bytes to agents");
         let help = "connections whose secret is due within that time, or overdue";
         let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
-        let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
-        let failing = Failing::registered(&mut registry);
-        let told = DeliveryMetrics::registered(&mut registry);
-        let ca_ends = Gauge::default();
         let help = "expiry of the CA certificate, since the epoch";
-        registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
+        let ca_ends = timestamp(&mut registry, "ca_ends_timestamp", help);
         Self {
-            registry,
             outcomes,
             refusals,
             refreshes,
@@ -189,10 +244,12 @@ impl Default for Metrics {
             bytes_in,
             bytes_out,
             scrubbed,
+            upstream: UpstreamMetrics::registered(&mut registry),
+            reload: ReloadMetrics::registered(&mut registry),
             usage: Usage::default(),
             run_refusals: RunRefusals::default(),
-            streams,
-            failing,
+            streams: gauge(&mut registry, "agent_streams", "open streams of agents"),
+            failing: Failing::registered(&mut registry),
             ca_ends,
             dialled,
             reused,
@@ -200,8 +257,9 @@ impl Default for Metrics {
             renewed,
             handshakes_failed,
             evictions,
-            told,
+            told: DeliveryMetrics::registered(&mut registry),
             secrets_due,
+            registry,
         }
     }
 }
@@ -227,7 +285,36 @@ impl Metrics {
         self.bytes_out.inc_by(event.bytes_out);
     }
 
-    /// Counts an evicted stream by listener: `proxy`, `admin`.
+    /// Counts an answer of an upstream.
+    pub fn answered(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, self.upstream.classes.len());
+        self.upstream.classes[class - 1].inc();
+    }
+
+    /// Counts the time from a request's head to the begin of the answer that the agent gets.
+    pub fn waited(&self, waited: Duration) {
+        self.upstream.latency.observe(waited.as_secs_f64());
+    }
+
+    /// Notes the configuration of the start.
+    pub fn started(&self, now: Timestamp) {
+        self.reload.succeeded.set(1);
+        self.reload.success_time.set(now.as_second());
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn reloaded(&self, is_success: bool, now: Timestamp) {
+        let result = if is_success { "success" } else { "failure" };
+        self.reload.results.get_or_create(&[("result", result)]).inc();
+        match is_success {
+            true => self.started(now),
+            false => {
+                self.reload.succeeded.set(0);
+            }
+        }
+    }
+
+    /// Counts an evicted stream by listener: `proxy`, `admin`, `metrics`.
     pub fn evicted(&self, listener: &'static str) {
         self.evictions.get_or_create(&[("listener", listener)]).inc();
     }
@@ -272,5 +359,62 @@ impl Metrics {
             tracing::error!(%error, "metrics could not be written");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_reload_keeps_the_time_of_the_configuration_in_force() {
+        let metrics = Metrics::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        metrics.started(at(10));
+        metrics.reloaded(false, at(20));
+        let text = metrics.render();
+        for line in [
+            "keyward_config_last_reload_successful 0\n",
+            "keyward_config_last_reload_success_timestamp_seconds 10\n",
+            "keyward_config_reloads_total{result=\"failure\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        metrics.reloaded(true, at(30));
+        let text = metrics.render();
+        assert!(text.contains("keyward_config_last_reload_successful 1\n"), "{text}");
+        assert!(text.contains("_success_timestamp_seconds 30\n"), "{text}");
+    }
+
+    /// An upstream chooses its status: a label for each would be an unbounded set.
+    #[test]
+    fn every_status_is_counted_in_one_of_five_classes() {
+        let metrics = Metrics::default();
+        for status in [0, 99, 101, 200, 299, 304, 401, 599, 999] {
+            metrics.answered(status);
+        }
+        let text = metrics.render();
+        for (class, count) in [("1xx", 3), ("2xx", 2), ("3xx", 1), ("4xx", 1), ("5xx", 2)] {
+            let line = format!("keyward_upstream_answers_total{{class=\"{class}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+        assert_eq!(text.matches("keyward_upstream_answers_total{").count(), 5, "{text}");
+    }
+
+    #[test]
+    fn latencies_are_a_histogram_in_seconds() {
+        let metrics = Metrics::default();
+        metrics.waited(Duration::from_millis(30));
+        metrics.waited(Duration::from_secs(600));
+        let text = metrics.render();
+        for line in [
+            "keyward_upstream_answer_seconds_bucket{le=\"0.025\"} 0\n",
+            "keyward_upstream_answer_seconds_bucket{le=\"0.05\"} 1\n",
+            "keyward_upstream_answer_seconds_bucket{le=\"60.0\"} 1\n",
+            "keyward_upstream_answer_seconds_bucket{le=\"+Inf\"} 2\n",
+            "keyward_upstream_answer_seconds_count 2\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 }

@@ -34,13 +34,15 @@ pub struct AuditPage {
 
 /// A running search.
 struct AuditSearch<'a> {
-    query: &'a AuditQuery,
+    filter: &'a Filter,
+    /// Takes a record that matches; false ends the search.
+    visit: &'a mut dyn FnMut(Event) -> bool,
     /// Only smaller numbers are still searched, so that a record in a file that was rotated meanwhile is not
-    /// seen twice.
     /// seen twice.
     below: u64,
     bytes: u64,
-    found: AuditPage,
+    /// Where the next search goes on, if this one ends before the log does.
+    next: Option<u64>,
 }
 
 impl Trail {
@@ -50,14 +52,31 @@ impl Trail {
     /// # Errors
     /// When a file cannot be read.
     pub fn query(&self, query: &AuditQuery, go_on: impl Fn() -> bool) -> io::Result<AuditPage> {
-        let below = query.before.unwrap_or(u64::MAX);
-        let mut search = AuditSearch { query, below, bytes: 0, found: AuditPage::default() };
+        let mut records = Vec::new();
+        let next = self.search(&query.filter, query.before, go_on, &mut |event| {
+            records.push(event);
+            records.len() < query.limit
+        })?;
+        Ok(AuditPage { records, next })
+    }
+
+    /// Calls `visit` with each matching record before `before`, newest first, until it returns false or
+    /// [`PAGE_BYTES_MAX`] are read. Returns `before` of the next search; `None` at the end.
+    pub(super) fn search<'a>(
+        &self,
+        filter: &'a Filter,
+        before: Option<u64>,
+        go_on: impl Fn() -> bool,
+        visit: &'a mut dyn FnMut(Event) -> bool,
+    ) -> io::Result<Option<u64>> {
+        let below = before.unwrap_or(u64::MAX);
+        let mut search = AuditSearch { filter, visit, below, bytes: 0, next: None };
         // Before the directory is listed: a file that is rotated in between is seen twice instead of never.
         let active = self.open_active()?;
         if let Some(active) = active
             && search.is_over_after(&active, &go_on)?
         {
-            return Ok(search.found);
+            return Ok(search.next);
         }
         for full in self.full()?.iter().rev().skip_while(|full| full.first >= below) {
             // The oldest file may be removed meanwhile.
@@ -66,7 +85,7 @@ impl Trail {
                 break;
             }
         }
-        Ok(search.found)
+        Ok(search.next)
     }
 }
 
@@ -85,7 +104,7 @@ impl AuditSearch<'_> {
                 return Ok(true);
             }
             if self.bytes > PAGE_BYTES_MAX || !go_on() {
-                self.found.next = Some(self.below);
+                self.next = Some(self.below);
                 return Ok(true);
             }
         }
@@ -93,7 +112,7 @@ impl AuditSearch<'_> {
     }
 
     fn is_over_with(&mut self, event: Event) -> bool {
-        let filter = &self.query.filter;
+        let filter = self.filter;
         if event.seq >= self.below {
             return false;
         }
@@ -104,12 +123,11 @@ impl AuditSearch<'_> {
         if !filter.wants(&event) {
             return false;
         }
-        let is_enough = self.found.records.len() + 1 >= self.query.limit;
-        self.found.next = (is_enough && event.seq > 1).then_some(event.seq);
-        self.found.records.push(event);
+        let is_enough = !(self.visit)(event);
+        self.next = (is_enough && self.below > 1).then_some(self.below);
         // An id is used only once.
         if filter.exchange.is_some() {
-            self.found.next = None;
+            self.next = None;
         }
         is_enough || filter.exchange.is_some()
     }

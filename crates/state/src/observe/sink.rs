@@ -178,13 +178,13 @@ impl Sink {
         }
         if self.health.unwritten.swap(false, Ordering::Relaxed) {
             let path = self.trail.active().display();
-            tracing::warn!(%path, "the audit log can be written again");
+            tracing::warn!(id = "audit_restored", %path, "the audit log can be written again");
         }
     }
 
     fn wait_after(&self, error: &io::Error) {
         if !self.health.unwritten.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, path = %self.trail.active().display(),
+            tracing::error!(id = "audit_unavailable", %error, path = %self.trail.active().display(),
                 "the audit log cannot be written: requests are refused until it can");
         }
         std::thread::sleep(RETRY_AFTER);

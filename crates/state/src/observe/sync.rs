@@ -88,10 +88,13 @@ impl SyncShared {
         let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
         match result {
             Err(error) if !failed_before => tracing::error!(
-                %error, "the audit log cannot be put on the disk, and its last second may be lost: \
+                id = "audit_unavailable", %error,
+                "the audit log cannot be put on the disk, and its last second may be lost: \
                          requests are refused until it can"
             ),
-            Ok(()) if failed_before => tracing::warn!("the audit log can be put on the disk again"),
+            Ok(()) if failed_before => {
+                tracing::warn!(id = "audit_restored", "the audit log can be put on the disk again");
+            }
             _ => {}
         }
         !self.failing.load(Ordering::Relaxed)

@@ -36,7 +36,7 @@ impl Events {
         self.stirred.notify_one();
         for one in over {
             let (webhook, event) = (&one.delivery.webhook, &one.delivery.notice.id);
-            tracing::error!(%webhook, %event, "too many events wait for a webhook: an event is dropped");
+            tracing::error!(id = "event_dropped", %webhook, %event, "too many events wait for a webhook: an event is dropped");
             let directory = self.directory.clone();
             tokio::spawn(async move { settled(&directory, &one).await });
         }
@@ -176,7 +176,11 @@ impl Events {
             }
             AttemptResult::Gone => {
                 self.metrics.told("failed");
-                tracing::warn!(webhook = name, "the webhook answered 410: deliveries to it stop");
+                tracing::warn!(
+                    id = "webhook_gone",
+                    webhook = name,
+                    "the webhook answered 410: deliveries to it stop"
+                );
                 self.end(hook, WebhookState::Gone).await;
                 settled(&self.directory, &owed).await;
             }
@@ -202,7 +206,7 @@ impl Events {
     /// All attempts have failed.
     async fn given_up(&self, hook: &Record<Webhook>, owed: &Owed, why: &str) {
         let (name, event) = (hook.name(), &owed.delivery.notice.id);
-        tracing::error!(webhook = name, %event, why, "all delivery attempts failed: the event is dropped");
+        tracing::error!(id = "event_dropped", webhook = name, %event, why, "all delivery attempts failed: the event is dropped");
         self.metrics.told("given_up");
         self.queue.lock().dropped(&hook.id);
         // The webhook accepts other events, so this event is the problem.

@@ -33,7 +33,7 @@ impl Events {
             changes.tell(change.event(news.at, &news.org, Outcome::Completed)).await;
         }
         if let Some(notice) = &news.notice {
-            tracing::debug!(event = notice.kind.code(), id = %notice.id, "an event");
+            tracing::debug!(event = notice.kind.code(), notice = %notice.id, "an event");
             self.metrics.happened(notice.kind.code());
         }
         self.take_up(news.owed);

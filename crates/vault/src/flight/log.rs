@@ -12,6 +12,7 @@ impl Vault {
         let Some(failing) = self.failing(connection) else { return };
         if failing.alert {
             tracing::warn!(
+                id = "refresh_failing_long",
                 connection = %connection.id, name = connection.name, since = %failing.since,
                 count = failing.count, code = failing.code,
                 "refreshes have failed for long: look at the authorization server"
@@ -31,6 +32,7 @@ impl Vault {
                     metrics.refresh_failed(cause);
                 }
                 tracing::info!(
+                    id = "refresh_failed",
                     connection = %connection.id, name, provider, code = failed.code, cause,
                     why = failed.message, "a refresh failed; it is tried again"
                 );
@@ -46,6 +48,7 @@ impl Vault {
                     _ => "a connection is broken",
                 };
                 tracing::warn!(
+                    id = "connection_broken",
                     connection = %connection.id, name, provider, reason = reason.code(), detail,
                     remedy, "{what}"
                 );

@@ -209,7 +209,8 @@ impl Keys {
         let unneeded = self.keyring.keys().into_iter().skip(1).collect();
         let rows = uses.iter().map(|key| key.rows).sum();
         let current = self.current();
-        tracing::info!(current = %current.id, rewrapped, ?retired, "every row is wrapped by one key");
+        let retired_keys: Vec<_> = retired.iter().map(ToString::to_string).collect();
+        tracing::info!(id = "key_rotated", current = %current.id, rewrapped, ?retired_keys, "every row is wrapped by one key");
         Ok(Rotated { current, made, retired, unneeded, rewrapped, rows })
     }
 

@@ -1,0 +1,58 @@
+//! Failures under `--json`: one JSON object on standard error, with the exit code of the text.
+
+use serde_json::Value;
+
+use crate::cli_runner::Cli;
+
+/// The object, when the command failed with this code.
+fn error(cli: &Cli, arguments: &[&str], code: i32) -> Value {
+    let ran = cli.run(arguments);
+    assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    let told: Value = serde_json::from_str(&ran.err).expect("JSON");
+    let error = &told["error"];
+    assert_eq!(error["exit"], code, "{told}");
+    assert!(error["message"].as_str().is_some_and(|it| !it.is_empty()), "{told}");
+    error.clone()
+}
+
+#[test]
+fn wrong_usage_is_json_only_where_the_flag_is_keywards_own() {
+    let cli = Cli::new();
+    let told = error(&cli, &["--json", "agent", "lst"], 2);
+    assert_eq!(told["message"], "unrecognized subcommand 'lst'");
+    assert_eq!(told["hint"], "a similar subcommand exists: 'list'");
+    error(&cli, &["agent", "--json"], 2);
+    error(&cli, &["run", "--json", "--nope", "--", "true"], 125);
+    let text = cli.run(&["run", "--nope", "--", "curl", "--json"]);
+    assert_eq!(text.code, 125);
+    assert!(text.err.starts_with("error: "), "the program's flag is not ours: {}", text.err);
+    let text = cli.run(&["agent", "lst"]).failed(2);
+    assert!(text.starts_with("error: unrecognized subcommand"), "{text}");
+    let help = cli.run(&["agent", "--json", "--help"]);
+    assert_eq!((help.code, help.err.as_str()), (0, ""), "help is no error");
+}
+
+#[test]
+fn failures_have_code_message_hint_and_exit_as_the_api_has_them() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let told = error(&cli, &["agent", "show", "nobody", "--json"], 5);
+    assert_eq!(told["code"], "not_found");
+    let told = error(&cli, &["agent", "add", "bad name", "--json"], 1);
+    assert!(told["field"].is_string(), "{told}");
+    let told = error(&cli, &["audit", "tail", "-f", "--json"], 3);
+    assert!(told["hint"].as_str().is_some_and(|it| it.contains("omit `-f`")), "{told}");
+    assert!(told.get("code").is_none(), "it is not a refusal of the API: {told}");
+}
+
+#[test]
+fn each_error_of_a_configuration_is_a_message_of_its_own() {
+    let cli = Cli::new();
+    let file = cli.file("bad.yaml", "lisen: {}\nlogg: {}\n");
+    let file = file.to_str().expect("UTF-8");
+    let told = error(&cli, &["serve", "--config", file, "--json"], 1);
+    let messages = told["messages"].as_array().expect("a list");
+    assert_eq!(messages.len(), 2, "{told}");
+    assert!(messages[0].as_str().is_some_and(|it| it.contains("unknown key `lisen`")), "{told}");
+}
