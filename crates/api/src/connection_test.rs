@@ -64,7 +64,7 @@ pub(super) async fn tested(
     connection: &Arc<ConnectionRecord>,
     trial: Option<Trial>,
 ) -> Result<ConnectionTested, ApiError> {
-    let catalogue = admin.deps().vault.catalogue();
+    let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;
     let docs = provider.about.docs_url.clone();
@@ -93,7 +93,7 @@ pub(super) async fn tested(
 
 /// Whether the provider has a test request for the connection.
 pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
-    let catalogue = admin.deps().vault.catalogue();
+    let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let auth =
         provider.and_then(|provider| Some((provider, provider.auth(connection.auth.as_deref())?)));
@@ -107,7 +107,7 @@ async fn request(
     shown: Option<BTreeMap<String, String>>,
 ) -> Result<Option<TestRequest>, ApiError> {
     let vault = &admin.deps().vault;
-    let catalogue = vault.catalogue();
+    let catalogue = vault.catalogue(&connection.org);
     let Some(provider) = catalogue.get(&connection.provider) else { return Ok(None) };
     let Some(auth) = provider.auth(connection.auth.as_deref()) else { return Ok(None) };
     if provider.test(auth).is_none() {

@@ -6,10 +6,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::{StatusCode, header};
 
+use super::auth::Caller;
 use super::error::ApiError;
 use super::reload::Reloads;
 use super::state::Admin;
-use super::wire::{AgentListener, Health, Status};
+use super::wire::{AgentListener, CallerView, Health, Status};
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
@@ -27,7 +28,10 @@ pub(super) fn open_routes() -> Router<Admin> {
 
 /// Routes of the socket.
 pub(super) fn inner_routes() -> Router<Admin> {
-    Router::new().route("/metrics", get(metrics)).route("/api/v1/status", get(status))
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/caller", get(caller))
 }
 
 async fn healthz() -> Json<Health> {
@@ -69,6 +73,11 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         runs: admin.runs().open(),
         reload: admin.reloads().and_then(Reloads::last),
     }))
+}
+
+/// Who asks.
+async fn caller(caller: Caller) -> Json<CallerView> {
+    Json(caller.view())
 }
 
 async fn ca(State(admin): State<Admin>) -> Response {
