@@ -4,11 +4,13 @@
 //! `client` decides whether a running gateway or this process answers it.
 
 mod agent;
+mod aliases;
 mod app;
 mod audit;
 mod ca;
 mod client;
 mod completions;
+mod confirm;
 mod connect;
 mod connection;
 mod consent;
@@ -41,12 +43,13 @@ mod terminal;
 mod user;
 mod wait;
 mod webhook;
+mod who;
 mod whose;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::{Exit, Failure};
 use self::settings::Global;
@@ -111,7 +114,7 @@ enum Command {
     /// manage plugins: software that declares the connections it needs
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// show the providers, and check a provider file
+    /// show providers, check a provider file, add and remove own ones
     #[command(subcommand)]
     Provider(provider::Command),
     /// show the rules in force, and test them
@@ -152,8 +155,23 @@ enum Command {
     Reload(reload::Args),
     /// exit with 0 if the gateway is ready
     Health,
+    /// show as which user, and in which organisation, commands run
+    Whoami,
     /// print the completions of a shell
     Completions(completions::Completions),
+    /// print help, also of a command: `keyward help connection add`
+    #[command(hide = true)]
+    Help {
+        /// a command
+        #[arg(value_name = "COMMAND")]
+        words: Vec<String>,
+    },
+    /// print the version
+    #[command(hide = true)]
+    Version,
+    /// show how a command line gets access to a gateway
+    #[command(hide = true)]
+    Login,
     /// print the manual page, or write the pages of all commands (for packages)
     #[command(hide = true)]
     Man(completions::Manual),
@@ -161,12 +179,12 @@ enum Command {
 
 /// The definition of the command line, for tests that check commands in documentation.
 pub fn definition() -> clap::Command {
-    Cli::command()
+    aliases::add_to(Cli::command())
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::parsed(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help is an "error" of clap's with code 0; a closed pipe is no reason to fail.
@@ -190,6 +208,20 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Prints the help of the command that `words` name.
+fn help(words: &[String]) -> Result<(), Failure> {
+    let mut command = definition();
+    command.build();
+    for word in words {
+        let known = command.find_subcommand(word).cloned();
+        command = known.ok_or_else(|| {
+            Failure::usage(format!("`{}` is not a command", words.join(" ")))
+                .hint("keyward --help lists the commands")
+        })?;
+    }
+    output::print(&command.render_help().to_string())
+}
+
 /// Wrong usage of `run` has the exit code of its own failures: 2 would seem to be the program's.
 fn usage_exit(code: i32, words: impl Iterator<Item = OsString>) -> u8 {
     let mut words = words.skip(1);
@@ -205,6 +237,13 @@ fn usage_exit(code: i32, words: impl Iterator<Item = OsString>) -> u8 {
 }
 
 impl Cli {
+    fn parsed<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let mut matches = definition().try_get_matches_from(words)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition()))
+    }
+
     fn run(self) -> Result<(), Failure> {
         if let Command::Serve(args) = &self.command {
             return serve::run(&self.global, args);
@@ -243,6 +282,10 @@ impl Command {
             Self::Plan(args) => args.run(global).await,
             Self::Reload(args) => args.run(global).await,
             Self::Health => health::run(global).await,
+            Self::Whoami => who::am_i(global).await,
+            Self::Help { words } => help(&words),
+            Self::Version => output::print(concat!("keyward ", env!("CARGO_PKG_VERSION"), "\n")),
+            Self::Login => who::login(global),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
         }
@@ -256,12 +299,12 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split(' '))
+        Cli::parsed(line.split(' '))
     }
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
@@ -318,6 +361,6 @@ mod tests {
             }
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&definition());
     }
 }
