@@ -34,7 +34,7 @@ impl Terminal {
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal of ours");
         let name = ptsname(&master, vec![]).expect("it has a name").into_string().expect("UTF-8");
         let user = File::options().read(true).write(true).open(name).expect("its other end");
-        let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&user, size).expect("a size");
         let end = || user.try_clone().expect("a descriptor");
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("it starts");
