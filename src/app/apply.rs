@@ -112,7 +112,7 @@ impl Target<'_> {
             }
             ResourceWork::Remove(id) => return Ok(directory.remove::<R>(org, &id, by).await?),
         };
-        let facts = R::facts(&new, &self.vault.catalogue());
+        let facts = R::facts(&new, &self.vault.shared_catalogue());
         directory.add::<R>(org, by, new, facts).await?;
         Ok(())
     }

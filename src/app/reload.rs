@@ -171,7 +171,7 @@ impl Reloader {
             })?;
             self.keys = named;
         }
-        let (before, events) = (vault.catalogue(), &self.services.events);
+        let (before, events) = (vault.shared_catalogue(), &self.services.events);
         vault.know(catalogue);
         // Boxed: it is large, and rarely runs.
         if let Err(error) = Box::pin(Target { vault, events }.apply(plan)).await {

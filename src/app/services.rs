@@ -280,7 +280,7 @@ impl Opened {
     }
 
     fn plan(&self, config: &Config, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
-        let (view, catalogue) = (self.directory.view(), self.vault.catalogue());
+        let (view, catalogue) = (self.directory.view(), self.vault.shared_catalogue());
         let sources = self.sources(config, config.rules.clone());
         let basis = Basis { config, view: &view, catalogue: &catalogue, sources: &sources };
         plan::plan(basis, inputs)
@@ -294,7 +294,7 @@ impl Opened {
 
     fn sources(&self, config: &Config, rules: Vec<PlacedRule>) -> Sources {
         let hostless = config.limits.hostless_rules_max;
-        Sources::new(self.vault.catalogue(), config.default, rules, hostless)
+        Sources::new(self.vault.shared_catalogue(), config.default, rules, hostless)
     }
 
     fn rulebook(

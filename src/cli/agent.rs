@@ -11,6 +11,7 @@ use serde::Serialize;
 use self::paste::Paste;
 use super::allow::{self, Allow};
 use super::client::{Client, segment};
+use super::confirm::Removal;
 use super::environment::placeholders;
 use super::failure::Failure;
 use super::output;
@@ -69,10 +70,7 @@ pub(crate) enum Command {
         name: String,
     },
     /// remove it with its tokens and bindings; open streams end
-    Remove {
-        /// name or id
-        name: String,
-    },
+    Remove(Removal),
 }
 
 #[derive(Debug, Args)]
@@ -163,7 +161,7 @@ impl Command {
             }
             Self::Pause { name } => set_held(global, &client, &name, "pause").await,
             Self::Resume { name } => set_held(global, &client, &name, "resume").await,
-            Self::Remove { name } => asked.remove::<Agent>(name).await,
+            Self::Remove(removal) => asked.remove::<Agent>(removal).await,
         }
     }
 }
@@ -277,6 +275,20 @@ impl Columns for Agent {
     ];
 
     const MANY: &str = "agents: add one with `keyward agent add NAME`";
+
+    fn losses(agent: &Shown<Self>) -> Vec<String> {
+        let tokens = match agent.facts.tokens.len() {
+            0 => None,
+            1 => Some("its token ends, and with it its open streams".to_owned()),
+            count => Some(format!("its {count} tokens end, and with them its open streams")),
+        };
+        let bound: Vec<_> = agent.facts.bindings.iter().map(|it| it.name.as_str()).collect();
+        let bound = match bound.is_empty() {
+            true => None,
+            false => Some(format!("it is bound to {}: the connections stay", bound.join(", "))),
+        };
+        tokens.into_iter().chain(bound).collect()
+    }
 }
 
 async fn set_held(global: &Global, client: &Client, name: &str, verb: &str) -> Result<(), Failure> {

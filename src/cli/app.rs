@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 
 use self::given::{Given, Secrets};
 use super::client::Client;
+use super::confirm::Removal;
+use super::connect::registration;
 use super::failure::Failure;
 use super::output;
 use super::provider;
@@ -14,7 +16,8 @@ use super::resource::{Asked, Column, Columns, details, path};
 use super::secret::{self, Typed};
 use super::settings::Global;
 use super::table::{moment, pairs};
-use keyward_api::wire::{AppChanged, ProviderView};
+use keyward_api::wire::{AppChanged, AuthView, ProviderView, RedirectView};
+use keyward_base::id::AppId;
 use keyward_model::{App, Shown};
 
 #[derive(Debug, Subcommand)]
@@ -49,10 +52,7 @@ pub(crate) enum Command {
         keyward app set acme --refresh-buffer 2m --clear auto-refresh")]
     Set(Box<Set>),
     /// remove one that no connection uses
-    Remove {
-        /// name or id
-        name: String,
-    },
+    Remove(Removal),
 }
 
 #[derive(Debug, Args)]
@@ -110,7 +110,7 @@ impl Command {
                 let app: Shown<App> = asked.client.get(&path::<App>(&name)).await?;
                 output::show(global.json, &app, show)
             }
-            Self::Remove { name } => asked.remove::<App>(name).await,
+            Self::Remove(removal) => asked.remove::<App>(removal).await,
         }
     }
 }
@@ -124,11 +124,12 @@ impl Add {
             (None, None) => return Err(Failure::usage("name a provider, or --template ID")),
         };
         let mut secrets = self.secrets.read()?;
+        let mut id = None;
         let client_id = match self.client_id {
             Some(client_id) => client_id,
             None if secret::can_ask() => {
-                register_at(&provider);
-                secret::ask("Client id")?
+                id = Some(register(client, &provider, self.auth.as_deref()).await?);
+                secret::ask("client id")?
             }
             None => {
                 let failure = Failure::usage("the client id is missing");
@@ -143,7 +144,7 @@ impl Add {
                      a client that has none",
                 ));
             }
-            let typed = Typed::from_prompt("Client secret (not shown)")?;
+            let typed = Typed::from_prompt("client secret (not shown)")?;
             secrets.insert("client_secret".to_owned(), typed);
         }
         let mut new = self.given.to_json()?;
@@ -156,13 +157,20 @@ impl Add {
         ] {
             new.insert(key.to_owned(), value);
         }
+        new.extend(id.as_ref().map(|id| ("id".to_owned(), serde_json::json!(id))));
         let new = given::Request { rest: new, secrets: Some(secrets) };
         let text = |made: &Shown<App>| {
             let keyward = global.keyward();
+            let (name, uri) = (&provider.name, &made.facts.redirect_uri);
+            let register = match id {
+                Some(_) => String::new(),
+                None => {
+                    format!("register this redirect URI at {name}, exactly as it is:\n  {uri}\n")
+                }
+            };
             format!(
-                "app {} added ({})\nregister this redirect URI at {}, character by character:\n  {}\n\
-                 then connect an account: {keyward} connection add {}\n",
-                made.name, made.id, provider.name, made.facts.redirect_uri, made.provider
+                "app {} added ({})\n{register}connect an account: {keyward} connect {}\n",
+                made.name, made.id, made.provider
             )
         };
         asked.add::<App, Shown<App>>(&new, text).await
@@ -182,10 +190,22 @@ async fn with_template(client: &Client, template: &str) -> Result<ProviderView, 
     })
 }
 
-fn register_at(provider: &ProviderView) {
-    if let Some(url) = provider.docs_url.as_ref().or(provider.key_url.as_ref()) {
-        output::note(&format!("where apps are registered is said at {url}"));
+/// Shows how to register an app; returns the id that its redirect URI has.
+async fn register(
+    client: &Client,
+    provider: &ProviderView,
+    auth: Option<&str>,
+) -> Result<AppId, Failure> {
+    let redirect: RedirectView = client.get("/api/v1/redirect-uri").await?;
+    let is_meant = |it: &&AuthView| match auth {
+        Some(auth) => it.id == auth,
+        None => it.needs_app,
+    };
+    if let Some(auth) = provider.auth.iter().find(is_meant) {
+        let page = registration::page(provider, auth);
+        output::note(&registration::steps(&provider.name, auth, page, &redirect.redirect_uri));
     }
+    Ok(redirect.app)
 }
 
 impl Set {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use self::out::To;
 use super::client::Client;
+use super::confirm::Confirm;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
         /// drop the old CA at once, for example because its key may have leaked
         #[arg(long)]
         no_overlap: bool,
+        #[command(flatten)]
+        confirm: Confirm,
     },
     /// add the CA to the system's trust store (Debian and derived systems)
     #[command(after_help = trust::HELP)]
@@ -69,12 +72,24 @@ impl Command {
                 to.give(global.json, &bundle, &bundle.pem)
             }
             Self::Trust(trust) => trust.run(global, &client.get::<CaView>("/api/v1/ca").await?),
-            Self::Rotate { overlap, no_overlap } => {
+            Self::Rotate { overlap, no_overlap, confirm } => {
+                confirm.ask("replace the CA", &[lost(overlap.as_deref(), no_overlap)])?;
                 let asked = RotateCa { overlap, no_overlap };
                 let ca: CaView = client.post("/api/v1/ca/rotate", &asked).await?;
                 output::show(global.json, &ca, rotated)
             }
         }
+    }
+}
+
+/// What a rotation ends.
+fn lost(overlap: Option<&str>, no_overlap: bool) -> String {
+    match (no_overlap, overlap) {
+        (true, _) => "programs that trust only the present CA are refused at once".to_owned(),
+        (false, overlap) => format!(
+            "programs that trust only the present CA are refused after {}",
+            overlap.unwrap_or("30d")
+        ),
     }
 }
 

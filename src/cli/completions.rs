@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::Cli;
+use super::definition;
 use super::failure::Failure;
 use super::output;
 
@@ -18,8 +18,11 @@ use super::output;
     keyward completions fish > ~/.config/fish/completions/keyward.fish")]
 pub(crate) struct Completions {
     /// the shell to print them for
-    #[arg(value_enum)]
-    shell: Shell,
+    #[arg(value_enum, required_unless_present = "named", conflicts_with = "named")]
+    shell: Option<Shell>,
+    /// the same, as an option
+    #[arg(id = "named", long = "for", value_enum, value_name = "SHELL")]
+    named: Option<Shell>,
 }
 
 #[derive(Debug, Args)]
@@ -32,8 +35,9 @@ pub(crate) struct Manual {
 impl Completions {
     /// Prints the script.
     pub(crate) fn run(&self) -> Result<(), Failure> {
+        let Some(shell) = self.shell.or(self.named) else { return Ok(()) };
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "keyward", &mut script);
+        clap_complete::generate(shell, &mut definition(), "keyward", &mut script);
         output::print(&String::from_utf8_lossy(&script))
     }
 }
@@ -41,7 +45,7 @@ impl Completions {
 impl Manual {
     /// Prints or writes the pages.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let mut keyward = Cli::command();
+        let mut keyward = definition();
         keyward.build();
         match &self.dir {
             None => output::print(&page(keyward).map_err(|error| cannot_write("it", &error))?),

@@ -2,13 +2,18 @@
 //! to run. An unfinished attempt is rolled back.
 
 pub(super) mod made;
+mod own_api;
 pub(super) mod questions;
+pub(super) mod registration;
+mod tools;
 
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::made::Made;
-use self::questions::{Questions, Way};
+use self::own_api::{KeyPlace, KeyPlaceArgs, OwnApi};
+use self::questions::{Named, Questions, Way};
+use self::tools::Tool;
 use super::client::{Client, segment};
 use super::connection::shape::Shapes;
 use super::connection::{New, Options, path, test};
@@ -28,6 +33,9 @@ pub(crate) const EXAMPLES: &str = "\
 examples:
   keyward connect
   keyward connect github --name work --agent claude
+  keyward connect github --from gh
+  keyward connect https://api.corp.example/v1/me --bearer
+  keyward connect https://api.corp.example:8443 --header X-Api-Key --name corp
   keyward connect github --name work --secret-stdin token --agent claude --no-test < token.txt
 
 On a terminal it asks for what is missing. Elsewhere everything is given, and a connection that its
@@ -35,8 +43,13 @@ provider does not take is not kept.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// a provider's id: see `keyward provider list`
+    /// a provider's id (see `keyward provider list`), or the https URL of any API
     provider: Option<String>,
+    #[command(flatten)]
+    place: KeyPlaceArgs,
+    /// use the token of another command line: gh
+    #[arg(long, value_name = "TOOL", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
+    from: Option<String>,
     #[command(flatten)]
     options: Options,
     /// the agent that may use it; created if it does not exist
@@ -64,6 +77,14 @@ pub(super) struct Connected {
     run: String,
 }
 
+/// What is known before the questions.
+struct Start {
+    provider: ProviderView,
+    shapes: Shapes,
+    agent: Option<Shown<Agent>>,
+    asks: bool,
+}
+
 /// The context of the following steps.
 pub(super) struct Walk<'a> {
     global: &'a Global,
@@ -77,6 +98,8 @@ pub(super) struct Walk<'a> {
     /// Whether the connection becomes the agent's default.
     default: bool,
     interrupt: Signal,
+    /// The command that continues after a failed consent.
+    again: Option<String>,
 }
 
 /// What to do with a connection after its test.
@@ -87,26 +110,82 @@ enum Judged {
 }
 
 impl Args {
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let asks = secret::can_ask() && self.options.secret_stdin.is_none();
-        if self.provider.is_none() && !asks {
+    pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
+        let asks = secret::can_ask() && self.options.secrets.secret_stdin.is_none();
+        if self.provider.is_none() && self.from.is_none() && !asks {
             return Err(Failure::usage("name a provider: there is no terminal to ask on").hint(
                 "keyward connect PROVIDER --secret-stdin FIELD; see `keyward provider list`",
             ));
         }
+        if let Some(tool) = &self.from {
+            let tool = Tool::named(tool, self.provider.as_deref())?;
+            self.options.secrets.held = Some(tool.token()?);
+            self.options.auth.get_or_insert_with(|| tool.auth.to_owned());
+            self.provider = Some(tool.provider.to_owned());
+        }
+        let own = self.own_api(asks)?;
         let client = Client::open_to_send(global).await?;
         let shapes = Shapes::load(&client).await?;
-        let provider = match &self.provider {
-            Some(id) => provider::of(&client, id).await?,
-            None => questions::provider(&shapes)?,
-        };
         let agent = agent(&client, &self.agent, IN_ITS_USE).await?;
+        let Some(own) = own else {
+            let provider = match &self.provider {
+                Some(id) => provider::of(&client, id).await?,
+                None => questions::provider(&shapes)?,
+            };
+            return self.connect(global, &client, Start { provider, shapes, agent, asks }).await;
+        };
+        let chosen = own.provider(&client, &shapes).await?;
+        self.options.auth = Some(chosen.auth.clone());
+        let provider = chosen.provider.clone();
+        let start = Start { provider, shapes, agent, asks };
+        let connected = self.connect(global, &client, start).await;
+        if connected.is_err() {
+            chosen.undo(&client).await;
+        }
+        connected
+    }
+
+    /// The API that a URL and the place of its key describe.
+    fn own_api(&self, asks: bool) -> Result<Option<OwnApi>, Failure> {
+        let place = self.place.place()?;
+        let url = self.provider.as_deref().filter(|text| own_api::is_url(text));
+        let place = match (url, place) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => {
+                return Err(Failure::usage(
+                    "--bearer, --header, --query and --basic describe a URL",
+                )
+                .hint("keyward connect https://HOST/PATH --bearer"));
+            }
+            (Some(_), _) if self.options.auth.is_some() => {
+                return Err(Failure::usage("--auth chooses among the ways of a known provider")
+                    .hint("of a URL, say --bearer, --header NAME, --query NAME or --basic"));
+            }
+            (Some(_), Some(place)) => place,
+            // A wrong URL comes before a question.
+            (Some(url), None) => {
+                OwnApi::parse(url, KeyPlace::Bearer)?;
+                match asks {
+                    true => KeyPlace::ask()?,
+                    false => return Err(own_api::no_place()),
+                }
+            }
+        };
+        url.map(|url| OwnApi::parse(url, place)).transpose()
+    }
+
+    async fn connect(
+        self,
+        global: &Global,
+        client: &Client,
+        Start { provider, shapes, agent, asks }: Start,
+    ) -> Result<(), Failure> {
         let taken = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
         let taken = taken.items.into_iter().map(|one| one.spec.name).collect();
         let way = if asks { Way::Asking } else { Way::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
         let (tests, how) = (!self.no_test, &self.how);
-        let mut walk = Walk::new((global, &client), Some(&self.agent), how, (tests, asks))?;
+        let mut walk = Walk::new((global, client), Some(&self.agent), how, (tests, asks))?;
         walk.default = self.default;
         let connected = Box::pin(walk.until_connected(&questions, agent.as_ref())).await?;
         output::show(global.json, &connected, |connected| {
@@ -130,8 +209,8 @@ impl<'a> Walk<'a> {
         let interrupt = signal(SignalKind::interrupt());
         let interrupt =
             interrupt.map_err(|error| Failure::failed("cannot wait for SIGINT", &error))?;
-        let default = false;
-        Ok(Self { global, client, agent, how, tests, asks, default, interrupt })
+        let (default, again) = (false, None);
+        Ok(Self { global, client, agent, how, tests, asks, default, interrupt, again })
     }
 
     /// Stores, tests and binds, and repeats this until the user accepts the result.
@@ -143,9 +222,14 @@ impl<'a> Walk<'a> {
         questions: &Questions,
         agent: Option<&Shown<Agent>>,
     ) -> Result<Connected, Failure> {
-        let named = questions.named()?;
+        let mut named = questions.named()?;
+        named.app = registration::app(self.client, questions, &named.auth).await?;
+        let consents = named.auth.consents && !questions.gives_tokens();
+        self.again = consents.then(|| self.again(questions, &named));
         loop {
             let new = questions.filled(&named)?;
+            // The next key comes from the terminal, not again from the options.
+            named.is_retry = true;
             let mut made = Made::default();
             match self.connected(new, agent, &mut made).await {
                 Ok(Some(connected)) => return Ok(connected),
@@ -156,8 +240,16 @@ impl<'a> Walk<'a> {
                         return Err(failure);
                     }
                     output::note(failure.to_string().trim_end());
-                    if questions::choose("now", &["enter the key again", "stop"])? == 1 {
-                        return Err(terminal::interrupted());
+                    let first = match self.again {
+                        Some(_) => "open the consent page again",
+                        None => "enter the key again",
+                    };
+                    if questions::choose("now", &[first, "stop"])? == 1 {
+                        return Err(match self.again {
+                            // The failure says how to continue.
+                            Some(_) => Failure::silent(Exit::Interrupted),
+                            None => terminal::interrupted(),
+                        });
                     }
                 }
             }
@@ -174,7 +266,12 @@ impl<'a> Walk<'a> {
         let environment = new.environment.clone();
         let added: ConnectionMade = self.client.post("/api/v1/connections", &new).await?;
         made.connection = Some(added.connection.id.clone());
-        let connection = self.consented(added).await?;
+        let connection = match (self.consented(added).await, &self.again) {
+            (Err(failure), Some(again)) => {
+                return Err(registration::not_consented(failure, again));
+            }
+            (consented, _) => consented?,
+        };
         let test = match self.judged(&connection).await? {
             Judged::Keep(test) => test.map(|test| *test),
             Judged::Again => return Ok(None),
@@ -252,6 +349,27 @@ impl<'a> Walk<'a> {
                 _ => return Err(terminal::interrupted()),
             }
         }
+    }
+
+    /// The command that repeats the consent.
+    fn again(&self, questions: &Questions, named: &Named) -> String {
+        let provider = &questions.provider;
+        let mut line = format!("{} connect {}", self.global.keyward(), provider.id);
+        let mut add = |option: &str, value: &str| line.push_str(&format!(" {option} {value}"));
+        if provider.auth.first().is_none_or(|first| first.id != named.auth.id) {
+            add("--auth", &named.auth.id);
+        }
+        if named.name != provider.id {
+            add("--name", &named.name);
+        }
+        for app in named.app.iter().chain(&questions.options.app) {
+            add("--app", app);
+        }
+        match self.agent {
+            None | Some(DEFAULT_AGENT) => {}
+            Some(agent) => add("--agent", agent),
+        }
+        line
     }
 
     /// `keyward run -- curl https://…`
@@ -337,8 +455,17 @@ fn told(connected: &Connected, provider: &ProviderView, before: Option<&Shown<Ag
     if let Some(test) = test {
         text += &format!("{}\n", test.message);
     }
+    let tested = test.as_ref().and_then(|test| test.account.as_ref());
+    if let (None, Some(account)) = (tested, &connection.facts.account) {
+        text += &format!("account: {account}\n");
+    }
     let made = if before.is_none() { " (created)" } else { "" };
     text += &format!("agent {agent}{made} may use it\n");
+    let variables = connected.binding.iter().flat_map(|binding| binding.env.keys());
+    let variables: Vec<_> = variables.map(String::as_str).collect();
+    if !variables.is_empty() {
+        text += &format!("its programs find a placeholder in {}\n", variables.join(", "));
+    }
     let bound = before.map_or(&[][..], |agent| &agent.facts.bindings);
     let is_second = bound.iter().any(|binding| binding.provider == provider.id);
     if let Some(binding) = binding.as_ref().filter(|_| is_second) {

@@ -11,6 +11,7 @@ mod refresh;
 mod remove;
 mod request;
 mod rotate;
+pub(in crate::cli) mod secrets;
 mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
@@ -24,8 +25,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::form::Given;
+use self::secrets::SecretArgs;
 use super::agent::{pair, unique};
 use super::client::{Client, segment};
+use super::confirm::Removal;
 use super::consent;
 use super::failure::Failure;
 use super::output;
@@ -117,8 +120,8 @@ pub(crate) enum Command {
     Rotate(Box<rotate::Rotate>),
     /// remove it with its secrets and bindings; open streams end
     Remove {
-        /// name or id
-        name: String,
+        #[command(flatten)]
+        removal: Removal,
         /// also revoke the access at the provider
         #[arg(long)]
         revoke: bool,
@@ -153,7 +156,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     options: Options,
     /// take the tokens from a file that another tool wrote
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
     import: Option<PathBuf>,
     #[command(flatten)]
     how: consent::How,
@@ -175,21 +178,14 @@ pub(in crate::cli) struct Options {
     /// a field that is no secret; may be given several times
     #[arg(long = "field", value_name = "KEY=VALUE", value_parser = pair)]
     fields: Vec<(String, String)>,
-    /// read a secret field from standard input
-    #[arg(long, value_name = "FIELD")]
-    pub(in crate::cli) secret_stdin: Option<String>,
-    /// read a secret field from a file; may be given several times
-    #[arg(long = "secret-file", value_name = "FIELD=PATH", value_parser = file)]
-    secret_files: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub(in crate::cli) secrets: SecretArgs,
     /// a variable of the provider's hosts; may be given several times
     #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
     variables: Vec<(String, String)>,
     /// environment: agents of another one cannot bind it
     #[arg(long = "env", value_name = "ENV")]
     pub(in crate::cli) environment: Option<String>,
-    /// take a secret that does not look like one of the provider's
-    #[arg(long)]
-    pub(in crate::cli) any_shape: bool,
     /// the app that asks for its tokens: see `keyward app list`
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) app: Option<String>,
@@ -245,8 +241,7 @@ impl Options {
         Ok(Given {
             auth: self.auth.clone(),
             fields: unique(self.fields.clone())?,
-            secret_stdin: self.secret_stdin.clone(),
-            secret_files: self.secret_files.clone(),
+            secrets: self.secrets.sources(),
             variables: unique(self.variables.clone())?,
         })
     }
@@ -298,7 +293,7 @@ impl Command {
             }
             Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
             Self::Consents(consents) => consents.run(global, &client).await,
-            Self::Remove { name, revoke } => remove::run(global, &client, &name, revoke).await,
+            Self::Remove { removal, revoke } => remove::run(global, &client, removal, revoke).await,
         }
     }
 }

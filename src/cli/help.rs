@@ -7,7 +7,10 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Start", &["connect", "run", "env", "status", "init", "serve", "service"]),
     ("Accounts", &["connection", "app", "provider", "plugin"]),
     ("Policy", &["agent", "rule", "explain", "honeytoken"]),
-    ("Operate", &["doctor", "audit", "logs", "webhook", "plan", "reload", "config", "health"]),
+    (
+        "Operate",
+        &["doctor", "audit", "logs", "webhook", "plan", "reload", "config", "health", "whoami"],
+    ),
     ("Administer", &["user", "token", "org", "ca", "key", "completions", "man"]),
 ];
 

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::client::Client;
+use super::confirm::Removal;
 use super::failure::Failure;
 use super::resource::{Asked, Column, Columns};
 use super::settings::Global;
@@ -41,10 +42,7 @@ pub(crate) enum Command {
         name: String,
     },
     /// remove one: it raises no alarm any more
-    Remove {
-        /// name or id
-        name: String,
-    },
+    Remove(Removal),
 }
 
 impl Command {
@@ -57,7 +55,7 @@ impl Command {
             }
             Self::List { q } => asked.list::<Honeytoken>(q.as_deref()).await,
             Self::Show { name } => asked.show::<Honeytoken>(&name).await,
-            Self::Remove { name } => asked.remove::<Honeytoken>(name).await,
+            Self::Remove(removal) => asked.remove::<Honeytoken>(removal).await,
         }
     }
 }

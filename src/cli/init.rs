@@ -47,9 +47,11 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     })
 }
 
-/// The configuration last: it says that all is there.
+/// The configuration gets its name last: it says that all is there. Its text is written first, so that a folder
+/// which does not take it is found before keys are made.
 async fn make(global: &Global, config: &Config, file: &Path) -> Result<(), Failure> {
     make_directory(&config.data_dir)?;
+    let draft = Draft::write(file)?;
     match Client::running(global).await {
         // It has made the rest.
         Ok(_) => {}
@@ -59,7 +61,39 @@ async fn make(global: &Global, config: &Config, file: &Path) -> Result<(), Failu
         }
         Err(failure) => return Err(failure),
     }
-    write_new(file)
+    draft.publish(file)
+}
+
+/// The text of the configuration under another name; removed when dropped.
+struct Draft(PathBuf);
+
+impl Draft {
+    /// Writes it beside `file`.
+    fn write(file: &Path) -> Result<Self, Failure> {
+        let mut name = file.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let draft = Self(file.with_file_name(name));
+        write_new(&draft.0, file)?;
+        Ok(draft)
+    }
+
+    /// Gives it its name, unless that is taken.
+    fn publish(self, file: &Path) -> Result<(), Failure> {
+        match std::fs::hard_link(&self.0, file) {
+            // Some file systems have no links.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !file.exists() => {
+                std::fs::rename(&self.0, file).map_err(|error| refused(file, &error))
+            }
+            linked => linked.map_err(|error| refused(file, &error)),
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // If it stays, it is a comment beside the configuration.
+        drop(std::fs::remove_file(&self.0));
+    }
 }
 
 /// An `init` under way.
@@ -112,17 +146,29 @@ fn make_directory(path: &Path) -> Result<(), Failure> {
     made.map_err(|error| Failure::failed(&format!("cannot create {}", path.display()), &error))
 }
 
-fn write_new(path: &Path) -> Result<(), Failure> {
+/// `shown`: the file that messages name.
+fn write_new(path: &Path, shown: &Path) -> Result<(), Failure> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| {
         let written = file.write_all(CONFIGURATION.as_bytes()).and_then(|()| file.sync_all());
         // Half of it would be taken for the whole. That it cannot be removed is the smaller trouble.
         written.inspect_err(|_| drop(std::fs::remove_file(path)))
     });
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => Failure::failed(&format!("cannot write {}", path.display()), &error),
-    })
+    written.map_err(|error| refused(shown, &error))
+}
+
+fn refused(file: &Path, error: &io::Error) -> Failure {
+    let failure = || Failure::failed(&format!("cannot write {}", file.display()), error);
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(file),
+        io::ErrorKind::NotFound => {
+            failure().hint("create its folder, or choose another with --config")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            failure().hint("choose a folder that you may write to: --config FILE")
+        }
+        _ => failure(),
+    }
 }
 
 fn exists(path: &Path) -> Failure {
@@ -141,7 +187,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keyward.yaml");
         std::fs::write(&path, "mine: true\n").unwrap();
-        assert!(write_new(&path).unwrap_err().to_string().contains("exists already"));
+        let draft = Draft::write(&path).unwrap();
+        assert!(draft.publish(&path).unwrap_err().to_string().contains("exists already"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine: true\n");
     }
 
@@ -151,7 +198,8 @@ mod tests {
         let data = dir.path().join("a/b");
         make_directory(&data).unwrap();
         let path = data.join("keyward.yaml");
-        write_new(&path).unwrap();
+        Draft::write(&path).unwrap().publish(&path).unwrap();
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "nothing else is left");
         for (path, mode) in [(&data, 0o700), (&path, 0o600)] {
             let found = std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!(found, mode, "{}", path.display());

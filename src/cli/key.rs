@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::client::Client;
+use super::confirm::Confirm;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
@@ -15,7 +16,7 @@ pub(crate) enum Command {
     List,
     /// wrap every row with a new key while requests go on, and destroy the old key
     #[command(after_help = ROTATE_HELP)]
-    Rotate,
+    Rotate(Confirm),
 }
 
 const ROTATE_HELP: &str = "\
@@ -31,7 +32,10 @@ impl Command {
                 let keys = client.list("/api/v1/keys", &[]).await?;
                 output::show(global.json, &keys, |keys| listed(keys, &output::layout(global)))
             }
-            Self::Rotate => {
+            Self::Rotate(confirm) => {
+                let loss =
+                    "the old key is destroyed: backups sealed with it need their own copy of it";
+                confirm.ask("replace the master key", &[loss.to_owned()])?;
                 let none = serde_json::json!({});
                 let rotated: KeyRotated = client.post("/api/v1/keys/rotate", &none).await?;
                 output::show(global.json, &rotated, told)?;

@@ -4,6 +4,7 @@
 //! `client` decides whether a running gateway or this process answers it.
 
 mod agent;
+mod aliases;
 mod allow;
 mod app;
 mod audit;
@@ -11,6 +12,7 @@ mod ca;
 mod check;
 mod client;
 mod completions;
+mod confirm;
 mod connect;
 mod connection;
 mod consent;
@@ -47,6 +49,7 @@ mod usage;
 mod user;
 mod wait;
 mod webhook;
+mod who;
 mod whose;
 
 use std::process::ExitCode;
@@ -116,7 +119,7 @@ enum Command {
     /// manage plugins: software that declares the connections it needs
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// show the providers, and check a provider file
+    /// show providers, check a provider file, add and remove own ones
     #[command(subcommand)]
     Provider(provider::Command),
     /// show the rules in force, and test them
@@ -167,23 +170,35 @@ enum Command {
     Service(service::Command),
     /// exit with 0 if the gateway is ready
     Health,
+    /// show as which user, and in which organisation, commands run
+    Whoami,
     /// print the completions of a shell
     Completions(completions::Completions),
+    /// print help, also of a command: `keyward help connection add`
+    #[command(hide = true)]
+    Help {
+        /// a command
+        #[arg(value_name = "COMMAND")]
+        words: Vec<String>,
+    },
+    /// print the version
+    #[command(hide = true)]
+    Version,
+    /// show how a command line gets access to a gateway
+    #[command(hide = true)]
+    Login,
     /// print the manual page, or write the pages of all commands
     Man(completions::Manual),
 }
 
 /// The definition of the command line, for tests that check commands in documentation.
 pub fn definition() -> clap::Command {
-    help::arranged(Cli::command())
+    help::arranged(aliases::add_to(Cli::command()))
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let parsed = definition().try_get_matches().and_then(|mut matches| {
-        Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition()))
-    });
-    let cli = match parsed {
+    let cli = match Cli::parsed(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &std::env::args_os().collect::<Vec<_>>()),
     };
@@ -204,7 +219,28 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Prints the help of the command that `words` name.
+fn help(words: &[String]) -> Result<(), Failure> {
+    let mut command = definition();
+    command.build();
+    for word in words {
+        let known = command.find_subcommand(word).cloned();
+        command = known.ok_or_else(|| {
+            Failure::usage(format!("`{}` is not a command", words.join(" ")))
+                .hint("keyward --help lists the commands")
+        })?;
+    }
+    output::print(&command.render_help().to_string())
+}
+
 impl Cli {
+    fn parsed<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let mut matches = definition().try_get_matches_from(words)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition()))
+    }
+
     fn run(self) -> Result<(), Failure> {
         if let Command::Serve(args) = &self.command {
             return serve::run(&self.global, args);
@@ -247,6 +283,10 @@ impl Command {
             Self::Status => status::run(global).await,
             Self::Service(command) => command.run(global),
             Self::Health => health::run(global).await,
+            Self::Whoami => who::am_i(global).await,
+            Self::Help { words } => help(&words),
+            Self::Version => output::print(concat!("keyward ", env!("CARGO_PKG_VERSION"), "\n")),
+            Self::Login => who::login(global),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
         }
@@ -260,12 +300,12 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split(' '))
+        Cli::parsed(line.split(' '))
     }
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
@@ -310,6 +350,6 @@ mod tests {
             }
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&definition());
     }
 }

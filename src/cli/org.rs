@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::client::Client;
+use super::confirm::Removal;
 use super::failure::Failure;
 use super::resource::{Asked, Column, Columns};
 use super::settings::Global;
@@ -20,10 +21,7 @@ pub(crate) enum Command {
     /// list them
     List,
     /// remove one that has nothing any more
-    Remove {
-        /// its name
-        name: String,
-    },
+    Remove(Removal),
 }
 
 impl Command {
@@ -37,7 +35,7 @@ impl Command {
                 asked.add::<Org, _>(&OrgSpec { name }, added).await
             }
             Self::List => asked.list::<Org>(None).await,
-            Self::Remove { name } => asked.remove::<Org>(name).await,
+            Self::Remove(removal) => asked.remove::<Org>(removal).await,
         }
     }
 }

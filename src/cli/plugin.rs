@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 
 use super::agent::{pair, unique};
 use super::client::{Client, segment};
+use super::confirm::Confirm;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
@@ -52,7 +53,12 @@ pub(crate) enum Command {
     /// connect again what is broken in its slots
     Reconnect(reconnect::Reconnect),
     /// remove one; its connections stay
-    Remove(Named),
+    Remove {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
 }
 
 /// Which plugin.
@@ -97,8 +103,13 @@ impl Command {
                 output::show(global.json, &plugin, |plugin| show(plugin, global))
             }
             Self::Set(set) => set.run(global).await,
-            Self::Remove(named) => {
+            Self::Remove { named, confirm } => {
                 let client = Client::open(global).await?;
+                if confirm.asks() {
+                    let PluginView { name, agent, .. } = client.get(&named.path()).await?;
+                    let losses = ["its slots; their connections stay".to_owned()];
+                    confirm.ask(format!("remove plugin {name} of agent {agent}"), &losses)?;
+                }
                 let left: PluginRemoved = client.delete_for(&named.path()).await?;
                 output::show(global.json, &left, |left| removed(&named.name, left))
             }

@@ -1,15 +1,18 @@
-//! `keyward provider`: lists and shows providers with their fields, and checks a provider file.
+//! `keyward provider`: lists and shows providers with their fields, checks a provider file, and adds and removes
+//! own providers.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::client::{Client, segment};
+use super::confirm::Removal;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Layout, Table, fields};
-use keyward_api::wire::{AuthView, FieldView, ProviderView};
+use keyward_api::wire::{AuthView, FieldView, ProviderSource, ProviderView};
+use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check};
 
 /// No provider file is as long as this.
@@ -28,6 +31,13 @@ pub(crate) enum Command {
         /// the provider's id
         provider: String,
     },
+    /// add the provider of a file to the store: in force at once, for this organisation
+    Add {
+        /// one provider, as `keyward provider check` accepts it
+        file: PathBuf,
+    },
+    /// remove an own provider that nothing uses
+    Remove(Removal),
     /// read a provider file and report its errors
     Check {
         /// one provider, a list of them, or a map with `providers:`
@@ -39,19 +49,68 @@ impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::List { q } => {
-                let client = Client::for_providers(global).await?;
+                let client = known(global).await?;
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/providers", &query).await?;
                 output::show(global.json, &all, |all| list(&all.items, &output::layout(global)))
             }
             Self::Show { provider } => {
-                let client = Client::for_providers(global).await?;
+                let client = known(global).await?;
                 let provider = of(&client, &provider).await?;
                 output::show(global.json, &provider, show)
             }
+            Self::Add { file } => add(global, &file).await,
+            Self::Remove(removal) => remove(global, removal).await,
             Self::Check { file } => check_file(global, &file),
         }
     }
+}
+
+/// The providers of the store as well, where it can be opened.
+async fn known(global: &Global) -> Result<Client, Failure> {
+    match Client::open(global).await {
+        Ok(client) => Ok(client),
+        Err(failure) => {
+            let client = Client::for_providers(global).await?;
+            output::note(&format!(
+                "note: without own providers of the store: {}",
+                failure.message()
+            ));
+            Ok(client)
+        }
+    }
+}
+
+/// Stores the provider of a file.
+async fn add(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
+    let (name, text) = read(path)?;
+    let failed = |problems: Vec<Problem>| {
+        Failure::several(problems.iter().map(ToString::to_string).collect())
+    };
+    let found = check::file(&name, &text, &Catalogue::built_in()).map_err(failed)?;
+    let document = Document::parse(&name, &text).map_err(failed)?;
+    if !document.root().is_mapping() || document.root().get("id").is_none() || found.len() != 1 {
+        return Err(Failure::usage(format!("{name} is not a single provider"))
+            .hint("write one provider, with `id` at the top"));
+    }
+    let client = Client::open(global).await?;
+    let made: ProviderView = client.post("/api/v1/providers", document.root()).await?;
+    output::show(global.json, &made, |made| {
+        let (id, keyward) = (&made.id, global.keyward());
+        format!("provider {id} added\nconnect an account: {keyward} connect {id}\n")
+    })
+}
+
+async fn remove(global: &Global, Removal { name, confirm }: Removal) -> Result<(), Failure> {
+    let client = Client::open(global).await?;
+    let provider = of(&client, &name).await?;
+    if provider.managed_by == Some(ProviderSource::Store) {
+        let losses = [format!("hosts: {}", provider.hosts.join(", "))];
+        confirm.ask(format!("remove provider {name}"), &losses)?;
+    }
+    client.delete(&format!("/api/v1/providers/{}", segment(&name))).await?;
+    let text = format!("provider {name} removed\n");
+    output::removed(global.json, &[name], &text)
 }
 
 /// A provider by id.
@@ -61,13 +120,7 @@ pub(crate) async fn of(client: &Client, id: &str) -> Result<ProviderView, Failur
 
 /// Reads the file as the gateway would. Needs no gateway and no store.
 fn check_file(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
-    let name = path.display().to_string();
-    let failed = |error: std::io::Error| Failure::failed(&name, &error);
-    let bytes = std::fs::metadata(path).map_err(failed)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(Failure::new(Exit::Failed, format!("{name} is longer than 1 MiB")));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let (name, text) = read(path)?;
     let found = check::file(&name, &text, &Catalogue::built_in());
     let found = found
         .map_err(|problems| Failure::several(problems.iter().map(ToString::to_string).collect()))?;
@@ -86,6 +139,18 @@ fn check_file(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     })
 }
 
+/// Name and text of a file.
+fn read(path: &std::path::Path) -> Result<(String, String), Failure> {
+    let name = path.display().to_string();
+    let failed = |error: std::io::Error| Failure::failed(&name, &error);
+    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(Failure::new(Exit::Failed, format!("{name} is longer than 1 MiB")));
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    Ok((name, text))
+}
+
 /// Ways to consent of which the file names no endpoint.
 fn without_endpoints(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
     provider.auth.iter().filter(|auth| {
@@ -95,7 +160,8 @@ fn without_endpoints(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
 }
 
 fn list(providers: &[ProviderView], layout: &Layout) -> String {
-    let mut table = Table::new(["ID", "NAME", "CATEGORY", "AUTH", "HOSTS"]).only_in_full(&["AUTH"]);
+    let mut table =
+        Table::new(["ID", "NAME", "CATEGORY", "AUTH", "HOSTS", "FROM"]).only_in_full(&["AUTH"]);
     for provider in providers {
         let auth: Vec<_> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
         table.row([
@@ -104,6 +170,7 @@ fn list(providers: &[ProviderView], layout: &Layout) -> String {
             provider.category.clone().unwrap_or_default().into(),
             auth.join(", ").into(),
             provider.hosts[..].into(),
+            provider.managed_by.map_or("", ProviderSource::as_str).into(),
         ]);
     }
     table.render("no providers", layout)
@@ -117,6 +184,7 @@ fn show(provider: &ProviderView) -> String {
         ("hosts", provider.hosts.join(", ")),
         ("get a key", provider.key_url.clone().unwrap_or_default()),
         ("docs", provider.docs_url.clone().unwrap_or_default()),
+        ("from", provider.managed_by.map_or("", ProviderSource::as_str).to_owned()),
     ]);
     for variable in &provider.variables {
         let about = variable.help.as_ref().unwrap_or(&variable.label);

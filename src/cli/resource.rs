@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, segment};
+use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
@@ -100,6 +101,11 @@ pub(crate) trait Columns: Resource {
 
     /// What an empty list says behind `no apps`.
     const HINT: &str = "";
+
+    /// What else ends with one, for the question before it is removed.
+    fn losses(_: &Shown<Self>) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A command of a resource, as a person gave it.
@@ -144,7 +150,14 @@ impl Asked<'_> {
     }
 
     /// Removes one.
-    pub(crate) async fn remove<R: Columns>(&self, name: String) -> Result<(), Failure> {
+    pub(crate) async fn remove<R: Columns>(
+        &self,
+        Removal { name, confirm }: Removal,
+    ) -> Result<(), Failure> {
+        if confirm.asks() {
+            let one: Shown<R> = self.client.get(&path::<R>(&name)).await?;
+            confirm.ask(format!("remove {} {}", R::ONE, one.name()), &R::losses(&one))?;
+        }
         self.client.delete(&path::<R>(&name)).await?;
         let text = format!("{} {name} removed\n", R::ONE);
         output::removed(self.global.json, &[name], &text)

@@ -33,6 +33,23 @@ impl Typed {
         Self::read(file, &name)
     }
 
+    /// The output of another program, without the final line end.
+    pub(crate) fn from_output(bytes: &[u8], program: &str) -> Result<Self, Failure> {
+        Self::read(bytes, program)
+    }
+
+    /// Reads an environment variable.
+    pub(crate) fn from_variable(name: &str) -> Result<Self, Failure> {
+        let unset = || {
+            Failure::usage(format!("the environment variable {name} is not set"))
+                .hint("export it, or give the secret on standard input: --secret-stdin")
+        };
+        let text = std::env::var_os(name).ok_or_else(unset)?;
+        let text = text.into_string();
+        let text = text.map_err(|_| Failure::usage(format!("{name} is not UTF-8")))?;
+        Self::filled(Zeroizing::new(text), name)
+    }
+
     /// Reads from the terminal, without echo.
     pub(crate) fn from_prompt(label: &str) -> Result<Self, Failure> {
         terminal::secret(label).map(Self)

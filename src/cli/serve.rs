@@ -38,6 +38,9 @@ const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(2);
 /// waits for the lock for a moment.
 const ENDING_WITHIN: Duration = Duration::from_secs(10);
 
+/// With fewer descriptors, less than about 700 streams are served, which one agent can need.
+const OPEN_FILES_FEW: u64 = 2_048;
+
 /// Descriptors beside those of streams: store, audit, listeners, the runtimes' own.
 const DESCRIPTORS_BESIDE: u64 = 640;
 
@@ -178,13 +181,19 @@ fn raise_open_files(limits: &Limits) {
     let modest = Rlimit { current: Some(wanted), maximum };
     let raised = raised.or_else(|_| setrlimit(Resource::Nofile, modest));
     let now = if raised.is_ok() { getrlimit(Resource::Nofile).current } else { current };
-    if let Some(now) = now.filter(|now| *now < wanted) {
-        tracing::info!(
+    match now {
+        Some(now) if now < OPEN_FILES_FEW.min(wanted) => tracing::warn!(
             id = "open_files_low",
             open_files = now,
             wanted,
-            "the limit of open files is too low for `limits.streams_max`: fewer streams are served; raise `ulimit -n` (LimitNOFILE)"
-        );
+            "few files may be open, so few streams are served: raise `ulimit -Hn` (systemd: LimitNOFILE)"
+        ),
+        Some(now) if now < wanted => tracing::debug!(
+            open_files = now,
+            wanted,
+            "fewer streams are served than `limits.streams_max`: the limit of open files is lower"
+        ),
+        _ => {}
     }
 }
 

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
+use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::personal;
@@ -37,10 +38,7 @@ pub(crate) enum Command {
         keyward user set bob --role auditor\n  keyward user set bob --pause")]
     Set(Set),
     /// remove one who owns nothing any more
-    Remove {
-        /// name or id
-        name: String,
-    },
+    Remove(Removal),
 }
 
 #[derive(Debug, Args)]
@@ -112,7 +110,7 @@ impl Command {
                 let user = client.patch(&path::<User>(&set.name), &set.patch()?).await?;
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
-            Self::Remove { name } => asked.remove::<User>(name).await,
+            Self::Remove(removal) => asked.remove::<User>(removal).await,
         }
     }
 }
@@ -129,6 +127,13 @@ impl Columns for User {
         }),
         Column::shown("created", |user| moment(user.created)),
     ];
+
+    fn losses(user: &Shown<Self>) -> Vec<String> {
+        match user.facts.tokens.len() {
+            0 => Vec::new(),
+            count => vec![format!("personal tokens that end: {count}")],
+        }
+    }
 }
 
 impl Set {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
+use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::resource::{Asked, Column, Columns, path};
@@ -53,10 +54,7 @@ pub(crate) enum Command {
         key_stdin: bool,
     },
     /// remove one, with its undelivered events
-    Remove {
-        /// name or id
-        name: String,
-    },
+    Remove(Removal),
     /// list the types of events
     Events,
 }
@@ -138,7 +136,7 @@ impl Command {
                 let made: WebhookAdded = client.post(&at, &NewKey::read(key_stdin)?).await?;
                 output::show(global.json, &made, |made| shown(made, "signs with another key"))
             }
-            Self::Remove { name } => asked.remove::<Webhook>(name).await,
+            Self::Remove(removal) => asked.remove::<Webhook>(removal).await,
             Self::Events => {
                 let all: List<EventType> = client.get("/api/v1/events").await?;
                 output::show(global.json, &all, |all| types(&all.items, &output::layout(global)))

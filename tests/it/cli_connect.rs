@@ -1,6 +1,10 @@
 //! `keyward connect`: the walk at a real terminal and by options, what is left when it is not finished, and
 //! what is said of a secret that does not look right.
 
+mod oauth_walk;
+mod own_api;
+mod walks;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -113,7 +117,7 @@ async fn a_key_that_the_provider_refuses_is_not_kept() {
     desk.status.store(401, Ordering::SeqCst);
     let (code, out, err) = desk.piped(&["acme", "--secret-stdin", "api_key"], desk.secret());
     assert_eq!((code, &*out), (1, ""), "{err}");
-    assert!(err.contains("error: acme: Acme does not take this key (401)\nhint: compare"), "{err}");
+    assert!(err.contains("error: acme: Acme rejected this key (401)\nhint: compare"), "{err}");
     assert!(err.contains("nothing was stored; --no-test stores the key without a test"), "{err}");
     // One refusal may be the provider's slip: it is asked twice before that is believed.
     let received = desk.origin.received();
@@ -129,7 +133,7 @@ async fn options_do_it_all_and_a_second_one_needs_a_name() {
     let (code, out, err) = desk.piped(&stdin, desk.secret());
     assert_eq!(code, 0, "{err}");
     for line in [
-        "Acme takes the key (200, ",
+        "Acme accepted the key (200, ",
         "agent claude (created) may use it\n",
         "run --agent claude -- curl https://api.acme.test/me\n",
     ] {
@@ -183,7 +187,7 @@ async fn a_person_is_led_from_the_provider_to_the_line_to_run() {
     walk.shows("(not shown): ");
     walk.types(&format!("{}\r", desk.secret()));
     walk.shows("connection work added (con_");
-    walk.shows("Acme takes the key (200, ");
+    walk.shows("Acme accepted the key (200, ");
     walk.shows("agent default (created) may use it");
     walk.shows("run -- curl https://api.acme.test/me");
     let (code, shown) = desk.ended(walk);
@@ -222,7 +226,7 @@ async fn a_test_that_fails_is_tried_again_kept_or_discarded_as_the_person_says()
         let mut walk = desk.walk(&["acme", "--name", "mine"]);
         walk.shows("(not shown): ");
         walk.types(&format!("{}\r", desk.secret()));
-        walk.shows("error: mine: Acme does not take this key (401)");
+        walk.shows("error: mine: Acme rejected this key (401)");
         walk.shows("> test it again");
         walk.types("\r");
         walk.shows("(401)");
@@ -300,7 +304,7 @@ fn secrets_that_do_not_look_right_are_refused_unless_someone_insists() {
             ("ghp_short", "`token` has 9 characters only: it was not copied whole\nhint: "),
         ] {
             let err = cli.run_with(&add(&[]), secret).failed(2);
-            assert!(err.contains(says) && err.contains("--any-shape"), "{err}");
+            assert!(err.contains(says) && err.contains("--skip-format-check"), "{err}");
         }
     }
     cli.run_with(
@@ -329,7 +333,10 @@ fn a_placeholder_is_refused_whoever_insists() {
     let file = format!("token={}", file.display());
     let add = ["connection", "add", "github", "--name", "b", "--no-test", "--secret-file", &file];
     let err = cli.run(&add).failed(2);
-    assert!(err.contains("is a placeholder of ours") && !err.contains("--any-shape"), "{err}");
+    assert!(
+        err.contains("is a placeholder of ours") && !err.contains("--skip-format-check"),
+        "{err}"
+    );
     let err = cli.run(&[&add[..], &["--any-shape"]].concat()).failed(1);
     assert!(err.contains("looks like a placeholder"), "{err}");
 }

@@ -89,6 +89,18 @@ fn an_init_that_ends_half_way_says_what_it_made_and_goes_on_when_it_is_run_again
     assert_eq!(std::fs::read(cli.data().join("master.key")).expect("it stays"), key);
 }
 
+/// The folder of the configuration is tried before keys are made.
+#[test]
+fn an_init_whose_configuration_cannot_be_written_leaves_nothing() {
+    let cli = Cli::new();
+    let file = cli.data().with_file_name("no-folder").join("keyward.yaml");
+    let output = cli.command(&["init"]).env("KEYWARD_CONFIG", &file).output().expect("it runs");
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("cannot write ") && err.contains("hint: create its folder"), "{err}");
+    assert!(!cli.data().exists(), "{err}");
+}
+
 /// The file that `KEYWARD_CONFIG` names is the one that every other command reads.
 #[test]
 fn init_writes_the_file_that_is_read_afterwards() {

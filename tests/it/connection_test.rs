@@ -77,7 +77,7 @@ async fn one_test_leaves_one_record_that_names_no_agent() {
     assert_eq!(found["outcome"], "ok", "{found}");
     assert_eq!(
         found["message"].as_str().and_then(|m| m.split(" (").next()),
-        Some("Acme takes the key")
+        Some("Acme accepted the key")
     );
     let request = lab.origin.only();
     assert_eq!((request.head.method(), request.head.target()), ("GET", "/me"));
@@ -230,12 +230,12 @@ async fn the_command_line_tests_with_and_without_a_gateway() {
         let before = install.audit().len();
         status.store(200, Ordering::SeqCst);
         let (code, out, err) = run(&install, &["connection", "test", "mine"]);
-        assert!(code == 0 && out.starts_with("mine: Acme takes the key (200, "), "{out}{err}");
+        assert!(code == 0 && out.starts_with("mine: Acme accepted the key (200, "), "{out}{err}");
         assert_eq!(err, "", "nothing turns where nobody sees it");
         status.store(401, Ordering::SeqCst);
         let (code, out, err) = run(&install, &["connection", "test", "mine"]);
         assert_eq!((code, &*out), (1, ""), "{err}");
-        assert!(err.starts_with("error: mine: Acme does not take this key (401)\nhint: "), "{err}");
+        assert!(err.starts_with("error: mine: Acme rejected this key (401)\nhint: "), "{err}");
         let (code, out, err) = run(&install, &["connection", "test", "mine", "--json"]);
         let found: Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((code, &found["outcome"], &*err), (1, &"wrong_key".into(), ""));

@@ -176,10 +176,7 @@ async fn a_secret_that_the_provider_refuses_changes_nothing() {
     let error = refused.json()["error"].clone();
     assert_eq!(error["code"], "test_failed");
     let says = error["message"].as_str().expect("text");
-    assert!(
-        says.contains("does not take this key (401)") && says.contains("stays in force"),
-        "{says}"
-    );
+    assert!(says.contains("rejected this key (401)") && says.contains("stays in force"), "{says}");
     assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("rotate mine")), "{error}");
     let tested = lab.origin.only();
     assert_eq!(tested.head.all("x-api-key"), [&*new.text], "the new one was tried");

@@ -383,7 +383,7 @@ async fn c6_a_test_is_one_call_and_says_why_not() {
     assert_eq!((sent[before].head.target(), platform.last_key()), ("/me", good.text.clone()));
     let said = platform.keyward(None, &add("fails"), &bad.text).await;
     assert_eq!(said.code, 1, "{}{}", said.out, said.err);
-    assert!((said.out + &said.err).contains("does not take this key (401)"));
+    assert!((said.out + &said.err).contains("rejected this key (401)"));
     let shown = platform.operator("connection show fails").await;
     assert_eq!(shown["state"], "draft", "nobody uses it");
     platform.lab.finish().await;

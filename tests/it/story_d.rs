@@ -121,14 +121,14 @@ async fn d2_d5_a_key_is_a_draft_until_the_api_takes_it_and_then_active() {
     let key = desk.key.text.clone();
     desk.answers(401, "", "");
     let refused = desk.fails("connection add acme --name crm --secret-stdin api_key", &key);
-    assert!(refused.contains("does not take this key (401)"), "{refused}");
+    assert!(refused.contains("rejected this key (401)"), "{refused}");
     assert!(refused.contains("connection add --resume crm"), "{refused}");
     assert!(desk.says("connection list --state draft", "").contains("crm"));
     let token = desk.agent("crm");
     assert_eq!(desk.get(&token).await.head.status(), 424, "nobody may use it yet");
     desk.answers(200, "", r#"{"login":"alice"}"#);
     let resumed = desk.says("connection add --resume crm", "");
-    assert!(resumed.contains("crm is active") && resumed.contains("takes the key"), "{resumed}");
+    assert!(resumed.contains("crm is active") && resumed.contains("accepted the key"), "{resumed}");
     assert_eq!(desk.json("connection show crm")["account"], "alice");
     assert_eq!(desk.get(&token).await.text(), "fine");
     assert_eq!(desk.received(), [&*key, &*key, &*key]);
@@ -218,7 +218,7 @@ async fn d10_a_test_says_what_is_wrong_and_what_to_do() {
         (429, "Retry-After: 7\r\n", "test it again in 7 s"),
         (503, "", "has a fault of its own (503)"),
         (401, long_ago, "this machine's clock is"),
-        (401, "", "does not take this key (401)"),
+        (401, "", "rejected this key (401)"),
     ] {
         desk.answers(status, fields, "");
         let told = desk.fails("connection test crm", "");

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Json, Router};
 use serde_json::{Map, Value};
 
 use super::context::Context;
@@ -11,16 +11,29 @@ use super::error::ApiError;
 use super::input::{Change, Input};
 use super::resource::{self, Exposed};
 use super::state::Admin;
-use super::wire::AppChanged;
-use keyward_model::{App, AppShown, AppSpec, ManagedBy, Record, SecretFields, Shown};
+use super::wire::{AppChanged, RedirectView};
+use keyward_base::id::AppId;
+use keyward_model::{App, AppShown, AppSpec, ManagedBy, Record, SecretFields, Shown, redirect_uri};
 use keyward_state::directory::AppRecord;
 use keyward_vault::{ChangedApp, NewApp, with_template};
 
 pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/apps", get(resource::list::<App>).post(resource::add::<App>)).route(
-        "/apps/{app}",
-        get(resource::show::<App>).patch(resource::change::<App>).delete(resource::remove::<App>),
-    )
+    Router::new()
+        .route("/apps", get(resource::list::<App>).post(resource::add::<App>))
+        .route(
+            "/apps/{app}",
+            get(resource::show::<App>)
+                .patch(resource::change::<App>)
+                .delete(resource::remove::<App>),
+        )
+        .route("/redirect-uri", get(redirect))
+}
+
+/// A new id and its redirect URI, to be registered at a provider, which issues the client id only then.
+async fn redirect(context: Context) -> Json<RedirectView> {
+    let app = AppId::random();
+    let redirect_uri = redirect_uri(&app, &context.deps().public_url);
+    Json(RedirectView { app, redirect_uri })
 }
 
 impl Exposed for App {
@@ -52,10 +65,14 @@ impl Exposed for App {
         let (Context { admin, caller }, Input { mut spec, with }) = (context, input);
         let vault = &context.deps().vault;
         if let Some(template) = &with.template {
-            spec = with_template(spec, &vault.catalogue(), template)?;
+            spec = with_template(spec, &vault.catalogue(caller.org()), template)?;
+        }
+        // The id alone is in the redirect URI, so it is unique among all organisations.
+        if with.id.as_ref().is_some_and(|id| context.view().org_of_app(id).is_some()) {
+            return Err(ApiError::field("id", "is in use: ask for another one"));
         }
         let new = NewApp {
-            id: None,
+            id: with.id,
             org: caller.org().clone(),
             spec,
             registered: None,

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use super::change_details::ChangeDetails;
 use super::error::ApiError;
 use super::state::Admin;
+use super::wire::CallerView;
 use keyward_base::id::{OrgId, UserId};
 use keyward_model::{Area, Record, Role, Scope, User};
 use keyward_state::crypto::token;
@@ -28,6 +29,9 @@ pub const ORG_FIELD: &str = "keyward-org";
 
 /// Paths without authentication.
 const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/ca.crt", "/bundle.pem"];
+
+/// The path that answers with the caller.
+const CALLER: &str = "/api/v1/caller";
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,12 +61,14 @@ pub(super) struct Caller {
     who: CallerIdentity,
     area: Option<Area>,
     access: Access,
+    /// Whether the request is for [`CALLER`].
+    asks_for_itself: bool,
     pub(super) details: Arc<Mutex<ChangeDetails>>,
 }
 
 impl Caller {
     fn new(org: OrgId, who: CallerIdentity, area: Option<Area>, access: Access) -> Self {
-        Self { org, who, area, access, details: Arc::default() }
+        Self { org, who, area, access, asks_for_itself: false, details: Arc::default() }
     }
 
     fn of(
@@ -97,7 +103,8 @@ impl Caller {
             return Err(ApiError::not_found("organisation", org.name()));
         }
         let (area, access) = required(request.method(), request.uri().path());
-        Ok(Self::new(org, who, area, access))
+        let asks_for_itself = access == Access::Read && request.uri().path() == CALLER;
+        Ok(Self { asks_for_itself, ..Self::new(org, who, area, access) })
     }
 
     /// The caller on a listener where a token is required; checked as [`Caller::may`] does.
@@ -116,6 +123,10 @@ impl Caller {
     /// Checks that role and scopes allow the request, regardless of the resource.
     fn may(&self) -> Result<(), ApiError> {
         let CallerIdentity::User(person) = &self.who else { return Ok(()) };
+        // Every token may ask what it is.
+        if self.asks_for_itself {
+            return Ok(());
+        }
         let area = self.area.ok_or(ApiError::NoSuchPath)?;
         let writes = self.access != Access::Read;
         if !person.scopes.iter().any(|scope| scope.allows(area, writes)) {
@@ -156,6 +167,20 @@ impl Caller {
         match &self.who {
             CallerIdentity::Operator => None,
             CallerIdentity::User(person) => Some(&person.user),
+        }
+    }
+
+    /// As the API answers with it.
+    pub(super) fn view(&self) -> CallerView {
+        let org = self.org.name().to_owned();
+        match &self.who {
+            CallerIdentity::Operator => CallerView { user: None, role: None, scopes: vec![], org },
+            CallerIdentity::User(person) => CallerView {
+                user: Some(person.user.name.clone()),
+                role: Some(person.user.role.as_str().to_owned()),
+                scopes: person.scopes.iter().map(ToString::to_string).collect(),
+                org,
+            },
         }
     }
 
@@ -293,7 +318,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     let area = match parts[0] {
         "connections" | "flows" => Area::Connections,
         "agents" | "runs" | "probes" | "plugins" => Area::Agents,
-        "apps" => Area::Apps,
+        "apps" | "redirect-uri" => Area::Apps,
         "providers" | "status" => Area::Providers,
         "ca" if reads => Area::Providers,
         "rules" => Area::Rules,

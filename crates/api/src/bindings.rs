@@ -74,7 +74,7 @@ pub(super) fn shown(
         provider: connection.provider.clone(),
         managed_by: binding.managed_by,
         created: binding.created,
-        env: variables(&context.deps().vault.catalogue(), connection, &placeholders),
+        env: variables(&context.deps().vault.catalogue(&connection.org), connection, &placeholders),
         placeholders,
         slots,
         direct: binding.direct,

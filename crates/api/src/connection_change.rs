@@ -33,7 +33,7 @@ pub(super) async fn change(
     let found = admin.connection(caller, &name)?;
     editable(&found, ManagedBy::Store)?;
     in_lower_case(&mut change.patch);
-    let after = changed(admin, &found.spec, &change)?;
+    let after = changed(admin, &found, &change)?;
     if after.name != found.name {
         is_not_named(admin, &found)?;
     }
@@ -46,7 +46,7 @@ pub(super) async fn change(
     }
     // Judged on the record that is written: others may change it meanwhile.
     let edit = |record: &mut ConnectionRecord| -> Result<(), ApiError> {
-        record.spec = changed(admin, &record.spec, &change)?;
+        record.spec = changed(admin, record, &change)?;
         let facts = &mut record.facts;
         facts.visibility = change.with.visibility.unwrap_or(facts.visibility);
         facts.owner = owner.clone().unwrap_or_else(|| facts.owner.take());
@@ -63,19 +63,19 @@ pub(super) async fn change(
 
 fn changed(
     admin: &Admin,
-    before: &ConnectionSpec,
+    before: &ConnectionRecord,
     change: &Change<Connection>,
 ) -> Result<ConnectionSpec, ApiError> {
-    let mut after = change.of(before)?;
+    let mut after = change.of(&before.spec)?;
     resolve(admin, &mut after);
     let members = |spec: &ConnectionSpec| serde_json::to_value(spec).map_err(ApiError::internal);
-    let (was, now) = (members(before)?, members(&after)?);
+    let (was, now) = (members(&before.spec)?, members(&after)?);
     if let Some(member) = FIXED.iter().find(|member| was.get(member) != now.get(member)) {
         let why = "cannot be changed: add another connection";
         return Err(ApiError::field(*member, why));
     }
     if change.names("settings") {
-        admin.deps().vault.check_settings(&after.provider, &after.settings)?;
+        admin.deps().vault.check_settings(&before.org, &after.provider, &after.settings)?;
     }
     Ok(after)
 }

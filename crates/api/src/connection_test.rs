@@ -64,7 +64,7 @@ pub(super) async fn tested(
     connection: &Arc<ConnectionRecord>,
     trial: Option<Trial>,
 ) -> Result<ConnectionTested, ApiError> {
-    let catalogue = admin.deps().vault.catalogue();
+    let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;
     let docs = provider.about.docs_url.clone();
@@ -94,7 +94,7 @@ pub(super) async fn tested(
 
 /// Whether the provider has a test request for the connection.
 pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
-    let catalogue = admin.deps().vault.catalogue();
+    let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let auth =
         provider.and_then(|provider| Some((provider, provider.auth(connection.auth.as_deref())?)));

@@ -104,11 +104,11 @@ async fn add(
     }
     let (org, fields) = (caller.org().clone(), with.fields.0);
     let method = (&*spec.provider, spec.auth.as_deref());
-    let consents = fields.is_empty() && flows.consents(method.0, method.1);
+    let consents = fields.is_empty() && flows.consents(caller.org(), method.0, method.1);
     let named = spec.app.as_ref().map(Reference::as_str);
     let app = match flows.find_app(&org, method.0, method.1, named) {
         Err(FlowError::NoApp { .. })
-            if !flows.needs_app(method.0, method.1, !fields.is_empty()) =>
+            if !flows.needs_app(caller.org(), method.0, method.1, !fields.is_empty()) =>
         {
             None
         }
@@ -257,7 +257,8 @@ async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Conne
 }
 
 pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
-    let (catalogue, directory) = (admin.deps().vault.catalogue(), admin.deps().directory.view());
+    let (catalogue, directory) =
+        (admin.deps().vault.catalogue(&connection.org), admin.deps().directory.view());
     let remedies = Remedies::in_view(connection, &catalogue, &directory);
     let soon = || remedies.remedy(Need::Credential).filter(|_| ends_soon(admin, connection));
     let facts = connection.facts.clone();
@@ -291,7 +292,8 @@ fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
 
 /// What was asked for, and what of it was not given; nothing for kinds without scopes.
 fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionShown) {
-    let (catalogue, view) = (admin.deps().vault.catalogue(), admin.deps().directory.view());
+    let (catalogue, view) =
+        (admin.deps().vault.catalogue(&connection.org), admin.deps().directory.view());
     let provider = catalogue.get(&connection.provider);
     let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
     let app = connection.app_id().and_then(|app| view.app(&connection.org, app));

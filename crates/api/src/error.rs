@@ -370,6 +370,7 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
             | DirectoryError::AppInUse { .. }
+            | DirectoryError::ProviderInUse { .. }
             | DirectoryError::SlotProvider { .. }
             | DirectoryError::NoSlot { .. }
             | DirectoryError::OtherPlugin { .. }

@@ -153,7 +153,7 @@ fn used(
         token: None,
         ends: connection.facts.ends,
     };
-    let catalogue = admin.deps().vault.catalogue();
+    let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let instance = provider.and_then(|provider| {
         let auth = provider.auth(connection.auth.as_deref())?;

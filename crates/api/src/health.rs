@@ -10,7 +10,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::reload::Reloads;
 use super::state::Admin;
-use super::wire::{AgentListener, Health, Status};
+use super::wire::{AgentListener, CallerView, Health, Status};
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
@@ -41,7 +41,10 @@ pub(super) fn metrics_routes() -> Router<Admin> {
 
 /// Routes of the socket.
 pub(super) fn inner_routes() -> Router<Admin> {
-    Router::new().route("/metrics", get(metrics)).route("/api/v1/status", get(status))
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/caller", get(caller))
 }
 
 async fn healthz() -> Json<Health> {
@@ -87,6 +90,11 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         default: admin.deps().rulebook.default_action(),
         reload: admin.reloads().and_then(Reloads::last),
     }))
+}
+
+/// Who asks.
+async fn caller(caller: Caller) -> Json<CallerView> {
+    Json(caller.view())
 }
 
 async fn ca(State(admin): State<Admin>) -> Response {

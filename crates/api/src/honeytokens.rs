@@ -51,7 +51,7 @@ fn facts(context: &Context, spec: &HoneytokenSpec) -> Result<HoneytokenFacts, Ap
     let Some(id) = spec.provider.as_deref() else {
         return Ok(HoneytokenFacts { placeholder: Placeholder::issue("", None) });
     };
-    let catalogue = context.deps().vault.catalogue();
+    let catalogue = context.deps().vault.catalogue(context.caller.org());
     let known = || catalogue.all().map(|provider| &*provider.id);
     let provider = catalogue.get(id);
     let provider = provider.ok_or_else(|| ApiError::not_found_among("provider", id, known()))?;

@@ -17,7 +17,7 @@ use super::input::{Change, Input};
 use super::page::Page;
 use super::state::Admin;
 use super::wire::List;
-use keyward_base::id::{ConnectionId, PluginId};
+use keyward_base::id::{ConnectionId, OrgId, PluginId};
 use keyward_model::{
     LeftView, Missing, MissingView, PluggedView, Plugin, PluginAffected, PluginRemoved, PluginSpec,
     PluginView, Reference, SlotView, check_fixed,
@@ -78,7 +78,7 @@ async fn install(
     Input { mut spec, .. }: Input<Plugin>,
 ) -> Result<(StatusCode, Json<PluginView>), ApiError> {
     let Context { admin, caller } = &context;
-    check(admin, &spec.manifest)?;
+    check(admin, caller.org(), &spec.manifest)?;
     let agent = admin.agent(caller, spec.agent.as_str())?;
     spec.agent = Reference::Id(agent.id.clone());
     for (slot, connection) in &mut spec.slots {
@@ -105,7 +105,7 @@ async fn change(
     check_fixed::<Plugin>(&plugin.spec, &spec)?;
     let is_other = change.with.manifest.is_some();
     if let Some(manifest) = change.with.manifest {
-        check(admin, &manifest)?;
+        check(admin, context.caller.org(), &manifest)?;
         is_not_older(&plugin.manifest, &manifest)?;
         spec.slots = kept(&plugin, &manifest);
         spec.manifest = manifest;
@@ -214,8 +214,8 @@ fn find(context: &Context, name: &str, whose: &Whose) -> Result<Arc<PluginRecord
 }
 
 /// All that is wrong with a manifest.
-fn check(admin: &Admin, manifest: &Manifest) -> Result<(), ApiError> {
-    let catalogue = admin.deps().vault.catalogue();
+fn check(admin: &Admin, org: &OrgId, manifest: &Manifest) -> Result<(), ApiError> {
+    let catalogue = admin.deps().vault.catalogue(org);
     let providers: Vec<&str> = catalogue.all().map(|provider| &*provider.id).collect();
     let faults = manifest.faults(&providers);
     let Some(first) = faults.first() else { return Ok(()) };
@@ -338,7 +338,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
     let connection = id.and_then(|id| directory.connection(&plugin.org, id));
     let agent = directory.agent_of(plugin);
     let plugged = |connection: &Arc<ConnectionRecord>| {
-        let catalogue = admin.deps().vault.catalogue();
+        let catalogue = admin.deps().vault.catalogue(&connection.org);
         let scopes_missing = scopes_missing(slot, connection);
         let remedies = Remedies::in_view(connection, &catalogue, directory);
         let wider = || remedies.remedy(Need::Scopes(&scopes_missing));

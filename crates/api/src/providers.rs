@@ -1,44 +1,121 @@
-//! `/providers`: what services are known, and the form that each way to authenticate asks for.
+//! `/providers`: the known services with the form of each way to authenticate; own ones are added and removed.
 
-use axum::extract::State;
+use std::sync::Arc;
+
 use axum::routing::get;
 use axum::{Json, Router};
+use http::StatusCode;
+use serde_json::{Map, Value};
 
-use super::body::{Params, Segments};
+use super::body::{Body, Params, Segments};
+use super::context::Context;
 use super::error::ApiError;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{AuthView, FieldView, List, ProviderView, VariableView};
-use keyward_rules::provider::{AuthMethod, Field, Provider, Variable};
+use super::wire::{AuthView, FieldView, List, ProviderSource, ProviderView, VariableView};
+use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec};
+use keyward_rules::provider::document::Problem;
+use keyward_rules::provider::{AuthMethod, Catalogue, Field, Provider, Variable};
 
 pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/providers", get(list)).route("/providers/{provider}", get(show))
+    Router::new()
+        .route("/providers", get(list).post(add))
+        .route("/providers/{provider}", get(show).delete(remove))
 }
 
 async fn list(
-    State(admin): State<Admin>,
+    context: Context,
     Params(page): Params<Page>,
 ) -> Result<Json<List<ProviderView>>, ApiError> {
     let wants = |provider: &Provider| {
         page.wants(&[&provider.id, &provider.name, provider.category.as_deref().unwrap_or("")])
     };
-    let catalogue = admin.deps().vault.catalogue();
+    let catalogue = catalogue(&context);
     let wanted = catalogue.all().filter(|provider| wants(provider));
     let page = page.cut(wanted.collect(), |provider| &provider.id)?;
-    Ok(Json(page.map(|provider| ProviderView::from(&**provider))))
+    Ok(Json(page.map(|provider| view(&context, provider))))
 }
 
 async fn show(
-    State(admin): State<Admin>,
+    context: Context,
     Segments(id): Segments<String>,
 ) -> Result<Json<ProviderView>, ApiError> {
-    let catalogue = admin.deps().vault.catalogue();
-    let provider = catalogue.get(&id);
-    let provider = provider.ok_or_else(|| {
-        let known = catalogue.all().map(|provider| &*provider.id);
-        ApiError::not_found_among("provider", &id, known)
-    })?;
-    Ok(Json(ProviderView::from(&**provider)))
+    let catalogue = catalogue(&context);
+    let provider = catalogue.get(&id).ok_or_else(|| unknown(&catalogue, &id))?;
+    Ok(Json(view(&context, provider)))
+}
+
+/// The body is a provider as under `providers:` of the configuration.
+async fn add(
+    context: Context,
+    Body(definition): Body<Map<String, Value>>,
+) -> Result<(StatusCode, Json<ProviderView>), ApiError> {
+    let Context { admin, caller } = &context;
+    let (spec, known) = (OwnProviderSpec::new(definition), catalogue(&context));
+    if known.get(&spec.name).is_some() {
+        return Err(ApiError::Taken { what: "provider", name: spec.name });
+    }
+    let provider = spec.provider(&known).map_err(|problems| refused(&problems))?;
+    if let Some((owner, host)) = known.host_owner(&provider.hosts) {
+        return Err(ApiError::RefusedUntil {
+            message: format!("{host} belongs to provider `{}` ({})", owner.id, owner.name),
+            hint: format!("connect an account there: keyward connect {}", owner.id),
+        });
+    }
+    let directory = &admin.deps().directory;
+    let made =
+        directory.add::<OwnProvider>(caller.org(), ManagedBy::Store, spec, Nothing {}).await?;
+    caller.names("provider", &made.id, made.name());
+    admin.enforce().await?;
+    Ok((StatusCode::CREATED, Json(view(&context, &provider))))
+}
+
+async fn remove(context: Context, Segments(id): Segments<String>) -> Result<StatusCode, ApiError> {
+    let Context { admin, caller } = &context;
+    let Some(found) = context.view().find::<OwnProvider>(caller.org(), &id).cloned() else {
+        let catalogue = catalogue(&context);
+        let provider = catalogue.get(&id).ok_or_else(|| unknown(&catalogue, &id))?;
+        return Err(match source(&context, provider) {
+            ProviderSource::File => ApiError::ManagedByFile { what: "provider", name: id },
+            _ => ApiError::Refused(format!("provider `{id}` is a part of Keyward: it stays")),
+        });
+    };
+    caller.names("provider", &found.id, found.name());
+    let directory = &admin.deps().directory;
+    directory.remove::<OwnProvider>(&found.org, &found.id, ManagedBy::Store).await?;
+    admin.enforce().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The providers that the caller's organisation has.
+fn catalogue(context: &Context) -> Arc<Catalogue> {
+    context.deps().vault.catalogue(context.caller.org())
+}
+
+fn unknown(catalogue: &Catalogue, id: &str) -> ApiError {
+    let known = catalogue.all().map(|provider| &*provider.id);
+    ApiError::not_found_among("provider", id, known)
+}
+
+fn refused(problems: &[Problem]) -> ApiError {
+    let field = problems.first().map_or("", |problem| &problem.path);
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    ApiError::field(field, lines.join(" | "))
+}
+
+fn view(context: &Context, provider: &Provider) -> ProviderView {
+    let managed_by = Some(source(context, provider));
+    ProviderView { managed_by, ..ProviderView::from(provider) }
+}
+
+fn source(context: &Context, provider: &Provider) -> ProviderSource {
+    let is_stored =
+        context.view().find::<OwnProvider>(context.caller.org(), &provider.id).is_some();
+    match Catalogue::built_in().get(&provider.id) {
+        _ if is_stored => ProviderSource::Store,
+        Some(_) => ProviderSource::Catalogue,
+        None => ProviderSource::File,
+    }
 }
 
 impl From<&Provider> for ProviderView {
@@ -55,6 +132,7 @@ impl From<&Provider> for ProviderView {
             templates: provider.about.templates.clone(),
             docs_url: provider.about.docs_url.clone(),
             key_url: provider.about.key_url.clone(),
+            managed_by: None,
         }
     }
 }
@@ -81,6 +159,10 @@ impl From<&AuthMethod> for AuthView {
             label: auth.label.clone(),
             note: auth.note.clone(),
             supported: auth.later.is_none(),
+            consents: auth.is_consented_to(),
+            needs_app: auth.needs_app(),
+            app_url: auth.app_url.clone(),
+            apps_of: auth.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone()),
             fields: auth.fields.iter().map(FieldView::from).collect(),
         }
     }

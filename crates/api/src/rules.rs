@@ -76,7 +76,10 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
             let id = format!("binding:{}", connection.id);
             let whole = RuleSpec {
                 agents: Some(vec![agent.name.clone()]),
-                hosts: super::connections::hosts(&admin.deps().vault.catalogue(), connection),
+                hosts: super::connections::hosts(
+                    &admin.deps().vault.catalogue(&connection.org),
+                    connection,
+                ),
                 action: Some(ActionKind::Inject),
                 use_connection: Some(connection.name.clone()),
                 ..RuleSpec::default()

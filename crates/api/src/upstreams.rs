@@ -33,10 +33,11 @@ async fn list(
         return Err(ApiError::NoSuchPath);
     }
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
-    let (directory, catalogue) = (admin.deps().directory.view(), admin.deps().vault.catalogue());
+    let directory = admin.deps().directory.view();
     let usable = directory.connections().filter(|it| caller.sees_connection(it));
     let usable = usable.filter(|it| it.facts.state.is_usable());
-    let hosts: BTreeSet<_> = usable.flat_map(|it| hosts(&catalogue, it)).collect();
+    let hosts: BTreeSet<_> =
+        usable.flat_map(|it| hosts(&admin.deps().vault.catalogue(&it.org), it)).collect();
     let literal = hosts.iter().filter(|host| !host.contains('*'));
     let targets = literal.filter_map(|host| Target::parse(Scheme::Https, host).ok());
     let mut tries = JoinSet::new();

@@ -42,16 +42,25 @@ pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::run::{HostRefusals, Rejected, RunRefusals};
-pub use self::status::{AgentListener, Health, ReloadView, Status};
+pub use self::status::{AgentListener, CallerView, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 pub use self::upstream::UpstreamView;
 pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
 pub use self::webhook::{EventType, WebhookAdded};
-use keyward_base::id::TokenId;
+use keyward_base::id::{AppId, TokenId};
 use keyward_model::PluginAffected;
 pub use keyward_model::{SecretFields, SecretText};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
+
+/// The redirect URI of an app that is registered at its provider before it is added.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RedirectView {
+    /// The id to add the app with.
+    pub app: AppId,
+    /// What to register.
+    pub redirect_uri: String,
+}
 
 /// A page of a list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -158,6 +167,32 @@ pub struct ProviderView {
     pub docs_url: Option<String>,
     /// Where the owner gets a key.
     pub key_url: Option<String>,
+    /// Where its definition is; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<ProviderSource>,
+}
+
+/// Where a provider is defined.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderSource {
+    /// In Keyward itself.
+    Catalogue,
+    /// In the configuration file.
+    File,
+    /// In the store.
+    Store,
+}
+
+impl ProviderSource {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Catalogue => "catalogue",
+            Self::File => "file",
+            Self::Store => "store",
+        }
+    }
 }
 
 /// A variable of a provider's hosts.
@@ -192,6 +227,18 @@ pub struct AuthView {
     pub note: Option<String>,
     /// Whether it can be used yet.
     pub supported: bool,
+    /// Whether a person consents at the provider.
+    #[serde(default)]
+    pub consents: bool,
+    /// Whether a connection needs an app.
+    #[serde(default)]
+    pub needs_app: bool,
+    /// Where apps are registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_url: Option<String>,
+    /// The provider whose apps can be used as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps_of: Option<String>,
     /// The form.
     pub fields: Vec<FieldView>,
 }

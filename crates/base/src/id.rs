@@ -179,6 +179,8 @@ ids! {
     EventId = "evt_", "an event";
     /// A placeholder without a binding.
     HoneytokenId = "hny_", "a honeytoken";
+    /// A provider that an organisation added.
+    OwnProviderId = "prv_", "a provider";
     /// A webhook.
     WebhookId = "whk_", "a webhook";
 }

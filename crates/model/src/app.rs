@@ -19,6 +19,7 @@ use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::secret_text::SecretFields;
 
+pub use applied::redirect_uri;
 pub use settings::{AppSettings, TokenOptions};
 pub use urls::AppUrls;
 
@@ -118,6 +119,11 @@ section! {
         #[key("id of a template")]
         #[serde(default)]
         pub template: Option<String>,
+        /// The id of `GET /redirect-uri`, if its redirect URI was registered before.
+        #[key("id")]
+        #[serde(default)]
+        #[schemars(with = "Option<String>")]
+        pub id: Option<AppId>,
     }
 }
 

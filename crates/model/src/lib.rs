@@ -18,6 +18,7 @@ mod name;
 mod notice_kind;
 mod optional_duration;
 mod org;
+mod own_provider;
 mod owner;
 mod patch;
 mod personal_token;
@@ -36,7 +37,7 @@ mod webhook;
 pub use agent::{Agent, AgentChange, AgentFacts, AgentGiven, AgentShown, AgentSpec};
 pub use app::{
     App, AppChange, AppFacts, AppSettings, AppShown, AppSpec, AppUrls, AppWith, Registered,
-    TokenOptions,
+    TokenOptions, redirect_uri,
 };
 pub use binding::{BINDINGS_MAX, BindingRecord, BindingShown, BindingSpec, BoundSlot};
 pub use connection::{
@@ -51,6 +52,7 @@ pub use manifest::{Fault, Manifest, Slot};
 pub use name::is_label;
 pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
+pub use own_provider::{OwnProvider, OwnProviderSpec};
 pub use owner::Visibility;
 pub use patch::{check_fixed, merge};
 pub use personal_token::{

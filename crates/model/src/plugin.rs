@@ -72,9 +72,9 @@ pub struct PluginFacts {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PluginState {
-    /// Every slot has a connection that can be used.
+    /// Every slot that is required or was filled has a connection that can be used.
     Ready,
-    /// An optional slot has none.
+    /// An optional slot that was filled has none any more.
     Degraded,
     /// A required slot has none.
     Blocked,
@@ -140,13 +140,15 @@ impl PluginSpec {
 }
 
 impl Record<Plugin> {
-    /// Its slots that have no connection that can be used, in the manifest's order. `find` answers for
-    /// its organisation.
+    /// Its slots that have no connection that can be used, in the manifest's order, without optional slots that
+    /// were left empty. `find` answers for its organisation.
     pub fn missing<'a>(
         &'a self,
         find: impl Fn(&ConnectionId) -> Option<&'a Record<Connection>>,
     ) -> Vec<Missing<'a>> {
-        let each = self.spec.manifest.connections.iter().map(|slot| {
+        // An optional slot that was never filled is empty on purpose.
+        let is_wanted = |slot: &&Slot| slot.required || self.spec.slots.contains_key(&slot.slot);
+        let each = self.spec.manifest.connections.iter().filter(is_wanted).map(|slot| {
             let connection = self.spec.connection_in(&slot.slot).and_then(&find);
             Missing { slot, connection }
         });

@@ -58,7 +58,7 @@ impl Vault {
         connection: &ConnectionRecord,
         grant: &Grant,
     ) -> Result<Option<String>, String> {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         let (provider, auth) = found.map_err(|error| error.to_string())?;
         let shown = grant.shown_fields(auth);

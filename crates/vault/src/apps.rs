@@ -79,9 +79,9 @@ impl Vault {
         app_check::check(catalogue, spec, secrets)
     }
 
-    fn takes_app(&self, spec: &AppSpec, secret: &AppSecret) -> Result<(), VaultError> {
+    fn takes_app(&self, org: &OrgId, spec: &AppSpec, secret: &AppSecret) -> Result<(), VaultError> {
         App::check(spec).map_err(DirectoryError::from)?;
-        Self::check_app(&self.catalogue(), spec, &secret.names())
+        Self::check_app(&self.catalogue(org), spec, &secret.names())
     }
 
     /// Validates, seals the secret, then stores the record. Both are durable when this returns.
@@ -94,7 +94,7 @@ impl Vault {
         secret: AppSecret,
     ) -> Result<Arc<AppRecord>, VaultError> {
         let NewApp { id, org, spec, registered, managed_by } = new;
-        self.takes_app(&spec, &secret)?;
+        self.takes_app(&org, &spec, &secret)?;
         let secrets = names_of(&secret);
         let facts = AppFacts { secrets, registered, ..AppFacts::default() };
         let mut record = AppRecord::new(&org, managed_by, spec, facts, self.clock.now());
@@ -166,7 +166,7 @@ impl Vault {
             (Some(secret), _) => secret.clone(),
         };
         after.facts.secrets = names_of(&kept);
-        self.takes_app(&after.spec, &kept)?;
+        self.takes_app(org, &after.spec, &kept)?;
         let purpose_stays = AppPurpose::of(&before.spec) == AppPurpose::of(&after.spec);
         let same = stored.as_ref().is_ok_and(|(_, old)| same_bytes(old, &kept.encode()));
         if !(same && purpose_stays) {

@@ -53,7 +53,7 @@ impl Vault {
     ) -> Result<Candidate, VaultError> {
         let (credential, newer) = self.minted(&connection, grant, Version::default()).await?;
         let bytes = newer.unwrap_or_else(|| grant.encode());
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let (shown, given) = (grant.shown_fields(auth), grants::given(grant));
         Ok(Candidate { credential, shown, connection, given, bytes, replaces_lost: true })

@@ -98,7 +98,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let Grant::OAuth(tokens) = newer else { return Ok(()) };
         let facts = tokens.facts();
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let Some(provider) = catalogue.get(&connection.provider) else { return Ok(()) };
         for name in provider.not_captured(&facts.captured) {
             tracing::warn!(
@@ -129,7 +129,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::add`], but for the fields.
     pub async fn add_draft(&self, new: NewConnection) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&new.org);
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
         let given = |name: &str| new.spec.variables.contains_key(name);
         // Variables from the provider's responses are not known yet.

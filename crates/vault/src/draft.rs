@@ -44,7 +44,7 @@ impl Vault {
         fields: BTreeMap<String, Secret>,
     ) -> Result<(), VaultError> {
         let connection = self.draft(org, id)?;
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let grant = Grant::from_fields(auth, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());

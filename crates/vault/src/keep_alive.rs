@@ -106,7 +106,7 @@ impl Vault {
         if !connection.facts.state.is_usable() {
             return None;
         }
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let oauth = auth.oauth.as_deref()?;

@@ -182,9 +182,14 @@ impl Vault {
         self.rotation.load_full()
     }
 
-    /// The current providers.
-    pub fn catalogue(&self) -> Arc<Catalogue> {
+    /// The current providers that all organisations have.
+    pub fn shared_catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.load_full()
+    }
+
+    /// The current providers of an organisation: those that all have, and its own.
+    pub fn catalogue(&self, org: &OrgId) -> Arc<Catalogue> {
+        self.directory.glance().catalogue(org, &self.catalogue.load())
     }
 
     /// Replaces the providers. Credentials of changed providers are minted again, because they contain
@@ -196,6 +201,8 @@ impl Vault {
             let same = match (before.get(&connection.provider), catalogue.get(&connection.provider))
             {
                 (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                // One of its organisation.
+                (None, None) => true,
                 _ => false,
             };
             if !same {
@@ -243,7 +250,7 @@ impl Vault {
         fields: BTreeMap<String, Secret>,
         untested: bool,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&new.org);
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
         provider.instantiate(auth, &new.spec.variables)?;
         not_authenticating(provider, &new.spec.settings)?;
@@ -276,8 +283,13 @@ impl Vault {
     ///
     /// # Errors
     /// When a field of the settings is one that the provider authenticates with.
-    pub fn check_settings(&self, provider: &str, settings: &Settings) -> Result<(), VaultError> {
-        let catalogue = self.catalogue();
+    pub fn check_settings(
+        &self,
+        org: &OrgId,
+        provider: &str,
+        settings: &Settings,
+    ) -> Result<(), VaultError> {
+        let catalogue = self.catalogue(org);
         let (provider, _) = method(&catalogue, provider, None)?;
         not_authenticating(provider, settings)
     }
@@ -294,7 +306,7 @@ impl Vault {
         fields: BTreeMap<String, Secret>,
     ) -> Result<bool, VaultError> {
         let connection = self.connection(org, id)?;
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let grant = Grant::from_fields(auth, fields)?;
         self.put_declared(&connection, &grant).await
@@ -368,7 +380,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<BTreeMap<String, String>, VaultError> {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         if auth.fields.iter().all(|field| field.secret) {
             return Ok(BTreeMap::new());
@@ -378,7 +390,7 @@ impl Vault {
 
     /// The remedy for a connection; `None` if no action is needed.
     pub fn remedy(&self, connection: &ConnectionRecord, need: Need<'_>) -> Option<String> {
-        let (catalogue, view) = (self.catalogue(), self.directory.view());
+        let (catalogue, view) = (self.catalogue(&connection.org), self.directory.view());
         Remedies::in_view(connection, &catalogue, &view).remedy(need)
     }
 

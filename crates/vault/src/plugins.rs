@@ -66,7 +66,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<BTreeMap<String, Placeholder>, VaultError> {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let issued = auth.carried().map(|field| {
             let prefix = field.prefixes.first().map_or("", String::as_str);

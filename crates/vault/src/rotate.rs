@@ -93,7 +93,7 @@ impl Vault {
             };
             self.change(&connection, &put).await?;
         }
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let shown = grant.shown_fields(auth);
         Ok(Candidate { credential: held, shown, connection, given, bytes, replaces_lost: false })
@@ -286,7 +286,7 @@ impl Vault {
     ) -> Result<(Arc<ConnectionRecord>, Grant), VaultError> {
         let connection = self.connection(org, id)?;
         let name = || connection.name.clone();
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         if auth.kind == AuthKind::Oauth2 && fields.is_empty() {
             let remedy = self.remedy(&connection, Need::Credential);

@@ -13,7 +13,7 @@ impl Vault {
     /// The state of a connection's token; `None` for kinds without tokens, and before there is a token.
     /// Sends no request.
     pub async fn status(&self, connection: &ConnectionRecord) -> Option<TokenStatus> {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         found.ok()?.1.oauth.as_ref()?;
         let stored = self.stored(connection).await.ok()?;

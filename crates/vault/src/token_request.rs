@@ -220,7 +220,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<TokenContext, VaultError> {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (provider, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let hosts = connection.host_variables();
@@ -299,7 +299,7 @@ impl Vault {
 
     /// Whether the provider's file says that such a response means 401.
     pub(super) fn expired(&self, connection: &ConnectionRecord, status: u16, body: &[u8]) -> bool {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         let expired = found.ok().and_then(|(_, auth)| auth.oauth.as_ref()?.says.expired.as_ref());
         expired.is_some_and(|expired| expired.is(status, body))

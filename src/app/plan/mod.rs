@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use keyward_base::id::OrgId;
-use keyward_model::Honeytoken;
+use keyward_model::{Honeytoken, OwnProvider};
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{AgentRecord, ConnectionRecord, View};
@@ -137,6 +137,7 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
         connections: Vec::new(),
         to_come: View::default(),
     };
+    planning.providers();
     planning.orgs();
     // First: they are told of what follows.
     planning.webhooks(webhooks);
@@ -153,6 +154,20 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
 }
 
 impl Planning<'_> {
+    /// A provider of the file with the id of a stored one: connections of the file and of the store would mean
+    /// different services by it. In other organisations their own counts.
+    fn providers(&mut self) {
+        let Basis { config, view, .. } = self.basis;
+        let is_stored = |id: &str| view.find::<OwnProvider>(&OrgId::default_org(), id).is_some();
+        for provider in config.providers.iter().filter(|provider| is_stored(&provider.id)) {
+            self.problems.push(unplaced(&format!(
+                "providers: `{id}` is stored as well: choose another id, or first `keyward provider \
+                 remove {id}`",
+                id = provider.id
+            )));
+        }
+    }
+
     /// Organisations that are named are made. One that is no longer named stays, with what it has.
     fn orgs(&mut self) {
         let Basis { config, view, .. } = self.basis;
@@ -164,7 +179,9 @@ impl Planning<'_> {
 
     fn rules(&mut self) {
         let (agents, connections) = (self.agents.iter().cloned(), self.connections.iter().cloned());
-        let Err(errors) = self.basis.sources.check(agents, connections) else { return };
+        let Err(errors) = self.basis.sources.check(self.basis.view, agents, connections) else {
+            return;
+        };
         for text in errors.iter().map(ToString::to_string) {
             let placed = self.basis.config.rules.iter().find_map(|rule| {
                 let message = text.strip_prefix(&rule.place)?.strip_prefix(": ")?;

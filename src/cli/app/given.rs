@@ -37,8 +37,8 @@ const SETTINGS: [(&str, &str); 13] = [
 /// Where its secrets are read from.
 #[derive(Debug, Args)]
 pub(super) struct Secrets {
-    /// read client_secret, private_key or certificate from standard input
-    #[arg(long, value_name = "SECRET")]
+    /// read client_secret (the default), private_key or certificate from standard input
+    #[arg(long, value_name = "SECRET", num_args = 0..=1, default_missing_value = "client_secret")]
     secret_stdin: Option<String>,
     /// read one of them from a file; may be given several times
     #[arg(long = "secret-file", value_name = "SECRET=PATH", value_parser = file)]

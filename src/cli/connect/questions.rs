@@ -33,8 +33,12 @@ pub(in crate::cli) struct Questions {
 
 /// The answers that stay valid for another key.
 pub(in crate::cli) struct Named {
-    auth: AuthView,
-    name: String,
+    pub(super) auth: AuthView,
+    pub(super) name: String,
+    /// The app, unless the options name one or the gateway finds it.
+    pub(super) app: Option<String>,
+    /// Whether a secret was refused, so that those of the options are not used again.
+    pub(super) is_retry: bool,
 }
 
 /// Asks for a provider.
@@ -70,8 +74,13 @@ impl Questions {
         match self.taken.contains(&name) {
             true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
                 .hint(format!("choose another name: --name {proposed}"))),
-            false => Ok(Named { auth, name }),
+            false => Ok(Named { auth, name, app: None, is_retry: false }),
         }
+    }
+
+    /// Whether the options give tokens; then no consent is needed.
+    pub(super) fn gives_tokens(&self) -> bool {
+        self.options.given().is_ok_and(|given| given.names_some())
     }
 
     fn auth(&self) -> Result<AuthView, Failure> {
@@ -103,11 +112,14 @@ impl Questions {
     pub(in crate::cli) fn filled(&self, named: &Named) -> Result<New, Failure> {
         let mut given = self.options.given()?;
         given.auth = Some(named.auth.id.clone());
+        if named.is_retry && self.way == Way::Asking {
+            given.secrets.clear();
+        }
         let filled = match self.way {
             Way::Asking => self.asked(given, &named.auth)?,
             Way::Given => {
                 let filled = given.complete(&self.provider)?;
-                if !self.options.any_shape {
+                if !self.options.secrets.any_shape {
                     let remarks = filled.check(&self.provider, &self.shapes)?;
                     remarks.iter().for_each(|remark| output::note(remark));
                 }
@@ -122,7 +134,7 @@ impl Questions {
             visibility: self.options.whose.seen.word(),
             environment: self.options.environment.clone(),
             variables: filled.variables,
-            app: self.options.app.clone(),
+            app: self.options.app.clone().or_else(|| named.app.clone()),
             scopes: self.options.scopes.clone(),
             fields: filled.fields,
             ..New::default()
@@ -130,6 +142,7 @@ impl Questions {
     }
 
     fn asked(&self, given: form::Given, auth: &AuthView) -> Result<Filled, Failure> {
+        let given = given.named(auth)?;
         given.check(auth)?;
         given.check_variables(&self.provider)?;
         let mut fields = given.read()?;
@@ -158,6 +171,10 @@ impl Questions {
 
     fn tell_where_keys_are(&self, auth: &AuthView) {
         let provider = &self.provider;
+        // There is no key: its page would mislead.
+        if auth.fields.iter().all(|field| field.optional) {
+            return;
+        }
         match (&provider.key_url, &provider.docs_url) {
             (Some(url), _) => output::note(&format!("get it at {url}")),
             (None, Some(url)) => output::note(&format!("how to get it: {url}")),
@@ -185,7 +202,7 @@ impl Questions {
         field: &FieldView,
         mut value: Typed,
     ) -> Result<Typed, Failure> {
-        if self.options.any_shape {
+        if self.options.secrets.any_shape {
             return Ok(value);
         }
         loop {
@@ -212,7 +229,7 @@ impl Questions {
 }
 
 /// `github`, `github-2` …
-fn proposed(provider: &str, taken: &HashSet<String>) -> String {
+pub(super) fn proposed(provider: &str, taken: &HashSet<String>) -> String {
     let numbered = (2..).map(|number| format!("{provider}-{number}"));
     let mut names = std::iter::once(provider.to_owned()).chain(numbered);
     names.find(|name| !taken.contains(name)).unwrap_or_default()

@@ -92,7 +92,7 @@ impl Add {
         let auth = draft.auth.clone();
         let given = Given { auth, variables: draft.variables.clone(), ..given };
         let filled = given.complete(provider)?;
-        if !self.options.any_shape {
+        if !self.options.secrets.any_shape {
             let shapes = Shapes::load(client).await?;
             filled.check(provider, &shapes)?.iter().for_each(|remark| output::note(remark));
         }
@@ -107,7 +107,7 @@ impl Add {
         if let Some(file) = &self.import {
             filled.fields.extend(import::tokens(file)?);
         }
-        if !options.any_shape {
+        if !options.secrets.any_shape {
             let shapes = Shapes::load(client).await?;
             filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
         }

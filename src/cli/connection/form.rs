@@ -2,8 +2,8 @@
 //! arguments, reads those from stdin and files, asks a person for the rest.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
+use super::secrets::{self, SecretSource};
 use super::shape::{self, Shapes};
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -16,8 +16,7 @@ use keyward_api::wire::{AuthView, FieldView, ProviderView, VariableView};
 pub(in crate::cli) struct Given {
     pub(in crate::cli) auth: Option<String>,
     pub(in crate::cli) fields: BTreeMap<String, String>,
-    pub(in crate::cli) secret_stdin: Option<String>,
-    pub(in crate::cli) secret_files: Vec<(String, PathBuf)>,
+    pub(in crate::cli) secrets: Vec<SecretSource>,
     pub(in crate::cli) variables: BTreeMap<String, String>,
 }
 
@@ -62,14 +61,15 @@ impl Given {
     /// can be asked.
     pub(in crate::cli) fn complete(self, provider: &ProviderView) -> Result<Filled, Failure> {
         let auth = choose(provider, self.auth.as_deref())?;
-        self.check(auth)?;
-        self.check_variables(provider)?;
-        let asking = secret::can_ask() && self.secret_stdin.is_none();
+        let given = self.named(auth)?;
+        given.check(auth)?;
+        given.check_variables(provider)?;
+        let asking = secret::can_ask() && !given.secrets.iter().any(SecretSource::is_stdin);
         if !asking {
-            self.check_nothing_is_missing(provider, auth)?;
+            given.check_nothing_is_missing(provider, auth)?;
         }
-        let mut fields = self.read()?;
-        let mut variables = self.variables;
+        let mut fields = given.read()?;
+        let mut variables = given.variables;
         // What is easy first, the secret last.
         for variable in provider.variables.iter().filter(|variable| is_asked(variable)) {
             if !variables.contains_key(&variable.name) {
@@ -82,6 +82,16 @@ impl Given {
             }
         }
         Ok(Filled { auth: auth.id.clone(), fields, variables })
+    }
+
+    /// With the names of all fields: where there is one secret field, its sources need none.
+    ///
+    /// # Errors
+    /// When there is not exactly one.
+    pub(in crate::cli) fn named(mut self, auth: &AuthView) -> Result<Self, Failure> {
+        let named = self.secrets.into_iter().map(|source| source.named(auth));
+        self.secrets = named.collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// Fields that exist, each given once, and no secret in plain sight.
@@ -141,19 +151,14 @@ impl Given {
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
-        let files = self.secret_files.iter().map(|(field, _)| field.as_str());
-        self.fields.keys().map(String::as_str).chain(files).chain(self.secret_stdin.as_deref())
+        let sources = self.secrets.iter().map(|source| source.field.as_str());
+        self.fields.keys().map(String::as_str).chain(sources)
     }
 
     pub(in crate::cli) fn read(&self) -> Result<BTreeMap<String, Typed>, Failure> {
         let plain = self.fields.iter().map(|(k, v)| (k.clone(), Typed::from(v.clone())));
         let mut fields: BTreeMap<_, _> = plain.collect();
-        for (field, path) in &self.secret_files {
-            fields.insert(field.clone(), Typed::from_file(path)?);
-        }
-        if let Some(field) = &self.secret_stdin {
-            fields.insert(field.clone(), Typed::from_stdin()?);
-        }
+        fields.extend(secrets::read(&self.secrets)?);
         Ok(fields)
     }
 }
@@ -218,19 +223,27 @@ fn unknown(name: &str, auth: &AuthView) -> Failure {
 
 fn exposed(name: &str) -> Failure {
     Failure::usage(format!("`{name}` is a secret: arguments can be read by other processes"))
-        .hint(format!("--secret-stdin {name}, --secret-file {name}=PATH, or type it when asked"))
+        .hint(format!(
+            "--secret-stdin {name}, --secret-file {name}=PATH, --secret-env {name}=VARIABLE, or type it \
+             when asked"
+        ))
 }
 
 fn lacking(field: &FieldView) -> Failure {
     let (name, label) = (&field.name, &field.label);
     Failure::usage(format!("field `{name}` ({label}) is missing")).hint(match field.secret {
-        true => format!("--secret-stdin {name}, or --secret-file {name}=PATH"),
+        true => {
+            format!(
+                "--secret-stdin {name}, --secret-file {name}=PATH or --secret-env {name}=VARIABLE"
+            )
+        }
         false => format!("--field {name}=VALUE"),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::secrets::SecretArgs;
     use super::*;
 
     fn provider() -> ProviderView {
@@ -280,8 +293,12 @@ mod tests {
         let unknown = Given { fields: pairs(&[("user", "u")]), ..Given::default() };
         assert!(refused(unknown).contains("its fields are: username, password, note"));
         let twice = Given {
-            secret_files: vec![("password".to_owned(), "f".into())],
-            secret_stdin: Some("password".to_owned()),
+            secrets: SecretArgs {
+                secret_files: vec![("password".to_owned(), "f".into())],
+                secret_stdin: Some("password".to_owned()),
+                ..SecretArgs::default()
+            }
+            .sources(),
             ..Given::default()
         };
         assert!(refused(twice).contains("given twice"));
@@ -309,7 +326,11 @@ mod tests {
         assert!(message.contains("hint: --secret-stdin password"), "{message}");
         let variable = Given {
             fields: pairs(&[("username", "u")]),
-            secret_stdin: Some("password".to_owned()),
+            secrets: SecretArgs {
+                secret_stdin: Some("password".to_owned()),
+                ..SecretArgs::default()
+            }
+            .sources(),
             ..Given::default()
         };
         let message = variable.check_nothing_is_missing(&provider(), &auth).unwrap_err();
@@ -323,7 +344,11 @@ mod tests {
         std::fs::write(&path, "p\n").unwrap();
         let given = Given {
             fields: pairs(&[("username", "u")]),
-            secret_files: vec![("password".to_owned(), path)],
+            secrets: SecretArgs {
+                secret_files: vec![("password".to_owned(), path)],
+                ..SecretArgs::default()
+            }
+            .sources(),
             variables: pairs(&[("site", "s")]),
             ..Given::default()
         };

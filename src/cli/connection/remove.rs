@@ -4,20 +4,27 @@ use serde::Serialize;
 
 use super::path;
 use crate::cli::client::Client;
+use crate::cli::confirm::Removal;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
-use keyward_api::wire::ConnectionRemoved;
-use keyward_model::PluginAffected;
+use keyward_api::wire::{ConnectionRemoved, List};
+use keyward_model::{Agent, Connection, PluginAffected, Shown};
 
 /// Removes the connection; `revoke`: has the provider take the access back, and tells what came of it.
 pub(super) async fn run(
     global: &Global,
     client: &Client,
-    name: &str,
+    Removal { name, confirm }: Removal,
     revoke: bool,
 ) -> Result<(), Failure> {
+    let name = name.as_str();
+    if confirm.asks() {
+        let connection: Shown<Connection> = client.get(&path(name)).await?;
+        let losses = losses(client, &connection).await?;
+        confirm.ask(format!("remove connection {}", connection.name), &losses)?;
+    }
     let at = format!("{}{}", path(name), if revoke { "?revoke=true" } else { "" });
     let told: ConnectionRemoved = client.delete_for(&at).await?;
     let plugins = told.plugins.clone();
@@ -28,6 +35,20 @@ pub(super) async fn run(
         let told = told + &removed.plugins.iter().map(without).collect::<String>();
         format!("connection {name} removed\n{told}")
     })
+}
+
+/// What ends with the connection.
+async fn losses(client: &Client, connection: &Shown<Connection>) -> Result<Vec<String>, Failure> {
+    let agents: List<Shown<Agent>> = client.list("/api/v1/agents", &[]).await?;
+    let has = |agent: &&Shown<Agent>| {
+        agent.facts.bindings.iter().any(|binding| binding.connection == connection.id)
+    };
+    let names: Vec<_> = agents.items.iter().filter(has).map(|agent| agent.name()).collect();
+    let mut losses = vec!["its secret is wiped".to_owned()];
+    if !names.is_empty() {
+        losses.push(format!("agents that lose it, with their open streams: {}", names.join(", ")));
+    }
+    Ok(losses)
 }
 
 /// As every command that removes says it, and what came of `--revoke`.

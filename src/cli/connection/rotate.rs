@@ -1,14 +1,13 @@
 //! `keyward connection rotate`: another secret for a connection, tested before it is in force.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 use super::form::Given;
+use super::path;
+use super::secrets::SecretArgs;
 use super::shape::Shapes;
-use super::{file, path};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
@@ -44,15 +43,8 @@ pub(crate) struct Rotate {
     /// a field that is no secret; may be given several times
     #[arg(long = "field", value_name = "KEY=VALUE", value_parser = pair)]
     fields: Vec<(String, String)>,
-    /// read a secret field from standard input
-    #[arg(long, value_name = "FIELD")]
-    secret_stdin: Option<String>,
-    /// read a secret field from a file; may be given several times
-    #[arg(long = "secret-file", value_name = "FIELD=PATH", value_parser = file)]
-    secret_files: Vec<(String, PathBuf)>,
-    /// take a secret that does not look like one of the provider's
-    #[arg(long)]
-    any_shape: bool,
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// do not test the new secret at the provider
     #[arg(long)]
     no_test: bool,
@@ -125,13 +117,12 @@ impl Rotate {
         let given = Given {
             auth: connection.auth.clone(),
             fields: unique(self.fields.clone())?,
-            secret_stdin: self.secret_stdin.clone(),
-            secret_files: self.secret_files.clone(),
+            secrets: self.secrets.sources(),
             // They stay as they are.
             variables: connection.variables.clone(),
         };
         let filled = given.complete(&provider)?;
-        if !self.any_shape {
+        if !self.secrets.any_shape {
             let shapes = Shapes::load(&client).await?;
             filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
         }

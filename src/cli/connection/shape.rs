@@ -15,6 +15,12 @@ impl Shapes {
         Ok(Self(client.list("/api/v1/providers", &[]).await?.items))
     }
 
+    /// Of no providers.
+    #[cfg(test)]
+    pub(in crate::cli) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// The providers.
     pub(in crate::cli) fn providers(&self) -> &[ProviderView] {
         &self.0
@@ -60,7 +66,7 @@ pub(in crate::cli) fn refusal(field: &FieldView, misfit: &ValueMismatch) -> Fail
     let ValueMismatch { says, remedy, is_final } = misfit;
     let way_on = match is_final {
         true => "",
-        false => "; should it be right as it is: --any-shape",
+        false => "; if it is correct: --skip-format-check",
     };
     Failure::usage(format!("`{}` {says}", field.name)).hint(format!("{remedy}{way_on}"))
 }

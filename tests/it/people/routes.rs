@@ -20,7 +20,7 @@ impl Route {
     }
 
     pub(super) fn is_of_admins(&self) -> bool {
-        ["/apps", "/rules", "/keys", "/ca", "/plan", "/reload", "/orgs", "/users"]
+        ["/apps", "/providers", "/rules", "/keys", "/ca", "/plan", "/reload", "/orgs", "/users"]
             .iter()
             .any(|area| self.path.starts_with(area))
     }

@@ -68,7 +68,7 @@ impl TestedConnection<'_> {
         let TestAnswer { status, good, retry_after, told } = answer;
         let (status, retry_after) = (*status, *retry_after);
         if *good {
-            return self.good(status, took_ms);
+            return self.good(answer, line, took_ms);
         }
         if let (400 | 401 | 403, Some(ahead)) = (status, told.clock_ahead_s) {
             return self.clock(status, ahead);
@@ -77,7 +77,7 @@ impl TestedConnection<'_> {
             return self.lacks(status, told);
         }
         match status {
-            401 => Diagnosis::new(O::WrongKey, format!("{provider} does not take this key (401)"))
+            401 => Diagnosis::new(O::WrongKey, format!("{provider} rejected this key (401)"))
                 .hint(self.another_credential()),
             403 => {
                 let message = format!("{provider} knows the key, but it may not do this (403)");
@@ -137,8 +137,20 @@ impl TestedConnection<'_> {
             .hint("set the clock of this machine, then test it again")
     }
 
-    fn good(&self, status: u16, took_ms: u128) -> Diagnosis {
-        let message = format!("{} takes the key ({status}, {took_ms} ms)", self.provider);
+    /// `GitHub accepted the key: octocat, scopes repo, read:org (45 ms)`.
+    fn good(&self, answer: &TestAnswer, line: &str, took_ms: u128) -> Diagnosis {
+        let (provider, status) = (self.provider, answer.status);
+        let told = &answer.told;
+        let scopes =
+            (!told.scopes.is_empty()).then(|| format!("scopes {}", told.scopes.join(", ")));
+        let whose: Vec<_> = told.account.clone().into_iter().chain(scopes).collect();
+        let message = match (status, whose.is_empty()) {
+            (200..=299, true) => format!("{provider} accepted the key ({status}, {took_ms} ms)"),
+            (200..=299, false) => {
+                format!("{provider} accepted the key: {} ({took_ms} ms)", whose.join(", "))
+            }
+            _ => format!("{provider} did not reject the key ({status} to `{line}`, {took_ms} ms)"),
+        };
         let paused = self.connection.facts.state == ConnectionState::Paused;
         let hint = self.remedies.remedy(Need::Use).filter(|_| paused);
         Diagnosis { hint, ..Diagnosis::new(TestOutcome::Ok, message) }
@@ -326,7 +338,35 @@ mod tests {
         assert_eq!(told(&record, Ok(good.clone())).hint, None);
         record.facts.state = ConnectionState::Paused;
         let found = told(&record, Ok(good));
-        assert_eq!(found.message, "Acme takes the key (200, 12 ms)");
+        assert_eq!(found.message, "Acme accepted the key (200, 12 ms)");
         assert!(found.hint.unwrap().contains("keyward connection resume work"));
+    }
+
+    #[test]
+    fn an_accepted_key_says_whose_it_is_and_what_it_may_do() {
+        let record = record(ManagedBy::Store, &[]);
+        for (status, account, scopes, says) in [
+            (200, None, &[][..], "Acme accepted the key (200, 12 ms)"),
+            (200, Some("octocat"), &[], "Acme accepted the key: octocat (12 ms)"),
+            (200, None, &["repo"], "Acme accepted the key: scopes repo (12 ms)"),
+            (
+                200,
+                Some("octocat"),
+                &["repo", "read:org"],
+                "Acme accepted the key: octocat, scopes repo, read:org (12 ms)",
+            ),
+            (
+                404,
+                None,
+                &[],
+                "Acme did not reject the key (404 to `GET https://api.acme.test/me`, 12 ms)",
+            ),
+        ] {
+            let scopes = scopes.iter().map(ToString::to_string).collect();
+            let account = account.map(str::to_owned);
+            let told_by_it = AnswerDetails { account, scopes, ..AnswerDetails::default() };
+            let good = TestAnswer { status, good: true, retry_after: None, told: told_by_it };
+            assert_eq!(told(&record, Ok(good)).message, says);
+        }
     }
 }

@@ -87,7 +87,7 @@ pub(crate) async fn learnt(
 
 /// Whether its credential is a renewable token.
 fn has_tokens(admin: &Admin, connection: &ConnectionRecord) -> bool {
-    let catalogue = admin.deps().vault.catalogue();
+    let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
     auth.is_some_and(|auth| auth.oauth.is_some())

@@ -52,6 +52,20 @@ pub struct Status {
     pub reload: Option<ReloadView>,
 }
 
+/// `/api/v1/caller`: who asks.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CallerView {
+    /// The user of the token; `null`: the operator, who needs none.
+    pub user: Option<String>,
+    /// Their role.
+    pub role: Option<String>,
+    /// What the token may be used for.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// The organisation of the request.
+    pub org: String,
+}
+
 /// A listener of one agent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct AgentListener {

@@ -3,16 +3,22 @@
 
 use std::collections::BTreeMap;
 
+use keyward_base::id::AppId;
 use keyward_rules::provider::oauth::{ClientAuthText, UrlTemplate};
 use keyward_rules::provider::{AuthMethod, OAuth};
 
 use super::App;
 use crate::resource::Record;
 
+/// The redirect URI of the app with this id; `public_url` without a slash at its end.
+pub fn redirect_uri(app: &AppId, public_url: &str) -> String {
+    format!("{public_url}/oauth/callback/{app}")
+}
+
 impl Record<App> {
     /// What is to be registered at the provider; `public_url` without a slash at its end.
     pub fn redirect_uri(&self, public_url: &str) -> String {
-        format!("{public_url}/oauth/callback/{}", self.id)
+        redirect_uri(&self.id, public_url)
     }
 
     /// How its client authenticates. A client without a secret has nothing to authenticate with; `usual` is the

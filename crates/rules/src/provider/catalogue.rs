@@ -23,6 +23,15 @@ impl Catalogue {
         Self { providers }
     }
 
+    /// The catalogue of an organisation that has providers of its own. They come first, so that a provider
+    /// which gets the same id later takes over none of their connections.
+    #[must_use]
+    pub fn beside<'a>(&self, own: impl IntoIterator<Item = &'a Arc<Provider>>) -> Self {
+        let mut providers = self.providers.clone();
+        providers.extend(own.into_iter().map(|own| (own.id.clone(), Arc::clone(own))));
+        Self { providers }
+    }
+
     /// The provider with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
         self.providers.get(id)

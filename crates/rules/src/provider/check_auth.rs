@@ -9,7 +9,7 @@ use super::check_oauth;
 use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
-use super::own_hosts::{OwnHosts, is_word};
+use super::own_hosts::{OwnHosts, is_word, split_https};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
 use super::{AuthKind, AuthMethod, Field, KeyPattern, PlannedFeature};
@@ -39,6 +39,9 @@ pub(super) fn method(
         let fields: Vec<&Field> = fields.iter().collect();
         test_request(test, &fields, &key_of(path, "test"), own, problems);
     }
+    if text.app_url.as_deref().is_some_and(|url| split_https(url).is_none()) {
+        problems.add(&key_of(path, "app_url"), "this is not an https URL", "write `https://…`");
+    }
     let later = match text.kind.is_supported() {
         true => placing.later,
         false => Some(PlannedFeature::Kind(text.kind)),
@@ -48,6 +51,7 @@ pub(super) fn method(
         kind: text.kind,
         label: text.label.clone().unwrap_or_else(|| usual_label(text.kind).to_owned()),
         note: text.note.clone(),
+        app_url: text.app_url.clone(),
         fields,
         placements,
         test: text.test.clone(),

@@ -17,6 +17,10 @@ pub(super) fn test_request(
     if http::Method::from_bytes(method.as_bytes()).is_err() {
         problems.add(&key_of(at, "method"), "this is not a method", "write GET or POST");
     }
+    if test.expect_status.is_some() && !test.rejects.is_empty() {
+        let message = "`rejects` and `expect_status` exclude each other";
+        problems.add(&key_of(at, "rejects"), message, "keep one");
+    }
     let at = key_of(at, "url");
     let names = test.url.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
     for (name, _) in names {

@@ -87,6 +87,7 @@ const TOKEN: &[&str] = &[
 /// Keys of OAuth in addition to [`TOKEN`].
 const CONSENT: &[&str] = &[
     "grant",
+    "app_url",
     "authorize",
     "device",
     "introspect",

@@ -18,6 +18,7 @@ pub mod form;
 mod kinds;
 pub mod oauth;
 pub mod oauth_keys;
+mod overlap;
 mod own_hosts;
 pub mod pasted;
 mod placing;
@@ -210,6 +211,8 @@ pub struct AuthMethod {
     pub minted: Option<Field>,
     /// The token endpoint and related data, for kinds that have one.
     pub oauth: Option<Arc<OAuth>>,
+    /// URL of the page where apps are registered.
+    pub app_url: Option<String>,
     /// The part that is not supported yet.
     pub later: Option<PlannedFeature>,
 }
@@ -338,6 +341,13 @@ impl AuthMethod {
         let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
         let by_hand = [GrantText::AuthorizationCode, GrantText::DeviceCode];
         self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| by_hand.contains(&grant))
+    }
+
+    /// Whether connections need an app, unless their owner provides tokens.
+    pub fn needs_app(&self) -> bool {
+        let grant = self.oauth.as_ref().map(|oauth| oauth.grant);
+        let without = [GrantText::JwtBearer];
+        self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| !without.contains(&grant))
     }
 
     /// The field with this name.

@@ -189,6 +189,8 @@ pub struct AuthText {
     /// Variables captured from the callback: variable → parameter.
     #[serde(default)]
     pub callback_capture: BTreeMap<String, String>,
+    /// URL of the page where OAuth apps are registered.
+    pub app_url: Option<String>,
     /// The provider whose apps can be used here too.
     pub apps_of: Option<String>,
     /// The meaning of the service's own error codes.
@@ -391,6 +393,10 @@ pub struct TestText {
     pub body: Option<String>,
     /// The status of a successful response; any 2xx by default.
     pub expect_status: Option<u16>,
+    /// The statuses that reject the credential, if no particular response accepts it: every other status below
+    /// 500 does, except 429.
+    #[serde(default)]
+    pub rejects: Vec<u16>,
     /// Members of a successful response.
     pub expect_json: Option<BTreeMap<String, Value>>,
     /// Dotted paths of the account's identity in a successful response.

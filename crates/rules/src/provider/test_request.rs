@@ -35,6 +35,8 @@ pub struct TestRequest {
 pub struct Expected {
     /// The expected status; `None` for any 2xx.
     status: Option<u16>,
+    /// Statuses that reject the credential, if it is accepted by all others.
+    rejects: Vec<u16>,
     /// Expected members, by dotted path.
     members: Vec<(String, Value)>,
     /// Whether it is GraphQL, which reports errors with status 200 and `errors`.
@@ -142,8 +144,13 @@ impl Expected {
         let members = members
             .filter_map(|(path, value)| Some((path.clone(), serde_json::to_value(value).ok()?)));
         let graphql = test.json.as_ref().is_some_and(|json| json.get("query").is_some());
-        let (status, account) = (test.expect_status, test.account.clone());
-        Self { status, members: members.collect(), graphql, account }
+        Self {
+            status: test.expect_status,
+            rejects: test.rejects.clone(),
+            members: members.collect(),
+            graphql,
+            account: test.account.clone(),
+        }
     }
 
     /// Whether the response body identifies the account.
@@ -179,6 +186,9 @@ impl Expected {
     pub fn takes(&self, status: u16) -> bool {
         match self.status {
             Some(expected) => status == expected,
+            None if !self.rejects.is_empty() => {
+                status < 500 && status != 429 && !self.rejects.contains(&status)
+            }
             None => (200..300).contains(&status),
         }
     }

@@ -69,7 +69,7 @@ impl Writer {
     async fn news(&self, at: &At, (after, cause): Due<'_>) -> Result<Vec<News>, DirectoryError> {
         let before = self.view.load_full();
         let (by, now) = (&self.acting.by, self.clock.now());
-        let catalogue = self.catalogue.load_full();
+        let catalogue = after.catalogue(&at.org, &self.catalogue.load());
         let between = Between { before: &before, after, by, now, catalogue: &catalogue };
         let notices = between.notices(at);
         let change = between.change(at).filter(|_| notices.is_empty());

@@ -169,6 +169,17 @@ pub enum DirectoryError {
         connection: String,
     },
 
+    /// A provider that something uses.
+    #[error("provider `{provider}` is used by {what} `{name}`: remove that one first")]
+    ProviderInUse {
+        /// The provider's id.
+        provider: String,
+        /// `connection` or `app`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+
     // Whoever runs the gateway: keys, backups.
     /// None of the keys is the store's.
     #[error(

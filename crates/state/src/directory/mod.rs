@@ -19,6 +19,7 @@ mod error;
 mod index;
 mod open;
 mod orgs;
+mod own_providers;
 mod personal;
 mod plugins;
 mod records;

@@ -19,8 +19,11 @@ use keyward_base::id::{
     AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId,
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
-use keyward_model::{App, Connection, Honeytoken, Org, Plugin, Record, Scope, User, Webhook};
+use keyward_model::{
+    App, Connection, Honeytoken, Org, OwnProvider, Plugin, Record, Scope, User, Webhook,
+};
 use keyward_rules::inject::placeholder::Core;
+use keyward_rules::provider::Provider;
 
 /// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
 /// Lookups by hash map, O(1). Iteration is in no particular order.
@@ -43,6 +46,9 @@ pub struct OrgView {
     pub(super) plugins: Collection<Plugin>,
     pub(super) webhooks: Collection<Webhook>,
     pub(super) honeytokens: Collection<Honeytoken>,
+    pub(super) own_providers: Collection<OwnProvider>,
+    /// The same by the provider's id, as far as its definition is valid.
+    pub(super) compiled_providers: SharedNames<Arc<str>, Arc<Provider>>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
     /// By agent and name.
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
@@ -181,7 +187,9 @@ impl View {
             || org.connections.values().next().map(|one| ("connection", one.name.clone()));
         let app = || org.apps.values().next().map(|one| ("app", one.name.clone()));
         let user = || org.users.values().next().map(|one| ("user", one.name.clone()));
-        agent().or_else(connection).or_else(app).or_else(user)
+        let provider =
+            || org.own_providers.values().next().map(|one| ("provider", one.name.clone()));
+        agent().or_else(connection).or_else(app).or_else(user).or_else(provider)
     }
 
     /// Something that a user owns: its kind and name.

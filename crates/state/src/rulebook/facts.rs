@@ -212,8 +212,9 @@ impl Facts {
         Difference { before, now }: Difference<'_, Arc<ConnectionRecord>>,
         changed: &mut Changed,
     ) {
+        let catalogue = self.view.catalogue(org, &self.catalogue);
         let owned =
-            now.map(|record| connection_facts(record, app_of(&self.view, record), &self.catalogue));
+            now.map(|record| connection_facts(record, app_of(&self.view, record), &catalogue));
         let of_org = self.orgs.entry(org.clone()).or_default();
         let old = of_org.accounts.get(id);
         let of_connection = |owned: &ConnectionFacts| {
@@ -304,9 +305,10 @@ impl Facts {
         let agent = self.view.agent(org, agent).filter(|agent| !agent.facts.is_paused());
         let Some(agent) = agent else { return AgentBindings::default() };
         let mut plugins = Plugins::default();
+        let catalogue = self.view.catalogue(org, &self.catalogue);
         for plugin in self.view.plugins_of(org, &agent.id) {
             let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
-            plugins.add(plugin, &missing, &self.catalogue, &self.view);
+            plugins.add(plugin, &missing, &catalogue, &self.view);
         }
         let bound = agent.facts.by_preference().into_iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;

@@ -196,7 +196,8 @@ impl Rulebook {
     /// The policy's account of a connection: hosts, paths and state. If its provider is unknown, it is broken
     /// and has no hosts.
     pub fn account(&self, connection: &ConnectionRecord) -> Arc<Account> {
-        let (catalogue, view) = (self.sources.load().catalogue.clone(), self.directory.view());
+        let view = self.directory.view();
+        let catalogue = view.catalogue(&connection.org, &self.sources.load().catalogue);
         connection_facts(connection, app_of(&view, connection), &catalogue).account
     }
 
@@ -300,17 +301,19 @@ impl Sources {
         Self { catalogue, default, rules: rules.into(), hostless_rules_max }
     }
 
-    /// Checks whether the rules compile with these agents and connections.
+    /// Checks whether the rules compile with these agents and connections, and the own providers of `known`.
     ///
     /// # Errors
     /// All errors.
     pub fn check(
         &self,
+        known: &View,
         agents: impl Iterator<Item = Arc<AgentRecord>>,
         connections: impl Iterator<Item = Arc<ConnectionRecord>>,
     ) -> Result<(), Vec<RulebookError>> {
         // Settings do not affect decisions.
-        let facts = Facts::new(self.catalogue.clone(), Arc::new(View::of(agents, connections)));
+        let view = View::of(agents, connections).with_providers_of(known);
+        let facts = Facts::new(self.catalogue.clone(), Arc::new(view));
         self.judged(&facts).map(drop)
     }
 }

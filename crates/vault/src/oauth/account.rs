@@ -68,7 +68,7 @@ impl Flows {
         received: &Received,
         preferred: Option<AccountSource>,
     ) -> Option<Account> {
-        let catalogue = self.vault.catalogue();
+        let catalogue = self.vault.catalogue(&connection.org);
         let provider = catalogue.get(&connection.provider)?;
         let captured = provider.captured(&received.captured);
         let mut connection = connection.clone();

@@ -92,7 +92,7 @@ impl Flows {
     ) -> Result<Captured, Refusal> {
         let view = self.directory().view();
         let connection = view.connection(&flow.org, &flow.connection).ok_or(Refusal::Over)?;
-        let catalogue = self.vault.catalogue();
+        let catalogue = self.vault.catalogue(&connection.org);
         let provider = catalogue.get(&connection.provider);
         let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
         let oauth = auth.and_then(|auth| auth.oauth.as_ref());
@@ -111,7 +111,7 @@ impl Flows {
     /// Whether the captured variables keep the provider's hosts within its own domain. Other facts, such as
     /// a workspace's id, are not part of hosts.
     fn fits(&self, connection: &ConnectionRecord, captured: &Captured) -> bool {
-        let catalogue = self.vault.catalogue();
+        let catalogue = self.vault.catalogue(&connection.org);
         let Some(provider) = catalogue.get(&connection.provider) else { return false };
         if provider.not_captured(captured).next().is_some() {
             return false;

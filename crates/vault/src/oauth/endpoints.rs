@@ -19,7 +19,7 @@ impl Flows {
         app: Arc<AppRecord>,
     ) -> Result<FlowContext, FlowError> {
         let none = || self.no_consent_error(connection);
-        let catalogue = self.vault.catalogue();
+        let catalogue = self.vault.catalogue(&connection.org);
         let provider = catalogue.get(&connection.provider).cloned().ok_or_else(none)?;
         let auth = provider.auth(connection.auth.as_deref()).ok_or_else(none)?;
         let base = auth.oauth.clone().ok_or_else(none)?;

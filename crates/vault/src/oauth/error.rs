@@ -155,7 +155,10 @@ impl FlowError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoApp { provider } => {
-                format!("register one there, then: keyward app add {provider} --client-id ID")
+                format!(
+                    "`keyward connect {provider}` leads through it on a terminal; elsewhere register one \
+                     there, then: keyward app add {provider} --client-id ID"
+                )
             }
             Self::WhichApp { .. } | Self::UnknownApp { .. } => {
                 "see `keyward app list`, and name one with --app".to_owned()

@@ -13,6 +13,7 @@ use super::error::Refusal;
 use super::flow::{Digest, Flow, SealedText, Stage, random};
 use keyward_base::id::{AppId, OrgId};
 use keyward_rules::provider::oauth::ResponseModeText;
+use keyward_state::directory::ConnectionRecord;
 
 /// Most bytes of a stored form, as of a callback's query.
 pub const FORM_BYTES_MAX: usize = QUERY_BYTES_MAX;
@@ -33,12 +34,13 @@ impl Flows {
     pub fn takes_posts(&self, org: &OrgId, app: &AppId) -> bool {
         let view = self.directory().view();
         let mut of_app = view.connections().filter(|it| it.org == *org && it.app_id() == Some(app));
-        of_app.any(|connection| self.is_posted_to(&connection.provider, connection.method()))
+        of_app.any(|connection| self.is_posted_to(connection))
     }
 
-    fn is_posted_to(&self, provider: &str, auth: &str) -> bool {
-        let catalogue = self.vault.catalogue();
-        let auth = catalogue.get(provider).and_then(|provider| provider.auth(Some(auth)));
+    fn is_posted_to(&self, connection: &ConnectionRecord) -> bool {
+        let catalogue = self.vault.catalogue(&connection.org);
+        let provider = catalogue.get(&connection.provider);
+        let auth = provider.and_then(|provider| provider.auth(Some(connection.method())));
         let oauth = auth.and_then(|auth| auth.oauth.as_ref());
         oauth.is_some_and(|oauth| oauth.response_mode == ResponseModeText::FormPost)
     }
@@ -65,7 +67,7 @@ impl Flows {
         }
         let connection = self.directory().view().connection(org, &flow.connection).cloned();
         let connection = connection.ok_or(Refusal::Removed)?;
-        if pointer.posted || !self.is_posted_to(&connection.provider, connection.method()) {
+        if pointer.posted || !self.is_posted_to(&connection) {
             return Err(Refusal::Over);
         }
         pointer.posted = true;

@@ -115,7 +115,7 @@ impl Flows {
         ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         // First, because only a consent needs an app.
-        if !self.consents(&connection.provider, connection.auth.as_deref()) {
+        if !self.consents(&connection.org, &connection.provider, connection.auth.as_deref()) {
             return Err(self.no_consent_error(connection));
         }
         let mut asking = self.asking(connection).await?;
@@ -330,7 +330,7 @@ impl Flows {
         connection: &ConnectionRecord,
         app: &AppRecord,
     ) -> Result<Option<String>, FlowError> {
-        let catalogue = self.vault.catalogue();
+        let catalogue = self.vault.catalogue(&connection.org);
         let provider = catalogue.get(&connection.provider);
         let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
         let Some(base) = auth.and_then(|auth| auth.oauth.as_ref()) else { return Ok(None) };
@@ -341,16 +341,16 @@ impl Flows {
     }
 
     /// Whether connections with this auth method begin with a consent.
-    pub fn consents(&self, provider: &str, auth: Option<&str>) -> bool {
-        let catalogue = self.vault.catalogue();
+    pub fn consents(&self, org: &OrgId, provider: &str, auth: Option<&str>) -> bool {
+        let catalogue = self.vault.catalogue(org);
         let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         found.is_some_and(AuthMethod::is_consented_to)
     }
 
     /// Whether connections with this auth method need an app; `given`: the owner provides tokens, which a
     /// client without a secret may renew.
-    pub fn needs_app(&self, provider: &str, auth: Option<&str>, given: bool) -> bool {
-        let catalogue = self.vault.catalogue();
+    pub fn needs_app(&self, org: &OrgId, provider: &str, auth: Option<&str>, given: bool) -> bool {
+        let catalogue = self.vault.catalogue(org);
         let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         let oauth = found.filter(|auth| auth.kind == AuthKind::Oauth2);
         oauth.and_then(|auth| auth.oauth.as_ref()).is_some_and(|oauth| match oauth.grant {
@@ -371,7 +371,7 @@ impl Flows {
         auth: Option<&str>,
         named: Option<&str>,
     ) -> Result<Option<Arc<AppRecord>>, FlowError> {
-        let catalogue = self.vault.catalogue();
+        let catalogue = self.vault.catalogue(org);
         let method = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         let Some(method) = method.filter(|auth| auth.oauth.is_some()) else { return Ok(None) };
         let view = self.directory().view();

@@ -1,0 +1,127 @@
+//! Own providers: services that an organisation added to those of the catalogue and the configuration. A
+//! record holds the definition as it was given, in the schema of `providers:`; the directory compiles it.
+
+use keyward_base::id::OwnProviderId;
+use keyward_base::keys::section;
+use keyward_rules::provider::document::Problem;
+use keyward_rules::provider::{Catalogue, Provider, check};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::refusal::Refusal;
+use super::resource::{Kind, Nothing, Resource};
+
+/// Own providers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OwnProvider {}
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct OwnProviderSpec {
+        /// The provider's id, the `id` of the definition.
+        #[key("text", required)]
+        pub name: String,
+        /// The provider as under `providers:` of the configuration.
+        #[key("map", required)]
+        pub definition: Map<String, Value>,
+    }
+}
+
+impl OwnProviderSpec {
+    /// Of a definition, which is not checked yet.
+    pub fn new(definition: Map<String, Value>) -> Self {
+        let name = definition.get("id").and_then(Value::as_str).unwrap_or_default();
+        Self { name: name.to_owned(), definition }
+    }
+
+    /// The provider that the definition describes.
+    ///
+    /// # Errors
+    /// All errors of the definition. An id of `reserved` is one.
+    pub fn provider(&self, reserved: &Catalogue) -> Result<Provider, Vec<Problem>> {
+        // JSON is YAML; a list cannot be given here.
+        let text = Value::Object(self.definition.clone()).to_string();
+        let found = check::file("provider", &text, reserved)?;
+        found.into_iter().next().ok_or_else(Vec::new)
+    }
+}
+
+impl Resource for OwnProvider {
+    type Id = OwnProviderId;
+    type Spec = OwnProviderSpec;
+    type With = Nothing;
+    type ChangeWith = Nothing;
+    type Facts = Nothing;
+    type Shown = Nothing;
+
+    const KIND: Kind = Kind { one: "provider", article: "a provider", many: "providers", max: 500 };
+
+    // The configuration's own providers are read with the file and not stored.
+    const DECLARABLE: bool = false;
+
+    fn name(spec: &OwnProviderSpec) -> &str {
+        &spec.name
+    }
+
+    fn refusals(spec: &OwnProviderSpec) -> Vec<Refusal> {
+        let problems = spec.provider(&Catalogue::default()).err().unwrap_or_default();
+        problems.iter().map(refusal).collect()
+    }
+}
+
+fn refusal(problem: &Problem) -> Refusal {
+    let field = if problem.path.is_empty() { "definition" } else { &problem.path };
+    let refusal = Refusal::new(field.to_owned(), format!("is refused: {}", problem.message));
+    match problem.remedy.is_empty() {
+        true => refusal,
+        false => refusal.hint(&*problem.remedy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Record;
+
+    /// As version 0.2 wrote it.
+    const STORED: &str = r#"{"id":"prv_00000000000000000000","org":"org_default","name":"corp",
+        "definition":{"id":"corp","name":"Corp","hosts":["api.corp.example:8443"],
+            "auth":[{"id":"bearer","kind":"bearer"}],
+            "test":{"url":"https://api.corp.example:8443/me","rejects":[401,403]}},
+        "created":"2026-01-02T03:04:05Z"}"#;
+
+    fn spec(definition: &str) -> OwnProviderSpec {
+        OwnProviderSpec::new(serde_json::from_str(definition).unwrap())
+    }
+
+    #[test]
+    fn a_definition_that_is_no_provider_is_refused_with_the_path_of_its_error() {
+        for (bad, path) in [
+            ("{}", "definition"),
+            (
+                r#"{"id":"A B","name":"x","hosts":["x.test"],"auth":[{"id":"k","kind":"bearer"}]}"#,
+                "id",
+            ),
+            (
+                r#"{"id":"a","name":"x","hosts":["*.com"],"auth":[{"id":"k","kind":"bearer"}]}"#,
+                "hosts[0]",
+            ),
+            (r#"{"id":"a","name":"x","hosts":["x.test"],"auth":[]}"#, "auth"),
+        ] {
+            let refusals = OwnProvider::refusals(&spec(bad));
+            assert!(refusals.first().is_some_and(|it| it.field == path), "{bad}: {refusals:?}");
+        }
+    }
+
+    #[test]
+    fn the_stored_row_is_flat_and_stays_as_it_was() {
+        let stored: Value = serde_json::from_str(STORED).unwrap();
+        let record: Record<OwnProvider> = serde_json::from_value(stored.clone()).unwrap();
+        assert_eq!(record.name(), "corp");
+        assert_eq!(&*record.provider(&Catalogue::default()).unwrap().id, "corp");
+        assert_eq!(serde_json::to_value(&record).unwrap(), stored);
+    }
+}

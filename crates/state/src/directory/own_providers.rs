@@ -1,0 +1,81 @@
+//! Own providers in the directory: the definition of each is compiled when the view gets it, and a provider
+//! that something uses stays.
+
+use std::sync::Arc;
+
+use super::check;
+use super::error::DirectoryError;
+use super::index::Named;
+use super::stored::{Collection, Stored};
+use super::view::{OrgView, View};
+use crate::store::Table;
+use keyward_base::id::OrgId;
+use keyward_model::{ManagedBy, OwnProvider, Record};
+use keyward_rules::provider::Catalogue;
+
+impl Stored for OwnProvider {
+    const TABLE: Table = Table::Providers;
+    const NAMED: Named = Named::Provider;
+
+    fn of(org: &OrgView) -> &Collection<Self> {
+        &org.own_providers
+    }
+
+    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
+        &mut org.own_providers
+    }
+
+    fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
+        match record.provider(&Catalogue::default()) {
+            Ok(provider) => {
+                let org = view.org_mut(&record.org);
+                org.compiled_providers.insert(provider.id.clone(), Arc::new(provider));
+            }
+            // An earlier version accepted it.
+            Err(problems) => {
+                let why = problems.first().map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(provider = record.name(), %why, "a stored provider cannot be used");
+            }
+        }
+    }
+
+    fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
+        view.org_mut(&record.org).compiled_providers.remove(record.name());
+    }
+
+    fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
+        check::editor(record.managed_by, by, "provider", record.name())?;
+        let of_org = |org: &OrgId, provider: &str| *org == record.org && provider == record.name();
+        let connection = view.connections().find(|it| of_org(&it.org, &it.provider));
+        let connection = connection.map(|it| ("connection", it.name.clone()));
+        let app = || view.apps().find(|it| of_org(&it.org, &it.provider));
+        match connection.or_else(|| app().map(|it| ("app", it.name.clone()))) {
+            None => Ok(()),
+            Some((what, name)) => {
+                let provider = record.name().to_owned();
+                Err(DirectoryError::ProviderInUse { provider, what, name })
+            }
+        }
+    }
+}
+
+impl View {
+    /// The providers that an organisation knows: `all`, and its own.
+    pub fn catalogue(&self, org: &OrgId, all: &Arc<Catalogue>) -> Arc<Catalogue> {
+        match self.of_org(org) {
+            Some(org) if !org.compiled_providers.is_empty() => {
+                Arc::new(all.beside(org.compiled_providers.values()))
+            }
+            _ => Arc::clone(all),
+        }
+    }
+
+    /// With the own providers of another view.
+    #[must_use]
+    pub fn with_providers_of(mut self, other: &Self) -> Self {
+        for org in other.orgs().map(|org| org.id.clone()).collect::<Vec<_>>() {
+            other.all::<OwnProvider>(&org).cloned().for_each(|record| self.put(record));
+        }
+        self
+    }
+}

@@ -1,0 +1,103 @@
+//! `keyward connect github --from gh`: takes the token that another command line has. Each tool is a row of
+//! [`TOOLS`]; its command is fixed here, because a provider's data must not name programs to run.
+
+use std::io::ErrorKind;
+use std::process::{Command, Stdio};
+
+use zeroize::Zeroizing;
+
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::secret::Typed;
+
+/// A command line with a token.
+#[derive(Debug)]
+pub(super) struct Tool {
+    /// The program.
+    name: &'static str,
+    /// The provider of its token.
+    pub(super) provider: &'static str,
+    /// The auth method that takes it.
+    pub(super) auth: &'static str,
+    /// Arguments that print it.
+    print: &'static [&'static str],
+    /// What the user types to log in.
+    login: &'static str,
+}
+
+const TOOLS: &[Tool] = &[Tool {
+    // https://cli.github.com/manual/gh_auth_token
+    name: "gh",
+    provider: "github",
+    auth: "pat",
+    print: &["auth", "token"],
+    login: "gh auth login",
+}];
+
+impl Tool {
+    /// The tool with this name, for `provider` if one is named.
+    ///
+    /// # Errors
+    /// When there is none, or its token is of another provider.
+    pub(super) fn named(name: &str, provider: Option<&str>) -> Result<&'static Self, Failure> {
+        let tool = TOOLS.iter().find(|tool| tool.name == name).ok_or_else(|| {
+            let known: Vec<_> = TOOLS.iter().map(|tool| tool.name).collect();
+            Failure::usage(format!("no token can be taken from `{name}`"))
+                .hint(format!("--from knows: {}", known.join(", ")))
+        })?;
+        match provider.is_none_or(|provider| provider == tool.provider) {
+            true => Ok(tool),
+            false => Err(Failure::usage(format!("`{name}` has a token of {}", tool.provider))
+                .hint(format!("keyward connect {} --from {name}", tool.provider))),
+        }
+    }
+
+    /// Runs the tool and takes its token.
+    ///
+    /// # Errors
+    /// When it is missing or has no token.
+    pub(super) fn token(&self) -> Result<Typed, Failure> {
+        let Self { name, login, provider, .. } = self;
+        let mut command = Command::new(name);
+        command.args(self.print).stdin(Stdio::null()).stderr(Stdio::null());
+        let output = command.output().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Failure::new(Exit::Failed, format!("{name} is not installed"))
+                .hint(format!("install it, or paste a token: keyward connect {provider}")),
+            _ => Failure::failed(&format!("cannot run {name}"), &error),
+        })?;
+        let printed = Zeroizing::new(output.stdout);
+        if !output.status.success() || printed.trim_ascii().is_empty() {
+            return Err(Failure::new(Exit::Failed, format!("{name} is not logged in"))
+                .hint(format!("{login}, then repeat this command")));
+        }
+        let token = Typed::from_output(&printed, name)?;
+        output::note(&format!("token of {name}: {}", masked(token.text())));
+        Ok(token)
+    }
+}
+
+/// `gho_… (40 characters)`.
+fn masked(token: &str) -> String {
+    let prefix = token.split_once('_').map_or(String::new(), |(prefix, _)| format!("{prefix}_"));
+    let prefix = if prefix.len() <= 12 { prefix } else { String::new() };
+    format!("{prefix}… ({} characters)", token.chars().count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_tool_and_a_tool_of_another_provider_are_refused() {
+        let unknown = Tool::named("nope", None).unwrap_err().to_string();
+        assert!(unknown.contains("hint: --from knows: gh"), "{unknown}");
+        let other = Tool::named("gh", Some("stripe")).unwrap_err().to_string();
+        assert!(other.contains("hint: keyward connect github --from gh"), "{other}");
+    }
+
+    #[test]
+    fn a_token_is_told_by_its_prefix_alone() {
+        assert_eq!(masked("gho_0123456789"), "gho_… (14 characters)");
+        assert_eq!(masked("0123456789abcdef_x"), "… (18 characters)");
+    }
+}

@@ -1,0 +1,164 @@
+//! Options that name the sources of secret fields: standard input, files and environment variables. Where the
+//! form has one secret field, its name may be omitted.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::file;
+use crate::cli::failure::Failure;
+use crate::cli::secret::Typed;
+use keyward_api::wire::AuthView;
+
+/// Sources of secrets, as arguments.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(in crate::cli) struct SecretArgs {
+    /// read a secret field from standard input; the only one needs no name
+    #[arg(long, value_name = "FIELD", num_args = 0..=1, default_missing_value = "")]
+    pub(in crate::cli) secret_stdin: Option<String>,
+    /// read a secret field from a file; may be given several times
+    #[arg(long = "secret-file", value_name = "FIELD=PATH", value_parser = file)]
+    pub(in crate::cli) secret_files: Vec<(String, PathBuf)>,
+    /// read a secret field from an environment variable; several times
+    #[arg(long = "secret-env", value_name = "[FIELD=]VARIABLE", value_parser = variable)]
+    pub(in crate::cli) secret_envs: Vec<(String, String)>,
+    /// accept a secret whose format is not the provider's
+    #[arg(long = "skip-format-check", alias = "any-shape")]
+    pub(in crate::cli) any_shape: bool,
+    /// The only secret field, from another program.
+    #[arg(skip)]
+    pub(in crate::cli) held: Option<Typed>,
+}
+
+/// The source of one field. An empty name stands for the only secret field.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct SecretSource {
+    pub(in crate::cli) field: String,
+    from: From,
+}
+
+#[derive(Clone, Debug)]
+enum From {
+    Stdin,
+    File(PathBuf),
+    Variable(String),
+    Held(Typed),
+}
+
+impl SecretArgs {
+    /// One source for each option.
+    pub(in crate::cli) fn sources(&self) -> Vec<SecretSource> {
+        let source = |field: &String, from: From| SecretSource { field: field.clone(), from };
+        let stdin = self.secret_stdin.iter().map(|field| source(field, From::Stdin));
+        let files = self.secret_files.iter();
+        let files = files.map(|(field, path)| source(field, From::File(path.clone())));
+        let variables = self.secret_envs.iter();
+        let variables = variables.map(|(field, name)| source(field, From::Variable(name.clone())));
+        let held = self.held.iter().map(|held| source(&String::new(), From::Held(held.clone())));
+        stdin.chain(files).chain(variables).chain(held).collect()
+    }
+}
+
+impl SecretSource {
+    /// With a name: an empty one becomes that of the only secret field.
+    ///
+    /// # Errors
+    /// When there is not exactly one.
+    pub(in crate::cli) fn named(mut self, auth: &AuthView) -> Result<Self, Failure> {
+        if !self.field.is_empty() {
+            return Ok(self);
+        }
+        let secrets = || auth.fields.iter().filter(|field| field.secret);
+        let needed: Vec<_> = secrets().filter(|field| !field.optional).collect();
+        let known = || secrets().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ");
+        match needed[..] {
+            [only] => {
+                self.field.clone_from(&only.name);
+                Ok(self)
+            }
+            [] if secrets().next().is_none() => {
+                Err(Failure::usage(format!("`{}` has no secret field", auth.id))
+                    .hint("leave the secret out"))
+            }
+            _ => Err(Failure::usage(format!("`{}` has several secret fields", auth.id))
+                .hint(format!("name one: {}", known()))),
+        }
+    }
+
+    /// Whether standard input has the secret, so that it cannot be asked on.
+    pub(in crate::cli) fn is_stdin(&self) -> bool {
+        matches!(self.from, From::Stdin)
+    }
+
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(in crate::cli) fn read(&self) -> Result<Typed, Failure> {
+        match &self.from {
+            From::Stdin => Typed::from_stdin(),
+            From::File(path) => Typed::from_file(path),
+            From::Variable(name) => Typed::from_variable(name),
+            From::Held(secret) => Ok(secret.clone()),
+        }
+    }
+}
+
+/// Reads each source.
+pub(in crate::cli) fn read(sources: &[SecretSource]) -> Result<BTreeMap<String, Typed>, Failure> {
+    sources.iter().map(|source| Ok((source.field.clone(), source.read()?))).collect()
+}
+
+/// `[FIELD=]VARIABLE` of an argument. The value itself has no place there and is not repeated.
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (field, name) = text.split_once('=').unwrap_or(("", text));
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    match !name.is_empty() && name.bytes().all(is_word) {
+        true => Ok((field.to_owned(), name.to_owned())),
+        false => Err("write FIELD=VARIABLE or VARIABLE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth(fields: &[(&str, bool, bool)]) -> AuthView {
+        let field = |(name, secret, optional): &(&str, bool, bool)| {
+            serde_json::json!({"name": name, "label": name, "help": null, "secret": secret,
+                               "optional": optional, "env": []})
+        };
+        let fields: Vec<_> = fields.iter().map(field).collect();
+        serde_json::from_value(serde_json::json!({
+            "id": "key", "kind": "bearer", "label": "Key", "note": null, "supported": true,
+            "fields": fields,
+        }))
+        .unwrap()
+    }
+
+    fn unnamed() -> SecretSource {
+        SecretSource { field: String::new(), from: From::Stdin }
+    }
+
+    #[test]
+    fn a_source_without_a_field_needs_exactly_one_secret_field() {
+        for (fields, says) in [
+            (&[("user", false, false)][..], "`key` has no secret field"),
+            (&[("a", true, false), ("b", true, false)], "hint: name one: a, b"),
+            (&[("a", true, true), ("b", true, true)], "hint: name one: a, b"),
+        ] {
+            let message = unnamed().named(&auth(fields)).unwrap_err().to_string();
+            assert!(message.contains(says), "{message}");
+        }
+        let fields = [("user", false, false), ("token", true, false), ("more", true, true)];
+        assert_eq!(unnamed().named(&auth(&fields)).unwrap().field, "token");
+    }
+
+    #[test]
+    fn a_variable_is_named_and_its_value_is_no_argument() {
+        assert_eq!(variable("GITHUB_TOKEN").unwrap(), (String::new(), "GITHUB_TOKEN".to_owned()));
+        assert_eq!(variable("token=T").unwrap(), ("token".to_owned(), "T".to_owned()));
+        for bad in ["", "token=", "token=a-b", "ghp_x y"] {
+            assert!(variable(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `keyward whoami` and `keyward login`: the identity of commands, and how they get one.
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output;
+use super::settings::Global;
+use super::table::fields;
+use keyward_api::wire::CallerView;
+
+/// Prints the caller.
+pub(super) async fn am_i(global: &Global) -> Result<(), Failure> {
+    let client = Client::open(global).await?;
+    let caller: CallerView = client.get("/api/v1/caller").await?;
+    let status = client.status().await;
+    output::show(global.json, &caller, |caller| {
+        let user = match &caller.user {
+            Some(user) => user.clone(),
+            None => "the operator: this machine's owner of the data directory, or root".to_owned(),
+        };
+        let gateway = match &status {
+            Some(status) => format!("{} (admin {})", status.proxy.join(", "), status.admin),
+            None => "none runs: commands open the store themselves".to_owned(),
+        };
+        fields(&[
+            ("user", user),
+            ("role", caller.role.clone().unwrap_or_default()),
+            ("scopes", caller.scopes.join(", ")),
+            ("organisation", caller.org.clone()),
+            ("gateway", gateway),
+        ])
+    })
+}
+
+/// There is nothing to log in to; says what leads on.
+pub(super) fn login(global: &Global) -> Result<(), Failure> {
+    let keyward = global.keyward();
+    output::print(&format!(
+        "Commands on this machine need no login: the gateway recognises your user id.\n\n\
+         connect an account for an agent:  {keyward} connect\n\
+         act as another user:              {keyward} token add USER\n\
+         \u{20}                                 KEYWARD_TOKEN=kwp_... {keyward} whoami\n\
+         see who you are:                  {keyward} whoami\n"
+    ))
+}
