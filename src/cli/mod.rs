@@ -114,7 +114,7 @@ enum Command {
     /// show the providers, and check a provider file
     #[command(subcommand)]
     Provider(provider::Command),
-    /// show the rules in force, and test them
+    /// manage rules: what agents may reach, in the order in which it is decided; and test them
     #[command(subcommand)]
     Rule(rule::Command),
     /// show what the gateway would do with a request, and why

@@ -54,6 +54,7 @@ pub enum Named {
     Email,
     Webhook,
     Honeytoken,
+    Rule,
 }
 
 impl Named {
@@ -68,6 +69,7 @@ impl Named {
             Self::Email => "e-mail address",
             Self::Webhook => "webhook",
             Self::Honeytoken => "honeytoken",
+            Self::Rule => "rule",
         }
     }
 }

@@ -61,6 +61,8 @@ pub enum Table {
     Deliveries,
     /// Placeholders without a binding.
     Honeytokens,
+    /// Rules that are stored, with their places in the order.
+    Rules,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -229,7 +231,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -248,6 +250,7 @@ impl Table {
         Self::WebhookKeys,
         Self::Deliveries,
         Self::Honeytokens,
+        Self::Rules,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -271,6 +274,7 @@ impl Table {
             Self::WebhookKeys => "webhook_keys",
             Self::Deliveries => "deliveries",
             Self::Honeytokens => "honeytokens",
+            Self::Rules => "rules",
         }
     }
 }
