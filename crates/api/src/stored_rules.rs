@@ -214,12 +214,13 @@ fn of_file(context: &Context, name: &str) -> Option<String> {
     Some(found.name.clone().unwrap_or_else(|| found.place.clone()))
 }
 
-/// Refuses the name of a rule of the configuration: names in messages and tests mean one rule.
+/// Refuses the name of another rule, also of one of the configuration: names in messages and tests mean one rule.
 fn is_free(context: &Context, spec: &RuleSpec) -> Result<(), ApiError> {
     let name = Rule::name(spec).to_owned();
-    match of_file(context, &name) {
-        None => Ok(()),
-        Some(_) => Err(ApiError::Taken { what: Rule::KIND.one, name }),
+    let stored = context.view().find::<Rule>(context.caller.org(), &name).is_some();
+    match stored || of_file(context, &name).is_some() {
+        false => Ok(()),
+        true => Err(ApiError::Taken { what: Rule::KIND.one, name }),
     }
 }
 

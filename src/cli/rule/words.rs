@@ -49,10 +49,13 @@ struct Row {
     from: String,
 }
 
-/// What a rule does: cut between the two parts.
+/// What a rule does: on one line, or on two where one is too narrow.
 struct Does {
-    words: String,
-    /// How many hosts or paths more: ` +2`.
+    /// Action, connection and methods.
+    action: String,
+    /// The first host with the first path.
+    requests: String,
+    /// How many hosts and paths more: ` +2`.
     more: String,
 }
 
@@ -66,20 +69,24 @@ pub(super) fn table(rules: &[RuleShown], columns: usize) -> String {
     let name = widest(|row| row.name.width()).clamp("RULE".len(), NAME_COLUMNS_MAX);
     let from = widest(|row| row.from.width());
     let rest = columns.saturating_sub(widest(|row| row.number.width()) + name + from + 4 * GAP);
-    let does = widest(|row| row.does.words.width() + row.does.more.width());
+    let does = widest(|row| row.does.width());
     let agents = AGENTS_COLUMNS.max(rest.saturating_sub(does));
     let agents = widest(|row| row.agents.whole().width()).clamp("FOR".len(), agents);
     let does = rest.saturating_sub(agents);
     let mut table = Table::new(["#", "RULE", "WHAT IT DOES", "FOR", "FROM"]);
     for Row { number, name: text, does: what, agents: all, from } in rows {
-        table.row([number, cut(&text, name), what.within(does), all.within(agents), from]);
+        let (first, second) = what.within(does);
+        table.row([number, cut(&text, name), first, all.within(agents), from]);
+        if let Some(second) = second {
+            table.row([String::new(), String::new(), second, String::new(), String::new()]);
+        }
     }
     table.render("no rules", output::colours())
 }
 
 impl Row {
     fn of(rule: &RuleShown) -> Self {
-        let agents = rule.spec.agents.clone().unwrap_or_else(|| vec!["all agents".to_owned()]);
+        let agents = rule.spec.agents.clone().unwrap_or_else(|| vec!["all".to_owned()]);
         Self {
             number: rule.standing.number.to_string(),
             name: rule.spec.name.clone().unwrap_or_default(),
@@ -93,26 +100,35 @@ impl Row {
 impl Does {
     fn of(rule: &RuleShown) -> Self {
         let spec = &rule.spec;
-        let mut words = vec![spec.action.unwrap_or(ActionKind::Inject).as_str().to_owned()];
-        words.extend(spec.use_connection.clone());
+        let mut action = vec![spec.action.unwrap_or(ActionKind::Inject).as_str().to_owned()];
+        action.extend(spec.use_connection.clone());
         if !spec.methods.is_empty() {
-            words.push(spec.methods.join(","));
+            action.push(spec.methods.join(","));
         }
         let path = spec.paths.first().map(String::as_str).unwrap_or_default();
-        words.push(match spec.hosts.first() {
+        let requests = match spec.hosts.first() {
             Some(host) => format!("{host}{path}"),
             None if rule.id == "default" => "all other requests".to_owned(),
             None if path.is_empty() => "all hosts".to_owned(),
             None => format!("*{path}"),
-        });
+        };
         let more = spec.hosts.len().saturating_sub(1) + spec.paths.len().saturating_sub(1);
         let more = if more == 0 { String::new() } else { format!(" +{more}") };
-        Self { words: words.join(" "), more }
+        Self { action: action.join(" "), requests, more }
     }
 
-    fn within(self, columns: usize) -> String {
-        let words = cut(&self.words, columns.saturating_sub(self.more.width()));
-        format!("{words}{}", self.more)
+    fn width(&self) -> usize {
+        self.action.width() + 1 + self.requests.width() + self.more.width()
+    }
+
+    /// One line, or two.
+    fn within(self, columns: usize) -> (String, Option<String>) {
+        if self.width() <= columns {
+            let Self { action, requests, more } = self;
+            return (format!("{action} {requests}{more}"), None);
+        }
+        let requests = cut(&self.requests, columns.saturating_sub(self.more.width()));
+        (cut(&self.action, columns), Some(format!("{requests}{}", self.more)))
     }
 }
 

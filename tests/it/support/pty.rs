@@ -29,12 +29,17 @@ struct Screen {
 
 impl Terminal {
     /// Starts the command at it.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_at(command, 100)
+    }
+
+    /// Starts the command at a terminal of this width.
+    pub(crate) fn start_at(mut command: Command, columns: u16) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal of ours");
         let name = ptsname(&master, vec![]).expect("it has a name").into_string().expect("UTF-8");
         let user = File::options().read(true).write(true).open(name).expect("its other end");
-        let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&user, size).expect("a size");
         let end = || user.try_clone().expect("a descriptor");
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("it starts");

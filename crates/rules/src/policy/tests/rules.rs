@@ -4,7 +4,7 @@ use http::Method;
 
 use super::samples::Sample;
 use super::world::{World, on_path, only, under, uses, with_prefix, work};
-use crate::policy::{DefaultAction, Policy, Reason, Rule, RuleAction};
+use crate::policy::{DefaultAction, Policy, PolicyInput, Reason, Rule, RuleAction};
 use keyward_base::agent::Agent;
 use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::PathPattern;
@@ -261,7 +261,6 @@ fn where_the_credential_stands_in_the_path_both_paths_are_asked_about() {
 
 #[test]
 fn a_rule_that_an_earlier_one_decides_completely_is_found() {
-    use crate::policy::PolicyInput;
     let (org, any) = (Sample::new().agent.org, AgentId::random());
     let account = Sample::account("work", &["*.a.test"]);
     let deny = |hosts: &[&str]| Sample::rule("first", hosts, RuleAction::Deny);
@@ -296,8 +295,8 @@ fn a_rule_that_an_earlier_one_decides_completely_is_found() {
     ] {
         let text = format!("{first:?} {second:?}");
         let rules = vec![first, second];
-        let policy = Policy::compile(PolicyInput { rules, ..PolicyInput::default() });
-        let policy = policy.expect("they agree");
+        let input = PolicyInput { rules, hostless_rules_max: 2, ..PolicyInput::default() };
+        let policy = Policy::compile(input).expect("they agree");
         let found = policy.shadow(&org, &RuleId::new("later")).map(ToString::to_string);
         assert_eq!(found.as_deref(), shadows.then_some("first"), "{text}");
         assert_eq!(policy.shadow(&org, &RuleId::new("first")), None);
