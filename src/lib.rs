@@ -15,7 +15,7 @@
 //! | Connection | an authenticated account at a provider. (A network connection is called a *stream*) | `model`, `vault` |
 //! | Binding | permission of an agent to use a connection; has the agent's placeholders | `model` |
 //! | Plugin, Slot | a manifest installed for an agent; what each declared connection may be used for | `model`, `rules::policy` |
-//! | Rule, Policy | host, method, path, agent → inject, deny, pass or tunnel; compiled | `rules::policy`, `state::rulebook` |
+//! | Rule, Policy | host, method, path, agent → inject, deny, pass or tunnel, of the configuration or stored; compiled | `model`, `rules::policy`, `state::rulebook` |
 //! | Host set | hosts that an agent may reach without a credential, such as `packages`. Data, not code | `rules::host_sets` |
 //! | Target | scheme, host and port, parsed once | `base::host` |
 //! | Grant | the secret or the tokens of a connection; encrypted in the store | `vault::grant`, `vault` |
@@ -78,6 +78,7 @@
 //! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `Refusals::refused`, `Vault::reject` |
 //! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
 //! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Idle::sweep`, `Load::is_spent` |
+//! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `Sources::lenient_in`, `View::rules_in_order` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `Writer::take`, `write` |
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |

@@ -122,7 +122,7 @@ enum Command {
     /// show providers, check a provider file, add and remove own ones
     #[command(subcommand)]
     Provider(provider::Command),
-    /// show the rules in force, and test them
+    /// manage rules: what agents may reach, in the order in which it is decided; and test them
     #[command(subcommand)]
     Rule(rule::Command),
     /// show what the gateway would do with a request, and why

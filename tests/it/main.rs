@@ -122,6 +122,8 @@ mod resources;
 mod resting;
 mod rotation;
 mod rotation_crash;
+mod rules_by_command;
+mod rules_stored;
 mod run_child;
 mod run_gateway;
 mod run_token;

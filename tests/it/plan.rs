@@ -435,7 +435,7 @@ fn a_running_gateway_plans_a_file_and_every_problem_is_printed_with_exit_code_1(
     );
     let wrong = wrong.to_str().expect("UTF-8");
     insta::assert_snapshot!(short(&cli, &cli.run(&["plan", wrong]).failed(1)), @r"
-    error: wrong.yaml:2: agents[0]: agent `ci`: `use` names connection `wrk`, which does not exist; declare or add it
+    error: wrong.yaml:2: agents[0]: agent `ci`: `use` names connection `wrk`, which does not exist; did you mean `work`?
     error: wrong.yaml:3: rules[0]: there is no agent `nobody`: add it with `keyward agent add`
     hint: a start or a reload would refuse this configuration
     ");
@@ -449,7 +449,7 @@ fn a_running_gateway_plans_a_file_and_every_problem_is_printed_with_exit_code_1(
       "message": "agent `ci`: `use` names connection `wrk`, which does not exist",
       "path": "agents[0]",
       "remedy": "declare or add it",
-      "text": "wrong.yaml:2: agents[0]: agent `ci`: `use` names connection `wrk`, which does not exist; declare or add it"
+      "text": "wrong.yaml:2: agents[0]: agent `ci`: `use` names connection `wrk`, which does not exist; did you mean `work`?"
     }
     "#);
     let other = cli.file("other.yaml", &format!("{listen}{}", CONNECTION.replace("work", "home")));

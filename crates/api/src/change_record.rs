@@ -118,6 +118,9 @@ fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
     let mut next = || parts.next().filter(|part| !part.is_empty());
     let (of, name, sub, _) = (next().unwrap_or_default(), next(), next(), next());
     let within = sub.filter(|sub| ["tokens", "bindings"].contains(sub));
+    if (of, name) == ("rules", Some("order")) {
+        return Change::new(&caller.actor(), "rule order", "changed");
+    }
     let what = singular(within.unwrap_or(of));
     let action = match (method, sub) {
         ("DELETE", _) => "removed",

@@ -283,7 +283,7 @@ fn hinted(code: Code, message: &str, hint: &Option<String>) -> RefusalText {
 
 fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
     let hint = match what {
-        "agent" | "app" | "connection" | "plugin" | "provider" => {
+        "agent" | "app" | "connection" | "plugin" | "provider" | "rule" => {
             let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
             Some(format!("{near}`keyward {what} list` shows which there are"))
         }
@@ -320,6 +320,7 @@ fn managed_by_file(what: &str, name: &str) -> RefusalText {
         "plugin" => {
             text.hint("change it, or its manifest, under `plugins:` of the configuration file")
         }
+        "rule" => text.hint("change it under `rules:` of the configuration file"),
         "honeytoken" => text.hint("take it out under `honeytokens:` of the configuration file"),
         _ => text.usual_hint(),
     }
@@ -379,6 +380,10 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
             | DirectoryError::OrgStays => Self::Refused(error.to_string()),
+            DirectoryError::NamedByRule { .. } => Self::RefusedUntil {
+                message: error.to_string(),
+                hint: error.hint().unwrap_or_default().to_owned(),
+            },
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),

@@ -54,6 +54,7 @@ mod runs;
 mod serve;
 mod socket;
 mod state;
+mod stored_rules;
 #[cfg(test)]
 mod tests;
 mod tokens;

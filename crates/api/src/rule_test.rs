@@ -79,7 +79,7 @@ fn compared(case: &RuleCase, became: &Became) -> Vec<String> {
     }
     let rule = became.rule.as_deref();
     if let Some(expected) = case.rule.as_deref().filter(|name| !is_rule(name, rule)) {
-        let found = rule.map_or("none", |id| id.strip_prefix("file:").unwrap_or(id));
+        let found = rule.map_or("none", |id| written_name(id).unwrap_or(id));
         wrong.push(format!("expected rule `{expected}`, got `{found}`"));
     }
     for (what, expected, found) in
@@ -94,11 +94,16 @@ fn compared(case: &RuleCase, became: &Became) -> Vec<String> {
     wrong
 }
 
-/// Whether a rule of the configuration is named, or what decided otherwise.
+/// The name in the label of a rule of the configuration or of a stored one.
+fn written_name(label: &str) -> Option<&str> {
+    label.strip_prefix("file:").or_else(|| label.strip_prefix("store:"))
+}
+
+/// Whether a rule is named, or what decided otherwise.
 fn is_rule(name: &str, id: Option<&str>) -> bool {
     let Some(id) = id else { return false };
     id == name
-        || id.strip_prefix("file:") == Some(name)
+        || written_name(id) == Some(name)
         || (name == "binding" && id.starts_with("binding:"))
 }
 
@@ -156,6 +161,7 @@ mod tests {
         ] {
             assert!(!is_rule(name, id), "{name}");
         }
+        assert!(is_rule("no-deletes", Some("store:no-deletes")));
         assert!(is_rule("binding", Some("binding:con_1")) && is_rule("default", Some("default")));
     }
 

@@ -1,23 +1,27 @@
-//! `/rules`: what decides, in the order in which it decides: the configuration's rules, then
-//! bindings, then the sets of hosts that agents may reach, then the default.
+//! `/rules`: what decides, in the order in which it decides: the configuration's rules, then the stored ones, then
+//! bindings, then the sets of hosts that agents may reach, then the default. Stored rules are changed in
+//! `stored_rules.rs`.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Json, Router};
 
 use super::auth::Caller;
-use super::body::Params;
+use super::body::{Params, Segments};
+use super::context::Context;
 use super::error::ApiError;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::List;
-use keyward_model::{RuleShown, RuleSpec};
+use super::{resource, stored_rules};
+use keyward_base::id::OrgId;
+use keyward_model::{ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStanding};
 use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::policy::explain::ActionKind;
-use keyward_state::directory::AgentRecord;
+use keyward_state::directory::{AgentRecord, View};
 use keyward_state::rulebook::PlacedRule;
 
 /// A rule and its place in the order, which is also its cursor.
@@ -27,7 +31,10 @@ struct Placed {
 }
 
 pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/rules", get(list))
+    Router::new()
+        .route("/rules", get(list).post(resource::add::<Rule>))
+        .route("/rules/order", put(stored_rules::order))
+        .route("/rules/{rule}", get(show).patch(stored_rules::change).delete(stored_rules::remove))
 }
 
 async fn list(
@@ -35,34 +42,108 @@ async fn list(
     caller: Caller,
     Params(page): Params<Page>,
 ) -> Result<Json<List<RuleShown>>, ApiError> {
-    let placed = effective(&admin, &caller).into_iter().enumerate().map(|(place, rule)| {
+    let placed = effective(&admin, &caller).into_iter().map(|rule| {
         // Fixed width, so that the order of the text is the order of the numbers.
-        Placed { cursor: format!("{place:08}"), rule }
+        Placed { cursor: format!("{:08}", rule.standing.number), rule }
     });
-    let wanted = placed.filter(|Placed { rule, .. }| page.wants(&[&rule.id])).collect();
+    let wanted = placed.filter(|Placed { rule, .. }| page.wants(&texts(rule))).collect();
     let List { items, next } = page.cut(wanted, |placed: &Placed| &placed.cursor)?;
     Ok(Json(List { items: items.into_iter().map(|placed| placed.rule).collect(), next }))
 }
 
-fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
+/// What a search looks into.
+fn texts(RuleShown { id, spec, .. }: &RuleShown) -> Vec<&str> {
+    let optional = spec.name.iter().chain(&spec.use_connection);
+    let listed = spec.hosts.iter().chain(spec.agents.iter().flatten());
+    std::iter::once(id).chain(optional).chain(listed).map(String::as_str).collect()
+}
+
+async fn show(
+    context: Context,
+    Segments(name): Segments<String>,
+) -> Result<Json<RuleShown>, ApiError> {
+    let all = effective(&context.admin, &context.caller);
+    let found = all.iter().find(|rule| is_called(rule, &name)).cloned();
+    let known = || all.iter().filter_map(|rule| rule.spec.name.as_deref());
+    let found = found.ok_or_else(|| ApiError::not_found_among("rule", &name, known()))?;
+    Ok(Json(with_shadow(&context, found)))
+}
+
+/// With the rule that leaves no request to it.
+pub(super) fn with_shadow(context: &Context, mut rule: RuleShown) -> RuleShown {
+    let rulebook = &context.deps().rulebook;
+    rule.standing.shadowed_by = rulebook.shadow(context.caller.org(), &label(&rule));
+    rule
+}
+
+/// As audit and explain name it.
+fn label(rule: &RuleShown) -> String {
+    match (rule.managed_by, &rule.spec.name) {
+        (Some(ManagedBy::Store), Some(name)) => format!("store:{name}"),
+        _ => rule.id.clone(),
+    }
+}
+
+/// Whether it has this name, id or label.
+fn is_called(rule: &RuleShown, name: &str) -> bool {
+    rule.id == name || rule.spec.name.as_deref() == Some(name) || label(rule) == name
+}
+
+/// All rules that a caller may see, numbered in their order.
+pub(super) fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
     let (org, rulebook) = (caller.org(), &admin.deps().rulebook);
-    let rules = rulebook.rules();
+    let (view, rules) = (admin.deps().directory.view(), rulebook.rules());
     let explicit = rules.iter().filter(|rule| rule.org == *org).map(explicit);
-    let mut all: Vec<_> = explicit.collect();
+    let mut all: Vec<_> = explicit.chain(stored(&view, org)).collect();
     all.extend(bindings(admin, caller));
     all.extend(allowed(admin, caller));
     all.push(default(rulebook.default_action()));
+    for (at, rule) in all.iter_mut().enumerate() {
+        rule.standing.number = at + 1;
+    }
     all
 }
 
 fn explicit(rule: &PlacedRule) -> RuleShown {
     let action = rule.action.or(Some(ActionKind::Inject));
+    // Its path in the file, `rules[3]`, says nothing that its line does not.
+    let place = rule.place.rsplit_once(": ").map_or(&*rule.place, |(at, _)| at).to_owned();
     RuleShown {
-        id: format!("file:{}", rule.name.as_deref().unwrap_or(&rule.place)),
-        spec: RuleSpec { name: None, action, ..rule.spec.clone() },
-        // Its path in the file, `rules[3]`, says nothing that its line does not.
-        place: Some(rule.place.rsplit_once(": ").map_or(&*rule.place, |(at, _)| at).to_owned()),
+        standing: RuleStanding { place: Some(place), ..RuleStanding::default() },
+        managed_by: Some(ManagedBy::File),
+        ..unmanaged(rule.label(), RuleSpec { action, ..rule.spec.clone() })
     }
+}
+
+fn stored(view: &View, org: &OrgId) -> Vec<RuleShown> {
+    let shown = |rule: &Arc<Record<Rule>>| RuleShown {
+        managed_by: Some(rule.managed_by),
+        created: Some(rule.created),
+        updated: rule.updated,
+        ..unmanaged(rule.id.to_string(), with_names(view, rule))
+    };
+    view.rules_in_order(org).iter().map(shown).collect()
+}
+
+/// The spec with names instead of ids.
+fn with_names(view: &View, rule: &Record<Rule>) -> RuleSpec {
+    let mut spec = rule.spec.clone();
+    for agent in spec.agents.iter_mut().flatten() {
+        if let Some(found) = view.find_agent(&rule.org, agent) {
+            agent.clone_from(&found.name);
+        }
+    }
+    if let Some(connection) = &mut spec.use_connection
+        && let Some(found) = view.find_connection(&rule.org, connection)
+    {
+        connection.clone_from(&found.name);
+    }
+    RuleSpec { action: spec.action.or(Some(ActionKind::Inject)), ..spec }
+}
+
+fn unmanaged(id: String, spec: RuleSpec) -> RuleShown {
+    let standing = RuleStanding::default();
+    RuleShown { id, spec, standing, managed_by: None, created: None, updated: None }
 }
 
 fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
@@ -85,7 +166,7 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
                 ..RuleSpec::default()
             };
             if binding.direct {
-                all.push(RuleShown { id, spec: whole, place: None });
+                all.push(unmanaged(id, whole));
                 continue;
             }
             let plugins = directory.plugins_of(caller.org(), &agent.id);
@@ -93,7 +174,7 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
             all.extend(slots.map(|slot| {
                 let (methods, paths) = (slot.methods.clone(), slot.paths.clone());
                 let spec = RuleSpec { methods, paths, ..whole.clone() };
-                RuleShown { id: id.clone(), spec, place: None }
+                unmanaged(id.clone(), spec)
             }));
         }
     }
@@ -151,9 +232,5 @@ fn default(action: DefaultAction) -> RuleShown {
         DefaultAction::Tunnel => ActionKind::Tunnel,
         DefaultAction::Pass => ActionKind::Pass,
     });
-    RuleShown {
-        id: "default".to_owned(),
-        spec: RuleSpec { action, ..RuleSpec::default() },
-        place: None,
-    }
+    unmanaged("default".to_owned(), RuleSpec { action, ..RuleSpec::default() })
 }

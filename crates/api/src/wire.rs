@@ -10,6 +10,7 @@ mod flow;
 mod keys;
 mod plan;
 mod rotation;
+mod rule_order;
 mod rule_test;
 mod run;
 mod status;
@@ -40,6 +41,7 @@ pub use self::flow::{
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::rotation::{NewSecret, Rotated};
+pub use self::rule_order::RuleOrderAsk;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::run::{HostRefusals, Rejected, RunRefusals};
 pub use self::status::{AgentListener, CallerView, Health, ReloadView, Status};

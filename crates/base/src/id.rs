@@ -183,6 +183,8 @@ ids! {
     OwnProviderId = "prv_", "a provider";
     /// A webhook.
     WebhookId = "whk_", "a webhook";
+    /// A stored rule. [`RuleId`] is the label of what decided.
+    StoredRuleId = "rul_", "a rule";
 }
 
 /// Longest name of an organisation.
@@ -218,8 +220,9 @@ impl OrgId {
     }
 }
 
-/// Label of the rule that decided: `file:NAME` for a rule of the configuration, `rul_…` for a stored rule,
-/// `binding:con_…` for a binding, `allow:SET` for a set of hosts, `test:con_…` for a test of a connection, `default` for the default action.
+/// Label of the rule that decided: `file:NAME` for a rule of the configuration, `store:NAME` for a stored rule,
+/// `binding:con_…` for a binding, `allow:SET` for a set of hosts, `test:con_…` for a test of a connection, `default` for
+/// the default action.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct RuleId(Arc<str>);
 

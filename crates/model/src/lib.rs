@@ -65,7 +65,7 @@ pub use plugin::{
 pub use reference::Reference;
 pub use refusal::Refusal;
 pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
-pub use rule::{RuleShown, RuleSpec};
+pub use rule::{Rule, RuleFacts, RulePlace, RuleShown, RuleSpec, RuleStanding};
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{SecretFields, SecretText};

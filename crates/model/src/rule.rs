@@ -1,7 +1,12 @@
-//! Rules: what a person writes of one, in the configuration alone. What its names mean, and whether rules contradict each
-//! other, is found by the rulebook, which knows the directory.
+//! Rules: what a person writes of one, in the configuration or through the API. What its names mean, and whether rules
+//! contradict each other, is found by the rulebook, which knows the directory.
+//!
+//! A stored rule is a [`Resource`]. Its spec has ids of agents and connections instead of names, so that a rename does
+//! not change what it means. A rule of the configuration has no record.
 
 use http::Method;
+use jiff::Timestamp;
+use keyward_base::id::StoredRuleId;
 use keyward_base::keys::section;
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
 use keyward_rules::policy::explain::ActionKind;
@@ -10,6 +15,17 @@ use serde::{Deserialize, Serialize};
 
 use super::name;
 use super::refusal::Refusal;
+use super::resource::{Kind, ManagedBy, Record, Resource};
+
+/// Items of one list of a stored rule.
+const ITEMS_MAX: usize = 500;
+
+/// Names that paths of the API and messages use for something else.
+const RESERVED: [&str; 4] = ["default", "explain", "order", "test"];
+
+/// Stored rules.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rule {}
 
 section! {
     /// What a person gives.
@@ -55,18 +71,155 @@ section! {
     }
 }
 
+section! {
+    /// The place of a stored rule among the stored ones: one member at most. A new rule is the last one by default.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct RulePlace {
+        /// Before this stored rule: its name or id.
+        #[key("name of a stored rule")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub before: Option<String>,
+        /// After this stored rule: its name or id.
+        #[key("name of a stored rule")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub after: Option<String>,
+        /// Before all other stored rules.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub first: bool,
+        /// After all other stored rules.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub last: bool,
+    }
+}
+
+/// What the gateway adds to a stored rule.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RuleFacts {
+    /// The stored rules of an organisation decide in ascending order of their positions, and of their ids where two
+    /// positions are the same. Positions have gaps, so that a rule is added or moved by one write.
+    pub position: i64,
+}
+
+/// What is shown of a rule beside its spec.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct RuleStanding {
+    /// Its number in the order in which rules, bindings and the default decide; the first one has 1.
+    #[serde(default)]
+    pub number: usize,
+    /// Where it is written: `/etc/keyward.yaml:12`; `null` for stored rules, bindings and the default.
+    #[serde(default)]
+    pub place: Option<String>,
+    /// The label of an earlier rule that decides all requests that this one is for, so that this one has no effect.
+    /// Only in answers with one rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadowed_by: Option<String>,
+}
+
 /// A rule, a binding or the default, in the order in which they decide. The members of its spec are those of the API's
-/// object; only what a person wrote has a `name`, which its id says.
+/// object.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RuleShown {
-    /// As audit and explain name it.
+    /// `rul_…` of a stored rule; else as audit and explain name it.
     pub id: String,
     /// What it says; its action is always there.
     #[serde(flatten)]
     pub spec: RuleSpec,
-    /// Where it is written: `/etc/keyward.yaml:12`; `null` for bindings and the default.
-    #[serde(default)]
-    pub place: Option<String>,
+    /// What is shown beside it.
+    #[serde(flatten)]
+    pub standing: RuleStanding,
+    /// Who may edit it; absent for bindings and the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<ManagedBy>,
+    /// When a stored rule was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub created: Option<Timestamp>,
+    /// When a stored rule was last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub updated: Option<Timestamp>,
+}
+
+impl Resource for Rule {
+    type Id = StoredRuleId;
+    type Spec = RuleSpec;
+    type With = RulePlace;
+    type ChangeWith = RulePlace;
+    type Facts = RuleFacts;
+    type Shown = RuleStanding;
+
+    const KIND: Kind = Kind { one: "rule", article: "a rule", many: "rules", max: 1_000 };
+    const DATED: bool = true;
+
+    /// A stored rule always has one.
+    fn name(spec: &RuleSpec) -> &str {
+        spec.name.as_deref().unwrap_or_default()
+    }
+
+    fn refusals(spec: &RuleSpec) -> Vec<Refusal> {
+        let mut refusals = spec.refusals();
+        match &spec.name {
+            None => refusals.push(Refusal::new("name", "is missing")),
+            Some(name) if RESERVED.contains(&&**name) => {
+                refusals.push(Refusal::new("name", "is reserved").hint("choose another name"));
+            }
+            Some(_) => {}
+        }
+        if spec.agents.as_ref().is_some_and(Vec::is_empty) {
+            let hint = "name an agent, or leave `agents` out for all";
+            refusals.push(Refusal::new("agents", "is empty").hint(hint));
+        }
+        let agents = spec.agents.as_ref().map_or(0, Vec::len);
+        for (field, count) in [
+            ("agents", agents),
+            ("hosts", spec.hosts.len()),
+            ("methods", spec.methods.len()),
+            ("paths", spec.paths.len()),
+        ] {
+            if count > ITEMS_MAX {
+                let rule = format!("has more than {ITEMS_MAX} items");
+                refusals.push(Refusal::new(field, rule).hint("add several rules"));
+            }
+        }
+        refusals
+    }
+}
+
+impl RulePlace {
+    /// Refuses more than one member.
+    ///
+    /// # Errors
+    /// With the second one.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let given = [
+            ("before", self.before.is_some()),
+            ("after", self.after.is_some()),
+            ("first", self.first),
+            ("last", self.last),
+        ];
+        match given.iter().filter(|(_, is_given)| *is_given).nth(1) {
+            None => Ok(()),
+            Some((field, _)) => {
+                let rule = "contradicts another place";
+                Err(Refusal::new(*field, rule).hint("give one of before, after, first and last"))
+            }
+        }
+    }
+}
+
+impl Record<Rule> {
+    /// As audit, explain and refusals name it.
+    pub fn label(&self) -> String {
+        format!("store:{}", self.name())
+    }
+
+    /// The ids of agents and connections that it names.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.agents.iter().flatten().chain(&self.use_connection).map(String::as_str)
+    }
 }
 
 impl RuleSpec {
@@ -165,10 +318,43 @@ mod tests {
     }
 
     #[test]
+    fn a_stored_rule_is_refused_where_its_name_or_a_list_would_mislead() {
+        let refused = |spec: Value| {
+            let spec: RuleSpec = serde_json::from_value(spec).unwrap();
+            let refusals = Rule::refusals(&spec);
+            refusals.into_iter().map(|refusal| refusal.field.into_owned()).collect::<Vec<_>>()
+        };
+        for name in RESERVED {
+            assert_eq!(refused(json!({ "name": name, "action": "deny" })), ["name"]);
+        }
+        assert_eq!(refused(json!({ "action": "deny" })), ["name"]);
+        assert_eq!(refused(json!({ "name": "rul_x", "action": "deny" })), ["name"]);
+        assert_eq!(refused(json!({ "name": "a", "action": "deny", "agents": [] })), ["agents"]);
+        let many = vec!["a.test"; ITEMS_MAX + 1];
+        assert_eq!(refused(json!({ "name": "a", "action": "deny", "hosts": many })), ["hosts"]);
+        assert_eq!(refused(json!({ "name": "a", "action": "deny", "hosts": [] })), [""; 0]);
+    }
+
+    #[test]
+    fn only_one_place_is_accepted() {
+        let place = |text: Value| serde_json::from_value::<RulePlace>(text).unwrap();
+        for bad in [
+            json!({ "first": true, "last": true }),
+            json!({ "before": "a", "after": "a" }),
+            json!({ "after": "a", "last": true }),
+        ] {
+            assert!(place(bad.clone()).check().is_err(), "{bad}");
+        }
+        assert_eq!(place(json!({ "first": false })), RulePlace::default());
+        assert_eq!(place(json!({ "before": "a" })).check(), Ok(()));
+    }
+
+    #[test]
     fn a_rule_is_shown_as_one_flat_object() {
         let text = json!({
             "id": "file:no", "agents": null, "hosts": ["a.test"], "methods": [], "paths": [],
             "action": "deny", "use": null, "allow_plaintext": false, "place": "k.yaml:3",
+            "number": 1,
         });
         let shown: RuleShown = serde_json::from_value(text.clone()).unwrap();
         assert_eq!(shown.spec.action, Some(ActionKind::Deny));

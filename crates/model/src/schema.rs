@@ -7,7 +7,7 @@ use super::personal_token::{
     PERSONAL_TOKENS_MAX, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
 };
 use super::resource::{Kind, Nothing, Resource};
-use super::rule::{RuleShown, RuleSpec};
+use super::rule::{Rule, RuleShown};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
 use super::{Agent, App, Connection, Honeytoken, Org, Plugin, PluginView, User, Webhook};
 
@@ -98,16 +98,9 @@ fn binding() -> Schemas {
     }
 }
 
-/// Rules are written in the configuration alone. What is shown of one includes its spec.
+/// What is shown of a rule includes its spec: rules of the configuration are shown as well, and have no record.
 fn rule() -> Schemas {
-    Schemas {
-        kind: Kind { one: "rule", article: "a rule", many: "rules", max: usize::MAX },
-        spec: schema::<RuleSpec>(),
-        with: schema::<Nothing>(),
-        change_with: schema::<Nothing>(),
-        shown: schema::<RuleShown>(),
-        fixed: &[],
-    }
+    Schemas { shown: schema::<RuleShown>(), ..of::<Rule>() }
 }
 
 fn schema<T: JsonSchema>() -> Schema {

@@ -10,6 +10,7 @@ use crate::config::Declared;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_base::secret::Secret;
 use keyward_model::{Agent, AgentFacts, AgentSpec, BINDINGS_MAX, PluginSpec, User};
+use keyward_rules::provider::decode::nearest;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
     AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, TokenRecord, View, may_be_used_by,
@@ -166,7 +167,12 @@ impl Planning<'_> {
             let Some(connection) = self.to_come.find_connection(&declared.org, name).cloned()
             else {
                 let message = format!("`use` names connection `{name}`, which does not exist");
-                self.refuse(subject, message, "declare or add it");
+                let known = self.to_come.connections().filter(|it| it.org == declared.org);
+                let remedy = match nearest(name, known.map(|it| it.name())) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "declare or add it".to_owned(),
+                };
+                self.refuse(subject, message, &remedy);
                 continue;
             };
             if !may_be_used_by(&connection, agent) {

@@ -103,6 +103,11 @@ impl Planning<'_> {
         }
         let app = app.unwrap_or(AppOf::None);
         let another = found.map(|found| another_account(found, declared, &app));
+        let is_another = another.as_ref().is_some_and(|changes| !changes.is_empty());
+        if let Some(rule) = found.filter(|_| is_another).and_then(|it| self.rule_naming(it)) {
+            let message = format!("it would be made again, and stored rule `{rule}` names it");
+            self.refuse(&subject, message, "remove the rule first: `keyward rule remove`");
+        }
         let is_refused = self.problems.len() > before;
         if let (Some(found), Some([])) = (found, another.as_deref()) {
             if !is_refused {
@@ -122,6 +127,14 @@ impl Planning<'_> {
             self.steps.push(Step { changes: another.unwrap_or_default(), ..step });
         }
         record
+    }
+}
+
+impl Planning<'_> {
+    /// The name of a stored rule that names the connection.
+    fn rule_naming(&self, found: &ConnectionRecord) -> Option<String> {
+        let rule = self.basis.view.rule_naming(&found.org, found.id.as_str())?;
+        Some(rule.name().to_owned())
     }
 }
 

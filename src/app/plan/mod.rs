@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use keyward_base::id::OrgId;
-use keyward_model::{Honeytoken, OwnProvider};
+use keyward_model::{Honeytoken, OwnProvider, Rule};
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{AgentRecord, ConnectionRecord, View};
@@ -178,10 +178,17 @@ impl Planning<'_> {
     }
 
     fn rules(&mut self) {
+        let Basis { config, view, sources, .. } = self.basis;
+        for rule in &config.rules {
+            let stored = rule.name.as_ref().and_then(|name| view.find::<Rule>(&rule.org, name));
+            if let Some(stored) = stored {
+                let message = format!("a stored rule has the name `{}`", stored.name());
+                self.problems.push(problem(&rule.place, message, "rename one of them"));
+            }
+        }
         let (agents, connections) = (self.agents.iter().cloned(), self.connections.iter().cloned());
-        let Err(errors) = self.basis.sources.check(self.basis.view, agents, connections) else {
-            return;
-        };
+        let rules = view.rules().cloned();
+        let Err(errors) = sources.check(view, agents, connections, rules) else { return };
         for text in errors.iter().map(ToString::to_string) {
             let placed = self.basis.config.rules.iter().find_map(|rule| {
                 let message = text.strip_prefix(&rule.place)?.strip_prefix(": ")?;

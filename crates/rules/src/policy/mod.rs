@@ -203,6 +203,16 @@ impl Policy {
         compile::check(rules, hostless_rules_max)
     }
 
+    /// The first rule that decides all requests that a later rule of the org is for.
+    pub fn shadow(&self, org: &OrgId, rule: &RuleId) -> Option<&RuleId> {
+        let all = &self.org(org).rules.all;
+        let at = all.iter().position(|compiled| compiled.rule.id == *rule)?;
+        let (earlier, rest) = all.split_at(at);
+        let later = &rest.first()?.rule;
+        let first = earlier.iter().find(|compiled| compiled.rule.shadows(later))?;
+        Some(&first.rule.id)
+    }
+
     fn org(&self, org: &OrgId) -> &OrgPolicy {
         self.orgs.get(org).unwrap_or(&self.nothing)
     }

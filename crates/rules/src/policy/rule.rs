@@ -242,7 +242,45 @@ pub enum CompileError {
     },
 }
 
+impl CompileError {
+    /// The rules that the error is about.
+    pub fn rules(&self) -> impl Iterator<Item = &RuleId> {
+        let (rule, other) = match self {
+            Self::TunnelBlinds { rule, other } => (rule, Some(other)),
+            Self::Twice { rule }
+            | Self::NoAgents { rule }
+            | Self::TunnelLooksInside { rule }
+            | Self::HostNotOwned { rule, .. }
+            | Self::PlaintextWithoutInjection { rule }
+            | Self::TooManyHostless { rule, .. } => (rule, None),
+        };
+        std::iter::once(rule).chain(other)
+    }
+}
+
 impl Rule {
+    /// Whether the rule decides all requests that `other` is for, so that `other` has no effect after it. Paths are
+    /// compared as text: `false` where only their patterns would tell.
+    pub(super) fn shadows(&self, other: &Self) -> bool {
+        let decides = match &self.action {
+            // It leaves what the connection does not own, or the agent is not bound to, to later rules.
+            RuleAction::Use(account) => {
+                self.agents.is_some() && !self.hosts.is_empty() && account.paths.is_empty()
+            }
+            RuleAction::UseMissing(_) => self.agents.is_some(),
+            RuleAction::Inject | RuleAction::Deny | RuleAction::Pass | RuleAction::Tunnel => true,
+        };
+        let agents = self.agents.as_ref().is_none_or(|mine| {
+            other.agents.as_ref().is_some_and(|all| all.iter().all(|agent| mine.contains(agent)))
+        });
+        let is_host = |host: &HostPattern| self.hosts.iter().any(|mine| mine.contains(host));
+        let hosts = is_all(&self.hosts, &other.hosts, is_host);
+        let methods = is_all(&self.methods, &other.methods, |method: &Method| self.takes(method));
+        let paths =
+            is_all(&self.paths, &other.paths, |path: &PathPattern| self.paths.contains(path));
+        decides && agents && hosts && methods && paths
+    }
+
     /// Whether the rule depends on more than agent and host.
     pub(super) fn is_conditional(&self) -> bool {
         !self.methods.is_empty() || !self.paths.is_empty()
@@ -258,6 +296,11 @@ impl Rule {
         let same = |m: &Method| m.as_str().eq_ignore_ascii_case(method.as_str());
         self.methods.is_empty() || self.methods.iter().any(same)
     }
+}
+
+/// Whether a list in which empty means all has all of another.
+fn is_all<T>(mine: &[T], others: &[T], has: impl Fn(&T) -> bool) -> bool {
+    mine.is_empty() || (!others.is_empty() && others.iter().all(has))
 }
 
 impl Account {

@@ -60,8 +60,9 @@ impl Stored for Agent {
         bound.try_for_each(|connection| check::may_bind(after, connection))
     }
 
-    fn may_remove(record: &Record<Self>, by: ManagedBy, _: &View) -> Result<(), DirectoryError> {
-        check::removable(record, by)
+    fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
+        check::removable(record, by)?;
+        check::named_by_no_rule(record, view)
     }
 
     async fn after_removal(writer: Writer, record: Record<Self>) -> Result<(), DirectoryError> {

@@ -4,7 +4,7 @@ use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ManagedBy};
 use super::users::may_be_used_by;
 use super::view::View;
-use keyward_base::id::{OrgId, UserId};
+use keyward_base::id::{Id, OrgId, UserId};
 use keyward_model::{BINDINGS_MAX, Record, Resource, User, Visibility, is_label};
 
 /// Whether the agent may have one more binding.
@@ -74,6 +74,22 @@ pub fn editable<R: Resource>(record: &Record<R>, by: ManagedBy) -> Result<(), Di
 /// As [`editable`]; an agent that is no longer in the file may be removed by either side.
 pub(super) fn removable(agent: &AgentRecord, by: ManagedBy) -> Result<(), DirectoryError> {
     if agent.facts.paused { Ok(()) } else { editable(agent, by) }
+}
+
+/// Refuses to remove what a stored rule names: a rule without its agents or its connection would leave its requests to
+/// the rules and bindings after it.
+pub(super) fn named_by_no_rule<R: Resource>(
+    record: &Record<R>,
+    view: &View,
+) -> Result<(), DirectoryError> {
+    match view.rule_naming(&record.org, record.id.as_str()) {
+        None => Ok(()),
+        Some(rule) => Err(DirectoryError::NamedByRule {
+            what: R::KIND.one,
+            name: record.name().to_owned(),
+            rule: rule.name().to_owned(),
+        }),
+    }
 }
 
 /// An owner must be a user of the organisation.

@@ -51,11 +51,12 @@ impl Stored for Connection {
     }
 
     /// One that was taken out of the file may be removed by anyone.
-    fn may_remove(record: &Record<Self>, by: ManagedBy, _: &View) -> Result<(), DirectoryError> {
+    fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         match record.facts.state {
-            ConnectionState::Paused => Ok(()),
-            _ => check::editable(record, by),
+            ConnectionState::Paused => {}
+            _ => check::editable(record, by)?,
         }
+        check::named_by_no_rule(record, view)
     }
 
     /// Bindings first: after a crash in between there is a connection that no agent may use, and not a binding to

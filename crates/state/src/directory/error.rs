@@ -179,6 +179,16 @@ pub enum DirectoryError {
         /// Its name.
         name: String,
     },
+    /// An agent or connection that a stored rule names.
+    #[error("{what} `{name}` is named by rule `{rule}`, which would not apply any more")]
+    NamedByRule {
+        /// `agent` or `connection`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The rule's name.
+        rule: String,
+    },
 
     // Whoever runs the gateway: keys, backups.
     /// None of the keys is the store's.
@@ -248,6 +258,9 @@ impl DirectoryError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::NamedByRule { .. } => Some(
+                "change the rule with `keyward rule edit`, or remove it with `keyward rule remove`",
+            ),
             _ => None,
         }
     }

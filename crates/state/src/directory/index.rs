@@ -55,6 +55,7 @@ pub enum Named {
     Webhook,
     Honeytoken,
     Provider,
+    Rule,
 }
 
 impl Named {
@@ -70,6 +71,7 @@ impl Named {
             Self::Webhook => "webhook",
             Self::Honeytoken => "honeytoken",
             Self::Provider => "provider",
+            Self::Rule => "rule",
         }
     }
 }

@@ -25,6 +25,8 @@ mod plugins;
 mod records;
 mod remedy;
 mod rows;
+mod rule_order;
+mod rules;
 mod stored;
 #[cfg(test)]
 mod tests;

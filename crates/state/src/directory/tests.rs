@@ -8,6 +8,7 @@ mod life;
 mod people;
 mod plugins;
 mod reconcile;
+mod rules;
 mod stored;
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ use keyward_base::id::{
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
-    App, Connection, Honeytoken, Org, OwnProvider, Plugin, Record, Scope, User, Webhook,
+    App, Connection, Honeytoken, Org, OwnProvider, Plugin, Record, Rule, Scope, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::provider::Provider;
@@ -49,6 +49,7 @@ pub struct OrgView {
     pub(super) own_providers: Collection<OwnProvider>,
     /// The same by the provider's id, as far as its definition is valid.
     pub(super) compiled_providers: SharedNames<Arc<str>, Arc<Provider>>,
+    pub(super) rules: Collection<Rule>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
     /// By agent and name.
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
@@ -67,6 +68,8 @@ pub struct Differences<'a> {
     pub apps: Vec<Difference<'a, Arc<AppRecord>>>,
     /// Plugins.
     pub plugins: Vec<Difference<'a, Arc<PluginRecord>>>,
+    /// Stored rules.
+    pub rules: Vec<Difference<'a, Arc<Record<Rule>>>>,
 }
 
 /// Who holds a token.
@@ -96,6 +99,13 @@ impl OrgView {
 }
 
 impl View {
+    /// The same view with these stored rules.
+    #[must_use]
+    pub fn with_rules(mut self, rules: impl IntoIterator<Item = Arc<Record<Rule>>>) -> Self {
+        rules.into_iter().for_each(|rule| self.put(rule));
+        self
+    }
+
     /// A view of these alone. Of two with one name, the name is the later one's.
     pub fn of(
         agents: impl IntoIterator<Item = Arc<AgentRecord>>,
@@ -130,6 +140,7 @@ impl View {
             all.apps.extend(now_there.differences(there, Arc::ptr_eq));
             all.plugins
                 .extend(now.plugins.by_id().differences(before.plugins.by_id(), Arc::ptr_eq));
+            all.rules.extend(now.rules.by_id().differences(before.rules.by_id(), Arc::ptr_eq));
         }
         all
     }
@@ -189,7 +200,8 @@ impl View {
         let user = || org.users.values().next().map(|one| ("user", one.name.clone()));
         let provider =
             || org.own_providers.values().next().map(|one| ("provider", one.name.clone()));
-        agent().or_else(connection).or_else(app).or_else(user).or_else(provider)
+        let rule = || org.rules.values().next().map(|one| ("rule", one.name().to_owned()));
+        agent().or_else(connection).or_else(app).or_else(user).or_else(provider).or_else(rule)
     }
 
     /// Something that a user owns: its kind and name.
@@ -263,6 +275,11 @@ impl View {
     /// All plugins of all orgs.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<PluginRecord>> {
         self.orgs.values().flat_map(|org| org.plugins.values())
+    }
+
+    /// All stored rules of all orgs.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Record<Rule>>> {
+        self.orgs.values().flat_map(|org| org.rules.values())
     }
 
     /// All plugins of an org.

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::facts::{Changed, Facts};
-use super::resolve::{Resolved, resolve};
-use super::{RulebookError, Sources};
+use super::resolve::{Resolved, RuleText, resolve};
+use super::{PlacedRule, RulebookError, Sources};
 use crate::directory::View;
 use keyward_base::id::OrgId;
+use keyward_model::Rule as Stored;
 use keyward_rules::policy::{CompileError, Policy, Rule};
 
 /// A compiled policy with its inputs.
@@ -21,25 +22,61 @@ pub(super) struct CompiledPolicy {
 }
 
 impl Sources {
-    /// The resolved rules, or all errors.
+    /// The resolved rules, or all errors. A name in a stored rule that does not exist is no error.
     pub(super) fn judged(&self, facts: &Facts) -> Result<Vec<Rule>, Vec<RulebookError>> {
-        let Resolved { rules, mut problems } = resolve(&*self.rules, facts);
-        let errors = Policy::check(&rules, self.hostless_rules_max);
-        problems.extend(errors.into_iter().map(RulebookError::from));
-        if problems.is_empty() { Ok(rules) } else { Err(problems) }
+        let mut stored = resolve(stored_texts(facts.view()), facts);
+        log_lost(std::mem::take(&mut stored.problems));
+        let mut all = resolve(self.rules.iter().map(RuleText::from), facts).then(stored);
+        let mut problems = std::mem::take(&mut all.problems);
+        problems.extend(self.contradictions(&all.for_every_agent()));
+        if problems.is_empty() { Ok(all.rules()) } else { Err(problems) }
+    }
+
+    /// What rules say against each other, each with a place.
+    pub(super) fn contradictions(&self, rules: &[Rule]) -> Vec<RulebookError> {
+        self.placed(Policy::check(rules, self.hostless_rules_max))
+    }
+
+    fn placed(&self, errors: Vec<CompileError>) -> Vec<RulebookError> {
+        let placed = |source: CompileError| {
+            let is_about =
+                |rule: &&PlacedRule| source.rules().any(|id| *id.as_str() == *rule.label());
+            let place = match self.rules.iter().find(is_about) {
+                Some(rule) => rule.place.clone(),
+                None => "stored rules".to_owned(),
+            };
+            RulebookError::Compile { place, source }
+        };
+        errors.into_iter().map(placed).collect()
+    }
+
+    /// All rules in the order in which they decide; those with missing names refuse, and a warning is logged.
+    fn lenient(&self, facts: &Facts) -> Vec<Rule> {
+        let of_file = self.rules.iter().map(RuleText::from);
+        found(resolve(of_file, facts).then(resolve(stored_texts(facts.view()), facts)))
+    }
+
+    /// The same of one org.
+    fn lenient_in(&self, org: &OrgId, facts: &Facts) -> Vec<Rule> {
+        let stored = facts.view().rules_in_order(org);
+        let of_file = self.rules.iter().filter(|rule| rule.org == *org).map(RuleText::from);
+        let stored = stored.iter().map(|rule| RuleText::stored(rule));
+        found(resolve(of_file.chain(stored), facts))
     }
 
     /// The agents and connections that rules name.
-    fn named(&self) -> HashMap<OrgId, HashSet<Box<str>>> {
-        let mut named: HashMap<OrgId, HashSet<Box<str>>> = HashMap::new();
-        for rule in &*self.rules {
-            let names = rule.agents.iter().flatten().chain(&rule.use_connection);
-            named
-                .entry(rule.org.clone())
-                .or_default()
-                .extend(names.map(|name| name.as_str().into()));
-        }
-        named
+    fn named(&self, view: &View) -> HashMap<OrgId, HashSet<Box<str>>> {
+        let orgs: HashSet<_> =
+            self.rules.iter().map(|rule| &rule.org).chain(view.rules().map(|it| &it.org)).collect();
+        orgs.into_iter().map(|org| (org.clone(), self.named_in(org, view))).collect()
+    }
+
+    fn named_in(&self, org: &OrgId, view: &View) -> HashSet<Box<str>> {
+        let of_file = self.rules.iter().filter(|rule| rule.org == *org);
+        let of_file =
+            of_file.flat_map(|rule| rule.agents.iter().flatten().chain(&rule.use_connection));
+        let stored = view.all::<Stored>(org).flat_map(|rule| rule.named());
+        of_file.map(String::as_str).chain(stored).map(Into::into).collect()
     }
 }
 
@@ -61,7 +98,7 @@ impl CompiledPolicy {
         view: Arc<View>,
     ) -> Result<Self, Vec<RulebookError>> {
         let facts = Facts::new(sources.catalogue.clone(), view);
-        let rules = found(resolve(&*sources.rules, &facts));
+        let rules = sources.lenient(&facts);
         Self::of(sources, facts, rules)
     }
 
@@ -71,11 +108,9 @@ impl CompiledPolicy {
         rules: Vec<Rule>,
     ) -> Result<Self, Vec<RulebookError>> {
         let spec = facts.spec(rules, sources.default, sources.hostless_rules_max);
-        let policy = Policy::compile(spec);
-        let policy =
-            policy.map_err(|all| all.into_iter().map(RulebookError::from).collect::<Vec<_>>())?;
-        let policy = Arc::new(policy);
-        Ok(Self { sources: sources.clone(), facts, named: sources.named(), policy })
+        let policy = Policy::compile(spec).map_err(|errors| sources.placed(errors))?;
+        let (policy, named) = (Arc::new(policy), sources.named(facts.view()));
+        Ok(Self { sources: sources.clone(), facts, named, policy })
     }
 
     pub(super) fn policy(&self) -> Arc<Policy> {
@@ -105,9 +140,11 @@ impl CompiledPolicy {
             return Ok(());
         }
         let mut policy = Policy::clone(&self.policy);
+        for org in &changed.rules {
+            self.named.insert(org.clone(), self.sources.named_in(org, self.facts.view()));
+        }
         for org in self.meant_otherwise(changed) {
-            let texts = self.sources.rules.iter().filter(|rule| rule.org == *org);
-            policy.set_rules(org, found(resolve(texts, &self.facts)))?;
+            policy.set_rules(org, self.sources.lenient_in(org, &self.facts))?;
         }
         for (org, agent) in &changed.agents {
             policy.set_held(org, agent, self.facts.held(org, agent));
@@ -125,19 +162,31 @@ impl CompiledPolicy {
         Ok(())
     }
 
-    /// The orgs whose rules name something that changed.
+    /// The orgs whose rules changed, or name something that changed.
     fn meant_otherwise<'a>(&self, changed: &'a Changed) -> HashSet<&'a OrgId> {
         let is_named = |(org, name): &&(OrgId, Arc<str>)| {
             self.named.get(org).is_some_and(|names| names.contains(&**name))
         };
-        changed.named.iter().filter(is_named).map(|(org, _)| org).collect()
+        let orgs = changed.named.iter().filter(is_named).map(|(org, _)| org);
+        orgs.chain(&changed.rules).collect()
     }
 }
 
+/// All stored rules, those of an org in their order.
+fn stored_texts(view: &View) -> Vec<RuleText<'_>> {
+    let mut all: Vec<_> = view.rules().collect();
+    all.sort_by(|a, b| (a.facts.position, &a.id).cmp(&(b.facts.position, &b.id)));
+    all.into_iter().map(|rule| RuleText::stored(rule)).collect()
+}
+
 /// The rules; logs a warning for each missing name.
-fn found(Resolved { rules, problems }: Resolved) -> Vec<Rule> {
+fn found(mut resolved: Resolved) -> Vec<Rule> {
+    log_lost(std::mem::take(&mut resolved.problems));
+    resolved.rules()
+}
+
+fn log_lost(problems: Vec<RulebookError>) {
     for problem in problems {
         tracing::warn!(%problem, "a rule lost what it names, and refuses what it meant");
     }
-    rules
 }

@@ -86,8 +86,13 @@ pub enum RulebookError {
         place: String,
     },
     /// Rules contradict themselves or each other.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
+    #[error("{place}: {source}")]
+    Compile {
+        /// The place of the first rule of the configuration that the error is about, or `stored rules`.
+        place: String,
+        /// The contradiction.
+        source: CompileError,
+    },
     /// The policy of an older directory is in force.
     #[error("change {change} is stored but not in force: the rules do not compile, see the log")]
     NotInForce {

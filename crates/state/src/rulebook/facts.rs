@@ -58,6 +58,8 @@ pub(super) struct Connection<'a> {
 pub(super) struct Changed {
     /// Agents whose bindings or slots changed.
     pub(super) agents: HashSet<(OrgId, AgentId)>,
+    /// Orgs whose stored rules changed.
+    pub(super) rules: HashSet<OrgId>,
     /// Names and ids that have another meaning in rules.
     pub(super) named: HashSet<(OrgId, Arc<str>)>,
     /// Added references to OAuth endpoints.
@@ -96,6 +98,8 @@ impl Facts {
         let before = std::mem::replace(&mut self.view, Arc::clone(&view));
         let differences = view.differences(&before);
         let mut changed = Changed::default();
+        let rules = differences.rules.iter().filter_map(|rule| rule.now.or(rule.before));
+        changed.rules.extend(rules.map(|rule| rule.org.clone()));
         let mut anew = HashSet::new();
         for app in differences.apps {
             self.app_changed(app, &mut anew, &mut changed);
@@ -239,6 +243,11 @@ impl Facts {
         changed.name(org, names.chain([id.as_str()]));
     }
 
+    /// The view that this data is of.
+    pub(super) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
     /// The agent with this name or id.
     pub(super) fn agent(&self, org: &OrgId, name: &str) -> Option<&AgentRecord> {
         self.view.find_agent(org, name).map(|agent| &**agent)
@@ -368,6 +377,7 @@ impl Changed {
     /// Whether the policy does not change.
     pub(super) fn is_nothing(&self) -> bool {
         self.agents.is_empty()
+            && self.rules.is_empty()
             && self.named.is_empty()
             && self.added_endpoints.is_empty()
             && self.removed_endpoints.is_empty()

@@ -22,8 +22,8 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
 use crate::directory::{AgentRecord, ConnectionRecord, Directory, View};
 use keyward_base::agent::Agent;
-use keyward_base::id::OrgId;
-use keyward_model::RuleSpec;
+use keyward_base::id::{OrgId, RuleId};
+use keyward_model::{Record, Rule, RuleSpec};
 use keyward_rules::policy::{
     Account, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
 };
@@ -31,6 +31,7 @@ use keyward_rules::provider::Catalogue;
 
 use compiled::CompiledPolicy;
 use facts::{Facts, app_of, connection_facts};
+use resolve::{RuleText, resolve};
 
 pub use error::RulebookError;
 
@@ -43,6 +44,13 @@ pub struct PlacedRule {
     pub spec: RuleSpec,
     /// The place in the configuration, for errors: `keyward.yaml:12: rules[3]`.
     pub place: String,
+}
+
+impl PlacedRule {
+    /// As audit, explain and refusals name it.
+    pub fn label(&self) -> String {
+        format!("file:{}", self.spec.name.as_ref().unwrap_or(&self.place))
+    }
 }
 
 impl Deref for PlacedRule {
@@ -96,6 +104,14 @@ pub struct ConfigChange<'a> {
     _turn: AsyncMutexGuard<'a, ()>,
 }
 
+/// A change of stored rules in progress. Changes of rules and of the configuration take turns, so that what was checked
+/// is what is written.
+#[derive(Debug)]
+pub struct RuleChange<'a> {
+    rulebook: &'a Rulebook,
+    _turn: AsyncMutexGuard<'a, ()>,
+}
+
 impl Rulebook {
     /// Compiles the policy. It spawns nothing: the caller must run [`follow`](Self::follow).
     ///
@@ -121,6 +137,17 @@ impl Rulebook {
         let turn = self.changing.lock().await;
         self.changes.send_modify(|count| *count += 1);
         ConfigChange { rulebook: self, _turn: turn }
+    }
+
+    /// Begins a change of stored rules after earlier changes have ended. It must be dropped before
+    /// [`rebuild`](Self::rebuild).
+    pub async fn change_rules(&self) -> RuleChange<'_> {
+        RuleChange { rulebook: self, _turn: self.changing.lock().await }
+    }
+
+    /// The label of an earlier rule that decides all requests that a rule is for, so that it has no effect.
+    pub fn shadow(&self, org: &OrgId, label: &str) -> Option<String> {
+        self.current().shadow(org, &RuleId::new(label)).map(ToString::to_string)
     }
 
     /// The present number of configuration changes, for [`Rulebook::settled`].
@@ -283,6 +310,29 @@ impl ConfigChange<'_> {
     }
 }
 
+impl RuleChange<'_> {
+    /// Checks the rules of the configuration and these stored ones of an org, in this order. `changed`: the one whose
+    /// names are checked as well.
+    ///
+    /// # Errors
+    /// What `changed` may not name, and all contradictions.
+    pub fn check(
+        &self,
+        org: &OrgId,
+        stored: &[Arc<Record<Rule>>],
+        changed: Option<&Record<Rule>>,
+    ) -> Result<(), Vec<RulebookError>> {
+        let sources = self.rulebook.sources.load_full();
+        let facts = Facts::new(sources.catalogue.clone(), self.rulebook.directory.view());
+        let mut problems = resolve(changed.map(RuleText::stored), &facts).problems;
+        let of_file = sources.rules.iter().filter(|rule| rule.org == *org);
+        let stored = stored.iter().map(|rule| RuleText::stored(rule));
+        let all = resolve(of_file.map(RuleText::from).chain(stored), &facts);
+        problems.extend(sources.contradictions(&all.for_every_agent()));
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
 impl Drop for ConfigChange<'_> {
     fn drop(&mut self) {
         // The follower applies later changes.
@@ -301,7 +351,7 @@ impl Sources {
         Self { catalogue, default, rules: rules.into(), hostless_rules_max }
     }
 
-    /// Checks whether the rules compile with these agents and connections, and the own providers of `known`.
+    /// Checks whether the rules compile with these agents, connections and stored rules, and the own providers of `known`.
     ///
     /// # Errors
     /// All errors.
@@ -310,9 +360,10 @@ impl Sources {
         known: &View,
         agents: impl Iterator<Item = Arc<AgentRecord>>,
         connections: impl Iterator<Item = Arc<ConnectionRecord>>,
+        rules: impl Iterator<Item = Arc<Record<Rule>>>,
     ) -> Result<(), Vec<RulebookError>> {
         // Settings do not affect decisions.
-        let view = View::of(agents, connections).with_providers_of(known);
+        let view = View::of(agents, connections).with_providers_of(known).with_rules(rules);
         let facts = Facts::new(self.catalogue.clone(), Arc::new(view));
         self.judged(&facts).map(drop)
     }

@@ -11,35 +11,94 @@ use super::PlacedRule;
 use super::error::RulebookError;
 use super::facts::Facts;
 use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
-use keyward_base::id::{AgentId, RuleId};
+use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
+use keyward_model::{Record, Rule as Stored, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::policy::{Account, CompileError, Rule, RuleAction};
 use keyward_rules::provider::decode::nearest;
 
+/// A rule as it is written, with its label and its place for errors.
+#[derive(Clone, Debug)]
+pub(super) struct RuleText<'a> {
+    id: RuleId,
+    org: &'a OrgId,
+    spec: &'a RuleSpec,
+    place: String,
+}
+
 /// Resolved rules, with the errors in their text.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Resolved {
-    pub(super) rules: Vec<Rule>,
+    rules: Vec<ResolvedRule>,
     pub(super) problems: Vec<RulebookError>,
+}
+
+/// A rule with ids and patterns.
+#[derive(Debug)]
+struct ResolvedRule {
+    rule: Rule,
+    /// Whether it can apply to a request: it has lost neither its agents nor its connection.
+    applies: bool,
 }
 
 /// Resolves all rules and finds all errors.
 pub(super) fn resolve<'a>(
-    texts: impl IntoIterator<Item = &'a PlacedRule>,
+    texts: impl IntoIterator<Item = RuleText<'a>>,
     facts: &Facts,
 ) -> Resolved {
-    let mut resolved = Resolved { rules: Vec::new(), problems: Vec::new() };
+    let mut resolved = Resolved::default();
     for text in texts {
-        let rule = Resolver { text, facts, problems: &mut resolved.problems }.rule();
+        let rule = Resolver { text: &text, facts, problems: &mut resolved.problems }.rule();
         resolved.rules.extend(rule);
     }
     resolved
 }
 
+impl Resolved {
+    /// The rules that can apply.
+    pub(super) fn rules(self) -> Vec<Rule> {
+        let applying = self.rules.into_iter().filter(|resolved| resolved.applies);
+        applying.map(|resolved| resolved.rule).collect()
+    }
+
+    /// The rules without their agents, to be checked against each other: contradictions depend on no agent, and
+    /// rules that have lost theirs may get them back.
+    pub(super) fn for_every_agent(&self) -> Vec<Rule> {
+        let all = self.rules.iter().map(|ResolvedRule { rule, applies }| Rule {
+            // A list that was written empty stays an error.
+            agents: rule.agents.clone().filter(|agents| *applies && agents.is_empty()),
+            ..rule.clone()
+        });
+        all.collect()
+    }
+
+    /// With the rules and problems of `other` after these.
+    pub(super) fn then(mut self, other: Self) -> Self {
+        self.rules.extend(other.rules);
+        self.problems.extend(other.problems);
+        self
+    }
+}
+
+impl<'a> RuleText<'a> {
+    /// Of a stored rule.
+    pub(super) fn stored(record: &'a Record<Stored>) -> Self {
+        let (id, place) = (RuleId::new(record.label()), format!("rule `{}`", record.name()));
+        Self { id, org: &record.org, spec: &record.spec, place }
+    }
+}
+
+impl<'a> From<&'a PlacedRule> for RuleText<'a> {
+    fn from(rule: &'a PlacedRule) -> Self {
+        let (id, place) = (RuleId::new(rule.label()), rule.place.clone());
+        Self { id, org: &rule.org, spec: &rule.spec, place }
+    }
+}
+
 /// The resolution of one rule.
 struct Resolver<'a> {
-    text: &'a PlacedRule,
+    text: &'a RuleText<'a>,
     facts: &'a Facts,
     problems: &'a mut Vec<RulebookError>,
 }
@@ -52,32 +111,30 @@ enum UsedConnection<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    /// The rule, unless it cannot apply to any request.
-    fn rule(mut self) -> Option<Rule> {
-        let id =
-            RuleId::new(format!("file:{}", self.text.name.as_ref().unwrap_or(&self.text.place)));
+    /// The rule, unless a host, path or method of it cannot be read.
+    fn rule(mut self) -> Option<ResolvedRule> {
+        let RuleText { id, org, spec, .. } = self.text;
         let used = self.used();
         let agents = self.agents(&used);
-        let hosts = self.patterns(&self.text.hosts, HostPattern::parse);
-        let paths = self.patterns(&self.text.paths, PathPattern::parse);
+        let hosts = self.patterns(&spec.hosts, HostPattern::parse);
+        let paths = self.patterns(&spec.paths, PathPattern::parse);
         let methods = self.methods();
-        let action = self.action(used).map(|action| self.owned(&id, action, &hosts));
+        let action = self.action(used).map(|action| self.owned(id, action, &hosts))?;
         let is_lost = |given: usize, read: usize| given > 0 && read == 0;
-        // Without its hosts, agents or methods, the rule would apply to all of them.
-        if is_lost(self.text.hosts.len(), hosts.len())
-            || is_lost(self.text.paths.len(), paths.len())
-            || is_lost(self.text.methods.len(), methods.len())
-            || is_lost(
-                self.text.agents.as_ref().map_or(0, Vec::len),
-                agents.as_ref().map_or(0, Vec::len),
-            )
-            // For every host, it would refuse all requests of the agent; there is nothing to inject.
-            || hosts.is_empty() && matches!(action, Some(RuleAction::UseMissing(_)))
+        // Without its hosts, paths or methods, the rule would apply to all of them.
+        if is_lost(spec.hosts.len(), hosts.len())
+            || is_lost(spec.paths.len(), paths.len())
+            || is_lost(spec.methods.len(), methods.len())
         {
             return None;
         }
-        let (org, allow_plaintext) = (self.text.org.clone(), self.text.allow_plaintext);
-        Some(Rule { id, org, agents, hosts, methods, paths, action: action?, allow_plaintext })
+        let named = spec.agents.as_ref().map_or(0, Vec::len);
+        let has_agents = !is_lost(named, agents.as_ref().map_or(0, Vec::len));
+        // For every host, it would refuse all requests of the agent; there is nothing to inject.
+        let injects_nothing = hosts.is_empty() && matches!(action, RuleAction::UseMissing(_));
+        let (id, org, allow_plaintext) = (id.clone(), (*org).clone(), spec.allow_plaintext);
+        let rule = Rule { id, org, agents, hosts, methods, paths, action, allow_plaintext };
+        Some(ResolvedRule { rule, applies: has_agents && !injects_nothing })
     }
 
     fn place(&self) -> String {
@@ -85,8 +142,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn used(&mut self) -> UsedConnection<'a> {
-        let (org, facts) = (&self.text.org, self.facts);
-        let Some(name) = &self.text.use_connection else { return UsedConnection::Nothing };
+        let (org, facts) = (self.text.org, self.facts);
+        let Some(name) = &self.text.spec.use_connection else { return UsedConnection::Nothing };
         match facts.connection(org, name) {
             Some(one) => UsedConnection::Connection(one.record, one.account.clone()),
             None => {
@@ -101,14 +158,14 @@ impl<'a> Resolver<'a> {
 
     fn agents(&mut self, used: &UsedConnection<'_>) -> Option<Vec<AgentId>> {
         let (text, facts) = (self.text, self.facts);
-        let names = text.agents.as_ref()?;
+        let names = text.spec.agents.as_ref()?;
         let mut ids = Vec::with_capacity(names.len());
         for name in names {
-            match facts.agent(&text.org, name) {
+            match facts.agent(text.org, name) {
                 Some(agent) if self.may_use(agent, used) => ids.push(agent.id.clone()),
                 Some(_) => {}
                 None => {
-                    let nearest = nearest(name, facts.agent_names(&text.org)).map(str::to_owned);
+                    let nearest = nearest(name, facts.agent_names(text.org)).map(str::to_owned);
                     let (place, name) = (self.place(), name.clone());
                     self.problems.push(RulebookError::UnknownAgent { place, name, nearest });
                 }
@@ -161,8 +218,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn methods(&mut self) -> Vec<Method> {
-        let mut methods = Vec::with_capacity(self.text.methods.len());
-        for text in &self.text.methods {
+        let mut methods = Vec::with_capacity(self.text.spec.methods.len());
+        for text in &self.text.spec.methods {
             match Method::from_bytes(text.to_ascii_uppercase().as_bytes()) {
                 Ok(method) => methods.push(method),
                 Err(_) => {
@@ -176,7 +233,7 @@ impl<'a> Resolver<'a> {
 
     fn action(&mut self, used: UsedConnection<'_>) -> Option<RuleAction> {
         let place = self.place();
-        let action = match (self.text.action, used) {
+        let action = match (self.text.spec.action, used) {
             (None | Some(ActionKind::Inject), UsedConnection::Connection(_, account)) => {
                 RuleAction::Use(account)
             }
@@ -205,12 +262,13 @@ impl<'a> Resolver<'a> {
         let RuleAction::Use(account) = &action else { return action };
         let foreign: Vec<_> = hosts.iter().filter(|host| !account.owns_all(host)).collect();
         for host in &foreign {
-            self.problems.push(RulebookError::Compile(CompileError::HostNotOwned {
+            let source = CompileError::HostNotOwned {
                 rule: rule.clone(),
                 connection: account.name.clone(),
                 host: HostPattern::clone(host),
                 provider: account.provider.clone(),
-            }));
+            };
+            self.problems.push(RulebookError::Compile { place: self.place(), source });
         }
         match foreign.is_empty() {
             true => action,
@@ -235,8 +293,18 @@ mod tests {
     }
 
     fn problems(rule: RuleSpec, samples: &Samples) -> Vec<String> {
-        let resolved = resolve(&[placed(rule)], &samples.facts());
+        let resolved = resolved(rule, &samples.facts());
         resolved.problems.iter().map(ToString::to_string).collect()
+    }
+
+    fn resolved(rule: RuleSpec, facts: &Facts) -> Resolved {
+        resolve([RuleText::from(&placed(rule))], facts)
+    }
+
+    impl Resolved {
+        fn is_inert(&self) -> bool {
+            self.rules.iter().all(|resolved| !resolved.applies)
+        }
     }
 
     fn using(name: &str) -> RuleSpec {
@@ -310,8 +378,8 @@ mod tests {
         samples.connections[0].environment = Some("production".to_owned());
         let agents = Some(vec!["ci".to_owned()]);
         let rule = RuleSpec { agents, ..using("work-github") };
-        let resolved = resolve(&[placed(rule.clone())], &samples.facts());
-        assert!(resolved.rules.is_empty());
+        let resolved = resolved(rule.clone(), &samples.facts());
+        assert!(resolved.is_inert());
         assert!(matches!(resolved.problems[..], [RulebookError::Environments { .. }]));
         samples.agents[0].environment = None;
         assert_eq!(problems(rule, &samples), [""; 0]);
@@ -327,8 +395,8 @@ mod tests {
         let rule = RuleSpec { agents, ..using("work-github") };
         for other in [None, Some(UserId::random())] {
             samples.agents[0].facts.owner = other;
-            let resolved = resolve(&[placed(rule.clone())], &samples.facts());
-            assert!(resolved.rules.is_empty());
+            let resolved = resolved(rule.clone(), &samples.facts());
+            assert!(resolved.is_inert());
             assert!(matches!(resolved.problems[..], [RulebookError::Private { .. }]));
         }
         samples.agents[0].facts.owner = owner;
@@ -344,8 +412,8 @@ mod tests {
             RuleSpec { agents: Some(vec!["gone".to_owned()]), ..doing(ActionKind::Pass) },
             RuleSpec { hosts: Vec::new(), ..using("gone") },
         ] {
-            let resolved = resolve(&[placed(rule.clone())], &samples().facts());
-            assert!(resolved.rules.is_empty(), "{rule:?}");
+            let resolved = resolved(rule.clone(), &samples().facts());
+            assert!(resolved.is_inert(), "{rule:?}");
             assert_eq!(resolved.problems.len(), 1, "{rule:?}");
         }
     }
@@ -355,10 +423,11 @@ mod tests {
         for (hosts, name) in [(["api.github.com"], "gone"), (["evil.test"], "work-github")] {
             let hosts = hosts.iter().map(ToString::to_string).collect();
             let rule = RuleSpec { hosts, ..using(name) };
-            let resolved = resolve(&[placed(rule)], &samples().facts());
+            let resolved = resolved(rule, &samples().facts());
+            let rules = resolved.rules();
             assert!(
-                matches!(&resolved.rules[..], [Rule { action: RuleAction::UseMissing(_), .. }]),
-                "{resolved:?}"
+                matches!(&rules[..], [Rule { action: RuleAction::UseMissing(_), .. }]),
+                "{rules:?}"
             );
         }
     }
@@ -373,9 +442,9 @@ mod tests {
             name: None,
             ..using("work-github")
         };
-        let resolved = resolve(&[placed(rule)], &samples.facts());
+        let resolved = resolved(rule, &samples.facts());
         assert!(resolved.problems.is_empty(), "{:?}", resolved.problems);
-        let rule = &resolved.rules[0];
+        let rule = &resolved.rules()[0];
         assert_eq!(rule.id.as_str(), "file:rules[r]");
         let id = &samples.agents[0].id;
         assert_eq!(rule.agents.as_deref(), Some(&[id.clone(), id.clone()][..]));

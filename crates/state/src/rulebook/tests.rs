@@ -10,10 +10,10 @@ use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy};
 use crate::rulebook::facts::samples::{Samples, placed, text};
 use crate::store::memory::MemoryStore;
 use keyward_base::host::{Scheme, Target};
-use keyward_base::id::{ConnectionId, TokenId};
+use keyward_base::id::{AgentId, ConnectionId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_base::time::Clock;
-use keyward_model::{AgentFacts, AgentSpec};
+use keyward_model::{AgentFacts, AgentSpec, RuleFacts};
 use keyward_rules::policy::explain::ActionKind;
 
 fn sources(rules: Vec<RuleSpec>) -> Arc<Sources> {
@@ -156,6 +156,85 @@ async fn a_removed_connection_is_out_of_force_though_a_rule_names_it() {
     directory.remove_connection(&agent.org, &id).await.expect("it is removed");
     rulebook.rebuild().await.expect("it compiles");
     assert_eq!(said(), Err("connection_missing"));
+}
+
+/// A stored rule, in no store.
+fn stored(spec: RuleSpec, position: i64) -> Arc<Record<Rule>> {
+    let (org, by) = (OrgId::default_org(), ManagedBy::Store);
+    let facts = RuleFacts { position };
+    Arc::new(Record::new(&org, by, spec, facts, jiff::Timestamp::UNIX_EPOCH))
+}
+
+fn doing(name: &str, action: ActionKind) -> RuleSpec {
+    RuleSpec { action: Some(action), ..text(name, &["api.openai.com"]) }
+}
+
+#[test]
+fn a_stored_rule_whose_names_are_gone_neither_stops_the_start_nor_permits_anything() {
+    let mut samples = Samples::new();
+    let agent = samples.agent("ci");
+    let gone = || Some(vec![AgentId::random().to_string()]);
+    let lost = Some(ConnectionId::random().to_string());
+    let of_lost = RuleSpec { use_connection: lost, ..text("u", &["api.openai.com"]) };
+    let decided = |rules: Vec<Arc<Record<Rule>>>| {
+        let view = View::clone(&samples.view()).with_rules(rules);
+        let policy = strictly(&sources(Vec::new()), Arc::new(view)).expect("a policy");
+        code(&policy, &agent, "api.openai.com")
+    };
+    let pass = || stored(doing("p", ActionKind::Pass), 9);
+    // A rule of removed agents applies to no agent, whatever it does.
+    let permits = RuleSpec { agents: gone(), ..doing("x", ActionKind::Pass) };
+    assert_eq!(decided(vec![stored(permits, 0)]), Err("default_deny"));
+    let denies = RuleSpec { agents: gone(), ..doing("d", ActionKind::Deny) };
+    assert_eq!(decided(vec![stored(denies, 0), pass()]), Ok("store:p".to_owned()));
+    // An agent that is left keeps the rule.
+    let both = Some(vec![AgentId::random().to_string(), agent.id.to_string()]);
+    let denies = RuleSpec { agents: both, ..doing("d", ActionKind::Deny) };
+    assert_eq!(decided(vec![stored(denies, 0), pass()]), Err("denied"));
+    // A connection that is gone: no later rule takes its place.
+    let own = RuleSpec { agents: Some(vec![agent.id.to_string()]), ..of_lost };
+    assert_eq!(decided(vec![stored(own, 0), pass()]), Err("connection_missing"));
+}
+
+#[test]
+fn rules_contradict_each_other_whatever_they_have_lost() {
+    let samples = Samples::new();
+    let gone = Some(vec![AgentId::random().to_string()]);
+    let tunnel = RuleSpec { agents: gone, ..doing("t", ActionKind::Tunnel) };
+    let view = View::clone(&samples.view()).with_rules([stored(tunnel, 0)]);
+    let sources = sources(vec![doing("p", ActionKind::Pass)]);
+    let errors = strictly(&sources, Arc::new(view)).expect_err("a contradiction");
+    let text = errors[0].to_string();
+    assert!(text.starts_with("rules[p]: rule `store:t` tunnels"), "{text}");
+    assert!(text.contains("`file:p`"), "{text}");
+}
+
+#[tokio::test]
+async fn stored_rules_follow_the_directory_after_those_of_the_file() {
+    let only_get = RuleSpec { methods: vec!["POST".to_owned()], ..doing("f", ActionKind::Deny) };
+    let (directory, rulebook, agent) = live(vec![only_get]).await;
+    let org = &agent.org;
+    let settled = || async {
+        rulebook.rebuild().await.expect("it compiles");
+        code(&rulebook.current(), &agent, "api.openai.com")
+    };
+    let add = |spec: RuleSpec, position| {
+        directory.add::<Rule>(org, ManagedBy::Store, spec, RuleFacts { position })
+    };
+    let pass = add(doing("p", ActionKind::Pass), 5).await.expect("a rule");
+    assert_eq!(settled().await, Ok("store:p".to_owned()));
+    let own = RuleSpec { agents: Some(vec![agent.id.to_string()]), ..doing("d", ActionKind::Deny) };
+    let deny = add(own, 9).await.expect("a rule");
+    assert_eq!(settled().await, Ok("store:p".to_owned()));
+    assert_eq!(rulebook.shadow(org, "store:d").as_deref(), Some("store:p"));
+    assert_eq!(rulebook.shadow(org, "store:p"), None);
+    let place = |rule: &mut Record<Rule>| rule.facts.position = 1;
+    directory.change::<Rule>(org, &deny.id, place).await.expect("it is moved");
+    assert_eq!(settled().await, Err("denied"));
+    for rule in [&deny.id, &pass.id] {
+        directory.remove::<Rule>(org, rule, ManagedBy::Store).await.expect("it is removed");
+    }
+    assert_eq!(settled().await, Err("default_deny"));
 }
 
 #[tokio::test]

@@ -63,6 +63,8 @@ pub enum Table {
     Honeytokens,
     /// Providers that organisations added.
     Providers,
+    /// Rules that are stored, with their places in the order.
+    Rules,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -251,6 +253,7 @@ impl Table {
         Self::Deliveries,
         Self::Honeytokens,
         Self::Providers,
+        Self::Rules,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -275,6 +278,7 @@ impl Table {
             Self::Deliveries => "deliveries",
             Self::Honeytokens => "honeytokens",
             Self::Providers => "providers",
+            Self::Rules => "rules",
         }
     }
 }

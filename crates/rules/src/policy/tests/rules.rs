@@ -4,9 +4,10 @@ use http::Method;
 
 use super::samples::Sample;
 use super::world::{World, on_path, only, under, uses, with_prefix, work};
-use crate::policy::{DefaultAction, Policy, Reason, Rule, RuleAction};
+use crate::policy::{DefaultAction, Policy, PolicyInput, Reason, Rule, RuleAction};
 use keyward_base::agent::Agent;
-use keyward_base::id::OrgId;
+use keyward_base::id::{AgentId, OrgId, RuleId};
+use keyward_base::pattern::PathPattern;
 
 #[test]
 fn nothing_is_allowed_by_an_empty_policy() {
@@ -260,4 +261,48 @@ fn where_the_credential_stands_in_the_path_both_paths_are_asked_about() {
         World::new().bind(&work()).rule(deny("/bot*/x")).ci(&line("/x")),
         "inject work by binding"
     );
+}
+
+#[test]
+fn a_rule_that_an_earlier_one_decides_completely_is_found() {
+    let (org, any) = (Sample::new().agent.org, AgentId::random());
+    let account = Sample::account("work", &["*.a.test"]);
+    let deny = |hosts: &[&str]| Sample::rule("first", hosts, RuleAction::Deny);
+    let later = || Rule {
+        methods: vec![Method::GET],
+        ..Sample::rule("later", &["x.a.test"], RuleAction::Pass)
+    };
+    let path = |text: &str| vec![PathPattern::parse(text).expect("a pattern")];
+    let agents = || Some(vec![any.clone()]);
+    for (first, second, shadows) in [
+        (deny(&["*.a.test"]), later(), true),
+        (deny(&[]), later(), true),
+        (Rule { methods: vec![Method::GET, Method::PUT], ..deny(&["x.a.test"]) }, later(), true),
+        (Rule { methods: vec![Method::PUT], ..deny(&["x.a.test"]) }, later(), false),
+        (
+            Rule { methods: vec![Method::GET], ..deny(&["x.a.test"]) },
+            Rule { methods: vec![], ..later() },
+            false,
+        ),
+        (deny(&["y.a.test"]), later(), false),
+        (deny(&["x.a.test"]), Rule { hosts: vec![], ..later() }, false),
+        (Rule { paths: path("/a/**"), ..deny(&["x.a.test"]) }, later(), false),
+        (
+            Rule { paths: path("/a/**"), ..deny(&[]) },
+            Rule { paths: path("/a/**"), ..later() },
+            true,
+        ),
+        (Rule { agents: agents(), ..deny(&[]) }, later(), false),
+        (Rule { agents: agents(), ..deny(&[]) }, Rule { agents: agents(), ..later() }, true),
+        // It leaves the requests of agents without the connection to later rules.
+        (Sample::rule("first", &["x.a.test"], RuleAction::Use(account.clone())), later(), false),
+    ] {
+        let text = format!("{first:?} {second:?}");
+        let rules = vec![first, second];
+        let input = PolicyInput { rules, hostless_rules_max: 2, ..PolicyInput::default() };
+        let policy = Policy::compile(input).expect("they agree");
+        let found = policy.shadow(&org, &RuleId::new("later")).map(ToString::to_string);
+        assert_eq!(found.as_deref(), shadows.then_some("first"), "{text}");
+        assert_eq!(policy.shadow(&org, &RuleId::new("first")), None);
+    }
 }

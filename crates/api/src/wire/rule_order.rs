@@ -1,0 +1,11 @@
+//! The body that puts the stored rules into an order.
+
+use serde::{Deserialize, Serialize};
+
+/// Asks for an order.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleOrderAsk {
+    /// All stored rules of the organisation, each once, by name or id.
+    pub rules: Vec<String>,
+}
