@@ -448,7 +448,7 @@ fn a_running_gateway_plans_a_file_and_every_problem_is_printed_with_exit_code_1(
       "line": 2,
       "message": "agent `ci`: `use` names connection `wrk`, which does not exist",
       "path": "agents[0]",
-      "remedy": "declare or add it",
+      "remedy": "did you mean `work`?",
       "text": "wrong.yaml:2: agents[0]: agent `ci`: `use` names connection `wrk`, which does not exist; did you mean `work`?"
     }
     "#);

@@ -310,7 +310,34 @@ async fn a_reload_that_contradicts_a_stored_rule_names_both_and_changes_nothing(
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn a_rule_of_the_file_for_a_foreign_host_is_refused_with_its_line() {
+    let rule = "{ name: r, hosts: [evil.test], use: acme }";
+    let refused = Plan::api_key().rule(rule).refused(&Origin::saying("fine").await).await;
+    assert!(refused.contains("keyward.yaml:") && refused.contains(": rules[0]: "), "{refused}");
+    assert!(refused.contains("`evil.test`, which provider `acme` does not own"), "{refused}");
+}
+
 // === what a rule names ===
+
+#[tokio::test]
+async fn a_connection_that_a_stored_rule_names_is_not_made_again_by_the_file() {
+    let other = "{ id: other, name: Other, hosts: [third.acme.test], auth: [{ id: key, kind: api_key, placement: { header: X-Key } }] }";
+    let lab = Plan::api_key().provider(other).start(Origin::saying("fine").await).await;
+    add(&lab, json!({ "name": "uses", "use": "acme", "agents": ["ci"], "hosts": [HOST] })).await;
+    let file = lab.gateway.folder().join("keyward.yaml");
+    let yaml = std::fs::read_to_string(&file).expect("the configuration");
+    let changed = yaml.replace("{ name: acme, provider: acme,", "{ name: acme, provider: other,");
+    assert_ne!(yaml, changed);
+    std::fs::write(&file, changed).expect("a file");
+    let asked = lab.gateway.running().reloads().ask();
+    let errors = patiently("reloading", asked).await.expect("it runs").errors.join("\n");
+    for part in ["keyward.yaml:", "connection `acme`", "stored rule `uses` names it"] {
+        assert!(errors.contains(part), "{errors} lacks {part}");
+    }
+    assert_eq!(code(&lab, "GET /a").await, None);
+    lab.finish().await;
+}
 
 #[tokio::test]
 async fn what_a_stored_rule_names_cannot_be_removed_and_may_be_renamed() {

@@ -354,6 +354,7 @@ mod tests {
         }
         let foreign = RuleSpec { hosts: vec!["evil.test".to_owned()], ..using("work-github") };
         let found = problems(foreign, &samples());
+        assert!(found[0].starts_with("rules[r]: "), "{found:?}");
         assert!(
             found[0].contains("`evil.test`, which provider `github` does not own"),
             "{found:?}"
