@@ -15,6 +15,13 @@ pub(crate) struct Confirm {
     yes: bool,
 }
 
+impl Removal {
+    /// The same, without a question.
+    pub(crate) fn confirmed(self) -> Self {
+        Self { confirm: Confirm { yes: true }, ..self }
+    }
+}
+
 /// What is removed, and whether to ask before.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Removal {

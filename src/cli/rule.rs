@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::client::Client;
+use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::resource::Asked;
@@ -55,10 +56,7 @@ pub(crate) enum Command {
         keyward rule move no-deletes --before docs")]
     Move(write::Move),
     /// remove a stored rule
-    Remove {
-        /// name or id
-        rule: String,
-    },
+    Remove(Removal),
     /// check what becomes of requests against a file of expectations
     #[command(after_help = "\
         FILE is a list of cases:\n  \
@@ -96,10 +94,19 @@ impl Command {
             }
             Self::Edit(edit) => edit.run(&asked).await,
             Self::Move(place) => place.run(&asked).await,
-            Self::Remove { rule } => asked.remove::<Rule>(rule).await,
+            Self::Remove(removal) => remove(&asked, removal).await,
             Self::Test { .. } => Ok(()),
         }
     }
+}
+
+async fn remove(asked: &Asked<'_>, removal: Removal) -> Result<(), Failure> {
+    if removal.confirm.asks() {
+        let rule: RuleShown = asked.client.get(&path::<Rule>(&removal.name)).await?;
+        let lost = format!("{}; the rules after it decide", words::sentence(&rule));
+        removal.confirm.ask(format!("remove rule {}", removal.name), &[lost])?;
+    }
+    asked.remove::<Rule>(removal.confirmed()).await
 }
 
 /// Lists have columns of their own, because they show bindings and the default as well.

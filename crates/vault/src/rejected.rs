@@ -21,7 +21,7 @@ impl Vault {
     pub fn active_with_secret(&self, credential: &Credential) -> Option<Arc<ConnectionRecord>> {
         let cell = self.cache.known(&credential.connection)?;
         let connection = self.connection(&cell.org, &credential.connection).ok()?;
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let (_, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let is_active = connection.facts.state == ConnectionState::Active;
@@ -46,7 +46,7 @@ impl Vault {
         connection: &ConnectionRecord,
         shown: Option<BTreeMap<String, String>>,
     ) -> Result<Option<TestRequest>, TestRequestError> {
-        let catalogue = self.catalogue();
+        let catalogue = self.catalogue(&connection.org);
         let Some(provider) = catalogue.get(&connection.provider) else { return Ok(None) };
         let Some(auth) = provider.auth(connection.auth.as_deref()) else { return Ok(None) };
         if provider.test(auth).is_none() {
