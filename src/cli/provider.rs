@@ -161,7 +161,7 @@ fn without_endpoints(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
 
 fn list(providers: &[ProviderView], layout: &Layout) -> String {
     let mut table =
-        Table::new(["ID", "NAME", "CATEGORY", "AUTH", "HOSTS", "FROM"]).only_in_full(&["AUTH"]);
+        Table::new(["ID", "NAME", "CATEGORY", "AUTH", "FROM", "HOSTS"]).only_in_full(&["AUTH"]);
     for provider in providers {
         let auth: Vec<_> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
         table.row([
@@ -169,8 +169,8 @@ fn list(providers: &[ProviderView], layout: &Layout) -> String {
             provider.name.clone().into(),
             provider.category.clone().unwrap_or_default().into(),
             auth.join(", ").into(),
-            provider.hosts[..].into(),
             provider.managed_by.map_or("", ProviderSource::as_str).into(),
+            provider.hosts[..].into(),
         ]);
     }
     table.render("no providers", layout)
