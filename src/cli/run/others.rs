@@ -106,5 +106,8 @@ fn stored(agent: &Shown<Agent>, global: &Global) -> String {
         [] => "other hosts are blocked".to_owned(),
         sets => format!("other hosts allowed: {}", sets.join(", ")),
     };
-    format!("keyward: stored for agent {name}: {reach} (change: {keyward} agent set {name} --allow SET)")
+    format!(
+        "keyward: stored for agent {name}: {reach}\n\
+         keyward: to change it: {keyward} agent set {name} --allow SET"
+    )
 }
