@@ -24,8 +24,10 @@ use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Ref
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// add one, and show its first token once
-    #[command(after_help = "examples:\n  keyward agent add claude --allow packages --allow github-read\n  \
-                            keyward agent add ci --label team=build --env production")]
+    #[command(
+        after_help = "examples:\n  keyward agent add claude --allow packages --allow github-read\n  \
+                            keyward agent add ci --label team=build --env production"
+    )]
     Add(Add),
     /// list them
     List {
@@ -175,7 +177,11 @@ impl Set {
         let agent: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
         let now = allow::store(client, &agent, allow).await?;
         output::show(global.json, &now, |now| {
-            format!("agent {} may reach other hosts: {}\n", now.name, allow::text(now.allow.as_deref()))
+            format!(
+                "agent {} may reach other hosts: {}\n",
+                now.name,
+                allow::text(now.allow.as_deref())
+            )
         })
     }
 }

@@ -40,9 +40,11 @@ impl Allow {
             };
         }
         let mut seen = Vec::new();
-        sets.retain(|set| !seen.contains(set) && {
-            seen.push(set.clone());
-            true
+        sets.retain(|set| {
+            !seen.contains(set) && {
+                seen.push(set.clone());
+                true
+            }
         });
         Ok(Some(sets))
     }

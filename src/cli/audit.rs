@@ -48,8 +48,10 @@ pub(crate) struct Query {
 
 /// `keyward logs`: a line for each request.
 #[derive(Debug, Args)]
-#[command(after_help = "examples:\n  keyward logs -f\n  keyward logs --agent ci --refused -n 50\n\n\
-    `keyward audit query` shows more of each request, and changes")]
+#[command(
+    after_help = "examples:\n  keyward logs -f\n  keyward logs --agent ci --refused -n 50\n\n\
+    `keyward audit query` shows more of each request, and changes"
+)]
 pub(crate) struct Logs {
     #[command(flatten)]
     tail: Tail,

@@ -81,8 +81,12 @@ async fn what_is_in_the_set_reaches_the_origin_as_it_was_sent() {
     }
     let received = lab.origin.received();
     let targets: Vec<_> = received.iter().map(|it| it.head.target().to_owned()).collect();
-    let [simple, core, bulk, pack] =
-        ["/simple/six/", "/@babel%2fcore", "/-/npm/v1/security/advisories/bulk", "/o/r.git/git-upload-pack"];
+    let [simple, core, bulk, pack] = [
+        "/simple/six/",
+        "/@babel%2fcore",
+        "/-/npm/v1/security/advisories/bulk",
+        "/o/r.git/git-upload-pack",
+    ];
     assert_eq!(targets, [simple, core, bulk, pack]);
     assert!(received.iter().all(|it| it.head.all("x-api-key").is_empty()), "no credential");
     let records = lab.finish().await;
@@ -98,7 +102,8 @@ async fn no_placeholder_leaves_by_the_set_of_every_host() {
     assert_eq!(bound.head.status(), 201, "{}", bound.text());
     let placeholder = lab.gateway.placeholder("dev", "acme", "api_key");
     let mut wire = lab.tunnel_as("dev", &format!("{STRANGER}:443"), STRANGER).await;
-    wire.send(format!("GET / HTTP/1.1\r\nHost: {STRANGER}\r\nX-Api-Key: {placeholder}\r\n\r\n")).await;
+    wire.send(format!("GET / HTTP/1.1\r\nHost: {STRANGER}\r\nX-Api-Key: {placeholder}\r\n\r\n"))
+        .await;
     let answer = wire.answer("GET").await;
     assert_eq!(answer.head.all("keyward-error"), ["placeholder_foreign"], "{}", answer.text());
     assert!(lab.origin.received().is_empty());
@@ -164,7 +169,10 @@ async fn the_file_gives_sets_and_a_plan_tells_a_change_of_them() {
     let refused = install.keyward(&["plan"]).output().expect("it runs");
     let said = [refused.stdout, refused.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    assert!(said.contains("agents[0].allow: `allow` names `pakages`, which is not a set"), "{said}");
+    assert!(
+        said.contains("agents[0].allow: `allow` names `pakages`, which is not a set"),
+        "{said}"
+    );
     assert!(said.contains("did you mean `packages`?"), "{said}");
     with("[packages]");
     let mut gateway = install.serve();

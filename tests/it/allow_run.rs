@@ -112,9 +112,9 @@ async fn the_remedy_of_an_agent_of_the_file_is_its_key_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_the_provider_rejects_is_said_with_its_remedy() {
-    let origin = Origin::answering(|_| {
-        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 0\r\n\r\n"
-    })
+    let origin = Origin::answering(
+        |_| "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 0\r\n\r\n",
+    )
     .await;
     let install = Install::new(&Plan::api_key(), &origin);
     let mut ran = run(&install, &["--agent", "ci"]);
@@ -142,7 +142,11 @@ async fn a_flag_allows_hosts_for_the_agent_from_now_on() {
     let (install, origin) = install().await;
     let _gateway = install.serve();
     for (flags, status, note) in [
-        (&["--allow", "packages"][..], 200, "stored for agent default: other hosts allowed: packages"),
+        (
+            &["--allow", "packages"][..],
+            200,
+            "stored for agent default: other hosts allowed: packages",
+        ),
         (&["--allow", "packages"], 200, ""),
         (&[], 200, ""),
         (&["--allow=none"], 403, "stored for agent default: other hosts are blocked"),
@@ -177,9 +181,10 @@ async fn verbose_and_logs_have_a_line_for_each_request_without_its_query() {
     let logs = install.keyward(&["logs"]).output().expect("it runs");
     let logs = String::from_utf8(logs.stdout).expect("text");
     for text in [&said, &logs] {
-        for line in
-            ["GET     403  other.acme.test/simple/  default_deny", "GET     200  api.acme.test/simple/  acme"]
-        {
+        for line in [
+            "GET     403  other.acme.test/simple/  default_deny",
+            "GET     200  api.acme.test/simple/  acme",
+        ] {
             assert!(text.lines().any(|it| it.ends_with(line)), "{line} in {text}");
         }
         assert!(!text.contains("canary"), "{text}");

@@ -33,15 +33,25 @@ fn pypi(request: &Message) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pip_is_blocked_with_its_remedy_and_then_downloads() {
     let origin = Origin::named(&NAMES, |stream| serve(stream, Arc::new(pypi))).await;
-    let plan = NAMES.iter().fold(Plan::api_key(), |plan, name| {
-        plan.resolve(&format!("{name}: \"{}\"", origin.addr))
-    });
+    let plan = NAMES
+        .iter()
+        .fold(Plan::api_key(), |plan, name| plan.resolve(&format!("{name}: \"{}\"", origin.addr)));
     let install = Install::new(&plan, &origin);
     let python = installed("real-venv/bin/python");
     let python = python.to_str().expect("a path of letters").to_owned();
     let pip = [
-        "--", &python, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps",
-        "--retries", "0", "--dest", "out", "fine",
+        "--",
+        &python,
+        "-m",
+        "pip",
+        "download",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--retries",
+        "0",
+        "--dest",
+        "out",
+        "fine",
     ];
     let blocked = run(install.keyward(&[&["run"][..], &pip].concat())).await;
     assert!(!blocked.status.success(), "{}", said(&blocked));

@@ -132,11 +132,7 @@ fn of_set(set: &HostSet, agents: &[String]) -> Vec<RuleShown> {
     }
     let rule = |spec| RuleShown {
         id: format!("allow:{}", set.id),
-        spec: RuleSpec {
-            agents: Some(agents.to_vec()),
-            action: Some(ActionKind::Pass),
-            ..spec
-        },
+        spec: RuleSpec { agents: Some(agents.to_vec()), action: Some(ActionKind::Pass), ..spec },
         place: None,
     };
     specs.into_iter().map(rule).collect()

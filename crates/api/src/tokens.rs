@@ -108,8 +108,10 @@ async fn refusals(
     let known = known.ok_or_else(|| ApiError::not_found("token", &token))?;
     let counts = context.deps().metrics.run_refusals.of(&known.id);
     let counts = counts.ok_or_else(|| ApiError::not_found("run", &token))?;
-    let hosts = counts.hosts.into_iter().map(|RefusedHost { host, requests, set }| {
-        HostRefusals { host, requests, set: set.map(str::to_owned) }
+    let hosts = counts.hosts.into_iter().map(|RefusedHost { host, requests, set }| HostRefusals {
+        host,
+        requests,
+        set: set.map(str::to_owned),
     });
     let (view, catalogue) = (context.deps().directory.view(), context.deps().vault.catalogue());
     let rejected = counts.rejected.into_iter().filter_map(|it| {

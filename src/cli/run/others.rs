@@ -70,11 +70,7 @@ fn is_in_background() -> bool {
     tcgetpgrp(io::stdin()).is_ok_and(|group| group != getpgrp())
 }
 
-async fn ask(
-    client: &Client,
-    agent: &mut Shown<Agent>,
-    global: &Global,
-) -> Result<(), Failure> {
+async fn ask(client: &Client, agent: &mut Shown<Agent>, global: &Global) -> Result<(), Failure> {
     output::note(&format!(
         "Which other hosts may agent {} reach? This is asked once.\n{QUESTION}",
         agent.name

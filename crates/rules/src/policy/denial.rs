@@ -51,6 +51,8 @@ impl Policy {
                 }
             };
         let in_sets = || held.is_some_and(|held| held.allow.allowing_some(target).is_some());
-        bound || in_sets() || self.org(&agent.org).rules.candidates(&agent.id, target).iter().any(allows)
+        bound
+            || in_sets()
+            || self.org(&agent.org).rules.candidates(&agent.id, target).iter().any(allows)
     }
 }

@@ -46,8 +46,8 @@ pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{
-    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction, Endpoint,
-    PolicyInput, Rule, RuleAction,
+    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction,
+    Endpoint, PolicyInput, Rule, RuleAction,
 };
 pub use slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
 

@@ -80,7 +80,9 @@ impl Policy {
         target: &Target,
     ) -> RouteOutcome {
         match self.default {
-            DefaultAction::Deny => RouteOutcome::Refuse(self.default_denial(agent, held, target, None)),
+            DefaultAction::Deny => {
+                RouteOutcome::Refuse(self.default_denial(agent, held, target, None))
+            }
             _ if !is_web_port(target.port()) => {
                 let rule = Some(self.default_rule.clone());
                 RouteOutcome::Refuse(Reason::PortRefused { port: target.port(), rule })

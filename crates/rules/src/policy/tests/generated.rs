@@ -17,8 +17,8 @@ use crate::inject::template::{Encoding, Template};
 use crate::inject::write::{self, Head};
 use crate::policy::explain::RouteKind;
 use crate::policy::{
-    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Extent, Policy, PolicyInput,
-    PolicyRequest, Reason, Route, Rule, RuleAction,
+    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Extent, Policy,
+    PolicyInput, PolicyRequest, Reason, Route, Rule, RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};

@@ -13,7 +13,11 @@ fn nothing_is_allowed_by_an_empty_policy() {
     let (policy, agent) = (Policy::empty(), Sample::new().agent);
     for line in ["GET https://a.test/", "GET http://a.test/", "GET https://10.0.0.1/"] {
         let decided = Sample::ask(line, &[], None, |asked| policy.decide(&agent, asked));
-        assert_eq!(decided.map(|_| ()), Err(Reason::DefaultDeny { others: false, set: None }), "{line}");
+        assert_eq!(
+            decided.map(|_| ()),
+            Err(Reason::DefaultDeny { others: false, set: None }),
+            "{line}"
+        );
     }
 }
 

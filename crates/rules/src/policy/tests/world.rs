@@ -10,8 +10,8 @@ use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Core;
 use crate::inject::template::{Encoding, Template};
 use crate::policy::{
-    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Policy, PolicyInput, Route, Rule,
-    RuleAction,
+    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Policy,
+    PolicyInput, Route, Rule, RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
