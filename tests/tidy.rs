@@ -1,6 +1,5 @@
-//! Structure checks that the compiler cannot do: imports between floors, exposed secrets, missing file headings,
-//! functions longer than a screen. Every check is a function from one source to its violations, and has a test
-//! that it can fail.
+//! Structure checks that the compiler cannot do: imports between floors, exposed secrets, missing file headings, long
+//! functions. Every check is a function from one source to its violations, and has a test that it can fail.
 
 #[path = "tidy/can_fail.rs"]
 mod can_fail;
@@ -52,8 +51,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("proxy", "upstream"),
 ];
 
-/// Which floor may import which (`src/lib.rs`, "The crates"): a crate or a room of it, or one part of
-/// either. `*` is everything. What a whole crate may not use, rustc refuses.
+/// Which crate, room of it or part of either may import which; `*`: all. rustc refuses what no part of a crate may use.
 const FLOORS: &[(&str, &str)] = &[
     ("base", ""),
     ("net", "base"),
@@ -123,8 +121,7 @@ const FLOORS: &[(&str, &str)] = &[
     ("main", "*"),
 ];
 
-/// Where a secret may be read: where it is sealed, written into a request or told to a corporate
-/// proxy, where TLS takes a key, and where a new token is shown once.
+/// Where a secret may be read: to seal or send it, for TLS, and to show a new token once.
 const MAY_EXPOSE: &[&str] = &[
     "crates/state/src/crypto/",
     "crates/rules/src/inject/",

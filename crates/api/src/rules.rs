@@ -46,13 +46,13 @@ async fn list(
         // Fixed width, so that the order of the text is the order of the numbers.
         Placed { cursor: format!("{:08}", rule.standing.number), rule }
     });
-    let wanted = placed.filter(|Placed { rule, .. }| page.wants(&texts(rule))).collect();
+    let wanted = placed.filter(|Placed { rule, .. }| page.wants(&searched(rule))).collect();
     let List { items, next } = page.cut(wanted, |placed: &Placed| &placed.cursor)?;
     Ok(Json(List { items: items.into_iter().map(|placed| placed.rule).collect(), next }))
 }
 
 /// What a search looks into.
-fn texts(RuleShown { id, spec, .. }: &RuleShown) -> Vec<&str> {
+fn searched(RuleShown { id, spec, .. }: &RuleShown) -> Vec<&str> {
     let optional = spec.name.iter().chain(&spec.use_connection);
     let listed = spec.hosts.iter().chain(spec.agents.iter().flatten());
     std::iter::once(id).chain(optional).chain(listed).map(String::as_str).collect()
@@ -214,10 +214,10 @@ fn of_set(set: &HostSet, agents: &[String]) -> Vec<RuleShown> {
     if set.every_host {
         specs.push(RuleSpec::default());
     }
-    let rule = |spec| RuleShown {
-        id: format!("allow:{}", set.id),
-        spec: RuleSpec { agents: Some(agents.to_vec()), action: Some(ActionKind::Pass), ..spec },
-        place: None,
+    let rule = |spec| {
+        let spec =
+            RuleSpec { agents: Some(agents.to_vec()), action: Some(ActionKind::Pass), ..spec };
+        unmanaged(format!("allow:{}", set.id), spec)
     };
     specs.into_iter().map(rule).collect()
 }

@@ -113,7 +113,8 @@ async fn refusals(
         requests,
         set: set.map(str::to_owned),
     });
-    let (view, catalogue) = (context.deps().directory.view(), context.deps().vault.catalogue());
+    let (view, catalogue) =
+        (context.deps().directory.view(), context.deps().vault.catalogue(&agent.org));
     let rejected = counts.rejected.into_iter().filter_map(|it| {
         let connection = view.connection(&agent.org, &it.connection)?;
         let provider = catalogue.get(&connection.provider);

@@ -103,6 +103,7 @@ fn stored(agent: &Shown<Agent>, global: &Global) -> String {
         sets => format!("other hosts allowed: {}", sets.join(", ")),
     };
     format!(
-        "keyward: stored for agent {name}: {reach} (change: {keyward} agent set {name} --allow SET)"
+        "keyward: stored for agent {name}: {reach}\n\
+         keyward: to change it: {keyward} agent set {name} --allow SET"
     )
 }

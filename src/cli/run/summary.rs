@@ -87,7 +87,10 @@ fn remedy(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Option
 fn rejection(rejected: &Rejected, global: &Global) -> String {
     let Rejected { connection, provider, hint, .. } = rejected;
     let hint = hint.as_deref().map(|hint| global.remedy(hint));
-    let command = hint.as_deref().and_then(|hint| hint.split('`').nth(1).map(str::to_owned));
+    let command = hint.as_deref().and_then(|hint| match hint.contains("configuration file") {
+        true => Some(hint.replace('`', "")),
+        false => hint.split('`').nth(1).map(str::to_owned),
+    });
     let test = || format!("{} connection test {connection}", global.keyward());
     let command = command.unwrap_or_else(test);
     format!("keyward: {connection} was rejected by {provider} (401): {command}")

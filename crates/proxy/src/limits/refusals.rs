@@ -180,7 +180,7 @@ mod tests {
             expires: None,
             writes: Vec::new(),
             clears: keyward_rules::inject::credential::Clears::default(),
-            needles: Arc::new(Needles::default()),
+            needles: Arc::new(Needles::new([], [])),
             renews: None,
         }
     }
