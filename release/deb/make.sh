@@ -2,12 +2,16 @@
 # `$maintainer` and `$homepage` are its variables.
 # shellcheck shell=bash disable=SC2154
 
-# `Depends:` for a program that is not static: libc6 of the newest symbol that it uses.
+# Without certificates of the platform the gateway does not start. A program that is not static needs libc6 of the
+# newest symbol that it uses.
 depends_of() {
-    ! is_static "$1" || return 0
-    local newest
-    newest=$(readelf -VW "$1" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
-    echo "Depends: libc6 (>= ${newest#GLIBC_})$(if readelf -dW "$1" | grep -q libgcc_s; then echo ', libgcc-s1'; fi)"
+    local newest depends=ca-certificates
+    if ! is_static "$1"; then
+        newest=$(readelf -VW "$1" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+        depends+=", libc6 (>= ${newest#GLIBC_})"
+        if readelf -dW "$1" | grep -q libgcc_s; then depends+=", libgcc-s1"; fi
+    fi
+    echo "$depends"
 }
 
 # The kibibytes of each file, rounded up, as policy 5.6.20 describes them; `du` depends on the file system.
@@ -42,7 +46,7 @@ put_files() {
     # Only the overrides that this program needs: lintian reports the others.
     local overrides=$package/usr/share/lintian/overrides/keyward
     install -Dm 644 "$root/release/deb/lintian-overrides" "$overrides"
-    is_static "$binary" || sed -i '/statically-linked/d; /^# One static/d' "$overrides"
+    is_static "$binary" || sed -i '/statically-linked/d; /shared-library/d; /^# One static/d' "$overrides"
 }
 
 put_copyright() {
@@ -62,15 +66,16 @@ put_changelog() {
 }
 
 put_control() {
-    local package=$1 target=$2 binary=$3 template depends
+    local package=$1 target=$2 binary=$3 template depends line
     depends=$(depends_of "$binary")
     template=$(cat "$root/release/deb/control.in")
     template=${template//@VERSION@/"$version-1"}
     template=${template//@ARCHITECTURE@/"$(architecture "$target")"}
     template=${template//@MAINTAINER@/"$maintainer"}
     template=${template//@INSTALLED_SIZE@/"$(installed_size "$package")"}
-    depends=${depends:+$depends$'\n'}${homepage:+Homepage: $homepage$'\n'}
-    printf '%s\n' "${template//@DEPENDS@/"$depends"}"
+    template=${template//@DEPENDS@/"$depends"}
+    line=${homepage:+Homepage: $homepage$'\n'}
+    printf '%s\n' "${template//@HOMEPAGE@/"$line"}"
 }
 
 # make_deb TARGET BINARY
