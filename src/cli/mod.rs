@@ -52,6 +52,7 @@ mod webhook;
 mod who;
 mod whose;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -109,7 +109,7 @@ mod tests {
     fn groups_are_shown_with_their_share_and_what_is_beyond_them() {
         let groups = vec![group(Some("pypi.org:8443"), 12), group(None, 3)];
         let counted = AuditCounts { by: Grouping::Host, groups, other: 7, next: None };
-        insta::assert_snapshot!(table(&counted), @r"
+        insta::assert_snapshot!(table(&counted, &Layout::FULL), @r"
         COUNT   LAST                   HOST
         12      2026-01-31T08:00:00Z   pypi.org:8443
         3       2026-01-31T08:00:00Z   -
@@ -117,7 +117,7 @@ mod tests {
         ");
         let groups = vec![group(Some("file:no-deletes"), 2), group(Some("binding:con_1"), 1)];
         let counted = AuditCounts { by: Grouping::Rule, groups, other: 0, next: None };
-        insta::assert_snapshot!(table(&counted), @r"
+        insta::assert_snapshot!(table(&counted, &Layout::FULL), @r"
         COUNT   LAST                   RULE
         2       2026-01-31T08:00:00Z   no-deletes
         1       2026-01-31T08:00:00Z   binding:con_1
