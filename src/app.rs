@@ -154,8 +154,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         again_at: None,
     };
     tasks.spawn(|close| until(close, Box::pin(reloader.run(asks))));
-    let accepting = bound.proxy.into_iter().map(|listener| cores.clone().accept(listener));
-    let listeners: JoinSet<_> = accepting.collect();
+    let accept = |listener| cores.clone().accept(listener);
     Ok(Running {
         services,
         runs,
@@ -164,8 +163,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         admin_addr: bound.admin_addr,
         locations,
         drain,
+        listeners: bound.proxy.into_iter().map(accept).collect(),
         cores,
-        listeners,
         tasks,
         recorder,
         changes,

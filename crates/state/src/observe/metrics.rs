@@ -207,8 +207,7 @@ impl Default for Metrics {
         let help = "streams without a request or a token, closed for new ones";
         let evictions = counted(&mut registry, "streams_evicted", help);
         let refusals = Family::default();
-        let help = "exchanges that Keyward refused, by code";
-        registry.register("refusals", help, refusals.clone());
+        registry.register("refusals", "exchanges that Keyward refused, by code", refusals.clone());
         let help = "token refreshes, by outcome";
         let refreshes = counted(&mut registry, "token_refreshes", help);
         let help = "failed token refreshes that will be retried, by cause";
