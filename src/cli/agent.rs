@@ -96,7 +96,7 @@ pub(crate) struct Set {
     name: String,
     #[command(flatten)]
     allow: Allow,
-    /// refuse requests that several connections fit and that select none: no connection is the default
+    /// refuse requests that several connections fit and that select none
     #[arg(long, value_name = "BOOL")]
     require_selection: Option<bool>,
 }
@@ -108,7 +108,7 @@ pub(crate) struct Bind {
     /// names or ids of connections
     #[arg(required = true, value_name = "CONNECTION")]
     connections: Vec<String>,
-    /// make them the default: requests that select no connection use it, where several fit
+    /// make them the default of requests that several connections fit
     #[arg(long)]
     default: bool,
 }

@@ -55,7 +55,7 @@ pub(crate) struct Args {
     /// the agent that may use it; created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
     agent: String,
-    /// make it the agent's default among its accounts of the provider; else the first one stays the default
+    /// make it the default among the agent's accounts of the provider
     #[arg(long)]
     default: bool,
     /// do not test the key at the provider

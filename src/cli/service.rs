@@ -9,7 +9,7 @@ use std::process::Command as Process;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 
@@ -25,7 +25,7 @@ const LABEL: &str = "dev.keyward.gateway";
 const EXAMPLES: &str = "\
 As root a service of the system is installed, otherwise one of this user, with systemd or (on macOS)
 launchd. It starts now and at each start of the machine. A credential is a file that only root may
-read; systemd gives it to the service, and the configuration names it by
+read; systemd copies it for the service, and the configuration names it by
 `{ file: /run/credentials/keyward.service/NAME }`.
 
 examples:
@@ -200,8 +200,10 @@ enum FileAction {
 fn action(file: &Path, text: &str, force: bool) -> Result<FileAction, Failure> {
     match fs::read_to_string(file) {
         Ok(present) if present == text => Ok(FileAction::Nothing),
-        Ok(_) if !force => Err(Failure::usage(format!("{} says otherwise", file.display()))
-            .hint("compare it with `keyward service install --print`; --force replaces it")),
+        Ok(_) if !force => {
+            Err(Failure::new(Exit::Failed, format!("{} says otherwise", file.display()))
+                .hint("compare it with `keyward service install --print`; --force replaces it"))
+        }
         Ok(_) => Ok(FileAction::Write),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileAction::Write),
         Err(error) => Err(cannot("read", file, &error)),
@@ -229,7 +231,8 @@ fn cannot(what: &str, file: &Path, error: &io::Error) -> Failure {
 
 fn uninstall(global: &Global, service: &Service) -> Result<(), Failure> {
     if !service.file.exists() {
-        return Err(Failure::usage(format!("there is no service at {}", service.file.display())));
+        let message = format!("there is no service at {}", service.file.display());
+        return Err(Failure::new(Exit::NotFound, message));
     }
     if service.is_here {
         service.run(&service.stop_commands())?;
@@ -310,9 +313,7 @@ impl Service {
                 Ok(status) if status.success() => {}
                 Ok(status) => {
                     let message = format!("`{line}` failed: {status}");
-                    return Err(Failure::usage(message)
-                        .with(super::failure::Exit::Failed)
-                        .hint(advice()));
+                    return Err(Failure::new(Exit::Failed, message).hint(advice()));
                 }
                 Err(error) => {
                     return Err(

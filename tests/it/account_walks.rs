@@ -34,7 +34,7 @@ async fn person(live: &Arc<AtomicBool>) -> (Newcomer, Origin) {
 }
 
 /// A program of the agent, which sends nothing itself.
-const RUN: &str = "keyward run -- echo it runs";
+const RUN: &str = "keyward run --allow none -- echo it runs";
 
 /// A request of agent `default` without a selection: status, and the key that GitHub receives.
 async fn asks(person: &Newcomer, origin: &Origin) -> (u16, Option<String>) {

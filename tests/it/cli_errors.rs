@@ -21,7 +21,7 @@ fn wrong_usage_is_json_only_where_the_flag_is_keywards_own() {
     let cli = Cli::new();
     let told = error(&cli, &["--json", "agent", "lst"], 2);
     assert_eq!(told["message"], "unrecognized subcommand 'lst'");
-    assert_eq!(told["hint"], "a similar subcommand exists: 'list'");
+    assert_eq!(told["hint"], "some similar subcommands exist: 'ls', 'list'");
     error(&cli, &["agent", "--json"], 2);
     error(&cli, &["run", "--json", "--nope", "--", "true"], 125);
     let text = cli.run(&["run", "--nope", "--", "curl", "--json"]);

@@ -156,7 +156,7 @@ fn rules_are_listed_in_order_with_where_they_are_written() {
     assert_eq!((&items[2]["id"], &items[2]["place"]), (&"default".into(), &Value::Null));
     let table = cli.run(&["rule", "list"]).ok();
     let lines: Vec<_> = table.lines().collect();
-    assert!(lines[1].starts_with("1   first ") && lines[1].ends_with("file:3"), "{table}");
-    assert!(lines[2].starts_with("2 ") && lines[2].ends_with("file:4"), "{table}");
+    assert!(lines[1].starts_with("1   first ") && lines[1].ends_with("keyward.yaml:3"), "{table}");
+    assert!(lines[2].starts_with("2 ") && lines[2].ends_with("keyward.yaml:4"), "{table}");
     assert!(lines[3].starts_with("3 ") && lines[3].ends_with("default"), "{table}");
 }

@@ -49,7 +49,10 @@ fn families() -> BTreeMap<String, Family> {
             found.entry(name.to_owned()).or_default().kind = kind.to_owned();
         } else if !line.starts_with('#') {
             let sample = line.split([' ', '{']).next().unwrap_or_default();
-            let name = sample.strip_suffix("_total").unwrap_or(sample);
+            let ending = ["_total", "_info", "_bucket", "_sum", "_count"];
+            let name =
+                ending.iter().find_map(|ending| sample.strip_suffix(ending)).unwrap_or(sample);
+            let name = if found.contains_key(name) { name } else { sample };
             let label = line.split_once('{').and_then(|(_, rest)| rest.split_once('='));
             let family = found.get_mut(name).unwrap_or_else(|| panic!("{line}: no family"));
             family.label = label.map(|(label, _)| label.to_owned()).unwrap_or_default();

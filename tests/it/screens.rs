@@ -140,7 +140,7 @@ fn a_service_is_written_once_and_replaced_only_by_force() {
     assert!(text.contains("\nDynamicUser=yes\n"), "{text}");
     assert!(cli.run(&install).ok().contains("is there already\n"));
     let other = [&install[..], &["--credential", "master.key=/etc/keyward/master.key"]].concat();
-    let refused = cli.run(&other).failed(2);
+    let refused = cli.run(&other).failed(1);
     assert!(refused.contains("says otherwise") && refused.contains("--force"), "{refused}");
     assert_eq!(std::fs::read_to_string(&unit).expect("the unit"), text);
     cli.run(&[&other[..], &["--force"]].concat()).ok();
@@ -150,7 +150,7 @@ fn a_service_is_written_once_and_replaced_only_by_force() {
         ["service", "uninstall", "--system", "--manager", "systemd", "--root", root_text];
     cli.run(&uninstall).ok();
     assert!(!unit.exists());
-    assert!(cli.run(&uninstall).failed(2).contains("there is no service"));
+    assert!(cli.run(&uninstall).failed(5).contains("there is no service"));
     assert!(!data.exists(), "a service's file needs no data directory");
 }
 

@@ -57,7 +57,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     (
         r#"listen: { metrics: 9464 }"#,
-        &["keyward.yaml:1: listen.metrics: this is not text; write it in quotes"],
+        &["keyward.yaml:1: listen.metrics: this is a number; write text"],
     ),
     (
         r#"listen: { metrics: "unix:m.sock" }"#,
@@ -68,8 +68,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"listen: { metrics: "127.0.0.1:8081", agents: [{ agent: a, at: "127.0.0.1:8081", unsafe_no_auth: true }] }"#,
         &[
-            "keyward.yaml:1: listen.agents[0].at: another listener is at 127.0.0.1:8081 as well; choose another place for one of them",
             "keyward.yaml:1: listen.metrics: another listener is at 127.0.0.1:8081 as well; choose another port for one of them",
+            "keyward.yaml:1: listen.agents[0].at: another listener is at 127.0.0.1:8081 as well; choose another place for one of them",
         ],
     ),
     (

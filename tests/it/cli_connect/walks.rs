@@ -12,7 +12,7 @@ const VARYING: &[(&str, &str)] = &[
     (r"(con|app|agt)_[a-z0-9]{20}", "${1}_ID"),
     (r"\d+ ms\)", "N ms)"),
     (r"localhost:\d+", "localhost:PORT"),
-    (r"/tmp/\S+/data", "DATA"),
+    (r"/\S+/data\b", "DATA"),
     (r"/oauth/start/\S+", "/oauth/start/LINK"),
     (r"\S*/keyward (run|connect)", "keyward $1"),
     (r"--data \S+ ", ""),

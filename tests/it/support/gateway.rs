@@ -49,7 +49,11 @@ impl Gateway {
     ) -> Result<Self, String> {
         canary::log();
         for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).expect("a file");
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("a file");
+            // Some are secrets, which others may not read.
+            let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(path, own).expect("ours");
         }
         let file = folder.path().join("keyward.yaml");
         std::fs::write(&file, yaml).expect("the configuration");

@@ -51,11 +51,9 @@ pub(crate) struct Plan {
 
 /// A running experiment.
 pub(crate) struct Lab {
-    /// The API.
     pub(crate) origin: Origin,
-    /// The gateway before it.
     pub(crate) gateway: Gateway,
-    /// The credential, which only the origin may see.
+    /// Only the origin may see it.
     pub(crate) canary: Canary,
     tokens: BTreeMap<String, Canary>,
     secrets: Vec<Canary>,
@@ -204,8 +202,7 @@ impl Plan {
 
     /// Lines at the top level of the configuration.
     pub(crate) fn top(mut self, yaml: &str) -> Self {
-        self.top.push_str(yaml);
-        self.top.push('\n');
+        self.top += &format!("{yaml}\n");
         self
     }
 
@@ -246,10 +243,7 @@ impl Plan {
         }
     }
 
-    /// Why the gateway does not start before `origin`.
-    ///
-    /// # Panics
-    /// When it does.
+    /// Why the gateway does not start before `origin`; it panics when it does.
     pub(crate) async fn refused(self, origin: &Origin) -> String {
         self.try_start(origin).await.err().expect("it is refused")
     }
@@ -286,8 +280,8 @@ impl Plan {
         for (name, token) in &tokens {
             variables.insert(token_variable(name), token.text.clone());
         }
-        let own = self.files.iter().map(|(name, text)| (&**name, &**text));
-        let files: Vec<_> = own.chain([("origin-ca.pem", &*pki().pem)]).collect();
+        let mut files = vec![("origin-ca.pem", &*pki().pem)];
+        files.extend(self.files.iter().map(|(name, text)| (&**name, &**text)));
         let gateway = Gateway::try_start(&self.yaml(origin), &variables, &files).await?;
         Ok((gateway, tokens))
     }

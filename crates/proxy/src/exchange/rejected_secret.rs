@@ -8,7 +8,7 @@ use super::refused_credential::is_refusal;
 use super::test_request;
 use crate::authorize::requester::Requester;
 use crate::gateway::Gateway;
-use crate::limits::refusals::Suspicion;
+use crate::limits::refusals::{SecretVersion, Suspicion};
 use crate::refusal::grpc::RefusalFormat;
 use crate::upstream::sent::Sent;
 use keyward_rules::inject::credential::Credential;
@@ -27,7 +27,11 @@ pub fn observe(
         return;
     };
     if is_refusal(sent, format) {
-        if let Some(suspicion) = gateway.refusals.refused(credential, &gateway.clock) {
+        let version = SecretVersion {
+            connection: credential.connection.clone(),
+            generation: credential.generation,
+        };
+        if let Some(suspicion) = gateway.refusals.refused(&version, &gateway.clock) {
             // On the runtime of this core, which ends before the audit log does.
             tokio::spawn(examine(gateway.clone(), credential.clone(), suspicion));
         }

@@ -11,7 +11,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use keyward_base::id::ConnectionId;
 use keyward_base::time::{Clock, Moment};
-use keyward_rules::inject::credential::Credential;
 
 /// Refusals in a row that lead to a test. A single one may be an accident of the provider.
 const REFUSALS_MIN: u32 = 2;
@@ -38,6 +37,15 @@ pub struct Refusals {
     refused: AtomicUsize,
     connections: Mutex<HashMap<ConnectionId, Refused>>,
     turns: Arc<Semaphore>,
+}
+
+/// A stored secret of a connection.
+#[derive(Clone, Debug)]
+pub struct SecretVersion {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Increases when another secret is stored.
+    pub generation: u64,
 }
 
 /// The refusals of one secret.
@@ -72,7 +80,7 @@ impl Default for Refusals {
 
 impl Refusals {
     /// Counts a refusal of the secret. Returns the right to examine it, if that is due.
-    pub fn refused(self: &Arc<Self>, of: &Credential, clock: &Clock) -> Option<Suspicion> {
+    pub fn refused(self: &Arc<Self>, of: &SecretVersion, clock: &Clock) -> Option<Suspicion> {
         let now = clock.moment();
         let mut all = self.connections.lock();
         if all.len() >= CONNECTIONS_MAX && !all.contains_key(&of.connection) {
@@ -164,7 +172,6 @@ mod tests {
     use std::sync::atomic::AtomicI64;
 
     use super::*;
-    use keyward_rules::inject::scrub::Needles;
 
     /// A clock that the test sets, in seconds.
     fn clock() -> (Clock, impl Fn(i64)) {
@@ -173,36 +180,28 @@ mod tests {
         (Clock::Fixed(ms), move |s| set.store(s * 1_000, Ordering::SeqCst))
     }
 
-    fn credential(connection: &str, generation: u64) -> Credential {
-        Credential {
-            connection: ConnectionId::parse(connection).unwrap(),
-            generation,
-            expires: None,
-            writes: Vec::new(),
-            clears: keyward_rules::inject::credential::Clears::default(),
-            needles: Arc::new(Needles::new([], [])),
-            renews: None,
-        }
+    fn version(connection: &str, generation: u64) -> SecretVersion {
+        SecretVersion { connection: ConnectionId::parse(connection).unwrap(), generation }
     }
 
     #[test]
     fn one_refusal_or_two_with_a_success_between_are_no_reason() {
         let (refusals, (clock, _)) = (Arc::new(Refusals::default()), clock());
-        let work = credential("con_1", 1);
+        let work = version("con_1", 1);
         for _ in 0..5 {
             assert!(refusals.refused(&work, &clock).is_none());
             refusals.accepted(&work.connection);
         }
         assert_eq!(refusals.refused.load(Ordering::Relaxed), 0);
         assert!(refusals.refused(&work, &clock).is_none());
-        assert!(refusals.refused(&credential("con_2", 1), &clock).is_none(), "another connection");
+        assert!(refusals.refused(&version("con_2", 1), &clock).is_none(), "another connection");
         assert!(refusals.refused(&work, &clock).is_some());
     }
 
     #[test]
     fn one_examination_at_a_time_and_each_pause_is_longer() {
         let (refusals, (clock, set)) = (Arc::new(Refusals::default()), clock());
-        let work = credential("con_1", 1);
+        let work = version("con_1", 1);
         assert!(refusals.refused(&work, &clock).is_none());
         let first = refusals.refused(&work, &clock).expect("due");
         assert!(refusals.refused(&work, &clock).is_none(), "one is running");
@@ -229,7 +228,7 @@ mod tests {
     #[test]
     fn a_new_secret_begins_without_the_refusals_and_the_pause_of_the_old_one() {
         let (refusals, (clock, _)) = (Arc::new(Refusals::default()), clock());
-        let (old, new) = (credential("con_1", 1), credential("con_1", 2));
+        let (old, new) = (version("con_1", 1), version("con_1", 2));
         let _ = refusals.refused(&old, &clock);
         drop(refusals.refused(&old, &clock).expect("due"));
         assert!(refusals.refused(&new, &clock).is_none(), "the first of the new one");
@@ -241,7 +240,7 @@ mod tests {
     #[test]
     fn without_a_test_many_refusals_over_a_long_time_count() {
         let (refusals, (clock, set)) = (Arc::new(Refusals::default()), clock());
-        let work = credential("con_1", 1);
+        let work = version("con_1", 1);
         let mut judged = Vec::new();
         for minute in 0..20 {
             set(minute * 60);
@@ -258,7 +257,7 @@ mod tests {
     fn the_number_of_remembered_connections_and_of_tests_is_bounded() {
         let (refusals, (clock, _)) = (Arc::new(Refusals::default()), clock());
         for number in 0..CONNECTIONS_MAX + 10 {
-            let _ = refusals.refused(&credential(&format!("con_{number}"), 1), &clock);
+            let _ = refusals.refused(&version(&format!("con_{number}"), 1), &clock);
         }
         assert_eq!(refusals.connections.lock().len(), CONNECTIONS_MAX);
         let turns: Vec<_> = (0..=TESTS_MAX).map(|_| refusals.turn()).collect();

@@ -177,7 +177,7 @@ mod tests {
             "POST registry.npmjs.org/-/v1/login",
             "PUT registry.npmjs.org/six",
             "GET storage.googleapis.com/other-bucket/x",
-            "GET storage.googleapis.com/proxy-golang-org-prod/..%2fother/x",
+            "GET storage.googleapis.com/proxy-golang-org-prod/a%2fother/x",
             "POST github.com/o/r.git/git-receive-pack",
             "GET github.com/o/r/issues",
             "GET github.com/login",
