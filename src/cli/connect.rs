@@ -432,9 +432,9 @@ fn several(before: Option<&Shown<Agent>>, agent: &str, new: &BindingShown) -> St
         "a request uses {name} with its placeholder, or with\nthe field `Keyward-Connection: {name}`\n"
     );
     match present_default(before, provider) {
-        _ if new.default => format!("note: {name} is the default of {agent} now\n"),
+        _ if new.default => format!("note: {name} is the default of agent {agent} now\n"),
         Some(present) => format!(
-            "note: {present} stays the default of {agent}; {named}change it: keyward agent bind \
+            "note: {present} stays the default of agent {agent}; {named}change it: keyward agent bind \
              {agent} {name} --default\n"
         ),
         None => format!("note: {agent} has several accounts there; {named}"),

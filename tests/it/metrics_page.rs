@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use keyward_state::observe::event::Event;
 use keyward_state::observe::metrics::Metrics;
 
@@ -33,6 +35,9 @@ fn families() -> BTreeMap<String, Family> {
     .expect("a record");
     metrics.count(&refused);
     metrics.evicted("proxy");
+    metrics.answered(200);
+    metrics.waited(Duration::from_millis(1));
+    metrics.reloaded(true, Timestamp::UNIX_EPOCH);
     metrics.refreshed("brought");
     metrics.refresh_failed("unresolved");
     metrics.happened("connection.broken");

@@ -105,7 +105,7 @@ async fn a_run_that_was_refused_is_audited_as_refused_with_the_code() {
     let again = install.keyward(&["agent", "add", "idle"]).output().expect("it runs");
     assert!(!again.status.success(), "{again:?}");
     let told = changes(&install);
-    for refused in ["refused to start run of agent idle", "refused to add agent"] {
+    for refused in ["tried to start run of agent idle", "tried to add agent idle"] {
         let line = told.iter().find(|it| it.contains(refused));
         let line = line.unwrap_or_else(|| panic!("{refused}: {told:#?}"));
         assert!(line.contains(" invalid ") || line.contains("_"), "it has the code: {line}");

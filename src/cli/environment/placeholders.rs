@@ -44,7 +44,8 @@ pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
 
 /// Which account the variables are for, and how a program uses `other`.
 fn note(agent: &str, variables: &str, winner: &BindingShown, other: &BindingShown) -> String {
-    let default = if winner.default { format!(", the default of {agent}") } else { String::new() };
+    let default =
+        if winner.default { format!(", the default of agent {agent}") } else { String::new() };
     let (used, other, is_file) = (&winner.name, &other.name, other.managed_by == ManagedBy::File);
     let change = match is_file {
         true => format!("or name it in `defaults` of {agent} in the configuration file"),
@@ -94,7 +95,7 @@ mod tests {
         let early = binding("work", 1, &[("GH_TOKEN", "a")]);
         let found = of("claude", &[BindingShown { default: true, ..late }, early]);
         assert_eq!(found.variables["GH_TOKEN"], "b");
-        let says = "note: programs that read GH_TOKEN use personal, the default of claude\n";
+        let says = "note: programs that read GH_TOKEN use personal, the default of agent claude\n";
         assert!(found.notes[0].starts_with(says), "{:?}", found.notes);
     }
 

@@ -7,7 +7,7 @@ use keyward_model::{ManagedBy, RuleShown, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
 
 /// Blanks between two columns of a table.
-const GAP: usize = 3;
+const GAP: usize = 2;
 
 /// The most that a table shows of a name.
 const NAME_COLUMNS_MAX: usize = 20;
