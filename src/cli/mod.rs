@@ -123,7 +123,7 @@ enum Command {
     /// show providers, check a provider file, add and remove own ones
     #[command(subcommand)]
     Provider(provider::Command),
-    /// manage rules: what agents may reach, in the order in which it is decided; and test them
+    /// manage rules, which decide what agents may reach, and test them
     #[command(subcommand)]
     Rule(rule::Command),
     /// show what the gateway would do with a request, and why

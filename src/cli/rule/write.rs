@@ -18,12 +18,10 @@ const ALL_HOSTS: &str = "*";
 
 #[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// deny; inject (with --use, or the agent's own connection); pass (forward without a credential); or
-    /// tunnel (do not look inside)
+    /// deny, inject (a credential), pass (no credential) or tunnel (no interception)
     #[arg(value_parser = action)]
     action: ActionKind,
-    /// the host, `*.` and a suffix, or `*` for all hosts; with a path if the rule is for one, and after
-    /// methods if it is for some
+    /// methods if not all, then HOST, HOST/PATH, `*.` and a suffix, or `*` for all
     #[arg(value_name = "REQUEST", num_args = 1..=2, required = true)]
     request: Vec<String>,
     #[command(flatten)]
@@ -115,7 +113,7 @@ pub(crate) struct Edit {
     /// for all paths
     #[arg(long, conflicts_with = "paths")]
     all_paths: bool,
-    /// whether the credential may go over cleartext to an address of `upstream.allow_private`
+    /// cleartext to an address of `upstream.allow_private` is allowed
     #[arg(long, value_name = "BOOL")]
     allow_plaintext: Option<bool>,
 }
