@@ -245,9 +245,10 @@ async fn the_first_run_on_a_terminal_asks_once() {
     let (install, _origin) = install().await;
     let _gateway = install.serve();
     let mut terminal = asks(&install, &[]);
-    terminal.shows("1, 2 or 3");
+    terminal.shows("1, 2 or 3 (Enter: 1): ");
     terminal.types("yes\r");
     terminal.shows("type 1, 2 or 3");
+    terminal.shows("1, 2 or 3 (Enter: 1): ");
     terminal.types("2\r");
     let (code, shown) = terminal.ends();
     assert_eq!(code, Some(0), "{shown}");
