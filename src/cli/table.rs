@@ -195,7 +195,7 @@ fn aligned(line: &[String], widths: &[usize], gap: usize) -> String {
 }
 
 /// The text in at most `width` columns.
-fn cut(text: &str, width: usize) -> Cow<'_, str> {
+pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return text.into();
     }

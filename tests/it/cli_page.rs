@@ -5,12 +5,13 @@ use std::fmt::Write;
 
 use clap::{Arg, Command};
 
-use crate::providers_page::between;
+use crate::generated_page::GeneratedPage;
 
-const PAGE: &str = include_str!("../../docs/reference/cli.md");
-
-/// Around what is generated.
-const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
+const PAGE: GeneratedPage = GeneratedPage {
+    file: "cli.md",
+    text: include_str!("../../docs/reference/cli.md"),
+    marks: ["<!-- made from the code: begin -->\n", "<!-- end -->\n"],
+};
 
 fn sections() -> String {
     let mut keyward = keyward::cli::definition();
@@ -109,16 +110,7 @@ fn shown(argument: &Arg) -> String {
 
 #[test]
 fn the_page_has_every_command_and_nothing_else() {
-    let [begin, end] = MARKS;
-    if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
-        let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/cli.md");
-        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", sections()), 1);
-        std::fs::write(file, page).expect("the page can be written");
-        return;
-    }
-    let (written, made) = (between(PAGE, MARKS), sections());
-    assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+    PAGE.check(&sections());
 }
 
 #[test]
@@ -126,6 +118,6 @@ fn the_page_has_a_heading_for_each_command() {
     for command in
         ["## keyward run", "### keyward agent bind", "### keyward connection rotate confirm"]
     {
-        assert!(PAGE.lines().any(|line| line == command), "{command}");
+        assert!(PAGE.text.lines().any(|line| line == command), "{command}");
     }
 }

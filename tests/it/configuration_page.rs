@@ -8,13 +8,14 @@ use std::path::Path;
 use keyward::config::reference::{Default as Absent, Entry, Kind, Part, later, parts};
 use keyward::config::{Config, Environment};
 
-use crate::providers_page::between;
+use crate::generated_page::GeneratedPage;
 
-const PAGE: &str = include_str!("../../docs/reference/configuration.md");
+const PAGE: GeneratedPage = GeneratedPage {
+    file: "configuration.md",
+    text: include_str!("../../docs/reference/configuration.md"),
+    marks: ["<!-- made from the code: begin -->\n", "<!-- end -->\n"],
+};
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
-
-/// Around the tables.
-const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
@@ -121,16 +122,7 @@ fn variable(path: &str) -> String {
 
 #[test]
 fn the_page_has_every_key_and_nothing_else() {
-    let [begin, end] = MARKS;
-    if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
-        let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/configuration.md");
-        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", tables()), 1);
-        std::fs::write(file, page).expect("the page can be written");
-        return;
-    }
-    let (written, made) = (between(PAGE, MARKS), tables());
-    assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+    PAGE.check(&tables());
 }
 
 // === what it says, tried ===

@@ -6,12 +6,13 @@ use std::fmt::Write;
 
 use keyward_base::codes::{Code, CodeRow, Sender};
 
-use crate::providers_page::between;
+use crate::generated_page::GeneratedPage;
 
-const PAGE: &str = include_str!("../../docs/reference/errors.md");
-
-/// Around what is generated.
-const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
+const PAGE: GeneratedPage = GeneratedPage {
+    file: "errors.md",
+    text: include_str!("../../docs/reference/errors.md"),
+    marks: ["<!-- made from the code: begin -->\n", "<!-- end -->\n"],
+};
 
 fn sections() -> String {
     let mut by_code: BTreeMap<&str, Vec<CodeRow>> = BTreeMap::new();
@@ -40,21 +41,12 @@ fn entry(CodeRow { status, meaning, remedy, sender, .. }: &CodeRow) -> String {
 
 #[test]
 fn the_page_has_every_code_and_nothing_else() {
-    let [begin, end] = MARKS;
-    if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
-        let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/errors.md");
-        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", sections()), 1);
-        std::fs::write(file, page).expect("the page can be written");
-        return;
-    }
-    let (written, made) = (between(PAGE, MARKS), sections());
-    assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+    PAGE.check(&sections());
 }
 
 #[test]
 fn each_code_has_exactly_one_heading() {
-    let headings: Vec<_> = PAGE.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let headings: Vec<_> = PAGE.text.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     for code in Code::ALL {
         let text = code.row().text;
         assert_eq!(headings.iter().filter(|it| **it == text).count(), 1, "{text}");

@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use keyward_rules::host_sets::{Allowance, HostSets};
 
-use crate::providers_page::between;
+use crate::generated_page::GeneratedPage;
 
-const PAGE: &str = include_str!("../../docs/reference/host-sets.md");
-
-/// Around the tables.
-const MARKS: [&str; 2] = ["<!-- made from the sets: begin -->\n", "<!-- end -->\n"];
+const PAGE: GeneratedPage = GeneratedPage {
+    file: "host-sets.md",
+    text: include_str!("../../docs/reference/host-sets.md"),
+    marks: ["<!-- made from the sets: begin -->\n", "<!-- end -->\n"],
+};
 
 fn tables() -> String {
     let mut text = String::new();
@@ -47,14 +48,5 @@ fn code(all: &[impl ToString], between: &str) -> String {
 
 #[test]
 fn the_host_sets_page_has_every_set_and_nothing_else() {
-    let [begin, end] = MARKS;
-    if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
-        let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/host-sets.md");
-        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", tables()), 1);
-        std::fs::write(file, page).expect("the page can be written");
-        return;
-    }
-    let (written, made) = (between(PAGE, MARKS), tables());
-    assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+    PAGE.check(&tables());
 }

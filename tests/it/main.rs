@@ -48,6 +48,7 @@ mod drain;
 mod env;
 mod errors_page;
 mod explain;
+mod generated_page;
 mod grpc_refusals;
 mod guard;
 mod h2_floods;

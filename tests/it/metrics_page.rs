@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use keyward_state::observe::event::Event;
 use keyward_state::observe::metrics::Metrics;
 
-use crate::providers_page::between;
+use crate::generated_page::GeneratedPage;
 
-const PAGE: &str = include_str!("../../docs/reference/metrics.md");
-
-/// Around the table.
-const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
+const PAGE: GeneratedPage = GeneratedPage {
+    file: "metrics.md",
+    text: include_str!("../../docs/reference/metrics.md"),
+    marks: ["<!-- made from the code: begin -->\n", "<!-- end -->\n"],
+};
 
 /// A family of the text.
 #[derive(Default)]
@@ -81,16 +82,7 @@ fn table() -> String {
 
 #[test]
 fn the_page_has_every_metric_and_nothing_else() {
-    let [begin, end] = MARKS;
-    if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
-        let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md");
-        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", table()), 1);
-        std::fs::write(file, page).expect("the page can be written");
-        return;
-    }
-    let (written, made) = (between(PAGE, MARKS), table());
-    assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+    PAGE.check(&table());
 }
 
 /// Before the name of a metric, where it is registered.

@@ -1,20 +1,16 @@
 //! The pages about providers: the list is made from the catalogue, and the examples of the guide work.
 
+use crate::generated_page::{GeneratedPage, between};
 use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
 
-const PAGE: &str = include_str!("../../docs/reference/providers.md");
+const PAGE: GeneratedPage = GeneratedPage {
+    file: "providers.md",
+    text: include_str!("../../docs/reference/providers.md"),
+    marks: ["<!-- made from the catalogue: begin -->\n", "<!-- end -->\n"],
+};
 
 /// How to write one.
 const GUIDE: &str = include_str!("../../docs/guides/providers.md");
-
-/// Around the list.
-const MARKS: [&str; 2] = ["<!-- made from the catalogue: begin -->\n", "<!-- end -->\n"];
-
-/// What stands between two texts.
-pub(crate) fn between<'t>(text: &'t str, [begin, end]: [&str; 2]) -> &'t str {
-    let (_, rest) = text.split_once(begin).expect("the page has its marks");
-    rest.split_once(end).expect("the page has its marks").0
-}
 
 fn list() -> String {
     let mut text = String::from(
@@ -65,16 +61,7 @@ fn shown(provider: &Provider, host: &HostTemplate) -> String {
 
 #[test]
 fn the_page_lists_every_provider_and_what_can_be_used_of_it() {
-    if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
-        let [begin, end] = MARKS;
-        let old = format!("{begin}{}{end}", between(PAGE, MARKS));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/providers.md");
-        std::fs::write(file, PAGE.replacen(&old, &format!("{begin}{}{end}", list()), 1))
-            .expect("the page can be written");
-        return;
-    }
-    let (written, made) = (between(PAGE, MARKS), list());
-    assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+    PAGE.check(&list());
 }
 
 #[test]

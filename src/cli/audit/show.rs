@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use crate::cli::output::is_unseen;
-use crate::cli::table::moment;
+use crate::cli::table::{cut, moment};
 use keyward_api::wire::{Change, Event, Outcome};
 
 const HEADINGS: [&str; 8] =
@@ -172,7 +172,7 @@ impl Row {
             (_, result) => result.to_owned(),
         };
         let [agents, methods, results] = NARROW_WIDTHS_MAX;
-        let short = |text: &str, width| or_dash(cut(text, width));
+        let short = |text: &str, width| or_dash(cut(text, width).into_owned());
         let (who, method) = (short(&self.who, agents), short(&self.method, methods));
         let result = short(&result, results);
         [clock(record.time, now), who, method, result, or_dash(self.request)]
@@ -188,21 +188,6 @@ fn clock(time: Timestamp, now: Timestamp) -> String {
     let [then, now] = [time, now].map(|time| time.to_zoned(TimeZone::UTC));
     let format = if then.date() == now.date() { "%H:%M:%S" } else { "%m-%d %H:%M" };
     then.strftime(format).to_string()
-}
-
-/// Cuts the text to this many columns; its last column is an ellipsis then.
-fn cut(text: &str, columns: usize) -> String {
-    if text.width() <= columns {
-        return text.to_owned();
-    }
-    let mut taken = 1;
-    let fits = |c: &char| {
-        taken += c.width().unwrap_or(0);
-        taken <= columns
-    };
-    let mut cut: String = text.chars().take_while(fits).collect();
-    cut.push('…');
-    cut
 }
 
 /// `added agent ci`, `started run of agent ci (run 4121, tok_…)`, `tried to add agent ci`.

@@ -1,8 +1,8 @@
 //! Rules for people: a table that fits a terminal, one rule in full, one in a sentence, and its place in the order.
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
-use crate::cli::table::{Cell, Layout, Table, fields, moment};
+use crate::cli::table::{Cell, Layout, Table, cut, fields, moment};
 use keyward_model::{ManagedBy, RuleShown, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
 
@@ -64,7 +64,10 @@ pub(super) fn table(rules: &[RuleShown], layout: &Layout) -> String {
     let mut table = Table::new(["#", "RULE", "WHAT IT DOES", "FOR", "FROM"]);
     for Row { number, name: text, does: what, agents: all, from } in rows {
         let (first, second) = what.within(does);
-        table.row([number, cut(&text, name), first, all.within(agents), from].map(Cell::from));
+        table.row(
+            [number, cut(&text, name).into_owned(), first, all.within(agents), from]
+                .map(Cell::from),
+        );
         if let Some(second) = second {
             table.row(["", "", &second, "", ""].map(Cell::from));
         }
@@ -116,7 +119,7 @@ impl Does {
             return (format!("{action} {requests}{more}"), None);
         }
         let requests = cut(&self.requests, columns.saturating_sub(self.more.width()));
-        (cut(&self.action, columns), Some(format!("{requests}{}", self.more)))
+        (cut(&self.action, columns).into_owned(), Some(format!("{requests}{}", self.more)))
     }
 }
 
@@ -132,7 +135,7 @@ impl Listed {
                 let more = format!(" +{}", others.len());
                 format!("{}{more}", cut(first, columns.saturating_sub(more.width())))
             }
-            _ => cut(&whole, columns),
+            _ => cut(&whole, columns).into_owned(),
         }
     }
 }
@@ -146,20 +149,6 @@ fn source(rule: &RuleShown) -> String {
         (Some(ManagedBy::Store), _) => "stored".to_owned(),
         (None, _) => written_name(&rule.id).to_owned(),
     }
-}
-
-/// The text, or as much of its beginning as fits with an ellipsis.
-fn cut(text: &str, columns: usize) -> String {
-    if text.width() <= columns {
-        return text.to_owned();
-    }
-    let mut taken = 1;
-    let fits = |c: &char| {
-        taken += c.width().unwrap_or(0);
-        taken <= columns
-    };
-    let beginning: String = text.chars().take_while(fits).collect();
-    format!("{}…", beginning.trim_end())
 }
 
 /// All rules with all that is known of them.

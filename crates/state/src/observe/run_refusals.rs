@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use keyward_base::codes::Code;
 use keyward_base::id::{ConnectionId, TokenId};
 
-/// Hosts, and connections, that are told apart for one run.
+/// Most hosts, and most connections, that are counted for one run.
 const ENTRIES_MAX: usize = 64;
 
 /// The refusals of all open runs.
