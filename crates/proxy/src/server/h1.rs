@@ -85,7 +85,7 @@ where
     F: Future<Output = Response<AnswerBody>>,
 {
     let (mut must_end, mut drain_begins) =
-        (pin!(must_end(context)), pin!(drain_begins(context.core)));
+        (pin!(must_end(&context)), pin!(drain_begins(context.core)));
     let mut drained = false;
     let mut interrupt = poll_fn(|cx| {
         if let Poll::Ready(what) = must_end.as_mut().poll(cx) {
@@ -294,7 +294,7 @@ pub async fn draining(drain: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn must_end(context: StreamContext<'_>) -> Interrupt {
+async fn must_end(context: &StreamContext<'_>) -> Interrupt {
     let gateway = &context.core.gateway;
     tokio::select! {
         why = context.watchdog.overdue(&gateway.limits) => match why {
