@@ -8,6 +8,7 @@ mod agent_listeners;
 mod alarms;
 mod allow;
 mod allow_run;
+mod api_page;
 mod apps;
 mod audit;
 mod authorization_server;

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::Json;
 
 use super::body::{Body, Segments};
 use super::changes;
@@ -13,13 +12,18 @@ use super::connection_test::{has_test, status, tested};
 use super::connections::view;
 use super::context::Context;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{Activation, ConnectionMade, ConnectionTested, TestOutcome};
 use keyward_base::secret::Secret;
 use keyward_state::directory::{ConnectionRecord, ManagedBy, Need, editable};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/connections/{connection}/activate", post(activate))
+pub(super) fn routes() -> Routes {
+    Routes::new().post(
+        "/connections/{connection}/activate",
+        ["activateConnection", "Activate a draft, after a test of its secret"],
+        activate,
+    )
 }
 
 async fn activate(

@@ -2,31 +2,36 @@
 
 use std::sync::Arc;
 
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Json;
 
 use super::bindings::{self, Defaults};
 use super::body::Segments;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
+use super::openapi::Routes;
 use super::owners;
 use super::resource::{self, Exposed};
-use super::state::Admin;
 use super::tokens;
 use keyward_model::{Agent, AgentFacts, AgentShown, Record, Shown};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/agents", get(resource::list::<Agent>).post(resource::add::<Agent>))
-        .route(
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/agents", ["listAgents", "List agents"], resource::list::<Agent>)
+        .post("/agents", ["addAgent", "Add an agent"], resource::add::<Agent>)
+        .get("/agents/{agent}", ["getAgent", "Show an agent"], resource::show::<Agent>)
+        .patch("/agents/{agent}", ["changeAgent", "Change an agent"], resource::change::<Agent>)
+        .delete(
             "/agents/{agent}",
-            get(resource::show::<Agent>)
-                .patch(resource::change::<Agent>)
-                .delete(resource::remove::<Agent>),
+            ["removeAgent", "Remove an agent, its tokens and its bindings"],
+            resource::remove::<Agent>,
         )
-        .route("/agents/{agent}/pause", post(pause))
-        .route("/agents/{agent}/resume", post(resume))
+        .post(
+            "/agents/{agent}/pause",
+            ["pauseAgent", "Pause an agent: its requests are refused"],
+            pause,
+        )
+        .post("/agents/{agent}/resume", ["resumeAgent", "Resume an agent"], resume)
 }
 
 impl Exposed for Agent {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
 use serde_json::{Map, Value};
 
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
+use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use super::state::Admin;
 use super::wire::{AppChanged, RedirectView};
@@ -17,16 +17,18 @@ use keyward_model::{App, AppShown, AppSpec, ManagedBy, Record, SecretFields, Sho
 use keyward_state::directory::AppRecord;
 use keyward_vault::{ChangedApp, NewApp, with_template};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/apps", get(resource::list::<App>).post(resource::add::<App>))
-        .route(
-            "/apps/{app}",
-            get(resource::show::<App>)
-                .patch(resource::change::<App>)
-                .delete(resource::remove::<App>),
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/apps", ["listApps", "List apps"], resource::list::<App>)
+        .post("/apps", ["addApp", "Add an app"], resource::add::<App>)
+        .get("/apps/{app}", ["getApp", "Show an app"], resource::show::<App>)
+        .patch("/apps/{app}", ["changeApp", "Change an app"], resource::change::<App>)
+        .delete("/apps/{app}", ["removeApp", "Remove an app"], resource::remove::<App>)
+        .get(
+            "/redirect-uri",
+            ["newRedirectUri", "Make the id and the redirect URI of an app before it is added"],
+            redirect,
         )
-        .route("/redirect-uri", get(redirect))
 }
 
 /// A new id and its redirect URI, to be registered at a provider, which issues the client id only then.

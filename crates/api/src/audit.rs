@@ -9,7 +9,6 @@ use std::sync::Arc;
 use axum::extract::{FromRef, State};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router, middleware};
 use futures_util::stream;
 use jiff::Timestamp;
@@ -19,6 +18,7 @@ use super::audit_log::AuditLog;
 use super::auth::{self, Caller};
 use super::body::Params;
 use super::error::ApiError;
+use super::openapi::{PageOrEvents, Routes};
 use super::page::limited;
 use super::state::Admin;
 use super::wire::{AuditAsk, AuditBreak, AuditCounts, AuditVerified, List};
@@ -65,33 +65,37 @@ impl FromRef<Admin> for Reader {
 pub fn audit_router(trail: Trail) -> Router {
     let log = AuditLog::at_rest(trail);
     let reader = Reader { log, clock: Clock::System, gateway: None };
-    let router = Router::new().nest("/api/v1", routes::<Reader>()).with_state(reader);
+    let router = Router::new().nest("/api/v1", routes::<Reader>().into_router()).with_state(reader);
     router.layer(middleware::from_fn(auth::middleware::without_store))
 }
 
-pub(super) fn routes<S>() -> Router<S>
+pub(super) fn routes<S>() -> Routes<S>
 where
     Reader: FromRef<S>,
     S: Clone + Send + Sync + 'static,
 {
-    Router::new()
-        .route("/audit", get(audit))
-        .route("/audit/counts", get(counts))
-        .route("/audit/verify", get(verify))
+    Routes::new()
+        .get(
+            "/audit",
+            ["listRecords", "List records of the audit log, newest first, or follow it"],
+            audit,
+        )
+        .get("/audit/counts", ["countRecords", "Count records of the audit log in groups"], counts)
+        .get("/audit/verify", ["verifyAuditLog", "Verify the hash chain of the audit log"], verify)
 }
 
 async fn audit(
     State(reader): State<Reader>,
     caller: Caller,
     Params(ask): Params<AuditAsk>,
-) -> Result<Response, ApiError> {
+) -> Result<PageOrEvents<Event>, ApiError> {
     if ask.by.is_some() {
         return Err(ApiError::field("by", "is for `/audit/counts`"));
     }
     let filter = reader.filter(&caller, &ask)?;
     match ask.follow {
-        true => follow(reader, caller, filter, &ask).await,
-        false => list(reader, filter, &ask).await.map(IntoResponse::into_response),
+        true => follow(reader, caller, filter, &ask).await.map(PageOrEvents::Events),
+        false => list(reader, filter, &ask).await.map(PageOrEvents::Page),
     }
 }
 

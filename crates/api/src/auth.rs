@@ -28,7 +28,10 @@ use keyward_state::observe::change::Actor;
 pub const ORG_FIELD: &str = "keyward-org";
 
 /// Paths without authentication.
-const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/ca.crt", "/bundle.pem"];
+const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/ca.crt", "/bundle.pem", DOCUMENT];
+
+/// The path of the OpenAPI document.
+const DOCUMENT: &str = "/api/v1/openapi.json";
 
 /// The path that answers with the caller.
 const CALLER: &str = "/api/v1/caller";
@@ -330,6 +333,12 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         _ => return (None, access),
     };
     (Some(area), access)
+}
+
+/// Whether users may have access to the route: it has an area, or every token may use it.
+#[cfg(test)]
+pub(super) fn is_covered(method: &Method, path: &str) -> bool {
+    path == CALLER || required(method, path).0.is_some()
 }
 
 fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {

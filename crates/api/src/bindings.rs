@@ -3,26 +3,30 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use axum::routing::{delete, get};
-use axum::{Json, Router};
+use axum::Json;
 use http::StatusCode;
 
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::page::Page;
 use super::resource;
-use super::state::Admin;
 use super::wire::List;
 use keyward_base::id::ConnectionId;
 use keyward_model::{Agent, BindingShown, BindingSpec, BoundSlot};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/agents/{agent}/bindings", get(list).post(bind))
-        .route("/agents/{agent}/bindings/{connection}", delete(unbind))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/agents/{agent}/bindings", ["listBindings", "List the bindings of an agent"], list)
+        .post("/agents/{agent}/bindings", ["bind", "Permit an agent to use a connection"], bind)
+        .delete(
+            "/agents/{agent}/bindings/{connection}",
+            ["unbind", "End the permission of an agent to use a connection"],
+            unbind,
+        )
 }
 
 /// The connections of an agent that requests use which select none.

@@ -1,7 +1,7 @@
 //! Extractors for JSON bodies, queries and path segments. Errors never quote the input, which may contain a
 //! secret.
 
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
 use bytes::Buf;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -29,6 +29,18 @@ impl<T: DeserializeOwned> FromRequest<Admin> for Body<T> {
 
     async fn from_request(request: Request, admin: &Admin) -> Result<Self, ApiError> {
         parse(&body_of(request, admin).await?).map(Self)
+    }
+}
+
+/// `None`: the body is empty.
+impl<T: DeserializeOwned> OptionalFromRequest<Admin> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, admin: &Admin) -> Result<Option<Self>, ApiError> {
+        match http_body::Body::size_hint(request.body()).exact() {
+            Some(0) => Ok(None),
+            _ => parse(&body_of(request, admin).await?).map(|body| Some(Self(body))),
+        }
     }
 }
 

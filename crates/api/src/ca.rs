@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 
 use super::body::Body;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{CaView, CertificateRole, CertificateView, RotateCa};
 use keyward_base::time::parse_duration;
@@ -16,8 +16,12 @@ use keyward_proxy::ca::authority::{
     Authority, CertificateInfo, OVERLAP_DEFAULT, Overview, Role, Succession,
 };
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/ca", get(show)).route("/ca/rotate", post(rotate))
+pub(super) fn routes() -> Routes {
+    Routes::new().get("/ca", ["getCa", "Show the certificate authority"], show).post(
+        "/ca/rotate",
+        ["rotateCa", "Replace the certificate authority"],
+        rotate,
+    )
 }
 
 async fn show(State(admin): State<Admin>) -> Json<CaView> {

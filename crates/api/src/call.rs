@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use serde_json::Value;
 use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{CallAsk, CallView};
 use keyward_net::read_body::{ReadError, read_body};
@@ -40,8 +40,12 @@ const OWN: [HeaderName; 8] = [
     header::TRAILER,
 ];
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/connections/{connection}/request", post(request))
+pub(super) fn routes() -> Routes {
+    Routes::new().post(
+        "/connections/{connection}/request",
+        ["requestWithConnection", "Send a request with the credential of a connection"],
+        request,
+    )
 }
 
 async fn request(

@@ -1,13 +1,14 @@
 //! Which connections a list is to hold: `?q=&provider=&state=&tag=&environment=&due=&limit=&after=`.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::page::Page;
 use keyward_state::directory::{ConnectionRecord, ConnectionState};
 
 /// The query of the list. What is absent takes all.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
     /// Part of a name, id, provider, account, description, purpose or tag, any case.
@@ -28,7 +29,7 @@ pub(super) struct Search {
 }
 
 /// A state, whatever is said of it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum StateAsked {
     Draft,

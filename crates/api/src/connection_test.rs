@@ -7,14 +7,14 @@ pub(super) mod status;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 
 use self::diagnosis::{Diagnosis, TestedConnection};
 use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{ConnectionTested, TestOutcome};
 use keyward_proxy::test_request::{self, TestReport};
@@ -22,8 +22,12 @@ use keyward_rules::inject::credential::Credential;
 use keyward_rules::provider::TestRequest;
 use keyward_state::directory::{ConnectionRecord, Remedies};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/connections/{connection}/test", post(test))
+pub(super) fn routes() -> Routes {
+    Routes::new().post(
+        "/connections/{connection}/test",
+        ["testConnection", "Test a connection at its provider"],
+        test,
+    )
 }
 
 /// A credential of the connection that is tested before it is used.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Caller;
@@ -17,6 +17,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::flows::{begun, takes_consents};
 use super::input::Input;
+use super::openapi::Routes;
 use super::owners;
 use super::plugins;
 use super::state::Admin;
@@ -30,7 +31,7 @@ use keyward_vault as vault;
 use keyward_vault::oauth::{FlowError, NewMcp, Revoked};
 
 /// The query of a removal.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Removal {
     /// Take the grant back at the provider as well.
@@ -38,15 +39,31 @@ struct Removal {
     revoke: bool,
 }
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/connections", get(list).post(add))
-        .route(
-            "/connections/{connection}",
-            get(show).patch(connection_change::change).delete(remove),
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/connections", ["listConnections", "List connections"], list)
+        .post(
+            "/connections",
+            ["addConnection", "Add a connection, or a draft that needs a consent"],
+            add,
         )
-        .route("/connections/{connection}/pause", post(pause))
-        .route("/connections/{connection}/resume", post(resume))
+        .get("/connections/{connection}", ["getConnection", "Show a connection"], show)
+        .patch(
+            "/connections/{connection}",
+            ["changeConnection", "Change a connection"],
+            connection_change::change,
+        )
+        .delete("/connections/{connection}", ["removeConnection", "Remove a connection"], remove)
+        .post(
+            "/connections/{connection}/pause",
+            ["pauseConnection", "Pause a connection: requests that need it are refused"],
+            pause,
+        )
+        .post(
+            "/connections/{connection}/resume",
+            ["resumeConnection", "Resume a connection"],
+            resume,
+        )
 }
 
 async fn list(

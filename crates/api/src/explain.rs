@@ -5,9 +5,8 @@ mod base_url;
 mod question;
 mod stop;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use http::HeaderMap;
 
 use self::question::DescribedRequest;
@@ -15,6 +14,7 @@ use super::apps;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 use keyward_base::agent::Agent;
@@ -31,8 +31,12 @@ use keyward_rules::inject::write::{self, Head, WriteError};
 use keyward_rules::policy::explain::{ActionKind, Explanation as Decision};
 use keyward_state::directory::AgentRecord;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/rules/explain", post(explain))
+pub(super) fn routes() -> Routes {
+    Routes::new().post(
+        "/rules/explain",
+        ["explainRequest", "Show what the gateway would do with a request, and why"],
+        explain,
+    )
 }
 
 async fn explain(

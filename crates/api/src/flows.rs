@@ -1,15 +1,16 @@
 //! `/flows` and reconnecting: consents, as their owners start, list, and cancel them. On the socket only;
 //! agents have no access.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::connections::view;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::{ConnectionMade, ConsentListed, ConsentView, FlowDecision, List, Reconnect};
@@ -20,17 +21,25 @@ use keyward_vault::oauth::{ConsentRequest, DeviceCode, FlowError, FlowView, Star
 /// The name of the operator, who owns consents without a user.
 const OPERATOR: &str = "the operator of this gateway";
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/flows", get(list))
-        .route("/flows/{flow}", get(show))
-        .route("/flows/{flow}/cancel", post(cancel))
-        .route("/flows/{flow}/confirm", post(confirm))
-        .route("/connections/{connection}/reconnect", post(reconnect))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/flows", ["listFlows", "List consents in progress"], list)
+        .get("/flows/{flow}", ["getFlow", "Show a consent"], show)
+        .post("/flows/{flow}/cancel", ["cancelFlow", "Cancel a consent"], cancel)
+        .post(
+            "/flows/{flow}/confirm",
+            ["confirmFlow", "Decide about a consent of another account"],
+            confirm,
+        )
+        .post(
+            "/connections/{connection}/reconnect",
+            ["reconnectConnection", "Begin a new consent for a connection"],
+            reconnect,
+        )
 }
 
 /// The query of a list.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FlowQuery {
     /// Only consents of this connection, by name or id.

@@ -8,6 +8,7 @@ use http::{StatusCode, header};
 
 use super::auth::Caller;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::reload::Reloads;
 use super::state::Admin;
 use super::wire::{AgentListener, CallerView, Health, Status};
@@ -34,17 +35,16 @@ pub(super) fn routes_with_token() -> Router<Admin> {
     Router::new().route("/metrics", get(metrics_for_user))
 }
 
-/// Metrics without authentication, for their own listener.
-pub(super) fn metrics_routes() -> Router<Admin> {
+/// Metrics without authentication, for their own listener and the socket.
+pub(super) fn metrics_route() -> Router<Admin> {
     Router::new().route("/metrics", get(metrics))
 }
 
-/// Routes of the socket.
-pub(super) fn inner_routes() -> Router<Admin> {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/caller", get(caller))
+/// What the API says of the gateway and of the caller.
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/status", ["getStatus", "Show the state and the addresses of the gateway"], status)
+        .get("/caller", ["getCaller", "Show who the caller is"], caller)
 }
 
 async fn healthz() -> Json<Health> {

@@ -2,23 +2,27 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
-
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
+use super::openapi::Routes;
 use super::resource::{self, Exposed};
-use super::state::Admin;
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec, Record, Shown};
 use keyward_rules::inject::placeholder::Placeholder;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/honeytokens", get(resource::list::<Honeytoken>).post(resource::add::<Honeytoken>))
-        .route(
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/honeytokens", ["listHoneytokens", "List honeytokens"], resource::list::<Honeytoken>)
+        .post("/honeytokens", ["addHoneytoken", "Add a honeytoken"], resource::add::<Honeytoken>)
+        .get(
             "/honeytokens/{honeytoken}",
-            get(resource::show::<Honeytoken>).delete(resource::remove::<Honeytoken>),
+            ["getHoneytoken", "Show a honeytoken"],
+            resource::show::<Honeytoken>,
+        )
+        .delete(
+            "/honeytokens/{honeytoken}",
+            ["removeHoneytoken", "Remove a honeytoken"],
+            resource::remove::<Honeytoken>,
         )
 }
 

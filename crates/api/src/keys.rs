@@ -1,19 +1,23 @@
 //! `/keys`: the master keys by id, and their rotation. What a rotation does is `keyward_vault::keys`'.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 
 use super::body::Params;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
 use keyward_state::crypto::keyring::Origin;
 use keyward_vault::keys::{KeyUse, KeysError, Rotated};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/keys", get(list)).route("/keys/rotate", post(rotate))
+pub(super) fn routes() -> Routes {
+    Routes::new().get("/keys", ["listKeys", "List master keys"], list).post(
+        "/keys/rotate",
+        ["rotateKey", "Rotate the master key"],
+        rotate,
+    )
 }
 
 async fn list(

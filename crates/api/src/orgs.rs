@@ -1,20 +1,23 @@
 //! `/orgs`: organisations. The operator makes and removes them; everybody else knows their own.
 
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
 use http::StatusCode;
 
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::page::Page;
-use super::state::Admin;
 use super::wire::List;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record, Resource, Shown};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/orgs", get(list).post(add)).route("/orgs/{org}", get(show).delete(remove))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/orgs", ["listOrgs", "List organisations"], list)
+        .post("/orgs", ["addOrg", "Add an organisation"], add)
+        .get("/orgs/{org}", ["getOrg", "Show an organisation"], show)
+        .delete("/orgs/{org}", ["removeOrg", "Remove an empty organisation"], remove)
 }
 
 async fn list(

@@ -1,5 +1,6 @@
 //! Lists: `?q=&limit=&after=`, in the order of a stable key that is also the cursor.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::ApiError;
@@ -11,12 +12,13 @@ const PAGE_ITEMS: usize = 100;
 const PAGE_ITEMS_MAX: usize = 1_000;
 
 /// The query of a list.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     /// Part of a name or id, any case.
     q: Option<String>,
     /// Items wanted.
+    #[schemars(range(min = 1, max = 1_000))]
     limit: Option<usize>,
     /// `next` of the page before.
     after: Option<String>,

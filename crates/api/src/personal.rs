@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::routing::{delete, get};
-use axum::{Json, Router};
+use axum::Json;
 use http::StatusCode;
 
 use super::auth::Caller;
@@ -12,9 +11,9 @@ use super::body::{Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::input::Given;
+use super::openapi::Routes;
 use super::page::Page;
 use super::resource::found;
-use super::state::Admin;
 use super::tokens::{ends_after, shown_once};
 use super::users::token_shown;
 use super::wire::{List, TokenIssued};
@@ -23,8 +22,11 @@ use keyward_model::{
     PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith, Record, Scope, User,
 };
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/tokens", get(list).post(add)).route("/tokens/{token}", delete(revoke))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/tokens", ["listTokens", "List personal access tokens"], list)
+        .post("/tokens", ["addToken", "Add a personal access token"], add)
+        .delete("/tokens/{token}", ["revokeToken", "Revoke a personal access token"], revoke)
 }
 
 async fn list(

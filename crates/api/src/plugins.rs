@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Caller;
@@ -14,6 +14,7 @@ use super::connections;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
+use super::openapi::Routes;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::List;
@@ -28,7 +29,7 @@ use keyward_state::directory::{
 };
 
 /// Whose plugin is meant, where several agents have one of that name.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Whose {
     /// The agent's name or id.
@@ -42,10 +43,13 @@ struct Placed {
     view: PluginView,
 }
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/plugins", get(list).post(install))
-        .route("/plugins/{plugin}", get(show).patch(change).delete(remove))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/plugins", ["listPlugins", "List plugins"], list)
+        .post("/plugins", ["installPlugin", "Install a plugin for an agent"], install)
+        .get("/plugins/{plugin}", ["getPlugin", "Show a plugin"], show)
+        .patch("/plugins/{plugin}", ["changePlugin", "Change a plugin"], change)
+        .delete("/plugins/{plugin}", ["removePlugin", "Remove a plugin"], remove)
 }
 
 async fn list(

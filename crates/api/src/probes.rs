@@ -5,37 +5,41 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
+use axum::Extension;
 use axum::body::Body as Answer;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Extension, Router};
 use bytes::Bytes;
-use http::{StatusCode, header};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Caller;
 use super::body::Params;
 use super::error::ApiError;
+use super::openapi::{Lines, Routes};
 use super::state::Admin;
 use keyward_net::processes;
 
 /// The first line of the response; the probe is active from then on.
 const BEGUN: &[u8] = b"{}\n";
 
+/// The only line of the response, which has no members.
+#[derive(JsonSchema)]
+struct Begun {}
+
 /// The process at the other end of the admin socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) Option<u32>);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ProbeQuery {
     /// The probe's address, on loopback.
     at: SocketAddr,
 }
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/probes", get(hold))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/probes", ["holdProbe", "Forward streams of own processes to a probe, while the answer is read; on the socket only"], hold)
 }
 
 async fn hold(
@@ -43,7 +47,7 @@ async fn hold(
     _caller: Caller,
     peer: Option<Extension<Peer>>,
     Params(ProbeQuery { at }): Params<ProbeQuery>,
-) -> Result<Response, ApiError> {
+) -> Result<Lines<Begun, 200>, ApiError> {
     // Only a gateway has listeners whose streams can be forwarded.
     if admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
@@ -66,8 +70,7 @@ async fn hold(
         Ok(Bytes::new())
     });
     let body = Answer::from_stream(futures_util::StreamExt::chain(first, rest));
-    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((StatusCode::OK, kind, body).into_response())
+    Ok(Lines::new(body))
 }
 
 fn cannot_tell() -> ApiError {

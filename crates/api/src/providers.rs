@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::page::Page;
-use super::state::Admin;
 use super::wire::{AuthView, FieldView, List, ProviderSource, ProviderView, VariableView};
 use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec};
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{AuthMethod, Catalogue, Field, Provider, Variable};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/providers", get(list).post(add))
-        .route("/providers/{provider}", get(show).delete(remove))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/providers", ["listProviders", "List providers"], list)
+        .post("/providers", ["addProvider", "Add an own provider"], add)
+        .get("/providers/{provider}", ["getProvider", "Show a provider"], show)
+        .delete("/providers/{provider}", ["removeProvider", "Remove an own provider"], remove)
 }
 
 async fn list(

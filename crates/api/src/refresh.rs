@@ -1,17 +1,21 @@
 //! `/connections/{connection}/refresh`: a newer token, now.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 
 use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::TokenRefreshed;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/connections/{connection}/refresh", post(refresh))
+pub(super) fn routes() -> Routes {
+    Routes::new().post(
+        "/connections/{connection}/refresh",
+        ["refreshConnection", "Refresh the access token of a connection"],
+        refresh,
+    )
 }
 
 /// Asks the authorization server, whatever the age of the token. A pause after failures holds: what is

@@ -3,14 +3,14 @@
 
 use std::path::PathBuf;
 
-use axum::extract::{FromRequest, Request, State};
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{PlanAsk, PlanView, ReloadView};
 
@@ -60,8 +60,10 @@ impl Reloads {
     }
 }
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/reload", post(reload)).route("/plan", post(plan))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .post("/reload", ["reloadConfiguration", "Read the configuration again"], reload)
+        .post("/plan", ["planConfiguration", "Show what a configuration would change"], plan)
 }
 
 async fn reload(State(admin): State<Admin>) -> Result<Json<ReloadView>, ApiError> {
@@ -78,13 +80,10 @@ async fn reload(State(admin): State<Admin>) -> Result<Json<ReloadView>, ApiError
 async fn plan(
     State(admin): State<Admin>,
     caller: Caller,
-    request: Request,
+    ask: Option<Body<PlanAsk>>,
 ) -> Result<Json<PlanView>, ApiError> {
     let reloads = admin.reloads().ok_or(ApiError::NoSuchPath)?;
-    let PlanAsk { file } = match http_body::Body::size_hint(request.body()).exact() {
-        Some(0) => PlanAsk::default(),
-        _ => Body::from_request(request, &admin).await?.0,
-    };
+    let PlanAsk { file } = ask.map(|Body(ask)| ask).unwrap_or_default();
     if file.is_some() && !caller.is_operator() {
         let message =
             "is for the operator of the gateway: leave it out to plan the gateway's own file";

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 
 use super::auth::Caller;
 use super::body::{Body, Segments};
@@ -16,6 +15,7 @@ use super::connection_test::{Trial, has_test, status, tested};
 use super::connections::view;
 use super::context::Context;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{ConnectionTested, NewSecret, Rotated};
 use keyward_base::rotation::KEEP_OLD_MAX;
@@ -25,11 +25,23 @@ use keyward_model::{Connection, Shown};
 use keyward_state::directory::{ConnectionRecord, ManagedBy, Need};
 use keyward_vault::RotationTerms;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/connections/{connection}/rotate", post(rotate))
-        .route("/connections/{connection}/rotate/confirm", post(confirm))
-        .route("/connections/{connection}/rotate/rollback", post(roll_back))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .post(
+            "/connections/{connection}/rotate",
+            ["rotateConnection", "Replace the secret of a connection, after a test"],
+            rotate,
+        )
+        .post(
+            "/connections/{connection}/rotate/confirm",
+            ["confirmRotation", "Confirm a rotation: the old secret is removed"],
+            confirm,
+        )
+        .post(
+            "/connections/{connection}/rotate/rollback",
+            ["rollBackRotation", "Roll back a rotation: the old secret is used again"],
+            roll_back,
+        )
 }
 
 async fn rotate(

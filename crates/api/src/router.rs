@@ -1,14 +1,19 @@
 //! The two routers: the paths of each listener, and the headers of every response. A path that is not listed
 //! here does not exist, so a handler that forgets authentication exposes nothing.
 
+use std::sync::LazyLock;
+
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Router, extract};
+use bytes::Bytes;
 use http::{HeaderValue, header};
 
 use super::error::ApiError;
 use super::host::{Local, OwnNames, check_loopback};
+use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
@@ -30,7 +35,7 @@ pub fn open_router(admin: Admin, names: OwnNames) -> Router {
 
 /// The metrics and no other path, without authentication, for a listener of their own.
 pub fn metrics_router(admin: Admin) -> Router {
-    health::metrics_routes()
+    health::metrics_route()
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn(no_rebinding))
@@ -40,7 +45,26 @@ pub fn metrics_router(admin: Admin) -> Router {
 
 /// All routes, for the unix socket, whose peers are checked, and for calls within the process.
 pub fn socket_router(admin: Admin) -> Router {
-    let api = Router::new()
+    Router::new()
+        .nest("/api/v1", api())
+        .merge(health::open_routes())
+        .merge(health::metrics_route())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method)
+        .layer(middleware::from_fn_with_state(admin.clone(), auth::middleware::on_socket))
+        .layer(middleware::from_fn(harden))
+        .with_state(admin)
+}
+
+/// All routes below `/api/v1`, and the document that describes them.
+fn api() -> Router<Admin> {
+    described().into_router().route("/openapi.json", get(document))
+}
+
+/// All routes below `/api/v1`.
+pub(super) fn described() -> Routes {
+    Routes::new()
+        .merge(health::routes())
         .merge(agents::routes())
         .merge(apps::routes())
         .merge(audit::routes())
@@ -69,16 +93,20 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(users::routes())
         .merge(personal::routes())
         .merge(webhooks::routes())
-        .merge(honeytokens::routes());
-    Router::new()
-        .nest("/api/v1", api)
-        .merge(health::open_routes())
-        .merge(health::inner_routes())
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(method)
-        .layer(middleware::from_fn_with_state(admin.clone(), auth::middleware::on_socket))
-        .layer(middleware::from_fn(harden))
-        .with_state(admin)
+        .merge(honeytokens::routes())
+}
+
+/// The OpenAPI 3.1 document of all routes below `/api/v1`.
+pub fn openapi() -> serde_json::Value {
+    openapi::document(described().operations())
+}
+
+/// The document, made at the first request for it.
+async fn document() -> Response {
+    static DOCUMENT: LazyLock<Bytes> =
+        LazyLock::new(|| serde_json::to_vec(&openapi()).unwrap_or_default().into());
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], DOCUMENT.clone()).into_response()
 }
 
 async fn no_such_path() -> ApiError {

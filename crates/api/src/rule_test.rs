@@ -1,22 +1,22 @@
 //! `/rules/test`: expectations, compared with what `explain` tells of the rules in force. Addresses
 //! are not looked up: rules are the same wherever they are tested.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
 use super::explain;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{
     Became, ExplainAsk, Explanation, RuleCase, RuleTestAsk, RuleTestReport, RuleTested,
 };
 use keyward_rules::policy::explain::ActionKind;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/rules/test", post(test))
+pub(super) fn routes() -> Routes {
+    Routes::new().post("/rules/test", ["testRules", "Run tests of rules"], test)
 }
 
 async fn test(

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, put};
-use axum::{Json, Router};
 
 use super::auth::Caller;
 use super::body::{Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::List;
@@ -30,11 +30,18 @@ struct Placed {
     rule: RuleShown,
 }
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/rules", get(list).post(resource::add::<Rule>))
-        .route("/rules/order", put(stored_rules::order))
-        .route("/rules/{rule}", get(show).patch(stored_rules::change).delete(stored_rules::remove))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/rules", ["listRules", "List rules in the order in which they decide"], list)
+        .post("/rules", ["addRule", "Add a rule"], resource::add::<Rule>)
+        .put(
+            "/rules/order",
+            ["orderRules", "Put the stored rules into an order"],
+            stored_rules::order,
+        )
+        .get("/rules/{rule}", ["getRule", "Show a rule"], show)
+        .patch("/rules/{rule}", ["changeRule", "Change a stored rule"], stored_rules::change)
+        .delete("/rules/{rule}", ["removeRule", "Remove a stored rule"], stored_rules::remove)
 }
 
 async fn list(

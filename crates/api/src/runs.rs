@@ -8,13 +8,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body as Answer;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use bytes::Bytes;
-use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
@@ -23,10 +19,11 @@ use super::auth::Caller;
 use super::body::Body;
 use super::change_details::Run;
 use super::error::ApiError;
+use super::openapi::{Lines, Routes};
 use super::run_counter::OpenRun;
 use super::state::Admin;
 use super::tokens::shown_once;
-use super::wire::{NewRun, SecretText};
+use super::wire::{NewRun, SecretText, TokenIssued};
 use keyward_base::id::{AgentId, OrgId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_state::crypto::token::TokenHash;
@@ -52,15 +49,19 @@ struct RunToken {
     open: OpenRun,
 }
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/runs", post(open))
+pub(super) fn routes() -> Routes {
+    Routes::new().post(
+        "/runs",
+        ["openRun", "Open a run: a token that is valid while the answer is read"],
+        open,
+    )
 }
 
 async fn open(
     State(admin): State<Admin>,
     caller: Caller,
     Body(new): Body<NewRun>,
-) -> Result<Response, ApiError> {
+) -> Result<Lines<TokenIssued, 201>, ApiError> {
     // Only a gateway has runs, and a run must not prevent it from stopping.
     if admin.locations().is_none() {
         return Err(ApiError::NoSuchPath);
@@ -96,8 +97,7 @@ async fn open(
         body.recv().await.map(|line| (Ok(line), body))
     });
     let body = Answer::from_stream(futures_util::StreamExt::chain(first, rest));
-    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((StatusCode::CREATED, kind, body).into_response())
+    Ok(Lines::new(body))
 }
 
 /// Issues a new token, or resumes the one that the run had before a restart of the gateway; also returns the

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use axum::routing::{delete, get};
-use axum::{Json, Router};
+use axum::Json;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,9 +11,9 @@ use super::change_details::Run;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::Given;
+use super::openapi::Routes;
 use super::page::Page;
 use super::resource::found;
-use super::state::Admin;
 use super::wire::{HostRefusals, List, Rejected, RunRefusals, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_base::time::parse_duration;
@@ -22,11 +21,20 @@ use keyward_model::{Agent, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 use keyward_state::directory::{IssuedToken, Need, Remedies};
 use keyward_state::observe::run_refusals::RefusedHost;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/agents/{agent}/tokens", get(list).post(add))
-        .route("/agents/{agent}/tokens/{token}", delete(revoke))
-        .route("/agents/{agent}/tokens/{token}/refusals", get(refusals))
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/agents/{agent}/tokens", ["listAgentTokens", "List the tokens of an agent"], list)
+        .post("/agents/{agent}/tokens", ["addAgentToken", "Add a token of an agent"], add)
+        .delete(
+            "/agents/{agent}/tokens/{token}",
+            ["revokeAgentToken", "Revoke a token of an agent"],
+            revoke,
+        )
+        .get(
+            "/agents/{agent}/tokens/{token}/refusals",
+            ["getRefusals", "Show what was refused to a run"],
+            refusals,
+        )
 }
 
 pub(super) fn shown(context: &Context, token: &TokenRecord) -> TokenShown {

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use tokio::task::JoinSet;
 
 use super::auth::Caller;
 use super::connections::hosts;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{List, UpstreamView};
 use keyward_base::host::{Scheme, Target};
@@ -19,8 +19,12 @@ use keyward_net::reach::reach;
 /// Hosts that are tried; all at once, so that the whole takes no longer than one.
 const HOSTS_MAX: usize = 50;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/upstreams", get(list))
+pub(super) fn routes() -> Routes {
+    Routes::new().get(
+        "/upstreams",
+        ["listUpstreams", "List hosts of connections, and whether they are reached"],
+        list,
+    )
 }
 
 /// Of every connection that can be used. Patterns are no hosts.

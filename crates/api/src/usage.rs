@@ -4,21 +4,25 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 
 use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
+use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{AgentUse, LimitView, Share, UsageView, Waits};
 use keyward_base::id::AgentId;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::observe::usage::{ConnectionUse, TokenUse};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/connections/{connection}/usage", get(show))
+pub(super) fn routes() -> Routes {
+    Routes::new().get(
+        "/connections/{connection}/usage",
+        ["getUsage", "Show the use of a connection"],
+        show,
+    )
 }
 
 async fn show(

@@ -2,23 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
-
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
+use super::openapi::Routes;
 use super::resource::{self, Exposed};
-use super::state::Admin;
 use keyward_model::{PersonalToken, PersonalTokenShown, Record, Shown, User, UserFacts, UserShown};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/users", get(resource::list::<User>).post(resource::add::<User>)).route(
-        "/users/{user}",
-        get(resource::show::<User>)
-            .patch(resource::change::<User>)
-            .delete(resource::remove::<User>),
-    )
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/users", ["listUsers", "List users"], resource::list::<User>)
+        .post("/users", ["addUser", "Add a user"], resource::add::<User>)
+        .get("/users/{user}", ["getUser", "Show a user"], resource::show::<User>)
+        .patch("/users/{user}", ["changeUser", "Change a user"], resource::change::<User>)
+        .delete("/users/{user}", ["removeUser", "Remove a user"], resource::remove::<User>)
 }
 
 impl Exposed for User {

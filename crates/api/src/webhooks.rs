@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::Uri;
 
 use super::auth::Caller;
@@ -13,6 +12,7 @@ use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
+use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use super::state::Admin;
 use super::wire::{EventType, List, WebhookAdded};
@@ -22,18 +22,28 @@ use keyward_model::{
 };
 use keyward_vault::events::{LastTry, SigningKey, SigningKeyError};
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/events", get(types))
-        .route("/webhooks", get(resource::list::<Webhook>).post(resource::add::<Webhook>))
-        .route(
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/events", ["listEventTypes", "List types of events"], types)
+        .get("/webhooks", ["listWebhooks", "List webhooks"], resource::list::<Webhook>)
+        .post("/webhooks", ["addWebhook", "Add a webhook"], resource::add::<Webhook>)
+        .get("/webhooks/{webhook}", ["getWebhook", "Show a webhook"], resource::show::<Webhook>)
+        .patch(
             "/webhooks/{webhook}",
-            get(resource::show::<Webhook>)
-                .patch(resource::change::<Webhook>)
-                .delete(resource::remove::<Webhook>),
+            ["changeWebhook", "Change a webhook"],
+            resource::change::<Webhook>,
         )
-        .route("/webhooks/{webhook}/test", post(test))
-        .route("/webhooks/{webhook}/rotate", post(rotate))
+        .delete(
+            "/webhooks/{webhook}",
+            ["removeWebhook", "Remove a webhook"],
+            resource::remove::<Webhook>,
+        )
+        .post("/webhooks/{webhook}/test", ["testWebhook", "Send a test event to a webhook"], test)
+        .post(
+            "/webhooks/{webhook}/rotate",
+            ["rotateWebhookKey", "Replace the signing key of a webhook"],
+            rotate,
+        )
 }
 
 /// Lists the types of events, each with the webhooks that receive it.

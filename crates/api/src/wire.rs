@@ -23,6 +23,7 @@ mod webhook;
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::app::AppChanged;
@@ -56,7 +57,7 @@ pub use keyward_model::{SecretFields, SecretText};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
 
 /// The redirect URI of an app that is registered at its provider before it is added.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RedirectView {
     /// The id to add the app with.
     pub app: AppId,
@@ -65,7 +66,8 @@ pub struct RedirectView {
 }
 
 /// A page of a list.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "{T}List")]
 pub struct List<T> {
     /// The items, ordered by their cursor.
     pub items: Vec<T>,
@@ -81,14 +83,14 @@ impl<T> List<T> {
 }
 
 /// The body of every refusal.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ErrorBody {
     /// The refusal.
     pub error: ErrorView,
 }
 
 /// A refusal.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ErrorView {
     /// Stable, for programs.
     pub code: String,
@@ -103,7 +105,7 @@ pub struct ErrorView {
 }
 
 /// A token just made: the only answer that holds a secret, given once.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, JsonSchema, Serialize)]
 pub struct TokenIssued {
     /// `tok_…`
     pub id: TokenId,
@@ -116,7 +118,7 @@ pub struct TokenIssued {
 }
 
 /// A new run: a program that was started with a token of its own.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRun {
     /// The agent's name or id.
@@ -129,7 +131,7 @@ pub struct NewRun {
 }
 
 /// What removing a connection did.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ConnectionRemoved {
     /// Whether the provider took the grant back; `null`: it was not asked to, or has no way to.
     pub revoked_upstream: Option<bool>,
@@ -148,7 +150,7 @@ pub struct ConnectionRemoved {
 }
 
 /// A provider.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ProviderView {
     /// Its id.
     pub id: String,
@@ -175,7 +177,7 @@ pub struct ProviderView {
 }
 
 /// Where a provider is defined.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderSource {
     /// In Keyward itself.
@@ -198,7 +200,7 @@ impl ProviderSource {
 }
 
 /// A variable of a provider's hosts.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct VariableView {
     /// Its name.
     pub name: String,
@@ -217,7 +219,7 @@ pub struct VariableView {
 }
 
 /// A way to authenticate.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AuthView {
     /// Its id.
     pub id: String,
@@ -246,7 +248,7 @@ pub struct AuthView {
 }
 
 /// A field of the form.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct FieldView {
     /// Its name in `fields`.
     pub name: String,

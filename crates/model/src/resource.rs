@@ -1,12 +1,13 @@
 //! [`Resource`]: what a declaration says, and [`Record`] and [`Shown`], which follow from it.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
 
 use jiff::Timestamp;
 use keyward_base::id::{Id, OrgId};
 use keyward_base::keys::{Section, section};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -155,6 +156,23 @@ pub struct Record<R: Resource> {
     pub updated: Option<Timestamp>,
 }
 
+/// The members of [`Shown`] that every resource has.
+#[derive(JsonSchema)]
+#[schemars(description = "")]
+#[allow(dead_code, reason = "its schema is used")]
+struct Own {
+    /// Its id.
+    id: String,
+    /// Who may edit it, of those that the configuration may declare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    managed_by: Option<ManagedBy>,
+    /// When it was made.
+    created: Timestamp,
+    /// When it was last changed, of those that say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    updated: Option<Timestamp>,
+}
+
 /// A resource as the API answers with it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(bound = "")]
@@ -175,6 +193,33 @@ pub struct Shown<R: Resource> {
     /// When it was last changed, of those that are [`Resource::DATED`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated: Option<Timestamp>,
+}
+
+impl<R: Resource> JsonSchema for Shown<R> {
+    fn schema_name() -> Cow<'static, str> {
+        let words = R::KIND.one.split(' ').map(|word| {
+            let (first, rest) = word.split_at(1.min(word.len()));
+            format!("{}{rest}", first.to_ascii_uppercase())
+        });
+        words.collect::<String>().into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut all = json_schema!({"type": "object", "properties": {}, "required": []});
+        let own = Own::json_schema(generator);
+        for part in [own, R::Spec::json_schema(generator), R::Shown::json_schema(generator)] {
+            for key in ["properties", "required"] {
+                match (all.get_mut(key), part.get(key)) {
+                    (Some(Value::Object(all)), Some(Value::Object(more))) => {
+                        all.extend(more.clone())
+                    }
+                    (Some(Value::Array(all)), Some(Value::Array(more))) => all.extend(more.clone()),
+                    _ => {}
+                }
+            }
+        }
+        all
+    }
 }
 
 impl<R: Resource> Record<R> {

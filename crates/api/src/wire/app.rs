@@ -1,11 +1,12 @@
 //! Apps: the answer to a request that changes one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use keyward_model::{App, Shown};
 
 /// An app after a request to change it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AppChanged {
     /// As it is now.
     #[serde(flatten)]

@@ -1,6 +1,7 @@
 //! The audit log over the API: what may be asked of it, and whether it is whole. A record is
 //! [`Event`], as it stands in the file.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use keyward_state::observe::change::Change;
@@ -8,7 +9,7 @@ pub use keyward_state::observe::counts::{Counts, Group, Grouping};
 pub use keyward_state::observe::event::{Event, Outcome};
 
 /// The query of `/audit`. What is absent does not matter.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditAsk {
     /// The agent's name.
@@ -46,7 +47,7 @@ pub struct AuditAsk {
 }
 
 /// The answer of `/audit/counts`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AuditCounts {
     /// What makes a group.
     pub by: Grouping,
@@ -59,7 +60,7 @@ pub struct AuditCounts {
 }
 
 /// The answer of `/audit/verify`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AuditVerified {
     /// Whether every record follows the one before it.
     pub whole: bool,
@@ -78,7 +79,7 @@ pub struct AuditVerified {
 }
 
 /// A line where the chain ends before the log does.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AuditBreak {
     /// The file.
     pub file: String,

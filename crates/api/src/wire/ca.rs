@@ -1,10 +1,11 @@
 //! The certificate authority as clients and operators see it.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The CA in use.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CaView {
     /// SHA-256 of the current certificate.
     pub fingerprint: String,
@@ -24,7 +25,7 @@ pub struct CaView {
 }
 
 /// A certificate of the CA.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CertificateView {
     /// `current`, `former` (of the CA before) or `chain`.
     pub role: CertificateRole,
@@ -39,7 +40,7 @@ pub struct CertificateView {
 }
 
 /// What a certificate is for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateRole {
     /// It signs leaves.
@@ -51,7 +52,7 @@ pub enum CertificateRole {
 }
 
 /// How a new CA follows.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotateCa {
     /// How long clients of the present one are served, `30d`, at most until its end; 30 days when

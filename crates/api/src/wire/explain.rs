@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ErrorView, TokenStatus};
@@ -11,7 +12,7 @@ use keyward_base::settings::Settings;
 use keyward_rules::policy::explain::ActionKind;
 
 /// A request to explain.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainAsk {
     /// Whose request; name or id.
@@ -30,7 +31,7 @@ pub struct ExplainAsk {
 }
 
 /// What would become of a request.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Explanation {
     /// The agent's name.
     pub agent: String,
@@ -69,7 +70,7 @@ pub struct Explanation {
 }
 
 /// The connection of an explanation.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ConnectionUsed {
     /// `con_…`
     pub id: ConnectionId,
@@ -92,7 +93,7 @@ pub struct ConnectionUsed {
 }
 
 /// The app of a connection that is looked at.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AppUsed {
     /// Its name.
     pub name: String,
@@ -104,7 +105,7 @@ pub struct AppUsed {
 }
 
 /// Where a credential goes, and the shape of what is written.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PlacementView {
     /// `header authorization`, `query key`, `cookie sid`, `path`.
     pub at: String,
@@ -113,7 +114,7 @@ pub struct PlacementView {
 }
 
 /// An address and its judgement.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AddressView {
     /// With the port.
     pub address: String,

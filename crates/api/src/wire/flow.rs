@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectionTested, SecretFields};
@@ -11,7 +12,7 @@ use keyward_model::{Connection, Shown};
 use keyward_vault::oauth::FlowView;
 
 /// A connection that was made or is being connected again, and what its owner does next.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ConnectionMade {
     /// The connection.
     #[serde(flatten)]
@@ -25,7 +26,7 @@ pub struct ConnectionMade {
 }
 
 /// A draft is to become active.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Activation {
     /// Its secret, or another one; empty: the one that it has.
@@ -41,7 +42,7 @@ fn yes() -> bool {
 }
 
 /// What a person does to consent: opens a page, or enters a code. For that person alone.
-#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ConsentView {
     /// `flw_…`: how it stands is told at `/flows/…`.
     pub flow: FlowId,
@@ -63,7 +64,7 @@ pub struct ConsentView {
 }
 
 /// A consent that is open, in a list.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ConsentListed {
     /// The connection's name.
     pub name: String,
@@ -73,7 +74,7 @@ pub struct ConsentListed {
 }
 
 /// A consent to be asked for again.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reconnect {
     /// By a code, where the provider has both.
@@ -88,7 +89,7 @@ pub struct Reconnect {
 }
 
 /// A person's word about another account.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowDecision {
     /// Whether the new account replaces the old one.

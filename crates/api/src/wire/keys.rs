@@ -1,9 +1,10 @@
 //! Master keys, by id: never the keys.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A master key.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct KeyView {
     /// 16 hex digits.
     pub id: String,
@@ -16,7 +17,7 @@ pub struct KeyView {
 }
 
 /// Where a master key was read from.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct KeySourceView {
     /// `file`, `env`, `command` or `memory`.
     pub kind: KeySourceKind,
@@ -25,7 +26,7 @@ pub struct KeySourceView {
 }
 
 /// What kind of thing held the key.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeySourceKind {
     /// A file.
@@ -39,7 +40,7 @@ pub enum KeySourceKind {
 }
 
 /// What a rotation did.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct KeyRotated {
     /// The key that wraps every row now.
     pub current: String,

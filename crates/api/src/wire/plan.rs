@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which configuration is planned.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanAsk {
     /// Another file than the gateway's own, as if it stood in its place; an absolute path.
@@ -15,7 +16,7 @@ pub struct PlanAsk {
 
 /// `POST /api/v1/plan`: the steps from what the gateway holds to what a configuration declares. With a problem there
 /// are no steps.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PlanView {
     /// One for each resource, in the order of their execution.
     pub steps: Vec<PlanStep>,
@@ -26,7 +27,7 @@ pub struct PlanView {
 }
 
 /// What would become of a resource.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PlanStep {
     /// `make`, `change`, `replace`, `pause`, `resume`, `remove` or `nothing`.
     pub action: String,
@@ -51,7 +52,7 @@ pub struct PlanStep {
 }
 
 /// What a plan knows of a secret.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretCheck {
     /// It is compared with the stored one when the plan is applied; another one replaces it then.
@@ -59,7 +60,7 @@ pub enum SecretCheck {
 }
 
 /// Something wrong with a configuration.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PlanProblem {
     /// Everything in one line: `keyward.yaml:12: agents[0].use: message; remedy`.
     pub text: String,

@@ -1,12 +1,13 @@
 //! The JSON of rotations.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectionTested, SecretFields};
 use keyward_model::{Connection, Shown};
 
 /// A new secret for a connection.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecret {
     /// What its way to authenticate asks for.
@@ -26,7 +27,7 @@ pub struct NewSecret {
 }
 
 /// What became of a rotation.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Rotated {
     /// The connection.
     #[serde(flatten)]

@@ -1,9 +1,10 @@
 //! The body that puts the stored rules into an order.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Asks for an order.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleOrderAsk {
     /// All stored rules of the organisation, each once, by name or id.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use keyward_rules::policy::explain::ActionKind;
 
 /// The body of `/rules/test`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleTestAsk {
     /// What is expected.
@@ -15,7 +16,7 @@ pub struct RuleTestAsk {
 }
 
 /// A request, and what is expected to become of it. What is absent does not matter.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleCase {
     /// Whose request; name or id.
@@ -39,14 +40,14 @@ pub struct RuleCase {
 }
 
 /// The answer of `/rules/test`: one result per case, in their order.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RuleTestReport {
     /// The results.
     pub results: Vec<RuleTested>,
 }
 
 /// What came of a case.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RuleTested {
     /// Whether everything is as expected.
     pub passed: bool,
@@ -57,7 +58,7 @@ pub struct RuleTested {
 }
 
 /// What would become of a request.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Became {
     /// What would be done.
     pub action: ActionKind,

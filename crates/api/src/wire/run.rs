@@ -1,9 +1,10 @@
 //! What was refused to a run, for the summary that `keyward run` prints.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `GET /agents/{agent}/tokens/{token}/refusals` of an open run.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RunRefusals {
     /// Requests that Keyward refused.
     pub requests: u64,
@@ -14,7 +15,7 @@ pub struct RunRefusals {
 }
 
 /// A host and the refused requests to it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct HostRefusals {
     /// `HOST`, or `HOST:PORT`.
     pub host: String,
@@ -26,7 +27,7 @@ pub struct HostRefusals {
 }
 
 /// A connection whose credential the provider rejected.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Rejected {
     /// The connection's name.
     pub connection: String,

@@ -2,17 +2,18 @@
 
 use jiff::Timestamp;
 use keyward_rules::policy::DefaultAction;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `/healthz` and `/readyz`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Health {
     /// `ok`, `ready` or `draining`.
     pub status: String,
 }
 
 /// `/api/v1/status` of a running gateway.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Status {
     /// `ready` or `draining`.
     pub status: String,
@@ -53,7 +54,7 @@ pub struct Status {
 }
 
 /// `/api/v1/caller`: who asks.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CallerView {
     /// The user of the token; `null`: the operator, who needs none.
     pub user: Option<String>,
@@ -67,7 +68,7 @@ pub struct CallerView {
 }
 
 /// A listener of one agent.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AgentListener {
     /// The name of its organisation.
     #[serde(default)]
@@ -79,7 +80,7 @@ pub struct AgentListener {
 }
 
 /// What came of reading the configuration again.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ReloadView {
     /// When.
     pub time: Timestamp,

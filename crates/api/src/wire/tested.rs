@@ -1,11 +1,12 @@
 //! What a test of a connection tells. Nothing of the provider's answer but its status is in it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use keyward_base::id::ConnectionId;
 
 /// `POST /connections/{id}/test`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ConnectionTested {
     /// The connection's id.
     pub connection: ConnectionId,
@@ -43,7 +44,7 @@ pub struct ConnectionTested {
 }
 
 /// What a test found.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TestOutcome {
     /// The provider took the credential.

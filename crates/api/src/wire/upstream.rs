@@ -1,12 +1,13 @@
 //! `/upstreams` as JSON.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use keyward_base::host::Target;
 use keyward_net::reach::Unreached;
 
 /// A host of a connection, and whether it is reached.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct UpstreamView {
     /// With its port.
     pub host: String,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Failing;
 use keyward_base::id::{AgentId, ConnectionId};
 
 /// What a connection was used for since the gateway began. The audit log has what was before.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct UsageView {
     /// `con_…`
     pub id: ConnectionId,
@@ -52,7 +53,7 @@ pub struct UsageView {
 }
 
 /// So many milliseconds, to the next power of two, for that part of the answers.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Waits {
     /// Half of them.
     pub p50: u64,
@@ -63,7 +64,7 @@ pub struct Waits {
 }
 
 /// A limit of the provider's.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct LimitView {
     /// Requests that are left.
     pub remaining: u64,
@@ -75,7 +76,7 @@ pub struct LimitView {
 }
 
 /// An agent that may use a connection, or did.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AgentUse {
     /// `agt_…`
     pub id: AgentId,
@@ -91,7 +92,7 @@ pub struct AgentUse {
 }
 
 /// Why an agent may use a connection.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Share {
     /// It is bound.

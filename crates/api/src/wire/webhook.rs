@@ -1,11 +1,12 @@
 //! Webhooks: what answers hold beside the resource itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use keyward_model::{Shown, Webhook};
 
 /// A type of events.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct EventType {
     /// `connection.broken`
     pub r#type: String,
@@ -16,7 +17,7 @@ pub struct EventType {
 }
 
 /// A webhook with its signing key, shown once: absent where somebody chose it.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, JsonSchema, Serialize)]
 pub struct WebhookAdded {
     /// The webhook.
     #[serde(flatten)]

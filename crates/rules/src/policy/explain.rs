@@ -1,5 +1,6 @@
 //! [`Explanation`]: what would happen to a request, and why. It calls the same two functions as the data path.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Permit, Policy, PolicyRequest, Reason, Route};
@@ -48,7 +49,7 @@ pub enum RouteKind {
 }
 
 /// The result of a request.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionKind {
     /// Forwarded with a credential.

@@ -42,7 +42,17 @@ pub struct PolicyInput {
 }
 
 /// The action of `default:`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    schemars::JsonSchema,
+    PartialEq,
+    serde::Deserialize,
+    serde::Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum DefaultAction {
     /// Refuse all requests.

@@ -28,6 +28,7 @@ pub mod test_request;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inject::credential::{Clears, Scoped};
@@ -95,7 +96,7 @@ pub struct ProviderInfo {
 }
 
 /// Initial values of an app.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Template {
     /// The template's id.
     pub id: String,
@@ -144,7 +145,7 @@ pub struct Variable {
 }
 
 /// Which values a variable accepts.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VariableKind {
     /// A DNS label, or a part of one.
@@ -157,7 +158,7 @@ pub enum VariableKind {
 }
 
 /// A kind of auth method.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthKind {
     /// One key in any place.

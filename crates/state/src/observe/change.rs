@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use keyward_base::id::UserId;
@@ -25,7 +26,7 @@ pub enum Actor {
 }
 
 /// A change and its author. It must not contain secrets.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Change {
     /// `operator`, `usr_…`, `file` or `gateway`.
     pub by: String,

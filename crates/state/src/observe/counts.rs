@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
@@ -15,7 +16,7 @@ use super::trail::Trail;
 pub const GROUPS_MAX: usize = 1_000;
 
 /// The member of a record that makes its group.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grouping {
     /// The host of the target; with its port, unless that is the default of the scheme.
@@ -31,7 +32,7 @@ pub enum Grouping {
 }
 
 /// The records that have the same value.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Group {
     /// The value; `null` for records without one.
     pub name: Option<String>,

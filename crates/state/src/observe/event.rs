@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
@@ -12,7 +13,7 @@ use keyward_base::id::{ExchangeId, OrgId};
 pub const VERSION: u8 = 1;
 
 /// How an exchange ended.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The whole response was sent to the agent.
@@ -29,7 +30,7 @@ pub enum Outcome {
 
 /// The record of one exchange or change. The writer sets `seq` and `prev`. Unknown values are `null`, so that
 /// every record has every field. `S` is the type of text: owned when read, borrowed when made.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Event<S = String> {
     /// [`VERSION`].
     pub v: u8,

@@ -1,6 +1,7 @@
 //! The public view of a flow: its state, without secrets.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Flows;
@@ -9,7 +10,7 @@ use super::flow::{Abandoned, Flow, Stage};
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 
 /// A flow for its owner.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct FlowView {
     /// `flw_…`
     pub id: FlowId,
@@ -27,7 +28,7 @@ pub struct FlowView {
 }
 
 /// The state of a flow.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum FlowState {
     /// A person must consent.

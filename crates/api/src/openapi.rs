@@ -1,0 +1,313 @@
+//! The OpenAPI 3.1 document of the API, made of its routes: [`Routes`] has for each what its handler reads and
+//! answers, and the JSON Schemas are those of the types. Refusals have one form, which each operation refers to.
+
+mod answer;
+mod argument;
+mod draft;
+mod routes;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::generate::Contract;
+use serde_json::{Map, Value, json};
+
+use self::draft::{AnswerDraft, Components, Draft};
+use super::wire::ErrorBody;
+
+pub(super) use self::answer::{Lines, PageOrEvents};
+pub(super) use self::routes::{Operation, Routes};
+
+/// What stands before the names of schemas.
+const SCHEMAS: &str = "#/components/schemas/";
+
+/// The document.
+pub(super) fn document(operations: &[Operation]) -> Value {
+    let mut input = Components::new(Contract::Deserialize);
+    let mut output = Components::new(Contract::Serialize);
+    let refusal = output.reference::<ErrorBody>();
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for operation in operations {
+        let mut draft = Draft::new(&mut input, &mut output);
+        (operation.describe)(&mut draft);
+        let described = described(operation, draft);
+        let method = operation.method.as_str().to_ascii_lowercase();
+        paths.entry(operation.path).or_default().insert(method, described);
+    }
+    let mut paths = json!(paths);
+    let schemas = joined(input.finish(), output.finish(), &mut paths);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Keyward",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "The control plane of a Keyward gateway",
+            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        },
+        "servers": [{"url": "/api/v1"}],
+        "security": [{"token": []}],
+        "tags": tags(operations),
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A personal access token, `kwp_…`. On the unix socket, the operator needs none.",
+            }},
+            "parameters": {"Organisation": {
+                "name": "Keyward-Org",
+                "in": "header",
+                "description": "The organisation, by name or id; only the operator may name another one than their own.",
+                "schema": {"type": "string"},
+            }},
+            "responses": {"Refusal": {
+                "description": "A refusal",
+                "content": {"application/json": {"schema": refusal}},
+            }},
+        },
+    })
+}
+
+/// The Operation Object (OpenAPI 3.1.0 §4.8.10).
+fn described(operation: &Operation, draft: Draft<'_>) -> Value {
+    let Draft { query, body, body_is_optional, answers, .. } = draft;
+    let of_path = variables(operation.path).map(
+        |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}),
+    );
+    let of_query = query.into_iter().map(|(name, mut schema, required)| {
+        let text = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        let mut parameter =
+            json!({"name": name, "in": "query", "required": required, "schema": schema});
+        parameter
+            .as_object_mut()
+            .zip(text)
+            .map(|(all, text)| all.insert("description".into(), text));
+        parameter
+    });
+    let org = json!({"$ref": "#/components/parameters/Organisation"});
+    let parameters: Vec<_> = of_path.chain(of_query).chain([org]).collect();
+    let mut responses = Map::new();
+    for AnswerDraft { status, content } in answers {
+        let mut response = json!({"description": text_of(status)});
+        if let Some((media, schema)) = content {
+            response["content"][media] = json!({"schema": schema});
+        }
+        responses
+            .entry(status.to_string())
+            .and_modify(|known| {
+                let (into, more) = (&mut known["content"], response["content"].take());
+                into.as_object_mut()
+                    .zip(more.as_object())
+                    .map(|(into, more)| into.extend(more.clone()));
+            })
+            .or_insert(response);
+    }
+    for group in ["4XX", "5XX"] {
+        responses.insert(group.to_owned(), json!({"$ref": "#/components/responses/Refusal"}));
+    }
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [tag(operation)],
+        "parameters": parameters,
+        "responses": responses,
+    });
+    if let Some(schema) = body {
+        described["requestBody"] = json!({"required": !body_is_optional, "content": {"application/json": {"schema": schema}}});
+    }
+    described
+}
+
+fn text_of(status: u16) -> &'static str {
+    match status {
+        201 => "Made",
+        204 => "Done",
+        _ => "The answer",
+    }
+}
+
+/// The names in braces.
+fn variables(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+}
+
+/// The first part of the path.
+fn tag(operation: &Operation) -> &'static str {
+    operation.path.split('/').find(|part| !part.is_empty()).unwrap_or_default()
+}
+
+fn tags(operations: &[Operation]) -> Vec<Value> {
+    let tags: BTreeSet<_> = operations.iter().map(tag).collect();
+    tags.into_iter().map(|name| json!({"name": name})).collect()
+}
+
+/// The schemas of requests and those of answers under their names. A type can have two schemas, because a member with
+/// a default may be missing in a request and is always in an answer; that of requests gets another name then.
+fn joined(
+    input: BTreeMap<String, Value>,
+    output: BTreeMap<String, Value>,
+    paths: &mut Value,
+) -> BTreeMap<String, Value> {
+    let mut renamed: BTreeSet<String> = input
+        .iter()
+        .filter(|(name, schema)| output.get(*name).is_some_and(|other| other != *schema))
+        .map(|(name, _)| name.clone())
+        .collect();
+    // What refers to a renamed one differs as well.
+    loop {
+        let refers = |schema: &Value| renamed.iter().any(|name| has_reference(schema, name));
+        let more: Vec<_> = input
+            .iter()
+            .filter(|(name, schema)| {
+                !renamed.contains(*name) && output.contains_key(*name) && refers(schema)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        renamed.extend(more);
+    }
+    let mut all = output;
+    for (name, mut schema) in input {
+        rename(&mut schema, &renamed);
+        let name = if renamed.contains(&name) { format!("{name}Input") } else { name };
+        all.insert(name, schema);
+    }
+    for operation in paths.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        for operation in operation.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            for part in ["requestBody", "parameters"] {
+                if let Some(part) = operation.get_mut(part) {
+                    rename(part, &renamed);
+                }
+            }
+        }
+    }
+    all
+}
+
+fn has_reference(schema: &Value, name: &str) -> bool {
+    match schema {
+        Value::Object(members) => members.iter().any(|(key, value)| match value {
+            Value::String(text) if key == "$ref" => text.strip_prefix(SCHEMAS) == Some(name),
+            value => has_reference(value, name),
+        }),
+        Value::Array(items) => items.iter().any(|item| has_reference(item, name)),
+        _ => false,
+    }
+}
+
+fn rename(schema: &mut Value, renamed: &BTreeSet<String>) {
+    match schema {
+        Value::Object(members) => {
+            for (key, value) in members {
+                match value {
+                    Value::String(text) if key == "$ref" => {
+                        if text.strip_prefix(SCHEMAS).is_some_and(|name| renamed.contains(name)) {
+                            text.push_str("Input");
+                        }
+                    }
+                    value => rename(value, renamed),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, renamed)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::is_covered;
+    use crate::router::described;
+
+    fn whole() -> Value {
+        document(described().operations())
+    }
+
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(members) => members.iter().for_each(|(key, value)| match value {
+                Value::String(text) if key == "$ref" => drop(found.insert(text.clone())),
+                value => references(value, found),
+            }),
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_to_a_schema_and_every_schema_is_used() {
+        let document = whole();
+        let mut used = BTreeSet::new();
+        references(&document, &mut used);
+        for reference in &used {
+            let pointer = reference.trim_start_matches('#');
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+        for name in document["components"]["schemas"].as_object().unwrap().keys() {
+            assert!(used.contains(&format!("{SCHEMAS}{name}")), "{name} is not used");
+        }
+    }
+
+    #[test]
+    fn each_operation_has_an_id_of_its_own_and_an_area_of_rights() {
+        let mut ids = BTreeSet::new();
+        for operation in described().operations() {
+            assert!(ids.insert(operation.id), "{} is there twice", operation.id);
+            let path = format!("/api/v1{}", operation.path);
+            assert!(is_covered(&operation.method, &path), "{} {path}", operation.method);
+        }
+    }
+
+    #[test]
+    fn a_schema_that_differs_between_requests_and_answers_has_two_names() {
+        let one = |text: &str| BTreeMap::from([("A".to_owned(), json!({"title": text}))]);
+        let refers = json!({"$ref": "#/components/schemas/A"});
+        let mut input = one("request");
+        input.insert("B".to_owned(), refers.clone());
+        let mut output = one("answer");
+        output.insert("B".to_owned(), refers.clone());
+        let mut paths = json!({"/x": {"post": {"requestBody": refers, "responses": refers}}});
+        let all = joined(input, output, &mut paths);
+        assert_eq!(all["A"]["title"], "answer");
+        assert_eq!(all["AInput"]["title"], "request");
+        assert_eq!(all["B"]["$ref"], "#/components/schemas/A");
+        assert_eq!(all["BInput"]["$ref"], "#/components/schemas/AInput");
+        assert_eq!(paths["/x"]["post"]["requestBody"]["$ref"], "#/components/schemas/AInput");
+        assert_eq!(paths["/x"]["post"]["responses"]["$ref"], "#/components/schemas/A");
+    }
+
+    #[test]
+    fn a_parameter_of_a_query_is_never_null() {
+        let document = whole();
+        let paths = document["paths"].as_object().unwrap().values();
+        for operation in paths.flat_map(|path| path.as_object().unwrap().values()) {
+            for parameter in operation["parameters"].as_array().unwrap() {
+                assert!(!parameter.to_string().contains("null"), "{parameter}");
+            }
+        }
+    }
+
+    /// With a line for each operation and each member of a schema, so that a change shows what it changes.
+    #[test]
+    fn the_document_is_the_published_one() {
+        let document = whole();
+        let mut text = String::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                text += &format!("{method} {path} {operation}\n");
+            }
+        }
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            let mut schema = schema.clone();
+            let members = schema.as_object_mut().and_then(|schema| schema.remove("properties"));
+            text += &format!("\n{name} {schema}\n");
+            for (member, schema) in members.iter().flat_map(|all| all.as_object().unwrap()) {
+                text += &format!("  {member} {schema}\n");
+            }
+        }
+        insta::assert_snapshot!(text);
+    }
+}

@@ -1,0 +1,101 @@
+//! [`Answer`]: what a handler answers.
+
+use std::marker::PhantomData;
+
+use axum::Json;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::draft::{AnswerDraft, Draft};
+use crate::error::ApiError;
+use crate::wire::List;
+
+const NDJSON: &str = "application/x-ndjson";
+
+/// The answer of a handler. Refusals have the same form everywhere and are not described for each.
+pub(crate) trait Answer {
+    fn describe(draft: &mut Draft<'_>);
+}
+
+impl<T: JsonSchema> Answer for Json<T> {
+    fn describe(draft: &mut Draft<'_>) {
+        add::<T>(draft, 200, "application/json");
+    }
+}
+
+/// Only handlers that add something say the status beside the body.
+impl<T: JsonSchema> Answer for (StatusCode, Json<T>) {
+    fn describe(draft: &mut Draft<'_>) {
+        add::<T>(draft, 201, "application/json");
+    }
+}
+
+/// Only handlers that remove something answer without a body.
+impl Answer for StatusCode {
+    fn describe(draft: &mut Draft<'_>) {
+        draft.answers.push(AnswerDraft { status: 204, content: None });
+    }
+}
+
+impl<A: Answer> Answer for Result<A, ApiError> {
+    fn describe(draft: &mut Draft<'_>) {
+        A::describe(draft);
+    }
+}
+
+/// An answer of lines, each of which is the JSON of a `T`, that ends when the stream does.
+pub(crate) struct Lines<T, const STATUS: u16> {
+    response: Response,
+    lines: PhantomData<fn() -> T>,
+}
+
+impl<T, const STATUS: u16> Lines<T, STATUS> {
+    /// `body`: the lines.
+    pub(crate) fn new(body: Body) -> Self {
+        let status = StatusCode::from_u16(STATUS).unwrap_or_default();
+        let response = (status, [(header::CONTENT_TYPE, NDJSON)], body).into_response();
+        Self { response, lines: PhantomData }
+    }
+}
+
+impl<T, const STATUS: u16> IntoResponse for Lines<T, STATUS> {
+    fn into_response(self) -> Response {
+        self.response
+    }
+}
+
+impl<T: JsonSchema, const STATUS: u16> Answer for Lines<T, STATUS> {
+    fn describe(draft: &mut Draft<'_>) {
+        add::<T>(draft, STATUS, NDJSON);
+    }
+}
+
+/// A page of a list, or its items as server-sent events.
+pub(crate) enum PageOrEvents<T> {
+    Page(Json<List<T>>),
+    Events(Response),
+}
+
+impl<T: Serialize> IntoResponse for PageOrEvents<T> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Page(page) => page.into_response(),
+            Self::Events(response) => response,
+        }
+    }
+}
+
+impl<T: JsonSchema> Answer for PageOrEvents<T> {
+    fn describe(draft: &mut Draft<'_>) {
+        Json::<List<T>>::describe(draft);
+        add::<T>(draft, 200, "text/event-stream");
+    }
+}
+
+fn add<T: JsonSchema>(draft: &mut Draft<'_>, status: u16, media: &'static str) {
+    let schema = draft.output.reference::<T>();
+    draft.answers.push(AnswerDraft { status, content: Some((media, schema)) });
+}

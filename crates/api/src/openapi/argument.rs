@@ -1,0 +1,124 @@
+//! [`Argument`]: what an extractor reads of a request.
+
+use axum::Extension;
+use axum::extract::State;
+use http::HeaderMap;
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+
+use super::draft::Draft;
+use crate::auth::Caller;
+use crate::body::{Body, Params, Segments};
+use crate::context::Context;
+use crate::input::{Change, Given, Input};
+use keyward_model::Resource;
+
+/// An argument of a handler.
+pub(crate) trait Argument {
+    fn describe(_: &mut Draft<'_>) {}
+}
+
+impl<S> Argument for State<S> {}
+impl<T> Argument for Extension<T> {}
+impl<T> Argument for Option<Extension<T>> {}
+impl Argument for HeaderMap {}
+impl Argument for Caller {}
+impl Argument for Context {}
+/// The path has their names.
+impl<T> Argument for Segments<T> {}
+
+impl<T: JsonSchema> Argument for Params<T> {
+    fn describe(draft: &mut Draft<'_>) {
+        draft.query = members(draft.input.inline::<T>());
+    }
+}
+
+impl<T: JsonSchema> Argument for Body<T> {
+    fn describe(draft: &mut Draft<'_>) {
+        draft.body = Some(draft.input.reference::<T>());
+    }
+}
+
+impl<T: JsonSchema> Argument for Option<Body<T>> {
+    fn describe(draft: &mut Draft<'_>) {
+        Body::<T>::describe(draft);
+        draft.body_is_optional = true;
+    }
+}
+
+impl<S: JsonSchema, W: JsonSchema> Argument for Given<S, W> {
+    fn describe(draft: &mut Draft<'_>) {
+        let body = flat(draft.input.inline::<S>(), draft.input.inline::<W>());
+        draft.body = Some(Value::Object(body));
+    }
+}
+
+impl<R: Resource> Argument for Input<R> {
+    fn describe(draft: &mut Draft<'_>) {
+        let body = flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::With>());
+        draft.body = Some(draft.input.named(&format!("New {}", R::KIND.one), body));
+    }
+}
+
+impl<R: Resource> Argument for Change<R> {
+    /// A merge patch: each member may be missing, or `null` to remove it.
+    fn describe(draft: &mut Draft<'_>) {
+        let mut patch =
+            flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::ChangeWith>());
+        patch.remove("required");
+        if let Some(Value::Object(members)) = patch.get_mut("properties") {
+            for member in members.values_mut() {
+                let schema = member.take();
+                *member = json!({"anyOf": [schema, {"type": "null"}]});
+            }
+        }
+        draft.body = Some(draft.input.named(&format!("Changed {}", R::KIND.one), patch));
+    }
+}
+
+/// The schema of an object with the members of both.
+fn flat(mut one: Map<String, Value>, other: Map<String, Value>) -> Map<String, Value> {
+    for (key, value) in other {
+        match (one.get_mut(&key), value) {
+            (Some(Value::Object(all)), Value::Object(more)) => all.extend(more),
+            (Some(Value::Array(all)), Value::Array(more)) => all.extend(more),
+            (Some(_), _) => {}
+            (None, value) => drop(one.insert(key, value)),
+        }
+    }
+    one.insert("additionalProperties".to_owned(), Value::Bool(false));
+    one
+}
+
+/// The members of an object, each with whether it must be given.
+fn members(schema: Map<String, Value>) -> Vec<(String, Value, bool)> {
+    let required = schema.get("required").cloned().unwrap_or_default();
+    let is_required = |name: &str| {
+        required.as_array().is_some_and(|all| all.iter().any(|it| it.as_str() == Some(name)))
+    };
+    let Some(Value::Object(members)) = schema.get("properties") else { return Vec::new() };
+    let members = members.iter();
+    members.map(|(name, schema)| (name.clone(), given(schema.clone()), is_required(name))).collect()
+}
+
+/// The schema of a parameter of a query, which cannot be `null`.
+fn given(mut schema: Value) -> Value {
+    for (key, null) in [("type", json!("null")), ("anyOf", json!({"type": "null"}))] {
+        let Some(all) = schema.get_mut(key).and_then(Value::as_array_mut) else { continue };
+        all.retain(|one| *one != null);
+        if let (1, Some(only)) = (all.len(), all.first().cloned()) {
+            match (schema.as_object_mut(), only) {
+                (Some(members), Value::Object(only)) => {
+                    members.remove(key);
+                    members.extend(only);
+                }
+                (Some(members), only) => drop(members.insert(key.to_owned(), only)),
+                (None, _) => {}
+            }
+        }
+    }
+    if let Some(members) = schema.as_object_mut() {
+        members.remove("default");
+    }
+    schema
+}

@@ -1,0 +1,163 @@
+//! [`Routes`]: the routes of the API, each with the description of what its handler reads and answers. The types of a
+//! handler's arguments and of its answer are the description, so that it cannot differ from the code.
+
+use std::future::Future;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, on};
+use http::Method;
+
+use super::answer::Answer;
+use super::argument::Argument;
+use super::draft::Draft;
+use crate::state::Admin;
+
+/// Routes and their descriptions.
+pub(crate) struct Routes<S = Admin> {
+    router: Router<S>,
+    operations: Vec<Operation>,
+}
+
+/// The description of one route.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    /// Below `/api/v1`, with variables in braces.
+    pub(crate) path: &'static str,
+    /// Unique; generated clients name their functions after it.
+    pub(crate) id: &'static str,
+    /// One line for people.
+    pub(crate) summary: &'static str,
+    pub(super) describe: fn(&mut Draft<'_>),
+}
+
+/// A handler that describes itself. `T` is the same as of its [`Handler`].
+pub(crate) trait Described<T> {
+    fn describe(draft: &mut Draft<'_>);
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    pub(crate) fn new() -> Self {
+        Self { router: Router::new(), operations: Vec::new() }
+    }
+
+    pub(crate) fn get<H, T>(self, path: &'static str, text: [&'static str; 2], handler: H) -> Self
+    where
+        H: Handler<T, S> + Described<T>,
+        T: 'static,
+    {
+        self.with(Method::GET, path, text, handler)
+    }
+
+    pub(crate) fn post<H, T>(self, path: &'static str, text: [&'static str; 2], handler: H) -> Self
+    where
+        H: Handler<T, S> + Described<T>,
+        T: 'static,
+    {
+        self.with(Method::POST, path, text, handler)
+    }
+
+    pub(crate) fn put<H, T>(self, path: &'static str, text: [&'static str; 2], handler: H) -> Self
+    where
+        H: Handler<T, S> + Described<T>,
+        T: 'static,
+    {
+        self.with(Method::PUT, path, text, handler)
+    }
+
+    pub(crate) fn patch<H, T>(self, path: &'static str, text: [&'static str; 2], handler: H) -> Self
+    where
+        H: Handler<T, S> + Described<T>,
+        T: 'static,
+    {
+        self.with(Method::PATCH, path, text, handler)
+    }
+
+    pub(crate) fn delete<H, T>(
+        self,
+        path: &'static str,
+        text: [&'static str; 2],
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, S> + Described<T>,
+        T: 'static,
+    {
+        self.with(Method::DELETE, path, text, handler)
+    }
+
+    /// Adds a route. `text`: its id and its summary.
+    fn with<H, T>(
+        mut self,
+        method: Method,
+        path: &'static str,
+        [id, summary]: [&'static str; 2],
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, S> + Described<T>,
+        T: 'static,
+    {
+        let filter = match method {
+            Method::POST => MethodFilter::POST,
+            Method::PUT => MethodFilter::PUT,
+            Method::PATCH => MethodFilter::PATCH,
+            Method::DELETE => MethodFilter::DELETE,
+            // HEAD is answered as GET without its body.
+            _ => MethodFilter::GET,
+        };
+        self.router = self.router.route(path, on(filter, handler));
+        let describe = <H as Described<T>>::describe;
+        self.operations.push(Operation { method, path, id, summary, describe });
+        self
+    }
+
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.router = self.router.merge(other.router);
+        self.operations.extend(other.operations);
+        self
+    }
+
+    pub(crate) fn into_router(self) -> Router<S> {
+        self.router
+    }
+
+    pub(crate) fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+}
+
+impl<F, Fut> Described<((),)> for F
+where
+    F: FnOnce() -> Fut,
+    Fut: Future,
+    Fut::Output: Answer,
+{
+    fn describe(draft: &mut Draft<'_>) {
+        Fut::Output::describe(draft);
+    }
+}
+
+macro_rules! described {
+    ($($argument:ident),+) => {
+        impl<F, Fut, M, $($argument),+> Described<(M, $($argument,)+)> for F
+        where
+            F: FnOnce($($argument),+) -> Fut,
+            Fut: Future,
+            Fut::Output: Answer,
+            $($argument: Argument),+
+        {
+            fn describe(draft: &mut Draft<'_>) {
+                $($argument::describe(draft);)+
+                Fut::Output::describe(draft);
+            }
+        }
+    };
+}
+
+described!(A);
+described!(A, B);
+described!(A, B, C);
+described!(A, B, C, D);
+described!(A, B, C, D, E);
