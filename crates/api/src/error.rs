@@ -72,6 +72,11 @@ pub enum ApiError {
         /// Its environment.
         connection_in: String,
     },
+    /// It was changed since the caller read it.
+    Stale {
+        /// The resource, or the list of resources.
+        what: String,
+    },
     /// The body exceeds the limit.
     TooLarge {
         /// The limit in bytes.
@@ -218,6 +223,9 @@ impl ApiError {
             Self::Environments { agent, agent_in, connection, connection_in } => {
                 environments(agent, agent_in, connection, connection_in)
             }
+            Self::Stale { what } => {
+                Code::Stale.because(format!("{what} was changed since it was read")).usual_hint()
+            }
             Self::TooLarge { max_bytes } => {
                 Code::TooLarge.because(format!("the body is longer than {max_bytes} bytes"))
             }
@@ -361,6 +369,9 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::Refused(refusal) => refusal.into(),
             DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
             DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
+            DirectoryError::Changed { what, name } => {
+                Self::Stale { what: format!("{what} `{name}`") }
+            }
             DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
                 Self::Environments { agent, agent_in, connection, connection_in }
             }

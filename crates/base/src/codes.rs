@@ -224,6 +224,9 @@ codes! {
     EnvironmentMismatch: "environment_mismatch" 409 Api,
         "Agent and connection belong to two environments.",
         "bind a connection of the agent's own environment";
+    Stale: "stale" 412 Api,
+        "`If-Match` names an earlier version of the resource: it was changed after it was read.",
+        "read it again, and repeat the change with its present `ETag`";
     MediaTypeRefused: "media_type_refused" 415 Api,
         "The body is not declared as JSON.",
         "send it with `Content-Type: application/json`";
