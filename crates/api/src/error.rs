@@ -271,7 +271,8 @@ impl ApiError {
             _ => None,
         };
         let RefusalText { code, message, hint } = self.text();
-        ErrorBody { error: ErrorView { code: code.to_string(), message, field, hint } }
+        let code = code.to_string();
+        ErrorBody { error: ErrorView { code, message, field, hint, docs: None } }
     }
 }
 
@@ -444,9 +445,11 @@ impl From<VaultError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let code = self.code();
-        let mut response = (code.status(), axum::Json(self.body())).into_response();
+        let (code, body) = (self.code(), self.body());
+        let mut response = (code.status(), axum::Json(&body)).into_response();
         response.extensions_mut().insert(code);
+        // For `errors_page::link`.
+        response.extensions_mut().insert(body);
         if self == Self::Unauthenticated {
             let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);

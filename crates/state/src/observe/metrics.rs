@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::event::{Event, Outcome};
 use super::run_refusals::RunRefusals;
 use super::usage::Usage;
+use keyward_model::ConnectionState;
 
 /// All metrics of a gateway.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub struct Metrics {
     told: DeliveryMetrics,
     /// Connections whose secret is due, by reminder.
     secrets_due: Gauges,
+    /// Connections by state.
+    connections: Gauges,
 }
 
 /// Reminders in days, with their labels.
@@ -233,6 +236,7 @@ impl Default for Metrics {
         let bytes_out = bytes("sent", "body bytes to agents");
         let help = "connections whose secret is due within that time, or overdue";
         let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
+        let connections = gauges(&mut registry, "connections", "connections, by state");
         let help = "expiry of the CA certificate, since the epoch";
         let ca_ends = timestamp(&mut registry, "ca_ends_timestamp", help);
         Self {
@@ -258,6 +262,7 @@ impl Default for Metrics {
             evictions,
             told: DeliveryMetrics::registered(&mut registry),
             secrets_due,
+            connections,
             registry,
         }
     }
@@ -351,6 +356,18 @@ impl Metrics {
         }
     }
 
+    /// Sets the number of connections of each state.
+    pub fn connections<'a>(&self, states: impl Iterator<Item = &'a ConnectionState>) {
+        let mut counts = ConnectionState::CODES.map(|code| (code, 0));
+        for state in states {
+            let found = counts.iter_mut().find(|(code, _)| *code == state.code());
+            found.into_iter().for_each(|(_, count)| *count += 1);
+        }
+        for (code, count) in counts {
+            self.connections.get_or_create(&[("state", code)]).set(count);
+        }
+    }
+
     /// The metrics as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -383,6 +400,25 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("keyward_config_last_reload_successful 1\n"), "{text}");
         assert!(text.contains("_success_timestamp_seconds 30\n"), "{text}");
+    }
+
+    #[test]
+    fn connections_are_counted_by_state_and_a_state_without_any_is_zero() {
+        let metrics = Metrics::default();
+        let (active, paused) = (ConnectionState::Active, ConnectionState::Paused);
+        let draft = ConnectionState::Draft { failure: None };
+        let line = |state: &str, count: u8| {
+            let line = format!("keyward_connections{{state=\"{state}\"}} {count}\n");
+            assert!(metrics.render().contains(&line), "{line}: {}", metrics.render());
+        };
+        metrics.connections([&active, &paused, &active, &draft].into_iter());
+        line("active", 2);
+        line("paused", 1);
+        line("draft", 1);
+        line("broken", 0);
+        metrics.connections([&paused].into_iter());
+        line("active", 0);
+        line("paused", 1);
     }
 
     /// An upstream chooses its status: a label for each would be an unbounded set.
