@@ -286,7 +286,8 @@ mod tests {
     #[test]
     fn a_failure_in_json_has_the_shape_of_the_api_and_the_exit_code() {
         assert_eq!(Failure::silent(Exit::Failed).json(), "");
-        let (hint, docs) = (Some("add it".to_owned()), Some("http://localhost/errors#c".to_owned()));
+        let (hint, docs) =
+            (Some("add it".to_owned()), Some("http://localhost/errors#c".to_owned()));
         let refused = ErrorView { hint, docs, ..view("is \u{1b}", Some("a")) };
         let failure = Failure::refused(StatusCode::NOT_FOUND, refused);
         insta::assert_snapshot!(failure.json(), @r#"{"error":{"code":"c","message":"`a` is \u001b","field":"a","hint":"add it","docs":"http://localhost/errors#c","exit":5}}"#);

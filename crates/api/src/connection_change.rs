@@ -163,11 +163,8 @@ mod tests {
         let spec: ConnectionSpec = serde_json::from_value(spec).unwrap();
         let mut patch = Map::from_iter([("settings".to_owned(), change)]);
         in_lower_case(&mut patch);
-        let change = Change::<Connection> {
-            patch,
-            with: Default::default(),
-            if_match: Default::default(),
-        };
+        let change =
+            Change::<Connection> { patch, with: Default::default(), if_match: Default::default() };
         change.of(&spec).map(|after| serde_json::to_value(after.settings).unwrap())
     }
 

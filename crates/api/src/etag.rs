@@ -187,7 +187,9 @@ mod tests {
 
     #[test]
     fn what_is_no_entity_tag_is_refused() {
-        for bad in [&["abc"][..], &[""], &["\""], &["\"a\","], &["a\""], &["*", "\"a\""], &["\"a\"", "*"]] {
+        for bad in
+            [&["abc"][..], &[""], &["\""], &["\"a\","], &["a\""], &["*", "\"a\""], &["\"a\"", "*"]]
+        {
             assert!(matches!(condition(bad), Err(ApiError::Unreadable(_))), "{bad:?}");
         }
     }
@@ -200,7 +202,9 @@ mod tests {
             let refused = condition(&[&stale]).unwrap().check(&record);
             assert!(matches!(refused, Err(ApiError::Stale { .. })), "{stale}");
         }
-        for good in [vec![], vec!["*"], vec![&*tag], vec!["\"x\"", &tag], vec!["\"x\" , W/\"y\"", &tag]] {
+        for good in
+            [vec![], vec!["*"], vec![&*tag], vec!["\"x\"", &tag], vec!["\"x\" , W/\"y\"", &tag]]
+        {
             assert_eq!(condition(&good).unwrap().check(&record), Ok(()), "{good:?}");
         }
     }

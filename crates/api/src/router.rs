@@ -12,9 +12,9 @@ use super::host::{Local, OwnNames, check_loopback};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
-    consents, errors_page, explain, flows, health, home, honeytokens, keys, orgs, personal, plugins, probes,
-    providers, refresh, reload, rotations, rule_test, rules, runs, tokens, upstreams, usage, users,
-    webhooks,
+    consents, errors_page, explain, flows, health, home, honeytokens, keys, orgs, personal,
+    plugins, probes, providers, refresh, reload, rotations, rule_test, rules, runs, tokens,
+    upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.

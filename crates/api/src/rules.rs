@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, put};
-use axum::Router;
 
 use super::auth::Caller;
 use super::body::{Params, Segments};

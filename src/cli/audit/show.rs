@@ -356,10 +356,8 @@ mod tests {
             label: label.map(str::to_owned),
             ..Change::default()
         };
-        let because = |action: &str, why: &str| Change {
-            why: some(why),
-            ..change("agent", action, None)
-        };
+        let because =
+            |action: &str, why: &str| Change { why: some(why), ..change("agent", action, None) };
         for (outcome, change, reads) in [
             (Outcome::Completed, change("agent", "added", None), "added agent ci"),
             (Outcome::Completed, change("connection", "pause", None), "paused connection ci"),

@@ -5,9 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Actor, Change};
-use keyward_base::id::{
-    AgentId, ConnectionId, EventId, OrgId, PluginId, StoredRuleId, TokenId,
-};
+use keyward_base::id::{AgentId, ConnectionId, EventId, OrgId, PluginId, StoredRuleId, TokenId};
 pub use keyward_model::NoticeKind;
 
 /// A resource by id and name.
