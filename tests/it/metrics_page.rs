@@ -92,7 +92,7 @@ const REGISTRATIONS: [&str; 7] = [
     "counted(&mut registry, \"",
     "gauge(registry, \"",
     "gauge(&mut registry, \"",
-    "gauges(&mut registry, \"",
+    "gauges(registry, \"",
     "counter(\"",
     "bytes(\"",
 ];

@@ -56,10 +56,7 @@ pub struct Metrics {
     evictions: LabelledCounters,
     /// Events, and their deliveries to webhooks.
     told: DeliveryMetrics,
-    /// Connections whose secret is due, by reminder.
-    secrets_due: Gauges,
-    /// Connections by state.
-    connections: Gauges,
+    connections: ConnectionMetrics,
 }
 
 /// Reminders in days, with their labels.
@@ -161,6 +158,22 @@ impl DeliveryMetrics {
     }
 }
 
+/// Connections, as they are stored.
+#[derive(Debug)]
+struct ConnectionMetrics {
+    by_state: Gauges,
+    /// By reminder.
+    secrets_due: Gauges,
+}
+
+impl ConnectionMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let by_state = gauges(registry, "connections", "connections, by state");
+        let help = "connections whose secret is due within that time, or overdue";
+        Self { by_state, secrets_due: gauges(registry, "connection_secrets_due", help) }
+    }
+}
+
 impl Failing {
     fn registered(registry: &mut Registry) -> Self {
         let help = "connections whose refreshes fail but may still succeed";
@@ -234,9 +247,6 @@ impl Default for Metrics {
         };
         let bytes_in = bytes("received", "body bytes from agents");
         let bytes_out = bytes("sent", "body bytes to agents");
-        let help = "connections whose secret is due within that time, or overdue";
-        let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
-        let connections = gauges(&mut registry, "connections", "connections, by state");
         let help = "expiry of the CA certificate, since the epoch";
         let ca_ends = timestamp(&mut registry, "ca_ends_timestamp", help);
         Self {
@@ -261,8 +271,7 @@ impl Default for Metrics {
             handshakes_failed,
             evictions,
             told: DeliveryMetrics::registered(&mut registry),
-            secrets_due,
-            connections,
+            connections: ConnectionMetrics::registered(&mut registry),
             registry,
         }
     }
@@ -352,7 +361,7 @@ impl Metrics {
     pub fn secrets_due(&self, by_days: &HashMap<i64, i64>) {
         for (days, label) in REMINDERS {
             let count = by_days.get(&days).copied().unwrap_or_default();
-            self.secrets_due.get_or_create(&[("within", label)]).set(count);
+            self.connections.secrets_due.get_or_create(&[("within", label)]).set(count);
         }
     }
 
@@ -364,7 +373,7 @@ impl Metrics {
             found.into_iter().for_each(|(_, count)| *count += 1);
         }
         for (code, count) in counts {
-            self.connections.get_or_create(&[("state", code)]).set(count);
+            self.connections.by_state.get_or_create(&[("state", code)]).set(count);
         }
     }
 
