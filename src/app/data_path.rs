@@ -9,6 +9,7 @@ use super::services::Services;
 use super::upstream_settings::UpstreamSettings;
 use super::{audit_file, descriptors};
 use crate::config::Config;
+use keyward_base::codes::ERRORS_PATH;
 use keyward_net::tls;
 use keyward_proxy::{Gateway, Parts};
 use keyward_state::observe::audit::{Audit, Writer};
@@ -92,6 +93,8 @@ pub(super) fn parts(
         descriptors_max,
         clock: services.clock.clone(),
         base_urls: config.listen.base_urls.clone(),
+        errors_page: (!config.ends_with_runs)
+            .then(|| format!("{}{ERRORS_PATH}", services.public_url)),
         draining,
     })
 }

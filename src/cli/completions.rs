@@ -1,5 +1,6 @@
-//! `keyward completions` and `keyward man`: shell completions and manual pages, generated from the same
-//! definition as the help.
+//! `keyward completions` and `keyward man`: shell completions and manual pages, made of the same definition as the help.
+//! The scripts of bash, zsh and fish ask `keyward complete`, which knows names too; those of other shells are generated
+//! and have commands and options only.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,10 @@ use clap_mangen::Man;
 use super::definition;
 use super::failure::Failure;
 use super::output;
+
+const BASH: &str = include_str!("completions/keyward.bash");
+const ZSH: &str = include_str!("completions/_keyward");
+const FISH: &str = include_str!("completions/keyward.fish");
 
 #[derive(Debug, Args)]
 #[command(after_help = "put it where the shell looks for it:\n  \
@@ -36,9 +41,17 @@ impl Completions {
     /// Prints the script.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let Some(shell) = self.shell.or(self.named) else { return Ok(()) };
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut definition(), "keyward", &mut script);
-        output::print(&String::from_utf8_lossy(&script))
+        match shell {
+            Shell::Bash => output::print(BASH),
+            Shell::Zsh => output::print(ZSH),
+            Shell::Fish => output::print(FISH),
+            shell => {
+                let mut script = Vec::new();
+                let mut visible = visible(&definition());
+                clap_complete::generate(shell, &mut visible, "keyward", &mut script);
+                output::print(&String::from_utf8_lossy(&script))
+            }
+        }
     }
 }
 
@@ -56,6 +69,23 @@ impl Manual {
             }
         }
     }
+}
+
+/// The definition without what help does not list: clap's generators offer hidden commands and options.
+fn visible(command: &Command) -> Command {
+    let arguments = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let below = command.get_subcommands().filter(|below| !below.is_hide_set());
+    let about = command.get_about().cloned().unwrap_or_default();
+    // Names of commands are static; this process prints one script and ends.
+    let name: &'static str = command.get_name().to_owned().leak();
+    Command::new(name)
+        .about(about)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        // Global options are those of the program alone: below it, they are hidden.
+        .args(arguments.map(|argument| argument.clone().global(false)))
+        .subcommands(below.map(visible))
 }
 
 fn cannot_write(what: &str, error: &std::io::Error) -> Failure {

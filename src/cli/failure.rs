@@ -48,6 +48,8 @@ pub(crate) struct Failure {
     code: Option<String>,
     /// The field of the request that the API refused.
     field: Option<String>,
+    /// The link to the section about the code.
+    docs: Option<String>,
 }
 
 /// A failure under `--json`: the API's shape, with the exit code and each of several messages.
@@ -67,6 +69,8 @@ struct FailureMembers<'a> {
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    docs: Option<&'a str>,
     exit: u8,
 }
 
@@ -78,7 +82,7 @@ impl Failure {
 
     /// A failure without a message, because the output explains it.
     pub(crate) fn silent(exit: Exit) -> Self {
-        Self { exit, errors: Vec::new(), hint: None, code: None, field: None }
+        Self { exit, errors: Vec::new(), hint: None, code: None, field: None, docs: None }
     }
 
     /// Several messages, such as the errors of a configuration.
@@ -117,7 +121,8 @@ impl Failure {
             true => message.lines().map(str::to_owned).collect(),
             false => vec![message],
         };
-        Self { exit, errors, hint: error.hint, code: Some(error.code), field: error.field }
+        let ErrorView { code, field, hint, docs, .. } = error;
+        Self { exit, errors, hint, code: Some(code), field, docs }
     }
 
     /// Sets another exit code.
@@ -166,6 +171,7 @@ impl Failure {
             messages,
             field: self.field.as_deref(),
             hint: self.advice(),
+            docs: self.docs.as_deref(),
             exit: self.exit as u8,
         };
         // Texts and a number serialise.
@@ -246,7 +252,7 @@ mod tests {
 
     fn view(message: &str, field: Option<&str>) -> ErrorView {
         let (code, field) = ("c".to_owned(), field.map(str::to_owned));
-        ErrorView { code, message: message.to_owned(), field, hint: None }
+        ErrorView { code, message: message.to_owned(), field, hint: None, docs: None }
     }
 
     #[test]
@@ -280,9 +286,11 @@ mod tests {
     #[test]
     fn a_failure_in_json_has_the_shape_of_the_api_and_the_exit_code() {
         assert_eq!(Failure::silent(Exit::Failed).json(), "");
-        let refused = ErrorView { hint: Some("add it".to_owned()), ..view("is \u{1b}", Some("a")) };
+        let (hint, docs) =
+            (Some("add it".to_owned()), Some("http://localhost/errors#c".to_owned()));
+        let refused = ErrorView { hint, docs, ..view("is \u{1b}", Some("a")) };
         let failure = Failure::refused(StatusCode::NOT_FOUND, refused);
-        insta::assert_snapshot!(failure.json(), @r#"{"error":{"code":"c","message":"`a` is \u001b","field":"a","hint":"add it","exit":5}}"#);
+        insta::assert_snapshot!(failure.json(), @r#"{"error":{"code":"c","message":"`a` is \u001b","field":"a","hint":"add it","docs":"http://localhost/errors#c","exit":5}}"#);
         let failure = Failure::several(vec!["one".to_owned(), "two".to_owned()]);
         insta::assert_snapshot!(failure.json(), @r#"{"error":{"message":"one; two","messages":["one","two"],"exit":1}}"#);
     }

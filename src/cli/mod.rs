@@ -11,6 +11,7 @@ mod audit;
 mod ca;
 mod check;
 mod client;
+mod complete;
 mod completions;
 mod confirm;
 mod connect;
@@ -175,6 +176,9 @@ enum Command {
     Whoami,
     /// print the completions of a shell
     Completions(completions::Completions),
+    /// print what may stand at the end of a command line
+    #[command(hide = true)]
+    Complete(complete::Args),
     /// print help, also of a command: `keyward help connection add`
     #[command(hide = true)]
     Help {
@@ -209,6 +213,10 @@ pub fn run() -> ExitCode {
             Ok(()) => args.run(&cli.global),
             Err(failure) => failure.with(Exit::RunFailed).report(json),
         };
+    }
+    if let Command::Complete(args) = cli.command {
+        args.run();
+        return ExitCode::SUCCESS;
     }
     let hardened = match &cli.command {
         Command::Doctor(args) if args.has_program() => harden::memory(),
@@ -256,8 +264,8 @@ impl Cli {
 impl Command {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            // These two start their own runtime.
-            Self::Serve(_) | Self::Run(_) => Ok(()),
+            // These start their own runtime.
+            Self::Serve(_) | Self::Run(_) | Self::Complete(_) => Ok(()),
             Self::Env(args) => args.run(global).await,
             Self::Init => init::run(global).await,
             Self::Agent(command) => command.run(global).await,

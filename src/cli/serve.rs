@@ -154,6 +154,7 @@ fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.admin = SocketAddr::new(at.ip(), 0);
     // A gateway that is served as well has the configured port.
     config.listen.metrics = None;
+    config.ends_with_runs = true;
     // Standard output is closed once it said that it is ready.
     config.audit.stdout = false;
     if let Err(error) = rustix::process::setsid() {

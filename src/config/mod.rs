@@ -116,6 +116,8 @@ pub struct Config {
     pub audit: AuditTo,
     /// Where [`SecretSource::Env`] looks.
     pub environment: Environment,
+    /// Whether the gateway is that of `keyward run`, which ends with its runs.
+    pub ends_with_runs: bool,
     /// Where it came from.
     origin: again::Origin,
 }

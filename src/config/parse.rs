@@ -170,6 +170,7 @@ impl Sections {
             apps,
             connections,
             environment,
+            ends_with_runs: false,
             origin: Origin::default(),
         }
     }

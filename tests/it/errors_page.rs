@@ -1,7 +1,6 @@
 //! The page about errors: one heading for each code, generated from the codes, so that `errors.md#CODE` is a
 //! stable link.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use keyward_base::codes::{Code, CodeRow, Sender};
@@ -15,13 +14,8 @@ const PAGE: GeneratedPage = GeneratedPage {
 };
 
 fn sections() -> String {
-    let mut by_code: BTreeMap<&str, Vec<CodeRow>> = BTreeMap::new();
-    for code in Code::ALL {
-        let row = code.row();
-        by_code.entry(row.text).or_default().push(row);
-    }
     let mut text = String::new();
-    for (code, rows) in by_code {
+    for (code, rows) in Code::rows() {
         let _ = write!(text, "\n### {code}\n\n");
         for row in rows {
             text.push_str(&entry(&row));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::hooks::Hooks;
 use crate::support::*;
 
 /// One call of the admin API: status and body.
@@ -44,6 +45,51 @@ async fn code(lab: &Lab, request: &str) -> Option<String> {
 
 fn deny(name: &str, methods: &[&str]) -> Value {
     json!({ "name": name, "action": "deny", "methods": methods, "hosts": [HOST] })
+}
+
+// === events ===
+
+#[tokio::test]
+async fn webhooks_receive_what_was_done_to_a_stored_rule_and_nothing_of_its_neighbours() {
+    let mut hooks = Hooks::start().await;
+    let mut lab = hooks.reached(Plan::api_key()).start(Origin::saying("fine").await).await;
+    let key = hooks.subscribed(&mut lab, &["rule.added", "rule.changed", "rule.removed"]).await;
+    let none = json!({ "name": "none", "action": "deny", "use": "acme" });
+    refused(&lab, ("POST", "/rules"), none, 422).await;
+    let made = add(&lab, deny("one", &["GET"])).await;
+    add(&lab, deny("two", &["PUT"])).await;
+    for change in [
+        json!({ "methods": ["GET"] }),
+        json!({ "methods": ["HEAD"] }),
+        json!({ "first": true }),
+        json!({ "last": true }),
+    ] {
+        assert_eq!(api(&lab, "PATCH", "/rules/one", &change).await.0, 200, "{change}");
+    }
+    assert_eq!(api(&lab, "DELETE", "/rules/one", &Value::Null).await.0, 204);
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let event = hooks.event(&key).await;
+        let name = event.data["rule"]["name"].as_str().expect("a name").to_owned();
+        assert_eq!(event.data["by"], "operator");
+        if name == "one" {
+            assert_eq!(event.data["rule"]["id"], made["id"]);
+        }
+        told.push((event.kind, name));
+    }
+    // Another event may overtake one that was stored before it.
+    told.sort();
+    let expected = [
+        ("rule.added", "one"),
+        ("rule.added", "two"),
+        ("rule.changed", "one"),
+        ("rule.changed", "one"),
+        ("rule.removed", "one"),
+    ];
+    assert_eq!(told, expected.map(|(kind, name)| (kind.to_owned(), name.to_owned())));
+    let records = lab.finish_with_changes().await;
+    let changes = records.iter().filter(|it| it["change"]["what"] == "rule").count();
+    assert_eq!(changes, 8, "each request has one record: {records:#?}");
 }
 
 // === in force ===

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::*;
+
 fn keyward(arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(env!("CARGO_BIN_EXE_keyward")).args(arguments).output();
     let output = output.expect("it runs");
@@ -10,43 +12,75 @@ fn keyward(arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// What a shell prints for `script`, after the file of its completions.
-fn in_shell(shell: &str, arguments: &[&str], script: &str) -> String {
+/// What a shell prints for `script`, after the file of its completions, where `lab` is the gateway.
+fn in_shell(shell: &str, arguments: &[&str], script: &str, lab: &Lab) -> String {
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("completions");
     std::fs::write(&file, keyward(&["completions", shell])).expect("a file");
     let script = script.replace("FILE", file.to_str().expect("a path in UTF-8"));
-    let output = Command::new(shell).args(arguments).args(["-c", &script]).output();
-    let output: Output = output.expect("the shell is installed");
+    let program = Path::new(env!("CARGO_BIN_EXE_keyward")).parent().expect("a directory");
+    let path = std::env::var("PATH").expect("a path");
+    let mut shell = Command::new(shell);
+    shell.args(arguments).args(["-c", &script]);
+    shell.env("PATH", format!("{}:{path}", program.display()));
+    shell.env("KEYWARD_DATA", lab.gateway.data()).env("HOME", folder.path());
+    let output: Output = shell.output().expect("the shell is installed");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{said}");
     String::from_utf8(output.stdout).expect("text")
 }
 
-#[test]
-fn bash_completes_commands_and_options() {
-    let ask = "source FILE; COMP_WORDS=(keyward audit ''); COMP_CWORD=2; \
-               _keyward keyward '' audit; printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let told = in_shell("bash", &["--norc"], ask);
-    for word in ["query", "tail", "verify", "--json"] {
+/// A gateway with agent `claude`, and its data directory.
+async fn gateway() -> Lab {
+    Plan::api_key().agent("claude", "acme").start(Origin::saying("never").await).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bash_completes_commands_and_names() {
+    let lab = gateway().await;
+    let ask = |words: &str, count: usize| {
+        let ask = format!(
+            "source FILE; COMP_WORDS=(keyward {words}); COMP_CWORD={count}; \
+             _keyward keyward '' audit; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        in_shell("bash", &["--norc"], &ask, &lab)
+    };
+    let told = ask("audit ''", 2);
+    for word in ["query", "tail", "verify"] {
         assert!(told.lines().any(|line| line == word), "{word}: {told}");
     }
-    assert!(!told.contains("man"), "{told}");
+    assert!(!told.contains("man") && !told.contains("--json"), "{told}");
+    assert_eq!(ask("agent show cl", 3), "claude\n");
+    lab.finish().await;
 }
 
-#[test]
-fn zsh_reads_its_completions() {
-    in_shell(
-        "zsh",
-        &["-f"],
-        "autoload -U compinit && compinit -D -u && source FILE && zsh -n FILE",
-    );
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zsh_completes_commands_and_names() {
+    let lab = gateway().await;
+    let ask = |words: &str, current: usize| {
+        let ask = format!(
+            "autoload -U compinit && compinit -D -u && zsh -n FILE && source FILE
+             _describe() {{ print -l -- \"${{(@P)2}}\" }}
+             words=(keyward {words}); CURRENT={current}; _keyward"
+        );
+        in_shell("zsh", &["-f"], &ask, &lab)
+    };
+    assert!(ask("audit ''", 3).contains("query:"), "{}", ask("audit ''", 3));
+    assert_eq!(ask("agent show cl", 4), "claude:\n");
+    lab.finish().await;
 }
 
-#[test]
-fn fish_completes_commands() {
-    let told = in_shell("fish", &["--no-config"], "source FILE; complete -C 'keyward rule '");
-    assert!(told.contains("list") && told.contains("test"), "{told}");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fish_completes_commands_and_names() {
+    let lab = gateway().await;
+    let ask = |line: &str| {
+        in_shell("fish", &["--no-config"], &format!("source FILE; complete -C '{line}'"), &lab)
+    };
+    let told = ask("keyward rule ");
+    assert!(told.contains("list\t") && told.contains("test\t"), "{told}");
+    assert_eq!(ask("keyward agent show cl").trim_end(), "claude");
+    assert!(ask("keyward connection list --sta").contains("--state"));
+    lab.finish().await;
 }
 
 #[test]
@@ -59,6 +93,8 @@ fn every_manual_page_is_rendered_without_a_warning() {
         let path = entry.expect("an entry").path();
         let text = rendered(&path);
         assert!(text.contains("NAME") && text.contains("SYNOPSIS"), "{text}");
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        assert!(name == "keyward.1" || !text.contains("--data"), "{name}: {text}");
         names.push(path.file_name().expect("a name").to_string_lossy().into_owned());
     }
     for name in ["keyward.1", "keyward-man.1", "keyward-audit-tail.1", "keyward-agent-add.1"] {

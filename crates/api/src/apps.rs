@@ -97,6 +97,7 @@ impl Exposed for App {
         as_given(&mut change.patch, &record.spec);
         let secrets = change.with.secrets.take();
         let set = |record: &mut AppRecord| -> Result<(), ApiError> {
+            change.if_match.check(record)?;
             let spec = change.of(&record.spec)?;
             if spec.auth != record.auth {
                 return Err(ApiError::field("auth", "cannot be changed: add another app"));

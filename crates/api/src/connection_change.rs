@@ -32,6 +32,7 @@ pub(super) async fn change(
     let deps = admin.deps();
     let found = admin.connection(caller, &name)?;
     editable(&found, ManagedBy::Store)?;
+    change.if_match.check(&found)?;
     in_lower_case(&mut change.patch);
     let after = changed(admin, &found, &change)?;
     if after.name != found.name {
@@ -46,6 +47,7 @@ pub(super) async fn change(
     }
     // Judged on the record that is written: others may change it meanwhile.
     let edit = |record: &mut ConnectionRecord| -> Result<(), ApiError> {
+        change.if_match.check(record)?;
         record.spec = changed(admin, record, &change)?;
         let facts = &mut record.facts;
         facts.visibility = change.with.visibility.unwrap_or(facts.visibility);
@@ -161,7 +163,8 @@ mod tests {
         let spec: ConnectionSpec = serde_json::from_value(spec).unwrap();
         let mut patch = Map::from_iter([("settings".to_owned(), change)]);
         in_lower_case(&mut patch);
-        let change = Change::<Connection> { patch, with: Default::default() };
+        let change =
+            Change::<Connection> { patch, with: Default::default(), if_match: Default::default() };
         change.of(&spec).map(|after| serde_json::to_value(after.settings).unwrap())
     }
 

@@ -15,6 +15,7 @@ use super::connection_search::Search;
 use super::connection_test::status;
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::{Etag, IfMatch, Tagged};
 use super::flows::{begun, takes_consents};
 use super::input::Input;
 use super::openapi::Routes;
@@ -88,9 +89,10 @@ async fn show(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<Shown<Connection>>, ApiError> {
+) -> Result<Tagged<Shown<Connection>>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
-    Ok(Json(whole_view(&admin, &connection).await))
+    let etag = Some(Etag::of(&connection)?);
+    Ok(Tagged { etag, body: whole_view(&admin, &connection).await })
 }
 
 /// What needs a consent becomes a draft, with what its owner does next; a consent that cannot begin leaves
@@ -194,8 +196,11 @@ async fn remove(
     caller: Caller,
     Segments(name): Segments<String>,
     Params(removal): Params<Removal>,
+    if_match: IfMatch,
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
+    // Its grant may be revoked at the provider before the record is removed, so this is the last moment to refuse.
+    if_match.check(&connection)?;
     let flows = &admin.deps().flows;
     let plugins = plugins::affected(&admin, &caller, &connection);
     let revoked = flows.disconnect(caller.org(), &connection.id, removal.revoke).await?;

@@ -72,6 +72,11 @@ pub enum ApiError {
         /// Its environment.
         connection_in: String,
     },
+    /// It was changed since the caller read it.
+    Stale {
+        /// The resource, or the list of resources.
+        what: String,
+    },
     /// The body exceeds the limit.
     TooLarge {
         /// The limit in bytes.
@@ -218,6 +223,9 @@ impl ApiError {
             Self::Environments { agent, agent_in, connection, connection_in } => {
                 environments(agent, agent_in, connection, connection_in)
             }
+            Self::Stale { what } => {
+                Code::Stale.because(format!("{what} was changed since it was read")).usual_hint()
+            }
             Self::TooLarge { max_bytes } => {
                 Code::TooLarge.because(format!("the body is longer than {max_bytes} bytes"))
             }
@@ -263,7 +271,8 @@ impl ApiError {
             _ => None,
         };
         let RefusalText { code, message, hint } = self.text();
-        ErrorBody { error: ErrorView { code: code.to_string(), message, field, hint } }
+        let code = code.to_string();
+        ErrorBody { error: ErrorView { code, message, field, hint, docs: None } }
     }
 }
 
@@ -361,6 +370,9 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::Refused(refusal) => refusal.into(),
             DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
             DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
+            DirectoryError::Changed { what, name } => {
+                Self::Stale { what: format!("{what} `{name}`") }
+            }
             DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
                 Self::Environments { agent, agent_in, connection, connection_in }
             }
@@ -433,9 +445,11 @@ impl From<VaultError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let code = self.code();
-        let mut response = (code.status(), axum::Json(self.body())).into_response();
+        let (code, body) = (self.code(), self.body());
+        let mut response = (code.status(), axum::Json(&body)).into_response();
         response.extensions_mut().insert(code);
+        // For `errors_page::link`.
+        response.extensions_mut().insert(body);
         if self == Self::Unauthenticated {
             let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);

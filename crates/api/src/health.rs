@@ -124,5 +124,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let (failing, long) = deps.vault.failing_counts();
     deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));
     deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));
+    let directory = deps.directory.view();
+    deps.metrics.connections(directory.connections().map(|connection| &connection.facts.state));
     ([(header::CONTENT_TYPE, OPEN_METRICS)], deps.metrics.render()).into_response()
 }

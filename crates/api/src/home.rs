@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::html::HtmlPage;
 use super::state::Admin;
+use keyward_base::codes::ERRORS_PATH;
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/", get(home))
@@ -26,7 +27,8 @@ async fn home(State(admin): State<Admin>, headers: HeaderMap) -> Response {
             "keyward run --agent NAME -- CMD  # run a program through this gateway",
             "keyward doctor -- CMD            # find out why a program does not work",
         ])
-        .text("`keyward --help` lists all commands, and `keyward man` prints the manual.");
+        .text("`keyward --help` lists all commands, and `keyward man` prints the manual.")
+        .links(&[("What each error means", ERRORS_PATH)]);
     page.answer(StatusCode::OK)
 }
 

@@ -17,7 +17,7 @@ const STYLE: &str = "\
 *{box-sizing:border-box}\
 body{font:16px/1.55 system-ui,sans-serif;max-width:42rem;margin:8vh auto 4rem;padding:0 1.25rem;color:var(--text);\
 background:var(--page)}\
-h1{font-size:1.6rem;line-height:1.25;margin:0 0 .75rem}h2{font-size:1.15rem;margin:2.25rem 0 .5rem}\
+h1{font-size:1.6rem;line-height:1.25;margin:0 0 .75rem}h2{font-size:1.15rem;margin:2.25rem 0 .5rem}h2:target{color:var(--link)}\
 p{margin:.6rem 0}a{color:var(--link)}\
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.25rem;margin:1rem 0}\
 dt{color:var(--soft)}dd{margin:0;min-width:0;overflow-wrap:anywhere}\
@@ -98,6 +98,14 @@ impl HtmlPage {
     pub(super) fn heading(mut self, text: &str) -> Self {
         self.flush();
         self.body += &format!("<h2>{}</h2>", escaped(text));
+        self
+    }
+
+    /// Adds a heading that is the target of links with this fragment.
+    pub(super) fn anchor(mut self, fragment: &str) -> Self {
+        self.flush();
+        let fragment = escaped(fragment);
+        self.body += &format!(r#"<h2 id="{fragment}"><code>{fragment}</code></h2>"#);
         self
     }
 
@@ -225,6 +233,7 @@ mod tests {
         let button =
             button.heading("<b>").code(&["<b>"]).state("<b>", true, "<b>").code_fact("'", "'");
         let button = button.links(&[("<b>", "\"><b>")]).details("<b>", |page| page.text("<b>"));
+        let button = button.anchor("\"><b>");
         let text = format!("{text}{}{}", button.body, button.facts);
         for bad in ["<b>", "<script", "'", "</button></button>", "\u{1b}", "=\"y"] {
             assert!(!text.contains(bad), "{bad} in {text}");

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::body::{body_of, misfit, refuse_list, said};
 use super::error::{ApiError, shown_long};
+use super::etag::IfMatch;
 use super::state::Admin;
 use keyward_base::keys::Section;
 use keyward_model::{Refusal, Resource, merge};
@@ -41,6 +42,8 @@ pub(super) struct Change<R: Resource> {
     /// A merge patch (RFC 7396) of the spec.
     pub(super) patch: Map<String, Value>,
     pub(super) with: R::ChangeWith,
+    /// The version that is changed.
+    pub(super) if_match: IfMatch,
 }
 
 impl<S: DeserializeOwned, W: DeserializeOwned + Section> Given<S, W> {
@@ -59,7 +62,10 @@ impl<R: Resource> Change<R> {
         let patch: Map<String, Value> = part(bytes, Part::Without(&beside))?;
         let known = names::<R::Spec>();
         match patch.keys().find(|key| !known.contains(&key.as_str())) {
-            None => Ok(Self { patch, with: part(bytes, Part::Only(&beside))? }),
+            None => {
+                let with = part(bytes, Part::Only(&beside))?;
+                Ok(Self { patch, with, if_match: IfMatch::default() })
+            }
             Some(unknown) => Err(unknown_member(unknown, known.iter().chain(&beside).copied())),
         }
     }
@@ -115,7 +121,8 @@ impl<R: Resource> FromRequest<Admin> for Change<R> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, admin: &Admin) -> Result<Self, ApiError> {
-        Self::parse(&body_of(request, admin).await?)
+        let if_match = IfMatch::of(request.headers())?;
+        Ok(Self { if_match, ..Self::parse(&body_of(request, admin).await?)? })
     }
 }
 

@@ -25,6 +25,8 @@ mod connections;
 mod consents;
 mod context;
 mod error;
+mod errors_page;
+mod etag;
 mod explain;
 mod flows;
 mod health;

@@ -54,7 +54,12 @@ pub(super) fn document(operations: &[Operation]) -> Value {
                 "scheme": "bearer",
                 "description": "A personal access token, `kwp_…`. On the unix socket, the operator needs none.",
             }},
-            "parameters": {"Organisation": {
+            "parameters": {"IfMatch": {
+                "name": "If-Match",
+                "in": "header",
+                "description": "The `ETag` of the version to change; another version is refused with 412.",
+                "schema": {"type": "string"},
+            }, "Organisation": {
                 "name": "Keyward-Org",
                 "in": "header",
                 "description": "The organisation, by name or id; only the operator may name another one than their own.",
@@ -70,7 +75,7 @@ pub(super) fn document(operations: &[Operation]) -> Value {
 
 /// The Operation Object (OpenAPI 3.1.0 §4.8.10).
 fn described(operation: &Operation, draft: Draft<'_>) -> Value {
-    let Draft { query, body, body_is_optional, answers, .. } = draft;
+    let Draft { query, is_conditional, body, body_is_optional, answers, .. } = draft;
     let of_path = variables(operation.path).map(
         |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}),
     );
@@ -85,12 +90,18 @@ fn described(operation: &Operation, draft: Draft<'_>) -> Value {
         parameter
     });
     let org = json!({"$ref": "#/components/parameters/Organisation"});
-    let parameters: Vec<_> = of_path.chain(of_query).chain([org]).collect();
+    let condition = json!({"$ref": "#/components/parameters/IfMatch"});
+    let condition = is_conditional.then_some(condition);
+    let parameters: Vec<_> = of_path.chain(of_query).chain([org]).chain(condition).collect();
     let mut responses = Map::new();
-    for AnswerDraft { status, content } in answers {
+    for AnswerDraft { status, content, has_tag } in answers {
         let mut response = json!({"description": text_of(status)});
         if let Some((media, schema)) = content {
             response["content"][media] = json!({"schema": schema});
+        }
+        if has_tag {
+            response["headers"]["ETag"] =
+                json!({"description": "For `If-Match`.", "schema": {"type": "string"}});
         }
         responses
             .entry(status.to_string())

@@ -6,6 +6,7 @@ use http::StatusCode;
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::{Etag, IfMatch, Tagged};
 use super::openapi::Routes;
 use super::page::Page;
 use super::wire::List;
@@ -33,13 +34,13 @@ async fn list(
 async fn show(
     context: Context,
     Segments(name): Segments<String>,
-) -> Result<Json<Shown<Org>>, ApiError> {
+) -> Result<Tagged<Shown<Org>>, ApiError> {
     let directory = context.view();
     let id = parsed(&name).filter(|id| sees(&context, id));
     let found = id.and_then(|id| directory.org(&id).cloned());
     let known = || directory.orgs().filter(|org| sees(&context, &org.id)).map(|org| org.name());
     let found = found.ok_or_else(|| ApiError::not_found_among("organisation", &name, known()))?;
-    Ok(Json(shown(&found)))
+    Ok(Tagged { etag: Some(Etag::of(&found)?), body: shown(&found) })
 }
 
 async fn add(
@@ -57,10 +58,14 @@ async fn add(
 async fn remove(
     context: Context,
     Segments(name): Segments<String>,
+    if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     of_operator(&context)?;
     let id = parsed(&name).ok_or_else(|| ApiError::not_found("organisation", &name))?;
     context.caller.names("org", &id, id.name());
+    if let Some(org) = context.view().org(&id) {
+        if_match.check(org)?;
+    }
     context.deps().directory.remove_org(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

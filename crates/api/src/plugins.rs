@@ -13,9 +13,11 @@ use super::body::{Params, Segments};
 use super::connections;
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::{Etag, IfMatch, Tagged};
 use super::input::{Change, Input};
 use super::openapi::Routes;
 use super::page::Page;
+use super::resource::remove_stored;
 use super::state::Admin;
 use super::wire::List;
 use keyward_base::id::{ConnectionId, OrgId, PluginId};
@@ -72,9 +74,10 @@ async fn show(
     context: Context,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
-) -> Result<Json<PluginView>, ApiError> {
+) -> Result<Tagged<PluginView>, ApiError> {
     let plugin = find(&context, &name, &whose)?;
-    Ok(Json(view(&context.admin, &context.view(), &plugin)))
+    let etag = Some(Etag::of(&plugin)?);
+    Ok(Tagged { etag, body: view(&context.admin, &context.view(), &plugin) })
 }
 
 async fn install(
@@ -105,6 +108,7 @@ async fn change(
 ) -> Result<Json<PluginView>, ApiError> {
     let admin = &context.admin;
     let plugin = find(&context, &name, &whose)?;
+    change.if_match.check(&plugin)?;
     let mut spec = change.of(&plugin.spec)?;
     check_fixed::<Plugin>(&plugin.spec, &spec)?;
     let is_other = change.with.manifest.is_some();
@@ -136,9 +140,10 @@ async fn remove(
     context: Context,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
+    if_match: IfMatch,
 ) -> Result<Json<PluginRemoved>, ApiError> {
     let plugin = find(&context, &name, &whose)?;
-    context.deps().directory.remove_plugin(&plugin.org, &plugin.id).await?;
+    remove_stored(&context, &plugin, if_match).await?;
     context.admin.enforce().await?;
     let directory = context.view();
     let mut ids: Vec<_> = plugin.connections().collect();

@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::{Etag, IfMatch, Tagged};
 use super::openapi::Routes;
 use super::page::Page;
+use super::resource::remove_stored;
 use super::wire::{AuthView, FieldView, List, ProviderSource, ProviderView, VariableView};
 use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec};
 use keyward_rules::provider::document::Problem;
@@ -40,10 +42,13 @@ async fn list(
 async fn show(
     context: Context,
     Segments(id): Segments<String>,
-) -> Result<Json<ProviderView>, ApiError> {
+) -> Result<Tagged<ProviderView>, ApiError> {
     let catalogue = catalogue(&context);
     let provider = catalogue.get(&id).ok_or_else(|| unknown(&catalogue, &id))?;
-    Ok(Json(view(&context, provider)))
+    let directory = context.view();
+    let stored = directory.find::<OwnProvider>(context.caller.org(), &provider.id);
+    let etag = stored.map(|stored| Etag::of(stored)).transpose()?;
+    Ok(Tagged { etag, body: view(&context, provider) })
 }
 
 /// The body is a provider as under `providers:` of the configuration.
@@ -71,7 +76,11 @@ async fn add(
     Ok((StatusCode::CREATED, Json(view(&context, &provider))))
 }
 
-async fn remove(context: Context, Segments(id): Segments<String>) -> Result<StatusCode, ApiError> {
+async fn remove(
+    context: Context,
+    Segments(id): Segments<String>,
+    if_match: IfMatch,
+) -> Result<StatusCode, ApiError> {
     let Context { admin, caller } = &context;
     let Some(found) = context.view().find::<OwnProvider>(caller.org(), &id).cloned() else {
         let catalogue = catalogue(&context);
@@ -82,8 +91,7 @@ async fn remove(context: Context, Segments(id): Segments<String>) -> Result<Stat
         });
     };
     caller.names("provider", &found.id, found.name());
-    let directory = &admin.deps().directory;
-    directory.remove::<OwnProvider>(&found.org, &found.id, ManagedBy::Store).await?;
+    remove_stored(&context, &found, if_match).await?;
     admin.enforce().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::body::{Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::{Etag, IfMatch, Tagged};
 use super::input::{Change, Input};
 use super::page::Page;
 use super::wire::List;
@@ -89,9 +90,10 @@ pub(super) async fn list<R: Exposed>(
 pub(super) async fn show<R: Exposed>(
     context: Context,
     Segments(name): Segments<String>,
-) -> Result<Json<Shown<R>>, ApiError> {
+) -> Result<Tagged<Shown<R>>, ApiError> {
     let record = found::<R>(&context, &name)?;
-    Ok(Json(shown(&context, &record).await))
+    let etag = Some(Etag::of(&record)?);
+    Ok(Tagged { etag, body: shown(&context, &record).await })
 }
 
 pub(super) async fn add<R: Exposed>(
@@ -115,18 +117,31 @@ pub(super) async fn change<R: Exposed>(
     let record = found::<R>(&context, &name)?;
     R::may_write(&context, Some(&record))?;
     editable(&record)?;
+    change.if_match.check(&record)?;
     Ok(Json(R::change(&context, record, change).await?))
 }
 
 pub(super) async fn remove<R: Exposed>(
     context: Context,
     Segments(name): Segments<String>,
+    if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let found = found::<R>(&context, &name)?;
     R::may_write(&context, Some(&found))?;
-    context.deps().directory.remove::<R>(&found.org, &found.id, ManagedBy::Store).await?;
+    remove_stored(&context, &found, if_match).await?;
     R::removed(&context, &found).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a record if it is the version that the request wants.
+pub(super) async fn remove_stored<R: Stored>(
+    context: &Context,
+    record: &Record<R>,
+    if_match: IfMatch,
+) -> Result<(), ApiError> {
+    let is_wanted = move |record: &Record<R>| if_match.allows_record(record);
+    let directory = &context.deps().directory;
+    Ok(directory.remove_if(&record.org, &record.id, ManagedBy::Store, is_wanted).await?)
 }
 
 /// Refuses what only the configuration file may change.
@@ -160,6 +175,7 @@ pub(super) async fn store_change<R: Exposed>(
     alter: impl Fn(&mut Record<R>) + Sync,
 ) -> Result<Arc<Record<R>>, ApiError> {
     let edit = |record: &mut Record<R>| -> Result<(), ApiError> {
+        change.if_match.check(record)?;
         let mut spec = change.of(&record.spec)?;
         R::resolve(context, &mut spec)?;
         record.spec = spec;

@@ -17,17 +17,19 @@ use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
-    consents, explain, flows, health, home, honeytokens, keys, orgs, personal, plugins, probes,
-    providers, refresh, reload, rotations, rule_test, rules, runs, tokens, upstreams, usage, users,
-    webhooks,
+    consents, errors_page, explain, flows, health, home, honeytokens, keys, orgs, personal,
+    plugins, probes, providers, refresh, reload, rotations, rule_test, rules, runs, tokens,
+    upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
     let open = health::open_routes().merge(health::routes_with_token());
-    let open = open.merge(home::routes()).merge(consents::routes());
+    let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
     let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
     guarded
+        // Below the check of names: a page of another site must not learn the gateway's URL.
+        .layer(middleware::from_fn_with_state(admin.clone(), errors_page::link))
         .layer(middleware::from_fn_with_state(names, own_names_only))
         .layer(middleware::from_fn(harden))
         .with_state(admin)
@@ -52,6 +54,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn_with_state(admin.clone(), auth::middleware::on_socket))
+        .layer(middleware::from_fn_with_state(admin.clone(), errors_page::link))
         .layer(middleware::from_fn(harden))
         .with_state(admin)
 }

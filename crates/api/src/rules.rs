@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 
 use super::auth::Caller;
 use super::body::{Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::{Etag, Tagged};
 use super::openapi::Routes;
 use super::page::Page;
 use super::state::Admin;
@@ -48,14 +48,17 @@ async fn list(
     State(admin): State<Admin>,
     caller: Caller,
     Params(page): Params<Page>,
-) -> Result<Json<List<RuleShown>>, ApiError> {
+) -> Result<Tagged<List<RuleShown>>, ApiError> {
+    // Before the rules themselves: a change in between makes the tag stale, not the list.
+    let etag = stored_rules::etag(&admin.deps().directory.view().rules_in_order(caller.org()))?;
     let placed = effective(&admin, &caller).into_iter().map(|rule| {
         // Fixed width, so that the order of the text is the order of the numbers.
         Placed { cursor: format!("{:08}", rule.standing.number), rule }
     });
     let wanted = placed.filter(|Placed { rule, .. }| page.wants(&searched(rule))).collect();
     let List { items, next } = page.cut(wanted, |placed: &Placed| &placed.cursor)?;
-    Ok(Json(List { items: items.into_iter().map(|placed| placed.rule).collect(), next }))
+    let body = List { items: items.into_iter().map(|placed| placed.rule).collect(), next };
+    Ok(Tagged { etag: Some(etag), body })
 }
 
 /// What a search looks into.
@@ -68,12 +71,16 @@ fn searched(RuleShown { id, spec, .. }: &RuleShown) -> Vec<&str> {
 async fn show(
     context: Context,
     Segments(name): Segments<String>,
-) -> Result<Json<RuleShown>, ApiError> {
+) -> Result<Tagged<RuleShown>, ApiError> {
+    let view = context.view();
     let all = effective(&context.admin, &context.caller);
     let found = all.iter().find(|rule| is_called(rule, &name)).cloned();
     let known = || all.iter().filter_map(|rule| rule.spec.name.as_deref());
     let found = found.ok_or_else(|| ApiError::not_found_among("rule", &name, known()))?;
-    Ok(Json(with_shadow(&context, found)))
+    // Rules of the file, bindings and the default are not stored.
+    let record = view.find::<Rule>(context.caller.org(), &found.id);
+    let etag = record.map(|record| Etag::of(record)).transpose()?;
+    Ok(Tagged { etag, body: with_shadow(&context, found) })
 }
 
 /// With the rule that leaves no request to it.

@@ -9,6 +9,7 @@ use http::StatusCode;
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::{Etag, IfMatch};
 use super::input::{Change, Input};
 use super::resource::{self, Exposed};
 use super::rules::{effective, with_shadow};
@@ -91,6 +92,7 @@ impl Exposed for Rule {
         let at = stored.iter().position(|rule| rule.id == found.id);
         let at = at.ok_or_else(|| ApiError::not_found("rule", found.name()))?;
         let record = stored.remove(at);
+        change.if_match.check(&record)?;
         let mut spec = change.of(&record.spec)?;
         Self::resolve(context, &mut spec)?;
         if spec.name.is_none() {
@@ -137,19 +139,22 @@ pub(super) async fn change(
 pub(super) async fn remove(
     context: Context,
     Segments(name): Segments<String>,
+    if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let name = stored_name(&context, name)?;
-    resource::remove::<Rule>(context, Segments(name)).await
+    resource::remove::<Rule>(context, Segments(name), if_match).await
 }
 
 /// Puts the stored rules into an order. A list that lacks one was made from an older list, so it is refused.
 pub(super) async fn order(
     context: Context,
+    if_match: IfMatch,
     Body(ask): Body<RuleOrderAsk>,
 ) -> Result<Json<List<RuleShown>>, ApiError> {
     let (deps, org) = (context.deps(), context.caller.org());
     let turn = deps.rulebook.change_rules().await;
     let before = context.view().rules_in_order(org);
+    if_match.check_tag(|| etag(&before), || "the list of rules".to_owned())?;
     let mut left = before.clone();
     let mut wanted = Vec::with_capacity(before.len());
     for (index, name) in ask.rules.iter().enumerate() {
@@ -175,6 +180,11 @@ pub(super) async fn order(
     let all = effective(&context.admin, &context.caller).into_iter();
     let items = all.filter(|rule| rule.managed_by == Some(ManagedBy::Store)).collect();
     Ok(Json(List { items, next: None }))
+}
+
+/// The tag of the list of rules: of the stored ones in their order.
+pub(super) fn etag(stored: &[Arc<Record<Rule>>]) -> Result<Etag, ApiError> {
+    Etag::of_all(stored.iter().map(AsRef::as_ref))
 }
 
 fn shown(context: &Context, record: &Record<Rule>) -> Result<RuleShown, ApiError> {

@@ -102,6 +102,9 @@ pub struct ErrorView {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The URL of the section about the code; absent where no gateway serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docs: Option<String>,
 }
 
 /// A token just made: the only answer that holds a secret, given once.

@@ -2,6 +2,7 @@
 //! remedy. Proxy, API and command line read it; `docs/reference/errors.md` is generated from it. A message that names
 //! details of the case is built where the refusal is declared: [`RefusalText`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use http::StatusCode;
@@ -224,6 +225,9 @@ codes! {
     EnvironmentMismatch: "environment_mismatch" 409 Api,
         "Agent and connection belong to two environments.",
         "bind a connection of the agent's own environment";
+    Stale: "stale" 412 Api,
+        "`If-Match` names an earlier version of the resource: it was changed after it was read.",
+        "read it again, and repeat the change with its present `ETag`";
     MediaTypeRefused: "media_type_refused" 415 Api,
         "The body is not declared as JSON.",
         "send it with `Content-Type: application/json`";
@@ -259,6 +263,9 @@ codes! {
         "retry when it has started again";
 }
 
+/// The path of the page of errors on the admin listener.
+pub const ERRORS_PATH: &str = "/errors";
+
 impl Code {
     /// The stable text that scripts compare.
     pub const fn as_str(self) -> &'static str {
@@ -277,6 +284,20 @@ impl Code {
             // `tests/tidy/codes.rs`: the proxy uses none of these codes.
             Api => INTERNAL,
         }
+    }
+
+    /// The rows by their code.
+    pub fn rows() -> BTreeMap<&'static str, Vec<CodeRow>> {
+        let mut rows: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for row in Self::ALL.iter().map(|code| code.row()) {
+            rows.entry(row.text).or_default().push(row);
+        }
+        rows
+    }
+
+    /// The URL of the section about this code on the page of errors.
+    pub fn docs(self, errors_page: &str) -> String {
+        format!("{errors_page}#{self}")
     }
 
     /// Makes a refusal with this code. `message` is a sentence in lower case, without a full stop.

@@ -57,6 +57,12 @@ kinds! {
     PluginDegraded = "plugin.degraded";
     /// A required slot of a plugin has no connection that can be used.
     PluginBlocked = "plugin.blocked";
+    /// A stored rule was added.
+    RuleAdded = "rule.added";
+    /// A stored rule says something else, or has another place in the order.
+    RuleChanged = "rule.changed";
+    /// A stored rule was removed.
+    RuleRemoved = "rule.removed";
     /// A program sent a honeytoken.
     HoneytokenUsed = "honeytoken.used";
     /// A program sent a token that was revoked, or that is over.

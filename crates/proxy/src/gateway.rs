@@ -63,6 +63,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Which base URLs are served.
     pub base_urls: ServedBaseUrls,
+    /// The URL of the page of errors; `None` where it would not lead to this gateway later.
+    pub errors_page: Option<String>,
     /// Becomes true when the gateway drains.
     pub draining: watch::Receiver<bool>,
 }

@@ -98,6 +98,15 @@ impl Record {
         self.fields.by = RequestedBy::Agent(agent.clone());
     }
 
+    /// The link to the section about a code, for an agent. A client that has not authenticated does not learn the URL of
+    /// the admin listener.
+    pub fn docs(&self, code: Code) -> Option<String> {
+        match (&self.fields.by, &self.gateway.errors_page) {
+            (RequestedBy::Agent(_), Some(page)) => Some(code.docs(page)),
+            _ => None,
+        }
+    }
+
     /// Sets the owner of a connection as the requester: no agent takes part.
     pub fn set_owner(&mut self, org: &OrgId) {
         self.fields.by = RequestedBy::Owner(org.clone());

@@ -206,7 +206,9 @@ fn told(outcome: Outcome, change: &Change) -> String {
         }
         what => [Some(what.to_owned()), of.map(str::to_owned), None],
     };
-    let words = std::iter::once(Some(done)).chain(what).chain([change.why.clone()]);
+    // A pause explains itself by the same word.
+    let why = change.why.clone().filter(|why| *why != past(&change.action));
+    let words = std::iter::once(Some(done)).chain(what).chain([why]);
     words.flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
@@ -354,6 +356,8 @@ mod tests {
             label: label.map(str::to_owned),
             ..Change::default()
         };
+        let because =
+            |action: &str, why: &str| Change { why: some(why), ..change("agent", action, None) };
         for (outcome, change, reads) in [
             (Outcome::Completed, change("agent", "added", None), "added agent ci"),
             (Outcome::Completed, change("connection", "pause", None), "paused connection ci"),
@@ -369,6 +373,9 @@ mod tests {
                 change("run", "started", Some("run 7")),
                 "tried to start run of agent ci (run 7, tok_1)",
             ),
+            (Outcome::Completed, because("pause", "paused"), "paused agent ci"),
+            (Outcome::Completed, because("resume", "resumed"), "resumed agent ci"),
+            (Outcome::Completed, because("changed", "paused"), "changed agent ci paused"),
         ] {
             assert_eq!(told(outcome, &change), reads);
         }

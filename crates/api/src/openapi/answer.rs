@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::draft::{AnswerDraft, Draft};
 use crate::error::ApiError;
+use crate::etag::Tagged;
 use crate::wire::List;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -26,6 +27,13 @@ impl<T: JsonSchema> Answer for Json<T> {
     }
 }
 
+impl<T: JsonSchema> Answer for Tagged<T> {
+    fn describe(draft: &mut Draft<'_>) {
+        add::<T>(draft, 200, "application/json");
+        draft.answers.iter_mut().for_each(|answer| answer.has_tag = true);
+    }
+}
+
 /// Only handlers that add something say the status beside the body.
 impl<T: JsonSchema> Answer for (StatusCode, Json<T>) {
     fn describe(draft: &mut Draft<'_>) {
@@ -36,7 +44,7 @@ impl<T: JsonSchema> Answer for (StatusCode, Json<T>) {
 /// Only handlers that remove something answer without a body.
 impl Answer for StatusCode {
     fn describe(draft: &mut Draft<'_>) {
-        draft.answers.push(AnswerDraft { status: 204, content: None });
+        draft.answers.push(AnswerDraft { status: 204, content: None, has_tag: false });
     }
 }
 
@@ -97,5 +105,6 @@ impl<T: JsonSchema> Answer for PageOrEvents<T> {
 
 fn add<T: JsonSchema>(draft: &mut Draft<'_>, status: u16, media: &'static str) {
     let schema = draft.output.reference::<T>();
-    draft.answers.push(AnswerDraft { status, content: Some((media, schema)) });
+    let content = Some((media, schema));
+    draft.answers.push(AnswerDraft { status, content, has_tag: false });
 }

@@ -10,6 +10,7 @@ use super::draft::Draft;
 use crate::auth::Caller;
 use crate::body::{Body, Params, Segments};
 use crate::context::Context;
+use crate::etag::IfMatch;
 use crate::input::{Change, Given, Input};
 use keyward_model::Resource;
 
@@ -26,6 +27,12 @@ impl Argument for Caller {}
 impl Argument for Context {}
 /// The path has their names.
 impl<T> Argument for Segments<T> {}
+
+impl Argument for IfMatch {
+    fn describe(draft: &mut Draft<'_>) {
+        draft.is_conditional = true;
+    }
+}
 
 impl<T: JsonSchema> Argument for Params<T> {
     fn describe(draft: &mut Draft<'_>) {

@@ -14,6 +14,8 @@ pub(crate) struct Draft<'a> {
     pub(super) output: &'a mut Components,
     /// Parameters of the query: name, schema, whether one must be given.
     pub(super) query: Vec<(String, Value, bool)>,
+    /// Whether it may have an `If-Match`.
+    pub(super) is_conditional: bool,
     pub(super) body: Option<Value>,
     pub(super) body_is_optional: bool,
     pub(super) answers: Vec<AnswerDraft>,
@@ -22,7 +24,15 @@ pub(crate) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn new(input: &'a mut Components, output: &'a mut Components) -> Self {
         let (query, answers) = (Vec::new(), Vec::new());
-        Self { input, output, query, body: None, body_is_optional: false, answers }
+        Self {
+            input,
+            output,
+            query,
+            is_conditional: false,
+            body: None,
+            body_is_optional: false,
+            answers,
+        }
     }
 }
 
@@ -32,6 +42,8 @@ pub(crate) struct AnswerDraft {
     pub(super) status: u16,
     /// Media type and schema; `None`: no body.
     pub(super) content: Option<(&'static str, Value)>,
+    /// Whether it has an `ETag`.
+    pub(super) has_tag: bool,
 }
 
 /// Named schemas, which others refer to.

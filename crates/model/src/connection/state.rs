@@ -66,6 +66,9 @@ impl BrokenReason {
 }
 
 impl ConnectionState {
+    /// All stable names.
+    pub const CODES: [&str; 5] = ["draft", "testing", "active", "paused", "broken"];
+
     /// The stable name, as in JSON.
     pub fn code(&self) -> &'static str {
         match self {

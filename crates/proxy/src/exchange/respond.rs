@@ -41,6 +41,8 @@ struct RefusalView {
     retry_after: Option<u64>,
     /// The response field that asks for the agent's name and token.
     challenge_field: Option<HeaderName>,
+    /// The link to the section about the code.
+    docs: Option<String>,
 }
 
 impl RefusalView {
@@ -51,7 +53,7 @@ impl RefusalView {
 
 impl From<RefusalText> for RefusalView {
     fn from(text: RefusalText) -> Self {
-        Self { text, connection: None, retry_after: None, challenge_field: None }
+        Self { text, connection: None, retry_after: None, challenge_field: None, docs: None }
     }
 }
 
@@ -94,7 +96,11 @@ fn answer(
     mut exchange: ExchangeGuard,
     phrase: Option<ReasonPhrase>,
 ) -> Response<AnswerBody> {
-    let view = view(refusal);
+    let mut view = view(refusal);
+    // Of a refused CONNECT clients show the phrase alone.
+    if phrase.is_none() {
+        view.docs = exchange.record.docs(view.text.code);
+    }
     note(refusal, &view, &mut exchange.record);
     let response = response(&view, exchange.format, exchange.record.exchange());
     let mut response = response.map(|body| AnswerBody::own(body, exchange));
@@ -183,12 +189,15 @@ struct ErrorJson<'a> {
     connection: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    docs: Option<&'a str>,
 }
 
 fn body(view: &RefusalView, exchange: &str) -> Bytes {
     let RefusalText { code, message, hint } = &view.text;
     let (code, hint) = (code.as_str(), hint.as_deref());
-    let error = ErrorJson { code, message, exchange, connection: view.connection.as_deref(), hint };
+    let (connection, docs) = (view.connection.as_deref(), view.docs.as_deref());
+    let error = ErrorJson { code, message, exchange, connection, hint, docs };
     let wrapped = RefusalJson { message, error };
     let mut text = serde_json::to_vec(&wrapped).expect("texts serialise");
     text.push(b'\n');

@@ -13,8 +13,8 @@ use super::view::View;
 use crate::observe::change::{Actor, Change};
 use crate::observe::notice::{About, Named, Notice, NoticeKind};
 use crate::store::Table;
-use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
-use keyward_model::{ConnectionState, PluginState, RotationState};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId, StoredRuleId};
+use keyward_model::{ConnectionState, PluginState, Record, RotationState, Rule};
 use keyward_rules::provider::Catalogue;
 
 /// One change: both views, who made it, when.
@@ -38,6 +38,7 @@ impl Between<'_> {
             }
             Table::Agents => AgentId::parse(&at.id).map(|id| self.agent(&at.org, &id)),
             Table::Plugins => PluginId::parse(&at.id).map(|id| self.plugin(&at.org, &id)),
+            Table::Rules => StoredRuleId::parse(&at.id).map(|id| self.rule(&at.org, &id)),
             _ => Ok(Vec::new()),
         };
         told.unwrap_or_default()
@@ -147,6 +148,29 @@ impl Between<'_> {
 
     fn plugin(&self, org: &OrgId, id: &PluginId) -> Vec<Notice> {
         self.of_plugin(org, id).into_iter().collect()
+    }
+
+    /// A rule may get another position only because its neighbours need room: that changes nothing for requests.
+    fn rule(&self, org: &OrgId, id: &StoredRuleId) -> Vec<Notice> {
+        let (before, after) = (self.before.one::<Rule>(org, id), self.after.one::<Rule>(org, id));
+        let order = |view: &View| -> Vec<_> {
+            view.rules_in_order(org).iter().map(|rule| rule.id.clone()).collect()
+        };
+        let kind = match (before, after) {
+            (None, _) => NoticeKind::RuleAdded,
+            (_, None) => NoticeKind::RuleRemoved,
+            (Some(before), Some(after))
+                if before.spec == after.spec && order(self.before) == order(self.after) =>
+            {
+                return Vec::new();
+            }
+            _ => NoticeKind::RuleChanged,
+        };
+        let about = |rule: &Arc<Record<Rule>>| {
+            let rule = Some(Named::new(rule.id.clone(), rule.name()));
+            self.notice(kind, org, About { rule, ..About::default() })
+        };
+        after.or(before).into_iter().map(about).collect()
     }
 
     /// The plugin's state, where it is another one.

@@ -49,6 +49,14 @@ pub enum DirectoryError {
         /// Its name.
         name: String,
     },
+    /// It is not as the caller wants it to be.
+    #[error("{what} `{name}` has changed meanwhile: read it again")]
+    Changed {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A binding across two environments.
     #[error(
         "agent `{agent}` is in environment `{agent_in}` and connection `{connection}` in `{connection_in}`: bind one of the same environment"

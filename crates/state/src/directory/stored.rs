@@ -310,9 +310,23 @@ impl Directory {
         id: &R::Id,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
+        self.remove_if::<R>(org, id, by, |_| true).await
+    }
+
+    /// Removes one if it is still as the caller wants it to be.
+    ///
+    /// # Errors
+    /// As [`Directory::remove`], and when `is_wanted` is false for it.
+    pub async fn remove_if<R: Stored>(
+        &self,
+        org: &OrgId,
+        id: &R::Id,
+        by: ManagedBy,
+        is_wanted: impl FnOnce(&Record<R>) -> bool + Send + 'static,
+    ) -> Result<(), DirectoryError> {
         let at = At::new(R::TABLE, org, id);
         self.write(|writer| async move {
-            let removed = writer.remove::<R>(&at, by).await?;
+            let removed = writer.remove::<R>(&at, by, is_wanted).await?;
             R::after_removal(writer, removed).await
         })
         .await
@@ -391,8 +405,17 @@ impl Writer {
         written
     }
 
-    async fn remove<R: Stored>(&self, at: &At, by: ManagedBy) -> Result<Record<R>, DirectoryError> {
+    async fn remove<R: Stored>(
+        &self,
+        at: &At,
+        by: ManagedBy,
+        is_wanted: impl FnOnce(&Record<R>) -> bool + Send,
+    ) -> Result<Record<R>, DirectoryError> {
         let Read { record, version } = self.read::<R>(at).await?;
+        if !is_wanted(&record) {
+            let (what, name) = (R::KIND.one, record.name().to_owned());
+            return Err(DirectoryError::Changed { what, name });
+        }
         R::may_remove(&record, by, &self.view.load_full())?;
         R::before_removal(self, &record).await?;
         self.erase(at, Some(version), |view| view.take_out::<R>(&at.org, &record.id)).await?;

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::event::{Event, Outcome};
 use super::run_refusals::RunRefusals;
 use super::usage::Usage;
+use keyward_model::ConnectionState;
 
 /// All metrics of a gateway.
 #[derive(Debug)]
@@ -55,8 +56,7 @@ pub struct Metrics {
     evictions: LabelledCounters,
     /// Events, and their deliveries to webhooks.
     told: DeliveryMetrics,
-    /// Connections whose secret is due, by reminder.
-    secrets_due: Gauges,
+    connections: ConnectionMetrics,
 }
 
 /// Reminders in days, with their labels.
@@ -158,6 +158,22 @@ impl DeliveryMetrics {
     }
 }
 
+/// Connections, as they are stored.
+#[derive(Debug)]
+struct ConnectionMetrics {
+    by_state: Gauges,
+    /// By reminder.
+    secrets_due: Gauges,
+}
+
+impl ConnectionMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let by_state = gauges(registry, "connections", "connections, by state");
+        let help = "connections whose secret is due within that time, or overdue";
+        Self { by_state, secrets_due: gauges(registry, "connection_secrets_due", help) }
+    }
+}
+
 impl Failing {
     fn registered(registry: &mut Registry) -> Self {
         let help = "connections whose refreshes fail but may still succeed";
@@ -231,8 +247,6 @@ impl Default for Metrics {
         };
         let bytes_in = bytes("received", "body bytes from agents");
         let bytes_out = bytes("sent", "body bytes to agents");
-        let help = "connections whose secret is due within that time, or overdue";
-        let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
         let help = "expiry of the CA certificate, since the epoch";
         let ca_ends = timestamp(&mut registry, "ca_ends_timestamp", help);
         Self {
@@ -257,7 +271,7 @@ impl Default for Metrics {
             handshakes_failed,
             evictions,
             told: DeliveryMetrics::registered(&mut registry),
-            secrets_due,
+            connections: ConnectionMetrics::registered(&mut registry),
             registry,
         }
     }
@@ -347,7 +361,19 @@ impl Metrics {
     pub fn secrets_due(&self, by_days: &HashMap<i64, i64>) {
         for (days, label) in REMINDERS {
             let count = by_days.get(&days).copied().unwrap_or_default();
-            self.secrets_due.get_or_create(&[("within", label)]).set(count);
+            self.connections.secrets_due.get_or_create(&[("within", label)]).set(count);
+        }
+    }
+
+    /// Sets the number of connections of each state.
+    pub fn connections<'a>(&self, states: impl Iterator<Item = &'a ConnectionState>) {
+        let mut counts = ConnectionState::CODES.map(|code| (code, 0));
+        for state in states {
+            let found = counts.iter_mut().find(|(code, _)| *code == state.code());
+            found.into_iter().for_each(|(_, count)| *count += 1);
+        }
+        for (code, count) in counts {
+            self.connections.by_state.get_or_create(&[("state", code)]).set(count);
         }
     }
 
@@ -383,6 +409,25 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("keyward_config_last_reload_successful 1\n"), "{text}");
         assert!(text.contains("_success_timestamp_seconds 30\n"), "{text}");
+    }
+
+    #[test]
+    fn connections_are_counted_by_state_and_a_state_without_any_is_zero() {
+        let metrics = Metrics::default();
+        let (active, paused) = (ConnectionState::Active, ConnectionState::Paused);
+        let draft = ConnectionState::Draft { failure: None };
+        let line = |state: &str, count: u8| {
+            let line = format!("keyward_connections{{state=\"{state}\"}} {count}\n");
+            assert!(metrics.render().contains(&line), "{line}: {}", metrics.render());
+        };
+        metrics.connections([&active, &paused, &active, &draft].into_iter());
+        line("active", 2);
+        line("paused", 1);
+        line("draft", 1);
+        line("broken", 0);
+        metrics.connections([&paused].into_iter());
+        line("active", 0);
+        line("paused", 1);
     }
 
     /// An upstream chooses its status: a label for each would be an unbounded set.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Actor, Change};
-use keyward_base::id::{AgentId, ConnectionId, EventId, OrgId, PluginId, TokenId};
+use keyward_base::id::{AgentId, ConnectionId, EventId, OrgId, PluginId, StoredRuleId, TokenId};
 pub use keyward_model::NoticeKind;
 
 /// A resource by id and name.
@@ -55,6 +55,9 @@ pub struct About {
     /// The slot of the plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
+    /// The stored rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Named<StoredRuleId>>,
     /// The token's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
@@ -99,7 +102,7 @@ impl Notice {
     /// Whether the event needs an audit record even if its request leaves one: it is an indirect consequence,
     /// such as a blocked plugin.
     pub fn is_more_than_asked(&self) -> bool {
-        self.kind.parts().0 != "connection"
+        !["connection", "rule"].contains(&self.kind.parts().0)
     }
 
     /// The change for the audit log.
@@ -108,8 +111,10 @@ impl Notice {
         let about = &self.about;
         let of_plugin = about.plugin.as_ref().filter(|_| what == "plugin");
         let of_connection = about.connection.as_ref().filter(|_| what == "connection");
+        let of_rule = about.rule.as_ref().filter(|_| what == "rule");
         let thing = of_plugin.map(|it| (it.id.to_string(), it.name.clone()));
         let thing = thing.or(of_connection.map(|it| (it.id.to_string(), it.name.clone())));
+        let thing = thing.or(of_rule.map(|it| (it.id.to_string(), it.name.clone())));
         let token =
             || Some((about.token.as_ref()?.to_string(), about.agent.as_ref()?.name.clone()));
         let thing = thing.or_else(token);

@@ -1,0 +1,226 @@
+//! [`Etag`] and [`IfMatch`]: entity tags of stored records, and requests that want to change only the version that they
+//! read (RFC 9110 §8.8.3, §13.1.1). A tag is a hash of the record's row: it is the same after a restart, and another one
+//! after every change.
+
+use axum::Json;
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, header};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::error::ApiError;
+use keyward_model::{Record, Resource};
+
+/// Bytes of the hash in a tag.
+const HASH_BYTES: usize = 16;
+
+/// Members of rows that are not part of a tag: a token that a program starts with conflicts with no change of its agent.
+const NOT_PART: [&str; 2] = ["tokens", "revoked"];
+
+/// The tag of one version of a record, or of a list of records.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Etag(String);
+
+/// The condition of a request: the tags of which one must be the present one. By default there is none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct IfMatch(Option<Wanted>);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Wanted {
+    /// `*`: any version.
+    Any,
+    Tags(Vec<String>),
+}
+
+/// An answer with the tag of what it shows; without one for what is not stored.
+#[derive(Debug)]
+pub(super) struct Tagged<T> {
+    pub(super) etag: Option<Etag>,
+    pub(super) body: T,
+}
+
+impl Etag {
+    /// The tag of a record.
+    ///
+    /// # Errors
+    /// When it cannot be serialized.
+    pub(super) fn of<R: Resource>(record: &Record<R>) -> Result<Self, ApiError> {
+        Self::of_all([record])
+    }
+
+    /// The tag of records in this order.
+    ///
+    /// # Errors
+    /// When one cannot be serialized.
+    pub(super) fn of_all<'a, R: Resource>(
+        records: impl IntoIterator<Item = &'a Record<R>>,
+    ) -> Result<Self, ApiError> {
+        let mut hash = Sha256::new();
+        for record in records {
+            let mut row = serde_json::to_value(record).map_err(ApiError::internal)?;
+            if let Value::Object(members) = &mut row {
+                members.retain(|name, _| !NOT_PART.contains(&&**name));
+            }
+            hash.update(row.to_string());
+            hash.update(b"\n");
+        }
+        let hash = hash.finalize();
+        Ok(Self(format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(&hash[..HASH_BYTES]))))
+    }
+}
+
+impl IfMatch {
+    /// # Errors
+    /// When a tag is not written as `ETag` gave it.
+    pub(super) fn of(fields: &HeaderMap) -> Result<Self, ApiError> {
+        let mut wanted = None;
+        for value in fields.get_all(header::IF_MATCH) {
+            let text = value.to_str().map_err(|_| malformed())?.trim();
+            match wanted.get_or_insert_with(|| Wanted::Tags(Vec::new())) {
+                Wanted::Tags(tags) if text == "*" && tags.is_empty() => wanted = Some(Wanted::Any),
+                Wanted::Tags(tags) => {
+                    for tag in text.split(',').map(str::trim) {
+                        tags.push(is_tag(tag).then(|| tag.to_owned()).ok_or_else(malformed)?);
+                    }
+                }
+                Wanted::Any => return Err(malformed()),
+            }
+        }
+        Ok(Self(wanted))
+    }
+
+    /// Whether a version with this tag may be changed. A weak tag matches none (RFC 9110 §13.1.1).
+    fn allows(&self, present: &Etag) -> bool {
+        match &self.0 {
+            None | Some(Wanted::Any) => true,
+            Some(Wanted::Tags(tags)) => tags.contains(&present.0),
+        }
+    }
+
+    /// Whether this version of a record may be changed.
+    pub(super) fn allows_record<R: Resource>(&self, record: &Record<R>) -> bool {
+        self.check(record).is_ok()
+    }
+
+    /// Refuses to change a record that is not as it was read.
+    ///
+    /// # Errors
+    /// When it has another tag.
+    pub(super) fn check<R: Resource>(&self, record: &Record<R>) -> Result<(), ApiError> {
+        let what = || format!("{} `{}`", R::KIND.one, record.name());
+        self.check_tag(|| Etag::of(record), what)
+    }
+
+    /// Refuses to change what has another tag. `present` and `what` are only called where there is a condition.
+    ///
+    /// # Errors
+    /// When it has another tag.
+    pub(super) fn check_tag(
+        &self,
+        present: impl FnOnce() -> Result<Etag, ApiError>,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), ApiError> {
+        match self.0.is_none() || self.allows(&present()?) {
+            true => Ok(()),
+            false => Err(ApiError::Stale { what: what() }),
+        }
+    }
+}
+
+fn is_tag(text: &str) -> bool {
+    let strong = text.strip_prefix("W/").unwrap_or(text);
+    strong.len() >= 2 && strong.starts_with('"') && strong.ends_with('"')
+}
+
+fn malformed() -> ApiError {
+    ApiError::Unreadable(
+        "`If-Match` must be an entity tag as `ETag` gave it, with its quotes".to_owned(),
+    )
+}
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::of(&parts.headers)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.body).into_response();
+        if let Some(Etag(tag)) = self.etag
+            && let Ok(value) = HeaderValue::try_from(tag)
+        {
+            response.headers_mut().insert(header::ETAG, value);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use keyward_base::id::{OrgId, TokenId};
+    use keyward_model::{Agent, AgentFacts, AgentSpec, ManagedBy};
+
+    fn agent() -> Record<Agent> {
+        let (spec, now) = (AgentSpec::named("ci"), Timestamp::UNIX_EPOCH);
+        Record::new(&OrgId::default_org(), ManagedBy::Store, spec, AgentFacts::default(), now)
+    }
+
+    fn condition(values: &[&str]) -> Result<IfMatch, ApiError> {
+        let mut fields = HeaderMap::new();
+        for value in values {
+            fields.append(header::IF_MATCH, value.parse().unwrap());
+        }
+        IfMatch::of(&fields)
+    }
+
+    #[test]
+    fn what_is_no_entity_tag_is_refused() {
+        for bad in
+            [&["abc"][..], &[""], &["\""], &["\"a\","], &["a\""], &["*", "\"a\""], &["\"a\"", "*"]]
+        {
+            assert!(matches!(condition(bad), Err(ApiError::Unreadable(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_strong_tag_of_the_present_version_matches() {
+        let record = agent();
+        let Etag(tag) = Etag::of(&record).unwrap();
+        for stale in ["\"x\"".to_owned(), format!("W/{tag}"), tag.to_uppercase()] {
+            let refused = condition(&[&stale]).unwrap().check(&record);
+            assert!(matches!(refused, Err(ApiError::Stale { .. })), "{stale}");
+        }
+        for good in
+            [vec![], vec!["*"], vec![&*tag], vec!["\"x\"", &tag], vec!["\"x\" , W/\"y\"", &tag]]
+        {
+            assert_eq!(condition(&good).unwrap().check(&record), Ok(()), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn every_change_but_that_of_a_token_makes_another_tag() {
+        let record = agent();
+        let tag = |record: &Record<Agent>| Etag::of(record).unwrap();
+        let mut paused = record.clone();
+        paused.facts.held = true;
+        assert_ne!(tag(&paused), tag(&record));
+        let mut with_token = record.clone();
+        let token = json!({ "id": TokenId::random(), "hash": "", "created": record.created, "expires": null });
+        with_token.facts.tokens.push(serde_json::from_value(token).unwrap());
+        assert_eq!(tag(&with_token), tag(&record));
+        let stored = serde_json::to_value(&record).unwrap();
+        assert_eq!(tag(&serde_json::from_value(stored).unwrap()), tag(&record), "after a restart");
+    }
+}

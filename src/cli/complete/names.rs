@@ -1,0 +1,196 @@
+//! [`Names`]: the names that an argument takes, and who knows them. What is not known within a moment is not offered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Arg;
+use serde::Deserialize;
+
+use super::{Offer, Values};
+use crate::cli::client::{Client, segment};
+use crate::cli::settings::Global;
+use keyward_api::wire::List;
+use keyward_base::codes::Code;
+use keyward_model::NoticeKind;
+use keyward_rules::provider::{Catalogue, Provider};
+
+/// A person waits for the completion.
+const ANSWER_WITHIN: Duration = Duration::from_millis(300);
+
+/// Names of one kind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Names {
+    Agents,
+    Apps,
+    Connections,
+    Honeytokens,
+    Orgs,
+    Plugins,
+    Providers,
+    Rules,
+    /// Rules that the file does not manage.
+    StoredRules,
+    Users,
+    Webhooks,
+}
+
+/// A resource of any kind, as far as it is offered.
+#[derive(Deserialize)]
+struct Item {
+    id: String,
+    name: Option<String>,
+    provider: Option<String>,
+    managed_by: Option<String>,
+}
+
+/// Options that take a name, by their long name.
+const OPTIONS: &[(&str, Names)] = &[
+    ("after", Names::StoredRules),
+    ("agent", Names::Agents),
+    ("app", Names::Apps),
+    ("before", Names::StoredRules),
+    ("connection", Names::Connections),
+    ("org", Names::Orgs),
+    ("owner", Names::Users),
+    ("provider", Names::Providers),
+    ("resume", Names::Connections),
+    ("to", Names::Users),
+    ("use", Names::Connections),
+];
+
+/// Positional arguments that take a name, by the word that help has for their value.
+const VALUES: &[(&str, Names)] =
+    &[("CONNECTION", Names::Connections), ("PROVIDER", Names::Providers), ("USER", Names::Users)];
+
+/// Commands whose argument `NAME` is one of their resources.
+const COMMANDS: &[(&str, Names)] = &[
+    ("agent", Names::Agents),
+    ("app", Names::Apps),
+    ("connection", Names::Connections),
+    ("honeytoken", Names::Honeytokens),
+    ("org", Names::Orgs),
+    ("plugin", Names::Plugins),
+    ("provider", Names::Providers),
+    ("rule", Names::StoredRules),
+    ("user", Names::Users),
+    ("webhook", Names::Webhooks),
+];
+
+/// What an argument of a command takes.
+pub(super) fn source(path: &[&str], argument: &Arg) -> Values {
+    let called = argument.get_value_names().and_then(|names| names.first());
+    let called = called.map(|name| name.as_str()).unwrap_or_default();
+    let found = |table: &[(&str, Names)], name: &str| {
+        table.iter().find(|(known, _)| *known == name).map(|(_, names)| *names)
+    };
+    let names = match (argument.get_long(), path) {
+        (Some("event"), _) => return words(NoticeKind::ALL.iter().map(|kind| kind.code())),
+        (Some("code"), _) => return words(Code::rows().into_keys()),
+        (Some(long), _) => found(OPTIONS, long),
+        (None, ["rule", "show"]) => Some(Names::Rules),
+        // A new one.
+        (None, [_, "add"]) if called == "NAME" => None,
+        (None, [command, ..]) if matches!(called, "NAME" | "RULE") => found(COMMANDS, command),
+        (None, _) => found(VALUES, called),
+    };
+    match (names, called) {
+        (Some(names), _) => Values::Names(names),
+        (None, "FILE" | "DIR") => Values::Files,
+        (None, _) => Values::Unknown,
+    }
+}
+
+fn words(words: impl Iterator<Item = &'static str>) -> Values {
+    Values::Words(words.map(|word| Offer { word: word.to_owned(), about: String::new() }).collect())
+}
+
+impl Names {
+    /// The names that begin with `typed`; those that are known without a gateway if none answers in time.
+    pub(super) fn known(self, global: &Global, typed: &str) -> Vec<Offer> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let found = runtime.ok().and_then(|runtime| {
+            let asked =
+                async { tokio::time::timeout(ANSWER_WITHIN, self.asked(global, typed)).await };
+            runtime.block_on(asked).ok().flatten()
+        });
+        let mut offers = match (found, self) {
+            (Some(items), _) => items.into_iter().filter_map(|item| self.offer(item)).collect(),
+            (None, Self::Providers) => built_in(),
+            (None, _) => Vec::new(),
+        };
+        offers.sort();
+        offers.dedup();
+        offers
+    }
+
+    /// The first page of the running gateway's answer.
+    async fn asked(self, global: &Global, typed: &str) -> Option<Vec<Item>> {
+        let client = Client::running(global).await.ok()?;
+        let query = format!("/api/v1/{}?limit=500&q={}", self.path(), segment(typed));
+        client.get::<List<Item>>(&query).await.ok().map(|list| list.items)
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Agents => "agents",
+            Self::Apps => "apps",
+            Self::Connections => "connections",
+            Self::Honeytokens => "honeytokens",
+            Self::Orgs => "orgs",
+            Self::Plugins => "plugins",
+            Self::Providers => "providers",
+            Self::Rules | Self::StoredRules => "rules",
+            Self::Users => "users",
+            Self::Webhooks => "webhooks",
+        }
+    }
+
+    fn offer(self, item: Item) -> Option<Offer> {
+        let Item { id, name, provider, managed_by } = item;
+        match self {
+            Self::Providers => Some(Offer { word: id, about: name.unwrap_or_default() }),
+            Self::StoredRules if managed_by.as_deref() != Some("store") => None,
+            _ => Some(Offer { word: name?, about: provider.unwrap_or_default() }),
+        }
+    }
+}
+
+fn built_in() -> Vec<Offer> {
+    let offer = |provider: &Arc<Provider>| Offer {
+        word: provider.id.to_string(),
+        about: provider.name.clone(),
+    };
+    Catalogue::built_in().all().map(offer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Command;
+
+    use super::*;
+    use crate::cli::definition;
+
+    /// Each argument that is called a name, with its command; those that take one from a gateway are left out.
+    fn unknown(command: &Command, path: &[&str], all: &mut Vec<String>) {
+        for argument in command.get_arguments() {
+            let called = argument.get_value_names().and_then(|names| names.first());
+            let is_name = called.is_some_and(|name| {
+                ["NAME", "RULE", "CONNECTION", "PROVIDER", "USER", "AGENT", "APP"]
+                    .contains(&name.as_str())
+            });
+            if is_name && source(path, argument) == Values::Unknown {
+                all.push(format!("{} {}", path.join(" "), argument.get_id()));
+            }
+        }
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            unknown(below, &[path, &[below.get_name()]].concat(), all);
+        }
+    }
+
+    #[test]
+    fn every_argument_that_takes_the_name_of_a_resource_is_completed() {
+        let mut all = Vec::new();
+        unknown(&definition(), &[], &mut all);
+        insta::assert_snapshot!(all.join("\n"));
+    }
+}
