@@ -91,28 +91,43 @@ fn enter_and_an_interrupt_change_nothing() {
     }
 }
 
+/// A way to agree.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    Answer,
+    Option,
+    Script,
+}
+
+impl Way {
+    /// Exit code and output of the command.
+    fn runs(self, cli: &Cli, words: &[&str]) -> (Option<i32>, String) {
+        match self {
+            Self::Answer => answered(cli, words, "y\r"),
+            Self::Option => {
+                let mut command = cli.command(&[words, &["--yes"]].concat());
+                command.env("TERM", "xterm");
+                Terminal::narrow(command).ends()
+            }
+            Self::Script => {
+                let ran = cli.run(words);
+                (Some(ran.code), ran.out + &ran.err)
+            }
+        }
+    }
+}
+
 #[test]
 fn yes_is_the_answer_or_an_option_and_a_script_is_not_asked() {
-    let asked = |cli: &Cli, command: &[&str]| answered(cli, command, "y\r");
-    let option = |cli: &Cli, command: &[&str]| {
-        let mut command = cli.command(&[command, &["--yes"]].concat());
-        command.env("TERM", "xterm");
-        Terminal::narrow(command).ends()
-    };
-    let script = |cli: &Cli, command: &[&str]| {
-        let ran = cli.run(command);
-        (Some(ran.code), ran.out + &ran.err)
-    };
-    let ways: [&dyn Fn(&Cli, &[&str]) -> (Option<i32>, String); 3] = [&asked, &option, &script];
-    for (number, way) in ways.into_iter().enumerate() {
+    for way in [Way::Answer, Way::Option, Way::Script] {
         let cli = Cli::new();
         let _serving = stocked(&cli);
         for Destroys { command, listed } in ALL {
             let list = || cli.run(&[listed, &["--json"][..]].concat()).ok();
             let before = list();
-            let (code, screen) = way(&cli, command);
+            let (code, screen) = way.runs(&cli, command);
             assert_eq!(code, Some(0), "{command:?}: {screen}");
-            assert_eq!(screen.contains("[y/N]"), number == 0, "{command:?}: {screen}");
+            assert_eq!(screen.contains("[y/N]"), way == Way::Answer, "{command:?}: {screen}");
             assert_ne!(list(), before, "{command:?}");
         }
     }
