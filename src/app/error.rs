@@ -20,7 +20,7 @@ pub enum AppError {
         source: io::Error,
     },
     /// A directory cannot be created.
-    #[error("cannot make the directory {path}: {source}")]
+    #[error("cannot create the directory {path}: {source}")]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -47,7 +47,7 @@ impl AppError {
             }
             Self::Listen { key, .. } => Some(format!("choose another place in `{key}`")),
             Self::Directory { .. } => {
-                Some("name another data directory with --data or KEYWARD_DATA".to_owned())
+                Some("choose another data directory with --data or KEYWARD_DATA".to_owned())
             }
             Self::KeyLost(_) => Some(
                 "put the key back, or give it in `master_key`; nothing else opens the store"

@@ -278,6 +278,9 @@ impl Tail {
             records.extend(page);
         }
         records.reverse();
+        if records.is_empty() && !global.json {
+            output::note("no records yet");
+        }
         output::print(&rendered(global.json, &records, &mut lines)?)
     }
 }

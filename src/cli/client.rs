@@ -86,6 +86,17 @@ impl Client {
         Self::open_as(global, Missing::Leave, false).await
     }
 
+    /// Whether a resource can be stored, as far as that is known before one is added.
+    ///
+    /// # Errors
+    /// When the data directory is missing and cannot be created.
+    pub(crate) fn can_store(&self) -> Result<(), Failure> {
+        match &self.via {
+            Via::Unmade(unmade) => unmade.can_be_made(),
+            Via::Socket(_) | Via::InProcess(_) => Ok(()),
+        }
+    }
+
     /// Like `open`, and creates what is missing: for commands that print it.
     ///
     /// # Errors

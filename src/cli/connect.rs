@@ -125,6 +125,7 @@ impl Args {
         }
         let own = self.own_api(asks)?;
         let client = Client::open_to_send(global).await?;
+        client.can_store()?;
         let shapes = Shapes::load(&client).await?;
         let agent = agent(&client, &self.agent, IN_ITS_USE).await?;
         let Some(own) = own else {

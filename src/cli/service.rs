@@ -1,6 +1,8 @@
 //! `keyward service`: installs the gateway as a service of systemd or launchd. The unit of a system is that of
 //! `deploy/keyward.service`, with the paths of this installation.
 
+mod unit;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,12 +14,14 @@ use serde::Serialize;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
+use unit::{property_list, system_unit, user_unit};
 
-/// The unit that packages install.
-const SYSTEM_UNIT: &str = include_str!("../../deploy/keyward.service");
-/// Its command, which names the paths of a package.
-const SYSTEM_START: &str =
-    "/usr/local/bin/keyward serve --config /etc/keyward/keyward.yaml --data /var/lib/keyward";
+/// The configuration and the state of a service of the system.
+const SYSTEM_CONFIG: &str = "/etc/keyward/keyward.yaml";
+const SYSTEM_DATA: &str = "/var/lib/keyward";
+
+/// What `ProtectHome=` of the unit hides.
+const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
 
 const UNIT: &str = "keyward.service";
 const LABEL: &str = "dev.keyward.gateway";
@@ -26,7 +30,7 @@ const EXAMPLES: &str = "\
 As root a service of the system is installed, otherwise one of this user, with systemd or (on macOS)
 launchd. It starts now and at each start of the machine. A credential is a file that only root may
 read; systemd copies it for the service, and the configuration names it by
-`{ file: /run/credentials/keyward.service/NAME }`.
+`{ command: [/usr/bin/cat, /run/credentials/keyward.service/NAME] }`.
 
 examples:
   keyward service install
@@ -153,15 +157,23 @@ impl Install {
             return Err(Failure::usage("launchd has no credentials")
                 .hint("leave --credential out, and name the file in the configuration"));
         }
-        let text = service.text(global, &self.credential)?;
+        let start = service.start(global)?;
+        let text = service.text(&start.words, &self.credential);
         if self.print {
             return output::print(&text);
         }
-        let FileAction::Write = action(&service.file, &text, self.force)? else {
-            return self.finish(global, &service, false);
-        };
-        write(&service.file, &text).map_err(|error| cannot("write", &service.file, &error))?;
-        self.finish(global, &service, true)
+        start.can_run(&service)?;
+        let is_new = matches!(action(&service.file, &text, self.force)?, FileAction::Write);
+        if is_new {
+            write(&service.file, &text).map_err(|error| cannot("write", &service.file, &error))?;
+        }
+        if start.has_no_config {
+            output::note(&format!(
+                "note: there is no {SYSTEM_CONFIG}: the service starts without one; when there is, \
+                 run this command again with --force"
+            ));
+        }
+        self.finish(global, &service, is_new)
     }
 
     fn finish(&self, global: &Global, service: &Service, is_new: bool) -> Result<(), Failure> {
@@ -188,6 +200,45 @@ impl Install {
             }
             text
         })
+    }
+}
+
+/// The command of a gateway, and what it needs.
+struct Start {
+    words: Vec<String>,
+    program: PathBuf,
+    data: Option<PathBuf>,
+    has_no_config: bool,
+}
+
+impl Start {
+    /// Refuses what the hardened unit of this machine's system cannot run.
+    fn can_run(&self, service: &Service) -> Result<(), Failure> {
+        if !(service.is_of_systemd_for_all() && service.is_here) {
+            return Ok(());
+        }
+        let program = self.program.display();
+        let is_hidden = HIDDEN.iter().any(|folder| self.program.starts_with(folder));
+        let (message, hint) = match &self.data {
+            _ if is_hidden => (
+                format!(
+                    "a service of the system cannot run {program}: its unit hides home directories"
+                ),
+                format!(
+                    "install -m 755 {program} /usr/local/bin/keyward, then: \
+                     /usr/local/bin/keyward service install"
+                ),
+            ),
+            Some(data) if data != Path::new(SYSTEM_DATA) => (
+                format!(
+                    "a service of the system cannot write to {}: its unit has {SYSTEM_DATA}",
+                    data.display()
+                ),
+                "omit --data and KEYWARD_DATA, or change what --print shows".to_owned(),
+            ),
+            _ => return Ok(()),
+        };
+        Err(Failure::new(Exit::Failed, message).hint(hint))
     }
 }
 
@@ -244,30 +295,43 @@ fn uninstall(global: &Global, service: &Service) -> Result<(), Failure> {
 }
 
 impl Service {
-    fn text(&self, global: &Global, credentials: &[(String, String)]) -> Result<String, Failure> {
-        let program = std::env::current_exe()
-            .map_err(|error| Failure::failed("cannot find this program's file", &error))?;
-        let mut words = vec![program.display().to_string(), "serve".to_owned()];
-        let (config, data) = match (self.is_system, self.manager) {
-            (true, Manager::Systemd) => ("/etc/keyward/keyward.yaml", "/var/lib/keyward"),
-            _ => ("", ""),
+    /// The command of the gateway.
+    fn start(&self, global: &Global) -> Result<Start, Failure> {
+        let program = std::env::current_exe().map_err(|error| {
+            Failure::failed("cannot find this program's file", &error).hint("mount /proc")
+        })?;
+        let given = |given: &Option<PathBuf>, name: &str| {
+            let path = given.clone().or_else(|| variable(name));
+            path.map(|path| std::path::absolute(&path).unwrap_or(path))
         };
-        for (option, given, usual) in
-            [("--config", &global.config, config), ("--data", &global.data, data)]
-        {
-            let of_environment = variable(&format!("KEYWARD_{}", option[2..].to_uppercase()));
-            let path = match given.clone().or(of_environment) {
-                Some(path) => std::path::absolute(&path).unwrap_or(path),
-                None if usual.is_empty() => continue,
-                None => PathBuf::from(usual),
-            };
-            words.extend([option.to_owned(), path.display().to_string()]);
+        let mut config = given(&global.config, "KEYWARD_CONFIG");
+        let mut data = given(&global.data, "KEYWARD_DATA");
+        let mut has_no_config = false;
+        if self.is_of_systemd_for_all() {
+            // Of an image, the configuration may come later.
+            has_no_config = config.is_none() && self.is_here && !Path::new(SYSTEM_CONFIG).exists();
+            config = config.or_else(|| (!has_no_config).then(|| SYSTEM_CONFIG.into()));
+            data = data.or_else(|| Some(SYSTEM_DATA.into()));
         }
-        Ok(match (self.manager, self.is_system) {
-            (Manager::Launchd, _) => property_list(&words),
-            (Manager::Systemd, true) => system_unit(&words, credentials),
-            (Manager::Systemd, false) => user_unit(&words, credentials),
-        })
+        let mut words = vec![program.display().to_string(), "serve".to_owned()];
+        for (option, path) in [("--config", config), ("--data", data.clone())] {
+            let path = path.map(|path| [option.to_owned(), path.display().to_string()]);
+            words.extend(path.into_iter().flatten());
+        }
+        Ok(Start { words, program, data, has_no_config })
+    }
+
+    fn text(&self, words: &[String], credentials: &[(String, String)]) -> String {
+        match (self.manager, self.is_system) {
+            (Manager::Launchd, _) => property_list(words),
+            (Manager::Systemd, true) => system_unit(words, credentials),
+            (Manager::Systemd, false) => user_unit(words, credentials),
+        }
+    }
+
+    /// Whether its unit is the hardened one.
+    fn is_of_systemd_for_all(&self) -> bool {
+        self.is_system && self.manager == Manager::Systemd
     }
 
     fn start_commands(&self) -> Vec<Vec<String>> {
@@ -326,92 +390,9 @@ impl Service {
     }
 }
 
-fn system_unit(words: &[String], credentials: &[(String, String)]) -> String {
-    let start = command_line(words);
-    let start = format!("ExecStart={start}\n{}", load_credentials(credentials));
-    SYSTEM_UNIT.replace(&format!("ExecStart={SYSTEM_START}\n"), &start)
-}
-
-fn user_unit(words: &[String], credentials: &[(String, String)]) -> String {
-    format!(
-        "# Written by `keyward service install`.\n\
-         [Unit]\n\
-         Description=Keyward, a proxy that gives agents API access without credentials\n\
-         \n\
-         [Service]\n\
-         Type=notify\n\
-         ExecReload=/bin/kill -HUP $MAINPID\n\
-         ExecStart={}\n\
-         {}\
-         Restart=on-failure\n\
-         RestartSec=2s\n\
-         # Longer than `limits.drain_timeout`.\n\
-         TimeoutStopSec=45s\n\
-         UMask=0077\n\
-         LimitNOFILE=65536\n\
-         # Secrets never reach a core file.\n\
-         LimitCORE=0\n\
-         NoNewPrivileges=yes\n\
-         \n\
-         [Install]\n\
-         WantedBy=default.target\n",
-        command_line(words),
-        load_credentials(credentials),
-    )
-}
-
-fn load_credentials(credentials: &[(String, String)]) -> String {
-    let line = |(name, file): &(String, String)| format!("LoadCredential={name}:{file}\n");
-    credentials.iter().map(line).collect()
-}
-
-/// Words as systemd splits them (systemd.service(5), command lines).
-fn command_line(words: &[String]) -> String {
-    let quoted = |word: &String| {
-        let word = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
-        let word = word.replace('$', "$$");
-        let needs = word.is_empty() || word.contains([' ', '\t', '\'', '"', ';']);
-        if needs { format!("\"{word}\"") } else { word }
-    };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
-}
-
-fn property_list(words: &[String]) -> String {
-    let escaped =
-        |word: &String| word.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let words: String =
-        words.iter().map(|word| format!("    <string>{}</string>\n", escaped(word))).collect();
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-         <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \
-         \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
-         <plist version=\"1.0\">\n<dict>\n  \
-         <key>Label</key>\n  <string>{LABEL}</string>\n  \
-         <key>ProgramArguments</key>\n  <array>\n{words}  </array>\n  \
-         <key>RunAtLoad</key>\n  <true/>\n  \
-         <key>KeepAlive</key>\n  <dict>\n    <key>SuccessfulExit</key>\n    <false/>\n  </dict>\n  \
-         <key>Umask</key>\n  <integer>63</integer>\n\
-         </dict>\n</plist>\n"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_unit_of_the_system_is_the_packaged_one_with_other_paths() {
-        assert_eq!(SYSTEM_UNIT.matches(&format!("ExecStart={SYSTEM_START}\n")).count(), 1);
-        let words = ["/opt/key ward/keyward", "serve", "--data", "/d$1%"].map(str::to_owned);
-        let credential = ("master.key".to_owned(), "/etc/keyward/master.key".to_owned());
-        let unit = system_unit(&words, &[credential]);
-        assert!(unit.contains(
-            "\nExecStart=\"/opt/key ward/keyward\" serve --data /d$$1%%\n\
-             LoadCredential=master.key:/etc/keyward/master.key\n"
-        ));
-        assert!(!unit.contains(SYSTEM_START));
-        assert!(unit.contains("\nDynamicUser=yes\n"));
-    }
 
     #[test]
     fn a_file_that_says_otherwise_is_replaced_only_by_force() {
@@ -423,11 +404,5 @@ mod tests {
         let refused = action(&file, "new", false).err().unwrap();
         assert!(refused.advice().unwrap().contains("--force"));
         assert!(matches!(action(&file, "new", true), Ok(FileAction::Write)));
-    }
-
-    #[test]
-    fn a_property_list_escapes_its_words() {
-        let text = property_list(&["/a&b/<keyward>".to_owned()]);
-        assert!(text.contains("<string>/a&amp;b/&lt;keyward&gt;</string>"), "{text}");
     }
 }

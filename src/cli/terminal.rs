@@ -83,7 +83,11 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
     let text = std::str::from_utf8(&bytes);
     let text = text.map_err(|_| Failure::usage(format!("{label} is not UTF-8")))?;
     match text {
-        "" => Err(Failure::usage(format!("{label} is empty"))),
+        "" => {
+            let what = label.trim_end_matches(" (not shown)");
+            Err(Failure::usage(format!("{what} is empty"))
+                .hint("paste it, then Enter: nothing is shown while you paste"))
+        }
         text => Ok(Zeroizing::new(text.to_owned())),
     }
 }

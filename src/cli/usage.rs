@@ -2,17 +2,22 @@
 
 use std::ffi::OsString;
 
-use clap::error::{Error, ErrorKind};
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use super::failure::{Exit, Failure};
+
+/// Options that people try for a key.
+const KEY_OPTIONS: [&str; 5] = ["--token", "--key", "--api-key", "--secret", "--password"];
 
 /// Reports the error, as JSON if one of `words` is `--json`. Help and version are such "errors" too, with exit
 /// code 0.
 pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCode {
     let exit = usage_exit(error.exit_code(), words.iter().cloned());
-    // What follows belongs to the program of `run`.
-    let own = words.iter().take_while(|word| *word != "--");
-    if exit != 0 && own.into_iter().any(|word| word == "--json") {
+    let json = is_json(words);
+    if let Some(failure) = key_as_argument(error, words) {
+        return failure.report(json);
+    }
+    if exit != 0 && json {
         let failure = failure(error);
         return match exit == Exit::RunFailed as u8 {
             true => failure.with(Exit::RunFailed).report(true),
@@ -22,6 +27,27 @@ pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCod
     // A closed pipe is no reason to fail.
     let _ = error.print();
     std::process::ExitCode::from(exit)
+}
+
+/// Whether `--json` is given. What follows `--` belongs to the program of `run`.
+fn is_json(words: &[OsString]) -> bool {
+    words.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+/// The failure of a command that was given a key as an argument. The argument is not repeated.
+fn key_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let has = |name: &str| words.iter().any(|word| word == name);
+    let takes_key = has("connect") || has("connection") && (has("add") || has("rotate"));
+    let is_key = !argument.starts_with('-') || KEY_OPTIONS.contains(&argument.as_str());
+    (error.kind() == ErrorKind::UnknownArgument && takes_key && is_key).then(|| {
+        Failure::usage("a key cannot be an argument, which other processes can read").hint(
+            "omit it and paste it when asked; in a script: --secret-stdin, --secret-file FIELD=PATH \
+             or --secret-env VARIABLE",
+        )
+    })
 }
 
 /// Clap's text: `error: MESSAGE`, then paragraphs with a tip and the usage.

@@ -65,6 +65,9 @@ async fn nothing_is_said_when_nothing_was_refused_or_with_quiet() {
     let mut ran = run(&install, &["--quiet"]);
     assert_eq!(Entrance::of(&mut ran).get(STRANGER).await, 403);
     assert_eq!(end(ran), "");
+    let mut ran = run(&install, &["--quiet", "--allow", "packages"]);
+    assert_eq!(Entrance::of(&mut ran).get("pypi.org").await, 200);
+    assert_eq!(end(ran), "");
     let unfit = install.keyward(&["run", "-q", "-v", "--", "true"]).output().expect("it runs");
     assert_eq!(unfit.status.code(), Some(125), "{unfit:?}");
 }

@@ -34,6 +34,26 @@ fn wrong_usage_is_json_only_where_the_flag_is_keywards_own() {
 }
 
 #[test]
+fn a_key_among_the_arguments_is_refused_and_not_repeated() {
+    const KEY: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
+    let cli = Cli::new();
+    for words in [
+        &["connect", "github", KEY][..],
+        &["connect", "github", "--token", KEY],
+        &["connection", "add", "github", KEY],
+        &["connection", "rotate", "work", "--secret", KEY],
+    ] {
+        let text = cli.run(words).failed(2);
+        assert!(text.starts_with("error: a key cannot be an argument"), "{text}");
+        assert!(text.contains("\nhint: omit it") && !text.contains(KEY), "{text}");
+        let told = error(&cli, &[words, &["--json"]].concat(), 2);
+        assert!(!told.to_string().contains(KEY), "{told}");
+    }
+    let text = cli.run(&["agent", "add", "a", "b"]).failed(2);
+    assert!(text.contains("unexpected argument 'b'"), "not a key: {text}");
+}
+
+#[test]
 fn failures_have_code_message_hint_and_exit_as_the_api_has_them() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();

@@ -123,6 +123,7 @@ mod rejected_secrets;
 mod reload;
 mod reload_load;
 mod remedies;
+mod removals;
 mod resources;
 mod resting;
 mod rotation;

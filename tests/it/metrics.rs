@@ -86,6 +86,7 @@ async fn no_agent_reaches_the_metrics_through_the_proxy() {
     wire.send(head).await;
     let answer = wire.answer("GET").await;
     assert_eq!(answer.head.status(), 403, "{}", answer.text());
+    assert_eq!(answer.head.one("keyward-error"), Some("address_refused"));
     lab.finish().await;
 }
 

@@ -173,7 +173,7 @@ async fn a_revoked_key_breaks_its_connection_until_a_test_succeeds() {
 }
 
 #[tokio::test]
-async fn a_new_secret_ends_it_and_old_answers_do_not_break_the_new_one() {
+async fn a_new_secret_ends_it_also_after_a_restart() {
     let provider = Provider::new(false);
     let next = Canary::new("next");
     let mut lab = lab(&provider, Plan::api_key().test(ME)).await;

@@ -202,7 +202,7 @@ async fn rules_and_their_order_survive_a_restart() {
 
 #[tokio::test]
 async fn a_rule_of_another_organisation_does_not_apply() {
-    let lab = Lab::simple().await;
+    let mut lab = Lab::simple().await;
     let acme = json!({ "name": "acme" });
     assert_eq!(api(&lab, "POST", "/orgs", &acme).await.0, 201);
     let rule = json!({ "name": "no", "action": "deny" }).to_string();
@@ -211,6 +211,13 @@ async fn a_rule_of_another_organisation_does_not_apply() {
     assert_eq!(made.head.status(), 201, "{}", made.text());
     assert_eq!(code(&lab, "GET /a").await, None);
     assert_eq!(order(&lab).await, ["default"]);
+    // Also when the rules of this one are compiled again.
+    add(&lab, deny("puts", &["PUT"])).await;
+    assert_eq!(code(&lab, "GET /a").await, None);
+    lab.gateway.restart().await;
+    assert_eq!(code(&lab, "GET /a").await, None);
+    assert_eq!(code(&lab, "PUT /a").await.as_deref(), Some("denied"));
+    assert_eq!(api(&lab, "DELETE", "/rules/puts", &Value::Null).await.0, 204);
     let id = made.json()["id"].as_str().expect("an id").to_owned();
     for name in ["no", &id] {
         assert_eq!(api(&lab, "DELETE", &format!("/rules/{name}"), &Value::Null).await.0, 404);

@@ -41,6 +41,7 @@ mod relay;
 mod remedies;
 mod run;
 mod served;
+mod service;
 mod shelf;
 mod shells;
 mod stage;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request};
+use rustix::fs::Access;
 use tokio::sync::OnceCell;
 
 use super::{Answering, Client, Missing};
@@ -50,6 +51,20 @@ impl Unmade {
             told: AtomicBool::new(config.data_dir.exists()),
             made: OnceCell::new(),
         }))
+    }
+
+    /// Whether the data directory can be created, before people give what is stored there.
+    ///
+    /// # Errors
+    /// When its folder cannot be written to.
+    pub(super) fn can_be_made(&self) -> Result<(), Failure> {
+        let data = self.global.data_dir()?;
+        let above = data.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        rustix::fs::access(above, Access::WRITE_OK).map_err(|error| {
+            let error = std::io::Error::from(error);
+            Failure::failed(&format!("cannot create the directory {}", data.display()), &error)
+                .hint("choose another data directory with --data or KEYWARD_DATA")
+        })
     }
 
     /// The services, since a resource was added.

@@ -232,6 +232,11 @@ async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure
                 Err(_) => client.get(&at).await,
             }
         }
+        // People often run a program before they have connected an account for it.
+        Err(failure) if failure.exit() == Exit::NotFound => {
+            let hint = failure.advice().map(|hint| format!("{hint}; ")).unwrap_or_default();
+            Err(failure.hint(format!("{hint}`keyward connect --agent {name}` creates it")))
+        }
         found => found,
     }
 }

@@ -135,8 +135,10 @@ impl Gateway {
         let path = self.data.join(TURN);
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let failed =
-            |error: &io::Error| Failure::failed(&format!("cannot lock {}", path.display()), error);
+        let failed = |error: &io::Error| {
+            Failure::failed(&format!("cannot lock {}", path.display()), error)
+                .hint("choose another data directory with --data or KEYWARD_DATA")
+        };
         let file = file.map_err(|error| failed(&error))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),

@@ -1,15 +1,19 @@
 //! What was refused during a run, in a few lines when the program has ended.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::gateway::Gateway;
 use super::lease::OpenRun;
 use crate::cli::allow;
+use crate::cli::environment::DEFAULT_AGENT;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::wire::{Rejected, RunRefusals};
+use keyward_base::pattern::HostPattern;
 use keyward_model::{Agent, ManagedBy, Shown};
+use keyward_rules::provider::{Catalogue, Provider};
 
 /// Hosts, and connections, that are named.
 const NAMED_MAX: usize = 4;
@@ -32,6 +36,7 @@ fn lines(refusals: &RunRefusals, agent: &Shown<Agent>, global: &Global) -> Vec<S
     let keyward = global.keyward();
     let mut lines: Vec<_> = blocked(refusals, &keyward).into_iter().collect();
     lines.extend(remedy(refusals, agent, &keyward));
+    lines.extend(accounts(refusals, agent, &keyward));
     let rejected = refusals.rejected.iter().take(NAMED_MAX);
     lines.extend(rejected.map(|it| rejection(it, global)));
     let more = refusals.rejected.len().saturating_sub(NAMED_MAX);
@@ -81,6 +86,27 @@ fn remedy(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Option
         ),
         _ => format!("keyward: to allow them: {keyward} agent set {name} {}", allow::flags(&sets)),
     })
+}
+
+/// `keyward: for an account at GitHub: keyward connect github`, for services that the agent has no connection to.
+fn accounts(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Vec<String> {
+    let blocked = refusals.hosts.iter().filter(|it| it.set.is_none());
+    let hosts: Vec<_> = blocked.filter_map(|it| HostPattern::parse(&it.host).ok()).collect();
+    if hosts.is_empty() {
+        return Vec::new();
+    }
+    let has = |id: &str| agent.facts.bindings.iter().any(|binding| binding.provider == id);
+    let option = match agent.name.as_str() {
+        DEFAULT_AGENT => String::new(),
+        name => format!(" --agent {name}"),
+    };
+    let catalogue = Catalogue::built_in();
+    let meant = catalogue.all().filter(|provider| hosts.iter().any(|host| provider.has_host(host)));
+    let line = |provider: &Arc<Provider>| {
+        let Provider { id, name, .. } = &**provider;
+        format!("keyward: for an account at {name}: {keyward} connect {id}{option}")
+    };
+    meant.filter(|provider| !has(&provider.id)).take(NAMED_MAX).map(line).collect()
 }
 
 /// `keyward: work was rejected by GitHub (401): keyward connection rotate work`.
@@ -148,6 +174,22 @@ mod tests {
         keyward: 3 requests blocked: pypi.org ×2, b.test (keyward audit query --refused)
         keyward: to allow them: `allow: [packages]` at agent ci in the configuration file
         ");
+    }
+
+    #[test]
+    fn a_blocked_service_is_named_unless_the_agent_has_an_account_there() {
+        let blocked = refusals(&[("api.github.com", 2, None), ("b.test", 1, None)]);
+        insta::assert_snapshot!(text(&blocked, &agent("store", &[])), @r"
+        keyward: 3 requests blocked: api.github.com ×2, b.test (keyward audit query --refused)
+        keyward: for an account at GitHub: keyward connect github --agent ci
+        ");
+        let mut bound = agent("store", &[]);
+        bound.facts.bindings = serde_json::from_value(serde_json::json!([{
+            "connection": "con_1", "name": "work", "provider": "github", "managed_by": "store",
+            "created": "2025-01-02T03:04:05Z", "placeholders": {}, "env": {},
+        }]))
+        .unwrap();
+        assert!(!text(&blocked, &bound).contains("connect"), "a rule has refused it");
     }
 
     #[test]

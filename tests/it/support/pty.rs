@@ -15,7 +15,8 @@ use super::wire::PATIENCE;
 pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
-    user: File,
+    /// Its other end, which keeps the reader.
+    user: Option<File>,
     screen: Arc<(Mutex<Screen>, Condvar)>,
     /// Up to where the test has read.
     read: usize,
@@ -64,7 +65,7 @@ impl Terminal {
         });
         // Dropped, or the end would never come.
         drop(command);
-        Self { child, keyboard, user, screen, read: 0 }
+        Self { child, keyboard, user: Some(user), screen, read: 0 }
     }
 
     /// Waits until `text` is shown, after what was waited for before.
@@ -109,21 +110,30 @@ impl Terminal {
 
     /// Whether typing is echoed, as a shell left it.
     pub(crate) fn echoes(&self) -> bool {
-        tcgetattr(&self.user).expect("a terminal").local_modes.contains(LocalModes::ECHO)
+        tcgetattr(&self.keyboard).expect("a terminal").local_modes.contains(LocalModes::ECHO)
     }
 
     /// Waits for the end: exit code, and all that was shown.
+    ///
+    /// # Panics
+    /// With all that is shown, when it does not end: it may wait for an answer.
     pub(crate) fn ends(mut self) -> (Option<i32>, String) {
-        let code = self.child.wait().expect("our child").code();
-        assert!(self.echoes(), "the terminal is as it was");
-        let Self { user, screen, .. } = &mut self;
-        // The last user of the terminal: its reader comes to an end.
-        *user = File::open(std::env::current_exe().expect("us")).expect("a file");
-        let (shown, changed) = &**screen;
+        // The program is the last user of the terminal: the reader ends with it.
+        drop(self.user.take());
+        let (shown, changed) = &*self.screen;
         let shown = shown.lock().expect("not poisoned");
         let ended = changed.wait_timeout_while(shown, PATIENCE, |screen| !screen.is_over);
-        let text = ended.expect("not poisoned").0.text.clone();
-        (code, text)
+        let (screen, waited) = ended.expect("not poisoned");
+        let text = screen.text.clone();
+        drop(screen);
+        let status = match waited.timed_out() {
+            // A process that it started may still have the terminal.
+            true => self.child.try_wait().expect("our child"),
+            false => Some(self.child.wait().expect("our child")),
+        };
+        let status = status.unwrap_or_else(|| panic!("it does not end:\n{text}"));
+        assert!(self.echoes(), "the terminal is as it was");
+        (status.code(), text)
     }
 }
 

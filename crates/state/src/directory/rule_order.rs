@@ -57,6 +57,9 @@ mod tests {
     fn rules_are_put_in_front_in_their_order() {
         let positions = in_front(3, [7, -5].into_iter());
         assert!(positions.is_sorted() && positions[2] < -5, "{positions:?}");
+        // Of distant ones, the first counts.
+        let positions = in_front(2, [GAP * 8, -GAP * 8].into_iter());
+        assert!(positions.is_sorted() && positions[1] < -GAP * 8, "{positions:?}");
         assert_eq!(in_front(0, [1].into_iter()), [0; 0]);
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the crate as a whole, and what tests of its modules share.
 
 pub(crate) mod golden;
+mod rejected;
 mod rotation;
 pub(crate) mod scripted_server;
 pub(crate) mod simulation;

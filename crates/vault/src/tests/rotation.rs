@@ -76,7 +76,7 @@ fn fields() -> BTreeMap<String, Secret> {
     BTreeMap::from([("token".to_owned(), Secret::new("ghp_0123456789abcdefghij0123456789abcdef"))])
 }
 
-fn new(provider: &str, auth: Option<&str>) -> NewConnection {
+pub(super) fn new(provider: &str, auth: Option<&str>) -> NewConnection {
     NewConnection {
         org: OrgId::default_org(),
         spec: ConnectionSpec {
