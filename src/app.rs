@@ -36,6 +36,7 @@ pub use data_path::DataPath;
 pub use error::AppError;
 pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
+use public_url::admin_access;
 pub use public_url::own_names;
 use services::Opened;
 pub use services::Services;
@@ -46,7 +47,9 @@ use self::reload::Reloader;
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt};
-use keyward_api::{self as admin, Admin, AdminSocket, AuditLog, Deps, Locations, Reloads, Runs};
+use keyward_api::{
+    self as admin, Admin, AdminSocket, AdminTls, AuditLog, Deps, Locations, Reloads, Runs,
+};
 use keyward_proxy::Cores;
 use keyward_proxy::Gateway;
 use keyward_proxy::ListenerOwner;
@@ -135,8 +138,9 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let admin = Admin::serving(deps, draining, locations.clone(), reloads.clone());
     let runs = admin.runs().clone();
     let mut tasks = AdminTasks::new();
-    let names = own_names(&config, bound.admin_addr);
-    tasks.spawn(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
+    let access = admin_access(&config, bound.admin_addr);
+    let tls = bound.admin_tls.map(|tls| AdminTls { tls, leaves: services.leaves.clone() });
+    tasks.spawn(|close| admin::serve_network(bound.admin, tls, admin.clone(), access, close));
     tasks.serve_metrics(bound.metrics, &admin);
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
@@ -435,7 +439,10 @@ fn locations(config: &Config, bound: &Listeners) -> Locations {
     Locations {
         proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
         agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
-        admin: bound.admin_addr.to_string(),
+        admin: match &bound.admin_tls {
+            None => bound.admin_addr.to_string(),
+            Some(_) => format!("https://{}", bound.admin_addr),
+        },
         metrics: bound.metrics_addr.map(|at| at.to_string()),
         data: config.data_dir.display().to_string(),
         ca: config.ca.cert.display().to_string(),

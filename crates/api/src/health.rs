@@ -34,17 +34,14 @@ pub(super) fn routes_with_token() -> Router<Admin> {
     Router::new().route("/metrics", get(metrics_for_user))
 }
 
-/// Metrics without authentication, for their own listener.
+/// Metrics without a token, for their own listener and the socket.
 pub(super) fn metrics_routes() -> Router<Admin> {
     Router::new().route("/metrics", get(metrics))
 }
 
-/// Routes of the socket.
+/// Routes of the API.
 pub(super) fn inner_routes() -> Router<Admin> {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/caller", get(caller))
+    Router::new().route("/api/v1/status", get(status)).route("/api/v1/caller", get(caller))
 }
 
 async fn healthz() -> Json<Health> {

@@ -7,6 +7,7 @@ mod ca;
 mod call;
 mod explain;
 mod flow;
+mod index;
 mod keys;
 mod plan;
 mod rotation;
@@ -38,6 +39,7 @@ pub use self::explain::{
 pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };
+pub use self::index::ApiIndex;
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::rotation::{NewSecret, Rotated};
@@ -100,6 +102,9 @@ pub struct ErrorView {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The id of the request, as in `Keyward-Request`, the log and the audit record of a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// A token just made: the only answer that holds a secret, given once.

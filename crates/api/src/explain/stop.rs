@@ -59,7 +59,8 @@ pub(super) fn cleartext_by_proxy() -> ErrorView {
 const ALLOW: &str = "name the network and port in `upstream.allow_private`";
 
 fn view(code: Code, message: String, hint: Option<&str>) -> ErrorView {
-    ErrorView { code: code.to_string(), message, field: None, hint: hint.map(str::to_owned) }
+    let hint = hint.map(str::to_owned);
+    ErrorView { code: code.to_string(), message, field: None, hint, request: None }
 }
 
 #[cfg(test)]
