@@ -201,7 +201,7 @@ impl Client {
         }
     }
 
-    /// The gateway that `--url` or `KEYWARD_URL` names. It is reached with the first request.
+    /// The gateway that `--gateway` or `KEYWARD_URL` names. It is reached with the first request.
     fn remote(global: &Global) -> Result<Option<Self>, Failure> {
         let Some(remote) = Remote::of(global)? else { return Ok(None) };
         let identity = Identity::of(global)?;

@@ -27,7 +27,7 @@ pub(crate) struct Global {
     pub(crate) config: Option<PathBuf>,
     /// URL of a gateway elsewhere, for the user of KEYWARD_TOKEN; default: $KEYWARD_URL
     #[arg(long, global = true, value_name = "URL")]
-    pub(crate) url: Option<String>,
+    pub(crate) gateway: Option<String>,
     /// organisation to work in; default: default
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) org: Option<String>,
@@ -116,8 +116,8 @@ impl Global {
                 line.push_str(&format!(" {option} {}", quoted(&path.to_string_lossy())));
             }
         }
-        if let Some(url) = &self.url {
-            line.push_str(&format!(" --url {}", quoted(url)));
+        if let Some(url) = &self.gateway {
+            line.push_str(&format!(" --gateway {}", quoted(url)));
         }
         if let Some(org) = &self.org {
             line.push_str(&format!(" --org {}", quoted(org)));
@@ -161,13 +161,13 @@ impl Global {
     /// Refuses a command that works with a gateway of this machine only.
     ///
     /// # Errors
-    /// When `--url` or `KEYWARD_URL` names another one.
+    /// When `--gateway` or `KEYWARD_URL` names another one.
     pub(crate) fn here(&self, command: &str) -> Result<(), Failure> {
         match named_url(self) {
             None => Ok(()),
             Some(_) => {
                 let message = format!(
-                    "`keyward {command}` works with a gateway of this machine, and KEYWARD_URL or --url names another one"
+                    "`keyward {command}` works with a gateway of this machine, and KEYWARD_URL or --gateway names another one"
                 );
                 let hint = match command {
                     "run" => {

@@ -332,7 +332,11 @@ mod tests {
         for at in 0..ANSWERS_MAX + 5 {
             end(begin(&keys, &at.to_string()), StatusCode::OK, 1).await;
         }
-        assert_eq!((keys.0.lock().by_key.len(), keys.0.lock().bytes), (ANSWERS_MAX, ANSWERS_MAX));
+        let sizes = |keys: &IdempotencyKeys| {
+            let keys = keys.0.lock();
+            (keys.by_key.len(), keys.bytes, keys.ended.len())
+        };
+        assert_eq!(sizes(&keys), (ANSWERS_MAX, ANSWERS_MAX, ANSWERS_MAX));
         for at in 0..BYTES_MAX / ANSWER_BYTES_MAX + 5 {
             end(begin(&keys, &format!("long {at}")), StatusCode::OK, ANSWER_BYTES_MAX).await;
         }
@@ -341,7 +345,6 @@ mod tests {
         let running: Vec<_> = (0..RUNNING_MAX).map(|at| begin(&keys, &at.to_string())).collect();
         assert_eq!(refused(&keys, "one more", [0; 32]), Some(RequestRefusal::TooManyKeys));
         drop(running);
-        let state = keys.0.lock();
-        assert_eq!((state.by_key.len(), state.bytes, state.ended.len()), (0, 0, 0));
+        assert_eq!(sizes(&keys), (0, 0, 0));
     }
 }

@@ -33,9 +33,9 @@ const COLLECTIONS: &[&str] = &[
     "webhooks",
 ];
 
-/// Its route, with the whole path: a nested router would answer at `/api/v1/` too.
+/// Its route, with the whole path: a nested route would answer at `/api/v1/` too.
 pub(super) fn routes() -> Router<Admin> {
-    Router::new().route(BASE, get(index))
+    Router::new().route("/api/v1", get(index))
 }
 
 async fn index(_caller: Caller) -> Json<ApiIndex> {

@@ -1,4 +1,4 @@
-//! [`Remote`]: a gateway that `KEYWARD_URL` or `--url` names, reached over TCP. The token is sent only over TLS, or to
+//! [`Remote`]: a gateway that `KEYWARD_URL` or `--gateway` names, reached over TCP. The token is sent only over TLS, or to
 //! this machine, and only to the named server: no redirect is followed, and no proxy is used.
 
 use std::fmt;
@@ -48,9 +48,8 @@ impl Remote {
         let Some(text) = named(global) else { return Ok(None) };
         if global.data.is_some() {
             let message = format!("--data names a gateway of this machine, and {URL} another one");
-            return Err(
-                Failure::usage(message).hint(format!("leave out --data, or unset {URL} and --url"))
-            );
+            return Err(Failure::usage(message)
+                .hint(format!("leave out --data, or unset {URL} and --gateway")));
         }
         let ca = std::env::var_os(CA).filter(|path| !path.is_empty()).map(PathBuf::from);
         Self::parse(&text, ca).map(Some)
@@ -225,10 +224,10 @@ impl fmt::Display for Remote {
     }
 }
 
-/// The text of `--url`, else of `KEYWARD_URL`. Empty as unset: so it is passed by compose files that name no value.
+/// The text of `--gateway`, else of `KEYWARD_URL`. Empty as unset: so it is passed by compose files that name no value.
 pub(crate) fn named(global: &Global) -> Option<String> {
     let variable = || std::env::var_os(URL).map(|url| url.to_string_lossy().into_owned());
-    global.url.clone().or_else(variable).filter(|url| !url.is_empty())
+    global.gateway.clone().or_else(variable).filter(|url| !url.is_empty())
 }
 
 fn cannot_write(error: &dyn std::error::Error) -> Failure {
