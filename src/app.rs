@@ -48,7 +48,8 @@ use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt};
 use keyward_api::{
-    self as admin, Admin, AdminSocket, AdminTls, AuditLog, Deps, Locations, Reloads, Runs,
+    self as admin, Admin, AdminSocket, AdminTls, AuditLog, Deps, Locations, NetworkAccess, Reloads,
+    Runs,
 };
 use keyward_proxy::Cores;
 use keyward_proxy::Gateway;
@@ -129,7 +130,6 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let parts = data_path::parts(&config, &services, &upstream, audit.clone(), draining.clone())?;
     let gateway = Gateway::new(parts);
     let cores = start_cores(&gateway)?;
-
     let locations = locations(&config, &bound);
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
@@ -138,9 +138,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let admin = Admin::serving(deps, draining, locations.clone(), reloads.clone());
     let runs = admin.runs().clone();
     let mut tasks = AdminTasks::new();
-    let access = admin_access(&config, bound.admin_addr);
-    let tls = bound.admin_tls.map(|tls| AdminTls { tls, leaves: services.leaves.clone() });
-    tasks.spawn(|close| admin::serve_network(bound.admin, tls, admin.clone(), access, close));
+    let tls = bound.admin_tls.map(|tls| AdminTls::new(tls, &services.leaves));
+    tasks.serve_network(bound.admin, tls, &admin, admin_access(&config, bound.admin_addr));
     tasks.serve_metrics(bound.metrics, &admin);
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
@@ -326,6 +325,16 @@ impl AdminTasks {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(task(self.close.subscribe()));
+    }
+
+    fn serve_network(
+        &mut self,
+        listener: TcpListener,
+        tls: Option<AdminTls>,
+        state: &Admin,
+        access: NetworkAccess,
+    ) {
+        self.spawn(|close| admin::serve_network(listener, tls, state.clone(), access, close));
     }
 
     fn serve_metrics(&mut self, listener: Option<TcpListener>, state: &Admin) {

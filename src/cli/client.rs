@@ -313,7 +313,7 @@ impl Client {
                 Err(never) => match never {},
             },
             Via::Unmade(unmade) => return Err(unmade.refusal()),
-            Via::Remote(remote) => remote.send(request).await?,
+            Via::Remote(remote) => Box::pin(remote.send(request)).await?,
             Via::Socket(at) => {
                 let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
                 let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
@@ -343,7 +343,7 @@ impl Client {
         match &self.via {
             Via::InProcess(services) => services.answer(request).await,
             Via::Unmade(unmade) => unmade.answer(request).await,
-            Via::Remote(remote) => read(remote.send(request).await?).await,
+            Via::Remote(remote) => read(Box::pin(remote.send(request)).await?).await,
             Via::Socket(at) => match UnixStream::connect(at).await {
                 Ok(stream) => exchange(stream, request).await,
                 Err(_) => Err(unreachable(at)),

@@ -27,7 +27,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         let request =
             request.map_err(|error| Failure::failed("cannot write the request", &error))?;
         // Without a token.
-        let bytes = client::read(remote.send(request).await?).await?;
+        let bytes = client::read(Box::pin(remote.send(request)).await?).await?;
         let health = serde_json::from_slice(&bytes);
         let health = health.map_err(|_| not_a_gateway(&remote))?;
         return output::show(global.json, &health, |health: &Health| {

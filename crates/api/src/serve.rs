@@ -84,13 +84,16 @@ struct OpenListener {
 /// TLS of a listener.
 #[derive(Clone, Debug)]
 pub struct AdminTls {
-    /// The certificate.
-    pub tls: Arc<ProxyTls>,
-    /// Leaves of the local CA.
-    pub leaves: Arc<Leaves>,
+    tls: Arc<ProxyTls>,
+    leaves: Arc<Leaves>,
 }
 
 impl AdminTls {
+    /// By this certificate, or by leaves of the local CA.
+    pub fn new(tls: Arc<ProxyTls>, leaves: &Arc<Leaves>) -> Self {
+        Self { tls, leaves: leaves.clone() }
+    }
+
     /// Accepts TLS. Errors of the peer need no action.
     async fn accept(
         self,
