@@ -36,6 +36,7 @@ pub use data_path::DataPath;
 pub use error::AppError;
 pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
+use public_url::admin_access;
 pub use public_url::own_names;
 use services::Opened;
 pub use services::Services;
@@ -46,7 +47,10 @@ use self::reload::Reloader;
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt};
-use keyward_api::{self as admin, Admin, AdminSocket, AuditLog, Deps, Locations, Reloads, Runs};
+use keyward_api::{
+    self as admin, Admin, AdminSocket, AdminTls, AuditLog, Deps, Locations, NetworkAccess, Reloads,
+    Runs,
+};
 use keyward_proxy::Cores;
 use keyward_proxy::Gateway;
 use keyward_proxy::ListenerOwner;
@@ -126,7 +130,6 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let parts = data_path::parts(&config, &services, &upstream, audit.clone(), draining.clone())?;
     let gateway = Gateway::new(parts);
     let cores = start_cores(&gateway)?;
-
     let locations = locations(&config, &bound);
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
@@ -135,8 +138,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let admin = Admin::serving(deps, draining, locations.clone(), reloads.clone());
     let runs = admin.runs().clone();
     let mut tasks = AdminTasks::new();
-    let names = own_names(&config, bound.admin_addr);
-    tasks.spawn(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
+    let tls = bound.admin_tls.map(|tls| AdminTls::new(tls, &services.leaves));
+    tasks.serve_network(bound.admin, tls, &admin, admin_access(&config, bound.admin_addr));
     tasks.serve_metrics(bound.metrics, &admin);
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
@@ -324,6 +327,16 @@ impl AdminTasks {
         self.tasks.spawn(task(self.close.subscribe()));
     }
 
+    fn serve_network(
+        &mut self,
+        listener: TcpListener,
+        tls: Option<AdminTls>,
+        state: &Admin,
+        access: NetworkAccess,
+    ) {
+        self.spawn(|close| admin::serve_network(listener, tls, state.clone(), access, close));
+    }
+
     fn serve_metrics(&mut self, listener: Option<TcpListener>, state: &Admin) {
         if let Some(listener) = listener {
             self.spawn(|close| admin::serve_metrics(listener, state.clone(), close));
@@ -435,7 +448,10 @@ fn locations(config: &Config, bound: &Listeners) -> Locations {
     Locations {
         proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
         agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
-        admin: bound.admin_addr.to_string(),
+        admin: match &bound.admin_tls {
+            None => bound.admin_addr.to_string(),
+            Some(_) => format!("https://{}", bound.admin_addr),
+        },
         metrics: bound.metrics_addr.map(|at| at.to_string()),
         data: config.data_dir.display().to_string(),
         ca: config.ca.cert.display().to_string(),

@@ -2,6 +2,7 @@
 //! is reported with a remedy, and nothing is half started.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use listenfd::ListenFd;
@@ -10,7 +11,7 @@ use tokio::net::TcpListener;
 use super::error::AppError;
 use super::listener_certificates::ListenerCertificates;
 use crate::config::{Config, ListenAt, ListenTls};
-use keyward_proxy::{Listener, ListenerOwner};
+use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
 
 /// All bound listeners.
 pub(super) struct Listeners {
@@ -26,10 +27,12 @@ pub(super) struct Listeners {
     pub(super) metrics: Option<TcpListener>,
     /// Its address.
     pub(super) metrics_addr: Option<SocketAddr>,
-    /// The admin listener: health and the CA's certificate for everyone.
+    /// The admin listener: health and the CA's certificate for everyone, the API for tokens.
     pub(super) admin: TcpListener,
     /// Its address.
     pub(super) admin_addr: SocketAddr,
+    /// Its certificate, if it speaks TLS.
+    pub(super) admin_tls: Option<Arc<ProxyTls>>,
 }
 
 /// Sockets from a service manager: sd_listen_fds(3).
@@ -52,7 +55,7 @@ impl Listeners {
             }
             let mut listener = bound(at).await.map_err(|e| refused("listen.proxy", at, e))?;
             if let ListenAt::Tls(tls) = at {
-                listener = listener.with_tls(certificates.add(tls)?);
+                listener = listener.with_tls(certificates.add("listen.proxy", &tls.by)?);
             }
             proxy_at.push(at.bound(listener.addr()));
             proxy.push(listener);
@@ -79,6 +82,8 @@ impl Listeners {
         proxy_at.iter().for_each(warn_when_open);
         warn_when_open(&ListenAt::Tcp(admin_addr));
         metrics_addr.map(ListenAt::Tcp).iter().for_each(warn_when_open);
+        let by = config.listen.admin_access.tls.as_ref();
+        let admin_tls = by.map(|by| certificates.add("listen.admin_tls", by)).transpose()?;
         let mut agents_at = Vec::new();
         for own in &config.listen.agents {
             let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
@@ -97,6 +102,7 @@ impl Listeners {
             metrics_addr,
             admin,
             admin_addr,
+            admin_tls,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::Config;
-use keyward_api::OwnNames;
+use keyward_api::{NetworkAccess, OwnNames};
 use keyward_base::host::{Scheme, Target};
 
 /// The public URL, with the real port if it has port 0.
@@ -12,6 +12,13 @@ pub(super) fn public_url(config: &Config, admin: SocketAddr) -> String {
         Some(host) => format!("{host}:{}", admin.port()),
         None => config.public_url.clone(),
     }
+}
+
+/// How the admin listener is reached over the network.
+pub(super) fn admin_access(config: &Config, addr: SocketAddr) -> NetworkAccess {
+    let access = &config.listen.admin_access;
+    let (proxies, origins) = (access.proxies.clone(), access.origins.clone());
+    NetworkAccess { names: own_names(config, addr), proxies, origins }
 }
 
 /// The names that the admin listener answers to: its own address, and the host of `public_url`.

@@ -1,7 +1,8 @@
-//! [`Client`]: the admin API client of the commands. A running gateway answers over its socket;
-//! otherwise this process opens the services and calls the same router.
+//! [`Client`]: the admin API client of the commands. A gateway that `KEYWARD_URL` names answers over TCP, and a running
+//! one of this machine over its socket; otherwise this process opens the services and calls the same router.
 
 mod answering;
+mod remote;
 mod unmade;
 
 use std::fmt;
@@ -31,8 +32,10 @@ use crate::config::Config;
 use answering::Answering;
 use keyward_api::wire::{ErrorBody, Health, List, Status};
 use keyward_api::{Admin, SOCKET_NAME, audit_router, socket_router};
+use keyward_base::host::Host;
 use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
+pub(crate) use remote::{Remote, named as named_url};
 use unmade::Unmade;
 
 /// Longest response that is read; a full page is much shorter.
@@ -56,6 +59,8 @@ pub(crate) struct Client {
 enum Via {
     /// A running gateway.
     Socket(PathBuf),
+    /// A gateway that is named by its URL.
+    Remote(Remote),
     /// This process.
     InProcess(Box<Answering>),
     /// This process, for an installation without a store.
@@ -114,6 +119,9 @@ impl Client {
     }
 
     async fn open_as(global: &Global, missing: Missing, to_send: bool) -> Result<Self, Failure> {
+        if let Some(remote) = Self::remote(global)? {
+            return Ok(remote);
+        }
         let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         if let SocketAnswer::Answers = look(&path).await? {
@@ -193,6 +201,9 @@ impl Client {
     /// # Errors
     /// Exit code 3 when none runs.
     pub(crate) async fn running(global: &Global) -> Result<Self, Failure> {
+        if let Some(remote) = Self::remote(global)? {
+            return Ok(remote);
+        }
         let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         match look(&path).await? {
@@ -201,17 +212,33 @@ impl Client {
         }
     }
 
-    /// The socket of the running gateway; `None` if this process answers.
+    /// The gateway that `--gateway` or `KEYWARD_URL` names. It is reached with the first request.
+    fn remote(global: &Global) -> Result<Option<Self>, Failure> {
+        let Some(remote) = Remote::of(global)? else { return Ok(None) };
+        let identity = Identity::of(global)?;
+        remote.known_to(&identity)?;
+        Ok(Some(Self { via: Via::Remote(remote), identity }))
+    }
+
+    /// The status of the running gateway; `None` if this process answers.
     pub(crate) async fn status(&self) -> Option<Status> {
         match self.via {
-            Via::Socket(_) => self.get("/api/v1/status").await.ok(),
+            Via::Socket(_) | Via::Remote(_) => self.get("/api/v1/status").await.ok(),
             Via::InProcess(_) | Via::Unmade(_) => None,
         }
     }
 
     /// Whether this process answers, because no gateway runs.
     pub(crate) fn is_in_process(&self) -> bool {
-        !matches!(self.via, Via::Socket(_))
+        !matches!(self.via, Via::Socket(_) | Via::Remote(_))
+    }
+
+    /// The host of a gateway that is named by its URL.
+    pub(crate) fn host(&self) -> Option<&Host> {
+        match &self.via {
+            Via::Remote(remote) => Some(remote.host()),
+            Via::Socket(_) | Via::InProcess(_) | Via::Unmade(_) => None,
+        }
     }
 
     /// GET of one resource.
@@ -282,7 +309,7 @@ impl Client {
     /// The control plane of this process, if it answers itself.
     pub(crate) fn own_admin(&self) -> Option<&Admin> {
         match &self.via {
-            Via::Socket(_) => None,
+            Via::Socket(_) | Via::Remote(_) => None,
             Via::InProcess(answering) => answering.admin.as_ref(),
             Via::Unmade(unmade) => unmade.made().and_then(Self::own_admin),
         }
@@ -297,6 +324,7 @@ impl Client {
                 Err(never) => match never {},
             },
             Via::Unmade(unmade) => return Err(unmade.refusal()),
+            Via::Remote(remote) => Box::pin(remote.send(request)).await?,
             Via::Socket(at) => {
                 let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
                 let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
@@ -326,6 +354,7 @@ impl Client {
         match &self.via {
             Via::InProcess(services) => services.answer(request).await,
             Via::Unmade(unmade) => unmade.answer(request).await,
+            Via::Remote(remote) => read(Box::pin(remote.send(request)).await?).await,
             Via::Socket(at) => match UnixStream::connect(at).await {
                 Ok(stream) => exchange(stream, request).await,
                 Err(_) => Err(unreachable(at)),
@@ -338,6 +367,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.via {
             Via::Socket(path) => write!(f, "Client({})", path.display()),
+            Via::Remote(remote) => write!(f, "Client({remote})"),
             Via::InProcess(_) | Via::Unmade(_) => write!(f, "Client(in process)"),
         }
     }

@@ -13,7 +13,7 @@ use self::form::{Form, Printed};
 use super::client::Client;
 use super::environment::files::Paths;
 use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output;
 use super::secret::Typed;
 use super::settings::Global;
@@ -70,7 +70,7 @@ impl Args {
         let folder = std::path::absolute(&folder).map_err(|error| {
             Failure::failed("cannot resolve the directory of certificates", &error)
         })?;
-        let proxy = self.proxy(global, &client).await;
+        let proxy = self.proxy(global, &client).await?;
         // A client elsewhere cannot reach this machine's own listeners.
         let own = match self.proxy {
             Some(_) => None,
@@ -98,10 +98,21 @@ impl Args {
         output::print(&form.print(&printed)?)
     }
 
-    async fn proxy(&self, global: &Global, client: &Client) -> String {
-        match &self.proxy {
-            Some(proxy) => proxy.clone(),
-            None => global.proxy_at(client).await.to_string(),
+    /// # Errors
+    /// When only the gateway's machine reaches the proxy.
+    async fn proxy(&self, global: &Global, client: &Client) -> Result<String, Failure> {
+        if let Some(proxy) = &self.proxy {
+            return Ok(proxy.clone());
+        }
+        let found = global.proxy_at(client).await;
+        let is_elsewhere = client.host().is_some_and(|host| !host.is_this_machine());
+        match is_elsewhere && found.host.is_none() && found.addr.ip().is_loopback() {
+            false => Ok(found.to_string()),
+            true => Err(Failure::new(
+                Exit::Failed,
+                format!("the proxy of the gateway listens on {found}, its own machine"),
+            )
+            .hint("name the address that the program can reach: --proxy HOST:PORT")),
         }
     }
 
@@ -120,7 +131,7 @@ impl Args {
                 .hint("use --for sh, fish, docker or json"));
         }
         let based = Based::of(client, &facts.agent, named).await?;
-        let proxy = self.proxy(global, client).await;
+        let proxy = self.proxy(global, client).await?;
         // Last, so that a refused command creates no token.
         let token = self.token(client, facts).await?;
         let made = based.environment(&proxy, &token);

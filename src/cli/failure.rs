@@ -252,7 +252,14 @@ mod tests {
 
     fn view(message: &str, field: Option<&str>) -> ErrorView {
         let (code, field) = ("c".to_owned(), field.map(str::to_owned));
-        ErrorView { code, message: message.to_owned(), field, hint: None, docs: None }
+        ErrorView {
+            code,
+            message: message.to_owned(),
+            field,
+            hint: None,
+            docs: None,
+            request: None,
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{Request, header};
 
-use super::client::{self, Client};
+use super::client::{self, Client, Remote};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
@@ -22,6 +22,18 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// Asks.
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
+    if let Some(remote) = Remote::of(global)? {
+        let request = Request::get("/readyz").body(Body::empty());
+        let request =
+            request.map_err(|error| Failure::failed("cannot write the request", &error))?;
+        // Without a token.
+        let bytes = client::read(Box::pin(remote.send(request)).await?).await?;
+        let health = serde_json::from_slice(&bytes);
+        let health = health.map_err(|_| not_a_gateway(&remote))?;
+        return output::show(global.json, &health, |health: &Health| {
+            format!("{}\n", health.status)
+        });
+    }
     let health = match Client::running(global).await {
         Ok(client) => client.get("/readyz").await?,
         Err(no_socket) => over_tcp(global, no_socket).await?,
@@ -30,18 +42,19 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
 }
 
 async fn over_tcp(global: &Global, no_socket: Failure) -> Result<Health, Failure> {
-    // Without a readable configuration there is no listener to try.
-    let Ok(addr) = global.admin_addr() else { return Err(no_socket) };
+    // Without a readable configuration there is no listener to try. One that speaks TLS proves another name.
+    let Ok(Some(addr)) = global.admin_addr() else { return Err(no_socket) };
     let Some(stream) = connect(addr).await else { return Err(no_socket) };
     let request = Request::get("/readyz")
         .header(header::HOST, addr.to_string())
         .body(Body::empty())
         .map_err(|error| Failure::failed("cannot write the request", &error))?;
     let bytes = client::exchange(stream, request).await?;
-    serde_json::from_slice(&bytes).map_err(|_| {
-        let message = format!("the server on {addr} is not a gateway");
-        Failure::new(Exit::Unreachable, message)
-    })
+    serde_json::from_slice(&bytes).map_err(|_| not_a_gateway(&addr))
+}
+
+fn not_a_gateway(at: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Unreachable, format!("the server on {at} is not a gateway"))
 }
 
 /// Connects by the one way out there is, which is told to allow this address.

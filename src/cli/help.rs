@@ -15,7 +15,7 @@ const GROUPS: &[(&str, &[&str])] = &[
 ];
 
 /// Options that `keyward --help` explains for all commands.
-const GLOBAL: &[&str] = &["data", "config", "org", "json", "wide"];
+const GLOBAL: &[&str] = &["data", "config", "gateway", "org", "json", "wide"];
 
 /// Blanks before a line, and between its two columns.
 const GAP: usize = 2;

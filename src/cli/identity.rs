@@ -1,5 +1,5 @@
 //! [`Identity`]: the user and organisation of a command, from `KEYWARD_TOKEN` and `--org`.
-//! Without a token, the command runs as the operator.
+//! Without a token, the command runs as the operator, on this machine only.
 
 use std::fmt;
 
@@ -20,13 +20,8 @@ impl Identity {
     /// Of this process.
     ///
     /// # Errors
-    /// When one of them cannot be sent, or a remote gateway is named, which comes later: going to
-    /// the local one instead would change the wrong store.
+    /// When one of them cannot be sent.
     pub(crate) fn of(global: &Global) -> Result<Self, Failure> {
-        if std::env::var_os("KEYWARD_URL").is_some() {
-            return Err(Failure::new(Exit::Failed, "KEYWARD_URL is not supported yet")
-                .hint("unset it: commands use the admin socket of the gateway on this machine"));
-        }
         // Empty as unset: so it is passed by compose files that name no value.
         let token = std::env::var("KEYWARD_TOKEN").ok().filter(|token| !token.is_empty());
         let token = token.map(|token| bearer(&token)).transpose()?;
@@ -34,6 +29,11 @@ impl Identity {
         let org =
             org.map_err(|_| Failure::usage("--org is not a valid name of an organisation"))?;
         Ok(Self { token, org })
+    }
+
+    /// Whether there is a token.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
     }
 
     /// Adds it to the fields of a request.

@@ -208,6 +208,12 @@ pub fn run() -> ExitCode {
         Err(error) => return usage::report(&error, &std::env::args_os().collect::<Vec<_>>()),
     };
     let json = cli.global.json;
+    if let Some(command) = cli.command.of_this_machine()
+        && let Err(failure) = cli.global.here(command)
+    {
+        let exit = if command == "run" { Exit::RunFailed } else { failure.exit() };
+        return failure.with(exit).report(json);
+    }
     if let Command::Run(args) = cli.command {
         return match harden::memory() {
             Ok(()) => args.run(&cli.global),
@@ -262,6 +268,18 @@ impl Cli {
 }
 
 impl Command {
+    /// The name of a command that works with a gateway of this machine only.
+    fn of_this_machine(&self) -> Option<&'static str> {
+        match self {
+            Self::Serve(_) => Some("serve"),
+            Self::Init => Some("init"),
+            Self::Run(_) => Some("run"),
+            Self::Doctor(_) => Some("doctor"),
+            Self::Service(_) => Some("service"),
+            _ => None,
+        }
+    }
+
     async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             // These start their own runtime.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::client::{Client, segment};
+use super::client::{Client, named_url, segment};
 use super::confirm::Removal;
 use super::failure::{Exit, Failure};
 use super::output;
@@ -70,6 +70,7 @@ impl Command {
 async fn known(global: &Global) -> Result<Client, Failure> {
     match Client::open(global).await {
         Ok(client) => Ok(client),
+        Err(failure) if named_url(global).is_some() => Err(failure),
         Err(failure) => {
             let client = Client::for_providers(global).await?;
             output::note(&format!(

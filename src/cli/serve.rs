@@ -15,7 +15,7 @@ use super::audit::line;
 use super::client::{Client, is_locked};
 use super::failure::{Exit, Failure};
 use super::output;
-use super::settings::Global;
+use super::settings::{self, Global};
 use super::table;
 use crate::app::{self, AppError, Life, Running};
 use crate::config::{Config, ListenAt};
@@ -204,7 +204,7 @@ fn announcement(locations: &Locations, next: &str) -> String {
     fields.extend(
         locations.agents.iter().map(|(own, at)| ("agent", format!("{} at {at}", own.agent))),
     );
-    fields.push(("admin", format!("http://{}", locations.admin)));
+    fields.push(("admin", settings::admin_url(&locations.admin)));
     let metrics = locations.metrics.iter();
     fields.extend(metrics.map(|at| ("metrics", format!("http://{at}/metrics"))));
     fields.push(("data", locations.data.clone()));

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::client::Client;
+use super::client::{Client, named_url};
 use super::failure::{Exit, Failure};
 use crate::config::{self, Config, ListenAgent};
+use keyward_base::host::Host;
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, Shown};
 
@@ -24,6 +25,9 @@ pub(crate) struct Global {
     /// configuration file; default: $KEYWARD_CONFIG, else keyward.yaml in DIR
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// URL of a gateway elsewhere, for the user of KEYWARD_TOKEN; default: $KEYWARD_URL
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) gateway: Option<String>,
     /// organisation to work in; default: default
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) org: Option<String>,
@@ -36,12 +40,14 @@ pub(crate) struct Global {
 }
 
 /// Where clients of this machine reach the proxy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ProxyAt {
     /// Whether it is spoken to by TLS.
     pub(crate) tls: bool,
     /// The address to connect.
     pub(crate) addr: SocketAddr,
+    /// The name of a gateway elsewhere that listens on every address.
+    pub(crate) host: Option<Host>,
 }
 
 impl ProxyAt {
@@ -57,7 +63,7 @@ impl ProxyAt {
             Some(addr) => (true, addr),
             None => (false, at),
         };
-        addr.parse().ok().map(|addr| Self { tls, addr: dialable(addr) })
+        addr.parse().ok().map(|addr| Self { tls, addr: dialable(addr), host: None })
     }
 }
 
@@ -65,14 +71,21 @@ impl ProxyAt {
     /// For a proxy variable.
     pub(crate) fn url(&self, agent: &str, token: &str) -> String {
         let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://{agent}:{token}@{}", self.addr)
+        format!("{scheme}://{agent}:{token}@{}", self.place())
+    }
+
+    fn place(&self) -> String {
+        match &self.host {
+            Some(host) => format!("{host}:{}", self.addr.port()),
+            None => self.addr.to_string(),
+        }
     }
 }
 
 impl std::fmt::Display for ProxyAt {
     /// `127.0.0.1:8080` or `https://127.0.0.1:8443`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}", if self.tls { "https://" } else { "" }, self.addr)
+        write!(f, "{}{}", if self.tls { "https://" } else { "" }, self.place())
     }
 }
 
@@ -103,6 +116,9 @@ impl Global {
                 line.push_str(&format!(" {option} {}", quoted(&path.to_string_lossy())));
             }
         }
+        if let Some(url) = &self.gateway {
+            line.push_str(&format!(" --gateway {}", quoted(url)));
+        }
         if let Some(org) = &self.org {
             line.push_str(&format!(" --org {}", quoted(org)));
         }
@@ -119,16 +135,57 @@ impl Global {
     /// command's complaint: the default is shown then.
     pub(crate) async fn proxy_at(&self, client: &Client) -> ProxyAt {
         let running = client.status().await.map(|status| status.proxy);
+        if let Some(host) = client.host() {
+            return Self::proxy_of(host, &running.unwrap_or_default());
+        }
         let of_config = || {
             let listen = self.load().ok()?.listen.proxy;
             ProxyAt::among(&listen.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         let found = running.and_then(|listen| ProxyAt::among(&listen)).or_else(of_config);
-        found.unwrap_or(ProxyAt { tls: false, addr: PROXY_DEFAULT })
+        found.unwrap_or(ProxyAt { tls: false, addr: PROXY_DEFAULT, host: None })
+    }
+
+    /// Where the proxy of a gateway elsewhere is reached. Only a listener on every address has its name.
+    fn proxy_of(host: &Host, listen: &[String]) -> ProxyAt {
+        let found = ProxyAt::among(listen);
+        let mut found = found.unwrap_or(ProxyAt { tls: false, addr: PROXY_DEFAULT, host: None });
+        let bare = |at: &String| at.trim_start_matches("https://").parse::<SocketAddr>().ok();
+        let is_open = |at: SocketAddr| at.ip().is_unspecified() && at.port() == found.addr.port();
+        if listen.iter().filter_map(bare).any(is_open) {
+            found.host = Some(host.clone());
+        }
+        found
+    }
+
+    /// Refuses a command that works with a gateway of this machine only.
+    ///
+    /// # Errors
+    /// When `--gateway` or `KEYWARD_URL` names another one.
+    pub(crate) fn here(&self, command: &str) -> Result<(), Failure> {
+        match named_url(self) {
+            None => Ok(()),
+            Some(_) => {
+                let message = format!(
+                    "`keyward {command}` works with a gateway of this machine, and KEYWARD_URL or --gateway names another one"
+                );
+                let hint = match command {
+                    "run" => {
+                        "`keyward env` prints the variables for a program; or unset KEYWARD_URL"
+                    }
+                    _ => "unset KEYWARD_URL, or run this command on the gateway's machine",
+                };
+                Err(Failure::usage(message).hint(hint))
+            }
+        }
     }
 
     /// The agent's own listener over TCP: of the running gateway, else as it is configured.
     pub(crate) fn own_listener(&self, client: &Client, agent: &Shown<Agent>) -> Option<SocketAddr> {
+        // A listener of a single agent is on loopback.
+        if client.host().is_some_and(|host| !host.is_this_machine()) {
+            return None;
+        }
         if !client.is_in_process() {
             return tcp_listener(agent);
         }
@@ -143,9 +200,18 @@ impl Global {
         own.find_map(|own| own.at.tcp().filter(|at| at.port() != 0))
     }
 
-    /// Where the admin listener is reached from this machine.
-    pub(crate) fn admin_addr(&self) -> Result<SocketAddr, Failure> {
-        Ok(dialable(self.load()?.listen.admin))
+    /// Where the admin listener is reached from this machine in cleartext; `None` if it speaks TLS.
+    pub(crate) fn admin_addr(&self) -> Result<Option<SocketAddr>, Failure> {
+        let listen = self.load()?.listen;
+        Ok(listen.admin_access.tls.is_none().then(|| dialable(listen.admin)))
+    }
+}
+
+/// The URL of the admin listener, as a status names it: without a scheme, it speaks cleartext.
+pub(crate) fn admin_url(admin: &str) -> String {
+    match admin.starts_with("https://") {
+        true => admin.to_owned(),
+        false => format!("http://{admin}"),
     }
 }
 

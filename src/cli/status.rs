@@ -10,7 +10,7 @@ use super::client::Client;
 use super::connection;
 use super::failure::Failure;
 use super::output;
-use super::settings::Global;
+use super::settings::{self, Global};
 use super::table::{Cell, Layout, Table, fields, relative};
 use keyward_api::wire::{Event, List, Status};
 use keyward_model::{Agent, Connection, ConnectionState, Shown};
@@ -127,7 +127,7 @@ fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     vec![
         ("gateway", state.concat()),
         ("proxy", gateway.proxy.join(", ")),
-        ("admin", format!("http://{}", gateway.admin)),
+        ("admin", settings::admin_url(&gateway.admin)),
         ("data", gateway.data.clone()),
         ("reload", reload.unwrap_or_default()),
     ]

@@ -19,6 +19,9 @@ pub(super) async fn am_i(global: &Global) -> Result<(), Failure> {
         };
         let gateway = match &status {
             Some(status) => format!("{} (admin {})", status.proxy.join(", "), status.admin),
+            None if client.host().is_some() => {
+                "elsewhere; this token may not read its status".to_owned()
+            }
             None => "none runs: commands open the store themselves".to_owned(),
         };
         fields(&[
@@ -39,6 +42,9 @@ pub(super) fn login(global: &Global) -> Result<(), Failure> {
          connect an account for an agent:  {keyward} connect\n\
          act as another user:              {keyward} token add USER\n\
          \u{20}                                 KEYWARD_TOKEN=kwp_... {keyward} whoami\n\
-         see who you are:                  {keyward} whoami\n"
+         see who you are:                  {keyward} whoami\n\n\
+         For a gateway elsewhere, commands take its URL and a token from the environment:\n\n\
+         use it:                           export KEYWARD_URL=https://keyward.example.com\n\
+         \u{20}                                 export KEYWARD_TOKEN=kwp_...\n"
     ))
 }

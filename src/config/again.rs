@@ -67,11 +67,13 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let secrets = self.secrets().filter_map(SecretSource::file);
         let roots = self.upstream.trust.iter().map(PathBuf::as_path);
-        let fronts = self.listen.proxy.iter().flat_map(|at| match at {
-            ListenAt::Tls(ListenTls { by: Certificate::Files { cert, key }, .. }) => {
-                vec![cert.as_path(), key.as_path()]
-            }
-            _ => Vec::new(),
+        let fronts = self.listen.proxy.iter().filter_map(|at| match at {
+            ListenAt::Tls(ListenTls { by, .. }) => Some(by),
+            _ => None,
+        });
+        let fronts = fronts.chain(&self.listen.admin_access.tls).flat_map(|by| match by {
+            Certificate::Files { cert, key } => vec![cert.as_path(), key.as_path()],
+            Certificate::Own(_) => Vec::new(),
         });
         let manifests = self.plugins.iter().filter_map(DeclaredPlugin::file).map(PathBuf::as_path);
         let own = std::iter::once(self.origin.file.as_path());

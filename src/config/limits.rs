@@ -56,8 +56,10 @@ fn sound_keys(value: &Value, reading: &mut Reading<'_>) -> Value {
 
 /// Counts and sizes that must not be zero. Those left out may be: nothing idle is kept, no interim
 /// answer passed on, no rule without hosts allowed.
-pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 16] {
-    let failures = usize::try_from(limits.auth_failures_per_minute_max).unwrap_or(usize::MAX);
+pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 17] {
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    let failures = count(limits.auth_failures_per_minute_max);
+    let requests = count(limits.api_requests_per_minute_max);
     [
         ("head_bytes_max", limits.head_bytes_max, HEAD_BYTES_MIN),
         ("head_fields_max", limits.head_fields_max, 1),
@@ -70,6 +72,7 @@ pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 16] {
         ("leaves_max", limits.leaves_max, 1),
         ("addresses_max", limits.addresses_max, 1),
         ("auth_failures_per_minute_max", failures, 1),
+        ("api_requests_per_minute_max", requests, 1),
         ("audit_queue_max", limits.audit_queue_max, 1),
         ("admin_body_bytes_max", limits.admin_body_bytes_max, 1),
         ("written_body_bytes_max", limits.written_body_bytes_max, 1),

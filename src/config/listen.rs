@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use super::listen_admin::{self, ListenAdmin};
 use super::listen_agents::{self, ListenAgent, ListenAgentText};
 use super::listen_tls::{self, ListenTls};
 use super::reading::Reading;
@@ -27,8 +28,10 @@ const SOCKET_PATH_BYTES_MAX: usize = 103;
 pub struct Listen {
     /// For agents; never empty.
     pub proxy: Vec<ListenAt>,
-    /// For health, the CA and consents.
+    /// For health, the CA, consents and the API.
     pub admin: SocketAddr,
+    /// How the admin listener is reached over the network.
+    pub admin_access: ListenAdmin,
     /// For metrics alone.
     pub metrics: Option<SocketAddr>,
     /// For one agent each.
@@ -59,7 +62,8 @@ section! {
         #[key("`IP:PORT`, `unix:PATH` or `{ at: IP:PORT, tls: { cert, key, names } }`, or list of them", "127.0.0.1:8080")]
         proxy: Option<Value>,
         /// For the page with the CA and how to trust it (`/`), `/healthz`, `/readyz`, `/ca.pem`, `/ca.crt` and
-        /// `/bundle.pem`; `/metrics` for a personal access token. The API is on the admin socket only.
+        /// `/bundle.pem`; for a personal access token the API (`/api/v1`) and `/metrics`: from other machines only
+        /// over TLS, see `admin_tls` and `admin_proxies`.
         #[key("`IP:PORT`", "127.0.0.1:8081")]
         admin: Option<String>,
         /// For `/metrics` alone, in the format of Prometheus, over plain HTTP and without authentication.
@@ -76,9 +80,19 @@ section! {
         #[key("list of host names", "[]")]
         #[serde(default)]
         base_url_hosts: Vec<String>,
-        /// TLS for the admin listener.
-        #[key(later)]
+        /// TLS for the admin listener: with `cert` and `key`, PEM files whose changes are applied, or without them
+        /// with leaves of Keyward's CA for its address, `localhost` and `names`. Then it speaks TLS only.
+        #[key("`{ cert, key, names }`")]
         admin_tls: Option<Value>,
+        /// Reverse proxies that terminate TLS for the admin listener. `X-Forwarded-Proto: https` (or `Forwarded`)
+        /// of these is believed, and `X-Forwarded-For` names the client in rate limits and the audit log.
+        #[key("list of addresses and networks", "[]")]
+        #[serde(default)]
+        admin_proxies: Vec<String>,
+        /// Origins of other sites whose pages may use the API (CORS), such as `https://console.example.com`.
+        #[key("list of origins", "[]")]
+        #[serde(default)]
+        admin_cors: Vec<String>,
     }
 }
 
@@ -88,6 +102,7 @@ impl Default for Listen {
         Self {
             proxy: vec![ListenAt::Tcp(SocketAddr::new(loopback, PROXY_PORT))],
             admin: SocketAddr::new(loopback, ADMIN_PORT),
+            admin_access: ListenAdmin::default(),
             metrics: None,
             agents: Vec::new(),
             base_urls: ServedBaseUrls::default(),
@@ -110,7 +125,8 @@ impl fmt::Display for ListenAt {
 pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen {
     let mut listen = Listen::default();
     let Some(text) = reading.section::<ListenText>(value, "listen") else { return listen };
-    reading.later(text.admin_tls.as_ref(), "listen.admin_tls");
+    let (named, origins) = (&text.admin_proxies, &text.admin_cors);
+    listen.admin_access = listen_admin::admin(text.admin_tls.as_ref(), named, origins, reading);
     if let Some(admin) = &text.admin {
         listen.admin = tcp(admin, "listen.admin", reading).unwrap_or(listen.admin);
     }
@@ -254,10 +270,11 @@ impl ListenAt {
 /// Reads `public_url:`, without a slash at its end.
 pub(super) fn public_url(
     value: Option<&Value>,
-    admin: SocketAddr,
+    listen: &Listen,
     reading: &mut Reading<'_>,
 ) -> String {
-    let default = || format!("http://localhost:{}", admin.port());
+    let scheme = if listen.admin_access.tls.is_some() { "https" } else { "http" };
+    let default = || format!("{scheme}://localhost:{}", listen.admin.port());
     let Some(url) = reading.section::<String>(value, "public_url") else { return default() };
     if !is_base_url(&url) {
         let remedy = "write `https://keyward.example.com`, without user, query and fragment";

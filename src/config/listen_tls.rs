@@ -1,4 +1,4 @@
-//! `{ at, tls }` of `listen.proxy`: a listener that agents speak TLS to.
+//! `{ at, tls }` of `listen.proxy`: a listener that agents speak TLS to; and the certificate of the admin listener.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -62,11 +62,20 @@ pub(super) fn tls(value: &Value, path: &str, reading: &mut Reading<'_>) -> Optio
         reading.problems.add(path, "`tls` is missing", remedy);
     }
     let at = listen::tcp(&at, &key_of(path, "at"), reading)?;
-    let by = certificate(tls?, &key_of(path, "tls"), reading)?;
+    let by = certificate_of(tls?, &key_of(path, "tls"), reading)?;
     Some(ListenTls { at, by })
 }
 
-fn certificate(text: TlsText, path: &str, reading: &mut Reading<'_>) -> Option<Certificate> {
+/// Reads `{ cert, key, names }`.
+pub(super) fn certificate(
+    value: &Value,
+    path: &str,
+    reading: &mut Reading<'_>,
+) -> Option<Certificate> {
+    certificate_of(reading.section(Some(value), path)?, path, reading)
+}
+
+fn certificate_of(text: TlsText, path: &str, reading: &mut Reading<'_>) -> Option<Certificate> {
     let mut names = vec![Host::Name("localhost".into())];
     for (index, name) in text.names.iter().enumerate() {
         match Host::parse(name) {

@@ -147,7 +147,7 @@ impl Sections {
         let connections = connection::connections(declared, &known, &apps, reading);
         Config {
             data_dir: reading.folders.data.clone(),
-            public_url: listen::public_url(self.public_url.as_ref(), listen.admin, reading),
+            public_url: listen::public_url(self.public_url.as_ref(), &listen, reading),
             listen,
             store: state::store(self.store.as_ref(), reading),
             default_master_key: self.master_key.is_none(),

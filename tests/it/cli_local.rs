@@ -186,18 +186,18 @@ fn without_a_gateway_health_is_exit_code_3() {
 }
 
 #[test]
-fn a_remote_gateway_is_refused_instead_of_changing_the_local_store() {
+fn a_data_directory_beside_a_remote_gateway_is_refused_instead_of_changing_either() {
     let cli = Cli::new();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_keyward"))
-        .env("KEYWARD_URL", "x")
+        .env("KEYWARD_URL", "https://keyward.example")
         .arg("--data")
         .arg(cli.data())
         .args(["agent", "add", "ci"])
         .output()
         .unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
-    assert!(err.contains("not supported yet"), "{err}");
-    assert_ne!(output.status.code(), Some(0));
+    assert!(err.contains("--data names a gateway of this machine"), "{err}");
+    assert_eq!(output.status.code(), Some(2));
     assert!(!cli.data().exists());
 }
 

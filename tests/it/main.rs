@@ -4,6 +4,8 @@ mod support;
 
 mod absolute_form;
 mod account_walks;
+mod admin_network;
+mod admin_remote;
 mod agent_listeners;
 mod alarms;
 mod allow;

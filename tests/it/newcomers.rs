@@ -355,10 +355,15 @@ fn who_checks_a_wrong_provider_file_is_told_each_fault() {
 }
 
 #[test]
-fn who_asks_for_a_remote_gateway_is_told_that_it_is_not_there_yet() {
+fn who_asks_for_a_remote_gateway_is_told_what_is_missing() {
     let mut person = Newcomer::new();
+    person.exports("KEYWARD_URL", "keyward.example");
+    person.types("keyward agent list");
+    person.exports("KEYWARD_URL", "http://keyward.example");
+    person.types("keyward agent list");
     person.exports("KEYWARD_URL", "https://keyward.example");
     person.types("keyward agent list");
+    person.types("keyward run -- true");
     person.types("unset KEYWARD_URL; keyward agent list");
     reads!(person, "remote");
 }

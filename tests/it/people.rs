@@ -1,8 +1,8 @@
 //! People, organisations and what is whose: what somebody may not see is answered byte for byte like
 //! what there is not, on every route of the admin API and on the way through the proxy.
 
-mod routes;
-mod world;
+pub(crate) mod routes;
+pub(crate) mod world;
 
 use std::collections::BTreeSet;
 
@@ -24,10 +24,12 @@ struct Attempt {
 /// What an answer says apart from the name that was asked for.
 fn plain(answer: &Message, named: &str) -> String {
     let head = String::from_utf8_lossy(&answer.head.raw).into_owned();
-    let head: String = head.lines().filter(|line| !line.starts_with("date:")).collect();
+    let of_request = |line: &str| line.starts_with("date:") || line.starts_with("keyward-request:");
+    let head: String = head.lines().filter(|line| !of_request(line)).collect();
     // An organisation is told by its name, however it was asked for.
     let short = named.strip_prefix("org_").unwrap_or(named);
-    format!("{head}\n{}", answer.text().replace(named, "NAMED").replace(short, "NAMED"))
+    let text = answer.text().replace(named, "NAMED").replace(short, "NAMED");
+    format!("{head}\n{}", world::without_ids(&text))
 }
 
 impl Attempt {

@@ -6,6 +6,7 @@
 
 pub(super) mod middleware;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request};
@@ -18,7 +19,7 @@ use super::change_details::ChangeDetails;
 use super::error::ApiError;
 use super::state::Admin;
 use super::wire::CallerView;
-use keyward_base::id::{OrgId, UserId};
+use keyward_base::id::{OrgId, TokenId, UserId};
 use keyward_model::{Area, Record, Role, Scope, User};
 use keyward_state::crypto::token;
 use keyward_state::directory::{AgentRecord, ConnectionRecord, Person, View, Visibility};
@@ -31,10 +32,13 @@ pub const ORG_FIELD: &str = "keyward-org";
 const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/ca.crt", "/bundle.pem", DOCUMENT];
 
 /// The path of the OpenAPI document.
-const DOCUMENT: &str = "/api/v1/openapi.json";
+pub(super) const DOCUMENT: &str = "/api/v1/openapi.json";
 
 /// The path that answers with the caller.
 const CALLER: &str = "/api/v1/caller";
+
+/// The path of the index.
+const INDEX: &str = "/api/v1";
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,14 +68,17 @@ pub(super) struct Caller {
     who: CallerIdentity,
     area: Option<Area>,
     access: Access,
-    /// Whether the request is for [`CALLER`].
-    asks_for_itself: bool,
+    /// Whether the request is for [`CALLER`] or [`INDEX`].
+    is_for_every_token: bool,
+    /// The address of the client, over the network.
+    client: Option<IpAddr>,
     pub(super) details: Arc<Mutex<ChangeDetails>>,
 }
 
 impl Caller {
     fn new(org: OrgId, who: CallerIdentity, area: Option<Area>, access: Access) -> Self {
-        Self { org, who, area, access, asks_for_itself: false, details: Arc::default() }
+        let details = Arc::default();
+        Self { org, who, area, access, is_for_every_token: false, client: None, details }
     }
 
     fn of(
@@ -106,28 +113,55 @@ impl Caller {
             return Err(ApiError::not_found("organisation", org.name()));
         }
         let (area, access) = required(request.method(), request.uri().path());
-        let asks_for_itself = access == Access::Read && request.uri().path() == CALLER;
-        Ok(Self { asks_for_itself, ..Self::new(org, who, area, access) })
+        let path = request.uri().path();
+        let is_for_every_token = access == Access::Read && [CALLER, INDEX].contains(&path);
+        Ok(Self { is_for_every_token, ..Self::new(org, who, area, access) })
     }
 
-    /// The caller on a listener where a token is required; checked as [`Caller::may`] does.
+    /// The caller on a listener where a token is required.
     ///
     /// # Errors
-    /// Without a token, or when it is not valid or does not allow the request.
-    pub(super) fn by_token(admin: &Admin, request: &Request) -> Result<Self, ApiError> {
+    /// Without a token, or when it is not valid.
+    pub(super) fn with_token(admin: &Admin, request: &Request) -> Result<Self, ApiError> {
         if bearer(request.headers())?.is_none() {
             return Err(ApiError::Unauthenticated);
         }
-        let caller = Self::of(admin, request, CallerIdentity::Operator)?;
+        Self::of(admin, request, CallerIdentity::Operator)
+    }
+
+    /// The same, checked as [`Caller::may`] does.
+    ///
+    /// # Errors
+    /// As there, and when the token does not allow the request.
+    pub(super) fn by_token(admin: &Admin, request: &Request) -> Result<Self, ApiError> {
+        let caller = Self::with_token(admin, request)?;
         caller.may()?;
         Ok(caller)
+    }
+
+    /// Sets the address of the client.
+    pub(super) fn from(self, client: IpAddr) -> Self {
+        Self { client: Some(client), ..self }
+    }
+
+    /// The address of the client, if the request came over the network.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    /// The token of the caller; `None` for the operator.
+    pub(super) fn token(&self) -> Option<&TokenId> {
+        match &self.who {
+            CallerIdentity::Operator => None,
+            CallerIdentity::User(person) => Some(&person.token),
+        }
     }
 
     /// Checks that role and scopes allow the request, regardless of the resource.
     fn may(&self) -> Result<(), ApiError> {
         let CallerIdentity::User(person) = &self.who else { return Ok(()) };
-        // Every token may ask what it is.
-        if self.asks_for_itself {
+        // Every token may ask what it is, and where the API is.
+        if self.is_for_every_token {
             return Ok(());
         }
         let area = self.area.ok_or(ApiError::NoSuchPath)?;

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::auth::Caller;
 use super::change_details::{ChangeDetails, Run};
 use super::error::ApiError;
+use super::request_id;
 use super::state::Admin;
 use keyward_base::codes::Code;
 use keyward_state::observe::change::Change;
@@ -43,6 +44,12 @@ impl PendingRecord {
         let mut event = change.event(deps.clock.now(), caller.org(), Outcome::Ended);
         event.method = Some(method.to_owned());
         event.path = Some(path);
+        if let Some(id) = request_id::current() {
+            event.exchange = id.to_string();
+        }
+        if let Some(change) = &mut event.change {
+            change.from = caller.client().map(|client| client.to_string());
+        }
         Ok(Self { slot: Some(slot), event, details: caller.details.clone() })
     }
 }

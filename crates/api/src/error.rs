@@ -6,6 +6,8 @@ use std::fmt;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 
+use super::request_id;
+use super::request_refusal::RequestRefusal;
 use super::wire::{ErrorBody, ErrorView};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_rules::provider::decode::nearest;
@@ -144,6 +146,8 @@ pub enum ApiError {
     },
     /// The response ended early.
     AnswerCut,
+    /// The request is refused regardless of what it asks for.
+    Request(RequestRefusal),
     /// The gateway is stopping.
     Draining,
     /// The disk is full, missing or read-only. The cause is in the log.
@@ -189,7 +193,9 @@ impl ApiError {
             }
             next = error.source();
         }
-        tracing::error!(cause = %chain, "admin request failed");
+        let request = request_id::current();
+        let request = request.as_ref().map(|id| id.as_str());
+        tracing::error!(request, cause = %chain, "admin request failed");
         refusal
     }
 
@@ -250,6 +256,7 @@ impl ApiError {
             Self::Declined(text) => text.clone(),
             Self::AnswerTooLarge { max_bytes } => answer_too_large(*max_bytes),
             Self::AnswerCut => Code::AnswerCut.because("the provider's answer was cut off"),
+            Self::Request(refusal) => refusal.text(),
             Self::Draining => Code::Draining.because("the gateway is stopping"),
             Self::StoreFailed => Code::StoreFailed
                 .because("the store cannot be used: the change may or may not be there")
@@ -271,8 +278,9 @@ impl ApiError {
             _ => None,
         };
         let RefusalText { code, message, hint } = self.text();
-        let code = code.to_string();
-        ErrorBody { error: ErrorView { code, message, field, hint, docs: None } }
+        let (code, docs) = (code.to_string(), None);
+        let request = request_id::current().map(|id| id.to_string());
+        ErrorBody { error: ErrorView { code, message, field, hint, docs, request } }
     }
 }
 
@@ -405,6 +413,12 @@ impl From<DirectoryError> for ApiError {
     }
 }
 
+impl From<RequestRefusal> for ApiError {
+    fn from(refusal: RequestRefusal) -> Self {
+        Self::Request(refusal)
+    }
+}
+
 impl From<EventsError> for ApiError {
     fn from(error: EventsError) -> Self {
         match error {
@@ -454,7 +468,12 @@ impl IntoResponse for ApiError {
             let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
-        if let Self::Unavailable { retry_after, .. } = self {
+        let retry_after = match self {
+            Self::Unavailable { retry_after, .. } => Some(retry_after),
+            Self::Request(refusal) => refusal.retry_after(),
+            _ => None,
+        };
+        if let Some(retry_after) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }
         response

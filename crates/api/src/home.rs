@@ -2,11 +2,12 @@
 //! public, so it names no agent, no connection and no file of the gateway.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use axum::routing::get;
 use http::{HeaderMap, StatusCode, header};
 
+use super::host::Arrival;
 use super::html::HtmlPage;
 use super::state::Admin;
 use keyward_base::codes::ERRORS_PATH;
@@ -15,8 +16,13 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/", get(home))
 }
 
-async fn home(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    let base = base(&admin.deps().public_url, &headers);
+async fn home(
+    State(admin): State<Admin>,
+    arrival: Option<Extension<Arrival>>,
+    headers: HeaderMap,
+) -> Response {
+    let is_tls = arrival.is_some_and(|Extension(arrival)| arrival.is_tls);
+    let base = base(&admin.deps().public_url, if is_tls { "https" } else { "http" }, &headers);
     let page = overview(&admin);
     let page = authority(page, &admin);
     let page = programs(systems(page, &base), &base);
@@ -33,14 +39,14 @@ async fn home(State(admin): State<Admin>, headers: HeaderMap) -> Response {
 }
 
 /// The URL at which the reader reached this page. `Host` was checked.
-fn base(public_url: &str, headers: &HeaderMap) -> String {
+fn base(public_url: &str, scheme: &str, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let is_public = |host: &&str| {
         let rest = public_url.split_once("://").map_or("", |(_, rest)| rest);
         rest.split('/').next() == Some(*host)
     };
     match host {
-        Some(host) if !is_public(&host) => format!("http://{host}"),
+        Some(host) if !is_public(&host) => format!("{scheme}://{host}"),
         _ => public_url.to_owned(),
     }
 }
@@ -156,7 +162,7 @@ mod tests {
     fn base_at(host: Option<&str>) -> String {
         let mut headers = HeaderMap::new();
         headers.extend(host.map(|host| (header::HOST, host.parse().unwrap())));
-        base("https://kw.example.com/keyward", &headers)
+        base("https://kw.example.com/keyward", "http", &headers)
     }
 
     #[test]

@@ -16,9 +16,16 @@ pub struct OwnNames {
     named: Vec<(Host, u16)>,
 }
 
-/// The local address of the stream that a request came on.
+/// The stream that a request came on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Local(pub(super) SocketAddr);
+pub(super) struct Arrival {
+    /// The local address.
+    pub(super) local: SocketAddr,
+    /// The other end: a client, or a reverse proxy.
+    pub(super) peer: SocketAddr,
+    /// Whether the listener speaks TLS.
+    pub(super) is_tls: bool,
+}
 
 impl OwnNames {
     /// `port`: the listener's. `named`: further authorities, such as that of `public_url`.
@@ -36,7 +43,7 @@ impl OwnNames {
         &self,
         uri: &Uri,
         headers: &HeaderMap,
-        local: SocketAddr,
+        arrival: Arrival,
     ) -> Result<(), ApiError> {
         let mut fields = headers.get_all(HOST).iter();
         let first = fields.next().ok_or(ApiError::Misdirected)?;
@@ -45,19 +52,24 @@ impl OwnNames {
         }
         let field = first.to_str().map_err(|_| ApiError::Misdirected)?;
         let target = uri.authority().map(http::uri::Authority::as_str);
-        match self.is_ours(field, local) && target.is_none_or(|name| self.is_ours(name, local)) {
+        match self.is_ours(field, arrival) && target.is_none_or(|name| self.is_ours(name, arrival))
+        {
             true => Ok(()),
             false => Err(ApiError::Misdirected),
         }
     }
 
-    fn is_ours(&self, authority: &str, local: SocketAddr) -> bool {
-        // The listener speaks cleartext HTTP, so that no port means 80.
-        let Ok(asked) = Target::parse(Scheme::Http, authority) else { return false };
+    fn is_ours(&self, authority: &str, arrival: Arrival) -> bool {
+        let scheme = if arrival.is_tls { Scheme::Https } else { Scheme::Http };
+        let Ok(asked) = Target::parse(scheme, authority) else { return false };
         let (host, port) = (asked.host(), asked.port());
-        if self.named.iter().any(|(name, at)| name == host && *at == port) {
+        // Without a port it is that of the scheme, and behind a proxy that terminates TLS, of `https`.
+        let is_bare = !authority.rsplit(']').next().unwrap_or_default().contains(':');
+        let is_port = |at: u16| at == port || is_bare && at == Scheme::Https.default_port();
+        if self.named.iter().any(|(name, at)| name == host && is_port(*at)) {
             return true;
         }
+        let local = arrival.local;
         port == self.port
             && match host {
                 Host::Name(name) => &**name == "localhost",
@@ -93,13 +105,17 @@ pub(super) fn check_loopback(headers: &HeaderMap, local: SocketAddr) -> Result<(
 mod tests {
     use super::*;
 
+    fn arrival() -> Arrival {
+        let at = "127.0.0.1:8081".parse().unwrap();
+        Arrival { local: at, peer: at, is_tls: false }
+    }
+
     fn status(names: &OwnNames, hosts: &[&str], uri: &str) -> u16 {
         let mut headers = HeaderMap::new();
         for host in hosts {
             headers.append(HOST, host.parse().unwrap());
         }
-        let local = "127.0.0.1:8081".parse().unwrap();
-        match names.check(&uri.parse().unwrap(), &headers, local) {
+        match names.check(&uri.parse().unwrap(), &headers, arrival()) {
             Ok(()) => 200,
             Err(error) => error.code().status().as_u16(),
         }
@@ -117,7 +133,7 @@ mod tests {
             "127.0.0.2:8081",
             "0177.0.0.1:8081",
             "[::1]:8081",
-            "kw.example.com",
+            "kw.example.com:80",
             "kw.example.com:8081",
             "localhost.evil.example:8081",
             "user@localhost:8081",
@@ -139,7 +155,13 @@ mod tests {
     #[test]
     fn own_names_are_answered() {
         let names = OwnNames::new(8081, vec![(Host::parse("kw.example.com").unwrap(), 443)]);
-        for host in ["localhost:8081", "LOCALHOST:8081", "127.0.0.1:8081", "kw.example.com:443"] {
+        for host in [
+            "localhost:8081",
+            "LOCALHOST:8081",
+            "127.0.0.1:8081",
+            "kw.example.com:443",
+            "kw.example.com",
+        ] {
             assert_eq!(status(&names, &[host], "/healthz"), 200, "{host}");
         }
         assert_eq!(status(&names, &["localhost:8081"], "http://localhost:8081/healthz"), 200);

@@ -1,8 +1,8 @@
 //! The control plane: HTTP routers over the services, with a file per resource.
 //!
 //! Every request has a [`auth::Caller`], made before routing: identity, organisation and rights. There are two
-//! listeners. The TCP listener serves only paths without authentication; the unix socket, whose peers are the
-//! process's owner or root, serves the whole API. `app` provides [`Deps`] and runs the listeners; the command
+//! listeners, both with the whole API. The TCP listener serves it for users' tokens only; on the unix socket, whose
+//! peers are the process's owner or root, a request without a token is the operator's. `app` provides [`Deps`] and runs the listeners; the command
 //! line calls the same router within the process when no gateway runs.
 
 mod activations;
@@ -34,9 +34,12 @@ mod home;
 mod honeytokens;
 mod host;
 mod html;
+mod idempotency;
+mod index;
 mod input;
 mod keys;
 mod lookup;
+mod network;
 mod openapi;
 mod orgs;
 mod owners;
@@ -47,6 +50,8 @@ mod probes;
 mod providers;
 mod refresh;
 mod reload;
+mod request_id;
+mod request_refusal;
 mod resource;
 mod rotations;
 mod router;
@@ -71,9 +76,11 @@ pub use audit::audit_router;
 pub use audit_log::AuditLog;
 pub use error::ApiError;
 pub use host::OwnNames;
+pub use network::NetworkAccess;
 pub use reload::{ReloadAsk, ReloadAsks, Reloads};
-pub use router::{metrics_router, open_router, openapi, socket_router};
+pub use request_refusal::RequestRefusal;
+pub use router::{metrics_router, network_router, open_router, openapi, socket_router};
 pub use run_counter::Runs;
-pub use serve::{serve_metrics, serve_socket, serve_tcp};
+pub use serve::{AdminTls, serve_metrics, serve_network, serve_socket, serve_tcp};
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
 pub use state::{Admin, Deps, Locations};

@@ -1,4 +1,4 @@
-//! The two routers: the paths of each listener, and the headers of every response. A path that is not listed
+//! The routers: the paths of each listener, and the headers of every response. A path that is not listed
 //! here does not exist, so a handler that forgets authentication exposes nothing.
 
 use std::sync::LazyLock;
@@ -12,14 +12,15 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 
 use super::error::ApiError;
-use super::host::{Local, OwnNames, check_loopback};
+use super::host::{Arrival, OwnNames, check_loopback};
+use super::network::{Network, NetworkAccess, on_network};
 use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
-    consents, errors_page, explain, flows, health, home, honeytokens, keys, orgs, personal,
-    plugins, probes, providers, refresh, reload, rotations, rule_test, rules, runs, tokens,
-    upstreams, usage, users, webhooks,
+    consents, errors_page, explain, flows, health, home, honeytokens, index, keys, orgs, personal,
+    plugins, probes, providers, refresh, reload, request_id, rotations, rule_test, rules, runs,
+    tokens, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -32,6 +33,25 @@ pub fn open_router(admin: Admin, names: OwnNames) -> Router {
         .layer(middleware::from_fn_with_state(admin.clone(), errors_page::link))
         .layer(middleware::from_fn_with_state(names, own_names_only))
         .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn(request_id::identify))
+        .with_state(admin)
+}
+
+/// The open routes and the whole API, which takes a user's token, for the TCP listener.
+pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
+    let names = access.names.clone();
+    let network = Network::new(admin.clone(), access);
+    let open = health::open_routes().merge(health::routes_with_token());
+    let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
+    open.merge(api())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method)
+        .layer(middleware::from_fn_with_state(network, on_network))
+        // Below the check of names: a page of another site must not learn the gateway's URL.
+        .layer(middleware::from_fn_with_state(admin.clone(), errors_page::link))
+        .layer(middleware::from_fn_with_state(names, own_names_only))
+        .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn(request_id::identify))
         .with_state(admin)
 }
 
@@ -47,8 +67,7 @@ pub fn metrics_router(admin: Admin) -> Router {
 
 /// All routes, for the unix socket, whose peers are checked, and for calls within the process.
 pub fn socket_router(admin: Admin) -> Router {
-    Router::new()
-        .nest("/api/v1", api())
+    api()
         .merge(health::open_routes())
         .merge(health::metrics_route())
         .fallback(no_such_path)
@@ -56,12 +75,14 @@ pub fn socket_router(admin: Admin) -> Router {
         .layer(middleware::from_fn_with_state(admin.clone(), auth::middleware::on_socket))
         .layer(middleware::from_fn_with_state(admin.clone(), errors_page::link))
         .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn(request_id::identify))
         .with_state(admin)
 }
 
-/// All routes below `/api/v1`, and the document that describes them.
+/// All of `/api/v1`, and the document that describes it.
 fn api() -> Router<Admin> {
-    described().into_router().route("/openapi.json", get(document))
+    let below = described().into_router().route("/openapi.json", get(document));
+    Router::new().nest("/api/v1", below).merge(index::routes())
 }
 
 /// All routes below `/api/v1`.
@@ -122,25 +143,25 @@ async fn method() -> ApiError {
 
 async fn own_names_only(
     State(names): State<OwnNames>,
-    local: Option<extract::Extension<Local>>,
+    arrival: Option<extract::Extension<Arrival>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(extract::Extension(Local(local))) = local else {
+    let Some(extract::Extension(arrival)) = arrival else {
         return ApiError::Misdirected.into_response();
     };
-    match names.check(request.uri(), request.headers(), local) {
+    match names.check(request.uri(), request.headers(), arrival) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
 }
 
 async fn no_rebinding(
-    extract::Extension(Local(local)): extract::Extension<Local>,
+    extract::Extension(arrival): extract::Extension<Arrival>,
     request: Request,
     next: Next,
 ) -> Response {
-    match check_loopback(request.headers(), local) {
+    match check_loopback(request.headers(), arrival.local) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }

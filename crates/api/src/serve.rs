@@ -1,10 +1,11 @@
 //! Serves the TCP listener and the socket: accepts streams, limits them, and shuts down gracefully.
 
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,18 +16,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
-use super::host::{Local, OwnNames};
+use super::host::{Arrival, OwnNames};
+use super::network::NetworkAccess;
 use super::probes::Peer;
-use super::router::{metrics_router, open_router, socket_router};
+use super::router::{metrics_router, network_router, open_router, socket_router};
 use super::socket::AdminSocket;
 use super::state::Admin;
 use keyward_base::limits::Limits;
 use keyward_net::evictable::{Evictable, EvictableSlot};
+use keyward_proxy::ProxyTls;
+use keyward_proxy::ca::cache::Leaves;
 
 /// Maximum number of streams per listener. On TCP, a further stream evicts an idle one; on the socket, whose
 /// peers are our own user, it waits in the kernel's queue.
@@ -45,13 +50,25 @@ pub async fn serve_tcp(
     stop: watch::Receiver<bool>,
 ) {
     let router = open_router(admin.clone(), names);
-    OpenListener { listener, name: "admin", router, admin }.serve(stop).await;
+    OpenListener { listener, name: "admin", router, admin, tls: None }.serve(stop).await;
+}
+
+/// Serves the open paths, and the API for users' tokens, on `listener` in the same way.
+pub async fn serve_network(
+    listener: TcpListener,
+    tls: Option<AdminTls>,
+    admin: Admin,
+    access: NetworkAccess,
+    stop: watch::Receiver<bool>,
+) {
+    let router = network_router(admin.clone(), access);
+    OpenListener { listener, name: "admin", router, admin, tls }.serve(stop).await;
 }
 
 /// Serves the metrics on `listener` in the same way.
 pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Receiver<bool>) {
     let router = metrics_router(admin.clone());
-    OpenListener { listener, name: "metrics", router, admin }.serve(stop).await;
+    OpenListener { listener, name: "metrics", router, admin, tls: None }.serve(stop).await;
 }
 
 /// A TCP listener that everybody can reach.
@@ -61,13 +78,39 @@ struct OpenListener {
     name: &'static str,
     router: Router,
     admin: Admin,
+    tls: Option<AdminTls>,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug)]
+pub struct AdminTls {
+    tls: Arc<ProxyTls>,
+    leaves: Arc<Leaves>,
+}
+
+impl AdminTls {
+    /// By this certificate, or by leaves of the local CA.
+    pub fn new(tls: Arc<ProxyTls>, leaves: &Arc<Leaves>) -> Self {
+        Self { tls, leaves: leaves.clone() }
+    }
+
+    /// Accepts TLS. Errors of the peer need no action.
+    async fn accept(
+        self,
+        within: Duration,
+        socket: TcpStream,
+    ) -> Option<Box<TlsStream<TcpStream>>> {
+        let accepted = self.tls.accept(&self.leaves, within, socket).await;
+        accepted.inspect_err(|error| tracing::debug!(error, "an admin stream spoke no TLS")).ok()
+    }
 }
 
 impl OpenListener {
     async fn serve(self, mut stop: watch::Receiver<bool>) {
-        let Self { listener, name, router, admin } = self;
+        let Self { listener, name, router, admin, tls } = self;
         let metrics = admin.deps().metrics.clone();
         let limits = admin.deps().limits.clone();
+        let handshake_within = limits.handshake_timeout.min(HEAD_WITHIN);
         let mut streams = Streams::over_tcp(router, limits, stop.clone());
         let places = Evictable::new(STREAMS_MAX);
         loop {
@@ -96,7 +139,14 @@ impl OpenListener {
             if place.is_anothers() {
                 metrics.evicted(name);
             }
-            streams.serve(stream, Local(local), Some(place));
+            let arrival = Arrival { local, peer, is_tls: tls.is_some() };
+            match tls.clone() {
+                None => streams.serve(ready(Some(stream)), arrival, Some(place)),
+                Some(tls) => {
+                    let accepting = tls.accept(handshake_within, stream);
+                    streams.serve(accepting, arrival, Some(place));
+                }
+            }
         }
         drop(listener);
         streams.finish().await;
@@ -113,7 +163,7 @@ pub async fn serve_socket(socket: AdminSocket, admin: Admin, mut stop: watch::Re
             accepted = socket.accept() => match accepted {
                 Ok(stream) => {
                     let peer = Peer(pid_of(&stream));
-                    streams.serve(stream, peer, None);
+                    streams.serve(ready(Some(stream)), peer, None);
                 }
                 Err(error) => pause(&error).await,
             },
@@ -183,10 +233,14 @@ impl Streams {
         }
     }
 
-    /// Serves a stream. `mark` is added to each request and describes the stream. `place` (TCP only) is held
+    /// Serves a stream that `opening` gives. `mark` is added to each request and describes the stream. `place` (TCP only) is held
     /// from the end of a request to the end of its response.
-    fn serve<S, M>(&mut self, stream: S, mark: M, place: Option<EvictableSlot<()>>)
-    where
+    fn serve<S, M>(
+        &mut self,
+        opening: impl Future<Output = Option<S>> + Send + 'static,
+        mark: M,
+        place: Option<EvictableSlot<()>>,
+    ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         M: Clone + Send + Sync + 'static,
     {
@@ -196,6 +250,12 @@ impl Streams {
         self.tasks.spawn(async move {
             let place = place.map(Arc::new);
             let held = place.as_ref();
+            let stream = tokio::select! {
+                opened = opening => opened,
+                () = evicted(held.map(|place| &**place)) => None,
+                () = stopped(&mut stop) => None,
+            };
+            let Some(stream) = stream else { return };
             let service = service_fn(move |mut request: hyper::Request<Incoming>| {
                 request.extensions_mut().insert(mark.clone());
                 let router = router.clone();
@@ -262,7 +322,7 @@ impl Body for Whole {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.look();
         Poll::Ready(frame)
     }
@@ -309,7 +369,7 @@ mod tests {
         let router = Router::new().route("/", get(slow));
         let mut streams = Streams::over_tcp(router, limits, stopping);
         let (mut peer, stream) = tokio::io::duplex(1024);
-        streams.serve(stream, (), None);
+        streams.serve(ready(Some(stream)), (), None);
         peer.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         begun.notified().await;
         stop.send_replace(true);

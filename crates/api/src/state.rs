@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::audit_log::AuditLog;
 use super::error::ApiError;
+use super::idempotency::IdempotencyKeys;
 use super::reload::Reloads;
 use super::run_counter::Runs;
 use keyward_base::limits::Limits;
@@ -90,6 +91,7 @@ struct Inner {
     /// The platform's roots.
     roots: OnceCell<Arc<str>>,
     runs: Runs,
+    idempotency: IdempotencyKeys,
 }
 
 struct Serving {
@@ -123,6 +125,7 @@ impl Admin {
             serving,
             roots: OnceCell::new(),
             runs: Runs::default(),
+            idempotency: IdempotencyKeys::default(),
         }))
     }
 
@@ -149,6 +152,11 @@ impl Admin {
     /// The open runs.
     pub fn runs(&self) -> &Runs {
         &self.0.runs
+    }
+
+    /// The keys of requests that have effect once.
+    pub(super) fn idempotency(&self) -> &IdempotencyKeys {
+        &self.0.idempotency
     }
 
     /// Resolves when the gateway stops accepting work.

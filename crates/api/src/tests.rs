@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::host::Local;
+use super::host::Arrival;
 use super::*;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
@@ -488,7 +488,8 @@ async fn a_private_gateway_takes_no_consents_and_says_what_to_do() {
     }
     let router = open_router(lab.admin.clone(), OwnNames::new(80, Vec::new()));
     for path in ["/oauth/start/x", "/oauth/callback/app_x?state=s&code=c"] {
-        let local = Local("127.0.0.1:80".parse().unwrap());
+        let at = "127.0.0.1:80".parse().unwrap();
+        let local = Arrival { local: at, peer: at, is_tls: false };
         let request = Request::get(path).header(header::HOST, "localhost").extension(local);
         let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");

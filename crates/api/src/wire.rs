@@ -7,6 +7,7 @@ mod ca;
 mod call;
 mod explain;
 mod flow;
+mod index;
 mod keys;
 mod plan;
 mod rotation;
@@ -39,6 +40,7 @@ pub use self::explain::{
 pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };
+pub use self::index::ApiIndex;
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::rotation::{NewSecret, Rotated};
@@ -105,6 +107,9 @@ pub struct ErrorView {
     /// The URL of the section about the code; absent where no gateway serves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docs: Option<String>,
+    /// The id of the request, as in `Keyward-Request`, the log and the audit record of a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// A token just made: the only answer that holds a secret, given once.

@@ -118,9 +118,10 @@ codes! {
     BaseUrlRefused: "base_url_refused" 403 Proxy(DENIED),
         "Base URLs are switched off, or do not work on this listener because it asks for no token.",
         "set `listen.base_urls: true`, and use a listener of `listen.proxy` with the agent's token";
-    CrossSiteRefused: "cross_site_refused" 403 Proxy(DENIED),
-        "A page of another site sent a request to a base URL.",
-        "base URLs are for programs, not for pages of a browser";
+    CrossSiteRefused: "cross_site_refused" 403 Both(DENIED),
+        "A page of another site sent a request to a base URL. To the API: `Origin` is neither the listener's own nor in \
+         `listen.admin_cors`.",
+        "base URLs are for programs, not for pages of a browser; `listen.admin_cors` names origins that may use the API";
 
     // Refusals of policy.
     Denied: "denied" 403 Proxy(DENIED),
@@ -161,9 +162,11 @@ codes! {
     PluginBlocked: "plugin_blocked" 424 Proxy(DENIED),
         "A required slot of the plugin has no usable connection.",
         "`keyward plugin show NAME` says what is missing";
-    RateLimited: "rate_limited" 429 Proxy(DENIED),
-        "The connection has reached the limit of requests or exchanges in its settings: Keyward's limit, not the provider's.",
-        "wait as long as `Retry-After` says, or raise `rate_limit` or `concurrency` in the connection's settings";
+    RateLimited: "rate_limited" 429 Both(DENIED),
+        "The connection has reached the limit of requests or exchanges in its settings: Keyward's limit, not the provider's. \
+         To the API: the token sent too many requests, or too many with an invalid token came from this address.",
+        "wait as long as `Retry-After` says, or raise `rate_limit` or `concurrency` in the connection's settings, or \
+         `limits.api_requests_per_minute_max`";
     RefreshUnavailable: "refresh_unavailable" 503 Both(DENIED),
         "The token has ended, and the authorization server cannot issue another one now.",
         "retry when `Retry-After` says";
@@ -207,6 +210,9 @@ codes! {
     Unauthenticated: "unauthenticated" 401 Api,
         "The request has no valid personal access token.",
         "an admin of your organisation makes one: keyward token add";
+    CleartextRefused: "cleartext_refused" 403 Api,
+        "The API was asked over cleartext HTTP from another machine, which would reveal the token.",
+        "set `listen.admin_tls`, or name the proxy that terminates TLS in `listen.admin_proxies`";
     ScopeMissing: "scope_missing" 403 Api,
         "The token lacks a scope.",
         "use a token with that scope";
@@ -219,6 +225,9 @@ codes! {
     NameTaken: "name_taken" 409 Api,
         "The name is in use.",
         "choose another name, or remove that one first";
+    RequestInProgress: "request_in_progress" 409 Api,
+        "Another request with this `Idempotency-Key` has not ended yet, or its answer was too long to be kept.",
+        "retry when `Retry-After` says; without that field, read the state of the resource instead";
     ManagedByFile: "managed_by_file" 409 Api,
         "The configuration file declares the resource.",
         "change it in the configuration file";
@@ -234,6 +243,9 @@ codes! {
     InvalidField: "invalid_field" 422 Api,
         "A field of the request is wrong; `field` names it.",
         "correct the field as the message says";
+    IdempotencyKeyReused: "idempotency_key_reused" 422 Api,
+        "The `Idempotency-Key` belongs to another request of this caller.",
+        "use a new key for each request, and the same key only to repeat it";
     Refused: "refused" 422 Api,
         "The request is well-formed, but the state of the resource does not permit it.",
         "the message says what is in the way";

@@ -99,9 +99,13 @@ section! {
         /// Addresses of one name that are used; the rest are ignored.
         #[key("count")]
         pub addresses_max: usize,
-        /// Failed authentications from one address per minute. Above it: 429.
+        /// Failed authentications from one address per minute, to the proxy and to the API. Above it: 429. A
+        /// valid token is always accepted.
         #[key("count")]
         pub auth_failures_per_minute_max: u32,
+        /// Requests of one personal access token to the API over the network, per minute. Above it: 429.
+        #[key("count")]
+        pub api_requests_per_minute_max: u32,
         /// Audit events that wait for the writer. When the queue is full, exchanges wait for a slot.
         #[key("count")]
         pub audit_queue_max: usize,
@@ -164,6 +168,8 @@ impl Default for Limits {
             idle_upstream_timeout: seconds(60),
             addresses_max: 16,
             auth_failures_per_minute_max: 30,
+            // 100 per second: a console and scripts stay far below.
+            api_requests_per_minute_max: 6_000,
             audit_queue_max: 8_192,
             hostless_rules_max: 100,
             admin_body_bytes_max: 1024 * 1024,

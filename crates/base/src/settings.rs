@@ -213,6 +213,11 @@ impl fmt::Display for Wait {
 }
 
 impl Rate {
+    /// At most `count` requests per minute; at least one.
+    pub fn per_minute(count: u32) -> Self {
+        Self { count: count.max(1), per: Per::Minute }
+    }
+
     /// How many requests are allowed within [`Rate::period`].
     pub fn count(self) -> u32 {
         self.count

@@ -24,6 +24,9 @@ use keyward_base::threads::Threads;
 /// with fewer, unresponsive names would soon block all others.
 const LOOKUPS_MAX: usize = 256;
 
+/// Addresses of a named server that are tried.
+const NAMED_ADDRESSES_MAX: usize = 8;
+
 /// Connects to a program of this machine that requested it: the probe of `keyward doctor`.
 ///
 /// # Errors
@@ -33,6 +36,32 @@ pub async fn connect_loopback(at: SocketAddr) -> io::Result<TcpStream> {
         return Err(io::ErrorKind::AddrNotAvailable.into());
     }
     TcpStream::connect(at).await
+}
+
+/// Connects to a server that a person names for a command line of their own, in any network and without a corporate
+/// proxy. With `http`, which is cleartext, only to this machine, whatever the name resolves to.
+///
+/// # Errors
+/// When the name does not resolve to such an address, or none accepts within `within`.
+pub async fn dial_named(target: &Target, within: Duration) -> Result<TcpStream, DialError> {
+    let (host, guard) = (|| target.host().clone(), Guard::default());
+    let dialler = Dialler::new(guard.clone(), Vec::new(), NAMED_ADDRESSES_MAX);
+    let dialled = async {
+        let addresses = dialler.addresses(target).await?.into_iter();
+        let is_here = |addr: &SocketAddr| addr.ip().to_canonical().is_loopback();
+        let allowed = addresses.filter(|addr| target.scheme() == Scheme::Https || is_here(addr));
+        let checked = allowed.filter_map(|addr| guard.check_configured(addr).ok());
+        let candidates: Vec<_> = checked.take(NAMED_ADDRESSES_MAX).collect();
+        if candidates.is_empty() {
+            return Err(DialError::Refused { host: host(), class: IpClass::Public });
+        }
+        let raced = race(interleave(candidates)).await;
+        raced
+            .map(|raced| raced.stream)
+            .map_err(|source| DialError::Connect { host: host(), source })
+    };
+    let timeout = |_| DialError::Timeout { host: host() };
+    tokio::time::timeout(within, dialled).await.map_err(timeout)?
 }
 
 /// A connected stream.

@@ -67,6 +67,8 @@ mod upstream;
 
 pub use exchange::{call, test_request};
 pub use gateway::{Gateway, Parts};
+pub use limits::auth_failures::AuthFailures;
+pub use limits::rate::RateBucket;
 pub use sockets::listener::{Listener, ListenerOwner};
 pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;

@@ -46,7 +46,11 @@ mod tests {
     const PASTE: Paste<'_> = Paste {
         agent: "claude",
         token: "kwa_canary",
-        proxy: ProxyAt { tls: false, addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080) },
+        proxy: ProxyAt {
+            tls: false,
+            addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            host: None,
+        },
         keyward: "keyward",
     };
 

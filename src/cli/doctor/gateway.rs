@@ -75,6 +75,19 @@ async fn serving(status: &Status, report: &mut Report) {
             None => report.fail("listen", format!("the proxy is not reachable at {at}"), hint),
         }
     }
+    if let Some(at) = status.admin.strip_prefix("https://").and_then(|at| at.parse().ok()) {
+        let at = dialable(at);
+        match health::connect(at).await {
+            Some(_) => {
+                report.ok("listen", format!("the admin listener is reachable at https://{at}"))
+            }
+            None => report.fail(
+                "listen",
+                format!("the admin listener is not reachable at https://{at}"),
+                hint,
+            ),
+        }
+    }
     if let Ok(at) = status.admin.parse().map(dialable) {
         match ready(at).await {
             Ok(()) => report.ok("listen", format!("the admin listener answers at {at}")),

@@ -31,7 +31,27 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     (
         r#"listen: { admin_tls: { cert: a } }"#,
-        &["keyward.yaml:1: listen.admin_tls: `admin_tls` is not supported yet; remove it"],
+        &[
+            "keyward.yaml:1: listen.admin_tls: a certificate and its key belong together; name `cert` and `key`, or leave both out for one of Keyward's own CA",
+        ],
+    ),
+    (
+        r#"listen: { admin_proxies: ["10.0.0.5/24", "0.0.0.0/0", lb, "10.0.0.5", "10.0.0.0/24", "fd00::/8"] }"#,
+        &[
+            "keyward.yaml:1: listen.admin_proxies[0]: `10.0.0.5/24` is not an address or a network; write `10.0.0.5` or `10.0.0.0/24`",
+            "keyward.yaml:1: listen.admin_proxies[1]: `0.0.0.0/0` is not an address or a network; write `10.0.0.5` or `10.0.0.0/24`",
+            "keyward.yaml:1: listen.admin_proxies[2]: `lb` is not an address or a network; write `10.0.0.5` or `10.0.0.0/24`",
+        ],
+    ),
+    (
+        r#"listen: { admin_cors: ["*", "https://*.example", "null", "http://a.example", "https://a.example/", "http://localhost:3000"] }"#,
+        &[
+            "keyward.yaml:1: listen.admin_cors[0]: `*` is not the origin of a site; write `https://console.example.com`, without a path and without `*`",
+            "keyward.yaml:1: listen.admin_cors[1]: `https://*.example` is not the origin of a site; write `https://console.example.com`, without a path and without `*`",
+            "keyward.yaml:1: listen.admin_cors[2]: `null` is not the origin of a site; write `https://console.example.com`, without a path and without `*`",
+            "keyward.yaml:1: listen.admin_cors[3]: `http://a.example` is not the origin of a site; write `https://console.example.com`, without a path and without `*`",
+            "keyward.yaml:1: listen.admin_cors[4]: `https://a.example/` is not the origin of a site; write `https://console.example.com`, without a path and without `*`",
+        ],
     ),
     (
         r#"listen: { proxy: localhost:8080, admin: "unix:/x" }"#,

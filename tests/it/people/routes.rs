@@ -4,22 +4,22 @@ use std::sync::OnceLock;
 
 /// A route as the sources name it.
 #[derive(Debug)]
-pub(super) struct Route {
-    pub(super) path: String,
-    pub(super) methods: Vec<&'static str>,
+pub(crate) struct Route {
+    pub(crate) path: String,
+    pub(crate) methods: Vec<&'static str>,
 }
 
 impl Route {
-    pub(super) fn writes_something(&self) -> bool {
+    pub(crate) fn writes_something(&self) -> bool {
         !["/rules/explain", "/rules/test"].contains(&&*self.path)
     }
 
     /// Sends a request with the credential, and changes nothing.
-    pub(super) fn only_uses(&self) -> bool {
+    pub(crate) fn only_uses(&self) -> bool {
         self.path.ends_with("/test") || self.path.ends_with("/request")
     }
 
-    pub(super) fn is_of_admins(&self) -> bool {
+    pub(crate) fn is_of_admins(&self) -> bool {
         ["/apps", "/providers", "/rules", "/keys", "/ca", "/plan", "/reload", "/orgs", "/users"]
             .iter()
             .any(|area| self.path.starts_with(area))
@@ -27,7 +27,7 @@ impl Route {
 }
 
 /// Every route of the API, read from the sources: one that is added is tried as well.
-pub(super) fn routes() -> &'static [Route] {
+pub(crate) fn routes() -> &'static [Route] {
     static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
     ROUTES.get_or_init(|| {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/api/src");

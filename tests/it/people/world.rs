@@ -13,91 +13,91 @@ const ORGS: [&str; 3] = ["default", "acme", "globex"];
 
 /// A person and a token of theirs.
 #[derive(Clone, Debug)]
-pub(super) struct Person {
-    pub(super) org: String,
-    pub(super) name: String,
-    pub(super) role: &'static str,
-    pub(super) token: String,
+pub(crate) struct Person {
+    pub(crate) org: String,
+    pub(crate) name: String,
+    pub(crate) role: &'static str,
+    pub(crate) token: String,
 }
 
 /// Something that has an id or a name.
 #[derive(Clone, Debug)]
-pub(super) struct Thing {
-    pub(super) kind: &'static str,
-    pub(super) org: String,
-    pub(super) owner: Option<String>,
-    pub(super) shared: bool,
-    pub(super) id: Option<String>,
-    pub(super) name: Option<String>,
+pub(crate) struct Thing {
+    pub(crate) kind: &'static str,
+    pub(crate) org: String,
+    pub(crate) owner: Option<String>,
+    pub(crate) shared: bool,
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 /// An agent that works: its own connection, what it holds for it, and what is sent in its place.
 #[derive(Clone, Debug)]
-pub(super) struct Working {
-    pub(super) org: String,
-    pub(super) name: String,
-    pub(super) token: String,
-    pub(super) connection: String,
-    pub(super) placeholder: String,
-    pub(super) secret: String,
+pub(crate) struct Working {
+    pub(crate) org: String,
+    pub(crate) name: String,
+    pub(crate) token: String,
+    pub(crate) connection: String,
+    pub(crate) placeholder: String,
+    pub(crate) secret: String,
 }
 
 /// What somebody may name as their own.
 #[derive(Clone, Debug)]
-pub(super) struct Own {
-    pub(super) agent: String,
-    pub(super) connection: String,
+pub(crate) struct Own {
+    pub(crate) agent: String,
+    pub(crate) connection: String,
     user: String,
     org: String,
 }
 
 /// A request of the admin API.
 #[derive(Clone, Debug)]
-pub(super) struct Ask {
-    pub(super) method: String,
-    pub(super) path: String,
+pub(crate) struct Ask {
+    pub(crate) method: String,
+    pub(crate) path: String,
     body: Option<Value>,
     org: Option<String>,
 }
 
-pub(super) struct World {
-    pub(super) lab: Lab,
+pub(crate) struct World {
+    pub(crate) lab: Lab,
     people: Vec<Person>,
     things: Vec<Thing>,
     working: Vec<Working>,
 }
 
 impl Ask {
-    pub(super) fn new(method: &str, path: &str, body: Option<Value>) -> Self {
+    pub(crate) fn new(method: &str, path: &str, body: Option<Value>) -> Self {
         let (method, path) = (method.to_owned(), path.to_owned());
         Self { method, path, body, org: None }
     }
 
-    pub(super) fn get(path: &str) -> Self {
+    pub(crate) fn get(path: &str) -> Self {
         Self::new("GET", path, None)
     }
 
-    pub(super) fn post(path: &str, body: Value) -> Self {
+    pub(crate) fn post(path: &str, body: Value) -> Self {
         Self::new("POST", path, Some(body))
     }
 
-    pub(super) fn in_org(mut self, org: &str) -> Self {
+    pub(crate) fn in_org(mut self, org: &str) -> Self {
         self.org = Some(org.to_owned());
         self
     }
 
-    pub(super) fn line(&self) -> (&str, &str) {
+    pub(crate) fn line(&self) -> (&str, &str) {
         (&self.method, &self.path)
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.body.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 }
 
 impl Own {
     /// The variables that are left, with what is one's own.
-    pub(super) fn fill(&self, path: &str) -> String {
+    pub(crate) fn fill(&self, path: &str) -> String {
         let parts = path.split('/').map(|part| match part {
             "{agent}" => self.agent.clone(),
             "{connection}" => self.connection.clone(),
@@ -111,7 +111,7 @@ impl Own {
     }
 
     /// A body that the route takes.
-    pub(super) fn body(&self, method: &str, route: &str) -> Option<Value> {
+    pub(crate) fn body(&self, method: &str, route: &str) -> Option<Value> {
         let new = "new-one";
         Some(match (method, route) {
             ("GET", _) => return None,
@@ -133,9 +133,13 @@ impl Own {
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        Self::of(Plan::api_key()).await
+    }
+
+    /// In a gateway of this plan.
+    pub(crate) async fn of(mut plan: Plan) -> Self {
         let canaries: Vec<Canary> = (0..ORGS.len() * 4).map(|_| Canary::new("cnry")).collect();
-        let mut plan = Plan::api_key();
         for (at, canary) in canaries.iter().enumerate() {
             plan = plan.secret(&format!("SECRET_{at}"), canary);
         }
@@ -232,7 +236,7 @@ impl World {
     }
 
     /// As somebody, or as the operator.
-    pub(super) async fn ask(&self, by: Option<&Person>, ask: impl Borrow<Ask>) -> Message {
+    pub(crate) async fn ask(&self, by: Option<&Person>, ask: impl Borrow<Ask>) -> Message {
         let ask = ask.borrow();
         let mut fields = String::new();
         if let Some(by) = by {
@@ -244,23 +248,23 @@ impl World {
         self.lab.gateway.api_with(&fields, ask.line(), &ask.text()).await
     }
 
-    pub(super) fn people(&self) -> Vec<Person> {
+    pub(crate) fn people(&self) -> Vec<Person> {
         self.people.clone()
     }
 
     /// The first of this role.
-    pub(super) fn person(&self, org: &str, role: &str) -> Person {
+    pub(crate) fn person(&self, org: &str, role: &str) -> Person {
         let mut found = self.people.iter().filter(|one| one.org == org && one.role == role);
         found.next().expect("there is one").clone()
     }
 
-    pub(super) fn member(&self, org: &str, at: usize) -> Person {
+    pub(crate) fn member(&self, org: &str, at: usize) -> Person {
         let mut found = self.people.iter().filter(|one| one.org == org && one.role == "member");
         found.nth(at).expect("there is one").clone()
     }
 
     /// What is theirs to name, or what they may see.
-    pub(super) fn own(&self, by: &Person) -> Own {
+    pub(crate) fn own(&self, by: &Person) -> Own {
         let of = |kind: &str| {
             let visible = self.things.iter().filter(|it| it.kind == kind && sees(by, it));
             let mut visible: Vec<_> = visible.collect();
@@ -272,13 +276,13 @@ impl World {
     }
 
     /// The connection of an organisation that its admin shares.
-    pub(super) fn shared(&self, org: &str) -> String {
+    pub(crate) fn shared(&self, org: &str) -> String {
         let is_it = |it: &&Thing| it.kind == "connection" && it.org == org && it.shared;
         self.things.iter().find(is_it).and_then(|it| it.name.clone()).expect("there is one")
     }
 
     /// What does not exist for them: of each kind one of another organisation, and one of their own.
-    pub(super) fn things_hidden_from(&self, by: &Person) -> Vec<Thing> {
+    pub(crate) fn things_hidden_from(&self, by: &Person) -> Vec<Thing> {
         let mut found: Vec<Thing> = Vec::new();
         for thing in self.things.iter().filter(|thing| !sees(by, thing)) {
             let same =
@@ -291,7 +295,7 @@ impl World {
     }
 
     /// Names and ids of what does not exist for them.
-    pub(super) fn hidden_from(&self, by: &Person) -> Vec<String> {
+    pub(crate) fn hidden_from(&self, by: &Person) -> Vec<String> {
         let hidden = self.things.iter().filter(|thing| !sees(by, thing) && thing.kind != "org");
         // Whose a shared connection is may be read: as an id.
         let is_colleague = |thing: &Thing| thing.kind == "user" && thing.org == by.org;
@@ -303,12 +307,12 @@ impl World {
     }
 
     /// Names of what does.
-    pub(super) fn visible_to(&self, by: &Person) -> Vec<String> {
+    pub(crate) fn visible_to(&self, by: &Person) -> Vec<String> {
         let seen = self.things.iter().filter(|thing| sees(by, thing));
         seen.filter_map(|thing| thing.name.clone()).collect()
     }
 
-    pub(super) fn working_agents(&self) -> Vec<Working> {
+    pub(crate) fn working_agents(&self) -> Vec<Working> {
         let mut first: Vec<Working> = Vec::new();
         for agent in &self.working {
             if !first.iter().any(|known| known.org == agent.org) {
@@ -319,7 +323,7 @@ impl World {
     }
 
     /// What looks like `real`, and is nothing.
-    pub(super) fn unknown(&self, kind: &str, real: &str) -> String {
+    pub(crate) fn unknown(&self, kind: &str, real: &str) -> String {
         let (prefix, rest) = match real.split_once('_') {
             Some((prefix, rest)) => (format!("{prefix}_"), rest),
             None => (String::new(), real),
@@ -334,12 +338,12 @@ impl World {
     }
 
     /// A placeholder that was never given to anybody.
-    pub(super) fn unissued(&self) -> String {
+    pub(crate) fn unissued(&self) -> String {
         Placeholder::issue("", None).as_str().to_owned()
     }
 
     /// All that stands in the directory.
-    pub(super) fn everything(&self) -> Vec<String> {
+    pub(crate) fn everything(&self) -> Vec<String> {
         let view = self.lab.gateway.running().services().directory.view();
         let orgs = view.orgs().map(|org| format!("{org:?}"));
         let users =
@@ -371,26 +375,26 @@ impl World {
     }
 
     /// The status of a CONNECT.
-    pub(super) async fn connect(&self, agent: &Working) -> u16 {
+    pub(crate) async fn connect(&self, agent: &Working) -> u16 {
         self.asked_to_connect(agent).await.0
     }
 
     /// An intercepted tunnel.
-    pub(super) async fn tunnel(&self, agent: &Working) -> Wire {
+    pub(crate) async fn tunnel(&self, agent: &Working) -> Wire {
         let (status, wire) = self.asked_to_connect(agent).await;
         assert_eq!(status, 200);
         self.lab.secure(wire, HOST).await
     }
 
     /// A request through the proxy with another line.
-    pub(super) async fn through(&self, agent: &Working, line: &str) -> Message {
+    pub(crate) async fn through(&self, agent: &Working, line: &str) -> Message {
         let mut wire = self.tunnel(agent).await;
         wire.send(request_text(&format!("GET /a\r\n{line}"), HOST)).await;
         wire.answer("GET").await
     }
 
     /// A request by a base URL of this connection.
-    pub(super) async fn base_url(&self, agent: &Working, connection: &str) -> Message {
+    pub(crate) async fn base_url(&self, agent: &Working, connection: &str) -> Message {
         let mut wire = self.lab.client().await;
         let line = format!("Authorization: Bearer {}", agent.token);
         wire.send(request_text(&format!("GET /to/{connection}/a\r\n{line}"), "127.0.0.1:8080"))
@@ -399,7 +403,7 @@ impl World {
     }
 
     /// Stops, looks for secrets, and gives the records of changes.
-    pub(super) async fn finish(self) -> Vec<Value> {
+    pub(crate) async fn finish(self) -> Vec<Value> {
         let all = self.lab.finish_with_changes().await;
         all.into_iter().filter(|record| record.get("change").is_some()).collect()
     }
@@ -411,15 +415,20 @@ fn sees(by: &Person, thing: &Thing) -> bool {
 }
 
 /// What an answer of the proxy says apart from the exchange's id and what was named.
-pub(super) fn without_exchange(answer: &Message, named: &str) -> String {
-    let body = answer.text().replace(named, "NAMED");
-    let mut parts = body.split("exc_");
+pub(crate) fn without_exchange(answer: &Message, named: &str) -> String {
+    let text = without_ids(&answer.text().replace(named, "NAMED"));
+    format!("{} {:?} {text}", answer.head.status(), answer.head.one("keyward-error"))
+}
+
+/// A text without the ids of exchanges and requests.
+pub(crate) fn without_ids(text: &str) -> String {
+    let mut parts = text.split("exc_");
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         text += "EXC";
         text += part.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
     }
-    format!("{} {:?} {text}", answer.head.status(), answer.head.one("keyward-error"))
+    text
 }
 
 fn named(of: &Value) -> (Option<String>, Option<String>) {

@@ -8,6 +8,7 @@ use http::header;
 use super::{Access, Caller, CallerIdentity, OPEN, named_org};
 use crate::change_record::PendingRecord;
 use crate::error::ApiError;
+use crate::idempotency::once;
 use crate::state::Admin;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
@@ -18,16 +19,26 @@ use keyward_state::observe::change::Acting;
 /// changes in the audit log.
 pub(crate) async fn on_socket(
     State(admin): State<Admin>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     if OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    let caller = match Caller::of(&admin, &request, CallerIdentity::Operator) {
-        Ok(caller) => caller,
-        Err(refusal) => return refusal.into_response(),
-    };
+    match Caller::of(&admin, &request, CallerIdentity::Operator) {
+        Ok(caller) => serve(&admin, caller, request, next).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Serves the request of a caller; a repeated one with the same `Idempotency-Key` has no further effect.
+pub(crate) async fn serve(admin: &Admin, caller: Caller, request: Request, next: Next) -> Response {
+    let (of, own) = (caller.clone(), admin.clone());
+    once(admin, &of, request, |request| async move { serve_now(&own, caller, request, next).await })
+        .await
+}
+
+async fn serve_now(admin: &Admin, caller: Caller, mut request: Request, next: Next) -> Response {
     let allowed = caller.may();
     if caller.access != Access::Write {
         return match allowed {
@@ -40,7 +51,7 @@ pub(crate) async fn on_socket(
         };
     }
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-    let record = match PendingRecord::begin(&admin, &caller, &method, &path).await {
+    let record = match PendingRecord::begin(admin, &caller, &method, &path).await {
         Ok(record) => record,
         Err(refusal) => return refusal.into_response(),
     };

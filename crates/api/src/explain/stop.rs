@@ -60,7 +60,7 @@ const ALLOW: &str = "name the network and port in `upstream.allow_private`";
 
 fn view(code: Code, message: String, hint: Option<&str>) -> ErrorView {
     let (code, hint) = (code.to_string(), hint.map(str::to_owned));
-    ErrorView { code, message, field: None, hint, docs: None }
+    ErrorView { code, message, field: None, hint, docs: None, request: None }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! [`ProxyTls`]: TLS between an agent and the proxy itself (`HTTPS_PROXY=https://…`), before authentication.
-//! `streams/intercept.rs` terminates TLS inside a CONNECT.
+//! [`ProxyTls`]: TLS between an agent and the proxy itself (`HTTPS_PROXY=https://…`), before authentication; also that of
+//! the admin listener. `streams/intercept.rs` terminates TLS inside a CONNECT.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,8 +23,8 @@ const HANDSHAKE: u8 = 22;
 
 /// The answer to a client that sends cleartext HTTP.
 const TLS_WANTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nKeyward-Error: bad_request\r\n\
-    Content-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 52\r\nConnection: close\r\n\r\n\
-    this listener speaks TLS: use a proxy URL of https:\n";
+    Content-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 46\r\nConnection: close\r\n\r\n\
+    this listener speaks TLS: use a URL of https:\n";
 
 /// The certificate of a listener.
 #[derive(Debug)]

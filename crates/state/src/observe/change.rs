@@ -33,6 +33,9 @@ pub struct Change {
     /// The name of the user, if a user made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The address of the client, if the request came over the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The kind of resource: `connection`, `agent`, …
     pub what: String,
     /// The resource's id, if it has one.

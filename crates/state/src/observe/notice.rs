@@ -121,6 +121,7 @@ impl Notice {
         let (id, name) =
             thing.map_or((None, about.honeytoken.clone()), |(id, name)| (Some(id), Some(name)));
         Change {
+            from: None,
             by: self.by.clone(),
             user: about.user.clone(),
             what: what.to_owned(),

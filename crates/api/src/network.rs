@@ -1,0 +1,282 @@
+//! The API over the network: who may ask, and how. Tokens are accepted from this machine and over TLS, the listener's
+//! own or that of a reverse proxy that the configuration names; a token in cleartext is never looked up. Pages of
+//! other sites are refused, unless the configuration names their origin (CORS).
+
+mod forwarded;
+mod limits;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Extension, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use ipnet::IpNet;
+
+use self::forwarded::Forwarded;
+use self::limits::ApiLimits;
+use super::auth::{Caller, DOCUMENT, middleware};
+use super::error::ApiError;
+use super::host::{Arrival, OwnNames};
+use super::request_refusal::RequestRefusal;
+use super::state::Admin;
+use keyward_base::host::{Scheme, Target};
+
+/// How long a browser may remember the answer to a preflight, in seconds.
+const PREFLIGHT_AGE: &str = "600";
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+const ALLOWED_FIELDS: &str =
+    "authorization, content-type, idempotency-key, if-match, if-none-match, keyward-org";
+const EXPOSED_FIELDS: &str = "etag, idempotency-replayed, keyward-request, location, retry-after";
+
+/// How the admin listener is reached.
+#[derive(Clone, Debug)]
+pub struct NetworkAccess {
+    /// The names that are accepted in `Host`.
+    pub names: OwnNames,
+    /// Reverse proxies whose forwarded fields are believed.
+    pub proxies: Vec<IpNet>,
+    /// Origins of other sites whose pages may use the API.
+    pub origins: Vec<Target>,
+}
+
+/// The state of the network's middleware; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Network(Arc<NetworkState>);
+
+struct NetworkState {
+    admin: Admin,
+    access: NetworkAccess,
+    limits: ApiLimits,
+}
+
+/// The client of a request that did not come in cleartext from another machine.
+#[derive(Clone, Copy, Debug)]
+struct Client(IpAddr);
+
+impl Network {
+    pub(super) fn new(admin: Admin, access: NetworkAccess) -> Self {
+        let limits = ApiLimits::new(&admin.deps().limits);
+        Self(Arc::new(NetworkState { admin, access, limits }))
+    }
+}
+
+impl NetworkAccess {
+    fn believes(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(&peer))
+    }
+
+    /// The client, unless its token would have been readable on the way. A peer on this machine that forwards for
+    /// others must be a proxy that is named.
+    fn client(&self, arrival: Arrival, fields: &HeaderMap) -> Result<Client, RequestRefusal> {
+        let (peer, forwarded) = (arrival.peer.ip().to_canonical(), Forwarded::of(fields));
+        let is_direct = arrival.is_tls || peer.is_loopback();
+        match (forwarded.is_present, self.believes(peer)) {
+            (true, true) if forwarded.is_secure() => {
+                Ok(Client(forwarded.client(peer, |hop| self.believes(hop))))
+            }
+            (true, false) if arrival.is_tls => Ok(Client(peer)),
+            (false, _) if is_direct => Ok(Client(peer)),
+            _ => Err(RequestRefusal::Cleartext),
+        }
+    }
+
+    /// The scheme that the client used.
+    fn scheme(&self, arrival: Arrival, fields: &HeaderMap) -> Scheme {
+        let by_proxy =
+            || self.believes(arrival.peer.ip().to_canonical()) && Forwarded::of(fields).is_secure();
+        match arrival.is_tls || by_proxy() {
+            true => Scheme::Https,
+            false => Scheme::Http,
+        }
+    }
+
+    /// The origin of another site that may read the answer; `None` for our own pages and for programs.
+    fn foreign_origin(
+        &self,
+        arrival: Arrival,
+        fields: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, RequestRefusal> {
+        let mut given = fields.get_all(header::ORIGIN).iter();
+        let Some(value) = given.next() else { return Ok(None) };
+        let origin = value.to_str().ok().and_then(origin).filter(|_| given.next().is_none());
+        let origin = origin.ok_or(RequestRefusal::ForeignOrigin)?;
+        let host = fields.get(header::HOST).and_then(|host| host.to_str().ok());
+        let scheme = self.scheme(arrival, fields);
+        let own = host.and_then(|host| Target::parse(scheme, host).ok());
+        match (own == Some(origin.clone()), self.origins.contains(&origin)) {
+            (true, _) => Ok(None),
+            (false, true) => Ok(Some(value.clone())),
+            (false, false) => Err(RequestRefusal::ForeignOrigin),
+        }
+    }
+}
+
+/// Checks a request that a token must authenticate, and authenticates it; other paths are open.
+pub(super) async fn on_network(
+    State(network): State<Network>,
+    Extension(arrival): Extension<Arrival>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let is_of_api = (path == "/api" || path.starts_with("/api/")) && path != DOCUMENT;
+    // The handler of the metrics authenticates by itself.
+    if !is_of_api && path != "/metrics" {
+        return next.run(request).await;
+    }
+    let NetworkState { access, .. } = &*network.0;
+    let origin = match access.foreign_origin(arrival, request.headers()) {
+        Ok(origin) => origin,
+        Err(refusal) => return ApiError::from(refusal).into_response(),
+    };
+    let mut response = match (request.method() == Method::OPTIONS, &origin) {
+        (true, Some(_)) => preflight(),
+        (true, None) => ApiError::Method.into_response(),
+        (false, _) => match access.client(arrival, request.headers()) {
+            Err(refusal) => ApiError::from(refusal).into_response(),
+            Ok(_) if !is_of_api => next.run(request).await,
+            Ok(client) => match authenticated(&network.0, &request, client) {
+                Ok(caller) => middleware::serve(&network.0.admin, caller, request, next).await,
+                Err(refusal) => refusal.into_response(),
+            },
+        },
+    };
+    if !access.origins.is_empty() {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    if let Some(origin) = origin {
+        let fields = response.headers_mut();
+        fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let exposed = HeaderValue::from_static(EXPOSED_FIELDS);
+        fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+    response
+}
+
+fn authenticated(
+    network: &NetworkState,
+    request: &Request,
+    Client(client): Client,
+) -> Result<Caller, ApiError> {
+    match Caller::with_token(&network.admin, request) {
+        Ok(caller) => {
+            if let Some(token) = caller.token() {
+                network.limits.take(token)?;
+            }
+            Ok(caller.from(client))
+        }
+        Err(ApiError::Unauthenticated) => {
+            // A request without a token guesses nothing.
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                network.limits.failed(client)?;
+            }
+            Err(ApiError::Unauthenticated)
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// The answer to a browser that asks whether a page may send a request (CORS).
+fn preflight() -> Response {
+    let fields = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_FIELDS),
+        (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE),
+    ];
+    (StatusCode::NO_CONTENT, fields).into_response()
+}
+
+/// Parses `Origin`; `null` is foreign.
+fn origin(text: &str) -> Option<Target> {
+    let (scheme, authority) = match text.split_once("://")? {
+        ("https", authority) => (Scheme::Https, authority),
+        ("http", authority) => (Scheme::Http, authority),
+        _ => return None,
+    };
+    Target::parse(scheme, authority).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access() -> NetworkAccess {
+        NetworkAccess {
+            names: OwnNames::new(8081, Vec::new()),
+            proxies: vec!["10.0.0.0/24".parse().unwrap(), "127.0.0.2/32".parse().unwrap()],
+            origins: vec![origin("https://console.example.com").unwrap()],
+        }
+    }
+
+    fn fields(given: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs =
+            given.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        pairs.collect()
+    }
+
+    fn arrival(peer: &str, is_tls: bool) -> Arrival {
+        let (local, peer) = ("10.0.0.9:8081".parse().unwrap(), format!("{peer}:4711"));
+        Arrival { local, peer: peer.parse().unwrap(), is_tls }
+    }
+
+    const SECURE: &[(&str, &str)] =
+        &[("x-forwarded-proto", "https"), ("x-forwarded-for", "203.0.113.9")];
+
+    #[test]
+    fn a_token_is_accepted_from_this_machine_over_tls_and_from_named_proxies_only() {
+        const CLEAR: &[(&str, &str)] = &[("x-forwarded-proto", "http")];
+        const FOR: &[(&str, &str)] = &[("x-forwarded-for", "203.0.113.9")];
+        for (peer, is_tls, given, client) in [
+            ("203.0.113.1", false, &[][..], None),
+            ("203.0.113.1", false, SECURE, None),
+            ("10.0.0.1", false, &[], None),
+            ("10.0.0.1", false, CLEAR, None),
+            ("10.0.0.1", false, FOR, None),
+            ("10.0.0.1", true, CLEAR, None),
+            // A proxy on this machine that is not named: whether its clients use TLS is unknown.
+            ("127.0.0.1", false, SECURE, None),
+            ("127.0.0.1", false, FOR, None),
+            ("127.0.0.2", false, CLEAR, None),
+            ("127.0.0.1", false, &[], Some("127.0.0.1")),
+            ("127.0.0.2", false, &[], Some("127.0.0.2")),
+            ("127.0.0.2", false, SECURE, Some("203.0.113.9")),
+            ("10.0.0.1", false, SECURE, Some("203.0.113.9")),
+            ("203.0.113.1", true, &[], Some("203.0.113.1")),
+            ("203.0.113.1", true, SECURE, Some("203.0.113.1")),
+            ("203.0.113.1", true, CLEAR, Some("203.0.113.1")),
+        ] {
+            let found = access().client(arrival(peer, is_tls), &fields(given)).ok();
+            let found = found.map(|Client(client)| client.to_string());
+            assert_eq!(found.as_deref(), client, "{peer} {is_tls} {given:?}");
+        }
+    }
+
+    #[test]
+    fn only_named_origins_and_our_own_are_not_foreign() {
+        let check = |host: &'static str, origin: &'static str, is_tls| {
+            let given = fields(&[("host", host), ("origin", origin)]);
+            let found = access().foreign_origin(arrival("203.0.113.1", is_tls), &given);
+            found.map(|origin| origin.is_some())
+        };
+        for foreign in [
+            "null",
+            "https://evil.example",
+            "http://console.example.com",
+            "https://console.example.com:444",
+            "https://console.example.com.evil.example",
+            "https://a.console.example.com",
+            "http://localhost:8081",
+            "https://localhost:8082",
+            "",
+        ] {
+            let refused = Err(RequestRefusal::ForeignOrigin);
+            assert_eq!(check("localhost:8081", foreign, true), refused, "{foreign}");
+        }
+        assert_eq!(check("localhost:8081", "https://console.example.com", false), Ok(true));
+        assert_eq!(check("localhost:8081", "https://console.example.com:443", false), Ok(true));
+        assert_eq!(check("localhost:8081", "https://localhost:8081", true), Ok(false));
+        assert_eq!(check("localhost:8081", "http://localhost:8081", false), Ok(false));
+    }
+}

@@ -1,0 +1,91 @@
+//! [`RequestRefusal`]: refusals of a request as such, before or beside its handler: how it was sent, how often, and
+//! under which `Idempotency-Key`.
+
+use keyward_base::codes::{Code, RefusalText};
+
+/// Why a request is refused regardless of what it asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RequestRefusal {
+    /// It came over cleartext HTTP from another machine.
+    Cleartext,
+    /// `Origin` names another site.
+    ForeignOrigin,
+    /// Too many requests with an invalid token came from its address.
+    AuthFailures {
+        /// Seconds until a retry makes sense.
+        retry_after: u64,
+    },
+    /// Its token has sent too many requests.
+    TokenRate {
+        /// Seconds until a retry makes sense.
+        retry_after: u64,
+    },
+    /// `Idempotency-Key` is malformed.
+    KeyMalformed,
+    /// `Idempotency-Key` belongs to a request with another body or path.
+    KeyReused,
+    /// The first request with this `Idempotency-Key` has not ended.
+    KeyInProgress,
+    /// The answer to the first request with this `Idempotency-Key` was too long to be kept.
+    AnswerNotKept,
+    /// Too many requests with an `Idempotency-Key` run at once.
+    TooManyKeys,
+}
+
+/// How soon a request that runs may be asked for again.
+const IN_PROGRESS_RETRY_AFTER: u64 = 1;
+
+impl RequestRefusal {
+    /// Code, message and hint.
+    pub(super) fn text(self) -> RefusalText {
+        match self {
+            Self::Cleartext => Code::CleartextRefused
+                .because("the API takes no token over cleartext HTTP from another machine")
+                .hint(
+                    "set `listen.admin_tls: { cert, key }`, or name the proxy that terminates TLS in \
+                     `listen.admin_proxies`; a token that was sent so should be revoked",
+                ),
+            Self::ForeignOrigin => Code::CrossSiteRefused
+                .because("a page of another site sent this request")
+                .hint("`listen.admin_cors` names the origins whose pages may use the API"),
+            Self::AuthFailures { .. } => Code::RateLimited
+                .because("too many requests with an invalid token came from this address")
+                .hint("correct the token, and wait as long as `Retry-After` says"),
+            Self::TokenRate { .. } => Code::RateLimited
+                .because("this token has sent too many requests")
+                .hint("wait as long as `Retry-After` says, or raise `limits.api_requests_per_minute_max`"),
+            Self::KeyMalformed => Code::BadRequest
+                .because("`Idempotency-Key` is not 1 to 255 visible ASCII characters")
+                .hint("send a random key, such as a UUID, once"),
+            Self::KeyReused => Code::IdempotencyKeyReused
+                .because("this `Idempotency-Key` belongs to a request with another path or body")
+                .usual_hint(),
+            Self::KeyInProgress => Code::RequestInProgress
+                .because("the first request with this `Idempotency-Key` has not ended yet")
+                .hint("retry when `Retry-After` says"),
+            Self::AnswerNotKept => Code::RequestInProgress
+                .because(
+                    "the first request with this `Idempotency-Key` has ended, but its answer was too long to be kept",
+                )
+                .hint("read the state of the resource instead of repeating the request"),
+            Self::TooManyKeys => Code::RateLimited
+                .because("too many requests with an `Idempotency-Key` run at once")
+                .hint("retry when `Retry-After` says"),
+        }
+    }
+
+    /// Seconds until a retry makes sense.
+    pub(super) fn retry_after(self) -> Option<u64> {
+        match self {
+            Self::AuthFailures { retry_after } | Self::TokenRate { retry_after } => {
+                Some(retry_after)
+            }
+            Self::KeyInProgress | Self::TooManyKeys => Some(IN_PROGRESS_RETRY_AFTER),
+            Self::Cleartext
+            | Self::ForeignOrigin
+            | Self::KeyMalformed
+            | Self::KeyReused
+            | Self::AnswerNotKept => None,
+        }
+    }
+}
