@@ -13,8 +13,8 @@ use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
     consents, explain, flows, health, home, honeytokens, keys, orgs, personal, plugins, probes,
-    providers, refresh, reload, rotations, rule_test, rules, runs, tokens, upstreams, usage, users,
-    webhooks,
+    providers, refresh, reload, rotations, rule_test, rules, runs, sessions, tokens, upstreams,
+    usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -54,6 +54,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(rules::routes())
         .merge(rule_test::routes())
         .merge(runs::routes())
+        .merge(sessions::routes())
         .merge(explain::routes())
         .merge(keys::routes())
         .merge(ca::routes())

@@ -47,7 +47,7 @@ impl Policy {
                 RuleAction::Use(account) => {
                     let name = account.id.as_str();
                     let held = || held.is_some_and(|held| held.by_name(name).is_some());
-                    account.owning(target).is_some() && (compiled.agents.is_some() || held())
+                    account.owning(target).is_some() && (compiled.is_grant(agent) || held())
                 }
             };
         let in_sets = || held.is_some_and(|held| held.allow.allowing_some(target).is_some());

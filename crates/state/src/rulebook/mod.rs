@@ -9,6 +9,7 @@ mod error;
 mod facts;
 mod plugins;
 mod resolve;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
