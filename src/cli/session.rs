@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::output;
 use super::resource::{Asked, Column, Columns, details, path};
 use super::settings::Global;
+use super::table::moment;
 use keyward_model::{Reference, Session, SessionGiven, SessionIssued, SessionSpec};
 
 #[derive(Debug, Subcommand)]
@@ -124,7 +125,7 @@ impl Columns for Session {
             [] => "none now".to_owned(),
             names => names.join(", "),
         }),
-        Column::in_full("CREATED", |it| it.created.to_string()),
+        Column::in_full("CREATED", |it| moment(it.created)),
         Column::time("EXPIRES", "expires", |it| Some(it.facts.expires)),
     ];
 

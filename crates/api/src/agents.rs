@@ -108,7 +108,7 @@ fn may_serve_users(context: &Context, providers: &[String]) -> Result<(), ApiErr
         || "`keyward provider list` shows which there are".to_owned(),
         |near| format!("did you mean `{near}`?"),
     );
-    let message = format!("names `{}`, which is not a provider", shown(id));
+    let message = format!("has `{}`, which is not a provider", shown(id));
     Err(ApiError::Field { field: "user_providers".to_owned(), message, hint: Some(hint) })
 }
 

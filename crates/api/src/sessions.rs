@@ -163,7 +163,7 @@ fn may_make(context: &Context, spec: &SessionSpec) -> Result<(), ApiError> {
     let agent = agent.ok_or_else(|| ApiError::not_found("agent", spec.agent.as_str()))?;
     if view.is_asleep(agent) {
         let (why, hint) = why_paused(agent);
-        let message = format!("names agent `{}`, which is paused: {why}", agent.name);
+        let message = format!("must not be paused: {why}");
         return Err(ApiError::Field { field: "agent".into(), message, hint: Some(hint.into()) });
     }
     let named = spec.connections.iter().flatten().filter_map(Reference::id);

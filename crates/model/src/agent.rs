@@ -186,7 +186,7 @@ fn provider_refusals(ids: &[String]) -> Vec<Refusal> {
         let is_id = id == ANY_PROVIDER || name::plain(id).is_ok();
         match (is_id, ids[..place].contains(id)) {
             (false, _) => Some("has text that is not the id of a provider".to_owned()),
-            (true, true) => Some(format!("names `{id}` twice")),
+            (true, true) => Some(format!("has `{id}` twice")),
             (true, false) => None,
         }
     });

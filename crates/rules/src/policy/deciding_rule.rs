@@ -57,9 +57,10 @@ impl Policy {
     fn known(&self, reason: &Reason) -> Option<Option<RuleId>> {
         match (reason.rule(), reason) {
             (Some(rule), _) => Some(Some(rule.clone())),
-            (None, Reason::DefaultDeny { .. } | Reason::PortRefused { .. }) => {
-                Some(Some(self.default_rule.clone()))
-            }
+            (
+                None,
+                Reason::DefaultDeny { .. } | Reason::NoneInSession | Reason::PortRefused { .. },
+            ) => Some(Some(self.default_rule.clone())),
             (None, Reason::Method) => Some(None),
             (None, _) => None,
         }

@@ -22,8 +22,10 @@ impl Policy {
     ) -> Reason {
         let others = self.allows_others(agent, held, target);
         let by_provider = || self.shared.with_port.matching(target).next().is_some();
+        let set = set_for(target, request);
         match others || is_web_port(target.port()) || by_provider() {
-            true => Reason::DefaultDeny { others, set: set_for(target, request) },
+            true if agent.session.is_some() && !others && set.is_none() => Reason::NoneInSession,
+            true => Reason::DefaultDeny { others, set },
             false => Reason::PortRefused { port: target.port(), rule: None },
         }
     }

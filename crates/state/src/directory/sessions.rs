@@ -103,13 +103,14 @@ impl Stored for Session {
         if let (Some(of_agent), Some(wanted)) = (&agent.environment, &record.environment)
             && of_agent != wanted
         {
-            let rule = format!("is not the agent's, `{of_agent}`");
+            let rule = format!("must be the agent's, `{of_agent}`");
             return Err(Refusal::new("environment", rule).into());
         }
         if let Some(named) = &record.user {
             let user = view.user_of(record).filter(|user| user.has_sessions());
             let refusal = || {
-                let rule = format!("`{named}` is no active user with role `end_user`");
+                let rule =
+                    format!("must name an active user with role `end_user`, and `{named}` is none");
                 Refusal::new("user", rule).hint("add one: `keyward user add NAME --role end_user`")
             };
             user.ok_or_else(refusal)?;
@@ -250,20 +251,20 @@ impl View {
     ) -> Result<SessionAccess, DirectoryError> {
         let of_user = self.end_user_of(connection);
         let user = spec.user.as_ref().and_then(|user| user.id());
-        let refusal = |rule: &str| {
-            let rule = format!("names `{}`, which {rule}", connection.name);
+        let refusal = |why: &str| {
+            let rule = format!("must not name `{}`: {why}", connection.name);
             Refusal::new("connections", rule)
         };
         if let (Some(owner), Some(user)) = (of_user, user)
             && owner != user
         {
-            return Err(refusal("belongs to another end user").into());
+            return Err(refusal("it belongs to another end user").into());
         }
         check::same_environment(agent, connection)?;
         if let (Some(wanted), Some(found)) = (&spec.environment, &connection.environment)
             && wanted != found
         {
-            return Err(refusal(&format!("is in environment `{found}`")).into());
+            return Err(refusal(&format!("it is in environment `{found}`")).into());
         }
         let bound = || {
             agent.facts.binding(&connection.id).is_some()
@@ -281,6 +282,6 @@ impl View {
             Some(_) => format!("`keyward agent set {agent} --user-provider {provider}` allows it"),
             None => format!("`keyward agent bind {agent} {}` allows it", connection.name),
         };
-        Err(refusal(&format!("agent `{agent}` may not use")).hint(hint).into())
+        Err(refusal(&format!("agent `{agent}` may not use it")).hint(hint).into())
     }
 }
