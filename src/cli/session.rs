@@ -131,27 +131,3 @@ impl Columns for Session {
 
     const HINT: &str = ": make one with `keyward session add --agent NAME --user USER`";
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::resource::table;
-    use crate::cli::table::Layout;
-    use keyward_model::Shown;
-
-    #[test]
-    fn sessions_are_listed_and_shown_for_people() {
-        let session: Shown<Session> = serde_json::from_value(serde_json::json!({
-            "id": "ses_1", "agent": "agt_1", "user": "usr_1", "label": "chat 7",
-            "agent_name": "support", "user_name": "auth0|5f7c8ec7", "connection_names": ["gh"],
-            "expires": "2025-01-02T04:04:05Z", "created": "2025-01-02T03:04:05Z",
-        }))
-        .unwrap();
-        let text = format!(
-            "{}\n{}",
-            table(std::slice::from_ref(&session), &Layout::FULL),
-            details(&session)
-        );
-        insta::assert_snapshot!(text);
-    }
-}

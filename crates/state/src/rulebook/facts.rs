@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::inputs::{binding_inputs, connection_inputs, rule_inputs};
 use super::plugins::{Plugins, broken};
 use super::sessions::SessionIndex;
 use crate::directory::{
-    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, ConnectionState, Need, PluginRecord,
-    Remedies, View, Visibility, may_be_used_by,
+    AgentRecord, AppRecord, ConnectionRecord, ConnectionState, Need, PluginRecord, Remedies, View,
+    may_be_used_by,
 };
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId, UserId};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
 use keyward_rules::policy::{
@@ -434,48 +435,6 @@ impl Changed {
     fn name<'a>(&mut self, org: &OrgId, names: impl Iterator<Item = &'a str>) {
         self.named.extend(names.map(|name| (org.clone(), name.into())));
     }
-}
-
-/// The parts of an agent that determine its bindings and sets of hosts, apart from the connections.
-#[derive(PartialEq)]
-struct BindingInputs<'a> {
-    is_paused: bool,
-    owner: Option<&'a UserId>,
-    bindings: &'a [BindingRecord],
-    require_selection: bool,
-    allow: Option<&'a [String]>,
-    environment: Option<&'a str>,
-    user_providers: &'a [String],
-}
-
-fn binding_inputs(agent: &AgentRecord) -> BindingInputs<'_> {
-    BindingInputs {
-        is_paused: agent.facts.is_paused(),
-        owner: agent.facts.owner.as_ref(),
-        bindings: &agent.facts.bindings,
-        require_selection: agent.require_selection,
-        allow: agent.spec.allow.as_deref(),
-        environment: agent.environment.as_deref(),
-        user_providers: &agent.user_providers,
-    }
-}
-
-/// The parts of an agent that determine which rules apply to it.
-fn rule_inputs(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
-    (agent.name(), agent.facts.owner.as_ref(), agent.spec.environment.as_deref())
-}
-
-/// The parts of a connection that rules, bindings and slots depend on, apart from its account.
-fn connection_inputs(
-    it: &ConnectionRecord,
-) -> (&str, &ConnectionState, Option<&UserId>, Visibility, Option<&str>) {
-    (
-        &it.name,
-        &it.facts.state,
-        it.facts.owner.as_ref(),
-        it.facts.visibility,
-        it.environment.as_deref(),
-    )
 }
 
 /// The app through which a connection gets its tokens.

@@ -7,6 +7,7 @@
 mod compiled;
 mod error;
 mod facts;
+mod inputs;
 mod plugins;
 mod resolve;
 mod sessions;
