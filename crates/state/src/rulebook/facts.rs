@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::inputs::{binding_inputs, connection_inputs, rule_inputs};
+use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
 use super::plugins::{Plugins, broken};
 use super::sessions::SessionIndex;
 use crate::directory::{
@@ -17,8 +17,8 @@ use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
 use keyward_rules::policy::{
-    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, AllowedSets, DefaultAction,
-    Endpoint, Extent, PolicyInput, Rule, hosts_of_sets,
+    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, DefaultAction, Endpoint,
+    Extent, PolicyInput, Rule, hosts_of_sets,
 };
 use keyward_rules::provider::{Catalogue, Instance};
 
@@ -387,11 +387,6 @@ impl Facts {
     }
 }
 
-/// The sets of hosts that the agent may reach without a credential.
-pub(super) fn allowed_sets(agent: &AgentRecord) -> AllowedSets {
-    AllowedSets::named(agent.spec.allow.iter().flatten().map(String::as_str))
-}
-
 impl OrgFacts {
     fn is_empty(&self) -> bool {
         self.accounts.is_empty()
@@ -435,11 +430,6 @@ impl Changed {
     fn name<'a>(&mut self, org: &OrgId, names: impl Iterator<Item = &'a str>) {
         self.named.extend(names.map(|name| (org.clone(), name.into())));
     }
-}
-
-/// The app through which a connection gets its tokens.
-pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Option<&'a AppRecord> {
-    view.app(&connection.org, connection.app_id()?).map(|app| &**app)
 }
 
 /// Derives the data of a connection. `app`: the app of its tokens, whose settings it inherits.

@@ -1,7 +1,10 @@
 //! The parts of agents and connections that policies are made from: a change of others recompiles nothing.
 
-use crate::directory::{AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Visibility};
+use crate::directory::{
+    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, ConnectionState, View, Visibility,
+};
 use keyward_base::id::UserId;
+use keyward_rules::policy::AllowedSets;
 
 /// The parts of an agent that determine its bindings and sets of hosts, apart from the connections.
 #[derive(PartialEq)]
@@ -43,4 +46,14 @@ pub(super) fn connection_inputs(
         it.facts.visibility,
         it.environment.as_deref(),
     )
+}
+
+/// The sets of hosts that the agent may reach without a credential.
+pub(super) fn allowed_sets(agent: &AgentRecord) -> AllowedSets {
+    AllowedSets::named(agent.spec.allow.iter().flatten().map(String::as_str))
+}
+
+/// The app through which a connection gets its tokens.
+pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Option<&'a AppRecord> {
+    view.app(&connection.org, connection.app_id()?).map(|app| &**app)
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::facts::{Changed, Facts, allowed_sets};
+use super::facts::{Changed, Facts};
+use super::inputs::allowed_sets;
 use super::plugins::Plugins;
 use crate::directory::{AgentRecord, ConnectionRecord, SessionAccess};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, UserId};
