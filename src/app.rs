@@ -17,6 +17,7 @@ mod public_url;
 mod reload;
 mod rotations;
 mod services;
+mod sessions;
 mod upstream_settings;
 mod usage;
 mod watched;
@@ -356,6 +357,7 @@ impl AdminTasks {
         self.spawn(|close| until(close, rotating));
         let usage = usage::follow(services.directory.clone(), services.metrics.clone());
         self.spawn(|close| until(close, usage));
+        self.spawn(|close| until(close, sessions::remove_ended(services.directory.clone())));
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();

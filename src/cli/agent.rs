@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::{Map, json};
 
 use self::paste::Paste;
 use super::allow::{self, Allow};
@@ -41,7 +42,7 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
-    /// change which other hosts it may reach
+    /// change which other hosts, and which end users' connections, it may use
     #[command(after_help = allow::EXAMPLES)]
     Set(Set),
     /// its tokens
@@ -85,6 +86,9 @@ pub(crate) struct Add {
     environment: Option<String>,
     #[command(flatten)]
     allow: Allow,
+    /// provider whose connections of end users it uses in sessions; several times; *: all
+    #[arg(long = "user-provider", value_name = "ID", value_delimiter = ',')]
+    user_providers: Vec<String>,
     /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
@@ -96,6 +100,9 @@ pub(crate) struct Set {
     name: String,
     #[command(flatten)]
     allow: Allow,
+    /// provider whose connections of end users it uses in sessions; *: all; none: none
+    #[arg(long = "user-provider", value_name = "ID", value_delimiter = ',')]
+    user_providers: Vec<String>,
     /// refuse requests that several connections fit and that select none
     #[arg(long, value_name = "BOOL")]
     require_selection: Option<bool>,
@@ -170,8 +177,9 @@ impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let labels = unique(self.labels)?;
         let allow = self.allow.given()?;
-        let environment = self.environment;
-        let spec = AgentSpec { labels, environment, allow, ..AgentSpec::named(self.name) };
+        let Self { environment, user_providers, .. } = self;
+        let spec =
+            AgentSpec { labels, environment, allow, user_providers, ..AgentSpec::named(self.name) };
         let new = New { spec, with: AgentGiven { owner: self.owner } };
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
@@ -189,16 +197,26 @@ impl Add {
 impl Set {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let (allow, selection) = (self.allow.given()?, self.require_selection);
-        if allow.is_none() && selection.is_none() {
-            return Err(Failure::usage("nothing to change is given")
-                .hint("give --allow SET, --allow none or --require-selection BOOL"));
+        let mut patch = Map::new();
+        if let Some(selection) = selection {
+            patch.insert("require_selection".to_owned(), json!(selection));
+        }
+        match self.user_providers.as_slice() {
+            [] => {}
+            [none] if none == "none" => drop(patch.insert("user_providers".to_owned(), json!([]))),
+            ids => drop(patch.insert("user_providers".to_owned(), json!(ids))),
+        }
+        if allow.is_none() && patch.is_empty() {
+            return Err(Failure::usage("nothing to change is given").hint(
+                "give --allow SET, --user-provider ID (`none` for neither), or \
+                 --require-selection BOOL",
+            ));
         }
         let mut now: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
         if let Some(allow) = allow {
             now = allow::store(client, &now, allow).await?;
         }
-        if let Some(selection) = selection {
-            let patch = serde_json::json!({ "require_selection": selection });
+        if !patch.is_empty() {
             now = client.patch(&path::<Agent>(now.id.as_str()), &patch).await?;
         }
         let owner = owner_of(client, now.facts.owner.as_ref()).await;
@@ -317,6 +335,7 @@ fn show(agent: &Shown<Agent>, owner: &str, layout: &Layout) -> String {
         ("environment", agent.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
         ("other hosts", allow::text(agent.allow.as_deref())),
+        ("end users at", agent.user_providers.join(", ")),
         ("labels", pairs(&agent.labels)),
         ("listeners", agent.facts.listeners.join(", ")),
         ("selection", selection(agent).to_owned()),

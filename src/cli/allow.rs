@@ -56,6 +56,7 @@ examples:
   keyward agent set claude --allow packages --allow github-read
   keyward agent set claude --allow none
   keyward agent set claude --require-selection true
+  keyward agent set support --user-provider github --user-provider slack
 
 The sets replace those that it had. packages: package registries, to read; also each alone: pip, npm,
 yarn, cargo, apt, go, rubygems, maven, docker. github-read: public repositories, to read. web: every

@@ -82,6 +82,12 @@ struct Wanted {
     /// records of this agent
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// records of requests in this session
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// records of requests in sessions of this end user, by name
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// records of requests to this host: HOST, HOST:PORT or *.SUFFIX
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
@@ -95,7 +101,7 @@ struct Wanted {
     #[arg(long)]
     refused: bool,
     /// only changes of resources, no exchanges
-    #[arg(long, conflicts_with_all = ["agent", "host", "connection", "method"])]
+    #[arg(long, conflicts_with_all = ["agent", "session", "user", "host", "connection", "method"])]
     changes: bool,
     /// only exchanges, no changes of resources: `keyward logs`
     #[arg(skip)]
@@ -160,6 +166,8 @@ impl Wanted {
     fn path(&self, path: &str, more: &[(&str, String)]) -> String {
         let given = [
             ("agent", &self.agent),
+            ("session", &self.session),
+            ("user", &self.user),
             ("host", &self.host),
             ("connection", &self.connection),
             ("code", &self.code),

@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// the agent that sends the request: name or id
     #[arg(long, value_name = "NAME")]
     agent: String,
+    /// the agent's session that the request is of
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
     /// the connection that the request names in `Keyward-Connection`
     #[arg(long, value_name = "CONNECTION")]
     connection: Option<String>,
@@ -61,7 +64,8 @@ impl Args {
                 return Err(Failure::usage(format!("header `{name}` is given twice")));
             }
         }
-        Ok(ExplainAsk { agent: self.agent, method, url, connection: self.connection, headers })
+        let Self { agent, session, connection, .. } = self;
+        Ok(ExplainAsk { agent, session, method, url, connection, headers })
     }
 }
 

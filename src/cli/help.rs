@@ -6,7 +6,7 @@ use clap::Command;
 const GROUPS: &[(&str, &[&str])] = &[
     ("Start", &["connect", "run", "env", "status", "init", "serve", "service"]),
     ("Accounts", &["connection", "app", "provider", "plugin"]),
-    ("Policy", &["agent", "rule", "explain", "honeytoken"]),
+    ("Policy", &["agent", "session", "rule", "explain", "honeytoken"]),
     (
         "Operate",
         &["doctor", "audit", "logs", "webhook", "plan", "reload", "config", "health", "whoami"],

@@ -42,6 +42,7 @@ mod run;
 mod secret;
 mod serve;
 mod service;
+mod session;
 mod settings;
 mod status;
 mod table;
@@ -124,6 +125,9 @@ enum Command {
     /// show providers, check a provider file, add and remove own ones
     #[command(subcommand)]
     Provider(provider::Command),
+    /// manage sessions: short-lived tokens of an agent for one end user
+    #[command(subcommand)]
+    Session(session::Command),
     /// manage rules, which decide what agents may reach, and test them
     #[command(subcommand)]
     Rule(rule::Command),
@@ -292,6 +296,7 @@ impl Command {
             Self::Connection(command) => command.run(global).await,
             Self::Plugin(command) => Box::pin(command.run(global)).await,
             Self::Provider(command) => command.run(global).await,
+            Self::Session(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Doctor(args) => Box::pin(args.run(global)).await,

@@ -18,9 +18,11 @@ use keyward_model::{Role, Shown, User, UserSpec};
 pub(crate) enum Command {
     /// add one; give them a token with `keyward token add`
     #[command(after_help = "roles: an admin may do everything in the organisation; a member has \
-        their own agents and\nconnections, and uses what is shared; an auditor reads everything\n\n\
+        their own agents and\nconnections, and uses what is shared; an auditor reads everything; an end_user \
+        is a customer\nof your platform, named by its own id, whose connections agents use in sessions\n\n\
         examples:\n  keyward user add ann --role admin --email ann@example.com\n  \
-        keyward user add bob\n  keyward token add bob --ttl 90d")]
+        keyward user add bob\n  keyward token add bob --ttl 90d\n  \
+        keyward user add 'auth0|5f7c8ec7' --role end_user")]
     Add(Add),
     /// list them
     List {
@@ -43,7 +45,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// letters, digits, - _ .
+    /// letters, digits, - _ . ; of an end user: your platform's id
     name: String,
     /// what they may do
     #[arg(long, value_enum, default_value = "member")]
@@ -80,6 +82,8 @@ enum RoleWord {
     Admin,
     Member,
     Auditor,
+    #[value(name = "end_user")]
+    EndUser,
 }
 
 impl From<RoleWord> for Role {
@@ -88,6 +92,7 @@ impl From<RoleWord> for Role {
             RoleWord::Admin => Self::Admin,
             RoleWord::Member => Self::Member,
             RoleWord::Auditor => Self::Auditor,
+            RoleWord::EndUser => Self::EndUser,
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::connection::Providers;
-use super::declared::{Declared, InFile};
+use super::declared::{Declared, InFile, known};
 use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
@@ -71,6 +71,10 @@ pub(super) fn agents(
         names::no_token(&agent.name, &agent.with.path, reading);
         uses(agent, connections, reading);
         defaults(agent, connections, reading);
+        for (index, id) in agent.user_providers.iter().enumerate().filter(|(_, id)| *id != "*") {
+            let at = item_of(&key_of(&agent.with.path, "user_providers"), index);
+            known(id, &at, providers, reading);
+        }
     }
     found
 }

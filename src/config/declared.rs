@@ -172,7 +172,8 @@ fn renamed(keys: &mut Mapping, old: &[(&str, &str)]) {
     }
 }
 
-fn known(id: &str, path: &str, providers: &Providers<'_>, reading: &mut Reading<'_>) {
+/// Reports a provider that does not exist.
+pub(super) fn known(id: &str, path: &str, providers: &Providers<'_>, reading: &mut Reading<'_>) {
     if providers.catalogue.get(id).is_some() || providers.declared.contains(&id) {
         return;
     }

@@ -144,6 +144,7 @@ mod security_streams;
 mod selection;
 mod sent_paths;
 mod service;
+mod sessions;
 mod settings;
 mod settings_limits;
 mod settings_retry;

@@ -74,12 +74,16 @@ fn attempts(world: &World, by: &Person, of: &str, real: &str) -> Vec<Attempt> {
             let case = |name: &str| json!({"agent": name, "request": url, "expect": "deny"});
             push(&|name| Ask::post("/rules/test", json!({"cases": [case(name)]})));
             push(&|name| Ask::post("/runs", json!({"agent": name, "label": "run 1"})));
+            let own = json!([own.connection]);
+            push(&|name| Ask::post("/sessions", json!({"agent": name, "connections": own})));
             push(&|name| Ask::get(&format!("/audit?agent={name}")));
             push(&|name| Ask::get(&format!("/audit/counts?by=rule&agent={name}")));
             push(&|name| Ask::get(&format!("/agents?q={name}")));
         }
         "connection" => {
             push(&|name| Ask::post(&format!("{agent}/bindings"), json!({"connection": name})));
+            let session = |name: &str| json!({"agent": own.agent, "connections": [name]});
+            push(&|name| Ask::post("/sessions", session(name)));
             push(&|name| Ask::get(&format!("/audit?connection={name}")));
             push(&|name| Ask::get(&format!("/connections?q={name}")));
             push(&|name| Ask::get(&format!("/flows?connection={name}")));
@@ -92,6 +96,8 @@ fn attempts(world: &World, by: &Person, of: &str, real: &str) -> Vec<Attempt> {
         }
         "user" => {
             push(&|name| Ask::post("/tokens", json!({"user": name})));
+            let session = |name: &str| json!({"agent": own.agent, "user": name});
+            push(&|name| Ask::post("/sessions", session(name)));
             push(&|name| Ask::post("/agents", json!({"name": "new-one", "owner": name})));
             push(&|name| Ask::new("PATCH", &agent, Some(json!({"owner": name}))));
             push(&|name| {

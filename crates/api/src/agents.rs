@@ -7,13 +7,14 @@ use axum::Json;
 use super::bindings::{self, Defaults};
 use super::body::Segments;
 use super::context::Context;
-use super::error::ApiError;
+use super::error::{ApiError, shown};
 use super::input::{Change, Input};
 use super::openapi::Routes;
 use super::owners;
 use super::resource::{self, Exposed};
 use super::tokens;
 use keyward_model::{Agent, AgentFacts, AgentShown, Record, Shown};
+use keyward_rules::provider::decode::nearest;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -60,6 +61,9 @@ impl Exposed for Agent {
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
         let Context { admin, caller } = context;
         let owner = owners::of_new(admin, caller, input.with.owner.as_deref())?;
+        if !input.spec.user_providers.is_empty() {
+            may_serve_users(context, &input.spec.user_providers)?;
+        }
         let facts = AgentFacts { owner, ..AgentFacts::default() };
         let made = resource::store_new::<Self>(context, input.spec, facts).await?;
         admin.enforce().await?;
@@ -78,6 +82,9 @@ impl Exposed for Agent {
         if let Some(owner) = &owner {
             caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));
         }
+        if change.names("user_providers") {
+            may_serve_users(context, &change.of(&record.spec)?.user_providers)?;
+        }
         let alter = |record: &mut Record<Self>| {
             if let Some(owner) = &owner {
                 record.facts.owner.clone_from(owner);
@@ -91,6 +98,23 @@ impl Exposed for Agent {
     async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
         context.admin.enforce().await
     }
+}
+
+/// Refuses unknown providers in `user_providers`, and callers who may not use every end user's connections.
+fn may_serve_users(context: &Context, providers: &[String]) -> Result<(), ApiError> {
+    if let Some(user) = context.caller.user().filter(|_| !context.caller.edits_all()) {
+        return Err(ApiError::RoleRefused(user.role.as_str()));
+    }
+    let catalogue = context.deps().vault.catalogue(context.caller.org());
+    let is_unknown = |id: &&String| *id != "*" && catalogue.get(id).is_none();
+    let Some(id) = providers.iter().find(is_unknown) else { return Ok(()) };
+    let near = nearest(id, catalogue.all().map(|provider| &*provider.id));
+    let hint = near.map_or_else(
+        || "`keyward provider list` shows which there are".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    );
+    let message = format!("has `{}`, which is not a provider", shown(id));
+    Err(ApiError::Field { field: "user_providers".to_owned(), message, hint: Some(hint) })
 }
 
 /// Pauses it: its tokens are refused, and its open streams end.

@@ -184,6 +184,8 @@ impl Reader {
             orgless: of_install,
             agent: ask.agent.clone(),
             token: ask.token.clone(),
+            session: ask.session.clone(),
+            user: ask.user.clone(),
             host: ask.host.clone(),
             connection: ask.connection.clone(),
             code: ask.code.clone(),

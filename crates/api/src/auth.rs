@@ -228,7 +228,7 @@ impl Caller {
 
     /// Whether the caller may see all resources of the organisation.
     pub(super) fn sees_all(&self) -> bool {
-        self.user().is_none_or(|user| user.role != Role::Member)
+        self.user().is_none_or(|user| matches!(user.role, Role::Admin | Role::Auditor))
     }
 
     /// Whether the caller may change all resources of the organisation.
@@ -354,7 +354,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     };
     let area = match parts[0] {
         "connections" | "flows" => Area::Connections,
-        "agents" | "runs" | "probes" | "plugins" => Area::Agents,
+        "agents" | "runs" | "sessions" | "probes" | "plugins" => Area::Agents,
         "apps" | "redirect-uri" => Area::Apps,
         "providers" | "status" => Area::Providers,
         "ca" if reads => Area::Providers,
@@ -382,7 +382,7 @@ fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {
     }
     match (role, access) {
         (Role::Admin, _) | (Role::Auditor, Access::Read) => true,
-        (Role::Auditor, _) => false,
+        (Role::Auditor | Role::EndUser, _) => false,
         (Role::Member, Access::Read) => {
             !matches!(area, Area::Audit | Area::Install | Area::Webhooks)
         }
@@ -426,12 +426,24 @@ mod tests {
     fn the_install_belongs_to_the_default_organisation() {
         let other = OrgId::named("acme").unwrap();
         for access in [Access::Read, Access::Use, Access::Write] {
-            for role in [Role::Admin, Role::Member, Role::Auditor] {
+            for role in [Role::Admin, Role::Member, Role::Auditor, Role::EndUser] {
                 assert!(!role_allows(role, Area::Install, access, &other));
             }
         }
         assert!(role_allows(Role::Admin, Area::Install, Access::Write, &OrgId::default_org()));
         assert!(!role_allows(Role::Member, Area::Install, Access::Read, &OrgId::default_org()));
+    }
+
+    #[test]
+    fn end_users_may_do_nothing() {
+        for area in Area::ALL {
+            for access in [Access::Read, Access::Use, Access::Write] {
+                assert!(
+                    !role_allows(Role::EndUser, area, access, &OrgId::default_org()),
+                    "{area:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
+use keyward_model::Session;
 use keyward_net::dial::AddressVerdict;
 use keyward_net::guard::{IpClass, classify};
 use keyward_rules::inject::credential::Write;
@@ -77,7 +78,10 @@ pub(super) fn decided(
     ask: &ExplainAsk,
 ) -> Result<(Explanation, Target), ApiError> {
     let record = admin.agent(caller, &ask.agent)?;
-    let agent = as_agent(&record);
+    let agent = match &ask.session {
+        None => as_agent(&record),
+        Some(session) => in_session(admin, &record, session)?,
+    };
     let behind = base_url::behind(admin, &agent, ask)?;
     let question = DescribedRequest::parse(behind.as_ref().unwrap_or(ask))?;
     let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
@@ -92,7 +96,17 @@ pub(super) fn decided(
 /// The agent as authentication would make it; no decision depends on the token.
 fn as_agent(record: &AgentRecord) -> Agent {
     let (id, org) = (record.id.clone(), record.org.clone());
-    Agent { id, org, name: record.name.as_str().into(), token: None }
+    Agent { id, org, name: record.name.as_str().into(), token: None, session: None }
+}
+
+/// The same in one of its sessions.
+fn in_session(admin: &Admin, record: &AgentRecord, session: &str) -> Result<Agent, ApiError> {
+    let view = admin.deps().directory.view();
+    let found = view.find::<Session>(&record.org, session);
+    let agent = found.and_then(|session| view.in_session(session));
+    let agent = agent
+        .filter(|agent| agent.id == record.id && view.still_holds(agent, admin.deps().clock.now()));
+    agent.ok_or_else(|| ApiError::not_found("session", session))
 }
 
 /// The decision, with details that only the services know.

@@ -27,6 +27,7 @@ const COLLECTIONS: &[&str] = &[
     "plugins",
     "providers",
     "rules",
+    "sessions",
     "tokens",
     "upstreams",
     "users",

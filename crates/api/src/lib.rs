@@ -60,6 +60,7 @@ mod rules;
 mod run_counter;
 mod runs;
 mod serve;
+mod sessions;
 mod socket;
 mod state;
 mod stored_rules;

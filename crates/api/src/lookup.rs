@@ -26,14 +26,24 @@ impl Admin {
         caller: &Caller,
         name: &str,
     ) -> Result<Arc<ConnectionRecord>, ApiError> {
+        let found = self.connection_to_use(caller, name)?;
+        caller.names("connection", &found.id, &found.name);
+        caller.may_change(&found)?;
+        Ok(found)
+    }
+
+    /// The same of one that the request only mentions.
+    pub(super) fn connection_to_use(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<Arc<ConnectionRecord>, ApiError> {
         let view = self.deps().directory.view();
         let found = view.find_connection(caller.org(), name);
         let found = found.filter(|connection| caller.sees_connection(connection));
         let known = || view.connections().filter(|connection| caller.sees_connection(connection));
         let known = || known().map(|connection| &*connection.name);
         let found = found.ok_or_else(|| ApiError::not_found_among("connection", name, known()))?;
-        caller.names("connection", &found.id, &found.name);
-        caller.may_change(found)?;
         Ok(found.clone())
     }
 }

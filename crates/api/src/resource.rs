@@ -102,8 +102,8 @@ pub(super) async fn add<R: Exposed>(
 ) -> Result<(StatusCode, Json<R::Added>), ApiError> {
     R::may_write(&context, None)?;
     R::resolve(&context, &mut input.spec)?;
-    // A name that is not valid may be a secret in the wrong place.
-    if R::check(&input.spec).is_ok() {
+    // A name that is not valid may be a secret in the wrong place; a session may have none.
+    if R::check(&input.spec).is_ok() && !R::name(&input.spec).is_empty() {
         context.caller.wants_name(R::name(&input.spec));
     }
     Ok((StatusCode::CREATED, Json(R::add(&context, input).await?)))

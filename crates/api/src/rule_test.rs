@@ -53,7 +53,7 @@ fn asked(case: &RuleCase) -> ExplainAsk {
         None => (None, request),
     };
     let (agent, url, headers) = (case.agent.clone(), url.to_owned(), case.headers.clone());
-    ExplainAsk { agent, method, url, connection: None, headers }
+    ExplainAsk { agent, session: None, method, url, connection: None, headers }
 }
 
 /// What is stopped is refused, whatever a rule meant to do with it.

@@ -16,6 +16,7 @@ use super::page::Page;
 use super::resource::found;
 use super::wire::{HostRefusals, List, Rejected, RunRefusals, TokenIssued};
 use keyward_base::id::TokenId;
+use keyward_base::secret::Secret;
 use keyward_base::time::parse_duration;
 use keyward_model::{Agent, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 use keyward_state::directory::{IssuedToken, Need, Remedies};
@@ -74,14 +75,19 @@ async fn add(
     Ok((StatusCode::CREATED, Json(shown_once(&issued, label)?)))
 }
 
-/// Shows a new token: the one place of the control plane that exposes a secret.
+/// Shows a new token.
 pub(super) fn shown_once(
     issued: &IssuedToken,
     label: Option<String>,
 ) -> Result<TokenIssued, ApiError> {
-    let refused = || ApiError::field("token", "must be text");
-    let token = issued.text.expose_text().ok_or_else(refused)?.to_owned();
+    let token = text_of(&issued.text)?;
     Ok(TokenIssued { id: issued.id.clone(), label, expires: issued.expires, token })
+}
+
+/// The text of a new token: the one place of the control plane that exposes a secret.
+pub(super) fn text_of(token: &Secret) -> Result<String, ApiError> {
+    let refused = || ApiError::field("token", "must be text");
+    Ok(token.expose_text().ok_or_else(refused)?.to_owned())
 }
 
 async fn revoke(
@@ -169,7 +175,6 @@ pub(super) fn ends_after(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyward_base::secret::Secret;
 
     fn asked(json: &str) -> Result<Option<Timestamp>, ApiError> {
         let with: TokenGiven = serde_json::from_str(json).unwrap();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::id::{AgentId, OrgId, TokenId};
+use super::id::{AgentId, OrgId, SessionId, TokenId, UserId};
 
 /// Prefix of issued tokens, so that people and secret scanners recognise them.
 pub const TOKEN_PREFIX: &str = "kwa_";
@@ -17,8 +17,21 @@ pub struct Agent {
     pub org: OrgId,
     /// Unique in the organisation; consists of unreserved URL characters.
     pub name: Arc<str>,
-    /// The token that authenticated it; `None` on a listener that belongs to the agent.
+    /// The token that authenticated it; `None` on a listener that belongs to the agent, and in a session.
     pub token: Option<TokenId>,
+    /// The session that it acts in, whose token authenticated it. It narrows what the agent may use.
+    pub session: Option<Arc<AgentSession>>,
+}
+
+/// The session that an agent acts in, as audit events name it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AgentSession {
+    /// The session's id.
+    pub id: SessionId,
+    /// What the session is for.
+    pub label: Option<Box<str>>,
+    /// The end user that it is for, with the name that the platform gave.
+    pub user: Option<(UserId, Box<str>)>,
 }
 
 /// Whether `text` is valid as an agent's name or as a chosen token: only unreserved characters (RFC 3986 §2.3),

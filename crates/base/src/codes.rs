@@ -106,6 +106,9 @@ codes! {
     BaseUrlUnauthenticated: "agent_unauthenticated" 401 Proxy(DENIED),
         "A request to a base URL has no valid token of an agent.",
         "give the agent's token (kwa_…) as the program's API key, in `Keyward-Token`, or as http://NAME:TOKEN@HOST:PORT/to/…";
+    SessionExpired: "session_expired" 401 Proxy(DENIED),
+        "The session has expired or was ended, or its agent or end user is paused or gone.",
+        "make a new session: `keyward session add`, or POST /sessions";
     AgentUnauthenticated: "agent_unauthenticated" 407 Proxy(DENIED),
         "A request to the proxy has no valid token of an agent.",
         "use a proxy URL of the form http://NAME:TOKEN@HOST:PORT";

@@ -199,6 +199,8 @@ ids! {
     OwnProviderId = "prv_", "a provider";
     /// A webhook.
     WebhookId = "whk_", "a webhook";
+    /// A session: an agent's short-lived token for the connections of one end user, or for named ones.
+    SessionId = "ses_", "a session";
     /// A stored rule. [`RuleId`] is the label of what decided.
     StoredRuleId = "rul_", "a rule";
 }

@@ -112,6 +112,9 @@ section! {
         /// Rules without hosts; they are evaluated for every host.
         #[key("count")]
         pub hostless_rules_max: usize,
+        /// Sessions of one organisation that have not expired. Above it: new ones are refused.
+        #[key("count")]
+        pub sessions_max: usize,
         /// Size of the body of an admin request.
         #[key("bytes")]
         pub admin_body_bytes_max: usize,
@@ -172,6 +175,8 @@ impl Default for Limits {
             api_requests_per_minute_max: 6_000,
             audit_queue_max: 8_192,
             hostless_rules_max: 100,
+            // Each has a row in the store and a part of the policy, both of about 1 KiB.
+            sessions_max: 10_000,
             admin_body_bytes_max: 1024 * 1024,
             // Prompts with images have this size.
             written_body_bytes_max: 8 * 1024 * 1024,

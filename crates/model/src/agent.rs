@@ -17,6 +17,9 @@ use super::resource::{Kind, Resource};
 use super::token::{RevokedToken, TokenRecord, TokenShown};
 use super::{given, name};
 
+/// All providers, in `user_providers`.
+const ANY_PROVIDER: &str = "*";
+
 /// Agents.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Agent {}
@@ -47,6 +50,11 @@ section! {
         #[key(one of ["true", "false"], "false")]
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub require_selection: bool,
+        /// Providers whose connections of end users this agent may use in [sessions](../guides/people.md), beside
+        /// those that are bound to it; `"*"`: all providers. Only admins may set it.
+        #[key("list of ids of [providers](providers.md)", "[]")]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub user_providers: Vec<String>,
     }
 }
 
@@ -118,6 +126,11 @@ impl AgentSpec {
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
+
+    /// Whether it may use end users' connections at this provider in sessions.
+    pub fn serves_users_at(&self, provider: &str) -> bool {
+        self.user_providers.iter().any(|one| one == ANY_PROVIDER || one == provider)
+    }
 }
 
 impl AgentFacts {
@@ -161,8 +174,23 @@ impl Resource for Agent {
         let all = failed([name::unreserved(&spec.name), environment]);
         let labels = name::labels(&spec.labels);
         let allow = allow_refusals(spec.allow.as_deref().unwrap_or_default());
-        all.into_iter().chain(labels).chain(allow).collect()
+        let providers = provider_refusals(&spec.user_providers);
+        all.into_iter().chain(labels).chain(allow).chain(providers).collect()
     }
+}
+
+/// Ids of providers that are malformed or there twice. That they exist is for the API and the configuration to check:
+/// an organisation has its own.
+fn provider_refusals(ids: &[String]) -> Vec<Refusal> {
+    let each = ids.iter().enumerate().filter_map(|(place, id)| {
+        let is_id = id == ANY_PROVIDER || name::plain(id).is_ok();
+        match (is_id, ids[..place].contains(id)) {
+            (false, _) => Some("has text that is not the id of a provider".to_owned()),
+            (true, true) => Some(format!("has `{id}` twice")),
+            (true, false) => None,
+        }
+    });
+    each.map(|rule| Refusal::new("user_providers", rule)).collect()
 }
 
 /// Names that are no set, or are there twice.
@@ -201,5 +229,19 @@ mod tests {
         assert_eq!(refused(&["pip", "web", "pip"]), ["`allow` names `pip` twice"]);
         assert_eq!(refused(&["\u{1b}[2J"]).len(), 1);
         assert!(refused(&[]).is_empty() && refused(&["packages", "github-read"]).is_empty());
+    }
+
+    #[test]
+    fn providers_of_end_users_are_ids_that_are_named_once() {
+        let refused = |ids: &[&str]| {
+            let user_providers = ids.iter().map(|id| (*id).to_owned()).collect();
+            let spec = AgentSpec { user_providers, ..AgentSpec::named("ci") };
+            Agent::refusals(&spec).len()
+        };
+        assert_eq!(
+            [refused(&["a b"]), refused(&["github", "*", "github"]), refused(&[""])],
+            [1; 3]
+        );
+        assert_eq!([refused(&[]), refused(&["*"]), refused(&["github", "own.api"])], [0; 3]);
     }
 }

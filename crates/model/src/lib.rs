@@ -30,6 +30,7 @@ mod rule;
 mod schema;
 mod scope;
 mod secret_text;
+mod session;
 mod token;
 mod user;
 mod webhook;
@@ -69,6 +70,9 @@ pub use rule::{Rule, RuleFacts, RulePlace, RuleShown, RuleSpec, RuleStanding};
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{SecretFields, SecretText};
+pub use session::{
+    SESSION_TTL_MAX, Session, SessionFacts, SessionGiven, SessionIssued, SessionShown, SessionSpec,
+};
 pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 pub use user::{Role, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{

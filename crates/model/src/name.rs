@@ -23,6 +23,22 @@ pub(crate) fn unreserved(name: &str) -> Result<(), Refusal> {
     of_characters(name, "letters, digits or `-._~`", |b| matches!(b, b'-' | b'.' | b'_' | b'~'))
 }
 
+/// Longest name of an end user: room for the id of any identity provider, such as `auth0|…` or an email address.
+const EXTERNAL_BYTES_MAX: usize = 128;
+
+/// Checks the name of an end user, which the platform chooses: an id of its own, a UUID, an email address. Refused
+/// are characters with a meaning in paths, lists, quoted text and HTML.
+pub(crate) fn external(name: &str) -> Result<(), Refusal> {
+    let is_plain = |b: u8| b.is_ascii_graphic() && !b"/\\:,\"`<>".contains(&b);
+    let is_name = (1..=EXTERNAL_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(is_plain)
+        && name.bytes().any(|b| b != b'.')
+        && !is_like_an_id(name);
+    let rule = "must be 1 to 128 visible ASCII characters without `/ \\ : , \" ` < >`, not like an id of \
+                Keyward (`usr_…`) and not only dots";
+    Refusal::unless(is_name, "name", rule)
+}
+
 fn of_characters(name: &str, words: &str, is_mark: fn(u8) -> bool) -> Result<(), Refusal> {
     let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || is_mark(b))
@@ -77,6 +93,43 @@ mod tests {
             assert_eq!((plain(good), unreserved(good)), (Ok(()), Ok(())), "{good}");
         }
         assert!(plain("a~b").is_err() && unreserved("a~b").is_ok());
+    }
+
+    #[test]
+    fn names_of_end_users_are_ids_of_platforms_without_separators() {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a\\b",
+            "a:b",
+            "a,b",
+            "a b",
+            "a\"b",
+            "a`b",
+            "<b>",
+            "\u{e4}",
+            "a\n",
+            "usr_42",
+            "org_x",
+            &"a".repeat(129),
+        ] {
+            let refused = external(bad).unwrap_err();
+            assert!(refused.to_string().starts_with("`name` must be 1 to 128"), "{bad}: {refused}");
+        }
+        for good in [
+            "42",
+            "auth0|5f7c8ec7c33c6c004bbafe82",
+            "o'brien+x@example.com",
+            "user_2abc",
+            "a%2Fb",
+            "a?b#c",
+            "123e4567-e89b-12d3-a456-426614174000",
+            &"a".repeat(128),
+        ] {
+            assert_eq!(external(good), Ok(()), "{good}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::personal_token::{
 use super::resource::{Kind, Nothing, Resource};
 use super::rule::{Rule, RuleShown};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
-use super::{Agent, App, Connection, Honeytoken, Org, Plugin, PluginView, User, Webhook};
+use super::{Agent, App, Connection, Honeytoken, Org, Plugin, PluginView, Session, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ pub fn schemas() -> Vec<Schemas> {
         token(),
         binding(),
         plugin(),
+        of::<Session>(),
         rule(),
         of::<Webhook>(),
         of::<Honeytoken>(),

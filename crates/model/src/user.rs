@@ -23,7 +23,8 @@ section! {
     #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(deny_unknown_fields)]
     pub struct UserSpec {
-        /// Unique. 1 to 64 letters, digits or `-_.`.
+        /// Unique. 1 to 64 letters, digits or `-_.`. Of an end user: the platform's own id, 1 to 128 visible ASCII
+        /// characters without ``/ \ : , " ` < >``.
         #[key("text", required)]
         pub name: String,
         /// An address to tell people apart by, unique in the organisation; nothing is sent there.
@@ -31,7 +32,7 @@ section! {
         #[serde(default)]
         pub email: Option<String>,
         /// What the user may do.
-        #[key(one of ["admin", "member", "auditor"], required)]
+        #[key(one of ["admin", "member", "auditor", "end_user"], required)]
         pub role: Role,
         /// Whether the user's tokens and agents open nothing.
         #[key(one of ["true", "false"], "false")]
@@ -50,6 +51,9 @@ pub enum Role {
     Member,
     /// To read everything, to change nothing.
     Auditor,
+    /// Nothing in the API: a customer of the platform, who owns connections that agents use in sessions.
+    #[serde(rename = "end_user")]
+    EndUser,
 }
 
 /// What the gateway adds.
@@ -87,7 +91,11 @@ impl Resource for User {
     fn refusals(spec: &UserSpec) -> Vec<Refusal> {
         let rule = "must be `name@host`, without blanks and up to 254 characters";
         let has_address = spec.email.as_deref().is_none_or(is_email);
-        failed([name::plain(&spec.name), Refusal::unless(has_address, "email", rule)])
+        let name = match spec.role {
+            Role::EndUser => name::external(&spec.name),
+            Role::Admin | Role::Member | Role::Auditor => name::plain(&spec.name),
+        };
+        failed([name, Refusal::unless(has_address, "email", rule)])
     }
 
     /// Rows leave out an address that there is not; answers say `null`.
@@ -98,6 +106,13 @@ impl Resource for User {
     }
 }
 
+impl UserSpec {
+    /// Whether the connections of this user may be used in sessions.
+    pub fn has_sessions(&self) -> bool {
+        self.role == Role::EndUser && !self.paused
+    }
+}
+
 impl Role {
     /// As it is written.
     pub fn as_str(self) -> &'static str {
@@ -105,6 +120,7 @@ impl Role {
             Self::Admin => "admin",
             Self::Member => "member",
             Self::Auditor => "auditor",
+            Self::EndUser => "end_user",
         }
     }
 }

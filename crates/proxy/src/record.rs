@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::gateway::Gateway;
 use crate::refusal::{Refusal, scrub_code};
-use keyward_base::agent::Agent;
+use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::codes::Code;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
@@ -275,6 +275,14 @@ impl EventFields {
         }
     }
 
+    /// The session that the agent acts in.
+    fn session(&self) -> Option<&AgentSession> {
+        match &self.by {
+            RequestedBy::Agent(agent) => agent.session.as_deref(),
+            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
+        }
+    }
+
     /// The host of a refused request, and the set of hosts that would allow it.
     fn refused_host(&self, code: Code) -> Option<(String, Option<&'static str>)> {
         let target = self.target.as_ref()?;
@@ -314,10 +322,14 @@ impl EventFields {
             }
             RequestedBy::Owner(org) => (Some(org.as_str()), None, None),
         };
+        let session = self.session();
         Event {
             org,
             agent,
             token,
+            session: session.map(|it| it.id.as_str()),
+            session_label: session.and_then(|it| it.label.as_deref()),
+            user: session.and_then(|it| it.user.as_ref()).map(|(_, name)| &**name),
             rule: self.rule.as_ref().map(RuleId::as_str),
             connection: self.connection.as_deref(),
             generation: self.generation,

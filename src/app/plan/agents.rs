@@ -132,6 +132,7 @@ impl Planning<'_> {
             ("labels", found.spec.labels != declared.spec.labels),
             ("environment", found.spec.environment != declared.spec.environment),
             ("allow", found.spec.allow != declared.spec.allow),
+            ("user_providers", found.spec.user_providers != declared.spec.user_providers),
             ("require_selection", found.spec.require_selection != declared.spec.require_selection),
             ("token", token.is_some()),
             ("defaults", defaults.is_some()),

@@ -212,6 +212,7 @@ async fn explain(
         };
         let ask = ExplainAsk {
             agent,
+            session: None,
             method: Some(method.clone()),
             url: url.clone(),
             connection: None,

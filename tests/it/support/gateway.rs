@@ -164,6 +164,7 @@ impl Gateway {
                 "/rules",
                 "/users",
                 "/tokens",
+                "/sessions",
                 "/webhooks",
                 "/providers/acme",
             ];

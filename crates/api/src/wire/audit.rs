@@ -16,6 +16,10 @@ pub struct AuditAsk {
     pub agent: Option<String>,
     /// The id of the agent's token.
     pub token: Option<String>,
+    /// The id of the session.
+    pub session: Option<String>,
+    /// The name of the session's end user.
+    pub user: Option<String>,
     /// The host, with a port or without, or `*.suffix`.
     pub host: Option<String>,
     /// The connection's name.

@@ -22,6 +22,9 @@ pub struct ExplainAsk {
     pub method: Option<String>,
     /// Absolute, `http` or `https`; or a base URL of the gateway, as a program would ask by it.
     pub url: String,
+    /// The id of the agent's session that the request would be of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// As `Keyward-Connection` would name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,

@@ -10,7 +10,7 @@ use crate::gateway::Gateway;
 use crate::request::inbound::Inbound;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
-use keyward_model::{Honeytoken, Record};
+use keyward_model::{Honeytoken, ManagedBy, Record, Session};
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::inject::strip;
 use keyward_state::directory::{Directory, DirectoryError, Former};
@@ -102,8 +102,12 @@ async fn caught(
     tell(directory, agent, NoticeKind::HoneytokenUsed, about).await;
 }
 
-/// Revokes the token that the agent used; if that is not possible, pauses the agent.
+/// Ends the session or revokes the token that the agent used; if that is not possible, pauses the agent.
 async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, DirectoryError> {
+    if let Some(session) = &agent.session {
+        let ended = directory.remove::<Session>(&agent.org, &session.id, ManagedBy::Store).await;
+        return ended.map(|()| "session ended");
+    }
     if let Some(token) = &agent.token {
         match directory.revoke_token(&agent.org, &agent.id, token).await {
             Err(DirectoryError::ManagedByFile { .. }) => {}

@@ -236,6 +236,7 @@ fn view(refusal: &Refusal) -> RefusalView {
             challenge_field: Some(header::PROXY_AUTHENTICATE),
             ..said(Code::AgentUnauthenticated).usual_hint().into()
         },
+        Refusal::SessionEnded => said(Code::SessionExpired).usual_hint().into(),
         Refusal::ListenerAgentGone { .. } => said(Code::AgentUnavailable).usual_hint().into(),
         Refusal::TooManyFailures { retry_after } => {
             after(retry_after.as_secs().max(1), said(Code::TooManyGuesses))

@@ -25,6 +25,9 @@ pub enum Refusal {
     // The agent's request.
     #[error("proxy authentication is required")]
     Unauthenticated,
+    /// The token is of a session that has ended, or whose agent or end user is paused or gone.
+    #[error("the session has expired or was ended")]
+    SessionEnded,
     /// The listener's agent does not exist or is paused.
     #[error("this listener is agent `{agent}`'s, which is paused or does not exist")]
     ListenerAgentGone { agent: String },

@@ -125,6 +125,7 @@ impl Session {
                 Err(Refusal::Overloaded(Shortage::Streams))
             }
             (true, _) => Ok(()),
+            (false, None) if self.agent.session.is_some() => Err(Refusal::SessionEnded),
             (false, None) => Err(Refusal::Unauthenticated),
             (false, Some(owner)) => Err(Refusal::ListenerAgentGone { agent: owner.agent.clone() }),
         }

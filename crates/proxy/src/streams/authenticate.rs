@@ -31,11 +31,21 @@ pub struct Authenticated {
     pub token: Zeroizing<String>,
 }
 
+/// Why a presented token proves no agent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unproved {
+    /// It is unknown, or another agent's than the name says.
+    Unknown,
+    /// It is of a session that has ended. This is no guess, so it does not count as one.
+    SessionEnded,
+}
+
 /// The agent of a request to the proxy. On a listener of one agent it is that agent, whatever `Proxy-Authorization`
 /// contains: some clients always send the field, for another proxy.
 ///
 /// # Errors
-/// [`Refusal::Unauthenticated`] without a valid token; [`Refusal::TooManyFailures`] when the address failed too
+/// [`Refusal::Unauthenticated`] without a valid token; [`Refusal::SessionEnded`] with that of a session that has ended;
+/// [`Refusal::TooManyFailures`] when the address failed too
 /// often within a minute; [`Refusal::ListenerAgentGone`] when the listener's agent is not available;
 /// [`Refusal::BadRequest`] when the token is also in the URL.
 pub fn authenticate(
@@ -64,8 +74,11 @@ fn by_token(
         None => PresentedToken::read(value),
         Some(_) => None,
     };
-    let proof = presented.and_then(|presented| prove(gateway, presented));
-    let Authenticated { agent, token } = proof.ok_or_else(|| failure(gateway, peer))?;
+    let proof = presented.ok_or(Unproved::Unknown).and_then(|presented| prove(gateway, presented));
+    let Authenticated { agent, token } = proof.map_err(|unproved| match unproved {
+        Unproved::SessionEnded => Refusal::SessionEnded,
+        Unproved::Unknown => failure(gateway, peer),
+    })?;
     if is_in_url(request.uri(), &token) {
         tripwire::refused_early(gateway, &agent, None, request);
         return Err(Refusal::BadRequest(
@@ -91,13 +104,23 @@ pub fn is_in_url(uri: &Uri, text: &str) -> bool {
 }
 
 /// The agent of the token, if the presented name is the agent's.
-pub fn prove(gateway: &Gateway, presented: PresentedToken) -> Option<Authenticated> {
+///
+/// # Errors
+/// When the token proves no agent, or another one.
+pub fn prove(gateway: &Gateway, presented: PresentedToken) -> Result<Authenticated, Unproved> {
     let PresentedToken { name, token } = presented;
-    let Some(agent) = gateway.directory.view().authenticate(&token, gateway.clock.now()) else {
+    let view = gateway.directory.view();
+    let Some(agent) = view.authenticate(&token, gateway.clock.now()) else {
+        if view.was_session(&token) {
+            return Err(Unproved::SessionEnded);
+        }
         tripwire::token(gateway, &token);
-        return None;
+        return Err(Unproved::Unknown);
     };
-    name.is_none_or(|name| *agent.name == *name).then_some(Authenticated { agent, token })
+    match name.is_none_or(|name| *agent.name == *name) {
+        true => Ok(Authenticated { agent, token }),
+        false => Err(Unproved::Unknown),
+    }
 }
 
 impl PresentedToken {

@@ -12,7 +12,7 @@ impl Policy {
     /// the agent allows it. Other accounts are treated as if they did not exist.
     pub fn account(&self, agent: &Agent, name: &str) -> Option<&Account> {
         let org = self.org(&agent.org);
-        let bound = org.agents.get(&agent.id).and_then(|held| held.by_name(name));
+        let bound = org.held(agent).and_then(|held| held.by_name(name));
         let granted = || {
             let places = org.rules.grants.get(name)?;
             places.iter().map(|at| &org.rules.all[*at]).find_map(|rule| rule.grants(agent))
@@ -23,7 +23,7 @@ impl Policy {
     /// The names of all accounts that the agent may use, sorted.
     pub fn account_names(&self, agent: &Agent) -> BTreeSet<&str> {
         let org = self.org(&agent.org);
-        let bound = org.agents.get(&agent.id).into_iter().flat_map(|held| &held.all);
+        let bound = org.held(agent).into_iter().flat_map(|held| &held.all);
         let bound = bound.map(|binding| &*binding.account);
         let granted = org.rules.all.iter().filter_map(|rule| rule.grants(agent));
         bound.chain(granted).map(|account| &*account.name).collect()
@@ -34,7 +34,7 @@ impl CompiledRule {
     /// The account that this rule itself grants to the agent.
     fn grants(&self, agent: &Agent) -> Option<&Account> {
         match &self.rule.action {
-            RuleAction::Use(account) if self.agents.is_some() && self.is_for(&agent.id) => {
+            RuleAction::Use(account) if self.is_grant(agent) && self.is_for(&agent.id) => {
                 Some(account)
             }
             _ => None,

@@ -124,6 +124,9 @@ pub(super) fn assemble(spec: PolicyInput) -> Policy {
     for ((org, agent), held) in held {
         policy.set_held(&org, &agent, held);
     }
+    for (org, session, held) in spec.sessions {
+        policy.set_session(&org, &session, Some(held));
+    }
     for (org, endpoint) in &spec.org_oauth_endpoints {
         policy.add_oauth_endpoint(org, endpoint);
     }

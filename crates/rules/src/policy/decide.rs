@@ -71,7 +71,7 @@ impl Policy {
         path: &'a DecodedPath,
     ) -> Evaluation<'a> {
         let org = self.org(&agent.org);
-        let held = org.agents.get(&agent.id).map(|held| &**held);
+        let held = org.held(agent);
         Evaluation { policy: self, org, held, agent, asked: *asked, path }
     }
 }
@@ -145,15 +145,15 @@ impl<'a> Evaluation<'a> {
         takes(self.path, paths, rule)
     }
 
-    /// The connection that the rule uses and the agent lacks; rules that name no agents grant nothing.
+    /// The connection that the rule uses and the agent lacks; a rule that is no grant needs a binding.
     pub(super) fn missing(&self, candidate: RuleCandidate<'a>) -> Option<&'a Arc<str>> {
         let compiled = candidate.compiled;
         match &compiled.rule.action {
-            RuleAction::Use(account) if compiled.agents.is_none() => {
+            RuleAction::Use(account) if !compiled.is_grant(self.agent) => {
                 let bound = self.held.and_then(|held| held.by_name(account.id.as_str()));
                 bound.is_none().then_some(&account.name)
             }
-            RuleAction::UseMissing(name) if compiled.agents.is_none() => Some(name),
+            RuleAction::UseMissing(name) if !compiled.is_grant(self.agent) => Some(name),
             _ => None,
         }
     }
@@ -169,7 +169,7 @@ impl<'a> Evaluation<'a> {
             }
             (RuleAction::Use(account), Some(wanted)) => {
                 self.agrees_with(account)?;
-                if candidate.compiled.agents.is_none() {
+                if !candidate.compiled.is_grant(self.agent) {
                     // The rule restricts what the binding allows.
                     let binding = self.held.and_then(|held| held.by_name(account.id.as_str()));
                     binding.map_or(Ok(()), |binding| self.is_within(binding))?;

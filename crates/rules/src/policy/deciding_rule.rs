@@ -31,7 +31,7 @@ impl Policy {
         let method = methods.find(refused).unwrap_or(asked.method);
         let asked = PolicyRequest { method, ..*asked };
         let org = self.org(&agent.org);
-        let held = org.agents.get(&agent.id).map(|held| &**held);
+        let held = org.held(agent);
         let evaluation = Evaluation { policy: self, org, held, agent, asked, path: asked.path };
         let binding = || evaluation.binding_of(reason).map(|binding| &binding.id);
         let default = matches!(reason, Reason::TokenEndpoint { .. }).then_some(&self.default_rule);
@@ -57,9 +57,10 @@ impl Policy {
     fn known(&self, reason: &Reason) -> Option<Option<RuleId>> {
         match (reason.rule(), reason) {
             (Some(rule), _) => Some(Some(rule.clone())),
-            (None, Reason::DefaultDeny { .. } | Reason::PortRefused { .. }) => {
-                Some(Some(self.default_rule.clone()))
-            }
+            (
+                None,
+                Reason::DefaultDeny { .. } | Reason::NoneInSession | Reason::PortRefused { .. },
+            ) => Some(Some(self.default_rule.clone())),
             (None, Reason::Method) => Some(None),
             (None, _) => None,
         }

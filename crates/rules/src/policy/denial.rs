@@ -22,8 +22,10 @@ impl Policy {
     ) -> Reason {
         let others = self.allows_others(agent, held, target);
         let by_provider = || self.shared.with_port.matching(target).next().is_some();
+        let set = set_for(target, request);
         match others || is_web_port(target.port()) || by_provider() {
-            true => Reason::DefaultDeny { others, set: set_for(target, request) },
+            true if agent.session.is_some() && !others && set.is_none() => Reason::NoneInSession,
+            true => Reason::DefaultDeny { others, set },
             false => Reason::PortRefused { port: target.port(), rule: None },
         }
     }
@@ -47,7 +49,7 @@ impl Policy {
                 RuleAction::Use(account) => {
                     let name = account.id.as_str();
                     let held = || held.is_some_and(|held| held.by_name(name).is_some());
-                    account.owning(target).is_some() && (compiled.agents.is_some() || held())
+                    account.owning(target).is_some() && (compiled.is_grant(agent) || held())
                 }
             };
         let in_sets = || held.is_some_and(|held| held.allow.allowing_some(target).is_some());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::rule::{AgentBindings, CompileError, Endpoint, Rule};
 use super::{CompiledBindings, OAuthEndpoint, OrgPolicy, OrgRules, Policy, compile};
-use keyward_base::id::{AgentId, OrgId};
+use keyward_base::id::{AgentId, OrgId, SessionId};
 
 impl Policy {
     /// Replaces the rules of one org.
@@ -25,6 +25,17 @@ impl Policy {
     /// Replaces the bindings and blocked slots of one agent.
     pub fn set_held(&mut self, org: &OrgId, agent: &AgentId, held: AgentBindings) {
         self.org_mut(org).set_held(agent, CompiledBindings::of(held));
+        self.forget_empty(org);
+    }
+
+    /// Replaces what may be used in a session; `None`: it has ended. Hosts of sessions are not known hosts: a refusal
+    /// does not depend on what is used in other sessions.
+    pub fn set_session(&mut self, org: &OrgId, session: &SessionId, held: Option<AgentBindings>) {
+        let sessions = &mut self.org_mut(org).sessions;
+        match held {
+            Some(held) => drop(sessions.insert(session.clone(), CompiledBindings::of(held).into())),
+            None => drop(sessions.remove(session)),
+        }
         self.forget_empty(org);
     }
 
@@ -54,7 +65,10 @@ impl Policy {
 
 impl OrgPolicy {
     fn is_empty(&self) -> bool {
-        self.rules.all.is_empty() && self.agents.is_empty() && self.oauth_endpoints.is_empty()
+        self.rules.all.is_empty()
+            && self.agents.is_empty()
+            && self.sessions.is_empty()
+            && self.oauth_endpoints.is_empty()
     }
 
     fn set_held(&mut self, agent: &AgentId, now: CompiledBindings) {

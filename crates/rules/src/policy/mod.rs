@@ -34,8 +34,9 @@ use http::Method;
 
 use crate::inject::credential::RequiredConnection;
 use crate::inject::placeholder::Core;
+use keyward_base::agent::Agent;
 use keyward_base::host::Target;
-use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_base::shared_map::SharedMap;
 
@@ -100,6 +101,8 @@ pub struct PolicyRequest<'a> {
 struct OrgPolicy {
     rules: Arc<OrgRules>,
     agents: SharedMap<AgentId, Arc<CompiledBindings>>,
+    /// What may be used in each session, in place of what its agent may use.
+    sessions: SharedMap<SessionId, Arc<CompiledBindings>>,
     /// Literal hosts of bindings.
     known: CountedIndex<()>,
     /// OAuth endpoints of its own apps and connections.
@@ -226,6 +229,17 @@ impl Policy {
     }
 }
 
+impl OrgPolicy {
+    /// What the agent may use, or in a session what may be used in it: nothing of an unknown session.
+    fn held(&self, agent: &Agent) -> Option<&CompiledBindings> {
+        let held = match &agent.session {
+            None => self.agents.get(&agent.id),
+            Some(session) => self.sessions.get(&session.id),
+        };
+        held.map(|held| &**held)
+    }
+}
+
 impl OrgRules {
     /// The rules that match agent and target, in order.
     fn candidates<'a>(&'a self, agent: &AgentId, target: &'a Target) -> Vec<RuleCandidate<'a>> {
@@ -270,6 +284,12 @@ impl OrgRules {
 impl CompiledRule {
     fn is_for(&self, agent: &AgentId) -> bool {
         self.agents.as_ref().is_none_or(|agents| agents.contains(agent))
+    }
+
+    /// Whether the rule itself gives its connection to the agent, because it names agents. In a session it gives
+    /// nothing: like a rule for all agents, it needs a connection that may be used in the session.
+    fn is_grant(&self, agent: &Agent) -> bool {
+        self.agents.is_some() && agent.session.is_none()
     }
 }
 

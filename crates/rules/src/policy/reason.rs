@@ -28,6 +28,8 @@ pub enum Reason {
         /// A set of hosts that would allow it.
         set: Option<&'static str>,
     },
+    /// `default_deny` in a session, which may use no connection for the host.
+    NoneInSession,
     /// `port_refused`: neither 80, 443 nor named by a rule or provider.
     PortRefused {
         /// The refused port.
@@ -136,6 +138,7 @@ impl Reason {
             Self::CredentialInPath { rule } => credential_in_path(rule),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
             Self::DefaultDeny { others, set } => default_deny(*others, *set),
+            Self::NoneInSession => none_in_session(),
             Self::PortRefused { port, rule } => port_refused(*port, rule.as_ref()),
             Self::PlaceholderForeign { detail } => {
                 Code::PlaceholderForeign.because(*detail).usual_hint()
@@ -253,6 +256,15 @@ fn default_deny(others: bool, set: Option<&str>) -> RefusalText {
             )
             .hint("add a rule for this method and path, or widen the one for this host"),
     }
+}
+
+fn none_in_session() -> RefusalText {
+    Code::DefaultDeny
+        .because("no rule allows this host, and the session may use no connection for it")
+        .hint(
+            "connect an account of the end user: `keyward connection add PROVIDER --owner USER`, \
+             and allow the agent its provider: `keyward agent set NAME --user-provider PROVIDER`",
+        )
 }
 
 fn port_refused(port: u16, rule: Option<&RuleId>) -> RefusalText {

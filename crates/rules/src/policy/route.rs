@@ -48,10 +48,10 @@ impl Policy {
     }
 
     fn outcome(&self, org: &OrgPolicy, agent: &Agent, target: &Target) -> RouteOutcome {
-        let held = org.agents.get(&agent.id).map(|held| &**held);
+        let held = org.held(agent);
         let (mut looks, mut missing) = (false, None);
         for candidate in org.rules.candidates(&agent.id, target) {
-            match effect(candidate, held, target) {
+            match effect(candidate, agent, held, target) {
                 RuleEffect::Settled(outcome) => return outcome,
                 RuleEffect::RefusesSome => looks = true,
                 RuleEffect::Lacks(reason) => missing = missing.or(Some(reason)),
@@ -95,6 +95,7 @@ impl Policy {
 
 fn effect(
     candidate: RuleCandidate<'_>,
+    agent: &Agent,
     held: Option<&CompiledBindings>,
     target: &Target,
 ) -> RuleEffect {
@@ -116,14 +117,14 @@ fn effect(
         RuleAction::Inject => refuse(Reason::Unbound { rule: rule.id.clone() }),
         RuleAction::Use(account) if account.owning(target).is_none() => RuleEffect::Passes,
         RuleAction::Use(account) => {
-            let granted = compiled.agents.is_some()
+            let granted = compiled.is_grant(agent)
                 || held.is_some_and(|held| held.by_name(account.id.as_str()).is_some());
             match granted {
                 true => RuleEffect::Settled(RouteOutcome::Look),
                 false => lacks(rule, &account.name, &account.paths),
             }
         }
-        RuleAction::UseMissing(name) if compiled.agents.is_some() => {
+        RuleAction::UseMissing(name) if compiled.is_grant(agent) => {
             refuse(Reason::ConnectionMissing { name: name.clone() })
         }
         RuleAction::UseMissing(name) => lacks(rule, name, &[]),

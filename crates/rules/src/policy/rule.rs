@@ -11,7 +11,7 @@ use crate::inject::credential::{RequiredConnection, Scoped};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
 use keyward_base::host::{Scheme, Target};
-use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathError, PathPattern};
 use keyward_base::settings::Settings;
 
@@ -31,6 +31,8 @@ pub struct PolicyInput {
     pub empty: Vec<EmptySlot>,
     /// The sets of hosts that agents may reach without a credential.
     pub allow: Vec<AgentAllow>,
+    /// What may be used in sessions.
+    pub sessions: Vec<(OrgId, SessionId, AgentBindings)>,
     /// Catalogue hosts without variables; refusals for them are sent inside TLS.
     pub known: Vec<HostPattern>,
     /// Token endpoints of providers: (provider, host, path).

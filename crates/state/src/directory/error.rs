@@ -84,6 +84,12 @@ pub enum DirectoryError {
     /// A private connection without an owner.
     #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
     PrivateOfNobody(String),
+    /// The limit of sessions.
+    #[error("there are {max} sessions already")]
+    TooManySessions {
+        /// The limit.
+        max: usize,
+    },
     /// A user who still owns something.
     #[error("user `{user}` owns {what} `{name}`: remove it or give it to somebody else first")]
     UserOwns {
@@ -266,6 +272,9 @@ impl DirectoryError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::TooManySessions { .. } => {
+                Some("end some with `keyward session revoke ID`, or raise `limits.sessions_max`")
+            }
             Self::NamedByRule { .. } => Some(
                 "change the rule with `keyward rule edit`, or remove it with `keyward rule remove`",
             ),

@@ -56,6 +56,8 @@ pub enum Named {
     Honeytoken,
     Provider,
     Rule,
+    /// Unused: sessions have no names.
+    Session,
 }
 
 impl Named {
@@ -72,6 +74,7 @@ impl Named {
             Self::Honeytoken => "honeytoken",
             Self::Provider => "provider",
             Self::Rule => "rule",
+            Self::Session => "session",
         }
     }
 }

@@ -27,6 +27,7 @@ mod remedy;
 mod rows;
 mod rule_order;
 mod rules;
+mod sessions;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub use records::{
     AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
 };
 pub use remedy::{Need, Remedies};
+pub use sessions::{NewSession, SessionAccess, SessionTokens};
 pub use stored::Stored;
 pub use users::{Person, may_be_used_by};
 pub use view::{Differences, Former, View};

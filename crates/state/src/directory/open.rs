@@ -22,7 +22,9 @@ use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
-use keyward_model::{App, Connection, Honeytoken, Org, OwnProvider, Record, Rule, User, Webhook};
+use keyward_model::{
+    App, Connection, Honeytoken, Org, OwnProvider, Record, Rule, Session, User, Webhook,
+};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -71,6 +73,7 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     known.take_all::<Webhook>(rows).await?;
     known.take_all::<Honeytoken>(rows).await?;
     known.take_all::<Rule>(rows).await?;
+    known.take_all::<Session>(rows).await?;
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })
 }

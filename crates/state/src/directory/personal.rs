@@ -4,16 +4,16 @@ use jiff::Timestamp;
 
 use super::error::DirectoryError;
 use super::records::IssuedToken;
-use super::{Directory, check};
+use super::{Directory, check, users};
 use crate::crypto::token::{self, TokenHash};
 use keyward_base::id::{OrgId, TokenId, UserId};
-use keyward_model::{PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenSpec, Record, User};
+use keyward_model::{PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenSpec, Record, Role, User};
 
 impl Directory {
     /// Issues a personal token. No scopes: everything that its owner may do.
     ///
     /// # Errors
-    /// When the expiry is past, there are too many, or there is no such user.
+    /// When the expiry is past, there are too many, there is no such user, or it is an end user.
     pub async fn add_personal_token(
         &self,
         org: &OrgId,
@@ -30,6 +30,9 @@ impl Directory {
         let hash = TokenHash::of_secret(&text).to_hex();
         let new = PersonalToken { id: id.clone(), hash, spec: spec.or_all(), created, expires };
         let add = |user: &mut Record<User>| {
+            if user.role == Role::EndUser {
+                return Err(users::no_tokens("role"));
+            }
             let tokens = &mut user.facts.tokens;
             tokens.retain(|token| token.is_live(created));
             if tokens.len() >= PERSONAL_TOKENS_MAX {

@@ -9,6 +9,7 @@ mod people;
 mod plugins;
 mod reconcile;
 mod rules;
+mod sessions;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::store::memory::MemoryStore;
 use crate::store::{Expect, Row, Table};
-use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_model::{Agent, AgentFacts, AgentSpec, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::inject::placeholder::Placeholder;

@@ -10,7 +10,7 @@ use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use crate::store::Table;
 use keyward_base::id::TokenId;
-use keyward_model::{ManagedBy, Record, Scope, User, Visibility};
+use keyward_model::{ManagedBy, Record, Refusal, Role, Scope, User, Visibility};
 
 /// Who a personal token stands for.
 #[derive(Clone, Debug)]
@@ -53,6 +53,14 @@ impl Stored for User {
         view.wake_agents_of(&user.org, &user.id);
     }
 
+    /// An end user has no personal tokens.
+    fn may_change(_: &Record<Self>, user: &Record<Self>, _: &View) -> Result<(), DirectoryError> {
+        match user.role == Role::EndUser && !user.facts.tokens.is_empty() {
+            false => Ok(()),
+            true => Err(no_tokens("role")),
+        }
+    }
+
     fn may_remove(user: &Record<Self>, _: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         match view.something_owned(&user.org, &user.id) {
             None => Ok(()),
@@ -61,6 +69,14 @@ impl Stored for User {
             }
         }
     }
+}
+
+/// The refusal of a personal token of an end user.
+pub(super) fn no_tokens(field: &'static str) -> DirectoryError {
+    let rule = "is `end_user`: end users have no personal tokens";
+    let hint =
+        "an agent acts for an end user in a session: `keyward session add --agent A --user U`";
+    Refusal::new(field, rule).hint(hint).into()
 }
 
 /// What an owner means for who may use a connection: its owner's agents, or all where it is shared.

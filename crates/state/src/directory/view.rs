@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::apps::AppRecord;
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
+use super::sessions::SessionTokens;
 use super::stored::Collection;
 use super::users::Person;
 pub use told::Former;
@@ -20,7 +21,8 @@ use keyward_base::id::{
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
-    App, Connection, Honeytoken, Org, OwnProvider, Plugin, Record, Rule, Scope, User, Webhook,
+    App, Connection, Honeytoken, Org, OwnProvider, Plugin, Record, Role, Rule, Scope, Session,
+    User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::provider::Provider;
@@ -33,6 +35,7 @@ pub struct View {
     tokens: SharedNames<TokenHash, Arc<Holder>>,
     personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
     revoked: SharedNames<TokenHash, Former>,
+    pub(super) sessions: SessionTokens,
 }
 
 /// What one org has: nothing here can answer for another one.
@@ -50,6 +53,7 @@ pub struct OrgView {
     /// The same by the provider's id, as far as its definition is valid.
     pub(super) compiled_providers: SharedNames<Arc<str>, Arc<Provider>>,
     pub(super) rules: Collection<Rule>,
+    pub(super) sessions: Collection<Session>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
     /// By agent and name.
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
@@ -70,6 +74,10 @@ pub struct Differences<'a> {
     pub plugins: Vec<Difference<'a, Arc<PluginRecord>>>,
     /// Stored rules.
     pub rules: Vec<Difference<'a, Arc<Record<Rule>>>>,
+    /// Sessions.
+    pub sessions: Vec<Difference<'a, Arc<Record<Session>>>>,
+    /// Users.
+    pub users: Vec<Difference<'a, Arc<Record<User>>>>,
 }
 
 /// Who holds a token.
@@ -141,8 +149,15 @@ impl View {
             all.plugins
                 .extend(now.plugins.by_id().differences(before.plugins.by_id(), Arc::ptr_eq));
             all.rules.extend(now.rules.by_id().differences(before.rules.by_id(), Arc::ptr_eq));
+            let (now_there, there) = (now.sessions.by_id(), before.sessions.by_id());
+            all.sessions.extend(now_there.differences(there, Arc::ptr_eq));
+            all.users.extend(now.users.by_id().differences(before.users.by_id(), Arc::ptr_eq));
         }
         all
+    }
+
+    pub(super) fn each_org(&self) -> impl Iterator<Item = &OrgView> {
+        self.orgs.values().map(|org| &**org)
     }
 
     pub(super) fn of_org(&self, id: &OrgId) -> Option<&OrgView> {
@@ -163,6 +178,7 @@ impl View {
         let hash = TokenHash::of(token);
         let holder = self.personal.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
         let live = holder.expires.is_none_or(|expires| now < expires) && !holder.user.paused;
+        let live = live && holder.user.role != Role::EndUser;
         live.then(|| Person {
             user: holder.user.clone(),
             token: holder.token.clone(),
@@ -226,7 +242,10 @@ impl View {
         let hash = TokenHash::of(token);
         // The map compares hashes of secrets, whose bits tell nothing about their tokens; the
         // comparison below is what counts.
-        let holder = self.tokens.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
+        let Some(holder) = self.tokens.get(&hash).filter(|holder| holder.hash.matches(&hash))
+        else {
+            return self.agent_of_session(&hash, now);
+        };
         let live = holder.expires.is_none_or(|expires| now < expires);
         live.then(|| holder.agent.clone())
     }
@@ -236,7 +255,7 @@ impl View {
         let org = self.orgs.get(org)?;
         let record = org.agents.find(name).filter(|it| it.name() == name && org.is_awake(it))?;
         let (id, org) = (record.id.clone(), record.org.clone());
-        Some(Agent { id, org, name: record.name.as_str().into(), token: None })
+        Some(Agent { id, org, name: record.name.as_str().into(), token: None, session: None })
     }
 
     /// Whether what authenticated the agent still opens anything (asked of open streams after a
@@ -246,7 +265,11 @@ impl View {
             let live = |id: &TokenId| {
                 record.facts.tokens.iter().any(|token| token.id == *id && token.is_live(now))
             };
-            !self.is_asleep(record) && agent.token.as_ref().is_none_or(live)
+            let proved = match &agent.session {
+                Some(session) => self.session_holds(&agent.org, &session.id, now),
+                None => agent.token.as_ref().is_none_or(live),
+            };
+            !self.is_asleep(record) && proved
         })
     }
 
@@ -345,6 +368,7 @@ impl View {
             org: agent.org.clone(),
             name: Arc::clone(&name),
             token: Some(token.clone()),
+            session: None,
         };
         for former in &agent.facts.revoked {
             let Some(hash) = TokenHash::from_hex(&former.hash) else { continue };

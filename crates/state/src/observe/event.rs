@@ -48,6 +48,15 @@ pub struct Event<S = String> {
     pub agent: Option<S>,
     /// The id of the agent's token.
     pub token: Option<S>,
+    /// The id of the session that the agent acted in. Records of others lack this and the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<S>,
+    /// The session's label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_label: Option<S>,
+    /// The name of the session's end user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<S>,
     /// The rule that decided.
     pub rule: Option<S>,
     /// The connection whose credential was injected, or because of which the request was refused, by name.
@@ -103,6 +112,9 @@ impl<S: Default> Event<S> {
             org: None,
             agent: None,
             token: None,
+            session: None,
+            session_label: None,
+            user: None,
             rule: None,
             connection: None,
             generation: None,
@@ -135,6 +147,14 @@ impl<S: AsRef<str>> Event<S> {
         text(&self.org, "org", &mut entry);
         text(&self.agent, "agent", &mut entry);
         text(&self.token, "token", &mut entry);
+        let of_session = [
+            ("session", &self.session),
+            ("session_label", &self.session_label),
+            ("user", &self.user),
+        ];
+        for (name, value) in of_session.into_iter().filter(|(_, value)| value.is_some()) {
+            text(value, name, &mut entry);
+        }
         text(&self.rule, "rule", &mut entry);
         text(&self.connection, "connection", &mut entry);
         entry.number("generation", self.generation);

@@ -19,6 +19,10 @@ pub struct Filter {
     pub agent: Option<String>,
     /// The id of the agent's token.
     pub token: Option<String>,
+    /// The id of the session.
+    pub session: Option<String>,
+    /// The name of the session's end user.
+    pub user: Option<String>,
     /// The host, with or without a port, or `*.suffix`.
     pub host: Option<String>,
     /// The connection's name.
@@ -59,6 +63,8 @@ impl Filter {
         of_org
             && is(&self.agent, &event.agent)
             && is(&self.token, &event.token)
+            && is(&self.session, &event.session)
+            && is(&self.user, &event.user)
             && is(&self.connection, &event.connection)
             && is(&self.code, &event.code)
             && (refused || !self.refused)
@@ -118,6 +124,8 @@ mod tests {
         Event {
             org: some("org_default"),
             agent: some("ci"),
+            session: some("ses_1"),
+            user: some("auth0|1"),
             connection: some("work"),
             target: some("https://api.acme.test:8443"),
             method: some("DELETE"),
@@ -139,6 +147,8 @@ mod tests {
             Filter { org: some("org_other"), ..all() },
             Filter { agent: some("CI"), ..all() },
             Filter { token: some("tok_other"), ..all() },
+            Filter { session: some("ses_other"), ..all() },
+            Filter { user: some("42"), ..all() },
             Filter { connection: some("wor"), ..all() },
             Filter { code: some("default_deny"), ..all() },
             Filter { method: some("GET"), ..all() },
@@ -179,6 +189,8 @@ mod tests {
                 orgless: false,
                 agent: some("ci"),
                 token: None,
+                session: some("ses_1"),
+                user: some("auth0|1"),
                 host: some(host),
                 connection: some("work"),
                 code: some("denied"),

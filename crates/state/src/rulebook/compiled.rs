@@ -149,6 +149,9 @@ impl CompiledPolicy {
         for (org, agent) in &changed.agents {
             policy.set_held(org, agent, self.facts.held(org, agent));
         }
+        for (org, session) in &changed.sessions {
+            policy.set_session(org, session, self.facts.in_session(org, session));
+        }
         // Additions come first, so that a moved value is not removed in between.
         changed
             .added_endpoints

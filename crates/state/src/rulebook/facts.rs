@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
 use super::plugins::{Plugins, broken};
+use super::sessions::SessionIndex;
 use crate::directory::{
-    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, ConnectionState, Need, PluginRecord,
-    Remedies, View, Visibility, may_be_used_by,
+    AgentRecord, AppRecord, ConnectionRecord, ConnectionState, Need, PluginRecord, Remedies, View,
+    may_be_used_by,
 };
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
 use keyward_rules::policy::{
-    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, AllowedSets, DefaultAction,
-    Endpoint, Extent, PolicyInput, Rule, hosts_of_sets,
+    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, DefaultAction, Endpoint,
+    Extent, PolicyInput, Rule, hosts_of_sets,
 };
 use keyward_rules::provider::{Catalogue, Instance};
 
@@ -30,12 +32,13 @@ pub(super) struct Facts {
 
 /// Derived data of one org.
 #[derive(Debug, Default)]
-struct OrgFacts {
+pub(super) struct OrgFacts {
     accounts: HashMap<ConnectionId, ConnectionFacts, RandomState>,
     /// How often an agent's bindings and slots name a connection.
     holders: HashMap<ConnectionId, HashMap<AgentId, usize>, RandomState>,
     /// The connections that get their tokens through an app.
     of_app: HashMap<AppId, HashSet<ConnectionId>>,
+    pub(super) sessions: SessionIndex,
 }
 
 /// Derived data of a connection.
@@ -58,6 +61,8 @@ pub(super) struct Connection<'a> {
 pub(super) struct Changed {
     /// Agents whose bindings or slots changed.
     pub(super) agents: HashSet<(OrgId, AgentId)>,
+    /// Sessions that have ended, or whose connections or hosts changed.
+    pub(super) sessions: HashSet<(OrgId, SessionId)>,
     /// Orgs whose stored rules changed.
     pub(super) rules: HashSet<OrgId>,
     /// Names and ids that have another meaning in rules.
@@ -111,6 +116,12 @@ impl Facts {
         for plugin in differences.plugins {
             self.plugin_changed(plugin, &mut changed);
         }
+        for session in differences.sessions {
+            self.session_changed(session, &mut changed);
+        }
+        for user in differences.users {
+            self.user_changed(user, &mut changed);
+        }
         let mut known = HashMap::new();
         for Difference { before, now } in differences.connections {
             let Some(record) = now.or(before) else { continue };
@@ -123,11 +134,13 @@ impl Facts {
             // Only its app has changed, so the connection itself is the same.
             let now = view.connection(&at.0, &at.1);
             let before = known.get(&at).copied().unwrap_or(now);
+            self.owner_changed(&at, [before, now]);
             self.connection_changed(&at, Difference { before, now }, &mut changed);
             if self.orgs.get(&at.0).is_some_and(OrgFacts::is_empty) {
                 self.orgs.remove(&at.0);
             }
         }
+        self.add_sessions_of_agents(&mut changed);
         changed
     }
 
@@ -239,6 +252,8 @@ impl Facts {
         }
         let holders = of_org.holders.get(id).into_iter().flat_map(HashMap::keys);
         changed.agents.extend(holders.map(|agent| (org.clone(), agent.clone())));
+        let using = of_org.sessions.using(id, [before, now]).into_iter();
+        changed.sessions.extend(using.map(|session| (org.clone(), session.clone())));
         let names = [before, now].into_iter().flatten().map(|record| &*record.name);
         changed.name(org, names.chain([id.as_str()]));
     }
@@ -258,7 +273,11 @@ impl Facts {
         self.known(org, self.view.find_connection(org, name)?)
     }
 
-    fn known<'a>(&'a self, org: &OrgId, record: &'a ConnectionRecord) -> Option<Connection<'a>> {
+    pub(super) fn known<'a>(
+        &'a self,
+        org: &OrgId,
+        record: &'a ConnectionRecord,
+    ) -> Option<Connection<'a>> {
         let owned = self.orgs.get(org)?.accounts.get(&record.id)?;
         Some(Connection { record, account: &owned.account })
     }
@@ -306,19 +325,26 @@ impl Facts {
             let (org, agent, sets) = (agent.org.clone(), agent.id.clone(), held.allow);
             spec.allow.push(AgentAllow { org, agent, sets });
         }
+        for session in self.view.sessions() {
+            let held = self.in_session(&session.org, &session.id).unwrap_or_default();
+            spec.sessions.push((session.org.clone(), session.id.clone(), held));
+        }
         spec
+    }
+
+    pub(super) fn of_org(&self, org: &OrgId) -> Option<&OrgFacts> {
+        self.orgs.get(org)
+    }
+
+    pub(super) fn of_org_mut(&mut self, org: &OrgId) -> &mut OrgFacts {
+        self.orgs.entry(org.clone()).or_default()
     }
 
     /// The bindings, slots and sets of hosts of an agent; empty when it is paused or removed.
     pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> AgentBindings {
         let agent = self.view.agent(org, agent).filter(|agent| !agent.facts.is_paused());
         let Some(agent) = agent else { return AgentBindings::default() };
-        let mut plugins = Plugins::default();
-        let catalogue = self.view.catalogue(org, &self.catalogue);
-        for plugin in self.view.plugins_of(org, &agent.id) {
-            let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
-            plugins.add(plugin, &missing, &catalogue, &self.view);
-        }
+        let plugins = self.plugins_of(agent);
         let bound = agent.facts.by_preference().into_iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;
             let connection = self.known(org, record)?;
@@ -341,15 +367,32 @@ impl Facts {
                 by_default: binding.direct && !agent.require_selection,
             })
         });
-        let allow = agent.spec.allow.iter().flatten().map(String::as_str);
-        let allow = AllowedSets::named(allow);
-        AgentBindings { bindings: bound.collect(), empty: plugins.empty, allow }
+        AgentBindings {
+            bindings: bound.collect(),
+            empty: plugins.empty,
+            allow: allowed_sets(agent),
+        }
+    }
+
+    /// The slots of the agent's plugins.
+    pub(super) fn plugins_of(&self, agent: &AgentRecord) -> Plugins {
+        let org = &agent.org;
+        let mut plugins = Plugins::default();
+        let catalogue = self.view.catalogue(org, &self.catalogue);
+        for plugin in self.view.plugins_of(org, &agent.id) {
+            let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
+            plugins.add(plugin, &missing, &catalogue, &self.view);
+        }
+        plugins
     }
 }
 
 impl OrgFacts {
     fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.holders.is_empty() && self.of_app.is_empty()
+        self.accounts.is_empty()
+            && self.holders.is_empty()
+            && self.of_app.is_empty()
+            && self.sessions.is_empty()
     }
 
     /// Updates the connections that the agent names from `before` to `now`.
@@ -377,6 +420,7 @@ impl Changed {
     /// Whether the policy does not change.
     pub(super) fn is_nothing(&self) -> bool {
         self.agents.is_empty()
+            && self.sessions.is_empty()
             && self.rules.is_empty()
             && self.named.is_empty()
             && self.added_endpoints.is_empty()
@@ -386,49 +430,6 @@ impl Changed {
     fn name<'a>(&mut self, org: &OrgId, names: impl Iterator<Item = &'a str>) {
         self.named.extend(names.map(|name| (org.clone(), name.into())));
     }
-}
-
-/// The parts of an agent that determine its bindings and sets of hosts, apart from the connections.
-#[derive(PartialEq)]
-struct BindingInputs<'a> {
-    is_paused: bool,
-    owner: Option<&'a UserId>,
-    bindings: &'a [BindingRecord],
-    require_selection: bool,
-    allow: Option<&'a [String]>,
-}
-
-fn binding_inputs(agent: &AgentRecord) -> BindingInputs<'_> {
-    BindingInputs {
-        is_paused: agent.facts.is_paused(),
-        owner: agent.facts.owner.as_ref(),
-        bindings: &agent.facts.bindings,
-        require_selection: agent.require_selection,
-        allow: agent.spec.allow.as_deref(),
-    }
-}
-
-/// The parts of an agent that determine which rules apply to it.
-fn rule_inputs(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
-    (agent.name(), agent.facts.owner.as_ref(), agent.spec.environment.as_deref())
-}
-
-/// The parts of a connection that rules, bindings and slots depend on, apart from its account.
-fn connection_inputs(
-    it: &ConnectionRecord,
-) -> (&str, &ConnectionState, Option<&UserId>, Visibility, Option<&str>) {
-    (
-        &it.name,
-        &it.facts.state,
-        it.facts.owner.as_ref(),
-        it.facts.visibility,
-        it.environment.as_deref(),
-    )
-}
-
-/// The app through which a connection gets its tokens.
-pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Option<&'a AppRecord> {
-    view.app(&connection.org, connection.app_id()?).map(|app| &**app)
 }
 
 /// Derives the data of a connection. `app`: the app of its tokens, whose settings it inherits.
@@ -540,7 +541,7 @@ pub(super) mod samples {
             let record = AgentRecord::new(&OrgId::default_org(), by, spec, facts, now);
             let (id, org) = (record.id.clone(), record.org.clone());
             self.agents.push(record);
-            Agent { id, org, name: name.into(), token: Some(TokenId::random()) }
+            Agent { id, org, name: name.into(), token: Some(TokenId::random()), session: None }
         }
 
         pub(in crate::rulebook) fn connection(&mut self, name: &str, of: &str) -> ConnectionId {

@@ -7,8 +7,10 @@
 mod compiled;
 mod error;
 mod facts;
+mod inputs;
 mod plugins;
 mod resolve;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +32,8 @@ use keyward_rules::policy::{
 use keyward_rules::provider::Catalogue;
 
 use compiled::CompiledPolicy;
-use facts::{Facts, app_of, connection_facts};
+use facts::{Facts, connection_facts};
+use inputs::app_of;
 use resolve::{RuleText, resolve};
 
 pub use error::RulebookError;

@@ -1,6 +1,7 @@
 //! Tests of the policy in force, with a catalogue and a directory in memory.
 
 mod changes;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ async fn live(rules: Vec<RuleSpec>) -> (Arc<Directory>, Arc<Rulebook>, Agent) {
         .await
         .expect("an agent");
     let (id, org) = (record.id.clone(), record.org.clone());
-    let agent = Agent { id, org, name: "ci".into(), token: Some(TokenId::random()) };
+    let agent = Agent { id, org, name: "ci".into(), token: Some(TokenId::random()), session: None };
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let rules = rules.into_iter().map(placed).collect();
     let sources = Sources::new(catalogue, DefaultAction::Deny, rules, 10);

@@ -65,6 +65,8 @@ pub enum Table {
     Providers,
     /// Rules that are stored, with their places in the order.
     Rules,
+    /// Sessions of agents for end users.
+    Sessions,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -233,7 +235,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -254,6 +256,7 @@ impl Table {
         Self::Honeytokens,
         Self::Providers,
         Self::Rules,
+        Self::Sessions,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -279,6 +282,7 @@ impl Table {
             Self::Honeytokens => "honeytokens",
             Self::Providers => "providers",
             Self::Rules => "rules",
+            Self::Sessions => "sessions",
         }
     }
 }

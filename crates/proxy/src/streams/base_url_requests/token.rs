@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue, ORIGIN, PROXY_AUTHORI
 use crate::base_url::BaseUrlError;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
-use crate::streams::authenticate::{Authenticated, PresentedToken, failure, prove};
+use crate::streams::authenticate::{Authenticated, PresentedToken, Unproved, failure, prove};
 use keyward_base::agent::TOKEN_PREFIX;
 use keyward_rules::inject::strip;
 
@@ -23,8 +23,8 @@ const KEYWARD_TOKEN: HeaderName = HeaderName::from_static("keyward-token");
 /// The agent, and the token that proves it.
 ///
 /// # Errors
-/// [`BaseUrlError::Unauthenticated`] without a right token; [`Refusal::TooManyFailures`] when the address failed too
-/// often.
+/// [`BaseUrlError::Unauthenticated`] without a right token; [`Refusal::SessionEnded`] with that of a session that has
+/// ended; [`Refusal::TooManyFailures`] when the address failed too often.
 pub fn authenticate(
     gateway: &Gateway,
     peer: Option<IpAddr>,
@@ -32,8 +32,15 @@ pub fn authenticate(
 ) -> Result<Authenticated, Refusal> {
     let candidates = candidates(fields);
     let guessed = !candidates.is_empty();
-    if let Some(proof) = candidates.into_iter().flatten().find_map(|one| prove(gateway, one)) {
-        return Ok(proof);
+    let mut session_ended = false;
+    for candidate in candidates.into_iter().flatten() {
+        match prove(gateway, candidate) {
+            Ok(proof) => return Ok(proof),
+            Err(unproved) => session_ended |= unproved == Unproved::SessionEnded,
+        }
+    }
+    if session_ended {
+        return Err(Refusal::SessionEnded);
     }
     let fault = BaseUrlError::Unauthenticated {
         placeholder: !strip::placeholders(fields, "/").is_empty(),

@@ -194,6 +194,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
         known: hosts(&[3]),
         oauth_endpoints: vec![("ex".into(), hosts(&[0]).remove(0), paths(&[3]).remove(0))],
         org_oauth_endpoints: Vec::new(),
+        sessions: Vec::new(),
         hostless_rules_max: 100,
     };
     (spec, accounts)

@@ -169,6 +169,7 @@ fn every_refusal_has_a_code_a_status_and_words() {
         (Reason::Contradiction { detail: "they differ" }, "denied", 403),
         (Reason::DefaultDeny { others: false, set: None }, "default_deny", 403),
         (Reason::DefaultDeny { others: true, set: None }, "default_deny", 403),
+        (Reason::NoneInSession, "default_deny", 403),
         (Reason::PortRefused { port: 25, rule: None }, "port_refused", 403),
         (Reason::PortRefused { port: 25, rule: Some(rule.clone()) }, "port_refused", 403),
         (Reason::PlaceholderForeign { detail: "unknown" }, "placeholder_foreign", 403),

@@ -92,5 +92,11 @@ impl Sample {
 }
 
 pub(in crate::policy) fn agent_of(org: OrgId, name: &str) -> Agent {
-    Agent { id: AgentId::random(), org, name: name.into(), token: Some(TokenId::random()) }
+    Agent {
+        id: AgentId::random(),
+        org,
+        name: name.into(),
+        token: Some(TokenId::random()),
+        session: None,
+    }
 }

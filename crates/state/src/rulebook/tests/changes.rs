@@ -146,7 +146,8 @@ impl World {
                 .await
             {
                 let (id, token) = (added.id.clone(), Some(TokenId::random()));
-                self.agents.push(Agent { id, org: org_id, name: name.as_str().into(), token });
+                let (name, session) = (name.as_str().into(), None);
+                self.agents.push(Agent { id, org: org_id, name, token, session });
             }
             return;
         }

@@ -1,0 +1,191 @@
+//! `/sessions`: short-lived tokens with which an agent acts for one end user, or with named connections only. The
+//! token is answered once. Only admins make sessions that use connections of end users.
+
+use std::sync::Arc;
+
+use axum::Json;
+use jiff::SignedDuration;
+
+use super::agents::why_paused;
+use super::body::Params;
+use super::context::Context;
+use super::error::ApiError;
+use super::input::{Change, Input};
+use super::openapi::Routes;
+use super::page::Page;
+use super::resource::{self, Exposed, mentioned};
+use super::tokens::text_of;
+use super::wire::List;
+use keyward_base::codes::RefusalText;
+use keyward_base::id::ConnectionId;
+use keyward_model::{
+    Agent, Record, Reference, Resource, Session, SessionIssued, SessionShown, SessionSpec, Shown,
+    User,
+};
+use keyward_state::directory::{NewSession, SessionAccess};
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/sessions", ["listSessions", "List sessions"], list)
+        .post(
+            "/sessions",
+            ["addSession", "Make a session: an agent acts for an end user"],
+            resource::add::<Session>,
+        )
+        .get("/sessions/{session}", ["getSession", "Show a session"], resource::show::<Session>)
+        .delete(
+            "/sessions/{session}",
+            ["endSession", "End a session and its open streams"],
+            resource::remove::<Session>,
+        )
+}
+
+impl Exposed for Session {
+    type Added = SessionIssued;
+    type Changed = Shown<Self>;
+
+    fn sees(context: &Context, session: &Record<Self>) -> bool {
+        let (view, org) = (context.view(), context.caller.org());
+        let agent = session.agent.id().and_then(|id| view.agent(org, id));
+        let lives = context.deps().clock.now() < session.facts.expires;
+        lives && agent.is_some_and(|agent| context.caller.sees_agent(agent))
+    }
+
+    fn resolve(context: &Context, spec: &mut SessionSpec) -> Result<(), ApiError> {
+        spec.agent = found::<Agent>(context, "agent", &spec.agent)?;
+        if let Some(user) = &mut spec.user {
+            may_serve_users(context)?;
+            *user = found::<User>(context, "user", user)?;
+        }
+        for connection in spec.connections.iter_mut().flatten() {
+            *connection = found_connection(context, connection)?;
+        }
+        Ok(())
+    }
+
+    async fn beside(context: &Context, session: &Record<Self>) -> SessionShown {
+        let agent = context.view().in_session(session);
+        let policy = context.deps().rulebook.current();
+        let names = agent.iter().flat_map(|agent| policy.account_names(agent));
+        let user = agent.as_ref().and_then(|agent| agent.session.as_ref()?.user.as_ref());
+        SessionShown {
+            agent_name: agent.as_ref().map_or_else(String::new, |agent| agent.name.to_string()),
+            user_name: user.map(|(_, name)| name.to_string()),
+            connection_names: names.map(str::to_owned).collect(),
+            expires: session.facts.expires,
+        }
+    }
+
+    async fn add(context: &Context, input: Input<Self>) -> Result<SessionIssued, ApiError> {
+        let Context { admin, caller } = context;
+        let Input { spec, with } = input;
+        let life = SignedDuration::try_from(with.life()?).map_err(ApiError::internal)?;
+        Self::check(&spec)?;
+        may_make(context, &spec)?;
+        let (deps, org) = (admin.deps(), caller.org());
+        let (expires, max) = (deps.clock.now() + life, deps.limits.sessions_max);
+        let NewSession { session, token } =
+            deps.directory.add_session(org, spec, expires, max).await?;
+        admin.enforce().await?;
+        let shown = resource::shown(context, &session).await;
+        caller.names(Self::KIND.one, &session.id, &shown.facts.agent_name);
+        if let Some(user) = &shown.facts.user_name {
+            caller.because(format!("for end user {user}"));
+        }
+        Ok(SessionIssued { token: text_of(&token)?, session: shown })
+    }
+
+    /// Sessions are ended, not changed: there is no route.
+    async fn change(
+        context: &Context,
+        session: Arc<Record<Self>>,
+        _: Change<Self>,
+    ) -> Result<Shown<Self>, ApiError> {
+        Ok(resource::shown(context, &session).await)
+    }
+
+    async fn removed(context: &Context, _: &Record<Self>) -> Result<(), ApiError> {
+        context.admin.enforce().await
+    }
+}
+
+/// Sessions that have not ended, in the order of their ids: labels are not unique.
+async fn list(
+    context: Context,
+    Params(page): Params<Page>,
+) -> Result<Json<List<Shown<Session>>>, ApiError> {
+    let view = context.view();
+    let seen = view.all::<Session>(context.caller.org());
+    let mut wanted = Vec::new();
+    for session in seen.filter(|it| Session::sees(&context, it)) {
+        let agent = view.in_session(session);
+        let user = agent.as_ref().and_then(|agent| agent.session.as_ref()?.user.as_ref());
+        let texts = [
+            session.id.as_str(),
+            session.name(),
+            agent.as_ref().map_or("", |agent| &agent.name),
+            user.map_or("", |(_, name)| name),
+        ];
+        if page.wants(&texts) {
+            wanted.push(session);
+        }
+    }
+    let page = page.cut(wanted, |it| it.id.as_str())?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for session in page.items {
+        items.push(resource::shown(&context, session).await);
+    }
+    Ok(Json(List { items, next: page.next }))
+}
+
+/// What the request names, as far as it exists for the caller.
+fn found<R: Exposed>(
+    context: &Context,
+    field: &'static str,
+    named: &Reference<R::Id>,
+) -> Result<Reference<R::Id>, ApiError> {
+    let record =
+        mentioned::<R>(context, named.as_str()).map_err(|error| in_field(field, &error))?;
+    Ok(Reference::Id(record.id.clone()))
+}
+
+fn found_connection(
+    Context { admin, caller }: &Context,
+    named: &Reference<ConnectionId>,
+) -> Result<Reference<ConnectionId>, ApiError> {
+    let found = admin.connection_to_use(caller, named.as_str());
+    let found = found.map_err(|error| in_field("connections", &error))?;
+    Ok(Reference::Id(found.id.clone()))
+}
+
+fn in_field(field: &str, error: &ApiError) -> ApiError {
+    let RefusalText { message, hint, .. } = error.text();
+    ApiError::Field { field: field.to_owned(), message, hint }
+}
+
+/// Refuses a session of a paused agent, which would only get refusals, and connections of end users to callers who
+/// may not use all of them.
+fn may_make(context: &Context, spec: &SessionSpec) -> Result<(), ApiError> {
+    let (view, org) = (context.view(), context.caller.org());
+    let agent = spec.agent.id().and_then(|id| view.agent(org, id));
+    let agent = agent.ok_or_else(|| ApiError::not_found("agent", spec.agent.as_str()))?;
+    if view.is_asleep(agent) {
+        let (why, hint) = why_paused(agent);
+        let message = format!("must not be paused: {why}");
+        return Err(ApiError::Field { field: "agent".into(), message, hint: Some(hint.into()) });
+    }
+    let named = spec.connections.iter().flatten().filter_map(Reference::id);
+    for connection in named.filter_map(|id| view.connection(org, id)) {
+        if view.may_be_in_session(spec, agent, connection)? == SessionAccess::ByProvider {
+            may_serve_users(context)?;
+        }
+    }
+    Ok(())
+}
+
+fn may_serve_users(context: &Context) -> Result<(), ApiError> {
+    match context.caller.user().filter(|_| !context.caller.edits_all()) {
+        None => Ok(()),
+        Some(user) => Err(ApiError::RoleRefused(user.role.as_str())),
+    }
+}

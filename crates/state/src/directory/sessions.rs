@@ -1,0 +1,287 @@
+//! Sessions: which token finds which, whether one still holds, and the removal of those that have ended. A session is
+//! a row of its own; agent, user and connections are checked when it is used, so that their changes count at once.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::error::DirectoryError;
+use super::index::{Index, Named, Unique};
+use super::records::AgentRecord;
+use super::stored::{Collection, Stored};
+use super::view::{OrgView, View};
+use super::{Directory, check};
+use crate::crypto::token::{self, TokenHash};
+use crate::store::Table;
+use keyward_base::agent::{Agent, AgentSession};
+use keyward_base::id::{OrgId, SessionId, UserId};
+use keyward_base::secret::Secret;
+use keyward_base::shared_map::SharedNames;
+use keyward_model::{
+    Connection, ManagedBy, Record, Refusal, Resource, Session, SessionFacts, SessionSpec, User,
+};
+
+/// Tokens of ended sessions that are remembered, so that their refusals say so. When there are more, all are forgotten.
+const ENDED_MAX: usize = 10_000;
+
+/// Which session a token is of.
+#[derive(Clone, Debug, Default)]
+pub struct SessionTokens {
+    live: SharedNames<TokenHash, Arc<SessionHolder>>,
+    /// Of sessions that were ended, or expired and were removed.
+    ended: SharedNames<TokenHash, ()>,
+}
+
+/// The agent of a session's token, as authentication makes it.
+#[derive(Debug)]
+struct SessionHolder {
+    hash: TokenHash,
+    agent: Agent,
+}
+
+/// Why a connection may be used in a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionAccess {
+    /// It is an end user's at one of the agent's `user_providers`.
+    ByProvider,
+    /// It is bound to the agent; a slot may restrict the requests.
+    ByBinding,
+}
+
+/// A new session, with the token that is shown once.
+#[derive(Debug)]
+pub struct NewSession {
+    /// The session.
+    pub session: Arc<Record<Session>>,
+    /// Its token.
+    pub token: Secret,
+}
+
+impl Stored for Session {
+    const TABLE: Table = Table::Sessions;
+    const NAMED: Named = Named::Session;
+
+    fn of(org: &OrgView) -> &Collection<Self> {
+        &org.sessions
+    }
+
+    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
+        &mut org.sessions
+    }
+
+    /// Found by its id alone.
+    fn full_name(record: &Record<Self>) -> Cow<'_, str> {
+        Cow::Borrowed(record.id.as_str())
+    }
+
+    fn unique(record: &Record<Self>, index: &Index) -> Vec<Unique> {
+        index.unique_token(&record.facts.hash).into_iter().collect()
+    }
+
+    fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
+        let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
+        // Without its agent or user it is the rest of an interrupted removal, and allows nothing.
+        let Some(agent) = view.in_session(record) else { return };
+        view.sessions.live.insert(hash, Arc::new(SessionHolder { hash, agent }));
+    }
+
+    fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
+        let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
+        let tokens = &mut view.sessions;
+        tokens.live.remove(&hash);
+        if tokens.ended.len() >= ENDED_MAX {
+            tokens.ended = SharedNames::default();
+        }
+        tokens.ended.insert(hash, ());
+    }
+
+    /// With the turn to write: what it names cannot be removed in between.
+    fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
+        let agent = record.agent.id().and_then(|id| view.agent(&record.org, id));
+        let agent = agent.ok_or_else(|| DirectoryError::not_found("agent", &record.agent))?;
+        if let (Some(of_agent), Some(wanted)) = (&agent.environment, &record.environment)
+            && of_agent != wanted
+        {
+            let rule = format!("must be the agent's, `{of_agent}`");
+            return Err(Refusal::new("environment", rule).into());
+        }
+        if let Some(named) = &record.user {
+            let user = view.user_of(record).filter(|user| user.has_sessions());
+            let refusal = || {
+                let rule =
+                    format!("must name an active user with role `end_user`, and `{named}` is none");
+                Refusal::new("user", rule).hint("add one: `keyward user add NAME --role end_user`")
+            };
+            user.ok_or_else(refusal)?;
+        }
+        for named in record.connections.iter().flatten() {
+            let found = named.id().and_then(|id| view.connection(&record.org, id));
+            let found = found.ok_or_else(|| DirectoryError::not_found("connection", named))?;
+            view.may_be_in_session(&record.spec, agent, found)?;
+        }
+        Ok(())
+    }
+}
+
+impl Directory {
+    /// Makes a session with an issued token. `max`: how many the organisation may have.
+    ///
+    /// # Errors
+    /// When the spec is refused, or there are too many.
+    pub async fn add_session(
+        &self,
+        org: &OrgId,
+        spec: SessionSpec,
+        expires: Timestamp,
+        max: usize,
+    ) -> Result<NewSession, DirectoryError> {
+        let token = token::issue_agent_token();
+        let hash = TokenHash::of_secret(&token).to_hex();
+        let (by, now) = (ManagedBy::Store, self.shared.clock.now());
+        let facts = SessionFacts { hash, expires };
+        let record = Record::<Session>::new(org, by, spec, facts, now);
+        Session::check(&record.spec)?;
+        if self.view().session_count(org) >= max {
+            self.remove_ended_sessions().await?;
+        }
+        let session = self.write(move |writer| async move {
+            match writer.view.load().session_count(&record.org) < max {
+                true => writer.add(record).await,
+                false => Err(DirectoryError::TooManySessions { max }),
+            }
+        });
+        Ok(NewSession { session: session.await?, token })
+    }
+
+    /// Removes the sessions that have expired, or whose agent or user was removed.
+    ///
+    /// # Errors
+    /// When the store fails; the next call tries again.
+    pub async fn remove_ended_sessions(&self) -> Result<usize, DirectoryError> {
+        let (view, now) = (self.view(), self.shared.clock.now());
+        let has_ended =
+            |it: &&Arc<Record<Session>>| it.facts.expires <= now || view.in_session(it).is_none();
+        let ended: Vec<_> = view.sessions().filter(has_ended).collect();
+        for session in &ended {
+            match self.remove::<Session>(&session.org, &session.id, ManagedBy::Store).await {
+                // A request was faster.
+                Ok(()) | Err(DirectoryError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ended.len())
+    }
+}
+
+impl View {
+    /// All sessions of all orgs.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Record<Session>>> {
+        self.each_org().flat_map(|org| org.sessions.values())
+    }
+
+    fn session_count(&self, org: &OrgId) -> usize {
+        self.of_org(org).map_or(0, |org| org.sessions.by_id().len())
+    }
+
+    /// The agent as it acts in the session; `None` when the agent or the end user was removed.
+    pub fn in_session(&self, session: &Record<Session>) -> Option<Agent> {
+        let agent = self.agent(&session.org, session.agent.id()?)?;
+        let user = match &session.user {
+            None => None,
+            Some(_) => Some(self.user_of(session)?),
+        };
+        let in_session = AgentSession {
+            id: session.id.clone(),
+            label: session.label.as_deref().map(Into::into),
+            user: user.map(|user| (user.id.clone(), user.name().into())),
+        };
+        Some(Agent {
+            id: agent.id.clone(),
+            org: agent.org.clone(),
+            name: agent.name().into(),
+            token: None,
+            session: Some(Arc::new(in_session)),
+        })
+    }
+
+    /// Who holds the token of a session that has not ended.
+    pub(super) fn agent_of_session(&self, hash: &TokenHash, now: Timestamp) -> Option<Agent> {
+        let holder = self.sessions.live.get(hash).filter(|holder| holder.hash.matches(hash))?;
+        self.still_holds(&holder.agent, now).then(|| holder.agent.clone())
+    }
+
+    /// Whether the token is of a session that has ended, as far as that is remembered.
+    pub fn was_session(&self, token: &str) -> bool {
+        let hash = TokenHash::of(token);
+        self.sessions.live.contains_key(&hash) || self.sessions.ended.contains_key(&hash)
+    }
+
+    /// Whether a session has not ended, and its end user is active. The caller checks the agent.
+    pub(super) fn session_holds(&self, org: &OrgId, id: &SessionId, now: Timestamp) -> bool {
+        self.one::<Session>(org, id).is_some_and(|session| {
+            let user = || self.user_of(session).is_some_and(|user| user.has_sessions());
+            now < session.facts.expires && (session.user.is_none() || user())
+        })
+    }
+
+    /// The end user of a session.
+    fn user_of(&self, session: &Record<Session>) -> Option<&Arc<Record<User>>> {
+        self.one::<User>(&session.org, session.user.as_ref()?.id()?)
+    }
+
+    /// The end user who owns the connection.
+    fn end_user_of<'a>(&self, connection: &'a Record<Connection>) -> Option<&'a UserId> {
+        let owner = connection.facts.owner.as_ref()?;
+        let user = self.one::<User>(&connection.org, owner)?;
+        user.has_sessions().then_some(owner)
+    }
+
+    /// Whether a session with this spec may use the connection without regard to which connections it names: the
+    /// agent may use it, environments agree, and it is no other end user's. The one check for new sessions and for
+    /// the policy.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn may_be_in_session(
+        &self,
+        spec: &SessionSpec,
+        agent: &AgentRecord,
+        connection: &Record<Connection>,
+    ) -> Result<SessionAccess, DirectoryError> {
+        let of_user = self.end_user_of(connection);
+        let user = spec.user.as_ref().and_then(|user| user.id());
+        let refusal = |why: &str| {
+            let rule = format!("must not name `{}`: {why}", connection.name);
+            Refusal::new("connections", rule)
+        };
+        if let (Some(owner), Some(user)) = (of_user, user)
+            && owner != user
+        {
+            return Err(refusal("it belongs to another end user").into());
+        }
+        check::same_environment(agent, connection)?;
+        if let (Some(wanted), Some(found)) = (&spec.environment, &connection.environment)
+            && wanted != found
+        {
+            return Err(refusal(&format!("it is in environment `{found}`")).into());
+        }
+        let bound = || {
+            agent.facts.binding(&connection.id).is_some()
+                && check::may_bind(agent, connection).is_ok()
+        };
+        let served = of_user.is_some() && agent.serves_users_at(&connection.provider);
+        if served {
+            return Ok(SessionAccess::ByProvider);
+        }
+        if bound() {
+            return Ok(SessionAccess::ByBinding);
+        }
+        let (agent, provider) = (&agent.name, &connection.provider);
+        let hint = match of_user {
+            Some(_) => format!("`keyward agent set {agent} --user-provider {provider}` allows it"),
+            None => format!("`keyward agent bind {agent} {}` allows it", connection.name),
+        };
+        Err(refusal(&format!("agent `{agent}` may not use it")).hint(hint).into())
+    }
+}

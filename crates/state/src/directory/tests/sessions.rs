@@ -1,0 +1,172 @@
+//! Sessions: which tokens authenticate, when sessions end, and what is refused.
+
+use super::*;
+use jiff::SignedDuration;
+use keyward_model::{
+    PersonalTokenSpec, Reference, Role, Session, SessionSpec, User, UserFacts, UserSpec,
+};
+
+const HOUR: i64 = 3_600;
+
+impl World {
+    async fn user(&self, name: &str, role: Role) -> Arc<Record<User>> {
+        let spec = UserSpec { name: name.into(), email: None, role, paused: false };
+        let (by, facts) = (ManagedBy::Store, UserFacts::default());
+        self.directory.add::<User>(&self.org, by, spec, facts).await.unwrap()
+    }
+
+    /// A session of one hour for a user, with the text of its token.
+    async fn session(
+        &self,
+        agent: &Record<Agent>,
+        user: &Record<User>,
+        max: usize,
+    ) -> Result<(SessionId, String), DirectoryError> {
+        let made = self.add(spec(agent, Some(user)), max).await?;
+        Ok((made.session.id.clone(), made.token.expose_text().unwrap().to_owned()))
+    }
+
+    async fn add(&self, spec: SessionSpec, max: usize) -> Result<NewSession, DirectoryError> {
+        let expires = self.now() + SignedDuration::from_secs(HOUR);
+        self.directory.add_session(&self.org, spec, expires, max).await
+    }
+
+    fn holder(&self, token: &str) -> Option<keyward_base::agent::Agent> {
+        self.directory.view().authenticate(token, self.now())
+    }
+}
+
+fn spec(agent: &Record<Agent>, user: Option<&Record<User>>) -> SessionSpec {
+    SessionSpec {
+        agent: Reference::Id(agent.id.clone()),
+        user: user.map(|user| Reference::Id(user.id.clone())),
+        connections: None,
+        environment: None,
+        label: None,
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_at_its_time_and_its_row_is_removed_then() {
+    let world = World::new().await;
+    let (agent, user) = (world.agent("a").await, world.user("u|1", Role::EndUser).await);
+    let (id, token) = world.session(&agent, &user, 10).await.unwrap();
+    world.pass(HOUR - 1);
+    assert_eq!(world.directory.remove_ended_sessions().await.unwrap(), 0);
+    let held = world.holder(&token).unwrap();
+    let session = held.session.clone().unwrap();
+    assert_eq!((&held.id, &held.token, &session.id), (&agent.id, &None, &id));
+    assert_eq!(session.user.as_ref().map(|(_, name)| &**name), Some("u|1"));
+    world.pass(1);
+    assert!(world.holder(&token).is_none(), "also before the job has run");
+    assert!(!world.directory.view().still_holds(&held, world.now()));
+    assert!(world.directory.view().was_session(&token));
+    assert_eq!(world.directory.remove_ended_sessions().await.unwrap(), 1);
+    assert_eq!(world.rows(Table::Sessions).await.len() + world.rows(Table::Tokens).await.len(), 0);
+    assert!(world.directory.view().was_session(&token), "its refusal still says so");
+    assert!(!world.directory.view().was_session("kwa_unknown"));
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_agent_and_its_user() {
+    let world = World::new().await;
+    for ends in ["agent held", "agent removed", "user paused", "user removed", "role", "revoked"] {
+        let agent = world.agent(&format!("a{}", ends.len())).await;
+        let user = world.user(ends.replace(' ', "|").as_str(), Role::EndUser).await;
+        let (id, token) = world.session(&agent, &user, 100).await.unwrap();
+        let held = world.holder(&token).expect(ends);
+        let (directory, org, by) = (&world.directory, &world.org, ManagedBy::Store);
+        match ends {
+            "agent held" => {
+                let hold = |it: &mut Record<Agent>| it.facts.held = true;
+                drop(directory.change::<Agent>(org, &agent.id, hold).await.unwrap());
+            }
+            "agent removed" => directory.remove::<Agent>(org, &agent.id, by).await.unwrap(),
+            "user paused" => {
+                let pause = |it: &mut Record<User>| it.spec.paused = true;
+                drop(directory.change::<User>(org, &user.id, pause).await.unwrap());
+            }
+            "user removed" => directory.remove::<User>(org, &user.id, by).await.unwrap(),
+            "role" => {
+                let change = |it: &mut Record<User>| it.spec.role = Role::Member;
+                drop(directory.change::<User>(org, &user.id, change).await.unwrap());
+            }
+            _ => directory.remove::<Session>(org, &id, by).await.unwrap(),
+        }
+        assert!(world.holder(&token).is_none(), "{ends}");
+        assert!(!directory.view().still_holds(&held, world.now()), "{ends}");
+        assert!(directory.view().was_session(&token), "{ends}");
+        let reopened = world.reopen().await.unwrap().view();
+        assert!(reopened.authenticate(&token, world.now()).is_none(), "{ends}");
+    }
+    // Those of what was removed; the others may come back.
+    assert_eq!(world.directory.remove_ended_sessions().await.unwrap(), 2);
+    assert_eq!(world.rows(Table::Sessions).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_session_outlives_a_restart() {
+    let world = World::new().await;
+    let (agent, user) = (world.agent("a").await, world.user("u", Role::EndUser).await);
+    let (id, token) = world.session(&agent, &user, 10).await.unwrap();
+    let held = world.holder(&token);
+    let reopened = world.reopen().await.unwrap();
+    assert_eq!(reopened.view().authenticate(&token, world.now()), held);
+    reopened.remove::<Session>(&world.org, &id, ManagedBy::Store).await.unwrap();
+    assert!(world.reopen().await.unwrap().view().authenticate(&token, world.now()).is_none());
+    assert_eq!(world.rows(Table::Tokens).await.len(), 0);
+}
+
+#[tokio::test]
+async fn more_sessions_than_the_limit_are_refused_until_some_have_ended() {
+    let world = World::new().await;
+    let (agent, user) = (world.agent("a").await, world.user("u", Role::EndUser).await);
+    world.session(&agent, &user, 2).await.unwrap();
+    world.session(&agent, &user, 2).await.unwrap();
+    let refused = world.session(&agent, &user, 2).await.unwrap_err();
+    assert!(matches!(refused, DirectoryError::TooManySessions { max: 2 }), "{refused}");
+    assert!(refused.hint().is_some_and(|hint| hint.contains("limits.sessions_max")));
+    assert_eq!(world.rows(Table::Tokens).await.len(), 2, "nothing is left of the third");
+    world.pass(HOUR);
+    world.session(&agent, &user, 2).await.expect("expired ones make room");
+}
+
+#[tokio::test]
+async fn only_active_end_users_of_the_organisation_have_sessions() {
+    let world = World::new().await;
+    let agent = world.agent("a").await;
+    let member = world.user("ann", Role::Member).await;
+    let gone = world.user("gone", Role::EndUser).await;
+    world.directory.remove::<User>(&world.org, &gone.id, ManagedBy::Store).await.unwrap();
+    let other = world.other_org().await;
+    let facts = UserFacts::default();
+    let foreign = UserSpec { name: "x".into(), email: None, role: Role::EndUser, paused: false };
+    let foreign =
+        world.directory.add::<User>(&other, ManagedBy::Store, foreign, facts).await.unwrap();
+    for user in [&member, &gone, &foreign] {
+        let refused = world.session(&agent, user, 10).await.unwrap_err();
+        assert!(refused.to_string().contains("end_user"), "{refused}");
+    }
+    let refused = world.add(spec(&agent, None), 10).await.unwrap_err();
+    assert!(refused.to_string().starts_with("`user` is missing"), "{refused}");
+    assert_eq!(world.rows(Table::Sessions).await.len(), 0);
+}
+
+#[tokio::test]
+async fn an_end_user_has_no_personal_token() {
+    let world = World::new().await;
+    let (end_user, member) =
+        (world.user("u", Role::EndUser).await, world.user("ann", Role::Member).await);
+    let add = async |user: &Record<User>| {
+        let spec = PersonalTokenSpec::default();
+        world.directory.add_personal_token(&world.org, &user.id, spec, None).await
+    };
+    let refused = add(&end_user).await.unwrap_err().to_string();
+    assert!(refused.contains("no personal tokens"), "{refused}");
+    let issued = add(&member).await.unwrap();
+    let change = |it: &mut Record<User>| it.spec.role = Role::EndUser;
+    let refused = world.directory.change::<User>(&world.org, &member.id, change).await;
+    assert!(refused.unwrap_err().to_string().contains("no personal tokens"));
+    let text = issued.text.expose_text().unwrap();
+    assert!(world.directory.view().person(text, world.now()).is_some());
+}

@@ -1,0 +1,213 @@
+//! What may be used in each session, and which sessions a change affects. A session is compiled by itself, from the
+//! connections of its end user or those that it names: neither a new session nor a request depends on how many
+//! users, connections and other sessions there are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::facts::{Changed, Facts};
+use super::inputs::allowed_sets;
+use super::plugins::Plugins;
+use crate::directory::{AgentRecord, ConnectionRecord, SessionAccess};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, UserId};
+use keyward_base::shared_map::Difference;
+use keyward_model::{Record, Reference, Session, User};
+use keyward_rules::policy::{AccountBinding, AgentBindings, Extent};
+
+/// The sessions of one org by what they depend on, and the connections of each owner.
+#[derive(Debug, Default)]
+pub(super) struct SessionIndex {
+    of_agent: Sets<AgentId, SessionId>,
+    of_user: Sets<UserId, SessionId>,
+    /// Sessions that name the connection.
+    naming: Sets<ConnectionId, SessionId>,
+    owned: Sets<UserId, ConnectionId>,
+}
+
+/// Sets by key; an empty one is removed.
+#[derive(Debug)]
+struct Sets<K, V>(HashMap<K, BTreeSet<V>, RandomState>);
+
+impl<K, V> Default for Sets<K, V> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Clone + Ord> Sets<K, V> {
+    fn put(&mut self, key: &K, value: &V) {
+        self.0.entry(key.clone()).or_default().insert(value.clone());
+    }
+
+    fn take(&mut self, key: &K, value: &V) {
+        let Some(set) = self.0.get_mut(key) else { return };
+        set.remove(value);
+        if set.is_empty() {
+            self.0.remove(key);
+        }
+    }
+
+    fn get(&self, key: &K) -> impl Iterator<Item = &V> + use<'_, K, V> {
+        self.0.get(key).into_iter().flatten()
+    }
+}
+
+impl SessionIndex {
+    pub(super) fn is_empty(&self) -> bool {
+        self.of_agent.0.is_empty() && self.owned.0.is_empty()
+    }
+
+    /// The sessions that may use a connection, before or after its change.
+    pub(super) fn using<'a>(
+        &'a self,
+        connection: &ConnectionId,
+        versions: [Option<&Arc<ConnectionRecord>>; 2],
+    ) -> BTreeSet<&'a SessionId> {
+        let owners = versions.into_iter().flatten().filter_map(|it| it.facts.owner.as_ref());
+        self.naming
+            .get(connection)
+            .chain(owners.flat_map(|owner| self.of_user.get(owner)))
+            .collect()
+    }
+
+    /// Adds or removes a session, which is never changed.
+    fn set(&mut self, session: &Record<Session>, is_there: bool) {
+        fn one<K: Clone + Eq + Hash>(
+            sets: &mut Sets<K, SessionId>,
+            key: &K,
+            id: &SessionId,
+            is_there: bool,
+        ) {
+            if is_there { sets.put(key, id) } else { sets.take(key, id) }
+        }
+        let id = &session.id;
+        if let Some(agent) = session.agent.id() {
+            one(&mut self.of_agent, agent, id, is_there);
+        }
+        if let Some(user) = session.user.as_ref().and_then(Reference::id) {
+            one(&mut self.of_user, user, id, is_there);
+        }
+        for connection in session.connections.iter().flatten().filter_map(Reference::id) {
+            one(&mut self.naming, connection, id, is_there);
+        }
+    }
+}
+
+impl Facts {
+    pub(super) fn session_changed(
+        &mut self,
+        Difference { before, now }: Difference<'_, Arc<Record<Session>>>,
+        changed: &mut Changed,
+    ) {
+        for (session, is_there) in [(before, false), (now, true)] {
+            let Some(session) = session else { continue };
+            self.of_org_mut(&session.org).sessions.set(session, is_there);
+            changed.sessions.insert((session.org.clone(), session.id.clone()));
+        }
+    }
+
+    /// A user who became an end user, or is one no longer.
+    pub(super) fn user_changed(
+        &self,
+        Difference { before, now }: Difference<'_, Arc<Record<User>>>,
+        changed: &mut Changed,
+    ) {
+        let has_sessions =
+            |user: Option<&Arc<Record<User>>>| user.is_some_and(|it| it.has_sessions());
+        let Some(user) = now.or(before) else { return };
+        let Some(of_org) = self.of_org(&user.org) else { return };
+        if has_sessions(before) == has_sessions(now) {
+            return;
+        }
+        let index = &of_org.sessions;
+        let named = index.owned.get(&user.id).flat_map(|connection| index.naming.get(connection));
+        let all = index.of_user.get(&user.id).chain(named);
+        changed.sessions.extend(all.map(|session| (user.org.clone(), session.clone())));
+    }
+
+    /// Keeps the connections of each owner. Called before the sessions that may use the connection are looked up.
+    pub(super) fn owner_changed(
+        &mut self,
+        (org, id): &(OrgId, ConnectionId),
+        [before, now]: [Option<&Arc<ConnectionRecord>>; 2],
+    ) {
+        let owner = |it: Option<&Arc<ConnectionRecord>>| it.and_then(|it| it.facts.owner.clone());
+        let index = &mut self.of_org_mut(org).sessions;
+        if let Some(owner) = owner(before) {
+            index.owned.take(&owner, id);
+        }
+        if let Some(owner) = owner(now) {
+            index.owned.put(&owner, id);
+        }
+    }
+
+    /// The sessions of an agent change with it.
+    pub(super) fn add_sessions_of_agents(&self, changed: &mut Changed) {
+        let Changed { agents, sessions, .. } = changed;
+        for (org, agent) in agents.iter() {
+            let Some(of_org) = self.of_org(org) else { continue };
+            let of_agent = of_org.sessions.of_agent.get(agent);
+            sessions.extend(of_agent.map(|session| (org.clone(), session.clone())));
+        }
+    }
+
+    /// What may be used in a session; `None` when it has ended.
+    pub(super) fn in_session(&self, org: &OrgId, id: &SessionId) -> Option<AgentBindings> {
+        let session = self.view().one::<Session>(org, id)?;
+        let agent = session.agent.id().and_then(|agent| self.view().agent(org, agent));
+        let Some(agent) = agent.filter(|agent| !agent.facts.is_paused()) else {
+            return Some(AgentBindings::default());
+        };
+        let plugins = self.plugins_of(agent);
+        let mut records = self.candidates(session);
+        // The default among several is the oldest.
+        records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        let bindings = records.into_iter().filter_map(|connection| {
+            let access = self.view().may_be_in_session(&session.spec, agent, connection).ok()?;
+            self.binding_in_session(agent, connection, access, &plugins)
+        });
+        let bindings = bindings.collect();
+        Some(AgentBindings { bindings, empty: Vec::new(), allow: allowed_sets(agent) })
+    }
+
+    /// The connections that the session names, or else those of its end user.
+    fn candidates(&self, session: &Record<Session>) -> Vec<&Arc<ConnectionRecord>> {
+        let find = |id: &ConnectionId| self.view().connection(&session.org, id);
+        match (&session.connections, session.user.as_ref().and_then(Reference::id)) {
+            (Some(named), _) => named.iter().filter_map(Reference::id).filter_map(find).collect(),
+            (None, Some(user)) => {
+                let of_org = self.of_org(&session.org).into_iter();
+                of_org.flat_map(|of_org| of_org.sessions.owned.get(user)).filter_map(find).collect()
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn binding_in_session(
+        &self,
+        agent: &AgentRecord,
+        record: &ConnectionRecord,
+        access: SessionAccess,
+        plugins: &Plugins,
+    ) -> Option<AccountBinding> {
+        let connection = self.known(&agent.org, record)?;
+        let binding = agent.facts.binding(&record.id);
+        let extent = match access {
+            SessionAccess::ByProvider => Extent::Whole,
+            SessionAccess::ByBinding if binding.is_some_and(|it| it.direct) => Extent::Whole,
+            SessionAccess::ByBinding => Extent::Slots(plugins.slots(&record.id)?),
+        };
+        let placeholders = binding.into_iter().flat_map(|it| it.placeholders.values());
+        Some(AccountBinding {
+            org: agent.org.clone(),
+            agent: agent.id.clone(),
+            account: connection.account.clone(),
+            placeholders: placeholders.cloned().collect(),
+            extent,
+            by_default: !agent.require_selection,
+        })
+    }
+}

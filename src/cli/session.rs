@@ -1,0 +1,133 @@
+//! `keyward session`: short-lived tokens with which an agent acts for one end user, or with named connections only.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output;
+use super::resource::{Asked, Column, Columns, details, path};
+use super::settings::Global;
+use super::table::moment;
+use keyward_model::{Reference, Session, SessionGiven, SessionIssued, SessionSpec};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// make one and show its token once
+    #[command(
+        after_help = "In a session, the agent uses the connections of the end user: those at its \
+        user providers\n(`keyward agent set A --user-provider github`) and those that are bound to it. With \
+        --connection,\nit uses exactly the named ones. Its rules and other hosts stay.\n\nexamples:\n  \
+        keyward session add --agent support --user 'auth0|5f7c8ec7' --ttl 30m\n  \
+        keyward session add --agent support --user 42 --connection github-of-42\n  \
+        keyward session add --agent nightly --connection work-github --label report"
+    )]
+    Add(Add),
+    /// list those that have not ended
+    List {
+        /// part of an id, a label, or the name of an agent or end user
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show one, with the connections that it may use
+    Show {
+        /// the session's id
+        id: String,
+    },
+    /// end one; open streams end
+    Revoke {
+        /// the session's id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// the agent that acts in it: name or id
+    #[arg(long, value_name = "NAME")]
+    agent: String,
+    /// the end user whose connections it may use: name or id
+    #[arg(long, value_name = "USER", required_unless_present = "connections")]
+    user: Option<String>,
+    /// a connection that it may use, and no others; may be given several times
+    #[arg(long = "connection", value_name = "NAME")]
+    connections: Vec<String>,
+    /// use no connections of another environment
+    #[arg(long = "env", value_name = "ENV")]
+    environment: Option<String>,
+    /// how long it lives, 1m to 24h; default: 1h
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+    /// what it is for
+    #[arg(long)]
+    label: Option<String>,
+}
+
+/// The body of a request that adds one.
+#[derive(Debug, Serialize)]
+struct New {
+    #[serde(flatten)]
+    spec: SessionSpec,
+    #[serde(flatten)]
+    with: SessionGiven,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        let asked = Asked { global, client: &client };
+        match self {
+            Self::Add(add) => add.run(global, &client).await,
+            Self::List { q } => asked.list::<Session>(q.as_deref()).await,
+            Self::Show { id } => asked.show::<Session>(&id).await,
+            Self::Revoke { id } => {
+                client.delete(&path::<Session>(&id)).await?;
+                let text = format!("session {id} ended\n");
+                output::removed(global.json, &[id], &text)
+            }
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let Self { agent, user, connections, environment, ttl, label } = self;
+        let connections: Vec<_> = connections.iter().map(|name| Reference::new(name)).collect();
+        let spec = SessionSpec {
+            agent: Reference::new(&agent),
+            user: user.as_deref().map(Reference::new),
+            connections: Some(connections).filter(|named| !named.is_empty()),
+            environment,
+            label,
+        };
+        let new = New { spec, with: SessionGiven { ttl, expires_in: None } };
+        let made: SessionIssued = client.post("/api/v1/sessions", &new).await?;
+        let proxy = global.proxy_at(client).await;
+        output::show(global.json, &made, |SessionIssued { session, token }| {
+            let url = proxy.url(&session.facts.agent_name, token);
+            format!(
+                "{}\nits token, shown only now:\n  {token}\n\nfor the agent's program:\n  \
+                 HTTPS_PROXY={url}\n",
+                details(session)
+            )
+        })
+    }
+}
+
+impl Columns for Session {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("ID", "id", |it| it.id.to_string()),
+        Column::both("AGENT", "agent", |it| it.facts.agent_name.clone()),
+        Column::both("USER", "end user", |it| it.facts.user_name.clone().unwrap_or_default()),
+        Column::both("LABEL", "label", |it| it.label.clone().unwrap_or_default()),
+        Column::shown("environment", |it| it.environment.clone().unwrap_or_default()),
+        Column::shown("connections", |it| match it.facts.connection_names.as_slice() {
+            [] => "none now".to_owned(),
+            names => names.join(", "),
+        }),
+        Column::in_full("CREATED", |it| moment(it.created)),
+        Column::time("EXPIRES", "expires", |it| Some(it.facts.expires)),
+    ];
+
+    const HINT: &str = ": make one with `keyward session add --agent NAME --user USER`";
+}
