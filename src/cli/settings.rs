@@ -25,7 +25,7 @@ pub(crate) struct Global {
     /// configuration file; default: $KEYWARD_CONFIG, else keyward.yaml in DIR
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// URL of a gateway elsewhere, for the user of KEYWARD_TOKEN; default: $KEYWARD_URL
+    /// a gateway elsewhere, as the user of KEYWARD_TOKEN; default: $KEYWARD_URL
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) gateway: Option<String>,
     /// organisation to work in; default: default

