@@ -361,6 +361,8 @@ mod tests {
     fn what_is_asked_for_stays_in_its_place_of_the_query() {
         let wanted = Wanted {
             agent: Some("a&limit=9".to_owned()),
+            session: None,
+            user: None,
             host: Some("*.a.test:8443".to_owned()),
             connection: None,
             code: None,

@@ -98,7 +98,7 @@ impl Client {
     pub(crate) fn can_store(&self) -> Result<(), Failure> {
         match &self.via {
             Via::Unmade(unmade) => unmade.can_be_made(),
-            Via::Socket(_) | Via::InProcess(_) => Ok(()),
+            Via::Socket(_) | Via::Remote(_) | Via::InProcess(_) => Ok(()),
         }
     }
 

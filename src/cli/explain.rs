@@ -147,7 +147,13 @@ mod tests {
 
     fn args(request: &[&str]) -> Args {
         let request = request.iter().map(|word| (*word).to_owned()).collect();
-        Args { request, agent: "ci".to_owned(), connection: None, headers: Vec::new() }
+        Args {
+            request,
+            agent: "ci".to_owned(),
+            connection: None,
+            session: None,
+            headers: Vec::new(),
+        }
     }
 
     fn told(json: serde_json::Value) -> String {

@@ -44,12 +44,20 @@ pub(crate) struct Failure {
     exit: Exit,
     errors: Vec<String>,
     hint: Option<String>,
-    /// The API's code, if it refused.
-    code: Option<String>,
-    /// The field of the request that the API refused.
+    /// What else the API said, if it refused.
+    refusal: Option<Box<ApiRefusal>>,
+}
+
+/// Members of a refusal of the API, for programs.
+#[derive(Debug, Eq, PartialEq)]
+struct ApiRefusal {
+    code: String,
+    /// The field of the request that was refused.
     field: Option<String>,
     /// The link to the section about the code.
     docs: Option<String>,
+    /// The id of the request.
+    request: Option<String>,
 }
 
 /// A failure under `--json`: the API's shape, with the exit code and each of several messages.
@@ -71,6 +79,8 @@ struct FailureMembers<'a> {
     hint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     docs: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
     exit: u8,
 }
 
@@ -82,7 +92,7 @@ impl Failure {
 
     /// A failure without a message, because the output explains it.
     pub(crate) fn silent(exit: Exit) -> Self {
-        Self { exit, errors: Vec::new(), hint: None, code: None, field: None, docs: None }
+        Self { exit, errors: Vec::new(), hint: None, refusal: None }
     }
 
     /// Several messages, such as the errors of a configuration.
@@ -121,8 +131,9 @@ impl Failure {
             true => message.lines().map(str::to_owned).collect(),
             false => vec![message],
         };
-        let ErrorView { code, field, hint, docs, .. } = error;
-        Self { exit, errors, hint, code: Some(code), field, docs }
+        let ErrorView { code, field, hint, docs, request, .. } = error;
+        let refusal = Some(Box::new(ApiRefusal { code, field, docs, request }));
+        Self { exit, errors, hint, refusal }
     }
 
     /// Sets another exit code.
@@ -165,13 +176,15 @@ impl Failure {
             return String::new();
         }
         let messages = if self.errors.len() > 1 { &*self.errors } else { &[] };
+        let refusal = self.refusal.as_deref();
         let error = FailureMembers {
-            code: self.code.as_deref(),
+            code: refusal.map(|refusal| &*refusal.code),
             message: self.message(),
             messages,
-            field: self.field.as_deref(),
+            field: refusal.and_then(|refusal| refusal.field.as_deref()),
             hint: self.advice(),
-            docs: self.docs.as_deref(),
+            docs: refusal.and_then(|refusal| refusal.docs.as_deref()),
+            request: refusal.and_then(|refusal| refusal.request.as_deref()),
             exit: self.exit as u8,
         };
         // Texts and a number serialise.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use self::routes::routes;
-use self::world::{Ask, Person, World};
+use self::world::{Ask, Own, Person, World};
 use crate::support::*;
 
 /// An attempt for something that is not the attacker's, and the same for what there is not.
@@ -66,6 +66,12 @@ fn attempts(world: &World, by: &Person, of: &str, real: &str) -> Vec<Attempt> {
             });
         }
     }
+    mentions(&own, of, &mut push);
+    all
+}
+
+/// What names one of the kind in a query, a body or a field.
+fn mentions(own: &Own, of: &str, mut push: impl FnMut(&dyn Fn(&str) -> Ask)) {
     let agent = format!("/agents/{}", own.agent);
     match of {
         "agent" => {
@@ -115,7 +121,6 @@ fn attempts(world: &World, by: &Person, of: &str, real: &str) -> Vec<Attempt> {
         }
         _ => {}
     }
-    all
 }
 
 #[tokio::test]

@@ -24,9 +24,9 @@ async fn page() -> Response {
          `keyward explain` shows in advance whether a request would be refused, and `keyward audit query --code CODE` \
          finds refusals.",
     );
-    let page = Code::rows().into_iter().fold(page, |page, (code, rows)| {
-        rows.iter().fold(page.anchor(code), |page, row| section(page, row))
-    });
+    let page = Code::rows()
+        .into_iter()
+        .fold(page, |page, (code, rows)| rows.iter().fold(page.anchor(code), section));
     page.answer(StatusCode::OK)
 }
 

@@ -83,10 +83,9 @@ fn described(operation: &Operation, draft: Draft<'_>) -> Value {
         let text = schema.as_object_mut().and_then(|schema| schema.remove("description"));
         let mut parameter =
             json!({"name": name, "in": "query", "required": required, "schema": schema});
-        parameter
-            .as_object_mut()
-            .zip(text)
-            .map(|(all, text)| all.insert("description".into(), text));
+        if let Some(text) = text {
+            parameter["description"] = text;
+        }
         parameter
     });
     let org = json!({"$ref": "#/components/parameters/Organisation"});
@@ -106,10 +105,11 @@ fn described(operation: &Operation, draft: Draft<'_>) -> Value {
         responses
             .entry(status.to_string())
             .and_modify(|known| {
-                let (into, more) = (&mut known["content"], response["content"].take());
-                into.as_object_mut()
-                    .zip(more.as_object())
-                    .map(|(into, more)| into.extend(more.clone()));
+                let more = response["content"].take();
+                if let (Some(into), Value::Object(more)) = (known["content"].as_object_mut(), more)
+                {
+                    into.extend(more);
+                }
             })
             .or_insert(response);
     }
