@@ -14,6 +14,7 @@
 //! | Provider | a service: its hosts, auth methods and placements. Data, not code | `rules::provider` |
 //! | Connection | an authenticated account at a provider. (A network connection is called a *stream*) | `model`, `vault` |
 //! | Binding | permission of an agent to use a connection; has the agent's placeholders | `model` |
+//! | Session, End user | a short-lived token with which an agent uses the connections of one end user | `model`, `state::directory` |
 //! | Plugin, Slot | a manifest installed for an agent; what each declared connection may be used for | `model`, `rules::policy` |
 //! | Rule, Policy | host, method, path, agent → inject, deny, pass or tunnel, of the configuration or stored; compiled | `model`, `rules::policy`, `state::rulebook` |
 //! | Host set | hosts that an agent may reach without a credential, such as `packages`. Data, not code | `rules::host_sets` |
