@@ -86,7 +86,7 @@ pub(crate) struct Add {
     environment: Option<String>,
     #[command(flatten)]
     allow: Allow,
-    /// provider whose connections of end users it uses in sessions; several times; *: all
+    /// provider at which it acts for end users, in sessions; several times; *: all
     #[arg(long = "user-provider", value_name = "ID", value_delimiter = ',')]
     user_providers: Vec<String>,
     /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
@@ -100,7 +100,7 @@ pub(crate) struct Set {
     name: String,
     #[command(flatten)]
     allow: Allow,
-    /// provider whose connections of end users it uses in sessions; *: all; none: none
+    /// provider at which it acts for end users, in sessions; *: all; none: none
     #[arg(long = "user-provider", value_name = "ID", value_delimiter = ',')]
     user_providers: Vec<String>,
     /// refuse requests that several connections fit and that select none

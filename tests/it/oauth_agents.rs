@@ -57,7 +57,7 @@ async fn an_agent_s_token_is_nobody_at_the_admin_listener() {
             admin.port()
         ))
         .await;
-        assert_eq!(wire.answer(method).await.head.status(), 404, "{method} {path}");
+        assert_eq!(wire.answer(method).await.head.status(), 401, "{method} {path}");
     }
     world.finish().await;
 }

@@ -33,6 +33,7 @@ mod oauth_clients;
 mod oauth_discovered;
 mod oauth_faults;
 mod oauth_grants;
+mod openapi;
 mod packages;
 mod person;
 mod python;

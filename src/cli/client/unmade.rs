@@ -146,7 +146,9 @@ fn message(data: &Path) -> String {
 /// Whether the request adds something to a collection; other changes need an existing resource.
 fn adds(method: &Method, path: &str) -> bool {
     let collection = path.strip_prefix("/api/v1/").unwrap_or("reload");
-    method == Method::POST && !collection.contains('/') && !matches!(collection, "plan" | "reload")
+    // A session needs an agent that exists.
+    let makes_nothing = matches!(collection, "plan" | "reload" | "sessions");
+    method == Method::POST && !collection.contains('/') && !makes_nothing
 }
 
 /// Whether a POST changes nothing.
@@ -170,6 +172,7 @@ mod tests {
         }
         for path in [
             "/api/v1/reload",
+            "/api/v1/sessions",
             "/api/v1/rules/explain",
             "/api/v1/connections/work/test",
             "/api/v1/agents/ci/tokens",

@@ -30,6 +30,8 @@ pub(super) enum Names {
     Rules,
     /// Rules that the file does not manage.
     StoredRules,
+    /// By id: sessions have no names.
+    Sessions,
     Users,
     Webhooks,
 }
@@ -54,8 +56,11 @@ const OPTIONS: &[(&str, Names)] = &[
     ("owner", Names::Users),
     ("provider", Names::Providers),
     ("resume", Names::Connections),
+    ("session", Names::Sessions),
     ("to", Names::Users),
     ("use", Names::Connections),
+    ("user", Names::Users),
+    ("user-provider", Names::Providers),
 ];
 
 /// Positional arguments that take a name, by the word that help has for their value.
@@ -86,10 +91,13 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> Values {
     let names = match (argument.get_long(), path) {
         (Some("event"), _) => return words(NoticeKind::ALL.iter().map(|kind| kind.code())),
         (Some("code"), _) => return words(Code::rows().into_keys()),
+        // A user of the system.
+        (Some("user"), ["service", ..]) => None,
         (Some(long), _) => found(OPTIONS, long),
         (None, ["rule", "show"]) => Some(Names::Rules),
         // A new one.
         (None, [_, "add"]) if called == "NAME" => None,
+        (None, ["session", ..]) => Some(Names::Sessions),
         (None, [command, ..]) if matches!(called, "NAME" | "RULE") => found(COMMANDS, command),
         (None, _) => found(VALUES, called),
     };
@@ -140,6 +148,7 @@ impl Names {
             Self::Plugins => "plugins",
             Self::Providers => "providers",
             Self::Rules | Self::StoredRules => "rules",
+            Self::Sessions => "sessions",
             Self::Users => "users",
             Self::Webhooks => "webhooks",
         }
@@ -148,7 +157,9 @@ impl Names {
     fn offer(self, item: Item) -> Option<Offer> {
         let Item { id, name, provider, managed_by } = item;
         match self {
-            Self::Providers => Some(Offer { word: id, about: name.unwrap_or_default() }),
+            Self::Providers | Self::Sessions => {
+                Some(Offer { word: id, about: name.unwrap_or_default() })
+            }
             Self::StoredRules if managed_by.as_deref() != Some("store") => None,
             _ => Some(Offer { word: name?, about: provider.unwrap_or_default() }),
         }
