@@ -28,8 +28,8 @@ twice = add_agent.sync_detailed(client=client, body=NewAgent(name="generated"))
 assert (twice.status_code, twice.parsed.error.code) == (409, "name_taken"), twice
 missing = bind.sync_detailed("generated", client=client, body=BindingSpec(connection="nothing"))
 assert (missing.status_code, missing.parsed.error.code) == (404, "not_found"), missing
-assert bind.sync("generated", client=client, body=BindingSpec(connection="acme")).connection == "acme"
-assert [it.connection for it in list_bindings.sync("generated", client=client).items] == ["acme"]
+assert bind.sync("generated", client=client, body=BindingSpec(connection="acme")).name == "acme"
+assert [it.name for it in list_bindings.sync("generated", client=client).items] == ["acme"]
 assert unbind.sync_detailed("generated", "acme", client=client).status_code == 204
 assert remove_agent.sync_detailed("generated", client=client).status_code == 204
 assert get_agent.sync_detailed("generated", client=client).status_code == 404

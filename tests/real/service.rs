@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use crate::support::pki::pki;
 
-const PROGRAM: &str = "/usr/local/bin/keyward";
+const PROGRAM: &str = "/bin/keyward";
+/// Of a person, in the chroot.
+const HOME: &str = "home/ann";
 const UNIT: &str = "etc/systemd/system/keyward.service";
 
 /// A directory that is the root of the programs in it.
@@ -165,7 +167,7 @@ fn an_installation_without_a_service_manager_says_what_to_run() {
 fn a_service_that_could_not_start_is_not_written() {
     let chroot = Chroot::new();
     chroot.systemctl(0);
-    let at_home = "/home/ann/keyward";
+    let at_home = &*format!("/{HOME}/keyward");
     chroot.install(Path::new(env!("CARGO_BIN_EXE_keyward")), at_home);
     std::fs::remove_file(chroot.path("proc/self/exe")).expect("a link");
     std::os::unix::fs::symlink(at_home, chroot.path("proc/self/exe")).expect("a link");
@@ -174,7 +176,8 @@ fn a_service_that_could_not_start_is_not_written() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     let reason = "error: a service of the system cannot run /home/ann/keyward: its unit hides home directories";
     assert!(said.contains(reason), "{said}");
-    assert!(said.contains(&format!("hint: install -m 755 {at_home} {PROGRAM}")), "{said}");
+    let remedy = format!("hint: install -m 755 {at_home} /usr/local/bin/keyward");
+    assert!(said.contains(&remedy), "{said}");
     let said = chroot.refuses(&["--data", "/srv/kw", "service", "install", "--system"], 1);
     // The program is asked first.
     assert!(said.contains(at_home), "{said}");
@@ -228,7 +231,7 @@ fn the_unit_of_a_user_is_in_their_home_and_starts_a_gateway() {
     chroot.systemctl(0);
     let install = |chroot: &Chroot| {
         let mut command = chroot.command(&[PROGRAM, "service", "install", "--user"]);
-        command.env("HOME", "/home/ann").output().expect("chroot runs")
+        command.env("HOME", format!("/{HOME}")).output().expect("chroot runs")
     };
     let installed = install(&chroot);
     assert!(installed.status.success(), "{}", text(&installed));
