@@ -67,7 +67,8 @@ impl Tokens {
 
     fn wrongs(&self, world: &World, method: &str, path: &str, route: Option<&Route>) -> Vec<Wrong> {
         let (own, admin) = (world.lab.gateway.admin, bearer(&self.admin));
-        let typo = format!("{}x", &self.admin[..self.admin.len() - 1]);
+        let other = if self.admin.ends_with('x') { 'y' } else { 'x' };
+        let typo = format!("{}{other}", &self.admin[..self.admin.len() - 1]);
         let wrong = |what, fields: String, status, code| Wrong { what, fields, status, code };
         let unauthenticated =
             |what, authorization: String| wrong(what, authorization, 401, "unauthenticated");
