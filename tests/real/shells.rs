@@ -12,6 +12,12 @@ fn keyward(arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
+/// What a shell offers, asked again while it offers nothing: on a busy machine the gateway may answer later than a
+/// person waits.
+fn offered(ask: impl Fn() -> String) -> String {
+    (0..20).map(|_| ask()).find(|told| !told.trim().is_empty()).unwrap_or_default()
+}
+
 /// What a shell prints for `script`, after the file of its completions, where `lab` is the gateway.
 fn in_shell(shell: &str, arguments: &[&str], script: &str, lab: &Lab) -> String {
     let folder = tempfile::tempdir().expect("a directory");
@@ -50,7 +56,7 @@ async fn bash_completes_commands_and_names() {
         assert!(told.lines().any(|line| line == word), "{word}: {told}");
     }
     assert!(!told.contains("man") && !told.contains("--json"), "{told}");
-    assert_eq!(ask("agent show cl", 3), "claude\n");
+    assert_eq!(offered(|| ask("agent show cl", 3)), "claude\n");
     lab.finish().await;
 }
 
@@ -66,7 +72,7 @@ async fn zsh_completes_commands_and_names() {
         in_shell("zsh", &["-f"], &ask, &lab)
     };
     assert!(ask("audit ''", 3).contains("query:"), "{}", ask("audit ''", 3));
-    assert_eq!(ask("agent show cl", 4), "claude:\n");
+    assert_eq!(offered(|| ask("agent show cl", 4)), "claude:\n");
     lab.finish().await;
 }
 
@@ -78,7 +84,7 @@ async fn fish_completes_commands_and_names() {
     };
     let told = ask("keyward rule ");
     assert!(told.contains("list\t") && told.contains("test\t"), "{told}");
-    assert_eq!(ask("keyward agent show cl").trim_end(), "claude");
+    assert_eq!(offered(|| ask("keyward agent show cl")).trim_end(), "claude");
     assert!(ask("keyward connection list --sta").contains("--state"));
     lab.finish().await;
 }
