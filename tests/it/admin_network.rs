@@ -130,7 +130,7 @@ async fn a_named_proxy_tells_which_client_failed_and_which_changed_something() {
     let wait: u64 = refused.head.one("retry-after").expect("a time").parse().expect("seconds");
     assert!((1..=60).contains(&wait), "{wait}");
     assert_eq!(guess("203.0.113.10").await.head.status(), 401, "another client");
-    // Whoever has a valid token is not locked out by others at the same address.
+    // Failures of other clients at the same address do not lock out a valid token.
     let fields = format!("{HTTPS_FOR}198.51.100.1, 203.0.113.9\r\n{}", bearer(&token));
     let made = ask_at(&lab, "POST /api/v1/agents", &fields, r#"{"name":"new-one"}"#).await;
     assert_eq!(made.head.status(), 201, "{}", made.text());
@@ -348,7 +348,13 @@ async fn a_repeated_post_has_effect_once() {
         let reused = post(&one, "k1", path, body).await;
         assert_eq!((reused.head.status(), code(&reused)), (422, json!("idempotency_key_reused")));
     }
-    // Keys are of their caller: another one's is not answered with the first one's answer.
+    // A key belongs to its token: the answer to one token is not given to another, also of the same user.
+    let scopes = json!({"user": "ann", "scopes": ["audit:read"]}).to_string();
+    let narrow = lab.gateway.api("POST", "/tokens", &scopes).await.json()["token"].clone();
+    let narrow = narrow.as_str().expect("shown once").to_owned();
+    lab.guard(Canary::of(narrow.clone()));
+    let denied = post(&narrow, "k1", "/agents", r#"{"name":"once"}"#).await;
+    assert_eq!((denied.head.status(), denied.head.one("idempotency-replayed")), (403, None));
     let taken = post(&other, "k1", "/agents", r#"{"name":"once"}"#).await;
     assert_eq!((taken.head.status(), code(&taken)), (409, json!("name_taken")));
     let first = post(&one, "k2", "/agents/once/tokens", "{}").await;

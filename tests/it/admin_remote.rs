@@ -138,7 +138,7 @@ fn what_is_no_gateway_is_named_and_gets_the_token_once_at_most() {
         let received = served.join().expect("it was asked");
         assert!(received.starts_with("GET /api/v1/agents?"), "{received}");
     }
-    // A port where nobody listens.
+    // A port without a listener.
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let elsewhere = Elsewhere::new(&format!("http://{free}")).with("KEYWARD_TOKEN", "kwp_x");
     assert!(elsewhere.refused("agent list", 3).contains("is not reached"));
@@ -190,7 +190,7 @@ async fn commands_work_elsewhere_as_on_the_gateway_s_machine() {
     assert_eq!(denied.status.code(), Some(4));
     let unknown = Elsewhere::new(&url).trusted("kwp_unknown");
     assert!(unknown.refused("agent list", 4).contains("personal access token"));
-    assert_eq!(Elsewhere::new(&url).trusted(&ann).run("agent show nobody").status.code(), Some(5));
+    assert_eq!(Elsewhere::new(&url).trusted(&ann).run("agent show missing").status.code(), Some(5));
     // The flag names the gateway as the variable does, and wins.
     let by_flag = Elsewhere::new("https://keyward.example.com").trusted(&ann);
     assert!(by_flag.fine(&format!("--gateway {url} agent list")).contains("far-away"));

@@ -57,7 +57,7 @@ async fn a_refusal_links_to_the_section_about_its_code() {
     let link = format!("{base}/errors#denied");
     assert_eq!(docs(&lab.ask("DELETE /a").await).as_deref(), Some(&*link));
     assert_eq!(docs(&lab.h2(HOST).await.ask("DELETE /a").await).as_deref(), Some(&*link));
-    let missing = lab.gateway.api("GET", "/agents/nobody", "").await;
+    let missing = lab.gateway.api("GET", "/agents/missing", "").await;
     assert_eq!(docs(&missing), Some(format!("{base}/errors#not_found")));
     let own = lab.gateway.admin.to_string();
     let missing = page(&lab, "/nothing", &own).await;
@@ -74,7 +74,7 @@ async fn a_configured_public_url_is_the_base_of_the_links() {
     let lab = plan.start(Origin::saying("never").await).await;
     let link = docs(&lab.ask("GET /a").await);
     assert_eq!(link.as_deref(), Some("https://kw.example.com/keyward/errors#denied"));
-    let missing = lab.gateway.api("GET", "/agents/nobody", "").await;
+    let missing = lab.gateway.api("GET", "/agents/missing", "").await;
     let link = docs(&missing);
     assert_eq!(link.as_deref(), Some("https://kw.example.com/keyward/errors#not_found"));
     lab.finish().await;

@@ -174,8 +174,10 @@ fn a_service_that_could_not_start_is_not_written() {
     let output = chroot.command(&[at_home, "service", "install"]).output().expect("chroot runs");
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    let reason = "error: a service of the system cannot run /home/ann/keyward: its unit hides home directories";
-    assert!(said.contains(reason), "{said}");
+    let reason = format!(
+        "error: a service of the system cannot run {at_home}: its unit hides home directories"
+    );
+    assert!(said.contains(&reason), "{said}");
     let remedy = format!("hint: install -m 755 {at_home} /usr/local/bin/keyward");
     assert!(said.contains(&remedy), "{said}");
     let said = chroot.refuses(&["--data", "/srv/kw", "service", "install", "--system"], 1);

@@ -24,6 +24,7 @@ use super::error::ApiError;
 use super::request_id;
 use super::request_refusal::RequestRefusal;
 use super::state::Admin;
+use keyward_base::id::TokenId;
 
 const FIELD: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks an answer that was kept.
@@ -54,11 +55,19 @@ struct Keys {
     bytes: usize,
 }
 
-/// A key, which only its caller can repeat.
+/// A key, which only its owner can repeat.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct OwnKey {
-    caller: String,
+    owner: KeyOwner,
     key: String,
+}
+
+/// Who can repeat a key. Two tokens of one user may have different scopes, and a kept answer may contain a new token, so
+/// a key belongs to the token.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum KeyOwner {
+    Operator,
+    Token(TokenId),
 }
 
 /// Of path, organisation and body.
@@ -82,6 +91,12 @@ struct KeptAnswer {
     status: StatusCode,
     fields: HeaderMap,
     body: Arc<Zeroizing<Vec<u8>>>,
+}
+
+impl KeyOwner {
+    fn of(caller: &Caller) -> Self {
+        caller.token().map_or(Self::Operator, |token| Self::Token(token.clone()))
+    }
 }
 
 /// A request that runs under its key. If it is dropped, the key is free again.
@@ -112,7 +127,7 @@ where
 {
     let key = match key_of(&request) {
         Ok(None) => return run(request).await,
-        Ok(Some(key)) => OwnKey { caller: caller.actor().to_string(), key },
+        Ok(Some(key)) => OwnKey { owner: KeyOwner::of(caller), key },
         Err(refusal) => return ApiError::from(refusal).into_response(),
     };
     let (parts, body) = request.into_parts();
@@ -283,7 +298,7 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> OwnKey {
-        OwnKey { caller: "operator".to_owned(), key: text.to_owned() }
+        OwnKey { owner: KeyOwner::Operator, key: text.to_owned() }
     }
 
     fn begin(keys: &IdempotencyKeys, text: &str) -> RunningKey {

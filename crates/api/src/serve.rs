@@ -233,8 +233,8 @@ impl Streams {
         }
     }
 
-    /// Serves a stream that `opening` gives. `mark` is added to each request and describes the stream. `place` (TCP only) is held
-    /// from the end of a request to the end of its response.
+    /// Serves a stream that `opening` gives. `mark` is added to each request and describes the stream. `place` (TCP
+    /// only) is held from the end of a request to the end of its response.
     fn serve<S, M>(
         &mut self,
         opening: impl Future<Output = Option<S>> + Send + 'static,

@@ -54,7 +54,7 @@ impl Forwarded {
     }
 
     /// The client of `peer`, a proxy that is believed: the last address that no believed proxy has. `peer` itself if
-    /// the fields name nobody, or if both fields are present and differ: a client can send the one that the proxy
+    /// the fields name no client, or if both fields are present and differ: a client can send the one that the proxy
     /// does not set.
     pub(super) fn client(&self, peer: IpAddr, is_believed: impl Fn(IpAddr) -> bool) -> IpAddr {
         let last = |clients: &[Option<IpAddr>]| {

@@ -64,7 +64,7 @@ impl World {
         self.rulebook.rebuild().await.expect("it compiles");
         let incremental = code(&self.rulebook.current(), agent, host);
         let whole = strictly(&sources(Vec::new()), self.directory.view()).expect("a policy");
-        assert_eq!(incremental, code(&whole, agent, host), "as if compiled anew");
+        assert_eq!(incremental, code(&whole, agent, host), "as a full compilation decides");
         incremental
     }
 }
