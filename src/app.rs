@@ -335,7 +335,8 @@ impl AdminTasks {
         state: &Admin,
         access: NetworkAccess,
     ) {
-        self.spawn(|close| admin::serve_network(listener, tls, state.clone(), access, close));
+        let router = keyward_console::router(admin::network_router(state.clone(), access));
+        self.spawn(|close| admin::serve_network(listener, tls, state.clone(), router, close));
     }
 
     fn serve_metrics(&mut self, listener: Option<TcpListener>, state: &Admin) {

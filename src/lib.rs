@@ -37,6 +37,7 @@
 //! ```text
 //! keyward        cli                         the command line
 //!                app  config                 configuration → running gateway
+//! keyward-console                            pages for people, over the control plane
 //! keyward-api                                the control plane
 //! keyward-proxy  ca                          the data path; the CA
 //! keyward-vault  oauth  events               consents, each of which ends in a grant; webhooks

@@ -1,4 +1,4 @@
-//! `GET /` of the admin listener: the page of the gateway, which everybody may read.
+//! `GET /ca` of the admin listener: the page of the gateway, which everybody may read.
 
 use tokio::net::TcpStream;
 
@@ -17,12 +17,12 @@ async fn the_page_is_for_own_names_only_and_cannot_be_written() {
     let lab = Lab::simple().await;
     let own = lab.gateway.admin.to_string();
     for foreign in ["evil.example", "evil.example:8081", "localhost"] {
-        let answer = ask(&lab, "GET /", foreign).await;
+        let answer = ask(&lab, "GET /ca", foreign).await;
         assert_eq!(answer.head.status(), 421, "{foreign}");
         assert!(!answer.text().contains("<html"), "{}", answer.text());
     }
     for method in ["POST", "PUT", "DELETE"] {
-        assert_eq!(ask(&lab, &format!("{method} /"), &own).await.head.status(), 405, "{method}");
+        assert_eq!(ask(&lab, &format!("{method} /ca"), &own).await.head.status(), 405, "{method}");
     }
     assert_eq!(ask(&lab, "GET /index.html", &own).await.head.status(), 404);
     lab.finish().await;
@@ -35,7 +35,7 @@ async fn the_page_names_no_agent_no_connection_and_no_file() {
         .proxy("[\"127.0.0.1:0\", \"unix:hidden.sock\"]")
         .start(Origin::saying("fine").await)
         .await;
-    let page = ask(&lab, "GET /", &lab.gateway.admin.to_string()).await.text();
+    let page = ask(&lab, "GET /ca", &lab.gateway.admin.to_string()).await.text();
     let folder = lab.gateway.folder().display().to_string();
     for private in ["a-secretive-agent", "acme", "hidden.sock", &folder] {
         assert!(!page.contains(private), "{private}: {page}");
@@ -48,7 +48,7 @@ async fn the_page_names_no_agent_no_connection_and_no_file() {
 async fn the_page_shows_the_ca_and_how_to_trust_it_without_scripts() {
     let lab = Lab::simple().await;
     let own = lab.gateway.admin.to_string();
-    let answer = ask(&lab, "GET /", &own).await;
+    let answer = ask(&lab, "GET /ca", &own).await;
     assert_eq!(answer.head.status(), 200);
     assert_eq!(answer.head.one("content-type"), Some("text/html; charset=utf-8"));
     let policy = answer.head.one("content-security-policy").expect("a policy").to_owned();
@@ -76,7 +76,7 @@ async fn the_page_shows_the_ca_and_how_to_trust_it_without_scripts() {
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }
-    let head = ask(&lab, "HEAD /", &own).await;
+    let head = ask(&lab, "HEAD /ca", &own).await;
     assert_eq!((head.head.status(), head.text().as_str()), (200, ""));
     lab.finish().await;
 }

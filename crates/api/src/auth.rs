@@ -356,7 +356,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "connections" | "flows" => Area::Connections,
         "agents" | "runs" | "sessions" | "probes" | "plugins" => Area::Agents,
         "apps" | "redirect-uri" => Area::Apps,
-        "providers" | "status" => Area::Providers,
+        "providers" | "status" | "summary" => Area::Providers,
         "ca" if reads => Area::Providers,
         "rules" => Area::Rules,
         "audit" => Area::Audit,

@@ -275,6 +275,7 @@ async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Conne
         view.facts.remedy = vault.remedy(connection, Need::Token);
     }
     view.facts.token = token;
+    view.facts.last_used = admin.deps().metrics.usage.last_used(&connection.id);
     view
 }
 

@@ -1,5 +1,5 @@
-//! `GET /` of the TCP listener: the page of the gateway, with its CA and how systems and programs trust it. It is
-//! public, so it names no agent, no connection and no file of the gateway.
+//! `GET /ca` of the TCP listener: the gateway, its CA, and how systems and programs trust it. It is public, so it names
+//! no agent, no connection and no file of the gateway.
 
 use axum::Router;
 use axum::extract::{Extension, State};
@@ -13,7 +13,7 @@ use super::state::Admin;
 use keyward_base::codes::ERRORS_PATH;
 
 pub(super) fn routes() -> Router<Admin> {
-    Router::new().route("/", get(home))
+    Router::new().route("/ca", get(home))
 }
 
 async fn home(

@@ -16,15 +16,16 @@ pub struct OwnNames {
     named: Vec<(Host, u16)>,
 }
 
-/// The stream that a request came on.
+/// The stream that a request came on: an extension of each request over TCP. Who repeats a request to the routers
+/// within the process repeats this as well.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
+pub struct Arrival {
     /// The local address.
-    pub(super) local: SocketAddr,
+    pub local: SocketAddr,
     /// The other end: a client, or a reverse proxy.
-    pub(super) peer: SocketAddr,
+    pub peer: SocketAddr,
     /// Whether the listener speaks TLS.
-    pub(super) is_tls: bool,
+    pub is_tls: bool,
 }
 
 impl OwnNames {

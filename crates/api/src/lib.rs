@@ -64,6 +64,7 @@ mod sessions;
 mod socket;
 mod state;
 mod stored_rules;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -76,7 +77,7 @@ pub mod wire;
 pub use audit::audit_router;
 pub use audit_log::AuditLog;
 pub use error::ApiError;
-pub use host::OwnNames;
+pub use host::{Arrival, OwnNames};
 pub use network::NetworkAccess;
 pub use reload::{ReloadAsk, ReloadAsks, Reloads};
 pub use request_refusal::RequestRefusal;

@@ -19,11 +19,11 @@ use super::openapi::Routes;
 use super::page::Page;
 use super::resource::remove_stored;
 use super::state::Admin;
-use super::wire::List;
+use super::wire::{List, PluginNumbers};
 use keyward_base::id::{ConnectionId, OrgId, PluginId};
 use keyward_model::{
     LeftView, Missing, MissingView, PluggedView, Plugin, PluginAffected, PluginRemoved, PluginSpec,
-    PluginView, Reference, SlotView, check_fixed,
+    PluginState, PluginView, Reference, SlotView, check_fixed,
 };
 use keyward_state::directory::{
     ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, Need, PluginRecord, Remedies,
@@ -185,6 +185,21 @@ pub(super) fn affected(
     let mut affected: Vec<_> = affected.collect();
     affected.sort_by(|a, b| (&a.plugin, &a.agent).cmp(&(&b.plugin, &b.agent)));
     affected
+}
+
+/// The caller's plugins by state.
+pub(super) fn numbers(context: &Context) -> PluginNumbers {
+    let directory = context.view();
+    let seen = directory.plugins().filter(|plugin| sees(&context.caller, &directory, plugin));
+    seen.fold(PluginNumbers::default(), |sum, plugin| {
+        let found = |id: &ConnectionId| directory.connection(&plugin.org, id).map(|it| &**it);
+        let state = plugin.state(&plugin.missing(found));
+        PluginNumbers {
+            total: sum.total + 1,
+            blocked: sum.blocked + usize::from(state == PluginState::Blocked),
+            degraded: sum.degraded + usize::from(state == PluginState::Degraded),
+        }
+    })
 }
 
 /// A plugin is its agent's owner's.

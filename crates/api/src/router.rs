@@ -20,7 +20,7 @@ use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
     consents, errors_page, explain, flows, health, home, honeytokens, index, keys, orgs, personal,
     plugins, probes, providers, refresh, reload, request_id, rotations, rule_test, rules, runs,
-    sessions, tokens, upstreams, usage, users, webhooks,
+    sessions, summary, tokens, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -103,6 +103,7 @@ pub(super) fn described() -> Routes {
         .merge(rule_test::routes())
         .merge(runs::routes())
         .merge(sessions::routes())
+        .merge(summary::routes())
         .merge(explain::routes())
         .merge(keys::routes())
         .merge(ca::routes())

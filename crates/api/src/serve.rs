@@ -23,9 +23,8 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::host::{Arrival, OwnNames};
-use super::network::NetworkAccess;
 use super::probes::Peer;
-use super::router::{metrics_router, network_router, open_router, socket_router};
+use super::router::{metrics_router, open_router, socket_router};
 use super::socket::AdminSocket;
 use super::state::Admin;
 use keyward_base::limits::Limits;
@@ -53,15 +52,15 @@ pub async fn serve_tcp(
     OpenListener { listener, name: "admin", router, admin, tls: None }.serve(stop).await;
 }
 
-/// Serves the open paths, and the API for users' tokens, on `listener` in the same way.
+/// Serves `router` on `listener` in the same way: what [`network_router`](super::network_router) answers, and the
+/// console.
 pub async fn serve_network(
     listener: TcpListener,
     tls: Option<AdminTls>,
     admin: Admin,
-    access: NetworkAccess,
+    router: Router,
     stop: watch::Receiver<bool>,
 ) {
-    let router = network_router(admin.clone(), access);
     OpenListener { listener, name: "admin", router, admin, tls }.serve(stop).await;
 }
 

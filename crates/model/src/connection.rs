@@ -246,6 +246,10 @@ pub struct ConnectionShown {
     /// A second secret is sealed beside the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
+    /// When it was last used since the gateway began; absent: not since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub last_used: Option<Timestamp>,
     /// When its secret has to be replaced, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Due>,

@@ -177,6 +177,12 @@ impl Usage {
         sum
     }
 
+    /// When a request last used the connection.
+    pub fn last_used(&self, id: &ConnectionId) -> Option<Timestamp> {
+        let parts = self.parts.iter();
+        parts.filter_map(|part| part.lock().connections.get(id)?.last).max()
+    }
+
     /// The statistics of a token.
     pub fn token(&self, id: &TokenId) -> TokenUse {
         let mut sum = TokenUse::default();

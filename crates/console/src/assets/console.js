@@ -1,0 +1,512 @@
+// The console's script. Pages work for reading without it; it adds navigation within the page, forms that call the
+// API, live updates, keys and the palette. No framework and no inline code (CSP).
+(() => {
+  'use strict';
+  const one = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const make = (name, text, css) => {
+    const element = document.createElement(name);
+    if (text !== undefined) element.textContent = text;
+    if (css) element.className = css;
+    return element;
+  };
+  const main = () => one('main');
+  const api = (path) => '/api/v1' + path;
+
+  // Times: "5 min ago", renewed; the title has the absolute time.
+  const units = [[60, 's'], [60, 'min'], [24, 'h'], [7, 'd']];
+  function relative(then) {
+    let left = Math.abs(Date.now() - then) / 1000;
+    const past = then <= Date.now();
+    if (left < 10) return 'now';
+    for (const [size, unit] of units) {
+      if (left < size) {
+        const text = `${Math.floor(left)} ${unit}`;
+        return past ? `${text} ago` : `in ${text}`;
+      }
+      left /= size;
+    }
+    return new Date(then).toISOString().slice(0, 10);
+  }
+  function times(within = document) {
+    for (const time of all('time[data-ago]', within)) {
+      const text = relative(Date.parse(time.dateTime));
+      if (time.textContent !== text) time.textContent = text;
+    }
+  }
+
+  // Messages.
+  function toast(text, isBad) {
+    const note = make('div', text, isBad ? 'toast bad' : 'toast');
+    one('.toasts').append(note);
+    setTimeout(() => note.remove(), isBad ? 8000 : 4000);
+  }
+
+  // Requests to the API.
+  async function call(method, path, body, tag) {
+    const headers = { 'Content-Type': 'application/json', 'Keyward-CSRF': one('meta[name=csrf]')?.content ?? '' };
+    if (tag) headers['If-Match'] = tag;
+    const sent = body === undefined || method === 'GET' ? undefined : JSON.stringify(body);
+    const answer = await fetch(api(path), { method, headers, body: sent });
+    const text = await answer.text();
+    let json = {};
+    try { json = text ? JSON.parse(text) : {}; } catch { /* an answer of a proxy in between */ }
+    if (answer.status === 401) location.assign('/login?to=' + encodeURIComponent(location.pathname + location.search));
+    if (!answer.ok) throw json.error ?? { message: `The gateway answered with ${answer.status}.` };
+    return json;
+  }
+
+  // Navigation: the main part is replaced, the rest stays.
+  let visit = 0;
+  async function page(url) {
+    const answer = await fetch(url, { headers: { Accept: 'text/html' } });
+    const text = await answer.text();
+    if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
+    return { at: answer.url, document: new DOMParser().parseFromString(text, 'text/html') };
+  }
+  async function go(url, how = 'push') {
+    const own = ++visit;
+    let next;
+    try { next = await page(url); } catch { location.assign(url); return; }
+    if (own !== visit) return;
+    const fresh = one('main', next.document);
+    if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
+    stop();
+    document.title = next.document.title;
+    main().replaceWith(fresh);
+    one('.rail').replaceWith(one('.rail', next.document));
+    if (how === 'push') history.pushState(null, '', next.at);
+    if (how === 'replace') history.replaceState(null, '', next.at);
+    if (how !== 'stay') { window.scrollTo(0, 0); fresh.focus({ preventScroll: true }); }
+    start();
+  }
+  const again = () => go(location.href, 'stay');
+
+  // Live parts: elements with `data-live` are replaced when the gateway renders them differently.
+  async function renew() {
+    if (document.hidden || one('dialog[open]') || !one('[data-live]')) return;
+    const own = visit;
+    let next;
+    try { next = await page(location.href); } catch { return; }
+    if (own !== visit || !one('main', next.document)) return;
+    for (const part of all('[data-live]')) {
+      const fresh = next.document.getElementById(part.id);
+      if (!fresh || part.contains(document.activeElement) && part.matches('form, form *')) continue;
+      if (one('details.menu[open]', part)) continue;
+      times(fresh);
+      if (fresh.outerHTML === part.outerHTML) continue;
+      const focus = part.contains(document.activeElement) ? pathTo(part, document.activeElement) : null;
+      part.replaceWith(fresh);
+      focus?.reduce((at, index) => at?.children[index], fresh)?.focus();
+    }
+  }
+  function pathTo(root, element) {
+    const path = [];
+    for (let at = element; at !== root; at = at.parentElement) path.unshift([...at.parentElement.children].indexOf(at));
+    return path;
+  }
+
+  // Forms with `data-api="METHOD /path"` become JSON. `data-json` of a field: number, list, flag, raw; a field that is
+  // empty is left out, or null with `data-null`. A name with dots is a path into the object.
+  function value(field) {
+    switch (field.dataset.json) {
+      case 'flag': return field.checked;
+      case 'number': return field.value === '' ? undefined : Number(field.value);
+      case 'list': return field.value.split(/[\s,]+/).filter(Boolean);
+      case 'lines': return field.value.split('\n').map((line) => line.trim()).filter(Boolean);
+      case 'raw': return field.value.trim() === '' ? undefined : JSON.parse(field.value);
+      default: return field.value === '' ? undefined : field.value;
+    }
+  }
+  function body(form) {
+    const json = form.dataset.body ? JSON.parse(form.dataset.body) : {};
+    const put = (name, given) => {
+      const keys = name.split('.');
+      const last = keys.pop();
+      const at = keys.reduce((object, key) => (object[key] ??= {}), json);
+      at[last] = given;
+    };
+    for (const group of new Set(all('[data-each]', form).map((box) => box.name))) {
+      put(group, all(`[data-each][name="${group}"]:checked`, form).map((box) => box.value));
+    }
+    for (const field of form.elements) {
+      if (!field.name || field.disabled || 'each' in field.dataset || 'path' in field.dataset) continue;
+      if (field.type === 'radio' && !field.checked) continue;
+      if (field.type === 'checkbox' && field.dataset.json !== 'flag' && !field.checked) continue;
+      const given = value(field);
+      if (given !== undefined) put(field.name, given);
+      else if ('null' in field.dataset) put(field.name, null);
+    }
+    return json;
+  }
+  const filled = (text, from) =>
+    text.replace(/\{([\w.]+)\}/g, (_, name) => encodeURIComponent(name.split('.').reduce((at, key) => at?.[key], from) ?? ''));
+  function wrong(form, error) {
+    clear(form);
+    const field = error.field && all('[name]', form).find((it) => it.name === error.field || error.field.endsWith('.' + it.name));
+    const text = [error.message, error.hint].filter(Boolean).join(' — ');
+    if (field) {
+      const note = make('p', text, 'wrong');
+      note.id = `wrong-${field.name}`;
+      field.setAttribute('aria-invalid', 'true');
+      field.setAttribute('aria-describedby', note.id);
+      field.closest('.field')?.append(note);
+      field.focus();
+      return;
+    }
+    const box = make('div', undefined, 'wrong-box');
+    box.setAttribute('role', 'alert');
+    box.append(make('p', error.message ?? 'It failed.'));
+    if (error.hint) box.append(make('p', error.hint));
+    form.prepend(box);
+  }
+  function clear(form) {
+    for (const note of all('.wrong, .wrong-box', form)) note.remove();
+    for (const field of all('[aria-invalid]', form)) field.removeAttribute('aria-invalid');
+  }
+  const offline = (error) => error instanceof TypeError ? { message: 'The gateway does not answer.', hint: 'Check that it runs.' } : error;
+  async function submit(form) {
+    const [method, path] = form.dataset.api.split(' ');
+    if (form.dataset.confirm && !(await sure(form.dataset, one('button:not([type=button])', form)?.textContent))) return;
+    let sent;
+    try { sent = body(form); } catch (error) { wrong(form, { message: `This is not JSON: ${error.message}` }); return; }
+    const given = Object.fromEntries(all('[data-path]', form).map((field) => [field.name, field.value]));
+    const buttons = all('button', form);
+    busy(buttons, true);
+    try {
+      const answer = await call(method, filled(path, given), sent, form.dataset.tag);
+      clear(form);
+      await then(form.dataset, answer);
+    } catch (error) {
+      wrong(form, offline(error));
+    } finally {
+      busy(buttons, false);
+    }
+  }
+  // A button that sends a request without a form.
+  async function press(button) {
+    const [method, path] = button.dataset.api.split(' ');
+    if (button.dataset.confirm && !(await sure(button.dataset, button.textContent))) return;
+    busy([button], true);
+    try {
+      const sent = button.dataset.body ? JSON.parse(button.dataset.body) : method === 'DELETE' ? undefined : {};
+      await then(button.dataset, await call(method, path, sent, button.dataset.tag));
+    } catch (error) {
+      const { message, hint } = offline(error);
+      toast([message, hint].filter(Boolean).join(' — '), true);
+    } finally {
+      busy([button], false);
+    }
+  }
+  function busy(buttons, is) {
+    for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
+  }
+  async function then({ done, to, show, leave }, answer) {
+    if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
+    if (leave !== undefined) { location.assign(to || '/'); return; }
+    if (show) { reveal(done, answer, show); return; }
+    const said = answer.test?.message ?? (typeof answer.message === 'string' ? answer.message : done);
+    if (to) await go(filled(to, answer)); else await again();
+    if (said) toast(said, (answer.test ?? answer).ok === false);
+  }
+  // A secret that the API shows once: with a button to copy it. It goes when the dialog closes.
+  function reveal(done, answer, name) {
+    const box = make('dialog');
+    box.append(make('h2', done || 'Shown once'), make('p', 'Copy it now. It is not shown again.', 'muted'));
+    const copy = make('div', undefined, 'copy');
+    copy.append(make('pre', String(name.split('.').reduce((at, key) => at?.[key], answer) ?? ''), 'code'), copier());
+    const actions = make('div', undefined, 'actions');
+    const close = make('button', 'Done', 'first');
+    close.addEventListener('click', () => box.close());
+    actions.append(close);
+    box.append(copy, actions);
+    box.addEventListener('close', () => { box.remove(); again(); });
+    document.body.append(box);
+    box.showModal();
+  }
+  function copier() {
+    const button = make('button', 'Copy');
+    button.type = 'button';
+    button.dataset.copy = '';
+    return button;
+  }
+  function sure({ confirm: question, type: typed }, verb = 'Continue') {
+    return new Promise((resolve) => {
+      const box = make('dialog');
+      box.setAttribute('role', 'alertdialog');
+      const [title, ...rest] = question.split('\n');
+      const heading = make('h2', title);
+      heading.id = 'sure';
+      box.setAttribute('aria-labelledby', 'sure');
+      box.append(heading, ...rest.map((line) => make('p', line)));
+      const actions = make('form', undefined, 'actions');
+      actions.method = 'dialog';
+      const no = make('button', 'Cancel');
+      const yes = make('button', verb, 'danger');
+      no.value = ''; yes.value = 'yes';
+      if (typed) {
+        const field = make('div', undefined, 'field');
+        const label = make('label', `Type ${typed} to confirm`);
+        const input = make('input');
+        input.id = label.htmlFor = 'sure-name';
+        input.autocomplete = 'off';
+        yes.disabled = true;
+        input.addEventListener('input', () => { yes.disabled = input.value !== typed; });
+        field.append(label, input);
+        box.append(field);
+      }
+      actions.append(no, yes);
+      box.append(actions);
+      box.addEventListener('close', () => { box.remove(); resolve(box.returnValue === 'yes'); });
+      document.body.append(box);
+      box.showModal();
+    });
+  }
+
+  // Live traffic: records of the audit log as they are written.
+  let events;
+  function traffic() {
+    const list = one('[data-traffic]');
+    if (!list) return;
+    const template = one('#exchange');
+    const sign = one('#live');
+    let waiting = [];
+    let held = list.dataset.held === '1';
+    const put = () => {
+      if (held || list.matches(':hover') || window.scrollY > 200) { count(); return; }
+      for (const record of waiting.splice(0)) list.prepend(row(record));
+      while (list.children.length > 200) list.lastElementChild.remove();
+      one('#quiet')?.remove();
+      count();
+    };
+    const count = () => { sign.dataset.waiting = waiting.length || ''; sign.lastElementChild.textContent = waiting.length ? `${waiting.length} new` : held ? 'Paused' : 'Live'; };
+    const row = (record) => {
+      const element = template.content.firstElementChild.cloneNode(true);
+      const target = (record.target ?? '').replace(/^https:\/\//, '').replace(/:443$/, '');
+      const cells = {
+        method: record.method ?? '', agent: record.agent ?? 'unknown', path: target + (record.path ?? ''),
+        status: record.code ?? record.status ?? record.outcome, ms: `${record.duration_ms} ms`, connection: record.connection ?? '',
+      };
+      for (const [name, text] of Object.entries(cells)) one(`[data-cell=${name}]`, element).textContent = text;
+      const time = one('time', element);
+      time.dateTime = time.title = record.time;
+      one('a', element).href = `/traffic/${record.exchange}`;
+      const status = one('[data-cell=status]', element);
+      const bad = record.outcome === 'refused' || record.status >= 500;
+      status.className = bad ? 'status-bad' : record.status >= 400 ? 'status-warn' : 'status-ok';
+      element.classList.toggle('refused', record.outcome === 'refused');
+      times(element);
+      return element;
+    };
+    events = new EventSource(api('/audit?') + list.dataset.traffic);
+    events.onopen = () => { sign.classList.add('on'); count(); };
+    events.onmessage = (event) => { waiting.push(JSON.parse(event.data)); waiting = waiting.slice(-500); put(); };
+    events.onerror = () => { sign.classList.remove('on'); sign.lastElementChild.textContent = 'Connecting…'; };
+    list.addEventListener('mouseleave', put);
+    one('#hold')?.addEventListener('click', (event) => {
+      held = !held;
+      event.currentTarget.textContent = held ? 'Resume' : 'Pause';
+      put();
+    });
+  }
+
+  // The order of rules, by dragging or Alt and arrow keys.
+  function order() {
+    const list = one('ol[data-order]');
+    if (!list) return;
+    const send = async () => {
+      const rules = all('li[data-rule]', list).map((item) => item.dataset.rule);
+      try { await call('PUT', '/rules/order', { rules }, list.dataset.tag); toast('The order is saved.'); } catch (error) { toast(error.message, true); }
+      await again();
+    };
+    let dragged;
+    list.addEventListener('dragstart', (event) => { dragged = event.target.closest('li[data-rule]'); dragged?.classList.add('drag'); });
+    list.addEventListener('dragover', (event) => {
+      const over = event.target.closest('li[data-rule]');
+      if (!dragged || !over || over === dragged) return;
+      event.preventDefault();
+      const box = over.getBoundingClientRect();
+      over[event.clientY > box.top + box.height / 2 ? 'after' : 'before'](dragged);
+    });
+    list.addEventListener('dragend', () => { dragged?.classList.remove('drag'); if (dragged) send(); dragged = undefined; });
+    list.addEventListener('keydown', (event) => {
+      const item = event.target.closest('li[data-rule]');
+      if (!event.altKey || !item || !['ArrowUp', 'ArrowDown'].includes(event.key)) return;
+      event.preventDefault();
+      const other = event.key === 'ArrowUp' ? item.previousElementSibling : item.nextElementSibling;
+      if (!other?.dataset.rule) return;
+      other[event.key === 'ArrowUp' ? 'before' : 'after'](item);
+      send();
+    });
+  }
+
+  // The palette: every object and page.
+  async function palette() {
+    if (one('dialog[open]')) return;
+    const box = make('dialog', undefined, 'palette');
+    box.setAttribute('aria-label', 'Go to');
+    const input = make('input');
+    input.placeholder = 'Go to a connection, an agent, a page…';
+    input.setAttribute('aria-label', 'Go to');
+    input.setAttribute('role', 'combobox');
+    input.setAttribute('aria-expanded', 'true');
+    input.setAttribute('aria-controls', 'found');
+    const list = make('ul');
+    list.id = 'found';
+    list.setAttribute('role', 'listbox');
+    list.setAttribute('aria-label', 'Results');
+    box.append(input, list);
+    box.addEventListener('close', () => box.remove());
+    document.body.append(box);
+    box.showModal();
+    let asked = 0;
+    const find = async () => {
+      const own = ++asked;
+      const answer = await fetch('/find?q=' + encodeURIComponent(input.value));
+      const text = await answer.text();
+      if (own !== asked || !answer.ok) return;
+      list.replaceChildren(...one('ul', new DOMParser().parseFromString(text, 'text/html'))?.children ?? []);
+      select(0);
+    };
+    const links = () => all('a', list);
+    const select = (index) => links().forEach((link, at) => {
+      link.setAttribute('aria-selected', String(at === index));
+      if (at === index) { link.scrollIntoView({ block: 'nearest' }); input.setAttribute('aria-activedescendant', link.id); }
+    });
+    input.addEventListener('input', find);
+    input.addEventListener('keydown', (event) => {
+      const now = links().findIndex((link) => link.getAttribute('aria-selected') === 'true');
+      if (event.key === 'ArrowDown') { event.preventDefault(); select(Math.min(now + 1, links().length - 1)); }
+      if (event.key === 'ArrowUp') { event.preventDefault(); select(Math.max(now - 1, 0)); }
+      if (event.key === 'Enter' && links()[now]) { event.preventDefault(); const { href } = links()[now]; box.close(); go(href); }
+    });
+    list.addEventListener('click', () => box.close());
+    find();
+  }
+
+  const places = { o: '/', c: '/connections', a: '/agents', t: '/traffic', r: '/rules', p: '/plugins', l: '/audit', s: '/settings', u: '/people' };
+  let prefix = 0;
+  function keys(event) {
+    const typing = event.target.closest('input, textarea, select, [contenteditable]');
+    if ((event.metaKey || event.ctrlKey) && event.key === 'k') { event.preventDefault(); palette(); return; }
+    if (event.key === 'Escape') all('details.menu[open]').forEach((menu) => { menu.open = false; one('summary', menu).focus(); });
+    if (typing || event.metaKey || event.ctrlKey || event.altKey || one('dialog[open]')) return;
+    const rows = all('tr.go, li.go', main());
+    const at = rows.findIndex((row) => row.classList.contains('at'));
+    const mark = (index) => {
+      rows.forEach((row, place) => row.classList.toggle('at', place === index));
+      one('a', rows[index])?.focus();
+    };
+    if (Date.now() - prefix < 1000 && places[event.key]) { prefix = 0; event.preventDefault(); go(places[event.key]); return; }
+    switch (event.key) {
+      case 'g': prefix = Date.now(); break;
+      case '/': one('[type=search]', main())?.focus(); event.preventDefault(); break;
+      case '?': one('#keys')?.showModal(); break;
+      case 'j': if (rows.length) mark(Math.min(at + 1, rows.length - 1)); break;
+      case 'k': if (rows.length) mark(Math.max(at - 1, 0)); break;
+      case 'p': case 't': if (at >= 0) one(`[data-key=${event.key}]`, rows[at])?.click(); break;
+      default:
+    }
+  }
+
+  // Events of the whole document; pages come and go below.
+  document.addEventListener('click', (event) => {
+    const copy = event.target.closest('[data-copy]');
+    if (copy) {
+      const text = one('pre, code', copy.parentElement)?.textContent ?? copy.dataset.copy;
+      navigator.clipboard.writeText(text).then(() => { copy.textContent = 'Copied'; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); });
+      return;
+    }
+    const button = event.target.closest('button[data-api]');
+    if (button) { press(button); return; }
+    const opener = event.target.closest('[data-open]');
+    if (opener) { document.getElementById(opener.dataset.open)?.showModal(); return; }
+    if (event.target.closest('[data-close]')) { event.target.closest('dialog')?.close(); return; }
+    if (!event.target.closest('details.menu')) all('details.menu[open]').forEach((menu) => { menu.open = false; });
+    const row = event.target.closest('tr.go');
+    const link = event.target.closest('a[href]') ?? (row && !event.target.closest('button, summary, details, input, label') ? one('a', row) : null);
+    if (!link || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    const url = new URL(link.href);
+    if (url.origin !== location.origin || link.target || link.hasAttribute('download') || link.dataset.plain !== undefined) return;
+    if (url.pathname === location.pathname && url.hash) return;
+    event.preventDefault();
+    go(url.href);
+  });
+  // A checkbox that binds: it sends a request when it is ticked or cleared, and goes back if that fails.
+  document.addEventListener('change', async (event) => {
+    const box = event.target;
+    if (box.closest('form[data-find]') && box.matches('select')) { find(box.closest('form[data-find]')); return; }
+    if (!box.dataset?.on) return;
+    const [method, path] = (box.checked ? box.dataset.on : box.dataset.off).split(' ');
+    try {
+      await call(method, path, box.checked ? JSON.parse(box.dataset.body) : undefined);
+      toast(box.checked ? 'Bound.' : 'Unbound.');
+      renew();
+    } catch (error) {
+      box.checked = !box.checked;
+      toast([error.message, error.hint].filter(Boolean).join(' — '), true);
+    }
+  });
+  document.addEventListener('submit', (event) => {
+    const form = event.target;
+    if (form.dataset.api) { event.preventDefault(); submit(form); return; }
+    if (form.method === 'get' && one('.rail')) {
+      event.preventDefault();
+      const url = new URL(form.action);
+      url.search = new URLSearchParams([...new FormData(form)].filter(([, text]) => text !== ''));
+      go(url.href, form.dataset.find === undefined ? 'push' : 'replace');
+    }
+  });
+  // Searches and filters apply while they are given.
+  let typed;
+  document.addEventListener('input', (event) => {
+    const form = event.target.closest('form[data-find]');
+    if (form) {
+      clearTimeout(typed);
+      typed = setTimeout(() => find(form), 150);
+      return;
+    }
+    shape(event.target);
+  });
+  async function find(form) {
+    const url = new URL(form.action);
+    url.search = new URLSearchParams([...new FormData(form)].filter(([, text]) => text !== ''));
+    const own = ++visit;
+    const next = await page(url.href).catch(() => null);
+    if (!next || own !== visit) return;
+    history.replaceState(null, '', url.href);
+    for (const part of all('[data-live]')) {
+      const fresh = next.document.getElementById(part.id);
+      if (fresh && !part.contains(form)) part.replaceWith(fresh);
+    }
+    times();
+  }
+  // A pasted key is compared with the shape that its service issues.
+  function shape(field) {
+    const note = field.dataset?.prefixes && one('.shape', field.closest('.field'));
+    if (!note) return;
+    const text = field.value.trim();
+    const fits = field.dataset.prefixes.split(' ').some((prefix) => text.startsWith(prefix));
+    note.textContent = text === '' ? '' : fits ? `Ends in …${text.slice(-4)}` : `Keys of this service begin with ${field.dataset.prefixes.split(' ').join(' or ')}`;
+    note.className = `shape help ${text && !fits ? 'status-warn' : ''}`;
+  }
+  document.addEventListener('keydown', keys);
+  window.addEventListener('popstate', () => go(location.href, 'pop'));
+
+  let timer;
+  function start() {
+    times();
+    traffic();
+    order();
+    all('form[data-now]').forEach((form) => submit(form));
+  }
+  function stop() {
+    events?.close();
+    events = undefined;
+  }
+  document.addEventListener('visibilitychange', () => { if (!document.hidden) renew(); });
+  setInterval(() => times(), 10_000);
+  timer = setInterval(renew, 3_000);
+  start();
+  document.documentElement.dataset.ready = String(timer);
+})();

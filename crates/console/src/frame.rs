@@ -1,0 +1,202 @@
+//! [`Page`]: what all pages have. With a rail for readers who are signed in, and alone for sign-in and errors.
+
+use axum::response::{Html, IntoResponse, Response};
+use maud::{DOCTYPE, Markup, html};
+
+use crate::assets::{ICON, SCRIPT, STYLE};
+use crate::icons::Icon;
+use crate::visit::Visit;
+
+/// A page, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Page(Markup);
+
+/// The sections of the rail.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Section {
+    Overview,
+    Connections,
+    Agents,
+    Traffic,
+    Rules,
+    Plugins,
+    Audit,
+    People,
+    Settings,
+}
+
+impl Section {
+    /// In the order of the rail; the last three stand apart.
+    const ALL: [Self; 9] = [
+        Self::Overview,
+        Self::Connections,
+        Self::Agents,
+        Self::Traffic,
+        Self::Rules,
+        Self::Plugins,
+        Self::Audit,
+        Self::People,
+        Self::Settings,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Connections => "Connections",
+            Self::Agents => "Agents",
+            Self::Traffic => "Traffic",
+            Self::Rules => "Rules",
+            Self::Plugins => "Plugins",
+            Self::Audit => "Audit",
+            Self::People => "People",
+            Self::Settings => "Settings",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "/",
+            Self::Connections => "/connections",
+            Self::Agents => "/agents",
+            Self::Traffic => "/traffic",
+            Self::Rules => "/rules",
+            Self::Plugins => "/plugins",
+            Self::Audit => "/audit",
+            Self::People => "/people",
+            Self::Settings => "/settings",
+        }
+    }
+
+    fn icon(self) -> Icon {
+        match self {
+            Self::Overview => Icon::Overview,
+            Self::Connections => Icon::Connections,
+            Self::Agents => Icon::Agents,
+            Self::Traffic => Icon::Traffic,
+            Self::Rules => Icon::Rules,
+            Self::Plugins => Icon::Plugins,
+            Self::Audit => Icon::Audit,
+            Self::People => Icon::People,
+            Self::Settings => Icon::Settings,
+        }
+    }
+
+    /// Whether the reader may see it: traffic and audit show what all agents of the organisation did.
+    fn is_for(self, visit: &Visit) -> bool {
+        let is_member = visit.me.role.as_deref() == Some("member");
+        !is_member || !matches!(self, Self::Traffic | Self::Audit)
+    }
+}
+
+impl Page {
+    /// A page of a section.
+    pub(crate) fn new(visit: &Visit, section: Section, title: &str, content: Markup) -> Self {
+        Self(document(
+            title,
+            visit.csrf(),
+            html! {
+                a.skip href="#main" { "Skip to content" }
+                div.frame {
+                    (rail(visit, section))
+                    main #main tabindex="-1" { (content) }
+                }
+                (keys())
+                div.toasts role="status" aria-live="polite" {}
+            },
+        ))
+    }
+
+    /// A page without a rail.
+    pub(crate) fn alone(title: &str, content: Markup) -> Self {
+        Self(document(
+            title,
+            None,
+            html! {
+                main.alone #main tabindex="-1" {
+                    a.brand href="/" { (Icon::Brand.show()) "Keyward" }
+                    section.panel { div.body { (content) } }
+                }
+                div.toasts role="status" aria-live="polite" {}
+            },
+        ))
+    }
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        Html(self.0.into_string()).into_response()
+    }
+}
+
+fn document(title: &str, csrf: Option<&str>, body: Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                @if let Some(csrf) = csrf { meta name="csrf" content=(csrf); }
+                title { (title) " · Keyward" }
+                link rel="icon" href=(ICON.path()) type="image/svg+xml";
+                link rel="stylesheet" href=(STYLE.path());
+                script src=(SCRIPT.path()) defer {}
+            }
+            body { (body) }
+        }
+    }
+}
+
+fn rail(visit: &Visit, current: Section) -> Markup {
+    let to = |section: Section| {
+        html! {
+            a.to href=(section.path()) aria-current=[(section == current).then_some("page")]
+                title=(section.label()) {
+                (section.icon().show()) span { (section.label()) }
+            }
+        }
+    };
+    let seen = Section::ALL.into_iter().filter(|section| section.is_for(visit));
+    html! {
+        div.rail {
+            a.brand href="/" { (Icon::Brand.show()) span { "Keyward" } }
+            nav aria-label="Main" {
+                @for section in seen {
+                    @if section == Section::Audit || section == Section::People && !Section::Audit.is_for(visit) { hr; }
+                    (to(section))
+                }
+            }
+            div.who {
+                (Icon::People.show())
+                div.text {
+                    b { (visit.me.user.as_deref().unwrap_or("operator")) }
+                    (visit.me.role.as_deref().unwrap_or("operator")) " · " (visit.me.org)
+                }
+            }
+        }
+    }
+}
+
+/// The help about keys.
+fn keys() -> Markup {
+    const KEYS: [(&str, &str); 9] = [
+        ("Ctrl K", "Go to anything"),
+        ("/", "Search in the page"),
+        ("g c", "Connections"),
+        ("g a", "Agents"),
+        ("g t", "Traffic"),
+        ("g r", "Rules"),
+        ("j, k", "Next and previous row"),
+        ("p, t", "Pause or test the row"),
+        ("?", "This help"),
+    ];
+    html! {
+        dialog #keys aria-labelledby="keys-title" {
+            h2 #keys-title { "Keys" }
+            dl.facts {
+                @for (key, meaning) in KEYS { dt { kbd { (key) } } dd { (meaning) } }
+            }
+            div.actions { button data-close { "Close" } }
+        }
+    }
+}

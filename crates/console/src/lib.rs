@@ -1,0 +1,57 @@
+//! The console: HTML pages over the admin API, for people. A page asks the API within the process, with the cookie or
+//! token of its reader, so it shows what that reader may see and nothing else, and the console itself has no rights.
+//! Everything that changes something is a request of the page's script to the same API.
+//!
+//! ```text
+//! pages    one file for each page: asks the API, and gives its markup
+//! frame    what all pages have: rail, head, keys
+//! parts    what several pages show: states, times, marks, forms, charts
+//! visit    the reader of a page, and the API for them
+//! assets   style sheet and script, whose addresses change with their content
+//! ```
+
+mod assets;
+mod frame;
+mod icons;
+mod pages;
+mod parts;
+mod visit;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use http::{HeaderName, HeaderValue, header};
+
+/// Pages run our own script and style sheet, and ask this origin only.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The pages, and `api` for all other paths.
+pub fn router(api: Router) -> Router {
+    pages::routes()
+        .merge(assets::routes())
+        .layer(middleware::from_fn(harden))
+        .with_state(visit::Console::new(api.clone()))
+        .fallback_service(api)
+}
+
+/// Adds the security headers of pages.
+async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let fields = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        // Without a referrer, a browser would send `null` as the origin of our own forms.
+        (header::REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        fields.insert(name, HeaderValue::from_static(value));
+    }
+    // Pages show what their reader may see now; assets say how long they may be kept.
+    fields.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,335 @@
+//! `/agents/{name}`: what an agent reaches and by which rule, its connections, its tokens, and how to run it.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::routing::get;
+use maud::{Markup, html};
+
+use super::agents::state_of;
+use crate::frame::{Page, Section};
+use crate::icons::Icon;
+use crate::parts::{Action, Field, ago, chips, copyable, head, lock, mark};
+use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::wire::{List, Status};
+use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Session, Shown};
+
+/// Connections that the page offers to tick; beyond, one is found by search.
+const CONNECTIONS: usize = 200;
+/// Rules that are read: as many as a page of the API has.
+const RULES: usize = 1_000;
+/// Rows of the table of access.
+const REACHES: usize = 100;
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new().route("/agents/{name}", get(show))
+}
+
+struct View {
+    agent: Shown<Agent>,
+    tag: Option<String>,
+    rules: Vec<RuleShown>,
+    connections: Vec<Shown<Connection>>,
+    sessions: Vec<Shown<Session>>,
+    status: Option<Status>,
+}
+
+async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+    let path = format!("/agents/{}", segment(&name));
+    let Tagged { body: agent, tag } = visit.tagged::<Shown<Agent>>(&path).await?;
+    let rules: Option<List<RuleShown>> = visit.maybe(&format!("/rules?limit={RULES}")).await?;
+    let connections: List<Shown<Connection>> =
+        visit.get(&format!("/connections?limit={CONNECTIONS}")).await?;
+    let sessions: Option<List<Shown<Session>>> = visit.maybe("/sessions?limit=1000").await?;
+    let mut sessions = sessions.map(|list| list.items).unwrap_or_default();
+    sessions.retain(|session| session.facts.agent_name == agent.spec.name);
+    let status = visit.maybe("/status").await?;
+    let mut rules = rules.map(|list| list.items).unwrap_or_default();
+    rules.retain(|rule| {
+        rule.spec.agents.as_ref().is_none_or(|names| names.contains(&agent.spec.name))
+    });
+    let view = View { agent, tag, rules, connections: connections.items, sessions, status };
+    Ok(Page::new(&visit, Section::Agents, &view.agent.spec.name, page(&visit, &view)))
+}
+
+fn page(visit: &Visit, view: &View) -> Markup {
+    let agent = &view.agent;
+    let writes = visit.may_write();
+    html! {
+        p.crumb { a href="/agents" { "Agents" } }
+        (head(
+            html! { (agent.spec.name) (state_of(agent)) },
+            Some(html! {
+                @if let Some(environment) = &agent.spec.environment { (environment) " · " }
+                "created " (ago(agent.created))
+                @if !agent.spec.labels.is_empty() {
+                    " " (chips(agent.spec.labels.iter().map(|(key, value)| format!("{key}={value}"))))
+                }
+            }),
+            html! { @if writes { (actions(view)) } },
+        ))
+        @if let Some(lock) = lock(agent.managed_by) { p { (lock) } }
+        @if agent.facts.held {
+            div.notice.bad role="alert" { div.grow {
+                b { "An alarm paused this agent" }
+                p.small { "A honeytoken that it was given appeared in a request. Resume it when the cause is known." }
+            } }
+        }
+        section.panel #access data-live {
+            header { h2 { "What it reaches" } a href=(format!("/rules?agent={}", segment(&agent.spec.name))) { "Test a request" } }
+            (access(view))
+        }
+        div.pair {
+            section.panel { header { h2 { "Connections" } } (bindings(view, writes)) }
+            section.panel #tokens data-live { header { h2 { "Tokens" } @if writes { (new_token(view)) } } (tokens(view, writes)) }
+        }
+        @if !view.sessions.is_empty() {
+            section.panel #sessions data-live { header { h2 { "Sessions of end users" } } (sessions(view, writes)) }
+        }
+        section.panel { header { h2 { "How to run it" } } div.body { (usage(view)) } }
+        @if writes && agent.managed_by != Some(ManagedBy::File) { (danger(view)) }
+    }
+}
+
+fn actions(view: &View) -> Markup {
+    let name = &view.agent.spec.name;
+    let path = format!("POST /agents/{}", segment(name));
+    let is_paused = view.agent.facts.paused || view.agent.facts.held;
+    if is_paused {
+        let resume = Action {
+            api: format!("{path}/resume"),
+            label: "Resume agent",
+            done: "Resumed.",
+            ..Action::default()
+        };
+        return resume.show();
+    }
+    let pause = Action {
+        api: format!("{path}/pause"),
+        label: "Pause agent",
+        confirm: Some(format!(
+            "Pause {name}?\nIts requests are refused and its open streams end at once."
+        )),
+        done: "Paused. Its open streams have ended.",
+        ..Action::default()
+    };
+    pause.show()
+}
+
+/// Hosts, methods and paths, in the order in which rules decide.
+fn access(view: &View) -> Markup {
+    html! {
+        div.wide { table.stack {
+            thead { tr { th { "Hosts" } th { "What" } th { "Through" } th { "Because of" } } }
+            tbody {
+                @for rule in view.rules.iter().take(REACHES) { (reach(rule)) }
+            }
+        } }
+        @if view.rules.len() > REACHES { div.foot { (view.rules.len() - REACHES) " more rules: " a href="/rules" { "all rules" } } }
+    }
+}
+
+fn reach(rule: &RuleShown) -> Markup {
+    let spec = &rule.spec;
+    let action = spec.action.map_or("inject", |action| action.as_str());
+    let (word, class) = match action {
+        "inject" => ("with credential", "chip ok"),
+        "deny" => ("blocked", "chip bad"),
+        "tunnel" => ("tunnel, not inspected", "chip warn"),
+        _ => ("without credential", "chip"),
+    };
+    html! {
+        tr {
+            td.mono { (hosts(rule)) }
+            td {
+                span class=(class) { (word) }
+                @if !spec.methods.is_empty() || !spec.paths.is_empty() {
+                    p.why.mono { (spec.methods.join(" ")) " " (spec.paths.join(" ")) }
+                }
+            }
+            td data-label="Through" {
+                @if let Some(name) = &spec.use_connection { a href=(format!("/connections/{}", segment(name))) { (name) } }
+            }
+            td { (because(rule)) }
+        }
+    }
+}
+
+fn hosts(rule: &RuleShown) -> String {
+    const SHOWN: usize = 4;
+    let hosts = &rule.spec.hosts;
+    match hosts.len() {
+        0 => "every other host".to_owned(),
+        all if all > SHOWN => format!("{} and {} more", hosts[..SHOWN].join(", "), all - SHOWN),
+        _ => hosts.join(", "),
+    }
+}
+
+/// What gives the access, in words.
+fn because(rule: &RuleShown) -> Markup {
+    let place = rule.standing.place.as_deref();
+    match rule.id.split_once(':') {
+        Some(("binding", _)) => html! { "its binding" },
+        Some(("allow", set)) => html! { "set " code { (set) } },
+        _ if rule.id == "default" => html! { "the default" },
+        _ => html! {
+            "rule " a href="/rules" { (rule.spec.name.as_deref().unwrap_or(&rule.id)) }
+            @if let Some(place) = place { p.why { (place) } }
+        },
+    }
+}
+
+/// A checkbox for each connection; a tick binds at once.
+fn bindings(view: &View, writes: bool) -> Markup {
+    let agent = &view.agent;
+    let path = format!("/agents/{}/bindings", segment(&agent.spec.name));
+    html! {
+        ul.rows {
+            @for connection in &view.connections {
+                @let name = &connection.spec.name;
+                @let bound = agent.facts.bindings.iter().find(|binding| binding.connection == connection.id);
+                @let fixed = bound.is_some_and(|binding| !binding.direct || binding.managed_by == ManagedBy::File);
+                @let id = format!("bind-{}", connection.id);
+                li {
+                    input type="checkbox" id=(id) checked[bound.is_some()] disabled[fixed || !writes]
+                        data-on=(format!("POST {path}")) data-off=(format!("DELETE {path}/{}", segment(name)))
+                        data-body=(serde_json::json!({ "connection": name }));
+                    label.item.grow for=(id) {
+                        (mark(&connection.spec.provider, false))
+                        span.text { (name) small { (connection.spec.provider) } }
+                    }
+                    @if let Some(binding) = bound {
+                        @if binding.default { span.chip { "default" } }
+                        @for slot in &binding.slots { span.chip { "plugin " (slot.plugin) } }
+                        @if fixed && binding.direct { (Icon::Lock.show()) }
+                    }
+                }
+            }
+            @if view.connections.is_empty() { li { span.muted { "There is no connection yet. " } a href="/connect" { "Connect an account" } } }
+        }
+    }
+}
+
+fn new_token(view: &View) -> Markup {
+    let label = Field {
+        name: "label",
+        label: "Label",
+        example: Some("laptop"),
+        help: Some("What the token is for."),
+        is_optional: true,
+        ..Field::default()
+    };
+    html! {
+        button data-open="add-token" { (Icon::Plus.show()) "Add token" }
+        dialog #add-token aria-labelledby="add-token-title" {
+            h2 #add-token-title { "Add token" }
+            form data-api=(format!("POST /agents/{}/tokens", segment(&view.agent.spec.name))) data-show="token" data-done="The token" {
+                (label.show())
+                div.actions { button type="button" data-close { "Cancel" } button.first { "Add token" } }
+            }
+        }
+    }
+}
+
+fn tokens(view: &View, writes: bool) -> Markup {
+    let path = format!("DELETE /agents/{}/tokens", segment(&view.agent.spec.name));
+    let revoke = |id: String| Action {
+        api: format!("{path}/{id}"),
+        label: "Revoke",
+        confirm: Some(
+            "Revoke the token?\nRequests with it are refused and its open streams end at once."
+                .to_owned(),
+        ),
+        done: "Revoked.",
+        class: "danger",
+        ..Action::default()
+    };
+    html! {
+        @if view.agent.facts.tokens.is_empty() { div.body { p.muted { "It has no token, so it cannot use the proxy." } } }
+        ul.rows {
+            @for token in &view.agent.facts.tokens {
+                li {
+                    div.grow {
+                        b { (token.spec.label.as_deref().unwrap_or("without label")) }
+                        p.small.muted {
+                            @match token.last_used { Some(at) => { "used " (ago(at)) } None => { "not used since the start" } }
+                            @if let Some(at) = token.expires { " · expires " (ago(at)) }
+                        }
+                    }
+                    @if writes { (revoke(token.id.to_string()).show()) }
+                }
+            }
+        }
+    }
+}
+
+fn sessions(view: &View, writes: bool) -> Markup {
+    html! {
+        div.wide { table.stack {
+            thead { tr { th { "End user" } th { "Connections" } th { "Ends" } th { span.sr { "Actions" } } } }
+            tbody { @for session in &view.sessions { tr {
+                td { (session.facts.user_name.as_deref().unwrap_or("–")) @if let Some(label) = &session.spec.label { p.why { (label) } } }
+                td { (chips(&session.facts.connection_names)) }
+                td { (ago(session.facts.expires)) }
+                td.r {
+                    @if writes {
+                        @let end = Action {
+                            api: format!("DELETE /sessions/{}", session.id),
+                            label: "End session",
+                            confirm: Some("End the session?\nIts open streams end at once.".to_owned()),
+                            done: "Ended.",
+                            class: "danger",
+                            ..Action::default()
+                        };
+                        (end.show())
+                    }
+                }
+            } } }
+        } }
+    }
+}
+
+fn usage(view: &View) -> Markup {
+    let name = &view.agent.spec.name;
+    let proxy = view.status.as_ref().and_then(|status| {
+        let tcp = status.proxy.iter().find(|at| !at.starts_with("unix:"))?;
+        Some(if tcp.contains("://") { tcp.clone() } else { format!("http://{tcp}") })
+    });
+    let ways = [
+        ("Claude Code", format!("keyward run --agent {name} -- claude")),
+        ("Any program", format!("keyward run --agent {name} -- python job.py")),
+        ("Shell", format!("eval \"$(keyward env --agent {name})\"")),
+    ];
+    html! {
+        @for (label, line) in ways {
+            h3 { (label) }
+            (copyable(&line))
+        }
+        @if let Some(proxy) = proxy {
+            @let (scheme, rest) = proxy.split_once("://").unwrap_or(("http", &proxy));
+            h3 { "Container, with a token of this page" }
+            (copyable(&format!(
+                "export HTTPS_PROXY={scheme}://{name}:TOKEN@{rest}\nexport HTTP_PROXY=$HTTPS_PROXY\n# CA: /ca.pem of this gateway"
+            )))
+        }
+    }
+}
+
+fn danger(view: &View) -> Markup {
+    let name = &view.agent.spec.name;
+    let remove = Action {
+        api: format!("DELETE /agents/{}", segment(name)),
+        label: "Remove agent",
+        confirm: Some(format!(
+            "Remove {name}?\nIts tokens and bindings are deleted and its open streams end at once."
+        )),
+        typed: Some(name),
+        done: "Removed.",
+        to: Some("/agents"),
+        tag: view.tag.as_deref(),
+        class: "danger",
+        ..Action::default()
+    };
+    html! {
+        section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove.show()) } }
+    }
+}

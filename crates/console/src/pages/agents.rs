@@ -1,0 +1,143 @@
+//! `/agents`: the programs that use the proxy, with what they may use and when they last did.
+
+use axum::Router;
+use axum::extract::Query;
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use crate::frame::{Page, Section};
+use crate::icons::Icon;
+use crate::parts::{Field, Tone, ago, count, empty, head, mark, search, state};
+use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::wire::{List, Summary};
+use keyward_model::{Agent, Shown};
+
+/// Rows of a page.
+const ROWS: usize = 40;
+/// Marks of bound connections in a row.
+const MARKS: usize = 6;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    q: Option<String>,
+    after: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new().route("/agents", get(show))
+}
+
+async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+    let mut path = format!("/agents?limit={ROWS}");
+    for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            path += &format!("&{name}={}", segment(value));
+        }
+    }
+    let list: List<Shown<Agent>> = visit.get(&path).await?;
+    let summary: Summary = visit.get("/summary").await?;
+    let numbers = &summary.agents;
+    let content = html! {
+        (head(
+            html! { "Agents" },
+            Some(html! {
+                (count(numbers.total, "agent"))
+                @if numbers.paused > 0 { " · " (numbers.paused) " paused" }
+            }),
+            html! { @if visit.may_write() { button.first data-open="add-agent" { (Icon::Plus.show()) "Add agent" } } },
+        ))
+        form.bar action="/agents" method="get" data-find role="search" {
+            (search("agents", asked.q.as_deref()))
+            noscript { button { "Apply" } }
+        }
+        div #agents data-live { (table(&list, asked.q.is_some())) }
+        @if visit.may_write() { (add()) }
+    };
+    Ok(Page::new(&visit, Section::Agents, "Agents", content))
+}
+
+fn table(list: &List<Shown<Agent>>, is_searched: bool) -> Markup {
+    html! {
+        section.panel {
+            @if list.items.is_empty() && is_searched {
+                (empty("No agent fits", "Change the search.", None))
+            } @else if list.items.is_empty() {
+                (empty("No agent yet", "An agent is a program that uses the proxy: a coding agent, a job, a container. It gets a token of its own, and uses only the connections that you tick.", None))
+            } @else {
+                div.wide { table.stack {
+                    thead { tr { th { "Name" } th { "Uses" } th { "State" } th { "Last used" } th { "Tokens" } } }
+                    tbody { @for agent in &list.items { (row(agent)) } }
+                } }
+            }
+            @if let Some(next) = &list.next {
+                div.foot { a href=(format!("/agents?after={}", segment(next))) { "Next page" } }
+            }
+        }
+    }
+}
+
+fn row(agent: &Shown<Agent>) -> Markup {
+    let facts = &agent.facts;
+    let last = facts.tokens.iter().filter_map(|token| token.last_used).max();
+    let bound: Vec<_> = facts.bindings.iter().collect();
+    html! {
+        tr.go {
+            td { div.item {
+                (Icon::Agents.show())
+                div.text {
+                    a href=(format!("/agents/{}", segment(&agent.spec.name))) { (agent.spec.name) }
+                    @if let Some(environment) = &agent.spec.environment { small { (environment) } }
+                }
+            } }
+            td {
+                span.chips {
+                    @for binding in bound.iter().take(MARKS) { span title=(binding.name) { (mark(&binding.provider, false)) span.sr { (binding.name) } } }
+                    @if bound.len() > MARKS { span.muted { "+" (bound.len() - MARKS) } }
+                    @if bound.is_empty() { span.muted { "no connection" } }
+                }
+            }
+            td { (state_of(agent)) }
+            td data-label="Last used" { @match last { Some(at) => (ago(at)), None => span.muted { "not yet" } } }
+            td.num data-label="Tokens" { (facts.tokens.len()) }
+        }
+    }
+}
+
+/// The state of an agent.
+pub(super) fn state_of(agent: &Shown<Agent>) -> Markup {
+    match (agent.facts.held, agent.facts.paused) {
+        (true, _) => state(Tone::Bad, "paused by an alarm"),
+        (_, true) => state(Tone::Idle, "paused"),
+        _ => state(Tone::Ok, "active"),
+    }
+}
+
+fn add() -> Markup {
+    let name = Field {
+        name: "name",
+        label: "Name",
+        example: Some("claude"),
+        help: Some("Letters, digits, - . _ ~"),
+        ..Field::default()
+    };
+    let environment = Field {
+        name: "environment",
+        label: "Environment",
+        example: Some("production"),
+        help: Some("It uses connections of this environment and of none."),
+        is_optional: true,
+        ..Field::default()
+    };
+    html! {
+        dialog #add-agent aria-labelledby="add-agent-title" {
+            h2 #add-agent-title { "Add agent" }
+            form data-api="POST /agents" data-to="/agents/{name}" data-done="Added. Tick its connections next." {
+                (name.show())
+                (environment.show())
+                div.actions { button type="button" data-close { "Cancel" } button.first { "Add agent" } }
+            }
+        }
+    }
+}

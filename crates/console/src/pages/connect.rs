@@ -1,0 +1,317 @@
+//! `/connect`: an account is connected in three steps: choose the service, authenticate, bind to agents. Each step is a
+//! page of its own, so that Back loses nothing.
+
+use axum::Router;
+use axum::extract::{Path, Query};
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use crate::frame::{Page, Section};
+use crate::parts::{Field, copyable, empty, head, mark, search};
+use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
+use keyward_model::{Agent, App, Connection, ManagedBy, Shown};
+
+/// Services are shown in groups; those that people look for most often come first.
+const FIRST: &[&str] = &["ai", "code", "developer", "productivity"];
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    q: Option<String>,
+    provider: Option<String>,
+    agent: Option<String>,
+    auth: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/connect", get(choose))
+        .route("/connect/to/{provider}", get(authenticate))
+        .route("/connect/done/{connection}", get(done))
+}
+
+fn steps(at: usize) -> Markup {
+    const STEPS: [&str; 3] = ["Choose the service", "Authenticate", "Bind to agents"];
+    html! {
+        ol.steps {
+            @for (index, step) in STEPS.iter().enumerate() {
+                li aria-current=[(index == at).then_some("step")] { (index + 1) ". " (step) }
+            }
+        }
+    }
+}
+
+async fn choose(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+    // The link of a refusal names the service.
+    if let Some(provider) = asked.provider.clone().filter(|provider| !provider.is_empty()) {
+        return authenticate(visit, Path(provider), Query(asked)).await;
+    }
+    let q = asked.q.clone().unwrap_or_default();
+    let list: List<ProviderView> =
+        visit.get(&format!("/providers?limit=1000&q={}", segment(&q))).await?;
+    let content = html! {
+        (head(html! { "Connect" }, Some(html! { "Which service is the account of?" }), html! {}))
+        (steps(0))
+        form.bar action="/connect" method="get" data-find role="search" {
+            (search("services", asked.q.as_deref()))
+            @if let Some(agent) = &asked.agent { input type="hidden" name="agent" value=(agent); }
+        }
+        div #services data-live {
+            @if list.items.is_empty() {
+                section.panel { (empty("No service fits", "Every host with an HTTP API works: define it as a service of your own.",
+                    Some(html! { a.button href="/services/new" { "Define a service" } }))) }
+            }
+            @for (category, providers) in grouped(&list.items) {
+                h2.group { (category) }
+                ul.cards { @for provider in providers { li { (card(provider, asked.agent.as_deref())) } } }
+            }
+            @if !list.items.is_empty() { p.small.muted { "Not in the list? " a href="/services/new" { "Define any host with an HTTP API." } } }
+        }
+    };
+    Ok(Page::new(&visit, Section::Connections, "Connect", content))
+}
+
+fn grouped(all: &[ProviderView]) -> Vec<(String, Vec<&ProviderView>)> {
+    let mut groups: Vec<(String, Vec<&ProviderView>)> = Vec::new();
+    for provider in all {
+        let category = provider.category.clone().unwrap_or_else(|| "other".to_owned());
+        match groups.iter_mut().find(|(name, _)| *name == category) {
+            Some((_, members)) => members.push(provider),
+            None => groups.push((category, vec![provider])),
+        }
+    }
+    let rank = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
+    groups.sort_by(|(a, _), (b, _)| (rank(a), a).cmp(&(rank(b), b)));
+    groups
+}
+
+fn card(provider: &ProviderView, agent: Option<&str>) -> Markup {
+    let kinds = match (
+        provider.auth.iter().any(|it| it.consents),
+        provider.auth.iter().any(|it| !it.consents),
+    ) {
+        (true, true) => "OAuth or key",
+        (true, false) => "OAuth",
+        _ => "Key",
+    };
+    html! {
+        a href=(to(&provider.id, None, agent)) {
+            (mark(&provider.id, false))
+            span.text { (provider.name) small { (kinds) } }
+        }
+    }
+}
+
+/// The page of the second step.
+fn to(provider: &str, auth: Option<&str>, agent: Option<&str>) -> String {
+    let given = [("auth", auth), ("agent", agent)];
+    let query =
+        given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value?))));
+    let query = query.collect::<Vec<_>>().join("&");
+    format!("/connect/to/{}{}{query}", segment(provider), if query.is_empty() { "" } else { "?" })
+}
+
+async fn authenticate(
+    visit: Visit,
+    Path(id): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Page, Stop> {
+    let provider: ProviderView = visit.get(&format!("/providers/{}", segment(&id))).await?;
+    let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
+    let apps = apps.map(|list| list.items).unwrap_or_default();
+    let usable: Vec<_> = provider.auth.iter().filter(|auth| auth.supported).collect();
+    let chosen =
+        usable.iter().find(|auth| Some(&auth.id) == asked.auth.as_ref()).or(usable.first());
+    let taken: List<Shown<Connection>> =
+        visit.get(&format!("/connections?limit=1000&provider={}", segment(&id))).await?;
+    let name = free_name(&id, &taken.items);
+    let content = html! {
+        p.crumb { a href="/connect" { "Connect" } }
+        (head(html! { (mark(&provider.id, true)) "Connect " (provider.name) }, None, html! {
+            @if let Some(url) = &provider.docs_url { a href=(url) target="_blank" rel="noreferrer" { "How " (provider.name) " authenticates" } }
+        }))
+        (steps(1))
+        @if usable.len() > 1 {
+            nav.tabs.bar aria-label="Method" {
+                @for auth in &usable {
+                    a href=(to(&id, Some(&auth.id), asked.agent.as_deref()))
+                        aria-current=[chosen.filter(|it| it.id == auth.id).map(|_| "true")] { (auth.label) }
+                }
+            }
+        }
+        section.panel { div.body {
+            @match chosen {
+                Some(auth) => (form(&visit, &provider, auth, &apps, &name, asked.agent.as_deref())),
+                None => p.muted { "No method of this service can be used yet." },
+            }
+        } }
+    };
+    Ok(Page::new(&visit, Section::Connections, &format!("Connect {}", provider.name), content))
+}
+
+/// The id of the service, with a number if it is taken.
+fn free_name(id: &str, taken: &[Shown<Connection>]) -> String {
+    let is_free = |name: &String| !taken.iter().any(|it| it.spec.name == *name);
+    let numbered = (2..).map(|number| format!("{id}-{number}"));
+    std::iter::once(id.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
+}
+
+fn form(
+    visit: &Visit,
+    provider: &ProviderView,
+    auth: &AuthView,
+    apps: &[Shown<App>],
+    name: &str,
+    agent: Option<&str>,
+) -> Markup {
+    let own = |app: &&Shown<App>| {
+        app.spec.provider == provider.id || auth.apps_of.as_ref() == Some(&app.spec.provider)
+    };
+    let apps: Vec<_> = apps.iter().filter(own).collect();
+    if auth.needs_app && apps.is_empty() {
+        return needs_app(visit, provider, auth);
+    }
+    let body =
+        serde_json::json!({ "provider": provider.id, "auth": auth.id, "test": !auth.consents });
+    let next = match agent {
+        Some(agent) => format!("/connect/done/{{name}}?agent={}", segment(agent)),
+        None => "/connect/done/{name}".to_owned(),
+    };
+    html! {
+        @if let Some(note) = &auth.note { p.muted { (note) } }
+        form data-api="POST /connections" data-body=(body) data-to=(next) autocomplete="off" {
+            (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
+            @if auth.needs_app { (app_choice(&apps)) }
+            @for variable in &provider.variables { (variable_field(variable)) }
+            @for field in &auth.fields { (secret_field(field)) }
+            details {
+                summary { "More settings" }
+                (Field { name: "environment", label: "Environment", example: Some("production"), help: Some("Agents of another environment cannot use it."), is_optional: true, ..Field::default() }.show())
+                (Field { name: "purpose", label: "Purpose", is_optional: true, ..Field::default() }.show())
+                (Field { name: "tags", label: "Tags", json: Some("list"), help: Some("Separated by blanks."), is_optional: true, ..Field::default() }.show())
+                @if auth.consents { (Field { name: "scopes", label: "Scopes", json: Some("list"), help: Some("Instead of those of the app. Separated by blanks."), is_optional: true, ..Field::default() }.show()) }
+            }
+            div.actions {
+                button.first { @if auth.consents { "Continue to " (provider.name) } @else { "Test and connect" } }
+                @if let Some(url) = provider.key_url.as_ref().filter(|_| !auth.consents) { a href=(url) target="_blank" rel="noreferrer" { "Get a key" } }
+            }
+            @if !auth.consents { p.small.muted { (provider.name) " is asked whether it accepts the key before agents can use it." } }
+        }
+    }
+}
+
+fn app_choice(apps: &[&Shown<App>]) -> Markup {
+    html! {
+        div.field {
+            label for="field-app" { "App" }
+            select #field-app name="app" { @for app in apps { option value=(app.spec.name) { (app.spec.name) } } }
+            p.help { "The OAuth client that asks for consent." }
+        }
+    }
+}
+
+/// OAuth needs a client that is registered at the service; without one the page leads there first.
+fn needs_app(visit: &Visit, provider: &ProviderView, auth: &AuthView) -> Markup {
+    html! {
+        b { (provider.name) " needs an app first" }
+        p.muted { "An app is an OAuth client of your own at " (provider.name) ". It is registered once, then any number of accounts is connected with it." }
+        @if visit.is_admin() {
+            p { a.button.first href=(format!("/apps/new?provider={}&auth={}", segment(&provider.id), segment(&auth.id))) { "Set up an app" } }
+        } @else {
+            p { "Ask an admin of your organisation to set it up under Apps." }
+        }
+    }
+}
+
+fn variable_field(variable: &VariableView) -> Markup {
+    let name = format!("variables.{}", variable.name);
+    if !variable.choices.is_empty() {
+        return html! {
+            div.field {
+                label for=(name) { (variable.label) }
+                select id=(name) name=(name) {
+                    @for choice in &variable.choices { option value=(choice) selected[variable.default.as_ref() == Some(choice)] { (choice) } }
+                }
+            }
+        };
+    }
+    let field = Field {
+        name: &name,
+        label: &variable.label,
+        help: variable.help.as_deref(),
+        example: variable.example.as_deref(),
+        value: variable.default.as_deref(),
+        is_optional: variable.default.is_some(),
+        ..Field::default()
+    };
+    field.show()
+}
+
+/// A field of an auth method.
+pub(super) fn secret_field(field: &FieldView) -> Markup {
+    let name = format!("fields.{}", field.name);
+    let prefixes = (!field.prefixes.is_empty()).then(|| field.prefixes.join(" "));
+    let shown = Field {
+        name: &name,
+        label: &field.label,
+        help: field.help.as_deref(),
+        kind: if field.secret { "password" } else { "text" },
+        is_optional: field.optional,
+        prefixes,
+        ..Field::default()
+    };
+    shown.show()
+}
+
+/// The connection works; now agents are chosen.
+async fn done(
+    visit: Visit,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Page, Stop> {
+    let connection: Shown<Connection> =
+        visit.get(&format!("/connections/{}", segment(&name))).await?;
+    let agents: List<Shown<Agent>> = visit.get("/agents?limit=200").await?;
+    let path = format!("/connections/{}", segment(&name));
+    let content = html! {
+        (head(html! { (mark(&connection.spec.provider, true)) (name) }, None, html! { a.button href=(path) { "Open connection" } }))
+        (steps(2))
+        div.notice {
+            div.grow {
+                p { (super::connections::state_of(&connection.facts.state)) " "
+                    @if let Some(account) = &connection.facts.account { "as " b { (account) } } }
+                (super::connections::remedy(&connection, &path))
+            }
+        }
+        section.panel {
+            header { h2 { "Which agents may use it?" } }
+            @if agents.items.is_empty() {
+                (empty("No agent yet", "Add the first one; then tick it here.", Some(html! { a.button.first href="/agents" { "Add agent" } })))
+            }
+            ul.rows { @for agent in &agents.items { (agent_row(agent, &connection, asked.agent.as_deref())) } }
+        }
+        @if let Some(agent) = agents.items.first() {
+            section.panel { header { h2 { "Run it" } } div.body {
+                (copyable(&format!("keyward run --agent {} -- claude", asked.agent.as_deref().unwrap_or(&agent.spec.name))))
+            } }
+        }
+    };
+    Ok(Page::new(&visit, Section::Connections, "Bind to agents", content))
+}
+
+fn agent_row(agent: &Shown<Agent>, connection: &Shown<Connection>, wanted: Option<&str>) -> Markup {
+    let path = format!("/agents/{}/bindings", segment(&agent.spec.name));
+    let bound = agent.facts.bindings.iter().find(|it| it.connection == connection.id);
+    let is_fixed = bound.is_some_and(|it| it.managed_by == ManagedBy::File || !it.direct);
+    let id = format!("bind-{}", agent.id);
+    html! {
+        li.at[wanted == Some(agent.spec.name.as_str())] {
+            input type="checkbox" id=(id) checked[bound.is_some()] disabled[is_fixed]
+                data-on=(format!("POST {path}")) data-off=(format!("DELETE {path}/{}", segment(&connection.spec.name)))
+                data-body=(serde_json::json!({ "connection": connection.spec.name }));
+            label.grow for=(id) { (agent.spec.name) @if let Some(environment) = &agent.spec.environment { small.muted { " " (environment) } } }
+        }
+    }
+}

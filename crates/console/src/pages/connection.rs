@@ -1,0 +1,431 @@
+//! `/connections/{name}`: its state with the remedy, what was granted, who uses it, and what was done to it.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::routing::get;
+use maud::{Markup, html};
+
+use super::connections::{renewal_verb, soon, state_of, why};
+use super::timeline;
+use crate::frame::{Page, Section};
+use crate::parts::{Action, Field, ago, chips, facts, head, lock, mark};
+use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use keyward_api::wire::{Event, List, ProviderView, Share, UsageView};
+use keyward_model::{
+    Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
+};
+
+/// Changes that the page shows.
+const CHANGES: usize = 12;
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/connections/{name}", get(show))
+        .route("/connections/{name}/rotate", get(rotate))
+}
+
+/// What the page is made of.
+struct View {
+    connection: Shown<Connection>,
+    tag: Option<String>,
+    usage: UsageView,
+    provider: Option<ProviderView>,
+    /// `None`: the reader may not read the audit log.
+    changes: Option<Vec<Event>>,
+}
+
+async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+    let path = format!("/connections/{}", segment(&name));
+    let Tagged { body: connection, tag } = visit.tagged::<Shown<Connection>>(&path).await?;
+    let usage = visit.get(&format!("{path}/usage")).await?;
+    let provider =
+        visit.maybe(&format!("/providers/{}", segment(&connection.spec.provider))).await?;
+    let label = segment(&connection.spec.name);
+    let asked = format!("/audit?changes=true&connection={label}&limit={CHANGES}");
+    let changes: Option<List<Event>> = visit.maybe(&asked).await?;
+    let changes = changes.map(|list| list.items);
+    let view = View { connection, tag, usage, provider, changes };
+    Ok(Page::new(&visit, Section::Connections, &view.connection.spec.name, page(&visit, &view)))
+}
+
+fn page(visit: &Visit, view: &View) -> Markup {
+    let View { connection, usage, .. } = view;
+    let (spec, shown) = (&connection.spec, &connection.facts);
+    let writes = visit.may_write();
+    let is_ours = connection.managed_by != Some(ManagedBy::File);
+    html! {
+        p.crumb { a href="/connections" { "Connections" } }
+        (head(
+            html! { (mark(&spec.provider, true)) (spec.name) },
+            Some(html! {
+                (service(view)) @if let Some(account) = &shown.account { " · " (account) }
+                @if let Some(description) = &spec.description { " · " (description) }
+            }),
+            html! { @if writes { (actions(view)) } },
+        ))
+        div #state data-live { (standing(view, writes)) }
+        div.columns {
+            div {
+                section.panel #activity data-live {
+                    header { h2 { "Activity" } span.muted.small { "since " (ago(usage.since)) } }
+                    div.body { (activity(usage)) }
+                }
+                section.panel #access data-live {
+                    header {
+                        h2 { "Who may use it" }
+                        a.button href="/agents" { "Bind an agent" }
+                    }
+                    (access(usage))
+                }
+                @if let Some(changes) = &view.changes {
+                    section.panel #changes data-live { header { h2 { "Changes" } } (timeline::changes(changes)) }
+                }
+            }
+            aside {
+                section.panel #about data-live { header { h2 { "About" } } div.body { (about(view)) } }
+                @if !shown.requested.is_empty() || !shown.granted.is_empty() {
+                    section.panel { header { h2 { "Scopes" } } div.body { (scopes(connection)) } }
+                }
+                @if writes && is_ours { (settings(view)) }
+                @if let Some(lock) = lock(connection.managed_by) { section.panel { div.body { (lock) } } }
+            }
+        }
+        @if writes && is_ours { (danger(view)) }
+    }
+}
+
+fn service(view: &View) -> String {
+    let id = &view.connection.spec.provider;
+    view.provider.as_ref().map_or_else(|| id.clone(), |provider| provider.name.clone())
+}
+
+fn api(view: &View, verb: &str) -> String {
+    format!("POST /connections/{}/{verb}", segment(&view.connection.spec.name))
+}
+
+fn actions(view: &View) -> Markup {
+    let connection = &view.connection;
+    let name = &connection.spec.name;
+    let is_paused = connection.facts.state == ConnectionState::Paused;
+    let test = Action { api: api(view, "test"), label: "Test connection", ..Action::default() };
+    let pause = Action {
+        api: api(view, "pause"),
+        label: "Pause connection",
+        confirm: Some(format!("Pause {name}?\n{}", broken_by(view, "until it is resumed"))),
+        done: "Paused.",
+        ..Action::default()
+    };
+    let resume = Action {
+        api: api(view, "resume"),
+        label: "Resume connection",
+        done: "Resumed.",
+        ..Action::default()
+    };
+    html! {
+        (test.show())
+        (renew(view, ""))
+        @if is_paused { (resume.show()) } @else { (pause.show()) }
+    }
+}
+
+/// The way to a new credential.
+fn renew(view: &View, class: &str) -> Markup {
+    let connection = &view.connection;
+    let Some(verb) = renewal_verb(connection.facts.renewal) else { return html! {} };
+    let path = format!("/connections/{}/rotate", segment(&connection.spec.name));
+    let class = format!("button {class}");
+    match connection.facts.renewal {
+        Some(Renewal::Consent) => Action {
+            api: api(view, "reconnect"),
+            label: verb,
+            class: class.trim_start_matches("button").trim(),
+            ..Action::default()
+        }
+        .show(),
+        Some(Renewal::App) => {
+            let app = connection.spec.app.as_ref().map(ToString::to_string).unwrap_or_default();
+            html! { a class=(class) href=(format!("/apps/{}", segment(&app))) { (verb) } }
+        }
+        _ => html! { a class=(class) href=(path) { (verb) } },
+    }
+}
+
+/// The state, why, and what to do.
+fn standing(view: &View, writes: bool) -> Markup {
+    let shown = &view.connection.facts;
+    match &shown.state {
+        ConnectionState::Broken { reason, detail } => html! {
+            div.notice.bad role="alert" {
+                div.grow {
+                    p { (state_of(&shown.state)) ": " b { (why(*reason)) } }
+                    @if let Some(detail) = detail { p.small { (service(view)) " says: " code { (detail) } } }
+                    p.small.muted { (broken_by(view, "until then")) }
+                }
+                @if writes { (renew(view, "first")) }
+            }
+        },
+        ConnectionState::Draft { failure } => html! {
+            div.notice.warn {
+                div.grow {
+                    p { (state_of(&shown.state)) ": " b { "there is no credential yet" } }
+                    @if let Some(failure) = failure { p.small { (sentence(failure)) } }
+                }
+                @if writes { (renew(view, "first")) }
+            }
+        },
+        ConnectionState::Paused => html! {
+            div.notice { div.grow {
+                p { (state_of(&shown.state)) }
+                p.small.muted { (broken_by(view, "until it is resumed")) }
+            } }
+        },
+        state => html! {
+            div class=(if shown.remedy.is_some() { "notice warn" } else { "notice" }) {
+                div.grow {
+                    p {
+                        (state_of(state)) " "
+                        @match view.usage.last_used {
+                            Some(at) => span.muted { "last used " (ago(at)) },
+                            None => span.muted { "not used since the gateway started" },
+                        }
+                    }
+                    @if shown.remedy.is_some() { p.small { "Soon: " (soon(&view.connection)) "." } }
+                    @if let Some(failing) = &view.usage.failing {
+                        p.small.status-warn {
+                            @if let Some(message) = &failing.message { (sentence(message)) " " }
+                            "The next try is " (ago(failing.next_try)) "."
+                        }
+                    }
+                }
+                @if shown.remedy.is_some() && writes { (renew(view, "first")) }
+            }
+        },
+    }
+}
+
+fn activity(usage: &UsageView) -> Markup {
+    let waits = usage.latency_ms.map(|waits| format!("{} ms / {} ms", waits.p50, waits.p95));
+    let codes = usage.statuses.iter().chain(&usage.refusals);
+    let mut codes: Vec<_> = codes.map(|(code, number)| (code.as_str(), *number)).collect();
+    codes.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    html! {
+        div.tiles {
+            div.tile { p.k { "Requests" } p.v { (usage.requests) } }
+            div.tile { p.k { "Failed" } p.v.bad[usage.failed > 0] { (usage.failed) } }
+            div.tile { p.k { "Latency p50 / p95" } p.v { (waits.as_deref().unwrap_or("–")) } }
+            div.tile {
+                p.k { "Limit of the service" }
+                p.v {
+                    @match &usage.provider_limit {
+                        Some(limit) => { (limit.remaining) @if let Some(all) = limit.limit { span.muted.small { " of " (all) } } }
+                        None => { "–" }
+                    }
+                }
+            }
+        }
+        @if !codes.is_empty() {
+            p.small { span.muted { "Failures: " } @for (code, number) in codes.iter().take(6) { span.chip { (code) " × " (number) } " " } }
+        }
+    }
+}
+
+fn access(usage: &UsageView) -> Markup {
+    html! {
+        @if usage.agents.is_empty() {
+            div.body { p.muted { "No agent may use it yet. Open an agent and tick this connection." } }
+        } @else {
+            div.wide { table {
+                thead { tr { th { "Agent" } th { "Because" } th.r { "Requests" } th { "Last used" } } }
+                tbody { @for agent in &usage.agents { tr.go {
+                    td { a href=(format!("/agents/{}", segment(&agent.name))) { (agent.name) } }
+                    td { (match agent.by { Share::Bound => "it is bound", Share::Plugin => "a plugin", Share::Rule => "a rule" }) }
+                    td.r { (agent.requests) }
+                    td { @if let Some(at) = agent.last_used { (ago(at)) } @else { span.muted { "not yet" } } }
+                } } }
+            } }
+        }
+    }
+}
+
+fn about(view: &View) -> Markup {
+    let (spec, shown) = (&view.connection.spec, &view.connection.facts);
+    let text = |text: &Option<String>| text.as_ref().map(|text| html! { (text) });
+    let method = view.provider.as_ref().and_then(|provider| {
+        let own = provider.auth.iter().find(|auth| Some(&auth.id) == spec.auth.as_ref());
+        own.map(|auth| html! { (auth.label) })
+    });
+    let token = shown.token.as_ref();
+    facts(&[
+        ("Service", Some(html! { (service(view)) })),
+        ("Method", method),
+        ("Account", text(&shown.account)),
+        ("Hosts", Some(chips(&shown.hosts))),
+        ("Environment", text(&spec.environment)),
+        ("Purpose", text(&spec.purpose)),
+        ("Tags", (!spec.tags.is_empty()).then(|| chips(&spec.tags))),
+        (
+            "Visible to",
+            Some(
+                html! { @match shown.visibility { Visibility::Shared => "all agents", Visibility::Private => "agents of its owner" } },
+            ),
+        ),
+        ("Token expires", token.and_then(|token| token.expires).map(ago)),
+        ("Refreshed", token.and_then(|token| token.refreshed).map(ago)),
+        ("Rotated", shown.rotated.map(ago)),
+        ("Replace by", shown.due.map(|due| ago(due.at))),
+        ("Consent ends", shown.ends.map(ago)),
+        ("Created", Some(ago(view.connection.created))),
+        ("Id", Some(html! { code { (view.connection.id) } })),
+    ])
+}
+
+fn scopes(connection: &Shown<Connection>) -> Markup {
+    let shown = &connection.facts;
+    let all = shown
+        .requested
+        .iter()
+        .chain(shown.granted.iter().filter(|it| !shown.requested.contains(it)));
+    html! {
+        ul.chips {
+            @for scope in all {
+                @if shown.missing.contains(scope) { li.chip.bad { (scope) " – not granted" } }
+                @else { li.chip { (scope) } }
+            }
+        }
+        @if !shown.missing.is_empty() {
+            p.small.muted { "Requests that need a missing scope fail at the service. Reconnect to ask again." }
+        }
+    }
+}
+
+fn settings(view: &View) -> Markup {
+    let spec = &view.connection.spec;
+    let tags = spec.tags.iter().cloned().collect::<Vec<_>>().join(" ");
+    let field = |name, label, value, help| Field {
+        name,
+        label,
+        value,
+        help,
+        is_optional: true,
+        empties: true,
+        ..Field::default()
+    };
+    html! {
+        section.panel {
+            header { h2 { "Settings" } }
+            div.body {
+                details {
+                    summary { "Edit" }
+                    form data-api=(format!("PATCH /connections/{}", segment(&spec.name))) data-tag=[view.tag.as_deref()]
+                        data-done="Saved." {
+                        (field("description", "Description", spec.description.as_deref(), None).show())
+                        (field("purpose", "Purpose", spec.purpose.as_deref(), Some("Shown in approvals and the audit log.")).show())
+                        (Field { json: Some("list"), ..field("tags", "Tags", Some(&tags), Some("Separated by blanks.")) }.show())
+                        button.first { "Save settings" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What stops working without the connection, by name.
+fn broken_by(view: &View, until: &str) -> String {
+    let agents: Vec<_> = view.usage.agents.iter().map(|agent| agent.name.as_str()).collect();
+    match agents.as_slice() {
+        [] => "No agent uses it.".to_owned(),
+        names => format!("Requests of {} that need it are refused {until}.", names.join(", ")),
+    }
+}
+
+fn danger(view: &View) -> Markup {
+    let name = &view.connection.spec.name;
+    let path = format!("DELETE /connections/{}", segment(name));
+    let stops = broken_by(view, "for good");
+    let remove = |query: &str, label: &'static str, more: &str| Action {
+        api: format!("{path}{query}"),
+        label,
+        confirm: Some(format!("Remove {name}?\n{stops} Its credential is deleted. {more}")),
+        typed: Some(name),
+        done: "Removed.",
+        to: Some("/connections"),
+        tag: view.tag.as_deref(),
+        class: "danger",
+        ..Action::default()
+    };
+    let is_oauth = view.connection.facts.renewal == Some(Renewal::Consent);
+    html! {
+        section.panel {
+            header { h2 { "Danger zone" } }
+            div.body.actions {
+                (remove("", "Remove connection", "The service is not told: access there stays until it is revoked.").show())
+                @if is_oauth {
+                    (remove("?revoke=true", "Remove and revoke", "The grant is revoked at the service as well.").show())
+                }
+            }
+        }
+    }
+}
+
+/// A new secret: tested before it replaces the old one.
+async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+    let path = format!("/connections/{}", segment(&name));
+    let connection: Shown<Connection> = visit.get(&path).await?;
+    let spec = &connection.spec;
+    let provider: ProviderView =
+        visit.get(&format!("/providers/{}", segment(&spec.provider))).await?;
+    let auth = provider.auth.iter().find(|auth| Some(&auth.id) == spec.auth.as_ref());
+    let is_draft = matches!(connection.facts.state, ConnectionState::Draft { .. });
+    let api = if is_draft { "activate" } else { "rotate" };
+    let unconfirmed = connection.facts.rotation.as_ref();
+    let unconfirmed = unconfirmed.filter(|it| it.state == RotationState::Unconfirmed);
+    let content = html! {
+        p.crumb { a href="/connections" { "Connections" } " / " a href=(path) { (name) } }
+        (head(html! { (mark(&spec.provider, true)) "Rotate key" }, Some(html! { (name) " · " (provider.name) }), html! {}))
+        @if let Some(rotation) = unconfirmed { (decide(&connection, rotation.until)) }
+        section.panel { div.body {
+            form data-api=(format!("POST {path}/{api}")) data-to=(path) data-done="The new key is in force." autocomplete="off" {
+                @for field in auth.into_iter().flat_map(|auth| &auth.fields) { (super::connect::secret_field(field)) }
+                p.small.muted {
+                    "The new key is tested first. The old one stays in force if " (provider.name) " rejects it, and is kept for a way back."
+                }
+                div.actions {
+                    button.first { "Test and rotate" }
+                    a.button href=(path) { "Cancel" }
+                    @if let Some(url) = &provider.key_url { a href=(url) target="_blank" rel="noreferrer" { "Get a key" } }
+                }
+            }
+        } }
+    };
+    Ok(Page::new(&visit, Section::Connections, "Rotate key", content))
+}
+
+/// After a rotation, the old secret waits for a decision.
+fn decide(connection: &Shown<Connection>, until: jiff::Timestamp) -> Markup {
+    let path = format!("POST /connections/{}/rotate", segment(&connection.spec.name));
+    let confirm = Action {
+        api: format!("{path}/confirm"),
+        label: "Confirm new key",
+        done: "The old key is deleted.",
+        class: "first",
+        ..Action::default()
+    };
+    let back = Action {
+        api: format!("{path}/rollback"),
+        label: "Roll back",
+        confirm: Some(
+            "Roll back?\nThe old key is in force again, and the new one is deleted.".to_owned(),
+        ),
+        done: "The old key is in force again.",
+        ..Action::default()
+    };
+    html! {
+        div.notice {
+            div.grow {
+                b { "The last rotation is not confirmed" }
+                p.small.muted { "The old key is kept until " (ago(until)) "." }
+            }
+            (confirm.show()) (back.show())
+        }
+    }
+}

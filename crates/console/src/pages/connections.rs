@@ -1,0 +1,337 @@
+//! `/connections`: which accounts there are, which of them need somebody, and who may use them.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::extract::Query;
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{Page, Section};
+use crate::icons::Icon;
+use crate::parts::{Action, Tone, ago, count, empty, head, mark, search, state};
+use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::wire::{List, Summary};
+use keyward_model::{BrokenReason, Connection, ConnectionState, DueBy, Renewal, Shown};
+
+/// Rows of a page: more would make it longer than a browser shows at once.
+const ROWS: usize = 40;
+
+/// The query of the page, which is that of the API.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Asked {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    q: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new().route("/connections", get(show))
+}
+
+async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+    let mut query = asked.query(None);
+    query.push(("limit", ROWS.to_string()));
+    let list: List<Shown<Connection>> =
+        visit.get(&format!("/connections?{}", encoded(&query))).await?;
+    let summary: Summary = visit.get("/summary").await?;
+    let content = html! {
+        (head(
+            html! { "Connections" },
+            Some(html! { span #summary data-live { (in_short(&summary)) } }),
+            html! {
+                @if visit.may_write() {
+                    a.button.first href="/connect" { (Icon::Plus.show()) "Connect" }
+                }
+            },
+        ))
+        @if summary.connections.total == 0 { (nothing(&visit)) } @else {
+            (filters(&asked, &summary))
+            div #connections data-live { (table(&visit, &asked, &list, &summary)) }
+        }
+    };
+    Ok(Page::new(&visit, Section::Connections, "Connections", content))
+}
+
+impl Asked {
+    /// As a query, with another state.
+    fn query(&self, state: Option<&str>) -> Vec<(&'static str, String)> {
+        let state = state.map(str::to_owned).or_else(|| self.state.clone());
+        let given = [
+            ("q", &self.q),
+            ("state", &state),
+            ("provider", &self.provider),
+            ("environment", &self.environment),
+            ("tag", &self.tag),
+            ("after", &self.after),
+        ];
+        let given = given.into_iter().filter_map(|(name, value)| {
+            let value = value.as_ref().filter(|value| !value.is_empty())?;
+            Some((name, value.clone()))
+        });
+        given.chain(self.due.map(|due| ("due", due.to_string()))).collect()
+    }
+
+    fn is_filtered(&self) -> bool {
+        !self.query(None).is_empty()
+    }
+}
+
+fn encoded(pairs: &[(&str, String)]) -> String {
+    let pairs: Vec<_> =
+        pairs.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
+    pairs.join("&")
+}
+
+fn in_short(summary: &Summary) -> String {
+    let of = &summary.connections;
+    let states = [
+        (of.active, "active"),
+        (of.broken, "broken"),
+        (of.paused, "paused"),
+        (of.draft, "not connected yet"),
+        (of.due, "expiring soon"),
+    ];
+    let parts = states.into_iter().filter(|(number, _)| *number > 0);
+    let parts = parts.map(|(number, word)| format!("{number} {word}"));
+    std::iter::once(count(of.total, "connection")).chain(parts).collect::<Vec<_>>().join(" · ")
+}
+
+fn nothing(visit: &Visit) -> Markup {
+    let connect =
+        html! { a.button.first href="/connect" { (Icon::Plus.show()) "Connect an account" } };
+    html! {
+        section.panel {
+            (empty(
+                "No connection yet",
+                "A connection is an account at a service. Agents use it without ever holding its key.",
+                visit.may_write().then_some(connect),
+            ))
+        }
+    }
+}
+
+fn filters(asked: &Asked, summary: &Summary) -> Markup {
+    let of = &summary.connections;
+    let tabs = [
+        (None, "All", of.total),
+        (Some("broken"), "Broken", of.broken),
+        (Some("paused"), "Paused", of.paused),
+        (Some("draft"), "Drafts", of.draft),
+    ];
+    html! {
+        form.bar action="/connections" method="get" data-find role="search" {
+            (search("connections", asked.q.as_deref()))
+            nav.tabs aria-label="By state" {
+                @for (code, label, number) in tabs {
+                    @if code.is_none() || number > 0 {
+                        @let query = Asked { state: None, due: None, after: None, ..asked.clone() }.query(code);
+                        a href=(format!("/connections?{}", encoded(&query)))
+                            aria-current=[(asked.due.is_none() && asked.state.as_deref() == code).then_some("true")] {
+                            (label) @if code.is_some() { span.num.muted { (number) } }
+                        }
+                    }
+                }
+                @if of.due > 0 {
+                    a href="/connections?due=true" aria-current=[asked.due.map(|_| "true")] {
+                        "Expiring" span.num.muted { (of.due) }
+                    }
+                }
+            }
+            @if let Some(state) = &asked.state { input type="hidden" name="state" value=(state); }
+            (select("provider", "Service", asked.provider.as_deref(),
+                summary.providers.iter().map(|(id, used)| (id.as_str(), used.name.as_str()))))
+            (select("environment", "Environment", asked.environment.as_deref(), own(&summary.environments)))
+            (select("tag", "Tag", asked.tag.as_deref(), own(&summary.tags)))
+            noscript { button { "Apply" } }
+        }
+    }
+}
+
+/// Values that name themselves.
+fn own(values: &BTreeMap<String, usize>) -> impl Iterator<Item = (&str, &str)> {
+    values.keys().map(|value| (value.as_str(), value.as_str()))
+}
+
+/// A filter with a choice of values; none where there is nothing to choose.
+fn select<'a>(
+    name: &str,
+    label: &str,
+    chosen: Option<&str>,
+    values: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Markup {
+    let values: Vec<_> = values.collect();
+    html! {
+        @if values.len() > 1 || chosen.is_some() {
+            select name=(name) aria-label=(label) {
+                option value="" { (label) ": all" }
+                @for (value, text) in values {
+                    option value=(value) selected[chosen == Some(value)] { (text) }
+                }
+            }
+        }
+    }
+}
+
+fn table(
+    visit: &Visit,
+    asked: &Asked,
+    list: &List<Shown<Connection>>,
+    summary: &Summary,
+) -> Markup {
+    html! {
+        section.panel {
+            @if list.items.is_empty() {
+                @let all = html! { a.button href="/connections" { "Show all connections" } };
+                (empty("No connection fits", "Change the search or the filters.", asked.is_filtered().then_some(all)))
+            } @else {
+                div.wide { table.stack {
+                    thead { tr {
+                        th { "Name" } th { "Account" } th { "State" } th { "Last used" } th { "Expires" }
+                        th { span.sr { "Actions" } }
+                    } }
+                    tbody { @for connection in &list.items { (row(visit, connection, summary)) } }
+                } }
+            }
+            @if let Some(next) = &list.next {
+                @let query = Asked { after: Some(next.clone()), ..asked.clone() }.query(None);
+                div.foot { a href=(format!("/connections?{}", encoded(&query))) { "Next page" } }
+            }
+        }
+    }
+}
+
+fn row(visit: &Visit, connection: &Shown<Connection>, summary: &Summary) -> Markup {
+    let (spec, facts) = (&connection.spec, &connection.facts);
+    let path = format!("/connections/{}", segment(&spec.name));
+    let service =
+        summary.providers.get(&spec.provider).map_or(spec.provider.as_str(), |it| it.name.as_str());
+    let expires = facts.due.map(|due| due.at).or(facts.ends);
+    html! {
+        tr.go {
+            td { div.item {
+                (mark(&spec.provider, false))
+                div.text {
+                    a href=(path) { (spec.name) }
+                    small { (service) @if let Some(environment) = &spec.environment { " · " (environment) } }
+                }
+            } }
+            td data-label="Account" { @if let Some(account) = &facts.account { (account) } }
+            td { (state_of(&facts.state)) (remedy(connection, &path)) }
+            td data-label="Last used" {
+                @match facts.last_used { Some(at) => (ago(at)), None => span.muted { "not yet" } }
+            }
+            td data-label="Expires" { @if let Some(at) = expires { (ago(at)) } }
+            td.r.menu-cell { @if visit.may_write() { (menu(connection, &path)) } }
+        }
+    }
+}
+
+/// Why it needs a person, and the page where they help.
+pub(super) fn remedy(connection: &Shown<Connection>, path: &str) -> Markup {
+    let facts = &connection.facts;
+    let to = |verb: &str| html! { a href=(path) { (verb) } };
+    let verb = renewal_verb(facts.renewal).unwrap_or("Open");
+    match &facts.state {
+        ConnectionState::Broken { reason, .. } => {
+            html! { p.why { (why(*reason)) " · " (to(verb)) } }
+        }
+        ConnectionState::Draft { .. } => html! { p.why { (to("Connect")) } },
+        ConnectionState::Active | ConnectionState::Testing if facts.remedy.is_some() => {
+            html! { p.why { (soon(connection)) " · " (to(verb)) } }
+        }
+        _ => html! {},
+    }
+}
+
+/// Why a usable connection needs a person soon.
+pub(super) fn soon(connection: &Shown<Connection>) -> Markup {
+    let facts = &connection.facts;
+    if facts.token.as_ref().is_some_and(|token| token.failing.is_some()) {
+        return html! { "its token cannot be refreshed now" };
+    }
+    match (facts.due, facts.ends) {
+        (Some(due), _) => match due.why {
+            DueBy::Expires => html! { "its key expires " (ago(due.at)) },
+            DueBy::RotateEvery => html! { "its key is due for rotation " (ago(due.at)) },
+        },
+        (None, Some(at)) => html! { "its consent expires " (ago(at)) },
+        (None, None) => html! { "it needs a person soon" },
+    }
+}
+
+/// A reason in words.
+pub(super) fn why(reason: BrokenReason) -> &'static str {
+    match reason {
+        BrokenReason::Revoked => "access was revoked at the service",
+        BrokenReason::Expired => "the consent has expired",
+        BrokenReason::NoRefreshToken => "the token has expired and cannot be refreshed",
+        BrokenReason::ClientRejected => "the service rejects the app",
+        BrokenReason::TestFailed => "the test request failed",
+        BrokenReason::Rejected => "the service rejects the key (401)",
+        BrokenReason::StoreKeyMissing => "the key of the store that sealed it is missing",
+    }
+}
+
+fn menu(connection: &Shown<Connection>, path: &str) -> Markup {
+    let name = &connection.spec.name;
+    let api = |verb: &str| format!("POST {path}/{verb}");
+    let toggle = match connection.facts.state {
+        ConnectionState::Paused => Action {
+            api: api("resume"),
+            label: "Resume connection",
+            done: "Resumed.",
+            key: Some("p"),
+            ..Action::default()
+        },
+        _ => Action {
+            api: api("pause"),
+            label: "Pause connection",
+            confirm: Some(format!(
+                "Pause {name}?\nRequests that need it are refused until it is resumed."
+            )),
+            done: "Paused.",
+            key: Some("p"),
+            ..Action::default()
+        },
+    };
+    let test =
+        Action { api: api("test"), label: "Test connection", key: Some("t"), ..Action::default() };
+    html! {
+        details.menu {
+            summary aria-label=(format!("Actions for {name}")) { (Icon::More.show()) }
+            div { (test.show()) (toggle.show()) a href=(path) { "Open" } }
+        }
+    }
+}
+
+/// The state of a connection.
+pub(super) fn state_of(of: &ConnectionState) -> Markup {
+    let word = match of {
+        ConnectionState::Draft { .. } => "not connected",
+        other => other.code(),
+    };
+    state(Tone::of(of), word)
+}
+
+/// How a credential is replaced, as a verb.
+pub(super) fn renewal_verb(renewal: Option<Renewal>) -> Option<&'static str> {
+    Some(match renewal? {
+        Renewal::Secret => "Rotate key",
+        Renewal::Consent => "Reconnect account",
+        Renewal::App => "Open app",
+    })
+}

@@ -1,0 +1,186 @@
+//! `/`: what needs a person, what was refused, and the first steps while there is nothing yet.
+
+use axum::Router;
+use axum::routing::get;
+use maud::{Markup, html};
+
+use super::connections::{remedy, state_of};
+use crate::frame::{Page, Section};
+use crate::icons::Icon;
+use crate::parts::{ago, count, head, mark};
+use crate::visit::{Console, Stop, Visit, segment, sentence};
+use keyward_api::wire::{AuditCounts, CaView, List, Status, Summary};
+use keyward_model::{Connection, PluginState, PluginView, Shown, Webhook};
+
+/// Connections of each kind that are listed.
+const LISTED: usize = 8;
+/// Hosts of refusals.
+const HOSTS: usize = 8;
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new().route("/", get(show))
+}
+
+struct View {
+    summary: Summary,
+    broken: Vec<Shown<Connection>>,
+    due: Vec<Shown<Connection>>,
+    plugins: Vec<PluginView>,
+    webhooks: Vec<Shown<Webhook>>,
+    refused: Option<AuditCounts>,
+    status: Option<Status>,
+    ca: Option<CaView>,
+}
+
+async fn show(visit: Visit) -> Result<Page, Stop> {
+    let summary: Summary = visit.get("/summary").await?;
+    let broken: List<_> = visit.get(&format!("/connections?state=broken&limit={LISTED}")).await?;
+    let due: List<_> = visit.get(&format!("/connections?due=true&limit={LISTED}")).await?;
+    let plugins: Option<List<PluginView>> = match summary.plugins.blocked {
+        0 => None,
+        _ => visit.maybe("/plugins?limit=1000").await?,
+    };
+    let webhooks: Option<List<Shown<Webhook>>> = visit.maybe("/webhooks?limit=1000").await?;
+    let refused = visit.maybe("/audit/counts?by=host&refused=true&since=24h").await?;
+    let view = View {
+        summary,
+        broken: broken.items,
+        due: due.items,
+        plugins: plugins.map(|list| list.items).unwrap_or_default(),
+        webhooks: webhooks.map(|list| list.items).unwrap_or_default(),
+        refused,
+        status: visit.maybe("/status").await?,
+        ca: visit.maybe("/ca").await?,
+    };
+    let content = html! {
+        (head(html! { "Overview" }, view.status.as_ref().map(version), html! {
+            @if visit.may_write() { a.button.first href="/connect" { (Icon::Plus.show()) "Connect" } }
+        }))
+        div #numbers data-live { (numbers(&view)) }
+        @if view.summary.connections.total == 0 || view.summary.agents.total == 0 { (first_steps(&view)) }
+        div.pair {
+            section.panel #needs data-live { header { h2 { "Needs a person" } } (needs(&view)) }
+            section.panel #refused data-live { header { h2 { "Blocked in the last 24 hours" } a href="/traffic?refused=1" { "All" } } (refusals(&view)) }
+        }
+    };
+    Ok(Page::new(&visit, Section::Overview, "Overview", content))
+}
+
+fn version(status: &Status) -> Markup {
+    html! {
+        "Keyward " (status.version)
+        @if let Some(started) = status.started { " · started " (ago(started)) }
+        @for at in status.proxy.iter().take(1) { " · proxy at " code { (at) } }
+    }
+}
+
+fn numbers(view: &View) -> Markup {
+    let of = &view.summary;
+    let refused = view
+        .refused
+        .as_ref()
+        .map(|counts| counts.groups.iter().map(|group| group.count).sum::<u64>() + counts.other);
+    html! {
+        div.tiles {
+            a.tile href="/connections" { p.k { "Connections" } p.v { (of.connections.total) } }
+            a.tile href="/connections?state=broken" { p.k { "Broken" } p.v.bad[of.connections.broken > 0] { (of.connections.broken) } }
+            a.tile href="/agents" { p.k { "Agents" } p.v { (of.agents.total) } }
+            @if let Some(refused) = refused {
+                a.tile href="/traffic?refused=1" { p.k { "Blocked, 24 h" } p.v { (refused) } }
+            }
+        }
+    }
+}
+
+/// What a new user does, in order; done steps are ticked.
+fn first_steps(view: &View) -> Markup {
+    let of = &view.summary;
+    let steps = [
+        (
+            of.connections.total > 0,
+            "Connect an account",
+            "/connect",
+            "A key or a consent goes into the encrypted store and never comes out.",
+        ),
+        (
+            of.agents.total > 0,
+            "Add an agent",
+            "/agents",
+            "Each program has a token of its own and uses the connections that you tick.",
+        ),
+    ];
+    html! {
+        section.panel {
+            header { h2 { "First steps" } }
+            ul.rows {
+                @for (is_done, label, path, text) in steps {
+                    li {
+                        @if is_done { span.status-ok { (Icon::Check.show()) } } @else { (Icon::Plus.show()) }
+                        div.grow { a href=(path) { (label) } p.small.muted { (text) } }
+                        @if is_done { span.muted { "done" } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn needs(view: &View) -> Markup {
+    let blocked = view.plugins.iter().filter(|plugin| plugin.state == PluginState::Blocked);
+    let fails = |it: &&Shown<Webhook>| it.facts.last.as_ref().is_some_and(|last| !last.taken);
+    let failing = view.webhooks.iter().filter(fails);
+    let (blocked, failing): (Vec<_>, Vec<_>) = (blocked.collect(), failing.collect());
+    let due = view.due.iter().filter(|it| !view.broken.iter().any(|broken| broken.id == it.id));
+    let due: Vec<_> = due.collect();
+    let is_quiet =
+        view.broken.is_empty() && due.is_empty() && blocked.is_empty() && failing.is_empty();
+    html! {
+        @if is_quiet { div.body { p.status-ok { "Nothing. All connections work." } } }
+        ul.rows {
+            @for connection in view.broken.iter().chain(due) { li {
+                (mark(&connection.spec.provider, false))
+                div.grow {
+                    a href=(format!("/connections/{}", segment(&connection.spec.name))) { (connection.spec.name) } " " (state_of(&connection.facts.state))
+                    (remedy(connection, &format!("/connections/{}", segment(&connection.spec.name))))
+                }
+            } }
+            @for plugin in blocked { li {
+                (Icon::Plugins.show())
+                div.grow { a href=(format!("/plugins/{}", plugin.id)) { (plugin.name) } " of " (plugin.agent)
+                    @for missing in plugin.missing.iter().take(1) { p.small.muted { (sentence(&missing.message)) } } }
+            } }
+            @for webhook in failing { li {
+                (Icon::Webhooks.show())
+                div.grow { a href="/webhooks" { "Webhook " (webhook.spec.name) } p.small.muted { (count(webhook.facts.waiting, "event")) " wait for delivery." } }
+            } }
+            @if let Some(ca) = &view.ca {
+                @for certificate in ca.certificates.iter().filter(|it| is_soon(it.until)) { li {
+                    (Icon::Lock.show())
+                    div.grow { a href="/settings" { "The local CA" } p.small.muted { "expires " (ago(certificate.until)) } }
+                } }
+            }
+        }
+    }
+}
+
+/// Within 30 days.
+fn is_soon(at: jiff::Timestamp) -> bool {
+    at.duration_since(crate::parts::now()).as_hours() < 30 * 24
+}
+
+fn refusals(view: &View) -> Markup {
+    let Some(counts) = &view.refused else {
+        return html! { div.body { p.muted { "You may not read the audit log." } } };
+    };
+    html! {
+        @if counts.groups.is_empty() { div.body { p.muted { "No request was blocked." } } }
+        ul.rows {
+            @for group in counts.groups.iter().take(HOSTS) { li {
+                @let name = group.name.as_deref().unwrap_or_default();
+                span.grow.mono { (name) }
+                span.num.muted { (group.count) }
+                a.button href=(format!("/traffic?refused=1&host={}", segment(name))) { "Show" }
+            } }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What several pages show: marks, states, times, facts, forms and actions.
+
+mod chart;
+mod form;
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use crate::icons::Icon;
+use keyward_base::time::Clock;
+use keyward_model::{ConnectionState, ManagedBy};
+
+pub(crate) use chart::bars;
+pub(crate) use form::{Action, Field, copyable, search};
+
+/// Colours of marks, as many as the style sheet has.
+const HUES: u32 = 12;
+
+/// What a state means for its reader.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Tone {
+    Ok,
+    Warn,
+    Bad,
+    Idle,
+}
+
+impl Tone {
+    fn class(self) -> &'static str {
+        match self {
+            Self::Ok => "state ok",
+            Self::Warn => "state warn",
+            Self::Bad => "state bad",
+            Self::Idle => "state idle",
+        }
+    }
+
+    /// Of a connection.
+    pub(crate) fn of(state: &ConnectionState) -> Self {
+        match state {
+            ConnectionState::Active => Self::Ok,
+            ConnectionState::Testing => Self::Warn,
+            ConnectionState::Draft { .. } | ConnectionState::Paused => Self::Idle,
+            ConnectionState::Broken { .. } => Self::Bad,
+        }
+    }
+}
+
+/// A state: a word and a colour.
+pub(crate) fn state(tone: Tone, word: &str) -> Markup {
+    html! { span class=(tone.class()) { (word) } }
+}
+
+/// The mark of a provider: two letters on a colour made of its id, so that nothing is loaded from elsewhere.
+pub(crate) fn mark(provider: &str, is_big: bool) -> Markup {
+    let words: Vec<&str> =
+        provider.split(['-', '_', '.', ' ']).filter(|it| !it.is_empty()).collect();
+    let letters: String = match words.as_slice() {
+        [first, second, ..] => first.chars().take(1).chain(second.chars().take(1)).collect(),
+        [one] => one.chars().take(2).collect(),
+        [] => "?".to_owned(),
+    };
+    // FNV-1a: the same colour at every start.
+    let hash = provider
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let size = if is_big { "mark big" } else { "mark" };
+    html! {
+        span class=(format!("{size} hue-{}", hash % HUES)) aria-hidden="true" { (letters.to_uppercase()) }
+    }
+}
+
+/// The time now.
+pub(crate) fn now() -> Timestamp {
+    Clock::System.now()
+}
+
+/// A time relative to now; the absolute one appears on hover. The script renews it.
+pub(crate) fn ago(at: Timestamp) -> Markup {
+    let absolute = format!("{at:.0}");
+    html! { time data-ago datetime=(absolute) title=(absolute) { (relative(at, now())) } }
+}
+
+/// `5 min ago`, `in 3 d`; the day, from a week on.
+fn relative(at: Timestamp, now: Timestamp) -> String {
+    let seconds = at.duration_since(now).as_secs();
+    let (count, unit) = match seconds.unsigned_abs() {
+        0..10 => return "now".to_owned(),
+        left @ 10..60 => (left, "s"),
+        left @ 60..3_600 => (left / 60, "min"),
+        left @ 3_600..86_400 => (left / 3_600, "h"),
+        left @ 86_400..604_800 => (left / 86_400, "d"),
+        _ => return at.strftime("%Y-%m-%d").to_string(),
+    };
+    if seconds < 0 { format!("{count} {unit} ago") } else { format!("in {count} {unit}") }
+}
+
+/// Name and value pairs; what has no value is left out.
+pub(crate) fn facts(pairs: &[(&str, Option<Markup>)]) -> Markup {
+    html! {
+        dl.facts {
+            @for (name, value) in pairs {
+                @if let Some(value) = value { dt { (name) } dd { (value) } }
+            }
+        }
+    }
+}
+
+/// Short texts beside each other.
+pub(crate) fn chips<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Markup {
+    html! { span.chips { @for text in texts { span.chip { (text.as_ref()) } } } }
+}
+
+/// That the configuration file manages something, so that it cannot be edited here.
+pub(crate) fn lock(managed_by: Option<ManagedBy>) -> Option<Markup> {
+    (managed_by == Some(ManagedBy::File)).then(|| {
+        html! { span.lock { (Icon::Lock.show()) "managed by the configuration file" } }
+    })
+}
+
+/// What a page shows where there is nothing yet.
+pub(crate) fn empty(title: &str, text: &str, action: Option<Markup>) -> Markup {
+    html! {
+        div.empty {
+            b { (title) }
+            p { (text) }
+            @if let Some(action) = action { div.actions { (action) } }
+        }
+    }
+}
+
+/// The head of a page.
+pub(crate) fn head(title: Markup, sub: Option<Markup>, actions: Markup) -> Markup {
+    html! {
+        div.head {
+            div.titles {
+                h1 { (title) }
+                @if let Some(sub) = sub { p.sub { (sub) } }
+            }
+            div.actions { (actions) }
+        }
+    }
+}
+
+/// A number of things: `1 agent`, `3 agents`.
+pub(crate) fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::ToSpan;
+
+    #[test]
+    fn times_are_relative_for_a_week() {
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        for (span, text) in [
+            (3.seconds(), "now"),
+            ((-59).seconds(), "59 s ago"),
+            ((-60).seconds(), "1 min ago"),
+            ((-3_599).seconds(), "59 min ago"),
+            (25.hours(), "in 1 d"),
+            ((-167).hours(), "6 d ago"),
+            ((-168).hours(), "2026-11-15"),
+        ] {
+            assert_eq!(relative(now + span, now), text);
+        }
+    }
+
+    #[test]
+    fn a_mark_is_made_of_the_id_alone_and_is_no_markup() {
+        let text = mark("google-workspace", false).into_string();
+        assert!(text.contains(">GW<"), "{text}");
+        assert_eq!(text, mark("google-workspace", false).into_string());
+        assert!(!mark("<script>", true).into_string().contains("<SCRIPT"));
+        assert!(mark("", false).into_string().contains(">?<"));
+    }
+}

@@ -1,0 +1,35 @@
+//! Charts: bars of requests and failures, as SVG with a text for screen readers.
+
+use maud::{Markup, html};
+
+/// Width and height of the drawing; it scales with the page.
+const WIDTH: u64 = 600;
+const HEIGHT: u64 = 96;
+/// Below the bars.
+const FOOT: u64 = 1;
+
+/// Bars of `(all, failed)`, the oldest first; `what` describes them, as `Requests of the last hour`.
+pub(crate) fn bars(what: &str, values: &[(u64, u64)]) -> Markup {
+    let highest = values.iter().map(|(all, _)| *all).max().unwrap_or_default().max(1);
+    let total: u64 = values.iter().map(|(all, _)| all).sum();
+    let failed: u64 = values.iter().map(|(_, failed)| failed).sum();
+    let count = u64::try_from(values.len()).unwrap_or(1).max(1);
+    let step = WIDTH / count;
+    let height = |value: u64| value.saturating_mul(HEIGHT - FOOT) / highest;
+    let width = step.saturating_sub(2).max(1);
+    html! {
+        svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img"
+            aria-label=(format!("{what}: {total}, of which {failed} failed; at most {highest} at once")) {
+            @for (index, (all, failed)) in (0..).zip(values) {
+                @let x = index * step;
+                @if *all > 0 {
+                    rect.bar-ok x=(x) y=(HEIGHT - FOOT - height(*all)) width=(width) height=(height(*all).max(1)) {}
+                }
+                @if *failed > 0 {
+                    rect.bar-bad x=(x) y=(HEIGHT - FOOT - height(*failed)) width=(width) height=(height(*failed).max(1)) {}
+                }
+            }
+            line.axis x1="0" x2=(WIDTH) y1=(HEIGHT - FOOT) y2=(HEIGHT - FOOT) {}
+        }
+    }
+}

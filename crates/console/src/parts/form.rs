@@ -1,0 +1,114 @@
+//! Forms and buttons. Each names the request of the API that the script sends: `data-api="POST /connections/work/pause"`.
+
+use maud::{Markup, html};
+
+use crate::icons::Icon;
+
+/// A button that sends one request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Action<'a> {
+    /// Method and path below `/api/v1`.
+    pub(crate) api: String,
+    /// A verb with its object.
+    pub(crate) label: &'a str,
+    /// Asked before: the first line is the question, the others say what it breaks.
+    pub(crate) confirm: Option<String>,
+    /// What the person types to confirm: the name of what is removed.
+    pub(crate) typed: Option<&'a str>,
+    /// Said afterwards.
+    pub(crate) done: &'a str,
+    /// The page that follows; else the same one.
+    pub(crate) to: Option<&'a str>,
+    /// The body, JSON.
+    pub(crate) body: Option<String>,
+    /// The tag of the version that it is about.
+    pub(crate) tag: Option<&'a str>,
+    /// The member of the answer that is shown once.
+    pub(crate) show: Option<&'a str>,
+    /// The class of the button: `first`, `danger`, `plain`.
+    pub(crate) class: &'a str,
+    /// The key that presses it in a list.
+    pub(crate) key: Option<&'a str>,
+}
+
+impl Action<'_> {
+    pub(crate) fn show(&self) -> Markup {
+        html! {
+            button type="button" class=[(!self.class.is_empty()).then_some(self.class)] data-key=[self.key]
+                data-api=(self.api) data-confirm=[self.confirm.as_deref()] data-type=[self.typed]
+                data-done=(self.done) data-to=[self.to] data-body=[self.body.as_deref()] data-tag=[self.tag]
+                data-show=[self.show] { (self.label) }
+        }
+    }
+}
+
+/// A field of a form.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Field<'a> {
+    /// Its name, a path into the JSON with dots.
+    pub(crate) name: &'a str,
+    /// Its label.
+    pub(crate) label: &'a str,
+    /// A sentence below it.
+    pub(crate) help: Option<&'a str>,
+    /// What it has now.
+    pub(crate) value: Option<&'a str>,
+    /// An example.
+    pub(crate) example: Option<&'a str>,
+    /// `text`, `password`, `number`, `date` …; empty: `text`.
+    pub(crate) kind: &'a str,
+    /// How it becomes JSON: `list`, `number`, `lines`, `raw`.
+    pub(crate) json: Option<&'a str>,
+    /// Whether it may be empty.
+    pub(crate) is_optional: bool,
+    /// Known beginnings of a secret, separated by blanks.
+    pub(crate) prefixes: Option<String>,
+    /// Whether an emptied field is sent as `null`.
+    pub(crate) empties: bool,
+}
+
+impl Field<'_> {
+    pub(crate) fn show(&self) -> Markup {
+        let kind = if self.kind.is_empty() { "text" } else { self.kind };
+        let id = format!("field-{}", self.name.replace('.', "-"));
+        let help = self.help.map(|_| format!("{id}-help"));
+        // Password managers must not keep keys of services, nor fill them in.
+        let complete = if kind == "password" { "new-password" } else { "off" };
+        html! {
+            div.field {
+                label for=(id) {
+                    (self.label)
+                    @if self.is_optional { span.muted { " (optional)" } }
+                }
+                input id=(id) name=(self.name) type=(kind) value=[self.value] placeholder=[self.example]
+                    required[!self.is_optional] autocomplete=(complete) spellcheck="false" autocapitalize="off"
+                    data-json=[self.json] data-prefixes=[self.prefixes.as_deref()]
+                    data-null[self.empties] aria-describedby=[help.as_deref()];
+                @if let (Some(text), Some(id)) = (self.help, &help) { p.help id=(id) { (text) } }
+                @if self.prefixes.is_some() { p.shape.help role="status" {} }
+            }
+        }
+    }
+}
+
+/// Lines to copy.
+pub(crate) fn copyable(lines: &str) -> Markup {
+    html! {
+        div.copy {
+            pre.code tabindex="0" { (lines) }
+            button type="button" data-copy { "Copy" }
+        }
+    }
+}
+
+/// The search field of a list: it applies while it is typed.
+pub(crate) fn search(what: &str, query: Option<&str>) -> Markup {
+    html! {
+        div.search {
+            (Icon::Search.show())
+            input type="search" name="q" value=[query] placeholder=(format!("Search {what}"))
+                aria-label=(format!("Search {what}")) autocomplete="off";
+            kbd aria-hidden="true" { "/" }
+        }
+    }
+}

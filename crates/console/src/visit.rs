@@ -1,0 +1,231 @@
+//! [`Visit`]: the reader of a page, and the API for them. A page's request is repeated to the API with the reader's own
+//! cookie or token, so that authentication and rights have one place.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Redirect, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use maud::html;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tower::ServiceExt;
+
+use crate::frame::Page;
+use keyward_api::Arrival;
+use keyward_api::wire::{CallerView, ErrorBody, ErrorView};
+
+/// Longest answer that a page reads.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// RFC 3986 §2.3: the characters of a path segment or query value that need no encoding.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The state of the console: the API.
+#[derive(Clone)]
+pub(crate) struct Console {
+    api: Router,
+}
+
+/// A reader who is signed in.
+pub(crate) struct Visit {
+    api: Router,
+    fields: HeaderMap,
+    arrival: Option<Arrival>,
+    /// Who reads.
+    pub(crate) me: CallerView,
+    /// What the script sends with changes; `None`: the reader came with a token.
+    csrf: Option<String>,
+    /// Path and query of the page.
+    pub(crate) at: String,
+}
+
+/// An answer of the API with its tag, for changes of the same version.
+pub(crate) struct Tagged<T> {
+    /// The answer.
+    pub(crate) body: T,
+    /// `ETag`.
+    pub(crate) tag: Option<String>,
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The reader is not signed in; the page that they wanted.
+    SignIn(String),
+    /// The API refused.
+    Refused(StatusCode, Box<ErrorView>),
+}
+
+impl Console {
+    pub(crate) fn new(api: Router) -> Self {
+        Self { api }
+    }
+}
+
+impl FromRequestParts<Console> for Visit {
+    type Rejection = Stop;
+
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Stop> {
+        let at = parts.uri.path_and_query().map_or("/", |at| at.as_str()).to_owned();
+        let fields = of_reader(&parts.headers);
+        let me = CallerView { user: None, role: None, scopes: Vec::new(), org: String::new() };
+        let arrival = parts.extensions.get::<Arrival>().copied();
+        let mut visit = Self { api: console.api.clone(), fields, arrival, me, csrf: None, at };
+        visit.me = visit.get("/caller").await?;
+        Ok(visit)
+    }
+}
+
+/// The fields of a request that say who sends it, and from where.
+fn of_reader(fields: &HeaderMap) -> HeaderMap {
+    const KEPT: &[&str] = &[
+        "authorization",
+        "cookie",
+        "forwarded",
+        "host",
+        "keyward-org",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    ];
+    let kept = fields.iter().filter(|(name, _)| KEPT.contains(&name.as_str()));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+impl Visit {
+    /// Asks the API.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Stop> {
+        Ok(self.tagged(path).await?.body)
+    }
+
+    /// Asks the API for something that the reader may not be allowed to see; then it is `None`.
+    pub(crate) async fn maybe<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Stop> {
+        match self.get(path).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Stop::Refused(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _)) => Ok(None),
+            Err(stop) => Err(stop),
+        }
+    }
+
+    /// Asks the API, and keeps the tag of the answer.
+    pub(crate) async fn tagged<T: DeserializeOwned>(&self, path: &str) -> Result<Tagged<T>, Stop> {
+        self.send(Method::GET, path, Body::empty()).await
+    }
+
+    /// Asks the API a question with a body. Only for requests that change nothing.
+    pub(crate) async fn ask<T, B>(&self, path: &str, body: &B) -> Result<T, Stop>
+    where
+        T: DeserializeOwned,
+        B: Serialize,
+    {
+        let body = serde_json::to_vec(body).map_err(|error| Stop::unreadable(&error))?;
+        Ok(self.send(Method::POST, path, Body::from(body)).await?.body)
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<Tagged<T>, Stop> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() =
+            format!("/api/v1{path}").parse().map_err(|error| Stop::unreadable(&error))?;
+        request.headers_mut().clone_from(&self.fields);
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        self.arrival.map(|arrival| request.extensions_mut().insert(arrival));
+        let answer = self.api.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| Stop::unreadable(&error))?.to_bytes();
+        if head.status == StatusCode::UNAUTHORIZED {
+            return Err(Stop::SignIn(self.at.clone()));
+        }
+        if !head.status.is_success() {
+            let refusal: ErrorBody =
+                serde_json::from_slice(&body).map_err(|error| Stop::unreadable(&error))?;
+            return Err(Stop::Refused(head.status, Box::new(refusal.error)));
+        }
+        let tag = head.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        let tag = tag.map(str::to_owned);
+        let body = serde_json::from_slice(&body).map_err(|error| Stop::unreadable(&error))?;
+        Ok(Tagged { body, tag })
+    }
+
+    /// What the script sends with changes.
+    pub(crate) fn csrf(&self) -> Option<&str> {
+        self.csrf.as_deref()
+    }
+
+    /// Whether the reader may do what only admins do.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.me.role.as_deref().is_none_or(|role| role == "admin")
+    }
+
+    /// Whether the reader may change connections, agents and plugins that are theirs.
+    pub(crate) fn may_write(&self) -> bool {
+        self.me.role.as_deref() != Some("auditor")
+    }
+}
+
+impl Stop {
+    /// There is no such page.
+    pub(crate) fn no_page() -> Self {
+        let message = "there is no such page".to_owned();
+        Self::Refused(StatusCode::NOT_FOUND, Box::new(error(message, None)))
+    }
+
+    /// An answer that the console does not understand: a defect.
+    fn unreadable(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "a page cannot read an answer of the API");
+        let hint = "the log of the gateway has the cause; report it".to_owned();
+        let message = "the page cannot be shown".to_owned();
+        Self::Refused(StatusCode::INTERNAL_SERVER_ERROR, Box::new(error(message, Some(hint))))
+    }
+}
+
+fn error(message: String, hint: Option<String>) -> ErrorView {
+    ErrorView { code: String::new(), message, field: None, hint, docs: None, request: None }
+}
+
+impl IntoResponse for Stop {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignIn(wanted) => match wanted.as_str() {
+                "/" => Redirect::to("/login").into_response(),
+                wanted => Redirect::to(&format!("/login?to={}", segment(wanted))).into_response(),
+            },
+            Self::Refused(status, error) => {
+                let page = Page::alone(
+                    "It cannot be shown",
+                    html! {
+                        h1 { (sentence(&error.message)) }
+                        @if let Some(hint) = &error.hint { p.muted { (sentence(hint)) } }
+                        @if let Some(docs) = &error.docs { p { a href=(docs) { "What this error means" } } }
+                        p { a.button href="/" { "Overview" } }
+                    },
+                );
+                (status, page).into_response()
+            }
+        }
+    }
+}
+
+/// A segment of a path, or a value of a query.
+pub(crate) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// With a capital letter and a full stop.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{stop}", letters.as_str())
+}
