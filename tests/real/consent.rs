@@ -96,7 +96,7 @@ async fn lives_and_ends(world: World) {
 }
 
 /// The servers' authority into the database that Chromium reads.
-async fn trust(folder: &Path) {
+pub(crate) async fn trust(folder: &Path) {
     let database = folder.join(".pki/nssdb");
     std::fs::create_dir_all(&database).expect("a directory");
     std::fs::write(folder.join("servers.pem"), &pki().pem).expect("a file");

@@ -291,9 +291,14 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     }
     let page = match &view.state {
         FlowState::Open => HtmlPage::new("Not finished").text("This consent is not finished yet."),
-        FlowState::Failed { why } => HtmlPage::new("Not connected").text(why),
+        FlowState::Failed { why } => {
+            let back = format!("/connections/{}", view.connection);
+            HtmlPage::new("Not connected").text(why).links(&[("Open it in the console", &back)])
+        }
         FlowState::Connected { ends } => {
+            let next = format!("/connect/done/{}", view.connection);
             let page = HtmlPage::new("Connected").text("You can close this window.");
+            let page = page.links(&[("Continue in the console", &next)]);
             match ends {
                 false => page,
                 true => page.text(

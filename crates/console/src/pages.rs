@@ -6,6 +6,7 @@ mod connect;
 mod connection;
 mod connections;
 mod find;
+mod login;
 mod overview;
 mod timeline;
 mod traffic;
@@ -24,4 +25,5 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(agent::routes())
         .merge(traffic::routes())
         .merge(find::routes())
+        .merge(login::routes())
 }

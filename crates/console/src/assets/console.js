@@ -201,7 +201,8 @@
   function busy(buttons, is) {
     for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
   }
-  async function then({ done, to, show, leave }, answer) {
+  async function then({ done, to, show, leave, failed }, answer) {
+    if (failed && answer.test?.ok === false) to = failed;
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
     if (show) { reveal(done, answer, show); return; }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::agents::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Field, ago, chips, copyable, head, lock, mark};
+use crate::parts::{Action, Field, ago, chips, copyable, count, head, lock, mark};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
 use keyward_api::wire::{List, Status};
 use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Session, Shown};
@@ -115,16 +115,59 @@ fn actions(view: &View) -> Markup {
     pause.show()
 }
 
+/// A row of the table of access.
+enum Reach<'a> {
+    /// What one rule gives.
+    Rule(&'a RuleShown),
+    /// All that a set of hosts gives.
+    Set(&'a str, Vec<&'a RuleShown>),
+}
+
+/// The rules of each set of hosts as one row.
+fn reaches(rules: &[RuleShown]) -> Vec<Reach<'_>> {
+    let mut rows: Vec<Reach<'_>> = Vec::new();
+    for rule in rules {
+        let set = rule.id.strip_prefix("allow:");
+        match (set, rows.last_mut()) {
+            (Some(set), Some(Reach::Set(last, members))) if *last == set => members.push(rule),
+            (Some(set), _) => rows.push(Reach::Set(set, vec![rule])),
+            (None, _) => rows.push(Reach::Rule(rule)),
+        }
+    }
+    rows
+}
+
 /// Hosts, methods and paths, in the order in which rules decide.
 fn access(view: &View) -> Markup {
+    let rows = reaches(&view.rules);
     html! {
         div.wide { table.stack {
             thead { tr { th { "Hosts" } th { "What" } th { "Through" } th { "Because of" } } }
             tbody {
-                @for rule in view.rules.iter().take(REACHES) { (reach(rule)) }
+                @for row in rows.iter().take(REACHES) {
+                    @match row { Reach::Rule(rule) => (reach(rule)), Reach::Set(set, members) => (set_row(set, members)) }
+                }
             }
         } }
-        @if view.rules.len() > REACHES { div.foot { (view.rules.len() - REACHES) " more rules: " a href="/rules" { "all rules" } } }
+        @if rows.len() > REACHES { div.foot { (rows.len() - REACHES) " more: " a href="/rules" { "all rules" } } }
+    }
+}
+
+/// A set of hosts, with its hosts and requests where somebody looks for them.
+fn set_row(set: &str, members: &[&RuleShown]) -> Markup {
+    let of = |rule: &RuleShown| if rule.spec.hosts.is_empty() { 0 } else { rule.spec.hosts.len() };
+    let every = members.iter().any(|rule| rule.spec.hosts.is_empty());
+    let hosts: usize = members.iter().map(|rule| of(rule)).sum();
+    html! {
+        tr {
+            td { details {
+                summary { @if every { "every host" } @else { (count(hosts, "host")) } }
+                ul.small.mono { @for rule in members { li { (rule.spec.hosts.join(", ")) " " span.muted { (rule.spec.methods.join(" ")) " " (rule.spec.paths.join(" ")) } } } }
+            } }
+            td { span.chip { "without credential" } }
+            td {}
+            td { "set " code { (set) } }
+        }
     }
 }
 

@@ -212,9 +212,9 @@ fn activity(usage: &UsageView) -> Markup {
         div.tiles {
             div.tile { p.k { "Requests" } p.v { (usage.requests) } }
             div.tile { p.k { "Failed" } p.v.bad[usage.failed > 0] { (usage.failed) } }
-            div.tile { p.k { "Latency p50 / p95" } p.v { (waits.as_deref().unwrap_or("–")) } }
+            div.tile { p.k { "p50 / p95" } p.v { (waits.as_deref().unwrap_or("–")) } }
             div.tile {
-                p.k { "Limit of the service" }
+                p.k { "Service limit" }
                 p.v {
                     @match &usage.provider_limit {
                         Some(limit) => { (limit.remaining) @if let Some(all) = limit.limit { span.muted.small { " of " (all) } } }
