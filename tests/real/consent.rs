@@ -40,7 +40,7 @@ fn auth(program: Program, more: &str) -> String {
 }
 
 /// The server knows the client, and nobody has consented.
-async fn world(program: Program, more: &str) -> World {
+pub(crate) async fn world(program: Program, more: &str) -> World {
     let mut world = World::of(program, &auth(program, more)).await;
     let redirect = world.app(CLIENT, json!({ "secrets": { "client_secret": SECRET } })).await;
     let known = match program {
