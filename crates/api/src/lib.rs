@@ -69,6 +69,7 @@ mod tests;
 mod tokens;
 mod upstreams;
 mod usage;
+mod usage_series;
 mod users;
 mod webhooks;
 pub mod wire;
