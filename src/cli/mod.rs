@@ -48,6 +48,7 @@ mod status;
 mod table;
 mod terminal;
 mod usage;
+mod usage_history;
 mod user;
 mod wait;
 mod webhook;
@@ -164,6 +165,9 @@ enum Command {
     Config(check::Command),
     /// print a line for each request; -f follows new ones
     Logs(Box<audit::Logs>),
+    /// show requests, errors and latencies over time: of all agents, of one, or of a connection
+    #[command(after_help = usage_history::EXAMPLES)]
+    Usage(usage_history::Args),
     /// print what a configuration would make, change, pause and remove
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Args),
@@ -309,6 +313,7 @@ impl Command {
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
             Self::Logs(logs) => logs.run(global).await,
+            Self::Usage(args) => args.run(global).await,
             Self::Plan(args) => args.run(global).await,
             Self::Reload(args) => args.run(global).await,
             Self::Config(command) => command.run(global).await,

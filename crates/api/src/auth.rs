@@ -354,7 +354,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     };
     let area = match parts[0] {
         "connections" | "flows" => Area::Connections,
-        "agents" | "runs" | "sessions" | "probes" | "plugins" => Area::Agents,
+        "agents" | "runs" | "sessions" | "probes" | "plugins" | "usage" => Area::Agents,
         "apps" | "redirect-uri" => Area::Apps,
         "providers" | "status" | "summary" => Area::Providers,
         "ca" if reads => Area::Providers,

@@ -30,6 +30,7 @@ const COLLECTIONS: &[&str] = &[
     "sessions",
     "tokens",
     "upstreams",
+    "usage",
     "users",
     "webhooks",
 ];

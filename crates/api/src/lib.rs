@@ -70,6 +70,7 @@ mod tests;
 mod tokens;
 mod upstreams;
 mod usage;
+mod usage_series;
 mod users;
 mod webhooks;
 pub mod wire;

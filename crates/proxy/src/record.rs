@@ -295,17 +295,19 @@ impl EventFields {
 
     /// The usage statistics of the connection and the token.
     fn used(&self, bytes_in: u64) -> Used<'_> {
-        let agent = match &self.by {
-            RequestedBy::Agent(agent) => Some(&agent.id),
-            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
+        let (org, agent) = match &self.by {
+            RequestedBy::Agent(agent) => (Some(&agent.org), Some(&agent.id)),
+            RequestedBy::Owner(org) => (Some(org), None),
+            RequestedBy::Unknown => (None, None),
         };
         Used {
+            org,
             connection: self.connection_id.as_ref(),
             agent,
             token: self.token(),
             at: self.time,
             status: self.status,
-            code: self.code.map(Code::as_str),
+            code: self.code,
             aborted: self.outcome == Outcome::UpstreamAborted,
             waited: self.waited,
             bytes: (bytes_in, self.bytes_out),

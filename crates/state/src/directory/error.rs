@@ -286,6 +286,11 @@ impl DirectoryError {
         matches!(self, Self::Store(StoreError::Conflict { .. }))
     }
 
+    /// Whether the row was read, but its content cannot be used.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::Malformed { .. } | Self::RolledBack { .. })
+    }
+
     pub(super) fn not_found(what: &'static str, id: impl std::fmt::Display) -> Self {
         Self::NotFound { what, name: id.to_string() }
     }

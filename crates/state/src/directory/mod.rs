@@ -32,6 +32,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 mod users;
 mod view;
 mod webhooks;
