@@ -8,9 +8,11 @@ use maud::{Markup, html};
 use super::agents::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Field, ago, chips, copyable, count, head, lock, mark};
+use crate::parts::{
+    Action, Field, ago, chips, copyable, count, failures, head, lock, mark, series,
+};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
-use keyward_api::wire::{List, Status};
+use keyward_api::wire::{AgentUsageView, List, Status};
 use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Session, Shown};
 
 /// Connections that the page offers to tick; beyond, one is found by search.
@@ -31,6 +33,7 @@ struct View {
     connections: Vec<Shown<Connection>>,
     sessions: Vec<Shown<Session>>,
     status: Option<Status>,
+    usage: Option<AgentUsageView>,
 }
 
 async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
@@ -43,11 +46,12 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let mut sessions = sessions.map(|list| list.items).unwrap_or_default();
     sessions.retain(|session| session.facts.agent_name == agent.spec.name);
     let status = visit.maybe("/status").await?;
+    let usage = visit.maybe(&format!("{path}/usage")).await?;
     let mut rules = rules.map(|list| list.items).unwrap_or_default();
     rules.retain(|rule| {
         rule.spec.agents.as_ref().is_none_or(|names| names.contains(&agent.spec.name))
     });
-    let view = View { agent, tag, rules, connections: connections.items, sessions, status };
+    let view = View { agent, tag, rules, connections: connections.items, sessions, status, usage };
     Ok(Page::new(&visit, Section::Agents, &view.agent.spec.name, page(&visit, &view)))
 }
 
@@ -73,6 +77,12 @@ fn page(visit: &Visit, view: &View) -> Markup {
                 b { "An alarm paused this agent" }
                 p.small { "A honeytoken that it was given appeared in a request. Resume it when the cause is known." }
             } }
+        }
+        @if let Some(usage) = &view.usage {
+            section.panel #usage data-live {
+                header { h2 { "Requests of the last 24 hours" } span.muted.small { (usage.history.total.requests) " requests, " (failures(&usage.history.total)) " failed or blocked" } }
+                div.body { (series("Requests by hour", &usage.history)) }
+            }
         }
         section.panel #access data-live {
             header { h2 { "What it reaches" } a href=(format!("/rules?agent={}", segment(&agent.spec.name))) { "Test a request" } }

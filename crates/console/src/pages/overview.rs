@@ -7,9 +7,9 @@ use maud::{Markup, html};
 use super::connections::{remedy, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{ago, count, head, mark};
+use crate::parts::{ago, count, failures, head, mark, series};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
-use keyward_api::wire::{AuditCounts, CaView, List, Status, Summary};
+use keyward_api::wire::{AuditCounts, CaView, List, OrgUsageView, Status, Summary};
 use keyward_model::{Connection, PluginState, PluginView, Shown, Webhook};
 
 /// Connections of each kind that are listed.
@@ -30,6 +30,7 @@ struct View {
     refused: Option<AuditCounts>,
     status: Option<Status>,
     ca: Option<CaView>,
+    hour: Option<OrgUsageView>,
 }
 
 async fn show(visit: Visit) -> Result<Page, Stop> {
@@ -51,6 +52,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         refused,
         status: visit.maybe("/status").await?,
         ca: visit.maybe("/ca").await?,
+        hour: visit.maybe("/usage?since=1h").await?,
     };
     let content = html! {
         (head(html! { "Overview" }, view.status.as_ref().map(version), html! {
@@ -58,6 +60,12 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         }))
         div #numbers data-live { (numbers(&view)) }
         @if view.summary.connections.total == 0 || view.summary.agents.total == 0 { (first_steps(&view)) }
+        @if let Some(hour) = &view.hour {
+            section.panel #hour data-live {
+                header { h2 { "Requests of the last hour" } span.muted.small { (hour.history.total.requests) " requests, " (failures(&hour.history.total)) " failed or blocked" } }
+                div.body { (series("Requests by minute", &hour.history)) }
+            }
+        }
         div.pair {
             section.panel #needs data-live { header { h2 { "Needs a person" } } (needs(&view)) }
             section.panel #refused data-live { header { h2 { "Blocked in the last 24 hours" } a href="/traffic?refused=1" { "All" } } (refusals(&view)) }

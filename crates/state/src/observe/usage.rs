@@ -224,7 +224,7 @@ impl Usage {
     /// When a request last used the connection.
     pub fn last_used(&self, id: &ConnectionId) -> Option<Timestamp> {
         let parts = self.parts.iter();
-        parts.filter_map(|part| part.lock().connections.get(id)?.last).max()
+        parts.filter_map(|part| part.lock().connections.get(id)?.total.last).max()
     }
 
     /// The statistics of a token.
