@@ -6,19 +6,22 @@ use axum::routing::get;
 use maud::{Markup, html};
 
 use super::agents::state_of;
+use super::timeline;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
     Action, Field, ago, chips, copyable, count, failures, head, lock, mark, series,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
-use keyward_api::wire::{AgentUsageView, List, Status};
+use keyward_api::wire::{AgentUsageView, Event, List, Status};
 use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Session, Shown};
 
 /// Connections that the page offers to tick; beyond, one is found by search.
 const CONNECTIONS: usize = 200;
 /// Rules that are read: as many as a page of the API has.
 const RULES: usize = 1_000;
+/// Changes that the page shows.
+const CHANGES: usize = 12;
 /// Rows of the table of access.
 const REACHES: usize = 100;
 
@@ -34,6 +37,8 @@ struct View {
     sessions: Vec<Shown<Session>>,
     status: Option<Status>,
     usage: Option<AgentUsageView>,
+    /// `None`: the reader may not read the audit log.
+    changes: Option<List<Event>>,
 }
 
 async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
@@ -47,11 +52,21 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     sessions.retain(|session| session.facts.agent_name == agent.spec.name);
     let status = visit.maybe("/status").await?;
     let usage = visit.maybe(&format!("{path}/usage")).await?;
+    let changes = visit.maybe(&format!("/audit?changed={}&limit={CHANGES}", agent.id)).await?;
     let mut rules = rules.map(|list| list.items).unwrap_or_default();
     rules.retain(|rule| {
         rule.spec.agents.as_ref().is_none_or(|names| names.contains(&agent.spec.name))
     });
-    let view = View { agent, tag, rules, connections: connections.items, sessions, status, usage };
+    let view = View {
+        agent,
+        tag,
+        rules,
+        connections: connections.items,
+        sessions,
+        status,
+        usage,
+        changes,
+    };
     Ok(Page::new(&visit, Section::Agents, &view.agent.spec.name, page(&visit, &view)))
 }
 
@@ -94,6 +109,9 @@ fn page(visit: &Visit, view: &View) -> Markup {
         }
         @if !view.sessions.is_empty() {
             section.panel #sessions data-live { header { h2 { "Sessions of end users" } } (sessions(view, writes)) }
+        }
+        @if let Some(changes) = &view.changes {
+            section.panel #changes data-live { header { h2 { "Changes" } } (timeline::changes(&changes.items)) }
         }
         section.panel { header { h2 { "How to run it" } } div.body { (usage(view)) } }
         @if writes && agent.managed_by != Some(ManagedBy::File) { (danger(view)) }

@@ -40,8 +40,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let usage = visit.get(&format!("{path}/usage")).await?;
     let provider =
         visit.maybe(&format!("/providers/{}", segment(&connection.spec.provider))).await?;
-    let label = segment(&connection.spec.name);
-    let asked = format!("/audit?changes=true&connection={label}&limit={CHANGES}");
+    let asked = format!("/audit?changed={}&limit={CHANGES}", connection.id);
     let changes: Option<List<Event>> = visit.maybe(&asked).await?;
     let changes = changes.map(|list| list.items);
     let view = View { connection, tag, usage, provider, changes };
