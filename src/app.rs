@@ -4,6 +4,7 @@
 mod apply;
 mod audit_file;
 mod ca;
+mod connect_sessions;
 mod data_path;
 mod descriptors;
 mod error;
@@ -358,6 +359,7 @@ impl AdminTasks {
         let usage = usage::follow(services.directory.clone(), services.metrics.clone());
         self.spawn(|close| until(close, usage));
         self.spawn(|close| until(close, sessions::remove_ended(services.directory.clone())));
+        self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();
