@@ -100,21 +100,7 @@ impl HtmlPage {
     /// Adds a paragraph. What is between backticks is shown as code.
     pub(super) fn text(mut self, text: &str) -> Self {
         self.flush();
-        let parts = escaped(text);
-        let parts: Vec<_> = parts.split('`').collect();
-        // An odd backtick is one of the text.
-        let paragraph = match parts.len() % 2 {
-            0 => parts.join("`"),
-            _ => parts
-                .iter()
-                .enumerate()
-                .map(|(at, part)| match at % 2 {
-                    0 => (*part).to_owned(),
-                    _ => format!("<code>{part}</code>"),
-                })
-                .collect(),
-        };
-        self.body += &format!("<p>{paragraph}</p>");
+        self.body += &format!("<p>{}</p>", with_code(text));
         self
     }
 
@@ -195,7 +181,7 @@ impl HtmlPage {
     /// Adds a paragraph about what is wrong. Screen readers say it at once.
     pub(super) fn wrong(mut self, text: &str) -> Self {
         self.flush();
-        self.body += &format!(r#"<p class="wrong" role="alert">{}</p>"#, escaped(text));
+        self.body += &format!(r#"<p class="wrong" role="alert">{}</p>"#, with_code(text));
         self
     }
 
@@ -323,6 +309,21 @@ pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())
+}
+
+/// Escaped text in which what is between backticks is code.
+fn with_code(text: &str) -> String {
+    let parts = escaped(text);
+    let parts: Vec<_> = parts.split('`').collect();
+    // An odd backtick is one of the text.
+    if parts.len().is_multiple_of(2) {
+        return parts.join("`");
+    }
+    let part = |(at, part): (usize, &&str)| match at % 2 {
+        0 => (*part).to_owned(),
+        _ => format!("<code>{part}</code>"),
+    };
+    parts.iter().enumerate().map(part).collect()
 }
 
 fn escaped(text: &str) -> String {

@@ -42,6 +42,10 @@ impl KeyForm {
         offer: &Offer,
         anyway: bool,
     ) -> Result<Self, Problem> {
+        // A button without fields.
+        if http_body::Body::size_hint(&body).exact() == Some(0) {
+            return Ok(Self::default());
+        }
         let unreadable = || refused("the form cannot be read");
         let body = form_of(admin, headers, body, FORM_BYTES_MAX).await.ok_or_else(unreadable)?;
         let mut form = Self::default();

@@ -1,4 +1,4 @@
-//! The pages of a link. `/connect/{token}` shows what is asked for; its button binds the connect session to that browser.
+//! The pages of a link. `/connect/{token}` shows what will be connected; its button binds the connect session to that browser.
 //! Everything after that is at `/connect/session`, without the token, and needs the browser's cookie.
 
 use axum::Router;
@@ -59,7 +59,7 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/connect/{token}", get(offer).post(open))
 }
 
-/// Shows what is asked for. Uses nothing up: previews open links too.
+/// Shows what will be connected. Uses nothing up: previews open links too.
 async fn offer(
     State(admin): State<Admin>,
     Segments(token): Segments<String>,

@@ -59,7 +59,7 @@ impl Frame {
             (None, _) => "Connect an account".to_owned(),
         };
         let page = self.page(&what).text(&format!(
-            "{} asks you to connect an account. Programs that act for you will use it. Go on only if you asked for \
+            "{} asks you to connect an account. Programs that act for you will use it. Go on only if you want \
              this yourself.",
             self.name()
         ));

@@ -40,7 +40,7 @@ impl Flows {
         ask: ConsentRequest,
         browser: BrowserBinding<'_>,
     ) -> Result<SentToProvider, FlowError> {
-        let asking = self.asking_anew(connection, ask.register).await?;
+        let asking = self.context_of_consent(connection, ask.register).await?;
         if asking.oauth.grant != GrantText::AuthorizationCode {
             return Err(self.no_consent_error(connection));
         }

@@ -114,7 +114,7 @@ impl Flows {
         connection: &ConnectionRecord,
         ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
-        let asking = self.asking_anew(connection, ask.register).await?;
+        let asking = self.context_of_consent(connection, ask.register).await?;
         let _turn = self.turn.lock().await;
         self.sweep(org, &ask.person).await?;
         match (asking.oauth.grant, ask.device) {
@@ -127,7 +127,7 @@ impl Flows {
     }
 
     /// The context of a new consent, with a new client where the registered one was forgotten.
-    pub(super) async fn asking_anew(
+    pub(super) async fn context_of_consent(
         self: &Arc<Self>,
         connection: &ConnectionRecord,
         register: bool,
