@@ -1,6 +1,7 @@
 //! Connect sessions: links by which a person connects an account in a browser. `refused` has what must not work,
-//! `walks` what a person sees who does it right, `links` the links in refusals.
+//! `walks` what a person sees who does it right, `links` the links in refusals, `command` the command line.
 
+mod command;
 mod links;
 mod refused;
 mod walks;
