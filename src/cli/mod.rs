@@ -15,6 +15,7 @@ mod complete;
 mod completions;
 mod confirm;
 mod connect;
+mod connect_link;
 mod connection;
 mod consent;
 mod doctor;
@@ -114,6 +115,9 @@ enum Command {
     /// connect an account step by step: key, test, agent
     #[command(after_help = connect::EXAMPLES)]
     Connect(Box<connect::Args>),
+    /// make a link by which a person connects an account in a browser
+    #[command(after_help = connect_link::EXAMPLES)]
+    ConnectLink(connect_link::Command),
     /// manage apps: OAuth clients that are registered at providers
     #[command(subcommand)]
     App(app::Command),
@@ -301,6 +305,7 @@ impl Command {
             Self::Plugin(command) => Box::pin(command.run(global)).await,
             Self::Provider(command) => command.run(global).await,
             Self::Session(command) => command.run(global).await,
+            Self::ConnectLink(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Doctor(args) => Box::pin(args.run(global)).await,

@@ -18,6 +18,7 @@ const COLLECTIONS: &[&str] = &[
     "apps",
     "audit",
     "ca",
+    "connect-sessions",
     "connections",
     "events",
     "flows",

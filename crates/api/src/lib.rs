@@ -18,6 +18,7 @@ mod call;
 mod change_details;
 mod change_record;
 mod changes;
+mod connect_sessions;
 mod connection_change;
 mod connection_search;
 mod connection_test;
