@@ -357,7 +357,8 @@ impl AdminTasks {
         self.spawn(|close| until(close, rotating));
         let usage = usage::follow(services.directory.clone(), services.metrics.clone());
         self.spawn(|close| until(close, usage));
-        self.spawn(|close| until(close, sessions::remove_ended(services.directory.clone())));
+        let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
+        self.spawn(|close| until(close, ended));
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();

@@ -25,6 +25,7 @@ use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
 use keyward_base::limits::Limits;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
@@ -79,6 +80,8 @@ pub struct Services {
     pub public_url: String,
     /// Limits.
     pub limits: Limits,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
 }
 
 impl Services {
@@ -173,6 +176,7 @@ impl Services {
             clock: self.clock.clone(),
             public_url: self.public_url.clone(),
             limits: self.limits.clone(),
+            sign_in: self.sign_in.clone(),
             data_path: Weak::new(),
         }
     }
@@ -350,6 +354,7 @@ impl Opened {
             clock: self.clock,
             public_url,
             limits: config.limits.clone(),
+            sign_in: config.sign_in.clone(),
         }))
     }
 }

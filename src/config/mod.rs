@@ -28,6 +28,7 @@ pub mod reference;
 mod rule;
 mod rule_cases;
 mod secret;
+mod sign_in;
 mod source;
 mod state;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use std::path::{Path, PathBuf};
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
@@ -112,6 +114,8 @@ pub struct Config {
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
     /// How to log.
     pub log: Log,
     /// Where audit records go.

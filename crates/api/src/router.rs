@@ -18,9 +18,9 @@ use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
-    consents, errors_page, explain, flows, health, home, honeytokens, index, keys, orgs, personal,
-    plugins, probes, providers, refresh, reload, request_id, rotations, rule_test, rules, runs,
-    sessions, tokens, upstreams, usage, users, webhooks,
+    consents, errors_page, explain, flows, health, home, honeytokens, index, keys, login_links,
+    logins, orgs, personal, plugins, probes, providers, refresh, reload, request_id, rotations,
+    rule_test, rules, runs, sessions, sign_in, tokens, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -117,6 +117,9 @@ pub(super) fn described() -> Routes {
         .merge(orgs::routes())
         .merge(users::routes())
         .merge(personal::routes())
+        .merge(sign_in::routes())
+        .merge(logins::routes())
+        .merge(login_links::routes())
         .merge(webhooks::routes())
         .merge(honeytokens::routes())
 }

@@ -165,6 +165,7 @@ async fn services() -> Deps {
         clock,
         public_url: "http://localhost:8081".to_owned(),
         limits: Limits::default(),
+        sign_in: Default::default(),
         data_path: std::sync::Weak::new(),
     }
 }

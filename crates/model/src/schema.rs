@@ -9,7 +9,9 @@ use super::personal_token::{
 use super::resource::{Kind, Nothing, Resource};
 use super::rule::{Rule, RuleShown};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
-use super::{Agent, App, Connection, Honeytoken, Org, Plugin, PluginView, Session, User, Webhook};
+use super::{
+    Agent, App, Connection, Honeytoken, Login, Org, Plugin, PluginView, Session, User, Webhook,
+};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -34,6 +36,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<Org>(),
         of::<User>(),
         personal_token(),
+        of::<Login>(),
         of::<App>(),
         of::<Connection>(),
         of::<Agent>(),

@@ -67,6 +67,8 @@ pub enum Table {
     Rules,
     /// Sessions of agents for end users.
     Sessions,
+    /// Browsers in which users are signed in.
+    Logins,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -235,7 +237,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -257,6 +259,7 @@ impl Table {
         Self::Providers,
         Self::Rules,
         Self::Sessions,
+        Self::Logins,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -283,6 +286,7 @@ impl Table {
             Self::Providers => "providers",
             Self::Rules => "rules",
             Self::Sessions => "sessions",
+            Self::Logins => "logins",
         }
     }
 }

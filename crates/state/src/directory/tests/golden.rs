@@ -18,7 +18,7 @@ use crate::crypto::envelope::Place;
 use crate::directory::index::Claim;
 use crate::directory::open::Sentinel;
 use crate::directory::rows::{At, Rows};
-use keyward_model::{Honeytoken, Org, OwnProvider, Record, Rule, Session, User, Webhook};
+use keyward_model::{Honeytoken, Login, Org, OwnProvider, Record, Rule, Session, User, Webhook};
 
 /// The examples of a table that are not read, or not written back as they were. A new table does not compile
 /// until it is named here.
@@ -50,6 +50,7 @@ async fn changed_rows(table: Table) -> Vec<String> {
         Table::Sessions => {
             changed::<Record<Session>>(table, include_str!("golden/sessions.json")).await
         }
+        Table::Logins => changed::<Record<Login>>(table, include_str!("golden/logins.json")).await,
         Table::Rules => changed::<Record<Rule>>(table, include_str!("golden/rules.json")).await,
         // The vault's; `golden.rs` there has their examples.
         Table::Grants | Table::Flows | Table::Outbox | Table::Refreshes | Table::WebhookKeys => {

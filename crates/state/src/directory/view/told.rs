@@ -10,7 +10,9 @@ use crate::directory::rows::At;
 use crate::store::Table;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectionId, OrgId, TokenId};
-use keyward_model::{App, Honeytoken, OwnProvider, Plugin, Record, Rule, Session, User, Webhook};
+use keyward_model::{
+    App, Honeytoken, Login, OwnProvider, Plugin, Record, Rule, Session, User, Webhook,
+};
 use keyward_rules::inject::placeholder::Core;
 
 /// A token that opened something once.
@@ -36,6 +38,7 @@ impl View {
                 ("connection", org.connections.get(&id)?.name.clone())
             }
             Table::Honeytokens => return self.thing_of::<Honeytoken>(at),
+            Table::Logins => return self.thing_of::<Login>(at),
             Table::Orgs => ("org", org.record.as_ref()?.id.name().to_owned()),
             Table::Plugins => return self.thing_of::<Plugin>(at),
             Table::Providers => return self.thing_of::<OwnProvider>(at),
