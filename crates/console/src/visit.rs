@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 use crate::frame::Page;
 use keyward_api::Arrival;
-use keyward_api::wire::{CallerView, ErrorBody, ErrorView};
+use keyward_api::wire::{ErrorBody, ErrorView, SignInView};
 
 /// Beside the cookie, it shows that a request is of our own page.
 const CSRF: HeaderName = HeaderName::from_static("keyward-csrf");
@@ -57,7 +57,7 @@ pub(crate) struct Reader {
 pub(crate) struct Visit {
     reader: Reader,
     /// Who reads.
-    pub(crate) me: CallerView,
+    pub(crate) me: SignInView,
 }
 
 /// An answer of the API with its tag, for changes of the same version.
@@ -99,8 +99,9 @@ impl FromRequestParts<Console> for Visit {
     type Rejection = Stop;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Stop> {
-        let Ok(reader) = Reader::from_request_parts(parts, console).await;
-        let me = reader.get("/caller").await?;
+        let Ok(mut reader) = Reader::from_request_parts(parts, console).await;
+        let me: SignInView = reader.get("/session").await?;
+        reader.csrf.clone_from(&me.csrf);
         Ok(Self { reader, me })
     }
 }
