@@ -2,11 +2,15 @@
 
 mod agent;
 mod agents;
+mod apps;
 mod connect;
 mod connection;
 mod connections;
 mod find;
 mod overview;
+mod plugins;
+mod rules;
+mod services;
 mod timeline;
 mod traffic;
 
@@ -23,5 +27,9 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(agents::routes())
         .merge(agent::routes())
         .merge(traffic::routes())
+        .merge(rules::routes())
+        .merge(plugins::routes())
+        .merge(apps::routes())
+        .merge(services::routes())
         .merge(find::routes())
 }
