@@ -4,6 +4,7 @@
 mod apply;
 mod audit_file;
 mod ca;
+mod connect_sessions;
 mod data_path;
 mod descriptors;
 mod error;
@@ -356,9 +357,14 @@ impl AdminTasks {
         let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
         let rotating = rotations::run(vault, metrics, services.clock.clone());
         self.spawn(|close| until(close, rotating));
-        let usage = usage::follow(services.directory.clone(), services.metrics.clone());
-        self.spawn(|close| until(close, usage));
+        let usage = usage::Job {
+            directory: services.directory.clone(),
+            metrics: services.metrics.clone(),
+            clock: services.clock.clone(),
+        };
+        self.spawn(|close| usage.run(close));
         self.spawn(|close| until(close, sessions::remove_ended(services.directory.clone())));
+        self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();

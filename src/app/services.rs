@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 use rustls::ClientConfig;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::apply::Target;
 use super::error::AppError;
@@ -24,6 +24,7 @@ use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
+use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_net::call::HttpClient;
@@ -77,6 +78,8 @@ pub struct Services {
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
+    /// How people connect accounts by a link.
+    pub connect: watch::Sender<Arc<ConnectSettings>>,
     /// Limits.
     pub limits: Limits,
 }
@@ -172,6 +175,7 @@ impl Services {
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             public_url: self.public_url.clone(),
+            connect: self.connect.subscribe(),
             limits: self.limits.clone(),
             data_path: Weak::new(),
         }
@@ -349,6 +353,7 @@ impl Opened {
             metrics: self.metrics,
             clock: self.clock,
             public_url,
+            connect: watch::Sender::new(Arc::new(config.connect.clone())),
             limits: config.limits.clone(),
         }))
     }

@@ -103,6 +103,9 @@ struct Wanted {
     /// only changes of resources, no exchanges
     #[arg(long, conflicts_with_all = ["agent", "session", "user", "host", "connection", "method"])]
     changes: bool,
+    /// only changes of the resource with this name or id
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["agent", "session", "user", "host", "connection", "method"])]
+    changed: Option<String>,
     /// only exchanges, no changes of resources: `keyward logs`
     #[arg(skip)]
     requests: bool,
@@ -132,7 +135,7 @@ impl Command {
 
 impl Logs {
     pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
-        if self.tail.wanted.changes {
+        if self.tail.wanted.changes || self.tail.wanted.changed.is_some() {
             return Err(Failure::usage("`keyward logs` shows requests, no changes")
                 .hint("keyward audit tail --changes"));
         }
@@ -171,6 +174,7 @@ impl Wanted {
             ("host", &self.host),
             ("connection", &self.connection),
             ("code", &self.code),
+            ("changed", &self.changed),
             ("method", &self.method),
             ("exchange", &self.exchange),
             ("since", &self.since),
@@ -368,6 +372,7 @@ mod tests {
             code: None,
             refused: true,
             changes: false,
+            changed: None,
             requests: false,
             method: None,
             exchange: None,

@@ -15,6 +15,7 @@ mod complete;
 mod completions;
 mod confirm;
 mod connect;
+mod connect_link;
 mod connection;
 mod consent;
 mod doctor;
@@ -48,6 +49,7 @@ mod status;
 mod table;
 mod terminal;
 mod usage;
+mod usage_history;
 mod user;
 mod wait;
 mod webhook;
@@ -113,6 +115,9 @@ enum Command {
     /// connect an account step by step: key, test, agent
     #[command(after_help = connect::EXAMPLES)]
     Connect(Box<connect::Args>),
+    /// make a link by which a person connects an account in a browser
+    #[command(after_help = connect_link::EXAMPLES)]
+    ConnectLink(connect_link::Command),
     /// manage apps: OAuth clients that are registered at providers
     #[command(subcommand)]
     App(app::Command),
@@ -164,6 +169,9 @@ enum Command {
     Config(check::Command),
     /// print a line for each request; -f follows new ones
     Logs(Box<audit::Logs>),
+    /// show requests, errors and latencies over time: of all agents, of one, or of a connection
+    #[command(after_help = usage_history::EXAMPLES)]
+    Usage(usage_history::Args),
     /// print what a configuration would make, change, pause and remove
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Args),
@@ -297,6 +305,7 @@ impl Command {
             Self::Plugin(command) => Box::pin(command.run(global)).await,
             Self::Provider(command) => command.run(global).await,
             Self::Session(command) => command.run(global).await,
+            Self::ConnectLink(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Doctor(args) => Box::pin(args.run(global)).await,
@@ -309,6 +318,7 @@ impl Command {
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
             Self::Logs(logs) => logs.run(global).await,
+            Self::Usage(args) => args.run(global).await,
             Self::Plan(args) => args.run(global).await,
             Self::Reload(args) => args.run(global).await,
             Self::Config(command) => command.run(global).await,

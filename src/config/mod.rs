@@ -8,6 +8,7 @@
 mod again;
 mod agent;
 mod app;
+mod connect;
 mod connection;
 mod corporate;
 mod declared;
@@ -39,6 +40,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use keyward_base::connect::ConnectSettings;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
@@ -106,6 +108,8 @@ pub struct Config {
     pub oauth: TokenSettings,
     /// How secrets of connections are replaced.
     pub rotation: RotationSettings,
+    /// How people connect accounts by a link.
+    pub connect: ConnectSettings,
     /// Declared webhooks.
     pub webhooks: Vec<Declared<Webhook>>,
     /// Declared honeytokens.

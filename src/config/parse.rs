@@ -14,9 +14,10 @@ use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
 use super::{
-    Config, agent, app, connection, limits, listen, oauth, plugin, rule, source, state, upstream,
-    webhook,
+    Config, agent, app, connect, connection, limits, listen, oauth, plugin, rule, source, state,
+    upstream, webhook,
 };
+use keyward_base::connect::ConnectSettings;
 use keyward_base::keys::section;
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
@@ -89,6 +90,9 @@ section! {
         /// Rotation of connections' secrets.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
+        /// Connect sessions, by which people connect accounts in a browser, and the links in refusals.
+        #[key(map of ConnectSettings)]
+        connect: Option<Value>,
         /// Receivers of events of connections, bindings and plugins. Others are added by commands and
         /// live in the store.
         #[key(list of Item<Webhook>)]
@@ -161,6 +165,7 @@ impl Sections {
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
+            connect: connect::connect(self.connect.as_ref(), reading),
             webhooks: Declared::read(self.webhooks.as_ref(), &known, reading),
             events: webhook::settings(self.events.as_ref(), reading),
             honeytokens: Declared::read(self.honeytokens.as_ref(), &known, reading),

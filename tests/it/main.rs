@@ -32,6 +32,7 @@ mod cli_socket;
 mod completions;
 mod configuration_page;
 mod connect;
+mod connect_sessions;
 mod connection_pause;
 mod connection_test;
 mod connections_list;

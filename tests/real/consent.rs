@@ -40,7 +40,7 @@ fn auth(program: Program, more: &str) -> String {
 }
 
 /// The server knows the client, and nobody has consented.
-async fn world(program: Program, more: &str) -> World {
+pub(crate) async fn world(program: Program, more: &str) -> World {
     let mut world = World::of(program, &auth(program, more)).await;
     let redirect = world.app(CLIENT, json!({ "secrets": { "client_secret": SECRET } })).await;
     let known = match program {
@@ -96,7 +96,7 @@ async fn lives_and_ends(world: World) {
 }
 
 /// The servers' authority into the database that Chromium reads.
-async fn trust(folder: &Path) {
+pub(crate) async fn trust(folder: &Path) {
     let database = folder.join(".pki/nssdb");
     std::fs::create_dir_all(&database).expect("a directory");
     std::fs::write(folder.join("servers.pem"), &pki().pem).expect("a file");

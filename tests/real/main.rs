@@ -13,6 +13,7 @@ mod chromium;
 mod command_line;
 mod conformance;
 mod consent;
+mod console;
 mod corporate;
 mod doctor;
 mod doctor_gateway;

@@ -193,6 +193,7 @@ impl Reader {
             method: ask.method.clone(),
             exchange: ask.exchange.clone(),
             changes: ask.changes,
+            changed: ask.changed.clone(),
             requests: ask.requests,
             since: since.max(self.beginning(caller)),
             until: moment("until", ask.until.as_deref(), now)?,

@@ -139,6 +139,14 @@ impl Caller {
         Ok(caller)
     }
 
+    /// The user of a connect session, whose pages carry no token. Their changes are recorded as the user's.
+    pub(super) fn connecting(user: Arc<Record<User>>) -> Self {
+        let org = user.org.clone();
+        let person = Person { user, token: TokenId::random(), scopes: Arc::new([]) };
+        let who = CallerIdentity::User(Box::new(person));
+        Self::new(org, who, Some(Area::Connections), Access::Use)
+    }
+
     /// Sets the address of the client.
     pub(super) fn from(self, client: IpAddr) -> Self {
         Self { client: Some(client), ..self }
@@ -353,8 +361,8 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         _ => Access::Write,
     };
     let area = match parts[0] {
-        "connections" | "flows" => Area::Connections,
-        "agents" | "runs" | "sessions" | "probes" | "plugins" => Area::Agents,
+        "connections" | "connect-sessions" | "flows" => Area::Connections,
+        "agents" | "runs" | "sessions" | "probes" | "plugins" | "usage" => Area::Agents,
         "apps" | "redirect-uri" => Area::Apps,
         "providers" | "status" | "summary" => Area::Providers,
         "ca" if reads => Area::Providers,

@@ -18,6 +18,7 @@ const COLLECTIONS: &[&str] = &[
     "apps",
     "audit",
     "ca",
+    "connect-sessions",
     "connections",
     "events",
     "flows",
@@ -30,6 +31,7 @@ const COLLECTIONS: &[&str] = &[
     "sessions",
     "tokens",
     "upstreams",
+    "usage",
     "users",
     "webhooks",
 ];

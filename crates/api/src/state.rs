@@ -12,6 +12,7 @@ use super::error::ApiError;
 use super::idempotency::IdempotencyKeys;
 use super::reload::Reloads;
 use super::run_counter::Runs;
+use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_net::dial::Dialler;
@@ -55,6 +56,8 @@ pub struct Deps {
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
+    /// How people connect accounts by a link.
+    pub connect: watch::Receiver<Arc<ConnectSettings>>,
     /// Limits of bodies, heads and waits.
     pub limits: Limits,
     /// The gateway through which connections are tested. Its owner ends it; the audit log is complete after

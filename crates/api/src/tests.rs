@@ -164,6 +164,7 @@ async fn services() -> Deps {
         metrics,
         clock,
         public_url: "http://localhost:8081".to_owned(),
+        connect: watch::Sender::new(Arc::default()).subscribe(),
         limits: Limits::default(),
         data_path: std::sync::Weak::new(),
     }

@@ -1,5 +1,5 @@
-//! `/connections/{connection}/usage`: what a connection was used for since the gateway began, by whom, and how
-//! its tokens stand.
+//! `/usage`, `/agents/{agent}/usage` and `/connections/{connection}/usage`: usage over time. Of a connection also who
+//! used it since the gateway began, and the state of its tokens.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -8,31 +8,64 @@ use axum::Json;
 use axum::extract::State;
 
 use super::auth::Caller;
-use super::body::Segments;
+use super::body::{Params, Segments};
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
-use super::wire::{AgentUse, LimitView, Share, UsageView, Waits};
+use super::usage_series::{limit_view, waits};
+use super::wire::{AgentUsageView, AgentUse, OrgUsageView, Share, UsageAsk, UsageView};
 use keyward_base::id::AgentId;
 use keyward_state::directory::ConnectionRecord;
-use keyward_state::observe::usage::{ConnectionUse, TokenUse};
+use keyward_state::observe::usage::{TokenUse, UsageKey, UsageOf};
 
 pub(super) fn routes() -> Routes {
-    Routes::new().get(
-        "/connections/{connection}/usage",
-        ["getUsage", "Show the use of a connection"],
-        show,
-    )
+    Routes::new()
+        .get(
+            "/connections/{connection}/usage",
+            ["getUsage", "Show the use of a connection"],
+            of_connection,
+        )
+        .get("/agents/{agent}/usage", ["getAgentUsage", "Show the use of an agent"], of_agent)
+        .get("/usage", ["getOrgUsage", "Show the use of all agents together"], of_org)
 }
 
-async fn show(
+/// Only for callers who see all agents: the sums are of all.
+async fn of_org(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Params(ask): Params<UsageAsk>,
+) -> Result<Json<OrgUsageView>, ApiError> {
+    if let Some(user) = caller.user().filter(|_| !caller.sees_all()) {
+        return Err(ApiError::RoleRefused(user.role.as_str()));
+    }
+    let key = UsageKey { org: caller.org().clone(), of: UsageOf::Org };
+    Ok(Json(OrgUsageView { history: admin.usage_series(&key, &ask).await? }))
+}
+
+async fn of_agent(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
+    Params(ask): Params<UsageAsk>,
+) -> Result<Json<AgentUsageView>, ApiError> {
+    let agent = admin.agent(&caller, &name)?;
+    let key = UsageKey { org: agent.org.clone(), of: UsageOf::Agent(agent.id.clone()) };
+    let history = admin.usage_series(&key, &ask).await?;
+    Ok(Json(AgentUsageView { id: agent.id.clone(), name: agent.name.clone(), history }))
+}
+
+async fn of_connection(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Params(ask): Params<UsageAsk>,
 ) -> Result<Json<UsageView>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     let (deps, usage) = (admin.deps(), &admin.deps().metrics.usage);
     let of = usage.connection(&connection.id);
+    let kept = UsageOf::Connection(connection.id.clone());
+    let kept = UsageKey { org: connection.org.clone(), of: kept };
+    let history = admin.usage_series(&kept, &ask).await?;
     let token = deps.vault.status(&connection).await;
     Ok(Json(UsageView {
         id: connection.id.clone(),
@@ -44,26 +77,15 @@ async fn show(
         refusals: of.refusals.iter().map(|(code, n)| ((*code).to_owned(), *n)).collect(),
         bytes_in: of.bytes_in,
         bytes_out: of.bytes_out,
-        latency_ms: waits(&of),
+        latency_ms: waits(&of.latency),
         last_used: of.last,
-        provider_limit: of.remaining.map(|it| LimitView {
-            remaining: it.remaining,
-            limit: it.limit,
-            at: it.at,
-        }),
+        provider_limit: of.remaining.map(limit_view).or(history.total.provider_limit),
         last_refresh: token.as_ref().and_then(|token| token.refreshed),
         next_expiry: token.as_ref().and_then(|it| it.expires).or(connection.expires_at()),
         failing: token.and_then(|token| token.failing),
         agents: agents(&admin, &caller, &connection, &of.agents),
+        history,
     }))
-}
-
-fn waits(of: &ConnectionUse) -> Option<Waits> {
-    let ms = |percent| {
-        let waited = of.waited(percent)?;
-        u64::try_from(waited.as_millis()).ok()
-    };
-    Some(Waits { p50: ms(50)?, p95: ms(95)?, p99: ms(99)? })
 }
 
 /// Who may use it, and who did: of the agents that the caller may see.

@@ -53,7 +53,10 @@ pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, Provider
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 pub use self::upstream::UpstreamView;
-pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
+pub use self::usage::{
+    AgentUsageView, AgentUse, LimitView, OrgUsageView, Share, UsageAsk, UsagePoint, UsageSeries,
+    UsageTotals, UsageView, Waits,
+};
 pub use self::webhook::{EventType, WebhookAdded};
 use keyward_base::id::{AppId, TokenId};
 use keyward_model::PluginAffected;

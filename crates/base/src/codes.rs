@@ -301,6 +301,17 @@ impl Code {
         }
     }
 
+    /// Whether the upstream is the cause: no connection, no TLS, no answer in time, or a malformed one.
+    pub const fn is_upstream_failure(self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnreachable
+                | Self::UpstreamTls
+                | Self::UpstreamProtocol
+                | Self::UpstreamTimeout
+        )
+    }
+
     /// The rows by their code.
     pub fn rows() -> BTreeMap<&'static str, Vec<CodeRow>> {
         let mut rows: BTreeMap<_, Vec<_>> = BTreeMap::new();

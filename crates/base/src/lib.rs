@@ -7,6 +7,7 @@ pub use tikv_jemallocator::Jemalloc as Allocator;
 
 pub mod agent;
 pub mod codes;
+pub mod connect;
 pub mod host;
 pub mod id;
 pub mod keys;

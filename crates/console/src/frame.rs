@@ -158,7 +158,7 @@ fn rail(visit: &Visit, current: Section) -> Markup {
     };
     let seen = Section::ALL.into_iter().filter(|section| section.is_for(visit));
     html! {
-        div.rail {
+        header.rail {
             a.brand href="/" { (Icon::Brand.show()) span { "Keyward" } }
             nav aria-label="Main" {
                 @for section in seen {
@@ -171,6 +171,11 @@ fn rail(visit: &Visit, current: Section) -> Markup {
                 div.text {
                     b { (visit.me.user.as_deref().unwrap_or("operator")) }
                     (visit.me.role.as_deref().unwrap_or("operator")) " · " (visit.me.org)
+                }
+                @if visit.csrf().is_some() {
+                    button.plain type="button" data-api="DELETE /session" data-leave data-to="/login" title="Sign out" aria-label="Sign out" {
+                        (Icon::External.show())
+                    }
                 }
             }
         }

@@ -7,6 +7,7 @@ mod connect;
 mod connection;
 mod connections;
 mod find;
+mod login;
 mod overview;
 mod plugins;
 mod rules;
@@ -32,4 +33,5 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(apps::routes())
         .merge(services::routes())
         .merge(find::routes())
+        .merge(login::routes())
 }

@@ -10,7 +10,7 @@ use crate::icons::Icon;
 use keyward_base::time::Clock;
 use keyward_model::{ConnectionState, ManagedBy};
 
-pub(crate) use chart::bars;
+pub(crate) use chart::{failures, series};
 pub(crate) use form::{Action, Field, copyable, search};
 
 /// Colours of marks, as many as the style sheet has.

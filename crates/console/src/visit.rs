@@ -1,12 +1,16 @@
 //! [`Visit`]: the reader of a page, and the API for them. A page's request is repeated to the API with the reader's own
 //! cookie or token, so that authentication and rights have one place.
 
+use std::convert::Infallible;
+use std::ops::Deref;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Redirect, Response};
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use maud::html;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -17,6 +21,12 @@ use tower::ServiceExt;
 use crate::frame::Page;
 use keyward_api::Arrival;
 use keyward_api::wire::{CallerView, ErrorBody, ErrorView};
+
+/// Beside the cookie, it shows that a request is of our own page.
+const CSRF: HeaderName = HeaderName::from_static("keyward-csrf");
+
+/// Of requests by which the script renews a page.
+const RENEWAL: HeaderName = HeaderName::from_static("keyward-renewal");
 
 /// Longest answer that a page reads.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -30,17 +40,24 @@ pub(crate) struct Console {
     api: Router,
 }
 
-/// A reader who is signed in.
-pub(crate) struct Visit {
+/// The sender of a request for a page, and the API for them.
+pub(crate) struct Reader {
     api: Router,
     fields: HeaderMap,
     arrival: Option<Arrival>,
-    /// Who reads.
-    pub(crate) me: CallerView,
-    /// What the script sends with changes; `None`: the reader came with a token.
+    /// What requests with a body carry beside the cookie; `None`: the reader came with a token, or is not signed in.
     csrf: Option<String>,
     /// Path and query of the page.
     pub(crate) at: String,
+    /// Whether the script renews the live parts of a page that is shown: what takes long to read is left out.
+    pub(crate) is_renewal: bool,
+}
+
+/// A reader who is signed in.
+pub(crate) struct Visit {
+    reader: Reader,
+    /// Who reads.
+    pub(crate) me: CallerView,
 }
 
 /// An answer of the API with its tag, for changes of the same version.
@@ -54,8 +71,8 @@ pub(crate) struct Tagged<T> {
 /// Why there is no page.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// The reader is not signed in; the page that they wanted.
-    SignIn(String),
+    /// The reader is not signed in: the page that they wanted, and the refusal.
+    SignIn(String, Box<ErrorView>),
     /// The API refused.
     Refused(StatusCode, Box<ErrorView>),
 }
@@ -66,17 +83,33 @@ impl Console {
     }
 }
 
+impl FromRequestParts<Console> for Reader {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Infallible> {
+        let at = parts.uri.path_and_query().map_or("/", |at| at.as_str()).to_owned();
+        let fields = of_reader(&parts.headers);
+        let arrival = parts.extensions.get::<Arrival>().copied();
+        let is_renewal = parts.headers.contains_key(RENEWAL);
+        Ok(Self { api: console.api.clone(), fields, arrival, csrf: None, at, is_renewal })
+    }
+}
+
 impl FromRequestParts<Console> for Visit {
     type Rejection = Stop;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Stop> {
-        let at = parts.uri.path_and_query().map_or("/", |at| at.as_str()).to_owned();
-        let fields = of_reader(&parts.headers);
-        let me = CallerView { user: None, role: None, scopes: Vec::new(), org: String::new() };
-        let arrival = parts.extensions.get::<Arrival>().copied();
-        let mut visit = Self { api: console.api.clone(), fields, arrival, me, csrf: None, at };
-        visit.me = visit.get("/caller").await?;
-        Ok(visit)
+        let Ok(reader) = Reader::from_request_parts(parts, console).await;
+        let me = reader.get("/caller").await?;
+        Ok(Self { reader, me })
+    }
+}
+
+impl Deref for Visit {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
     }
 }
 
@@ -88,6 +121,9 @@ fn of_reader(fields: &HeaderMap) -> HeaderMap {
         "forwarded",
         "host",
         "keyward-org",
+        "origin",
+        "sec-fetch-site",
+        "user-agent",
         "x-forwarded-for",
         "x-forwarded-host",
         "x-forwarded-proto",
@@ -96,7 +132,7 @@ fn of_reader(fields: &HeaderMap) -> HeaderMap {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-impl Visit {
+impl Reader {
     /// Asks the API.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Stop> {
         Ok(self.tagged(path).await?.body)
@@ -109,6 +145,11 @@ impl Visit {
             Err(Stop::Refused(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _)) => Ok(None),
             Err(stop) => Err(stop),
         }
+    }
+
+    /// The same of something that takes long to read, unless the page is only renewed.
+    pub(crate) async fn once<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Stop> {
+        if self.is_renewal { Ok(None) } else { self.maybe(path).await }
     }
 
     /// Asks the API, and keeps the tag of the answer.
@@ -132,6 +173,19 @@ impl Visit {
         path: &str,
         body: Body,
     ) -> Result<Tagged<T>, Stop> {
+        let (fields, body) = self.whole(method, path, body).await?;
+        let tag = fields.get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let body = serde_json::from_slice(&body).map_err(|error| Stop::unreadable(&error))?;
+        Ok(Tagged { body, tag })
+    }
+
+    /// Sends a request to the API; fields and body of an answer that is not a refusal.
+    pub(crate) async fn whole(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<(HeaderMap, Bytes), Stop> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() =
@@ -139,30 +193,32 @@ impl Visit {
         request.headers_mut().clone_from(&self.fields);
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::CONTENT_TYPE, json);
+        if let Some(csrf) = self.csrf.as_deref().and_then(|csrf| HeaderValue::from_str(csrf).ok()) {
+            request.headers_mut().insert(CSRF, csrf);
+        }
         self.arrival.map(|arrival| request.extensions_mut().insert(arrival));
-        let answer = self.api.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        let Ok(answer) = self.api.clone().oneshot(request).await;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| Stop::unreadable(&error))?.to_bytes();
-        if head.status == StatusCode::UNAUTHORIZED {
-            return Err(Stop::SignIn(self.at.clone()));
+        if head.status.is_success() {
+            return Ok((head.headers, body));
         }
-        if !head.status.is_success() {
-            let refusal: ErrorBody =
-                serde_json::from_slice(&body).map_err(|error| Stop::unreadable(&error))?;
-            return Err(Stop::Refused(head.status, Box::new(refusal.error)));
-        }
-        let tag = head.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
-        let tag = tag.map(str::to_owned);
-        let body = serde_json::from_slice(&body).map_err(|error| Stop::unreadable(&error))?;
-        Ok(Tagged { body, tag })
+        let refusal: ErrorBody =
+            serde_json::from_slice(&body).map_err(|error| Stop::unreadable(&error))?;
+        Err(match head.status {
+            StatusCode::UNAUTHORIZED => Stop::SignIn(self.at.clone(), Box::new(refusal.error)),
+            status => Stop::Refused(status, Box::new(refusal.error)),
+        })
     }
 
     /// What the script sends with changes.
     pub(crate) fn csrf(&self) -> Option<&str> {
         self.csrf.as_deref()
     }
+}
 
+impl Visit {
     /// Whether the reader may do what only admins do.
     pub(crate) fn is_admin(&self) -> bool {
         self.me.role.as_deref().is_none_or(|role| role == "admin")
@@ -197,7 +253,7 @@ fn error(message: String, hint: Option<String>) -> ErrorView {
 impl IntoResponse for Stop {
     fn into_response(self) -> Response {
         match self {
-            Self::SignIn(wanted) => match wanted.as_str() {
+            Self::SignIn(wanted, _) => match wanted.as_str() {
                 "/" => Redirect::to("/login").into_response(),
                 wanted => Redirect::to(&format!("/login?to={}", segment(wanted))).into_response(),
             },

@@ -9,6 +9,7 @@
 mod agent;
 mod app;
 mod binding;
+mod connect_session;
 mod connection;
 mod deadline;
 mod given;
@@ -41,6 +42,11 @@ pub use app::{
     TokenOptions, redirect_uri,
 };
 pub use binding::{BINDINGS_MAX, BindingRecord, BindingShown, BindingSpec, BoundSlot};
+pub use connect_session::{
+    BoundBrowser, CONNECT_FAILURES_MAX, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession,
+    ConnectSessionFacts, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec,
+    ConnectSessionState, Connected, origin_of,
+};
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
     ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,

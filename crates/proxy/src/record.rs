@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::connect_link::ConnectLink;
 use crate::gateway::Gateway;
 use crate::refusal::{Refusal, scrub_code};
 use keyward_base::agent::{Agent, AgentSession};
@@ -105,6 +106,13 @@ impl Record {
             (RequestedBy::Agent(_), Some(page)) => Some(code.docs(page)),
             _ => None,
         }
+    }
+
+    /// What a person can connect to resolve a refusal, for an agent.
+    pub fn connect_link(&self, refusal: &Refusal) -> ConnectLink {
+        let RequestedBy::Agent(agent) = &self.fields.by else { return ConnectLink::default() };
+        let (links, target) = (&self.gateway.connect, self.fields.target.as_ref());
+        links.link(refusal, agent, target, &self.gateway.vault.shared_catalogue())
     }
 
     /// Sets the owner of a connection as the requester: no agent takes part.
@@ -295,17 +303,19 @@ impl EventFields {
 
     /// The usage statistics of the connection and the token.
     fn used(&self, bytes_in: u64) -> Used<'_> {
-        let agent = match &self.by {
-            RequestedBy::Agent(agent) => Some(&agent.id),
-            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
+        let (org, agent) = match &self.by {
+            RequestedBy::Agent(agent) => (Some(&agent.org), Some(&agent.id)),
+            RequestedBy::Owner(org) => (Some(org), None),
+            RequestedBy::Unknown => (None, None),
         };
         Used {
+            org,
             connection: self.connection_id.as_ref(),
             agent,
             token: self.token(),
             at: self.time,
             status: self.status,
-            code: self.code.map(Code::as_str),
+            code: self.code,
             aborted: self.outcome == Outcome::UpstreamAborted,
             waited: self.waited,
             bytes: (bytes_in, self.bytes_out),

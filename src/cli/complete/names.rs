@@ -23,6 +23,8 @@ pub(super) enum Names {
     Agents,
     Apps,
     Connections,
+    /// By id: connect sessions have no names.
+    ConnectSessions,
     Honeytokens,
     Orgs,
     Plugins,
@@ -98,6 +100,7 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> Values {
         // A new one.
         (None, [_, "add"]) if called == "NAME" => None,
         (None, ["session", ..]) => Some(Names::Sessions),
+        (None, ["connect-link", ..]) => Some(Names::ConnectSessions),
         (None, [command, ..]) if matches!(called, "NAME" | "RULE") => found(COMMANDS, command),
         (None, _) => found(VALUES, called),
     };
@@ -143,6 +146,7 @@ impl Names {
             Self::Agents => "agents",
             Self::Apps => "apps",
             Self::Connections => "connections",
+            Self::ConnectSessions => "connect-sessions",
             Self::Honeytokens => "honeytokens",
             Self::Orgs => "orgs",
             Self::Plugins => "plugins",
@@ -157,7 +161,7 @@ impl Names {
     fn offer(self, item: Item) -> Option<Offer> {
         let Item { id, name, provider, managed_by } = item;
         match self {
-            Self::Providers | Self::Sessions => {
+            Self::Providers | Self::Sessions | Self::ConnectSessions => {
                 Some(Offer { word: id, about: name.unwrap_or_default() })
             }
             Self::StoredRules if managed_by.as_deref() != Some("store") => None,

@@ -30,6 +30,8 @@ pub struct AuditAsk {
     pub refused: bool,
     /// Only what was changed, and not what was asked for.
     pub changes: bool,
+    /// Only changes of the resource with this id or name, and of what belongs to it, such as an agent's tokens.
+    pub changed: Option<String>,
     /// Only requests, no changes.
     pub requests: bool,
     /// The method.

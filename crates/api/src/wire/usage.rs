@@ -1,4 +1,4 @@
-//! `/connections/{connection}/usage` as JSON.
+//! The usage of connections, agents and organisations as JSON.
 
 use std::collections::BTreeMap;
 
@@ -50,6 +50,85 @@ pub struct UsageView {
     pub failing: Option<Failing>,
     /// Who may use it, and who did.
     pub agents: Vec<AgentUse>,
+    /// Its usage over time, which outlives a restart.
+    pub history: UsageSeries,
+}
+
+/// The query of usage.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UsageAsk {
+    /// The period until now: `24h`, `7d`, at most `30d`, an RFC 3339 time, or a day. Default: `24h`. Up to `48h` has a
+    /// point for each hour, more one for each day; up to `1h` of an organisation has one for each minute.
+    pub since: Option<String>,
+}
+
+/// The usage of an agent.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AgentUsageView {
+    /// `agt_…`
+    pub id: AgentId,
+    /// Its name.
+    pub name: String,
+    /// All its requests, also those without a connection and in sessions.
+    pub history: UsageSeries,
+}
+
+/// The usage of all agents of an organisation.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct OrgUsageView {
+    /// All requests of its agents, also of those that were removed.
+    pub history: UsageSeries,
+}
+
+/// Usage over time.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct UsageSeries {
+    /// When the first point begins.
+    pub since: Timestamp,
+    /// The length of a point: 60, 3600 or 86400. Days are of UTC.
+    pub step_seconds: u32,
+    /// The sum of all points.
+    pub total: UsageTotals,
+    /// Without gaps, oldest first. The last one is the present minute, hour or day.
+    pub points: Vec<UsagePoint>,
+}
+
+/// The usage of a minute, an hour or a day. A request is counted when it ends.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct UsagePoint {
+    /// When it begins.
+    pub at: Timestamp,
+    /// What was counted.
+    #[serde(flatten)]
+    pub sums: UsageTotals,
+}
+
+/// Counted requests. A request is in at most one of the five classes of failures.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct UsageTotals {
+    /// All requests.
+    pub requests: u64,
+    /// Those that Keyward refused.
+    pub refused: u64,
+    /// Those that the upstream answered with 400 to 499, without 429.
+    pub client_errors: u64,
+    /// Those that the upstream answered with 429.
+    pub rate_limited: u64,
+    /// Those that the upstream answered with 500 or more.
+    pub server_errors: u64,
+    /// Those without a whole answer: unreachable, no TLS, timeout, malformed, cut.
+    pub upstream_failures: u64,
+    /// Body bytes from agents.
+    pub bytes_in: u64,
+    /// Body bytes to agents.
+    pub bytes_out: u64,
+    /// Until answers began; absent without answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<Waits>,
+    /// The provider's own limit, as last reported in this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_limit: Option<LimitView>,
 }
 
 /// So many milliseconds, to the next power of two, for that part of the answers.

@@ -58,8 +58,8 @@
 
   // Navigation: the main part is replaced, the rest stays.
   let visit = 0;
-  async function page(url) {
-    const answer = await fetch(url, { headers: { Accept: 'text/html' } });
+  async function page(url, more) {
+    const answer = await fetch(url, { headers: { Accept: 'text/html', ...more } });
     const text = await answer.text();
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
     return { at: answer.url, document: new DOMParser().parseFromString(text, 'text/html') };
@@ -87,8 +87,8 @@
     if (document.hidden || one('dialog[open]') || !one('[data-live]')) return;
     const own = visit;
     let next;
-    try { next = await page(location.href); } catch { return; }
-    if (own !== visit || !one('main', next.document)) return;
+    try { next = await page(location.href, { 'Keyward-Renewal': '1' }); } catch { return; }
+    if (own !== visit || !one('.rail', next.document)) return;
     for (const part of all('[data-live]')) {
       const fresh = next.document.getElementById(part.id);
       if (!fresh || part.contains(document.activeElement) && part.matches('form, form *')) continue;
@@ -215,7 +215,8 @@
   function busy(buttons, is) {
     for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
   }
-  async function then({ done, to, show, leave }, answer) {
+  async function then({ done, to, show, leave, failed }, answer) {
+    if (failed && answer.test?.ok === false) to = failed;
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
     if (show) { reveal(done, answer, show); return; }

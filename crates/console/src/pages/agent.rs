@@ -6,17 +6,22 @@ use axum::routing::get;
 use maud::{Markup, html};
 
 use super::agents::state_of;
+use super::timeline;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Field, ago, chips, copyable, head, lock, mark};
+use crate::parts::{
+    Action, Field, ago, chips, copyable, count, failures, head, lock, mark, series,
+};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
-use keyward_api::wire::{List, Status};
+use keyward_api::wire::{AgentUsageView, Event, List, Status};
 use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Session, Shown};
 
 /// Connections that the page offers to tick; beyond, one is found by search.
 const CONNECTIONS: usize = 200;
 /// Rules that are read: as many as a page of the API has.
 const RULES: usize = 1_000;
+/// Changes that the page shows.
+const CHANGES: usize = 12;
 /// Rows of the table of access.
 const REACHES: usize = 100;
 
@@ -31,6 +36,9 @@ struct View {
     connections: Vec<Shown<Connection>>,
     sessions: Vec<Shown<Session>>,
     status: Option<Status>,
+    usage: Option<AgentUsageView>,
+    /// `None`: the reader may not read the audit log.
+    changes: Option<List<Event>>,
 }
 
 async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
@@ -43,11 +51,22 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let mut sessions = sessions.map(|list| list.items).unwrap_or_default();
     sessions.retain(|session| session.facts.agent_name == agent.spec.name);
     let status = visit.maybe("/status").await?;
+    let usage = visit.maybe(&format!("{path}/usage")).await?;
+    let changes = visit.once(&format!("/audit?changed={}&limit={CHANGES}", agent.id)).await?;
     let mut rules = rules.map(|list| list.items).unwrap_or_default();
     rules.retain(|rule| {
         rule.spec.agents.as_ref().is_none_or(|names| names.contains(&agent.spec.name))
     });
-    let view = View { agent, tag, rules, connections: connections.items, sessions, status };
+    let view = View {
+        agent,
+        tag,
+        rules,
+        connections: connections.items,
+        sessions,
+        status,
+        usage,
+        changes,
+    };
     Ok(Page::new(&visit, Section::Agents, &view.agent.spec.name, page(&visit, &view)))
 }
 
@@ -74,6 +93,12 @@ fn page(visit: &Visit, view: &View) -> Markup {
                 p.small { "A honeytoken that it was given appeared in a request. Resume it when the cause is known." }
             } }
         }
+        @if let Some(usage) = &view.usage {
+            section.panel #usage data-live {
+                header { h2 { "Requests of the last 24 hours" } span.muted.small { (usage.history.total.requests) " requests, " (failures(&usage.history.total)) " failed or blocked" } }
+                div.body { (series("Requests by hour", &usage.history)) }
+            }
+        }
         section.panel #access data-live {
             header { h2 { "What it reaches" } a href=(format!("/rules?agent={}", segment(&agent.spec.name))) { "Test a request" } }
             (access(view))
@@ -84,6 +109,9 @@ fn page(visit: &Visit, view: &View) -> Markup {
         }
         @if !view.sessions.is_empty() {
             section.panel #sessions data-live { header { h2 { "Sessions of end users" } } (sessions(view, writes)) }
+        }
+        @if let Some(changes) = &view.changes {
+            section.panel #changes data-live { header { h2 { "Changes" } } (timeline::changes(&changes.items)) }
         }
         section.panel { header { h2 { "How to run it" } } div.body { (usage(view)) } }
         @if writes && agent.managed_by != Some(ManagedBy::File) { (danger(view)) }
@@ -115,16 +143,59 @@ fn actions(view: &View) -> Markup {
     pause.show()
 }
 
+/// A row of the table of access.
+enum Reach<'a> {
+    /// What one rule gives.
+    Rule(&'a RuleShown),
+    /// All that a set of hosts gives.
+    Set(&'a str, Vec<&'a RuleShown>),
+}
+
+/// The rules of each set of hosts as one row.
+fn reaches(rules: &[RuleShown]) -> Vec<Reach<'_>> {
+    let mut rows: Vec<Reach<'_>> = Vec::new();
+    for rule in rules {
+        let set = rule.id.strip_prefix("allow:");
+        match (set, rows.last_mut()) {
+            (Some(set), Some(Reach::Set(last, members))) if *last == set => members.push(rule),
+            (Some(set), _) => rows.push(Reach::Set(set, vec![rule])),
+            (None, _) => rows.push(Reach::Rule(rule)),
+        }
+    }
+    rows
+}
+
 /// Hosts, methods and paths, in the order in which rules decide.
 fn access(view: &View) -> Markup {
+    let rows = reaches(&view.rules);
     html! {
         div.wide { table.stack {
             thead { tr { th { "Hosts" } th { "What" } th { "Through" } th { "Because of" } } }
             tbody {
-                @for rule in view.rules.iter().take(REACHES) { (reach(rule)) }
+                @for row in rows.iter().take(REACHES) {
+                    @match row { Reach::Rule(rule) => (reach(rule)), Reach::Set(set, members) => (set_row(set, members)) }
+                }
             }
         } }
-        @if view.rules.len() > REACHES { div.foot { (view.rules.len() - REACHES) " more rules: " a href="/rules" { "all rules" } } }
+        @if rows.len() > REACHES { div.foot { (rows.len() - REACHES) " more: " a href="/rules" { "all rules" } } }
+    }
+}
+
+/// A set of hosts, with its hosts and requests where somebody looks for them.
+fn set_row(set: &str, members: &[&RuleShown]) -> Markup {
+    let of = |rule: &RuleShown| if rule.spec.hosts.is_empty() { 0 } else { rule.spec.hosts.len() };
+    let every = members.iter().any(|rule| rule.spec.hosts.is_empty());
+    let hosts: usize = members.iter().map(|rule| of(rule)).sum();
+    html! {
+        tr {
+            td { details {
+                summary { @if every { "every host" } @else { (count(hosts, "host")) } }
+                ul.small.mono { @for rule in members { li { (rule.spec.hosts.join(", ")) " " span.muted { (rule.spec.methods.join(" ")) " " (rule.spec.paths.join(" ")) } } } }
+            } }
+            td { span.chip { "without credential" } }
+            td {}
+            td { "set " code { (set) } }
+        }
     }
 }
 

@@ -13,8 +13,26 @@ use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{Agent, App, Connection, ManagedBy, Shown};
 
-/// Services are shown in groups; those that people look for most often come first.
-const FIRST: &[&str] = &["ai", "code", "developer", "productivity"];
+/// The provider of MCP servers, which are connected by their URL and need no app.
+const MCP: &str = "mcp";
+
+/// Categories in the order of the page, with their names. Others follow under their own.
+const CATEGORIES: &[(&str, &str)] = &[
+    ("llm", "Models"),
+    ("ai", "MCP"),
+    ("dev", "Development"),
+    ("productivity", "Productivity"),
+    ("comms", "Communication"),
+    ("email", "Email"),
+    ("search", "Search"),
+    ("crm", "Customers"),
+    ("payments", "Payments"),
+    ("ecommerce", "Shops"),
+    ("data", "Data"),
+    ("storage", "Storage"),
+    ("observability", "Observability"),
+    ("social", "Social"),
+];
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -74,16 +92,24 @@ async fn choose(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> 
 }
 
 fn grouped(all: &[ProviderView]) -> Vec<(String, Vec<&ProviderView>)> {
+    let place = |provider: &ProviderView| {
+        let of = provider.category.as_deref();
+        let known = CATEGORIES.iter().position(|(category, _)| Some(*category) == of);
+        known.unwrap_or(CATEGORIES.len())
+    };
+    let mut sorted: Vec<_> = all.iter().collect();
+    sorted.sort_by_key(|provider| {
+        (place(provider), provider.category.clone(), provider.name.to_lowercase())
+    });
     let mut groups: Vec<(String, Vec<&ProviderView>)> = Vec::new();
-    for provider in all {
-        let category = provider.category.clone().unwrap_or_else(|| "other".to_owned());
-        match groups.iter_mut().find(|(name, _)| *name == category) {
-            Some((_, members)) => members.push(provider),
-            None => groups.push((category, vec![provider])),
+    for provider in sorted {
+        let own = provider.category.as_deref().unwrap_or("Your own and others");
+        let name = CATEGORIES.get(place(provider)).map_or(own, |(_, name)| name);
+        match groups.last_mut() {
+            Some((last, members)) if last == name => members.push(provider),
+            _ => groups.push((name.to_owned(), vec![provider])),
         }
     }
-    let rank = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
-    groups.sort_by(|(a, _), (b, _)| (rank(a), a).cmp(&(rank(b), b)));
     groups
 }
 
@@ -141,7 +167,7 @@ async fn authenticate(
                 }
             }
         }
-        section.panel { div.body {
+        section.panel.form { div.body {
             @match chosen {
                 Some(auth) => (form(&visit, &provider, auth, &apps, &name, asked.agent.as_deref())),
                 None => p.muted { "No method of this service can be used yet." },
@@ -170,6 +196,9 @@ fn form(
         app.spec.provider == provider.id || auth.apps_of.as_ref() == Some(&app.spec.provider)
     };
     let apps: Vec<_> = apps.iter().filter(own).collect();
+    if provider.id == MCP {
+        return mcp(name);
+    }
     if auth.needs_app && apps.is_empty() {
         return needs_app(visit, provider, auth);
     }
@@ -181,11 +210,13 @@ fn form(
     };
     html! {
         @if let Some(note) = &auth.note { p.muted { (note) } }
-        form data-api="POST /connections" data-body=(body) data-to=(next) autocomplete="off" {
+        form data-api="POST /connections" data-body=(body) data-to=(next)
+            data-failed="/connections/{name}" autocomplete="off" {
             (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
             @if auth.needs_app { (app_choice(&apps)) }
             @for variable in &provider.variables { (variable_field(variable)) }
-            @for field in &auth.fields { (secret_field(field)) }
+            // Fields of a method with consents are for tokens that another tool has.
+            @if !auth.consents { @for field in &auth.fields { (secret_field(field)) } }
             details {
                 summary { "More settings" }
                 (Field { name: "environment", label: "Environment", example: Some("production"), help: Some("Agents of another environment cannot use it."), is_optional: true, ..Field::default() }.show())
@@ -198,6 +229,17 @@ fn form(
                 @if let Some(url) = provider.key_url.as_ref().filter(|_| !auth.consents) { a href=(url) target="_blank" rel="noreferrer" { "Get a key" } }
             }
             @if !auth.consents { p.small.muted { (provider.name) " is asked whether it accepts the key before agents can use it." } }
+        }
+    }
+}
+
+/// An MCP server says itself where to ask for consent, and Keyward registers there.
+fn mcp(name: &str) -> Markup {
+    html! {
+        form data-api="POST /connections" data-to="/connect/done/{name}" autocomplete="off" {
+            (Field { name: "url", label: "URL of the server", kind: "url", example: Some("https://mcp.example.com/mcp"), ..Field::default() }.show())
+            (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
+            div.actions { button.first { "Continue to the server" } }
         }
     }
 }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::connections::{renewal_verb, soon, state_of, why};
 use super::timeline;
 use crate::frame::{Page, Section};
-use crate::parts::{Action, Field, ago, chips, facts, head, lock, mark};
+use crate::parts::{Action, Field, ago, chips, facts, failures, head, lock, mark, series};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{Event, List, ProviderView, Share, UsageView};
 use keyward_model::{
@@ -40,9 +40,8 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let usage = visit.get(&format!("{path}/usage")).await?;
     let provider =
         visit.maybe(&format!("/providers/{}", segment(&connection.spec.provider))).await?;
-    let label = segment(&connection.spec.name);
-    let asked = format!("/audit?changes=true&connection={label}&limit={CHANGES}");
-    let changes: Option<List<Event>> = visit.maybe(&asked).await?;
+    let asked = format!("/audit?changed={}&limit={CHANGES}", connection.id);
+    let changes: Option<List<Event>> = visit.once(&asked).await?;
     let changes = changes.map(|list| list.items);
     let view = View { connection, tag, usage, provider, changes };
     Ok(Page::new(&visit, Section::Connections, &view.connection.spec.name, page(&visit, &view)))
@@ -67,7 +66,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
         div.columns {
             div {
                 section.panel #activity data-live {
-                    header { h2 { "Activity" } span.muted.small { "since " (ago(usage.since)) } }
+                    header { h2 { "Activity" } span.muted.small { "last 24 hours" } }
                     div.body { (activity(usage)) }
                 }
                 section.panel #access data-live {
@@ -204,27 +203,30 @@ fn standing(view: &View, writes: bool) -> Markup {
 }
 
 fn activity(usage: &UsageView) -> Markup {
-    let waits = usage.latency_ms.map(|waits| format!("{} ms / {} ms", waits.p50, waits.p95));
+    let total = &usage.history.total;
+    let waits = total.latency_ms.map(|waits| format!("{} / {} ms", waits.p50, waits.p95));
     let codes = usage.statuses.iter().chain(&usage.refusals);
     let mut codes: Vec<_> = codes.map(|(code, number)| (code.as_str(), *number)).collect();
     codes.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    let limit = usage.provider_limit.as_ref();
     html! {
         div.tiles {
-            div.tile { p.k { "Requests" } p.v { (usage.requests) } }
-            div.tile { p.k { "Failed" } p.v.bad[usage.failed > 0] { (usage.failed) } }
-            div.tile { p.k { "Latency p50 / p95" } p.v { (waits.as_deref().unwrap_or("–")) } }
+            div.tile { p.k { "Requests" } p.v { (total.requests) } }
+            div.tile { p.k { "Failed" } p.v.bad[failures(total) > 0] { (failures(total)) } }
+            div.tile { p.k { "p50 / p95" } p.v { (waits.as_deref().unwrap_or("–")) } }
             div.tile {
-                p.k { "Limit of the service" }
+                p.k { "Service limit" }
                 p.v {
-                    @match &usage.provider_limit {
+                    @match limit {
                         Some(limit) => { (limit.remaining) @if let Some(all) = limit.limit { span.muted.small { " of " (all) } } }
                         None => { "–" }
                     }
                 }
             }
         }
+        (series("Requests by hour", &usage.history))
         @if !codes.is_empty() {
-            p.small { span.muted { "Failures: " } @for (code, number) in codes.iter().take(6) { span.chip { (code) " × " (number) } " " } }
+            p.small { span.muted { "Failures since " (ago(usage.since)) ": " } @for (code, number) in codes.iter().take(6) { span.chip { (code) " × " (number) } " " } }
         }
     }
 }

@@ -199,7 +199,7 @@ async fn explained(visit: &Visit, event: &Event) -> Option<Result<Explanation, S
     Some(match visit.ask("/rules/explain", &ask).await {
         Ok(explanation) => Ok(explanation),
         Err(Stop::Refused(_, error)) => Err(error.message),
-        Err(Stop::SignIn(_)) => Err("the session has ended".to_owned()),
+        Err(Stop::SignIn(..)) => Err("the session has ended".to_owned()),
     })
 }
 

@@ -2,14 +2,30 @@
 
 use maud::{Markup, html};
 
+use keyward_api::wire::{UsageSeries, UsageTotals};
+
 /// Width and height of the drawing; it scales with the page.
 const WIDTH: u64 = 600;
 const HEIGHT: u64 = 96;
 /// Below the bars.
 const FOOT: u64 = 1;
 
+/// Requests without a good answer.
+pub(crate) fn failures(of: &UsageTotals) -> u64 {
+    [of.refused, of.client_errors, of.rate_limited, of.server_errors, of.upstream_failures]
+        .iter()
+        .sum()
+}
+
+/// Requests over time.
+pub(crate) fn series(what: &str, of: &UsageSeries) -> Markup {
+    let values: Vec<_> =
+        of.points.iter().map(|point| (point.sums.requests, failures(&point.sums))).collect();
+    bars(what, &values)
+}
+
 /// Bars of `(all, failed)`, the oldest first; `what` describes them, as `Requests of the last hour`.
-pub(crate) fn bars(what: &str, values: &[(u64, u64)]) -> Markup {
+fn bars(what: &str, values: &[(u64, u64)]) -> Markup {
     let highest = values.iter().map(|(all, _)| *all).max().unwrap_or_default().max(1);
     let total: u64 = values.iter().map(|(all, _)| all).sum();
     let failed: u64 = values.iter().map(|(_, failed)| failed).sum();

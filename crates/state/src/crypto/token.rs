@@ -14,6 +14,8 @@ use keyward_base::secret::Secret;
 pub const AGENT_PREFIX: &str = TOKEN_PREFIX;
 /// Prefix of personal access tokens.
 pub const PERSON_PREFIX: &str = "kwp_";
+/// Prefix of the tokens of connect links, and of the cookies of the browsers that opened them.
+pub const LINK_PREFIX: &str = "kwl_";
 /// Random part: 32 base-62 characters, 190 bits.
 const BODY_LEN: usize = 32;
 /// Length of the checksum: 62^6 > 2^32, so it holds any CRC-32.
@@ -75,6 +77,11 @@ pub fn issue_agent_token() -> Secret {
 /// Issues a personal access token: like an agent's, with the prefix `kwp_`.
 pub fn issue_personal_token() -> Secret {
     issue(PERSON_PREFIX)
+}
+
+/// Issues the token of a connect link, or the cookie of its browser: like an agent's, with the prefix `kwl_`.
+pub fn issue_link_token() -> Secret {
+    issue(LINK_PREFIX)
 }
 
 fn issue(prefix: &str) -> Secret {

@@ -84,6 +84,12 @@ pub enum DirectoryError {
     /// A private connection without an owner.
     #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
     PrivateOfNobody(String),
+    /// The limit of connect sessions.
+    #[error("there are {max} connect sessions already")]
+    TooManyConnectSessions {
+        /// `limits.connect_sessions_max`.
+        max: usize,
+    },
     /// The limit of sessions.
     #[error("there are {max} sessions already")]
     TooManySessions {
@@ -272,6 +278,9 @@ impl DirectoryError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::TooManyConnectSessions { .. } => Some(
+                "end some with `keyward connect-link revoke ID`, or raise `limits.connect_sessions_max`",
+            ),
             Self::TooManySessions { .. } => {
                 Some("end some with `keyward session revoke ID`, or raise `limits.sessions_max`")
             }
@@ -284,6 +293,11 @@ impl DirectoryError {
 
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Store(StoreError::Conflict { .. }))
+    }
+
+    /// Whether the row was read, but its content cannot be used.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::Malformed { .. } | Self::RolledBack { .. })
     }
 
     pub(super) fn not_found(what: &'static str, id: impl std::fmt::Display) -> Self {

@@ -56,7 +56,7 @@ pub enum Named {
     Honeytoken,
     Provider,
     Rule,
-    /// Unused: sessions have no names.
+    /// Unused: sessions and connect sessions have no names.
     Session,
 }
 

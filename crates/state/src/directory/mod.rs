@@ -13,6 +13,7 @@ mod bindings;
 mod changes;
 mod check;
 mod commit;
+mod connect_sessions;
 mod connections;
 mod deliveries;
 mod error;
@@ -32,6 +33,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 mod users;
 mod view;
 mod webhooks;
@@ -53,6 +55,7 @@ use rows::Rows;
 
 pub use apps::AppRecord;
 pub use check::editable;
+pub use connect_sessions::{ConnectStepError, ConnectTokens, NewConnectSession};
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use keyward_model::{

@@ -127,11 +127,19 @@ impl Rows {
 
     /// Where all records of an organisation are, in one table. None is opened.
     pub(super) async fn places(&self, table: Table, org: &OrgId) -> Result<Vec<At>, StoreError> {
-        let prefix = format!("{org}/");
+        self.places_below(table, &format!("{org}/")).await
+    }
+
+    /// The same of all organisations.
+    pub(super) async fn all_places(&self, table: Table) -> Result<Vec<At>, StoreError> {
+        self.places_below(table, "").await
+    }
+
+    async fn places_below(&self, table: Table, prefix: &str) -> Result<Vec<At>, StoreError> {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(table, &prefix, after.as_deref(), PAGE).await?;
+            let page = self.store.list(table, prefix, after.as_deref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(all) };
             after = Some(last.key.clone());
             all.extend(page.iter().filter_map(|row| At::parse(table, &row.key)));

@@ -11,6 +11,7 @@ mod reconcile;
 mod rules;
 mod sessions;
 mod stored;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

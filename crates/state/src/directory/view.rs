@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use jiff::Timestamp;
 
 use super::apps::AppRecord;
+use super::connect_sessions::ConnectTokens;
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::sessions::SessionTokens;
 use super::stored::Collection;
@@ -21,8 +22,8 @@ use keyward_base::id::{
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
-    App, Connection, Honeytoken, Org, OwnProvider, Plugin, Record, Role, Rule, Scope, Session,
-    User, Webhook,
+    App, ConnectSession, Connection, Honeytoken, Org, OwnProvider, Plugin, Record, Role, Rule,
+    Scope, Session, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::provider::Provider;
@@ -36,6 +37,7 @@ pub struct View {
     personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
     revoked: SharedNames<TokenHash, Former>,
     pub(super) sessions: SessionTokens,
+    pub(super) connect_tokens: ConnectTokens,
 }
 
 /// What one org has: nothing here can answer for another one.
@@ -54,6 +56,7 @@ pub struct OrgView {
     pub(super) compiled_providers: SharedNames<Arc<str>, Arc<Provider>>,
     pub(super) rules: Collection<Rule>,
     pub(super) sessions: Collection<Session>,
+    pub(super) connect_sessions: Collection<ConnectSession>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
     /// By agent and name.
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,

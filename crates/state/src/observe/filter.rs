@@ -37,6 +37,8 @@ pub struct Filter {
     pub exchange: Option<String>,
     /// Only changes, no exchanges.
     pub changes: bool,
+    /// Only changes of the resource with this id or name, and of what belongs to it.
+    pub changed: Option<String>,
     /// Only exchanges, no changes.
     pub requests: bool,
     /// Exchanges that began at this time or later.
@@ -70,6 +72,7 @@ impl Filter {
             && (refused || !self.refused)
             && (event.change.is_some() || !self.changes)
             && (event.change.is_none() || !self.requests)
+            && self.changed.as_ref().is_none_or(|wanted| is_changed(wanted, event))
             && method
             && self.exchange.as_ref().is_none_or(|id| *id == event.exchange)
             && self.since.is_none_or(|since| event.time >= since)
@@ -86,6 +89,12 @@ impl Filter {
         let since = since.saturating_sub(CLOCK_STEP);
         matches!((ended, since), (Ok(ended), Ok(since)) if ended < since)
     }
+}
+
+/// Whether the record is of a change of the resource with this id or name.
+fn is_changed(wanted: &str, event: &Event) -> bool {
+    let change = event.change.as_ref();
+    change.is_some_and(|it| [&it.id, &it.name].into_iter().flatten().any(|found| found == wanted))
 }
 
 /// Whether `https://host:port` has the wanted host.
@@ -114,6 +123,7 @@ fn without_port(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::change::Change;
     use crate::observe::tests::samples;
 
     fn some(text: &str) -> Option<String> {
@@ -154,6 +164,7 @@ mod tests {
             Filter { method: some("GET"), ..all() },
             Filter { exchange: some("exc_1"), ..all() },
             Filter { changes: true, ..all() },
+            Filter { changed: some("work"), ..all() },
             Filter { since: at(101), ..all() },
             Filter { until: at(100), ..all() },
             Filter { host: some("acme.test"), ..all() },
@@ -168,6 +179,12 @@ mod tests {
         assert!(!Filter { refused: true, ..all() }.wants(&fine));
         let change = Event { change: Some(Box::default()), ..event() };
         assert!(all().wants(&change) && !Filter { requests: true, ..all() }.wants(&change));
+        let of_work = Change { id: some("con_1"), name: some("work"), ..Change::default() };
+        let of_work = Event { change: Some(Box::new(of_work)), ..event() };
+        for (wanted, is_wanted) in [("work", true), ("con_1", true), ("wor", false), ("", false)] {
+            let filter = Filter { changed: some(wanted), ..all() };
+            assert_eq!(filter.wants(&of_work), is_wanted, "{wanted}");
+        }
         let of_nobody = Event { org: None, ..event() };
         let ours = Filter { org: some("org_default"), ..all() };
         assert!(!ours.wants(&of_nobody) && Filter { orgless: true, ..ours }.wants(&of_nobody));
@@ -198,6 +215,7 @@ mod tests {
                 method: some("delete"),
                 exchange: some("exc_100"),
                 changes: false,
+                changed: None,
                 requests: true,
                 since: at(100),
                 until: at(101),

@@ -1,7 +1,12 @@
-//! [`Usage`]: statistics of each connection and token since the start of the process. They are in memory only;
-//! the audit log is permanent.
+//! [`Usage`]: statistics of each connection and token since the start of the process, and what a background job has
+//! to add to the stored histories ([`UsageHistory`]). The audit log is permanent.
 //!
 //! Each thread counts in its own shard, so that requests do not contend; a reader sums the shards.
+
+mod history;
+mod latency;
+mod recent;
+mod unsaved;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
@@ -12,8 +17,14 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
-use keyward_base::id::{AgentId, ConnectionId, TokenId};
+pub use self::history::{UsageHistory, UsageKey, UsageOf, UsagePeriod, UsageStep, UsageSum};
+pub use self::latency::LatencyCounts;
+use self::recent::{Recent, RecentPlace};
+use self::unsaved::Unsaved;
+use keyward_base::codes::Code;
+use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 
 /// Number of shards; more than there are cores. Threads that share one only wait for each other.
 const PARTS: usize = 64;
@@ -25,21 +36,34 @@ const ENTRIES_MAX: usize = 100_000;
 /// Maximum number of agents per connection and shard.
 const AGENTS_MAX: usize = 10_000;
 
-/// Buckets of wait times: powers of two of milliseconds, up to over 9 hours.
-const WAITS: usize = 26;
-
 /// The statistics of all connections and tokens.
 #[derive(Debug)]
 pub struct Usage {
     since: OnceLock<Timestamp>,
     parts: Box<[Mutex<UsageShard>]>,
+    /// Collected, but not stored yet.
+    unsaved: Mutex<HashMap<UsageKey, Unsaved>>,
+    /// The last hour of each organisation by minute.
+    minutes: Mutex<HashMap<OrgId, Vec<UsagePeriod>>>,
+    /// Held while histories are stored, and by readers of a stored history and of what it lacks.
+    saving: tokio::sync::RwLock<()>,
 }
 
 /// The counts of one or a few threads.
 #[derive(Debug, Default)]
 struct UsageShard {
-    connections: HashMap<ConnectionId, ConnectionUse, RandomState>,
-    tokens: HashMap<TokenId, TokenUse, RandomState>,
+    connections: HashMap<ConnectionId, Counted<ConnectionUse>, RandomState>,
+    tokens: HashMap<TokenId, Counted<TokenUse>, RandomState>,
+    /// Agents that were identified without a token: by a session or by their own listener.
+    agents: HashMap<AgentId, RecentPlace, RandomState>,
+    recent: Recent,
+}
+
+/// Statistics since the start, and where those since the last collection are.
+#[derive(Debug, Default)]
+struct Counted<T> {
+    total: T,
+    recent: RecentPlace,
 }
 
 /// The existing resources; statistics of others are dropped.
@@ -56,6 +80,8 @@ pub struct Existing<'a> {
 /// The counted properties of one exchange.
 #[derive(Debug)]
 pub struct Used<'a> {
+    /// The organisation of the agent or person.
+    pub org: Option<&'a OrgId>,
     /// The permitted connection.
     pub connection: Option<&'a ConnectionId>,
     /// The agent; `None` for a person.
@@ -67,7 +93,7 @@ pub struct Used<'a> {
     /// The status of the response.
     pub status: Option<u16>,
     /// The code, if Keyward refused.
-    pub code: Option<&'static str>,
+    pub code: Option<Code>,
     /// Whether it ended before the end of the response, without a refusal.
     pub aborted: bool,
     /// Time until the upstream's response began.
@@ -99,7 +125,8 @@ pub struct ConnectionUse {
     pub agents: HashMap<AgentId, TokenUse, RandomState>,
     /// The provider's last reported rate limit.
     pub remaining: Option<Remaining>,
-    waits: [u64; WAITS],
+    /// Times until answers began.
+    pub latency: LatencyCounts,
 }
 
 /// Number and last time of requests.
@@ -112,11 +139,12 @@ pub struct TokenUse {
 }
 
 /// A provider's rate limit, as its response reports it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Remaining {
     /// Remaining requests.
     pub remaining: u64,
     /// Total requests per period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
     /// When it was reported.
     pub at: Timestamp,
@@ -125,7 +153,13 @@ pub struct Remaining {
 impl Default for Usage {
     fn default() -> Self {
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        Self { since: OnceLock::new(), parts }
+        Self {
+            since: OnceLock::new(),
+            parts,
+            unsaved: Mutex::default(),
+            minutes: Mutex::default(),
+            saving: tokio::sync::RwLock::default(),
+        }
     }
 }
 
@@ -142,19 +176,29 @@ impl Usage {
 
     /// Counts an exchange.
     pub fn count(&self, used: &Used<'_>) {
-        if used.connection.is_none() && used.token.is_none() {
+        if used.connection.is_none() && used.agent.is_none() && used.token.is_none() {
             return;
         }
         let mut part = self.part().lock();
+        let UsageShard { connections, tokens, agents, recent } = &mut *part;
         if let Some(id) = used.connection
-            && let Some(of) = entry(&mut part.connections, id, ENTRIES_MAX)
+            && let Some(of) = entry(connections, id, ENTRIES_MAX)
         {
-            of.count(used);
+            of.total.count(used);
+            used.count_in(recent, &mut of.recent, || UsageOf::Connection(id.clone()));
         }
-        if let Some(id) = used.token
-            && let Some(of) = entry(&mut part.tokens, id, ENTRIES_MAX)
-        {
-            of.count(used.at);
+        let of_token = used.token.and_then(|id| {
+            let of = entry(tokens, id, ENTRIES_MAX)?;
+            of.total.count(used.at);
+            Some(&mut of.recent)
+        });
+        let Some(agent) = used.agent else { return };
+        let place = match used.token {
+            Some(_) => of_token,
+            None => entry(agents, agent, ENTRIES_MAX),
+        };
+        if let Some(place) = place {
+            used.count_in(recent, place, || UsageOf::Agent(agent.clone()));
         }
     }
 
@@ -162,7 +206,7 @@ impl Usage {
     pub fn count_token(&self, token: &TokenId, at: Timestamp) {
         let mut part = self.part().lock();
         if let Some(of) = entry(&mut part.tokens, token, ENTRIES_MAX) {
-            of.count(at);
+            of.total.count(at);
         }
     }
 
@@ -171,7 +215,7 @@ impl Usage {
         let mut sum = ConnectionUse::default();
         for part in &self.parts {
             if let Some(of) = part.lock().connections.get(id) {
-                sum.add(of);
+                sum.add(&of.total);
             }
         }
         sum
@@ -180,7 +224,7 @@ impl Usage {
     /// When a request last used the connection.
     pub fn last_used(&self, id: &ConnectionId) -> Option<Timestamp> {
         let parts = self.parts.iter();
-        parts.filter_map(|part| part.lock().connections.get(id)?.last).max()
+        parts.filter_map(|part| part.lock().connections.get(id)?.total.last).max()
     }
 
     /// The statistics of a token.
@@ -188,7 +232,7 @@ impl Usage {
         let mut sum = TokenUse::default();
         for part in &self.parts {
             if let Some(of) = part.lock().tokens.get(id) {
-                sum.add(of);
+                sum.add(&of.total);
             }
         }
         sum
@@ -199,10 +243,11 @@ impl Usage {
         for part in &self.parts {
             let mut part = part.lock();
             part.connections.retain(|id, of| {
-                of.agents.retain(|agent, _| existing.agents.contains(agent));
+                of.total.agents.retain(|agent, _| existing.agents.contains(agent));
                 existing.connections.contains(id)
             });
             part.tokens.retain(|id, _| existing.tokens.contains(id));
+            part.agents.retain(|id, _| existing.agents.contains(id));
         }
     }
 
@@ -212,6 +257,33 @@ impl Usage {
             static OWN: usize = THREADS.fetch_add(1, Relaxed) % PARTS;
         }
         &self.parts[OWN.with(|own| *own)]
+    }
+}
+
+impl Used<'_> {
+    /// Adds the exchange to a sum of [`Recent`].
+    fn count_in(&self, recent: &mut Recent, place: &mut RecentPlace, of: impl FnOnce() -> UsageOf) {
+        if let Some(org) = self.org {
+            recent.at(place, || UsageKey { org: org.clone(), of: of() }).count(self);
+        }
+    }
+
+    /// An exchange of which nothing but the begin is known.
+    #[cfg(test)]
+    pub(crate) fn begun(at: Timestamp) -> Self {
+        Self {
+            org: None,
+            connection: None,
+            agent: None,
+            token: None,
+            at,
+            status: None,
+            code: None,
+            aborted: false,
+            waited: None,
+            bytes: (0, 0),
+            limit: None,
+        }
     }
 }
 
@@ -250,7 +322,7 @@ impl ConnectionUse {
         self.last = self.last.max(Some(used.at));
         let refused = used.status.filter(|status| *status >= 400);
         match (used.code, refused) {
-            (Some(code), _) => *self.refusals.entry(code).or_default() += 1,
+            (Some(code), _) => *self.refusals.entry(code.as_str()).or_default() += 1,
             (None, Some(status)) => *self.statuses.entry(status).or_default() += 1,
             (None, None) => {}
         }
@@ -258,7 +330,7 @@ impl ConnectionUse {
             self.failed += 1;
         }
         if let Some(waited) = used.waited {
-            self.waits[place(waited)] += 1;
+            self.latency.count(waited);
         }
         if let Some(agent) = used.agent
             && let Some(of) = entry(&mut self.agents, agent, AGENTS_MAX)
@@ -283,34 +355,17 @@ impl ConnectionUse {
         for (agent, of) in &other.agents {
             self.agents.entry(agent.clone()).or_default().add(of);
         }
-        for (sum, count) in self.waits.iter_mut().zip(other.waits) {
-            *sum += count;
-        }
-        let at = |remaining: Option<Remaining>| remaining.map(|it| it.at);
-        if at(other.remaining) > at(self.remaining) {
-            self.remaining = other.remaining;
-        }
-    }
-
-    /// The time within which `percent` of the responses began, rounded up to a power of two of milliseconds.
-    /// `None` without responses.
-    pub fn waited(&self, percent: u64) -> Option<Duration> {
-        let all: u64 = self.waits.iter().sum();
-        let wanted = (all * percent).div_ceil(100).max(1);
-        let mut seen = 0;
-        let found = self.waits.iter().position(|count| {
-            seen += count;
-            seen >= wanted
-        });
-        found.map(|place| Duration::from_millis(1 << place))
+        self.latency.add(&other.latency);
+        self.remaining = Remaining::newer(self.remaining, other.remaining);
     }
 }
 
-/// The bucket: the first power of two of milliseconds that is not less.
-fn place(waited: Duration) -> usize {
-    let ms = u64::try_from(waited.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
-    let power = ms.checked_next_power_of_two().map_or(WAITS, |it| it.trailing_zeros() as usize);
-    power.min(WAITS - 1)
+impl Remaining {
+    /// The one that was reported last.
+    fn newer(own: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let at = |it: Option<Self>| it.map(|it| it.at);
+        if at(other) > at(own) { other } else { own }
+    }
 }
 
 #[cfg(test)]
@@ -324,14 +379,10 @@ mod tests {
         Used {
             connection: Some(connection),
             agent: Some(agent),
-            token: None,
-            at: Timestamp::UNIX_EPOCH,
             status: Some(200),
-            code: None,
-            aborted: false,
             waited: Some(Duration::from_millis(3)),
             bytes: (1, 2),
-            limit: None,
+            ..Used::begun(Timestamp::UNIX_EPOCH)
         }
     }
 
@@ -378,27 +429,12 @@ mod tests {
         let (usage, id, agent) = (Usage::default(), ConnectionId::random(), AgentId::random());
         let one = || used(&id, &agent);
         usage.count(&Used { status: Some(503), ..one() });
-        usage.count(&Used { status: Some(429), code: Some("rate_limited"), ..one() });
+        usage.count(&Used { status: Some(429), code: Some(Code::RateLimited), ..one() });
         usage.count(&Used { aborted: true, ..one() });
         usage.count(&one());
         let sum = usage.connection(&id);
         assert_eq!((sum.requests, sum.failed), (4, 3));
         assert_eq!((sum.statuses[&503], sum.statuses.len()), (1, 1));
         assert_eq!((sum.refusals["rate_limited"], sum.refusals.len()), (1, 1));
-    }
-
-    #[test]
-    fn waits_are_told_to_the_next_power_of_two() {
-        let (usage, id, agent) = (Usage::default(), ConnectionId::random(), AgentId::random());
-        assert_eq!(usage.connection(&id).waited(50), None);
-        for ms in [0, 1, 3, 900] {
-            let waited = Some(Duration::from_millis(ms));
-            usage.count(&Used { waited, ..used(&id, &agent) });
-        }
-        let sum = usage.connection(&id);
-        assert_eq!(sum.waited(50), Some(Duration::from_millis(1)));
-        assert_eq!(sum.waited(75), Some(Duration::from_millis(4)));
-        assert_eq!(sum.waited(99), Some(Duration::from_millis(1024)));
-        assert_eq!(place(Duration::MAX), WAITS - 1);
     }
 }

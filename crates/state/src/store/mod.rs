@@ -67,6 +67,10 @@ pub enum Table {
     Rules,
     /// Sessions of agents for end users.
     Sessions,
+    /// Usage of connections, agents and organisations over time.
+    Usage,
+    /// Links by which people connect accounts.
+    ConnectSessions,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -235,7 +239,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -257,6 +261,8 @@ impl Table {
         Self::Providers,
         Self::Rules,
         Self::Sessions,
+        Self::Usage,
+        Self::ConnectSessions,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -283,6 +289,8 @@ impl Table {
             Self::Providers => "providers",
             Self::Rules => "rules",
             Self::Sessions => "sessions",
+            Self::Usage => "usage",
+            Self::ConnectSessions => "connect_sessions",
         }
     }
 }

@@ -118,7 +118,12 @@ const commands = {
   // Its person takes a grant back, with all that was given for it.
   revoke: async ({ grant }) => {
     for (const model of [provider.AccessToken, provider.RefreshToken]) await model.revokeByGrantId(grant);
-    await (await provider.Grant.find(grant)).destroy();
+    await (await provider.Grant.find(grant))?.destroy();
+    return {};
+  },
+  // The same of all grants.
+  revoke_all: async () => {
+    for (const grant of new Set([...issued].map((token) => token.grantId).filter(Boolean))) await commands.revoke({ grant });
     return {};
   },
 };

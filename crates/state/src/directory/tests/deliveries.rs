@@ -12,7 +12,7 @@ use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec, WebhookState};
 
 /// Rows in memory, but for one table that takes none.
 #[derive(Debug)]
-struct Full(Arc<MemoryStore>, Table);
+pub(super) struct Full(pub(super) Arc<MemoryStore>, pub(super) Table);
 
 #[async_trait::async_trait]
 impl Store for Full {

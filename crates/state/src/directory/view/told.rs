@@ -10,7 +10,9 @@ use crate::directory::rows::At;
 use crate::store::Table;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectionId, OrgId, TokenId};
-use keyward_model::{App, Honeytoken, OwnProvider, Plugin, Record, Rule, Session, User, Webhook};
+use keyward_model::{
+    App, ConnectSession, Honeytoken, OwnProvider, Plugin, Record, Rule, Session, User, Webhook,
+};
 use keyward_rules::inject::placeholder::Core;
 
 /// A token that opened something once.
@@ -41,6 +43,7 @@ impl View {
             Table::Providers => return self.thing_of::<OwnProvider>(at),
             Table::Rules => return self.thing_of::<Rule>(at),
             Table::Sessions => return self.thing_of::<Session>(at),
+            Table::ConnectSessions => return self.thing_of::<ConnectSession>(at),
             Table::Users => return self.thing_of::<User>(at),
             Table::Webhooks => return self.thing_of::<Webhook>(at),
             _ => return None,

@@ -1,0 +1,59 @@
+//! [`Recent`]: what a shard counted since it was last collected. An entry of the shard remembers its place here, so that
+//! counting needs no further look-up; collecting takes the whole list and leaves an empty one.
+
+use super::history::{UsageKey, UsageSum};
+
+/// The sums of a shard.
+#[derive(Debug)]
+pub(super) struct Recent {
+    /// Increases when the list is taken. Places of earlier rounds are no longer valid.
+    round: u64,
+    sums: Vec<RecentSum>,
+}
+
+/// A sum and whose it is. A key may occur more than once: an agent has several tokens.
+#[derive(Debug)]
+pub(super) struct RecentSum {
+    pub(super) key: UsageKey,
+    pub(super) sum: UsageSum,
+}
+
+/// A place in [`Recent`]. The default one is of no round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RecentPlace {
+    round: u64,
+    index: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { round: 1, sums: Vec::new() }
+    }
+}
+
+impl Recent {
+    /// The sum at a place; a new one if the place is of an earlier round.
+    pub(super) fn at(
+        &mut self,
+        place: &mut RecentPlace,
+        key: impl FnOnce() -> UsageKey,
+    ) -> &mut UsageSum {
+        if place.round != self.round {
+            *place = RecentPlace { round: self.round, index: self.sums.len() };
+            self.sums.push(RecentSum { key: key(), sum: UsageSum::default() });
+        }
+        &mut self.sums[place.index].sum
+    }
+
+    /// Takes all sums.
+    pub(super) fn take(&mut self) -> Vec<RecentSum> {
+        self.round += 1;
+        let room = Vec::with_capacity(self.sums.len());
+        std::mem::replace(&mut self.sums, room)
+    }
+
+    /// All sums.
+    pub(super) fn sums(&self) -> &[RecentSum] {
+        &self.sums
+    }
+}
