@@ -63,6 +63,7 @@ pub use self::webhook::{EventType, WebhookAdded};
 use keyward_base::id::{AppId, TokenId};
 use keyward_model::PluginAffected;
 pub use keyward_model::{SecretFields, SecretText};
+pub use keyward_rules::policy::{Considered, Fit};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
 
 /// The redirect URI of an app that is registered at its provider before it is added.

@@ -2,12 +2,16 @@
 
 mod agent;
 mod agents;
+mod apps;
 mod connect;
 mod connection;
 mod connections;
 mod find;
 mod login;
 mod overview;
+mod plugins;
+mod rules;
+mod services;
 mod timeline;
 mod traffic;
 
@@ -24,6 +28,10 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(agents::routes())
         .merge(agent::routes())
         .merge(traffic::routes())
+        .merge(rules::routes())
+        .merge(plugins::routes())
+        .merge(apps::routes())
+        .merge(services::routes())
         .merge(find::routes())
         .merge(login::routes())
 }
