@@ -2,14 +2,23 @@
 
 mod agent;
 mod agents;
+mod audit;
 mod connect;
 mod connection;
 mod connections;
 mod find;
+mod honeytokens;
 mod login;
 mod overview;
+mod people;
+mod person;
+mod personal_tokens;
+mod plan;
+mod settings;
 mod timeline;
 mod traffic;
+mod webhook;
+mod webhooks;
 
 use axum::Router;
 
@@ -26,4 +35,12 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(traffic::routes())
         .merge(find::routes())
         .merge(login::routes())
+        .merge(audit::routes())
+        .merge(webhooks::routes())
+        .merge(webhook::routes())
+        .merge(honeytokens::routes())
+        .merge(people::routes())
+        .merge(person::routes())
+        .merge(settings::routes())
+        .merge(plan::routes())
 }

@@ -208,6 +208,11 @@ impl Reader {
 }
 
 impl Visit {
+    /// Whether the reader may see the audit log, webhooks and what others own.
+    pub(crate) fn reads_all(&self) -> bool {
+        self.me.role.as_deref() != Some("member")
+    }
+
     /// Whether the reader may do what only admins do.
     pub(crate) fn is_admin(&self) -> bool {
         self.me.role.as_deref().is_none_or(|role| role == "admin")
