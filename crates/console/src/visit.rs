@@ -21,6 +21,8 @@ use tower::ServiceExt;
 use crate::frame::Page;
 use keyward_api::Arrival;
 use keyward_api::wire::{CallerView, ErrorBody, ErrorView};
+use keyward_base::id::UserId;
+use keyward_model::{Shown, User};
 
 /// Beside the cookie, it shows that a request is of our own page.
 const CSRF: HeaderName = HeaderName::from_static("keyward-csrf");
@@ -53,6 +55,8 @@ pub(crate) struct Visit {
     reader: Reader,
     /// Who reads.
     pub(crate) me: CallerView,
+    /// The id of a member; others see and change all, or nothing.
+    own: Option<UserId>,
 }
 
 /// An answer of the API with its tag, for changes of the same version.
@@ -94,8 +98,14 @@ impl FromRequestParts<Console> for Visit {
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Stop> {
         let Ok(reader) = Reader::from_request_parts(parts, console).await;
-        let me = reader.get("/caller").await?;
-        Ok(Self { reader, me })
+        let me: CallerView = reader.get("/caller").await?;
+        let own: Option<Shown<User>> = match (&me.user, me.role.as_deref()) {
+            (Some(name), Some("member")) => {
+                reader.maybe(&format!("/users/{}", segment(name))).await?
+            }
+            _ => None,
+        };
+        Ok(Self { reader, me, own: own.map(|user| user.id) })
     }
 }
 
@@ -222,6 +232,11 @@ impl Visit {
     pub(crate) fn may_write(&self) -> bool {
         self.me.role.as_deref() != Some("auditor")
     }
+
+    /// Whether the reader may change something of this owner.
+    pub(crate) fn may_change(&self, owner: Option<&UserId>) -> bool {
+        self.is_admin() || (self.own.is_some() && self.own.as_ref() == owner)
+    }
 }
 
 impl Stop {
@@ -229,6 +244,13 @@ impl Stop {
     pub(crate) fn no_page() -> Self {
         let message = "there is no such page".to_owned();
         Self::Refused(StatusCode::NOT_FOUND, Box::new(error(message, None)))
+    }
+
+    /// The reader's role does not allow what the page is for.
+    pub(crate) fn not_allowed() -> Self {
+        let hint = "ask an admin of your organisation".to_owned();
+        let message = "your role does not allow this".to_owned();
+        Self::Refused(StatusCode::FORBIDDEN, Box::new(error(message, Some(hint))))
     }
 
     /// An answer that the console does not understand: a defect.

@@ -16,7 +16,7 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn show(visit: Visit) -> Result<Page, Stop> {
     if !runs_install(&visit) {
-        return Err(Stop::no_page());
+        return Err(Stop::not_allowed());
     }
     let plan: PlanView = visit.ask("/plan", &PlanAsk::default()).await?;
     let changes: Vec<_> = plan.steps.iter().filter(|step| step.action != "nothing").collect();
