@@ -192,6 +192,7 @@ impl Reader {
             refused: ask.refused,
             method: ask.method.clone(),
             exchange: ask.exchange.clone(),
+            event: ask.event.clone(),
             changes: ask.changes,
             changed: ask.changed.clone(),
             requests: ask.requests,

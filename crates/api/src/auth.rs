@@ -149,7 +149,8 @@ impl Caller {
     /// The user of a connect session, whose pages carry no token. Their changes are recorded as the user's.
     pub(super) fn connecting(user: Arc<Record<User>>) -> Self {
         let org = user.org.clone();
-        let person = Person { user, credential: Credential::Token(TokenId::random()), scopes: Arc::new([]) };
+        let person =
+            Person { user, credential: Credential::Token(TokenId::random()), scopes: Arc::new([]) };
         let who = CallerIdentity::User(Box::new(person));
         Self::new(org, who, Some(Area::Connections), Access::Use)
     }
