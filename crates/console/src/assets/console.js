@@ -58,6 +58,7 @@
 
   // Navigation: the main part is replaced, the rest stays.
   let visit = 0;
+  let searches = 0;
   async function page(url, more) {
     const answer = await fetch(url, { headers: { Accept: 'text/html', ...more } });
     const text = await answer.text();
@@ -518,9 +519,11 @@
   async function find(form) {
     const url = new URL(form.action);
     url.search = new URLSearchParams([...new FormData(form)].filter(([, text]) => text !== ''));
-    const own = ++visit;
+    const own = ++searches;
+    const from = visit;
     const next = await page(url.href).catch(() => null);
-    if (!next || own !== visit) return;
+    // A page that was opened meanwhile stays.
+    if (!next || own !== searches || from !== visit) return;
     history.replaceState(null, '', url.href);
     for (const part of all('[data-live]')) {
       const fresh = next.document.getElementById(part.id);

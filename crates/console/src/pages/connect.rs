@@ -203,7 +203,7 @@ fn form(
     };
     let apps: Vec<_> = apps.iter().filter(own).collect();
     if provider.id == MCP {
-        return mcp(name);
+        return mcp(visit, name);
     }
     if auth.needs_app && apps.is_empty() {
         return needs_app(visit, provider, auth);
@@ -223,6 +223,7 @@ fn form(
             @for variable in &provider.variables { (variable_field(variable)) }
             // Fields of a method with consents are for tokens that another tool has.
             @if !auth.consents { @for field in &auth.fields { (secret_field(field)) } }
+            (visibility(visit))
             details {
                 summary { "More settings" }
                 (Field { name: "environment", label: "Environment", example: Some("production"), help: Some("Agents of another environment cannot use it."), is_optional: true, ..Field::default() }.show())
@@ -239,12 +240,27 @@ fn form(
     }
 }
 
+/// Whose agents may use the connection: what an admin connects is usually for all.
+fn visibility(visit: &Visit) -> Markup {
+    let is_admin = visit.is_admin();
+    html! {
+        div.field {
+            label for="field-visibility" { "Who may use it" }
+            select #field-visibility name="visibility" {
+                option value="shared" selected[is_admin] { "All agents of " (visit.me.org) }
+                option value="private" selected[!is_admin] { "Agents that I own" }
+            }
+        }
+    }
+}
+
 /// An MCP server says itself where to ask for consent, and Keyward registers there.
-fn mcp(name: &str) -> Markup {
+fn mcp(visit: &Visit, name: &str) -> Markup {
     html! {
         form data-api="POST /connections" data-to="/connect/done/{name}" autocomplete="off" {
             (Field { name: "url", label: "URL of the server", kind: "url", example: Some("https://mcp.example.com/mcp"), ..Field::default() }.show())
             (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
+            (visibility(visit))
             div.actions { button.first { "Continue to the server" } }
         }
     }

@@ -3,12 +3,14 @@
 // a screen reader finds them: by role and name.
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
-import { dirname } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 
-const [chromium, modules, ...more] = process.argv.slice(2);
+const [program, modules, ...more] = process.argv.slice(2);
+const chromium = process.env.PATH.split(delimiter).map((folder) => join(folder, program)).find(existsSync);
 const require = createRequire(`${modules}/`);
 const puppeteer = require('puppeteer-core');
-const axe = require.resolve('axe-core');
+const axe = readFileSync(require.resolve('axe-core'), 'utf8');
 
 const browser = await puppeteer.launch({
   executablePath: chromium,
@@ -102,8 +104,7 @@ const commands = {
   // Violations of axe-core's rules for WCAG 2.2 A and AA, and its best practices.
   async axe({ page }) {
     await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-    const source = (await import('node:fs')).readFileSync(axe, 'utf8');
-    await page.evaluate(source);
+    await page.evaluate(axe);
     const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
     return violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(' | ')}`);
   },
@@ -124,7 +125,7 @@ const commands = {
 };
 
 const out = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
-out({ ready: dirname(axe) !== '' });
+out({ ready: true });
 for await (const line of createInterface({ input: process.stdin })) {
   const { id, do: name, ...rest } = JSON.parse(line);
   try {
