@@ -489,7 +489,9 @@
   async function take(input) {
     const field = document.getElementById(input.dataset.into);
     if (!field || !input.files[0]) return;
-    field.value = await input.files[0].text();
+    const text = await input.files[0].text();
+    if (field.maxLength > 0 && text.length > field.maxLength) { toast(`The file has more than ${field.maxLength} characters.`, true); return; }
+    field.value = text;
     field.dispatchEvent(new Event('input', { bubbles: true }));
   }
   document.addEventListener('submit', (event) => {
