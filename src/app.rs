@@ -363,7 +363,8 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
-        self.spawn(|close| until(close, sessions::remove_ended(services.directory.clone())));
+        let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
+        self.spawn(|close| until(close, ended));
         self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });

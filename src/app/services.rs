@@ -26,6 +26,7 @@ use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
 use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
@@ -82,6 +83,8 @@ pub struct Services {
     pub connect: watch::Sender<Arc<ConnectSettings>>,
     /// Limits.
     pub limits: Limits,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
 }
 
 impl Services {
@@ -177,6 +180,7 @@ impl Services {
             public_url: self.public_url.clone(),
             connect: self.connect.subscribe(),
             limits: self.limits.clone(),
+            sign_in: self.sign_in.clone(),
             data_path: Weak::new(),
         }
     }
@@ -355,6 +359,7 @@ impl Opened {
             public_url,
             connect: watch::Sender::new(Arc::new(config.connect.clone())),
             limits: config.limits.clone(),
+            sign_in: config.sign_in.clone(),
         }))
     }
 }

@@ -85,7 +85,7 @@ struct Wanted {
     /// records of requests in this session
     #[arg(long, value_name = "ID")]
     session: Option<String>,
-    /// records of requests in sessions of this end user, by name
+    /// records of requests in sessions of this end user, and of changes by this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// records of requests to this host: HOST, HOST:PORT or *.SUFFIX
@@ -101,11 +101,14 @@ struct Wanted {
     #[arg(long)]
     refused: bool,
     /// only changes of resources, no exchanges
-    #[arg(long, conflicts_with_all = ["agent", "session", "user", "host", "connection", "method"])]
+    #[arg(long, conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
     changes: bool,
     /// only changes of the resource with this name or id
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["agent", "session", "user", "host", "connection", "method"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
     changed: Option<String>,
+    /// changes that are events of this type, such as honeytoken.used
+    #[arg(long, value_name = "TYPE")]
+    event: Option<String>,
     /// only exchanges, no changes of resources: `keyward logs`
     #[arg(skip)]
     requests: bool,
@@ -135,7 +138,8 @@ impl Command {
 
 impl Logs {
     pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
-        if self.tail.wanted.changes || self.tail.wanted.changed.is_some() {
+        let Wanted { changes, changed, event, .. } = &self.tail.wanted;
+        if *changes || changed.is_some() || event.is_some() {
             return Err(Failure::usage("`keyward logs` shows requests, no changes")
                 .hint("keyward audit tail --changes"));
         }
@@ -171,6 +175,7 @@ impl Wanted {
             ("agent", &self.agent),
             ("session", &self.session),
             ("user", &self.user),
+            ("event", &self.event),
             ("host", &self.host),
             ("connection", &self.connection),
             ("code", &self.code),
@@ -373,6 +378,7 @@ mod tests {
             refused: true,
             changes: false,
             changed: None,
+            event: None,
             requests: false,
             method: None,
             exchange: None,

@@ -11,7 +11,10 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Operate",
         &["doctor", "audit", "logs", "webhook", "plan", "reload", "config", "health", "whoami"],
     ),
-    ("Administer", &["user", "token", "org", "ca", "key", "completions", "man"]),
+    (
+        "Administer",
+        &["user", "token", "login-link", "login", "org", "ca", "key", "completions", "man"],
+    ),
 ];
 
 /// Options that `keyward --help` explains for all commands.

@@ -30,6 +30,7 @@ mod honeytoken;
 mod identity;
 mod init;
 mod key;
+mod login;
 mod org;
 mod output;
 mod personal;
@@ -146,6 +147,14 @@ enum Command {
     /// manage personal access tokens of users, for scripts and this command line
     #[command(subcommand)]
     Token(personal::Command),
+    /// print a link that signs a user in to the console once
+    #[command(after_help = login::EXAMPLES)]
+    LoginLink(login::Link),
+    /// list and end logins: browsers in which users are signed in
+    Login {
+        #[command(subcommand)]
+        command: Option<login::Command>,
+    },
     /// manage organisations, which are isolated from each other
     #[command(subcommand)]
     Org(org::Command),
@@ -201,9 +210,6 @@ enum Command {
     /// print the version
     #[command(hide = true)]
     Version,
-    /// show how a command line gets access to a gateway
-    #[command(hide = true)]
-    Login,
     /// print the manual page, or write the pages of all commands
     Man(completions::Manual),
 }
@@ -328,7 +334,9 @@ impl Command {
             Self::Whoami => who::am_i(global).await,
             Self::Help { words } => help(&words),
             Self::Version => output::print(concat!("keyward ", env!("CARGO_PKG_VERSION"), "\n")),
-            Self::Login => who::login(global),
+            Self::LoginLink(link) => link.run(global).await,
+            Self::Login { command: Some(command) } => command.run(global).await,
+            Self::Login { command: None } => who::login(global),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
         }

@@ -127,7 +127,16 @@ impl Asked<'_> {
 
     /// Prints all that `q` finds.
     pub(crate) async fn list<R: Columns>(&self, q: Option<&str>) -> Result<(), Failure> {
-        let query: Vec<_> = q.map(|q| ("q", q)).into_iter().collect();
+        self.search::<R>(&[("q", q)]).await
+    }
+
+    /// Prints all that the filters find.
+    pub(crate) async fn search<R: Columns>(
+        &self,
+        filters: &[(&str, Option<&str>)],
+    ) -> Result<(), Failure> {
+        let query: Vec<_> =
+            filters.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
         let all: List<Shown<R>> =
             self.client.list(&format!("/api/v1/{}", R::KIND.many), &query).await?;
         output::show(self.global.json, &all, |all| table(&all.items, &output::layout(self.global)))

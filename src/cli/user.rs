@@ -29,6 +29,9 @@ pub(crate) enum Command {
         /// part of a name, id or address
         #[arg(long, value_name = "TEXT")]
         q: Option<String>,
+        /// those with this role
+        #[arg(long, value_enum)]
+        role: Option<RoleWord>,
     },
     /// show one, with their tokens
     Show {
@@ -106,7 +109,10 @@ impl Command {
                 let new = UserSpec { name, email, role: role.into(), paused: false };
                 asked.add::<User, _>(&new, added).await
             }
-            Self::List { q } => asked.list::<User>(q.as_deref()).await,
+            Self::List { q, role } => {
+                let role = role.map(|role| Role::from(role).as_str());
+                asked.search::<User>(&[("q", q.as_deref()), ("role", role)]).await
+            }
             Self::Show { name } => {
                 let user = client.get(&path::<User>(&name)).await?;
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))

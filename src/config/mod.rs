@@ -29,6 +29,7 @@ pub mod reference;
 mod rule;
 mod rule_cases;
 mod secret;
+mod sign_in;
 mod source;
 mod state;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use keyward_base::connect::ConnectSettings;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
@@ -116,6 +118,8 @@ pub struct Config {
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
     /// How to log.
     pub log: Log,
     /// Where audit records go.

@@ -110,7 +110,7 @@ async fn link(lab: &mut Lab, more: Value) -> Link {
     let link = Link { id: text("id"), url: text("url") };
     assert!(link.id.starts_with("cns_") && made["state"] == "open", "{made}");
     let token = link.url.rsplit('/').next().expect("a token").to_owned();
-    assert!(link.url.ends_with(&format!("/connect/{token}")) && token.starts_with("kwl_"));
+    assert!(link.url.ends_with(&format!("/connect/{token}")) && token.starts_with("kwn_"));
     lab.guard(Canary::of(token));
     link
 }

@@ -183,3 +183,34 @@ async fn people_are_reminded_by_the_log_and_the_metrics() {
     assert!(log.contains("is due within days"), "it is warned of");
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn connections_are_found_by_their_owner_and_users_by_their_role() {
+    let lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    for (name, role) in [("ann", "admin"), ("bob", "member"), ("cust-1", "end_user")] {
+        let new = json!({"name": name, "role": role}).to_string();
+        assert_eq!(lab.gateway.api("POST", "/users", &new).await.head.status(), 201);
+    }
+    let get = async |path: &str| lab.gateway.api("GET", path, "").await;
+    let unknown = get("/connections?owner=eve").await;
+    assert_eq!(
+        (unknown.head.status(), &unknown.json()["error"]["code"]),
+        (404, &json!("not_found"))
+    );
+    for bad in ["boss", "", "admin,", "Admin"] {
+        let refused = get(&format!("/users?role={bad}")).await;
+        assert_eq!(refused.json()["error"]["field"], "role", "{bad}: {}", refused.text());
+    }
+    add(&lab, "bobs", json!({"owner": "bob"})).await;
+    assert_eq!(names(&lab, "&owner=ann").await, Vec::<String>::new());
+    assert_eq!(names(&lab, "&owner=bob").await, ["bobs"]);
+    for (role, found) in [
+        ("end_user", json!(["cust-1"])),
+        ("auditor", json!([])),
+        ("admin,member", json!(["ann", "bob"])),
+    ] {
+        let users = get(&format!("/users?role={role}")).await.json();
+        let users = users["items"].as_array().expect("a list").iter().map(|it| it["name"].clone());
+        assert_eq!(Value::Array(users.collect()), found, "{role}");
+    }
+}

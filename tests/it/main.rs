@@ -150,6 +150,7 @@ mod settings;
 mod settings_limits;
 mod settings_retry;
 mod shell;
+mod sign_in;
 mod smuggling;
 mod soak;
 mod stale_streams;

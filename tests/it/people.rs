@@ -114,6 +114,7 @@ fn mentions(own: &Own, of: &str, mut push: impl FnMut(&dyn Fn(&str) -> Ask)) {
                 Ask::new("PATCH", &path, Some(json!({"owner": name})))
             });
             push(&|name| Ask::get(&format!("/users?q={name}")));
+            push(&|name| Ask::get(&format!("/connections?owner={name}")));
         }
         "org" => {
             for path in ["/agents", "/connections", "/apps", "/users", "/tokens", "/audit", "/orgs"]

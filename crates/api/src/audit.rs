@@ -192,6 +192,7 @@ impl Reader {
             refused: ask.refused,
             method: ask.method.clone(),
             exchange: ask.exchange.clone(),
+            event: ask.event.clone(),
             changes: ask.changes,
             changed: ask.changed.clone(),
             requests: ask.requests,
@@ -250,7 +251,7 @@ impl Following {
                 return None;
             }
             let deps = self.gateway.deps();
-            if !self.caller.still_holds(&deps.directory.view(), deps.clock.now()) {
+            if !self.caller.still_holds(deps) {
                 return Some(self.end("the token does not open this any more"));
             }
             let is_ready = self.gateway.is_ready();

@@ -1,4 +1,4 @@
-//! Which connections a list is to hold: `?q=&provider=&state=&tag=&environment=&due=&limit=&after=`.
+//! Which connections a list is to hold: `?q=&provider=&state=&tag=&environment=&owner=&due=&limit=&after=`.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -21,6 +21,8 @@ pub(super) struct Search {
     tag: Option<String>,
     /// An environment; empty: none.
     environment: Option<String>,
+    /// The owner's name or id.
+    pub(super) owner: Option<String>,
     /// Those whose secret wants another soon.
     #[serde(default)]
     due: bool,
@@ -45,13 +47,16 @@ impl Search {
         Page::of(self.q.clone(), self.limit, self.after.clone())
     }
 
-    /// Whether the connection is among them.
+    /// Whether the connection is among them. The owner is given by id.
     pub(super) fn wants(&self, connection: &ConnectionRecord, now: Timestamp) -> bool {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
         is(&self.provider, &connection.provider)
             && is(&self.environment, connection.environment.as_deref().unwrap_or_default())
+            && self.owner.as_deref().is_none_or(|owner| {
+                connection.facts.owner.as_ref().is_some_and(|own| own.as_str() == owner)
+            })
             && self.tag.as_ref().is_none_or(|tag| connection.tags.contains(tag))
             && self.state.is_none_or(|state| state == StateAsked::of(&connection.facts.state))
             && (!self.due || connection.due().is_some_and(|due| due.is_near(now)))

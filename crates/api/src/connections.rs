@@ -21,11 +21,12 @@ use super::input::Input;
 use super::openapi::Routes;
 use super::owners;
 use super::plugins;
+use super::resource::mentioned;
 use super::state::Admin;
 use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes};
 use keyward_base::secret::Secret;
-use keyward_model::{Connection, ConnectionShown, Reference, Shown};
+use keyward_model::{Connection, ConnectionShown, Reference, Shown, User};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, ManagedBy, Need, Remedies};
 use keyward_vault as vault;
@@ -68,10 +69,13 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Params(asked): Params<Search>,
+    context: Context,
+    Params(mut asked): Params<Search>,
 ) -> Result<Json<List<Shown<Connection>>>, ApiError> {
+    if let Some(owner) = &mut asked.owner {
+        *owner = mentioned::<User>(&context, owner)?.id.to_string();
+    }
+    let Context { admin, caller } = context;
     let directory = admin.deps().directory.view();
     let (page, now) = (asked.page(), admin.deps().clock.now());
     let wanted =

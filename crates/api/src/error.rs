@@ -307,7 +307,7 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
         "token" | "binding" => {
             Some("`keyward agent show NAME` lists tokens and connections".to_owned())
         }
-        "session" => Some("`keyward session list` shows those that have not ended".to_owned()),
+        "login" | "session" => Some(format!("`keyward {what} list` shows those that are open")),
         "connect session" => {
             Some("`keyward connect-link list` shows those of the last day".to_owned())
         }
@@ -470,7 +470,7 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(code);
         // For `errors_page::link`.
         response.extensions_mut().insert(body);
-        if self == Self::Unauthenticated {
+        if code == Code::Unauthenticated {
             let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }

@@ -72,17 +72,26 @@ pub(super) async fn list<R: Exposed>(
     context: Context,
     Params(page): Params<Page>,
 ) -> Result<Json<List<Shown<R>>>, ApiError> {
+    page_of(&context, &page, |_| true).await
+}
+
+/// The page of those that fit as well.
+pub(super) async fn page_of<R: Exposed>(
+    context: &Context,
+    page: &Page,
+    fits: impl Fn(&Record<R>) -> bool,
+) -> Result<Json<List<Shown<R>>>, ApiError> {
     let directory = context.view();
     let wants = |it: &&Arc<Record<R>>| {
         let own = [it.name(), it.id.as_str()];
         let texts: Vec<_> = own.into_iter().chain(R::texts(it)).collect();
-        R::sees(&context, it) && page.wants(&texts)
+        R::sees(context, it) && fits(it) && page.wants(&texts)
     };
     let wanted = directory.all::<R>(context.caller.org()).filter(wants);
     let page = page.cut(wanted.collect(), |it| it.name())?;
     let mut items = Vec::with_capacity(page.items.len());
     for record in page.items {
-        items.push(shown(&context, record).await);
+        items.push(shown(context, record).await);
     }
     Ok(Json(List { items, next: page.next }))
 }

@@ -2,20 +2,61 @@
 
 use std::sync::Arc;
 
+use axum::Json;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error;
+
+use super::body::Params;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Change, Input};
 use super::openapi::Routes;
+use super::page::Page;
 use super::resource::{self, Exposed};
-use keyward_model::{PersonalToken, PersonalTokenShown, Record, Shown, User, UserFacts, UserShown};
+use super::wire::List;
+use keyward_model::{
+    PersonalToken, PersonalTokenShown, Record, Role, Shown, User, UserFacts, UserShown,
+};
+use keyward_state::directory::Credential;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
-        .get("/users", ["listUsers", "List users"], resource::list::<User>)
+        .get("/users", ["listUsers", "List users"], list)
         .post("/users", ["addUser", "Add a user"], resource::add::<User>)
         .get("/users/{user}", ["getUser", "Show a user"], resource::show::<User>)
         .patch("/users/{user}", ["changeUser", "Change a user"], resource::change::<User>)
         .delete("/users/{user}", ["removeUser", "Remove a user"], resource::remove::<User>)
+}
+
+/// Which users a list has: `?q=&role=&limit=&after=`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    /// Part of a name, id or address, any case.
+    q: Option<String>,
+    /// A role, or several with commas between them.
+    role: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+async fn list(
+    context: Context,
+    Params(asked): Params<Search>,
+) -> Result<Json<List<Shown<User>>>, ApiError> {
+    let Search { q, role, limit, after } = asked;
+    let roles = role.as_deref().map(roles).transpose()?;
+    let is_wanted = |user: &Record<User>| roles.as_ref().is_none_or(|all| all.contains(&user.role));
+    resource::page_of(&context, &Page::of(q, limit, after), is_wanted).await
+}
+
+fn roles(text: &str) -> Result<Vec<Role>, ApiError> {
+    let refused = |_: Error| ApiError::field("role", "must be admin, member, auditor or end_user");
+    text.split(',')
+        .map(|role| Role::deserialize(role.into_deserializer()).map_err(refused))
+        .collect()
 }
 
 impl Exposed for User {
@@ -50,7 +91,7 @@ impl Exposed for User {
         Ok(resource::shown(context, &user).await)
     }
 
-    /// A pause, or a role that allows less, counts from the next request on.
+    /// A pause, or a role that allows less, counts from the next request on. Both end the user's other logins.
     async fn change(
         context: &Context,
         user: Arc<Record<Self>>,
@@ -58,6 +99,13 @@ impl Exposed for User {
     ) -> Result<Shown<Self>, ApiError> {
         context.caller.because(described(&change));
         let changed = resource::store_change(context, &user, &change, |_| {}).await?;
+        if changed.paused || change.names("role") {
+            let but = match context.caller.credential() {
+                Some(Credential::Login(id)) if !changed.paused => Some(id),
+                _ => None,
+            };
+            context.deps().directory.end_logins(&changed.org, &changed.id, but).await?;
+        }
         Ok(resource::shown(context, &changed).await)
     }
 }

@@ -17,6 +17,7 @@ pub mod rotation;
 pub mod secret;
 pub mod settings;
 pub mod shared_map;
+pub mod sign_in;
 pub mod tally;
 pub mod threads;
 pub mod time;

@@ -83,8 +83,7 @@ impl Section {
 
     /// Whether the reader may see it: traffic and audit show what all agents of the organisation did.
     fn is_for(self, visit: &Visit) -> bool {
-        let is_member = visit.me.role.as_deref() == Some("member");
-        !is_member || !matches!(self, Self::Traffic | Self::Audit)
+        visit.reads_all() || !matches!(self, Self::Traffic | Self::Audit)
     }
 }
 

@@ -3,17 +3,26 @@
 mod agent;
 mod agents;
 mod apps;
+mod audit;
 mod connect;
 mod connection;
 mod connections;
 mod find;
+mod honeytokens;
 mod login;
 mod overview;
+mod people;
+mod person;
+mod personal_tokens;
+mod plan;
 mod plugins;
 mod rules;
 mod services;
+mod settings;
 mod timeline;
 mod traffic;
+mod webhook;
+mod webhooks;
 
 use axum::Router;
 
@@ -34,4 +43,12 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(services::routes())
         .merge(find::routes())
         .merge(login::routes())
+        .merge(audit::routes())
+        .merge(webhooks::routes())
+        .merge(webhook::routes())
+        .merge(honeytokens::routes())
+        .merge(people::routes())
+        .merge(person::routes())
+        .merge(settings::routes())
+        .merge(plan::routes())
 }

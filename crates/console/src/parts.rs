@@ -2,6 +2,7 @@
 
 mod chart;
 mod form;
+mod subnav;
 
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -11,7 +12,8 @@ use keyward_base::time::Clock;
 use keyward_model::{ConnectionState, ManagedBy};
 
 pub(crate) use chart::{failures, series};
-pub(crate) use form::{Action, Field, copyable, search};
+pub(crate) use form::{Action, Check, Field, copyable, search};
+pub(crate) use subnav::{Subpage, settings_nav};
 
 /// Colours of marks, as many as the style sheet has.
 const HUES: u32 = 12;

@@ -20,7 +20,9 @@ use tower::ServiceExt;
 
 use crate::frame::Page;
 use keyward_api::Arrival;
-use keyward_api::wire::{CallerView, ErrorBody, ErrorView};
+use keyward_api::wire::{ErrorBody, ErrorView, SignInView};
+use keyward_base::id::UserId;
+use keyward_model::{Shown, User};
 
 /// Beside the cookie, it shows that a request is of our own page.
 const CSRF: HeaderName = HeaderName::from_static("keyward-csrf");
@@ -57,7 +59,9 @@ pub(crate) struct Reader {
 pub(crate) struct Visit {
     reader: Reader,
     /// Who reads.
-    pub(crate) me: CallerView,
+    pub(crate) me: SignInView,
+    /// The id of a member; others see and change all, or nothing.
+    own: Option<UserId>,
 }
 
 /// An answer of the API with its tag, for changes of the same version.
@@ -99,9 +103,16 @@ impl FromRequestParts<Console> for Visit {
     type Rejection = Stop;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Stop> {
-        let Ok(reader) = Reader::from_request_parts(parts, console).await;
-        let me = reader.get("/caller").await?;
-        Ok(Self { reader, me })
+        let Ok(mut reader) = Reader::from_request_parts(parts, console).await;
+        let me: SignInView = reader.get("/session").await?;
+        reader.csrf.clone_from(&me.csrf);
+        let own: Option<Shown<User>> = match (&me.user, me.role.as_deref()) {
+            (Some(name), Some("member")) => {
+                reader.maybe(&format!("/users/{}", segment(name))).await?
+            }
+            _ => None,
+        };
+        Ok(Self { reader, me, own: own.map(|user| user.id) })
     }
 }
 
@@ -219,6 +230,11 @@ impl Reader {
 }
 
 impl Visit {
+    /// Whether the reader may see the audit log, webhooks and what others own.
+    pub(crate) fn reads_all(&self) -> bool {
+        self.me.role.as_deref() != Some("member")
+    }
+
     /// Whether the reader may do what only admins do.
     pub(crate) fn is_admin(&self) -> bool {
         self.me.role.as_deref().is_none_or(|role| role == "admin")
@@ -228,6 +244,11 @@ impl Visit {
     pub(crate) fn may_write(&self) -> bool {
         self.me.role.as_deref() != Some("auditor")
     }
+
+    /// Whether the reader may change something of this owner.
+    pub(crate) fn may_change(&self, owner: Option<&UserId>) -> bool {
+        self.is_admin() || (self.own.is_some() && self.own.as_ref() == owner)
+    }
 }
 
 impl Stop {
@@ -235,6 +256,13 @@ impl Stop {
     pub(crate) fn no_page() -> Self {
         let message = "there is no such page".to_owned();
         Self::Refused(StatusCode::NOT_FOUND, Box::new(error(message, None)))
+    }
+
+    /// The reader's role does not allow what the page is for.
+    pub(crate) fn not_allowed() -> Self {
+        let hint = "ask an admin of your organisation".to_owned();
+        let message = "your role does not allow this".to_owned();
+        Self::Refused(StatusCode::FORBIDDEN, Box::new(error(message, Some(hint))))
     }
 
     /// An answer that the console does not understand: a defect.

@@ -14,6 +14,7 @@ mod connection;
 mod deadline;
 mod given;
 mod honeytoken;
+mod login;
 mod manifest;
 mod name;
 mod notice_kind;
@@ -55,6 +56,9 @@ pub use connection::{
 pub use deadline::Deadline;
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use login::{
+    LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginShown, LoginSpec, SignInMethod,
+};
 pub use manifest::{Fault, Manifest, Slot};
 pub use name::is_label;
 pub use notice_kind::NoticeKind;

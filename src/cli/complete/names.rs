@@ -26,6 +26,8 @@ pub(super) enum Names {
     /// By id: connect sessions have no names.
     ConnectSessions,
     Honeytokens,
+    /// By id: logins have no names.
+    Logins,
     Orgs,
     Plugins,
     Providers,
@@ -101,6 +103,7 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> Values {
         (None, [_, "add"]) if called == "NAME" => None,
         (None, ["session", ..]) => Some(Names::Sessions),
         (None, ["connect-link", ..]) => Some(Names::ConnectSessions),
+        (None, ["login", ..]) => Some(Names::Logins),
         (None, [command, ..]) if matches!(called, "NAME" | "RULE") => found(COMMANDS, command),
         (None, _) => found(VALUES, called),
     };
@@ -148,6 +151,7 @@ impl Names {
             Self::Connections => "connections",
             Self::ConnectSessions => "connect-sessions",
             Self::Honeytokens => "honeytokens",
+            Self::Logins => "logins",
             Self::Orgs => "orgs",
             Self::Plugins => "plugins",
             Self::Providers => "providers",
@@ -161,7 +165,7 @@ impl Names {
     fn offer(self, item: Item) -> Option<Offer> {
         let Item { id, name, provider, managed_by } = item;
         match self {
-            Self::Providers | Self::Sessions | Self::ConnectSessions => {
+            Self::Providers | Self::Sessions | Self::ConnectSessions | Self::Logins => {
                 Some(Offer { word: id, about: name.unwrap_or_default() })
             }
             Self::StoredRules if managed_by.as_deref() != Some("store") => None,

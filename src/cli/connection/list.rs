@@ -26,6 +26,9 @@ pub(crate) struct Search {
     /// those of an environment
     #[arg(long = "env", visible_alias = "environment", value_name = "ENV")]
     environment: Option<String>,
+    /// those of this owner
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
     /// those whose secret wants another within two weeks
     #[arg(long)]
     due: bool,
@@ -56,6 +59,7 @@ impl Search {
             ("state", state),
             ("tag", self.tag.as_deref()),
             ("environment", self.environment.as_deref()),
+            ("owner", self.owner.as_deref()),
             ("due", self.due.then_some("true")),
         ];
         asked.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

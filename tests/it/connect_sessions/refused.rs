@@ -47,7 +47,7 @@ async fn a_link_that_was_opened_works_in_no_other_browser() {
         let refused = thief.ask(method, SESSION).await;
         assert_eq!(refused.head.status(), 403, "{method}: {}", refused.text());
     }
-    let made_up = format!("kwl_{}", "A".repeat(38));
+    let made_up = format!("kwn_{}", "A".repeat(38));
     thief.cookies = vec![("keyward-connect".to_owned(), made_up)];
     assert_eq!(thief.get(SESSION).await.head.status(), 403);
     let cookie = owner.cookies[0].1.clone();
@@ -108,7 +108,7 @@ async fn a_link_that_has_ended_shows_and_does_nothing() {
         directory.change(&org, &id, end).await.expect("it is there");
     }
     api(&keys.lab, "DELETE", &format!("/connect-sessions/{}", revoked.id), Value::Null, 204).await;
-    let unknown = unused.url.replace("kwl_", "kwl_x");
+    let unknown = unused.url.replace("kwn_", "kwn_x");
     for url in [&expired.url, &revoked.url, &unknown] {
         for method in ["GET", "POST"] {
             let refused = keys.browser().ask(method, url).await;

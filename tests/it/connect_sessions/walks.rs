@@ -40,7 +40,7 @@ async fn a_person_connects_with_a_key_and_the_platform_hears_of_it() {
     }
     let sent = browser.post(&link.url).await;
     let cookie = sent.head.one("set-cookie").expect("the browser is bound").to_owned();
-    for part in ["keyward-connect=kwl_", "HttpOnly", "SameSite=Lax", "Path=/;"] {
+    for part in ["keyward-connect=kwn_", "HttpOnly", "SameSite=Lax", "Path=/;"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     keys.lab.guard(Canary::of(browser.cookies[0].1.clone()));

@@ -10,7 +10,7 @@ use crate::tokens::text_of;
 use keyward_base::id::FlowId;
 use keyward_base::secret::Secret;
 use keyward_model::{BoundBrowser, CONNECT_SESSION_LIFE, ConnectSession, Record};
-use keyward_state::crypto::token::{TokenHash, issue_link_token};
+use keyward_state::crypto::token::{TokenHash, issue_connect_token};
 use keyward_vault::oauth::{Cookies, FlowState};
 
 /// A browser keeps a cookie with this prefix only if we set it over https, for this host alone
@@ -72,7 +72,7 @@ impl Opened {
 impl NewBrowser {
     /// With a fresh cookie: one that the browser brings may have been planted.
     pub(super) fn fresh(admin: &Admin) -> Option<Self> {
-        let cookie = text_of(&issue_link_token()).ok()?;
+        let cookie = text_of(&issue_connect_token()).ok()?;
         let (name, age) = (cookie_name(admin), CONNECT_SESSION_LIFE.as_secs() * 2);
         let secure = if name == SECURE_COOKIE { "; Secure" } else { "" };
         let text =
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn the_code_is_made_of_the_cookie_and_is_not_its_hash() {
-        let (one, other) = (code_of("kwl_a"), code_of("kwl_b"));
+        let (one, other) = (code_of("kwn_a"), code_of("kwn_b"));
         assert!(one.len() == 32 && one != other);
-        assert!(!TokenHash::of("kwl_a").to_hex().contains(&one));
+        assert!(!TokenHash::of("kwn_a").to_hex().contains(&one));
     }
 }

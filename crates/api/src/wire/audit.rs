@@ -18,7 +18,7 @@ pub struct AuditAsk {
     pub token: Option<String>,
     /// The id of the session.
     pub session: Option<String>,
-    /// The name of the session's end user.
+    /// The name of the session's end user, or of the user who made a change.
     pub user: Option<String>,
     /// The host, with a port or without, or `*.suffix`.
     pub host: Option<String>,
@@ -28,6 +28,8 @@ pub struct AuditAsk {
     pub code: Option<String>,
     /// Only what Keyward answered itself, or cut.
     pub refused: bool,
+    /// The type of event that a change is, such as `honeytoken.used`.
+    pub event: Option<String>,
     /// Only what was changed, and not what was asked for.
     pub changes: bool,
     /// Only changes of the resource with this id or name, and of what belongs to it, such as an agent's tokens.

@@ -220,9 +220,11 @@
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
     if (show) { reveal(done, answer, show); return; }
-    const said = answer.test?.message ?? (typeof answer.message === 'string' ? answer.message : done);
+    const text = [answer.test?.message, answer.message].find((it) => typeof it === 'string') ?? done;
+    // What a receiver answered to a test event.
+    const said = typeof answer.what === 'string' ? `${text} ${answer.what}` : text;
     if (to) await go(filled(to, answer)); else await again();
-    if (said) toast(said, (answer.test ?? answer).ok === false);
+    if (said) toast(said, (answer.test ?? answer).ok === false || answer.taken === false);
   }
   // A secret that the API shows once: with a button to copy it. It goes when the dialog closes.
   function reveal(done, answer, name) {

@@ -62,6 +62,9 @@ fn steps(at: usize) -> Markup {
 }
 
 async fn choose(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+    if !visit.may_write() {
+        return Err(Stop::not_allowed());
+    }
     // The link of a refusal names the service.
     if let Some(provider) = asked.provider.clone().filter(|provider| !provider.is_empty()) {
         return authenticate(visit, Path(provider), Query(asked)).await;
@@ -144,6 +147,9 @@ async fn authenticate(
     Path(id): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<Page, Stop> {
+    if !visit.may_write() {
+        return Err(Stop::not_allowed());
+    }
     let provider: ProviderView = visit.get(&format!("/providers/{}", segment(&id))).await?;
     let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
     let apps = apps.map(|list| list.items).unwrap_or_default();

@@ -50,7 +50,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
 fn page(visit: &Visit, view: &View) -> Markup {
     let View { connection, usage, .. } = view;
     let (spec, shown) = (&connection.spec, &connection.facts);
-    let writes = visit.may_write();
+    let writes = visit.may_change(shown.owner.as_ref());
     let is_ours = connection.managed_by != Some(ManagedBy::File);
     html! {
         p.crumb { a href="/connections" { "Connections" } }
@@ -60,7 +60,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
                 (service(view)) @if let Some(account) = &shown.account { " · " (account) }
                 @if let Some(description) = &spec.description { " · " (description) }
             }),
-            html! { @if writes { (actions(view)) } },
+            html! { @if visit.may_write() { (actions(view, writes)) } },
         ))
         div #state data-live { (standing(view, writes)) }
         div.columns {
@@ -102,7 +102,7 @@ fn api(view: &View, verb: &str) -> String {
     format!("POST /connections/{}/{verb}", segment(&view.connection.spec.name))
 }
 
-fn actions(view: &View) -> Markup {
+fn actions(view: &View, writes: bool) -> Markup {
     let connection = &view.connection;
     let name = &connection.spec.name;
     let is_paused = connection.facts.state == ConnectionState::Paused;
@@ -122,8 +122,10 @@ fn actions(view: &View) -> Markup {
     };
     html! {
         (test.show())
-        (renew(view, ""))
-        @if is_paused { (resume.show()) } @else { (pause.show()) }
+        @if writes {
+            (renew(view, ""))
+            @if is_paused { (resume.show()) } @else { (pause.show()) }
+        }
     }
 }
 
@@ -373,6 +375,9 @@ fn danger(view: &View) -> Markup {
 async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let path = format!("/connections/{}", segment(&name));
     let connection: Shown<Connection> = visit.get(&path).await?;
+    if !visit.may_change(connection.facts.owner.as_ref()) {
+        return Err(Stop::not_allowed());
+    }
     let spec = &connection.spec;
     let provider: ProviderView =
         visit.get(&format!("/providers/{}", segment(&spec.provider))).await?;

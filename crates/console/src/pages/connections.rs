@@ -235,7 +235,7 @@ fn row(visit: &Visit, connection: &Shown<Connection>, summary: &Summary) -> Mark
                 @match facts.last_used { Some(at) => (ago(at)), None => span.muted { "not yet" } }
             }
             td data-label="Expires" { @if let Some(at) = expires { (ago(at)) } }
-            td.r.menu-cell { @if visit.may_write() { (menu(connection, &path)) } }
+            td.r.menu-cell { @if visit.may_write() { (menu(visit, connection, &path)) } }
         }
     }
 }
@@ -286,7 +286,7 @@ pub(super) fn why(reason: BrokenReason) -> &'static str {
     }
 }
 
-fn menu(connection: &Shown<Connection>, path: &str) -> Markup {
+fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
     let name = &connection.spec.name;
     let api = |verb: &str| format!("POST {path}/{verb}");
     let toggle = match connection.facts.state {
@@ -313,7 +313,11 @@ fn menu(connection: &Shown<Connection>, path: &str) -> Markup {
     html! {
         details.menu {
             summary aria-label=(format!("Actions for {name}")) { (Icon::More.show()) }
-            div { (test.show()) (toggle.show()) a href=(path) { "Open" } }
+            div {
+                (test.show())
+                @if visit.may_change(connection.facts.owner.as_ref()) { (toggle.show()) }
+                a href=(path) { "Open" }
+            }
         }
     }
 }

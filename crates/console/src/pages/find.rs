@@ -43,6 +43,13 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/find", get(find))
 }
 
+/// Whether the reader may see the page.
+fn is_for(visit: &Visit, path: &str) -> bool {
+    const OF_READERS: [&str; 4] = ["/audit", "/honeytokens", "/traffic", "/webhooks"];
+    let is_of_readers = OF_READERS.iter().any(|page| path.starts_with(page));
+    (visit.reads_all() || !is_of_readers) && (visit.may_write() || path != "/connect")
+}
+
 async fn find(visit: Visit, Query(asked): Query<Asked>) -> Result<Html<String>, Stop> {
     let q = asked.q.trim().to_lowercase();
     let fits = |(name, _, words): &&(&str, &str, &str)| {
@@ -63,7 +70,7 @@ async fn find(visit: Visit, Query(asked): Query<Asked>) -> Result<Html<String>, 
             (it.spec.name, path, "agent".to_owned())
         }));
     }
-    let pages = PAGES.iter().filter(fits).take(FOUND);
+    let pages = PAGES.iter().filter(|(_, path, _)| is_for(&visit, path)).filter(fits).take(FOUND);
     found.extend(
         pages.map(|(name, path, _)| ((*name).to_owned(), (*path).to_owned(), "page".to_owned())),
     );

@@ -61,7 +61,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
             @if visit.may_write() { a.button.first href="/connect" { (Icon::Plus.show()) "Connect" } }
         }))
         div #numbers data-live { (numbers(&view)) }
-        @if view.summary.connections.total == 0 || view.summary.agents.total == 0 { (first_steps(&view)) }
+        @if visit.may_write() && (view.summary.connections.total == 0 || view.summary.agents.total == 0) { (first_steps(&view)) }
         @if let Some(hour) = &view.hour {
             section.panel #hour data-live {
                 header { h2 { "Requests of the last hour" } span.muted.small { (hour.history.total.requests) " requests, " (failures(&hour.history.total)) " failed or blocked" } }

@@ -91,6 +91,38 @@ impl Field<'_> {
     }
 }
 
+/// A box to tick.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Check<'a> {
+    /// Its name, a path into the JSON with dots.
+    pub(crate) name: &'a str,
+    /// What it adds to the list of its name; empty: it is `true` or `false`.
+    pub(crate) value: &'a str,
+    /// Its label.
+    pub(crate) label: &'a str,
+    /// A sentence below it.
+    pub(crate) help: Option<&'a str>,
+    /// Whether it is ticked.
+    pub(crate) is_ticked: bool,
+}
+
+impl Check<'_> {
+    pub(crate) fn show(&self) -> Markup {
+        let id = format!("tick-{}-{}", self.name, self.value).replace(['.', ':'], "-");
+        let is_flag = self.value.is_empty();
+        html! {
+            div.check {
+                input id=(id) type="checkbox" name=(self.name) checked[self.is_ticked]
+                    value=[(!is_flag).then_some(self.value)] data-each[!is_flag] data-json=[is_flag.then_some("flag")];
+                label for=(id) {
+                    (self.label)
+                    @if let Some(help) = self.help { small.muted { (help) } }
+                }
+            }
+        }
+    }
+}
+
 /// Lines to copy.
 pub(crate) fn copyable(lines: &str) -> Markup {
     html! {

@@ -129,7 +129,7 @@ impl Directory {
         spec: ConnectSessionSpec,
         max: usize,
     ) -> Result<NewConnectSession, DirectoryError> {
-        let (token, now) = (token::issue_link_token(), self.shared.clock.now());
+        let (token, now) = (token::issue_connect_token(), self.shared.clock.now());
         let expires = now.saturating_add(CONNECT_SESSION_LIFE).unwrap_or(Timestamp::MAX);
         let facts = ConnectSessionFacts::new(TokenHash::of_secret(&token).to_hex(), expires);
         let record = Record::<ConnectSession>::new(org, ManagedBy::Store, spec, facts, now);

@@ -96,6 +96,9 @@ pub enum DirectoryError {
         /// The limit.
         max: usize,
     },
+    /// A link that does not sign in, or not any more.
+    #[error("the link has been used, has expired or was never made")]
+    LinkUsed,
     /// A user who still owns something.
     #[error("user `{user}` owns {what} `{name}`: remove it or give it to somebody else first")]
     UserOwns {

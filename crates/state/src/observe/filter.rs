@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::change::Change;
 use super::event::{Event, Outcome};
 
 /// Records are ordered by the end of exchanges. This is how far the clock may have been set back between two of
@@ -21,7 +22,7 @@ pub struct Filter {
     pub token: Option<String>,
     /// The id of the session.
     pub session: Option<String>,
-    /// The name of the session's end user.
+    /// The name of the session's end user, or of the user who made a change.
     pub user: Option<String>,
     /// The host, with or without a port, or `*.suffix`.
     pub host: Option<String>,
@@ -35,6 +36,8 @@ pub struct Filter {
     pub method: Option<String>,
     /// The exchange's id.
     pub exchange: Option<String>,
+    /// The type of event that a change is, such as `honeytoken.used`.
+    pub event: Option<String>,
     /// Only changes, no exchanges.
     pub changes: bool,
     /// Only changes of the resource with this id or name, and of what belongs to it.
@@ -62,11 +65,13 @@ impl Filter {
             (Some(wanted), Some(found)) => wanted.eq_ignore_ascii_case(found),
             (wanted, _) => wanted.is_none(),
         };
+        let change = |of: fn(&Change) -> &Option<String>| event.change.as_deref().map_or(&None, of);
         of_org
             && is(&self.agent, &event.agent)
             && is(&self.token, &event.token)
             && is(&self.session, &event.session)
-            && is(&self.user, &event.user)
+            && (is(&self.user, &event.user) || is(&self.user, change(|change| &change.user)))
+            && is(&self.event, change(|change| &change.event))
             && is(&self.connection, &event.connection)
             && is(&self.code, &event.code)
             && (refused || !self.refused)
@@ -123,7 +128,6 @@ fn without_port(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::change::Change;
     use crate::observe::tests::samples;
 
     fn some(text: &str) -> Option<String> {
@@ -165,6 +169,7 @@ mod tests {
             Filter { exchange: some("exc_1"), ..all() },
             Filter { changes: true, ..all() },
             Filter { changed: some("work"), ..all() },
+            Filter { event: some("honeytoken.used"), ..all() },
             Filter { since: at(101), ..all() },
             Filter { until: at(100), ..all() },
             Filter { host: some("acme.test"), ..all() },
@@ -185,6 +190,12 @@ mod tests {
             let filter = Filter { changed: some(wanted), ..all() };
             assert_eq!(filter.wants(&of_work), is_wanted, "{wanted}");
         }
+        let author = Change { user: some("ann"), event: some("rule.added"), ..Change::default() };
+        let by_ann = Event { change: Some(Box::new(author)), ..event() };
+        let is_wanted = |filter: Filter| filter.wants(&by_ann);
+        assert!(is_wanted(Filter { user: some("ann"), event: some("rule.added"), ..all() }));
+        assert!(!is_wanted(Filter { user: some("ann"), event: some("rule.removed"), ..all() }));
+        assert!(!is_wanted(Filter { user: some("an"), ..all() }));
         let of_nobody = Event { org: None, ..event() };
         let ours = Filter { org: some("org_default"), ..all() };
         assert!(!ours.wants(&of_nobody) && Filter { orgless: true, ..ours }.wants(&of_nobody));
@@ -214,6 +225,7 @@ mod tests {
                 refused: true,
                 method: some("delete"),
                 exchange: some("exc_100"),
+                event: None,
                 changes: false,
                 changed: None,
                 requests: true,

@@ -131,6 +131,7 @@ impl Notice {
             from: None,
             by: self.by.clone(),
             user: about.user.clone(),
+            login: None,
             what: what.replace('_', " "),
             id,
             name,
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_record_names_the_thing_that_the_kind_is_about() {
-        let by = Actor::User { id: UserId::random(), name: "ann".to_owned() };
+        let by = Actor::User { id: UserId::random(), name: "ann".to_owned(), login: None };
         let change = notice(NoticeKind::PluginBlocked, &by).change();
         assert_eq!((&*change.what, &*change.action), ("plugin", "blocked"));
         assert_eq!(change.name.as_deref(), Some("digest"));

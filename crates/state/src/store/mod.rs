@@ -71,6 +71,8 @@ pub enum Table {
     Usage,
     /// Links by which people connect accounts.
     ConnectSessions,
+    /// Browsers in which users are signed in.
+    Logins,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -239,7 +241,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -263,6 +265,7 @@ impl Table {
         Self::Sessions,
         Self::Usage,
         Self::ConnectSessions,
+        Self::Logins,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -291,6 +294,7 @@ impl Table {
             Self::Sessions => "sessions",
             Self::Usage => "usage",
             Self::ConnectSessions => "connect_sessions",
+            Self::Logins => "logins",
         }
     }
 }

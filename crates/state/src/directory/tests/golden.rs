@@ -20,7 +20,7 @@ use crate::directory::open::Sentinel;
 use crate::directory::rows::{At, Rows};
 use crate::observe::usage::UsageHistory;
 use keyward_model::{
-    ConnectSession, Honeytoken, Org, OwnProvider, Record, Rule, Session, User, Webhook,
+    ConnectSession, Honeytoken, Login, Org, OwnProvider, Record, Rule, Session, User, Webhook,
 };
 
 /// The examples of a table that are not read, or not written back as they were. A new table does not compile
@@ -58,6 +58,7 @@ async fn changed_rows(table: Table) -> Vec<String> {
             changed::<Record<ConnectSession>>(table, include_str!("golden/connect_sessions.json"))
                 .await
         }
+        Table::Logins => changed::<Record<Login>>(table, include_str!("golden/logins.json")).await,
         Table::Rules => changed::<Record<Rule>>(table, include_str!("golden/rules.json")).await,
         // The vault's; `golden.rs` there has their examples.
         Table::Grants | Table::Flows | Table::Outbox | Table::Refreshes | Table::WebhookKeys => {

@@ -11,7 +11,8 @@ use crate::store::Table;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectionId, OrgId, TokenId};
 use keyward_model::{
-    App, ConnectSession, Honeytoken, OwnProvider, Plugin, Record, Rule, Session, User, Webhook,
+    App, ConnectSession, Honeytoken, Login, OwnProvider, Plugin, Record, Rule, Session, User,
+    Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 
@@ -38,6 +39,7 @@ impl View {
                 ("connection", org.connections.get(&id)?.name.clone())
             }
             Table::Honeytokens => return self.thing_of::<Honeytoken>(at),
+            Table::Logins => return self.thing_of::<Login>(at),
             Table::Orgs => ("org", org.record.as_ref()?.id.name().to_owned()),
             Table::Plugins => return self.thing_of::<Plugin>(at),
             Table::Providers => return self.thing_of::<OwnProvider>(at),
