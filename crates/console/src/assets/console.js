@@ -67,7 +67,7 @@
   async function go(url, how = 'push') {
     const own = ++visit;
     let next;
-    try { next = await page(url); } catch { location.assign(url); return; }
+    try { next = await page(url); } catch { if (how !== 'stay') location.assign(url); return; }
     if (own !== visit) return;
     const fresh = one('main', next.document);
     if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
@@ -499,7 +499,8 @@
   document.addEventListener('submit', (event) => {
     const form = event.target;
     if (form.dataset.api) { event.preventDefault(); submit(form); return; }
-    if (form.method === 'get' && one('.rail')) {
+    // A field may be called `method`.
+    if (form.getAttribute('method') === 'get' && one('.rail')) {
       event.preventDefault();
       const url = new URL(form.action);
       url.search = new URLSearchParams([...new FormData(form)].filter(([, text]) => text !== ''));
