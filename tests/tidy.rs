@@ -114,7 +114,7 @@ const FLOORS: &[(&str, &str)] = &[
         "base base_url ca crypto directory events host_sets inject keys model net oauth observe policy provider proxy rulebook store \
          vault",
     ),
-    ("console", "api base model"),
+    ("console", "api base model provider"),
     ("config", "*"),
     ("cli", "*"),
     ("app", "*"),

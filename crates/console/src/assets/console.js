@@ -68,7 +68,7 @@
   async function go(url, how = 'push') {
     const own = ++visit;
     let next;
-    try { next = await page(url); } catch { location.assign(url); return; }
+    try { next = await page(url); } catch { if (how !== 'stay') location.assign(url); return; }
     if (own !== visit) return;
     const fresh = one('main', next.document);
     if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
@@ -492,13 +492,16 @@
   async function take(input) {
     const field = document.getElementById(input.dataset.into);
     if (!field || !input.files[0]) return;
-    field.value = await input.files[0].text();
+    const text = await input.files[0].text();
+    if (field.maxLength > 0 && text.length > field.maxLength) { toast(`The file has more than ${field.maxLength} characters.`, true); return; }
+    field.value = text;
     field.dispatchEvent(new Event('input', { bubbles: true }));
   }
   document.addEventListener('submit', (event) => {
     const form = event.target;
     if (form.dataset.api) { event.preventDefault(); submit(form); return; }
-    if (form.method === 'get' && one('.rail')) {
+    // A field may be called `method`.
+    if (form.getAttribute('method') === 'get' && one('.rail')) {
       event.preventDefault();
       const url = new URL(form.action);
       url.search = new URLSearchParams([...new FormData(form)].filter(([, text]) => text !== ''));

@@ -146,7 +146,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         div #standing data-live { (standing(&plugin)) }
         section.panel #slots {
             header { h2 { "What it has access to" } }
-            ul.rows { @for (slot, choices) in &slots {
+            ul.rows.top { @for (slot, choices) in &slots {
                 li id=(format!("slot-{}", slot.slot)) data-live { (slot_row(&plugin, slot, choices, tag.as_deref(), is_ours, visit.may_write())) }
             } }
         }

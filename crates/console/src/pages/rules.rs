@@ -48,7 +48,7 @@ pub(super) fn routes() -> Router<Console> {
 async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
     let agents: List<Shown<Agent>> = visit.get(&format!("/agents?limit={AGENTS}")).await?;
     let agents: Vec<String> = agents.items.into_iter().map(|agent| agent.spec.name).collect();
-    if asked.new.is_some() && visit.may_write() {
+    if asked.new.is_some() && visit.is_admin() {
         return form::new(&visit, &asked, &agents).await;
     }
     let Tagged { body: all, tag } = visit.tagged::<List<RuleShown>>("/rules?limit=1000").await?;
@@ -60,10 +60,10 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
             html! { "Rules" },
             Some(html! { "The first one that fits a request decides." }),
             html! {
-                @if visit.may_write() { a.button.first href="/rules?new=1" { (Icon::Plus.show()) "Add rule" } }
+                @if visit.is_admin() { a.button.first href="/rules?new=1" { (Icon::Plus.show()) "Add rule" } }
             },
         ))
-        (tester::panel(&asked, &agents, tested.as_ref(), visit.may_write()))
+        (tester::panel(&asked, &agents, tested.as_ref(), visit.is_admin()))
         (list::panel(&visit, &view))
     };
     Ok(Page::new(&visit, Section::Rules, "Rules", content))
@@ -72,7 +72,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
 async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let path = format!("/rules/{}", segment(&name));
     let Tagged { body: rule, tag } = visit.tagged::<RuleShown>(&path).await?;
-    let is_ours = rule.managed_by == Some(ManagedBy::Store) && visit.may_write();
+    let is_ours = rule.managed_by == Some(ManagedBy::Store) && visit.is_admin();
     let title = rule.spec.name.clone().unwrap_or_else(|| rule.id.clone());
     let content = html! {
         p.crumb { a href="/rules" { "Rules" } }
@@ -141,7 +141,7 @@ fn remove<'a>(rule: &'a RuleShown, tag: Option<&'a str>) -> Action<'a> {
 async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let path = format!("/rules/{}", segment(&name));
     let rule: Tagged<RuleShown> = visit.tagged(&path).await?;
-    if rule.body.managed_by != Some(ManagedBy::Store) || !visit.may_write() {
+    if rule.body.managed_by != Some(ManagedBy::Store) || !visit.is_admin() {
         return one(visit, Path(name)).await;
     }
     let agents: List<Shown<Agent>> = visit.get(&format!("/agents?limit={AGENTS}")).await?;

@@ -15,7 +15,7 @@ use super::connections::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, chips, copyable, count, empty, facts, head, mark, search};
-use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
 
@@ -213,7 +213,7 @@ fn way(visit: &Visit, provider: &ProviderView, auth: &AuthView, apps: &[Shown<Ap
             div.grow {
                 b { (auth.label) }
                 @if !auth.supported { " " span.chip { "not supported yet" } }
-                @if let Some(note) = &auth.note { p.why { (note) } }
+                @if let Some(note) = &auth.note { p.why { (sentence(note)) } }
                 @if auth.consents { p.why { "A person consents at " (provider.name) "." } }
                 @else if !fields.is_empty() { p.why { "Asks for: " (fields.join(", ")) } }
                 @if auth.needs_app && !apps.is_empty() {

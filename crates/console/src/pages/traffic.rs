@@ -239,7 +239,7 @@ pub(super) fn decided(now: &Explanation) -> Markup {
     html! {
         p {
             @if now.allowed { span.chip.ok { "sent" } } @else { span.chip.bad { "refused" } } " "
-            b { (match action { "inject" => "with a credential", "pass" => "without a credential", "tunnel" => "in a tunnel that is not inspected", _ => "" }) }
+            @if now.allowed { b { (match action { "inject" => "with a credential", "pass" => "without a credential", "tunnel" => "in a tunnel that is not inspected", _ => "" }) } }
         }
         (facts(&[
             ("Decided by", super::rules::decider(now)),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Field, copyable, empty, head, mark, search};
-use crate::visit::{Stop, Visit, segment};
+use crate::visit::{Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
 use keyward_model::{App, Shown};
@@ -117,7 +117,7 @@ fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
                     li { "Allow the scopes that your agents need, if it asks for scopes." }
                     li { "Copy the client id and the client secret that it shows." }
                 }
-                @if let Some(note) = &auth.note { p.small.muted { (note) } }
+                @if let Some(note) = &auth.note { p.small.muted { (sentence(note)) } }
             }
         }
     }

@@ -203,7 +203,7 @@ fn choose(walk: &Walk, slots: &[Filled], agent: &str) -> Markup {
             input type="hidden" name="step" value="confirm";
             section.panel {
                 header { h2 { "Which accounts may it use?" } }
-                ul.rows { @for filled in slots { li {
+                ul.rows.top { @for filled in slots { li {
                     (mark(&filled.slot.provider, false))
                     div.grow { (described(walk, &filled.slot)) }
                     div.slot-choice id=(format!("choice-{}", filled.slot.slot)) data-live { (choice(walk, filled)) }

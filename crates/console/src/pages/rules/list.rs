@@ -52,7 +52,7 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
     let stored = explicit.iter().filter(|it| it.managed_by == Some(ManagedBy::Store)).count();
     let page: Vec<_> = explicit.iter().skip(view.asked.from).take(ROWS).copied().collect();
     let shown = page.iter().filter(|it| it.managed_by == Some(ManagedBy::Store)).count();
-    let orders = visit.may_write() && stored > 1;
+    let orders = visit.is_admin() && stored > 1;
     let later = view.asked.from + ROWS;
     let of =
         |kind: &str| view.all.items.iter().filter(|it| it.id.starts_with(kind)).collect::<Vec<_>>();
@@ -65,7 +65,7 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
             }
             @if explicit.is_empty() {
                 @let add = html! { a.button href="/rules?new=1" { "Add rule" } };
-                (empty("No rule yet", "Agents use the connections that they are bound to, and reach nothing else. A rule narrows that, or allows more.", visit.may_write().then_some(add)))
+                (empty("No rule yet", "Agents use the connections that they are bound to, and reach nothing else. A rule narrows that, or allows more.", visit.is_admin().then_some(add)))
             }
             ol.order data-order data-tag=[(shown == stored).then_some(view.tag).flatten()] {
                 @for rule in page { (row(view, rule, orders)) }
@@ -154,7 +154,7 @@ fn bound(view: &View<'_>, bindings: &[&RuleShown]) -> Markup {
     let now = view.tested.and_then(Tested::explanation);
     html! {
         details.group-of open[now.is_some_and(|now| decides(now, "binding:"))] {
-            summary { "Bindings" span.muted { (count(bindings.len(), "connection")) @if view.all.next.is_some() { " and more" } } }
+            summary { "Bindings" span.num.muted { (bindings.len()) @if view.all.next.is_some() { " and more" } } }
             ul.rows {
                 @if let Some(now) = now {
                     @let own: Vec<_> = bindings.iter().filter(|it| it.spec.agents.as_ref().is_some_and(|all| all.contains(&now.agent))).collect();
@@ -199,7 +199,7 @@ fn allowed(view: &View<'_>, sets: &[&RuleShown]) -> Markup {
     let now = view.tested.and_then(Tested::explanation);
     html! {
         details.group-of open[now.is_some_and(|now| decides(now, "allow:"))] {
-            summary { "Sets of hosts" span.muted { (count(all.len(), "set")) } }
+            summary { "Sets of hosts" span.num.muted { (all.len()) } }
             ul.rows { @for (id, rule, hosts) in &all {
                 li.decides[view.fit(rule) == Some(Fit::Decides)] {
                     p.grow {

@@ -93,12 +93,15 @@ pub(super) fn panel(
 }
 
 fn answer(asked: &Asked, now: &Explanation, writes: bool) -> Markup {
+    let is_denied = now.action.as_str() == "deny";
+    let code = now.stopped_by.first().map(|error| error.code.as_str());
+    let lacks = matches!(code, Some("default_deny" | "unbound" | "connection_missing"));
     html! {
         div.answer #answer role="status" {
             (decided(now))
             div.actions {
-                @if writes { a.button href=(new_rule(now)) { @if now.allowed { "Add a rule for it…" } @else { "Allow…" } } }
-                @if !now.allowed && now.connection.is_none() { a.button href=(format!("/agents/{}", segment(&now.agent))) { "Bind a connection" } }
+                @if writes { a.button href=(new_rule(now)) { @if is_denied { "Allow…" } @else { "Add a rule for it…" } } }
+                @if lacks { a.button href=(format!("/agents/{}", segment(&now.agent))) { "Bind a connection" } }
             }
             details {
                 summary { "Make a rule test" }
