@@ -27,14 +27,18 @@ webhook-signature: v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=
   "reason": "revoked", "detail": "invalid_grant"}}"#;
 
 /// Verification in Python, with the library of the standard.
-const PYTHON: &str = r#"from standardwebhooks.webhooks import Webhook   # pip install standardwebhooks
+const PYTHON: &str = r#"# pip install standardwebhooks
+from standardwebhooks.webhooks import Webhook
 
-event = Webhook("whsec_…").verify(body, headers)   # raises where the signature is wrong"#;
+# Raises an exception if the signature is wrong.
+event = Webhook("whsec_…").verify(body, headers)"#;
 
 /// The same in JavaScript.
-const NODE: &str = r#"import { Webhook } from "standardwebhooks";   // npm install standardwebhooks
+const NODE: &str = r#"// npm install standardwebhooks
+import { Webhook } from "standardwebhooks";
 
-const event = new Webhook("whsec_…").verify(body, headers);   // throws where the signature is wrong"#;
+// Throws if the signature is wrong.
+const event = new Webhook("whsec_…").verify(body, headers);"#;
 
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/webhooks/{name}", get(show))
