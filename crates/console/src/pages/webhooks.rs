@@ -14,7 +14,7 @@ use keyward_api::wire::{EventType, List};
 use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookState};
 
 /// Rows of a page.
-const ROWS: usize = 25;
+const ROWS: usize = 20;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
