@@ -4,6 +4,7 @@
 mod apply;
 mod audit_file;
 mod ca;
+mod connect_sessions;
 mod data_path;
 mod descriptors;
 mod error;
@@ -362,7 +363,9 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
-        self.spawn(|close| until(close, sessions::remove_ended(services.directory.clone())));
+        let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
+        self.spawn(|close| until(close, ended));
+        self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();

@@ -82,7 +82,7 @@ const FLOORS: &[(&str, &str)] = &[
     ("pool", "base body h2 net refusal sockets"),
     (
         "proxy",
-        "base base_url ca directory inject limits model net observe policy pool refusal rulebook sockets vault",
+        "base base_url ca directory inject limits model net observe policy pool provider refusal rulebook sockets vault",
     ),
     (
         "session",
@@ -100,8 +100,8 @@ const FLOORS: &[(&str, &str)] = &[
     ("tunnel", "base observe proxy::gateway proxy::record session sockets"),
     (
         "exchange",
-        "authorize base base_url body directory inject limits net observe policy provider proxy::gateway \
-         proxy::record refusal request session sockets tunnel upstream vault",
+        "authorize base base_url body directory inject limits net observe policy provider proxy::connect_link \
+         proxy::gateway proxy::record refusal request session sockets tunnel upstream vault",
     ),
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (

@@ -11,6 +11,7 @@ use super::{audit_file, descriptors};
 use crate::config::Config;
 use keyward_base::codes::ERRORS_PATH;
 use keyward_net::tls;
+use keyward_proxy::ConnectLinks;
 use keyward_proxy::{Gateway, Parts};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
@@ -95,6 +96,10 @@ pub(super) fn parts(
         base_urls: config.listen.base_urls.clone(),
         errors_page: (!config.ends_with_runs)
             .then(|| format!("{}{ERRORS_PATH}", services.public_url)),
+        connect: ConnectLinks {
+            base: (!config.ends_with_runs).then(|| services.public_url.clone()),
+            settings: services.connect.subscribe(),
+        },
         draining,
     })
 }

@@ -189,6 +189,7 @@ impl Reloader {
         self.go_out(upstream, client_tls);
         self.services.vault.rotate_by(config.rotation.clone());
         self.services.events.set(config.events.clone());
+        self.services.connect.send_replace(Arc::new(config.connect.clone()));
         self.follow(&config.oauth);
         renewed.apply();
         self.take_up_ca().await?;

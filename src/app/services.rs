@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 use rustls::ClientConfig;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::apply::Target;
 use super::error::AppError;
@@ -24,7 +24,9 @@ use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
+use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
@@ -77,8 +79,12 @@ pub struct Services {
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
+    /// How people connect accounts by a link.
+    pub connect: watch::Sender<Arc<ConnectSettings>>,
     /// Limits.
     pub limits: Limits,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
 }
 
 impl Services {
@@ -172,7 +178,9 @@ impl Services {
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             public_url: self.public_url.clone(),
+            connect: self.connect.subscribe(),
             limits: self.limits.clone(),
+            sign_in: self.sign_in.clone(),
             data_path: Weak::new(),
         }
     }
@@ -349,7 +357,9 @@ impl Opened {
             metrics: self.metrics,
             clock: self.clock,
             public_url,
+            connect: watch::Sender::new(Arc::new(config.connect.clone())),
             limits: config.limits.clone(),
+            sign_in: config.sign_in.clone(),
         }))
     }
 }

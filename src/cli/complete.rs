@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn what_help_hides_is_not_offered() {
         for (line, hidden) in [
-            ("", "login"),
+            ("", "version"),
             ("", "complete"),
             ("agent ", "ls"),
             ("agent ", "rm"),

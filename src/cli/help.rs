@@ -5,13 +5,16 @@ use clap::Command;
 /// The commands in the order in which people meet them.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Start", &["connect", "run", "env", "status", "init", "serve", "service"]),
-    ("Accounts", &["connection", "app", "provider", "plugin"]),
+    ("Accounts", &["connection", "connect-link", "app", "provider", "plugin"]),
     ("Policy", &["agent", "session", "rule", "explain", "honeytoken"]),
     (
         "Operate",
         &["doctor", "audit", "logs", "webhook", "plan", "reload", "config", "health", "whoami"],
     ),
-    ("Administer", &["user", "token", "org", "ca", "key", "completions", "man"]),
+    (
+        "Administer",
+        &["user", "token", "login-link", "login", "org", "ca", "key", "completions", "man"],
+    ),
 ];
 
 /// Options that `keyward --help` explains for all commands.

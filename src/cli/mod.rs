@@ -15,6 +15,7 @@ mod complete;
 mod completions;
 mod confirm;
 mod connect;
+mod connect_link;
 mod connection;
 mod consent;
 mod doctor;
@@ -29,6 +30,7 @@ mod honeytoken;
 mod identity;
 mod init;
 mod key;
+mod login;
 mod org;
 mod output;
 mod personal;
@@ -114,6 +116,9 @@ enum Command {
     /// connect an account step by step: key, test, agent
     #[command(after_help = connect::EXAMPLES)]
     Connect(Box<connect::Args>),
+    /// make a link by which a person connects an account in a browser
+    #[command(after_help = connect_link::EXAMPLES)]
+    ConnectLink(connect_link::Command),
     /// manage apps: OAuth clients that are registered at providers
     #[command(subcommand)]
     App(app::Command),
@@ -142,6 +147,14 @@ enum Command {
     /// manage personal access tokens of users, for scripts and this command line
     #[command(subcommand)]
     Token(personal::Command),
+    /// print a link that signs a user in to the console once
+    #[command(after_help = login::EXAMPLES)]
+    LoginLink(login::Link),
+    /// list and end logins: browsers in which users are signed in
+    Login {
+        #[command(subcommand)]
+        command: Option<login::Command>,
+    },
     /// manage organisations, which are isolated from each other
     #[command(subcommand)]
     Org(org::Command),
@@ -197,9 +210,6 @@ enum Command {
     /// print the version
     #[command(hide = true)]
     Version,
-    /// show how a command line gets access to a gateway
-    #[command(hide = true)]
-    Login,
     /// print the manual page, or write the pages of all commands
     Man(completions::Manual),
 }
@@ -301,6 +311,7 @@ impl Command {
             Self::Plugin(command) => Box::pin(command.run(global)).await,
             Self::Provider(command) => command.run(global).await,
             Self::Session(command) => command.run(global).await,
+            Self::ConnectLink(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Doctor(args) => Box::pin(args.run(global)).await,
@@ -323,7 +334,9 @@ impl Command {
             Self::Whoami => who::am_i(global).await,
             Self::Help { words } => help(&words),
             Self::Version => output::print(concat!("keyward ", env!("CARGO_PKG_VERSION"), "\n")),
-            Self::Login => who::login(global),
+            Self::LoginLink(link) => link.run(global).await,
+            Self::Login { command: Some(command) } => command.run(global).await,
+            Self::Login { command: None } => who::login(global),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
         }

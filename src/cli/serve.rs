@@ -19,6 +19,7 @@ use super::settings::{self, Global};
 use super::table;
 use crate::app::{self, AppError, Life, Running};
 use crate::config::{Config, ListenAt};
+use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_base::limits::Limits;
 use keyward_state::directory::View;
@@ -105,10 +106,9 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
     let announce = |running: &Running| match format {
         Format::Text => {
             let view = running.services().directory.view();
-            output::note(&announcement(running.locations(), &next(&view, &global.keyward())));
-            if io::stderr().is_terminal() && !args.quiet {
-                tokio::spawn(show_requests(global.clone()));
-            }
+            let text = announcement(running.locations(), &next(&view, &global.keyward()));
+            let (is_new, quiet) = (view.is_new(), args.quiet);
+            tokio::spawn(announced(global.clone(), text, is_new, quiet));
         }
         Format::Json => {
             let Locations { proxy, agents, admin, metrics, data, ca } = running.locations();
@@ -133,6 +133,25 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
             false => failure,
         });
     }
+}
+
+/// Prints the announcement, for a new installation with the link of its first admin; then lines for
+/// requests.
+async fn announced(global: Global, text: String, is_new: bool, quiet: bool) {
+    let link = if is_new { first_link(&global).await } else { None };
+    output::note(&text);
+    if let Some(LoginLinkView { url, user, .. }) = link {
+        output::note(&format!("sign in as {user}, once and within 10 minutes:\n  {url}"));
+    }
+    if io::stderr().is_terminal() && !quiet {
+        show_requests(global).await;
+    }
+}
+
+/// The link of the first admin, who is added.
+async fn first_link(global: &Global) -> Option<LoginLinkView> {
+    let client = Client::running(global).await.ok()?;
+    client.post("/api/v1/login-links", &LoginLinkAsk::default()).await.ok()
 }
 
 /// Prints a line for each request, until the gateway stops. It reads the audit log as `keyward logs -f` does, so that

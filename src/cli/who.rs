@@ -34,7 +34,7 @@ pub(super) async fn am_i(global: &Global) -> Result<(), Failure> {
     })
 }
 
-/// There is nothing to log in to; says what leads on.
+/// Commands need no login; says what leads on.
 pub(super) fn login(global: &Global) -> Result<(), Failure> {
     let keyward = global.keyward();
     output::print(&format!(
@@ -42,7 +42,9 @@ pub(super) fn login(global: &Global) -> Result<(), Failure> {
          connect an account for an agent:  {keyward} connect\n\
          act as another user:              {keyward} token add USER\n\
          \u{20}                                 KEYWARD_TOKEN=kwp_... {keyward} whoami\n\
-         see who you are:                  {keyward} whoami\n\n\
+         see who you are:                  {keyward} whoami\n\
+         sign in to the console:           {keyward} login-link\n\
+         see who is signed in:             {keyward} login list\n\n\
          For a gateway elsewhere, commands take its URL and a token from the environment:\n\n\
          use it:                           export KEYWARD_URL=https://keyward.example.com\n\
          \u{20}                                 export KEYWARD_TOKEN=kwp_...\n"

@@ -8,6 +8,7 @@
 mod again;
 mod agent;
 mod app;
+mod connect;
 mod connection;
 mod corporate;
 mod declared;
@@ -28,6 +29,7 @@ pub mod reference;
 mod rule;
 mod rule_cases;
 mod secret;
+mod sign_in;
 mod source;
 mod state;
 #[cfg(test)]
@@ -39,9 +41,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use keyward_base::connect::ConnectSettings;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
@@ -106,12 +110,16 @@ pub struct Config {
     pub oauth: TokenSettings,
     /// How secrets of connections are replaced.
     pub rotation: RotationSettings,
+    /// How people connect accounts by a link.
+    pub connect: ConnectSettings,
     /// Declared webhooks.
     pub webhooks: Vec<Declared<Webhook>>,
     /// Declared honeytokens.
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
     /// How to log.
     pub log: Log,
     /// Where audit records go.

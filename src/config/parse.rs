@@ -14,12 +14,14 @@ use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
 use super::{
-    Config, agent, app, connection, limits, listen, oauth, plugin, rule, source, state, upstream,
-    webhook,
+    Config, agent, app, connect, connection, limits, listen, oauth, plugin, rule, sign_in, source,
+    state, upstream, webhook,
 };
+use keyward_base::connect::ConnectSettings;
 use keyward_base::keys::section;
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
@@ -89,6 +91,9 @@ section! {
         /// Rotation of connections' secrets.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
+        /// Connect sessions, by which people connect accounts in a browser, and the links in refusals.
+        #[key(map of ConnectSettings)]
+        connect: Option<Value>,
         /// Receivers of events of connections, bindings and plugins. Others are added by commands and
         /// live in the store.
         #[key(list of Item<Webhook>)]
@@ -99,6 +104,9 @@ section! {
         /// Bait, to be left where no program should look. Others are added by commands and live in the store.
         #[key(list of Item<Honeytoken>)]
         honeytokens: Option<Value>,
+        /// How people sign in to the console and, with its cookie, to the API.
+        #[key(map of SignInSettings)]
+        sign_in: Option<Value>,
         /// Format and level of the log.
         #[key(map of state::Log)]
         log: Option<Value>,
@@ -161,9 +169,11 @@ impl Sections {
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
+            connect: connect::connect(self.connect.as_ref(), reading),
             webhooks: Declared::read(self.webhooks.as_ref(), &known, reading),
             events: webhook::settings(self.events.as_ref(), reading),
             honeytokens: Declared::read(self.honeytokens.as_ref(), &known, reading),
+            sign_in: sign_in::sign_in(self.sign_in.as_ref(), reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
             providers,

@@ -12,6 +12,7 @@ use super::{limits, oauth};
 use keyward_base::keys::{Absent, Key, Section, Shape};
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 
@@ -144,6 +145,8 @@ fn fill_in_numbers(parts: &mut [Part]) {
     fill_in(parts, "oauth", &numbers, &oauth::least(&oauth), &oauth::waits(&oauth));
     let numbers = serde_json::to_value(RotationSettings::default()).unwrap_or_default();
     fill_in(parts, "rotation", &numbers, &[], &[]);
+    let numbers = serde_json::to_value(SignInSettings::default()).unwrap_or_default();
+    fill_in(parts, "sign_in", &numbers, &[], &[]);
     let numbers = serde_json::to_value(WebhookSettings::default()).unwrap_or_default();
     fill_in(parts, "events", &numbers, &[], &[]);
 }

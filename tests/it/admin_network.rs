@@ -326,6 +326,10 @@ async fn the_index_names_collections_that_exist() {
 async fn a_repeated_post_has_effect_once() {
     let mut lab = Lab::simple().await;
     let (one, other) = (user(&mut lab, "ann", "admin").await, user(&mut lab, "bob", "admin").await);
+    let scopes = json!({"user": "ann", "scopes": ["audit:read"]}).to_string();
+    let narrow = lab.gateway.api("POST", "/tokens", &scopes).await.json()["token"].clone();
+    let narrow = narrow.as_str().expect("shown once").to_owned();
+    lab.guard(Canary::of(narrow.clone()));
     let post = async |token: &str, key: &str, path: &str, body: &str| {
         let fields = format!("{}Idempotency-Key: {key}\r\n", bearer(token));
         ask_at(&lab, &format!("POST /api/v1{path}"), &fields, body).await
@@ -349,10 +353,6 @@ async fn a_repeated_post_has_effect_once() {
         assert_eq!((reused.head.status(), code(&reused)), (422, json!("idempotency_key_reused")));
     }
     // A key belongs to its token: the answer to one token is not given to another, also of the same user.
-    let scopes = json!({"user": "ann", "scopes": ["audit:read"]}).to_string();
-    let narrow = lab.gateway.api("POST", "/tokens", &scopes).await.json()["token"].clone();
-    let narrow = narrow.as_str().expect("shown once").to_owned();
-    lab.guard(Canary::of(narrow.clone()));
     let denied = post(&narrow, "k1", "/agents", r#"{"name":"once"}"#).await;
     assert_eq!((denied.head.status(), denied.head.one("idempotency-replayed")), (403, None));
     let taken = post(&other, "k1", "/agents", r#"{"name":"once"}"#).await;

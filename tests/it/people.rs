@@ -90,6 +90,7 @@ fn mentions(own: &Own, of: &str, mut push: impl FnMut(&dyn Fn(&str) -> Ask)) {
             push(&|name| Ask::post(&format!("{agent}/bindings"), json!({"connection": name})));
             let session = |name: &str| json!({"agent": own.agent, "connections": [name]});
             push(&|name| Ask::post("/sessions", session(name)));
+            push(&|name| Ask::post("/connect-sessions", json!({"connection": name})));
             push(&|name| Ask::get(&format!("/audit?connection={name}")));
             push(&|name| Ask::get(&format!("/connections?q={name}")));
             push(&|name| Ask::get(&format!("/flows?connection={name}")));
@@ -104,6 +105,8 @@ fn mentions(own: &Own, of: &str, mut push: impl FnMut(&dyn Fn(&str) -> Ask)) {
             push(&|name| Ask::post("/tokens", json!({"user": name})));
             let session = |name: &str| json!({"agent": own.agent, "user": name});
             push(&|name| Ask::post("/sessions", session(name)));
+            let link = |name: &str| json!({"user": name, "providers": ["github"]});
+            push(&|name| Ask::post("/connect-sessions", link(name)));
             push(&|name| Ask::post("/agents", json!({"name": "new-one", "owner": name})));
             push(&|name| Ask::new("PATCH", &agent, Some(json!({"owner": name}))));
             push(&|name| {

@@ -145,6 +145,14 @@ async fn the_first_stored_rule_that_matches_decides() {
     let ask = json!({ "rules": ["no", "yes"] });
     assert_eq!(api(&lab, "PUT", "/rules/order", &ask).await.0, 200);
     assert_eq!(code(&lab, "GET /a").await.as_deref(), Some("denied"));
+    let (_, list) = api(&lab, "GET", "/rules", &Value::Null).await;
+    let shadows = [0, 1].map(|at| list["items"][at]["shadowed_by"].clone());
+    assert_eq!(shadows, [Value::Null, json!("store:no")]);
+    let asked = json!({ "agent": "ci", "url": format!("https://{HOST}/a") });
+    let (_, told) = api(&lab, "POST", "/rules/explain", &asked).await;
+    let considered = told["considered"].as_array().expect("a list");
+    let fits: Vec<_> = considered.iter().map(|it| it["fit"].as_str().expect("a word")).collect();
+    assert_eq!(fits, ["decides", "not_reached", "not_reached", "not_reached"], "{told}");
     let records = lab.finish_with_changes().await;
     assert!(records.iter().any(|record| record["change"]["what"] == "rule order"), "{records:?}");
 }

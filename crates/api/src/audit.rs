@@ -251,7 +251,7 @@ impl Following {
                 return None;
             }
             let deps = self.gateway.deps();
-            if !self.caller.still_holds(&deps.directory.view(), deps.clock.now()) {
+            if !self.caller.still_holds(deps) {
                 return Some(self.end("the token does not open this any more"));
             }
             let is_ready = self.gateway.is_ready();

@@ -4,6 +4,7 @@
 //! A request with an `Authorization` field is authenticated by that token alone: if it is invalid, the request
 //! does not fall back to the rights of its listener.
 
+pub(super) mod login;
 pub(super) mod middleware;
 
 use std::net::IpAddr;
@@ -17,12 +18,15 @@ use parking_lot::Mutex;
 
 use super::change_details::ChangeDetails;
 use super::error::ApiError;
-use super::state::Admin;
+use super::sign_in::SESSION;
+use super::state::{Admin, Deps};
 use super::wire::CallerView;
 use keyward_base::id::{OrgId, TokenId, UserId};
-use keyward_model::{Area, Record, Role, Scope, User};
+use keyward_model::{Area, Login, Record, Role, Scope, User};
 use keyward_state::crypto::token;
-use keyward_state::directory::{AgentRecord, ConnectionRecord, Person, View, Visibility};
+use keyward_state::directory::{
+    AgentRecord, ConnectionRecord, Credential, Person, View, Visibility,
+};
 use keyward_state::observe::change::Actor;
 
 /// The field that names an organisation, by name or id.
@@ -68,8 +72,8 @@ pub(super) struct Caller {
     who: CallerIdentity,
     area: Option<Area>,
     access: Access,
-    /// Whether the request is for [`CALLER`] or [`INDEX`].
-    is_for_every_token: bool,
+    /// Whether the request is for [`CALLER`], [`INDEX`] or [`SESSION`].
+    is_for_everyone: bool,
     /// The address of the client, over the network.
     client: Option<IpAddr>,
     pub(super) details: Arc<Mutex<ChangeDetails>>,
@@ -78,7 +82,7 @@ pub(super) struct Caller {
 impl Caller {
     fn new(org: OrgId, who: CallerIdentity, area: Option<Area>, access: Access) -> Self {
         let details = Arc::default();
-        Self { org, who, area, access, is_for_every_token: false, client: None, details }
+        Self { org, who, area, access, is_for_everyone: false, client: None, details }
     }
 
     fn of(
@@ -94,7 +98,9 @@ impl Caller {
                 let known = Some(token).filter(|token| token::is_personal_form(token));
                 let person = known.and_then(|token| view.person(token, now));
                 let person = person.ok_or(ApiError::Unauthenticated)?;
-                admin.deps().metrics.usage.count_token(&person.token, now);
+                if let Credential::Token(token) = &person.credential {
+                    admin.deps().metrics.usage.count_token(token, now);
+                }
                 CallerIdentity::User(Box::new(person))
             }
         };
@@ -114,8 +120,9 @@ impl Caller {
         }
         let (area, access) = required(request.method(), request.uri().path());
         let path = request.uri().path();
-        let is_for_every_token = access == Access::Read && [CALLER, INDEX].contains(&path);
-        Ok(Self { is_for_every_token, ..Self::new(org, who, area, access) })
+        let is_for_everyone =
+            path == SESSION || access == Access::Read && [CALLER, INDEX].contains(&path);
+        Ok(Self { is_for_everyone, ..Self::new(org, who, area, access) })
     }
 
     /// The caller on a listener where a token is required.
@@ -139,6 +146,15 @@ impl Caller {
         Ok(caller)
     }
 
+    /// The user of a connect session, whose pages carry no token. Their changes are recorded as the user's.
+    pub(super) fn connecting(user: Arc<Record<User>>) -> Self {
+        let org = user.org.clone();
+        let person =
+            Person { user, credential: Credential::Token(TokenId::random()), scopes: Arc::new([]) };
+        let who = CallerIdentity::User(Box::new(person));
+        Self::new(org, who, Some(Area::Connections), Access::Use)
+    }
+
     /// Sets the address of the client.
     pub(super) fn from(self, client: IpAddr) -> Self {
         Self { client: Some(client), ..self }
@@ -149,19 +165,33 @@ impl Caller {
         self.client
     }
 
-    /// The token of the caller; `None` for the operator.
-    pub(super) fn token(&self) -> Option<&TokenId> {
+    /// The token or login of the caller; `None` for the operator.
+    pub(super) fn credential(&self) -> Option<&Credential> {
         match &self.who {
             CallerIdentity::Operator => None,
-            CallerIdentity::User(person) => Some(&person.token),
+            CallerIdentity::User(person) => Some(&person.credential),
+        }
+    }
+
+    /// When the token or login of the caller ends; `None`: never.
+    pub(super) fn ends(&self, view: &View) -> Option<Timestamp> {
+        let CallerIdentity::User(person) = &self.who else { return None };
+        match &person.credential {
+            Credential::Token(id) => {
+                let own = person.user.facts.tokens.iter().find(|token| token.id == *id);
+                own.and_then(|token| token.expires)
+            }
+            Credential::Login(id) => {
+                view.one::<Login>(&self.org, id).map(|login| login.facts.expires)
+            }
         }
     }
 
     /// Checks that role and scopes allow the request, regardless of the resource.
     fn may(&self) -> Result<(), ApiError> {
         let CallerIdentity::User(person) = &self.who else { return Ok(()) };
-        // Every token may ask what it is, and where the API is.
-        if self.is_for_every_token {
+        // Everyone may ask who they are and where the API is, and sign out.
+        if self.is_for_everyone {
             return Ok(());
         }
         let area = self.area.ok_or(ApiError::NoSuchPath)?;
@@ -193,9 +223,14 @@ impl Caller {
     pub(super) fn actor(&self) -> Actor {
         match &self.who {
             CallerIdentity::Operator => Actor::Operator,
-            CallerIdentity::User(person) => {
-                Actor::User { id: person.user.id.clone(), name: person.user.name.clone() }
-            }
+            CallerIdentity::User(person) => Actor::User {
+                id: person.user.id.clone(),
+                name: person.user.name.clone(),
+                login: match &person.credential {
+                    Credential::Token(_) => None,
+                    Credential::Login(id) => Some(id.clone()),
+                },
+            },
         }
     }
 
@@ -282,7 +317,8 @@ impl Caller {
         expires: Option<Timestamp>,
     ) -> Result<(), ApiError> {
         let CallerIdentity::User(person) = &self.who else { return Ok(()) };
-        let own = user.facts.tokens.iter().find(|token| token.id == person.token);
+        let Credential::Token(own) = &person.credential else { return Ok(()) };
+        let own = user.facts.tokens.iter().find(|token| token.id == *own);
         let Some(end) = own.and_then(|token| token.expires) else { return Ok(()) };
         match expires.is_some_and(|expires| expires <= end) {
             true => Ok(()),
@@ -294,11 +330,18 @@ impl Caller {
     }
 
     /// Whether the caller's authentication is still valid; checked during streaming responses.
-    pub(super) fn still_holds(&self, view: &View, now: Timestamp) -> bool {
+    pub(super) fn still_holds(&self, deps: &Deps) -> bool {
+        let (view, now) = (deps.directory.view(), deps.clock.now());
         let CallerIdentity::User(person) = &self.who else { return view.org(&self.org).is_some() };
         view.one::<User>(&self.org, &person.user.id).is_some_and(|user| {
-            let live = user.facts.tokens.iter().find(|token| token.id == person.token);
-            !user.paused && user.role == person.user.role && live.is_some_and(|it| it.is_live(now))
+            let is_live = match &person.credential {
+                Credential::Token(id) => {
+                    let live = user.facts.tokens.iter().find(|token| token.id == *id);
+                    live.is_some_and(|token| token.is_live(now))
+                }
+                Credential::Login(id) => view.login_holds(&self.org, id, deps.sign_in.idle, now),
+            };
+            !user.paused && user.role == person.user.role && is_live
         })
     }
 }
@@ -353,14 +396,14 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         _ => Access::Write,
     };
     let area = match parts[0] {
-        "connections" | "flows" => Area::Connections,
+        "connections" | "connect-sessions" | "flows" => Area::Connections,
         "agents" | "runs" | "sessions" | "probes" | "plugins" | "usage" => Area::Agents,
         "apps" | "redirect-uri" => Area::Apps,
         "providers" | "status" | "summary" => Area::Providers,
         "ca" if reads => Area::Providers,
         "rules" => Area::Rules,
         "audit" => Area::Audit,
-        "users" | "tokens" => Area::Users,
+        "users" | "tokens" | "logins" | "login-links" => Area::Users,
         "orgs" if reads => Area::Users,
         "webhooks" | "events" | "honeytokens" => Area::Webhooks,
         "ca" | "keys" | "metrics" | "orgs" | "plan" | "reload" | "upstreams" => Area::Install,
@@ -372,7 +415,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
 /// Whether users may have access to the route: it has an area, or every token may use it.
 #[cfg(test)]
 pub(super) fn is_covered(method: &Method, path: &str) -> bool {
-    path == CALLER || required(method, path).0.is_some()
+    [CALLER, SESSION].contains(&path) || required(method, path).0.is_some()
 }
 
 fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {

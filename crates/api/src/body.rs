@@ -3,6 +3,7 @@
 
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
 use bytes::Buf;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::BodyExt;
@@ -49,7 +50,7 @@ pub(super) async fn body_of(
     request: Request,
     admin: &Admin,
 ) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    if !is_json(&request) {
+    if !is_json(request.headers()) {
         return Err(ApiError::MediaType);
     }
     let limits = &admin.deps().limits;
@@ -82,8 +83,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Admin> for Segments<T> {
     }
 }
 
-fn is_json(request: &Request) -> bool {
-    let value = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+/// Whether the body is declared as JSON.
+pub(super) fn is_json(fields: &HeaderMap) -> bool {
+    let value = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
     essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
 }

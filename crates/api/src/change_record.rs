@@ -1,6 +1,7 @@
 //! Audit records of changes through the API: a place in the log is reserved before the change, and the record
 //! is written however the request ends.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -10,9 +11,12 @@ use super::auth::Caller;
 use super::change_details::{ChangeDetails, Run};
 use super::error::ApiError;
 use super::request_id;
+use super::sign_in::SESSION;
 use super::state::Admin;
 use keyward_base::codes::Code;
-use keyward_state::observe::change::Change;
+use keyward_base::id::OrgId;
+use keyward_model::{Login, Record};
+use keyward_state::observe::change::{Actor, Change};
 use keyward_state::observe::change_log::ChangeSlot;
 use keyward_state::observe::event::{Event, Outcome};
 
@@ -37,20 +41,43 @@ impl PendingRecord {
         method: &str,
         path: &str,
     ) -> Result<Self, ApiError> {
-        let deps = admin.deps();
-        let slot = deps.changes.reserve().await.map_err(|_| ApiError::AuditUnavailable)?;
         let path: String = path.chars().take(PATH_CHARS_MAX).collect();
         let change = by_path(caller, method, &path);
-        let mut event = change.event(deps.clock.now(), caller.org(), Outcome::Ended);
-        event.method = Some(method.to_owned());
-        event.path = Some(path);
+        let mut record = Self::of(admin, change, caller.org(), caller.client()).await?;
+        record.event.method = Some(method.to_owned());
+        record.event.path = Some(path);
+        record.details = caller.details.clone();
+        Ok(record)
+    }
+
+    /// The record of a sign-in, whose user is not known yet.
+    ///
+    /// # Errors
+    /// As [`PendingRecord::begin`].
+    pub(super) async fn of_sign_in(admin: &Admin, client: IpAddr) -> Result<Self, ApiError> {
+        let change = Change::new(&Actor::Gateway, "login", "added");
+        let mut record = Self::of(admin, change, &OrgId::default_org(), Some(client)).await?;
+        record.event.method = Some("POST".to_owned());
+        record.event.path = Some(SESSION.to_owned());
+        Ok(record)
+    }
+
+    async fn of(
+        admin: &Admin,
+        change: Change,
+        org: &OrgId,
+        client: Option<IpAddr>,
+    ) -> Result<Self, ApiError> {
+        let deps = admin.deps();
+        let slot = deps.changes.reserve().await.map_err(|_| ApiError::AuditUnavailable)?;
+        let mut event = change.event(deps.clock.now(), org, Outcome::Ended);
         if let Some(id) = request_id::current() {
             event.exchange = id.to_string();
         }
         if let Some(change) = &mut event.change {
-            change.from = caller.client().map(|client| client.to_string());
+            change.from = client.map(|client| client.to_string());
         }
-        Ok(Self { slot: Some(slot), event, details: caller.details.clone() })
+        Ok(Self { slot: Some(slot), event, details: Arc::default() })
     }
 }
 
@@ -86,6 +113,33 @@ impl Caller {
 }
 
 impl PendingRecord {
+    /// Records a sign-in by its user.
+    pub(super) fn signed_in(mut self, login: &Record<Login>, user: &str) {
+        let id = login.user.id().cloned();
+        let by =
+            id.map(|id| Actor::User { id, name: user.to_owned(), login: Some(login.id.clone()) });
+        self.event.org = Some(login.org.to_string());
+        if let Some(change) = self.event.change.take() {
+            let change = by.iter().fold(*change, |change, by| change.by(by));
+            let change = change.of(&login.id, user);
+            let method = login.method.as_str();
+            self.event.change = Some(Box::new(change.because(format!("by {method}"))));
+        }
+        self.ended(StatusCode::OK, None);
+    }
+
+    /// Records a refusal, and returns it.
+    pub(super) fn refused(self, refusal: ApiError) -> ApiError {
+        let code = refusal.code();
+        self.ended(code.status(), Some(code));
+        refusal
+    }
+
+    /// Leaves no record: too many are refused for the same reason.
+    pub(super) fn omit(mut self) {
+        self.slot = None;
+    }
+
     /// Records the result of the request.
     pub(super) fn ended(mut self, status: StatusCode, code: Option<Code>) {
         self.event.status = Some(status.as_u16());
@@ -102,7 +156,7 @@ impl Drop for PendingRecord {
         if let Some(change) = &mut self.event.change {
             if let Some(what) = details.what {
                 // The path is more specific: a token or a binding of this resource.
-                let narrower = ["token", "binding"].contains(&&*change.what);
+                let narrower = ["token", "binding", "login-link"].contains(&&*change.what);
                 if !narrower {
                     what.clone_into(&mut change.what);
                 }
@@ -127,6 +181,10 @@ fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
     let within = sub.filter(|sub| ["tokens", "bindings"].contains(sub));
     if (of, name) == ("rules", Some("order")) {
         return Change::new(&caller.actor(), "rule order", "changed");
+    }
+    if (of, name) == ("session", None) {
+        let action = if method == "DELETE" { "removed" } else { "added" };
+        return Change::new(&caller.actor(), "login", action);
     }
     let what = singular(within.unwrap_or(of));
     let action = match (method, sub) {

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use zeroize::Zeroizing;
 
 use super::body::{Segments, collect};
+use super::connect_sessions::Linked;
 use super::error::ApiError;
 use super::html::{self, HtmlPage};
 use super::state::Admin;
@@ -25,7 +26,7 @@ use keyward_vault::oauth::{
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The headers of a page request: cookies and origin.
-struct Visit<'a>(&'a HeaderMap);
+pub(super) struct Visit<'a>(pub(super) &'a HeaderMap);
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -106,7 +107,7 @@ async fn callback(
         return ApiError::Method.into_response();
     }
     let query = uri.query().unwrap_or_default();
-    finished(&admin, &app, query, &headers, "../done").await
+    finished(&admin, &app, query, &headers, "../").await
 }
 
 /// Handles a provider that sends the browser back by POST (Form Post Response Mode). The browser sends no
@@ -156,18 +157,19 @@ async fn goes_on(
     };
     let Ok(id) = AppId::parse(&app) else { return refused(&Refusal::Over) };
     match flows.take_posted(&org_of_app(&admin, &app), &id, &handle).await {
-        Ok(form) => finished(&admin, &app, &form, &headers, "../../done").await,
+        Ok(form) => finished(&admin, &app, &form, &headers, "../../").await,
         Err(refusal) => refused(&refusal),
     }
 }
 
-/// Completes a consent with the callback's `parameters`, and redirects to the result page below `done`.
+/// Completes a consent with the callback's `parameters`, and redirects to its result page; `up` leads to `/oauth/`. In a
+/// connect session, its own page shows the result.
 async fn finished(
     admin: &Admin,
     app: &str,
     parameters: &str,
     headers: &HeaderMap,
-    done: &str,
+    up: &str,
 ) -> Response {
     let flows = match open(admin) {
         Ok(flows) => flows,
@@ -176,24 +178,38 @@ async fn finished(
     let cookies = Visit(headers).cookies();
     let back = CallbackRequest { app, query: parameters, cookies: &cookies };
     let org = org_of_app(admin, app);
+    let link = Linked::of(admin, &cookies);
     let finished = flows.callback(&org, &back).await;
     enforced(admin).await;
+    if link.is_settled(admin).await {
+        return see_other(&format!("{up}../connect/session"));
+    }
     match finished {
-        Ok(flow) => see_other(&format!("{done}/{}", flows.of_org(&org, flow.as_str()))),
+        Ok(flow) => see_other(&format!("{up}done/{}", flows.of_org(&org, flow.as_str()))),
         Err(refusal) => refused(&refusal),
     }
 }
 
 /// The form of a POST, limited to the size of a callback query.
 async fn form(admin: &Admin, headers: &HeaderMap, body: Body) -> Option<Zeroizing<String>> {
+    let whole = form_of(admin, headers, body, FORM_BYTES_MAX).await?;
+    std::str::from_utf8(&whole).ok().map(|form| Zeroizing::new(form.to_owned()))
+}
+
+/// The body of a form of our own or of a provider; its buffer is wiped.
+pub(super) async fn form_of(
+    admin: &Admin,
+    headers: &HeaderMap,
+    body: Body,
+    max_bytes: usize,
+) -> Option<Zeroizing<Vec<u8>>> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return None;
     }
-    let read = collect(body, FORM_BYTES_MAX);
-    let whole = tokio::time::timeout(admin.deps().limits.head_timeout, read).await.ok()?.ok()?;
-    std::str::from_utf8(&whole).ok().map(|form| Zeroizing::new(form.to_owned()))
+    let read = collect(body, max_bytes);
+    tokio::time::timeout(admin.deps().limits.head_timeout, read).await.ok()?.ok()
 }
 
 /// The organisation of an app; the default one if the app does not exist.
@@ -368,7 +384,7 @@ fn refused(refusal: &Refusal) -> Response {
 
 /// Redirects (303) to our own page, so that the URL with the code is replaced. The location is relative,
 /// because we may be served below a path.
-fn see_other(to: &str) -> Response {
+pub(super) fn see_other(to: &str) -> Response {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::SEE_OTHER;
     match HeaderValue::from_str(to) {
@@ -381,7 +397,7 @@ fn see_other(to: &str) -> Response {
 }
 
 impl Visit<'_> {
-    fn cookies(&self) -> Cookies {
+    pub(super) fn cookies(&self) -> Cookies {
         let fields = self.0.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
         let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
@@ -392,7 +408,7 @@ impl Visit<'_> {
 
     /// Checks the origin of the request as the browser states it. Over plain HTTP to another machine, and in
     /// old browsers, only `Origin` is present. Without both, the `SameSite=Lax` cookie protects.
-    fn is_of_our_page(&self, public_url: &str) -> bool {
+    pub(super) fn is_of_our_page(&self, public_url: &str) -> bool {
         if self.0.contains_key(SEC_FETCH_SITE) {
             return self.0.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin");
         }

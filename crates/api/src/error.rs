@@ -307,7 +307,10 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
         "token" | "binding" => {
             Some("`keyward agent show NAME` lists tokens and connections".to_owned())
         }
-        "session" => Some("`keyward session list` shows those that have not ended".to_owned()),
+        "login" | "session" => Some(format!("`keyward {what} list` shows those that are open")),
+        "connect session" => {
+            Some("`keyward connect-link list` shows those of the last day".to_owned())
+        }
         "user" => Some("`keyward user list` shows which there are".to_owned()),
         _ => None,
     };
@@ -401,12 +404,12 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
             | DirectoryError::OrgStays => Self::Refused(error.to_string()),
-            DirectoryError::NamedByRule { .. } | DirectoryError::TooManySessions { .. } => {
-                Self::RefusedUntil {
-                    message: error.to_string(),
-                    hint: error.hint().unwrap_or_default().to_owned(),
-                }
-            }
+            DirectoryError::NamedByRule { .. }
+            | DirectoryError::TooManySessions { .. }
+            | DirectoryError::TooManyConnectSessions { .. } => Self::RefusedUntil {
+                message: error.to_string(),
+                hint: error.hint().unwrap_or_default().to_owned(),
+            },
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
@@ -467,7 +470,7 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(code);
         // For `errors_page::link`.
         response.extensions_mut().insert(body);
-        if self == Self::Unauthenticated {
+        if code == Code::Unauthenticated {
             let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }

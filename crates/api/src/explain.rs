@@ -84,11 +84,14 @@ pub(super) fn decided(
     };
     let behind = base_url::behind(admin, &agent, ask)?;
     let question = DescribedRequest::parse(behind.as_ref().unwrap_or(ask))?;
-    let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
+    let policy = admin.deps().rulebook.current();
+    let decision = policy.explain(&agent, &question.asked());
+    let considered = policy.considered(&agent, &question.asked(), decision.rule.as_deref());
     let mut told = told(admin, &record, &question, decision);
     if admin.deps().directory.view().is_asleep(&record) {
         told.stopped_by.push(stop::agent_paused(&record));
     }
+    told.considered = considered;
     told.allowed = told.stopped_by.is_empty();
     Ok((told, question.target))
 }
@@ -142,6 +145,7 @@ fn told(
         addresses: Vec::new(),
         proxy: None,
         stopped_by: stop.into_iter().collect(),
+        considered: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, StatusCode, header};
+use keyward_base::connect::Branding;
 use sha2::{Digest, Sha256};
 
 /// The style sheet; colours follow the reader's light or dark theme.
@@ -31,6 +32,11 @@ summary{cursor:pointer;padding:.55rem 0;font-weight:500}details[open]{padding-bo
 .links a,button{display:inline-block;font:inherit;padding:.45rem .9rem;border:1px solid var(--line);border-radius:6px;\
 background:var(--card);color:var(--text);text-decoration:none;cursor:pointer}\
 .links a:hover,button:hover{border-color:var(--soft)}button{margin:.5rem .5rem 0 0}\
+.main{background:var(--accent);border-color:var(--accent);color:var(--on-accent)}\
+.brand{color:var(--soft);margin:0 0 1.5rem;font-weight:600}.wrong{color:var(--bad);font-weight:600}\
+label{display:block;font-weight:500;margin:1rem 0 .25rem}.help{color:var(--soft);font-size:.875rem;margin:.25rem 0}\
+input,textarea,select{font:inherit;width:100%;padding:.45rem .6rem;border:1px solid var(--soft);border-radius:6px;\
+background:var(--page);color:var(--text)}textarea{min-height:8rem;font:.875rem/1.5 ui-monospace,monospace}\
 @media(max-width:30rem){body{margin-top:1.5rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.6rem}}";
 
 /// A builder of a page.
@@ -39,6 +45,39 @@ pub(super) struct HtmlPage {
     body: String,
     facts: String,
     onward: String,
+    brand: Option<Branding>,
+}
+
+/// One input of a form. A secret has no value: what a person sent is never sent back.
+pub(super) struct FormField {
+    /// The name in the form's body.
+    pub(super) name: String,
+    pub(super) label: String,
+    pub(super) help: Option<String>,
+    pub(super) input: FormInput,
+    pub(super) optional: bool,
+}
+
+/// How a value is entered.
+pub(super) enum FormInput {
+    /// One line that is not shown.
+    Secret,
+    /// Several lines that are secret, such as a key file.
+    SecretLines,
+    /// One line.
+    Text {
+        /// What it has at first.
+        value: String,
+        /// An example.
+        example: Option<String>,
+    },
+    /// One of these.
+    Choice {
+        /// All of them.
+        choices: Vec<String>,
+        /// The one that is chosen at first.
+        chosen: String,
+    },
 }
 
 impl HtmlPage {
@@ -49,27 +88,19 @@ impl HtmlPage {
             body: String::new(),
             facts: String::new(),
             onward: String::new(),
+            brand: None,
         }
+    }
+
+    /// A page of the platform, with its name and colour.
+    pub(super) fn branded(title: &str, brand: &Branding) -> Self {
+        Self { brand: Some(brand.clone()), ..Self::new(title) }
     }
 
     /// Adds a paragraph. What is between backticks is shown as code.
     pub(super) fn text(mut self, text: &str) -> Self {
         self.flush();
-        let parts = escaped(text);
-        let parts: Vec<_> = parts.split('`').collect();
-        // An odd backtick is one of the text.
-        let paragraph = match parts.len() % 2 {
-            0 => parts.join("`"),
-            _ => parts
-                .iter()
-                .enumerate()
-                .map(|(at, part)| match at % 2 {
-                    0 => (*part).to_owned(),
-                    _ => format!("<code>{part}</code>"),
-                })
-                .collect(),
-        };
-        self.body += &format!("<p>{paragraph}</p>");
+        self.body += &format!("<p>{}</p>", with_code(text));
         self
     }
 
@@ -147,6 +178,34 @@ impl HtmlPage {
         self
     }
 
+    /// Adds a paragraph about what is wrong. Screen readers say it at once.
+    pub(super) fn wrong(mut self, text: &str) -> Self {
+        self.flush();
+        self.body += &format!(r#"<p class="wrong" role="alert">{}</p>"#, with_code(text));
+        self
+    }
+
+    /// Adds a link to another site, in a new tab.
+    pub(super) fn away(mut self, label: &str, url: &str) -> Self {
+        self.flush();
+        let (label, url) = (escaped(label), escaped(url));
+        self.body += &format!(
+            r#"<p><a href="{url}" target="_blank" rel="noopener noreferrer">{label}</a></p>"#
+        );
+        self
+    }
+
+    /// Adds a form that POSTs its fields to `query` of this page.
+    pub(super) fn form(mut self, query: &str, fields: &[FormField], button: &str) -> Self {
+        self.flush();
+        let fields: String = fields.iter().map(FormField::html).collect();
+        let (query, button) = (escaped(query), escaped(button));
+        self.body += &format!(
+            r#"<form method="post" action="{query}" autocomplete="off">{fields}<button class="main">{button}</button></form>"#
+        );
+        self
+    }
+
     /// Forwards to `url` immediately, and by a link. A redirect is not used, because `form-action` would apply
     /// to all further redirects too, and providers use several hosts.
     pub(super) fn onward(mut self, url: &str) -> Self {
@@ -166,12 +225,16 @@ impl HtmlPage {
     /// The response; its forms may only be sent to us.
     pub(super) fn answer(mut self, status: StatusCode) -> Response {
         self.flush();
-        let Self { title, body, onward, .. } = self;
-        let tab = if title == "Keyward" { title.clone() } else { format!("{title} · Keyward") };
+        let style = self.style();
+        let Self { title, body, onward, brand, .. } = self;
+        let name = brand.as_ref().and_then(|brand| brand.name.as_deref()).unwrap_or("Keyward");
+        let name = escaped(name);
+        let tab = if title == name { title.clone() } else { format!("{title} · {name}") };
+        let head = brand.map_or_else(String::new, |_| format!(r#"<p class="brand">{name}</p>"#));
         let text = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width\">{onward}<title>{tab}</title>\
-             <style>{STYLE}</style><h1>{title}</h1>{body}</html>"
+             <style>{style}</style>{head}<h1>{title}</h1>{body}</html>"
         );
         let mut answer = Response::new(Body::from(text));
         *answer.status_mut() = status;
@@ -181,15 +244,60 @@ impl HtmlPage {
         // own form (Fetch §3.1), as for a foreign one.
         let referrer = HeaderValue::from_static("same-origin");
         answer.headers_mut().insert(header::REFERRER_POLICY, referrer);
-        if let Ok(policy) = HeaderValue::from_str(&policy()) {
+        if let Ok(policy) = HeaderValue::from_str(&policy(&style)) {
             answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
         }
         answer
     }
+
+    /// The style sheet, with the platform's colour.
+    fn style(&self) -> String {
+        let colour = self.brand.as_ref().and_then(|brand| brand.colour.as_ref());
+        let (accent, text) = match colour {
+            Some(colour) if colour.is_light() => (colour.as_str(), "#1c2024"),
+            Some(colour) => (colour.as_str(), "#fff"),
+            None => ("#0b5cad", "#fff"),
+        };
+        format!("{STYLE}:root{{--accent:{accent};--on-accent:{text}}}")
+    }
 }
 
-fn policy() -> String {
-    let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+impl FormField {
+    fn html(&self) -> String {
+        let (name, label) = (escaped(&self.name), escaped(&self.label));
+        let required = if self.optional { "" } else { " required" };
+        let optional = if self.optional { " (optional)" } else { "" };
+        let about = self.help.as_ref().map(|_| format!(r#" aria-describedby="{name}-help""#));
+        let about = about.unwrap_or_default();
+        let given = format!(r#"id="{name}" name="{name}"{required}{about} spellcheck="false""#);
+        let input = match &self.input {
+            FormInput::Secret => format!(r#"<input type="password" autocomplete="off" {given}>"#),
+            FormInput::SecretLines => {
+                format!(r#"<textarea autocomplete="off" {given}></textarea>"#)
+            }
+            FormInput::Text { value, example } => {
+                let example = example.as_deref().unwrap_or_default();
+                let (value, example) = (escaped(value), escaped(example));
+                format!(r#"<input {given} value="{value}" placeholder="{example}">"#)
+            }
+            FormInput::Choice { choices, chosen } => {
+                let option = |choice: &String| {
+                    let selected = if choice == chosen { " selected" } else { "" };
+                    format!("<option{selected}>{}</option>", escaped(choice))
+                };
+                let options: String = choices.iter().map(option).collect();
+                format!("<select {given}>{options}</select>")
+            }
+        };
+        let help = self.help.as_deref().map(escaped);
+        let help = help.map(|help| format!(r#"<p class="help" id="{name}-help">{help}</p>"#));
+        let help = help.unwrap_or_default();
+        format!(r#"<label for="{name}">{label}{optional}</label>{input}{help}"#)
+    }
+}
+
+fn policy(style: &str) -> String {
+    let style = BASE64_STANDARD.encode(Sha256::digest(style));
     format!(
         "default-src 'none'; style-src 'sha256-{style}'; form-action 'self'; base-uri 'none'; \
          frame-ancestors 'none'"
@@ -201,6 +309,21 @@ pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())
+}
+
+/// Escaped text in which what is between backticks is code.
+fn with_code(text: &str) -> String {
+    let parts = escaped(text);
+    let parts: Vec<_> = parts.split('`').collect();
+    // An odd backtick is one of the text.
+    if parts.len().is_multiple_of(2) {
+        return parts.join("`");
+    }
+    let part = |(at, part): (usize, &&str)| match at % 2 {
+        0 => (*part).to_owned(),
+        _ => format!("<code>{part}</code>"),
+    };
+    parts.iter().enumerate().map(part).collect()
 }
 
 fn escaped(text: &str) -> String {
@@ -233,7 +356,22 @@ mod tests {
         let button =
             button.heading("<b>").code(&["<b>"]).state("<b>", true, "<b>").code_fact("'", "'");
         let button = button.links(&[("<b>", "\"><b>")]).details("<b>", |page| page.text("<b>"));
-        let button = button.anchor("\"><b>");
+        let button = button.anchor("\"><b>").wrong("<b>").away("<b>", "\"><b>");
+        let field = |input| FormField {
+            name: "\"><b>".to_owned(),
+            label: "<b>".to_owned(),
+            help: Some("<b>".to_owned()),
+            input,
+            optional: true,
+        };
+        let bad = || "\"><b>".to_owned();
+        let fields = [
+            field(FormInput::Secret),
+            field(FormInput::SecretLines),
+            field(FormInput::Text { value: bad(), example: Some(bad()) }),
+            field(FormInput::Choice { choices: vec![bad()], chosen: bad() }),
+        ];
+        let button = button.form("\"><b>", &fields, "<b>");
         let text = format!("{text}{}{}", button.body, button.facts);
         for bad in ["<b>", "<script", "'", "</button></button>", "\u{1b}", "=\"y"] {
             assert!(!text.contains(bad), "{bad} in {text}");

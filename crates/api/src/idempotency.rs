@@ -24,7 +24,7 @@ use super::error::ApiError;
 use super::request_id;
 use super::request_refusal::RequestRefusal;
 use super::state::Admin;
-use keyward_base::id::TokenId;
+use keyward_state::directory::Credential;
 
 const FIELD: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks an answer that was kept.
@@ -63,11 +63,11 @@ struct OwnKey {
 }
 
 /// Who can repeat a key. Two tokens of one user may have different scopes, and a kept answer may contain a new token, so
-/// a key belongs to the token.
+/// a key belongs to the token or login.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum KeyOwner {
     Operator,
-    Token(TokenId),
+    User(Credential),
 }
 
 /// Of path, organisation and body.
@@ -95,7 +95,7 @@ struct KeptAnswer {
 
 impl KeyOwner {
     fn of(caller: &Caller) -> Self {
-        caller.token().map_or(Self::Operator, |token| Self::Token(token.clone()))
+        caller.credential().map_or(Self::Operator, |by| Self::User(by.clone()))
     }
 }
 

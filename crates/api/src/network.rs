@@ -16,11 +16,15 @@ use ipnet::IpNet;
 
 use self::forwarded::Forwarded;
 use self::limits::ApiLimits;
+pub(super) use self::limits::seconds;
+use super::auth::login::is_of_own_page;
 use super::auth::{Caller, DOCUMENT, middleware};
 use super::error::ApiError;
 use super::host::{Arrival, OwnNames};
 use super::request_refusal::RequestRefusal;
+use super::sign_in::is_sign_in;
 use super::state::Admin;
+use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
 
 /// How long a browser may remember the answer to a preflight, in seconds.
@@ -54,6 +58,17 @@ struct NetworkState {
 /// The client of a request that did not come in cleartext from another machine.
 #[derive(Clone, Copy, Debug)]
 struct Client(IpAddr);
+
+/// A request that did not come in cleartext from another machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visit {
+    /// Where it comes from.
+    pub(super) client: IpAddr,
+    /// Whether the client used TLS, which decides the name of the cookie.
+    pub(super) is_https: bool,
+    /// Whether a page of another origin sent it, as the configuration allows: without cookies.
+    pub(super) is_foreign: bool,
+}
 
 impl Network {
     pub(super) fn new(admin: Admin, access: NetworkAccess) -> Self {
@@ -117,7 +132,7 @@ impl NetworkAccess {
 pub(super) async fn on_network(
     State(network): State<Network>,
     Extension(arrival): Extension<Arrival>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path();
@@ -137,10 +152,18 @@ pub(super) async fn on_network(
         (false, _) => match access.client(arrival, request.headers()) {
             Err(refusal) => ApiError::from(refusal).into_response(),
             Ok(_) if !is_of_api => next.run(request).await,
-            Ok(client) => match authenticated(&network.0, &request, client) {
-                Ok(caller) => middleware::serve(&network.0.admin, caller, request, next).await,
-                Err(refusal) => refusal.into_response(),
-            },
+            Ok(Client(client)) => {
+                let is_https = access.scheme(arrival, request.headers()) == Scheme::Https;
+                let visit = Visit { client, is_https, is_foreign: origin.is_some() };
+                request.extensions_mut().insert(visit);
+                match authenticated(&network.0, &request, visit) {
+                    Ok(Some(caller)) => {
+                        middleware::serve(&network.0.admin, caller, request, next).await
+                    }
+                    Ok(None) => next.run(request).await,
+                    Err(refusal) => refusal.into_response(),
+                }
+            }
         },
     };
     if !access.origins.is_empty() {
@@ -155,24 +178,35 @@ pub(super) async fn on_network(
     response
 }
 
+/// The caller; `None` for a sign-in, whose handler authenticates by itself.
 fn authenticated(
     network: &NetworkState,
     request: &Request,
-    Client(client): Client,
-) -> Result<Caller, ApiError> {
-    match Caller::with_token(&network.admin, request) {
+    visit: Visit,
+) -> Result<Option<Caller>, ApiError> {
+    let fields = request.headers();
+    let is_sign_in = is_sign_in(request.method(), request.uri().path());
+    if is_sign_in && !fields.contains_key(header::AUTHORIZATION) {
+        is_of_own_page(fields)?;
+        return match visit.is_foreign {
+            true => Err(RequestRefusal::ForeignOrigin.into()),
+            false => Ok(None),
+        };
+    }
+    match Caller::on_network(&network.admin, request, &visit) {
         Ok(caller) => {
-            if let Some(token) = caller.token() {
-                network.limits.take(token)?;
+            if let Some(credential) = caller.credential() {
+                network.limits.take(credential)?;
             }
-            Ok(caller.from(client))
+            Ok(Some(caller.from(visit.client)).filter(|_| !is_sign_in))
         }
-        Err(ApiError::Unauthenticated) => {
-            // A request without a token guesses nothing.
-            if request.headers().contains_key(header::AUTHORIZATION) {
-                network.limits.failed(client)?;
+        Err(refusal) if refusal.code() == Code::Unauthenticated => {
+            // A request without token and cookie guesses nothing.
+            let names = [header::AUTHORIZATION, header::COOKIE];
+            if names.iter().any(|name| fields.contains_key(name)) {
+                network.limits.failed(visit.client)?;
             }
-            Err(ApiError::Unauthenticated)
+            Err(refusal)
         }
         Err(refusal) => Err(refusal),
     }

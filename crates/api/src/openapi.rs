@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::generate::Contract;
 use serde_json::{Map, Value, json};
 
-use self::draft::{AnswerDraft, Components, Draft};
+use self::draft::{AnswerDraft, Components};
 use super::wire::ErrorBody;
 
-pub(super) use self::answer::{Lines, PageOrEvents};
+pub(super) use self::answer::{Answer, Lines, PageOrEvents};
+pub(super) use self::draft::Draft;
 pub(super) use self::routes::{Operation, Routes};
 
 /// What stands before the names of schemas.
@@ -44,7 +45,7 @@ pub(super) fn document(operations: &[Operation]) -> Value {
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
         "servers": [{"url": "/api/v1"}],
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"login": []}],
         "tags": tags(operations),
         "paths": paths,
         "components": {
@@ -53,6 +54,13 @@ pub(super) fn document(operations: &[Operation]) -> Value {
                 "type": "http",
                 "scheme": "bearer",
                 "description": "A personal access token, `kwp_…`. On the unix socket, the operator needs none.",
+            }, "login": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": "__Host-keyward",
+                "description": "The cookie of a browser that is signed in, by POST /session; over cleartext HTTP on the \
+                    gateway's machine, its name is `keyward`. Requests other than GET and HEAD also need the `csrf` of \
+                    GET /session in `Keyward-CSRF`, and `Content-Type: application/json`.",
             }},
             "parameters": {"IfMatch": {
                 "name": "If-Match",

@@ -20,6 +20,17 @@ pub enum RequestRefusal {
         /// Seconds until a retry makes sense.
         retry_after: u64,
     },
+    /// Its cookie is of no login, or of one that has ended.
+    LoginEnded,
+    /// It changes something and has a cookie, but not the CSRF value of its login.
+    CsrfMissing,
+    /// The link does not sign in, or not any more.
+    LinkUsed,
+    /// Too many sign-ins from its address failed.
+    SignInFailures {
+        /// Seconds until a retry makes sense.
+        retry_after: u64,
+    },
     /// `Idempotency-Key` is malformed.
     KeyMalformed,
     /// `Idempotency-Key` belongs to a request with another body or path.
@@ -52,8 +63,20 @@ impl RequestRefusal {
                 .because("too many requests with an invalid token came from this address")
                 .hint("correct the token, and wait as long as `Retry-After` says"),
             Self::TokenRate { .. } => Code::RateLimited
-                .because("this token has sent too many requests")
+                .because("this token or login has sent too many requests")
                 .hint("wait as long as `Retry-After` says, or raise `limits.api_requests_per_minute_max`"),
+            Self::LoginEnded => Code::Unauthenticated
+                .because("this browser is not signed in, or its login has ended")
+                .hint("sign in again; `keyward login-link` prints a link"),
+            Self::CsrfMissing => Code::CsrfRequired
+                .because("`Keyward-CSRF` is missing, or is not that of this login")
+                .usual_hint(),
+            Self::LinkUsed => Code::Unauthenticated
+                .because("the link has been used, has expired or was never made")
+                .hint("get another one: `keyward login-link` on the gateway's machine, or from an admin"),
+            Self::SignInFailures { .. } => Code::RateLimited
+                .because("too many sign-ins from this address failed")
+                .hint("wait as long as `Retry-After` says; a valid link is always accepted"),
             Self::KeyMalformed => Code::BadRequest
                 .because("`Idempotency-Key` is not 1 to 255 visible ASCII characters")
                 .hint("send a random key, such as a UUID, once"),
@@ -77,12 +100,15 @@ impl RequestRefusal {
     /// Seconds until a retry makes sense.
     pub(super) fn retry_after(self) -> Option<u64> {
         match self {
-            Self::AuthFailures { retry_after } | Self::TokenRate { retry_after } => {
-                Some(retry_after)
-            }
+            Self::AuthFailures { retry_after }
+            | Self::TokenRate { retry_after }
+            | Self::SignInFailures { retry_after } => Some(retry_after),
             Self::KeyInProgress | Self::TooManyKeys => Some(IN_PROGRESS_RETRY_AFTER),
             Self::Cleartext
             | Self::ForeignOrigin
+            | Self::LoginEnded
+            | Self::CsrfMissing
+            | Self::LinkUsed
             | Self::KeyMalformed
             | Self::KeyReused
             | Self::AnswerNotKept => None,

@@ -94,7 +94,7 @@ fn kept(admin: &Admin, new: &NewSecret) -> Result<RotationTerms, ApiError> {
     Ok(RotationTerms { old_for, expires })
 }
 
-async fn tested_first(
+pub(super) async fn tested_first(
     context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
@@ -134,7 +134,7 @@ async fn tested_first(
     }
 }
 
-async fn untested(
+pub(super) async fn untested(
     context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,

@@ -17,16 +17,18 @@ use super::network::{Network, NetworkAccess, on_network};
 use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
-    activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
-    consents, errors_page, explain, flows, health, home, honeytokens, index, keys, orgs, personal,
-    plugins, probes, providers, refresh, reload, request_id, rotations, rule_test, rules, runs,
-    sessions, summary, tokens, upstreams, usage, users, webhooks,
+    activations, agents, apps, audit, auth, bindings, ca, call, connect_sessions, connection_test,
+    connections, consents, errors_page, explain, flows, health, home, honeytokens, index, keys,
+    login_links, logins, orgs, personal, plugins, probes, providers, refresh, reload, request_id,
+    rotations, rule_test, rules, runs, sessions, sign_in, summary, tokens, upstreams, usage, users,
+    webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
     let open = health::open_routes().merge(health::routes_with_token());
     let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
+    let open = open.merge(connect_sessions::pages());
     let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
     guarded
         // Below the check of names: a page of another site must not learn the gateway's URL.
@@ -43,6 +45,7 @@ pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
     let network = Network::new(admin.clone(), access);
     let open = health::open_routes().merge(health::routes_with_token());
     let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
+    let open = open.merge(connect_sessions::pages());
     open.merge(api())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
@@ -104,6 +107,7 @@ pub(super) fn described() -> Routes {
         .merge(runs::routes())
         .merge(sessions::routes())
         .merge(summary::routes())
+        .merge(connect_sessions::routes())
         .merge(explain::routes())
         .merge(keys::routes())
         .merge(ca::routes())
@@ -118,6 +122,9 @@ pub(super) fn described() -> Routes {
         .merge(orgs::routes())
         .merge(users::routes())
         .merge(personal::routes())
+        .merge(sign_in::routes())
+        .merge(logins::routes())
+        .merge(login_links::routes())
         .merge(webhooks::routes())
         .merge(honeytokens::routes())
 }

@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
-
 use super::auth::Caller;
 use super::body::{Params, Segments};
 use super::context::Context;
@@ -45,19 +43,23 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn list(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Params(page): Params<Page>,
 ) -> Result<Tagged<List<RuleShown>>, ApiError> {
+    let Context { admin, caller } = &context;
     // Before the rules themselves: a change in between makes the tag stale, not the list.
     let etag = stored_rules::etag(&admin.deps().directory.view().rules_in_order(caller.org()))?;
-    let placed = effective(&admin, &caller).into_iter().map(|rule| {
+    let placed = effective(admin, caller).into_iter().map(|rule| {
         // Fixed width, so that the order of the text is the order of the numbers.
         Placed { cursor: format!("{:08}", rule.standing.number), rule }
     });
     let wanted = placed.filter(|Placed { rule, .. }| page.wants(&searched(rule))).collect();
     let List { items, next } = page.cut(wanted, |placed: &Placed| &placed.cursor)?;
-    let body = List { items: items.into_iter().map(|placed| placed.rule).collect(), next };
+    let items = items.into_iter().map(|Placed { rule, .. }| match rule.managed_by {
+        Some(_) => with_shadow(&context, rule),
+        None => rule,
+    });
+    let body = List { items: items.collect(), next };
     Ok(Tagged { etag: Some(etag), body })
 }
 

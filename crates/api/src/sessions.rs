@@ -139,7 +139,7 @@ async fn list(
 }
 
 /// What the request names, as far as it exists for the caller.
-fn found<R: Exposed>(
+pub(super) fn found<R: Exposed>(
     context: &Context,
     field: &'static str,
     named: &Reference<R::Id>,

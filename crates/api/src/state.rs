@@ -12,7 +12,10 @@ use super::error::ApiError;
 use super::idempotency::IdempotencyKeys;
 use super::reload::Reloads;
 use super::run_counter::Runs;
+use super::sign_in::SignInLimits;
+use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
+use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_net::dial::Dialler;
 use keyward_proxy::Gateway;
@@ -55,8 +58,12 @@ pub struct Deps {
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
     pub public_url: String,
+    /// How people connect accounts by a link.
+    pub connect: watch::Receiver<Arc<ConnectSettings>>,
     /// Limits of bodies, heads and waits.
     pub limits: Limits,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
     /// The gateway through which connections are tested. Its owner ends it; the audit log is complete after
     /// that. Empty in a process that sends no requests.
     pub data_path: Weak<Gateway>,
@@ -92,6 +99,7 @@ struct Inner {
     roots: OnceCell<Arc<str>>,
     runs: Runs,
     idempotency: IdempotencyKeys,
+    sign_in_limits: SignInLimits,
 }
 
 struct Serving {
@@ -119,6 +127,7 @@ impl Admin {
     }
 
     fn new(deps: Deps, draining: watch::Receiver<bool>, serving: Option<Serving>) -> Self {
+        let sign_in_limits = SignInLimits::new(&deps.limits);
         Self(Arc::new(Inner {
             deps,
             draining,
@@ -126,6 +135,7 @@ impl Admin {
             roots: OnceCell::new(),
             runs: Runs::default(),
             idempotency: IdempotencyKeys::default(),
+            sign_in_limits,
         }))
     }
 
@@ -157,6 +167,11 @@ impl Admin {
     /// The keys of requests that have effect once.
     pub(super) fn idempotency(&self) -> &IdempotencyKeys {
         &self.0.idempotency
+    }
+
+    /// How often clients failed to sign in.
+    pub(super) fn sign_in_limits(&self) -> &SignInLimits {
+        &self.0.sign_in_limits
     }
 
     /// Resolves when the gateway stops accepting work.

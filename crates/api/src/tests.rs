@@ -164,7 +164,9 @@ async fn services() -> Deps {
         metrics,
         clock,
         public_url: "http://localhost:8081".to_owned(),
+        connect: watch::Sender::new(Arc::default()).subscribe(),
         limits: Limits::default(),
+        sign_in: Default::default(),
         data_path: std::sync::Weak::new(),
     }
 }

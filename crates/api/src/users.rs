@@ -19,6 +19,7 @@ use super::wire::List;
 use keyward_model::{
     PersonalToken, PersonalTokenShown, Record, Role, Shown, User, UserFacts, UserShown,
 };
+use keyward_state::directory::Credential;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -90,7 +91,7 @@ impl Exposed for User {
         Ok(resource::shown(context, &user).await)
     }
 
-    /// A pause, or a role that allows less, counts from the next request on.
+    /// A pause, or a role that allows less, counts from the next request on. Both end the user's other logins.
     async fn change(
         context: &Context,
         user: Arc<Record<Self>>,
@@ -98,6 +99,13 @@ impl Exposed for User {
     ) -> Result<Shown<Self>, ApiError> {
         context.caller.because(described(&change));
         let changed = resource::store_change(context, &user, &change, |_| {}).await?;
+        if changed.paused || change.names("role") {
+            let but = match context.caller.credential() {
+                Some(Credential::Login(id)) if !changed.paused => Some(id),
+                _ => None,
+            };
+            context.deps().directory.end_logins(&changed.org, &changed.id, but).await?;
+        }
         Ok(resource::shown(context, &changed).await)
     }
 }

@@ -14,6 +14,7 @@ mod rotation;
 mod rule_order;
 mod rule_test;
 mod run;
+mod sign_in;
 mod status;
 mod summary;
 mod tested;
@@ -48,6 +49,7 @@ pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_order::RuleOrderAsk;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::run::{HostRefusals, Rejected, RunRefusals};
+pub use self::sign_in::{LoginLinkAsk, LoginLinkView, SignInAsk, SignInView};
 pub use self::status::{AgentListener, CallerView, Health, ReloadView, Status};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};
@@ -61,6 +63,7 @@ pub use self::webhook::{EventType, WebhookAdded};
 use keyward_base::id::{AppId, TokenId};
 use keyward_model::PluginAffected;
 pub use keyward_model::{SecretFields, SecretText};
+pub use keyward_rules::policy::{Considered, Fit};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
 
 /// The redirect URI of an app that is registered at its provider before it is added.

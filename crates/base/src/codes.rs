@@ -211,8 +211,11 @@ codes! {
 
     // Refusals of the API.
     Unauthenticated: "unauthenticated" 401 Api,
-        "The request has no valid personal access token.",
-        "an admin of your organisation makes one: keyward token add";
+        "The request has no valid personal access token and no cookie of a browser that is signed in, or the sign-in failed.",
+        "an admin of your organisation makes a token: keyward token add, or a link to sign in: keyward login-link";
+    CsrfRequired: "csrf_required" 403 Api,
+        "The request changes something and is authenticated by a cookie, but lacks the CSRF value of its login.",
+        "send the `csrf` of GET /session in `Keyward-CSRF`";
     CleartextRefused: "cleartext_refused" 403 Api,
         "The API was asked over cleartext HTTP from another machine, which would reveal the token.",
         "set `listen.admin_tls`, or name the proxy that terminates TLS in `listen.admin_proxies`";

@@ -201,6 +201,10 @@ ids! {
     WebhookId = "whk_", "a webhook";
     /// A session: an agent's short-lived token for the connections of one end user, or for named ones.
     SessionId = "ses_", "a session";
+    /// A connect session: a link by which a person connects an account for a user.
+    ConnectSessionId = "cns_", "a connect session";
+    /// A login: a browser in which a user is signed in.
+    LoginId = "lgn_", "a login";
     /// A stored rule. [`RuleId`] is the label of what decided.
     StoredRuleId = "rul_", "a rule";
 }

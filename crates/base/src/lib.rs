@@ -7,6 +7,7 @@ pub use tikv_jemallocator::Jemalloc as Allocator;
 
 pub mod agent;
 pub mod codes;
+pub mod connect;
 pub mod host;
 pub mod id;
 pub mod keys;
@@ -16,6 +17,7 @@ pub mod rotation;
 pub mod secret;
 pub mod settings;
 pub mod shared_map;
+pub mod sign_in;
 pub mod tally;
 pub mod threads;
 pub mod time;

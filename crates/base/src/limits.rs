@@ -115,6 +115,9 @@ section! {
         /// Sessions of one organisation that have not expired. Above it: new ones are refused.
         #[key("count")]
         pub sessions_max: usize,
+        /// Connect sessions of one organisation. Above it: ended ones are removed early, then new ones are refused.
+        #[key("count")]
+        pub connect_sessions_max: usize,
         /// Size of the body of an admin request.
         #[key("bytes")]
         pub admin_body_bytes_max: usize,
@@ -177,6 +180,8 @@ impl Default for Limits {
             hostless_rules_max: 100,
             // Each has a row in the store and a part of the policy, both of about 1 KiB.
             sessions_max: 10_000,
+            // Each has a row of about 1 KiB, for a day.
+            connect_sessions_max: 10_000,
             admin_body_bytes_max: 1024 * 1024,
             // Prompts with images have this size.
             written_body_bytes_max: 8 * 1024 * 1024,

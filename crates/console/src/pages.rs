@@ -2,6 +2,7 @@
 
 mod agent;
 mod agents;
+mod apps;
 mod audit;
 mod connect;
 mod connection;
@@ -14,6 +15,9 @@ mod people;
 mod person;
 mod personal_tokens;
 mod plan;
+mod plugins;
+mod rules;
+mod services;
 mod settings;
 mod timeline;
 mod traffic;
@@ -33,6 +37,10 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(agents::routes())
         .merge(agent::routes())
         .merge(traffic::routes())
+        .merge(rules::routes())
+        .merge(plugins::routes())
+        .merge(apps::routes())
+        .merge(services::routes())
         .merge(find::routes())
         .merge(login::routes())
         .merge(audit::routes())

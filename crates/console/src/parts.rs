@@ -144,6 +144,11 @@ pub(crate) fn head(title: Markup, sub: Option<Markup>, actions: Markup) -> Marku
     }
 }
 
+/// What to do, where it is no command: pages have links and buttons instead.
+pub(crate) fn remedy(hint: Option<&str>) -> Option<&str> {
+    hint.filter(|hint| !hint.contains("keyward ") && !hint.contains("--"))
+}
+
 /// A number of things: `1 agent`, `3 agents`.
 pub(crate) fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }

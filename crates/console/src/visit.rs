@@ -20,12 +20,15 @@ use tower::ServiceExt;
 
 use crate::frame::Page;
 use keyward_api::Arrival;
-use keyward_api::wire::{CallerView, ErrorBody, ErrorView};
+use keyward_api::wire::{ErrorBody, ErrorView, SignInView};
 use keyward_base::id::UserId;
 use keyward_model::{Shown, User};
 
 /// Beside the cookie, it shows that a request is of our own page.
 const CSRF: HeaderName = HeaderName::from_static("keyward-csrf");
+
+/// Of requests by which the script renews a page.
+const RENEWAL: HeaderName = HeaderName::from_static("keyward-renewal");
 
 /// Longest answer that a page reads.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -48,13 +51,15 @@ pub(crate) struct Reader {
     csrf: Option<String>,
     /// Path and query of the page.
     pub(crate) at: String,
+    /// Whether the script renews the live parts of a page that is shown: what takes long to read is left out.
+    pub(crate) is_renewal: bool,
 }
 
 /// A reader who is signed in.
 pub(crate) struct Visit {
     reader: Reader,
     /// Who reads.
-    pub(crate) me: CallerView,
+    pub(crate) me: SignInView,
     /// The id of a member; others see and change all, or nothing.
     own: Option<UserId>,
 }
@@ -89,7 +94,8 @@ impl FromRequestParts<Console> for Reader {
         let at = parts.uri.path_and_query().map_or("/", |at| at.as_str()).to_owned();
         let fields = of_reader(&parts.headers);
         let arrival = parts.extensions.get::<Arrival>().copied();
-        Ok(Self { api: console.api.clone(), fields, arrival, csrf: None, at })
+        let is_renewal = parts.headers.contains_key(RENEWAL);
+        Ok(Self { api: console.api.clone(), fields, arrival, csrf: None, at, is_renewal })
     }
 }
 
@@ -97,8 +103,9 @@ impl FromRequestParts<Console> for Visit {
     type Rejection = Stop;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Stop> {
-        let Ok(reader) = Reader::from_request_parts(parts, console).await;
-        let me: CallerView = reader.get("/caller").await?;
+        let Ok(mut reader) = Reader::from_request_parts(parts, console).await;
+        let me: SignInView = reader.get("/session").await?;
+        reader.csrf.clone_from(&me.csrf);
         let own: Option<Shown<User>> = match (&me.user, me.role.as_deref()) {
             (Some(name), Some("member")) => {
                 reader.maybe(&format!("/users/{}", segment(name))).await?
@@ -149,6 +156,11 @@ impl Reader {
             Err(Stop::Refused(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _)) => Ok(None),
             Err(stop) => Err(stop),
         }
+    }
+
+    /// The same of something that takes long to read, unless the page is only renewed.
+    pub(crate) async fn once<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Stop> {
+        if self.is_renewal { Ok(None) } else { self.maybe(path).await }
     }
 
     /// Asks the API, and keeps the tag of the answer.

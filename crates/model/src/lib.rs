@@ -9,10 +9,12 @@
 mod agent;
 mod app;
 mod binding;
+mod connect_session;
 mod connection;
 mod deadline;
 mod given;
 mod honeytoken;
+mod login;
 mod manifest;
 mod name;
 mod notice_kind;
@@ -41,6 +43,11 @@ pub use app::{
     TokenOptions, redirect_uri,
 };
 pub use binding::{BINDINGS_MAX, BindingRecord, BindingShown, BindingSpec, BoundSlot};
+pub use connect_session::{
+    BoundBrowser, CONNECT_FAILURES_MAX, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession,
+    ConnectSessionFacts, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec,
+    ConnectSessionState, Connected, origin_of,
+};
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
     ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,
@@ -49,6 +56,9 @@ pub use connection::{
 pub use deadline::Deadline;
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use login::{
+    LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginShown, LoginSpec, SignInMethod,
+};
 pub use manifest::{Fault, Manifest, Slot};
 pub use name::is_label;
 pub use notice_kind::NoticeKind;

@@ -57,6 +57,10 @@ kinds! {
     PluginDegraded = "plugin.degraded";
     /// A required slot of a plugin has no connection that can be used.
     PluginBlocked = "plugin.blocked";
+    /// A person has connected an account by a link.
+    ConnectSessionCompleted = "connect_session.completed";
+    /// An attempt to connect an account by a link has failed; `reason` says why. The person may try again.
+    ConnectSessionFailed = "connect_session.failed";
     /// A stored rule was added.
     RuleAdded = "rule.added";
     /// A stored rule says something else, or has another place in the order.

@@ -113,7 +113,6 @@ pub struct RuleStanding {
     #[serde(default)]
     pub place: Option<String>,
     /// The label of an earlier rule that decides all requests that this one is for, so that this one has no effect.
-    /// Only in answers with one rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadowed_by: Option<String>,
 }

@@ -9,7 +9,10 @@ use super::personal_token::{
 use super::resource::{Kind, Nothing, Resource};
 use super::rule::{Rule, RuleShown};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
-use super::{Agent, App, Connection, Honeytoken, Org, Plugin, PluginView, Session, User, Webhook};
+use super::{
+    Agent, App, ConnectSession, Connection, Honeytoken, Login, Org, Plugin, PluginView, Session,
+    User, Webhook,
+};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -34,6 +37,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<Org>(),
         of::<User>(),
         personal_token(),
+        of::<Login>(),
         of::<App>(),
         of::<Connection>(),
         of::<Agent>(),
@@ -41,6 +45,7 @@ pub fn schemas() -> Vec<Schemas> {
         binding(),
         plugin(),
         of::<Session>(),
+        of::<ConnectSession>(),
         rule(),
         of::<Webhook>(),
         of::<Honeytoken>(),

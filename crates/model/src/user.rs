@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::login::LoginLink;
 use super::name;
 use super::personal_token::{PersonalToken, PersonalTokenShown};
 use super::refusal::{Refusal, failed};
@@ -62,6 +63,9 @@ pub struct UserFacts {
     /// The user's tokens.
     #[serde(default)]
     pub tokens: Vec<PersonalToken>,
+    /// Links that sign the user in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub login_links: Vec<LoginLink>,
 }
 
 /// What is shown of a user.
@@ -107,6 +111,11 @@ impl Resource for User {
 }
 
 impl UserSpec {
+    /// Whether the user may sign in.
+    pub fn signs_in(&self) -> bool {
+        self.role != Role::EndUser && !self.paused
+    }
+
     /// Whether the connections of this user may be used in sessions.
     pub fn has_sessions(&self) -> bool {
         self.role == Role::EndUser && !self.paused

@@ -21,6 +21,7 @@ use keyward_state::rulebook::Rulebook;
 use keyward_vault::Vault;
 
 use crate::base_url::ServedBaseUrls;
+use crate::connect_link::ConnectLinks;
 use crate::limits::agent_streams::{AgentStreams, UnauthenticatedStreams};
 use crate::limits::alert_limit::AlertLimit;
 use crate::limits::auth_failures::AuthFailures;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub base_urls: ServedBaseUrls,
     /// The URL of the page of errors; `None` where it would not lead to this gateway later.
     pub errors_page: Option<String>,
+    /// The links to the console in refusals.
+    pub connect: ConnectLinks,
     /// Becomes true when the gateway drains.
     pub draining: watch::Receiver<bool>,
 }

@@ -50,6 +50,7 @@ mod authorize;
 pub mod base_url;
 mod body;
 pub mod ca;
+mod connect_link;
 mod exchange;
 mod gateway;
 mod h2;
@@ -65,6 +66,7 @@ mod streams;
 mod tunnel;
 mod upstream;
 
+pub use connect_link::ConnectLinks;
 pub use exchange::{call, test_request};
 pub use gateway::{Gateway, Parts};
 pub use limits::auth_failures::AuthFailures;

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::connect_link::ConnectLink;
 use crate::gateway::Gateway;
 use crate::refusal::{Refusal, scrub_code};
 use keyward_base::agent::{Agent, AgentSession};
@@ -105,6 +106,13 @@ impl Record {
             (RequestedBy::Agent(_), Some(page)) => Some(code.docs(page)),
             _ => None,
         }
+    }
+
+    /// What a person can connect to resolve a refusal, for an agent.
+    pub fn connect_link(&self, refusal: &Refusal) -> ConnectLink {
+        let RequestedBy::Agent(agent) = &self.fields.by else { return ConnectLink::default() };
+        let (links, target) = (&self.gateway.connect, self.fields.target.as_ref());
+        links.link(refusal, agent, target, &self.gateway.vault.shared_catalogue())
     }
 
     /// Sets the owner of a connection as the requester: no agent takes part.

@@ -23,7 +23,11 @@ pub(super) enum Names {
     Agents,
     Apps,
     Connections,
+    /// By id: connect sessions have no names.
+    ConnectSessions,
     Honeytokens,
+    /// By id: logins have no names.
+    Logins,
     Orgs,
     Plugins,
     Providers,
@@ -98,6 +102,8 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> Values {
         // A new one.
         (None, [_, "add"]) if called == "NAME" => None,
         (None, ["session", ..]) => Some(Names::Sessions),
+        (None, ["connect-link", ..]) => Some(Names::ConnectSessions),
+        (None, ["login", ..]) => Some(Names::Logins),
         (None, [command, ..]) if matches!(called, "NAME" | "RULE") => found(COMMANDS, command),
         (None, _) => found(VALUES, called),
     };
@@ -143,7 +149,9 @@ impl Names {
             Self::Agents => "agents",
             Self::Apps => "apps",
             Self::Connections => "connections",
+            Self::ConnectSessions => "connect-sessions",
             Self::Honeytokens => "honeytokens",
+            Self::Logins => "logins",
             Self::Orgs => "orgs",
             Self::Plugins => "plugins",
             Self::Providers => "providers",
@@ -157,7 +165,7 @@ impl Names {
     fn offer(self, item: Item) -> Option<Offer> {
         let Item { id, name, provider, managed_by } = item;
         match self {
-            Self::Providers | Self::Sessions => {
+            Self::Providers | Self::Sessions | Self::ConnectSessions | Self::Logins => {
                 Some(Offer { word: id, about: name.unwrap_or_default() })
             }
             Self::StoredRules if managed_by.as_deref() != Some("store") => None,

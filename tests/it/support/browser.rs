@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpStream;
 
 use super::gateway::Gateway;
@@ -54,8 +55,19 @@ impl Browser {
         wire.answer("POST").await
     }
 
+    /// Sends a page's form.
+    pub(crate) async fn submit(&mut self, to: &str, fields: &[(&str, &str)]) -> Message {
+        let coded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let pairs = fields.iter().map(|(name, value)| format!("{}={}", coded(name), coded(value)));
+        self.send("POST", to, &pairs.collect::<Vec<_>>().join("&")).await
+    }
+
     /// One request.
     pub(crate) async fn ask(&mut self, method: &str, to: &str) -> Message {
+        self.send(method, to, "").await
+    }
+
+    async fn send(&mut self, method: &str, to: &str, form: &str) -> Message {
         let path = path(to);
         let cookies: Vec<_> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -68,12 +80,18 @@ impl Browser {
             None => format!("Sec-Fetch-Site: {}", self.site),
             Some(origin) => format!("Origin: {origin}"),
         };
-        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        let length = match (method, form.len()) {
+            ("POST", 0) => "Content-Length: 0\r\n".to_owned(),
+            ("POST", length) => format!(
+                "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n"
+            ),
+            _ => String::new(),
+        };
         let stream = TcpStream::connect(self.at).await.expect("it listens");
         let mut wire = Wire::plain(stream);
         wire.send(format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{whence}\r\n\
-             {cookies}{length}Connection: close\r\n\r\n"
+             {cookies}{length}Connection: close\r\n\r\n{form}"
         ))
         .await;
         let answer = wire.answer(method).await;

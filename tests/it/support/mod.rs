@@ -13,6 +13,7 @@ pub(crate) mod hooks;
 pub(crate) mod http2;
 pub(crate) mod install;
 pub(crate) mod lab;
+pub(crate) mod login;
 pub(crate) mod market;
 pub(crate) mod newcomer;
 pub(crate) mod oauth;

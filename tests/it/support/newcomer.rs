@@ -18,9 +18,11 @@ use super::pty::{Terminal, screen};
 /// What differs from run to run, and what stands in its place.
 const VARYING: &[(&str, &str)] = &[
     (r"kwa_[A-Za-z0-9]{20,}", "kwa_…"),
+    (r"kwn_[A-Za-z0-9]{20,}", "kwn_…"),
+    (r"kwo_[A-Za-z0-9]{20,}", "kwo_…"),
     (r"[A-Za-z_-]*kwph[A-Za-z0-9]+", "(placeholder)"),
-    (r"\b(con|agt|tok|exc|rul|key)_[a-z0-9]{16,}", "${1}_…"),
-    (r"(127\.0\.0\.1|\[::1\]):\d{4,5}", "${1}:PORT"),
+    (r"\b(con|agt|tok|exc|rul|key|usr|cns)_[a-z0-9]{16,}", "${1}_…"),
+    (r"(127\.0\.0\.1|\[::1\]|localhost):\d{4,5}", "${1}:PORT"),
     (r"\b[0-9a-f]{16}\b", "(key id)"),
     (r"\b\d+ ms\b", "N ms"),
     // Columns are as wide as the paths in them.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorView, TokenStatus};
 use keyward_base::id::ConnectionId;
 use keyward_base::settings::Settings;
+use keyward_rules::policy::Considered;
 use keyward_rules::policy::explain::ActionKind;
 
 /// A request to explain.
@@ -70,6 +71,10 @@ pub struct Explanation {
     pub proxy: Option<String>,
     /// What stands in the way; empty when nothing does.
     pub stopped_by: Vec<ErrorView>,
+    /// All rules of the organisation, bindings and sets of the agent, and the default, in the order in which they
+    /// decide; the bindings among themselves have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub considered: Vec<Considered>,
 }
 
 /// The connection of an explanation.

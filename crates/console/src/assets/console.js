@@ -58,8 +58,8 @@
 
   // Navigation: the main part is replaced, the rest stays.
   let visit = 0;
-  async function page(url) {
-    const answer = await fetch(url, { headers: { Accept: 'text/html' } });
+  async function page(url, more) {
+    const answer = await fetch(url, { headers: { Accept: 'text/html', ...more } });
     const text = await answer.text();
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
     return { at: answer.url, document: new DOMParser().parseFromString(text, 'text/html') };
@@ -87,8 +87,8 @@
     if (document.hidden || one('dialog[open]') || !one('[data-live]')) return;
     const own = visit;
     let next;
-    try { next = await page(location.href); } catch { return; }
-    if (own !== visit || !one('main', next.document)) return;
+    try { next = await page(location.href, { 'Keyward-Renewal': '1' }); } catch { return; }
+    if (own !== visit || !one('.rail', next.document)) return;
     for (const part of all('[data-live]')) {
       const fresh = next.document.getElementById(part.id);
       if (!fresh || part.contains(document.activeElement) && part.matches('form, form *')) continue;
@@ -96,6 +96,10 @@
       times(fresh);
       if (fresh.outerHTML === part.outerHTML) continue;
       const focus = part.contains(document.activeElement) ? pathTo(part, document.activeElement) : null;
+      for (const field of all('select[id], input[id]', part)) {
+        const same = fresh.querySelector(`#${CSS.escape(field.id)}`);
+        if (same && field.value && field.type !== 'checkbox' && field.type !== 'radio' && (field.tagName !== 'SELECT' || [...same.options].some((option) => option.value === field.value))) same.value = field.value;
+      }
       part.replaceWith(fresh);
       focus?.reduce((at, index) => at?.children[index], fresh)?.focus();
     }
@@ -107,12 +111,15 @@
   }
 
   // Forms with `data-api="METHOD /path"` become JSON. `data-json` of a field: number, list, flag, raw; a field that is
-  // empty is left out, or null with `data-null`. A name with dots is a path into the object.
+  // empty is left out, or null with `data-null`; `merge`: its value is an object, whose members are added. A name with dots is a path into the object.
   function value(field) {
     switch (field.dataset.json) {
       case 'flag': return field.checked;
       case 'number': return field.value === '' ? undefined : Number(field.value);
-      case 'list': return field.value.split(/[\s,]+/).filter(Boolean);
+      case 'list': {
+        const list = field.value.split(/[\s,]+/).filter(Boolean);
+        return list.length === 0 && 'null' in field.dataset ? undefined : list;
+      }
       case 'lines': return field.value.split('\n').map((line) => line.trim()).filter(Boolean);
       case 'raw': return field.value.trim() === '' ? undefined : JSON.parse(field.value);
       default: return field.value === '' ? undefined : field.value;
@@ -127,12 +134,15 @@
       at[last] = given;
     };
     for (const group of new Set(all('[data-each]', form).map((box) => box.name))) {
-      put(group, all(`[data-each][name="${group}"]:checked`, form).map((box) => box.value));
+      const ticked = all(`[data-each][name="${group}"]:checked`, form).map((box) => box.value);
+      const isNull = ticked.length === 0 && one(`[data-each][data-null][name="${group}"]`, form);
+      put(group, isNull ? null : ticked);
     }
     for (const field of form.elements) {
-      if (!field.name || field.disabled || 'each' in field.dataset || 'path' in field.dataset) continue;
+      if (!field.name || field.matches(':disabled') || 'each' in field.dataset || 'path' in field.dataset) continue;
       if (field.type === 'radio' && !field.checked) continue;
       if (field.type === 'checkbox' && field.dataset.json !== 'flag' && !field.checked) continue;
+      if (field.dataset.json === 'merge') { Object.assign(json, JSON.parse(field.value || '{}')); continue; }
       const given = value(field);
       if (given !== undefined) put(field.name, given);
       else if ('null' in field.dataset) put(field.name, null);
@@ -141,10 +151,14 @@
   }
   const filled = (text, from) =>
     text.replace(/\{([\w.]+)\}/g, (_, name) => encodeURIComponent(name.split('.').reduce((at, key) => at?.[key], from) ?? ''));
+  // Remedies that are commands are for the terminal.
+  const remedy = ({ hint }) => (hint && !/keyward |--/.test(hint) ? hint : undefined);
+  const said = (error) => [error.message, remedy(error)].filter(Boolean).join(' — ');
   function wrong(form, error) {
     clear(form);
-    const field = error.field && all('[name]', form).find((it) => it.name === error.field || error.field.endsWith('.' + it.name));
-    const text = [error.message, error.hint].filter(Boolean).join(' — ');
+    const plain = error.field?.replace(/\[\d+\].*$/, '');
+    const field = plain && all('[name]', form).find((it) => it.name === plain || plain.endsWith('.' + it.name));
+    const text = said(error);
     if (field) {
       const note = make('p', text, 'wrong');
       note.id = `wrong-${field.name}`;
@@ -157,8 +171,9 @@
     const box = make('div', undefined, 'wrong-box');
     box.setAttribute('role', 'alert');
     box.append(make('p', error.message ?? 'It failed.'));
-    if (error.hint) box.append(make('p', error.hint));
+    if (remedy(error)) box.append(make('p', remedy(error)));
     form.prepend(box);
+    box.scrollIntoView({ block: 'nearest' });
   }
   function clear(form) {
     for (const note of all('.wrong, .wrong-box', form)) note.remove();
@@ -192,8 +207,7 @@
       const sent = button.dataset.body ? JSON.parse(button.dataset.body) : method === 'DELETE' ? undefined : {};
       await then(button.dataset, await call(method, path, sent, button.dataset.tag));
     } catch (error) {
-      const { message, hint } = offline(error);
-      toast([message, hint].filter(Boolean).join(' — '), true);
+      toast(said(offline(error)), true);
     } finally {
       busy([button], false);
     }
@@ -317,11 +331,22 @@
   function order() {
     const list = one('ol[data-order]');
     if (!list) return;
-    const send = async () => {
-      const rules = all('li[data-rule]', list).map((item) => item.dataset.rule);
-      try { await call('PUT', '/rules/order', { rules }, list.dataset.tag); toast('The order is saved.'); } catch (error) { toast(error.message, true); }
+    // The whole order is sent where the page has all stored rules, so that a change by another person is noticed; else
+    // the place of one rule.
+    const send = async (item) => {
+      const name = item.dataset.rule;
+      const next = item.nextElementSibling?.dataset.rule;
+      const place = next ? { before: next } : { after: item.previousElementSibling?.dataset.rule };
+      const rules = all('li[data-rule]', list).map((it) => it.dataset.rule);
+      try {
+        if (list.dataset.tag) await call('PUT', '/rules/order', { rules }, list.dataset.tag);
+        else await call('PATCH', `/rules/${encodeURIComponent(name)}`, place);
+        toast('The order is in force.');
+      } catch (error) { toast(said(offline(error)), true); }
       await again();
+      all('li[data-rule]').find((it) => it.dataset.rule === name)?.focus();
     };
+    let waits;
     let dragged;
     list.addEventListener('dragstart', (event) => { dragged = event.target.closest('li[data-rule]'); dragged?.classList.add('drag'); });
     list.addEventListener('dragover', (event) => {
@@ -331,7 +356,7 @@
       const box = over.getBoundingClientRect();
       over[event.clientY > box.top + box.height / 2 ? 'after' : 'before'](dragged);
     });
-    list.addEventListener('dragend', () => { dragged?.classList.remove('drag'); if (dragged) send(); dragged = undefined; });
+    list.addEventListener('dragend', () => { dragged?.classList.remove('drag'); if (dragged) send(dragged); dragged = undefined; });
     list.addEventListener('keydown', (event) => {
       const item = event.target.closest('li[data-rule]');
       if (!event.altKey || !item || !['ArrowUp', 'ArrowDown'].includes(event.key)) return;
@@ -339,7 +364,9 @@
       const other = event.key === 'ArrowUp' ? item.previousElementSibling : item.nextElementSibling;
       if (!other?.dataset.rule) return;
       other[event.key === 'ArrowUp' ? 'before' : 'after'](item);
-      send();
+      item.focus();
+      clearTimeout(waits);
+      waits = setTimeout(() => send(item), 400);
     });
   }
 
@@ -439,6 +466,8 @@
   document.addEventListener('change', async (event) => {
     const box = event.target;
     if (box.closest('form[data-find]') && box.matches('select')) { find(box.closest('form[data-find]')); return; }
+    if (box.type === 'radio') { choose(box.form); return; }
+    if (box.type === 'file' && box.dataset.into) { take(box); return; }
     if (!box.dataset?.on) return;
     const [method, path] = (box.checked ? box.dataset.on : box.dataset.off).split(' ');
     try {
@@ -447,9 +476,24 @@
       renew();
     } catch (error) {
       box.checked = !box.checked;
-      toast([error.message, error.hint].filter(Boolean).join(' — '), true);
+      toast(said(error), true);
     }
   });
+  // Parts of a form with `data-when="name=value"` are there while that radio button is chosen.
+  function choose(form) {
+    for (const part of all('[data-when]', form ?? document)) {
+      const [name, ...values] = part.dataset.when.split(/[=|]/);
+      const chosen = one(`[name="${name}"]:checked`, part.closest('form'))?.value;
+      part.hidden = part.disabled = !values.includes(chosen);
+    }
+  }
+  // A file that is chosen fills the field that it is for.
+  async function take(input) {
+    const field = document.getElementById(input.dataset.into);
+    if (!field || !input.files[0]) return;
+    field.value = await input.files[0].text();
+    field.dispatchEvent(new Event('input', { bubbles: true }));
+  }
   document.addEventListener('submit', (event) => {
     const form = event.target;
     if (form.dataset.api) { event.preventDefault(); submit(form); return; }
@@ -501,6 +545,7 @@
     times();
     traffic();
     order();
+    choose();
     all('form[data-now]').forEach((form) => submit(form));
   }
   function stop() {

@@ -52,7 +52,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     sessions.retain(|session| session.facts.agent_name == agent.spec.name);
     let status = visit.maybe("/status").await?;
     let usage = visit.maybe(&format!("{path}/usage")).await?;
-    let changes = visit.maybe(&format!("/audit?changed={}&limit={CHANGES}", agent.id)).await?;
+    let changes = visit.once(&format!("/audit?changed={}&limit={CHANGES}", agent.id)).await?;
     let mut rules = rules.map(|list| list.items).unwrap_or_default();
     rules.retain(|rule| {
         rule.spec.agents.as_ref().is_none_or(|names| names.contains(&agent.spec.name))

@@ -273,7 +273,7 @@ fn needs_app(visit: &Visit, provider: &ProviderView, auth: &AuthView) -> Markup 
     }
 }
 
-fn variable_field(variable: &VariableView) -> Markup {
+pub(super) fn variable_field(variable: &VariableView) -> Markup {
     let name = format!("variables.{}", variable.name);
     if !variable.choices.is_empty() {
         return html! {

@@ -41,7 +41,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let provider =
         visit.maybe(&format!("/providers/{}", segment(&connection.spec.provider))).await?;
     let asked = format!("/audit?changed={}&limit={CHANGES}", connection.id);
-    let changes: Option<List<Event>> = visit.maybe(&asked).await?;
+    let changes: Option<List<Event>> = visit.once(&asked).await?;
     let changes = changes.map(|list| list.items);
     let view = View { connection, tag, usage, provider, changes };
     Ok(Page::new(&visit, Section::Connections, &view.connection.spec.name, page(&visit, &view)))

@@ -31,6 +31,7 @@ struct View {
     status: Option<Status>,
     ca: Option<CaView>,
     hour: Option<OrgUsageView>,
+    day: Option<OrgUsageView>,
 }
 
 async fn show(visit: Visit) -> Result<Page, Stop> {
@@ -42,7 +43,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         _ => visit.maybe("/plugins?limit=1000").await?,
     };
     let webhooks: Option<List<Shown<Webhook>>> = visit.maybe("/webhooks?limit=1000").await?;
-    let refused = visit.maybe("/audit/counts?by=host&refused=true&since=24h").await?;
+    let refused = visit.once("/audit/counts?by=host&refused=true&since=24h").await?;
     let view = View {
         summary,
         broken: broken.items,
@@ -53,6 +54,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         status: visit.maybe("/status").await?,
         ca: visit.maybe("/ca").await?,
         hour: visit.maybe("/usage?since=1h").await?,
+        day: visit.maybe("/usage?since=24h").await?,
     };
     let content = html! {
         (head(html! { "Overview" }, view.status.as_ref().map(version), html! {
@@ -68,7 +70,9 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         }
         div.pair {
             section.panel #needs data-live { header { h2 { "Needs a person" } } (needs(&view)) }
-            section.panel #refused data-live { header { h2 { "Blocked in the last 24 hours" } a href="/traffic?refused=1" { "All" } } (refusals(&view)) }
+            @if let Some(counts) = &view.refused {
+                section.panel { header { h2 { "Blocked in the last 24 hours" } a href="/traffic?refused=1" { "All" } } (refusals(counts)) }
+            }
         }
     };
     Ok(Page::new(&visit, Section::Overview, "Overview", content))
@@ -84,10 +88,7 @@ fn version(status: &Status) -> Markup {
 
 fn numbers(view: &View) -> Markup {
     let of = &view.summary;
-    let refused = view
-        .refused
-        .as_ref()
-        .map(|counts| counts.groups.iter().map(|group| group.count).sum::<u64>() + counts.other);
+    let refused = view.day.as_ref().map(|day| day.history.total.refused);
     html! {
         div.tiles {
             a.tile href="/connections" { p.k { "Connections" } p.v { (of.connections.total) } }
@@ -176,10 +177,7 @@ fn is_soon(at: jiff::Timestamp) -> bool {
     at.duration_since(crate::parts::now()).as_hours() < 30 * 24
 }
 
-fn refusals(view: &View) -> Markup {
-    let Some(counts) = &view.refused else {
-        return html! { div.body { p.muted { "You may not read the audit log." } } };
-    };
+fn refusals(counts: &AuditCounts) -> Markup {
     html! {
         @if counts.groups.is_empty() { div.body { p.muted { "No request was blocked." } } }
         ul.rows {

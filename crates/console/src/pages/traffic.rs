@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
-use crate::parts::{ago, chips, facts, head};
+use crate::parts::{ago, chips, facts, head, remedy};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
 use keyward_api::wire::{Event, ExplainAsk, Explanation, List, Outcome};
 
@@ -242,7 +242,7 @@ pub(super) fn decided(now: &Explanation) -> Markup {
             b { (match action { "inject" => "with a credential", "pass" => "without a credential", "tunnel" => "in a tunnel that is not inspected", _ => "" }) }
         }
         (facts(&[
-            ("Rule", now.rule.as_ref().map(|rule| html! { (rule) })),
+            ("Decided by", super::rules::decider(now)),
             ("Host pattern", now.host.as_ref().map(|host| html! { code { (host) } })),
             ("Connection", now.connection.as_ref().map(|it| html! { a href=(format!("/connections/{}", segment(&it.name))) { (it.name) } " (" (it.provider) ")" })),
             ("Placement", (!now.placements.is_empty()).then(|| html! { @for it in &now.placements { p { code { (it.at) ": " (it.value) } } } })),
@@ -251,7 +251,7 @@ pub(super) fn decided(now: &Explanation) -> Markup {
         @for error in &now.stopped_by {
             div.wrong-box {
                 p { code { (error.code) } " " (sentence(&error.message)) }
-                @if let Some(hint) = &error.hint { p { (sentence(hint)) } }
+                @if let Some(hint) = remedy(error.hint.as_deref()) { p { (sentence(hint)) } }
             }
         }
     }

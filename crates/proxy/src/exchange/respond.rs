@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
 use crate::base_url;
+use crate::connect_link::ConnectLink;
 use crate::limits::meter::Excess;
 use crate::record::Record;
 use crate::refusal::grpc::{self, RefusalFormat};
@@ -43,6 +44,8 @@ struct RefusalView {
     challenge_field: Option<HeaderName>,
     /// The link to the section about the code.
     docs: Option<String>,
+    /// What a person can connect.
+    link: ConnectLink,
 }
 
 impl RefusalView {
@@ -53,7 +56,14 @@ impl RefusalView {
 
 impl From<RefusalText> for RefusalView {
     fn from(text: RefusalText) -> Self {
-        Self { text, connection: None, retry_after: None, challenge_field: None, docs: None }
+        Self {
+            text,
+            connection: None,
+            retry_after: None,
+            challenge_field: None,
+            docs: None,
+            link: ConnectLink::default(),
+        }
     }
 }
 
@@ -100,6 +110,7 @@ fn answer(
     // Of a refused CONNECT clients show the phrase alone.
     if phrase.is_none() {
         view.docs = exchange.record.docs(view.text.code);
+        view.link = exchange.record.connect_link(refusal);
     }
     note(refusal, &view, &mut exchange.record);
     let response = response(&view, exchange.format, exchange.record.exchange());
@@ -160,7 +171,8 @@ fn in_http(view: &RefusalView, exchange: &str) -> Response<Bytes> {
 fn in_grpc(view: &RefusalView, exchange: &str) -> Response<Bytes> {
     let RefusalText { code, message, hint } = &view.text;
     let hint = hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
-    let words = format!("{code}: {message}{hint} (exchange {exchange})");
+    let link = view.link.url.as_ref().map_or_else(String::new, |url| format!("; connect: {url}"));
+    let words = format!("{code}: {message}{hint}{link} (exchange {exchange})");
     let mut response = Response::new(Bytes::new());
     grpc::trailers_only(response.headers_mut(), view.status().as_u16(), &words);
     response
@@ -191,13 +203,21 @@ struct ErrorJson<'a> {
     hint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     docs: Option<&'a str>,
+    /// The id of the provider whose account can be connected for the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
+    /// The page where a person connects the account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_url: Option<&'a str>,
 }
 
 fn body(view: &RefusalView, exchange: &str) -> Bytes {
     let RefusalText { code, message, hint } = &view.text;
     let (code, hint) = (code.as_str(), hint.as_deref());
     let (connection, docs) = (view.connection.as_deref(), view.docs.as_deref());
-    let error = ErrorJson { code, message, exchange, connection, hint, docs };
+    let (provider, connect_url) = (view.link.provider.as_deref(), view.link.url.as_deref());
+    let error =
+        ErrorJson { code, message, exchange, connection, hint, docs, provider, connect_url };
     let wrapped = RefusalJson { message, error };
     let mut text = serde_json::to_vec(&wrapped).expect("texts serialise");
     text.push(b'\n');

@@ -77,6 +77,12 @@ impl AllowedSets {
         self.0.is_empty()
     }
 
+    /// Each set alone, with its rule id.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'static RuleId, Self)> + '_ {
+        let all = &CompiledSets::built_in().all;
+        self.0.iter().map(|number| (&all[*number].rule, Self(Arc::from([*number]))))
+    }
+
     /// The first set that allows the request.
     pub(super) fn allowing<'a>(
         &self,

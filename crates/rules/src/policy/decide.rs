@@ -225,7 +225,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether the binding's slots allow the request.
-    fn is_within(&self, binding: &CompiledBinding) -> Result<(), Reason> {
+    pub(super) fn is_within(&self, binding: &CompiledBinding) -> Result<(), Reason> {
         let Extent::Slots(slots) = &binding.extent else { return Ok(()) };
         let (mut blocked, mut unclear) = (None, None);
         for slot in slots.iter().filter(|slot| slot.takes(self.asked.method)) {

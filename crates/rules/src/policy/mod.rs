@@ -7,6 +7,7 @@ mod base_url;
 mod call;
 mod choose;
 mod compile;
+mod considered;
 mod counted;
 mod decide;
 mod deciding_rule;
@@ -44,6 +45,7 @@ use counted::CountedIndex;
 use index::HostIndex;
 
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
+pub use considered::{Considered, Fit};
 pub use explain::Explanation;
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};

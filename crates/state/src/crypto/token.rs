@@ -14,8 +14,16 @@ use keyward_base::secret::Secret;
 pub const AGENT_PREFIX: &str = TOKEN_PREFIX;
 /// Prefix of personal access tokens.
 pub const PERSON_PREFIX: &str = "kwp_";
+/// Prefix of the tokens in cookies of logins.
+pub const LOGIN_PREFIX: &str = "kwl_";
+/// Prefix of the tokens in links that sign a user in.
+pub const LINK_PREFIX: &str = "kwo_";
+/// Prefix of the tokens of connect links, and of the cookies of the browsers that opened them.
+pub const CONNECT_PREFIX: &str = "kwn_";
 /// Random part: 32 base-62 characters, 190 bits.
 const BODY_LEN: usize = 32;
+/// Random part of what signs a user in: 43 base-62 characters, 256 bits.
+const SIGN_IN_BODY_LEN: usize = 43;
 /// Length of the checksum: 62^6 > 2^32, so it holds any CRC-32.
 const CHECKSUM_LEN: usize = 6;
 /// Minimum length of a chosen token.
@@ -69,19 +77,34 @@ impl fmt::Debug for TokenHash {
 
 /// Issues an agent token: `kwa_` + 32 base-62 characters (190 bits) + 6 base-62 characters of CRC-32.
 pub fn issue_agent_token() -> Secret {
-    issue(AGENT_PREFIX)
+    issue(AGENT_PREFIX, BODY_LEN)
 }
 
 /// Issues a personal access token: like an agent's, with the prefix `kwp_`.
 pub fn issue_personal_token() -> Secret {
-    issue(PERSON_PREFIX)
+    issue(PERSON_PREFIX, BODY_LEN)
 }
 
-fn issue(prefix: &str) -> Secret {
+/// Issues the token of a connect link, or the cookie of its browser: like an agent's, with the prefix `kwn_`.
+pub fn issue_connect_token() -> Secret {
+    issue(CONNECT_PREFIX, BODY_LEN)
+}
+
+/// Issues the token of a login's cookie: 256 random bits and a checksum, with the prefix `kwl_`.
+pub fn issue_login_token() -> Secret {
+    issue(LOGIN_PREFIX, SIGN_IN_BODY_LEN)
+}
+
+/// Issues the token of a link that signs a user in, with the prefix `kwo_`.
+pub fn issue_link_token() -> Secret {
+    issue(LINK_PREFIX, SIGN_IN_BODY_LEN)
+}
+
+fn issue(prefix: &str, body_len: usize) -> Secret {
     // Capacity for the whole text, so that no reallocation leaves a copy.
-    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + BODY_LEN + CHECKSUM_LEN));
+    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + body_len + CHECKSUM_LEN));
     text.push_str(prefix);
-    push_random(&mut text);
+    push_random(&mut text, body_len);
     let checksum = checksum(text.as_bytes());
     text.push_str(std::str::from_utf8(&checksum).expect("base 62 is ASCII"));
     Secret::new(text.as_bytes())
@@ -90,20 +113,31 @@ fn issue(prefix: &str) -> Secret {
 /// Whether the text has the form and checksum of [`issue_agent_token`]. This distinguishes a mistyped or cut
 /// token from an unknown one without a look-up.
 pub fn is_issued_form(token: &str) -> bool {
-    is_issued_as(AGENT_PREFIX, token)
+    is_issued_as(AGENT_PREFIX, BODY_LEN, token)
 }
 
 /// Like [`is_issued_form`], for personal access tokens.
 pub fn is_personal_form(token: &str) -> bool {
-    is_issued_as(PERSON_PREFIX, token)
+    is_issued_as(PERSON_PREFIX, BODY_LEN, token)
 }
 
-fn is_issued_as(prefix: &str, token: &str) -> bool {
+/// Like [`is_issued_form`], for tokens of logins.
+pub fn is_login_form(token: &str) -> bool {
+    is_issued_as(LOGIN_PREFIX, SIGN_IN_BODY_LEN, token)
+}
+
+/// Hashes the token of a link that signs a user in; `None` if it has not the form of one.
+pub fn hash_of_link(token: &Secret) -> Option<TokenHash> {
+    let is_issued = |text: &&str| is_issued_as(LINK_PREFIX, SIGN_IN_BODY_LEN, text);
+    token.expose_text().filter(is_issued).map(TokenHash::of)
+}
+
+fn is_issued_as(prefix: &str, body_len: usize, token: &str) -> bool {
     let Some(body) = token.strip_prefix(prefix) else { return false };
-    if body.len() != BODY_LEN + CHECKSUM_LEN || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
+    if body.len() != body_len + CHECKSUM_LEN || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return false;
     }
-    let (signed, given) = token.as_bytes().split_at(prefix.len() + BODY_LEN);
+    let (signed, given) = token.as_bytes().split_at(prefix.len() + body_len);
     given == checksum(signed)
 }
 
@@ -118,8 +152,8 @@ pub fn is_acceptable_secret(token: &Secret) -> bool {
 }
 
 /// Adds random characters without bias: bytes of 248 (4 × 62) and more are drawn again.
-fn push_random(text: &mut String) {
-    let mut wanted = BODY_LEN;
+fn push_random(text: &mut String, body_len: usize) {
+    let mut wanted = body_len;
     while wanted > 0 {
         let bytes = super::envelope::random::<BODY_LEN>();
         for byte in bytes.iter().filter(|byte| **byte < 248).take(wanted) {
@@ -160,6 +194,12 @@ mod tests {
         let personal = issue_personal_token();
         let personal = personal.expose_text().unwrap();
         assert!(is_personal_form(personal) && !is_issued_form(personal));
+        let (login, link) = (issue_login_token(), issue_link_token());
+        assert!(hash_of_link(&link).is_some() && hash_of_link(&login).is_none());
+        let (login, link) = (login.expose_text().unwrap(), link.expose_text().unwrap());
+        assert!(is_login_form(login) && !is_personal_form(login));
+        assert!(!is_login_form(link) && !is_issued_form(link));
+        assert_eq!(login.len(), 53);
         assert!(!is_issued_form(&"\u{e9}".repeat(21)));
     }
 

@@ -13,8 +13,8 @@ use super::view::View;
 use crate::observe::change::{Actor, Change};
 use crate::observe::notice::{About, Named, Notice, NoticeKind};
 use crate::store::Table;
-use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId, StoredRuleId};
-use keyward_model::{ConnectionState, PluginState, Record, RotationState, Rule};
+use keyward_base::id::{AgentId, ConnectSessionId, ConnectionId, OrgId, PluginId, StoredRuleId};
+use keyward_model::{ConnectSession, ConnectionState, PluginState, Record, RotationState, Rule};
 use keyward_rules::provider::Catalogue;
 
 /// One change: both views, who made it, when.
@@ -39,6 +39,10 @@ impl Between<'_> {
             Table::Agents => AgentId::parse(&at.id).map(|id| self.agent(&at.org, &id)),
             Table::Plugins => PluginId::parse(&at.id).map(|id| self.plugin(&at.org, &id)),
             Table::Rules => StoredRuleId::parse(&at.id).map(|id| self.rule(&at.org, &id)),
+            Table::ConnectSessions => {
+                let id = ConnectSessionId::parse(&at.id);
+                id.map(|id| self.connect_session(&at.org, &id).into_iter().collect())
+            }
             _ => Ok(Vec::new()),
         };
         told.unwrap_or_default()
@@ -148,6 +152,29 @@ impl Between<'_> {
 
     fn plugin(&self, org: &OrgId, id: &PluginId) -> Vec<Notice> {
         self.of_plugin(org, id).into_iter().collect()
+    }
+
+    /// An attempt of a connect session has succeeded or failed.
+    fn connect_session(&self, org: &OrgId, id: &ConnectSessionId) -> Option<Notice> {
+        let before = self.before.one::<ConnectSession>(org, id)?;
+        let after = self.after.one::<ConnectSession>(org, id)?;
+        let (was, is) = (&before.facts, &after.facts);
+        let user = self.after.connecting_user(after).map(|user| user.name().to_owned());
+        let link = Some(Named::new(after.id.clone(), after.name()));
+        let about = About { connect_session: link, user, ..About::default() };
+        match &is.connected {
+            Some(made) if was.connected.is_none() => {
+                let connection = Some(Named::new(made.id.clone(), &made.name));
+                let provider = Some(made.provider.clone());
+                let about = About { connection, provider, ..about };
+                Some(self.notice(NoticeKind::ConnectSessionCompleted, org, about))
+            }
+            None if is.failures > was.failures => {
+                let about = About { reason: is.failure.clone(), ..about };
+                Some(self.notice(NoticeKind::ConnectSessionFailed, org, about))
+            }
+            _ => None,
+        }
     }
 
     /// A rule may get another position only because its neighbours need room: that changes nothing for requests.

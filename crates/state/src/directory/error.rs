@@ -84,12 +84,21 @@ pub enum DirectoryError {
     /// A private connection without an owner.
     #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
     PrivateOfNobody(String),
+    /// The limit of connect sessions.
+    #[error("there are {max} connect sessions already")]
+    TooManyConnectSessions {
+        /// `limits.connect_sessions_max`.
+        max: usize,
+    },
     /// The limit of sessions.
     #[error("there are {max} sessions already")]
     TooManySessions {
         /// The limit.
         max: usize,
     },
+    /// A link that does not sign in, or not any more.
+    #[error("the link has been used, has expired or was never made")]
+    LinkUsed,
     /// A user who still owns something.
     #[error("user `{user}` owns {what} `{name}`: remove it or give it to somebody else first")]
     UserOwns {
@@ -272,6 +281,9 @@ impl DirectoryError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::TooManyConnectSessions { .. } => Some(
+                "end some with `keyward connect-link revoke ID`, or raise `limits.connect_sessions_max`",
+            ),
             Self::TooManySessions { .. } => {
                 Some("end some with `keyward session revoke ID`, or raise `limits.sessions_max`")
             }

@@ -56,8 +56,10 @@ pub enum Named {
     Honeytoken,
     Provider,
     Rule,
-    /// Unused: sessions have no names.
+    /// Unused: sessions and connect sessions have no names.
     Session,
+    /// Unused: logins have no names.
+    Login,
 }
 
 impl Named {
@@ -75,6 +77,7 @@ impl Named {
             Self::Provider => "provider",
             Self::Rule => "rule",
             Self::Session => "session",
+            Self::Login => "login",
         }
     }
 }

@@ -13,10 +13,12 @@ mod bindings;
 mod changes;
 mod check;
 mod commit;
+mod connect_sessions;
 mod connections;
 mod deliveries;
 mod error;
 mod index;
+mod logins;
 mod open;
 mod orgs;
 mod own_providers;
@@ -54,6 +56,7 @@ use rows::Rows;
 
 pub use apps::AppRecord;
 pub use check::editable;
+pub use connect_sessions::{ConnectStepError, ConnectTokens, NewConnectSession};
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use keyward_model::{
@@ -61,6 +64,7 @@ pub use keyward_model::{
     Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,
     Rotation, RotationState, Slot, Visibility,
 };
+pub use logins::{NewLogin, UsedLink, idle_until};
 pub use plugins::Plugged;
 pub use records::{
     AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
@@ -68,7 +72,7 @@ pub use records::{
 pub use remedy::{Need, Remedies};
 pub use sessions::{NewSession, SessionAccess, SessionTokens};
 pub use stored::Stored;
-pub use users::{Person, may_be_used_by};
+pub use users::{Credential, Person, may_be_used_by};
 pub use view::{Differences, Former, View};
 
 /// The directory.

@@ -23,7 +23,8 @@ use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
 use keyward_model::{
-    App, Connection, Honeytoken, Org, OwnProvider, Record, Rule, Session, User, Webhook,
+    App, ConnectSession, Connection, Honeytoken, Login, Org, OwnProvider, Record, Rule, Session,
+    User, Webhook,
 };
 
 /// What opening finds.
@@ -74,6 +75,8 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     known.take_all::<Honeytoken>(rows).await?;
     known.take_all::<Rule>(rows).await?;
     known.take_all::<Session>(rows).await?;
+    known.take_all::<ConnectSession>(rows).await?;
+    known.take_all::<Login>(rows).await?;
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })
 }

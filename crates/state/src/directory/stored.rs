@@ -405,7 +405,8 @@ impl Writer {
         written
     }
 
-    async fn remove<R: Stored>(
+    /// [`Directory::remove_if`] by who has the turn already. What is left of it stays.
+    pub(super) async fn remove<R: Stored>(
         &self,
         at: &At,
         by: ManagedBy,

@@ -5,6 +5,7 @@ mod damage;
 mod deliveries;
 mod golden;
 mod life;
+mod logins;
 mod people;
 mod plugins;
 mod reconcile;

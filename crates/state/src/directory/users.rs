@@ -3,24 +3,34 @@
 
 use std::sync::Arc;
 
+use super::Writer;
 use super::error::DirectoryError;
 use super::index::{Index, Named, Unique};
 use super::records::{AgentRecord, ConnectionRecord};
 use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use crate::store::Table;
-use keyward_base::id::TokenId;
+use keyward_base::id::{LoginId, TokenId};
 use keyward_model::{ManagedBy, Record, Refusal, Role, Scope, User, Visibility};
 
-/// Who a personal token stands for.
+/// A user who is authenticated.
 #[derive(Clone, Debug)]
 pub struct Person {
-    /// The user, as of when the token was looked up.
+    /// The user, as of when the credential was looked up.
     pub user: Arc<Record<User>>,
-    /// The token.
-    pub token: TokenId,
+    /// What authenticated them.
+    pub credential: Credential,
     /// What it may be used for.
     pub scopes: Arc<[Scope]>,
+}
+
+/// What authenticates a user.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Credential {
+    /// A personal access token.
+    Token(TokenId),
+    /// A browser in which they are signed in.
+    Login(LoginId),
 }
 
 impl Stored for User {
@@ -45,11 +55,13 @@ impl Stored for User {
 
     fn add_to_indexes(view: &mut View, user: &Arc<Record<Self>>) {
         view.open_tokens_of(user);
+        view.open_links_of(user);
         view.wake_agents_of(&user.org, &user.id);
     }
 
     fn remove_from_indexes(view: &mut View, user: &Arc<Record<Self>>) {
         view.close_tokens_of(user);
+        view.close_links_of(user);
         view.wake_agents_of(&user.org, &user.id);
     }
 
@@ -68,6 +80,10 @@ impl Stored for User {
                 Err(DirectoryError::UserOwns { user: user.name.clone(), what, name })
             }
         }
+    }
+
+    async fn after_removal(writer: Writer, user: Record<Self>) -> Result<(), DirectoryError> {
+        writer.end_logins_of(&user).await
     }
 }
 

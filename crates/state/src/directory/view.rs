@@ -8,10 +8,12 @@ use std::sync::{Arc, LazyLock};
 use jiff::Timestamp;
 
 use super::apps::AppRecord;
+use super::connect_sessions::ConnectTokens;
+use super::logins::LoginTokens;
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
 use super::sessions::SessionTokens;
 use super::stored::Collection;
-use super::users::Person;
+use super::users::{Credential, Person};
 pub use told::Former;
 
 use crate::crypto::token::TokenHash;
@@ -21,8 +23,8 @@ use keyward_base::id::{
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
-    App, Connection, Honeytoken, Org, OwnProvider, Plugin, Record, Role, Rule, Scope, Session,
-    User, Webhook,
+    App, ConnectSession, Connection, Honeytoken, Login, Org, OwnProvider, Plugin, Record, Role,
+    Rule, Scope, Session, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::provider::Provider;
@@ -36,6 +38,8 @@ pub struct View {
     personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
     revoked: SharedNames<TokenHash, Former>,
     pub(super) sessions: SessionTokens,
+    pub(super) connect_tokens: ConnectTokens,
+    pub(super) logins: LoginTokens,
 }
 
 /// What one org has: nothing here can answer for another one.
@@ -54,6 +58,8 @@ pub struct OrgView {
     pub(super) compiled_providers: SharedNames<Arc<str>, Arc<Provider>>,
     pub(super) rules: Collection<Rule>,
     pub(super) sessions: Collection<Session>,
+    pub(super) connect_sessions: Collection<ConnectSession>,
+    pub(super) logins: Collection<Login>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
     /// By agent and name.
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
@@ -181,7 +187,7 @@ impl View {
         let live = live && holder.user.role != Role::EndUser;
         live.then(|| Person {
             user: holder.user.clone(),
-            token: holder.token.clone(),
+            credential: Credential::Token(holder.token.clone()),
             scopes: holder.scopes.clone(),
         })
     }

@@ -5,19 +5,21 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use keyward_base::id::UserId;
+use keyward_base::id::{LoginId, UserId};
 
 /// The author of a change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Actor {
     /// The operator of the gateway, through the admin socket.
     Operator,
-    /// A user, through a personal access token.
+    /// A user, through a personal access token or a login.
     User {
         /// The user's id.
         id: UserId,
         /// The user's name at the time of the change.
         name: String,
+        /// The login, if the request came from a browser.
+        login: Option<LoginId>,
     },
     /// The configuration file.
     File,
@@ -33,6 +35,9 @@ pub struct Change {
     /// The name of the user, if a user made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The login of the user, if the request came from a browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
     /// The address of the client, if the request came over the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -105,12 +110,19 @@ impl fmt::Display for Actor {
 impl Change {
     /// A record that `by` did `action` to a resource of kind `what`.
     pub fn new(by: &Actor, what: &str, action: &str) -> Self {
-        let user = match by {
-            Actor::User { name, .. } => Some(name.clone()),
-            _ => None,
-        };
         let (what, action) = (what.to_owned(), action.to_owned());
-        Self { by: by.to_string(), user, what, action, ..Self::default() }
+        Self { what, action, ..Self::default() }.by(by)
+    }
+
+    /// Sets the author.
+    #[must_use]
+    pub fn by(mut self, by: &Actor) -> Self {
+        self.by = by.to_string();
+        if let Actor::User { name, login, .. } = by {
+            self.user = Some(name.clone());
+            self.login = login.as_ref().map(ToString::to_string);
+        }
+        self
     }
 
     /// Sets id and name of the resource.

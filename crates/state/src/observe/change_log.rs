@@ -127,7 +127,7 @@ mod tests {
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 8, false).unwrap();
         let changes = Changes::to(audit);
-        let by = Actor::User { id: UserId::random(), name: "ann".to_owned() };
+        let by = Actor::User { id: UserId::random(), name: "ann".to_owned(), login: None };
         let change = Change::new(&by, "connection", "paused").of("con_1", "work").because("leak");
         let org = OrgId::default_org();
         let event = change.clone().event(Timestamp::UNIX_EPOCH, &org, Outcome::Completed);

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Actor, Change};
-use keyward_base::id::{AgentId, ConnectionId, EventId, OrgId, PluginId, StoredRuleId, TokenId};
+use keyward_base::id::{
+    AgentId, ConnectSessionId, ConnectionId, EventId, OrgId, PluginId, StoredRuleId, TokenId,
+};
 pub use keyward_model::NoticeKind;
 
 /// A resource by id and name.
@@ -37,7 +39,7 @@ pub struct Notice {
 /// The data of an event; which fields are set depends on its type.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct About {
-    /// The name of the user who caused it.
+    /// The name of the user who caused it, or whom a connect session is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The connection.
@@ -58,6 +60,9 @@ pub struct About {
     /// The stored rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Named<StoredRuleId>>,
+    /// The connect session; its name is its label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_session: Option<Named<ConnectSessionId>>,
     /// The token's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
@@ -95,7 +100,7 @@ impl Notice {
             Actor::User { name, .. } => Some(name.clone()),
             _ => None,
         };
-        let about = About { user, ..about };
+        let about = About { user: user.or(about.user), ..about };
         Self { id: EventId::random(), org: org.clone(), at, kind, by: by.to_string(), about }
     }
 
@@ -114,6 +119,8 @@ impl Notice {
         let of_rule = about.rule.as_ref().filter(|_| what == "rule");
         let thing = of_plugin.map(|it| (it.id.to_string(), it.name.clone()));
         let thing = thing.or(of_connection.map(|it| (it.id.to_string(), it.name.clone())));
+        let of_link = about.connect_session.as_ref();
+        let thing = thing.or(of_link.map(|it| (it.id.to_string(), it.name.clone())));
         let thing = thing.or(of_rule.map(|it| (it.id.to_string(), it.name.clone())));
         let token =
             || Some((about.token.as_ref()?.to_string(), about.agent.as_ref()?.name.clone()));
@@ -125,7 +132,8 @@ impl Notice {
             from: None,
             by: self.by.clone(),
             user: about.user.clone(),
-            what: what.to_owned(),
+            login: None,
+            what: what.replace('_', " "),
             id,
             name,
             action: action.to_owned(),
@@ -177,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_record_names_the_thing_that_the_kind_is_about() {
-        let by = Actor::User { id: UserId::random(), name: "ann".to_owned() };
+        let by = Actor::User { id: UserId::random(), name: "ann".to_owned(), login: None };
         let change = notice(NoticeKind::PluginBlocked, &by).change();
         assert_eq!((&*change.what, &*change.action), ("plugin", "blocked"));
         assert_eq!(change.name.as_deref(), Some("digest"));

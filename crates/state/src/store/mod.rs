@@ -69,6 +69,10 @@ pub enum Table {
     Sessions,
     /// Usage of connections, agents and organisations over time.
     Usage,
+    /// Links by which people connect accounts.
+    ConnectSessions,
+    /// Browsers in which users are signed in.
+    Logins,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -237,7 +241,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -260,6 +264,8 @@ impl Table {
         Self::Rules,
         Self::Sessions,
         Self::Usage,
+        Self::ConnectSessions,
+        Self::Logins,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -287,6 +293,8 @@ impl Table {
             Self::Rules => "rules",
             Self::Sessions => "sessions",
             Self::Usage => "usage",
+            Self::ConnectSessions => "connect_sessions",
+            Self::Logins => "logins",
         }
     }
 }

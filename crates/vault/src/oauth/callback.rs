@@ -171,6 +171,7 @@ mod tests {
             stepped_up: false,
             created: now,
             expires: now + SignedDuration::from_secs(600),
+            cookie: None,
             stage: Stage::Exchanging,
         };
         let asked = CallbackExpectation {
@@ -214,6 +215,12 @@ mod tests {
             case.cookies = Cookies(cookies);
             assert!(matches!(checked(&case), Err(Refusal::OtherBrowser)));
         }
+        // A flow that is bound by the cookie of a connect session has no other one.
+        case.cookies = Cookies(vec![(case.flow.cookie(), "cookie".to_owned())]);
+        case.flow.cookie = Some("keyward-connect".to_owned());
+        assert!(matches!(checked(&case), Err(Refusal::OtherBrowser)));
+        case.cookies = Cookies(vec![("keyward-connect".to_owned(), "cookie".to_owned())]);
+        assert_eq!(checked(&case).ok().as_deref(), Some("c"));
     }
 
     /// oauth 2.5

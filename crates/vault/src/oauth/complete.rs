@@ -239,7 +239,7 @@ impl Flows {
         let id = UserId::parse(&flow.person).ok();
         let view = self.directory().view();
         match id.as_ref().and_then(|id| view.one::<User>(&flow.org, id)) {
-            Some(user) => Actor::User { id: user.id.clone(), name: user.name.clone() },
+            Some(user) => Actor::User { id: user.id.clone(), name: user.name.clone(), login: None },
             None => Actor::Operator,
         }
     }

@@ -33,6 +33,9 @@ pub(super) struct Flow {
     pub(super) stepped_up: bool,
     pub(super) created: Timestamp,
     pub(super) expires: Timestamp,
+    /// The name of the cookie that binds it to a browser; `None`: one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cookie: Option<String>,
     pub(super) stage: Stage,
 }
 
@@ -227,7 +230,7 @@ impl Flow {
 
     /// The name of the cookie that binds the flow to a browser.
     pub(super) fn cookie(&self) -> String {
-        cookie_of(&self.id)
+        self.cookie.clone().unwrap_or_else(|| cookie_of(&self.id))
     }
 }
 

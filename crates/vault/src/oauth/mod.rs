@@ -5,10 +5,12 @@
 
 mod account;
 mod authorize;
+mod bound;
 mod callback;
 mod callback_query;
 mod complete;
 mod confirm;
+mod connect_session;
 mod device;
 mod endpoints;
 mod error;
@@ -34,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use bound::{BrowserBinding, SentToProvider};
 pub use callback::{CallbackRequest, Cookies};
 pub use error::{FlowError, Refusal};
 pub use form_post::FORM_BYTES_MAX;

@@ -114,14 +114,7 @@ impl Flows {
         connection: &ConnectionRecord,
         ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
-        // First, because only a consent needs an app.
-        if !self.consents(&connection.org, &connection.provider, connection.auth.as_deref()) {
-            return Err(self.no_consent_error(connection));
-        }
-        let mut asking = self.asking(connection).await?;
-        if asking.app.facts.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
-            asking = self.register_again(&asking).await?;
-        }
+        let asking = self.context_of_consent(connection, ask.register).await?;
         let _turn = self.turn.lock().await;
         self.sweep(org, &ask.person).await?;
         match (asking.oauth.grant, ask.device) {
@@ -130,6 +123,23 @@ impl Flows {
             }
             (GrantText::AuthorizationCode, false) => self.offer_browser(org, &asking, ask).await,
             _ => Err(self.no_consent_error(connection)),
+        }
+    }
+
+    /// The context of a new consent, with a new client where the registered one was forgotten.
+    pub(super) async fn context_of_consent(
+        self: &Arc<Self>,
+        connection: &ConnectionRecord,
+        register: bool,
+    ) -> Result<FlowContext, FlowError> {
+        // First, because only a consent needs an app.
+        if !self.consents(&connection.org, &connection.provider, connection.auth.as_deref()) {
+            return Err(self.no_consent_error(connection));
+        }
+        let asking = self.asking(connection).await?;
+        match asking.app.facts.registered.is_some() && (register || self.is_forgotten(&asking)) {
+            true => self.register_again(&asking).await,
+            false => Ok(asking),
         }
     }
 
@@ -185,6 +195,7 @@ impl Flows {
             stepped_up,
             created: now,
             expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
+            cookie: None,
             stage: Stage::Offered,
         }
     }
@@ -261,7 +272,7 @@ impl Flows {
         )
     }
 
-    async fn redirect_to_provider(
+    pub(super) async fn redirect_to_provider(
         &self,
         stored: StoredFlow,
         asking: FlowContext,

@@ -19,7 +19,9 @@ use crate::directory::index::Claim;
 use crate::directory::open::Sentinel;
 use crate::directory::rows::{At, Rows};
 use crate::observe::usage::UsageHistory;
-use keyward_model::{Honeytoken, Org, OwnProvider, Record, Rule, Session, User, Webhook};
+use keyward_model::{
+    ConnectSession, Honeytoken, Login, Org, OwnProvider, Record, Rule, Session, User, Webhook,
+};
 
 /// The examples of a table that are not read, or not written back as they were. A new table does not compile
 /// until it is named here.
@@ -52,6 +54,11 @@ async fn changed_rows(table: Table) -> Vec<String> {
             changed::<Record<Session>>(table, include_str!("golden/sessions.json")).await
         }
         Table::Usage => changed::<UsageHistory>(table, include_str!("golden/usage.json")).await,
+        Table::ConnectSessions => {
+            changed::<Record<ConnectSession>>(table, include_str!("golden/connect_sessions.json"))
+                .await
+        }
+        Table::Logins => changed::<Record<Login>>(table, include_str!("golden/logins.json")).await,
         Table::Rules => changed::<Record<Rule>>(table, include_str!("golden/rules.json")).await,
         // The vault's; `golden.rs` there has their examples.
         Table::Grants | Table::Flows | Table::Outbox | Table::Refreshes | Table::WebhookKeys => {

@@ -10,7 +10,10 @@ use crate::directory::rows::At;
 use crate::store::Table;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectionId, OrgId, TokenId};
-use keyward_model::{App, Honeytoken, OwnProvider, Plugin, Record, Rule, Session, User, Webhook};
+use keyward_model::{
+    App, ConnectSession, Honeytoken, Login, OwnProvider, Plugin, Record, Rule, Session, User,
+    Webhook,
+};
 use keyward_rules::inject::placeholder::Core;
 
 /// A token that opened something once.
@@ -36,11 +39,13 @@ impl View {
                 ("connection", org.connections.get(&id)?.name.clone())
             }
             Table::Honeytokens => return self.thing_of::<Honeytoken>(at),
+            Table::Logins => return self.thing_of::<Login>(at),
             Table::Orgs => ("org", org.record.as_ref()?.id.name().to_owned()),
             Table::Plugins => return self.thing_of::<Plugin>(at),
             Table::Providers => return self.thing_of::<OwnProvider>(at),
             Table::Rules => return self.thing_of::<Rule>(at),
             Table::Sessions => return self.thing_of::<Session>(at),
+            Table::ConnectSessions => return self.thing_of::<ConnectSession>(at),
             Table::Users => return self.thing_of::<User>(at),
             Table::Webhooks => return self.thing_of::<Webhook>(at),
             _ => return None,

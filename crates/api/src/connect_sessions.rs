@@ -1,0 +1,301 @@
+//! `/connect-sessions`: links by which a person connects an account for a stated user, in a browser. `pages.rs` has the
+//! pages of a link, `attempt.rs` what they do, `offers.rs` what can be connected, `render.rs` how the pages look.
+
+mod attempt;
+mod browser;
+mod form;
+mod offers;
+mod pages;
+mod render;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Json, Router};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::attempt::Attempt;
+use self::offers::Offers;
+use super::auth::Caller;
+use super::body::{Body, Params, Segments};
+use super::context::Context;
+use super::error::ApiError;
+use super::flows::takes_consents;
+use super::input::{Change, Input};
+use super::openapi::Routes;
+use super::page::Page;
+use super::resource::{self, Exposed};
+use super::sessions::found;
+use super::state::Admin;
+use super::tokens::text_of;
+use super::wire::{List, ProviderView};
+use keyward_model::{
+    ConnectSession, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec, Connection,
+    Record, Reference, Resource, SecretFields, SecretText, Shown, User, origin_of,
+};
+use keyward_state::directory::NewConnectSession;
+
+pub(super) use self::browser::Linked;
+
+/// What a platform's own page sends in place of a form of a link.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Completion {
+    /// The provider; default: the only one.
+    #[serde(default)]
+    provider: Option<String>,
+    /// An auth method of the provider; default: the first one that can be used.
+    #[serde(default)]
+    auth: Option<String>,
+    /// Values of the provider's host variables.
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
+    /// What the auth method requires.
+    #[serde(default)]
+    fields: SecretFields,
+}
+
+/// The code that a browser brought to the return URL.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReturnCode {
+    /// `code` of the query.
+    code: SecretText,
+}
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/connect-sessions", ["listConnectSessions", "List connect sessions"], list)
+        .post(
+            "/connect-sessions",
+            ["addConnectSession", "Make a link by which a person connects an account"],
+            resource::add::<ConnectSession>,
+        )
+        .get(
+            "/connect-sessions/{connect_session}",
+            ["getConnectSession", "Show a connect session"],
+            show,
+        )
+        .delete(
+            "/connect-sessions/{connect_session}",
+            ["endConnectSession", "End a connect session and its link"],
+            resource::remove::<ConnectSession>,
+        )
+        .get(
+            "/connect-sessions/{connect_session}/providers",
+            ["listConnectSessionProviders", "List what can be connected in a connect session"],
+            providers,
+        )
+        .post(
+            "/connect-sessions/{connect_session}/complete",
+            ["completeConnectSession", "Complete a connect session with a key"],
+            complete,
+        )
+        .post(
+            "/connect-sessions/{connect_session}/exchange",
+            ["exchangeConnectSession", "Exchange the code that a browser brought back, once"],
+            exchange,
+        )
+}
+
+/// The pages of links, which take no token.
+pub(super) fn pages() -> Router<Admin> {
+    pages::routes()
+}
+
+impl Exposed for ConnectSession {
+    type Added = ConnectSessionIssued;
+    type Changed = Shown<Self>;
+
+    fn sees(context: &Context, session: &Record<Self>) -> bool {
+        let caller = &context.caller;
+        let of = session.user.as_ref().and_then(Reference::id);
+        caller.sees_all() || caller.user().is_some_and(|user| of == Some(&user.id))
+    }
+
+    fn resolve(context: &Context, spec: &mut ConnectSessionSpec) -> Result<(), ApiError> {
+        let Context { admin, caller } = context;
+        takes_consents(admin)?;
+        Self::check(spec)?;
+        let mut owner = None;
+        if let Some(named) = &mut spec.connection {
+            let connection = admin.connection_to_use(caller, named.as_str())?;
+            owner.clone_from(&connection.facts.owner);
+            *named = Reference::Id(connection.id.clone());
+        }
+        spec.user = Some(match &spec.user {
+            Some(named) => found::<User>(context, "user", named)?,
+            None => {
+                let own = || caller.user().map(|user| user.id.clone());
+                let user = owner.or_else(own);
+                Reference::Id(user.ok_or_else(|| ApiError::field("user", "is missing"))?)
+            }
+        });
+        for_others(caller, spec)?;
+        returns(admin, spec)?;
+        Offers::check(admin, caller.org(), spec)
+    }
+
+    async fn beside(context: &Context, session: &Record<Self>) -> ConnectSessionShown {
+        let view = context.view();
+        let user = session.user.as_ref().and_then(Reference::id);
+        let user = user.and_then(|id| view.one::<User>(&session.org, id));
+        let facts = &session.facts;
+        ConnectSessionShown {
+            user_name: user.map_or_else(String::new, |user| user.name.clone()),
+            state: facts.state(context.deps().clock.now()),
+            reason: facts.failure.clone(),
+            connected: facts.connected.clone(),
+            expires: facts.expires,
+        }
+    }
+
+    async fn add(context: &Context, input: Input<Self>) -> Result<ConnectSessionIssued, ApiError> {
+        let Context { admin, caller } = context;
+        let deps = admin.deps();
+        let max = deps.limits.connect_sessions_max;
+        let made = deps.directory.add_connect_session(caller.org(), input.spec, max).await?;
+        let NewConnectSession { session, token } = made;
+        let shown = resource::shown(context, &session).await;
+        caller.names(Self::KIND.one, &session.id, session.name());
+        caller.because(format!("for user {}", shown.facts.user_name));
+        let url = format!("{}/connect/{}", deps.public_url, text_of(&token)?);
+        Ok(ConnectSessionIssued { url, session: shown })
+    }
+
+    /// Connect sessions are ended, not changed: there is no route.
+    async fn change(
+        context: &Context,
+        session: Arc<Record<Self>>,
+        _: Change<Self>,
+    ) -> Result<Shown<Self>, ApiError> {
+        Ok(resource::shown(context, &session).await)
+    }
+
+    async fn removed(context: &Context, session: &Record<Self>) -> Result<(), ApiError> {
+        // A consent that is being finished loses its draft with the connection.
+        context.deps().flows.remove_leftovers(session).await?;
+        context.admin.enforce().await
+    }
+
+    fn may_write(context: &Context, session: Option<&Record<Self>>) -> Result<(), ApiError> {
+        session.map_or(Ok(()), |session| for_others(&context.caller, &session.spec))
+    }
+}
+
+/// Refuses a link for another user, unless the caller may change everything.
+fn for_others(caller: &Caller, spec: &ConnectSessionSpec) -> Result<(), ApiError> {
+    let of = spec.user.as_ref().and_then(Reference::id);
+    match caller.user().filter(|_| !caller.edits_all()) {
+        Some(user) if of != Some(&user.id) => Err(ApiError::RoleRefused(user.role.as_str())),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a return URL whose origin the configuration does not list.
+fn returns(admin: &Admin, spec: &ConnectSessionSpec) -> Result<(), ApiError> {
+    let Some(url) = &spec.return_url else { return Ok(()) };
+    let origin = origin_of(url);
+    let settings = admin.deps().connect.borrow().clone();
+    match origin.filter(|origin| settings.return_urls.contains(origin)) {
+        Some(_) => Ok(()),
+        None => Err(ApiError::Field {
+            field: "return_url".to_owned(),
+            message: "must be of an origin that `connect.return_urls` lists".to_owned(),
+            hint: Some(
+                "add the origin, such as https://app.example.com, to the configuration".into(),
+            ),
+        }),
+    }
+}
+
+/// In the order of their ids: labels are not unique.
+async fn list(
+    context: Context,
+    Params(page): Params<Page>,
+) -> Result<Json<List<Shown<ConnectSession>>>, ApiError> {
+    let view = context.view();
+    let seen = view.all::<ConnectSession>(context.caller.org());
+    let mut wanted = Vec::new();
+    for session in seen.filter(|it| ConnectSession::sees(&context, it)) {
+        let user = view.connecting_user(session);
+        let user = user.map_or("", |user| user.name.as_str());
+        if page.wants(&[session.id.as_str(), session.name(), user]) {
+            wanted.push(session);
+        }
+    }
+    let page = page.cut(wanted, |it| it.id.as_str())?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for session in page.items {
+        items.push(resource::shown(&context, session).await);
+    }
+    Ok(Json(List { items, next: page.next }))
+}
+
+/// With the result of a consent that has just ended.
+async fn show(
+    context: Context,
+    Segments(id): Segments<String>,
+) -> Result<Json<Shown<ConnectSession>>, ApiError> {
+    let session = resource::found::<ConnectSession>(&context, &id)?;
+    let session = context.deps().flows.settle_connect_session(&session).await?;
+    Ok(Json(resource::shown(&context, &session).await))
+}
+
+/// The providers that can be connected, each with the auth methods that can be used.
+async fn providers(
+    context: Context,
+    Segments(id): Segments<String>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<ProviderView>>, ApiError> {
+    let session = resource::found::<ConnectSession>(&context, &id)?;
+    let offers = Offers::of(&context.admin, &session);
+    let mut views = offers.views();
+    views.retain(|view| page.wants(&[&view.id, &view.name]));
+    Ok(Json(page.cut(views, |view| &view.id)?))
+}
+
+/// The result is the same as of the form of the link. A consent needs the browser's cookie, so it has no such route.
+async fn complete(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    Body(given): Body<Completion>,
+) -> Result<Json<Shown<ConnectSession>>, ApiError> {
+    let context = Context { admin, caller };
+    let session = resource::found::<ConnectSession>(&context, &id)?;
+    for_others(&context.caller, &session.spec)?;
+    let Completion { provider, auth, variables, fields } = given;
+    let attempt = Attempt::of(&context.admin, session)?;
+    let choice = attempt.chosen(provider.as_deref(), auth.as_deref(), variables)?;
+    context.caller.because(format!("for user {}", attempt.user().name));
+    let done = attempt.with_key(choice, fields.0).await?;
+    Ok(Json(resource::shown(&context, &done).await))
+}
+
+/// A second exchange is refused, and so is a code of another connect session.
+async fn exchange(
+    context: Context,
+    Segments(id): Segments<String>,
+    Body(given): Body<ReturnCode>,
+) -> Result<Json<Shown<ConnectSession>>, ApiError> {
+    let session = resource::found::<ConnectSession>(&context, &id)?;
+    for_others(&context.caller, &session.spec)?;
+    let SecretText(code) = given.code;
+    if !browser::is_code_of(&session, &code) || session.facts.connected.is_none() {
+        return Err(ApiError::field("code", "is not the code of this connect session"));
+    }
+    let directory = &context.deps().directory;
+    let exchanged = directory.exchange_connect_session(&session).await.map_err(|error| {
+        attempt::step_error(error, "the code was exchanged already: a code works once")
+    })?;
+    Ok(Json(resource::shown(&context, &exchanged).await))
+}
+
+/// The connection that a connect session connects again.
+fn target(admin: &Admin, session: &Record<ConnectSession>) -> Option<Arc<Record<Connection>>> {
+    let id = session.connection.as_ref().and_then(Reference::id)?;
+    admin.deps().directory.view().connection(&session.org, id).cloned()
+}

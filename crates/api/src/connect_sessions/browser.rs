@@ -1,0 +1,140 @@
+//! The browser that opened a link: its cookie, and the code that it takes to the return URL.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use sha2::{Digest, Sha256};
+
+use crate::state::Admin;
+use crate::tokens::text_of;
+use keyward_base::id::FlowId;
+use keyward_base::secret::Secret;
+use keyward_model::{BoundBrowser, CONNECT_SESSION_LIFE, ConnectSession, Record};
+use keyward_state::crypto::token::{TokenHash, issue_connect_token};
+use keyward_vault::oauth::{Cookies, FlowState};
+
+/// A browser keeps a cookie with this prefix only if we set it over https, for this host alone
+/// (<https://www.rfc-editor.org/rfc/rfc6265bis>, «Cookie Name Prefixes»).
+const SECURE_COOKIE: &str = "__Host-keyward-connect";
+
+/// Over http to this machine, where browsers refuse the prefix.
+const COOKIE: &str = "keyward-connect";
+
+/// Characters of the code: 128 bits.
+const CODE_CHARS: usize = 32;
+
+/// The connect session of the browser that sent a request.
+pub(super) struct Opened {
+    pub(super) session: Arc<Record<ConnectSession>>,
+    /// The cookie's value. A secret.
+    pub(super) cookie: String,
+}
+
+/// A new cookie for a browser.
+pub(super) struct NewBrowser {
+    pub(super) bound: BoundBrowser,
+    pub(super) set_cookie: HeaderValue,
+}
+
+/// The consent of a connect session that the browser at the callback may be about to finish.
+pub(crate) struct Linked(Option<(Arc<Record<ConnectSession>>, FlowId)>);
+
+/// The name of the cookie.
+pub(super) fn cookie_name(admin: &Admin) -> &'static str {
+    match admin.deps().public_url.starts_with("https://") {
+        true => SECURE_COOKIE,
+        false => COOKIE,
+    }
+}
+
+impl Opened {
+    /// The connect session that this browser opened.
+    pub(super) fn of(admin: &Admin, cookies: &Cookies) -> Option<Self> {
+        let cookie = cookies.one(cookie_name(admin))?.to_owned();
+        let view = admin.deps().directory.view();
+        let session = view.connect_session_of_browser(&cookie)?.clone();
+        Some(Self { session, cookie })
+    }
+
+    /// The return URL, with the code once an account is connected.
+    pub(super) fn return_url(&self) -> Option<String> {
+        let session = &self.session;
+        let url = session.return_url.as_deref()?;
+        let mark = if url.contains('?') { '&' } else { '?' };
+        let back = format!("{url}{mark}connect_session={}", session.id);
+        Some(match session.facts.connected {
+            Some(_) => format!("{back}&code={}", code_of(&self.cookie)),
+            None => back,
+        })
+    }
+}
+
+impl NewBrowser {
+    /// With a fresh cookie: one that the browser brings may have been planted.
+    pub(super) fn fresh(admin: &Admin) -> Option<Self> {
+        let cookie = text_of(&issue_connect_token()).ok()?;
+        let (name, age) = (cookie_name(admin), CONNECT_SESSION_LIFE.as_secs() * 2);
+        let secure = if name == SECURE_COOKIE { "; Secure" } else { "" };
+        let text =
+            format!("{name}={cookie}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
+        let mut set_cookie = HeaderValue::from_str(&text).ok()?;
+        set_cookie.set_sensitive(true);
+        let bound = BoundBrowser {
+            hash: TokenHash::of(&cookie).to_hex(),
+            code: TokenHash::of(&code_of(&cookie)).to_hex(),
+            at: admin.deps().clock.now(),
+        };
+        Some(Self { bound, set_cookie })
+    }
+}
+
+impl Linked {
+    pub(crate) fn of(admin: &Admin, cookies: &Cookies) -> Self {
+        let opened = Opened::of(admin, cookies);
+        Self(opened.and_then(|it| Some((it.session.clone(), it.session.facts.flow.clone()?))))
+    }
+
+    /// Whether the callback has moved the consent on: the page of the connect session shows the result.
+    pub(crate) async fn is_settled(self, admin: &Admin) -> bool {
+        let Some((session, flow)) = self.0 else { return false };
+        let flows = &admin.deps().flows;
+        let state = flows.view(&session.org, &flow).await.map(|view| view.state);
+        match state {
+            Ok(FlowState::Open) | Err(_) => false,
+            Ok(FlowState::Confirm { .. }) => true,
+            Ok(FlowState::Connected { .. } | FlowState::Failed { .. }) => {
+                if let Err(error) = flows.settle_connect_session(&session).await {
+                    tracing::warn!(%error, session = %session.id, "a connect session is not settled yet");
+                }
+                true
+            }
+        }
+    }
+}
+
+/// The code of a browser: `hex(SHA-256("connect code" ‖ 0 ‖ cookie))`, 32 characters. Only the browser and we can make
+/// it, and it tells nothing about the cookie.
+fn code_of(cookie: &str) -> String {
+    let digest = Sha256::new().chain_update("connect code").chain_update([0]).chain_update(cookie);
+    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    hex[..CODE_CHARS].to_owned()
+}
+
+/// Whether the code is that of the browser that opened the link; compared in constant time.
+pub(super) fn is_code_of(session: &Record<ConnectSession>, code: &Secret) -> bool {
+    let browser = session.facts.browser.as_ref();
+    let known = browser.and_then(|browser| TokenHash::from_hex(&browser.code));
+    known.is_some_and(|known| known.matches(&TokenHash::of_secret(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_is_made_of_the_cookie_and_is_not_its_hash() {
+        let (one, other) = (code_of("kwn_a"), code_of("kwn_b"));
+        assert!(one.len() == 32 && one != other);
+        assert!(!TokenHash::of("kwn_a").to_hex().contains(&one));
+    }
+}

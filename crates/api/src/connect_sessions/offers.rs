@@ -1,0 +1,199 @@
+//! [`Offers`]: which providers and auth methods can be used in a connect session, and the choice of one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::target;
+use crate::error::ApiError;
+use crate::state::Admin;
+use crate::wire::{AuthView, ProviderView};
+use keyward_base::id::OrgId;
+use keyward_model::{ConnectSession, ConnectSessionSpec, Record};
+use keyward_rules::provider::oauth::GrantText;
+use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
+use keyward_rules::provider::{AuthMethod, Catalogue, Field, Provider};
+
+/// What can be connected.
+pub(super) struct Offers {
+    catalogue: Arc<Catalogue>,
+    pub(super) all: Vec<Offer>,
+}
+
+/// One way to connect an account at a provider.
+#[derive(Clone, Debug)]
+pub(super) struct Offer {
+    pub(super) provider: Arc<Provider>,
+    /// The id of the auth method.
+    auth: String,
+}
+
+/// What a person has chosen.
+#[derive(Clone, Debug)]
+pub(super) struct Choice {
+    pub(super) offer: Offer,
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+impl Offer {
+    pub(super) fn auth(&self) -> &AuthMethod {
+        self.provider.auth(Some(&self.auth)).expect("the method is one of the provider's")
+    }
+
+    /// Whether a person consents at the provider; otherwise they fill in a form.
+    pub(super) fn consents(&self) -> bool {
+        self.auth().is_consented_to()
+    }
+}
+
+impl Offers {
+    /// Of a connect session.
+    pub(super) fn of(admin: &Admin, session: &Record<ConnectSession>) -> Self {
+        let catalogue = admin.deps().vault.catalogue(&session.org);
+        if let Some(connection) = target(admin, session) {
+            let provider = catalogue.get(&connection.provider);
+            let method = |provider: &Arc<Provider>| {
+                let auth = provider.auth(connection.auth.as_deref())?;
+                let is_usable = auth.later.is_none();
+                is_usable.then(|| Offer { provider: provider.clone(), auth: auth.id.clone() })
+            };
+            let all = provider.and_then(method).into_iter().collect();
+            return Self { catalogue, all };
+        }
+        let named = session.providers.as_deref();
+        let is_named = |provider: &&Arc<Provider>| {
+            named.is_none_or(|named| named.iter().any(|id| **id == *provider.id))
+        };
+        let wanted = catalogue.all().filter(is_named);
+        let all = wanted.flat_map(|it| usable(admin, &session.org, it)).collect();
+        Self { catalogue, all }
+    }
+
+    /// Checks that each named provider exists and can be connected.
+    ///
+    /// # Errors
+    /// With the first one that cannot.
+    pub(super) fn check(
+        admin: &Admin,
+        org: &OrgId,
+        spec: &ConnectSessionSpec,
+    ) -> Result<(), ApiError> {
+        let catalogue = admin.deps().vault.catalogue(org);
+        for id in spec.providers.iter().flatten() {
+            let Some(provider) = catalogue.get(id) else {
+                let known = catalogue.all().map(|provider| &*provider.id);
+                let text = ApiError::not_found_among("provider", id, known).text();
+                let field = "providers".to_owned();
+                return Err(ApiError::Field { field, message: text.message, hint: text.hint });
+            };
+            if usable(admin, org, provider).next().is_none() {
+                return Err(ApiError::Field {
+                    field: "providers".to_owned(),
+                    message: format!("`{id}` cannot be connected by a link yet"),
+                    hint: Some(format!(
+                        "it needs one app, an OAuth client that you register there: keyward app add {id}"
+                    )),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// One per provider.
+    pub(super) fn providers(&self) -> Vec<&Arc<Provider>> {
+        let mut all: Vec<_> = self.all.iter().map(|offer| &offer.provider).collect();
+        all.dedup_by(|one, other| one.id == other.id);
+        all
+    }
+
+    /// The ways to connect an account at a provider.
+    pub(super) fn at(&self, provider: &str) -> Vec<&Offer> {
+        self.all.iter().filter(|offer| *offer.provider.id == *provider).collect()
+    }
+
+    /// As the API shows providers, with the methods that can be used.
+    pub(super) fn views(&self) -> Vec<ProviderView> {
+        let view = |provider: &Arc<Provider>| {
+            let auth = self.at(&provider.id).into_iter().map(|offer| AuthView::from(offer.auth()));
+            ProviderView { auth: auth.collect(), ..ProviderView::from(&**provider) }
+        };
+        self.providers().into_iter().map(view).collect()
+    }
+
+    /// The offer of these names. Without names it is the only provider, and its first method.
+    ///
+    /// # Errors
+    /// When it is not offered.
+    pub(super) fn chosen(
+        &self,
+        provider: Option<&str>,
+        auth: Option<&str>,
+    ) -> Result<Offer, ApiError> {
+        let provider = match (provider, self.providers().as_slice()) {
+            (Some(id), _) => id,
+            (None, [only]) => &only.id,
+            (None, _) => return Err(ApiError::field("provider", "is missing: there are several")),
+        };
+        let offers = self.at(provider);
+        if offers.is_empty() {
+            return Err(ApiError::field("provider", "is not one of this connect session"));
+        }
+        let named = |offer: &&&Offer| auth.is_none_or(|auth| offer.auth == auth);
+        let found = offers.iter().find(named).copied().cloned();
+        found.ok_or_else(|| ApiError::field("auth", "is not one that can be used here"))
+    }
+
+    /// Judges the value of a secret field as the command line does.
+    ///
+    /// # Errors
+    /// When it looks like something else.
+    pub(super) fn judge(
+        &self,
+        offer: &Offer,
+        field: &Field,
+        value: &str,
+    ) -> Result<(), ValueMismatch> {
+        let (provider, auth) = (&*offer.provider, offer.auth());
+        let is_wanted =
+            |keys: &KeyShapes<'_>| keys.provider == &*provider.id && keys.auth == auth.id;
+        let methods = self.catalogue.all().flat_map(|one| one.auth.iter().map(move |it| (one, it)));
+        let secrets = methods.flat_map(|(one, auth)| {
+            let secret = auth.fields.iter().filter(|field| field.secret);
+            secret.map(move |field| shapes(one, auth, field))
+        });
+        let others = secrets.filter(|keys| !is_wanted(keys));
+        pasted::judge(value, &shapes(provider, auth, field), others).map(|_| ())
+    }
+}
+
+fn shapes<'a>(provider: &'a Provider, auth: &'a AuthMethod, field: &'a Field) -> KeyShapes<'a> {
+    KeyShapes {
+        provider: &provider.id,
+        name: &provider.name,
+        auth: &auth.id,
+        prefixes: &field.prefixes,
+        length: field.length,
+        has_pattern: field.pattern.is_some(),
+    }
+}
+
+/// The methods of a provider that a person can use in a browser: a form, or a consent for which there is one app.
+/// Device codes are for terminals.
+fn usable<'a>(
+    admin: &'a Admin,
+    org: &'a OrgId,
+    provider: &'a Arc<Provider>,
+) -> impl Iterator<Item = Offer> + 'a {
+    let is_usable = |auth: &&AuthMethod| {
+        let has_app = || {
+            let app = admin.deps().flows.find_app(org, &provider.id, Some(&auth.id), None);
+            matches!(app, Ok(Some(_)))
+        };
+        let in_browser = || {
+            let grant = auth.oauth.as_ref().map(|oauth| oauth.grant);
+            !auth.is_consented_to() || grant == Some(GrantText::AuthorizationCode)
+        };
+        auth.later.is_none() && in_browser() && (!auth.needs_app() || has_app())
+    };
+    let usable = provider.auth.iter().filter(is_usable);
+    usable.map(|auth| Offer { provider: provider.clone(), auth: auth.id.clone() })
+}

@@ -1,0 +1,324 @@
+//! The pages of a link. `/connect/{token}` shows what will be connected; its button binds the connect session to that browser.
+//! Everything after that is at `/connect/session`, without the token, and needs the browser's cookie.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, StatusCode, Uri, header};
+
+use super::attempt::{Attempt, recorded};
+use super::browser::{NewBrowser, Opened};
+use super::form::KeyForm;
+use super::offers::{Choice, Offer, Offers};
+use super::render::{self, Frame, OtherAccount, Problem};
+use super::target;
+use crate::body::Segments;
+use crate::consents::{Visit, see_other};
+use crate::error::ApiError;
+use crate::state::Admin;
+use keyward_model::{ConnectSession, ConnectSessionState, Record};
+use keyward_state::directory::ConnectStepError;
+use keyward_state::observe::event::Outcome;
+use keyward_vault::oauth::FlowState;
+
+const ASK_AGAIN: &str = "Ask for another link where you got this one.";
+
+/// The query of `/connect/session`.
+#[derive(Default)]
+struct Asked {
+    provider: Option<String>,
+    auth: Option<String>,
+    step: Option<String>,
+    accepts: bool,
+    anyway: bool,
+}
+
+impl Asked {
+    fn of(uri: &Uri) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            let value = value.into_owned();
+            match &*name {
+                "provider" => asked.provider = Some(value),
+                "auth" => asked.auth = Some(value),
+                "step" => asked.step = Some(value),
+                "accept" => asked.accepts = value == "yes",
+                "anyway" => asked.anyway = value == "yes",
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/connect/session", get(show).post(step))
+        .route("/connect/{token}", get(offer).post(open))
+}
+
+/// Shows what will be connected. Uses nothing up: previews open links too.
+async fn offer(
+    State(admin): State<Admin>,
+    Segments(token): Segments<String>,
+    headers: HeaderMap,
+) -> Response {
+    let session = match linked(&admin, &token, &headers).await {
+        Ok(session) => session,
+        Err(answer) => return *answer,
+    };
+    let offers = Offers::of(&admin, &session);
+    let names: Vec<_> = offers.providers().iter().map(|it| it.name.as_str()).collect();
+    frame(&admin, &session, None).offered(&names)
+}
+
+/// Binds the link to this browser. Of several browsers, the first one wins.
+async fn open(
+    State(admin): State<Admin>,
+    Segments(token): Segments<String>,
+    headers: HeaderMap,
+) -> Response {
+    if !Visit(&headers).is_of_our_page(&admin.deps().public_url) {
+        return foreign(&admin);
+    }
+    let session = match linked(&admin, &token, &headers).await {
+        Ok(session) => session,
+        Err(answer) => return *answer,
+    };
+    let Some(browser) = NewBrowser::fresh(&admin) else {
+        return ApiError::Internal.into_response();
+    };
+    let NewBrowser { bound, set_cookie } = browser;
+    match admin.deps().directory.open_connect_session(&session, bound).await {
+        Ok(session) => {
+            recorded(&admin, &session, "opened", Outcome::Completed, None).await;
+            let mut answer = see_other("session");
+            answer.headers_mut().insert(header::SET_COOKIE, set_cookie);
+            answer
+        }
+        Err(ConnectStepError::OtherBrowser) => other_browser(&admin, &session).await,
+        Err(ConnectStepError::Ended) => ended(&admin),
+        Err(ConnectStepError::Directory(error)) => ApiError::from(error).into_response(),
+    }
+}
+
+/// The connect session of a link that this browser may open; otherwise the page that says why not.
+async fn linked(
+    admin: &Admin,
+    token: &str,
+    headers: &HeaderMap,
+) -> Result<std::sync::Arc<Record<ConnectSession>>, Box<Response>> {
+    let view = admin.deps().directory.view();
+    let found = view.connect_session_of_link(token).cloned();
+    let found = found.filter(|session| view.connecting_user(session).is_some());
+    let Some(session) = found else { return Err(Box::new(ended(admin))) };
+    let opened = Opened::of(admin, &Visit(headers).cookies());
+    if opened.is_some_and(|opened| opened.session.id == session.id) {
+        return Err(Box::new(see_other("session")));
+    }
+    if session.facts.browser.is_some() {
+        return Err(Box::new(other_browser(admin, &session).await));
+    }
+    match session.facts.is_live(admin.deps().clock.now()) {
+        true => Ok(session),
+        false => Err(Box::new(ended(admin))),
+    }
+}
+
+/// Shows how far the connect session of this browser is.
+async fn show(State(admin): State<Admin>, uri: Uri, headers: HeaderMap) -> Response {
+    let Some(mut opened) = Opened::of(&admin, &Visit(&headers).cookies()) else {
+        return unknown_browser(&admin);
+    };
+    match admin.deps().flows.settle_connect_session(&opened.session).await {
+        Ok(session) => opened.session = session,
+        Err(error) => return failure(&admin, &error.into()),
+    }
+    shown(&admin, &opened, &Asked::of(&uri)).await
+}
+
+async fn shown(admin: &Admin, opened: &Opened, asked: &Asked) -> Response {
+    let (session, offers) = (&opened.session, Offers::of(admin, &opened.session));
+    let frame = frame(admin, session, opened.return_url());
+    let facts = &session.facts;
+    if let Some(connected) = &facts.connected {
+        let catalogue = admin.deps().vault.catalogue(&session.org);
+        let provider = catalogue.get(&connected.provider);
+        return frame.done(provider.map_or(&*connected.provider, |provider| &provider.name));
+    }
+    if let Some(answer) = in_consent(admin, session, &frame, asked).await {
+        return answer;
+    }
+    if !facts.is_live(admin.deps().clock.now()) {
+        return ended(admin);
+    }
+    let is_start = asked.provider.is_none() && asked.step.is_none();
+    if let (true, ConnectSessionState::Failed, Some(why)) =
+        (is_start, facts.state(admin.deps().clock.now()), &facts.failure)
+    {
+        return frame.failed(why, "?step=choose");
+    }
+    form(&frame, &offers, asked, None)
+}
+
+/// While the browser is at the provider, or must decide about another account. A choice begins another attempt.
+async fn in_consent(
+    admin: &Admin,
+    session: &Record<ConnectSession>,
+    frame: &Frame,
+    asked: &Asked,
+) -> Option<Response> {
+    let flow = session.facts.flow.as_ref()?;
+    let view = admin.deps().flows.view(&session.org, flow).await.ok()?;
+    match view.state {
+        FlowState::Confirm { before, account } => {
+            Some(frame.other_account(&OtherAccount { before, account }))
+        }
+        FlowState::Open if asked.provider.is_none() && asked.step.is_none() => {
+            let directory = admin.deps().directory.view();
+            let connection = directory.connection(&session.org, &view.connection)?;
+            let catalogue = admin.deps().vault.catalogue(&session.org);
+            let provider = catalogue.get(&connection.provider)?;
+            Some(frame.at_provider(&provider.name, "?step=choose"))
+        }
+        _ => None,
+    }
+}
+
+/// The next question: which provider, which method, or the form of the only one.
+fn form(frame: &Frame, offers: &Offers, asked: &Asked, problem: Option<&Problem>) -> Response {
+    let providers = offers.providers();
+    let provider = match (&asked.provider, providers.as_slice()) {
+        (Some(id), _) => id.as_str(),
+        (None, [only]) => &only.id,
+        (None, _) => return frame.providers(offers),
+    };
+    let at = offers.at(provider);
+    let chosen = asked.auth.as_deref();
+    let chosen = at.iter().find(|offer| chosen == Some(&*offer.auth().id));
+    match (chosen, at.as_slice()) {
+        (Some(offer), _) | (None, [offer]) => frame.method(offer, problem),
+        (None, []) => frame.providers(offers),
+        (None, several) => frame.methods(several),
+    }
+}
+
+/// A form or a button of our own page, in the browser that opened the link.
+async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+    let (visit, asked) = (Visit(&headers), Asked::of(&uri));
+    if !visit.is_of_our_page(&admin.deps().public_url) {
+        return foreign(&admin);
+    }
+    let cookies = visit.cookies();
+    let Some(opened) = Opened::of(&admin, &cookies) else { return unknown_browser(&admin) };
+    let attempt = match Attempt::of(&admin, opened.session.clone()) {
+        Ok(attempt) => attempt,
+        // A completed one shows its result.
+        Err(_) => return shown(&admin, &opened, &Asked::default()).await,
+    };
+    if asked.step.as_deref() == Some("account") {
+        return match attempt.decide(&cookies, asked.accepts).await {
+            Ok(()) => see_other("session"),
+            Err(error) => failure(&admin, &error),
+        };
+    }
+    let offers = Offers::of(&admin, &opened.session);
+    let chosen = offers.chosen(asked.provider.as_deref(), asked.auth.as_deref());
+    let offer = match chosen {
+        Ok(offer) => offer,
+        Err(error) => return failure(&admin, &error),
+    };
+    let frame = frame(&admin, &opened.session, opened.return_url());
+    let form = KeyForm::read(&admin, &headers, body, &offers, &offer, asked.anyway).await;
+    let attempted = Attempted { admin: &admin, opened: &opened, frame: &frame, offer: &offer };
+    match form {
+        Ok(form) => attempted.next(attempt, form).await,
+        Err(problem) => frame.method(&offer, Some(&problem)),
+    }
+}
+
+/// A step with a chosen method.
+struct Attempted<'a> {
+    admin: &'a Admin,
+    opened: &'a Opened,
+    frame: &'a Frame,
+    offer: &'a Offer,
+}
+
+impl Attempted<'_> {
+    async fn next(&self, attempt: Attempt, form: KeyForm) -> Response {
+        let KeyForm { fields, variables } = form;
+        let choice = Choice { offer: self.offer.clone(), variables };
+        if self.offer.consents() {
+            return match attempt.consent(choice, self.opened).await {
+                Ok(sent) => self.frame.onward(&self.offer.provider.name, &sent.url),
+                Err(error) => self.wrong(&error),
+            };
+        }
+        match attempt.with_key(choice, fields).await {
+            Ok(_) => see_other("session"),
+            Err(error) => self.wrong(&error),
+        }
+    }
+
+    /// The form again, without what was entered.
+    fn wrong(&self, error: &ApiError) -> Response {
+        let text = error.text();
+        if text.code.status().is_server_error() {
+            return failure(self.admin, error);
+        }
+        // Hints of refusals are for the command line.
+        let problem = Problem { message: text.message, hint: None, may_insist: false };
+        self.frame.method(self.offer, Some(&problem))
+    }
+}
+
+fn frame(admin: &Admin, session: &Record<ConnectSession>, back: Option<String>) -> Frame {
+    let view = admin.deps().directory.view();
+    let user = view.connecting_user(session);
+    Frame {
+        brand: admin.deps().connect.borrow().branding.clone(),
+        user: user.map_or_else(String::new, |user| user.name.clone()),
+        connection: target(admin, session).map(|connection| connection.name.clone()),
+        back,
+    }
+}
+
+/// The link was opened by another browser: nothing of it is shown.
+async fn other_browser(admin: &Admin, session: &Record<ConnectSession>) -> Response {
+    let why = "it was opened in another browser";
+    recorded(admin, session, "opened", Outcome::Refused, Some(why)).await;
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let (why, remedy) = (
+        "This link was opened in another browser, and works only there.",
+        "If that was not you, ask for another link, and say that this one was opened.",
+    );
+    render::refused(&brand, StatusCode::FORBIDDEN, why, remedy)
+}
+
+fn unknown_browser(admin: &Admin) -> Response {
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let why = "This browser did not open the link, or the link has ended.";
+    render::refused(&brand, StatusCode::FORBIDDEN, why, ASK_AGAIN)
+}
+
+fn foreign(admin: &Admin) -> Response {
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let why = "This form was sent by another site.";
+    render::refused(&brand, StatusCode::FORBIDDEN, why, "Open the link, and use its own buttons.")
+}
+
+fn ended(admin: &Admin) -> Response {
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let why = "This link has ended: links work once, and for 30 minutes.";
+    render::refused(&brand, StatusCode::GONE, why, ASK_AGAIN)
+}
+
+fn failure(admin: &Admin, error: &ApiError) -> Response {
+    let text = error.text();
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let why = crate::html::sentence(&text.message);
+    render::refused(&brand, text.code.status(), &why, "Nothing was kept. Open the link again.")
+}

@@ -1,0 +1,247 @@
+//! How the pages of a link look. Each page is a function of what it shows, so that another renderer can replace this
+//! file. No page has a script or a secret.
+
+use http::StatusCode;
+
+use super::form::{FIELD, VARIABLE};
+use super::offers::{Offer, Offers};
+use crate::html::{FormField, FormInput, HtmlPage, sentence};
+use axum::response::Response;
+use keyward_base::connect::Branding;
+use keyward_rules::provider::{AuthKind, Variable};
+
+/// The parts that every page of a connect session has.
+pub(super) struct Frame {
+    pub(super) brand: Branding,
+    /// The name of the user whom the account is connected for.
+    pub(super) user: String,
+    /// The connection that is connected again.
+    pub(super) connection: Option<String>,
+    /// Where the browser can go back to.
+    pub(super) back: Option<String>,
+}
+
+/// What went wrong with the last attempt.
+pub(super) struct Problem {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+    /// Whether the same value may be tested as it is.
+    pub(super) may_insist: bool,
+}
+
+/// A decision about another account.
+pub(super) struct OtherAccount {
+    pub(super) before: String,
+    pub(super) account: Option<String>,
+}
+
+impl Frame {
+    fn name(&self) -> &str {
+        self.brand.name.as_deref().unwrap_or("Keyward")
+    }
+
+    fn page(&self, title: &str) -> HtmlPage {
+        HtmlPage::branded(title, &self.brand)
+    }
+
+    fn with_back(&self, page: HtmlPage, label: &str) -> HtmlPage {
+        match &self.back {
+            Some(url) => page.links(&[(label, url)]),
+            None => page,
+        }
+    }
+
+    /// The first page of a link. Previews of messengers and mail scanners open it, so it uses nothing up.
+    pub(super) fn offered(&self, providers: &[&str]) -> Response {
+        let what = match (&self.connection, providers) {
+            (Some(_), _) => "Connect your account again".to_owned(),
+            (None, [only]) => format!("Connect {only}"),
+            (None, _) => "Connect an account".to_owned(),
+        };
+        let page = self.page(&what).text(&format!(
+            "{} asks you to connect an account. Programs that act for you will use it. Go on only if you want \
+             this yourself.",
+            self.name()
+        ));
+        let page = page.fact("For", &self.user);
+        let page = match &self.connection {
+            Some(name) => page.fact("Connection", name),
+            None => page,
+        };
+        page.form("", &[], "Continue")
+            .text("This link works once, in the browser that continues here.")
+            .answer(StatusCode::OK)
+    }
+
+    /// The choice of a provider.
+    pub(super) fn providers(&self, offers: &Offers) -> Response {
+        let page = self.page("Choose what to connect").fact("For", &self.user);
+        let link = |provider: &&std::sync::Arc<keyward_rules::provider::Provider>| {
+            (provider.name.clone(), format!("?provider={}", provider.id))
+        };
+        let links: Vec<_> = offers.providers().iter().map(link).collect();
+        let links: Vec<_> = links.iter().map(|(name, to)| (name.as_str(), to.as_str())).collect();
+        let page = match links.is_empty() {
+            true => page
+                .text("Nothing can be connected at present. Ask for help where you got the link."),
+            false => page.links(&links),
+        };
+        self.with_back(page, "Back without connecting").answer(StatusCode::OK)
+    }
+
+    /// The choice of a way to authenticate.
+    pub(super) fn methods(&self, offers: &[&Offer]) -> Response {
+        let provider = &offers[0].provider;
+        let page = self.page(&format!("Connect {}", provider.name)).fact("For", &self.user);
+        let links = offers.iter().map(|offer| {
+            let to = format!("?provider={}&auth={}", provider.id, offer.auth().id);
+            (offer.auth().label.clone(), to)
+        });
+        let links: Vec<_> = links.collect();
+        let links: Vec<_> = links.iter().map(|(name, to)| (name.as_str(), to.as_str())).collect();
+        let page = page.text("How do you want to connect?").links(&links);
+        self.with_back(page, "Back without connecting").answer(StatusCode::OK)
+    }
+
+    /// The form of a key, or the button of a consent.
+    pub(super) fn method(&self, offer: &Offer, problem: Option<&Problem>) -> Response {
+        let (provider, auth) = (&offer.provider, offer.auth());
+        let page = self.page(&format!("Connect {}", provider.name));
+        let page = told(page, problem).fact("For", &self.user);
+        let page = match &self.connection {
+            Some(name) => page.fact("Connection", name),
+            None => page,
+        };
+        let page = match &auth.note {
+            Some(note) => page.text(&sentence(note.trim_end_matches('.'))),
+            None => page,
+        };
+        let query = format!("?provider={}&auth={}", provider.id, auth.id);
+        let variables = provider.variables.iter().filter(|it| !it.captured);
+        let variables = variables.filter(|_| self.connection.is_none()).map(variable);
+        let mut fields: Vec<_> = variables.collect();
+        let page = match offer.consents() {
+            true => {
+                let page = page.text(&format!(
+                    "You are sent to {}, where you choose the account and agree.",
+                    provider.name
+                ));
+                page.form(&format!("{query}&step=consent"), &fields, "Continue")
+            }
+            false => {
+                fields.extend(auth.fields.iter().map(|field| key_field(auth.kind, field)));
+                let page = match &provider.about.key_url {
+                    Some(url) => page.away(&format!("Get a key at {}", provider.name), url),
+                    None => page,
+                };
+                let insists = problem.is_some_and(|problem| problem.may_insist);
+                let query = format!("{query}&step=key{}", if insists { "&anyway=yes" } else { "" });
+                page.form(&query, &fields, "Connect")
+                    .text("The key is tested, stored encrypted, and never shown again.")
+            }
+        };
+        let status = match problem {
+            Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            None => StatusCode::OK,
+        };
+        self.with_back(page, "Back without connecting").answer(status)
+    }
+
+    /// The way to the provider.
+    pub(super) fn onward(&self, provider: &str, url: &str) -> Response {
+        let page = self.page(&format!("To {provider}"));
+        page.text(&format!("You are sent to {provider}.")).onward(url).answer(StatusCode::OK)
+    }
+
+    /// Another account than the connection had.
+    pub(super) fn other_account(&self, other: &OtherAccount) -> Response {
+        let said = match &other.account {
+            Some(_) => "You consented with another account than this connection had.",
+            None => {
+                "The provider does not say which account you consented with. It may be another than this \
+                 connection had."
+            }
+        };
+        self.page("Another account")
+            .text(said)
+            .fact("Connected so far", &other.before)
+            .fact("Now", other.account.as_deref().unwrap_or("unknown"))
+            .text("Programs that use this connection would act as the new one.")
+            .button("Use the new account", "?step=account&accept=yes")
+            .button("Keep the old one", "?step=account&accept=no")
+            .answer(StatusCode::OK)
+    }
+
+    /// The browser is at the provider, in another tab.
+    pub(super) fn at_provider(&self, provider: &str, again: &str) -> Response {
+        let page = self.page(&format!("Continue at {provider}"));
+        page.text("Finish in the tab that was opened there, or start again.")
+            .links(&[("Start again", again)])
+            .answer(StatusCode::OK)
+    }
+
+    /// The account is connected. The browser goes back at once.
+    pub(super) fn done(&self, provider: &str) -> Response {
+        let page = self.page("Connected").text(&format!("Your {provider} account is connected."));
+        match &self.back {
+            Some(url) => page.text(&format!("You are sent back to {}.", self.name())).onward(url),
+            None => page.text("You can close this window."),
+        }
+        .answer(StatusCode::OK)
+    }
+
+    /// The last attempt has failed, and there may be another.
+    pub(super) fn failed(&self, why: &str, again: &str) -> Response {
+        let page = self.page("Not connected").wrong(&sentence(why));
+        let page = page.text("Nothing was kept.").links(&[("Try again", again)]);
+        self.with_back(page, "Back without connecting").answer(StatusCode::OK)
+    }
+}
+
+/// A link that cannot be used.
+pub(super) fn refused(brand: &Branding, status: StatusCode, why: &str, remedy: &str) -> Response {
+    HtmlPage::branded("This link cannot be used", brand).text(why).text(remedy).answer(status)
+}
+
+fn told(page: HtmlPage, problem: Option<&Problem>) -> HtmlPage {
+    let Some(problem) = problem else { return page };
+    let page = page.wrong(&sentence(&problem.message));
+    let page = match &problem.hint {
+        Some(hint) => page.text(&sentence(hint)),
+        None => page,
+    };
+    match problem.may_insist {
+        true => page.text("If it is correct, enter it again: then it is tested as it is."),
+        false => page,
+    }
+}
+
+fn variable(variable: &Variable) -> FormField {
+    let value = variable.default.clone().unwrap_or_default();
+    let input = match variable.choices.is_empty() {
+        true => FormInput::Text { value: value.clone(), example: variable.example.clone() },
+        false => FormInput::Choice { choices: variable.choices.clone(), chosen: value.clone() },
+    };
+    FormField {
+        name: format!("{VARIABLE}{}", variable.name),
+        label: variable.label.clone(),
+        help: variable.help.clone(),
+        input,
+        optional: !value.is_empty(),
+    }
+}
+
+fn key_field(kind: AuthKind, field: &keyward_rules::provider::Field) -> FormField {
+    let has_lines = matches!(kind, AuthKind::ServiceAccount | AuthKind::GithubApp);
+    FormField {
+        name: format!("{FIELD}{}", field.name),
+        label: field.label.clone(),
+        help: field.help.clone(),
+        input: match (field.secret, has_lines) {
+            (true, true) => FormInput::SecretLines,
+            (true, false) => FormInput::Secret,
+            (false, _) => FormInput::Text { value: String::new(), example: None },
+        },
+        optional: field.optional,
+    }
+}

@@ -1,0 +1,106 @@
+//! `/login-links`: links that sign a user in once, made by admins and by the operator of the gateway.
+
+use std::sync::Arc;
+
+use axum::Json;
+use http::StatusCode;
+use jiff::SignedDuration;
+
+use super::body::Body;
+use super::context::Context;
+use super::error::ApiError;
+use super::openapi::Routes;
+use super::resource::{found, store_new};
+use super::tokens::text_of;
+use super::wire::{LoginLinkAsk, LoginLinkView};
+use keyward_model::{Record, Role, Scope, User, UserFacts, UserSpec};
+
+/// How long a link works: long enough to carry it to another machine.
+const LIFE: SignedDuration = SignedDuration::from_mins(10);
+
+/// The user that is added to an organisation without an admin.
+const FIRST_ADMIN: &str = "admin";
+
+/// Admins that a refusal names.
+const NAMED_MAX: usize = 5;
+
+pub(super) fn routes() -> Routes {
+    let text = ["addLoginLink", "Make a link that signs a user in once"];
+    Routes::new().post("/login-links", text, add)
+}
+
+/// The user of a link.
+struct LinkUser {
+    user: Arc<Record<User>>,
+    /// Whether the user was added for the link.
+    added: bool,
+}
+
+async fn add(
+    context: Context,
+    Body(ask): Body<LoginLinkAsk>,
+) -> Result<(StatusCode, Json<LoginLinkView>), ApiError> {
+    let (deps, caller) = (context.deps(), &context.caller);
+    if let Some(user) = caller.user().filter(|_| !caller.edits_all()) {
+        return Err(ApiError::RoleRefused(user.role.as_str()));
+    }
+    // A login may do all that its user may, and does not outlive what made its link.
+    if !caller.covers(Scope::All) {
+        return Err(ApiError::ScopeMissing(Scope::All.to_string()));
+    }
+    let login_until = caller.ends(&context.view());
+    let LinkUser { user, added } = match (&ask.user, caller.user()) {
+        (Some(name), _) => LinkUser { user: found::<User>(&context, name)?, added: false },
+        (None, Some(own)) => LinkUser { user: own.clone(), added: false },
+        (None, None) => only_admin(&context).await?,
+    };
+    caller.names("user", &user.id, &user.name);
+    let expires = deps.clock.now() + LIFE;
+    let directory = &deps.directory;
+    let link = directory.add_login_link(&user.org, &user.id, expires, login_until).await?;
+    let url = format!("{}/login?link={}", deps.public_url, text_of(&link)?);
+    let view = LoginLinkView { url, user: user.name.clone(), added, expires };
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// The only admin of the organisation; if it has none, a new one.
+async fn only_admin(context: &Context) -> Result<LinkUser, ApiError> {
+    let view = context.view();
+    let all = view.all::<User>(context.caller.org());
+    let mut admins: Vec<_> = all.filter(|user| user.role == Role::Admin && !user.paused).collect();
+    admins.sort_by(|a, b| a.name.cmp(&b.name));
+    match admins.as_slice() {
+        [] => Ok(LinkUser { user: first_admin(context).await?, added: true }),
+        [only] => Ok(LinkUser { user: Arc::clone(only), added: false }),
+        [named @ .., last] => {
+            let more = named.len().saturating_sub(NAMED_MAX);
+            let names: Vec<_> =
+                named.iter().take(NAMED_MAX).map(|user| format!("`{}`", user.name)).collect();
+            let last = match more {
+                0 => format!("`{}`", last.name),
+                more => format!("{} more", more + 1),
+            };
+            let message = format!("is missing: the admins are {} and {last}", names.join(", "));
+            let hint = Some("name one: `keyward login-link --user NAME`".to_owned());
+            Err(ApiError::Field { field: "user".to_owned(), message, hint })
+        }
+    }
+}
+
+async fn first_admin(context: &Context) -> Result<Arc<Record<User>>, ApiError> {
+    let spec =
+        UserSpec { name: FIRST_ADMIN.to_owned(), email: None, role: Role::Admin, paused: false };
+    let added = store_new::<User>(context, spec, UserFacts::default()).await;
+    added.map_err(|error| match error {
+        ApiError::Taken { .. } => ApiError::Field {
+            field: "user".to_owned(),
+            message: format!(
+                "is missing: the organisation has no active admin, and `{FIRST_ADMIN}` is another user"
+            ),
+            hint: Some(
+                "make a user an admin: `keyward user set NAME --role admin --resume`".to_owned(),
+            ),
+        },
+        error => error,
+    })
+}

@@ -1,0 +1,79 @@
+//! `/logins`: the browsers in which users are signed in. Admins and auditors see all of the organisation, others their
+//! own.
+
+use std::sync::Arc;
+
+use axum::Json;
+use http::StatusCode;
+
+use super::body::{Params, Segments};
+use super::context::Context;
+use super::error::ApiError;
+use super::etag::IfMatch;
+use super::openapi::Routes;
+use super::page::Page;
+use super::resource::remove_stored;
+use super::wire::List;
+use keyward_base::id::LoginId;
+use keyward_model::{Login, LoginShown, Record, Shown, User};
+use keyward_state::directory::{Credential, idle_until};
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/logins", ["listLogins", "List the browsers in which users are signed in"], list)
+        .delete("/logins/{login}", ["endLogin", "Sign a browser out"], end)
+}
+
+async fn list(
+    context: Context,
+    Params(page): Params<Page>,
+) -> Result<Json<List<Shown<Login>>>, ApiError> {
+    let view = context.view();
+    let all = view.all::<Login>(context.caller.org());
+    let mut wanted = Vec::new();
+    for login in all.filter_map(|login| shown(&context, login)) {
+        let texts = [
+            login.id.as_str(),
+            &login.facts.user_name,
+            login.spec.browser.as_deref().unwrap_or_default(),
+            login.spec.address.as_deref().unwrap_or_default(),
+        ];
+        if page.wants(&texts) {
+            wanted.push(login);
+        }
+    }
+    page.cut(wanted, |login| login.id.as_str()).map(Json)
+}
+
+async fn end(
+    context: Context,
+    Segments(id): Segments<String>,
+    if_match: IfMatch,
+) -> Result<StatusCode, ApiError> {
+    let (view, caller) = (context.view(), &context.caller);
+    let known = LoginId::parse(&id).ok();
+    let known = known.and_then(|id| view.one::<Login>(caller.org(), &id));
+    let found = known.and_then(|login| Some((login, shown(&context, login)?)));
+    let (login, shown) = found.ok_or_else(|| ApiError::not_found("login", &id))?;
+    caller.names("login", &login.id, &shown.facts.user_name);
+    remove_stored(&context, login, if_match).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// As the API answers with it; `None` if it has ended, or is not for the caller.
+fn shown(context: &Context, login: &Arc<Record<Login>>) -> Option<Shown<Login>> {
+    let (view, deps) = (context.view(), context.deps());
+    let user = view.one::<User>(&login.org, login.user.id()?)?;
+    let idle_until = idle_until(login, deps.sign_in.idle);
+    if !context.caller.sees_user(user) || !user.signs_in() || deps.clock.now() >= idle_until {
+        return None;
+    }
+    let current = context.caller.credential() == Some(&Credential::Login(login.id.clone()));
+    Some(login.shown(LoginShown {
+        user_name: user.name.clone(),
+        last_used: login.facts.last_used,
+        idle_until,
+        expires: login.facts.expires,
+        current,
+    }))
+}

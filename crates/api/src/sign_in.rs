@@ -1,0 +1,214 @@
+//! `/session`: a browser signs in with a link, asks who it is signed in as, and signs out. Every sign-in makes a new
+//! cookie, which its answer sets; `auth/login.rs` authenticates requests by it.
+
+mod browser;
+pub(super) mod cookie;
+mod limits;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
+
+pub(super) use self::limits::SignInLimits;
+use super::auth::Caller;
+use super::body::Body;
+use super::change_record::PendingRecord;
+use super::context::Context;
+use super::error::ApiError;
+use super::network::Visit;
+use super::openapi::{Answer, Draft, Routes};
+use super::request_refusal::RequestRefusal;
+use super::state::Admin;
+use super::wire::{SignInAsk, SignInView};
+use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod};
+use keyward_state::directory::{Credential, DirectoryError, NewLogin, UsedLink};
+
+/// The path of the sign-in.
+pub(super) const SESSION: &str = "/api/v1/session";
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .post("/session", ["signIn", "Sign a browser in; the answer sets its cookie"], sign_in)
+        .get("/session", ["getSignIn", "Show who the caller is signed in as"], show)
+        .delete("/session", ["signOut", "Sign the browser out"], sign_out)
+}
+
+/// The answer to a sign-in.
+struct SignedIn {
+    view: SignInView,
+    cookie: HeaderValue,
+}
+
+/// The answer to a sign-out.
+struct SignedOut {
+    is_https: bool,
+}
+
+impl IntoResponse for SignedIn {
+    fn into_response(self) -> Response {
+        ([(header::SET_COOKIE, self.cookie)], Json(self.view)).into_response()
+    }
+}
+
+impl Answer for SignedIn {
+    fn describe(draft: &mut Draft<'_>) {
+        Json::<SignInView>::describe(draft);
+    }
+}
+
+impl IntoResponse for SignedOut {
+    fn into_response(self) -> Response {
+        let cookie = cookie::cleared(self.is_https);
+        (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
+    }
+}
+
+impl Answer for SignedOut {
+    fn describe(draft: &mut Draft<'_>) {
+        StatusCode::describe(draft);
+    }
+}
+
+/// Whether the request is a sign-in, which needs no authentication.
+pub(super) fn is_sign_in(method: &Method, path: &str) -> bool {
+    *method == Method::POST && path == SESSION
+}
+
+/// Signs in. It leaves an audit record of its own, because it has no caller.
+async fn sign_in(
+    State(admin): State<Admin>,
+    visit: Option<Extension<Visit>>,
+    fields: HeaderMap,
+    Body(SignInAsk { link }): Body<SignInAsk>,
+) -> Result<SignedIn, ApiError> {
+    let Some(Extension(visit)) = visit else { return Err(only_browsers()) };
+    let record = PendingRecord::of_sign_in(&admin, visit.client).await?;
+    let used = match admin.deps().directory.use_login_link(&link.0).await {
+        Ok(used) => used,
+        Err(DirectoryError::LinkUsed) => {
+            if let Err(refusal) = admin.sign_in_limits().link_failed(visit.client) {
+                record.omit();
+                return Err(refusal.into());
+            }
+            return Err(record.refused(RequestRefusal::LinkUsed.into()));
+        }
+        Err(error) => return Err(record.refused(error.into())),
+    };
+    let browser = Browser { admin: &admin, visit, fields: &fields };
+    match browser.log_in(used, SignInMethod::Link).await {
+        Ok((login, signed_in)) => {
+            record.signed_in(&login, signed_in.view.user.as_deref().unwrap_or_default());
+            Ok(signed_in)
+        }
+        Err(refusal) => Err(record.refused(refusal)),
+    }
+}
+
+/// A browser that signs in.
+struct Browser<'a> {
+    admin: &'a Admin,
+    visit: Visit,
+    fields: &'a HeaderMap,
+}
+
+impl Browser<'_> {
+    /// Makes its login. A login that it had ends: its cookie is replaced.
+    async fn log_in(
+        &self,
+        UsedLink { user, login_until }: UsedLink,
+        method: SignInMethod,
+    ) -> Result<(Record<Login>, SignedIn), ApiError> {
+        let deps = self.admin.deps();
+        self.end_former().await?;
+        let now = deps.clock.now();
+        let life = SignedDuration::try_from(deps.sign_in.life).map_err(ApiError::internal)?;
+        let expires = login_until.unwrap_or(Timestamp::MAX).min(now + life);
+        let spec = LoginSpec {
+            user: Reference::Id(user.id.clone()),
+            method,
+            browser: browser::named(self.fields),
+            address: Some(self.visit.client.to_string()),
+        };
+        let NewLogin { login, token } = deps.directory.add_login(&user.org, spec, expires).await?;
+        let view = SignInView {
+            user: Some(user.name.clone()),
+            role: Some(user.role.as_str().to_owned()),
+            org: user.org.name().to_owned(),
+            login: Some(login.id.clone()),
+            csrf: Some(cookie::csrf_of(&token)?),
+            expires: Some(expires),
+        };
+        let cookie = cookie::set(&token, self.visit.is_https, now, expires)?;
+        Ok((Record::clone(&login), SignedIn { view, cookie }))
+    }
+
+    async fn end_former(&self) -> Result<(), ApiError> {
+        let deps = self.admin.deps();
+        // A cookie that is no login's has nothing to end.
+        let Ok(Some(token)) = cookie::token(self.fields, self.visit.is_https) else {
+            return Ok(());
+        };
+        let (view, now) = (deps.directory.view(), deps.clock.now());
+        let Some((_, former)) = view.signed_in(token, deps.sign_in.idle, now) else {
+            return Ok(());
+        };
+        match deps.directory.remove::<Login>(&former.org, &former.id, ManagedBy::Store).await {
+            Ok(()) | Err(DirectoryError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+async fn show(
+    context: Context,
+    visit: Option<Extension<Visit>>,
+    fields: HeaderMap,
+) -> Json<SignInView> {
+    let Context { caller, .. } = &context;
+    let login = login_of(caller, &context);
+    let is_https = visit.is_some_and(|Extension(visit)| visit.is_https);
+    let token = login.as_ref().and_then(|_| cookie::token(&fields, is_https).ok().flatten());
+    let user = caller.user();
+    Json(SignInView {
+        user: user.map(|user| user.name.clone()),
+        role: user.map(|user| user.role.as_str().to_owned()),
+        org: caller.org().name().to_owned(),
+        login: login.as_ref().map(|login| login.id.clone()),
+        csrf: token.map(cookie::csrf),
+        expires: login.map(|login| login.facts.expires),
+    })
+}
+
+fn login_of(caller: &Caller, context: &Context) -> Option<Record<Login>> {
+    let Credential::Login(id) = caller.credential()? else { return None };
+    context.view().one::<Login>(caller.org(), id).map(|login| Record::clone(login))
+}
+
+async fn sign_out(
+    context: Context,
+    visit: Option<Extension<Visit>>,
+) -> Result<SignedOut, ApiError> {
+    let Some(login) = login_of(&context.caller, &context) else {
+        return Err(ApiError::RefusedUntil {
+            message: "this request is authenticated by a token, so there is no login to end"
+                .to_owned(),
+            hint:
+                "`keyward token revoke ID` revokes a token; `keyward login revoke ID` ends a login"
+                    .to_owned(),
+        });
+    };
+    let name = context.caller.user().map_or("", |user| user.name.as_str());
+    context.caller.names("login", &login.id, name);
+    context.deps().directory.remove::<Login>(&login.org, &login.id, ManagedBy::Store).await?;
+    Ok(SignedOut { is_https: visit.is_some_and(|Extension(visit)| visit.is_https) })
+}
+
+fn only_browsers() -> ApiError {
+    ApiError::RefusedUntil {
+        message: "only browsers sign in, at the admin listener".to_owned(),
+        hint: "commands on this machine need no sign-in; `keyward login-link` prints a link"
+            .to_owned(),
+    }
+}

@@ -1,0 +1,51 @@
+//! [`SignInSettings`]: configuration of the sign-in of people.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::keys::section;
+use super::time::duration;
+
+/// Below the shortest, a page ends while it is being read.
+pub const IDLE: RangeInclusive<Duration> = minutes(5)..=minutes(30 * 1_440);
+
+/// A login that is used every day ends at last, so that a stolen cookie does.
+pub const LIFE: RangeInclusive<Duration> = minutes(5)..=minutes(90 * 1_440);
+
+/// How often the last use of a login is written at most.
+const USE_WRITTEN_EVERY: Duration = minutes(5);
+
+section! {
+    /// How people sign in to the console and, with its cookie, to the API.
+    #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct SignInSettings {
+        /// A login that is not used for so long ends; 5m to 30d. Its last use is noted every 5 minutes.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub idle: Duration,
+        /// A login ends after so long even if it is used; 5m to 90d. Applies to new logins.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub life: Duration,
+    }
+}
+
+impl Default for SignInSettings {
+    fn default() -> Self {
+        Self { idle: minutes(12 * 60), life: minutes(7 * 1_440) }
+    }
+}
+
+impl SignInSettings {
+    /// How old the noted last use of a login may be before it is written again.
+    pub fn use_written_every(&self) -> Duration {
+        USE_WRITTEN_EVERY.min(self.idle / 10)
+    }
+}
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}

@@ -1,0 +1,254 @@
+//! `/apps`: OAuth clients of one's own at services, with the redirect URI that each service has to know.
+
+mod new;
+
+use axum::Router;
+use axum::extract::{Path, Query};
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use crate::frame::{Page, Section};
+use crate::icons::Icon;
+use crate::parts::{
+    Action, Field, Subpage, Tone, ago, chips, copyable, count, empty, facts, head, lock, mark,
+    search, settings_nav, state,
+};
+use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use keyward_api::wire::List;
+use keyward_model::{App, ManagedBy, Shown};
+
+/// Rows of the list.
+const ROWS: usize = 40;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    q: Option<String>,
+    after: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/apps", get(show))
+        .route("/apps/new", get(new::show))
+        .route("/apps/{name}", get(one))
+}
+
+async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+    let mut path = format!("/apps?limit={ROWS}");
+    for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            path += &format!("&{name}={}", segment(value));
+        }
+    }
+    let list: List<Shown<App>> = visit.get(&path).await?;
+    let is_searched = asked.q.is_some() || asked.after.is_some();
+    let set_up = html! { a.button.first href="/apps/new" { (Icon::Plus.show()) "Set up an app" } };
+    let content = html! {
+        (head(
+            html! { "Apps" },
+            Some(html! { "OAuth clients of your own at services. One app asks for the consent of any number of accounts." }),
+            html! { @if visit.is_admin() && !(list.items.is_empty() && !is_searched) { (set_up) } },
+        ))
+        (settings_nav(&visit, Subpage::Apps))
+        @if list.items.is_empty() && !is_searched {
+            section.panel { (empty("No app yet", "Services with OAuth need one before accounts are connected. It takes five minutes, once for each service.", visit.is_admin().then_some(set_up))) }
+        } @else {
+            form.bar action="/apps" method="get" data-find role="search" {
+                (search("apps", asked.q.as_deref()))
+                noscript { button { "Apply" } }
+            }
+            div #apps data-live { (table(&list)) }
+        }
+    };
+    Ok(Page::new(&visit, Section::Settings, "Apps", content))
+}
+
+fn table(list: &List<Shown<App>>) -> Markup {
+    html! {
+        section.panel {
+            @if list.items.is_empty() { (empty("No app fits", "Change the search.", None)) } @else {
+                div.wide { table.stack {
+                    thead { tr { th { "Name" } th { "Client id" } th { "State" } th { "Used by" } th { "Changed" } } }
+                    tbody { @for app in &list.items { (row(app)) } }
+                } }
+            }
+            @if let Some(next) = &list.next { div.foot { a href=(format!("/apps?after={}", segment(next))) { "Next page" } } }
+        }
+    }
+}
+
+fn row(app: &Shown<App>) -> Markup {
+    html! {
+        tr.go {
+            td { div.item {
+                (mark(&app.spec.provider, false))
+                div.text { a href=(format!("/apps/{}", segment(&app.spec.name))) { (app.spec.name) } small { (app.spec.provider) } }
+            } }
+            td.mono data-label="Client id" { (app.spec.client_id) }
+            td { (state_of(app)) @if let Some(problem) = &app.facts.problem { p.why { (sentence(problem)) } } }
+            td data-label="Used by" { (count(app.facts.connections.len(), "connection")) }
+            td data-label="Changed" { (ago(app.updated.unwrap_or(app.created))) }
+        }
+    }
+}
+
+fn state_of(app: &Shown<App>) -> Markup {
+    match (&app.facts.problem, app.facts.paused) {
+        (_, true) => state(Tone::Idle, "paused"),
+        (Some(_), false) => state(Tone::Bad, "cannot be used"),
+        (None, false) => state(Tone::Ok, "ready"),
+    }
+}
+
+async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+    let path = format!("/apps/{}", segment(&name));
+    let Tagged { body: app, tag } = visit.tagged::<Shown<App>>(&path).await?;
+    let is_ours = visit.is_admin() && app.managed_by != Some(ManagedBy::File);
+    let content = html! {
+        p.crumb { a href="/apps" { "Apps" } }
+        (head(
+            html! { (mark(&app.spec.provider, true)) (app.spec.name) (state_of(&app)) },
+            Some(html! { "OAuth client at " a href=(format!("/services/{}", segment(&app.spec.provider))) { (app.spec.provider) } " · created " (ago(app.created)) }),
+            html! {
+                @if visit.may_write() && app.facts.problem.is_none() && !app.facts.paused {
+                    a.button.first href=(format!("/connect/to/{}", segment(&app.spec.provider))) { (Icon::Plus.show()) "Connect an account" }
+                }
+            },
+        ))
+        @if let Some(lock) = lock(app.managed_by) { p.bar { (lock) } }
+        @if let Some(problem) = &app.facts.problem {
+            div.notice.bad role="alert" { div.grow {
+                b { "No token can be requested with it" }
+                p.small { (sentence(problem)) }
+                @if is_ours { p.small.muted { "Give its secret again below." } }
+            } }
+        }
+        section.panel {
+            header { h2 { "Redirect URI" } }
+            div.body {
+                p.small.muted { "The service compares it character by character with the one that is registered there." }
+                (copyable(&app.facts.redirect_uri))
+            }
+        }
+        div.columns {
+            div {
+                section.panel { header { h2 { "Used by" } } (users(&app)) }
+                @if is_ours { (settings(&app, &path, tag.as_deref())) }
+            }
+            aside { section.panel { header { h2 { "About" } } div.body { (about(&app)) } } }
+        }
+        @if is_ours {
+            section.panel { header { h2 { "Danger zone" } } div.body.actions { (danger(&app, &path, tag.as_deref())) } }
+        }
+    };
+    Ok(Page::new(&visit, Section::Settings, &app.spec.name, content))
+}
+
+fn users(app: &Shown<App>) -> Markup {
+    html! {
+        @if app.facts.connections.is_empty() { div.body { p.muted { "No account is connected with it yet." } } }
+        ul.rows { @for name in &app.facts.connections { li {
+            (mark(&app.spec.provider, false))
+            a href=(format!("/connections/{}", segment(name))) { (name) }
+        } } }
+    }
+}
+
+fn about(app: &Shown<App>) -> Markup {
+    let spec = &app.spec;
+    let secrets = match app.facts.secrets.is_empty() {
+        true => html! { "none: a public client" },
+        false => chips(&app.facts.secrets),
+    };
+    let variables = spec.variables.iter().map(|(name, value)| format!("{name}={value}"));
+    let variables: Vec<_> = variables.collect();
+    facts(&[
+        ("Service", Some(html! { (spec.provider) })),
+        ("Method", spec.auth.as_ref().map(|auth| html! { (auth) })),
+        ("Client id", Some(html! { code { (spec.client_id) } })),
+        ("Stored secrets", Some(secrets)),
+        ("Scopes", (!spec.scopes.is_empty()).then(|| chips(&spec.scopes))),
+        ("Variables", (!variables.is_empty()).then(|| chips(&variables))),
+        ("Registered at", app.facts.registered.as_ref().map(|it| html! { (it.issuer) })),
+        ("Secret ends", app.facts.registered.as_ref().and_then(|it| it.expires).map(ago)),
+        ("Changed", app.updated.map(ago)),
+        ("Id", Some(html! { code { (app.id) } })),
+    ])
+}
+
+fn settings(app: &Shown<App>, path: &str, tag: Option<&str>) -> Markup {
+    let scopes = app.spec.scopes.join(" ");
+    let client = Field {
+        name: "client_id",
+        label: "Client id",
+        value: Some(&app.spec.client_id),
+        ..Field::default()
+    };
+    let wanted = Field {
+        name: "scopes",
+        label: "Scopes",
+        value: Some(&scopes),
+        help: Some(
+            "Requested where a connection names none, separated by blanks. Empty: those of the service.",
+        ),
+        json: Some("list"),
+        is_optional: true,
+        ..Field::default()
+    };
+    let secret = Field {
+        name: "secrets.client_secret",
+        label: "New client secret",
+        help: Some(
+            "Replaces the stored one. Connections that were refused because of it are tried again.",
+        ),
+        kind: "password",
+        ..Field::default()
+    };
+    html! {
+        section.panel { header { h2 { "Settings" } } div.body {
+            details {
+                summary { "Edit client id and scopes" }
+                form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
+                    (client.show())
+                    (wanted.show())
+                    button.first { "Save app" }
+                }
+            }
+            details open[app.facts.problem.is_some()] {
+                summary { "Replace the secret" }
+                form data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The new secret is in force." autocomplete="off" {
+                    (secret.show())
+                    button.first { "Replace secret" }
+                }
+            }
+        } }
+    }
+}
+
+/// An app stays while connections use it: their tokens could not be refreshed.
+fn danger(app: &Shown<App>, path: &str, tag: Option<&str>) -> Markup {
+    let names = &app.facts.connections;
+    if !names.is_empty() {
+        return html! {
+            p.muted { "It can be removed when no connection uses it. First remove "
+                @for (index, name) in names.iter().take(5).enumerate() { @if index > 0 { ", " } a href=(format!("/connections/{}", segment(name))) { (name) } }
+                @if names.len() > 5 { " and " (names.len() - 5) " more" } "." }
+        };
+    }
+    let remove = Action {
+        api: format!("DELETE {path}"),
+        label: "Remove app",
+        confirm: Some(format!(
+            "Remove {}?\nIts secret is deleted. Its client at the service stays; remove it there.",
+            app.spec.name
+        )),
+        done: "Removed.",
+        to: Some("/apps"),
+        tag,
+        class: "danger",
+        ..Action::default()
+    };
+    remove.show()
+}

@@ -1,0 +1,222 @@
+//! `/apps/new?provider=&auth=`: an app is set up: first the redirect URI, which the service wants before it issues a client
+//! id, then the client id and the secret. The id of the app is in the address, so that its URI stays on a reload.
+
+use axum::extract::Query;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use crate::frame::{Page, Section};
+use crate::parts::{Field, copyable, empty, head, mark, search};
+use crate::visit::{Stop, Visit, segment};
+use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
+use keyward_base::id::AppId;
+use keyward_model::{App, Shown};
+
+/// Services that the first step lists.
+const SERVICES: usize = 72;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Asked {
+    q: Option<String>,
+    provider: Option<String>,
+    auth: Option<String>,
+    id: Option<String>,
+}
+
+pub(super) async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Response, Stop> {
+    let Some(provider) = asked.provider.as_deref().filter(|id| !id.is_empty()) else {
+        return Ok(choose(&visit, &asked).await?.into_response());
+    };
+    let fresh: RedirectView = visit.get("/redirect-uri").await?;
+    let Some(id) = asked.id.as_deref().and_then(|id| AppId::parse(id).ok()) else {
+        let auth = asked.auth.as_deref().map(|auth| format!("&auth={}", segment(auth)));
+        let to = format!(
+            "/apps/new?provider={}{}&id={}",
+            segment(provider),
+            auth.unwrap_or_default(),
+            fresh.app
+        );
+        return Ok(Redirect::to(&to).into_response());
+    };
+    let uri = fresh.redirect_uri.replace(fresh.app.as_str(), id.as_str());
+    let provider: ProviderView = visit.get(&format!("/providers/{}", segment(provider))).await?;
+    Ok(set_up(&visit, &asked, &provider, &id, &uri).await?.into_response())
+}
+
+/// The first step: the service.
+async fn choose(visit: &Visit, asked: &Asked) -> Result<Page, Stop> {
+    let q = asked.q.clone().unwrap_or_default();
+    let all: List<ProviderView> =
+        visit.get(&format!("/providers?limit=1000&q={}", segment(q.trim()))).await?;
+    let needs = |it: &&ProviderView| it.auth.iter().any(|auth| auth.needs_app && auth.supported);
+    let fitting: Vec<_> = all.items.iter().filter(needs).collect();
+    let content = html! {
+        p.crumb { a href="/apps" { "Apps" } }
+        (head(html! { "Set up an app" }, Some(html! { "At which service? These ask for consent by OAuth." }), html! {}))
+        form.bar action="/apps/new" method="get" data-find role="search" {
+            (search("services", asked.q.as_deref()))
+            noscript { button { "Search" } }
+        }
+        div #services data-live {
+            @if fitting.is_empty() { section.panel { (empty("No service fits", "Services that take keys need no app.", None)) } }
+            ul.cards { @for it in fitting.iter().take(SERVICES) { li {
+                a href=(format!("/apps/new?provider={}", segment(&it.id))) { (mark(&it.id, false)) span.text { (it.name) } }
+            } } }
+            @if fitting.len() > SERVICES { p.small.muted { (fitting.len() - SERVICES) " more: search for their name." } }
+        }
+    };
+    Ok(Page::new(visit, Section::Settings, "Set up an app", content))
+}
+
+async fn set_up(
+    visit: &Visit,
+    asked: &Asked,
+    provider: &ProviderView,
+    id: &AppId,
+    uri: &str,
+) -> Result<Page, Stop> {
+    let usable: Vec<&AuthView> =
+        provider.auth.iter().filter(|auth| auth.needs_app && auth.supported).collect();
+    let chosen = usable.iter().find(|it| Some(&it.id) == asked.auth.as_ref()).or(usable.first());
+    let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
+    let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
+    let content = html! {
+        p.crumb { a href="/apps" { "Apps" } " / " a href="/apps/new" { "Set up an app" } }
+        (head(html! { (mark(&provider.id, true)) "App at " (provider.name) }, None, html! {
+            @if let Some(url) = &provider.docs_url { a.button href=(url) target="_blank" rel="noreferrer" { "Documentation" } }
+        }))
+        @match chosen.copied() {
+            Some(auth) => {
+                (register(provider, auth, uri))
+                (enter(provider, auth, usable.len() > 1, id, &free_name(&provider.id, &apps)))
+            }
+            None => section.panel { (empty("No app is needed", "This service takes keys.", Some(html! { a.button.first href=(format!("/connect/to/{}", segment(&provider.id))) { "Connect an account" } }))) },
+        }
+    };
+    Ok(Page::new(visit, Section::Settings, &format!("App at {}", provider.name), content))
+}
+
+/// Step 1: at the service.
+fn register(provider: &ProviderView, auth: &AuthView, uri: &str) -> Markup {
+    let page = auth.app_url.as_ref().or(provider.docs_url.as_ref()).or(provider.key_url.as_ref());
+    html! {
+        section.panel {
+            header { h2 { "1. Register it at " (provider.name) } }
+            div.body {
+                ol.numbered {
+                    li {
+                        @match page {
+                            Some(url) => a href=(url) target="_blank" rel="noreferrer" { "Open the page where " (provider.name) " registers apps" },
+                            None => { "Open the settings for developers of " (provider.name) }
+                        }
+                        " and add an app, an OAuth client or an integration, as it is called there."
+                    }
+                    li { "Give it this redirect URI, also called callback URL, exactly as it is:" (copyable(uri)) }
+                    li { "Allow the scopes that your agents need, if it asks for scopes." }
+                    li { "Copy the client id and the client secret that it shows." }
+                }
+                @if let Some(note) = &auth.note { p.small.muted { (note) } }
+            }
+        }
+    }
+}
+
+/// Step 2: what the service issued.
+fn enter(
+    provider: &ProviderView,
+    auth: &AuthView,
+    is_choice: bool,
+    id: &AppId,
+    name: &str,
+) -> Markup {
+    // Without a choice, the app is for each method with OAuth.
+    let own = is_choice.then_some(&auth.id);
+    let body = serde_json::json!({ "provider": provider.id, "auth": own, "id": id });
+    let name = Field {
+        name: "name",
+        label: "Name",
+        value: Some(name),
+        help: Some("Letters, digits, - _ ."),
+        ..Field::default()
+    };
+    let client = Field {
+        name: "client_id",
+        label: "Client id",
+        help: Some("As the service shows it. It is no secret."),
+        ..Field::default()
+    };
+    let secret = Field {
+        name: "secrets.client_secret",
+        label: "Client secret",
+        help: Some("Empty for a public client. It is encrypted, and never shown again."),
+        kind: "password",
+        is_optional: true,
+        ..Field::default()
+    };
+    html! {
+        section.panel {
+            header { h2 { "2. Enter what " (provider.name) " issued" } }
+            div.body {
+                form.narrow data-api="POST /apps" data-body=(body) data-to="/apps/{name}" data-done="Ready. Connect an account next." autocomplete="off" {
+                    (client.show())
+                    (secret.show())
+                    @if !provider.templates.is_empty() { (template(provider)) }
+                    (scopes())
+                    @for variable in &provider.variables { (super::super::connect::variable_field(variable)) }
+                    (name.show())
+                    details {
+                        summary { "Private key instead of a secret" }
+                        (pem("private_key", "Private key (PEM)"))
+                        (pem("certificate", "Certificate (PEM)"))
+                    }
+                    div.actions { button.first { "Add app" } a.button href="/apps" { "Cancel" } }
+                }
+            }
+        }
+    }
+}
+
+fn scopes() -> Markup {
+    let scopes = Field {
+        name: "scopes",
+        label: "Scopes",
+        help: Some("Separated by blanks. Empty: those of the template or the service."),
+        json: Some("list"),
+        is_optional: true,
+        ..Field::default()
+    };
+    scopes.show()
+}
+
+/// A preset of scopes and settings.
+fn template(provider: &ProviderView) -> Markup {
+    html! {
+        div.field {
+            label for="field-template" { "Template" span.muted { " (optional)" } }
+            select #field-template name="template" aria-describedby="field-template-help" {
+                option value="" { "none" }
+                @for it in &provider.templates { option value=(it.id) { (it.label.as_deref().unwrap_or(&it.id)) } }
+            }
+            p.help #field-template-help { "Scopes and settings for a usual purpose." }
+        }
+    }
+}
+
+fn pem(name: &str, label: &str) -> Markup {
+    let id = format!("field-{name}");
+    html! {
+        div.field {
+            label for=(id) { (label) span.muted { " (optional)" } }
+            textarea id=(id) name=(format!("secrets.{name}")) rows="3" spellcheck="false" autocomplete="off" {}
+        }
+    }
+}
+
+/// The id of the service, with a number if it is taken.
+fn free_name(id: &str, taken: &[Shown<App>]) -> String {
+    let is_free = |name: &String| !taken.iter().any(|it| it.spec.name == *name);
+    let numbered = (2..).map(|number| format!("{id}-{number}"));
+    std::iter::once(id.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
+}

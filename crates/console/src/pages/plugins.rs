@@ -1,0 +1,315 @@
+//! `/plugins`: software that declares its accounts: what it is, whether each slot works, and what to do if not.
+
+mod install;
+mod manifest;
+
+use axum::Router;
+use axum::extract::{Path, Query};
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::connections::{renewal_verb, state_of};
+use crate::frame::{Page, Section};
+use crate::icons::Icon;
+use crate::parts::{Action, Tone, ago, chips, count, empty, head, lock, mark, search, state};
+use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use keyward_api::wire::List;
+use keyward_model::{
+    Connection, ManagedBy, PluggedView, PluginState, PluginView, Renewal, Shown, SlotView,
+};
+
+/// Rows of the list.
+const ROWS: usize = 40;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    q: Option<String>,
+    after: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/plugins", get(show))
+        .route("/plugins/new", get(install::show))
+        .route("/plugins/{id}", get(one))
+}
+
+async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+    let mut path = format!("/plugins?limit={ROWS}");
+    for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            path += &format!("&{name}={}", segment(value));
+        }
+    }
+    let list: List<PluginView> = visit.get(&path).await?;
+    let summary: keyward_api::wire::Summary = visit.get("/summary").await?;
+    let numbers = &summary.plugins;
+    let install =
+        html! { a.button.first href="/plugins/new" { (Icon::Plus.show()) "Install plugin" } };
+    let content = html! {
+        (head(
+            html! { "Plugins" },
+            Some(html! {
+                (count(numbers.total, "plugin"))
+                @if numbers.blocked > 0 { " · " (numbers.blocked) " blocked" }
+                @if numbers.degraded > 0 { " · " (numbers.degraded) " degraded" }
+            }),
+            html! { @if visit.may_write() && numbers.total > 0 { (install) } },
+        ))
+        @if numbers.total == 0 {
+            section.panel { (empty("No plugin yet", "A plugin is software that declares which accounts it needs, in a manifest. You choose the connections; it uses these and no others.", visit.may_write().then_some(install))) }
+        } @else {
+            form.bar action="/plugins" method="get" data-find role="search" {
+                (search("plugins", asked.q.as_deref()))
+                noscript { button { "Apply" } }
+            }
+            div #plugins data-live { (table(&list)) }
+        }
+    };
+    Ok(Page::new(&visit, Section::Plugins, "Plugins", content))
+}
+
+fn table(list: &List<PluginView>) -> Markup {
+    html! {
+        section.panel {
+            @if list.items.is_empty() { (empty("No plugin fits", "Change the search.", None)) } @else {
+                div.wide { table.stack {
+                    thead { tr { th { "Name" } th { "Agent" } th { "State" } th { "Connections" } th { "Changed" } } }
+                    tbody { @for plugin in &list.items { (row(plugin)) } }
+                } }
+            }
+            @if let Some(next) = &list.next { div.foot { a href=(format!("/plugins?after={}", segment(next))) { "Next page" } } }
+        }
+    }
+}
+
+fn row(plugin: &PluginView) -> Markup {
+    let path = format!("/plugins/{}", plugin.id);
+    html! {
+        tr.go {
+            td { div.item {
+                (Icon::Plugins.show())
+                div.text { a href=(path) { (plugin.name) } small { (plugin.version) } }
+            } }
+            td data-label="Agent" { a href=(format!("/agents/{}", segment(&plugin.agent))) { (plugin.agent) } }
+            td {
+                (state_word(plugin.state))
+                @for missing in plugin.missing.iter().take(1) { p.why { (sentence(&missing.message)) " " a href=(path) { "Open" } } }
+            }
+            td { span.chips {
+                @for slot in &plugin.slots {
+                    span title=(slot.connection.as_ref().map_or_else(|| format!("{}: empty", slot.slot), |it| it.name.clone())) {
+                        (mark(&slot.provider, false))
+                        span.sr { (slot.connection.as_ref().map_or("empty", |it| it.name.as_str())) }
+                    }
+                }
+            } }
+            td data-label="Changed" { (ago(plugin.updated)) }
+        }
+    }
+}
+
+fn state_word(of: PluginState) -> Markup {
+    let tone = match of {
+        PluginState::Ready => Tone::Ok,
+        PluginState::Degraded => Tone::Warn,
+        PluginState::Blocked => Tone::Bad,
+        PluginState::Paused => Tone::Idle,
+    };
+    state(tone, of.code())
+}
+
+async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
+    let path = format!("/plugins/{}", segment(&id));
+    let Tagged { body: plugin, tag } = visit.tagged::<PluginView>(&path).await?;
+    let is_ours = visit.may_write() && plugin.managed_by == ManagedBy::Store;
+    let mut slots = Vec::new();
+    for slot in &plugin.slots {
+        let choices = if is_ours { choices(&visit, &slot.provider).await? } else { Vec::new() };
+        slots.push((slot, choices));
+    }
+    let page_path = format!("/plugins/{}", plugin.id);
+    let content = html! {
+        p.crumb { a href="/plugins" { "Plugins" } }
+        (head(
+            html! { (plugin.name) (state_word(plugin.state)) },
+            Some(html! {
+                "Version " (plugin.version) " of agent " a href=(format!("/agents/{}", segment(&plugin.agent))) { (plugin.agent) }
+                " · installed " (ago(plugin.created))
+            }),
+            html! { @if is_ours { a.button href=(format!("/plugins/new?upgrade={}", plugin.id)) { "Upgrade plugin" } } },
+        ))
+        @if let Some(summary) = &plugin.summary { p.bar { (summary) } }
+        @if let Some(lock) = lock(Some(plugin.managed_by)) { p.bar { (lock) } }
+        div #standing data-live { (standing(&plugin)) }
+        section.panel #slots {
+            header { h2 { "What it has access to" } }
+            ul.rows { @for (slot, choices) in &slots {
+                li id=(format!("slot-{}", slot.slot)) data-live { (slot_row(&plugin, slot, choices, tag.as_deref(), is_ours, visit.may_write())) }
+            } }
+        }
+        @if is_ours {
+            section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove(&plugin, &page_path, tag.as_deref()).show()) } }
+        }
+    };
+    Ok(Page::new(&visit, Section::Plugins, &plugin.name, content))
+}
+
+/// Connections that fit a slot.
+async fn choices(visit: &Visit, provider: &str) -> Result<Vec<Shown<Connection>>, Stop> {
+    let path = format!("/connections?limit=200&provider={}", segment(provider));
+    let list: List<Shown<Connection>> = visit.get(&path).await?;
+    Ok(list.items)
+}
+
+fn standing(plugin: &PluginView) -> Markup {
+    let class = match plugin.state {
+        PluginState::Ready => return html! {},
+        PluginState::Blocked => "notice bad",
+        PluginState::Degraded => "notice warn",
+        PluginState::Paused => "notice",
+    };
+    let effect = match plugin.state {
+        PluginState::Blocked => "Its requests are refused until each required account works.",
+        PluginState::Paused => {
+            "The configuration file no longer names it. Its requests are refused."
+        }
+        _ => "Its requests are served, but those for the optional account are refused.",
+    };
+    html! {
+        div class=(class) role="alert" { div.grow {
+            b { "It is " (plugin.state.code()) }
+            @for missing in &plugin.missing { p { (sentence(&missing.message)) " " a href=(format!("#slot-{}", missing.slot)) { "Show" } } }
+            p.small.muted { (effect) }
+        } }
+    }
+}
+
+fn slot_row(
+    plugin: &PluginView,
+    slot: &SlotView,
+    choices: &[Shown<Connection>],
+    tag: Option<&str>,
+    is_ours: bool,
+    writes: bool,
+) -> Markup {
+    html! {
+        (mark(&slot.provider, false))
+        div.grow {
+            p {
+                b { (slot.label.as_deref().unwrap_or(&slot.slot)) } " "
+                span.chip { @if slot.required { "required" } @else { "optional" } }
+            }
+            @if let Some(help) = &slot.help { p.why { (help) } }
+            p.why { (limits(&slot.methods, &slot.paths)) }
+            @if !slot.scopes.is_empty() { p.why { "Scopes: " (slot.scopes.join(", ")) } }
+            @match &slot.connection {
+                Some(plugged) => (plugged_in(plugin, plugged, writes)),
+                None => p.why { "No connection is chosen." }
+            }
+        }
+        @if is_ours { (change(plugin, slot, choices, tag)) }
+    }
+}
+
+/// What a slot allows.
+fn limits(methods: &[String], paths: &[String]) -> Markup {
+    html! {
+        @if methods.is_empty() && paths.is_empty() { "All requests that the account allows" } @else {
+            "Only " @if methods.is_empty() { "requests" } @else { span.method { (methods.join(", ")) } }
+            @if !paths.is_empty() { " at " code { (paths.join(", ")) } }
+        }
+    }
+}
+
+fn plugged_in(plugin: &PluginView, plugged: &PluggedView, writes: bool) -> Markup {
+    let path = format!("/connections/{}", segment(&plugged.name));
+    html! {
+        p {
+            a href=(path) { (plugged.name) } " " (state_of(&plugged.state))
+            @if let Some(account) = &plugged.account { span.muted { " as " (account) } }
+            @if plugged.remedy.is_some() { " " (renew(plugged, &path, writes)) }
+        }
+        @if !plugged.scopes_missing.is_empty() {
+            p.why { span.chip.bad { "not granted" } " " (plugged.scopes_missing.join(", ")) ". Reconnect the account to ask again." }
+        }
+        @if plugged.unlimited {
+            p.why {
+                span.chip.warn { "not limited" } " " (plugin.agent) " is bound to this connection itself. "
+                a href=(format!("/agents/{}", segment(&plugin.agent))) { "Open the agent" } " to unbind it."
+            }
+        }
+    }
+}
+
+/// The way to a credential that works.
+fn renew(plugged: &PluggedView, path: &str, writes: bool) -> Markup {
+    let verb = renewal_verb(plugged.renewal).filter(|_| writes);
+    match (plugged.renewal, verb) {
+        (Some(Renewal::Consent), Some(verb)) => {
+            let api = format!("POST {path}/reconnect");
+            Action { api, label: verb, ..Action::default() }.show()
+        }
+        (Some(Renewal::Secret), Some(verb)) => {
+            html! { a.button href=(format!("{path}/rotate")) { (verb) } }
+        }
+        _ => html! { a.button href=(path) { "Open connection" } },
+    }
+}
+
+/// Another connection for the slot.
+fn change(
+    plugin: &PluginView,
+    slot: &SlotView,
+    choices: &[Shown<Connection>],
+    tag: Option<&str>,
+) -> Markup {
+    let name = format!("slots.{}", slot.slot);
+    let id = format!("choose-{}", slot.slot);
+    let now = slot.connection.as_ref().map(|it| it.name.as_str());
+    let label = slot.label.as_deref().unwrap_or(&slot.slot);
+    let others = choices.iter().any(|it| Some(it.spec.name.as_str()) != now);
+    html! {
+        div.slot-choice {
+            @if others || !slot.required && now.is_some() {
+                form data-api=(format!("PATCH /plugins/{}", plugin.id)) data-tag=[tag] data-done="Saved." {
+                    select id=(id) name=(name) aria-label=(format!("Connection for {label}")) data-null[!slot.required] required[slot.required] {
+                        @if !slot.required || now.is_none() { option value="" { "none" } }
+                        @for it in choices { option value=(it.spec.name) selected[now == Some(it.spec.name.as_str())] { (it.spec.name) } }
+                    }
+                    button { "Save" }
+                }
+            }
+            a.small href=(format!("/connect/to/{}", segment(&slot.provider))) target="_blank" { "Connect another account" span.sr { " for " (label) ", in a new tab" } }
+        }
+    }
+}
+
+fn remove<'a>(plugin: &'a PluginView, path: &str, tag: Option<&'a str>) -> Action<'a> {
+    let names = plugin.slots.iter().filter_map(|slot| Some(slot.connection.as_ref()?.name.clone()));
+    let names: Vec<_> = names.collect();
+    let stays = match names.is_empty() {
+        true => String::new(),
+        false => format!("\nThese connections stay: {}.", names.join(", ")),
+    };
+    Action {
+        api: format!("DELETE {path}"),
+        label: "Remove plugin",
+        confirm: Some(format!(
+            "Remove {}?\nAgent {} loses the access that it has through it, and its open streams end.{stays}",
+            plugin.name, plugin.agent
+        )),
+        done: "Removed. Its connections are still there.",
+        to: Some("/plugins"),
+        tag,
+        class: "danger",
+        ..Action::default()
+    }
+}
+
+/// Hosts of a connection, for a summary.
+fn hosts(connection: &Shown<Connection>) -> Markup {
+    chips(&connection.facts.hosts)
+}

@@ -1,0 +1,150 @@
+//! `/rules`: what agents may do, in the order in which it is decided: rules of the file, stored rules, bindings, sets of
+//! hosts, the default. A tester on top shows what each of them says about one request.
+
+mod form;
+mod list;
+mod sentence;
+mod tester;
+
+use axum::Router;
+use axum::extract::{Path, Query};
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use crate::frame::{Page, Section};
+use crate::icons::Icon;
+use crate::parts::{Action, ago, facts, head, lock};
+use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::wire::List;
+use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
+
+use sentence::Sentence;
+pub(super) use sentence::decider;
+
+/// Agents that a form offers; the names of others are typed.
+const AGENTS: usize = 200;
+
+/// The query of the page: the request of the tester, and that of a new rule.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    agent: Option<String>,
+    method: Option<String>,
+    url: Option<String>,
+    new: Option<String>,
+    host: Option<String>,
+    path: Option<String>,
+    from: usize,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/rules", get(show))
+        .route("/rules/{name}", get(one))
+        .route("/rules/{name}/edit", get(edit))
+}
+
+async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+    let agents: List<Shown<Agent>> = visit.get(&format!("/agents?limit={AGENTS}")).await?;
+    let agents: Vec<String> = agents.items.into_iter().map(|agent| agent.spec.name).collect();
+    if asked.new.is_some() && visit.is_admin() {
+        return form::new(&visit, &asked, &agents).await;
+    }
+    let Tagged { body: all, tag } = visit.tagged::<List<RuleShown>>("/rules?limit=1000").await?;
+    let tested = tester::tested(&visit, &asked).await?;
+    let view =
+        list::View { all: &all, tag: tag.as_deref(), tested: tested.as_ref(), asked: &asked };
+    let content = html! {
+        (head(
+            html! { "Rules" },
+            Some(html! { "The first one that fits a request decides." }),
+            html! {
+                @if visit.is_admin() { a.button.first href="/rules?new=1" { (Icon::Plus.show()) "Add rule" } }
+            },
+        ))
+        (tester::panel(&asked, &agents, tested.as_ref(), visit.is_admin()))
+        (list::panel(&visit, &view))
+    };
+    Ok(Page::new(&visit, Section::Rules, "Rules", content))
+}
+
+async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+    let path = format!("/rules/{}", segment(&name));
+    let Tagged { body: rule, tag } = visit.tagged::<RuleShown>(&path).await?;
+    let is_ours = rule.managed_by == Some(ManagedBy::Store) && visit.is_admin();
+    let title = rule.spec.name.clone().unwrap_or_else(|| rule.id.clone());
+    let content = html! {
+        p.crumb { a href="/rules" { "Rules" } }
+        (head(html! { (title) }, Some(Sentence::of(&rule.spec).show()), html! {
+            @if is_ours { a.button href=(format!("{path}/edit")) { "Edit rule" } }
+        }))
+        @if let Some(earlier) = &rule.standing.shadowed_by { (shadow(earlier)) }
+        section.panel { div.body { (about(&rule)) } }
+        @if is_ours {
+            section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove(&rule, tag.as_deref()).show()) } }
+        }
+    };
+    Ok(Page::new(&visit, Section::Rules, &title, content))
+}
+
+/// That a rule has no effect, and because of which one.
+fn shadow(earlier: &str) -> Markup {
+    let name = list::written_name(earlier);
+    html! {
+        div.notice.warn { div.grow {
+            b { "It has no effect" }
+            p.small { "Rule " a href=(format!("/rules/{}", segment(name))) { (name) } " comes first and decides all of its requests. Move it before that rule, or remove it." }
+        } }
+    }
+}
+
+fn about(rule: &RuleShown) -> Markup {
+    let listed = |all: &[String]| (!all.is_empty()).then(|| html! { code { (all.join(", ")) } });
+    let number = rule.standing.number;
+    html! {
+        @if let Some(lock) = lock(rule.managed_by) {
+            p { (lock) @if let Some(place) = &rule.standing.place { " at " code { (place) } } }
+        }
+        (facts(&[
+            ("Place in the order", Some(html! { (number) })),
+            ("Agents", Some(html! { @match &rule.spec.agents { Some(agents) => (agents.join(", ")), None => "all" } })),
+            ("Hosts", listed(&rule.spec.hosts)),
+            ("Methods", listed(&rule.spec.methods)),
+            ("Paths", listed(&rule.spec.paths)),
+            ("Cleartext", rule.spec.allow_plaintext.then(|| html! { "the credential may go over plain HTTP to private addresses" })),
+            ("Created", rule.created.map(ago)),
+            ("Changed", rule.updated.map(ago)),
+        ]))
+    }
+}
+
+/// Removes a rule, and says what that changes.
+fn remove<'a>(rule: &'a RuleShown, tag: Option<&'a str>) -> Action<'a> {
+    let name = rule.spec.name.as_deref().unwrap_or(&rule.id);
+    let loss = match rule.spec.action.map_or("inject", |action| action.as_str()) {
+        "deny" => "Requests that it blocks are decided by the rules after it, and may be sent.",
+        _ => "Requests that only this rule allows are refused.",
+    };
+    Action {
+        api: format!("DELETE /rules/{}", segment(name)),
+        label: "Remove rule",
+        confirm: Some(format!("Remove rule {name}?\n{loss}")),
+        done: "Removed.",
+        to: Some("/rules"),
+        tag,
+        class: "danger",
+        ..Action::default()
+    }
+}
+
+async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+    let path = format!("/rules/{}", segment(&name));
+    let rule: Tagged<RuleShown> = visit.tagged(&path).await?;
+    if rule.body.managed_by != Some(ManagedBy::Store) || !visit.is_admin() {
+        return one(visit, Path(name)).await;
+    }
+    let agents: List<Shown<Agent>> = visit.get(&format!("/agents?limit={AGENTS}")).await?;
+    let agents: Vec<String> = agents.items.into_iter().map(|agent| agent.spec.name).collect();
+    form::edit(&visit, &rule, &agents).await
+}

@@ -1,0 +1,194 @@
+//! A rule as one sentence: who may do what, where, and with which connection.
+
+use maud::{Markup, html};
+
+use crate::visit::segment;
+use keyward_api::wire::Explanation;
+use keyward_model::{ManagedBy, RuleShown, RuleSpec};
+
+/// Names and patterns that a sentence has of each kind; the others are counted.
+const NAMED: usize = 3;
+
+/// The parts of the sentence.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Sentence {
+    who: String,
+    may: &'static str,
+    /// `GET or HEAD`; empty: any method.
+    methods: String,
+    /// Hosts and paths.
+    what: String,
+    is_pattern: bool,
+    how: How,
+}
+
+/// What happens to requests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum How {
+    With(String),
+    Bound,
+    Plain,
+    Tunnel,
+    Blocked,
+}
+
+impl Sentence {
+    pub(super) fn of(spec: &RuleSpec) -> Self {
+        let action = spec.action.map_or("inject", |action| action.as_str());
+        let how = match (action, &spec.use_connection) {
+            ("deny", _) => How::Blocked,
+            ("pass", _) => How::Plain,
+            ("tunnel", _) => How::Tunnel,
+            (_, Some(connection)) => How::With(connection.clone()),
+            _ => How::Bound,
+        };
+        let who = match (&spec.agents, &how) {
+            (Some(agents), _) => listed(agents, "and"),
+            (None, How::With(connection)) => format!("Each agent that is bound to {connection}"),
+            (None, _) => "Every agent".to_owned(),
+        };
+        Self {
+            who,
+            may: if how == How::Blocked { "may not" } else { "may" },
+            methods: listed(&spec.methods, "or"),
+            what: what(spec, &how),
+            is_pattern: !spec.hosts.is_empty(),
+            how,
+        }
+    }
+
+    /// `reach` for all methods.
+    fn verb(&self) -> &str {
+        if self.methods.is_empty() { "reach" } else { &self.methods }
+    }
+
+    pub(super) fn show(&self) -> Markup {
+        html! {
+            b { (self.who) } " "
+            @if self.how == How::Blocked { span.status-bad { (self.may) } } @else { (self.may) }
+            " "
+            @if self.methods.is_empty() { (self.verb()) } @else { span.method { (self.verb()) } }
+            " "
+            @if self.is_pattern { code { (self.what) } } @else { (self.what) }
+            @match &self.how {
+                How::With(connection) => { " with " a href=(format!("/connections/{}", segment(connection))) { (connection) } }
+                How::Bound => " with the connection that it is bound to",
+                How::Plain => " without a credential",
+                How::Tunnel => " through a tunnel that is not inspected",
+                How::Blocked => {}
+            }
+        }
+    }
+}
+
+/// Hosts and paths: `api.github.com/repos/**`.
+fn what(spec: &RuleSpec, how: &How) -> String {
+    let hosts = match (&spec.hosts[..], how) {
+        ([], How::With(connection)) => format!("the hosts of {connection}"),
+        ([], _) => "any host".to_owned(),
+        (hosts, _) => listed(hosts, "and"),
+    };
+    match (&spec.paths[..], spec.hosts.len()) {
+        ([], _) => hosts,
+        ([path], 1) => hosts + path,
+        (paths, _) => format!("{hosts} at {}", listed(paths, "and")),
+    }
+}
+
+/// `a`, `a and b`, `a, b, c and 4 more`.
+fn listed(all: &[String], word: &str) -> String {
+    match all {
+        [] => String::new(),
+        [one] => one.clone(),
+        all if all.len() > NAMED => {
+            format!("{} {word} {} more", all[..NAMED].join(", "), all.len() - NAMED)
+        }
+        [first @ .., last] => format!("{} {word} {last}", first.join(", ")),
+    }
+}
+
+/// How explain and audit name it.
+pub(super) fn label(rule: &RuleShown) -> String {
+    match (rule.managed_by, &rule.spec.name) {
+        (Some(ManagedBy::Store), Some(name)) => format!("store:{name}"),
+        _ => rule.id.clone(),
+    }
+}
+
+/// What decided, with a link to it.
+pub(in crate::pages) fn decider(now: &Explanation) -> Option<Markup> {
+    let rule = now.rule.as_deref()?;
+    let name = now.connection.as_ref().map(|it| it.name.as_str());
+    Some(match rule.split_once(':') {
+        Some(("file" | "store", name)) if !name.contains(':') => {
+            html! { "rule " a href=(format!("/rules/{}", segment(name))) { (name) } }
+        }
+        Some(("file", place)) => html! { "rule at " code { (place) } },
+        Some(("binding", _)) => html! {
+            "the binding of " a href=(format!("/agents/{}", segment(&now.agent))) { (now.agent) }
+            @if let Some(name) = name { " to " (name) }
+        },
+        Some(("allow", set)) => {
+            html! { "set " code { (set) } " of " a href=(format!("/agents/{}", segment(&now.agent))) { (now.agent) } }
+        }
+        _ if rule == "default" => html! { "the default" },
+        _ => html! { (rule) },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sentence without markup.
+    fn said(spec: serde_json::Value) -> String {
+        let spec: RuleSpec = serde_json::from_value(spec).unwrap();
+        let mut markup = Sentence::of(&spec).show().into_string();
+        while let (Some(from), Some(to)) = (markup.find('<'), markup.find('>')) {
+            markup.replace_range(from..=to, "");
+        }
+        markup
+    }
+
+    #[test]
+    fn a_rule_is_one_sentence() {
+        for (spec, sentence) in [
+            (
+                serde_json::json!({"agents": ["ci"], "hosts": ["api.github.com"], "methods": ["GET"],
+                    "paths": ["/repos/**"], "use": "work"}),
+                "ci may GET api.github.com/repos/** with work",
+            ),
+            (
+                serde_json::json!({"hosts": ["a.test"], "action": "deny"}),
+                "Every agent may not reach a.test",
+            ),
+            (
+                serde_json::json!({"use": "work", "methods": ["GET", "HEAD"]}),
+                "Each agent that is bound to work may GET or HEAD the hosts of work with work",
+            ),
+            (
+                serde_json::json!({"agents": ["a", "b", "c", "d", "e"], "action": "pass",
+                    "hosts": ["x.test", "*.y.test"], "paths": ["/a", "/b"]}),
+                "a, b, c and 2 more may reach x.test and *.y.test at /a and /b without a credential",
+            ),
+            (
+                serde_json::json!({"action": "tunnel"}),
+                "Every agent may reach any host through a tunnel that is not inspected",
+            ),
+            (
+                serde_json::json!({"agents": ["ci"], "hosts": ["a.test"], "action": "inject"}),
+                "ci may reach a.test with the connection that it is bound to",
+            ),
+        ] {
+            assert_eq!(said(spec.clone()), sentence, "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_a_person_named_is_text_and_no_markup() {
+        let spec = serde_json::json!({"agents": ["<b>"], "use": "<i>&"});
+        let spec: RuleSpec = serde_json::from_value(spec).unwrap();
+        let markup = Sentence::of(&spec).show().into_string();
+        assert!(!markup.contains("<i>") && markup.contains("&lt;b&gt;"), "{markup}");
+    }
+}

@@ -1,0 +1,192 @@
+//! The tester: one request of an agent, what would become of it, and a test that holds it there.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::Asked;
+use super::sentence::decider;
+use crate::pages::traffic::decided;
+use crate::visit::{Stop, Visit, segment, sentence};
+use keyward_api::wire::{ErrorView, ExplainAsk, Explanation};
+
+/// Methods that the form offers.
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+/// What came of the request.
+pub(super) enum Tested {
+    Explained(Box<Explanation>),
+    /// No such request can be.
+    Refused(Box<ErrorView>),
+}
+
+impl Tested {
+    pub(super) fn explanation(&self) -> Option<&Explanation> {
+        match self {
+            Self::Explained(now) => Some(now),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
+/// Asks about the request of the query.
+pub(super) async fn tested(visit: &Visit, asked: &Asked) -> Result<Option<Tested>, Stop> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let (Some(agent), Some(url)) = (given(&asked.agent), given(&asked.url)) else {
+        return Ok(None);
+    };
+    let ask = ExplainAsk {
+        agent,
+        method: given(&asked.method),
+        url: whole(&url),
+        ..ExplainAsk::default()
+    };
+    match visit.ask("/rules/explain", &ask).await {
+        Ok(now) => Ok(Some(Tested::Explained(Box::new(now)))),
+        Err(Stop::Refused(_, error)) => Ok(Some(Tested::Refused(error))),
+        Err(stop) => Err(stop),
+    }
+}
+
+/// People write `api.github.com/user`.
+fn whole(url: &str) -> String {
+    let url = url.trim();
+    if url.contains("://") { url.to_owned() } else { format!("https://{url}") }
+}
+
+pub(super) fn panel(
+    asked: &Asked,
+    agents: &[String],
+    tested: Option<&Tested>,
+    writes: bool,
+) -> Markup {
+    let method = asked.method.as_deref().unwrap_or("GET");
+    let refused = match tested {
+        Some(Tested::Refused(error)) => Some(error),
+        _ => None,
+    };
+    html! {
+        section.panel {
+            header { h2 { "Test a request" } }
+            div.body {
+                @if agents.is_empty() {
+                    p.muted { "A request is one of an agent. " a href="/agents" { "Add the first agent" } }
+                } @else {
+                    form.tester action="/rules" method="get" {
+                        select name="agent" aria-label="Agent" {
+                            @for agent in agents { option value=(agent) selected[asked.agent.as_ref() == Some(agent)] { (agent) } }
+                        }
+                        select name="method" aria-label="Method" {
+                            @for it in METHODS { option selected[it == method] { (it) } }
+                        }
+                        input.grow name="url" value=[asked.url.as_deref()] placeholder="https://api.github.com/user" aria-label="URL"
+                            required autocomplete="off" autocapitalize="off" spellcheck="false"
+                            aria-invalid=[refused.map(|_| "true")] aria-describedby=[refused.map(|_| "tester-wrong")];
+                        button.first { "Test" }
+                    }
+                }
+                @if let Some(error) = refused {
+                    p.wrong #tester-wrong role="alert" { (sentence(&format!("{} {}", error.field.as_deref().unwrap_or_default(), error.message).trim())) }
+                }
+                @if let Some(now) = tested.and_then(Tested::explanation) { (answer(asked, now, writes)) }
+            }
+        }
+    }
+}
+
+fn answer(asked: &Asked, now: &Explanation, writes: bool) -> Markup {
+    html! {
+        div.answer #answer role="status" {
+            (decided(now))
+            div.actions {
+                @if writes { a.button href=(new_rule(now)) { @if now.allowed { "Add a rule for it…" } @else { "Allow…" } } }
+                @if !now.allowed && now.connection.is_none() { a.button href=(format!("/agents/{}", segment(&now.agent))) { "Bind a connection" } }
+            }
+            details {
+                summary { "Make a rule test" }
+                p.small.muted { "A line for a file of tests, which " code { "keyward rule test" } " runs in CI." }
+                (crate::parts::copyable(&test_line(asked, now)))
+            }
+        }
+    }
+}
+
+/// The form of a rule for the request.
+fn new_rule(now: &Explanation) -> String {
+    let host = now.target.split_once("://").map_or(&*now.target, |(_, rest)| rest);
+    let host = host.strip_suffix(":443").unwrap_or(host);
+    format!(
+        "/rules?new=1&agent={}&method={}&host={}&path={}",
+        segment(&now.agent),
+        segment(&now.method),
+        segment(host),
+        segment(&now.path)
+    )
+}
+
+/// A case as YAML, in JSON strings, which are YAML.
+fn test_line(asked: &Asked, now: &Explanation) -> String {
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    let url = whole(asked.url.as_deref().unwrap_or_default());
+    let stop = now.stopped_by.first();
+    let expect = if stop.is_some() { "deny" } else { now.action.as_str() };
+    let mut line = format!(
+        "- {{ agent: {}, request: {}, expect: {expect}",
+        text(&now.agent),
+        text(&format!("{} {url}", now.method))
+    );
+    match (stop, &now.connection) {
+        (Some(stop), _) if !stop.code.is_empty() => line += &format!(", code: {}", stop.code),
+        (None, Some(connection)) => line += &format!(", connection: {}", text(&connection.name)),
+        _ => {}
+    }
+    let rule = now.rule.as_deref().and_then(|rule| rule.split_once(':'));
+    if let Some(("file" | "store", name)) = rule.filter(|(_, name)| !name.contains(':')) {
+        line += &format!(", rule: {}", text(name));
+    }
+    line + " }"
+}
+
+/// What the request would be decided by, for the form of a new rule.
+pub(super) fn stands(now: &Explanation) -> Markup {
+    html! {
+        "Now it is " @if now.allowed { "sent" } @else { "refused" }
+        @if let Some(by) = decider(now) { " because of " (by) }
+        (PreEscaped("."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explanation(more: &serde_json::Value) -> Explanation {
+        let mut whole = serde_json::json!({
+            "agent": "ci", "method": "DELETE", "target": "https://api.github.com:443", "path": "/user",
+            "allowed": true, "action": "inject", "rule": "binding:con_1", "host": null, "connection": null,
+            "placements": [], "addresses": [], "stopped_by": [],
+        });
+        whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn a_test_expects_what_happens_now() {
+        let asked = Asked { url: Some("api.github.com/user".to_owned()), ..Asked::default() };
+        let refused = serde_json::json!({
+            "allowed": false, "action": "deny", "rule": "file:no-deletes",
+            "stopped_by": [{ "code": "denied", "message": "rule `no-deletes` denies this" }],
+        });
+        assert_eq!(
+            test_line(&asked, &explanation(&refused)),
+            "- { agent: \"ci\", request: \"DELETE https://api.github.com/user\", expect: deny, \
+             code: denied, rule: \"no-deletes\" }"
+        );
+        let line = test_line(&asked, &explanation(&serde_json::json!({})));
+        assert!(line.ends_with("expect: inject }"), "{line}");
+    }
+
+    #[test]
+    fn a_new_rule_is_for_the_host_without_its_usual_port() {
+        let path = new_rule(&explanation(&serde_json::json!({})));
+        assert_eq!(path, "/rules?new=1&agent=ci&method=DELETE&host=api.github.com&path=%2Fuser");
+    }
+}

@@ -1,0 +1,375 @@
+//! Connect sessions: single-use links by which a person connects an account for a stated user, in a browser. A connect
+//! session is a row of its own and is never changed by a request, only ended; its facts follow what the person does.
+
+use jiff::{SignedDuration, Timestamp};
+use keyward_base::id::{ConnectSessionId, ConnectionId, FlowId, UserId};
+use keyward_base::keys::section;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::name;
+use super::reference::Reference;
+use super::refusal::{Refusal, failed};
+use super::resource::{Kind, Nothing, Resource};
+
+/// How long a link works: the 30 minutes that a person needs to find a key at the provider.
+pub const CONNECT_SESSION_LIFE: SignedDuration = SignedDuration::from_mins(30);
+
+/// How long an ended connect session is kept, so that its result can be read.
+pub const CONNECT_SESSION_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// Failed attempts after which a link ends, so that it cannot be used to try keys at a provider.
+pub const CONNECT_FAILURES_MAX: u32 = 20;
+
+/// Providers that one connect session may name.
+const PROVIDERS_MAX: usize = 20;
+
+/// Scopes that one connect session may name.
+const SCOPES_MAX: usize = 100;
+
+const RETURN_URL_BYTES_MAX: usize = 2_048;
+
+/// Connect sessions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConnectSession {}
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct ConnectSessionSpec {
+        /// The user who will own the connection. Default: the owner of `connection`, or else the caller.
+        #[key("name or id of a user")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub user: Option<Reference<UserId>>,
+        /// The providers to choose from, 1 to 20. Default: all.
+        #[key("list of ids of providers")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub providers: Option<Vec<String>>,
+        /// A connection of the user that is connected again, instead of a new one.
+        #[key("name or id of a connection")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub connection: Option<Reference<ConnectionId>>,
+        /// Scopes to request instead of those of the app or the provider; for one provider, or beside those of `connection`.
+        #[key("list of text", "[]")]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub scopes: Vec<String>,
+        /// Where the browser goes in the end, with `connect_session` and `code` in its query. Its origin is one of
+        /// `connect.return_urls`.
+        #[key("URL")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub return_url: Option<String>,
+        /// What the link is for, in lists and the audit log. 1 to 64 bytes.
+        #[key("text")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub label: Option<String>,
+    }
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectSessionFacts {
+    /// SHA-256 of the link's token, hex.
+    pub hash: String,
+    /// When the link ends.
+    pub expires: Timestamp,
+    /// The browser that opened the link; `None`: it was not opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<BoundBrowser>,
+    /// The consent in progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowId>,
+    /// The connection that it made and that is not connected yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<ConnectionId>,
+    /// The connection that was connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<Connected>,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// How many attempts failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// Whether the code of the return URL was exchanged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exchanged: bool,
+}
+
+/// The browser that opened a link.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BoundBrowser {
+    /// SHA-256 of its cookie, hex.
+    pub hash: String,
+    /// SHA-256 of the code that it takes to the return URL, hex.
+    pub code: String,
+    /// When it opened the link.
+    pub at: Timestamp,
+}
+
+/// A connection that a connect session connected.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Connected {
+    /// The connection's id.
+    #[schemars(with = "String")]
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+    /// When it was connected.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+}
+
+/// How far a connect session is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectSessionState {
+    /// The link was not opened.
+    Open,
+    /// A browser opened the link.
+    Opened,
+    /// The account is connected.
+    Completed,
+    /// The last attempt failed. The person may try again until the link expires.
+    Failed,
+    /// The link has expired.
+    Expired,
+}
+
+/// What is shown of it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ConnectSessionShown {
+    /// The name of its user.
+    pub user_name: String,
+    /// How far it is.
+    pub state: ConnectSessionState,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The connection that was connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<Connected>,
+    /// When the link ends.
+    #[schemars(with = "String")]
+    pub expires: Timestamp,
+}
+
+/// A new connect session as the API answers with it: its URL is shown once.
+#[derive(Clone, Deserialize, JsonSchema, Serialize)]
+pub struct ConnectSessionIssued {
+    /// The connect session.
+    #[serde(flatten)]
+    pub session: super::resource::Shown<ConnectSession>,
+    /// The link, for the person alone. It works once.
+    pub url: String,
+}
+
+impl std::fmt::Debug for ConnectSessionIssued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectSessionIssued")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Resource for ConnectSession {
+    type Id = ConnectSessionId;
+    type Spec = ConnectSessionSpec;
+    type With = Nothing;
+    type ChangeWith = Nothing;
+    type Facts = ConnectSessionFacts;
+    type Shown = ConnectSessionShown;
+
+    /// How many there may be is a setting: `limits.connect_sessions_max`.
+    const KIND: Kind = Kind {
+        one: "connect session",
+        article: "a connect session",
+        many: "connect-sessions",
+        max: usize::MAX,
+    };
+    const DECLARABLE: bool = false;
+
+    /// Its label. Labels are not unique: a connect session is found by its id alone.
+    fn name(spec: &ConnectSessionSpec) -> &str {
+        spec.label.as_deref().unwrap_or_default()
+    }
+
+    fn refusals(spec: &ConnectSessionSpec) -> Vec<Refusal> {
+        let providers = spec.providers.as_deref();
+        let count = providers.is_none_or(|all| (1..=PROVIDERS_MAX).contains(&all.len()));
+        let one_of = spec.providers.is_none() || spec.connection.is_none();
+        let is_single = spec.connection.is_some() || providers.is_some_and(|all| all.len() == 1);
+        let scopes = spec.scopes.is_empty() || is_single;
+        let scope = |text: &String| {
+            !text.is_empty() && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic())
+        };
+        let are_scopes = spec.scopes.len() <= SCOPES_MAX && spec.scopes.iter().all(scope);
+        let label = spec.label.as_deref().is_none_or(name::is_label);
+        let url = spec.return_url.as_deref().is_none_or(is_return_url);
+        failed([
+            Refusal::unless(count, "providers", "must name 1 to 20 providers"),
+            Refusal::unless(one_of, "connection", "must not be given together with `providers`"),
+            Refusal::unless(scopes, "scopes", "must not be given for several providers"),
+            Refusal::unless(are_scopes, "scopes", "must be up to 100 texts without blanks"),
+            Refusal::unless(url, "return_url", "must be an `https://` URL without a fragment")
+                .map_err(|refusal| refusal.hint("`http://` is accepted for localhost")),
+            Refusal::unless(label, "label", "must be 1 to 64 printable bytes"),
+        ])
+    }
+}
+
+impl ConnectSessionFacts {
+    /// Of a new link.
+    pub fn new(hash: String, expires: Timestamp) -> Self {
+        Self {
+            hash,
+            expires,
+            browser: None,
+            flow: None,
+            draft: None,
+            connected: None,
+            failure: None,
+            failures: 0,
+            exchanged: false,
+        }
+    }
+
+    /// How far it is.
+    pub fn state(&self, now: Timestamp) -> ConnectSessionState {
+        match (&self.connected, &self.failure, &self.browser) {
+            (Some(_), ..) => ConnectSessionState::Completed,
+            _ if now >= self.expires => ConnectSessionState::Expired,
+            (_, Some(_), _) => ConnectSessionState::Failed,
+            (_, _, Some(_)) => ConnectSessionState::Opened,
+            _ => ConnectSessionState::Open,
+        }
+    }
+
+    /// Whether an account can still be connected.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.connected.is_none() && now < self.expires && self.failures < CONNECT_FAILURES_MAX
+    }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// `https`, or `http` to this machine; no fragment, which would follow the code, and no user information.
+fn is_return_url(url: &str) -> bool {
+    let is_plain = url.len() <= RETURN_URL_BYTES_MAX && url.bytes().all(|b| b.is_ascii_graphic());
+    is_plain && !url.contains(['#', '\\', '"', '<', '>']) && origin_of(url).is_some()
+}
+
+/// Scheme, host and port of a URL, in lower case and without the default port; `None` if it is no `https` URL, nor an
+/// `http` URL of this machine.
+pub fn origin_of(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let authority = rest.split(['/', '?', '#']).next().filter(|it| !it.is_empty())?;
+    let is_plain =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    let authority = Some(authority.to_ascii_lowercase()).filter(|it| it.bytes().all(is_plain))?;
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port.parse::<u16>().ok()?)),
+        _ => (&*authority, None),
+    };
+    let default = match &*scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return None,
+    };
+    let is_local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    if host.is_empty() || (scheme == "http" && !is_local) {
+        return None;
+    }
+    Some(match port.filter(|port| *port != default) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(json: serde_json::Value) -> Vec<String> {
+        let spec = serde_json::from_value(json).unwrap();
+        ConnectSession::refusals(&spec).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_link_without_a_clear_purpose_is_refused() {
+        for (bad, field) in [
+            (json!({"providers": []}), "`providers`"),
+            (json!({"providers": vec!["p"; 21]}), "`providers`"),
+            (json!({"providers": ["p"], "connection": "c"}), "`connection`"),
+            (json!({"providers": ["p", "q"], "scopes": ["s"]}), "`scopes`"),
+            (json!({"scopes": ["s"]}), "`scopes`"),
+            (json!({"providers": ["p"], "scopes": ["a b"]}), "`scopes`"),
+            (json!({"label": ""}), "`label`"),
+            (json!({"return_url": "http://app.acme.test/"}), "`return_url`"),
+        ] {
+            let found = refused(bad);
+            assert!(found.len() == 1 && found[0].starts_with(field), "{found:?}");
+        }
+        assert!(
+            refused(json!({"user": "auth0|1", "return_url": "https://a.test/x?y=1"})).is_empty()
+        );
+        assert!(refused(json!({"connection": "c", "scopes": ["read"]})).is_empty());
+    }
+
+    #[test]
+    fn only_origins_that_a_browser_would_reach_are_origins() {
+        for bad in [
+            "javascript:alert(1)",
+            "https://",
+            "https:///path",
+            "https://user@a.test/",
+            "https://a.test:x/",
+            "http://a.test/",
+            "http://localhost.a.test/",
+            "//a.test",
+            "https://a.test\\@b.test/",
+        ] {
+            assert_eq!(origin_of(bad), None, "{bad}");
+        }
+        for bad in
+            ["https://a.test/#x", "https://a.test/ x", "https://a.test/\"", "https://a.test/\n"]
+        {
+            assert!(!is_return_url(bad), "{bad}");
+        }
+        for (url, origin) in [
+            ("https://A.test", "https://a.test"),
+            ("https://a.test:443/x?y", "https://a.test"),
+            ("https://a.test:8443?x", "https://a.test:8443"),
+            ("http://localhost:3000/done", "http://localhost:3000"),
+            ("http://[::1]:80/", "http://[::1]"),
+        ] {
+            assert_eq!(origin_of(url).as_deref(), Some(origin));
+        }
+    }
+
+    #[test]
+    fn the_state_follows_the_facts() {
+        let (before, end, after) =
+            (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap(), Timestamp::MAX);
+        let mut facts = ConnectSessionFacts::new(String::new(), end);
+        assert_eq!(facts.state(before), ConnectSessionState::Open);
+        assert!(facts.is_live(before) && !facts.is_live(end) && !facts.is_live(after));
+        facts.browser = Some(BoundBrowser { hash: "h".into(), code: "c".into(), at: before });
+        assert_eq!(facts.state(before), ConnectSessionState::Opened);
+        (facts.failure, facts.failures) = (Some("declined".into()), 1);
+        assert_eq!(facts.state(before), ConnectSessionState::Failed);
+        assert_eq!(facts.state(after), ConnectSessionState::Expired);
+        facts.failures = CONNECT_FAILURES_MAX;
+        assert!(!facts.is_live(before), "a link is no way to try keys");
+        let (name, provider) = ("work".to_owned(), "p".to_owned());
+        facts.connected =
+            Some(Connected { id: ConnectionId::random(), name, provider, at: before });
+        assert_eq!(facts.state(after), ConnectSessionState::Completed);
+    }
+}

@@ -1,0 +1,240 @@
+//! [`Policy::considered`]: every rule, binding and set that can decide about an agent's request, in their order, and why
+//! each did not. For `explain`: decisions do not carry it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::decide::Evaluation;
+use super::rule::RuleAction;
+use super::{CompiledRule, Policy, PolicyRequest, RuleCandidate};
+use keyward_base::agent::Agent;
+use keyward_base::id::RuleId;
+
+/// A rule, binding or set, and its part in the decision.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Considered {
+    /// As explain and audit name it.
+    pub rule: String,
+    /// Its part.
+    pub fit: Fit,
+}
+
+/// The part of a rule in a decision.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fit {
+    /// It decides.
+    Decides,
+    /// An earlier one decides.
+    NotReached,
+    /// It is for other agents.
+    Agent,
+    /// It is for other hosts.
+    Host,
+    /// It is for other methods.
+    Method,
+    /// It is for other paths.
+    Path,
+    /// It uses a connection that the agent is not bound to.
+    Connection,
+    /// It fits, but another one was chosen, or the request was refused before.
+    NotChosen,
+}
+
+impl Considered {
+    fn new(rule: &RuleId, fit: Fit) -> Self {
+        Self { rule: rule.to_string(), fit }
+    }
+}
+
+impl Policy {
+    /// What was considered for a request, when `decided` is the rule of its explanation.
+    pub fn considered(
+        &self,
+        agent: &Agent,
+        asked: &PolicyRequest<'_>,
+        decided: Option<&str>,
+    ) -> Vec<Considered> {
+        let evaluation = self.evaluation(agent, asked, asked.path);
+        let is_it = |it: &Considered| Some(it.rule.as_str()) == decided;
+        let mut rules = evaluation.rules();
+        let at = rules.iter().position(is_it);
+        if let Some(at) = at {
+            // A rule that replaces a binding decides although it does not fit; then the others were compared too.
+            let is_last = rules[at].fit == Fit::NotChosen;
+            rules[at].fit = Fit::Decides;
+            let later = rules.iter_mut().skip(at + 1).filter(|_| is_last);
+            later.for_each(|rule| rule.fit = Fit::NotReached);
+            let others = evaluation.bindings().into_iter().chain(evaluation.sets());
+            rules.extend(others.map(|it| Considered { fit: Fit::NotReached, ..it }));
+        } else {
+            let mut bindings = evaluation.bindings();
+            let mut sets = evaluation.sets();
+            let binding = bindings.iter_mut().find(|it| is_it(it));
+            let mut is_decided = binding.map(|it| it.fit = Fit::Decides).is_some();
+            for set in &mut sets {
+                if is_decided {
+                    set.fit = Fit::NotReached;
+                } else if is_it(set) {
+                    (set.fit, is_decided) = (Fit::Decides, true);
+                }
+            }
+            rules.extend(bindings.into_iter().chain(sets));
+        }
+        let is_default = decided == Some(self.default_rule.as_str());
+        let fit = if is_default { Fit::Decides } else { Fit::NotReached };
+        rules.push(Considered::new(&self.default_rule, fit));
+        rules
+    }
+}
+
+impl Evaluation<'_> {
+    fn rules(&self) -> Vec<Considered> {
+        let all = &self.org.rules;
+        let candidates = all.candidates(&self.agent.id, self.asked.target);
+        let candidate = |rule: &CompiledRule| {
+            candidates.iter().find(|it| std::ptr::eq(it.compiled, rule)).copied()
+        };
+        let fit = |rule: &CompiledRule| match (rule.is_for(&self.agent.id), candidate(rule)) {
+            (false, _) => Fit::Agent,
+            (true, None) => Fit::Host,
+            (true, Some(candidate)) => self.fit(candidate),
+        };
+        all.all.iter().map(|rule| Considered::new(&rule.rule.id, fit(rule))).collect()
+    }
+
+    fn fit(&self, candidate: RuleCandidate<'_>) -> Fit {
+        let rule = &candidate.compiled.rule;
+        match &rule.action {
+            _ if !rule.takes(self.asked.method) => Fit::Method,
+            RuleAction::Use(account) if account.owning(self.asked.target).is_none() => Fit::Host,
+            // A path that is ambiguous fits none.
+            _ if !matches!(self.applies(candidate), Ok(true)) => Fit::Path,
+            _ if self.missing(candidate).is_some() => Fit::Connection,
+            _ => Fit::NotChosen,
+        }
+    }
+
+    fn bindings(&self) -> Vec<Considered> {
+        let Some(held) = self.held else { return Vec::new() };
+        let hosts: Vec<usize> =
+            held.by_host.matching(self.asked.target).map(|entry| entry.value).collect();
+        let fit = |at: usize| match hosts.contains(&at) {
+            false => Fit::Host,
+            true if self.is_within(&held.all[at]).is_err() => Fit::Path,
+            true => Fit::NotChosen,
+        };
+        let all = held.all.iter().enumerate();
+        all.map(|(at, binding)| Considered::new(&binding.id, fit(at))).collect()
+    }
+
+    fn sets(&self) -> Vec<Considered> {
+        let (target, method) = (self.asked.target, self.asked.method);
+        let sets = self.held.iter().flat_map(|held| held.allow.each());
+        let fit = |set: &super::AllowedSets| match set.allowing_some(target) {
+            None => Fit::Host,
+            Some(_) if set.allowing(target, method, self.path).is_none() => Fit::Path,
+            Some(_) => Fit::NotChosen,
+        };
+        sets.map(|(rule, set)| Considered::new(rule, fit(&set))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::policy::tests::samples::Sample;
+    use crate::policy::{AgentAllow, AllowedSets, PolicyInput, Rule};
+    use keyward_base::id::AgentId;
+    use keyward_base::pattern::PathPattern;
+
+    /// Each rule, binding and set with its part, as `no-deletes:method`.
+    fn considered(sample: &Sample, policy: &Policy, line: &str) -> String {
+        Sample::ask(line, &[], None, |asked| {
+            let decided = policy.explain(&sample.agent, asked).rule;
+            let all = policy.considered(&sample.agent, asked, decided.as_deref());
+            let word = |fit: Fit| serde_json::to_value(fit).expect("a word");
+            let all = all.iter().map(|it| {
+                let rule = it.rule.split_once(":con_").map_or(&*it.rule, |(kind, _)| kind);
+                format!("{rule}:{}", word(it.fit).as_str().expect("a word"))
+            });
+            all.collect::<Vec<_>>().join(" ")
+        })
+    }
+
+    #[test]
+    fn each_rule_says_why_it_does_not_decide_and_one_decides() {
+        let sample = Sample::new();
+        let work = Sample::account("work", &["*.a.test"]);
+        let rules = vec![
+            Rule {
+                agents: Some(vec![AgentId::random()]),
+                ..Sample::rule("others", &[], RuleAction::Deny)
+            },
+            Rule {
+                methods: vec![Method::DELETE],
+                ..Sample::rule("no-deletes", &["x.a.test"], RuleAction::Deny)
+            },
+            Rule {
+                paths: vec![PathPattern::parse("/admin/**").expect("a path")],
+                ..Sample::rule("no-admin", &["x.a.test"], RuleAction::Deny)
+            },
+            Sample::rule("elsewhere", &["b.test"], RuleAction::Pass),
+        ];
+        let allow = vec![AgentAllow {
+            org: sample.agent.org.clone(),
+            agent: sample.agent.id.clone(),
+            sets: AllowedSets::named(["npm"]),
+        }];
+        let bindings = vec![sample.bound(&work)];
+        let policy = Policy::compile(PolicyInput {
+            rules,
+            bindings,
+            allow,
+            hostless_rules_max: 10,
+            ..PolicyInput::default()
+        })
+        .expect("a policy");
+        let of = |line| considered(&sample, &policy, line);
+        for (line, expected) in [
+            (
+                "GET https://x.a.test/",
+                "others:agent no-deletes:method no-admin:path elsewhere:host binding:decides \
+                 allow:npm:not_reached default:not_reached",
+            ),
+            (
+                "DELETE https://x.a.test/",
+                "others:agent no-deletes:decides no-admin:not_reached elsewhere:not_reached \
+                 binding:not_reached allow:npm:not_reached default:not_reached",
+            ),
+            (
+                "GET https://registry.npmjs.org/x",
+                "others:agent no-deletes:host no-admin:host elsewhere:host binding:host \
+                 allow:npm:decides default:not_reached",
+            ),
+            (
+                "GET https://c.test/",
+                "others:agent no-deletes:host no-admin:host elsewhere:host binding:host \
+                 allow:npm:host default:decides",
+            ),
+        ] {
+            assert_eq!(of(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_rule_whose_connection_the_agent_lacks_says_so_and_decides_the_refusal() {
+        let sample = Sample::new();
+        let work = Sample::account("work", &["*.a.test"]);
+        let rules = vec![
+            Sample::rule("first", &["x.a.test"], RuleAction::Use(work.clone())),
+            Sample::rule("second", &["x.a.test"], RuleAction::Use(work)),
+        ];
+        let policy = Policy::compile(PolicyInput { rules, ..PolicyInput::default() });
+        let policy = policy.expect("a policy");
+        let found = considered(&sample, &policy, "GET https://x.a.test/");
+        assert_eq!(found, "first:decides second:connection default:not_reached");
+    }
+}

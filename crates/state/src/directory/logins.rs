@@ -1,0 +1,353 @@
+//! Logins: which cookie is of which, how long it holds, and the links that users sign in with. A login is a row of its
+//! own; its user is checked when it is used, so that a pause or another role counts at once.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::error::DirectoryError;
+use super::index::{Index, Named, Unique};
+use super::rows::At;
+use super::stored::{Collection, Stored};
+use super::users::{Credential, Person};
+use super::view::{OrgView, View};
+use super::{Directory, Writer};
+use crate::crypto::token::{self, TokenHash};
+use crate::store::Table;
+use keyward_base::id::{LoginId, OrgId, UserId};
+use keyward_base::secret::Secret;
+use keyward_base::shared_map::SharedNames;
+use keyward_model::{
+    LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginSpec, ManagedBy, Record,
+    Refusal, Scope, User,
+};
+
+/// Which login or link a token is of.
+#[derive(Clone, Debug, Default)]
+pub struct LoginTokens {
+    live: SharedNames<TokenHash, Arc<Record<Login>>>,
+    links: SharedNames<TokenHash, Arc<Record<User>>>,
+}
+
+/// A new login, with the token of its cookie.
+#[derive(Debug)]
+pub struct NewLogin {
+    /// The login.
+    pub login: Arc<Record<Login>>,
+    /// The token. Wiped on drop.
+    pub token: Secret,
+}
+
+/// A link that was used.
+#[derive(Clone, Debug)]
+pub struct UsedLink {
+    /// Who signs in with it.
+    pub user: Arc<Record<User>>,
+    /// When a login that is made with it ends at the latest.
+    pub login_until: Option<Timestamp>,
+}
+
+impl Stored for Login {
+    const TABLE: Table = Table::Logins;
+    const NAMED: Named = Named::Login;
+
+    fn of(org: &OrgView) -> &Collection<Self> {
+        &org.logins
+    }
+
+    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
+        &mut org.logins
+    }
+
+    /// Found by its id alone.
+    fn full_name(record: &Record<Self>) -> Cow<'_, str> {
+        Cow::Borrowed(record.id.as_str())
+    }
+
+    fn unique(record: &Record<Self>, index: &Index) -> Vec<Unique> {
+        index.unique_token(&record.facts.hash).into_iter().collect()
+    }
+
+    fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
+        if let Some(hash) = TokenHash::from_hex(&record.facts.hash) {
+            view.logins.live.insert(hash, Arc::clone(record));
+        }
+    }
+
+    fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
+        if let Some(hash) = TokenHash::from_hex(&record.facts.hash) {
+            view.logins.live.remove(&hash);
+        }
+    }
+
+    /// With the turn to write: a user who is paused meanwhile does not sign in.
+    fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
+        match view.user_of_login(record) {
+            Some(_) => Ok(()),
+            None => Err(may_not_sign_in(record.user.as_str()).into()),
+        }
+    }
+}
+
+impl Directory {
+    /// Makes a login with an issued token. If the user has too many, the oldest ends.
+    ///
+    /// # Errors
+    /// When the user is gone, paused, or an end user.
+    pub async fn add_login(
+        &self,
+        org: &OrgId,
+        spec: LoginSpec,
+        expires: Timestamp,
+    ) -> Result<NewLogin, DirectoryError> {
+        let token = token::issue_login_token();
+        let hash = TokenHash::of_secret(&token).to_hex();
+        let now = self.shared.clock.now();
+        let facts = LoginFacts { hash, expires, last_used: now };
+        let record = Record::<Login>::new(org, ManagedBy::Store, spec, facts, now);
+        let login = self.write(move |writer| async move {
+            let view = writer.view.load_full();
+            if let Some(user) = record.user.id() {
+                let mut others: Vec<_> = view.logins_of(&record.org, user).collect();
+                others.sort_by_key(|login| login.created);
+                let surplus = (others.len() + 1).saturating_sub(LOGINS_MAX);
+                for oldest in &others[..surplus] {
+                    writer.end_login(oldest).await?;
+                }
+            }
+            writer.add(record).await
+        });
+        Ok(NewLogin { login: login.await?, token })
+    }
+
+    /// Notes that a login is used, unless that was noted less than `every` ago.
+    ///
+    /// # Errors
+    /// When it has ended, or the store fails.
+    pub async fn use_login(
+        &self,
+        login: &Record<Login>,
+        every: Duration,
+    ) -> Result<(), DirectoryError> {
+        let now = self.shared.clock.now();
+        let note = |login: &mut Record<Login>| {
+            if is_past(login.facts.last_used, every, now) {
+                login.facts.last_used = now;
+            }
+        };
+        self.change::<Login>(&login.org, &login.id, note).await.map(drop)
+    }
+
+    /// Ends the logins of a user, but for one, and forgets the links.
+    ///
+    /// # Errors
+    /// When the store fails; some may have ended.
+    pub async fn end_logins(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+        but: Option<&LoginId>,
+    ) -> Result<usize, DirectoryError> {
+        let view = self.view();
+        let ended: Vec<_> =
+            view.logins_of(org, user).filter(|login| Some(&login.id) != but).cloned().collect();
+        let count = ended.len();
+        self.write(move |writer| async move {
+            for login in &ended {
+                writer.end_login(login).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        if view.one::<User>(org, user).is_some_and(|user| !user.facts.login_links.is_empty()) {
+            self.change::<User>(org, user, |user| user.facts.login_links.clear()).await?;
+        }
+        Ok(count)
+    }
+
+    /// Removes the logins that have expired, were not used for `idle`, or whose user was removed.
+    ///
+    /// # Errors
+    /// When the store fails; the next call tries again.
+    pub async fn remove_ended_logins(&self, idle: Duration) -> Result<usize, DirectoryError> {
+        let (view, now) = (self.view(), self.shared.clock.now());
+        let all = view.each_org().flat_map(|org| org.logins.values());
+        let is_user = |login: &Record<Login>| {
+            login.user.id().is_some_and(|user| view.one::<User>(&login.org, user).is_some())
+        };
+        let has_ended = |login: &&Arc<Record<Login>>| !lives(login, idle, now) || !is_user(login);
+        let ended: Vec<_> = all.filter(has_ended).cloned().collect();
+        let count = ended.len();
+        for login in ended {
+            self.write(move |writer| async move { writer.end_login(&login).await }).await?;
+        }
+        Ok(count)
+    }
+
+    /// Makes a link that signs a user in once, and returns its token.
+    ///
+    /// # Errors
+    /// When the user is gone, paused, or an end user.
+    pub async fn add_login_link(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+        expires: Timestamp,
+        login_until: Option<Timestamp>,
+    ) -> Result<Secret, DirectoryError> {
+        let (token, now) = (token::issue_link_token(), self.shared.clock.now());
+        let hash = TokenHash::of_secret(&token).to_hex();
+        let link = LoginLink { hash, expires, login_until };
+        let add = |user: &mut Record<User>| {
+            if !user.signs_in() {
+                return Err(may_not_sign_in(&user.name).into());
+            }
+            let links = &mut user.facts.login_links;
+            links.retain(|link| now < link.expires);
+            let surplus = (links.len() + 1).saturating_sub(LOGIN_LINKS_MAX);
+            links.drain(..surplus);
+            links.push(link.clone());
+            Ok(())
+        };
+        self.edit::<User, DirectoryError>(org, user, &add).await?;
+        Ok(token)
+    }
+
+    /// Uses a link up. Of several callers, one succeeds.
+    ///
+    /// # Errors
+    /// [`DirectoryError::LinkUsed`] when it is unknown, expired or used, or its user may not sign in.
+    pub async fn use_login_link(&self, link: &Secret) -> Result<UsedLink, DirectoryError> {
+        let (view, now) = (self.view(), self.shared.clock.now());
+        let hash = token::hash_of_link(link).ok_or(DirectoryError::LinkUsed)?;
+        let user = view.logins.links.get(&hash).ok_or(DirectoryError::LinkUsed)?;
+        let is_it = |link: &LoginLink| {
+            TokenHash::from_hex(&link.hash).is_some_and(|known| known.matches(&hash))
+        };
+        let found = parking_lot::Mutex::new(None);
+        let take = |user: &mut Record<User>| {
+            let links = &mut user.facts.login_links;
+            let at = links.iter().position(is_it).ok_or(DirectoryError::LinkUsed)?;
+            let link = links.remove(at);
+            if now >= link.expires || !user.spec.signs_in() {
+                return Err(DirectoryError::LinkUsed);
+            }
+            *found.lock() = Some(link);
+            Ok(())
+        };
+        let user = match self.edit::<User, DirectoryError>(&user.org, &user.id, &take).await {
+            // The user was removed meanwhile.
+            Err(DirectoryError::NotFound { .. }) => Err(DirectoryError::LinkUsed),
+            taken => taken,
+        }?;
+        let login_until = found.into_inner().and_then(|link| link.login_until);
+        Ok(UsedLink { user, login_until })
+    }
+}
+
+impl Writer {
+    /// Ends a login, unless a request was faster.
+    async fn end_login(&self, login: &Record<Login>) -> Result<(), DirectoryError> {
+        let at = At::new(Table::Logins, &login.org, &login.id);
+        match self.remove::<Login>(&at, ManagedBy::Store, |_| true).await {
+            Ok(_) | Err(DirectoryError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the logins of a user who is gone.
+    pub(super) async fn end_logins_of(&self, user: &Record<User>) -> Result<(), DirectoryError> {
+        for login in self.view.load_full().logins_of(&user.org, &user.id) {
+            self.end_login(login).await?;
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    /// Who is signed in with this token of a cookie, and the login. `None` when the login has ended or was not used
+    /// for `idle`, and when its user may not sign in any more.
+    pub fn signed_in(
+        &self,
+        token: &str,
+        idle: Duration,
+        now: Timestamp,
+    ) -> Option<(Person, Arc<Record<Login>>)> {
+        let hash = TokenHash::of(token);
+        let login = self.logins.live.get(&hash)?;
+        let known = TokenHash::from_hex(&login.facts.hash)?;
+        let user = self.user_of_login(login).filter(|_| known.matches(&hash))?;
+        lives(login, idle, now).then(|| {
+            let scopes = Arc::from([Scope::All]);
+            let credential = Credential::Login(login.id.clone());
+            (Person { user: Arc::clone(user), credential, scopes }, Arc::clone(login))
+        })
+    }
+
+    /// Whether a login has not ended. The caller checks its user.
+    pub fn login_holds(&self, org: &OrgId, id: &LoginId, idle: Duration, now: Timestamp) -> bool {
+        self.one::<Login>(org, id).is_some_and(|login| lives(login, idle, now))
+    }
+
+    /// The logins of a user, also those that have ended but were not removed yet.
+    pub fn logins_of<'a>(
+        &'a self,
+        org: &OrgId,
+        user: &'a UserId,
+    ) -> impl Iterator<Item = &'a Arc<Record<Login>>> {
+        self.all::<Login>(org).filter(move |login| login.user.id() == Some(user))
+    }
+
+    /// Whether there is no user, and no agent and connection but those that the configuration file declares.
+    pub fn is_new(&self) -> bool {
+        let stored = |by: ManagedBy| by == ManagedBy::Store;
+        self.each_org().all(|org| org.users.values().next().is_none())
+            && !self.agents().any(|agent| stored(agent.managed_by))
+            && !self.connections().any(|connection| stored(connection.managed_by))
+    }
+
+    /// The links of a user find it.
+    pub(super) fn open_links_of(&mut self, user: &Arc<Record<User>>) {
+        for link in &user.facts.login_links {
+            if let Some(hash) = TokenHash::from_hex(&link.hash) {
+                self.logins.links.insert(hash, Arc::clone(user));
+            }
+        }
+    }
+
+    /// They find it no more.
+    pub(super) fn close_links_of(&mut self, user: &Record<User>) {
+        for link in &user.facts.login_links {
+            if let Some(hash) = TokenHash::from_hex(&link.hash) {
+                self.logins.links.remove(&hash);
+            }
+        }
+    }
+
+    /// The user of a login, if they may sign in.
+    fn user_of_login(&self, login: &Record<Login>) -> Option<&Arc<Record<User>>> {
+        self.one::<User>(&login.org, login.user.id()?).filter(|user| user.signs_in())
+    }
+}
+
+/// When a login ends if it is not used.
+pub fn idle_until(login: &Record<Login>, idle: Duration) -> Timestamp {
+    let end = SignedDuration::try_from(idle).ok();
+    let end = end.and_then(|idle| login.facts.last_used.checked_add(idle).ok());
+    end.unwrap_or(Timestamp::MAX).min(login.facts.expires)
+}
+
+fn lives(login: &Record<Login>, idle: Duration, now: Timestamp) -> bool {
+    now < idle_until(login, idle)
+}
+
+fn is_past(since: Timestamp, wait: Duration, now: Timestamp) -> bool {
+    SignedDuration::try_from(wait).is_ok_and(|wait| now.duration_since(since) >= wait)
+}
+
+fn may_not_sign_in(user: &str) -> Refusal {
+    let rule = format!("must name an active user who is no end user, and `{user}` is not one");
+    Refusal::new("user", rule).hint("`keyward user list` shows roles and states")
+}

@@ -1,0 +1,191 @@
+//! Logins and links: which cookies hold, for how long, and who wins a link.
+
+use std::time::Duration;
+
+use super::*;
+use jiff::SignedDuration;
+use keyward_base::id::LoginId;
+use keyward_model::{
+    LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginSpec, Reference, Role, SignInMethod, User, UserFacts,
+    UserSpec,
+};
+
+const HOUR: i64 = 3_600;
+const IDLE: Duration = Duration::from_secs(12 * 3_600);
+const EVERY: Duration = Duration::from_secs(300);
+
+impl World {
+    async fn person(&self, name: &str, role: Role) -> Arc<Record<User>> {
+        let spec = UserSpec { name: name.into(), email: None, role, paused: false };
+        let (by, facts) = (ManagedBy::Store, UserFacts::default());
+        self.directory.add::<User>(&self.org, by, spec, facts).await.unwrap()
+    }
+
+    /// A login that lives for 7 days, with the text of its token.
+    async fn login(&self, user: &Record<User>) -> Result<(LoginId, String), DirectoryError> {
+        let spec = LoginSpec {
+            user: Reference::Id(user.id.clone()),
+            method: SignInMethod::Link,
+            browser: None,
+            address: None,
+        };
+        let expires = self.after(7 * 24 * HOUR);
+        let NewLogin { login, token } = self.directory.add_login(&self.org, spec, expires).await?;
+        Ok((login.id.clone(), token.expose_text().unwrap().to_owned()))
+    }
+
+    async fn link(&self, user: &Record<User>) -> Result<Secret, DirectoryError> {
+        self.directory.add_login_link(&self.org, &user.id, self.after(600), None).await
+    }
+
+    async fn uses(&self, link: &Secret) -> bool {
+        match self.directory.use_login_link(link).await {
+            Ok(_) => true,
+            Err(DirectoryError::LinkUsed) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn after(&self, seconds: i64) -> Timestamp {
+        self.now() + SignedDuration::from_secs(seconds)
+    }
+
+    fn holds(&self, token: &str) -> bool {
+        self.directory.view().signed_in(token, IDLE, self.now()).is_some()
+    }
+}
+
+#[tokio::test]
+async fn a_login_ends_when_it_is_unused_and_at_last_when_it_is_used() {
+    let world = World::new().await;
+    let ann = world.person("ann", Role::Admin).await;
+    let (idle, unused) = world.login(&ann).await.unwrap();
+    let (used_id, used) = world.login(&ann).await.unwrap();
+    let note = async || {
+        let view = world.directory.view();
+        let login = view.one::<Login>(&world.org, &used_id).unwrap().clone();
+        world.directory.use_login(&login, EVERY).await.unwrap();
+        world.directory.view().one::<Login>(&world.org, &used_id).unwrap().facts.last_used
+    };
+    let begun = world.now();
+    world.pass(299);
+    assert_eq!(note().await, begun, "it is noted every 5 minutes");
+    world.pass(1);
+    assert_eq!(note().await, world.now());
+    world.pass(12 * HOUR - 301);
+    assert!(world.holds(&unused) && world.holds(&used));
+    world.pass(1);
+    assert!(!world.holds(&unused), "12 hours after its last use");
+    assert!(!world.directory.view().login_holds(&world.org, &idle, IDLE, world.now()));
+    assert!(world.holds(&used), "its use was noted later");
+    note().await;
+    assert_eq!(world.directory.remove_ended_logins(IDLE).await.unwrap(), 1);
+    while world.now() < begun + SignedDuration::from_hours(7 * 24 - 6) {
+        world.pass(6 * HOUR);
+        assert!(world.holds(&used));
+        note().await;
+    }
+    world.pass(6 * HOUR);
+    assert!(!world.holds(&used), "7 days after the sign-in");
+    assert_eq!(world.directory.remove_ended_logins(IDLE).await.unwrap(), 1);
+    let rows = [world.rows(Table::Logins).await.len(), world.rows(Table::Tokens).await.len()];
+    assert_eq!(rows, [0, 0]);
+}
+
+#[tokio::test]
+async fn a_login_holds_after_a_restart_and_its_token_is_stored_nowhere() {
+    let world = World::new().await;
+    let ann = world.person("ann", Role::Member).await;
+    let (id, token) = world.login(&ann).await.unwrap();
+    let view = world.reopen().await.unwrap().view();
+    let (person, login) = view.signed_in(&token, IDLE, world.now()).unwrap();
+    assert_eq!((&person.user.name, &login.id), (&"ann".to_owned(), &id));
+    assert_eq!(person.credential, Credential::Login(id));
+    assert!(view.person(&token, world.now()).is_none(), "it is no personal token");
+    for (table, row) in world.all_rows().await {
+        let at = row.value.windows(8).position(|bytes| bytes == &token.as_bytes()[4..12]);
+        assert_eq!(at, None, "{table:?}");
+    }
+    assert!(!format!("{view:?}").contains(&token[4..20]));
+}
+
+#[tokio::test]
+async fn who_is_paused_removed_or_an_end_user_is_not_signed_in_and_gets_no_link() {
+    let world = World::new().await;
+    let ann = world.person("ann", Role::Member).await;
+    let user = world.person("u|1", Role::EndUser).await;
+    assert!(world.login(&user).await.is_err() && world.link(&user).await.is_err());
+    let ((_, token), link) = (world.login(&ann).await.unwrap(), world.link(&ann).await.unwrap());
+    let set = |paused| move |user: &mut Record<User>| user.paused = paused;
+    world.directory.change(&world.org, &ann.id, set(true)).await.unwrap();
+    assert!(!world.holds(&token) && !world.uses(&link).await);
+    assert!(world.login(&ann).await.is_err() && world.link(&ann).await.is_err());
+    world.directory.change(&world.org, &ann.id, set(false)).await.unwrap();
+    let role = |role| move |user: &mut Record<User>| user.role = role;
+    world.directory.change(&world.org, &ann.id, role(Role::EndUser)).await.unwrap();
+    assert!(!world.holds(&token) && !world.uses(&link).await);
+    world.directory.change(&world.org, &ann.id, role(Role::Member)).await.unwrap();
+    assert!(world.holds(&token));
+    world.directory.remove::<User>(&world.org, &ann.id, ManagedBy::Store).await.unwrap();
+    assert!(!world.holds(&token) && !world.uses(&link).await);
+    assert_eq!(world.rows(Table::Logins).await.len(), 0, "its logins went with it");
+    assert!(world.login(&ann).await.is_err());
+}
+
+#[tokio::test]
+async fn a_link_works_once_for_its_time_and_for_one_of_many_who_race() {
+    let world = World::new().await;
+    let ann = world.person("ann", Role::Admin).await;
+    let link = world.link(&ann).await.unwrap();
+    for wrong in ["", "kwo_", "kwl_x", &"x".repeat(10_000)] {
+        assert!(!world.uses(&Secret::from(wrong.to_owned())).await, "{wrong}");
+    }
+    let racing = futures_util::future::join_all((0..20).map(|_| world.uses(&link))).await;
+    assert_eq!(racing.iter().filter(|won| **won).count(), 1);
+    assert!(!world.uses(&link).await);
+    let (late, kept) = (world.link(&ann).await.unwrap(), world.link(&ann).await.unwrap());
+    world.pass(599);
+    assert!(world.uses(&kept).await);
+    world.pass(1);
+    assert!(!world.uses(&late).await, "after 10 minutes");
+    let reopened = world.link(&ann).await.unwrap();
+    let again = world.reopen().await.unwrap();
+    assert!(again.use_login_link(&reopened).await.is_ok(), "it is stored");
+}
+
+#[tokio::test]
+async fn a_user_has_a_bounded_number_of_logins_and_links_and_the_oldest_ends() {
+    let world = World::new().await;
+    let (ann, bob) =
+        (world.person("ann", Role::Admin).await, world.person("bob", Role::Member).await);
+    let (_, of_bob) = world.login(&bob).await.unwrap();
+    let mut tokens = Vec::new();
+    for _ in 0..=LOGINS_MAX {
+        world.pass(1);
+        tokens.push(world.login(&ann).await.unwrap().1);
+    }
+    assert!(!world.holds(&tokens[0]));
+    assert!(tokens[1..].iter().all(|token| world.holds(token)) && world.holds(&of_bob));
+    assert_eq!(world.directory.view().logins_of(&world.org, &ann.id).count(), LOGINS_MAX);
+    let mut links = Vec::new();
+    for _ in 0..=LOGIN_LINKS_MAX {
+        links.push(world.link(&ann).await.unwrap());
+    }
+    assert!(!world.uses(&links[0]).await && world.uses(&links[1]).await);
+}
+
+#[tokio::test]
+async fn all_logins_of_a_user_end_but_the_one_that_is_kept() {
+    let world = World::new().await;
+    let (ann, bob) =
+        (world.person("ann", Role::Admin).await, world.person("bob", Role::Member).await);
+    let (kept, held) = world.login(&ann).await.unwrap();
+    let (_, other) = world.login(&ann).await.unwrap();
+    let ((_, of_bob), link) = (world.login(&bob).await.unwrap(), world.link(&ann).await.unwrap());
+    let ended = world.directory.end_logins(&world.org, &ann.id, Some(&kept)).await.unwrap();
+    assert_eq!(ended, 1);
+    assert!(world.holds(&held) && world.holds(&of_bob));
+    assert!(!world.holds(&other) && !world.uses(&link).await);
+    assert_eq!(world.directory.end_logins(&world.org, &ann.id, None).await.unwrap(), 1);
+    assert!(!world.holds(&held) && world.holds(&of_bob));
+}

@@ -1,0 +1,67 @@
+//! Starts a flow in a browser that another cookie binds already: that of a connect session. There is no start page and
+//! no start link; the callback compares that cookie as it compares a flow's own.
+
+use std::sync::Arc;
+
+use super::error::FlowError;
+use super::flow::{Flow, StoredFlow};
+use super::start::endpoint;
+use super::{ConsentRequest, Flows};
+use keyward_base::id::{FlowId, OrgId};
+use keyward_rules::provider::oauth::GrantText;
+use keyward_state::directory::ConnectionRecord;
+
+/// The cookie of a browser.
+pub struct BrowserBinding<'a> {
+    /// The cookie's name.
+    pub cookie: &'a str,
+    /// Its value. A secret; only its hash is stored.
+    pub value: &'a str,
+}
+
+/// A flow whose browser goes to the provider.
+#[derive(Debug)]
+pub struct SentToProvider {
+    /// The flow.
+    pub flow: FlowId,
+    /// The authorization URL, for that browser alone.
+    pub url: String,
+}
+
+impl Flows {
+    /// Starts and begins a flow for a connection, in this browser. A connection in use is not changed.
+    ///
+    /// # Errors
+    /// As [`Flows::start`], and when the provider has no consent in the browser.
+    pub async fn start_in(
+        self: &Arc<Self>,
+        org: &OrgId,
+        connection: &ConnectionRecord,
+        ask: ConsentRequest,
+        browser: BrowserBinding<'_>,
+    ) -> Result<SentToProvider, FlowError> {
+        let asking = self.context_of_consent(connection, ask.register).await?;
+        if asking.oauth.grant != GrantText::AuthorizationCode {
+            return Err(self.no_consent_error(connection));
+        }
+        endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        let (stored, id) = {
+            let _turn = self.turn.lock().await;
+            self.sweep(org, &ask.person).await?;
+            let life = self.settings.load().flow_lifetime;
+            let flow = self.new_flow(org, &asking, ask, life);
+            let flow = Flow { cookie: Some(browser.cookie.to_owned()), ..flow };
+            let id = flow.id.clone();
+            let version = self.flows.put(org, id.as_str(), &flow, None).await?;
+            (StoredFlow { flow, version }, id)
+        };
+        let url = self.redirect_to_provider(stored, asking, browser.value).await?;
+        Ok(SentToProvider { flow: id, url })
+    }
+}
+
+impl std::fmt::Debug for BrowserBinding<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrowserBinding").field("cookie", &self.cookie).finish_non_exhaustive()
+    }
+}

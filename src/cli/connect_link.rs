@@ -1,0 +1,155 @@
+//! `keyward connect-link`: links by which a person connects an account for a user, in a browser.
+
+use clap::{Args, Subcommand};
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output;
+use super::resource::{Asked, Column, Columns, details, path};
+use super::settings::Global;
+use super::table::moment;
+use keyward_model::{
+    ConnectSession, ConnectSessionIssued, ConnectSessionSpec, ConnectSessionState, Reference, Shown,
+};
+
+pub(crate) const EXAMPLES: &str = "\
+examples:
+  keyward connect-link --user 42 --provider github --provider slack
+  keyward connect-link --user 42 --provider github --return-url https://app.example.com/connected
+  keyward connect-link --connection github-of-42
+  keyward connect-link list
+
+The link works once, for 30 minutes, in the browser that opens it first. The connection belongs to the user.";
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Command {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    new: New,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// list the links of the last day
+    List {
+        /// part of an id, a label, or the name of a user
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show one, with its result
+    Show {
+        /// the connect session's id
+        id: String,
+    },
+    /// end one: its link works no more
+    Revoke {
+        /// the connect session's id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct New {
+    /// the user who will own the connection: name or id; default: the owner of --connection, or you
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// a provider to choose from; may be given several times; default: all
+    #[arg(long = "provider", value_name = "PROVIDER", conflicts_with = "connection")]
+    providers: Vec<String>,
+    /// a connection of the user that is connected again, instead of a new one
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+    /// a scope to request; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// where the browser goes in the end; its origin is in `connect.return_urls`
+    #[arg(long, value_name = "URL")]
+    return_url: Option<String>,
+    /// what it is for
+    #[arg(long)]
+    label: Option<String>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        let asked = Asked { global, client: &client };
+        match self.verb {
+            None => self.new.run(global, &client).await,
+            Some(Verb::List { q }) => asked.list::<ConnectSession>(q.as_deref()).await,
+            Some(Verb::Show { id }) => asked.show::<ConnectSession>(&id).await,
+            Some(Verb::Revoke { id }) => {
+                client.delete(&path::<ConnectSession>(&id)).await?;
+                let text = format!("link {id} ended\n");
+                output::removed(global.json, &[id], &text)
+            }
+        }
+    }
+}
+
+impl New {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let Self { user, providers, connection, scopes, return_url, label } = self;
+        let spec = ConnectSessionSpec {
+            user: user.as_deref().map(Reference::new),
+            providers: Some(providers).filter(|named| !named.is_empty()),
+            connection: connection.as_deref().map(Reference::new),
+            scopes,
+            return_url,
+            label,
+        };
+        let made: ConnectSessionIssued = client.post("/api/v1/connect-sessions", &spec).await?;
+        let gateway = match client.is_in_process() {
+            true => "\n\nno gateway runs here; the link needs it: keyward serve",
+            false => "",
+        };
+        output::show(global.json, &made, |ConnectSessionIssued { session, url }| {
+            format!(
+                "{}\nthe link, shown only now; it works once, for 30 minutes:\n  {url}\n\nits result: keyward \
+                 connect-link show {}{gateway}\n",
+                details(session),
+                session.id
+            )
+        })
+    }
+}
+
+fn state(it: &Shown<ConnectSession>) -> String {
+    match it.facts.state {
+        ConnectSessionState::Open => "open",
+        ConnectSessionState::Opened => "opened",
+        ConnectSessionState::Completed => "completed",
+        ConnectSessionState::Failed => "failed",
+        ConnectSessionState::Expired => "expired",
+    }
+    .to_owned()
+}
+
+impl Columns for ConnectSession {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("ID", "id", |it| it.id.to_string()),
+        Column::both("USER", "user", |it| it.facts.user_name.clone()),
+        Column::both("STATE", "state", state),
+        Column::both("LABEL", "label", |it| it.label.clone().unwrap_or_default()),
+        Column::both("CONNECTION", "connection", |it| {
+            it.facts.connected.as_ref().map_or_else(String::new, |made| made.name.clone())
+        }),
+        Column::shown("providers", |it| match (&it.providers, &it.connection) {
+            (Some(providers), _) => providers.join(", "),
+            (None, None) => "all".to_owned(),
+            (None, Some(_)) => String::new(),
+        }),
+        Column::shown("reason", |it| it.facts.reason.clone().unwrap_or_default()),
+        Column::shown("returns to", |it| it.return_url.clone().unwrap_or_default()),
+        Column::in_full("CREATED", |it| moment(it.created)),
+        Column::time("EXPIRES", "expires", |it| Some(it.facts.expires)),
+    ];
+
+    const MANY: &str = "links";
+
+    const ONE: &str = "link";
+
+    const HINT: &str = ": make one with `keyward connect-link --user USER --provider PROVIDER`";
+}

@@ -1,0 +1,24 @@
+//! `sign_in:`: how people sign in.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_yaml::Value;
+
+use super::reading::Reading;
+use keyward_base::sign_in::{IDLE, LIFE, SignInSettings};
+use keyward_rules::provider::document::key_of;
+
+/// Reads `sign_in:`.
+pub(super) fn sign_in(value: Option<&Value>, reading: &mut Reading<'_>) -> SignInSettings {
+    let settings = reading.section::<SignInSettings>(value, "sign_in").unwrap_or_default();
+    let mut within = |key: &str, given: Duration, range: RangeInclusive<Duration>, text: &str| {
+        if !range.contains(&given) {
+            let remedy = format!("write {text}");
+            reading.problems.add(&key_of("sign_in", key), "the time is out of bounds", remedy);
+        }
+    };
+    within("idle", settings.idle, IDLE, "5m to 30d, such as 12h");
+    within("life", settings.life, LIFE, "5m to 90d, such as 7d");
+    settings
+}
