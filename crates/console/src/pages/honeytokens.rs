@@ -53,7 +53,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
     let content = html! {
         (head(
             html! { "Honeytokens" },
-            Some(html! { "A honeytoken looks like a key and opens nothing. A program that sends one read what it should not." }),
+            Some(html! { "A honeytoken looks like a key and gives no access. A program that sends one has read what it should not." }),
             html! { @if is_admin { (add) } },
         ))
         (settings_nav(&visit, Subpage::Honeytokens))
