@@ -81,7 +81,7 @@ pub(crate) struct Set {
 
 /// A role among the arguments.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum RoleWord {
+pub(crate) enum RoleWord {
     Admin,
     Member,
     Auditor,

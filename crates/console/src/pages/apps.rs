@@ -11,7 +11,8 @@ use serde::Deserialize;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Field, Tone, ago, chips, copyable, count, empty, facts, head, lock, mark, search, state,
+    Action, Field, Subpage, Tone, ago, chips, copyable, count, empty, facts, head, lock, mark,
+    search, settings_nav, state,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::List;
@@ -50,6 +51,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
             Some(html! { "OAuth clients of your own at services. One app asks for the consent of any number of accounts." }),
             html! { @if visit.is_admin() && !(list.items.is_empty() && !is_searched) { (set_up) } },
         ))
+        (settings_nav(&visit, Subpage::Apps))
         @if list.items.is_empty() && !is_searched {
             section.panel { (empty("No app yet", "Services with OAuth need one before accounts are connected. It takes five minutes, once for each service.", visit.is_admin().then_some(set_up))) }
         } @else {

@@ -214,7 +214,7 @@ fn row(event: &Event) -> Markup {
     html! {
         tr.go {
             td.nowrap { (ago(event.time)) }
-            td { a href=(path) { (what(event)) } @if let Some(why) = event.change.as_ref().and_then(|it| it.why.as_deref()) { p.why { (why) } } }
+            td { a.quiet href=(path) { (what(event)) } @if let Some(why) = event.change.as_ref().and_then(|it| it.why.as_deref()) { p.why { (why) } } }
             td data-label="By" { (author(event)) }
             td { (result(event)) }
         }
@@ -262,11 +262,12 @@ fn result(event: &Event) -> Markup {
         (None, None) => event.outcome.as_str().replace('_', " "),
     };
     let is_bad = event.outcome == Outcome::Refused || event.status >= Some(500);
-    let class = match event.status {
+    let class = match (event.outcome, event.status) {
         _ if is_bad => "status-bad",
-        Some(400..) => "status-warn",
         _ if event.change.is_some() => "muted",
-        _ => "status-ok",
+        (Outcome::Completed, Some(..400)) => "status-ok",
+        (Outcome::Completed, None) => "muted",
+        _ => "status-warn",
     };
     html! { span class=(class) { @if event.change.is_some() && !is_bad { "done" } @else { (text) } } }
 }

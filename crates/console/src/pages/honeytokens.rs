@@ -15,7 +15,7 @@ use keyward_api::wire::{Event, EventType, List};
 use keyward_model::{Honeytoken, ManagedBy, NoticeKind, Shown};
 
 /// Rows of a page.
-const ROWS: usize = 40;
+const ROWS: usize = 20;
 /// Alarms that the page shows.
 const ALARMS: usize = 10;
 /// Services whose keys programs look for.
@@ -53,7 +53,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
     let content = html! {
         (head(
             html! { "Honeytokens" },
-            Some(html! { "A honeytoken looks like a key and opens nothing. A program that sends one read what it should not." }),
+            Some(html! { "A honeytoken looks like a key and gives no access. A program that sends one has read what it should not." }),
             html! { @if is_admin { (add) } },
         ))
         (settings_nav(&visit, Subpage::Honeytokens))
@@ -108,17 +108,16 @@ fn row(honeytoken: &Shown<Honeytoken>, is_admin: bool) -> Markup {
     };
     html! {
         li.top {
-            (Icon::Honeytokens.show())
             div.grow {
                 p { b { (name) } " " span.muted.small {
                     @match &spec.provider { Some(provider) => { "like a key of " (provider) } None => "without the shape of a service" }
                     @if spec.revokes { " · disarms the agent" }
                     " · added " (ago(honeytoken.created))
                 } }
-                div.copy { code.text { (honeytoken.facts.text) } button type="button" data-copy { "Copy" } }
             }
             @if honeytoken.managed_by == Some(ManagedBy::File) { @if let Some(lock) = lock(honeytoken.managed_by) { (lock) } }
             @else if is_admin { (remove.show()) }
+            div.copy { code.text { (honeytoken.facts.text) } button type="button" data-copy { "Copy" } }
         }
     }
 }

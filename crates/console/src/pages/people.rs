@@ -64,8 +64,8 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
             } }),
             html! { @if is_admin { button.first data-open="add-user" { (Icon::Plus.show()) (label) } } },
         ))
-        form.bar action="/people" method="get" data-find role="search" {
-            @if visit.reads_all() {
+        @if visit.reads_all() {
+            form.bar action="/people" method="get" data-find role="search" {
                 (search(if is_end { "end users" } else { "people" }, asked.q.as_deref()))
                 nav.tabs aria-label="People" {
                     a href="/people" aria-current=[(!is_end).then_some("true")] { "Team" }

@@ -1,9 +1,10 @@
 //! `/people/{name}`: what a person may do, what they own, their tokens, and what removing them breaks.
 
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, Query};
 use axum::routing::get;
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::people::{role_word, roles, state_of};
 use super::{personal_tokens, timeline};
@@ -14,7 +15,7 @@ use keyward_api::wire::{Event, List};
 use keyward_model::{Agent, Connection, Role, Session, Shown, User};
 
 /// Connections and sessions that the page shows.
-const LISTED: usize = 40;
+const LISTED: usize = 20;
 /// Agents that are read: as many as a page of the API has.
 const AGENTS: usize = 1_000;
 /// Changes that the page shows.
@@ -72,11 +73,24 @@ impl View {
     }
 }
 
-async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+/// The query of the page.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    /// Whether every token is listed.
+    all: Option<String>,
+}
+
+async fn show(
+    visit: Visit,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Page, Stop> {
     let view = View::of(&visit, &name).await?;
     let user = &view.user;
     let is_self = visit.me.user.as_deref() == Some(user.spec.name.as_str());
     let (is_admin, is_end) = (visit.is_admin(), view.is_end_user());
+    let makes_tokens = is_admin || (is_self && visit.may_write());
     let list = if is_end { "/people?role=end_user" } else { "/people" };
     let content = html! {
         p.crumb { a href=(list) { @if is_end { "End users" } @else { "People" } } }
@@ -95,9 +109,9 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
                     section.panel #tokens data-live {
                         header {
                             h2 { "Personal access tokens" }
-                            @if is_admin || (is_self && visit.may_write()) { button data-open="add-token" { "Add token" } }
+                            @if makes_tokens { button data-open="add-token" { "Add token" } }
                         }
-                        (personal_tokens::list(user, is_admin || (is_self && visit.may_write())))
+                        (personal_tokens::list(user, makes_tokens, asked.all.is_some()))
                     }
                     // The panel "Sign-in" stands here: password, second factor, sign-in link, and the open logins.
                 }
@@ -117,7 +131,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
             }
         }
         @if is_admin && !is_self { (danger(&view)) }
-        @if !is_end && (is_admin || (is_self && visit.may_write())) { (personal_tokens::dialog(user, is_self)) }
+        @if !is_end && makes_tokens { (personal_tokens::dialog(user, is_self)) }
     };
     Ok(Page::new(&visit, Section::People, &user.spec.name, content))
 }

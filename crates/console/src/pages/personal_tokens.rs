@@ -12,13 +12,23 @@ const LIVES: [(&str, &str); 5] =
 /// What is proposed.
 const LIFE: &str = "90d";
 
-/// The tokens of a user.
-pub(super) fn list(user: &Shown<User>, may_revoke: bool) -> Markup {
+/// Tokens that the page shows at first.
+const LISTED: usize = 20;
+
+/// The tokens of a user, the newest first.
+pub(super) fn list(user: &Shown<User>, may_revoke: bool, is_whole: bool) -> Markup {
+    let mut tokens: Vec<_> = user.facts.tokens.iter().collect();
+    tokens.sort_by_key(|token| std::cmp::Reverse(token.created));
+    let more = tokens.len().saturating_sub(LISTED);
+    if !is_whole {
+        tokens.truncate(LISTED);
+    }
     html! {
         @if user.facts.tokens.is_empty() {
             div.body { p.muted { "None. A token is for scripts and the command line: KEYWARD_TOKEN=kwp_…" } }
         }
-        ul.rows { @for token in &user.facts.tokens { (row(token, may_revoke)) } }
+        ul.rows { @for token in tokens { (row(token, may_revoke)) } }
+        @if more > 0 && !is_whole { div.foot { a href="?all=1" { "Show " (more) " more" } } }
     }
 }
 

@@ -10,6 +10,9 @@ use crate::parts::{Action, chips, count, empty, head};
 use crate::visit::{Console, Stop, Visit, sentence};
 use keyward_api::wire::{PlanAsk, PlanProblem, PlanStep, PlanView};
 
+/// Steps that the page shows.
+const STEPS: usize = 60;
+
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/settings/plan", get(show))
 }
@@ -41,7 +44,10 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         @for warning in &plan.warnings { div.notice.warn { p { "Waits for a restart: " (warning) } } }
         @if plan.problems.is_empty() { section.panel {
             @if changes.is_empty() { (empty("Nothing would change", "The gateway holds what the configuration file declares.", None)) }
-            @else { (steps(&changes)) }
+            @else {
+                (steps(&changes[..changes.len().min(STEPS)]))
+                @if changes.len() > STEPS { div.foot { (changes.len() - STEPS) " more" } }
+            }
         } }
     };
     Ok(Page::new(&visit, Section::Settings, "Plan", content))

@@ -14,7 +14,9 @@ use serde::Deserialize;
 use super::connections::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, chips, copyable, count, empty, facts, head, mark, search};
+use crate::parts::{
+    Action, Subpage, chips, copyable, count, empty, facts, head, mark, search, settings_nav,
+};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
@@ -49,6 +51,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
             Some(html! { "Where accounts are connected. Each has its hosts, and the ways in which it takes a credential." }),
             html! { @if visit.is_admin() { a.button.first href="/services/new" { (Icon::Plus.show()) "Define a service" } } },
         ))
+        (settings_nav(&visit, Subpage::Services))
         form.bar action="/services" method="get" data-find role="search" {
             (search("services", asked.q.as_deref()))
             (categories(&all.items, asked.category.as_deref()))

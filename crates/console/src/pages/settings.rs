@@ -165,6 +165,17 @@ fn authority(ca: &CaView, is_operator: bool) -> Markup {
         done: "Rotated. Distribute the new certificate.",
         ..Action::default()
     };
+    let replace = Action {
+        api: "POST /ca/rotate".to_owned(),
+        label: "Replace CA at once",
+        body: Some(r#"{"no_overlap":true}"#.to_owned()),
+        confirm: Some(
+            "Replace the CA at once?\nFor a CA whose key may be in wrong hands. Every program that trusts the present one fails until it trusts the new one.".to_owned(),
+        ),
+        done: "Replaced. Distribute the new certificate.",
+        class: "danger",
+        ..Action::default()
+    };
     let former = ca.certificates.iter().filter(|it| it.role == CertificateRole::Former);
     html! {
         @if let Some(notice) = &ca.notice { p.status-warn { (sentence(notice)) } }
@@ -179,7 +190,7 @@ fn authority(ca: &CaView, is_operator: bool) -> Markup {
             a.button href="/ca" data-plain { "How to trust it" }
             a.button href="/ca.pem" download="keyward-ca.pem" data-plain { "Download PEM" }
             a.button href="/ca.crt" download="keyward-ca.crt" data-plain { "Download DER" }
-            @if is_operator && ca.made_here { (rotate.show()) }
+            @if is_operator && ca.made_here { (rotate.show()) (replace.show()) }
         }
         @if !ca.made_here { p.small.muted { "Its certificate comes from files, and is replaced there." } }
     }
@@ -203,7 +214,7 @@ fn master_keys(keys: &[KeyView], is_operator: bool) -> Markup {
                 " · wraps " (key.rows) " " @if key.rows == 1 { "row" } @else { "rows" }
             }
         } } } }
-        @if is_operator { div.body.actions { (rotate.show()) } }
+        @if is_operator { div.foot { (rotate.show()) } }
     }
 }
 

@@ -5,15 +5,18 @@ use axum::extract::Path;
 use axum::routing::get;
 use maud::{Markup, html};
 
+use super::timeline;
 use super::webhooks::{last_try, state_of, ticks};
 use crate::frame::{Page, Section};
 use crate::parts::{
     Action, Field, Subpage, ago, chips, copyable, count, facts, head, lock, settings_nav,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
-use keyward_api::wire::{EventType, List};
+use keyward_api::wire::{Event, EventType, List};
 use keyward_model::{ManagedBy, Shown, Webhook, WebhookState};
 
+/// Changes that the page shows.
+const CHANGES: usize = 8;
 /// A request as it is posted.
 const EXAMPLE: &str = r#"POST /keyward HTTP/1.1
 content-type: application/json
@@ -27,14 +30,18 @@ webhook-signature: v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=
   "reason": "revoked", "detail": "invalid_grant"}}"#;
 
 /// Verification in Python, with the library of the standard.
-const PYTHON: &str = r#"from standardwebhooks.webhooks import Webhook   # pip install standardwebhooks
+const PYTHON: &str = r#"# pip install standardwebhooks
+from standardwebhooks.webhooks import Webhook
 
-event = Webhook("whsec_…").verify(body, headers)   # raises where the signature is wrong"#;
+# Raises an exception if the signature is wrong.
+event = Webhook("whsec_…").verify(body, headers)"#;
 
 /// The same in JavaScript.
-const NODE: &str = r#"import { Webhook } from "standardwebhooks";   // npm install standardwebhooks
+const NODE: &str = r#"// npm install standardwebhooks
+import { Webhook } from "standardwebhooks";
 
-const event = new Webhook("whsec_…").verify(body, headers);   // throws where the signature is wrong"#;
+// Throws if the signature is wrong.
+const event = new Webhook("whsec_…").verify(body, headers);"#;
 
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/webhooks/{name}", get(show))
@@ -45,6 +52,8 @@ struct View {
     webhook: Shown<Webhook>,
     tag: Option<String>,
     types: Vec<EventType>,
+    /// `None`: the reader may not read the audit log.
+    changes: Option<List<Event>>,
 }
 
 impl View {
@@ -62,7 +71,9 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let path = format!("/webhooks/{}", segment(&name));
     let Tagged { body: webhook, tag } = visit.tagged::<Shown<Webhook>>(&path).await?;
     let types: List<EventType> = visit.get("/events").await?;
-    let view = View { webhook, tag, types: types.items };
+    let asked = format!("/audit?changed={}&limit={CHANGES}", webhook.id);
+    let changes = visit.maybe(&asked).await?;
+    let view = View { webhook, tag, types: types.items, changes };
     let webhook = &view.webhook;
     let is_editable = view.is_editable(&visit);
     let content = html! {
@@ -78,6 +89,9 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
             div {
                 section.panel #deliveries data-live { header { h2 { "Deliveries" } } div.body { (deliveries(webhook)) } }
                 section.panel { header { h2 { "What is posted" } } div.body { (posted()) } }
+                @if let Some(changes) = &view.changes {
+                    section.panel #changes data-live { header { h2 { "Changes" } } (timeline::changes(&changes.items)) }
+                }
             }
             aside {
                 section.panel { header { h2 { "About" } } div.body {

@@ -13,8 +13,8 @@ use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{EventType, List};
 use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookState};
 
-/// Rows of a page: an organisation has no more webhooks.
-const ROWS: usize = 50;
+/// Rows of a page.
+const ROWS: usize = 20;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -177,7 +177,7 @@ pub(super) fn ticks(types: &[EventType], chosen: &[&str]) -> Markup {
                             name: "events",
                             value: &of.r#type,
                             label: &of.r#type,
-                            help: Some(&of.meaning),
+                            help: Some(&of.meaning.replace('`', "")),
                             is_ticked: chosen.contains(&of.r#type.as_str()),
                         }.show())
                     }

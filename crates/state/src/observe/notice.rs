@@ -124,7 +124,8 @@ impl Notice {
         let thing = thing.or(of_rule.map(|it| (it.id.to_string(), it.name.clone())));
         let token =
             || Some((about.token.as_ref()?.to_string(), about.agent.as_ref()?.name.clone()));
-        let thing = thing.or_else(token);
+        // An alarm is about the honeytoken: its explanation names the agent and the token.
+        let thing = if about.honeytoken.is_some() { None } else { thing.or_else(token) };
         let (id, name) =
             thing.map_or((None, about.honeytoken.clone()), |(id, name)| (Some(id), Some(name)));
         Change {
@@ -157,6 +158,9 @@ impl About {
             say("connection ", self.connection.as_ref().map(|it| &*it.name));
         }
         say("agent ", self.agent.as_ref().map(|it| &*it.name));
+        if what == "honeytoken" {
+            say("token ", self.token.as_ref().map(TokenId::as_str));
+        }
         say("host ", self.host.as_deref());
         say("due ", self.due.map(|due| due.to_string()).as_deref());
         (!words.is_empty()).then(|| words.join(", "))
@@ -190,6 +194,22 @@ mod tests {
         let change = notice(NoticeKind::ConnectionBroken, &Actor::Gateway).change();
         assert_eq!((change.name.as_deref(), change.user), (Some("work"), None));
         assert_eq!(change.event.as_deref(), Some("connection.broken"));
+    }
+
+    #[test]
+    fn the_record_of_an_alarm_names_the_honeytoken_agent_and_token() {
+        let token = TokenId::random();
+        let about = About {
+            agent: Some(Named::new(AgentId::random(), "ci")),
+            token: Some(token.clone()),
+            honeytoken: Some("readme".to_owned()),
+            ..About::default()
+        };
+        let (kind, org) = (NoticeKind::HoneytokenUsed, OrgId::default_org());
+        let change =
+            Notice::new(kind, &org, &Actor::Gateway, Timestamp::UNIX_EPOCH, about).change();
+        assert_eq!((change.id, change.name.as_deref()), (None, Some("readme")));
+        assert_eq!(change.why, Some(format!("agent ci, token {token}")));
     }
 
     #[test]
