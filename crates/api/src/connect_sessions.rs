@@ -130,7 +130,7 @@ impl Exposed for ConnectSession {
             None => {
                 let own = || caller.user().map(|user| user.id.clone());
                 let user = owner.or_else(own);
-                Reference::Id(user.ok_or_else(|| ApiError::field("user", "is missing"))?)
+                Reference::Id(user.ok_or_else(no_user)?)
             }
         });
         for_others(caller, spec)?;
@@ -182,6 +182,15 @@ impl Exposed for ConnectSession {
 
     fn may_write(context: &Context, session: Option<&Record<Self>>) -> Result<(), ApiError> {
         session.map_or(Ok(()), |session| for_others(&context.caller, &session.spec))
+    }
+}
+
+/// The operator is no user, so a connection of theirs would have no owner.
+fn no_user() -> ApiError {
+    ApiError::Field {
+        field: "user".to_owned(),
+        message: "is missing".to_owned(),
+        hint: Some("name the user who will own the connection, such as --user 42".to_owned()),
     }
 }
 
