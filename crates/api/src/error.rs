@@ -308,7 +308,6 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
             Some("`keyward agent show NAME` lists tokens and connections".to_owned())
         }
         "session" => Some("`keyward session list` shows those that have not ended".to_owned()),
-        "connect session" => Some("`keyward connect-link list` shows the last day's".to_owned()),
         "user" => Some("`keyward user list` shows which there are".to_owned()),
         _ => None,
     };
