@@ -35,7 +35,7 @@ use keyward_model::{
     ConnectSession, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec, Connection,
     Record, Reference, Resource, SecretFields, SecretText, Shown, User, origin_of,
 };
-use keyward_state::directory::NewConnectSession;
+use keyward_state::directory::{DirectoryError, NewConnectSession};
 
 pub(super) use self::browser::Linked;
 
@@ -130,7 +130,7 @@ impl Exposed for ConnectSession {
             None => {
                 let own = || caller.user().map(|user| user.id.clone());
                 let user = owner.or_else(own);
-                Reference::Id(user.ok_or_else(|| ApiError::field("user", "is missing"))?)
+                Reference::Id(user.ok_or_else(no_user)?)
             }
         });
         for_others(caller, spec)?;
@@ -156,8 +156,8 @@ impl Exposed for ConnectSession {
         let Context { admin, caller } = context;
         let deps = admin.deps();
         let max = deps.limits.connect_sessions_max;
-        let made = deps.directory.add_connect_session(caller.org(), input.spec, max).await?;
-        let NewConnectSession { session, token } = made;
+        let made = deps.directory.add_connect_session(caller.org(), input.spec, max).await;
+        let NewConnectSession { session, token } = made.map_err(not_made)?;
         let shown = resource::shown(context, &session).await;
         caller.names(Self::KIND.one, &session.id, session.name());
         caller.because(format!("for user {}", shown.facts.user_name));
@@ -182,6 +182,25 @@ impl Exposed for ConnectSession {
 
     fn may_write(context: &Context, session: Option<&Record<Self>>) -> Result<(), ApiError> {
         session.map_or(Ok(()), |session| for_others(&context.caller, &session.spec))
+    }
+}
+
+fn not_made(error: DirectoryError) -> ApiError {
+    match error {
+        DirectoryError::TooManyConnectSessions { .. } => ApiError::RefusedUntil {
+            message: error.to_string(),
+            hint: error.hint().unwrap_or_default().to_owned(),
+        },
+        other => other.into(),
+    }
+}
+
+/// The operator is no user, so a connection of theirs would have no owner.
+fn no_user() -> ApiError {
+    ApiError::Field {
+        field: "user".to_owned(),
+        message: "is missing".to_owned(),
+        hint: Some("name the user who will own the connection, such as --user 42".to_owned()),
     }
 }
 

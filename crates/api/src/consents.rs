@@ -181,7 +181,7 @@ async fn finished(
     let link = Linked::of(admin, &cookies);
     let finished = flows.callback(&org, &back).await;
     enforced(admin).await;
-    if link.is_settled(admin).await {
+    if link.settles(admin).await {
         return see_other(&format!("{up}../connect/session"));
     }
     match finished {

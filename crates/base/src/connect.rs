@@ -29,8 +29,8 @@ section! {
     #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Branding {
-        /// The platform's name, up to 64 characters.
-        #[key("text", "Keyward")]
+        /// The platform's name, up to 64 characters. Without it the pages say `Keyward`.
+        #[key("text")]
         pub name: Option<String>,
         /// The colour of buttons and links.
         #[key("colour, such as `#3355ff`")]

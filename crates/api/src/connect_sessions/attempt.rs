@@ -88,7 +88,7 @@ impl Attempt {
         }
         let actor = self.context.caller.actor();
         // To its end, also when the browser goes away: else a draft would stay in testing.
-        let work = async move { actor.acting(self.try_key(choice, fields)).await };
+        let work = async move { actor.acting(Box::pin(self.try_key(choice, fields))).await };
         tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
     }
 
@@ -172,7 +172,7 @@ impl Attempt {
         let actor = self.context.caller.actor();
         let cookie = opened.cookie.clone();
         // To its end: a draft is removed if its consent cannot begin.
-        let work = async move { actor.acting(self.begin_consent(choice, &cookie)).await };
+        let work = async move { actor.acting(Box::pin(self.begin_consent(choice, &cookie))).await };
         tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
     }
 
@@ -228,7 +228,7 @@ impl Attempt {
             return Err(FlowError::NothingToConfirm.into());
         };
         let org = &self.session.org;
-        let decided = self.flows().confirm(org, flow, Some(cookies), accepts);
+        let decided = Box::pin(self.flows().confirm(org, flow, Some(cookies), accepts));
         self.context.caller.actor().acting(decided).await?;
         self.flows().settle_connect_session(&self.session).await?;
         self.context.admin.enforce().await

@@ -94,8 +94,8 @@ impl Linked {
         Self(opened.and_then(|it| Some((it.session.clone(), it.session.facts.flow.clone()?))))
     }
 
-    /// Whether the callback has moved the consent on: the page of the connect session shows the result.
-    pub(crate) async fn is_settled(self, admin: &Admin) -> bool {
+    /// Settles the connect session if the callback has moved its consent on: then its page shows the result.
+    pub(crate) async fn settles(self, admin: &Admin) -> bool {
         let Some((session, flow)) = self.0 else { return false };
         let flows = &admin.deps().flows;
         let state = flows.view(&session.org, &flow).await.map(|view| view.state);

@@ -29,55 +29,61 @@ pub(super) struct KeyForm {
     pub(super) variables: BTreeMap<String, String>,
 }
 
-impl KeyForm {
-    /// Reads the body; `anyway`: values that look like something else are accepted.
+/// Reads the form of a method.
+pub(super) struct FormReader<'a> {
+    pub(super) offers: &'a Offers,
+    pub(super) offer: &'a Offer,
+    /// Whether values that look like something else are accepted.
+    pub(super) insists: bool,
+}
+
+impl FormReader<'_> {
+    /// Reads the body.
     ///
     /// # Errors
     /// When it is malformed or too long, or a value looks like something else.
     pub(super) async fn read(
+        &self,
         admin: &Admin,
         headers: &HeaderMap,
         body: Body,
-        offers: &Offers,
-        offer: &Offer,
-        anyway: bool,
-    ) -> Result<Self, Problem> {
+    ) -> Result<KeyForm, Problem> {
         // A button without fields.
         if http_body::Body::size_hint(&body).exact() == Some(0) {
-            return Ok(Self::default());
+            return Ok(KeyForm::default());
         }
         let unreadable = || refused("the form cannot be read");
         let body = form_of(admin, headers, body, FORM_BYTES_MAX).await.ok_or_else(unreadable)?;
-        let mut form = Self::default();
+        let mut form = KeyForm::default();
         for (name, value) in form_urlencoded::parse(&body) {
             if let Some(name) = name.strip_prefix(VARIABLE) {
                 form.variables.insert(name.to_owned(), value.trim().to_owned());
             } else if let Some(name) = name.strip_prefix(FIELD) {
                 let value = Zeroizing::new(value.into_owned());
-                form.take(offers, offer, name, &value, anyway)?;
+                let secret = self.judged(name, &value)?;
+                if secret
+                    .is_some_and(|secret| form.fields.insert(name.to_owned(), secret).is_some())
+                {
+                    return Err(refused("the form has a field twice"));
+                }
             }
         }
         Ok(form)
     }
 
-    fn take(
-        &mut self,
-        offers: &Offers,
-        offer: &Offer,
-        name: &str,
-        value: &Zeroizing<String>,
-        anyway: bool,
-    ) -> Result<(), Problem> {
+    /// The value of a field; `None`: it was left empty, and may be.
+    fn judged(&self, name: &str, value: &Zeroizing<String>) -> Result<Option<Secret>, Problem> {
+        let Self { offers, offer, insists } = self;
         let unknown = || refused("the form has a field that this provider does not have");
         let known: Option<&Field> = offer.auth().fields.iter().find(|field| field.name == name);
         let field = known.ok_or_else(unknown)?;
         let value = value.trim();
         if value.is_empty() && field.optional {
-            return Ok(());
+            return Ok(None);
         }
         if field.secret
             && let Err(mismatch) = offers.judge(offer, field, value)
-            && (mismatch.is_final || !anyway)
+            && (mismatch.is_final || !insists)
         {
             return Err(Problem {
                 message: format!("{} {}", field.label, mismatch.says),
@@ -85,10 +91,7 @@ impl KeyForm {
                 may_insist: !mismatch.is_final,
             });
         }
-        match self.fields.insert(name.to_owned(), Secret::new(value)) {
-            None => Ok(()),
-            Some(_) => Err(refused("the form has a field twice")),
-        }
+        Ok(Some(Secret::new(value)))
     }
 }
 

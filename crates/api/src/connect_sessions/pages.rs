@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, Uri, header};
 
 use super::attempt::{Attempt, recorded};
 use super::browser::{NewBrowser, Opened};
-use super::form::KeyForm;
+use super::form::{FormReader, KeyForm};
 use super::offers::{Choice, Offer, Offers};
 use super::render::{self, Frame, OtherAccount, Problem};
 use super::target;
@@ -219,7 +219,7 @@ async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Bo
         Err(_) => return shown(&admin, &opened, &Asked::default()).await,
     };
     if asked.step.as_deref() == Some("account") {
-        return match attempt.decide(&cookies, asked.accepts).await {
+        return match Box::pin(attempt.decide(&cookies, asked.accepts)).await {
             Ok(()) => see_other("session"),
             Err(error) => failure(&admin, &error),
         };
@@ -231,7 +231,8 @@ async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Bo
         Err(error) => return failure(&admin, &error),
     };
     let frame = frame(&admin, &opened.session, opened.return_url());
-    let form = KeyForm::read(&admin, &headers, body, &offers, &offer, asked.anyway).await;
+    let reader = FormReader { offers: &offers, offer: &offer, insists: asked.anyway };
+    let form = reader.read(&admin, &headers, body).await;
     let attempted = Attempted { admin: &admin, opened: &opened, frame: &frame, offer: &offer };
     match form {
         Ok(form) => attempted.next(attempt, form).await,
