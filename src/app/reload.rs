@@ -190,7 +190,7 @@ impl Reloader {
         self.services.vault.rotate_by(config.rotation.clone());
         self.services.events.set(config.events.clone());
         self.follow(&config.oauth);
-        renewed.apply();
+        renewed.apply(&self.services.metrics);
         self.take_up_ca().await?;
         if let Some(verbosity) = &self.verbosity {
             verbosity.set(config.log.level);

@@ -161,6 +161,7 @@ mod streams;
 mod targets;
 mod tls_listener;
 mod upgrade;
+mod usage;
 mod webhooks;
 mod webhooks_delivery;
 mod websocket;
