@@ -81,6 +81,9 @@ pub(super) fn parts(
     services.caller.trust(client_tls.clone());
     let descriptors_max = descriptors::for_streams(descriptors::open_files());
     let cores = descriptors::core_count();
+    let limits = descriptors::within(&config.limits, descriptors_max, cores);
+    let streams_max = i64::try_from(limits.streams_max).unwrap_or(i64::MAX);
+    services.metrics.health.streams_max.set(streams_max);
     Ok(Parts {
         directory: services.directory.clone(),
         rulebook: services.rulebook.clone(),
@@ -90,7 +93,7 @@ pub(super) fn parts(
         client_tls,
         audit,
         metrics: services.metrics.clone(),
-        limits: descriptors::within(&config.limits, descriptors_max, cores),
+        limits,
         descriptors_max,
         clock: services.clock.clone(),
         base_urls: config.listen.base_urls.clone(),

@@ -1,16 +1,23 @@
 //! The certificates of TLS listeners, for agents and of the admin listener: read at the start and at each reload.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use rustls::ServerConfig;
 
 use crate::config::Certificate;
 use keyward_base::secret::Secret;
 use keyward_net::tls;
 use keyward_proxy::ProxyTls;
+use keyward_proxy::ca::authority;
 use keyward_state::crypto::private_file::private_file;
+use keyward_state::observe::metrics::Metrics;
+
+/// The key of the configuration that names the certificate of the admin listener.
+pub(super) const ADMIN: &str = "listen.admin_tls";
 
 /// Far longer than any key.
 const KEY_BYTES_MAX: usize = 64 * 1024;
@@ -26,6 +33,14 @@ struct ListenerCertificate {
     named_by: &'static str,
     by: Certificate,
     front: Arc<ProxyTls>,
+    /// When it expires; `None` for leaves of the local CA.
+    ends: Option<Timestamp>,
+}
+
+/// A certificate as it was read.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    ends: Option<Timestamp>,
 }
 
 impl ListenerCertificates {
@@ -38,12 +53,21 @@ impl ListenerCertificates {
         named_by: &'static str,
         by: &Certificate,
     ) -> anyhow::Result<Arc<ProxyTls>> {
-        let front = Arc::new(match by {
-            Certificate::Own(names) => ProxyTls::Own(names.clone()),
-            Certificate::Files { cert, key } => ProxyTls::given(load(named_by, cert, key)?),
-        });
-        self.0.push(ListenerCertificate { named_by, by: by.clone(), front: front.clone() });
+        let (front, ends) = match by {
+            Certificate::Own(names) => (ProxyTls::Own(names.clone()), None),
+            Certificate::Files { cert, key } => {
+                let Loaded { config, ends } = load(named_by, cert, key)?;
+                (ProxyTls::given(config), ends)
+            }
+        };
+        let front = Arc::new(front);
+        self.0.push(ListenerCertificate { named_by, by: by.clone(), front: front.clone(), ends });
         Ok(front)
+    }
+
+    /// Sets the metric of their expiry.
+    pub(super) fn measure(&self, metrics: &Metrics) {
+        measure(metrics, self.0.iter().map(|it| (it.named_by, it.ends)));
     }
 
     /// Reads the files again, without effect before [`Renewed::apply`].
@@ -52,9 +76,10 @@ impl ListenerCertificates {
     /// When a certificate cannot be used.
     pub(super) fn renewed(&self) -> anyhow::Result<Renewed> {
         let mut renewed = Vec::new();
-        for ListenerCertificate { named_by, by, front } in &self.0 {
+        for ListenerCertificate { named_by, by, front, .. } in &self.0 {
             if let Certificate::Files { cert, key } = by {
-                renewed.push((front.clone(), load(named_by, cert, key)?));
+                let loaded = load(named_by, cert, key)?;
+                renewed.push(RenewedCertificate { named_by, front: front.clone(), loaded });
             }
         }
         Ok(Renewed(renewed))
@@ -62,22 +87,48 @@ impl ListenerCertificates {
 }
 
 /// Certificates that were read again.
-pub(super) struct Renewed(Vec<(Arc<ProxyTls>, Arc<ServerConfig>)>);
+pub(super) struct Renewed(Vec<RenewedCertificate>);
+
+struct RenewedCertificate {
+    named_by: &'static str,
+    front: Arc<ProxyTls>,
+    loaded: Loaded,
+}
 
 impl Renewed {
     /// Uses the certificates from the next handshake on.
-    pub(super) fn apply(self) {
-        for (front, config) in self.0 {
-            front.replace(config);
+    pub(super) fn apply(self, metrics: &Metrics) {
+        measure(metrics, self.0.iter().map(|it| (it.named_by, it.loaded.ends)));
+        for RenewedCertificate { front, loaded, .. } in self.0 {
+            front.replace(loaded.config);
         }
     }
 }
 
-fn load(named_by: &str, cert: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
+/// Sets the metric: the first expiry of each kind of listeners.
+fn measure(
+    metrics: &Metrics,
+    certificates: impl Iterator<Item = (&'static str, Option<Timestamp>)>,
+) {
+    let mut first: BTreeMap<&'static str, Timestamp> = BTreeMap::new();
+    for (named_by, ends) in certificates {
+        let Some(ends) = ends else { continue };
+        let listener = if named_by == ADMIN { "admin" } else { "proxy" };
+        let earlier = first.get(listener).map_or(ends, |known| ends.min(*known));
+        first.insert(listener, earlier);
+    }
+    for (listener, ends) in first {
+        metrics.health.certificate_ends(listener, ends);
+    }
+}
+
+fn load(named_by: &str, cert: &Path, key: &Path) -> anyhow::Result<Loaded> {
     let named = || format!("`{named_by}`: {}", cert.display());
     let chain = tls::load_pem_certs(cert).with_context(named)?;
     let pem = private_file(key, KEY_BYTES_MAX);
     let pem = pem.with_context(|| format!("`{named_by}`: the key's file"))?;
+    let ends = chain.first().and_then(authority::expires);
     let config = tls::server_config(chain, &Secret::new(pem.to_vec()));
-    config.with_context(|| format!("`{named_by}`: {} and {}", cert.display(), key.display()))
+    let named = || format!("`{named_by}`: {} and {}", cert.display(), key.display());
+    Ok(Loaded { config: config.with_context(named)?, ends })
 }

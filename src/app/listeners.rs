@@ -9,7 +9,7 @@ use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use super::error::AppError;
-use super::listener_certificates::ListenerCertificates;
+use super::listener_certificates::{ADMIN, ListenerCertificates};
 use crate::config::{Config, ListenAt, ListenTls};
 use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
 
@@ -83,7 +83,7 @@ impl Listeners {
         warn_when_open(&ListenAt::Tcp(admin_addr));
         metrics_addr.map(ListenAt::Tcp).iter().for_each(warn_when_open);
         let by = config.listen.admin_access.tls.as_ref();
-        let admin_tls = by.map(|by| certificates.add("listen.admin_tls", by)).transpose()?;
+        let admin_tls = by.map(|by| certificates.add(ADMIN, by)).transpose()?;
         let mut agents_at = Vec::new();
         for own in &config.listen.agents {
             let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };

@@ -191,7 +191,7 @@ impl Reloader {
         self.services.events.set(config.events.clone());
         self.services.connect.send_replace(Arc::new(config.connect.clone()));
         self.follow(&config.oauth);
-        renewed.apply();
+        renewed.apply(&self.services.metrics);
         self.take_up_ca().await?;
         if let Some(verbosity) = &self.verbosity {
             verbosity.set(config.log.level);

@@ -42,6 +42,7 @@ use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
 use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::observed::{ObservedStore, StoreOperation};
 use keyward_state::store::sled::SledStore;
 use keyward_state::store::{Store, StoreError};
 use keyward_vault::Vault;
@@ -242,6 +243,12 @@ impl Opened {
         authority: impl FnOnce() -> anyhow::Result<Authority>,
     ) -> anyhow::Result<Self> {
         let clock = Clock::System;
+        let metrics: Arc<Metrics> = Arc::default();
+        metrics.usage.begin(clock.now());
+        let counting = metrics.clone();
+        let failed =
+            move |operation: StoreOperation| counting.health.store_failed(operation.as_str());
+        let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, failed));
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
         let keys = Keys::new(store.clone(), keyring.clone(), home)?;
@@ -254,8 +261,6 @@ impl Opened {
         );
         let vault = Arc::new(vault.await?);
         let authority = Arc::new(authority()?);
-        let metrics: Arc<Metrics> = Arc::default();
-        metrics.usage.begin(clock.now());
         vault.count_in(&metrics);
         let events = Events::new(events::Parts {
             store: store.clone(),
@@ -279,6 +284,7 @@ impl Opened {
         config: &Config,
         bound: &Listeners,
     ) -> anyhow::Result<Arc<Services>> {
+        bound.certificates.measure(&self.metrics);
         let inputs = Inputs::load(config).map_err(refused)?;
         self.bring_in_line(config, inputs).await?;
         self.vault.resume().await;

@@ -9,7 +9,10 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Policy", &["agent", "session", "rule", "explain", "honeytoken"]),
     (
         "Operate",
-        &["doctor", "audit", "logs", "webhook", "plan", "reload", "config", "health", "whoami"],
+        &[
+            "doctor", "audit", "logs", "usage", "webhook", "plan", "reload", "config", "health",
+            "whoami",
+        ],
     ),
     (
         "Administer",

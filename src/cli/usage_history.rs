@@ -1,5 +1,7 @@
 //! `keyward usage`: requests, errors and latencies over time, as the API's series has them.
 
+use jiff::Timestamp;
+
 use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
@@ -7,8 +9,8 @@ use super::settings::Global;
 use super::table::{Cell, Layout, Table, fields, moment};
 use keyward_api::wire::{AgentUsageView, OrgUsageView, UsageSeries, UsageTotals, UsageView, Waits};
 
-pub(super) const EXAMPLES: &str = "Up to 48h has a line for each hour, more one for each day, and up to 1h of all \
-    agents one for each minute.\nLines without requests are omitted. Usage is kept for 30 days.\n\nexamples:\n  \
+pub(super) const EXAMPLES: &str = "A line is an hour, with more than 48h a day, and with at most 1h of all agents a \
+    minute.\nThose without requests are omitted. Usage is kept for 30 days.\n\nexamples:\n  \
     keyward usage\n  keyward usage --agent claude --since 7d\n  keyward usage --connection work --since 30d";
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +55,7 @@ fn text(series: &UsageSeries, layout: &Layout) -> String {
         ("since", moment(series.since)),
         ("requests", total.requests.to_string()),
         ("refused", total.refused.to_string()),
-        ("failed", failures(total)),
+        ("errors", errors(total)),
         ("latency", latency.unwrap_or_default()),
         ("bytes", format!("{} sent, {} received", total.bytes_in, total.bytes_out)),
     ]);
@@ -61,8 +63,8 @@ fn text(series: &UsageSeries, layout: &Layout) -> String {
     text + &table(series).render("no requests in this time", layout)
 }
 
-/// The failures by class, without those that did not occur.
-fn failures(total: &UsageTotals) -> String {
+/// The errors by class, without those that did not occur.
+fn errors(total: &UsageTotals) -> String {
     let classes = [
         (total.client_errors, "4xx"),
         (total.rate_limited, "429"),
@@ -79,7 +81,16 @@ fn failures(total: &UsageTotals) -> String {
 
 fn table(series: &UsageSeries) -> Table {
     let headings = [
-        "TIME", "REQUESTS", "REFUSED", "4XX", "429", "5XX", "FAILED", "P50", "P95", "SENT",
+        "TIME (UTC)",
+        "REQUESTS",
+        "REFUSED",
+        "4XX",
+        "429",
+        "5XX",
+        "NO ANSWER",
+        "P50",
+        "P95",
+        "SENT",
         "RECEIVED",
     ];
     let mut table = Table::new(headings).only_in_full(&["SENT", "RECEIVED"]);
@@ -100,7 +111,84 @@ fn table(series: &UsageSeries) -> Table {
         let texts = texts.chain([ms(|it| it.p50), ms(|it| it.p95)]);
         let bytes = [sums.bytes_in, sums.bytes_out].map(|it| it.to_string());
         let cells = texts.chain(bytes).map(Cell::from);
-        table.row(std::iter::once(Cell::Text(moment(point.at))).chain(cells));
+        table.row(std::iter::once(Cell::Text(time(point.at, series.step_seconds))).chain(cells));
     }
     table
+}
+
+/// As precise as the length of a point, in seconds, needs.
+fn time(at: Timestamp, step_seconds: u32) -> String {
+    let format = match step_seconds {
+        ..3_600 => "%H:%M",
+        3_600..86_400 => "%m-%d %H:%M",
+        86_400.. => "%Y-%m-%d",
+    };
+    at.strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_api::wire::{UsagePoint, Waits};
+
+    fn sums(requests: u64) -> UsageTotals {
+        UsageTotals {
+            requests,
+            refused: requests / 10,
+            client_errors: requests.min(1),
+            rate_limited: requests / 100,
+            server_errors: 0,
+            upstream_failures: 0,
+            bytes_in: 1_048_576,
+            bytes_out: 16_777_216,
+            latency_ms: Some(Waits { p50: 128, p95: 2_048, p99: 16_384 }),
+            provider_limit: None,
+        }
+    }
+
+    fn series(requests: &[u64]) -> UsageSeries {
+        let since: Timestamp = "2025-01-01T22:00:00Z".parse().unwrap();
+        let hours = (0..).map(|hour| since + jiff::SignedDuration::from_hours(hour));
+        let points = hours.zip(requests).map(|(at, n)| UsagePoint { at, sums: sums(*n) });
+        let total = UsageTotals { latency_ms: None, ..sums(requests.iter().sum()) };
+        UsageSeries { since, step_seconds: 3_600, total, points: points.collect() }
+    }
+
+    #[test]
+    fn a_day_fits_a_terminal_and_hours_without_requests_are_omitted() {
+        insta::assert_snapshot!(text(&series(&[12_345, 0, 40]), &Layout::narrow()), @r"
+        since      2025-01-01T22:00:00Z
+        requests   12385
+        refused    1238
+        errors     4xx: 1, 429: 123
+        bytes      1048576 sent, 16777216 received
+
+        TIME (UTC)   REQUESTS  REFUSED  4XX  429  5XX  NO ANSWER  P50     P95
+        01-01 22:00  12345     1234     1    123  0    0          128 ms  2048 ms
+        01-02 00:00  40        4        1    0    0    0          128 ms  2048 ms
+        ");
+        let heading = "TIME (UTC)    REQUESTS   REFUSED   4XX   429   5XX   NO ANSWER   P50      P95       SENT      RECEIVED";
+        let full = text(&series(&[40]), &Layout::FULL);
+        assert!(full.contains(heading), "{full}");
+    }
+
+    #[test]
+    fn nothing_says_so() {
+        insta::assert_snapshot!(text(&series(&[0]), &Layout::narrow()), @r"
+        since      2025-01-01T22:00:00Z
+        requests   0
+        refused    0
+        errors     0
+        bytes      1048576 sent, 16777216 received
+
+        no requests in this time
+        ");
+    }
+
+    #[test]
+    fn times_are_as_precise_as_the_points() {
+        let at: Timestamp = "2025-01-01T22:05:00Z".parse().unwrap();
+        let times = [60, 3_600, 86_400].map(|step| time(at, step));
+        assert_eq!(times, ["22:05", "01-01 22:05", "2025-01-01"]);
+    }
 }

@@ -163,6 +163,7 @@ mod streams;
 mod targets;
 mod tls_listener;
 mod upgrade;
+mod usage;
 mod webhooks;
 mod webhooks_delivery;
 mod websocket;

@@ -28,6 +28,7 @@ mod in_python;
 mod issuer;
 mod java;
 mod mcp;
+mod monitoring;
 mod newcomers;
 mod node;
 mod oauth_clients;

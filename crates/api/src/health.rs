@@ -121,6 +121,8 @@ async fn metrics_for_user(
 async fn metrics(State(admin): State<Admin>) -> Response {
     let deps = admin.deps();
     deps.metrics.ca_ends.set(deps.authority.expires().as_second());
+    let gateway = deps.data_path.upgrade();
+    deps.metrics.health.audit_fails(gateway.is_some_and(|it| it.audit.is_failing()));
     let (failing, long) = deps.vault.failing_counts();
     deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));
     deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));

@@ -47,11 +47,11 @@ impl Window {
         let age = now.duration_since(since).as_secs();
         let longest = |step: UsageStep| step.seconds() * i64::try_from(step.kept()).unwrap_or(0);
         let step = match age {
-            ..=0 => return Err(refused("must be in the past")),
+            ..=0 => return Err(refused("the time must be in the past")),
             age if *of == UsageOf::Org && age <= longest(UsageStep::Minute) => UsageStep::Minute,
             age if age <= longest(UsageStep::Hour) => UsageStep::Hour,
             age if age <= longest(UsageStep::Day) => UsageStep::Day,
-            _ => return Err(refused("reaches back more than 30 days; usage is kept that long")),
+            _ => return Err(refused("usage is kept for 30 days: choose a later time")),
         };
         let count = (age + step.seconds() - 1) / step.seconds();
         Ok(Self { now, step, count: usize::try_from(count).unwrap_or(1) })
@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn a_period_that_is_not_kept_is_refused() {
         for (since, why) in [
-            ("31d", "kept that long"),
-            ("2026-02-28", "kept that long"),
+            ("31d", "30 days"),
+            ("2026-02-28", "30 days"),
             ("2027-01-01", "in the past"),
             ("0s", "in the past"),
             ("tomorrow", "not a time"),

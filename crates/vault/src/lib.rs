@@ -156,12 +156,6 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Counts refreshes in `metrics`.
-    pub fn count_in(&self, metrics: &Arc<Metrics>) {
-        // Only the first call has an effect: a vault belongs to one gateway.
-        let _ = self.metrics.set(metrics.clone());
-    }
-
     /// Replaces the limits of token requests.
     pub fn follow_settings(&self, settings: TokenSettings) {
         self.settings.store(Arc::new(settings));

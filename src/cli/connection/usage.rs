@@ -8,8 +8,8 @@ use crate::cli::settings::Global;
 use crate::cli::table::{Layout, Table, fields, moment};
 use keyward_api::wire::UsageView;
 
-pub(super) const HELP: &str = "Counted in memory since the gateway began; `keyward audit query` has what was \
-                               before.\nLatencies run until an answer begins, to the next power of two.";
+pub(super) const HELP: &str = "Counted in memory since the gateway began; `keyward usage --connection NAME` has \
+                               the last 30 days.\nLatencies run until an answer begins, to the next power of two.";
 
 pub(super) async fn run(global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
     let usage: UsageView = client.get(&format!("{}/usage", path(name))).await?;

@@ -41,6 +41,23 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::BadAddress,
+        Self::Unresolved,
+        Self::AddressRefused,
+        Self::ConnectionRefused,
+        Self::Unreachable,
+        Self::ConnectTimeout,
+        Self::ProxyFailed,
+        Self::TlsUnknownIssuer,
+        Self::TlsCertificate,
+        Self::TlsFailed,
+        Self::NoAnswer,
+        Self::AnswerTimeout,
+        Self::UnusableAnswer,
+    ];
+
     /// The word as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -359,6 +359,11 @@ fn overlapping(former: &Signer, length: Duration, now: Timestamp) -> Result<Pair
     Pair::make_after(former, until, now)
 }
 
+/// When a certificate expires; `None` if it cannot be parsed.
+pub fn expires(der: &CertificateDer<'_>) -> Option<Timestamp> {
+    info(der, Role::Current).map(|info| info.until)
+}
+
 fn info(der: &CertificateDer<'_>, role: Role) -> Option<CertificateInfo> {
     let cert = parse(der)?;
     let at = |seconds| Timestamp::from_second(seconds).ok();

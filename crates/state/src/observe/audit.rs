@@ -65,12 +65,17 @@ impl Audit {
         self.written.clone()
     }
 
+    /// Whether the log cannot be written.
+    pub fn is_failing(&self) -> bool {
+        self.health.is_failing()
+    }
+
     /// Reserves a place in the queue; waits while it is full.
     ///
     /// # Errors
     /// While the log cannot be written.
     pub async fn reserve(&self) -> Result<AuditSlot, AuditUnavailable> {
-        if self.health.is_failing() {
+        if self.is_failing() {
             return Err(AuditUnavailable);
         }
         match self.queue.clone().try_reserve_owned() {

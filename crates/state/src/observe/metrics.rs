@@ -1,4 +1,7 @@
-//! Metrics in Prometheus format. Labels are closed sets: no value that an agent chooses becomes a label.
+//! Metrics in Prometheus format. Labels are closed sets: no value that an agent chooses becomes a label. Where alerts
+//! need it, every value of a label has a sample from the start, so that the first increase is seen.
+
+mod health;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,17 +15,19 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::health::HealthMetrics;
 use super::event::{Event, Outcome};
 use super::run_refusals::RunRefusals;
 use super::usage::Usage;
-use keyward_model::ConnectionState;
+use keyward_base::codes::{Code, Sender};
+use keyward_model::{ConnectionState, NoticeKind};
 
 /// All metrics of a gateway.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     outcomes: Outcomes,
-    refusals: Family<[(&'static str, String); 1], Counter>,
+    refusals: Refusals,
     bytes_in: Counter,
     bytes_out: Counter,
     scrubbed: Counter,
@@ -57,6 +62,8 @@ pub struct Metrics {
     /// Events, and their deliveries to webhooks.
     told: DeliveryMetrics,
     connections: ConnectionMetrics,
+    /// State of the gateway itself.
+    pub health: HealthMetrics,
 }
 
 /// Reminders in days, with their labels.
@@ -123,6 +130,7 @@ struct ReloadMetrics {
 impl ReloadMetrics {
     fn registered(registry: &mut Registry) -> Self {
         let results = counted(registry, "config_reloads", "reloads of the configuration by result");
+        with_samples(&results, "result", &["success", "failure"]);
         let help = "1 if the configuration that was read last is in force, else 0";
         let succeeded = gauge(registry, "config_last_reload_successful", help);
         let help = "when the configuration in force was read, since the epoch";
@@ -151,8 +159,11 @@ struct DeliveryMetrics {
 impl DeliveryMetrics {
     fn registered(registry: &mut Registry) -> Self {
         let events = counted(registry, "events", "events, by type");
+        let types: Vec<_> = NoticeKind::ALL.iter().map(|kind| kind.code()).collect();
+        with_samples(&events, "type", &types);
         let help = "deliveries to webhooks, by outcome";
         let tries = counted(registry, "webhook_tries", help);
+        with_samples(&tries, "outcome", &["taken", "failed", "given_up"]);
         let help = "undelivered events of webhooks";
         Self { events, tries, waiting: gauge(registry, "webhook_events_waiting", help) }
     }
@@ -214,6 +225,27 @@ fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> L
     family
 }
 
+/// Gives a counter a sample of 0 for each value of its label.
+fn with_samples(family: &LabelledCounters, label: &'static str, values: &[&'static str]) {
+    for value in values {
+        drop(family.get_or_create(&[(label, *value)]));
+    }
+}
+
+/// Refusals by code: those that the proxy sends.
+type Refusals = Family<[(&'static str, String); 1], Counter>;
+
+fn refusals(registry: &mut Registry) -> Refusals {
+    let family = Refusals::default();
+    registry.register("refusals", "exchanges that Keyward refused, by code", family.clone());
+    for code in Code::ALL {
+        if let Sender::Proxy(_) | Sender::Both(_) = code.row().sender {
+            drop(family.get_or_create(&[("code", code.to_string())]));
+        }
+    }
+    family
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("keyward");
@@ -222,10 +254,10 @@ impl Default for Metrics {
         let outcomes = Outcomes::registered(&mut registry);
         let help = "streams without a request or a token, closed for new ones";
         let evictions = counted(&mut registry, "streams_evicted", help);
-        let refusals = Family::default();
-        registry.register("refusals", "exchanges that Keyward refused, by code", refusals.clone());
+        let refusals = refusals(&mut registry);
         let help = "token refreshes, by outcome";
         let refreshes = counted(&mut registry, "token_refreshes", help);
+        with_samples(&refreshes, "outcome", &["brought", "failed", "broken"]);
         let help = "failed token refreshes that will be retried, by cause";
         let refresh_failures = counted(&mut registry, "token_refresh_failures", help);
         let mut counter = |name, help| {
@@ -272,6 +304,7 @@ impl Default for Metrics {
             evictions,
             told: DeliveryMetrics::registered(&mut registry),
             connections: ConnectionMetrics::registered(&mut registry),
+            health: HealthMetrics::registered(&mut registry),
             registry,
         }
     }
@@ -340,6 +373,11 @@ impl Metrics {
     /// Counts a failed refresh by its cause: a word of `net::call::Cause`, or `http_answer`.
     pub fn refresh_failed(&self, cause: &'static str) {
         self.refresh_failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// Gives each cause of failed refreshes a sample.
+    pub fn expect_refresh_failures(&self, causes: &[&'static str]) {
+        with_samples(&self.refresh_failures, "cause", causes);
     }
 
     /// Counts an event by its type.

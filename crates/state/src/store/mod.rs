@@ -8,6 +8,7 @@ use std::time::Duration;
 
 mod lease;
 pub mod memory;
+pub mod observed;
 mod row;
 pub mod sled;
 #[cfg(test)]

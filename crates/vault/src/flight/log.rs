@@ -1,12 +1,26 @@
 //! Logs and counts the results of flights.
 
+use std::sync::Arc;
+
 use super::super::Vault;
 use crate::cache::FlightResult;
 use crate::error::FlightRefusal;
 use keyward_net::call::Cause;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
+use keyward_state::observe::metrics::Metrics;
+
+/// The cause of failures that an answer of the authorization server reports.
+const HTTP_ANSWER: &str = "http_answer";
 
 impl Vault {
+    /// Counts refreshes in `metrics`.
+    pub fn count_in(&self, metrics: &Arc<Metrics>) {
+        metrics.expect_refresh_failures(&Cause::ALL.map(Cause::as_str));
+        metrics.expect_refresh_failures(&[HTTP_ANSWER]);
+        // Only the first call has an effect: a vault belongs to one gateway.
+        let _ = self.metrics.set(metrics.clone());
+    }
+
     /// Reports a connection that has failed for long, at most once per pause.
     pub(super) fn alert(&self, connection: &ConnectionRecord) {
         let Some(failing) = self.failing(connection) else { return };
@@ -27,7 +41,7 @@ impl Vault {
             FlightResult::Published | FlightResult::Paused(_) => {}
             FlightResult::Failed(failed) => {
                 self.count("failed");
-                let cause = failed.cause.map_or("http_answer", Cause::as_str);
+                let cause = failed.cause.map_or(HTTP_ANSWER, Cause::as_str);
                 if let Some(metrics) = self.metrics.get() {
                     metrics.refresh_failed(cause);
                 }

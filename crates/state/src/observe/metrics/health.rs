@@ -1,0 +1,49 @@
+//! [`HealthMetrics`]: whether the gateway itself is well: its store, audit log, certificates and limits.
+
+use jiff::Timestamp;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Gauges, LabelledCounters, counted, gauge, with_samples};
+
+/// State of the gateway.
+#[derive(Debug)]
+pub struct HealthMetrics {
+    store_failures: LabelledCounters,
+    audit_failing: Gauge,
+    /// The limit of open streams of agents.
+    pub streams_max: Gauge,
+    certificate_ends: Gauges,
+}
+
+impl HealthMetrics {
+    pub(super) fn registered(registry: &mut Registry) -> Self {
+        let help = "failed reads and writes of the store: disk errors and damaged rows";
+        let store_failures = counted(registry, "store_failures", help);
+        with_samples(&store_failures, "operation", &["read", "write"]);
+        let help = "1 while the audit log cannot be written and requests are refused, else 0";
+        let audit_failing = gauge(registry, "audit_failing", help);
+        let help = "limit of open streams of agents";
+        let streams_max = gauge(registry, "agent_streams_max", help);
+        let help = "expiry of the configured certificates of listeners, since the epoch";
+        let certificate_ends = Gauges::default();
+        let name = "listener_certificate_ends_timestamp";
+        registry.register_with_unit(name, help, Unit::Seconds, certificate_ends.clone());
+        Self { store_failures, audit_failing, streams_max, certificate_ends }
+    }
+
+    /// Counts a failure of the store: `read` or `write`.
+    pub fn store_failed(&self, operation: &'static str) {
+        self.store_failures.get_or_create(&[("operation", operation)]).inc();
+    }
+
+    /// Sets whether the audit log cannot be written.
+    pub fn audit_fails(&self, is_failing: bool) {
+        self.audit_failing.set(i64::from(is_failing));
+    }
+
+    /// Sets when the first certificate of the listeners of a kind expires: `proxy` or `admin`.
+    pub fn certificate_ends(&self, listener: &'static str, at: Timestamp) {
+        self.certificate_ends.get_or_create(&[("listener", listener)]).set(at.as_second());
+    }
+}

@@ -1,0 +1,149 @@
+//! [`ObservedStore`]: a store whose failures are reported, so that they become a metric.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Expect, Lease, Row, Store, StoreError, Table, Version};
+
+/// What a failed call wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreOperation {
+    /// Reading rows, or waiting for changes of them.
+    Read,
+    /// Writing, sealing again or deleting a row; leases.
+    Write,
+}
+
+/// A store that reports failures of the disk and damaged rows. A refused call, such as a conflict, is no failure.
+pub struct ObservedStore {
+    store: Arc<dyn Store>,
+    report: Box<dyn Fn(StoreOperation) + Send + Sync>,
+}
+
+impl StoreOperation {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Read, Self::Write];
+
+    /// The word, a label of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+impl ObservedStore {
+    /// Reports the failures of `store`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        report: impl Fn(StoreOperation) + Send + Sync + 'static,
+    ) -> Self {
+        Self { store, report: Box::new(report) }
+    }
+
+    fn observed<T>(
+        &self,
+        operation: StoreOperation,
+        result: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let is_failure = |error: &&StoreError| match error {
+            StoreError::Conflict { .. }
+            | StoreError::ValueTooLarge { .. }
+            | StoreError::KeyRefused { .. } => false,
+            StoreError::Locked { .. }
+            | StoreError::Exposed { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Io { .. } => true,
+        };
+        if result.as_ref().err().filter(is_failure).is_some() {
+            (self.report)(operation);
+        }
+        result
+    }
+}
+
+impl fmt::Debug for ObservedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for ObservedStore {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.observed(StoreOperation::Read, self.store.get(table, key).await)
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        self.observed(StoreOperation::Write, self.store.put(table, key, value, expect).await)
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.observed(StoreOperation::Write, self.store.reseal(table, row, value).await)
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.observed(StoreOperation::Write, self.store.delete(table, key, expect).await)
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.observed(StoreOperation::Read, self.store.list(table, prefix, after, limit).await)
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.observed(StoreOperation::Write, self.store.lease(name, ttl).await)
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        self.observed(StoreOperation::Write, self.store.renew_lease(lease, ttl).await)
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.observed(StoreOperation::Read, self.store.changed(table, seen).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn a_failure_is_reported_and_a_refused_call_is_not() {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let reports = reported.clone();
+        let store = Arc::new(MemoryStore::new());
+        let store = ObservedStore::new(store, move |operation| reports.lock().push(operation));
+        store.put(Table::Meta, "a", b"", Expect::Absent).await.unwrap();
+        store.put(Table::Meta, "a", b"", Expect::Absent).await.unwrap_err();
+        store.put(Table::Meta, "", b"", Expect::Any).await.unwrap_err();
+        assert_eq!(*reported.lock(), []);
+        let full = || {
+            Err::<(), _>(StoreError::Io {
+                action: "write a row",
+                source: std::io::ErrorKind::StorageFull.into(),
+            })
+        };
+        store.observed(StoreOperation::Write, full()).unwrap_err();
+        let corrupt = StoreError::Corrupt { table: "meta", key: "a".to_owned() };
+        store.observed::<()>(StoreOperation::Read, Err(corrupt)).unwrap_err();
+        assert_eq!(*reported.lock(), [StoreOperation::Write, StoreOperation::Read]);
+    }
+}
