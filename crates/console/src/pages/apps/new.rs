@@ -88,6 +88,7 @@ async fn set_up(
             @if let Some(url) = &provider.docs_url { a.button href=(url) target="_blank" rel="noreferrer" { "Documentation" } }
         }))
         @match chosen.copied() {
+            _ if !visit.is_admin() => section.panel { (empty("An admin sets up apps", "Ask an admin of your organisation. Then accounts are connected with the app.", None)) },
             Some(auth) => {
                 (register(provider, auth, uri))
                 (enter(provider, auth, usable.len() > 1, id, &free_name(&provider.id, &apps)))
