@@ -1,4 +1,4 @@
-//! `/login`: sign-in with a one-time link, or with name and password. It works without the script.
+//! `/login`: sign-in with a one-time link. It works without the script.
 
 use axum::Router;
 use axum::body::Body;
@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::frame::Page;
+use crate::parts::copyable;
 use crate::visit::{Console, Reader, Stop, sentence};
 use keyward_api::wire::ErrorView;
 
-/// Longest form: a link, or a name, a password and a code.
+/// Longest form: a link and a path.
 const FORM_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
@@ -26,29 +27,17 @@ struct Asked {
     to: Option<String>,
 }
 
-/// What the form gives. It is wiped.
+/// What the form gives. The link is wiped.
 #[derive(Default)]
 struct Given {
     link: Option<Zeroizing<String>>,
-    user: Option<Zeroizing<String>>,
-    password: Option<Zeroizing<String>>,
-    totp: Option<Zeroizing<String>>,
     to: String,
 }
 
 /// The body of the sign-in.
 #[derive(Serialize)]
-#[serde(untagged)]
-enum SignIn<'a> {
-    Link {
-        link: &'a str,
-    },
-    Password {
-        user: &'a str,
-        password: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        totp: Option<&'a str>,
-    },
+struct SignIn<'a> {
+    link: &'a str,
 }
 
 pub(super) fn routes() -> Router<Console> {
@@ -59,35 +48,30 @@ async fn ask(Query(asked): Query<Asked>) -> Page {
     let to = own_path(asked.to.as_deref().unwrap_or_default());
     match asked.link.filter(|link| !link.is_empty()) {
         Some(link) => page(with_link(&link, to)),
-        None => page(with_password(None, to, None)),
+        None => page(without_link(None)),
     }
 }
 
 async fn sign_in(reader: Reader, request: Request) -> Response {
-    let Some(given) = Given::of(request.into_body()).await else {
-        return (StatusCode::BAD_REQUEST, page(with_password(None, "/", None))).into_response();
-    };
-    let to = own_path(&given.to).to_owned();
+    let given = Given::of(request.into_body()).await.unwrap_or_default();
     let Some(body) = given.body() else {
-        return (StatusCode::UNPROCESSABLE_ENTITY, page(with_password(None, &to, None)))
-            .into_response();
+        return (StatusCode::UNPROCESSABLE_ENTITY, page(without_link(None))).into_response();
     };
     match reader.whole(Method::POST, "/session", body).await {
         Ok((fields, _)) => {
-            let mut answer = Redirect::to(&to).into_response();
+            let mut answer = Redirect::to(own_path(&given.to)).into_response();
             for cookie in fields.get_all(header::SET_COOKIE) {
                 answer.headers_mut().append(header::SET_COOKIE, cookie.clone());
             }
             answer
         }
-        Err(Stop::SignIn(_, error)) => refused(StatusCode::UNAUTHORIZED, &given, &to, &error),
-        Err(Stop::Refused(status, error)) => refused(status, &given, &to, &error),
+        Err(Stop::SignIn(_, error)) => refused(StatusCode::UNAUTHORIZED, &error),
+        Err(Stop::Refused(status, error)) => refused(status, &error),
     }
 }
 
-fn refused(status: StatusCode, given: &Given, to: &str, error: &ErrorView) -> Response {
-    let user = given.user.as_ref().map(|user| user.as_str());
-    (status, page(with_password(user, to, Some(error)))).into_response()
+fn refused(status: StatusCode, error: &ErrorView) -> Response {
+    (status, page(without_link(Some(error)))).into_response()
 }
 
 impl Given {
@@ -97,33 +81,18 @@ impl Given {
         let mut given = Self::default();
         for (name, value) in form_urlencoded::parse(&body) {
             let value = Zeroizing::new(value.into_owned());
-            let field = match &*name {
-                "link" => &mut given.link,
-                "user" => &mut given.user,
-                "password" => &mut given.password,
-                "totp" => &mut given.totp,
-                "to" => {
-                    given.to.clone_from(&value);
-                    continue;
-                }
-                _ => continue,
-            };
-            *field = Some(value).filter(|value| !value.is_empty());
+            match &*name {
+                "link" if !value.is_empty() => given.link = Some(value),
+                "to" => given.to.clone_from(&value),
+                _ => {}
+            }
         }
         Some(given)
     }
 
     fn body(&self) -> Option<Body> {
-        let sign_in = match (&self.link, &self.user, &self.password) {
-            (Some(link), ..) => SignIn::Link { link },
-            (None, Some(user), Some(password)) => {
-                let totp = self.totp.as_ref().map(|code| code.as_str());
-                SignIn::Password { user, password, totp }
-            }
-            _ => return None,
-        };
         let mut body = Zeroizing::new(Vec::with_capacity(FORM_BYTES_MAX));
-        serde_json::to_writer(&mut *body, &sign_in).ok()?;
+        serde_json::to_writer(&mut *body, &SignIn { link: self.link.as_ref()? }).ok()?;
         Some(Body::from(Bytes::from_owner(body)))
     }
 }
@@ -153,7 +122,8 @@ fn with_link(link: &str, to: &str) -> Markup {
     }
 }
 
-fn with_password(user: Option<&str>, to: &str, error: Option<&ErrorView>) -> Markup {
+/// How to get a link; after one that does not work, why.
+fn without_link(error: Option<&ErrorView>) -> Markup {
     html! {
         h1 { "Sign in" }
         br;
@@ -163,18 +133,12 @@ fn with_password(user: Option<&str>, to: &str, error: Option<&ErrorView>) -> Mar
                 @if let Some(hint) = &error.hint { p { (sentence(hint)) } }
             }
         }
-        form method="post" action="/login" {
-            input type="hidden" name="to" value=(to);
-            div.field { label for="user" { "Name" } input #user name="user" value=[user] required autocomplete="username" autocapitalize="off" spellcheck="false"; }
-            div.field { label for="password" { "Password" } input #password name="password" type="password" required autocomplete="current-password"; }
-            div.field {
-                label for="totp" { "Code" span.muted { " (if you have set one up)" } }
-                input #totp name="totp" inputmode="numeric" autocomplete="one-time-code" maxlength="8";
-            }
-            button.first { "Sign in" }
-        }
+        p { "Open a link that signs you in. On the gateway’s machine, this command prints one:" }
         br;
-        p.small.muted { "No password yet? Run " code { "keyward login-link" } " on the gateway’s machine, or ask an admin for a link." }
+        (copyable("keyward login-link"))
+        br;
+        p.small.muted { "It works once, for 10 minutes. An admin can make one for you: " code { "keyward login-link --user NAME" } "." }
+        br;
         p.small { a href="/ca" { "The certificate authority of this gateway" } }
     }
 }
