@@ -44,7 +44,7 @@ fn at(lab: &Lab, path: &str) -> String {
 
 /// A person at the authorization server: signs in and agrees.
 async fn consents(tab: &mut Tab<'_>) {
-    tab.click(&format!("Continue to {AUTH_HOST}")).await;
+    tab.click(&format!("Continue to https://{AUTH_HOST}")).await;
     tab.fill("Enter any login", "alice").await;
     tab.fill("and password", "any").await;
     tab.click("Sign-in").await;
@@ -123,7 +123,7 @@ async fn a_newcomer_connects_binds_watches_and_repairs_in_the_browser() {
 
 /// The server knows the person, and asks for consent alone.
 async fn consents_again(tab: &mut Tab<'_>) {
-    tab.click(&format!("Continue to {AUTH_HOST}")).await;
+    tab.click(&format!("Continue to https://{AUTH_HOST}")).await;
     tab.click("Continue").await;
     tab.sees("Continue in the console").await;
 }

@@ -308,9 +308,7 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
             Some("`keyward agent show NAME` lists tokens and connections".to_owned())
         }
         "login" | "session" => Some(format!("`keyward {what} list` shows those that are open")),
-        "connect session" => {
-            Some("`keyward connect-link list` shows those of the last day".to_owned())
-        }
+        "connect session" => Some("`keyward connect-link list` shows them".to_owned()),
         "user" => Some("`keyward user list` shows which there are".to_owned()),
         _ => None,
     };
