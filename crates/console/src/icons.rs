@@ -6,21 +6,17 @@ use maud::{Markup, html};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Icon {
     Agents,
-    Alert,
-    Apps,
     Audit,
     Brand,
     Check,
     Connections,
     External,
-    Honeytokens,
     Lock,
     More,
     Overview,
     People,
     Plugins,
     Plus,
-    Providers,
     Rules,
     Search,
     Settings,
@@ -33,10 +29,6 @@ impl Icon {
     fn path(self) -> &'static str {
         match self {
             Self::Agents => "M4 6.5h8v6H4zM8 6.5V4M8 2.5v.5M6.3 9.2v.6M9.7 9.2v.6M2.5 9v2M13.5 9v2",
-            Self::Alert => "M8 2.5 14 13H2zM8 6.5v3M8 11.2v.1",
-            Self::Apps => {
-                "M2.5 2.5h4.5v4.5H2.5zM9 2.5h4.5v4.5H9zM2.5 9h4.5v4.5H2.5zM9 9h4.5v4.5H9z"
-            }
             Self::Audit => "M4 2.5h8v11H4zM6 5.5h4M6 8h4M6 10.5h2.5",
             Self::Brand => "M6 4.5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7zM9.5 8H15v3M12.5 8v2.5",
             Self::Check => "M3 8.5 6.5 12 13 4.5",
@@ -44,7 +36,6 @@ impl Icon {
                 "M6.5 9.5 9.5 6.5M7 4.5 9 2.7a3 3 0 0 1 4.3 4.3L11.5 9M9 11.5l-2 1.8A3 3 0 0 1 2.7 9L4.5 7"
             }
             Self::External => "M9.5 2.5h4v4M13.5 2.5 7.5 8.5M12 9.5v4H2.5V4h4",
-            Self::Honeytokens => "M8 1.8 13.2 4.9v6.2L8 14.2l-5.2-3.1V4.9zM8 6v4M6 8h4",
             Self::Lock => "M4 7.5h8v6H4zM5.5 7.5V5a2.5 2.5 0 0 1 5 0v2.5",
             Self::More => "M3.5 8h.01M8 8h.01M12.5 8h.01",
             Self::Overview => "M2.5 7.5 8 2.5l5.5 5V13.5h-4v-4h-3v4h-4z",
@@ -53,9 +44,6 @@ impl Icon {
             }
             Self::Plugins => "M6 2.5h4v3h3.5V9H12v2h1.5v2.5H9.7V12H7v1.5H2.5V10H4V7.5H2.5v-2H6z",
             Self::Plus => "M8 3v10M3 8h10",
-            Self::Providers => {
-                "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM2 8h12M8 2c2 2 2.5 4 2.5 6S10 12 8 14c-2-2-2.5-4-2.5-6S6 4 8 2z"
-            }
             Self::Rules => "M2.5 4h1M2.5 8h1M2.5 12h1M6 4h7.5M6 8h7.5M6 12h7.5",
             Self::Search => "M7 2.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9zM10.3 10.3l3.2 3.2",
             Self::Settings => {
