@@ -111,8 +111,7 @@ const FLOORS: &[(&str, &str)] = &[
     ),
     (
         "api",
-        "base base_url ca crypto directory events host_sets inject keys model net oauth observe policy provider proxy rulebook store \
-         vault",
+        "base base_url ca crypto directory events host_sets inject keys model net oauth observe policy provider proxy rulebook store vault",
     ),
     ("console", "api base model provider"),
     ("config", "*"),

@@ -2,9 +2,7 @@
 
 mod chromium;
 
-use std::path::Path;
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::chromium::{Chromium, LOOKS, Tab};
 use crate::consent::{trust, world};
@@ -141,4 +139,118 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
         assert!(own.iter().any(|own| url.starts_with(own)) || url.starts_with("data:"), "{url}");
     }
     assert_eq!(seen["errors"], json!([]));
+}
+
+/// Pages with and without a rail.
+const PAGES: [&str; 22] = [
+    "/",
+    "/connections",
+    "/connections/acme",
+    "/connections/acme/rotate",
+    "/connect",
+    "/connect/to/acme",
+    "/connect/done/acme",
+    "/agents",
+    "/agents/ci",
+    "/traffic",
+    "/rules",
+    "/rules?new=1&host=api.example.com",
+    "/plugins",
+    "/plugins/new",
+    "/apps",
+    "/services",
+    "/services/new",
+    "/audit",
+    "/webhooks",
+    "/honeytokens",
+    "/people",
+    "/settings",
+];
+
+/// Bytes of a page with all that it loads.
+const WEIGHT_MAX: u64 = 150_000;
+/// Bytes of the markup of a page.
+const MARKUP_MAX: u64 = 30_000;
+
+async fn signed_in_lab() -> (Lab, Chromium) {
+    let lab = Plan::api_key().start(Origin::saying("fine").await).await;
+    let chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    (lab, chromium)
+}
+
+/// Without a violation that axe-core finds, light and dark, wide and narrow; without a request to elsewhere.
+#[tokio::test]
+async fn every_page_is_accessible_small_and_loads_nothing_from_elsewhere() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    tab.open(&at(&lab, "/login")).await;
+    tab.is_accessible().await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    for look in LOOKS {
+        tab.looks(look).await;
+        for page in PAGES {
+            let (status, length) = tab.open(&at(&lab, page)).await;
+            assert_eq!(status, 200, "{page}");
+            assert!(length < MARKUP_MAX, "{page}: {length}");
+            tab.is_accessible().await;
+            let weight = tab.weight().await;
+            assert!(weight < WEIGHT_MAX, "{page}: {weight}");
+            let overflow = tab.value("document.documentElement.scrollWidth - innerWidth").await;
+            assert!(overflow.as_i64() <= Some(0), "{page} at {look:?}: {overflow}");
+        }
+    }
+    own_origin_only(&mut tab, &lab).await;
+    lab.finish().await;
+}
+
+/// A link works in one browser; the other one, and a copied page, get nothing.
+#[tokio::test]
+async fn a_used_link_signs_no_other_browser_in() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let link = link(&lab, None).await;
+    let mut thief = chromium.tab("thief").await;
+    // The page of the link is open in both; opening it uses nothing up.
+    thief.open(&link).await;
+    let mut owner = chromium.tab("owner").await;
+    sign_in(&mut owner, &link).await;
+    let mut thief = chromium.again("thief");
+    thief.click("Sign in").await;
+    thief.is_at("/login").await;
+    thief.sees("keyward login-link").await;
+    assert_eq!(thief.cookies().await, json!([]));
+    assert_eq!(thief.open(&at(&lab, "/connections")).await.0, 200);
+    thief.is_at("/login").await;
+    // A cookie that scripts cannot read; the sign-out ends it.
+    let mut owner = chromium.again("owner");
+    let cookies = owner.cookies().await;
+    assert_eq!((&cookies[0]["httpOnly"], &cookies[0]["sameSite"]), (&json!(true), &json!("Lax")));
+    owner.click("Sign out").await;
+    owner.is_at("/login").await;
+    owner.open(&at(&lab, "/agents")).await;
+    owner.is_at("/login").await;
+    lab.finish().await;
+}
+
+/// By keyboard alone: an agent is added, bound and paused.
+#[tokio::test]
+async fn an_agent_is_added_and_bound_by_keyboard_alone() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.press(&["g", "a"]).await;
+    tab.is_at("/agents").await;
+    tab.tab_to("Add agent").await;
+    tab.press(&["Enter"]).await;
+    tab.sees("Letters, digits").await;
+    tab.fill("Name", "by-hand").await;
+    tab.press(&["Enter"]).await;
+    tab.is_at("/agents/by-hand").await;
+    tab.tab_to("acmeacme").await;
+    tab.press(&["Space"]).await;
+    tab.sees("Bound.").await;
+    let bound = lab.gateway.api("GET", "/agents/by-hand/bindings", "").await.json();
+    assert_eq!(bound["items"][0]["name"], "acme", "{bound}");
+    tab.press(&["Control+k"]).await;
+    tab.sees("Overview").await;
+    lab.finish().await;
 }

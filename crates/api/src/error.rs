@@ -304,9 +304,7 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
             let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
             Some(format!("{near}`keyward {what} list` shows which there are"))
         }
-        "token" | "binding" => {
-            Some("`keyward agent show NAME` lists tokens and connections".to_owned())
-        }
+        "token" | "binding" => Some("`keyward agent show NAME` lists them".to_owned()),
         "login" | "session" => Some(format!("`keyward {what} list` shows those that are open")),
         "connect session" => Some("`keyward connect-link list` shows them".to_owned()),
         "user" => Some("`keyward user list` shows which there are".to_owned()),

@@ -60,10 +60,8 @@ async fn a_person_connects_with_a_key_and_the_platform_hears_of_it() {
     let user = api(&keys.lab, "GET", "/users", Value::Null, 200).await;
     let user = user["items"].as_array().expect("a list").iter().find(|it| it["name"] == USER);
     let of = |key: &str| made[0][key].clone();
-    assert_eq!(
-        (of("state"), of("owner")),
-        (json!("active"), user.expect("the user")["id"].clone())
-    );
+    let user = user.expect("the user")["id"].clone();
+    assert_eq!((of("state"), of("owner")), (json!("active"), user));
     assert_eq!((of("name"), of("visibility")), (json!("acme-of-auth0-5f7c"), json!("private")));
     let state = keys.state(&link).await;
     assert_eq!(state["connected"]["name"], "acme-of-auth0-5f7c");

@@ -133,11 +133,6 @@ impl Tab<'_> {
         self.run("fill", json!({ "name": name, "text": text })).await;
     }
 
-    /// Chooses an option by its value.
-    pub(crate) async fn choose(&mut self, name: &str, value: &str) {
-        self.run("choose", json!({ "name": name, "value": value })).await;
-    }
-
     /// Presses keys one after the other.
     pub(crate) async fn press(&mut self, keys: &[&str]) {
         self.run("press", json!({ "keys": keys })).await;
@@ -153,24 +148,9 @@ impl Tab<'_> {
         self.run("sees", json!({ "text": text })).await;
     }
 
-    /// Waits until the page does not show the text.
-    pub(crate) async fn misses(&mut self, text: &str) {
-        self.run("gone", json!({ "text": text })).await;
-    }
-
     /// Waits until the address has this path.
     pub(crate) async fn is_at(&mut self, path: &str) {
         self.run("at", json!({ "path": path })).await;
-    }
-
-    /// What the page shows.
-    pub(crate) async fn text(&mut self) -> String {
-        self.run("text", json!({})).await.as_str().expect("text").to_owned()
-    }
-
-    /// Its markup.
-    pub(crate) async fn html(&mut self) -> String {
-        self.run("html", json!({})).await.as_str().expect("text").to_owned()
     }
 
     /// Its address.
@@ -191,16 +171,6 @@ impl Tab<'_> {
     /// The cookies of the profile.
     pub(crate) async fn cookies(&mut self) -> Value {
         self.run("cookies", json!({})).await
-    }
-
-    /// Adds a virtual authenticator.
-    pub(crate) async fn authenticator(&mut self) {
-        self.run("authenticator", json!({})).await;
-    }
-
-    /// Milliseconds until something was painted.
-    pub(crate) async fn first_paint(&mut self) -> f64 {
-        self.run("paint", json!({})).await.as_f64().expect("a number")
     }
 
     /// Bytes of the page and all that it loaded.

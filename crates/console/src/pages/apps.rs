@@ -49,7 +49,7 @@ async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
         (head(
             html! { "Apps" },
             Some(html! { "OAuth clients of your own at services. One app asks for the consent of any number of accounts." }),
-            html! { @if visit.is_admin() && !(list.items.is_empty() && !is_searched) { (set_up) } },
+            html! { @if visit.is_admin() && (is_searched || !list.items.is_empty()) { (set_up) } },
         ))
         (settings_nav(&visit, Subpage::Apps))
         @if list.items.is_empty() && !is_searched {

@@ -175,7 +175,7 @@ async fn authenticate(
         }
         section.panel.form { div.body {
             @match chosen {
-                Some(auth) => (form(&visit, &provider, auth, &apps, &name, asked.agent.as_deref())),
+                Some(auth) => (form(&visit, &Authentication { provider: &provider, auth, apps: &apps, name: &name, agent: asked.agent.as_deref() })),
                 None => p.muted { "No method of this service can be used yet." },
             }
         } }
@@ -190,14 +190,20 @@ fn free_name(id: &str, taken: &[Shown<Connection>]) -> String {
     std::iter::once(id.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
 }
 
-fn form(
-    visit: &Visit,
-    provider: &ProviderView,
-    auth: &AuthView,
-    apps: &[Shown<App>],
-    name: &str,
-    agent: Option<&str>,
-) -> Markup {
+/// The second step.
+struct Authentication<'a> {
+    provider: &'a ProviderView,
+    auth: &'a AuthView,
+    /// All apps that the reader sees.
+    apps: &'a [Shown<App>],
+    /// The name that is proposed.
+    name: &'a str,
+    /// The agent whose request was refused without the connection.
+    agent: Option<&'a str>,
+}
+
+fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
+    let Authentication { provider, auth, apps, name, agent } = *of;
     let own = |app: &&Shown<App>| {
         app.spec.provider == provider.id || auth.apps_of.as_ref() == Some(&app.spec.provider)
     };

@@ -147,7 +147,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         section.panel #slots {
             header { h2 { "What it has access to" } }
             ul.rows.top { @for (slot, choices) in &slots {
-                li id=(format!("slot-{}", slot.slot)) data-live { (slot_row(&plugin, slot, choices, tag.as_deref(), is_ours, visit.may_write())) }
+                li id=(format!("slot-{}", slot.slot)) data-live { (slot_row(&plugin, slot, visit.may_write())) @if is_ours { (change(&plugin, slot, choices, tag.as_deref())) } }
             } }
         }
         @if is_ours {
@@ -187,14 +187,7 @@ fn standing(plugin: &PluginView) -> Markup {
     }
 }
 
-fn slot_row(
-    plugin: &PluginView,
-    slot: &SlotView,
-    choices: &[Shown<Connection>],
-    tag: Option<&str>,
-    is_ours: bool,
-    writes: bool,
-) -> Markup {
+fn slot_row(plugin: &PluginView, slot: &SlotView, writes: bool) -> Markup {
     html! {
         (mark(&slot.provider, false))
         div.grow {
@@ -210,7 +203,6 @@ fn slot_row(
                 None => p.why { "No connection is chosen." }
             }
         }
-        @if is_ours { (change(plugin, slot, choices, tag)) }
     }
 }
 

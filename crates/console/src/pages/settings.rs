@@ -113,7 +113,7 @@ fn gateway(status: &Status) -> Markup {
 
 /// What becomes of requests to hosts that no rule or binding names.
 fn default_action(status: &Status) -> &'static str {
-    let word = serde_json::to_value(&status.default).unwrap_or_default();
+    let word = serde_json::to_value(status.default).unwrap_or_default();
     match word.as_str() {
         Some("pass") => "sent without a credential",
         Some("tunnel") => "sent in a tunnel that is not inspected",

@@ -69,7 +69,12 @@ const commands = {
     await element.select(value);
   },
   async press({ page, keys }) {
-    for (const key of keys) await page.keyboard.press(key);
+    for (const key of keys) {
+      const [last, ...held] = key.split('+').reverse();
+      for (const other of held) await page.keyboard.down(other);
+      await page.keyboard.press(last);
+      for (const other of held) await page.keyboard.up(other);
+    }
   },
   // Tab until the element with this name has the focus.
   async tab_to({ page, name }) {

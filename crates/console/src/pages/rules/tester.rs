@@ -84,7 +84,7 @@ pub(super) fn panel(
                     }
                 }
                 @if let Some(error) = refused {
-                    p.wrong #tester-wrong role="alert" { (sentence(&format!("{} {}", error.field.as_deref().unwrap_or_default(), error.message).trim())) }
+                    p.wrong #tester-wrong role="alert" { (sentence(format!("{} {}", error.field.as_deref().unwrap_or_default(), error.message).trim())) }
                 }
                 @if let Some(now) = tested.and_then(Tested::explanation) { (answer(asked, now, writes)) }
             }
