@@ -147,6 +147,7 @@ const READING: &[&str] = &[
     "status",
     "token list",
     "token revoke pat_1",
+    "usage",
     "user list",
     "user remove ann",
     "user set ann --role auditor",

@@ -72,6 +72,7 @@ async fn a_newcomer_connects_binds_watches_and_repairs_in_the_browser() {
     tab.click("Connect").await;
     tab.is_at("/connect").await;
     tab.fill("Search services", "acme").await;
+    tab.is_at("/connect?q=acme").await;
     tab.click("Acme Key").await;
     tab.is_at("/connect/to/acme").await;
     tab.fill("Name", "spare-key").await;
@@ -245,7 +246,7 @@ async fn an_agent_is_added_and_bound_by_keyboard_alone() {
     tab.fill("Name", "by-hand").await;
     tab.press(&["Enter"]).await;
     tab.is_at("/agents/by-hand").await;
-    tab.tab_to("acmeacme").await;
+    tab.tab_to("ACacmeacme").await;
     tab.press(&["Space"]).await;
     tab.sees("Bound.").await;
     let bound = lab.gateway.api("GET", "/agents/by-hand/bindings", "").await.json();

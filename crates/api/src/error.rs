@@ -306,7 +306,6 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
         }
         "token" | "binding" => Some("`keyward agent show NAME` lists them".to_owned()),
         "login" | "session" => Some(format!("`keyward {what} list` shows those that are open")),
-        "connect session" => Some("`keyward connect-link list` shows them".to_owned()),
         "user" => Some("`keyward user list` shows which there are".to_owned()),
         _ => None,
     };

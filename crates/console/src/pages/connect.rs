@@ -346,7 +346,7 @@ async fn done(
     let agents: List<Shown<Agent>> = visit.get("/agents?limit=200").await?;
     let path = format!("/connections/{}", segment(&name));
     let content = html! {
-        (head(html! { (mark(&connection.spec.provider, true)) (name) }, None, html! { a.button href=(path) { "Open connection" } }))
+        (head(html! { (mark(&connection.spec.provider, true)) (connection.spec.name) }, None, html! { a.button href=(path) { "Open connection" } }))
         (steps(2))
         div.notice {
             div.grow {

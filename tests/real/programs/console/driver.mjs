@@ -22,11 +22,14 @@ const PATIENCE = 20_000;
 
 // What the page asked for, and what it complained of.
 function watch(page) {
-  page.seen = { requests: [], errors: [], violations: [] };
+  page.seen = { requests: [], errors: [], refusals: [] };
   page.on('request', (request) => page.seen.requests.push(request.url()));
   page.on('pageerror', (error) => page.seen.errors.push(String(error)));
   page.on('console', (message) => {
     if (message.type() === 'error' && !/the server responded with a status of/.test(message.text())) page.seen.errors.push(message.text());
+  });
+  page.on('response', async (answer) => {
+    if (answer.status() >= 400) page.seen.refusals.push(`${answer.status()} ${answer.url()} ${(await answer.text().catch(() => '')).slice(0, 300)}`);
   });
   page.setDefaultTimeout(PATIENCE);
 }
@@ -37,6 +40,9 @@ async function any(page, roles, name) {
   const selector = roles.map((role) => `::-p-aria([name="${quoted(name)}"][role="${role}"])`).join(', ');
   return page.waitForSelector(selector, { visible: true });
 }
+
+// The script of a page of the console has run; pages of others have none of ours.
+const ready = (page) => page.waitForFunction(() => !document.querySelector('script[src^="/assets/console-"]') || document.documentElement.dataset.ready, { polling: 50 });
 
 const commands = {
   // A page in a browser profile of its own: other cookies.
@@ -55,10 +61,12 @@ const commands = {
     return { status: answer?.status() ?? 0, length: (await answer?.buffer().catch(() => ''))?.length ?? 0 };
   },
   async click({ page, name }) {
+    await ready(page);
     const element = await any(page, ['button', 'link', 'checkbox', 'menuitem', 'DisclosureTriangle', 'option'], name);
     await element.click();
   },
   async fill({ page, name, text }) {
+    await ready(page);
     const element = await any(page, ['textbox', 'searchbox', 'combobox', 'spinbutton'], name);
     await element.click({ clickCount: 3 });
     await page.keyboard.press('Backspace');
@@ -139,7 +147,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   } catch (error) {
     const page = pages.get(rest.page);
     const text = await page?.evaluate(() => `${location.href}\n${document.body.innerText}`).catch(() => '');
-    out({ id, error: `${name} ${JSON.stringify(rest)}: ${error.message}\n--- the page\n${text}` });
+    out({ id, error: `${name} ${JSON.stringify(rest)}: ${error.message}\n--- refusals\n${page?.seen.refusals.slice(-3).join('\n')}\n--- the page\n${text}` });
   }
 }
 await browser.close();
