@@ -104,7 +104,7 @@ struct Wanted {
     #[arg(long, conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
     changes: bool,
     /// only changes of the resource with this name or id
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
+    #[arg(long, value_name = "RESOURCE", conflicts_with_all = ["agent", "session", "host", "connection", "method"])]
     changed: Option<String>,
     /// changes that are events of this type, such as honeytoken.used
     #[arg(long, value_name = "TYPE")]

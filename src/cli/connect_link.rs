@@ -52,7 +52,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct New {
-    /// the user who will own the connection: name or id; default: the owner of --connection, or you
+    /// who will own the connection; default: the owner of --connection, or you
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     /// a provider to choose from; may be given several times; default: all

@@ -178,7 +178,7 @@ enum Command {
     Config(check::Command),
     /// print a line for each request; -f follows new ones
     Logs(Box<audit::Logs>),
-    /// show requests, errors and latencies over time: of all agents, of one, or of a connection
+    /// show requests, errors and latencies over time
     #[command(after_help = usage_history::EXAMPLES)]
     Usage(usage_history::Args),
     /// print what a configuration would make, change, pause and remove

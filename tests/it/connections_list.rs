@@ -213,4 +213,5 @@ async fn connections_are_found_by_their_owner_and_users_by_their_role() {
         let users = users["items"].as_array().expect("a list").iter().map(|it| it["name"].clone());
         assert_eq!(Value::Array(users.collect()), found, "{role}");
     }
+    lab.finish().await;
 }
