@@ -30,14 +30,6 @@ pub(crate) struct Look {
     pub(crate) scheme: &'static str,
 }
 
-/// Both themes, wide and narrow.
-pub(crate) const LOOKS: [Look; 4] = [
-    Look { width: 1280, scheme: "light" },
-    Look { width: 1280, scheme: "dark" },
-    Look { width: 390, scheme: "light" },
-    Look { width: 390, scheme: "dark" },
-];
-
 impl Chromium {
     /// Starts it with its files in `folder`. `arguments` are its own.
     pub(crate) async fn start(folder: &Path, arguments: &[String]) -> Self {
@@ -133,6 +125,11 @@ impl Tab<'_> {
         self.run("fill", json!({ "name": name, "text": text })).await;
     }
 
+    /// Chooses a value of a list.
+    pub(crate) async fn choose(&mut self, name: &str, value: &str) {
+        self.run("choose", json!({ "name": name, "value": value })).await;
+    }
+
     /// Presses keys one after the other.
     pub(crate) async fn press(&mut self, keys: &[&str]) {
         self.run("press", json!({ "keys": keys })).await;
@@ -176,6 +173,16 @@ impl Tab<'_> {
     /// Bytes of the page and all that it loaded.
     pub(crate) async fn weight(&mut self) -> u64 {
         self.run("weight", json!({})).await.as_u64().expect("a number")
+    }
+
+    /// Milliseconds until the page showed something.
+    pub(crate) async fn paint(&mut self) -> f64 {
+        self.run("paint", json!({})).await.as_f64().expect("a number")
+    }
+
+    /// Waits until the page does not show the text.
+    pub(crate) async fn does_not_see(&mut self, text: &str) {
+        self.run("gone", json!({ "text": text })).await;
     }
 
     /// Sets window and theme.

@@ -89,7 +89,8 @@
     const own = visit;
     let next;
     try { next = await page(location.href, { 'Keyward-Renewal': '1' }); } catch { return; }
-    if (own !== visit || !one('.rail', next.document)) return;
+    // Meanwhile a page or a dialog may have opened.
+    if (own !== visit || one('dialog[open]') || !one('.rail', next.document)) return;
     for (const part of all('[data-live]')) {
       const fresh = next.document.getElementById(part.id);
       if (!fresh || part.contains(document.activeElement) && part.matches('form, form *')) continue;

@@ -253,12 +253,14 @@ fn because(rule: &RuleShown) -> Markup {
 fn bindings(view: &View, writes: bool) -> Markup {
     let agent = &view.agent;
     let path = format!("/agents/{}/bindings", segment(&agent.spec.name));
+    // The page says so at its top.
+    let is_locked = agent.managed_by == Some(ManagedBy::File);
     html! {
         ul.rows {
             @for connection in &view.connections {
                 @let name = &connection.spec.name;
                 @let bound = agent.facts.bindings.iter().find(|binding| binding.connection == connection.id);
-                @let fixed = bound.is_some_and(|binding| !binding.direct || binding.managed_by == ManagedBy::File);
+                @let fixed = is_locked || bound.is_some_and(|binding| !binding.direct);
                 @let id = format!("bind-{}", connection.id);
                 li {
                     input type="checkbox" id=(id) checked[bound.is_some()] disabled[fixed || !writes]
@@ -271,7 +273,7 @@ fn bindings(view: &View, writes: bool) -> Markup {
                     @if let Some(binding) = bound {
                         @if binding.default { span.chip { "default" } }
                         @for slot in &binding.slots { span.chip { "plugin " (slot.plugin) } }
-                        @if fixed && binding.direct { (Icon::Lock.show()) }
+                        @if is_locked { (Icon::Lock.show()) }
                     }
                 }
             }

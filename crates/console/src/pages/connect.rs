@@ -8,10 +8,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
-use crate::parts::{Field, copyable, empty, head, mark, search};
+use crate::parts::{Field, copyable, empty, head, lock, mark, search};
 use crate::visit::{Console, Stop, Visit, segment};
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
-use keyward_model::{Agent, App, Connection, ManagedBy, Shown};
+use keyward_model::{Agent, App, Connection, Shown};
 
 /// The provider of MCP servers, which are connected by their URL and need no app.
 const MCP: &str = "mcp";
@@ -374,7 +374,8 @@ async fn done(
 fn agent_row(agent: &Shown<Agent>, connection: &Shown<Connection>, wanted: Option<&str>) -> Markup {
     let path = format!("/agents/{}/bindings", segment(&agent.spec.name));
     let bound = agent.facts.bindings.iter().find(|it| it.connection == connection.id);
-    let is_fixed = bound.is_some_and(|it| it.managed_by == ManagedBy::File || !it.direct);
+    let lock = lock(agent.managed_by);
+    let is_fixed = lock.is_some() || bound.is_some_and(|it| !it.direct);
     let id = format!("bind-{}", agent.id);
     html! {
         li.at[wanted == Some(agent.spec.name.as_str())] {
@@ -382,6 +383,7 @@ fn agent_row(agent: &Shown<Agent>, connection: &Shown<Connection>, wanted: Optio
                 data-on=(format!("POST {path}")) data-off=(format!("DELETE {path}/{}", segment(&connection.spec.name)))
                 data-body=(serde_json::json!({ "connection": connection.spec.name }));
             label.grow for=(id) { (agent.spec.name) @if let Some(environment) = &agent.spec.environment { small.muted { " " (environment) } } }
+            @if let Some(lock) = lock { (lock) }
         }
     }
 }

@@ -16,6 +16,8 @@ const browser = await puppeteer.launch({
   executablePath: chromium,
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--no-proxy-server', '--disable-background-networking', ...more],
   userDataDir: 'console-profile',
+  // Chromium ends when the pipe closes, also if this program is killed.
+  pipe: true,
 });
 const pages = new Map();
 const PATIENCE = 20_000;
