@@ -107,7 +107,7 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
         Format::Text => {
             let view = running.services().directory.view();
             let text = announcement(running.locations(), &next(&view, &global.keyward()));
-            let (is_new, quiet) = (view.is_new(), args.quiet);
+            let (is_new, quiet) = (view.has_no_user(), args.quiet);
             tokio::spawn(announced(global.clone(), text, is_new, quiet));
         }
         Format::Json => {
@@ -135,8 +135,7 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
     }
 }
 
-/// Prints the announcement, for a new installation with the link of its first admin; then lines for
-/// requests.
+/// Prints the announcement, with the link of the first admin if there is no user yet; then lines for requests.
 async fn announced(global: Global, text: String, is_new: bool, quiet: bool) {
     let link = if is_new { first_link(&global).await } else { None };
     output::note(&text);

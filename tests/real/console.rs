@@ -86,7 +86,7 @@ async fn adds_agent(tab: &mut Tab<'_>, name: &str) -> String {
     tab.is_at(&format!("/agents/{name}")).await;
     tab.sees("It has no token").await;
     tab.click("Add token").await;
-    tab.fill("Label", "laptop").await;
+    tab.fill("Label (optional)", "laptop").await;
     tab.press(&["Enter"]).await;
     shown_once(tab).await
 }

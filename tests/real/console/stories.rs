@@ -19,7 +19,7 @@ async fn keys() -> Lab {
         _ => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
     });
     let test = format!("{{ method: GET, url: \"https://{HOST}/me\", account: [login] }}");
-    let mut lab = Plan::api_key().no_agents().test(&test).start(origin.await).await;
+    let mut lab = Plan::api_key().test(&test).start(origin.await).await;
     for key in KEYS {
         lab.guard(Canary::of(key.to_owned()));
     }
@@ -173,7 +173,7 @@ async fn e8_a_person_signs_in_and_makes_a_token_for_a_script() {
     sign_in(&mut bob, &link(&lab, Some("bob")).await).await;
     bob.open(&at(&lab, "/people/bob")).await;
     bob.click("Add token").await;
-    bob.fill("Label", "nightly").await;
+    bob.fill("Label (optional)", "nightly").await;
     bob.press(&["Enter"]).await;
     let token = shown_once(&mut bob).await;
     bob.sees("nightly").await;

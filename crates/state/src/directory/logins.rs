@@ -300,12 +300,9 @@ impl View {
         self.all::<Login>(org).filter(move |login| login.user.id() == Some(user))
     }
 
-    /// Whether there is no user, and no agent and connection but those that the configuration file declares.
-    pub fn is_new(&self) -> bool {
-        let stored = |by: ManagedBy| by == ManagedBy::Store;
+    /// Whether there is no user yet, in any organisation.
+    pub fn has_no_user(&self) -> bool {
         self.each_org().all(|org| org.users.values().next().is_none())
-            && !self.agents().any(|agent| stored(agent.managed_by))
-            && !self.connections().any(|connection| stored(connection.managed_by))
     }
 
     /// The links of a user find it.
