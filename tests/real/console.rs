@@ -178,13 +178,15 @@ async fn consents_again(tab: &mut Tab<'_>) {
     tab.sees("Continue in the console").await;
 }
 
-/// All requests were to the gateway, but for the pages of the authorization server; no script failed.
+/// All requests of pages of the gateway were to itself, but for the way to a consent; no script failed.
 async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
     let seen = tab.seen().await;
-    let own = [at(lab, "/"), format!("https://{AUTH_HOST}/")];
-    for url in seen["requests"].as_array().expect("a list") {
-        let url = url.as_str().expect("text");
-        assert!(own.iter().any(|own| url.starts_with(own)) || url.starts_with("data:"), "{url}");
+    let gateway = at(lab, "/");
+    let own = [gateway.clone(), format!("https://{AUTH_HOST}/"), "data:".to_owned()];
+    for request in seen["requests"].as_array().expect("a list") {
+        let text = |key: &str| request[key].as_str().expect("text");
+        let is_own = own.iter().any(|own| text("url").starts_with(own));
+        assert!(is_own || !text("from").starts_with(&gateway), "{request}");
     }
     assert_eq!(seen["errors"], json!([]));
 }

@@ -171,11 +171,18 @@ fn rail(visit: &Visit, current: Section) -> Markup {
                     b { (visit.me.user.as_deref().unwrap_or("operator")) }
                     (visit.me.role.as_deref().unwrap_or("operator")) " · " (visit.me.org)
                 }
-                @if visit.csrf().is_some() {
-                    button.plain type="button" data-api="DELETE /session" data-leave data-to="/login" title="Sign out" aria-label="Sign out" {
-                        (Icon::External.show())
-                    }
-                }
+                (sign_out(visit))
+            }
+        }
+    }
+}
+
+/// A button, for readers who signed in. The rail has no place for it on narrow screens; the settings have.
+pub(crate) fn sign_out(visit: &Visit) -> Markup {
+    html! {
+        @if visit.csrf().is_some() {
+            button.plain type="button" data-api="DELETE /session" data-leave data-to="/login" title="Sign out" aria-label="Sign out" {
+                (Icon::External.show())
             }
         }
     }

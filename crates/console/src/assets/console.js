@@ -271,6 +271,7 @@
         input.autocomplete = 'off';
         yes.disabled = true;
         input.addEventListener('input', () => { yes.disabled = input.value !== typed; });
+        input.addEventListener('keydown', (event) => { if (event.key === 'Enter' && !yes.disabled) box.close('yes'); });
         field.append(label, input);
         box.append(field);
       }

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::routing::get;
 use maud::{Markup, html};
 
-use crate::frame::{Page, Section};
+use crate::frame::{Page, Section, sign_out};
 use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, empty, facts, head, now, settings_nav, state,
 };
@@ -49,7 +49,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
     };
     let is_operator = runs_install(&visit);
     let content = html! {
-        (head(html! { "Settings" }, view.status.as_ref().map(in_short), html! {}))
+        (head(html! { "Settings" }, view.status.as_ref().map(in_short), html! { span.narrow-only { (sign_out(&visit)) } }))
         (settings_nav(&visit, Subpage::Health))
         div.pair {
             div {

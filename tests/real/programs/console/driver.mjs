@@ -25,10 +25,12 @@ const PATIENCE = 20_000;
 // What the page asked for, and what it complained of.
 function watch(page) {
   page.seen = { requests: [], errors: [], refusals: [] };
-  page.on('request', (request) => page.seen.requests.push(request.url()));
+  page.on('request', (request) => page.seen.requests.push({ from: request.frame()?.url() ?? '', url: request.url() }));
   page.on('pageerror', (error) => page.seen.errors.push(String(error)));
   page.on('console', (message) => {
-    if (message.type() === 'error' && !/the server responded with a status of/.test(message.text())) page.seen.errors.push(message.text());
+    // Pages of others are theirs.
+    const isOwn = !/^https:/.test(message.location().url ?? '');
+    if (isOwn && message.type() === 'error' && !/the server responded with a status of/.test(message.text())) page.seen.errors.push(message.text());
   });
   page.on('response', async (answer) => {
     if (answer.status() >= 400) page.seen.refusals.push(`${answer.status()} ${answer.url()} ${(await answer.text().catch(() => '')).slice(0, 300)}`);
@@ -70,8 +72,8 @@ const commands = {
   async fill({ page, name, text }) {
     await ready(page);
     const element = await any(page, ['textbox', 'searchbox', 'combobox', 'spinbutton'], name);
-    await element.click({ clickCount: 3 });
-    await page.keyboard.press('Backspace');
+    await element.focus();
+    await commands.press({ page, keys: ['Control+a', 'Backspace'] });
     await element.type(text);
   },
   async choose({ page, name, value }) {
