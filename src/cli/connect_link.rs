@@ -101,13 +101,14 @@ impl New {
             label,
         };
         let made: ConnectSessionIssued = client.post("/api/v1/connect-sessions", &spec).await?;
+        let keyward = global.keyward();
         let gateway = match client.is_in_process() {
-            true => "\n\nno gateway runs here; the link needs it: keyward serve",
-            false => "",
+            true => format!("\n\nno gateway runs here; the link needs it: {keyward} serve"),
+            false => String::new(),
         };
         output::show(global.json, &made, |ConnectSessionIssued { session, url }| {
             format!(
-                "{}\nthe link, shown only now; it works once, for 30 minutes:\n  {url}\n\nits result: keyward \
+                "{}\nthe link, shown only now; it works once, for 30 minutes:\n  {url}\n\nits result: {keyward} \
                  connect-link show {}{gateway}\n",
                 details(session),
                 session.id

@@ -156,7 +156,7 @@ impl Drop for PendingRecord {
         if let Some(change) = &mut self.event.change {
             if let Some(what) = details.what {
                 // The path is more specific: a token or a binding of this resource.
-                let narrower = ["token", "binding", "login-link"].contains(&&*change.what);
+                let narrower = ["token", "binding", "login link"].contains(&&*change.what);
                 if !narrower {
                     what.clone_into(&mut change.what);
                 }
@@ -186,7 +186,7 @@ fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
         let action = if method == "DELETE" { "removed" } else { "added" };
         return Change::new(&caller.actor(), "login", action);
     }
-    let what = singular(within.unwrap_or(of));
+    let what = &*singular(within.unwrap_or(of));
     let action = match (method, sub) {
         ("DELETE", _) => "removed",
         ("PATCH" | "PUT", _) => "changed",
@@ -201,6 +201,7 @@ fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
     change
 }
 
-fn singular(of: &str) -> &str {
-    of.strip_suffix('s').unwrap_or(of)
+/// The words for one of a collection: `login link` of `login-links`.
+fn singular(of: &str) -> String {
+    of.strip_suffix('s').unwrap_or(of).replace('-', " ")
 }

@@ -292,7 +292,8 @@ impl IntoResponse for Stop {
                         h1 { (sentence(&error.message)) }
                         @if let Some(hint) = &error.hint { p.muted { (sentence(hint)) } }
                         @if let Some(docs) = &error.docs { p { a href=(docs) { "What this error means" } } }
-                        p { a.button href="/" { "Overview" } }
+                        // Under a wrong host name, it would lead here again.
+                        @if status != StatusCode::MISDIRECTED_REQUEST { p { a.button href="/" { "Overview" } } }
                     },
                 );
                 (status, page).into_response()

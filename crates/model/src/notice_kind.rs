@@ -33,11 +33,11 @@ macro_rules! kinds {
 kinds! {
     /// A connection can be used for the first time, or after its app has changed.
     ConnectionConnected = "connection.connected";
-    /// A connection cannot be used until somebody acts; `reason` says why.
+    /// A connection cannot be used until a person acts; `reason` says why.
     ConnectionBroken = "connection.broken";
     /// A broken connection can be used again.
     ConnectionReconnected = "connection.reconnected";
-    /// The secret of a connection ends soon, or is over the age for which one is to be used.
+    /// The secret of a connection expires soon, or is older than its rotation interval.
     ConnectionExpiring = "connection.expiring";
     /// Another secret is in force; also after a rollback.
     ConnectionRotated = "connection.rotated";
@@ -69,9 +69,9 @@ kinds! {
     RuleRemoved = "rule.removed";
     /// A program sent a honeytoken.
     HoneytokenUsed = "honeytoken.used";
-    /// A program sent a token that was revoked, or that is over.
+    /// A program sent a token that was revoked, or that has expired.
     TokenRefused = "token.refused";
-    /// Somebody tries a webhook.
+    /// A person tests a webhook.
     WebhookTest = "webhook.test";
 }
 
