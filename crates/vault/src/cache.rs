@@ -176,6 +176,14 @@ impl CredentialCache {
         }
     }
 
+    /// Forgets a connection's credential, and the response that the store has accepted or no longer needs.
+    pub fn saved(&self, id: &ConnectionId) {
+        if let Some(cell) = self.known(id) {
+            cell.state.lock().unsaved = None;
+            cell.reset(None);
+        }
+    }
+
     /// Replaces the credential after a change of the grant, so that no request waits. A newer credential
     /// stays.
     pub fn takes(&self, id: &ConnectionId, held: CachedCredential) {
@@ -294,10 +302,13 @@ impl Cell {
         self.news.subscribe()
     }
 
-    /// The grant was changed: results of running flights are discarded, and pauses end.
+    /// The grant was changed: results of running flights are discarded, and pauses end. An unsaved response
+    /// stays: it belongs to a version of the grant, and the token of that version is spent.
     pub fn reset(&self, held: Option<CachedCredential>) {
         let mut state = self.state.lock();
-        *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
+        let unsaved = state.unsaved.take();
+        let (epoch, begun) = (state.epoch + 1, state.begun);
+        *state = CellState { epoch, begun, unsaved, ..CellState::default() };
         self.held.store(held.map(Arc::new));
         drop(state);
         self.news.send_modify(|()| {});
@@ -442,15 +453,14 @@ impl Ticket {
         }
     }
 
-    /// Keeps a response until the store accepts it. Returns whether it is new.
+    /// Keeps a response until the store accepts it, also if the grant was changed meanwhile: the change may
+    /// be one of settings, with the same tokens. Returns whether it is new.
     pub fn keep_unsaved(&self, unsaved: &Arc<UnsavedTokens>) -> bool {
         let mut state = self.cell.state.lock();
         if state.unsaved.as_ref().is_some_and(|kept| kept.over == unsaved.over) {
             return false;
         }
-        if state.epoch == self.epoch {
-            state.unsaved = Some(unsaved.clone());
-        }
+        state.unsaved = Some(unsaved.clone());
         true
     }
 

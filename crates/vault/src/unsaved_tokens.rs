@@ -90,7 +90,7 @@ impl Vault {
                 }
             }
             // Requests read the row again.
-            vault.cache.forget(&connection.id);
+            vault.cache.saved(&connection.id);
         });
     }
 

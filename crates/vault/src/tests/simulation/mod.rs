@@ -6,18 +6,19 @@ mod candidates;
 mod idle;
 mod rows;
 mod schedules;
+mod server;
 mod troubles;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
-use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
-use crate::grant::{Dead, MintError};
+pub(crate) use self::server::Script;
+use self::server::{Answer, What, grant};
 use crate::*;
 use keyward_base::id::AppId;
 use keyward_model::Reference;
@@ -40,11 +41,16 @@ auth:
     keep_alive: 30d
 ";
 
-static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
+static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
+
+/// The same after a reload that changed the provider.
+static RELOADED: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
+
+fn catalogue() -> Arc<Catalogue> {
     let built_in = Catalogue::default();
     let providers = check::file("p", PROVIDER, &built_in).expect("a provider");
     Arc::new(built_in.with(providers))
-});
+}
 
 /// Never called: the answers are the script's.
 static CALLER: LazyLock<Arc<HttpClient>> = LazyLock::new(|| {
@@ -73,49 +79,8 @@ enum Step {
     Now(usize),
     /// The next writes fail, after they were done or before.
     Fails(u8, bool),
-}
-
-/// The server's next answer.
-#[derive(Clone, Debug)]
-struct Answer {
-    /// How long it takes, in milliseconds.
-    after: u64,
-    what: What,
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    /// A token of so many seconds, or of unknown life.
-    Token(Option<u32>),
-    /// Later, after so many seconds if it says so; nothing was done.
-    Later(Option<u32>),
-    /// The token is rotated, and the answer is lost.
-    Lost,
-    /// The grant is finished.
-    Dead,
-    /// The client is refused; nothing was done.
-    Rejected,
-    /// A code that nobody knows; nothing was done.
-    Odd,
-    /// The token is rotated, and the answer comes when nobody waits for it any more.
-    GivenUp,
-}
-
-impl What {
-    /// What becomes of an answer that comes `after` the client gave it up. Of one that should have been
-    /// awaited nothing may be lost.
-    fn too_late(self, after: u64, world: &World) -> Self {
-        match self {
-            Self::Token(_) => {
-                if after > AWAITED {
-                    world.may_break.store(true, SeqCst);
-                }
-                Self::GivenUp
-            }
-            Self::Lost | Self::GivenUp => Self::Lost,
-            Self::Later(_) | Self::Dead | Self::Rejected | Self::Odd => Self::Later(None),
-        }
-    }
+    /// The configuration changes something of the provider.
+    Reload(usize),
 }
 
 /// The server, and everything that is checked.
@@ -137,9 +102,8 @@ struct World {
 /// How long an answer is awaited by default: one that comes within is never lost.
 const AWAITED: u64 = 180_000;
 
-/// The answers that a vault gets.
-#[derive(Clone)]
-pub(crate) struct Script(Arc<World>, Clock);
+/// How long what a schedule began may take.
+const ENDED_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// Rows in memory, slowly, and not always.
 #[derive(Debug)]
@@ -149,20 +113,6 @@ struct Watched {
     /// By key.
     newest: Mutex<HashMap<String, Version>>,
     fails: Mutex<(u8, bool)>,
-}
-
-struct Asking<'a>(&'a World, &'a ConnectionId);
-
-impl fmt::Debug for Script {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Script")
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.0.asking.lock().remove(self.1);
-    }
 }
 
 impl World {
@@ -191,86 +141,6 @@ impl World {
     }
 }
 
-fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Grant {
-    let sent = clock.now();
-    let expires = life.map(|life| sent + Duration::from_secs(life.into()));
-    Grant::OAuth(OAuth::of(Tokens {
-        access: Secret::from(format!("access-{family}-{number}")),
-        refresh: Some(Secret::from(format!("{family}-{number}"))),
-        sent,
-        expires,
-        refresh_expires: None,
-        scope: None,
-        captured: BTreeMap::new(),
-        account: None,
-        id_token: None,
-    }))
-}
-
-impl Script {
-    pub(crate) async fn asked(
-        &self,
-        connection: &ConnectionRecord,
-        grant: &Grant,
-        limit: Duration,
-    ) -> Result<Grant, MintError> {
-        let Self(world, clock) = self;
-        if !world.asking.lock().insert(connection.id.clone()) {
-            world.is_wrong("two mints at once");
-        }
-        let _asking = Asking(world, &connection.id);
-        world.asked.fetch_add(1, SeqCst);
-        let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
-        let refresh = refresh.expose_text().expect("text").to_owned();
-        let (family, number) = refresh.split_once('-').expect("two numbers");
-        let (family, number): (u64, u64) = (family.parse().unwrap(), number.parse().unwrap());
-        let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
-        let Answer { after, what } = world.answers.lock().pop_front().unwrap_or(usual);
-        let (what, after) = match Duration::from_millis(after) > limit {
-            true => (what.too_late(after, world), limit.as_millis() as u64),
-            false => (what, after),
-        };
-        if matches!(what, What::Rejected) {
-            passes(after).await;
-            let (reason, code) = (Dead::ClientRejected, ErrorCode::of("invalid_client"));
-            return Err(MintError::Dead { reason, code, said: None });
-        }
-        let spent = world.rotated.lock()[&family] != number;
-        if spent || matches!(what, What::Dead) {
-            if !spent {
-                world.rotated.lock().insert(family, u64::MAX);
-                world.may_break.store(true, SeqCst);
-            }
-            passes(after).await;
-            let (reason, code) = (Dead::Revoked, ErrorCode::of("invalid_grant"));
-            return Err(MintError::Dead { reason, code, said: None });
-        }
-        if matches!(what, What::Token(_) | What::Lost | What::GivenUp) {
-            world.rotated.lock().insert(family, number + 1);
-        }
-        let sent = Clock::clone(clock);
-        let newer = match what {
-            What::Token(life) => Some(self::grant(&sent, (family, number + 1), life)),
-            _ => None,
-        };
-        passes(after).await;
-        let mut temporary = Temporary::of("later");
-        match (newer, what) {
-            (Some(newer), _) => return Ok(newer),
-            (None, What::Odd) => {
-                temporary.code = Some(ErrorCode::of("odd"));
-                temporary.limited = true;
-            }
-            (None, What::Lost) => world.may_break.store(true, SeqCst),
-            (None, What::Later(seconds)) => {
-                temporary.retry_after = seconds.map(|it| Duration::from_secs(it.into()));
-            }
-            (None, _) => {}
-        }
-        Err(MintError::Unavailable(Box::new(temporary)))
-    }
-}
-
 /// Simulated time.
 async fn passes(ms: u64) {
     let _ = tokio::time::timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
@@ -287,6 +157,8 @@ struct Stage {
     /// Writes that fail, in all.
     failed: AtomicUsize,
     keyring: Arc<Keyring>,
+    /// What the agents and people of the schedule do.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Stage {
@@ -304,7 +176,8 @@ impl Stage {
         let second = open(&store, &keyring, &clock, &world).await;
         let (vaults, last) = (vec![first, second], vec![Arc::default(), Arc::default()]);
         let failed = AtomicUsize::new(0);
-        Self { world, store, clock, vaults, connection, last, failed, keyring }
+        let tasks = Mutex::default();
+        Self { world, store, clock, vaults, connection, last, failed, keyring, tasks }
     }
 
     /// Agents of a replica: what each gets is alive.
@@ -313,7 +186,7 @@ impl Stage {
             let (vault, last) = (self.vaults[replica].clone(), self.last[replica].clone());
             let (world, clock) = (self.world.clone(), self.clock.clone());
             let (org, wanted) = (self.connection.org.clone(), wanted(&self.connection));
-            tokio::spawn(async move {
+            self.tasks.lock().spawn(async move {
                 match vault.credential_in(&org, Some(&wanted)).await {
                     Ok(credential) => got(&world, &clock, credential, &last),
                     Err(error) => failed(&world, &error),
@@ -326,7 +199,7 @@ impl Stage {
         let Some(stale) = self.last[replica].lock().clone() else { return };
         let (vault, last) = (self.vaults[replica].clone(), self.last[replica].clone());
         let (world, clock) = (self.world.clone(), self.clock.clone());
-        tokio::spawn(async move {
+        self.tasks.lock().spawn(async move {
             match vault.renew(&stale).await {
                 Ok(Some(newer)) if newer.generation <= stale.generation => {
                     world.is_wrong("a refused credential was given again");
@@ -340,7 +213,7 @@ impl Stage {
     fn connect(&self, replica: usize, life: Option<u32>) {
         let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
         let (world, clock) = (self.world.clone(), self.clock.clone());
-        tokio::spawn(async move {
+        self.tasks.lock().spawn(async move {
             let grant = world.consent(&clock, life);
             let facts = Granted::default();
             match vault.connect(&connection.org, &connection.id, grant, facts).await {
@@ -353,7 +226,7 @@ impl Stage {
     fn now(&self, replica: usize) {
         let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
         let world = self.world.clone();
-        tokio::spawn(async move {
+        self.tasks.lock().spawn(async move {
             if let Err(error) = vault.refresh_now(&connection.org, &connection.id).await {
                 failed(&world, &error);
             }
@@ -370,6 +243,12 @@ impl Stage {
         }
     }
 
+    fn reload(&self, replica: usize) {
+        let vault = &self.vaults[replica];
+        let is_first = Arc::ptr_eq(&vault.shared_catalogue(), &CATALOGUE);
+        vault.know(if is_first { RELOADED.clone() } else { CATALOGUE.clone() });
+    }
+
     async fn play(&self, steps: &[Step]) {
         for step in steps {
             match step {
@@ -379,18 +258,33 @@ impl Stage {
                 Step::Connect(replica, life) => self.connect(*replica, *life),
                 Step::Now(replica) => self.now(*replica),
                 Step::Fails(count, after) => self.fails(*count, *after),
+                Step::Reload(replica) => self.reload(*replica),
             }
         }
-        for vault in &self.vaults {
-            if !vault.landed(Duration::from_secs(3_600)).await {
-                self.world.is_wrong("a flight never ended");
-            }
-        }
-        passes(60_000).await;
+        self.ends().await;
         // What is stored: a replica's own view follows the store's news, which are not played here.
         let stored = self.vaults[0].stored(&self.connection).await.expect("a row");
         if stored.broken.is_some() && !self.world.may_break.load(SeqCst) {
             self.world.is_wrong("a token that the server gave was lost");
+        }
+    }
+
+    /// Waits for everything that the schedule began. The tasks end first: one that has not run yet has no
+    /// flight yet. Saving a token that the store did not take is a flight, too.
+    async fn ends(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let all_end = async {
+            while let Some(ended) = tasks.join_next().await {
+                ended.expect("no task panics");
+            }
+        };
+        if tokio::time::timeout(ENDED_WITHIN, all_end).await.is_err() {
+            self.world.is_wrong("a request never ended");
+        }
+        for vault in &self.vaults {
+            if !vault.landed(ENDED_WITHIN).await {
+                self.world.is_wrong("a flight never ended");
+            }
         }
     }
 }
@@ -406,7 +300,8 @@ async fn open(
     let (directory, catalogue) = (Arc::new(directory), CATALOGUE.clone());
     let vault = Vault::open(store, keyring.clone(), directory, catalogue, clock.clone());
     let vault = vault.await.unwrap();
-    vault.asker.scripted(CALLER.clone(), Script(world.clone(), clock.clone()));
+    let (world, clock, answered) = (world.clone(), clock.clone(), Arc::default());
+    vault.asker.scripted(CALLER.clone(), Script { world, clock, answered });
     vault
 }
 

@@ -32,7 +32,8 @@ fn steps() -> impl Strategy<Value = Step> {
         4 => (replica.clone(), 1_u8..5).prop_map(|(at, count)| Step::Want(at, count)),
         2 => replica.clone().prop_map(Step::Refused),
         1 => (replica.clone(), lives()).prop_map(|(at, life)| Step::Connect(at, life)),
-        1 => replica.prop_map(Step::Now),
+        1 => replica.clone().prop_map(Step::Now),
+        1 => replica.prop_map(Step::Reload),
         1 => (1_u8..12, any::<bool>()).prop_map(|(count, after)| Step::Fails(count, after)),
     ]
 }
@@ -70,6 +71,40 @@ fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
         Ok(())
     });
     run.unwrap();
+}
+
+/// oauth 8.7: the store refuses a rotated token for a minute, and the other replica asks with the spent one meanwhile.
+/// Its verdict does not outlast the next attempt to store the token.
+#[test]
+fn a_token_that_is_stored_late_replaces_the_verdict_of_the_other_replica() {
+    let token = |after| Answer { after, what: What::Token(None) };
+    let steps = [
+        Step::Want(0, 1),
+        Step::Fails(10, false),
+        Step::Pass(2),
+        Step::Connect(0, None),
+        Step::Refused(0),
+        Step::Now(1),
+    ];
+    let wrong = simulated(Some(9), vec![token(0), token(29_943)], &steps);
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// oauth 8.1, 8.4: a reload forgets credentials, not a token that the store has not taken. A server that detects
+/// the reuse of a refresh token would revoke the whole grant.
+#[test]
+fn a_reload_forgets_no_token_that_is_not_stored_yet() {
+    let steps = [
+        Step::Fails(5, false),
+        Step::Pass(10_000),
+        Step::Want(0, 1),
+        Step::Pass(4_000),
+        Step::Reload(0),
+        Step::Pass(500),
+        Step::Want(0, 1),
+    ];
+    let wrong = simulated(Some(9), Vec::new(), &steps);
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 /// oauth 5.answer, 8.6: an answer that comes minutes later than a lease lasts is kept, the other replica does

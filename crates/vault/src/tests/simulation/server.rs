@@ -1,0 +1,160 @@
+//! The simulated authorization server: which answer follows, when it comes, and what it does to the refresh token.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::*;
+use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
+use crate::grant::{Dead, MintError};
+
+/// The server's next answer.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    /// How long it takes, in milliseconds.
+    pub(super) after: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// A token of so many seconds, or of unknown life.
+    Token(Option<u32>),
+    /// Later, after so many seconds if it says so; nothing was done.
+    Later(Option<u32>),
+    /// The token is rotated, and the answer is lost.
+    Lost,
+    /// The grant is finished.
+    Dead,
+    /// The client is refused; nothing was done.
+    Rejected,
+    /// A code that nobody knows; nothing was done.
+    Odd,
+    /// The token is rotated, and the answer comes when nobody waits for it any more.
+    GivenUp,
+}
+
+impl What {
+    /// What becomes of an answer that comes `after` the client gave it up. Of one that should have been
+    /// awaited nothing may be lost.
+    fn too_late(self, after: u64, world: &World) -> Self {
+        match self {
+            Self::Token(_) => {
+                if after > AWAITED {
+                    world.may_break.store(true, SeqCst);
+                }
+                Self::GivenUp
+            }
+            Self::Lost | Self::GivenUp => Self::Lost,
+            Self::Later(_) | Self::Dead | Self::Rejected | Self::Odd => Self::Later(None),
+        }
+    }
+}
+
+/// The answers that a vault gets.
+#[derive(Clone)]
+pub(crate) struct Script {
+    pub(super) world: Arc<World>,
+    pub(super) clock: Clock,
+    /// The tokens that it got a newer one for.
+    pub(super) answered: Arc<Mutex<HashSet<(u64, u64)>>>,
+}
+
+struct Asking<'a>(&'a World, &'a ConnectionId);
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script")
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.lock().remove(self.1);
+    }
+}
+
+pub(super) fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Grant {
+    let sent = clock.now();
+    let expires = life.map(|life| sent + Duration::from_secs(life.into()));
+    Grant::OAuth(OAuth::of(Tokens {
+        access: Secret::from(format!("access-{family}-{number}")),
+        refresh: Some(Secret::from(format!("{family}-{number}"))),
+        sent,
+        expires,
+        refresh_expires: None,
+        scope: None,
+        captured: BTreeMap::new(),
+        account: None,
+        id_token: None,
+    }))
+}
+
+impl Script {
+    pub(crate) async fn asked(
+        &self,
+        connection: &ConnectionRecord,
+        grant: &Grant,
+        limit: Duration,
+    ) -> Result<Grant, MintError> {
+        let Self { world, clock, answered } = self;
+        if !world.asking.lock().insert(connection.id.clone()) {
+            world.is_wrong("two mints at once");
+        }
+        let _asking = Asking(world, &connection.id);
+        world.asked.fetch_add(1, SeqCst);
+        let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
+        let refresh = refresh.expose_text().expect("text").to_owned();
+        let (family, number) = refresh.split_once('-').expect("two numbers");
+        let (family, number): (u64, u64) = (family.parse().unwrap(), number.parse().unwrap());
+        if answered.lock().contains(&(family, number)) {
+            world.is_wrong("a spent token was sent by the replica that has the newer one");
+        }
+        let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
+        let Answer { after, what } = world.answers.lock().pop_front().unwrap_or(usual);
+        let (what, after) = match Duration::from_millis(after) > limit {
+            true => (what.too_late(after, world), limit.as_millis() as u64),
+            false => (what, after),
+        };
+        if matches!(what, What::Rejected) {
+            passes(after).await;
+            let (reason, code) = (Dead::ClientRejected, ErrorCode::of("invalid_client"));
+            return Err(MintError::Dead { reason, code, said: None });
+        }
+        let spent = world.rotated.lock()[&family] != number;
+        if spent || matches!(what, What::Dead) {
+            if !spent {
+                world.rotated.lock().insert(family, u64::MAX);
+                world.may_break.store(true, SeqCst);
+            }
+            passes(after).await;
+            let (reason, code) = (Dead::Revoked, ErrorCode::of("invalid_grant"));
+            return Err(MintError::Dead { reason, code, said: None });
+        }
+        if matches!(what, What::Token(_) | What::Lost | What::GivenUp) {
+            world.rotated.lock().insert(family, number + 1);
+        }
+        let sent = Clock::clone(clock);
+        let newer = match what {
+            What::Token(life) => Some(self::grant(&sent, (family, number + 1), life)),
+            _ => None,
+        };
+        passes(after).await;
+        let mut temporary = Temporary::of("later");
+        match (newer, what) {
+            (Some(newer), _) => {
+                answered.lock().insert((family, number));
+                return Ok(newer);
+            }
+            (None, What::Odd) => {
+                temporary.code = Some(ErrorCode::of("odd"));
+                temporary.limited = true;
+            }
+            (None, What::Lost) => world.may_break.store(true, SeqCst),
+            (None, What::Later(seconds)) => {
+                temporary.retry_after = seconds.map(|it| Duration::from_secs(it.into()));
+            }
+            (None, _) => {}
+        }
+        Err(MintError::Unavailable(Box::new(temporary)))
+    }
+}
