@@ -149,6 +149,8 @@ const READING: &[&str] = &[
     "token revoke pat_1",
     "usage",
     "user list",
+    "user password ann --remove",
+    "user totp ann --confirm 123456",
     "user remove ann",
     "user set ann --role auditor",
     "user show ann",

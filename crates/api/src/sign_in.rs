@@ -1,9 +1,12 @@
-//! `/session`: a browser signs in with a link, asks who it is signed in as, and signs out. Every sign-in makes a new
-//! cookie, which its answer sets; `auth/login.rs` authenticates requests by it.
+//! `/session`: a browser signs in with a link or a password, asks who it is signed in as, and signs out. Every sign-in
+//! makes a new cookie, which its answer sets; `auth/login.rs` authenticates requests by it.
 
 mod browser;
 pub(super) mod cookie;
-mod limits;
+pub(super) mod limits;
+mod password;
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -12,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::limits::SignInLimits;
+use self::password::PasswordProof;
 use super::auth::Caller;
 use super::body::Body;
 use super::change_record::PendingRecord;
@@ -22,7 +26,9 @@ use super::openapi::{Answer, Draft, Routes};
 use super::request_refusal::RequestRefusal;
 use super::state::Admin;
 use super::wire::{SignInAsk, SignInView};
-use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod};
+use keyward_base::codes::Code;
+use keyward_base::secret::Secret;
+use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod, User};
 use keyward_state::directory::{Credential, DirectoryError, NewLogin, UsedLink};
 
 /// The path of the sign-in.
@@ -76,31 +82,69 @@ pub(super) fn is_sign_in(method: &Method, path: &str) -> bool {
     *method == Method::POST && path == SESSION
 }
 
+/// What a browser signs in with.
+enum Proof {
+    Link(Secret),
+    Password(PasswordProof),
+}
+
+/// A user who proved who they are.
+struct Proved {
+    user: Arc<Record<User>>,
+    /// When the login ends at the latest.
+    login_until: Option<Timestamp>,
+    method: SignInMethod,
+}
+
+impl TryFrom<SignInAsk> for Proof {
+    type Error = ApiError;
+
+    fn try_from(SignInAsk { link, user, password, totp }: SignInAsk) -> Result<Self, ApiError> {
+        match (link, user, password) {
+            (Some(link), None, None) if totp.is_none() => Ok(Self::Link(link.0)),
+            (None, Some(user), Some(password)) => {
+                let (password, code) = (password.0, totp.map(|code| code.0));
+                Ok(Self::Password(PasswordProof { user, password, code }))
+            }
+            (None, None, None) => {
+                Err(ApiError::field("link", "is missing: give a link, or a user and a password"))
+            }
+            (None, Some(_), None) => Err(ApiError::field("password", "is missing")),
+            (None, None, Some(_)) => Err(ApiError::field("user", "is missing")),
+            (Some(_), ..) => {
+                Err(ApiError::field("link", "must not be given together with a user or a password"))
+            }
+        }
+    }
+}
+
 /// Signs in. It leaves an audit record of its own, because it has no caller.
 async fn sign_in(
     State(admin): State<Admin>,
     visit: Option<Extension<Visit>>,
     fields: HeaderMap,
-    Body(SignInAsk { link }): Body<SignInAsk>,
+    Body(ask): Body<SignInAsk>,
 ) -> Result<SignedIn, ApiError> {
     let Some(Extension(visit)) = visit else { return Err(only_browsers()) };
-    let record = PendingRecord::of_sign_in(&admin, visit.client).await?;
-    let used = match admin.deps().directory.use_login_link(&link.0).await {
-        Ok(used) => used,
-        Err(DirectoryError::LinkUsed) => {
-            if let Err(refusal) = admin.sign_in_limits().link_failed(visit.client) {
-                record.omit();
-                return Err(refusal.into());
-            }
-            return Err(record.refused(RequestRefusal::LinkUsed.into()));
-        }
-        Err(error) => return Err(record.refused(error.into())),
-    };
+    let proof = Proof::try_from(ask)?;
+    let mut record = PendingRecord::of_sign_in(&admin, visit.client).await?;
     let browser = Browser { admin: &admin, visit, fields: &fields };
-    match browser.log_in(used, SignInMethod::Link).await {
+    let proved = match proof {
+        Proof::Link(link) => browser.by_link(&link).await,
+        Proof::Password(proof) => browser.by_password(proof, &mut record).await,
+    };
+    let made = match proved {
+        Ok(proved) => browser.log_in(proved).await,
+        Err(refusal) => Err(refusal),
+    };
+    match made {
         Ok((login, signed_in)) => {
             record.signed_in(&login, signed_in.view.user.as_deref().unwrap_or_default());
             Ok(signed_in)
+        }
+        Err(refusal) if refusal.code() == Code::RateLimited => {
+            record.omit();
+            Err(refusal)
         }
         Err(refusal) => Err(record.refused(refusal)),
     }
@@ -114,11 +158,23 @@ struct Browser<'a> {
 }
 
 impl Browser<'_> {
+    async fn by_link(&self, link: &Secret) -> Result<Proved, ApiError> {
+        match self.admin.deps().directory.use_login_link(link).await {
+            Ok(UsedLink { user, login_until }) => {
+                Ok(Proved { user, login_until, method: SignInMethod::Link })
+            }
+            Err(DirectoryError::LinkUsed) => {
+                self.admin.sign_in_limits().link_failed(self.visit.client)?;
+                Err(RequestRefusal::LinkUsed.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Makes its login. A login that it had ends: its cookie is replaced.
     async fn log_in(
         &self,
-        UsedLink { user, login_until }: UsedLink,
-        method: SignInMethod,
+        Proved { user, login_until, method }: Proved,
     ) -> Result<(Record<Login>, SignedIn), ApiError> {
         let deps = self.admin.deps();
         self.end_former().await?;
@@ -137,6 +193,7 @@ impl Browser<'_> {
             role: Some(user.role.as_str().to_owned()),
             org: user.org.name().to_owned(),
             login: Some(login.id.clone()),
+            method: Some(method),
             csrf: Some(cookie::csrf_of(&token)?),
             expires: Some(expires),
         };
@@ -176,6 +233,7 @@ async fn show(
         role: user.map(|user| user.role.as_str().to_owned()),
         org: caller.org().name().to_owned(),
         login: login.as_ref().map(|login| login.id.clone()),
+        method: login.as_ref().map(|login| login.method),
         csrf: token.map(cookie::csrf),
         expires: login.map(|login| login.facts.expires),
     })

@@ -169,6 +169,11 @@ impl Admin {
         &self.0.idempotency
     }
 
+    /// The ways to sign in.
+    pub fn sign_in(&self) -> &SignInSettings {
+        &self.deps().sign_in
+    }
+
     /// How often clients failed to sign in.
     pub(super) fn sign_in_limits(&self) -> &SignInLimits {
         &self.0.sign_in_limits

@@ -49,7 +49,9 @@ pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_order::RuleOrderAsk;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::run::{HostRefusals, Rejected, RunRefusals};
-pub use self::sign_in::{LoginLinkAsk, LoginLinkView, SignInAsk, SignInView};
+pub use self::sign_in::{
+    LoginLinkAsk, LoginLinkView, PasswordAsk, SignInAsk, SignInView, TotpAsk, TotpCode, TotpView,
+};
 pub use self::status::{AgentListener, CallerView, Health, ReloadView, Status};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};

@@ -34,6 +34,7 @@ mod scope;
 mod secret_text;
 mod session;
 mod token;
+mod totp;
 mod user;
 mod webhook;
 
@@ -84,7 +85,8 @@ pub use session::{
     SESSION_TTL_MAX, Session, SessionFacts, SessionGiven, SessionIssued, SessionShown, SessionSpec,
 };
 pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
-pub use user::{Role, User, UserFacts, UserShown, UserSpec};
+pub use totp::{NewTotp, Totp};
+pub use user::{Role, SignInMethods, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{
     Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,
     WebhookWith,

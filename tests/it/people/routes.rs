@@ -26,6 +26,12 @@ impl Route {
         ["/apps", "/providers", "/rules", "/keys", "/ca", "/plan", "/reload", "/orgs", "/users"]
             .iter()
             .any(|area| self.path.starts_with(area))
+            && !self.is_of_oneself()
+    }
+
+    /// What people of every role change for themselves.
+    pub(crate) fn is_of_oneself(&self) -> bool {
+        self.path.starts_with("/users/{user}/")
     }
 }
 

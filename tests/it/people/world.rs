@@ -126,6 +126,8 @@ impl Own {
             ("POST", "/connections/{connection}/rotate") => {
                 json!({"fields": {"api_key": "twenty-characters-ok"}})
             }
+            ("PUT", "/users/{user}/password") => json!({"password": "a password of some length"}),
+            ("PUT", "/users/{user}/totp") => json!({"code": "123456"}),
             ("POST", "/flows/{flow}/confirm") => json!({"accept": true}),
             _ => json!({}),
         })

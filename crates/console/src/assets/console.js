@@ -51,7 +51,7 @@
     const text = await answer.text();
     let json = {};
     try { json = text ? JSON.parse(text) : {}; } catch { /* an answer of a proxy in between */ }
-    if (answer.status === 401) location.assign('/login?to=' + encodeURIComponent(location.pathname + location.search));
+    if (answer.status === 401 && location.pathname !== '/login') location.assign('/login?to=' + encodeURIComponent(location.pathname + location.search));
     if (!answer.ok) throw json.error ?? { message: `The gateway answered with ${answer.status}.` };
     return json;
   }
@@ -194,10 +194,19 @@
       clear(form);
       await then(form.dataset, answer);
     } catch (error) {
-      wrong(form, offline(error));
+      if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
     } finally {
       busy(buttons, false);
     }
+  }
+  // The second step of a sign-in: the field of the code appears.
+  function second(form) {
+    const part = one('[data-second][hidden]', form);
+    if (!part) return false;
+    clear(form);
+    part.hidden = part.disabled = false;
+    one('input', part).focus();
+    return true;
   }
   // A button that sends a request without a form.
   async function press(button) {
@@ -216,11 +225,12 @@
   function busy(buttons, is) {
     for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
   }
-  async function then({ done, to, show, leave, failed }, answer) {
+  async function then({ done, to, show, fill, leave, failed }, answer) {
     if (failed && answer.test?.ok === false) to = failed;
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
     if (show) { reveal(done, answer, show); return; }
+    if (fill) { filledIn(document.getElementById(fill), answer).showModal(); return; }
     const text = [answer.test?.message, answer.message].find((it) => typeof it === 'string') ?? done;
     // What a receiver answered to a test event.
     const said = typeof answer.what === 'string' ? `${text} ${answer.what}` : text;
@@ -241,6 +251,14 @@
     box.addEventListener('close', () => { box.remove(); again(); });
     document.body.append(box);
     box.showModal();
+  }
+  // A dialog with the members of an answer in the places that name them.
+  function filledIn(box, answer) {
+    for (const part of all('[data-cell]', box)) {
+      const text = answer[part.dataset.cell];
+      if (part.tagName === 'IMG') part.src = text; else part.textContent = text;
+    }
+    return box;
   }
   function copier() {
     const button = make('button', 'Copy');

@@ -7,6 +7,8 @@ mod key_error;
 pub mod key_file;
 mod key_id;
 pub mod keyring;
+pub mod password;
 pub mod private_file;
 pub mod source;
 pub mod token;
+pub mod totp;
