@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// require a one-time code beside the password (TOTP), or no more
     #[command(after_help = means::TOTP_EXAMPLES)]
     Totp(means::Totp),
+    /// list the passkeys of a user, or remove them
+    #[command(after_help = means::PASSKEYS_EXAMPLES)]
+    Passkeys(means::Passkeys),
     /// remove one who owns nothing any more
     Remove(Removal),
 }
@@ -131,6 +134,7 @@ impl Command {
             }
             Self::Password(password) => password.run(global, &client).await,
             Self::Totp(totp) => totp.run(global, &client).await,
+            Self::Passkeys(passkeys) => passkeys.run(global, &client).await,
             Self::Remove(removal) => asked.remove::<User>(removal).await,
         }
     }
@@ -155,6 +159,7 @@ impl Columns for User {
             }
             .to_owned()
         }),
+        Column::shown("passkeys", |user| user.facts.sign_in.passkeys.len().to_string()),
         Column::shown("created", |user| moment(user.created)),
     ];
 

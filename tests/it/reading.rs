@@ -149,6 +149,7 @@ const READING: &[&str] = &[
     "token revoke pat_1",
     "usage",
     "user list",
+    "user passkeys ann --remove",
     "user password ann --remove",
     "user totp ann --confirm 123456",
     "user remove ann",

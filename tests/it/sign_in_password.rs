@@ -62,7 +62,7 @@ async fn wrong_passwords_and_unknown_users_get_one_answer_and_no_cookie() {
     let said = ask_at(&lab, "GET /api/v1/session", &login.cookie(), "").await.json();
     assert_eq!(said["user"], "bob");
     let shown = lab.gateway.api("GET", "/users/bob", "").await.json();
-    assert_eq!(shown["sign_in"], json!({"password": true}));
+    assert_eq!(shown["sign_in"], json!({"password": true, "totp": false, "passkeys": []}));
     let paused = lab.gateway.api("PATCH", "/users/bob", r#"{"paused":true}"#).await;
     assert_eq!(paused.head.status(), 200);
     assert_eq!(plain(&tries(&lab, "bob", PASSWORD).await), plain(&wrong), "a paused user");

@@ -94,7 +94,7 @@ async fn from_the_first_code_on_a_password_needs_one_and_each_works_once() {
     let said = ask_at(&lab, "GET /api/v1/session", &login.cookie(), "").await.json();
     assert_eq!((&said["user"], &said["method"]), (&json!("bob"), &json!("password_totp")));
     let shown = lab.gateway.api("GET", "/users/bob", "").await.json();
-    assert_eq!(shown["sign_in"], json!({"password": true, "totp": true}));
+    assert_eq!(shown["sign_in"], json!({"password": true, "totp": true, "passkeys": []}));
     Login::of(&mut lab, "default", "bob").await;
     let records = lab.finish_with_changes().await;
     let signed_in = records.iter().find(|it| it["change"]["id"] == login.id.as_str());

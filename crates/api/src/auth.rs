@@ -404,7 +404,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "ca" if reads => Area::Providers,
         "rules" => Area::Rules,
         "audit" => Area::Audit,
-        "users" | "tokens" | "logins" | "login-links" => Area::Users,
+        "users" | "tokens" | "logins" | "login-links" | "session" => Area::Users,
         "orgs" if reads => Area::Users,
         "webhooks" | "events" | "honeytokens" => Area::Webhooks,
         "ca" | "keys" | "metrics" | "orgs" | "plan" | "reload" | "upstreams" => Area::Install,
@@ -419,7 +419,11 @@ fn is_of_own_sign_in(path: &str) -> bool {
     let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
     let mut parts = rest.split('/');
     let parts = [parts.next(), parts.next(), parts.next(), parts.next()];
-    matches!(parts, [Some("users"), Some(_), Some("password" | "totp"), None])
+    matches!(
+        parts,
+        [Some("users"), Some(_), Some("password" | "totp" | "passkeys"), None]
+            | [Some("session"), Some("passkeys"), _, None]
+    )
 }
 
 /// Whether users may have access to the route: it has an area, or every token may use it.

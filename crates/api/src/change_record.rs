@@ -24,7 +24,7 @@ use keyward_state::observe::event::{Event, Outcome};
 const PATH_CHARS_MAX: usize = 256;
 
 /// What is changed of a resource, by the last part of a path.
-const NARROWER: &[&str] = &["token", "binding", "login-link", "password", "totp"];
+const NARROWER: &[&str] = &["token", "binding", "login-link", "password", "totp", "passkey"];
 
 /// A record in progress; written when dropped.
 pub(super) struct PendingRecord {
@@ -189,9 +189,19 @@ fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
     let mut parts = rest.split('/');
     let mut next = || parts.next().filter(|part| !part.is_empty());
     let (of, name, sub, _) = (next().unwrap_or_default(), next(), next(), next());
-    let within = sub.filter(|sub| ["tokens", "bindings", "password", "totp"].contains(sub));
+    let within =
+        sub.filter(|sub| ["tokens", "bindings", "password", "totp", "passkeys"].contains(sub));
     if (of, name) == ("rules", Some("order")) {
         return Change::new(&caller.actor(), "rule order", "changed");
+    }
+    if (of, name) == ("session", Some("passkeys")) {
+        let action = match (method, sub) {
+            ("DELETE", _) => "removed",
+            ("POST", None) => "added",
+            ("POST", Some(_)) => "asked for",
+            _ => "changed",
+        };
+        return Change::new(&caller.actor(), "passkey", action);
     }
     if (of, name) == ("session", None) {
         let action = if method == "DELETE" { "removed" } else { "added" };

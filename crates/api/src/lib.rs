@@ -48,6 +48,7 @@ mod openapi;
 mod orgs;
 mod owners;
 mod page;
+mod passkeys;
 mod passwords;
 mod personal;
 mod plugins;

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::network::Visit;
 use super::resource::found;
 use super::sign_in::limits::{PasswordTry, network};
+use super::state::Admin;
 use keyward_model::{Login, Record, Role, Scope, SecretText, SignInMethod, User};
 use keyward_state::directory::Credential;
 
@@ -40,6 +41,22 @@ impl<'a> Means<'a> {
                 hint: "sign in with a link, or use a token without an end".to_owned(),
             }),
         }
+    }
+
+    /// The caller, who changes their own.
+    ///
+    /// # Errors
+    /// As [`Means::of`], and for the operator, who is no user.
+    pub(super) fn own(context: &'a Context) -> Result<Self, ApiError> {
+        let own = context.caller.user().ok_or_else(|| ApiError::RefusedUntil {
+            message: "the operator is no user, and has no passkeys".to_owned(),
+            hint: "sign in to the console: `keyward login-link`".to_owned(),
+        })?;
+        Self::of(context, own.id.as_str())
+    }
+
+    pub(super) fn admin(&self) -> &Admin {
+        &self.context.admin
     }
 
     /// Refuses end users, who do not sign in.

@@ -34,6 +34,10 @@ pub enum RequestRefusal {
     CodeWrong,
     /// The configuration switches passwords off.
     PasswordOff,
+    /// The passkey is unknown, or what it signed is not accepted.
+    PasskeyRefused,
+    /// The configuration switches passkeys off.
+    PasskeysOff,
     /// Too many passwords are being checked.
     SignInsBusy,
     /// Too many sign-ins from its address failed.
@@ -94,6 +98,12 @@ impl RequestRefusal {
             Self::PasswordOff => Code::Refused
                 .because("sign-in with a password is switched off")
                 .hint("use a link: `keyward login-link`; `sign_in.password: true` switches passwords on"),
+            Self::PasskeyRefused => Code::Unauthenticated
+                .because("the passkey is not known here, or what it signed is not accepted")
+                .hint("try again; a link signs in without it: `keyward login-link`"),
+            Self::PasskeysOff => Code::Refused
+                .because("passkeys are switched off")
+                .hint("`sign_in.passkeys: true` switches them on; links work in any case"),
             Self::SignInsBusy => Code::RateLimited
                 .because("too many passwords are being checked")
                 .hint("retry when `Retry-After` says"),
@@ -137,6 +147,8 @@ impl RequestRefusal {
             | Self::PasswordWrong
             | Self::CodeMissing
             | Self::CodeWrong
+            | Self::PasskeyRefused
+            | Self::PasskeysOff
             | Self::PasswordOff
             | Self::KeyMalformed
             | Self::KeyReused

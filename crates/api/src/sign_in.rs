@@ -1,9 +1,10 @@
-//! `/session`: a browser signs in with a link or a password, asks who it is signed in as, and signs out. Every sign-in
+//! `/session`: a browser signs in with a link, a password or a passkey, asks who it is signed in as, and signs out. Every sign-in
 //! makes a new cookie, which its answer sets; `auth/login.rs` authenticates requests by it.
 
 mod browser;
 pub(super) mod cookie;
 pub(super) mod limits;
+pub(super) mod passkey;
 mod password;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use super::network::Visit;
 use super::openapi::{Answer, Draft, Routes};
 use super::request_refusal::RequestRefusal;
 use super::state::Admin;
-use super::wire::{SignInAsk, SignInView};
+use super::wire::{SignInAsk, SignInView, UsedCredential};
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
 use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod, User};
@@ -34,10 +35,18 @@ use keyward_state::directory::{Credential, DirectoryError, NewLogin, UsedLink};
 /// The path of the sign-in.
 pub(super) const SESSION: &str = "/api/v1/session";
 
+/// The path of what a passkey signs.
+const CHALLENGE: &str = "/api/v1/session/challenge";
+
 pub(super) fn routes() -> Routes {
     Routes::new()
         .post("/session", ["signIn", "Sign a browser in; the answer sets its cookie"], sign_in)
         .get("/session", ["getSignIn", "Show who the caller is signed in as"], show)
+        .post(
+            "/session/challenge",
+            ["signInChallenge", "Ask for what a browser needs to sign in with a passkey"],
+            passkey::challenge,
+        )
         .delete("/session", ["signOut", "Sign the browser out"], sign_out)
 }
 
@@ -79,13 +88,14 @@ impl Answer for SignedOut {
 
 /// Whether the request is a sign-in, which needs no authentication.
 pub(super) fn is_sign_in(method: &Method, path: &str) -> bool {
-    *method == Method::POST && path == SESSION
+    *method == Method::POST && [SESSION, CHALLENGE].contains(&path)
 }
 
 /// What a browser signs in with.
 enum Proof {
     Link(Secret),
     Password(PasswordProof),
+    Passkey(UsedCredential),
 }
 
 /// A user who proved who they are.
@@ -99,7 +109,14 @@ struct Proved {
 impl TryFrom<SignInAsk> for Proof {
     type Error = ApiError;
 
-    fn try_from(SignInAsk { link, user, password, totp }: SignInAsk) -> Result<Self, ApiError> {
+    fn try_from(ask: SignInAsk) -> Result<Self, ApiError> {
+        let SignInAsk { link, user, password, totp, passkey } = ask;
+        if let Some(passkey) = passkey {
+            return match (link, user, password) {
+                (None, None, None) => Ok(Self::Passkey(passkey)),
+                _ => Err(ApiError::field("passkey", "must be given alone")),
+            };
+        }
         match (link, user, password) {
             (Some(link), None, None) if totp.is_none() => Ok(Self::Link(link.0)),
             (None, Some(user), Some(password)) => {
@@ -132,6 +149,7 @@ async fn sign_in(
     let proved = match proof {
         Proof::Link(link) => browser.by_link(&link).await,
         Proof::Password(proof) => browser.by_password(proof, &mut record).await,
+        Proof::Passkey(given) => browser.by_passkey(given, &mut record).await,
     };
     let made = match proved {
         Ok(proved) => browser.log_in(proved).await,
@@ -263,7 +281,7 @@ async fn sign_out(
     Ok(SignedOut { is_https: visit.is_some_and(|Extension(visit)| visit.is_https) })
 }
 
-fn only_browsers() -> ApiError {
+pub(super) fn only_browsers() -> ApiError {
     ApiError::RefusedUntil {
         message: "only browsers sign in, at the admin listener".to_owned(),
         hint: "commands on this machine need no sign-in; `keyward login-link` prints a link"

@@ -9,6 +9,7 @@ mod explain;
 mod flow;
 mod index;
 mod keys;
+mod passkey;
 mod plan;
 mod rotation;
 mod rule_order;
@@ -44,6 +45,11 @@ pub use self::flow::{
 };
 pub use self::index::ApiIndex;
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
+pub use self::passkey::{
+    AuthenticatorSelection, CreatedCredential, CreatedResponse, CredentialDescriptor,
+    CredentialParameter, PasskeyAsk, PasskeyChallengeAsk, PasskeyChange, PasskeyCreation,
+    PasskeyRequest, PasskeyUser, RelyingParty, UsedCredential, UsedResponse,
+};
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_order::RuleOrderAsk;

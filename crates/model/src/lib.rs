@@ -22,6 +22,7 @@ mod optional_duration;
 mod org;
 mod own_provider;
 mod owner;
+mod passkey;
 mod patch;
 mod personal_token;
 mod plugin;
@@ -66,6 +67,7 @@ pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
 pub use own_provider::{OwnProvider, OwnProviderSpec};
 pub use owner::Visibility;
+pub use passkey::{PASSKEYS_MAX, Passkey, PasskeyShown};
 pub use patch::{check_fixed, merge};
 pub use personal_token::{
     PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,

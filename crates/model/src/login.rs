@@ -29,7 +29,7 @@ section! {
         #[key("name or id of a user", required)]
         pub user: Reference<UserId>,
         /// How the user signed in.
-        #[key(one of ["link", "password", "password_totp"], required)]
+        #[key(one of ["link", "password", "password_totp", "passkey"], required)]
         pub method: SignInMethod,
         /// The browser, by what it says of itself: `Firefox on Linux`.
         #[key("text")]
@@ -53,6 +53,8 @@ pub enum SignInMethod {
     /// With a password and a one-time code.
     #[serde(rename = "password_totp")]
     PasswordTotp,
+    /// With a passkey.
+    Passkey,
 }
 
 /// What the gateway adds.
@@ -125,6 +127,7 @@ impl SignInMethod {
             Self::Link => "link",
             Self::Password => "password",
             Self::PasswordTotp => "password_totp",
+            Self::Passkey => "passkey",
         }
     }
 
@@ -134,6 +137,7 @@ impl SignInMethod {
             Self::Link => "link",
             Self::Password => "password",
             Self::PasswordTotp => "password and one-time code",
+            Self::Passkey => "passkey",
         }
     }
 }

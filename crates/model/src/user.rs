@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::login::LoginLink;
 use super::name;
+use super::passkey::{Passkey, PasskeyShown};
 use super::personal_token::{PersonalToken, PersonalTokenShown};
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
@@ -79,6 +80,9 @@ pub struct UserFacts {
     /// The codes that are asked for beside the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp: Option<Totp>,
+    /// The passkeys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passkeys: Vec<Passkey>,
     /// A key of codes that is not in force yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp_new: Option<NewTotp>,
@@ -95,13 +99,16 @@ pub struct UserShown {
 }
 
 /// What a user can sign in with, beside links.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SignInMethods {
     /// Whether the user has a password.
     pub password: bool,
     /// Whether a one-time code is required beside the password.
     #[serde(default)]
     pub totp: bool,
+    /// The passkeys.
+    #[serde(default)]
+    pub passkeys: Vec<PasskeyShown>,
 }
 
 impl Resource for User {

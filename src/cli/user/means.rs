@@ -11,8 +11,9 @@ use crate::cli::output;
 use crate::cli::resource::path;
 use crate::cli::secret::{self, Typed};
 use crate::cli::settings::Global;
+use crate::cli::table::moment;
 use keyward_api::wire::TotpView;
-use keyward_model::{Shown, User};
+use keyward_model::{PasskeyShown, Shown, User};
 
 pub(crate) const PASSWORD_EXAMPLES: &str = "The password has 12 to 256 characters. Other logins of the user end.\n\n\
     examples:\n  keyward user password ann\n  keyward user password ann --stdin < file\n  \
@@ -21,6 +22,18 @@ pub(crate) const PASSWORD_EXAMPLES: &str = "The password has 12 to 256 character
 pub(crate) const TOTP_EXAMPLES: &str = "The key is shown once. A first code confirms it; from then on a sign-in with the \
     password needs a code.\n\nexamples:\n  keyward user totp ann\n  keyward user totp ann --confirm 123456\n  \
     keyward user totp ann --remove";
+
+pub(crate) const PASSKEYS_EXAMPLES: &str = "People add passkeys in the console, on their own page.\n\nexamples:\n  \
+    keyward user passkeys ann\n  keyward user passkeys ann --remove";
+
+#[derive(Debug, Args)]
+pub(crate) struct Passkeys {
+    /// name or id
+    name: String,
+    /// remove all of them: a device was lost
+    #[arg(long)]
+    remove: bool,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Password {
@@ -143,6 +156,27 @@ impl Totp {
             false => Ok(()),
         }
     }
+}
+
+impl Passkeys {
+    pub(crate) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let Self { name, remove } = self;
+        if remove {
+            client.delete(&format!("{}/passkeys", path::<User>(&name))).await?;
+            let text = format!("passkeys of {name} removed\n");
+            return output::removed(global.json, &[name], &text);
+        }
+        let user: Shown<User> = client.get(&path::<User>(&name)).await?;
+        output::show(global.json, &user.facts.sign_in.passkeys, |all| match all.as_slice() {
+            [] => format!("{name} has no passkeys\n"),
+            all => all.iter().map(line).collect(),
+        })
+    }
+}
+
+fn line(passkey: &PasskeyShown) -> String {
+    let used = passkey.last_used.map_or_else(|| "never".to_owned(), moment);
+    format!("{}  {}  added {}, used {used}\n", passkey.id, passkey.name, moment(passkey.created))
 }
 
 async fn confirmed(

@@ -75,8 +75,12 @@ pub(crate) async fn sign_in_with(lab: &Lab, body: &Value, fields: &str) -> Messa
 pub(crate) async fn unseen_at(lab: &Lab, line: &str, fields: &str, body: &str) -> Message {
     let own = lab.gateway.admin;
     let mut wire = Wire::plain(TcpStream::connect(own).await.expect("it listens"));
+    let host = match fields.contains("Host: ") {
+        true => String::new(),
+        false => format!("Host: {own}\r\n"),
+    };
     wire.send(format!(
-        "{line} HTTP/1.1\r\nHost: {own}\r\nContent-Type: application/json\r\n\
+        "{line} HTTP/1.1\r\n{host}Content-Type: application/json\r\n\
          Content-Length: {}\r\n{fields}\r\n{body}",
         body.len()
     ))

@@ -6,6 +6,8 @@ use keyward_model::{SecretText, SignInMethod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::passkey::UsedCredential;
+
 /// What a browser signs in with: a link, or a user and a password.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,9 @@ pub struct SignInAsk {
     /// The one-time code, which a refusal with the code `totp_required` asks for.
     #[serde(default)]
     pub totp: Option<SecretText>,
+    /// Instead of these, what the browser gives for a challenge of `/session/challenge`: `PublicKeyCredential.toJSON()`.
+    #[serde(default)]
+    pub passkey: Option<UsedCredential>,
 }
 
 /// A new password.

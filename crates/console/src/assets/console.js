@@ -190,13 +190,38 @@
     const buttons = all('button', form);
     busy(buttons, true);
     try {
-      const answer = await call(method, filled(path, given), sent, form.dataset.tag);
+      let answer = await call(method, filled(path, given), sent, form.dataset.tag);
+      if (form.dataset.register) answer = await register(form.dataset.register, answer, given);
       clear(form);
       await then(form.dataset, answer);
     } catch (error) {
       if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
     } finally {
       busy(buttons, false);
+    }
+  }
+  // Passkeys: what the API asks, the authenticator answers. JSON by the browser (WebAuthn 3 §5.1.8).
+  const passkeys = () => window.PublicKeyCredential?.parseCreationOptionsFromJSON !== undefined;
+  const refused = (error) => error.name === 'InvalidStateError' ? { message: 'This device has a passkey here already.' }
+    : error instanceof DOMException ? { message: 'No passkey was used.', hint: 'Try again, and confirm on your device.' } : error;
+  async function register(target, options, given) {
+    const [method, path] = target.split(' ');
+    if (!passkeys()) throw { message: 'This browser has no passkeys here.', hint: 'Use a current one, over https or at localhost.' };
+    const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(options);
+    const made = await navigator.credentials.create({ publicKey }).catch((error) => { throw refused(error); });
+    return call(method, path, { ...given, credential: made.toJSON() });
+  }
+  async function sign(button) {
+    busy([button], true);
+    try {
+      const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(await call('POST', '/session/challenge', {}));
+      const used = await navigator.credentials.get({ publicKey });
+      await call('POST', '/session', { passkey: used.toJSON() });
+      location.assign(button.dataset.to || '/');
+    } catch (error) {
+      toast(said(offline(refused(error))), true);
+    } finally {
+      busy([button], false);
     }
   }
   // The second step of a sign-in: the field of the code appears.
@@ -466,6 +491,8 @@
       navigator.clipboard.writeText(text).then(() => { copy.textContent = 'Copied'; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); });
       return;
     }
+    const key = event.target.closest('button[data-passkey]');
+    if (key) { sign(key); return; }
     const button = event.target.closest('button[data-api]');
     if (button) { press(button); return; }
     const opener = event.target.closest('[data-open]');
@@ -570,6 +597,7 @@
     traffic();
     order();
     choose();
+    all('button[data-passkey]').forEach((button) => { button.hidden = !passkeys(); });
     all('form[data-now]').forEach((form) => submit(form));
   }
   function stop() {

@@ -167,6 +167,7 @@ impl View<'_> {
             br;
             @if let Some(error) = self.error { (refusal(error)) }
             @if self.settings.password { (self.with_password()) }
+            @if self.settings.passkeys { (self.with_passkey()) }
             (link_help(self.settings.password))
             br;
             p.small { a href="/ca" { "The certificate authority of this gateway" } }
@@ -203,10 +204,21 @@ impl View<'_> {
     }
 }
 
+impl View<'_> {
+    /// The script shows it where the browser has passkeys.
+    fn with_passkey(&self) -> Markup {
+        html! {
+            div.actions.whole { button type="button" data-passkey data-to=(self.to) hidden { "Sign in with a passkey" } }
+        }
+    }
+}
+
 fn refusal(error: &ErrorView) -> Markup {
+    let ErrorView { field, message, .. } = error;
+    let text = field.as_ref().map(|field| format!("{field} {message}"));
     html! {
         div.wrong-box role="alert" {
-            p { (sentence(&error.message)) }
+            p { (sentence(text.as_ref().unwrap_or(message))) }
             @if let Some(hint) = &error.hint { p { (sentence(hint)) } }
         }
     }

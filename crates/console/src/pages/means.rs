@@ -1,10 +1,10 @@
-//! How a person signs in, on their page: password and one-time codes. People change their own, admins those of all.
+//! How a person signs in, on their page: password, one-time codes and passkeys. People change their own, admins those of all.
 
 use maud::{Markup, html};
 
-use crate::parts::Action;
+use crate::parts::{Action, ago};
 use crate::visit::{Visit, segment};
-use keyward_model::{Shown, SignInMethod, User};
+use keyward_model::{PasskeyShown, Shown, SignInMethod, User};
 
 /// The dialog of a new key.
 const KEY: &str = "totp-key";
@@ -37,6 +37,9 @@ pub(super) fn panel(visit: &Visit, user: &Shown<User>, is_self: bool) -> Markup 
                 br;
                 h3 { "One-time codes" }
                 (means.codes())
+                br;
+                h3 { "Passkeys" }
+                (means.passkeys(is_self))
             }
         }
     }
@@ -49,6 +52,13 @@ impl Means<'_> {
 
     fn password(&self) -> Markup {
         let (name, is_set) = (&self.user.spec.name, self.user.facts.sign_in.password);
+        let new = Secret {
+            form: "password",
+            name: "password",
+            label: "New password",
+            help: Some("12 to 256 characters."),
+            complete: "new-password",
+        };
         let remove = Action {
             api: self.api("DELETE", "password"),
             label: "Remove password",
@@ -63,8 +73,8 @@ impl Means<'_> {
                 summary { @if is_set { "Change password" } @else { "Set password" } }
                 form data-api=(self.api("PUT", "password")) data-done="Saved. Other browsers of this person are signed out." {
                     input type="text" value=(name) autocomplete="username" hidden;
-                    @if is_set { (self.current()) }
-                    (secret(Secret { name: "password", label: "New password", help: Some("12 to 256 characters."), complete: "new-password" }))
+                    @if is_set { (self.current("password")) }
+                    (new.show())
                     button.first { "Save password" }
                 }
             }
@@ -73,7 +83,7 @@ impl Means<'_> {
     }
 
     fn codes(&self) -> Markup {
-        let (name, methods) = (&self.user.spec.name, self.user.facts.sign_in);
+        let (name, methods) = (&self.user.spec.name, &self.user.facts.sign_in);
         let remove = Action {
             api: self.api("DELETE", "totp"),
             label: "Remove codes",
@@ -95,8 +105,8 @@ impl Means<'_> {
                 details {
                     summary { @if methods.totp { "Use another authenticator program" } @else { "Set up codes" } }
                     form data-api=(self.api("POST", "totp")) data-fill=(KEY) {
-                        (self.current())
-                        @if asks_code { (secret(code("Code of the program so far"))) }
+                        (self.current("totp"))
+                        @if asks_code { (code("totp", "Code of the program so far").show()) }
                         button.first { "Show key" }
                     }
                 }
@@ -105,10 +115,48 @@ impl Means<'_> {
         }
     }
 
-    fn current(&self) -> Markup {
+    /// People register their own; an admin removes all of another.
+    fn passkeys(&self, is_self: bool) -> Markup {
+        let (name, all) = (&self.user.spec.name, &self.user.facts.sign_in.passkeys);
+        let remove_all = Action {
+            api: self.api("DELETE", "passkeys"),
+            label: "Remove passkeys",
+            confirm: Some(format!(
+                "Remove the passkeys of {name}?\nTheir devices do not sign in any more."
+            )),
+            done: "Removed.",
+            class: "danger",
+            ..Action::default()
+        };
+        html! {
+            @if all.is_empty() { p.muted { "None: a passkey signs in with a device’s PIN, finger or face." } }
+            ul.rows { @for passkey in all { li {
+                div.grow {
+                    p { (passkey.name) }
+                    p.small.muted { "added " (ago(passkey.created)) @if let Some(used) = passkey.last_used { " · used " (ago(used)) } }
+                }
+                @if is_self { (removal_of(passkey).show()) }
+            } } }
+            @if is_self {
+                details {
+                    summary { "Add passkey" }
+                    form data-api="POST /session/passkeys/challenge" data-register="POST /session/passkeys" data-done="Added. It signs in at this address." {
+                        div.field {
+                            label for="passkey-name" { "Name" }
+                            input #passkey-name name="name" required data-path maxlength="64" autocomplete="off" placeholder="laptop";
+                        }
+                        (self.current("passkey"))
+                        button.first { "Add passkey" }
+                    }
+                }
+            } @else if !all.is_empty() { br; div.actions { (remove_all.show()) } }
+        }
+    }
+
+    fn current(&self, form: &str) -> Markup {
         html! {
             @if self.proof == Proof::Password && self.user.facts.sign_in.password {
-                (secret(Secret { name: "current", label: "Current password", help: None, complete: "current-password" }))
+                (Secret { form, name: "current", label: "Current password", help: None, complete: "current-password" }.show())
             }
         }
     }
@@ -119,6 +167,20 @@ impl Means<'_> {
             @if self.proof == Proof::None { div.actions { (remove.show()) } }
             @else { p.small.muted { "To remove it, sign in with a link." } }
         }
+    }
+}
+
+fn removal_of(passkey: &PasskeyShown) -> Action<'static> {
+    Action {
+        api: format!("DELETE /session/passkeys/{}", passkey.id),
+        label: "Remove",
+        confirm: Some(format!(
+            "Remove the passkey {}?\nIt does not sign in any more.",
+            passkey.name
+        )),
+        done: "Removed.",
+        class: "danger",
+        ..Action::default()
     }
 }
 
@@ -135,7 +197,7 @@ pub(super) fn dialog(user: &Shown<User>) -> Markup {
                 button type="button" data-copy { "Copy" }
             }
             form data-api=(format!("PUT /users/{}/totp", segment(name))) data-done="Codes are required from now on." {
-                (secret(code("Code that it shows now")))
+                (code("totp-first", "Code that it shows now").show())
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Confirm" } }
             }
         }
@@ -144,6 +206,8 @@ pub(super) fn dialog(user: &Shown<User>) -> Markup {
 
 /// A field of something secret.
 struct Secret<'a> {
+    /// The form: ids are unique in the page.
+    form: &'a str,
     name: &'a str,
     label: &'a str,
     help: Option<&'a str>,
@@ -151,21 +215,21 @@ struct Secret<'a> {
     complete: &'a str,
 }
 
-fn code(label: &str) -> Secret<'_> {
-    Secret { name: "code", label, help: None, complete: "one-time-code" }
+fn code<'a>(form: &'a str, label: &'a str) -> Secret<'a> {
+    Secret { form, name: "code", label, help: None, complete: "one-time-code" }
 }
 
-fn secret(field: Secret<'_>) -> Markup {
-    let Secret { name, label, help, complete } = field;
-    let is_code = name == "code";
-    html! {
-        div.field {
-            label {
-                (label)
-                input name=(name) type=(if is_code { "text" } else { "password" }) required autocomplete=(complete)
+impl Secret<'_> {
+    fn show(&self) -> Markup {
+        let Self { form, name, label, help, complete } = self;
+        let (id, is_code) = (format!("{form}-{name}"), *name == "code");
+        html! {
+            div.field {
+                label for=(id) { (label) }
+                input id=(id) name=(name) type=(if is_code { "text" } else { "password" }) required autocomplete=(complete)
                     inputmode=[is_code.then_some("numeric")] spellcheck="false" autocapitalize="off";
+                @if let Some(help) = help { p.help { (help) } }
             }
-            @if let Some(help) = help { p.help { (help) } }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Cryptography: envelopes, master keys and their sources, tokens. It does not know storage: `directory` and
 //! `vault` decide what is sealed and under which place.
 
+pub mod challenge;
 pub mod command;
 pub mod envelope;
 mod key_error;
@@ -12,3 +13,4 @@ pub mod private_file;
 pub mod source;
 pub mod token;
 pub mod totp;
+pub mod webauthn;

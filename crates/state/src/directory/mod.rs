@@ -22,6 +22,7 @@ mod logins;
 mod open;
 mod orgs;
 mod own_providers;
+mod passkeys;
 mod passwords;
 mod personal;
 mod plugins;
