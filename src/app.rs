@@ -336,7 +336,10 @@ impl AdminTasks {
         state: &Admin,
         access: NetworkAccess,
     ) {
-        let router = keyward_console::router(admin::network_router(state.clone(), access));
+        let router = keyward_console::router(
+            admin::network_router(state.clone(), access),
+            state.sign_in().clone(),
+        );
         self.spawn(|close| admin::serve_network(listener, tls, state.clone(), router, close));
     }
 

@@ -285,6 +285,14 @@ impl Client {
         decode(&self.call(Method::POST, path, Body::from(Bytes::from_owner(json))).await?)
     }
 
+    /// PUT, of a body that may hold a secret; the answer has none.
+    pub(crate) async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), Failure> {
+        let mut json = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
+        serde_json::to_writer(&mut *json, body)
+            .map_err(|error| Failure::failed("cannot write the request", &error))?;
+        self.call(Method::PUT, path, Body::from(Bytes::from_owner(json))).await.map(drop)
+    }
+
     /// PATCH: `body` is a merge patch.
     pub(crate) async fn patch<T: DeserializeOwned>(
         &self,

@@ -1,5 +1,7 @@
 //! `keyward user`: people, and what they may do in their organisation.
 
+mod means;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use serde_json::{Map, Value, json};
@@ -42,6 +44,15 @@ pub(crate) enum Command {
     #[command(after_help = "The tokens and agents of who is paused open nothing.\n\nexamples:\n  \
         keyward user set bob --role auditor\n  keyward user set bob --pause")]
     Set(Set),
+    /// set or remove the password that a user signs in to the console with
+    #[command(after_help = means::PASSWORD_EXAMPLES)]
+    Password(means::Password),
+    /// require a one-time code beside the password (TOTP), or no more
+    #[command(after_help = means::TOTP_EXAMPLES)]
+    Totp(means::Totp),
+    /// list the passkeys of a user, or remove them
+    #[command(after_help = means::PASSKEYS_EXAMPLES)]
+    Passkeys(means::Passkeys),
     /// remove one who owns nothing any more
     Remove(Removal),
 }
@@ -121,6 +132,9 @@ impl Command {
                 let user = client.patch(&path::<User>(&set.name), &set.patch()?).await?;
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
+            Self::Password(password) => password.run(global, &client).await,
+            Self::Totp(totp) => totp.run(global, &client).await,
+            Self::Passkeys(passkeys) => passkeys.run(global, &client).await,
             Self::Remove(removal) => asked.remove::<User>(removal).await,
         }
     }
@@ -136,6 +150,16 @@ impl Columns for User {
         Column::both("STATE", "state", |user| {
             if user.paused { "paused" } else { "active" }.to_owned()
         }),
+        Column::shown("password", |user| {
+            let sign_in = &user.facts.sign_in;
+            match (sign_in.password, sign_in.totp) {
+                (false, _) => "none",
+                (true, false) => "set",
+                (true, true) => "set, with one-time codes",
+            }
+            .to_owned()
+        }),
+        Column::shown("passkeys", |user| user.facts.sign_in.passkeys.len().to_string()),
         Column::shown("created", |user| moment(user.created)),
     ];
 

@@ -1,6 +1,8 @@
 //! The console in a real Chromium: people connect accounts, bind agents, watch traffic and repair connections.
 
 mod chromium;
+mod passkey;
+mod password;
 mod stories;
 
 use serde_json::json;

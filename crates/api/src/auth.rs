@@ -72,7 +72,7 @@ pub(super) struct Caller {
     who: CallerIdentity,
     area: Option<Area>,
     access: Access,
-    /// Whether the request is for [`CALLER`], [`INDEX`] or [`SESSION`].
+    /// Whether the request is for [`CALLER`], [`INDEX`], [`SESSION`] or one's own means of sign-in.
     is_for_everyone: bool,
     /// The address of the client, over the network.
     client: Option<IpAddr>,
@@ -120,8 +120,9 @@ impl Caller {
         }
         let (area, access) = required(request.method(), request.uri().path());
         let path = request.uri().path();
-        let is_for_everyone =
-            path == SESSION || access == Access::Read && [CALLER, INDEX].contains(&path);
+        let is_for_everyone = path == SESSION
+            || is_of_own_sign_in(path)
+            || access == Access::Read && [CALLER, INDEX].contains(&path);
         Ok(Self { is_for_everyone, ..Self::new(org, who, area, access) })
     }
 
@@ -368,7 +369,7 @@ fn bearer(fields: &HeaderMap) -> Result<Option<&str>, ApiError> {
 }
 
 /// The organisation that the request names, by name or id.
-fn named_org(fields: &HeaderMap) -> Result<Option<OrgId>, ApiError> {
+pub(super) fn named_org(fields: &HeaderMap) -> Result<Option<OrgId>, ApiError> {
     let mut given = fields.get_all(ORG_FIELD).iter();
     let Some(value) = given.next() else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
@@ -403,13 +404,26 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "ca" if reads => Area::Providers,
         "rules" => Area::Rules,
         "audit" => Area::Audit,
-        "users" | "tokens" | "logins" | "login-links" => Area::Users,
+        "users" | "tokens" | "logins" | "login-links" | "session" => Area::Users,
         "orgs" if reads => Area::Users,
         "webhooks" | "events" | "honeytokens" => Area::Webhooks,
         "ca" | "keys" | "metrics" | "orgs" | "plan" | "reload" | "upstreams" => Area::Install,
         _ => return (None, access),
     };
     (Some(area), access)
+}
+
+/// Whether the path is a user's means of sign-in: people of every role change their own, and its handlers check that
+/// ([`super::means::Means`]).
+fn is_of_own_sign_in(path: &str) -> bool {
+    let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
+    let mut parts = rest.split('/');
+    let parts = [parts.next(), parts.next(), parts.next(), parts.next()];
+    matches!(
+        parts,
+        [Some("users"), Some(_), Some("password" | "totp" | "passkeys"), None]
+            | [Some("session"), Some("passkeys"), _, None]
+    )
 }
 
 /// Whether users may have access to the route: it has an area, or every token may use it.

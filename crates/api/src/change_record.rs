@@ -15,13 +15,16 @@ use super::sign_in::SESSION;
 use super::state::Admin;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
-use keyward_model::{Login, Record};
+use keyward_model::{Login, Record, User};
 use keyward_state::observe::change::{Actor, Change};
 use keyward_state::observe::change_log::ChangeSlot;
 use keyward_state::observe::event::{Event, Outcome};
 
 /// How many characters of a path are logged.
 const PATH_CHARS_MAX: usize = 256;
+
+/// What is changed of a resource, by the last part of a path.
+const NARROWER: &[&str] = &["token", "binding", "login link", "password", "totp", "passkey"];
 
 /// A record in progress; written when dropped.
 pub(super) struct PendingRecord {
@@ -122,10 +125,18 @@ impl PendingRecord {
         if let Some(change) = self.event.change.take() {
             let change = by.iter().fold(*change, |change, by| change.by(by));
             let change = change.of(&login.id, user);
-            let method = login.method.as_str();
+            let method = login.method.words();
             self.event.change = Some(Box::new(change.because(format!("by {method}"))));
         }
         self.ended(StatusCode::OK, None);
+    }
+
+    /// Sets the user of a sign-in that may still fail.
+    pub(super) fn is_of(&mut self, user: &Record<User>) {
+        self.event.org = Some(user.org.to_string());
+        if let Some(change) = &mut self.event.change {
+            change.name = Some(user.name.clone());
+        }
     }
 
     /// Records a refusal, and returns it.
@@ -156,14 +167,14 @@ impl Drop for PendingRecord {
         if let Some(change) = &mut self.event.change {
             if let Some(what) = details.what {
                 // The path is more specific: a token or a binding of this resource.
-                let narrower = ["token", "binding", "login link"].contains(&&*change.what);
+                let narrower = NARROWER.contains(&&*change.what);
                 if !narrower {
                     what.clone_into(&mut change.what);
                 }
                 (change.id, change.name) = (details.id, details.name);
             }
             change.name = change.name.take().or(details.wanted_name);
-            change.why = details.why;
+            change.why = details.why.or(change.why.take());
         }
         if let Some(run) = details.run {
             run.write(&mut self.event);
@@ -178,9 +189,19 @@ fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
     let mut parts = rest.split('/');
     let mut next = || parts.next().filter(|part| !part.is_empty());
     let (of, name, sub, _) = (next().unwrap_or_default(), next(), next(), next());
-    let within = sub.filter(|sub| ["tokens", "bindings"].contains(sub));
+    let within =
+        sub.filter(|sub| ["tokens", "bindings", "password", "totp", "passkeys"].contains(sub));
     if (of, name) == ("rules", Some("order")) {
         return Change::new(&caller.actor(), "rule order", "changed");
+    }
+    if (of, name) == ("session", Some("passkeys")) {
+        let action = match (method, sub) {
+            ("DELETE", _) => "removed",
+            ("POST", None) => "added",
+            ("POST", Some(_)) => "asked for",
+            _ => "changed",
+        };
+        return Change::new(&caller.actor(), "passkey", action);
     }
     if (of, name) == ("session", None) {
         let action = if method == "DELETE" { "removed" } else { "added" };

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::request_id;
 use super::request_refusal::RequestRefusal;
@@ -465,7 +465,7 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(code);
         // For `errors_page::link`.
         response.extensions_mut().insert(body);
-        if code == Code::Unauthenticated {
+        if code.status() == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }

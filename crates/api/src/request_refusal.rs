@@ -26,6 +26,20 @@ pub enum RequestRefusal {
     CsrfMissing,
     /// The link does not sign in, or not any more.
     LinkUsed,
+    /// There is no such user, or they have another password or none.
+    PasswordWrong,
+    /// The password is right, and the user also needs a one-time code.
+    CodeMissing,
+    /// The one-time code is wrong or was used.
+    CodeWrong,
+    /// The configuration switches passwords off.
+    PasswordOff,
+    /// The passkey is unknown, or what it signed is not accepted.
+    PasskeyRefused,
+    /// The configuration switches passkeys off.
+    PasskeysOff,
+    /// Too many passwords are being checked.
+    SignInsBusy,
     /// Too many sign-ins from its address failed.
     SignInFailures {
         /// Seconds until a retry makes sense.
@@ -74,8 +88,27 @@ impl RequestRefusal {
             Self::LinkUsed => Code::Unauthenticated
                 .because("the link has been used, has expired or was never made")
                 .hint("get another one: `keyward login-link` on the gateway's machine, or from an admin"),
+            Self::PasswordWrong => Code::Unauthenticated
+                .because("user or password is wrong")
+                .hint("`keyward login-link --user NAME` on the gateway's machine prints a link to sign in with"),
+            Self::CodeMissing => Code::TotpRequired.because("a one-time code is required").usual_hint(),
+            Self::CodeWrong => Code::TotpRequired
+                .because("the one-time code is wrong, or was used")
+                .hint("wait for the next code; check the clock of the device that shows it"),
+            Self::PasswordOff => Code::Refused
+                .because("sign-in with a password is switched off")
+                .hint("use a link: `keyward login-link`; `sign_in.password: true` switches passwords on"),
+            Self::PasskeyRefused => Code::Unauthenticated
+                .because("the passkey is not known here, or what it signed is not accepted")
+                .hint("try again; a link signs in without it: `keyward login-link`"),
+            Self::PasskeysOff => Code::Refused
+                .because("passkeys are switched off")
+                .hint("`sign_in.passkeys: true` switches them on; links work in any case"),
+            Self::SignInsBusy => Code::RateLimited
+                .because("too many passwords are being checked")
+                .hint("retry when `Retry-After` says"),
             Self::SignInFailures { .. } => Code::RateLimited
-                .because("too many sign-ins from this address failed")
+                .because("too many sign-ins of this user or from this address failed")
                 .hint("wait as long as `Retry-After` says; a valid link is always accepted"),
             Self::KeyMalformed => Code::BadRequest
                 .because("`Idempotency-Key` is not 1 to 255 visible ASCII characters")
@@ -103,12 +136,20 @@ impl RequestRefusal {
             Self::AuthFailures { retry_after }
             | Self::TokenRate { retry_after }
             | Self::SignInFailures { retry_after } => Some(retry_after),
-            Self::KeyInProgress | Self::TooManyKeys => Some(IN_PROGRESS_RETRY_AFTER),
+            Self::KeyInProgress | Self::TooManyKeys | Self::SignInsBusy => {
+                Some(IN_PROGRESS_RETRY_AFTER)
+            }
             Self::Cleartext
             | Self::ForeignOrigin
             | Self::LoginEnded
             | Self::CsrfMissing
             | Self::LinkUsed
+            | Self::PasswordWrong
+            | Self::CodeMissing
+            | Self::CodeWrong
+            | Self::PasskeyRefused
+            | Self::PasskeysOff
+            | Self::PasswordOff
             | Self::KeyMalformed
             | Self::KeyReused
             | Self::AnswerNotKept => None,

@@ -19,9 +19,9 @@ use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connect_sessions, connection_test,
     connections, consents, errors_page, explain, flows, health, home, honeytokens, index, keys,
-    login_links, logins, orgs, personal, plugins, probes, providers, refresh, reload, request_id,
-    rotations, rule_test, rules, runs, sessions, sign_in, summary, tokens, upstreams, usage, users,
-    webhooks,
+    login_links, logins, orgs, passkeys, passwords, personal, plugins, probes, providers, refresh,
+    reload, request_id, rotations, rule_test, rules, runs, sessions, sign_in, summary, tokens,
+    totp, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -122,6 +122,9 @@ pub(super) fn described() -> Routes {
         .merge(orgs::routes())
         .merge(users::routes())
         .merge(personal::routes())
+        .merge(passwords::routes())
+        .merge(passkeys::routes())
+        .merge(totp::routes())
         .merge(sign_in::routes())
         .merge(logins::routes())
         .merge(login_links::routes())

@@ -1,9 +1,13 @@
-//! `/session`: a browser signs in with a link, asks who it is signed in as, and signs out. Every sign-in makes a new
-//! cookie, which its answer sets; `auth/login.rs` authenticates requests by it.
+//! `/session`: a browser signs in with a link, a password or a passkey, asks who it is signed in as, and signs out. Every sign-in
+//! makes a new cookie, which its answer sets; `auth/login.rs` authenticates requests by it.
 
 mod browser;
 pub(super) mod cookie;
-mod limits;
+pub(super) mod limits;
+pub(super) mod passkey;
+mod password;
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -12,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::limits::SignInLimits;
+use self::password::PasswordProof;
 use super::auth::Caller;
 use super::body::Body;
 use super::change_record::PendingRecord;
@@ -21,17 +26,27 @@ use super::network::Visit;
 use super::openapi::{Answer, Draft, Routes};
 use super::request_refusal::RequestRefusal;
 use super::state::Admin;
-use super::wire::{SignInAsk, SignInView};
-use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod};
+use super::wire::{SignInAsk, SignInView, UsedCredential};
+use keyward_base::codes::Code;
+use keyward_base::secret::Secret;
+use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod, User};
 use keyward_state::directory::{Credential, DirectoryError, NewLogin, UsedLink};
 
 /// The path of the sign-in.
 pub(super) const SESSION: &str = "/api/v1/session";
 
+/// The path of what a passkey signs.
+const CHALLENGE: &str = "/api/v1/session/challenge";
+
 pub(super) fn routes() -> Routes {
     Routes::new()
         .post("/session", ["signIn", "Sign a browser in; the answer sets its cookie"], sign_in)
         .get("/session", ["getSignIn", "Show who the caller is signed in as"], show)
+        .post(
+            "/session/challenge",
+            ["signInChallenge", "Ask for what a browser needs to sign in with a passkey"],
+            passkey::challenge,
+        )
         .delete("/session", ["signOut", "Sign the browser out"], sign_out)
 }
 
@@ -73,7 +88,51 @@ impl Answer for SignedOut {
 
 /// Whether the request is a sign-in, which needs no authentication.
 pub(super) fn is_sign_in(method: &Method, path: &str) -> bool {
-    *method == Method::POST && path == SESSION
+    *method == Method::POST && [SESSION, CHALLENGE].contains(&path)
+}
+
+/// What a browser signs in with.
+enum Proof {
+    Link(Secret),
+    Password(PasswordProof),
+    Passkey(UsedCredential),
+}
+
+/// A user who proved who they are.
+struct Proved {
+    user: Arc<Record<User>>,
+    /// When the login ends at the latest.
+    login_until: Option<Timestamp>,
+    method: SignInMethod,
+}
+
+impl TryFrom<SignInAsk> for Proof {
+    type Error = ApiError;
+
+    fn try_from(ask: SignInAsk) -> Result<Self, ApiError> {
+        let SignInAsk { link, user, password, totp, passkey } = ask;
+        if let Some(passkey) = passkey {
+            return match (link, user, password) {
+                (None, None, None) => Ok(Self::Passkey(passkey)),
+                _ => Err(ApiError::field("passkey", "must be given alone")),
+            };
+        }
+        match (link, user, password) {
+            (Some(link), None, None) if totp.is_none() => Ok(Self::Link(link.0)),
+            (None, Some(user), Some(password)) => {
+                let (password, code) = (password.0, totp.map(|code| code.0));
+                Ok(Self::Password(PasswordProof { user, password, code }))
+            }
+            (None, None, None) => {
+                Err(ApiError::field("link", "is missing: give a link, or a user and a password"))
+            }
+            (None, Some(_), None) => Err(ApiError::field("password", "is missing")),
+            (None, None, Some(_)) => Err(ApiError::field("user", "is missing")),
+            (Some(_), ..) => {
+                Err(ApiError::field("link", "must not be given together with a user or a password"))
+            }
+        }
+    }
 }
 
 /// Signs in. It leaves an audit record of its own, because it has no caller.
@@ -81,26 +140,29 @@ async fn sign_in(
     State(admin): State<Admin>,
     visit: Option<Extension<Visit>>,
     fields: HeaderMap,
-    Body(SignInAsk { link }): Body<SignInAsk>,
+    Body(ask): Body<SignInAsk>,
 ) -> Result<SignedIn, ApiError> {
     let Some(Extension(visit)) = visit else { return Err(only_browsers()) };
-    let record = PendingRecord::of_sign_in(&admin, visit.client).await?;
-    let used = match admin.deps().directory.use_login_link(&link.0).await {
-        Ok(used) => used,
-        Err(DirectoryError::LinkUsed) => {
-            if let Err(refusal) = admin.sign_in_limits().link_failed(visit.client) {
-                record.omit();
-                return Err(refusal.into());
-            }
-            return Err(record.refused(RequestRefusal::LinkUsed.into()));
-        }
-        Err(error) => return Err(record.refused(error.into())),
-    };
+    let proof = Proof::try_from(ask)?;
+    let mut record = PendingRecord::of_sign_in(&admin, visit.client).await?;
     let browser = Browser { admin: &admin, visit, fields: &fields };
-    match browser.log_in(used, SignInMethod::Link).await {
+    let proved = match proof {
+        Proof::Link(link) => browser.by_link(&link).await,
+        Proof::Password(proof) => browser.by_password(proof, &mut record).await,
+        Proof::Passkey(given) => browser.by_passkey(given, &mut record).await,
+    };
+    let made = match proved {
+        Ok(proved) => browser.log_in(proved).await,
+        Err(refusal) => Err(refusal),
+    };
+    match made {
         Ok((login, signed_in)) => {
             record.signed_in(&login, signed_in.view.user.as_deref().unwrap_or_default());
             Ok(signed_in)
+        }
+        Err(refusal) if refusal.code() == Code::RateLimited => {
+            record.omit();
+            Err(refusal)
         }
         Err(refusal) => Err(record.refused(refusal)),
     }
@@ -114,11 +176,23 @@ struct Browser<'a> {
 }
 
 impl Browser<'_> {
+    async fn by_link(&self, link: &Secret) -> Result<Proved, ApiError> {
+        match self.admin.deps().directory.use_login_link(link).await {
+            Ok(UsedLink { user, login_until }) => {
+                Ok(Proved { user, login_until, method: SignInMethod::Link })
+            }
+            Err(DirectoryError::LinkUsed) => {
+                self.admin.sign_in_limits().link_failed(self.visit.client)?;
+                Err(RequestRefusal::LinkUsed.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Makes its login. A login that it had ends: its cookie is replaced.
     async fn log_in(
         &self,
-        UsedLink { user, login_until }: UsedLink,
-        method: SignInMethod,
+        Proved { user, login_until, method }: Proved,
     ) -> Result<(Record<Login>, SignedIn), ApiError> {
         let deps = self.admin.deps();
         self.end_former().await?;
@@ -137,6 +211,7 @@ impl Browser<'_> {
             role: Some(user.role.as_str().to_owned()),
             org: user.org.name().to_owned(),
             login: Some(login.id.clone()),
+            method: Some(method),
             csrf: Some(cookie::csrf_of(&token)?),
             expires: Some(expires),
         };
@@ -176,6 +251,7 @@ async fn show(
         role: user.map(|user| user.role.as_str().to_owned()),
         org: caller.org().name().to_owned(),
         login: login.as_ref().map(|login| login.id.clone()),
+        method: login.as_ref().map(|login| login.method),
         csrf: token.map(cookie::csrf),
         expires: login.map(|login| login.facts.expires),
     })
@@ -205,7 +281,7 @@ async fn sign_out(
     Ok(SignedOut { is_https: visit.is_some_and(|Extension(visit)| visit.is_https) })
 }
 
-fn only_browsers() -> ApiError {
+pub(super) fn only_browsers() -> ApiError {
     ApiError::RefusedUntil {
         message: "only browsers sign in, at the admin listener".to_owned(),
         hint: "commands on this machine need no sign-in; `keyward login-link` prints a link"

@@ -21,6 +21,7 @@ use keyward_net::dial::Dialler;
 use keyward_proxy::Gateway;
 use keyward_proxy::ListenerOwner;
 use keyward_proxy::ca::authority::{self, Authority};
+use keyward_state::crypto::challenge::Challenges;
 use keyward_state::directory::Directory;
 use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
@@ -100,6 +101,7 @@ struct Inner {
     runs: Runs,
     idempotency: IdempotencyKeys,
     sign_in_limits: SignInLimits,
+    challenges: Challenges,
 }
 
 struct Serving {
@@ -136,6 +138,7 @@ impl Admin {
             runs: Runs::default(),
             idempotency: IdempotencyKeys::default(),
             sign_in_limits,
+            challenges: Challenges::default(),
         }))
     }
 
@@ -167,6 +170,16 @@ impl Admin {
     /// The keys of requests that have effect once.
     pub(super) fn idempotency(&self) -> &IdempotencyKeys {
         &self.0.idempotency
+    }
+
+    /// The ways to sign in.
+    pub fn sign_in(&self) -> &SignInSettings {
+        &self.deps().sign_in
+    }
+
+    /// The challenges of passkeys.
+    pub(super) fn challenges(&self) -> &Challenges {
+        &self.0.challenges
     }
 
     /// How often clients failed to sign in.

@@ -17,7 +17,8 @@ use super::page::Page;
 use super::resource::{self, Exposed};
 use super::wire::List;
 use keyward_model::{
-    PersonalToken, PersonalTokenShown, Record, Role, Shown, User, UserFacts, UserShown,
+    Passkey, PersonalToken, PersonalTokenShown, Record, Role, Shown, SignInMethods, User,
+    UserFacts, UserShown,
 };
 use keyward_state::directory::Credential;
 
@@ -82,7 +83,13 @@ impl Exposed for User {
 
     async fn beside(context: &Context, user: &Record<Self>) -> UserShown {
         let tokens = user.facts.tokens.iter();
-        UserShown { tokens: tokens.map(|token| token_shown(context, user, token)).collect() }
+        let sign_in = SignInMethods {
+            password: user.facts.password.is_some(),
+            totp: user.facts.totp.is_some(),
+            passkeys: user.facts.passkeys.iter().map(Passkey::shown).collect(),
+        };
+        let tokens = tokens.map(|token| token_shown(context, user, token)).collect();
+        UserShown { tokens, sign_in }
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {

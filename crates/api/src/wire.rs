@@ -9,6 +9,7 @@ mod explain;
 mod flow;
 mod index;
 mod keys;
+mod passkey;
 mod plan;
 mod rotation;
 mod rule_order;
@@ -44,12 +45,19 @@ pub use self::flow::{
 };
 pub use self::index::ApiIndex;
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
+pub use self::passkey::{
+    AuthenticatorSelection, CreatedCredential, CreatedResponse, CredentialDescriptor,
+    CredentialParameter, PasskeyAsk, PasskeyChallengeAsk, PasskeyChange, PasskeyCreation,
+    PasskeyRequest, PasskeyUser, RelyingParty, UsedCredential, UsedResponse,
+};
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_order::RuleOrderAsk;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::run::{HostRefusals, Rejected, RunRefusals};
-pub use self::sign_in::{LoginLinkAsk, LoginLinkView, SignInAsk, SignInView};
+pub use self::sign_in::{
+    LoginLinkAsk, LoginLinkView, PasswordAsk, SignInAsk, SignInView, TotpAsk, TotpCode, TotpView,
+};
 pub use self::status::{AgentListener, CallerView, Health, ReloadView, Status};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};

@@ -213,6 +213,9 @@ codes! {
     Unauthenticated: "unauthenticated" 401 Api,
         "The request has no valid personal access token and no cookie of a browser that is signed in, or the sign-in failed.",
         "an admin of your organisation makes a token: keyward token add, or a link to sign in: keyward login-link";
+    TotpRequired: "totp_required" 401 Api,
+        "The password of the sign-in is right, and the user must also give a one-time code; or the code is wrong, or was used.",
+        "give the code that your authenticator program shows; a link signs in without it: keyward login-link";
     CsrfRequired: "csrf_required" 403 Api,
         "The request changes something and is authenticated by a cookie, but lacks the CSRF value of its login.",
         "send the `csrf` of GET /session in `Keyward-CSRF`";

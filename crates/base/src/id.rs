@@ -205,6 +205,8 @@ ids! {
     ConnectSessionId = "cns_", "a connect session";
     /// A login: a browser in which a user is signed in.
     LoginId = "lgn_", "a login";
+    /// A passkey of a user.
+    PasskeyId = "pky_", "a passkey";
     /// A stored rule. [`RuleId`] is the label of what decided.
     StoredRuleId = "rul_", "a rule";
 }

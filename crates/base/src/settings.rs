@@ -218,6 +218,11 @@ impl Rate {
         Self { count: count.max(1), per: Per::Minute }
     }
 
+    /// At most `count` requests per hour; at least one.
+    pub fn per_hour(count: u32) -> Self {
+        Self { count: count.max(1), per: Per::Hour }
+    }
+
     /// How many requests are allowed within [`Rate::period`].
     pub fn count(self) -> u32 {
         self.count

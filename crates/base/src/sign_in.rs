@@ -22,6 +22,12 @@ section! {
     #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct SignInSettings {
+        /// Whether people may sign in with a password. Links work in any case.
+        #[key(one of ["true", "false"])]
+        pub password: bool,
+        /// Whether people may register passkeys and sign in with them, at a page with a host name.
+        #[key(one of ["true", "false"])]
+        pub passkeys: bool,
         /// A login that is not used for so long ends; 5m to 30d. Its last use is noted every 5 minutes.
         #[key("time")]
         #[serde(with = "duration")]
@@ -35,7 +41,7 @@ section! {
 
 impl Default for SignInSettings {
     fn default() -> Self {
-        Self { idle: minutes(12 * 60), life: minutes(7 * 1_440) }
+        Self { password: true, passkeys: true, idle: minutes(12 * 60), life: minutes(7 * 1_440) }
     }
 }
 

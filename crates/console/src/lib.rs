@@ -22,17 +22,18 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, header};
+use keyward_base::sign_in::SignInSettings;
 
 /// Pages run our own script and style sheet, and ask this origin only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The pages, and `api` for all other paths.
-pub fn router(api: Router) -> Router {
+/// The pages, and `api` for all other paths. The page of the sign-in offers what the settings allow.
+pub fn router(api: Router, sign_in: SignInSettings) -> Router {
     pages::routes()
         .merge(assets::routes())
         .layer(middleware::from_fn(harden))
-        .with_state(visit::Console::new(api.clone()))
+        .with_state(visit::Console::new(api.clone(), sign_in))
         .fallback_service(api)
 }
 

@@ -10,6 +10,7 @@ mod connections;
 mod find;
 mod honeytokens;
 mod login;
+mod means;
 mod overview;
 mod people;
 mod person;

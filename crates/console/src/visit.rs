@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,6 +23,7 @@ use crate::frame::Page;
 use keyward_api::Arrival;
 use keyward_api::wire::{ErrorBody, ErrorView, SignInView};
 use keyward_base::id::UserId;
+use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Shown, User};
 
 /// Beside the cookie, it shows that a request is of our own page.
@@ -36,10 +38,11 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// RFC 3986 §2.3: the characters of a path segment or query value that need no encoding.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The state of the console: the API.
+/// The state of the console: the API, and the ways to sign in.
 #[derive(Clone)]
 pub(crate) struct Console {
     api: Router,
+    pub(crate) sign_in: Arc<SignInSettings>,
 }
 
 /// The sender of a request for a page, and the API for them.
@@ -82,8 +85,8 @@ pub(crate) enum Stop {
 }
 
 impl Console {
-    pub(crate) fn new(api: Router) -> Self {
-        Self { api }
+    pub(crate) fn new(api: Router, sign_in: SignInSettings) -> Self {
+        Self { api, sign_in: Arc::new(sign_in) }
     }
 }
 

@@ -22,6 +22,7 @@ mod optional_duration;
 mod org;
 mod own_provider;
 mod owner;
+mod passkey;
 mod patch;
 mod personal_token;
 mod plugin;
@@ -34,6 +35,7 @@ mod scope;
 mod secret_text;
 mod session;
 mod token;
+mod totp;
 mod user;
 mod webhook;
 
@@ -65,6 +67,7 @@ pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
 pub use own_provider::{OwnProvider, OwnProviderSpec};
 pub use owner::Visibility;
+pub use passkey::{PASSKEYS_MAX, Passkey, PasskeyShown};
 pub use patch::{check_fixed, merge};
 pub use personal_token::{
     PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
@@ -84,7 +87,8 @@ pub use session::{
     SESSION_TTL_MAX, Session, SessionFacts, SessionGiven, SessionIssued, SessionShown, SessionSpec,
 };
 pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
-pub use user::{Role, User, UserFacts, UserShown, UserSpec};
+pub use totp::{NewTotp, Totp};
+pub use user::{Role, SignInMethods, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{
     Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,
     WebhookWith,

@@ -29,7 +29,7 @@ section! {
         #[key("name or id of a user", required)]
         pub user: Reference<UserId>,
         /// How the user signed in.
-        #[key(one of ["link"], required)]
+        #[key(one of ["link", "password", "password_totp", "passkey"], required)]
         pub method: SignInMethod,
         /// The browser, by what it says of itself: `Firefox on Linux`.
         #[key("text")]
@@ -48,6 +48,13 @@ section! {
 pub enum SignInMethod {
     /// With a link that works once.
     Link,
+    /// With a password.
+    Password,
+    /// With a password and a one-time code.
+    #[serde(rename = "password_totp")]
+    PasswordTotp,
+    /// With a passkey.
+    Passkey,
 }
 
 /// What the gateway adds.
@@ -118,6 +125,19 @@ impl SignInMethod {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Link => "link",
+            Self::Password => "password",
+            Self::PasswordTotp => "password_totp",
+            Self::Passkey => "passkey",
+        }
+    }
+
+    /// In a sentence: `by password and one-time code`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Password => "password",
+            Self::PasswordTotp => "password and one-time code",
+            Self::Passkey => "passkey",
         }
     }
 }

@@ -1,16 +1,21 @@
 //! Users: people, and what they may do in their organisation. Their tokens stand in the same row.
 
+use std::net::IpAddr;
+
 use keyward_base::id::UserId;
 use keyward_base::keys::section;
+use keyward_base::password::PasswordHash;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::login::LoginLink;
 use super::name;
+use super::passkey::{Passkey, PasskeyShown};
 use super::personal_token::{PersonalToken, PersonalTokenShown};
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Nothing, Resource};
+use super::totp::{NewTotp, Totp};
 
 /// RFC 5321 §4.5.3.1.
 const EMAIL_BYTES_MAX: usize = 254;
@@ -66,6 +71,21 @@ pub struct UserFacts {
     /// Links that sign the user in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub login_links: Vec<LoginLink>,
+    /// The password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<PasswordHash>,
+    /// The networks that the user signed in from with it, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<IpAddr>,
+    /// The codes that are asked for beside the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp: Option<Totp>,
+    /// The passkeys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passkeys: Vec<Passkey>,
+    /// A key of codes that is not in force yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp_new: Option<NewTotp>,
 }
 
 /// What is shown of a user.
@@ -73,6 +93,22 @@ pub struct UserFacts {
 pub struct UserShown {
     /// The user's tokens, without their text.
     pub tokens: Vec<PersonalTokenShown>,
+    /// What the user can sign in with, beside links.
+    #[serde(default)]
+    pub sign_in: SignInMethods,
+}
+
+/// What a user can sign in with, beside links.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SignInMethods {
+    /// Whether the user has a password.
+    pub password: bool,
+    /// Whether a one-time code is required beside the password.
+    #[serde(default)]
+    pub totp: bool,
+    /// The passkeys.
+    #[serde(default)]
+    pub passkeys: Vec<PasskeyShown>,
 }
 
 impl Resource for User {

@@ -61,7 +61,7 @@ struct Logins {
 const WHOLE: &[&str] = &["", "/status", "/caller"];
 
 /// What everyone may ask for.
-const OF_EVERYONE: &[&str] = &["", "/caller", "/session"];
+const OF_EVERYONE: &[&str] = &["", "/caller", "/session", "/session/challenge"];
 
 /// What a member may not read.
 const OF_ADMINS: &[&str] =
@@ -222,7 +222,7 @@ impl Tokens {
             ),
         ];
         all.extend(self.logins.wrongs(world, method, path, route));
-        if (method, path) == ("POST", "/session") {
+        if method == "POST" && ["/session", "/session/challenge"].contains(&path) {
             all.retain(Wrong::counts_at_sign_in);
         }
         if OF_EVERYONE.contains(&path) {

@@ -15,6 +15,7 @@ impl Route {
     pub(crate) fn writes_something(&self) -> bool {
         // Everyone may sign in and out.
         !["/rules/explain", "/rules/test", "/session"].contains(&&*self.path)
+            && !self.path.starts_with("/session/")
     }
 
     /// Sends a request with the credential, and changes nothing.
@@ -26,6 +27,12 @@ impl Route {
         ["/apps", "/providers", "/rules", "/keys", "/ca", "/plan", "/reload", "/orgs", "/users"]
             .iter()
             .any(|area| self.path.starts_with(area))
+            && !self.is_of_oneself()
+    }
+
+    /// What people of every role change for themselves.
+    pub(crate) fn is_of_oneself(&self) -> bool {
+        self.path.starts_with("/users/{user}/")
     }
 }
 

@@ -126,6 +126,13 @@ impl Own {
             ("POST", "/connections/{connection}/rotate") => {
                 json!({"fields": {"api_key": "twenty-characters-ok"}})
             }
+            ("PUT", "/users/{user}/password") => json!({"password": "a password of some length"}),
+            ("POST", "/session/passkeys") => {
+                let response = json!({"clientDataJSON": "", "authenticatorData": "", "publicKeyAlgorithm": -7});
+                json!({"name": new, "credential": {"response": response}})
+            }
+            ("PATCH", "/session/passkeys/{passkey}") => json!({"name": new}),
+            ("PUT", "/users/{user}/totp") => json!({"code": "123456"}),
             ("POST", "/flows/{flow}/confirm") => json!({"accept": true}),
             _ => json!({}),
         })

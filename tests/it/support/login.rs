@@ -68,14 +68,22 @@ pub(crate) async fn sign_in(lab: &Lab, link: &str, fields: &str) -> Message {
 
 /// Signs in with this body.
 pub(crate) async fn sign_in_with(lab: &Lab, body: &Value, fields: &str) -> Message {
+    unseen_at(lab, "POST /api/v1/session", fields, &body.to_string()).await
+}
+
+/// A request over TCP whose answer may show a secret once.
+pub(crate) async fn unseen_at(lab: &Lab, line: &str, fields: &str, body: &str) -> Message {
     let own = lab.gateway.admin;
     let mut wire = Wire::plain(TcpStream::connect(own).await.expect("it listens"));
-    let (body, host) = (body.to_string(), format!("Host: {own}\r\n"));
+    let host = match fields.contains("Host: ") {
+        true => String::new(),
+        false => format!("Host: {own}\r\n"),
+    };
     wire.send(format!(
-        "POST /api/v1/session HTTP/1.1\r\n{host}Content-Type: application/json\r\n\
+        "{line} HTTP/1.1\r\n{host}Content-Type: application/json\r\n\
          Content-Length: {}\r\n{fields}\r\n{body}",
         body.len()
     ))
     .await;
-    wire.answer("POST").await
+    wire.answer(line.split(' ').next().expect("a method")).await
 }

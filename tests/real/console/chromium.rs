@@ -170,6 +170,11 @@ impl Tab<'_> {
         self.run("cookies", json!({})).await
     }
 
+    /// Gives the tab an authenticator that verifies its user.
+    pub(crate) async fn authenticator(&mut self) {
+        self.run("authenticator", json!({})).await;
+    }
+
     /// Bytes of the page and all that it loaded.
     pub(crate) async fn weight(&mut self) -> u64 {
         self.run("weight", json!({})).await.as_u64().expect("a number")

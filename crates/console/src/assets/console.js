@@ -51,7 +51,7 @@
     const text = await answer.text();
     let json = {};
     try { json = text ? JSON.parse(text) : {}; } catch { /* an answer of a proxy in between */ }
-    if (answer.status === 401) location.assign('/login?to=' + encodeURIComponent(location.pathname + location.search));
+    if (answer.status === 401 && location.pathname !== '/login') location.assign('/login?to=' + encodeURIComponent(location.pathname + location.search));
     if (!answer.ok) throw json.error ?? { message: `The gateway answered with ${answer.status}.` };
     return json;
   }
@@ -191,14 +191,48 @@
     const buttons = all('button', form);
     busy(buttons, true);
     try {
-      const answer = await call(method, filled(path, given), sent, form.dataset.tag);
+      let answer = await call(method, filled(path, given), sent, form.dataset.tag);
+      if (form.dataset.register) answer = await register(form.dataset.register, answer, given);
       clear(form);
       await then(form.dataset, answer);
     } catch (error) {
-      wrong(form, offline(error));
+      if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
     } finally {
       busy(buttons, false);
     }
+  }
+  // Passkeys: what the API asks, the authenticator answers. JSON by the browser (WebAuthn 3 §5.1.8).
+  const passkeys = () => window.PublicKeyCredential?.parseCreationOptionsFromJSON !== undefined;
+  const refused = (error) => error.name === 'InvalidStateError' ? { message: 'This device has a passkey here already.' }
+    : error instanceof DOMException ? { message: 'No passkey was used.', hint: 'Try again, and confirm on your device.' } : error;
+  async function register(target, options, given) {
+    const [method, path] = target.split(' ');
+    if (!passkeys()) throw { message: 'This browser has no passkeys here.', hint: 'Use a current one, over https or at localhost.' };
+    const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(options);
+    const made = await navigator.credentials.create({ publicKey }).catch((error) => { throw refused(error); });
+    return call(method, path, { ...given, credential: made.toJSON() });
+  }
+  async function sign(button) {
+    busy([button], true);
+    try {
+      const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(await call('POST', '/session/challenge', {}));
+      const used = await navigator.credentials.get({ publicKey });
+      await call('POST', '/session', { passkey: used.toJSON() });
+      location.assign(button.dataset.to || '/');
+    } catch (error) {
+      toast(said(offline(refused(error))), true);
+    } finally {
+      busy([button], false);
+    }
+  }
+  // The second step of a sign-in: the field of the code appears.
+  function second(form) {
+    const part = one('[data-second][hidden]', form);
+    if (!part) return false;
+    clear(form);
+    part.hidden = part.disabled = false;
+    one('input', part).focus();
+    return true;
   }
   // A button that sends a request without a form.
   async function press(button) {
@@ -217,11 +251,12 @@
   function busy(buttons, is) {
     for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
   }
-  async function then({ done, to, show, leave, failed }, answer) {
+  async function then({ done, to, show, fill, leave, failed }, answer) {
     if (failed && answer.test?.ok === false) to = failed;
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
     if (show) { reveal(done, answer, show); return; }
+    if (fill) { filledIn(document.getElementById(fill), answer).showModal(); return; }
     const text = [answer.test?.message, answer.message].find((it) => typeof it === 'string') ?? done;
     // What a receiver answered to a test event.
     const said = typeof answer.what === 'string' ? `${text} ${answer.what}` : text;
@@ -242,6 +277,14 @@
     box.addEventListener('close', () => { box.remove(); again(); });
     document.body.append(box);
     box.showModal();
+  }
+  // A dialog with the members of an answer in the places that name them.
+  function filledIn(box, answer) {
+    for (const part of all('[data-cell]', box)) {
+      const text = answer[part.dataset.cell];
+      if (part.tagName === 'IMG') part.src = text; else part.textContent = text;
+    }
+    return box;
   }
   function copier() {
     const button = make('button', 'Copy');
@@ -450,6 +493,8 @@
       navigator.clipboard.writeText(text).then(() => { copy.textContent = 'Copied'; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); });
       return;
     }
+    const key = event.target.closest('button[data-passkey]');
+    if (key) { sign(key); return; }
     const button = event.target.closest('button[data-api]');
     if (button) { press(button); return; }
     const opener = event.target.closest('[data-open]');
@@ -554,6 +599,7 @@
     traffic();
     order();
     choose();
+    all('button[data-passkey]').forEach((button) => { button.hidden = !passkeys(); });
     all('form[data-now]').forEach((form) => submit(form));
   }
   function stop() {

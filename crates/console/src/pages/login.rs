@@ -1,8 +1,8 @@
-//! `/login`: sign-in with a one-time link. It works without the script.
+//! `/login`: sign-in with a password or a one-time link. It works without the script.
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, Request};
+use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -16,8 +16,9 @@ use crate::frame::Page;
 use crate::parts::copyable;
 use crate::visit::{Console, Reader, Stop, sentence};
 use keyward_api::wire::ErrorView;
+use keyward_base::sign_in::SignInSettings;
 
-/// Longest form: a link and a path.
+/// Longest form: a link or a password, and a path.
 const FORM_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
@@ -27,35 +28,60 @@ struct Asked {
     to: Option<String>,
 }
 
-/// What the form gives. The link is wiped.
+/// What the form gives. Secrets are wiped.
 #[derive(Default)]
 struct Given {
     link: Option<Zeroizing<String>>,
+    user: Option<String>,
+    password: Option<Zeroizing<String>>,
+    totp: Option<Zeroizing<String>>,
     to: String,
 }
 
 /// The body of the sign-in.
 #[derive(Serialize)]
 struct SignIn<'a> {
-    link: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    totp: Option<&'a str>,
+}
+
+/// What the page shows.
+struct View<'a> {
+    settings: &'a SignInSettings,
+    /// Where the sign-in leads.
+    to: &'a str,
+    /// The user who was given before.
+    user: Option<&'a str>,
+    error: Option<&'a ErrorView>,
 }
 
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/login", get(ask).post(sign_in))
 }
 
-async fn ask(Query(asked): Query<Asked>) -> Page {
+async fn ask(State(console): State<Console>, Query(asked): Query<Asked>) -> Page {
     let to = own_path(asked.to.as_deref().unwrap_or_default());
     match asked.link.filter(|link| !link.is_empty()) {
         Some(link) => page(with_link(&link, to)),
-        None => page(without_link(None)),
+        None => page(View { settings: &console.sign_in, to, user: None, error: None }.show()),
     }
 }
 
-async fn sign_in(reader: Reader, request: Request) -> Response {
+async fn sign_in(State(console): State<Console>, reader: Reader, request: Request) -> Response {
     let given = Given::of(request.into_body()).await.unwrap_or_default();
+    let again = |status: StatusCode, error: Option<&ErrorView>| {
+        let (settings, to) = (&*console.sign_in, own_path(&given.to));
+        let user = given.user.as_deref();
+        (status, page(View { settings, to, user, error }.show())).into_response()
+    };
     let Some(body) = given.body() else {
-        return (StatusCode::UNPROCESSABLE_ENTITY, page(without_link(None))).into_response();
+        return again(StatusCode::UNPROCESSABLE_ENTITY, None);
     };
     match reader.whole(Method::POST, "/session", body).await {
         Ok((fields, _)) => {
@@ -65,13 +91,9 @@ async fn sign_in(reader: Reader, request: Request) -> Response {
             }
             answer
         }
-        Err(Stop::SignIn(_, error)) => refused(StatusCode::UNAUTHORIZED, &error),
-        Err(Stop::Refused(status, error)) => refused(status, &error),
+        Err(Stop::SignIn(_, error)) => again(StatusCode::UNAUTHORIZED, Some(&error)),
+        Err(Stop::Refused(status, error)) => again(status, Some(&error)),
     }
-}
-
-fn refused(status: StatusCode, error: &ErrorView) -> Response {
-    (status, page(without_link(Some(error)))).into_response()
 }
 
 impl Given {
@@ -82,7 +104,11 @@ impl Given {
         for (name, value) in form_urlencoded::parse(&body) {
             let value = Zeroizing::new(value.into_owned());
             match &*name {
-                "link" if !value.is_empty() => given.link = Some(value),
+                _ if value.is_empty() => {}
+                "link" => given.link = Some(value),
+                "user" => given.user = Some(value.to_string()),
+                "password" => given.password = Some(value),
+                "totp" => given.totp = Some(value),
                 "to" => given.to.clone_from(&value),
                 _ => {}
             }
@@ -90,9 +116,20 @@ impl Given {
         Some(given)
     }
 
+    /// `None`: nothing is given.
     fn body(&self) -> Option<Body> {
+        let Self { link, user, password, totp, .. } = self;
+        if link.is_none() && user.is_none() && password.is_none() {
+            return None;
+        }
+        let sign_in = SignIn {
+            link: link.as_deref().map(String::as_str),
+            user: user.as_deref(),
+            password: password.as_deref().map(String::as_str),
+            totp: totp.as_deref().map(String::as_str),
+        };
         let mut body = Zeroizing::new(Vec::with_capacity(FORM_BYTES_MAX));
-        serde_json::to_writer(&mut *body, &SignIn { link: self.link.as_ref()? }).ok()?;
+        serde_json::to_writer(&mut *body, &sign_in).ok()?;
         Some(Body::from(Bytes::from_owner(body)))
     }
 }
@@ -122,24 +159,79 @@ fn with_link(link: &str, to: &str) -> Markup {
     }
 }
 
-/// How to get a link; after one that does not work, why.
-fn without_link(error: Option<&ErrorView>) -> Markup {
-    html! {
-        h1 { "Sign in" }
-        br;
-        @if let Some(error) = error {
-            div.wrong-box role="alert" {
-                p { (sentence(&error.message)) }
-                @if let Some(hint) = &error.hint { p { (sentence(hint)) } }
-            }
+impl View<'_> {
+    /// The ways to sign in; after one that failed, why.
+    fn show(&self) -> Markup {
+        html! {
+            h1 { "Sign in" }
+            br;
+            @if let Some(error) = self.error { (refusal(error)) }
+            @if self.settings.password { (self.with_password()) }
+            @if self.settings.passkeys { (self.with_passkey()) }
+            (link_help(self.settings.password))
+            br;
+            p.small { a href="/ca" { "The certificate authority of this gateway" } }
         }
-        p { "Open a link that signs you in. On the gateway’s machine, this command prints one:" }
+    }
+
+    /// The field of the code appears when the answer asks for it. The script sends the form to the API; without it the
+    /// page comes again, and the password is typed again: it is in no page.
+    fn with_password(&self) -> Markup {
+        let asks_code = self.error.is_some_and(|error| error.code == "totp_required");
+        html! {
+            form method="post" action="/login" data-api="POST /session" data-leave data-to=(self.to) {
+                input type="hidden" name="to" value=(self.to) data-path;
+                div.field {
+                    label for="user" { "User" }
+                    input #user name="user" value=[self.user] required autocomplete="username" spellcheck="false"
+                        autocapitalize="off" autofocus[self.user.is_none()];
+                }
+                div.field {
+                    label for="password" { "Password" }
+                    input #password name="password" type="password" required autocomplete="current-password"
+                        autofocus[self.user.is_some()];
+                }
+                fieldset.field data-second hidden[!asks_code] disabled[!asks_code] {
+                    label for="totp" { "One-time code" }
+                    input #totp name="totp" required autocomplete="one-time-code" inputmode="numeric" spellcheck="false"
+                        aria-describedby="totp-help";
+                    p.help #totp-help { "Six digits, from your authenticator program." }
+                }
+                button.first { "Sign in" }
+            }
+            br;
+        }
+    }
+}
+
+impl View<'_> {
+    /// The script shows it where the browser has passkeys.
+    fn with_passkey(&self) -> Markup {
+        html! {
+            div.actions.whole { button type="button" data-passkey data-to=(self.to) hidden { "Sign in with a passkey" } }
+        }
+    }
+}
+
+fn refusal(error: &ErrorView) -> Markup {
+    let ErrorView { field, message, .. } = error;
+    let text = field.as_ref().map(|field| format!("{field} {message}"));
+    html! {
+        div.wrong-box role="alert" {
+            p { (sentence(text.as_ref().unwrap_or(message))) }
+            @if let Some(hint) = &error.hint { p { (sentence(hint)) } }
+        }
+    }
+}
+
+/// How to get a link.
+fn link_help(has_password: bool) -> Markup {
+    html! {
+        p { @if has_password { "Or open" } @else { "Open" } " a link that signs you in. On the gateway’s machine, this command prints one:" }
         br;
         (copyable("keyward login-link"))
         br;
         p.small.muted { "It works once, for 10 minutes. An admin can make one for you: " code { "keyward login-link --user NAME" } "." }
-        br;
-        p.small { a href="/ca" { "The certificate authority of this gateway" } }
     }
 }
 

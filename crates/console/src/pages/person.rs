@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::people::{role_word, roles, state_of};
-use super::{personal_tokens, timeline};
+use super::{means, personal_tokens, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{Action, Field, ago, chips, count, empty, facts, head, mark};
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
@@ -113,7 +113,7 @@ async fn show(
                         }
                         (personal_tokens::list(user, makes_tokens, asked.all.is_some()))
                     }
-                    // The panel "Sign-in" stands here: password, second factor, sign-in link, and the open logins.
+                    @if is_admin || is_self { (means::panel(&visit, user, is_self)) }
                 }
                 section.panel #connections data-live { header { h2 { "Connections" } } (connections(&view)) }
                 @if !is_end { section.panel #agents data-live { header { h2 { "Agents" } } (agents(&view)) } }
@@ -132,6 +132,7 @@ async fn show(
         }
         @if is_admin && !is_self { (danger(&view)) }
         @if !is_end && makes_tokens { (personal_tokens::dialog(user, is_self)) }
+        @if !is_end && (is_admin || is_self) { (means::dialog(user)) }
     };
     Ok(Page::new(&visit, Section::People, &user.spec.name, content))
 }

@@ -1,12 +1,16 @@
 //! Cryptography: envelopes, master keys and their sources, tokens. It does not know storage: `directory` and
 //! `vault` decide what is sealed and under which place.
 
+pub mod challenge;
 pub mod command;
 pub mod envelope;
 mod key_error;
 pub mod key_file;
 mod key_id;
 pub mod keyring;
+pub mod password;
 pub mod private_file;
 pub mod source;
 pub mod token;
+pub mod totp;
+pub mod webauthn;

@@ -29,6 +29,8 @@ use keyward_model::{
 pub struct LoginTokens {
     live: SharedNames<TokenHash, Arc<Record<Login>>>,
     links: SharedNames<TokenHash, Arc<Record<User>>>,
+    /// By the hash of the credential's id.
+    pub(super) passkeys: SharedNames<TokenHash, Arc<Record<User>>>,
 }
 
 /// A new login, with the token of its cookie.

@@ -22,6 +22,8 @@ mod logins;
 mod open;
 mod orgs;
 mod own_providers;
+mod passkeys;
+mod passwords;
 mod personal;
 mod plugins;
 mod records;
@@ -34,6 +36,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod totp;
 mod usage;
 mod users;
 mod view;
@@ -72,6 +75,7 @@ pub use records::{
 pub use remedy::{Need, Remedies};
 pub use sessions::{NewSession, SessionAccess, SessionTokens};
 pub use stored::Stored;
+pub use totp::TotpError;
 pub use users::{Credential, Person, may_be_used_by};
 pub use view::{Differences, Former, View};
 

@@ -1,0 +1,124 @@
+//! [`Means`]: a user whose means of sign-in are changed. It checks who may, and what the caller must prove: a browser
+//! that was left open must not be enough to exchange the password of its user.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::Extension;
+
+use super::context::Context;
+use super::error::ApiError;
+use super::network::Visit;
+use super::resource::found;
+use super::sign_in::limits::{PasswordTry, network};
+use super::state::Admin;
+use keyward_model::{Login, Record, Role, Scope, SecretText, SignInMethod, User};
+use keyward_state::directory::Credential;
+
+/// The user, changed by the caller. Users change their own means of sign-in, admins those of all.
+pub(super) struct Means<'a> {
+    pub(super) user: Arc<Record<User>>,
+    context: &'a Context,
+}
+
+impl<'a> Means<'a> {
+    /// # Errors
+    /// When the caller may not change them. A password signs in with all rights and does not expire, so a token needs
+    /// both.
+    pub(super) fn of(context: &'a Context, name: &str) -> Result<Self, ApiError> {
+        let (caller, user) = (&context.caller, found::<User>(context, name)?);
+        if !caller.covers(Scope::All) {
+            return Err(ApiError::ScopeMissing(Scope::All.to_string()));
+        }
+        if !caller.edits_all() && caller.user().is_none_or(|own| own.id != user.id) {
+            return Err(ApiError::NotYours { what: "user", name: user.name.clone() });
+        }
+        let is_token = matches!(caller.credential(), Some(Credential::Token(_)));
+        match is_token && caller.ends(&context.view()).is_some() {
+            false => Ok(Self { user, context }),
+            true => Err(ApiError::RefusedUntil {
+                message: "a token that expires cannot change how its user signs in".to_owned(),
+                hint: "sign in with a link, or use a token without an end".to_owned(),
+            }),
+        }
+    }
+
+    /// The caller, who changes their own.
+    ///
+    /// # Errors
+    /// As [`Means::of`], and for the operator, who is no user.
+    pub(super) fn own(context: &'a Context) -> Result<Self, ApiError> {
+        let own = context.caller.user().ok_or_else(|| ApiError::RefusedUntil {
+            message: "the operator is no user, and has no passkeys".to_owned(),
+            hint: "sign in to the console: `keyward login-link`".to_owned(),
+        })?;
+        Self::of(context, own.id.as_str())
+    }
+
+    pub(super) fn admin(&self) -> &Admin {
+        &self.context.admin
+    }
+
+    /// Refuses end users, who do not sign in.
+    pub(super) fn signs_in(&self) -> Result<(), ApiError> {
+        match self.user.role {
+            Role::EndUser => {
+                let rule = "must not be an end user: end users do not sign in";
+                Err(ApiError::field("user", rule))
+            }
+            Role::Admin | Role::Member | Role::Auditor => Ok(()),
+        }
+    }
+
+    /// Whether the caller must prove that it is still the user: they change their own, and did not sign in with a link.
+    pub(super) fn needs_proof(&self) -> bool {
+        let (caller, view) = (&self.context.caller, self.context.view());
+        let is_own = caller.user().is_some_and(|own| own.id == self.user.id);
+        let is_by_link = match caller.credential() {
+            Some(Credential::Login(id)) => view
+                .one::<Login>(caller.org(), id)
+                .is_some_and(|login| login.method == SignInMethod::Link),
+            _ => false,
+        };
+        is_own && !is_by_link
+    }
+
+    /// Checks the current password, if the caller must know it. Guesses are limited as those of a sign-in from a known
+    /// network.
+    ///
+    /// # Errors
+    /// When it is missing or wrong.
+    pub(super) async fn prove(
+        &self,
+        current: Option<SecretText>,
+        visit: Option<Extension<Visit>>,
+    ) -> Result<(), ApiError> {
+        let known = self.user.facts.password.clone().filter(|_| self.needs_proof());
+        let Some(known) = known else { return Ok(()) };
+        let current = current.ok_or_else(|| ApiError::field("current", "is missing"))?;
+        let client = visit.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(visit)| visit.client);
+        let (org, user) = (self.user.org.name(), self.user.id.as_str());
+        let limits = self.context.admin.sign_in_limits();
+        let network = network(client);
+        limits.try_password(PasswordTry { org, user, network, is_known: true })?;
+        match limits.matches(current.0, Some(known)).await? {
+            true => Ok(()),
+            false => Err(ApiError::field("current", "is not the current password")),
+        }
+    }
+
+    /// Refuses to remove one's own with a password: a link, or another admin, does.
+    ///
+    /// # Errors
+    /// When the caller must prove that it is still the user.
+    pub(super) fn may_remove(&self, what: &str) -> Result<(), ApiError> {
+        match self.needs_proof() {
+            false => Ok(()),
+            true => Err(ApiError::RefusedUntil {
+                message: format!("one's own {what} is removed in a browser that signed in with a link"),
+                hint: "ask an admin for a link, or run `keyward login-link --user NAME` on the gateway's machine"
+                    .to_owned(),
+            }),
+        }
+    }
+}

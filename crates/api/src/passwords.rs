@@ -1,0 +1,72 @@
+//! `/users/{user}/password`: users set their own password, and admins those of others. A change ends the user's other
+//! logins.
+
+use axum::Extension;
+use http::StatusCode;
+
+use super::body::{Body, Segments};
+use super::context::Context;
+use super::error::ApiError;
+use super::means::Means;
+use super::network::Visit;
+use super::openapi::Routes;
+use super::wire::PasswordAsk;
+use keyward_base::password::PasswordHash;
+use keyward_model::{Record, User};
+use keyward_state::crypto::password;
+use keyward_state::directory::Credential;
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .put("/users/{user}/password", ["setPassword", "Set the password of a user"], set)
+        .delete(
+            "/users/{user}/password",
+            ["removePassword", "Remove the password of a user"],
+            remove,
+        )
+}
+
+async fn set(
+    context: Context,
+    Segments(name): Segments<String>,
+    visit: Option<Extension<Visit>>,
+    Body(PasswordAsk { password, current }): Body<PasswordAsk>,
+) -> Result<StatusCode, ApiError> {
+    let means = Means::of(&context, &name)?;
+    means.signs_in()?;
+    if let Some(wrong) = password::refusal(&password.0, &means.user.name) {
+        return Err(ApiError::field("password", wrong));
+    }
+    means.prove(current, visit).await?;
+    let hash = context.admin.sign_in_limits().hash(password.0).await?;
+    context.caller.because("password set");
+    store(&context, &means.user, Some(hash)).await
+}
+
+async fn remove(
+    context: Context,
+    Segments(name): Segments<String>,
+) -> Result<StatusCode, ApiError> {
+    let means = Means::of(&context, &name)?;
+    if means.user.facts.password.is_none() {
+        return Err(ApiError::Refused(format!("user `{}` has no password", means.user.name)));
+    }
+    means.may_remove("password")?;
+    context.caller.because("password removed");
+    store(&context, &means.user, None).await
+}
+
+async fn store(
+    context: &Context,
+    user: &Record<User>,
+    hash: Option<PasswordHash>,
+) -> Result<StatusCode, ApiError> {
+    let directory = &context.deps().directory;
+    directory.set_password(&user.org, &user.id, hash).await?;
+    let own = match context.caller.credential() {
+        Some(Credential::Login(id)) => Some(id),
+        _ => None,
+    };
+    directory.end_logins(&user.org, &user.id, own).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

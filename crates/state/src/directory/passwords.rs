@@ -1,0 +1,53 @@
+//! Passwords of users, as hashes in their rows, and the networks that they sign in from with them.
+
+use std::net::IpAddr;
+
+use super::Directory;
+use super::error::DirectoryError;
+use keyward_base::id::{OrgId, UserId};
+use keyward_base::password::PasswordHash;
+use keyward_model::{Record, User};
+
+/// Networks of one user that are remembered; the one that was used longest ago is forgotten first.
+const NETWORKS_MAX: usize = 20;
+
+impl Directory {
+    /// Sets a password, or removes it. The networks that were known with another password are forgotten.
+    ///
+    /// # Errors
+    /// When there is no such user, or the store fails.
+    pub async fn set_password(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+        password: Option<PasswordHash>,
+    ) -> Result<(), DirectoryError> {
+        let set = |user: &mut Record<User>| {
+            user.facts.password.clone_from(&password);
+            user.facts.networks.clear();
+        };
+        self.change::<User>(org, user, set).await.map(drop)
+    }
+
+    /// Remembers that the user signed in with the password from this network.
+    ///
+    /// # Errors
+    /// As [`Directory::set_password`].
+    pub async fn know_network(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+        network: IpAddr,
+    ) -> Result<(), DirectoryError> {
+        let know = |user: &mut Record<User>| {
+            let known = &mut user.facts.networks;
+            if known.contains(&network) {
+                return;
+            }
+            let surplus = (known.len() + 1).saturating_sub(NETWORKS_MAX);
+            known.drain(..surplus);
+            known.push(network);
+        };
+        self.change::<User>(org, user, know).await.map(drop)
+    }
+}
