@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::support::gateway::Gateway;
+use crate::support::pki::pki;
 use crate::support::process::soak;
 use crate::support::*;
 use keyward::app::Services;
@@ -65,7 +66,11 @@ struct Cost {
 impl World {
     async fn new(origin: &Origin) -> Self {
         let plan = Plan::api_key().no_agents().top("store: { memory: {} }");
-        Self { gateway: plan.gateway(origin).await }
+        // No lab: its search for secrets asks for each connection.
+        let variables = [("CANARY".to_owned(), plan.canary().text.clone())].into();
+        let files = [("origin-ca.pem", &*pki().pem)];
+        let gateway = Gateway::try_start(&plan.yaml(origin), &variables, &files).await;
+        Self { gateway: gateway.expect("it starts") }
     }
 
     fn services(&self) -> &Services {
@@ -300,7 +305,7 @@ async fn a_request_in_a_session_costs_the_same_however_many_end_users_there_are(
          {sessions} sessions: × {ratio:.2}"
     );
     // Alike in the median of interleaved requests; a scan of all would cost many times as much.
-    assert!(ratio < 3.0, "× {ratio:.2}");
+    assert!(ratio < 2.0, "× {ratio:.2}");
     few.gateway.stop().await;
     many.gateway.stop().await;
 }

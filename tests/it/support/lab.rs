@@ -243,11 +243,6 @@ impl Plan {
         }
     }
 
-    /// The gateway alone: for tests whose gateway holds more than a lab can search for secrets.
-    pub(crate) async fn gateway(&self, origin: &Origin) -> Gateway {
-        self.try_start(origin).await.expect("it starts").0
-    }
-
     /// Why the gateway does not start before `origin`; it panics when it does.
     pub(crate) async fn refused(self, origin: &Origin) -> String {
         self.try_start(origin).await.err().expect("it is refused")
