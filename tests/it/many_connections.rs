@@ -279,9 +279,9 @@ async fn a_request_in_a_session_costs_the_same_however_many_end_users_there_are(
     let tokens_of_few = few.sessions(&of_few).await;
     let tokens = many.sessions(&of_many[..sessions]).await;
     let mut streams = Vec::new();
-    for number in 0..ASKING {
+    for (number, token) in tokens_of_few.iter().enumerate() {
         let at = number * sessions / ASKING;
-        let mut pair = [few.stream(&tokens_of_few[number]).await, many.stream(&tokens[at]).await];
+        let mut pair = [few.stream(token).await, many.stream(&tokens[at]).await];
         for (asking, of) in pair.iter_mut().zip([number, at]) {
             asking.ask().await;
             let head = origin.arrival().await.head;
