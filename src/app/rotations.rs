@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use keyward_base::time::Clock;
 use keyward_state::directory::{ConnectionRecord, Need, Reminded, View};
 use keyward_state::observe::metrics::Metrics;
 use keyward_vault::Vault;
 
-/// Longest delay of a reminder; wiping is on time.
+/// Longest delay of a reminder; wiping is on time, or [`LOOK_AGAIN_AFTER`] late after a change.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Shortest time between two looks at all connections. One look for each change would make the cost of adding many
+/// grow with the square of their number.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -36,8 +41,11 @@ pub(super) async fn run(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock) 
             }
         };
         remind(&vault, clock.now(), &metrics).await;
+        let looked = Instant::now();
         // Whichever comes first; a change may bring an earlier end.
-        let _ = tokio::time::timeout(rest, changes.changed()).await;
+        if tokio::time::timeout(rest, changes.changed()).await.is_ok() {
+            tokio::time::sleep_until(looked + rest.min(LOOK_AGAIN_AFTER)).await;
+        }
     }
 }
 

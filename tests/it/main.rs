@@ -73,6 +73,7 @@ mod leaves;
 mod log_json;
 mod malformed_answers;
 mod malformed_requests;
+mod many_connections;
 mod means;
 mod metrics;
 mod metrics_page;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::page::Page;
+use super::page::{Needle, Page};
 use keyward_state::directory::{ConnectionRecord, ConnectionState};
 
 /// The query of the list. What is absent takes all.
@@ -41,39 +41,51 @@ enum StateAsked {
     Broken,
 }
 
+/// A search, prepared for many connections.
+pub(super) struct Finder<'a> {
+    search: &'a Search,
+    q: Option<Needle>,
+    now: Timestamp,
+}
+
 impl Search {
     /// The page that is asked for.
     pub(super) fn page(&self) -> Page {
         Page::of(self.q.clone(), self.limit, self.after.clone())
     }
 
-    /// Whether the connection is among them. The owner is given by id.
-    pub(super) fn wants(&self, connection: &ConnectionRecord, now: Timestamp) -> bool {
+    /// What decides which connections are wanted now. The owner is given by id.
+    pub(super) fn finder(&self, now: Timestamp) -> Finder<'_> {
+        Finder { search: self, q: self.q.as_deref().map(Needle::of), now }
+    }
+}
+
+impl Finder<'_> {
+    /// Whether the connection is wanted.
+    pub(super) fn wants(&self, connection: &ConnectionRecord) -> bool {
+        let (search, facts) = (self.search, &connection.facts);
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
-        is(&self.provider, &connection.provider)
-            && is(&self.environment, connection.environment.as_deref().unwrap_or_default())
-            && self.owner.as_deref().is_none_or(|owner| {
-                connection.facts.owner.as_ref().is_some_and(|own| own.as_str() == owner)
-            })
-            && self.tag.as_ref().is_none_or(|tag| connection.tags.contains(tag))
-            && self.state.is_none_or(|state| state == StateAsked::of(&connection.facts.state))
-            && (!self.due || connection.due().is_some_and(|due| due.is_near(now)))
-            && self.finds(connection)
+        is(&search.provider, &connection.provider)
+            && is(&search.environment, connection.environment.as_deref().unwrap_or_default())
+            && search
+                .owner
+                .as_deref()
+                .is_none_or(|owner| facts.owner.as_ref().is_some_and(|own| own.as_str() == owner))
+            && search.tag.as_ref().is_none_or(|tag| connection.tags.contains(tag))
+            && search.state.is_none_or(|state| state == StateAsked::of(&facts.state))
+            && (!search.due || connection.due().is_some_and(|due| due.is_near(self.now)))
+            && self.q.as_ref().is_none_or(|q| finds(q, connection))
     }
+}
 
-    fn finds(&self, connection: &ConnectionRecord) -> bool {
-        if self.q.is_none() {
-            return true;
-        }
-        let (spec, facts) = (&connection.spec, &connection.facts);
-        let texts = [&spec.description, &spec.purpose, &facts.account, &facts.whose];
-        let texts = texts.into_iter().flatten();
-        let mut all = vec![connection.name.as_str(), &connection.provider, connection.id.as_str()];
-        all.extend(texts.chain(&spec.tags).map(String::as_str));
-        self.page().wants(&all)
-    }
+fn finds(q: &Needle, connection: &ConnectionRecord) -> bool {
+    let (spec, facts) = (&connection.spec, &connection.facts);
+    let texts = [&spec.description, &spec.purpose, &facts.account, &facts.whose];
+    let texts = texts.into_iter().flatten().chain(&spec.tags).map(String::as_str);
+    let own = [connection.name.as_str(), &connection.provider, connection.id.as_str()];
+    own.into_iter().chain(texts).any(|text| q.is_in(text))
 }
 
 impl StateAsked {

@@ -77,10 +77,9 @@ async fn list(
     }
     let Context { admin, caller } = context;
     let directory = admin.deps().directory.view();
-    let (page, now) = (asked.page(), admin.deps().clock.now());
-    let wanted =
-        directory.connections().filter(|c| caller.sees_connection(c) && asked.wants(c, now));
-    let page = page.cut(wanted.collect(), |connection| &connection.name)?;
+    let finder = asked.finder(admin.deps().clock.now());
+    let wanted = directory.connections().filter(|c| caller.sees_connection(c) && finder.wants(c));
+    let page = asked.page().cut(wanted.collect(), |connection| &connection.name)?;
     // What is shown of one costs more than to find it among all.
     let mut items = Vec::with_capacity(page.items.len());
     for connection in page.items {

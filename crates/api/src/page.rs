@@ -24,6 +24,19 @@ pub(super) struct Page {
     after: Option<String>,
 }
 
+/// Text that is searched for, in any case.
+pub(super) struct Needle(String);
+
+impl Needle {
+    pub(super) fn of(q: &str) -> Self {
+        Self(q.to_lowercase())
+    }
+
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        text.to_lowercase().contains(&self.0)
+    }
+}
+
 impl Page {
     /// With these.
     pub(super) fn of(q: Option<String>, limit: Option<usize>, after: Option<String>) -> Self {
@@ -32,9 +45,8 @@ impl Page {
 
     /// Whether one of `texts` holds what was searched for.
     pub(super) fn wants(&self, texts: &[&str]) -> bool {
-        let Some(q) = &self.q else { return true };
-        let q = q.to_lowercase();
-        texts.iter().any(|text| text.to_lowercase().contains(&q))
+        let Some(q) = self.q.as_deref().map(Needle::of) else { return true };
+        texts.iter().any(|text| q.is_in(text))
     }
 
     /// The page of `items`, whose keys are unique. The cursor is the last key, so that a page stays
@@ -48,12 +60,16 @@ impl Page {
         key: impl Fn(&T) -> &str,
     ) -> Result<List<T>, ApiError> {
         let limit = limited(self.limit)?;
-        items.sort_by(|a, b| key(a).cmp(key(b)));
         if let Some(after) = &self.after {
             items.retain(|item| key(item) > after.as_str());
         }
         let more = items.len() > limit;
-        items.truncate(limit);
+        if more {
+            // Only the page is sorted, not all that was found.
+            items.select_nth_unstable_by(limit, |a, b| key(a).cmp(key(b)));
+            items.truncate(limit);
+        }
+        items.sort_by(|a, b| key(a).cmp(key(b)));
         let next = items.last().filter(|_| more).map(|item| key(item).to_owned());
         Ok(List { items, next })
     }

@@ -13,9 +13,14 @@ pub fn one() {
     }
 }
 
+/// How often [`one`] was called on this thread so far.
+pub fn so_far() -> u64 {
+    COUNT.get()
+}
+
 /// How often `work` called [`one`] on this thread.
 pub fn count<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let before = COUNT.get();
+    let before = so_far();
     let done = work();
-    (done, COUNT.get() - before)
+    (done, so_far() - before)
 }
