@@ -11,7 +11,8 @@ async fn a_passkey_is_added_signs_in_and_is_removed() {
     sign_in(&mut tab, &link(&lab, None).await).await;
     tab.authenticator().await;
     tab.open(&at(&lab, "/people/admin")).await;
-    tab.click("Add passkey").await;
+    tab.tab_to("Add passkey").await;
+    tab.press(&["Enter"]).await;
     tab.fill("Name", "laptop").await;
     tab.press(&["Enter"]).await;
     tab.sees("It signs in at this address").await;
@@ -20,7 +21,8 @@ async fn a_passkey_is_added_signs_in_and_is_removed() {
     let shown = lab.gateway.api("GET", "/users/admin", "").await.json();
     assert_eq!(shown["sign_in"]["passkeys"][0]["name"], "laptop", "{shown}");
     // The device has one already.
-    tab.click("Add passkey").await;
+    tab.tab_to("Add passkey").await;
+    tab.press(&["Enter"]).await;
     tab.fill("Name", "again").await;
     tab.press(&["Enter"]).await;
     tab.sees("has a passkey here already").await;

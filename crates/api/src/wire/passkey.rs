@@ -10,7 +10,7 @@ use keyward_model::SecretText;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PasskeyChallengeAsk {
-    /// The current password. Required unless the caller has none, or signed in with a link or a passkey.
+    /// The current password. Required unless the caller has none, or signed in with a link.
     pub current: Option<SecretText>,
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::passkey::UsedCredential;
 
-/// What a browser signs in with: a link, or a user and a password.
+/// What a browser signs in with: a link, a user and a password, or a passkey.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignInAsk {

@@ -50,7 +50,7 @@ impl Challenges {
         challenge
     }
 
-    /// Checks one that comes back. It is not used up: whoever sends it may have nothing else.
+    /// Checks one that comes back. It is not used up: its sender may have nothing else to give.
     pub fn check(&self, challenge: &[u8], purpose: &str, now: Timestamp) -> Option<Valid> {
         let (head, tag) = challenge.split_at_checked(NONCE_BYTES + END_BYTES)?;
         hmac::verify(&self.key, &signed(head, purpose), tag).ok()?;
