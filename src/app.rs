@@ -336,7 +336,8 @@ impl AdminTasks {
         state: &Admin,
         access: NetworkAccess,
     ) {
-        let router = keyward_console::router(admin::network_router(state.clone(), access));
+        let api = admin::network_router(state.clone(), access);
+        let router = keyward_console::router(api, state.identity_provider());
         self.spawn(|close| admin::serve_network(listener, tls, state.clone(), router, close));
     }
 

@@ -136,6 +136,9 @@ impl Columns for User {
         Column::both("STATE", "state", |user| {
             if user.paused { "paused" } else { "active" }.to_owned()
         }),
+        Column::shown("signs in at", |user| {
+            user.facts.identity.as_ref().map(|at| at.issuer.clone()).unwrap_or_default()
+        }),
         Column::shown("created", |user| moment(user.created)),
     ];
 

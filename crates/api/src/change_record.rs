@@ -15,7 +15,7 @@ use super::sign_in::SESSION;
 use super::state::Admin;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
-use keyward_model::{Login, Record};
+use keyward_model::{Login, Record, User};
 use keyward_state::observe::change::{Actor, Change};
 use keyward_state::observe::change_log::ChangeSlot;
 use keyward_state::observe::event::{Event, Outcome};
@@ -60,6 +60,19 @@ impl PendingRecord {
         record.event.method = Some("POST".to_owned());
         record.event.path = Some(SESSION.to_owned());
         Ok(record)
+    }
+
+    /// The record of a user whom a sign-in adds or changes.
+    ///
+    /// # Errors
+    /// As [`PendingRecord::begin`].
+    pub(super) async fn of_user(
+        admin: &Admin,
+        action: &str,
+        org: &OrgId,
+        client: IpAddr,
+    ) -> Result<Self, ApiError> {
+        Self::of(admin, Change::new(&Actor::Gateway, "user", action), org, Some(client)).await
     }
 
     async fn of(
@@ -113,6 +126,27 @@ impl Caller {
 }
 
 impl PendingRecord {
+    /// Sets the path of the request, a GET, and the organisation of who signs in.
+    pub(super) fn at(mut self, path: &str, org: &OrgId) -> Self {
+        self.event.method = Some("GET".to_owned());
+        self.event.path = Some(path.to_owned());
+        self.event.org = Some(org.to_string());
+        self
+    }
+
+    /// Adds an explanation. It must not contain secrets.
+    pub(super) fn because(&self, why: impl Into<String>) {
+        self.details.lock().why = Some(why.into());
+    }
+
+    /// Records the user whom a sign-in added or changed.
+    pub(super) fn of_changed_user(mut self, user: &Record<User>, why: &str) {
+        if let Some(change) = self.event.change.take() {
+            self.event.change = Some(Box::new(change.of(&user.id, &user.name).because(why)));
+        }
+        self.ended(StatusCode::OK, None);
+    }
+
     /// Records a sign-in by its user.
     pub(super) fn signed_in(mut self, login: &Record<Login>, user: &str) {
         let id = login.user.id().cloned();
@@ -163,7 +197,7 @@ impl Drop for PendingRecord {
                 (change.id, change.name) = (details.id, details.name);
             }
             change.name = change.name.take().or(details.wanted_name);
-            change.why = details.why;
+            change.why = details.why.or(change.why.take());
         }
         if let Some(run) = details.run {
             run.write(&mut self.event);

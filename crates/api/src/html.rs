@@ -234,7 +234,7 @@ impl HtmlPage {
         let text = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width\">{onward}<title>{tab}</title>\
-             <style>{style}</style>{head}<h1>{title}</h1>{body}</html>"
+             <style>{style}</style><main>{head}<h1>{title}</h1>{body}</main></html>"
         );
         let mut answer = Response::new(Body::from(text));
         *answer.status_mut() = status;

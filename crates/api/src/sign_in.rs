@@ -4,6 +4,8 @@
 mod browser;
 pub(super) mod cookie;
 mod limits;
+mod oidc;
+mod provisioning;
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -12,6 +14,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::limits::SignInLimits;
+pub use self::oidc::own_path;
+pub(super) use self::oidc::{is_page as is_sign_in_page, refusal_page, routes as pages};
 use super::auth::Caller;
 use super::body::Body;
 use super::change_record::PendingRecord;

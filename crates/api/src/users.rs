@@ -82,7 +82,10 @@ impl Exposed for User {
 
     async fn beside(context: &Context, user: &Record<Self>) -> UserShown {
         let tokens = user.facts.tokens.iter();
-        UserShown { tokens: tokens.map(|token| token_shown(context, user, token)).collect() }
+        UserShown {
+            tokens: tokens.map(|token| token_shown(context, user, token)).collect(),
+            identity: user.facts.identity.clone(),
+        }
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {

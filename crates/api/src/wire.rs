@@ -50,7 +50,7 @@ pub use self::rule_order::RuleOrderAsk;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::run::{HostRefusals, Rejected, RunRefusals};
 pub use self::sign_in::{LoginLinkAsk, LoginLinkView, SignInAsk, SignInView};
-pub use self::status::{AgentListener, CallerView, Health, ReloadView, Status};
+pub use self::status::{AgentListener, CallerView, Health, OidcView, ReloadView, Status};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::keys::section;
+use super::oidc::OidcSettings;
 use super::time::duration;
 
 /// Below the shortest, a page ends while it is being read.
@@ -30,12 +31,16 @@ section! {
         #[key("time")]
         #[serde(with = "duration")]
         pub life: Duration,
+        /// Sign-in with an identity provider, by OpenID Connect.
+        #[key(map of OidcSettings)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub oidc: Option<OidcSettings>,
     }
 }
 
 impl Default for SignInSettings {
     fn default() -> Self {
-        Self { idle: minutes(12 * 60), life: minutes(7 * 1_440) }
+        Self { idle: minutes(12 * 60), life: minutes(7 * 1_440), oidc: None }
     }
 }
 

@@ -27,12 +27,12 @@ use http::{HeaderName, HeaderValue, header};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The pages, and `api` for all other paths.
-pub fn router(api: Router) -> Router {
+/// The pages, and `api` for all other paths. `oidc`: the name of the identity provider that people sign in with.
+pub fn router(api: Router, oidc: Option<&str>) -> Router {
     pages::routes()
         .merge(assets::routes())
         .layer(middleware::from_fn(harden))
-        .with_state(visit::Console::new(api.clone()))
+        .with_state(visit::Console::new(api.clone(), oidc))
         .fallback_service(api)
 }
 

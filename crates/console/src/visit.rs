@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -36,10 +37,12 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// RFC 3986 §2.3: the characters of a path segment or query value that need no encoding.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The state of the console: the API.
+/// The state of the console: the API, and how people sign in.
 #[derive(Clone)]
 pub(crate) struct Console {
     api: Router,
+    /// The name of the identity provider, if one is configured.
+    pub(crate) oidc: Option<Arc<str>>,
 }
 
 /// The sender of a request for a page, and the API for them.
@@ -82,8 +85,8 @@ pub(crate) enum Stop {
 }
 
 impl Console {
-    pub(crate) fn new(api: Router) -> Self {
-        Self { api }
+    pub(crate) fn new(api: Router, oidc: Option<&str>) -> Self {
+        Self { api, oidc: oidc.map(Arc::from) }
     }
 }
 

@@ -84,7 +84,7 @@ pub use session::{
     SESSION_TTL_MAX, Session, SessionFacts, SessionGiven, SessionIssued, SessionShown, SessionSpec,
 };
 pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
-pub use user::{Role, User, UserFacts, UserShown, UserSpec};
+pub use user::{Identity, Role, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{
     Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,
     WebhookWith,

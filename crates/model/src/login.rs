@@ -29,7 +29,7 @@ section! {
         #[key("name or id of a user", required)]
         pub user: Reference<UserId>,
         /// How the user signed in.
-        #[key(one of ["link"], required)]
+        #[key(one of ["link", "oidc"], required)]
         pub method: SignInMethod,
         /// The browser, by what it says of itself: `Firefox on Linux`.
         #[key("text")]
@@ -48,6 +48,8 @@ section! {
 pub enum SignInMethod {
     /// With a link that works once.
     Link,
+    /// With an identity provider, by OpenID Connect.
+    Oidc,
 }
 
 /// What the gateway adds.
@@ -118,6 +120,7 @@ impl SignInMethod {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Link => "link",
+            Self::Oidc => "oidc",
         }
     }
 }

@@ -66,6 +66,18 @@ pub struct UserFacts {
     /// Links that sign the user in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub login_links: Vec<LoginLink>,
+    /// The account at an identity provider that the user signs in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// An account at an identity provider (OpenID Connect Core §2: only both together identify a person).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Identity {
+    /// The provider's issuer identifier.
+    pub issuer: String,
+    /// The account's identifier there.
+    pub subject: String,
 }
 
 /// What is shown of a user.
@@ -73,6 +85,9 @@ pub struct UserFacts {
 pub struct UserShown {
     /// The user's tokens, without their text.
     pub tokens: Vec<PersonalTokenShown>,
+    /// The account at an identity provider that the user signs in with. Its groups decide the user's role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 impl Resource for User {

@@ -1,8 +1,8 @@
-//! `/login`: sign-in with a one-time link. It works without the script.
+//! `/login`: sign-in with a one-time link, or with an identity provider. It works without the script.
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, Request};
+use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::frame::Page;
 use crate::parts::copyable;
-use crate::visit::{Console, Reader, Stop, sentence};
+use crate::visit::{Console, Reader, Stop, segment, sentence};
+use keyward_api::own_path;
 use keyward_api::wire::ErrorView;
 
 /// Longest form: a link and a path.
@@ -44,18 +45,23 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/login", get(ask).post(sign_in))
 }
 
-async fn ask(Query(asked): Query<Asked>) -> Page {
+async fn ask(State(console): State<Console>, Query(asked): Query<Asked>) -> Page {
     let to = own_path(asked.to.as_deref().unwrap_or_default());
     match asked.link.filter(|link| !link.is_empty()) {
         Some(link) => page(with_link(&link, to)),
-        None => page(without_link(None)),
+        None => page(without_link(None, &with_provider(&console, to))),
     }
 }
 
-async fn sign_in(reader: Reader, request: Request) -> Response {
+async fn sign_in(State(console): State<Console>, reader: Reader, request: Request) -> Response {
     let given = Given::of(request.into_body()).await.unwrap_or_default();
+    let provider = with_provider(&console, own_path(&given.to));
     let Some(body) = given.body() else {
-        return (StatusCode::UNPROCESSABLE_ENTITY, page(without_link(None))).into_response();
+        let page = page(without_link(None, &provider));
+        return (StatusCode::UNPROCESSABLE_ENTITY, page).into_response();
+    };
+    let refused = |status, error: &ErrorView| {
+        (status, page(without_link(Some(error), &provider))).into_response()
     };
     match reader.whole(Method::POST, "/session", body).await {
         Ok((fields, _)) => {
@@ -68,10 +74,6 @@ async fn sign_in(reader: Reader, request: Request) -> Response {
         Err(Stop::SignIn(_, error)) => refused(StatusCode::UNAUTHORIZED, &error),
         Err(Stop::Refused(status, error)) => refused(status, &error),
     }
-}
-
-fn refused(status: StatusCode, error: &ErrorView) -> Response {
-    (status, page(without_link(Some(error)))).into_response()
 }
 
 impl Given {
@@ -97,13 +99,6 @@ impl Given {
     }
 }
 
-/// A path of this origin; anything else becomes `/`, so that the sign-in leads nowhere else.
-fn own_path(text: &str) -> &str {
-    let is_path = text.starts_with('/') && !text.starts_with("//");
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    if is_path && is_plain { text } else { "/" }
-}
-
 fn page(content: Markup) -> Page {
     Page::alone("Sign in", content)
 }
@@ -122,8 +117,21 @@ fn with_link(link: &str, to: &str) -> Markup {
     }
 }
 
-/// How to get a link; after one that does not work, why.
-fn without_link(error: Option<&ErrorView>) -> Markup {
+/// The button that leads to the identity provider, if one is configured. A link: GET changes nothing, and the page may
+/// send forms to this origin only.
+fn with_provider(console: &Console, to: &str) -> Markup {
+    let path = format!("/login/oidc?to={}", segment(to));
+    html! {
+        @if let Some(name) = &console.oidc {
+            a.button.first href=(path) { "Sign in with " (name) }
+            br;
+            br;
+        }
+    }
+}
+
+/// How to sign in without a link, and how to get one; after one that does not work, why.
+fn without_link(error: Option<&ErrorView>, provider: &Markup) -> Markup {
     html! {
         h1 { "Sign in" }
         br;
@@ -133,6 +141,7 @@ fn without_link(error: Option<&ErrorView>) -> Markup {
                 @if let Some(hint) = &error.hint { p { (sentence(hint)) } }
             }
         }
+        (provider)
         p { "Open a link that signs you in. On the gateway’s machine, this command prints one:" }
         br;
         (copyable("keyward login-link"))
