@@ -151,6 +151,7 @@ mod settings_limits;
 mod settings_retry;
 mod shell;
 mod sign_in;
+mod sign_in_oidc;
 mod smuggling;
 mod soak;
 mod stale_streams;
