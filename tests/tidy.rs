@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("vault", "grant"),
     ("vault", "keys"),
     ("vault", "oauth"),
+    ("vault", "oidc"),
     ("proxy", "authorize"),
     ("proxy", "base_url"),
     ("proxy", "body"),
@@ -71,6 +72,7 @@ const FLOORS: &[(&str, &str)] = &[
     ("keys", "base crypto store"),
     ("vault", "base crypto directory grant inject model net observe provider store"),
     ("oauth", "base crypto directory grant model net observe provider store vault"),
+    ("oidc", "base crypto grant model net oauth provider vault"),
     ("events", "base crypto directory model net observe store vault"),
     ("ca", "base net::tls"),
     ("limits", "base net::evictable"),
@@ -111,7 +113,7 @@ const FLOORS: &[(&str, &str)] = &[
     ),
     (
         "api",
-        "base base_url ca crypto directory events host_sets inject keys model net oauth observe policy provider proxy rulebook store vault",
+        "base base_url ca crypto directory events host_sets inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
     ),
     ("console", "api base model provider"),
     ("config", "*"),
@@ -130,6 +132,7 @@ const MAY_EXPOSE: &[&str] = &[
     "crates/net/src/tls.rs",
     "crates/vault/src/events/keys.rs",
     "crates/vault/src/oauth/",
+    "crates/vault/src/oidc/id_token.rs",
     "crates/api/src/tokens.rs",
 ];
 

@@ -26,6 +26,7 @@ use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
 use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
+use keyward_base::secret::Secret;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_net::call::HttpClient;
@@ -49,6 +50,7 @@ use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
 use keyward_vault::keys::{Home, Keys};
 use keyward_vault::oauth::{self, Flows};
+use keyward_vault::oidc::{self, RelyingParty};
 
 /// The services of a gateway.
 pub struct Services {
@@ -86,6 +88,8 @@ pub struct Services {
     pub limits: Limits,
     /// How people sign in.
     pub sign_in: SignInSettings,
+    /// Sign-in with an identity provider; `None` in a process without listeners.
+    pub oidc: Option<Arc<RelyingParty>>,
 }
 
 impl Services {
@@ -160,7 +164,7 @@ impl Services {
             opened.rulebook(config, Vec::new())
         });
         let rulebook = rulebook.map_err(all)?;
-        opened.finish(config, Vec::new(), config.public_url.clone(), rulebook)
+        opened.finish(config, Place::at_rest(config), rulebook)
     }
 
     /// The services for the control plane.
@@ -182,8 +186,24 @@ impl Services {
             connect: self.connect.subscribe(),
             limits: self.limits.clone(),
             sign_in: self.sign_in.clone(),
+            oidc: self.oidc.clone(),
             data_path: Weak::new(),
         }
+    }
+}
+
+/// What services need of the process: its listeners, and what it has read.
+struct Place {
+    own: Vec<SocketAddr>,
+    public_url: String,
+    /// Of the client at the identity provider; `None`: nobody signs in at this process.
+    client_secret: Option<Secret>,
+}
+
+impl Place {
+    /// Of a process without listeners.
+    fn at_rest(config: &Config) -> Self {
+        Self { own: Vec::new(), public_url: config.public_url.clone(), client_secret: None }
     }
 }
 
@@ -285,12 +305,14 @@ impl Opened {
         bound: &Listeners,
     ) -> anyhow::Result<Arc<Services>> {
         bound.certificates.measure(&self.metrics);
-        let inputs = Inputs::load(config).map_err(refused)?;
+        let mut inputs = Inputs::load(config).map_err(refused)?;
+        let client_secret = inputs.oidc.take();
         self.bring_in_line(config, inputs).await?;
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = public_url(config, bound.admin_addr);
-        self.finish(config, bound.own_addrs(), public_url, rulebook)
+        let own = bound.own_addrs();
+        self.finish(config, Place { own, public_url, client_secret }, rulebook)
     }
 
     fn plan(&self, config: &Config, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
@@ -322,10 +344,10 @@ impl Opened {
     fn finish(
         self,
         config: &Config,
-        own: Vec<SocketAddr>,
-        public_url: String,
+        place: Place,
         rulebook: Rulebook,
     ) -> anyhow::Result<Arc<Services>> {
+        let Place { own, public_url, client_secret } = place;
         let guard = Guard::new(config.upstream.allow_private.clone(), own);
         let resolve = config.upstream.resolve.clone();
         // The dialler's own proxy gets its login from [`UpstreamSettings`].
@@ -346,6 +368,18 @@ impl Opened {
             clock: self.clock.clone(),
             public_url: public_url.clone(),
         });
+        let sign_in = config.sign_in.settings.oidc.clone().zip(config.sign_in.oidc.as_ref());
+        let oidc = sign_in.zip(client_secret).map(|((settings, sources), client_secret)| {
+            RelyingParty::new(oidc::Parts {
+                settings,
+                org: sources.org.clone(),
+                client_secret,
+                vault: self.vault.clone(),
+                caller: caller.clone(),
+                clock: self.clock.clone(),
+                public_url: public_url.clone(),
+            })
+        });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         Ok(Arc::new(Services {
@@ -365,7 +399,8 @@ impl Opened {
             public_url,
             connect: watch::Sender::new(Arc::new(config.connect.clone())),
             limits: config.limits.clone(),
-            sign_in: config.sign_in.clone(),
+            sign_in: config.sign_in.settings.clone(),
+            oidc: oidc.map(Arc::new),
         }))
     }
 }

@@ -160,6 +160,9 @@ impl Columns for User {
             .to_owned()
         }),
         Column::shown("passkeys", |user| user.facts.sign_in.passkeys.len().to_string()),
+        Column::shown("signs in at", |user| {
+            user.facts.identity.as_ref().map(|at| at.issuer.clone()).unwrap_or_default()
+        }),
         Column::shown("created", |user| moment(user.created)),
     ];
 

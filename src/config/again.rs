@@ -34,7 +34,7 @@ pub(super) const AT_START: &[AtStart] = &[
     at_start("store", |a, b| a.store != b.store),
     at_start("ca", |a, b| a.ca != b.ca),
     at_start("limits", |a, b| a.limits != b.limits),
-    at_start("sign_in", |a, b| a.sign_in != b.sign_in),
+    at_start("sign_in", |a, b| a.sign_in.settings != b.sign_in.settings),
     at_start("audit", |a, b| a.audit != b.audit),
     at_start("log.format", |a, b| a.log.format != b.log.format),
 ];

@@ -22,6 +22,7 @@ mod listen_tls;
 mod manifest;
 mod names;
 mod oauth;
+mod oidc;
 mod parse;
 mod plugin;
 mod reading;
@@ -45,7 +46,6 @@ use keyward_base::connect::ConnectSettings;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
-use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
@@ -65,9 +65,11 @@ pub use listen_admin::ListenAdmin;
 pub use listen_agents::ListenAgent;
 pub use listen_tls::{Certificate, ListenTls};
 pub use manifest::{ManifestError, manifest, manifest_file};
+pub use oidc::OidcSources;
 pub use plugin::{DeclaredPlugin, ManifestSource};
 pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
+pub use sign_in::SignIn;
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
 pub use upstream::Upstream;
 
@@ -119,7 +121,7 @@ pub struct Config {
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
     /// How people sign in.
-    pub sign_in: SignInSettings,
+    pub sign_in: SignIn,
     /// How to log.
     pub log: Log,
     /// Where audit records go.
@@ -163,7 +165,9 @@ impl Config {
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.org);
         let honeytokens = self.honeytokens.iter().map(|honeytoken| &honeytoken.org);
         let named = agents.chain(connections).chain(apps).chain(plugins);
-        named.chain(rules).chain(listeners).chain(webhooks).chain(honeytokens).collect()
+        let sign_in = self.sign_in.oidc.iter().map(|oidc| &oidc.org);
+        let named = named.chain(rules).chain(listeners).chain(webhooks).chain(honeytokens);
+        named.chain(sign_in).collect()
     }
 
     /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in
@@ -227,7 +231,8 @@ impl Config {
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let apps = self.apps.iter().flat_map(|app| app.with.sources.values());
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.with);
-        fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks)
+        let oidc = self.sign_in.oidc.iter().map(|oidc| &oidc.client_secret);
+        fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks).chain(oidc)
     }
 
     /// The built-in providers and the configured ones.

@@ -152,6 +152,7 @@ mod settings_limits;
 mod settings_retry;
 mod shell;
 mod sign_in;
+mod sign_in_oidc;
 mod sign_in_passkey;
 mod sign_in_password;
 mod sign_in_totp;

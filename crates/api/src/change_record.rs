@@ -65,6 +65,19 @@ impl PendingRecord {
         Ok(record)
     }
 
+    /// The record of a user whom a sign-in adds or changes.
+    ///
+    /// # Errors
+    /// As [`PendingRecord::begin`].
+    pub(super) async fn of_user(
+        admin: &Admin,
+        action: &str,
+        org: &OrgId,
+        client: IpAddr,
+    ) -> Result<Self, ApiError> {
+        Self::of(admin, Change::new(&Actor::Gateway, "user", action), org, Some(client)).await
+    }
+
     async fn of(
         admin: &Admin,
         change: Change,
@@ -116,6 +129,27 @@ impl Caller {
 }
 
 impl PendingRecord {
+    /// Sets the path of the request, a GET, and the organisation of who signs in.
+    pub(super) fn at(mut self, path: &str, org: &OrgId) -> Self {
+        self.event.method = Some("GET".to_owned());
+        self.event.path = Some(path.to_owned());
+        self.event.org = Some(org.to_string());
+        self
+    }
+
+    /// Adds an explanation. It must not contain secrets.
+    pub(super) fn because(&self, why: impl Into<String>) {
+        self.details.lock().why = Some(why.into());
+    }
+
+    /// Records the user whom a sign-in added or changed.
+    pub(super) fn of_changed_user(mut self, user: &Record<User>, why: &str) {
+        if let Some(change) = self.event.change.take() {
+            self.event.change = Some(Box::new(change.of(&user.id, &user.name).because(why)));
+        }
+        self.ended(StatusCode::OK, None);
+    }
+
     /// Records a sign-in by its user.
     pub(super) fn signed_in(mut self, login: &Record<Login>, user: &str) {
         let id = login.user.id().cloned();

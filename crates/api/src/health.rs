@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::reload::Reloads;
 use super::state::Admin;
-use super::wire::{AgentListener, CallerView, Health, Status};
+use super::wire::{AgentListener, CallerView, Health, OidcView, Status};
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
@@ -88,6 +88,12 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         private: admin.runs().is_private(),
         runs: admin.runs().open(),
         default: admin.deps().rulebook.default_action(),
+        oidc: admin.deps().oidc.as_ref().map(|party| OidcView {
+            name: party.name().to_owned(),
+            issuer: party.issuer().to_owned(),
+            org: party.org().name().to_owned(),
+            redirect_uri: party.redirect_uri().to_owned(),
+        }),
         reload: admin.reloads().and_then(Reloads::last),
     }))
 }

@@ -59,8 +59,17 @@ impl<'a> Means<'a> {
         &self.context.admin
     }
 
-    /// Refuses end users, who do not sign in.
+    /// Refuses end users, who do not sign in, and users of an identity provider, which decides whether they do.
     pub(super) fn signs_in(&self) -> Result<(), ApiError> {
+        if let Some(identity) = &self.user.facts.identity {
+            let (name, issuer) = (&self.user.name, &identity.issuer);
+            return Err(ApiError::RefusedUntil {
+                message: format!(
+                    "user `{name}` signs in at {issuer}, which decides whether they may"
+                ),
+                hint: "passwords and passkeys are for users that were added here".to_owned(),
+            });
+        }
         match self.user.role {
             Role::EndUser => {
                 let rule = "must not be an end user: end users do not sign in";

@@ -22,7 +22,7 @@ use super::auth::{Caller, DOCUMENT, middleware};
 use super::error::ApiError;
 use super::host::{Arrival, OwnNames};
 use super::request_refusal::RequestRefusal;
-use super::sign_in::is_sign_in;
+use super::sign_in::{is_sign_in, is_sign_in_page, refusal_page};
 use super::state::Admin;
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
@@ -137,11 +137,22 @@ pub(super) async fn on_network(
 ) -> Response {
     let path = request.uri().path();
     let is_of_api = (path == "/api" || path.starts_with("/api/")) && path != DOCUMENT;
+    let NetworkState { access, .. } = &*network.0;
+    if is_sign_in_page(path) {
+        let scheme = access.scheme(arrival, request.headers());
+        return match access.client(arrival, request.headers()) {
+            Ok(Client(client)) => {
+                let visit = Visit { client, is_https: scheme == Scheme::Https, is_foreign: false };
+                request.extensions_mut().insert(visit);
+                next.run(request).await
+            }
+            Err(refusal) => refusal_page(refusal),
+        };
+    }
     // The handler of the metrics authenticates by itself.
     if !is_of_api && path != "/metrics" {
         return next.run(request).await;
     }
-    let NetworkState { access, .. } = &*network.0;
     let origin = match access.foreign_origin(arrival, request.headers()) {
         Ok(origin) => origin,
         Err(refusal) => return ApiError::from(refusal).into_response(),

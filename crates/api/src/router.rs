@@ -45,7 +45,7 @@ pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
     let network = Network::new(admin.clone(), access);
     let open = health::open_routes().merge(health::routes_with_token());
     let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
-    let open = open.merge(connect_sessions::pages());
+    let open = open.merge(connect_sessions::pages()).merge(sign_in::pages());
     open.merge(api())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)

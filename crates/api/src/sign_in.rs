@@ -4,8 +4,10 @@
 mod browser;
 pub(super) mod cookie;
 pub(super) mod limits;
+mod oidc;
 pub(super) mod passkey;
 mod password;
+mod provisioning;
 
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::limits::SignInLimits;
+pub use self::oidc::own_path;
+pub(super) use self::oidc::{is_page as is_sign_in_page, refusal_page, routes as pages};
 use self::password::PasswordProof;
 use super::auth::Caller;
 use super::body::Body;

@@ -30,6 +30,7 @@ use keyward_vault::Vault;
 use keyward_vault::events::Events;
 use keyward_vault::keys::Keys;
 use keyward_vault::oauth::Flows;
+use keyward_vault::oidc::RelyingParty;
 
 /// The services of the control plane; `app` provides them.
 pub struct Deps {
@@ -65,6 +66,8 @@ pub struct Deps {
     pub limits: Limits,
     /// How people sign in.
     pub sign_in: SignInSettings,
+    /// Sign-in with an identity provider, if it is configured.
+    pub oidc: Option<Arc<RelyingParty>>,
     /// The gateway through which connections are tested. Its owner ends it; the audit log is complete after
     /// that. Empty in a process that sends no requests.
     pub data_path: Weak<Gateway>,
@@ -160,6 +163,11 @@ impl Admin {
     /// Requests a reload of the configuration; `None` in a process without listeners.
     pub(super) fn reloads(&self) -> Option<&Reloads> {
         self.0.serving.as_ref().map(|serving| &serving.reloads)
+    }
+
+    /// The name of the identity provider that people sign in with, if one is configured.
+    pub fn identity_provider(&self) -> Option<&str> {
+        self.deps().oidc.as_deref().map(RelyingParty::name)
     }
 
     /// The open runs.

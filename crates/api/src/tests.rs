@@ -167,6 +167,7 @@ async fn services() -> Deps {
         connect: watch::Sender::new(Arc::default()).subscribe(),
         limits: Limits::default(),
         sign_in: Default::default(),
+        oidc: None,
         data_path: std::sync::Weak::new(),
     }
 }

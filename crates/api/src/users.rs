@@ -89,7 +89,7 @@ impl Exposed for User {
             passkeys: user.facts.passkeys.iter().map(Passkey::shown).collect(),
         };
         let tokens = tokens.map(|token| token_shown(context, user, token)).collect();
-        UserShown { tokens, sign_in }
+        UserShown { tokens, sign_in, identity: user.facts.identity.clone() }
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {

@@ -12,6 +12,7 @@ pub mod host;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod oidc;
 pub mod password;
 pub mod pattern;
 pub mod rotation;

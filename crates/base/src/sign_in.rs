@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::keys::section;
+use super::oidc::OidcSettings;
 use super::time::duration;
 
 /// Below the shortest, a page ends while it is being read.
@@ -36,12 +37,22 @@ section! {
         #[key("time")]
         #[serde(with = "duration")]
         pub life: Duration,
+        /// Sign-in with an identity provider, by OpenID Connect.
+        #[key(map of OidcSettings)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub oidc: Option<OidcSettings>,
     }
 }
 
 impl Default for SignInSettings {
     fn default() -> Self {
-        Self { password: true, passkeys: true, idle: minutes(12 * 60), life: minutes(7 * 1_440) }
+        Self {
+            password: true,
+            passkeys: true,
+            idle: minutes(12 * 60),
+            life: minutes(7 * 1_440),
+            oidc: None,
+        }
     }
 }
 

@@ -88,7 +88,7 @@ pub use session::{
 };
 pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 pub use totp::{NewTotp, Totp};
-pub use user::{Role, SignInMethods, User, UserFacts, UserShown, UserSpec};
+pub use user::{Identity, Role, SignInMethods, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{
     Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,
     WebhookWith,

@@ -29,7 +29,7 @@ section! {
         #[key("name or id of a user", required)]
         pub user: Reference<UserId>,
         /// How the user signed in.
-        #[key(one of ["link", "password", "password_totp", "passkey"], required)]
+        #[key(one of ["link", "password", "password_totp", "passkey", "oidc"], required)]
         pub method: SignInMethod,
         /// The browser, by what it says of itself: `Firefox on Linux`.
         #[key("text")]
@@ -55,6 +55,8 @@ pub enum SignInMethod {
     PasswordTotp,
     /// With a passkey.
     Passkey,
+    /// With an identity provider, by OpenID Connect.
+    Oidc,
 }
 
 /// What the gateway adds.
@@ -128,6 +130,7 @@ impl SignInMethod {
             Self::Password => "password",
             Self::PasswordTotp => "password_totp",
             Self::Passkey => "passkey",
+            Self::Oidc => "oidc",
         }
     }
 
@@ -138,6 +141,7 @@ impl SignInMethod {
             Self::Password => "password",
             Self::PasswordTotp => "password and one-time code",
             Self::Passkey => "passkey",
+            Self::Oidc => "identity provider",
         }
     }
 }

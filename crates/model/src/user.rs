@@ -86,6 +86,18 @@ pub struct UserFacts {
     /// A key of codes that is not in force yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp_new: Option<NewTotp>,
+    /// The account at an identity provider that the user signs in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// An account at an identity provider (OpenID Connect Core §2: only both together identify a person).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Identity {
+    /// The provider's issuer identifier.
+    pub issuer: String,
+    /// The account's identifier there.
+    pub subject: String,
 }
 
 /// What is shown of a user.
@@ -96,6 +108,9 @@ pub struct UserShown {
     /// What the user can sign in with, beside links.
     #[serde(default)]
     pub sign_in: SignInMethods,
+    /// The account at an identity provider that the user signs in with. Its groups decide the user's role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 /// What a user can sign in with, beside links.

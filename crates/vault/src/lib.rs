@@ -23,6 +23,7 @@ mod keep_alive;
 pub mod keys;
 mod late;
 pub mod oauth;
+pub mod oidc;
 mod plugins;
 mod record;
 mod rejected;

@@ -27,6 +27,8 @@ pub(in crate::app) struct Inputs {
     pub(super) tokens: Vec<Option<Secret>>,
     pub(super) webhooks: Vec<SigningKey>,
     pub(super) manifests: Vec<Manifest>,
+    /// Of the client at the identity provider.
+    pub(in crate::app) oidc: Option<Secret>,
 }
 
 /// Reads inputs and collects what cannot be read.
@@ -55,7 +57,8 @@ impl Inputs {
         let tokens = config.agents.iter().map(|agent| reader.token(agent)).collect();
         let webhooks = reader.signing_keys();
         let manifests = reader.manifests();
-        reader.done(Self { apps, connections, tokens, webhooks, manifests })
+        let oidc = reader.oidc();
+        reader.done(Self { apps, connections, tokens, webhooks, manifests, oidc })
     }
 
     /// Reads manifests only: apps and webhooks are left out of the plan, and agents and connections are made
@@ -72,6 +75,7 @@ impl Inputs {
             tokens: config.agents.iter().map(|_| None).collect(),
             webhooks: Vec::new(),
             manifests,
+            oidc: None,
         })
     }
 }
@@ -134,6 +138,18 @@ impl Reader<'_> {
             }
         }
         keys
+    }
+
+    fn oidc(&mut self) -> Option<Secret> {
+        let sources = self.config.sign_in.oidc.as_ref()?;
+        match self.secret(&sources.client_secret) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                let message = format!("`client_secret`: {error}");
+                self.problems.push(problem(&sources.place, message, ""));
+                None
+            }
+        }
     }
 
     fn manifests(&mut self) -> Vec<Manifest> {

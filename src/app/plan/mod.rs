@@ -127,7 +127,7 @@ struct Planning<'a> {
 /// # Errors
 /// Everything that is wrong with the configuration, each with its place in the file.
 pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
-    let Inputs { apps, connections, tokens, webhooks, manifests } = inputs;
+    let Inputs { apps, connections, tokens, webhooks, manifests, oidc: _ } = inputs;
     let mut planning = Planning {
         basis,
         steps: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Inputs, Opened, Services, all, plan, refused};
+use super::{Inputs, Opened, Place, Services, all, plan, refused};
 use crate::config::Config;
 use keyward_api::wire::PlanView;
 use keyward_proxy::ca::authority::Authority;
@@ -19,7 +19,7 @@ impl Services {
         let opened = Opened::in_memory(config, Authority::ephemeral()).await?;
         opened.bring_in_line(config, inputs).await?;
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
-        opened.finish(config, Vec::new(), config.public_url.clone(), rulebook)
+        opened.finish(config, Place::at_rest(config), rulebook)
     }
 
     /// The plan of `config` for an empty store, without secrets: it has the problems of the file alone.

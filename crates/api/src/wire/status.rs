@@ -48,9 +48,25 @@ pub struct Status {
     /// What becomes of requests to hosts that no rule or binding names.
     #[serde(default)]
     pub default: DefaultAction,
+    /// The identity provider that people sign in with, if one is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<OidcView>,
     /// What came of the last reload; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadView>,
+}
+
+/// Sign-in with an identity provider, by OpenID Connect.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct OidcView {
+    /// The provider's name.
+    pub name: String,
+    /// Its issuer identifier.
+    pub issuer: String,
+    /// The name of the organisation that people sign in to.
+    pub org: String,
+    /// What is registered at the provider as redirect URI.
+    pub redirect_uri: String,
 }
 
 /// `/api/v1/caller`: who asks.

@@ -1,4 +1,4 @@
-//! `/login`: sign-in with a password or a one-time link. It works without the script.
+//! `/login`: sign-in with a password, a passkey, an identity provider or a one-time link. It works without the script.
 
 use axum::Router;
 use axum::body::Body;
@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::frame::Page;
 use crate::parts::copyable;
-use crate::visit::{Console, Reader, Stop, sentence};
+use crate::visit::{Console, Reader, Stop, segment, sentence};
+use keyward_api::own_path;
 use keyward_api::wire::ErrorView;
 use keyward_base::sign_in::SignInSettings;
 
@@ -134,13 +135,6 @@ impl Given {
     }
 }
 
-/// A path of this origin; anything else becomes `/`, so that the sign-in leads nowhere else.
-fn own_path(text: &str) -> &str {
-    let is_path = text.starts_with('/') && !text.starts_with("//");
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    if is_path && is_plain { text } else { "/" }
-}
-
 fn page(content: Markup) -> Page {
     Page::alone("Sign in", content)
 }
@@ -166,6 +160,7 @@ impl View<'_> {
             h1 { "Sign in" }
             br;
             @if let Some(error) = self.error { (refusal(error)) }
+            (with_provider(self.settings, self.to))
             @if self.settings.password { (self.with_password()) }
             @if self.settings.passkeys { (self.with_passkey()) }
             (link_help(self.settings.password))
@@ -209,6 +204,19 @@ impl View<'_> {
     fn with_passkey(&self) -> Markup {
         html! {
             div.actions.whole { button type="button" data-passkey data-to=(self.to) hidden { "Sign in with a passkey" } }
+        }
+    }
+}
+
+/// The button that leads to the identity provider, if one is configured. A link: GET changes nothing, and the page may
+/// send forms to this origin only.
+fn with_provider(settings: &SignInSettings, to: &str) -> Markup {
+    let path = format!("/login/oidc?to={}", segment(to));
+    html! {
+        @if let Some(oidc) = &settings.oidc {
+            a.button.first href=(path) { "Sign in with " (oidc.name) }
+            br;
+            br;
         }
     }
 }

@@ -31,7 +31,9 @@ pub(super) fn panel(visit: &Visit, user: &Shown<User>, is_self: bool) -> Markup 
     html! {
         section.panel #means {
             header { h2 { "Sign-in" } }
-            div.body {
+            @if let Some(identity) = &user.facts.identity {
+                div.body { p { "Signs in at " code { (identity.issuer) } ", which decides the role as well." } }
+            } @else { div.body {
                 h3 { "Password" }
                 (means.password())
                 br;
@@ -40,7 +42,7 @@ pub(super) fn panel(visit: &Visit, user: &Shown<User>, is_self: bool) -> Markup 
                 br;
                 h3 { "Passkeys" }
                 (means.passkeys(is_self))
-            }
+            } }
         }
     }
 }

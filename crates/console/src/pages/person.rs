@@ -237,6 +237,10 @@ fn about(user: &Shown<User>) -> Markup {
     facts(&[
         ("Role", Some(html! { (role_word(user.spec.role)) })),
         ("E-mail", user.spec.email.as_ref().map(|email| html! { (email) })),
+        (
+            "Identity provider",
+            user.facts.identity.as_ref().map(|identity| html! { (identity.issuer) }),
+        ),
         ("Added", Some(ago(user.created))),
         ("Changed", user.updated.map(ago)),
         ("Id", Some(html! { code { (user.id) } })),

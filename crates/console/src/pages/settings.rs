@@ -93,6 +93,17 @@ fn ready(status: &Status) -> Markup {
     state(tone, &status.status)
 }
 
+/// How people sign in, and what is registered at the identity provider.
+fn sign_in(status: &Status) -> Markup {
+    html! {
+        p { "One-time links" }
+        @if let Some(oidc) = &status.oidc {
+            p { (oidc.name) " " code { (oidc.issuer) } @if oidc.org != "default" { " for " (oidc.org) } }
+            p.small.muted { "Redirect URI: " code { (oidc.redirect_uri) } }
+        }
+    }
+}
+
 fn gateway(status: &Status) -> Markup {
     let lines = |all: &[String]| html! { @for at in all { p { code { (at) } } } };
     let agents = (!status.agents.is_empty()).then(|| {
@@ -103,6 +114,7 @@ fn gateway(status: &Status) -> Markup {
         ("Proxy", Some(lines(&status.proxy))),
         ("Listeners of one agent", agents),
         ("Admin API and console", Some(html! { code { (status.admin) } })),
+        ("Sign-in", Some(sign_in(status))),
         ("Metrics", status.metrics.as_ref().map(|at| html! { code { (at) } })),
         ("Hosts that no rule names", Some(html! { (default_action(status)) })),
         ("Data directory", Some(html! { code { (status.data) } })),

@@ -19,7 +19,7 @@ const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
 /// How tokens of one auth method are obtained.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OAuth {
     /// The grant type.
     pub grant: GrantText,
@@ -186,6 +186,12 @@ impl fmt::Display for UrlTemplate {
 }
 
 impl OAuth {
+    /// A server that follows the standards, without endpoints.
+    pub fn standard() -> Self {
+        let token_path = vec!["access_token".to_owned()];
+        Self { scope_separator: " ".to_owned(), token_path, ..Self::default() }
+    }
+
     /// Parameters with their variables filled in; the caller encodes them.
     ///
     /// # Errors

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// OAuth grant types.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantText {
     /// Authorization code, RFC 6749 §4.1.
+    #[default]
     AuthorizationCode,
     /// Device code, RFC 8628.
     DeviceCode,
@@ -19,12 +20,13 @@ pub enum GrantText {
 }
 
 /// How a client authenticates at the token endpoint.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuthText {
     /// Client id and secret in the body.
     Body,
     /// Basic; id and secret are form-encoded first, RFC 6749 §2.3.1.
+    #[default]
     Basic,
     /// Basic without form encoding, for services that do not decode.
     BasicRaw,
@@ -98,10 +100,11 @@ pub enum RefreshText {
 }
 
 /// The format of an expiry time.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpiresText {
     /// Seconds from the time of the request, as in `expires_in`.
+    #[default]
     Seconds,
     /// Seconds since 1970.
     Unix,

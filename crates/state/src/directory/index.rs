@@ -52,6 +52,8 @@ pub enum Named {
     Plugin,
     User,
     Email,
+    /// Of a user, at an identity provider.
+    Identity,
     Webhook,
     Honeytoken,
     Provider,
@@ -72,6 +74,7 @@ impl Named {
             Self::Plugin => "plugin",
             Self::User => "user",
             Self::Email => "e-mail address",
+            Self::Identity => "account",
             Self::Webhook => "webhook",
             Self::Honeytoken => "honeytoken",
             Self::Provider => "provider",

@@ -10,8 +10,8 @@ use super::records::{AgentRecord, ConnectionRecord};
 use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
 use crate::store::Table;
-use keyward_base::id::{LoginId, TokenId};
-use keyward_model::{ManagedBy, Record, Refusal, Role, Scope, User, Visibility};
+use keyward_base::id::{LoginId, OrgId, TokenId};
+use keyward_model::{Identity, ManagedBy, Record, Refusal, Role, Scope, User, Visibility};
 
 /// A user who is authenticated.
 #[derive(Clone, Debug)]
@@ -45,12 +45,17 @@ impl Stored for User {
         &mut org.users
     }
 
-    /// Name, address and tokens. A token is unique in the whole store.
+    /// Name, address, account and tokens. A token is unique in the whole store.
     fn unique(user: &Record<Self>, index: &Index) -> Vec<Unique> {
         let name = index.unique_name(&user.org, Named::User, &user.name);
         let email = user.email.as_deref().map(|email| index.unique_email(&user.org, email));
+        let identity = user.facts.identity.as_ref().map(|identity| {
+            // A blank stands in no issuer.
+            let account = format!("{} {}", identity.issuer, identity.subject);
+            index.unique_name(&user.org, Named::Identity, &account)
+        });
         let tokens = user.facts.tokens.iter().filter_map(|it| index.unique_token(&it.hash));
-        [name].into_iter().chain(email).chain(tokens).collect()
+        [name].into_iter().chain(email).chain(identity).chain(tokens).collect()
     }
 
     fn add_to_indexes(view: &mut View, user: &Arc<Record<Self>>) {
@@ -86,6 +91,13 @@ impl Stored for User {
 
     async fn after_removal(writer: Writer, user: Record<Self>) -> Result<(), DirectoryError> {
         writer.end_logins_of(&user).await
+    }
+}
+
+impl View {
+    /// The user who signs in with this account at an identity provider.
+    pub fn user_of_identity(&self, org: &OrgId, identity: &Identity) -> Option<&Arc<Record<User>>> {
+        self.all::<User>(org).find(|user| user.facts.identity.as_ref() == Some(identity))
     }
 }
 

@@ -25,17 +25,17 @@ const OURS: &[&str] = &[
 ];
 
 /// The parts of an authorization URL.
-pub(super) struct AuthorizationRequest<'a> {
-    pub(super) endpoint: &'a str,
-    pub(super) client_id: &'a str,
-    pub(super) redirect_uri: &'a str,
-    pub(super) scopes: &'a [String],
-    pub(super) state: &'a CsrfToken,
+pub(crate) struct AuthorizationRequest<'a> {
+    pub(crate) endpoint: &'a str,
+    pub(crate) client_id: &'a str,
+    pub(crate) redirect_uri: &'a str,
+    pub(crate) scopes: &'a [String],
+    pub(crate) state: &'a CsrfToken,
     /// S256; `None` if the provider does not accept PKCE.
-    pub(super) challenge: Option<PkceCodeChallenge>,
-    pub(super) resource: Option<&'a str>,
+    pub(crate) challenge: Option<PkceCodeChallenge>,
+    pub(crate) resource: Option<&'a str>,
     /// How the browser returns, if not by a redirect.
-    pub(super) response_mode: Option<&'static str>,
+    pub(crate) response_mode: Option<&'static str>,
 }
 
 /// The complete URL. `variables` fill the provider's parameters.
@@ -43,7 +43,7 @@ pub(super) struct AuthorizationRequest<'a> {
 /// # Errors
 /// When a parameter of the provider or the app is one of ours or lacks a variable, or the endpoint is not a
 /// URL.
-pub(super) fn url(
+pub(crate) fn url(
     question: AuthorizationRequest<'_>,
     oauth: &OAuth,
     variables: &BTreeMap<String, String>,

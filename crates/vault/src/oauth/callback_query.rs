@@ -9,11 +9,11 @@ pub(super) const QUERY_BYTES_MAX: usize = 8 * 1024;
 
 /// The checked parameters, each given at most once.
 #[derive(Default)]
-pub(super) struct CallbackQuery {
-    pub(super) state: Option<String>,
-    pub(super) code: Option<String>,
-    pub(super) iss: Option<String>,
-    pub(super) error: Option<String>,
+pub(crate) struct CallbackQuery {
+    pub(crate) state: Option<String>,
+    pub(crate) code: Option<String>,
+    pub(crate) iss: Option<String>,
+    pub(crate) error: Option<String>,
     /// All other parameters, which some providers use for hosts.
     pub(super) others: Vec<(String, String)>,
 }
@@ -23,7 +23,7 @@ impl CallbackQuery {
     ///
     /// # Errors
     /// When it is too long, not UTF-8, or repeats a parameter.
-    pub(super) fn read(query: &str) -> Result<Self, Refusal> {
+    pub(crate) fn read(query: &str) -> Result<Self, Refusal> {
         if query.len() > QUERY_BYTES_MAX {
             return Err(Refusal::Malformed("it is too long"));
         }

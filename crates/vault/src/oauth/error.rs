@@ -249,7 +249,7 @@ fn declined(code: &str) -> String {
 }
 
 /// A server's code that is safe to show: at most 64 of `[A-Za-z0-9_.-]`.
-pub(super) fn cleaned(code: &str) -> String {
+pub(crate) fn cleaned(code: &str) -> String {
     let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let kept: String = code.chars().filter(fits).take(64).collect();
     if kept.is_empty() { "unknown".to_owned() } else { kept }

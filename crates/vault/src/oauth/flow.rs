@@ -240,7 +240,7 @@ pub(super) fn cookie_of(flow: &FlowId) -> String {
 }
 
 /// 256 random bits, base64url: 43 characters.
-pub(super) fn random() -> Zeroizing<String> {
+pub(crate) fn random() -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; RANDOM_BYTES as usize]);
     getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");
     Zeroizing::new(base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))

@@ -4,17 +4,17 @@
 //! servers, and the meaning of their responses, are in `grant::oauth`.
 
 mod account;
-mod authorize;
+pub(crate) mod authorize;
 mod bound;
 mod callback;
-mod callback_query;
+pub(crate) mod callback_query;
 mod complete;
 mod confirm;
 mod connect_session;
 mod device;
 mod endpoints;
-mod error;
-mod flow;
+pub(crate) mod error;
+pub(crate) mod flow;
 mod form_post;
 mod issuer_changes;
 mod open;

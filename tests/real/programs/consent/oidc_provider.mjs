@@ -26,7 +26,8 @@ const jwk = (pem) => {
 const registered = ({ keys, ...client }) => (keys ? { ...client, jwks: { keys: keys.map(jwk) } } : client);
 const socket = (ctx) => ctx.req.socket;
 
-function started({ clients, access_ttl = 3600 }) {
+// `accounts`: what it says of each login, beside its name.
+function started({ clients, access_ttl = 3600, accounts = {} }) {
   const resource = (name) => ({ scope: 'read tools', audience: name, accessTokenTTL: access_ttl, accessTokenFormat: 'opaque' });
   const provider = new Provider('https://auth.acme.test', {
     clients: clients.map(registered),
@@ -66,7 +67,8 @@ function started({ clients, access_ttl = 3600 }) {
       Interaction: 600, DeviceCode: 600, IdToken: 600,
     },
     cookies: { keys: ['of a test'] },
-    findAccount: (_, id) => ({ accountId: id, claims: async () => ({ sub: id }) }),
+    claims: { openid: ['sub'], email: ['email', 'email_verified'], groups: ['groups'] },
+    findAccount: (_, id) => ({ accountId: id, claims: async () => ({ sub: id, ...accounts[id] }) }),
   });
   provider.proxy = true;
   return provider;

@@ -120,6 +120,21 @@ fn name(claims: &Map<String, Value>) -> Option<String> {
 /// # Errors
 /// When there is no endpoint, or its response has no claims.
 pub async fn userinfo(ask: &RequestContext<'_>, token: &Secret) -> Result<Option<Claims>, Failure> {
+    let claims = userinfo_claims(ask, token).await?;
+    let declared = ask.oauth.says.account.iter().find_map(|path| word(at(&claims, path)?));
+    let subject = claims.get("sub").and_then(word).or_else(|| declared.clone());
+    let name = declared.or_else(|| name(&claims));
+    Ok(subject.map(|subject| Claims { subject, name }))
+}
+
+/// All claims of the userinfo.
+///
+/// # Errors
+/// As [`userinfo`].
+pub async fn userinfo_claims(
+    ask: &RequestContext<'_>,
+    token: &Secret,
+) -> Result<Map<String, Value>, Failure> {
     let url = ask.url(ask.oauth.userinfo.as_ref(), "userinfo")?;
     let mut request = ask.request(Method::GET, &url, bytes::Bytes::new())?;
     request.headers_mut().insert(http::header::AUTHORIZATION, bearer(token)?);
@@ -128,12 +143,8 @@ pub async fn userinfo(ask: &RequestContext<'_>, token: &Secret) -> Result<Option
         return Err(Failure::unreadable("the userinfo endpoint refuses the token"));
     }
     // A signed response (application/jwt) is not read: none was requested.
-    let claims: Map<String, Value> = serde_json::from_slice(answer.body())
-        .map_err(|_| Failure::unreadable("the userinfo answer holds no claims"))?;
-    let declared = ask.oauth.says.account.iter().find_map(|path| word(at(&claims, path)?));
-    let subject = claims.get("sub").and_then(word).or_else(|| declared.clone());
-    let name = declared.or_else(|| name(&claims));
-    Ok(subject.map(|subject| Claims { subject, name }))
+    serde_json::from_slice(answer.body())
+        .map_err(|_| Failure::unreadable("the userinfo answer holds no claims"))
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Metadata {
     pub registration_endpoint: Option<String>,
     /// The userinfo endpoint, OpenID Connect Discovery §3.
     pub userinfo_endpoint: Option<String>,
+    /// The keys that ID tokens are signed with, OpenID Connect Discovery §3.
+    pub jwks_uri: Option<String>,
     /// PKCE methods, RFC 7636.
     pub code_challenge_methods_supported: Option<Vec<String>>,
     /// Methods of client authentication.
@@ -172,6 +174,7 @@ impl Metadata {
             &self.revocation_endpoint,
             &self.registration_endpoint,
             &self.userinfo_endpoint,
+            &self.jwks_uri,
         ];
         let bad = all.into_iter().flatten().find(|url| !is_secure(url, insecure_loopback));
         match bad {

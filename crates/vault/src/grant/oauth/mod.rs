@@ -23,7 +23,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-pub use account::{Claims, ExpectedClaims, IdTokenError, id_token_claims, userinfo};
+pub use account::{
+    Claims, ExpectedClaims, IdTokenError, id_token_claims, userinfo, userinfo_claims,
+};
 pub use assertion::AssertionError;
 pub use client::Client;
 pub use device::{Device, PollResult, SLOW_DOWN, device_poll, device_start};

@@ -1,0 +1,321 @@
+//! `/login/oidc`: sends a browser to the identity provider, and signs it in when it comes back. `keyward_vault::oidc`
+//! speaks with the provider; a refusal is a page that says which requirement failed and what to do.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use keyward_base::codes::Code;
+use keyward_base::host::{Scheme, Target};
+use keyward_model::{Login, Record, SignInMethod};
+
+use keyward_vault::oidc::{
+    ATTEMPT_LIFE, Arrived, CALLBACK, RelyingParty, Returned, SIGN_IN, SignInError,
+};
+use zeroize::Zeroizing;
+
+use super::provisioning::user_of;
+use super::{Browser, Proved, SignedIn};
+use crate::change_record::PendingRecord;
+use crate::consents::{self, see_other};
+use crate::error::ApiError;
+use crate::html::{HtmlPage, sentence};
+use crate::network::Visit;
+use crate::state::Admin;
+
+/// The cookie of a sign-in that has begun. RFC 6265bis §4.1.3 for the prefix.
+const SECURE_COOKIE: &str = "__Host-keyward-oidc";
+
+/// The same over cleartext HTTP, which is served to this machine only.
+const LOCAL_COOKIE: &str = "keyward-oidc";
+
+/// Marks a browser that was sent to `public_url`, so that it is sent there once.
+const MOVED: &str = "moved";
+
+pub(crate) fn routes() -> Router<Admin> {
+    Router::new().route(SIGN_IN, get(start)).route(CALLBACK, get(callback))
+}
+
+/// Whether the path is one of these pages, which need the client of the request.
+pub(crate) fn is_page(path: &str) -> bool {
+    [SIGN_IN, CALLBACK].contains(&path)
+}
+
+/// A path of this origin; anything else becomes `/`, so that a sign-in leads nowhere else.
+pub fn own_path(text: &str) -> &str {
+    let is_path = text.starts_with('/') && !text.starts_with("//");
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if is_path && is_plain { text } else { "/" }
+}
+
+/// Why a browser is not signed in.
+pub(super) enum Refused {
+    /// By the provider, or by its answer.
+    Provider(SignInError),
+    /// The user is paused, or became an end user.
+    Paused,
+    /// By the directory, or because of a fault.
+    Api(ApiError),
+}
+
+/// A browser that is signed in.
+struct Done {
+    login: Record<Login>,
+    signed_in: SignedIn,
+    to: String,
+}
+
+/// `?to=PATH`: where the browser goes after the sign-in.
+async fn start(
+    State(admin): State<Admin>,
+    visit: Option<Extension<Visit>>,
+    method: Method,
+    uri: Uri,
+    fields: HeaderMap,
+) -> Response {
+    let (party, visit) = match open(&admin, visit, &method) {
+        Ok(open) => open,
+        Err(answer) => return *answer,
+    };
+    let parameter = |name: &str| {
+        let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    };
+    let to = parameter("to").unwrap_or_default();
+    let to = own_path(&to);
+    let public_url = &admin.deps().public_url;
+    // The provider sends the browser to `public_url`, where the cookie of another name of this server is unknown.
+    if !is_at(public_url, &fields) && parameter(MOVED).is_none() {
+        let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
+        return see_other(&format!("{public_url}{SIGN_IN}?{MOVED}=1&to={to}"));
+    }
+    match party.begin(to).await {
+        Ok(sent) => {
+            let mut answer = see_other(&sent.url);
+            let life_s = ATTEMPT_LIFE.as_secs();
+            let cookie = cookie(&sent.cookie, visit.is_https, life_s);
+            answer.headers_mut().append(header::SET_COOKIE, cookie);
+            answer
+        }
+        Err(error) => {
+            log(&party, &error);
+            Refused::Provider(error).page(to)
+        }
+    }
+}
+
+/// GET only: a HEAD request must not use a sign-in up. It leaves an audit record.
+async fn callback(
+    State(admin): State<Admin>,
+    visit: Option<Extension<Visit>>,
+    method: Method,
+    uri: Uri,
+    fields: HeaderMap,
+) -> Response {
+    let (party, visit) = match open(&admin, visit, &method) {
+        Ok(open) => open,
+        Err(answer) => return *answer,
+    };
+    let record = match PendingRecord::of_sign_in(&admin, visit.client).await {
+        Ok(record) => record.at(CALLBACK, party.org()),
+        Err(refusal) => return refusal_page(refusal),
+    };
+    let browser = Browser { admin: &admin, visit, fields: &fields };
+    let mut answer = match signed_in(&browser, &party, uri.query().unwrap_or_default()).await {
+        Ok(Done { login, signed_in, to }) => {
+            record.signed_in(&login, signed_in.view.user.as_deref().unwrap_or_default());
+            let mut answer = see_other(&to);
+            answer.headers_mut().append(header::SET_COOKIE, signed_in.cookie);
+            answer
+        }
+        Err(refused) if admin.sign_in_limits().link_failed(visit.client).is_err() => {
+            record.omit();
+            refused.log(&party);
+            too_many()
+        }
+        Err(refused) => {
+            refused.log(&party);
+            record.because(refused.reason());
+            record.ended(refused.status(), Some(refused.code()));
+            refused.page("/")
+        }
+    };
+    answer.headers_mut().append(header::SET_COOKIE, cookie("", visit.is_https, 0));
+    answer
+}
+
+/// The page of a refusal that has nothing to do with the provider.
+pub(crate) fn refusal_page(error: impl Into<ApiError>) -> Response {
+    Refused::Api(error.into()).page("/")
+}
+
+/// The relying party and the client.
+fn open(
+    admin: &Admin,
+    visit: Option<Extension<Visit>>,
+    method: &Method,
+) -> Result<(Arc<RelyingParty>, Visit), Box<Response>> {
+    if *method != Method::GET {
+        return Err(Box::new(ApiError::Method.into_response()));
+    }
+    let Some(Extension(visit)) = visit else {
+        return Err(Box::new(ApiError::NoSuchPath.into_response()));
+    };
+    match &admin.deps().oidc {
+        Some(party) => Ok((party.clone(), visit)),
+        None => Err(Box::new(
+            HtmlPage::new("Not signed in")
+                .text("This gateway has no identity provider to sign in with.")
+                .text("The operator can name one: `sign_in.oidc` of the configuration.")
+                .links(&[("Sign in another way", "/login")])
+                .answer(StatusCode::NOT_FOUND),
+        )),
+    }
+}
+
+async fn signed_in(
+    browser: &Browser<'_>,
+    party: &RelyingParty,
+    query: &str,
+) -> Result<Done, Refused> {
+    let cookies = consents::Visit(browser.fields).cookies();
+    let name = cookie_name(browser.visit.is_https);
+    let returned = Returned { query, cookie: cookies.one(name) };
+    let arrived = party.complete(returned).await.map_err(Refused::Provider)?;
+    let user = user_of(browser, party.org(), &arrived).await?;
+    let Arrived { to, .. } = arrived;
+    let proved = Proved { user, login_until: None, method: SignInMethod::Oidc };
+    let (login, signed_in) = browser.log_in(proved).await?;
+    Ok(Done { login, signed_in, to: own_path(&to).to_owned() })
+}
+
+/// Whether the browser is at `public_url`.
+fn is_at(public_url: &str, fields: &HeaderMap) -> bool {
+    let Some((scheme, rest)) = public_url.split_once("://") else { return true };
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    let host = fields.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let public = Target::parse(scheme, rest.split('/').next().unwrap_or(rest));
+    matches!((public, Target::parse(scheme, host)), (Ok(public), Ok(host)) if public == host)
+}
+
+fn cookie_name(is_https: bool) -> &'static str {
+    if is_https { SECURE_COOKIE } else { LOCAL_COOKIE }
+}
+
+/// `SameSite=Lax`: the browser comes from the provider's site.
+fn cookie(value: &str, is_https: bool, life_s: i64) -> HeaderValue {
+    let (name, secure) = (cookie_name(is_https), if is_https { "; Secure" } else { "" });
+    let text = format!("{name}={value}; Path=/; Max-Age={life_s}; HttpOnly; SameSite=Lax{secure}");
+    let text = Zeroizing::new(text);
+    let mut value = HeaderValue::from_str(&text).expect("the value is base64url, dots and digits");
+    value.set_sensitive(true);
+    value
+}
+
+fn log(party: &RelyingParty, error: &SignInError) {
+    let (issuer, cause) = (party.issuer(), error.cause());
+    match error.is_of_operator() {
+        true => tracing::warn!(issuer, cause, "a sign-in with the identity provider failed"),
+        false => tracing::info!(issuer, cause, "a sign-in with the identity provider is refused"),
+    }
+}
+
+fn too_many() -> Response {
+    HtmlPage::new("Not signed in")
+        .text("Too many sign-ins from your network failed.")
+        .text("Wait a minute, then start again.")
+        .answer(StatusCode::TOO_MANY_REQUESTS)
+}
+
+impl Refused {
+    fn log(&self, party: &RelyingParty) {
+        if let Self::Provider(error) = self {
+            log(party, error);
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Provider(error) => error.status(),
+            Self::Paused => StatusCode::FORBIDDEN,
+            Self::Api(error) => error.code().status(),
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Provider(SignInError::NotAdmitted(_)) | Self::Paused => Code::NotAllowed,
+            Self::Provider(_) => Code::Unauthenticated,
+            Self::Api(error) => error.code(),
+        }
+    }
+
+    /// For the audit log.
+    fn reason(&self) -> String {
+        match self {
+            Self::Provider(SignInError::NotAdmitted(why)) => format!("oidc: {}", why.as_str()),
+            Self::Provider(error) => format!("oidc: {error}"),
+            Self::Paused => "oidc: the user is paused".to_owned(),
+            Self::Api(_) => "oidc".to_owned(),
+        }
+    }
+
+    /// `to`: where the next sign-in leads to.
+    fn page(&self, to: &str) -> Response {
+        let (why, remedy) = match self {
+            Self::Provider(error) => (error.to_string(), error.remedy().to_owned()),
+            Self::Paused => (
+                "your user is paused in Keyward".to_owned(),
+                "ask an admin of your organisation".to_owned(),
+            ),
+            Self::Api(error) => {
+                let text = error.text();
+                (text.message, text.hint.unwrap_or_else(|| "try again in a moment".to_owned()))
+            }
+        };
+        let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
+        HtmlPage::new("Not signed in")
+            .wrong(&sentence(&why))
+            .text(&sentence(&remedy))
+            .links(&[
+                ("Try again", &format!("{SIGN_IN}?to={to}")),
+                ("Sign in another way", "/login"),
+            ])
+            .answer(self.status())
+    }
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_in_leads_to_paths_of_this_origin_only() {
+        for foreign in ["", "//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nb"]
+        {
+            assert_eq!(own_path(foreign), "/", "{foreign:?}");
+        }
+        assert_eq!(own_path("/connections?state=broken"), "/connections?state=broken");
+    }
+
+    #[test]
+    fn a_browser_is_at_the_public_url_by_host_and_port() {
+        let at = |host: &'static str| {
+            HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))])
+        };
+        for elsewhere in ["", "127.0.0.1:8081", "localhost", "localhost:8082", "a:b:c"] {
+            assert!(!is_at("http://localhost:8081", &at(elsewhere)), "{elsewhere}");
+        }
+        assert!(is_at("http://localhost:8081", &at("LOCALHOST:8081")));
+        assert!(is_at("https://kw.example.com/keyward", &at("kw.example.com:443")));
+    }
+}

@@ -1,0 +1,166 @@
+//! [`Attempt`]: one sign-in that a browser began. It is kept in the browser's cookie alone, so that a flood of them takes
+//! no memory; `state`, nonce and PKCE verifier are keyed hashes of the cookie. `state` therefore proves that the cookie
+//! is ours, unchanged, and of this sign-in.
+
+use std::num::NonZeroUsize;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use lru::LruCache;
+use parking_lot::Mutex;
+use zeroize::Zeroizing;
+
+use super::error::SignInError;
+use crate::oauth::flow::random;
+
+/// How long a person may take at the provider.
+pub const ATTEMPT_LIFE: SignedDuration = SignedDuration::from_mins(10);
+
+/// Longest path to return to. A cookie has room for 4 KiB (RFC 6265 §6.1).
+const PATH_BYTES_MAX: usize = 1_024;
+
+/// Completed sign-ins that are remembered. To make the gateway forget one, somebody would have to complete as many within
+/// ten minutes; and the provider accepts each code once (RFC 6749 §4.1.2).
+const USED_MAX: usize = 4_096;
+
+/// The key of a process. A restart voids the sign-ins that were begun before.
+pub(super) struct AttemptKey {
+    key: hmac::Key,
+    used: Mutex<LruCache<String, ()>>,
+}
+
+/// A sign-in.
+pub(super) struct Attempt {
+    /// The value of the cookie: randomness, expiry and path.
+    pub(super) cookie: Zeroizing<String>,
+    pub(super) state: String,
+    pub(super) nonce: String,
+    /// The PKCE verifier (RFC 7636 §4.1).
+    pub(super) verifier: Zeroizing<String>,
+    /// The path that the browser returns to.
+    pub(super) to: String,
+    expires: Timestamp,
+}
+
+impl AttemptKey {
+    /// A random key.
+    pub(super) fn new() -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, random().as_bytes());
+        let max = NonZeroUsize::new(USED_MAX).expect("not zero");
+        Self { key, used: Mutex::new(LruCache::new(max)) }
+    }
+
+    /// A new sign-in that returns to this path.
+    pub(super) fn begin(&self, to: &str, now: Timestamp) -> Attempt {
+        let to = if to.len() <= PATH_BYTES_MAX { to } else { "/" };
+        let expires = now.saturating_add(ATTEMPT_LIFE).unwrap_or(Timestamp::MAX);
+        let path = BASE64_URL_SAFE_NO_PAD.encode(to);
+        let cookie = Zeroizing::new(format!("{}.{}.{path}", *random(), expires.as_second()));
+        self.attempt(cookie, to.to_owned(), expires)
+    }
+
+    /// The sign-in of a callback, by the browser's cookie. It is used up.
+    ///
+    /// # Errors
+    /// When the cookie is not of this sign-in, or it has expired or was used.
+    pub(super) fn take(
+        &self,
+        cookie: Option<&str>,
+        state: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Attempt, SignInError> {
+        let (Some(cookie), Some(state)) = (cookie, state) else {
+            return Err(SignInError::OtherBrowser);
+        };
+        let given = BASE64_URL_SAFE_NO_PAD.decode(state).unwrap_or_default();
+        // Constant time; before anything of the cookie is read.
+        if hmac::verify(&self.key, &message("state", cookie), &given).is_err() {
+            return Err(SignInError::OtherBrowser);
+        }
+        let attempt = self.parsed(cookie).ok_or(SignInError::OtherBrowser)?;
+        if now >= attempt.expires {
+            return Err(SignInError::Expired);
+        }
+        match self.used.lock().put(attempt.state.clone(), ()) {
+            None => Ok(attempt),
+            Some(()) => Err(SignInError::Used),
+        }
+    }
+
+    fn parsed(&self, cookie: &str) -> Option<Attempt> {
+        let mut parts = cookie.split('.').skip(1);
+        let expires = Timestamp::from_second(parts.next()?.parse().ok()?).ok()?;
+        let path = BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
+        let to = String::from_utf8(path).ok()?;
+        Some(self.attempt(Zeroizing::new(cookie.to_owned()), to, expires))
+    }
+
+    fn attempt(&self, cookie: Zeroizing<String>, to: String, expires: Timestamp) -> Attempt {
+        let derived = |label: &str| {
+            let tag = hmac::sign(&self.key, &message(label, &cookie));
+            BASE64_URL_SAFE_NO_PAD.encode(tag)
+        };
+        let (state, nonce) = (derived("state"), derived("nonce"));
+        let verifier = Zeroizing::new(derived("verifier"));
+        Attempt { cookie, state, nonce, verifier, to, expires }
+    }
+}
+
+/// `label ‖ 0 ‖ cookie`: no label contains a zero byte, so no two messages are equal.
+fn message(label: &str, cookie: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new([label.as_bytes(), &[0], cookie.as_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn taken(key: &AttemptKey, cookie: &str, state: &str, seconds: i64) -> Result<String, String> {
+        let now = NOW + SignedDuration::from_secs(seconds);
+        let taken = key.take(Some(cookie), Some(state), now);
+        taken.map(|attempt| attempt.to).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn only_the_unchanged_cookie_of_the_same_sign_in_completes_it_in_time_and_once() {
+        let key = AttemptKey::new();
+        let (one, two) = (key.begin("/agents", NOW), key.begin("/agents", NOW));
+        let other = AttemptKey::new();
+        let refused = Err("OtherBrowser".to_owned());
+        assert!(matches!(key.take(None, Some(&one.state), NOW), Err(SignInError::OtherBrowser)));
+        assert!(matches!(key.take(Some(&one.cookie), None, NOW), Err(SignInError::OtherBrowser)));
+        assert_eq!(taken(&key, &two.cookie, &one.state, 0), refused);
+        assert_eq!(taken(&other, &one.cookie, &one.state, 0), refused);
+        let (random, _) = one.cookie.split_once('.').unwrap();
+        let path = BASE64_URL_SAFE_NO_PAD.encode("//evil.example");
+        for bent in [
+            format!("{random}.600.{path}"),
+            format!("{random}.99999999999.{}", BASE64_URL_SAFE_NO_PAD.encode("/agents")),
+            format!("{}.", *one.cookie),
+            String::new(),
+        ] {
+            assert_eq!(taken(&key, &bent, &one.state, 0), refused, "{bent}");
+        }
+        for state in ["", &one.nonce, &one.verifier, &one.state[1..], &one.state.to_lowercase()] {
+            assert_eq!(taken(&key, &one.cookie, state, 0), refused, "{state}");
+        }
+        assert_eq!(taken(&key, &one.cookie, &one.state, 600), Err("Expired".to_owned()));
+        assert_eq!(taken(&key, &one.cookie, &one.state, 599).as_deref(), Ok("/agents"));
+        assert_eq!(taken(&key, &one.cookie, &one.state, 599), Err("Used".to_owned()));
+        assert_eq!(taken(&key, &two.cookie, &two.state, 0).as_deref(), Ok("/agents"));
+    }
+
+    #[test]
+    fn what_a_sign_in_is_made_of_differs_and_has_the_forms_of_the_standards() {
+        let key = AttemptKey::new();
+        let long = key.begin(&"/a".repeat(600), NOW);
+        assert_eq!(long.to, "/");
+        let all = [&long.state, &long.nonce, &*long.verifier];
+        assert!(all.iter().all(|text| text.len() == 43), "RFC 7636 §4.1: 43 to 128 characters");
+        assert!(long.state != long.nonce && long.nonce != *long.verifier);
+    }
+}
