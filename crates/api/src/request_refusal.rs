@@ -95,15 +95,9 @@ impl RequestRefusal {
             Self::CodeWrong => Code::TotpRequired
                 .because("the one-time code is wrong, or was used")
                 .hint("wait for the next code; check the clock of the device that shows it"),
-            Self::PasswordOff => Code::Refused
-                .because("sign-in with a password is switched off")
-                .hint("use a link: `keyward login-link`; `sign_in.password: true` switches passwords on"),
-            Self::PasskeyRefused => Code::Unauthenticated
-                .because("the passkey is not known here, or what it signed is not accepted")
-                .hint("try again; a link signs in without it: `keyward login-link`"),
-            Self::PasskeysOff => Code::Refused
-                .because("passkeys are switched off")
-                .hint("`sign_in.passkeys: true` switches them on; links work in any case"),
+            Self::PasswordOff => passwords_off(),
+            Self::PasskeyRefused => passkey_refused(),
+            Self::PasskeysOff => passkeys_off(),
             Self::SignInsBusy => Code::RateLimited
                 .because("too many passwords are being checked")
                 .hint("retry when `Retry-After` says"),
@@ -155,4 +149,22 @@ impl RequestRefusal {
             | Self::AnswerNotKept => None,
         }
     }
+}
+
+fn passwords_off() -> RefusalText {
+    Code::Refused
+        .because("sign-in with a password is switched off")
+        .hint("use a link: `keyward login-link`; `sign_in.password: true` switches passwords on")
+}
+
+fn passkeys_off() -> RefusalText {
+    Code::Refused
+        .because("passkeys are switched off")
+        .hint("`sign_in.passkeys: true` switches them on; links work in any case")
+}
+
+fn passkey_refused() -> RefusalText {
+    Code::Unauthenticated
+        .because("the passkey is not known here, or what it signed is not accepted")
+        .hint("try again; a link signs in without it: `keyward login-link`")
 }

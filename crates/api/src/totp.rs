@@ -59,7 +59,7 @@ async fn add(
             hint: "set a password first; links and passkeys need no code".to_owned(),
         });
     }
-    means.prove(current, visit.clone()).await?;
+    means.prove(current, visit).await?;
     let directory = &context.deps().directory;
     if user.facts.totp.is_some() && means.needs_proof() {
         let code = code.ok_or_else(|| ApiError::field("code", "is missing"))?;
