@@ -5,6 +5,8 @@
 mod can_fail;
 #[path = "tidy/codes.rs"]
 mod codes;
+#[path = "tidy/comments.rs"]
+mod comments;
 #[path = "tidy/package.rs"]
 mod package;
 #[path = "tidy/proofs.rs"]
@@ -14,6 +16,7 @@ mod rules;
 #[path = "tidy/rust.rs"]
 mod rust;
 
+use comments::cites_what_is_here;
 use package::{machine_names, package, sources};
 use proofs::{PROOFS, proofs_have_one_maker};
 use rust::{blank_comments_and_literals, blank_test_items, functions, imports, test_modules};
@@ -350,19 +353,6 @@ fn has_typed_errors(source: &Source) -> Vec<String> {
         true => vec![],
         false => source.hits(&source.shipped, "anyhow", "anyhow is for cli/ and app"),
     }
-}
-
-/// Comments for whoever has only this repository.
-fn cites_what_is_here(source: &Source) -> Vec<String> {
-    let documents = ["SECURITY ", "DESIGN ", "INTERFACE "];
-    let cited = documents.iter().flat_map(|name| {
-        let comments = source.text.match_indices(name).filter(|(at, _)| {
-            let rest = &source.text[at + name.len()..];
-            rest.starts_with('§') || rest.starts_with(|c: char| c.is_ascii_uppercase())
-        });
-        comments.map(|(at, name)| format!("{}:{}: which {name}?", source.path, source.line_of(at)))
-    });
-    cited.collect()
 }
 
 fn test_waits_for_events_only(source: &Source) -> Vec<String> {

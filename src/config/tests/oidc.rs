@@ -16,11 +16,11 @@ fn a_section_that_lets_in_everybody_or_nobody_is_refused() {
     for (more, expected) in [
         (
             "name: Acme",
-            "keyward.yaml:3: sign_in.oidc.domains: everybody with an account at the provider could sign in; add `domains: [example.com]`, `groups:` or `roles:`",
+            "keyward.yaml:2: sign_in.oidc.domains: everybody with an account at the provider could sign in; add `domains: [example.com]`, `groups:` or `roles:`",
         ),
         (
             "default_role: member",
-            "keyward.yaml:3: sign_in.oidc.domains: everybody with an account at the provider could sign in; add `domains: [example.com]`, `groups:` or `roles:`",
+            "keyward.yaml:2: sign_in.oidc.domains: everybody with an account at the provider could sign in; add `domains: [example.com]`, `groups:` or `roles:`",
         ),
         (
             "roles: { ops: admin }; default_role: member",
@@ -28,7 +28,7 @@ fn a_section_that_lets_in_everybody_or_nobody_is_refused() {
         ),
         (
             "domains: [example.com]",
-            "keyward.yaml:3: sign_in.oidc.default_role: nobody has a role, so nobody could sign in; add `default_role: member`, or the roles of groups as `roles:`",
+            "keyward.yaml:2: sign_in.oidc.default_role: nobody has a role, so nobody could sign in; add `default_role: member`, or the roles of groups as `roles:`",
         ),
     ] {
         assert_eq!(said(&section(more), &[]), expected, "{more}");

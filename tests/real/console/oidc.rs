@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{at, browser, own_origin_only};
+use super::{at, browser};
 use crate::issuer::{Program, SECRET, World, client};
 use crate::support::authorization::AUTH_HOST;
 
@@ -63,7 +63,6 @@ async fn a_team_signs_in_with_its_identity_provider_and_others_read_why_not() {
     tab.is_at("/login").await;
     tab.click("Sign in with Acme").await;
     tab.is_at("/").await;
-    own_origin_only(&mut tab, lab).await;
 
     let mut tab = chromium.tab("eve").await;
     tab.open(&at(lab, "/login")).await;
