@@ -57,7 +57,7 @@ pub(crate) struct Totp {
     /// the first code of a key that was shown
     #[arg(long, value_name = "CODE")]
     confirm: Option<String>,
-    /// ask for the current password, and for a code of the key so far: required for your own
+    /// ask for the current password and a code: required for your own
     #[arg(long, conflicts_with = "confirm")]
     current: bool,
     /// remove the key: the password alone signs in
