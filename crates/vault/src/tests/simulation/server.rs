@@ -89,6 +89,26 @@ pub(super) fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u3
     }))
 }
 
+/// The numbers of a grant's refresh token, as [`grant`] writes them.
+fn numbers(grant: &Grant) -> (u64, u64) {
+    let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
+    let refresh = refresh.expose_text().expect("text").to_owned();
+    let (family, number) = refresh.split_once('-').expect("two numbers");
+    (family.parse().unwrap(), number.parse().unwrap())
+}
+
+impl World {
+    /// The next answer, as a client sees it that waits for so long.
+    fn next_answer(&self, limit: Duration) -> Answer {
+        let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
+        let Answer { after, what } = self.answers.lock().pop_front().unwrap_or(usual);
+        match Duration::from_millis(after) > limit {
+            true => Answer { what: what.too_late(after, self), after: limit.as_millis() as u64 },
+            false => Answer { what, after },
+        }
+    }
+}
+
 impl Script {
     pub(crate) async fn asked(
         &self,
@@ -102,19 +122,11 @@ impl Script {
         }
         let _asking = Asking(world, &connection.id);
         world.asked.fetch_add(1, SeqCst);
-        let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
-        let refresh = refresh.expose_text().expect("text").to_owned();
-        let (family, number) = refresh.split_once('-').expect("two numbers");
-        let (family, number): (u64, u64) = (family.parse().unwrap(), number.parse().unwrap());
+        let (family, number) = numbers(grant);
         if answered.lock().contains(&(family, number)) {
             world.is_wrong("a spent token was sent by the replica that has the newer one");
         }
-        let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
-        let Answer { after, what } = world.answers.lock().pop_front().unwrap_or(usual);
-        let (what, after) = match Duration::from_millis(after) > limit {
-            true => (what.too_late(after, world), limit.as_millis() as u64),
-            false => (what, after),
-        };
+        let Answer { after, what } = world.next_answer(limit);
         if matches!(what, What::Rejected) {
             passes(after).await;
             let (reason, code) = (Dead::ClientRejected, ErrorCode::of("invalid_client"));
