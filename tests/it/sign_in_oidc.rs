@@ -72,14 +72,18 @@ async fn a_person_signs_in_and_is_a_user_with_the_role_of_their_group() {
     let (session, _) = team.signed_in(&with(ann(), moved)).await;
     assert_eq!(session["user"], "ann");
     assert_eq!(team.users().await.len(), 1);
-    let records = team.lab.finish_with_changes().await;
+    names_sign_ins_and_the_user(&team.lab.finish_with_changes().await);
+}
+
+/// The audit log has both sign-ins, and the user that the first one added.
+fn names_sign_ins_and_the_user(records: &[Value]) {
     let changes: Vec<_> =
         records.iter().filter(|it| it["path"] == "/login/oidc/callback").collect();
     assert_eq!(changes.len(), 2, "{records:?}");
     let change = &changes[0]["change"];
     assert_eq!(
         (&change["user"], &change["what"], &change["why"], &changes[0]["outcome"]),
-        (&json!("ann"), &json!("login"), &json!("by oidc"), &json!("completed"))
+        (&json!("ann"), &json!("login"), &json!("by identity provider"), &json!("completed"))
     );
     let added: Vec<_> = records.iter().filter(|it| it["change"]["what"] == "user").collect();
     assert_eq!(added.len(), 1, "{added:?}");
