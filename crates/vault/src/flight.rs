@@ -142,9 +142,16 @@ impl Vault {
         let settings = self.token_settings();
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
+        // A credential is published before its flight ends. Requests that use it at once and are rejected wait for
+        // the end of that flight, which has nothing newer for them. Then one of them begins another.
+        let mut may_repeat = matches!(why, Trigger::Beyond(_));
         loop {
             let mut news = cell.news();
             match cell.lookup(why, waited, &self.clock, &settings) {
+                Lookup::Pause(rest) if rest.is_zero() && may_repeat => {
+                    (may_repeat, waited) = (false, None);
+                    continue;
+                }
                 Lookup::Use(credential) => return Ok(credential),
                 Lookup::UseAndBegin(credential, ticket) => {
                     self.begin_flight(&connection, why, ticket);

@@ -21,7 +21,7 @@ pub const ATTEMPT_LIFE: SignedDuration = SignedDuration::from_mins(10);
 /// Longest path to return to. A cookie has room for 4 KiB (RFC 6265 §6.1).
 const PATH_BYTES_MAX: usize = 1_024;
 
-/// Completed sign-ins that are remembered. To make the gateway forget one, somebody would have to complete as many within
+/// Completed sign-ins that are remembered. To make the gateway forget one, an attacker must complete as many within
 /// ten minutes; and the provider accepts each code once (RFC 6749 §4.1.2).
 const USED_MAX: usize = 4_096;
 

@@ -1,5 +1,5 @@
 //! [`SignInError`]: why a person is not signed in by OpenID Connect. People who are not signed in read the messages, so
-//! that nothing of a token, a claim or an answer stands in them; [`SignInError::cause`] is for the log.
+//! that they contain nothing of a token, a claim or an answer; [`SignInError::cause`] is for the log.
 
 use std::error::Error;
 use std::sync::Arc;

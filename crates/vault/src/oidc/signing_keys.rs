@@ -63,7 +63,7 @@ impl SigningKeys {
 }
 
 impl KeySource<'_> {
-    /// Keys of kinds that are not known are left out.
+    /// Keys of unknown kinds are skipped.
     async fn read(&self) -> Option<Arc<[Jwk]>> {
         let found = match document(self.caller, self.url, self.settings).await {
             Ok(found) => found?,

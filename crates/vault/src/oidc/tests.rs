@@ -1,4 +1,4 @@
-//! ID tokens that are forged, of others, or out of time sign nobody in. `tests/it/sign_in_oidc.rs` has the whole way.
+//! ID tokens that are forged, for another client, or expired are refused. `tests/it/sign_in_oidc.rs` has the whole way.
 
 use std::time::Duration;
 

@@ -27,9 +27,9 @@ pub(super) enum What {
     Dead,
     /// The client is refused; nothing was done.
     Rejected,
-    /// A code that nobody knows; nothing was done.
+    /// An unknown error code; nothing was done.
     Odd,
-    /// The token is rotated, and the answer comes when nobody waits for it any more.
+    /// The token is rotated, and the answer comes after every request stopped waiting for it.
     GivenUp,
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::idle::app;
 use super::*;
+use crate::cache::{FlightResult, Lookup, Trigger};
 use keyward_model::TokenOptions;
 use keyward_state::directory::{AppRecord, BrokenReason};
 
@@ -56,6 +57,25 @@ fn state(vault: &Vault, connection: &ConnectionRecord) -> ConnectionState {
 
 fn is_rejected(state: &ConnectionState) -> bool {
     matches!(state, ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. })
+}
+
+/// A credential is used from the moment it is published, which is before its flight ends.
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_is_rejected_before_its_flight_ends_is_renewed() {
+    let world = World::new(vec![]);
+    let stage = Stage::new(world.clone(), Some(3_600)).await;
+    let (vault, connection) = (&stage.vaults[0], &stage.connection);
+    let stale = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
+    let stale = stale.unwrap().expect("it is wanted");
+    let cell = vault.cache.cell(&connection.org, &connection.id);
+    let why = Trigger::KeepAlive(stale.generation);
+    let looked_up = cell.lookup(why, None, &stage.clock, &vault.token_settings());
+    let Lookup::Begin(ticket) = looked_up else { panic!("{looked_up:?}") };
+    let ends = async { ticket.land(FlightResult::Published) };
+    let (newer, _) = tokio::join!(vault.renew(&stale), ends);
+    let newer = newer.unwrap().expect("a rejection is not ignored");
+    assert!(newer.generation > stale.generation);
+    assert_eq!(asked(&world), 1);
 }
 
 /// oauth 10.durable: a pause lasts over a restart, and at the other replica
