@@ -139,7 +139,7 @@ fn what_is_no_gateway_is_named_and_gets_the_token_once_at_most() {
         assert!(received.starts_with("GET /api/v1/agents?"), "{received}");
     }
     // A port without a listener.
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let free = crate::support::process::reserved_address();
     let elsewhere = Elsewhere::new(&format!("http://{free}")).with("KEYWARD_TOKEN", "kwp_x");
     assert!(elsewhere.refused("agent list", 3).contains("is not reached"));
 }

@@ -129,8 +129,7 @@ async fn an_untrusted_certificate_gets_no_credential() {
 
 #[tokio::test]
 async fn a_closed_port_a_refused_address_and_a_lost_name_are_told_apart() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-    let closed = closed.expect("loopback");
+    let closed = crate::support::process::reserved_address();
     for (hosts, resolve, outcome) in [
         (HOST, format!("\"{HOST}:443\": \"{closed}\""), "unreachable"),
         (HOST, format!("\"{HOST}:443\": \"127.0.0.1:9\""), "address_refused"),

@@ -262,7 +262,7 @@ async fn a_base_url_is_judged_by_its_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn java_gets_a_listener_without_a_token_where_the_agent_has_one() {
     let origin = Origin::saying("fine").await;
-    let at = crate::support::process::free_address();
+    let at = crate::support::process::reserved_address();
     let listen = format!("agents: [{{ agent: ci, at: \"{at}\", unsafe_no_auth: true }}]");
     let install = Install::new(&Plan::api_key().listen(&listen), &origin);
     drop(install.serve());

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::support::pki;
-use crate::support::process::{Served, free_address};
+use crate::support::process::{Served, reserved_address};
 use crate::support::*;
 
 const TOKEN: &str = "kwa_token-of-a-client-that-retries";
@@ -142,7 +142,7 @@ async fn restarts_behind_clients_that_retry_fail_no_request() {
     let mut served = Served::start_quietly(&plan, &origin, &variables);
     // The same port at every start.
     let yaml = fs::read_to_string(served.config()).expect("the configuration");
-    let at = free_address();
+    let at = reserved_address();
     let fixed = yaml.replacen("proxy: \"127.0.0.1:0\"", &format!("proxy: \"{at}\""), 1);
     fs::write(served.config(), fixed).expect("written");
     assert_eq!(served.terminate(), Some(0));

@@ -61,9 +61,7 @@ async fn others_are_refused_in_http() {
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_unavailable() {
     let origin = Origin::saying("never").await;
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let addr = nobody.local_addr().expect("an address");
-    drop(nobody);
+    let addr = crate::support::process::reserved_address();
     let plan = Plan::api_key()
         .allow(&addr.to_string())
         .resolve(&format!("gone.acme.test: \"{addr}\""))

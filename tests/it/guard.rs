@@ -76,9 +76,7 @@ async fn addresses_that_are_not_public_are_refused() {
 
 #[tokio::test]
 async fn the_gateway_s_own_listeners_are_unreachable_also_when_loopback_is_allowed() {
-    let spare = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let own = spare.local_addr().expect("an address");
-    drop(spare);
+    let own = crate::support::process::reserved_address();
     let admin = format!("127.0.0.1:{}", own.port());
     let lab = Plan::api_key()
         .hosts("api.acme.test, self.acme.test")

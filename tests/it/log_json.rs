@@ -218,9 +218,7 @@ async fn the_ready_line_has_an_id_and_its_listeners_as_lists() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_that_fails_is_logged_with_one_message_and_the_reason() {
     let origin = Origin::saying("fine").await;
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let away = gone.local_addr().expect("an address");
-    drop(gone);
+    let away = crate::support::process::reserved_address();
     let plan = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
         .resolve(&format!("auth.acme.test: \"{away}\""))
         .allow(&away.to_string())

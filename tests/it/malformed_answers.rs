@@ -193,9 +193,7 @@ async fn an_origin_that_never_answers_is_504() {
 #[tokio::test]
 async fn an_origin_that_cannot_be_reached_is_502() {
     let origin = Origin::saying("fine").await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let addr = closed.local_addr().expect("an address");
-    drop(closed);
+    let addr = crate::support::process::reserved_address();
     let lab = Plan::api_key()
         .hosts("api.acme.test, gone.acme.test")
         .resolve(&format!("gone.acme.test: \"{addr}\""))

@@ -73,7 +73,7 @@ async fn a_foreign_name_for_loopback_gets_no_metrics() {
 #[tokio::test]
 async fn no_agent_reaches_the_metrics_through_the_proxy() {
     // A rule and the guard allow the address, but it is Keyward's own.
-    let at = process::free_address();
+    let at = process::reserved_address();
     let lab = Plan::api_key()
         .listen(&format!("metrics: \"{at}\""))
         .rule(&format!("{{ name: own, hosts: [\"{at}\"], action: pass }}"))

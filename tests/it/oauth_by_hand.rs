@@ -115,9 +115,7 @@ async fn is_unavailable_twice(lab: &Lab, connection: &str, longest: u64) {
 /// oauth 7.by-hand: a server that nobody reaches is down, too.
 #[tokio::test]
 async fn a_refresh_at_a_server_that_refuses_connections_is_a_503_that_says_when_to_retry() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let away = gone.local_addr().expect("an address");
-    drop(gone);
+    let away = crate::support::process::reserved_address();
     let plan = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
         .variable("REFRESH", "rt-of-a-server-that-is-away")
         .resolve(&format!("auth.acme.test: \"{away}\""))

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::support::canary;
-use crate::support::process::Served;
+use crate::support::process::{Served, reserved_address};
 use crate::support::tokens::method;
 use crate::support::*;
 
@@ -30,11 +30,6 @@ async fn failing(lab: &Lab) -> Value {
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
     assert_eq!(shown["state"], "active", "{shown:#}");
     shown["token"]["failing"].clone()
-}
-
-fn nobody() -> SocketAddr {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    gone.local_addr().expect("an address")
 }
 
 /// A server with a certificate that no configured root stands behind, as a company's inspection has.
@@ -65,7 +60,7 @@ async fn each_way_in_which_a_server_cannot_be_asked_has_its_own_word_remedy_and_
     let silent = Origin::with_tls(None, |mut stream: Stream| async move { stream.hold().await });
     let (silent, inspected) = (silent.await, inspected().await);
     let (away, other) = (
-        nobody(),
+        reserved_address(),
         Origin::named(&["impostor.test"], |mut stream: Stream| async move {
             while stream.request().await.is_some() {}
         })
@@ -116,7 +111,7 @@ async fn tls_inspection_is_told_with_the_setting_that_trusts_its_root() {
 /// oauth 9.cause, 10.durable: also after a restart, before anybody asks again.
 #[tokio::test]
 async fn the_cause_of_a_failed_refresh_is_there_after_a_restart() {
-    let away = nobody();
+    let away = reserved_address();
     let mut lab = lab(away, true, LONG).await;
     let before = failing(&lab).await;
     lab.gateway.restart().await;
@@ -132,7 +127,7 @@ async fn the_cause_of_a_failed_refresh_is_there_after_a_restart() {
 /// oauth 9.cause: doctor names the cause, what is done about it, and that it is tried again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_names_the_cause_of_a_failing_refresh_and_its_remedy() {
-    let (origin, away) = (Origin::saying("fine").await, nobody());
+    let (origin, away) = (Origin::saying("fine").await, reserved_address());
     let plan = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
         .resolve(&format!("auth.acme.test: \"{away}\""))
         .allow(&away.to_string())

@@ -39,9 +39,7 @@ impl World {
         let server = Authorization::with(rules).await;
         let issuer = server.issuer().clone();
         let origin = Origin::answering(move |request| issuer.api(request, "fine")).await;
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let admin = free.local_addr().expect("an address");
-        drop(free);
+        let admin = crate::support::process::reserved_address();
         let plan = server.reached(Plan::api_key().hosts("other.acme.test")).provider(provider);
         let plan = plan.admin(&admin.to_string());
         let install = Install::new(&plan, &origin);

@@ -212,9 +212,7 @@ async fn a_server_that_is_not_there_or_not_itself_passes_and_gets_nothing() {
         while stream.request().await.is_some() {}
     })
     .await;
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let nobody = gone.local_addr().expect("an address");
-    drop(gone);
+    let nobody = crate::support::process::reserved_address();
     for addr in [impostor.addr, nobody] {
         let pair = "rt-of-a-server-that-is-away";
         let plan =

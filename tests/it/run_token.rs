@@ -145,9 +145,7 @@ async fn it_expires_soon_should_the_gateway_be_killed() {
 async fn it_works_again_after_the_gateway_was_restarted_and_not_after_it_was_revoked() {
     let origin = Origin::saying("fine").await;
     // The same address before and after.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let proxy = port.local_addr().expect("an address");
-    drop(port);
+    let proxy = crate::support::process::reserved_address();
     let install = Install::new(&Plan::api_key(), &origin);
     let file = install.folder().join("keyward.yaml");
     let text = std::fs::read_to_string(&file).expect("a file");

@@ -197,10 +197,7 @@ async fn an_upstream_that_hangs_up_before_it_answers_is_asked_again_for_what_is_
 
 #[tokio::test]
 async fn what_cannot_be_reached_is_tried_again_whatever_the_request() {
-    // Bound and never listened on: nobody else gets the port, and every attempt is refused.
-    let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
-    closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
-    let address = closed.local_addr().expect("an address").to_string();
+    let address = crate::support::process::reserved_address().to_string();
     let plan = Plan::api_key()
         .hosts("api.acme.test, gone.acme.test")
         .resolve(&format!("gone.acme.test: \"{address}\""))

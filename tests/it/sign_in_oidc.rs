@@ -1,4 +1,4 @@
-//! Sign-in by OpenID Connect, with an issuer that a test bends: what signs nobody in, which users it makes, and what
+//! Sign-in by OpenID Connect, with an issuer that a test bends: what it refuses, which users it makes, and what
 //! ends their logins. `tests/real/console/oidc.rs` has a real provider and a real browser.
 
 mod team;
@@ -12,7 +12,7 @@ use self::team::{AtIssuer, Team, ann, every, sign, with};
 use crate::support::authorization::{CLIENT, CLIENT_SECRET, ISSUER, Rules, answer, encoded, query};
 use crate::support::*;
 
-/// A page that says why, and signs nobody in.
+/// A page that says why the sign-in is refused.
 fn assert_refused(answer: &Message, status: u16, why: &str) {
     let text = answer.text();
     assert_eq!(answer.head.status(), status, "{text}");
@@ -94,7 +94,7 @@ fn names_sign_ins_and_the_user(records: &[Value]) {
 }
 
 #[tokio::test]
-async fn an_id_token_that_is_not_the_issuer_s_for_this_sign_in_signs_nobody_in() {
+async fn an_id_token_that_is_not_the_issuer_s_for_this_sign_in_is_refused() {
     let team = Team::of(Rules::default(), "groups: [dev], default_role: member", |plan| {
         plan.limit("auth_failures_per_minute_max: 100")
     })
@@ -257,7 +257,7 @@ async fn a_lost_group_a_pause_and_another_role_end_the_logins() {
 }
 
 #[tokio::test]
-async fn an_address_or_a_name_alone_is_nobody_s_user() {
+async fn an_address_or_a_name_alone_identifies_no_user() {
     let mut team = Team::with("domains: [acme.test], default_role: member").await;
     let known = json!({"name": "ann", "email": "ann@acme.test", "role": "admin"}).to_string();
     assert_eq!(team.lab.gateway.api("POST", "/users", &known).await.head.status(), 201);

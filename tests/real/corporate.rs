@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::support::canary::Canary;
 use crate::support::corporate::{FORWARDED, opening};
-use crate::support::process::free_address;
+use crate::support::process::reserved_address;
 use crate::support::*;
 
 /// A host that no resolver here knows.
@@ -23,7 +23,7 @@ struct Tinyproxy {
 
 impl Tinyproxy {
     async fn before(next: SocketAddr, password: &str) -> Self {
-        let (folder, at) = (tempfile::tempdir().expect("a directory"), free_address());
+        let (folder, at) = (tempfile::tempdir().expect("a directory"), reserved_address());
         let file = folder.path().join("tinyproxy.conf");
         let text = format!(
             "Port {}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth svc {password}\n\

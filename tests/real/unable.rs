@@ -4,11 +4,11 @@ use crate::api::OPENAI;
 use crate::packages::MAVEN;
 use crate::served::{Program, Service, Stage};
 use crate::stage::{run, said};
-use crate::support::process::free_address;
+use crate::support::process::reserved_address;
 
 /// A stage whose agent has a listener, and where that is.
 async fn stage(service: &Service) -> (Stage, std::net::SocketAddr) {
-    let at = free_address();
+    let at = reserved_address();
     let listener = format!("agents: [{{ agent: ci, at: \"{at}\", unsafe_no_auth: true }}]");
     let stage = Stage::answering(service, service.answer, |plan| plan.listen(&listener));
     (stage.await, at)

@@ -24,9 +24,7 @@ impl Desk {
         let server = Authorization::with(Rules::default()).await;
         let issuer = server.issuer().clone();
         let origin = Origin::answering(move |request| issuer.api(request, "fine")).await;
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let admin = free.local_addr().expect("an address");
-        drop(free);
+        let admin = crate::support::process::reserved_address();
         let provider = provider(", app_url: \"https://auth.acme.test/apps\"");
         let plan = server.reached(Plan::api_key().hosts("other.acme.test")).provider(&provider);
         let install = Install::new(&plan.admin(&admin.to_string()), &origin);

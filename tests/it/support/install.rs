@@ -92,8 +92,14 @@ impl Install {
 
     /// A gateway that serves until it is killed.
     pub(crate) fn serve(&self) -> Ran {
-        let ran = Ran::start(self.keyward(&["serve"]));
-        self.until("it serves", || self.is_served());
+        let mut ran = Ran::start(self.keyward(&["serve"]));
+        let began = Instant::now();
+        while !self.is_served() {
+            let ended = ran.child.try_wait().expect("our child");
+            assert!(ended.is_none(), "it ended ({ended:?}): {}", ran.said());
+            assert!(began.elapsed() < PATIENCE, "it does not serve");
+            std::thread::yield_now();
+        }
         ran
     }
 

@@ -315,11 +315,16 @@ fn with_environment(
     command
 }
 
-/// An address for a listener that somebody must be told before it listens. Below the ports that
-/// connections get (32768 and up on Linux), and not the same in another process.
-pub(crate) fn free_address() -> SocketAddr {
-    let begin = 20_000 + std::process::id() % 12_000;
-    let ports = (begin..32_000).filter_map(|port| u16::try_from(port).ok());
-    let mut free = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    free.find(|at| std::net::TcpListener::bind(at).is_ok()).expect("one of them is free")
+/// An address of loopback for a listener that others must know before it listens, or that must not change over
+/// restarts. Until then connections to it are refused.
+///
+/// A socket that is bound and never listens keeps the port for the life of this process: no socket gets it by
+/// chance, and a listener with `SO_REUSEADDR` may have it.
+pub(crate) fn reserved_address() -> SocketAddr {
+    let held = tokio::net::TcpSocket::new_v4().expect("a socket");
+    held.set_reuseaddr(true).expect("an option of it");
+    held.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let at = held.local_addr().expect("an address");
+    std::mem::forget(held);
+    at
 }
