@@ -196,7 +196,7 @@ impl Services {
 struct Place {
     own: Vec<SocketAddr>,
     public_url: String,
-    /// Of the client at the identity provider; `None`: nobody signs in at this process.
+    /// Of the client at the identity provider; `None` in a process without sign-in.
     client_secret: Option<Secret>,
 }
 

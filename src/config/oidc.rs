@@ -23,7 +23,7 @@ pub struct OidcSources {
     pub client_secret: SecretSource,
     /// The organisation that people sign in to.
     pub org: OrgId,
-    /// Where it stands, for errors: `keyward.yaml:12: sign_in.oidc`.
+    /// Its place, for errors: `keyward.yaml:12: sign_in.oidc`.
     pub place: String,
 }
 
@@ -84,7 +84,7 @@ fn wrong(settings: &OidcSettings) -> Vec<Wrong> {
             settings.domains.iter().all(is_domain),
             "domains",
             "this is not the domain of e-mail addresses",
-            "write what stands behind the @, such as example.com, without wildcards",
+            "write the part after the @, such as example.com, without wildcards",
         ),
         has(
             settings.groups.iter().chain(settings.roles.keys()).all(|name| !name.is_empty()),
@@ -102,7 +102,7 @@ fn wrong(settings: &OidcSettings) -> Vec<Wrong> {
     found.into_iter().flatten().collect()
 }
 
-/// Keys that together let in everybody who has an account at the provider, or nobody.
+/// Keys that together let in every account of the provider, or none.
 fn wrong_admission(settings: &OidcSettings) -> Option<Wrong> {
     let restricts = !settings.domains.is_empty() || !settings.groups.is_empty();
     match (restricts, settings.roles.is_empty(), settings.default_role.is_some()) {
@@ -118,7 +118,7 @@ fn wrong_admission(settings: &OidcSettings) -> Option<Wrong> {
         }),
         (true, true, false) => Some(Wrong {
             key: "default_role",
-            message: "nobody has a role, so nobody could sign in",
+            message: "no user gets a role, so no user can sign in",
             remedy: "add `default_role: member`, or the roles of groups as `roles:`",
         }),
         _ => None,

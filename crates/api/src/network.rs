@@ -138,11 +138,14 @@ pub(super) async fn on_network(
     let path = request.uri().path();
     let is_of_api = (path == "/api" || path.starts_with("/api/")) && path != DOCUMENT;
     let NetworkState { access, .. } = &*network.0;
+    let visit = |request: &Request, is_foreign| {
+        let Client(client) = access.client(arrival, request.headers())?;
+        let is_https = access.scheme(arrival, request.headers()) == Scheme::Https;
+        Ok::<_, RequestRefusal>(Visit { client, is_https, is_foreign })
+    };
     if is_sign_in_page(path) {
-        let scheme = access.scheme(arrival, request.headers());
-        return match access.client(arrival, request.headers()) {
-            Ok(Client(client)) => {
-                let visit = Visit { client, is_https: scheme == Scheme::Https, is_foreign: false };
+        return match visit(&request, false) {
+            Ok(visit) => {
                 request.extensions_mut().insert(visit);
                 next.run(request).await
             }
@@ -160,12 +163,10 @@ pub(super) async fn on_network(
     let mut response = match (request.method() == Method::OPTIONS, &origin) {
         (true, Some(_)) => preflight(),
         (true, None) => ApiError::Method.into_response(),
-        (false, _) => match access.client(arrival, request.headers()) {
+        (false, _) => match visit(&request, origin.is_some()) {
             Err(refusal) => ApiError::from(refusal).into_response(),
             Ok(_) if !is_of_api => next.run(request).await,
-            Ok(Client(client)) => {
-                let is_https = access.scheme(arrival, request.headers()) == Scheme::Https;
-                let visit = Visit { client, is_https, is_foreign: origin.is_some() };
+            Ok(visit) => {
                 request.extensions_mut().insert(visit);
                 match authenticated(&network.0, &request, visit) {
                     Ok(Some(caller)) => {

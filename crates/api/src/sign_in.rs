@@ -186,7 +186,7 @@ impl Browser<'_> {
                 Ok(Proved { user, login_until, method: SignInMethod::Link })
             }
             Err(DirectoryError::LinkUsed) => {
-                self.admin.sign_in_limits().link_failed(self.visit.client)?;
+                self.admin.sign_in_limits().failed(self.visit.client)?;
                 Err(RequestRefusal::LinkUsed.into())
             }
             Err(error) => Err(error.into()),

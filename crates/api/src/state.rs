@@ -165,11 +165,6 @@ impl Admin {
         self.0.serving.as_ref().map(|serving| &serving.reloads)
     }
 
-    /// The name of the identity provider that people sign in with, if one is configured.
-    pub fn identity_provider(&self) -> Option<&str> {
-        self.deps().oidc.as_deref().map(RelyingParty::name)
-    }
-
     /// The open runs.
     pub fn runs(&self) -> &Runs {
         &self.0.runs

@@ -1,4 +1,4 @@
-//! Users: people, and what they may do in their organisation. Their tokens stand in the same row.
+//! Users: people, and what they may do in their organisation. Their tokens are in the same row.
 
 use std::net::IpAddr;
 
@@ -77,7 +77,7 @@ pub struct UserFacts {
     /// The networks that the user signed in from with it, the last one last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<IpAddr>,
-    /// The codes that are asked for beside the password.
+    /// The one-time codes that are required beside the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp: Option<Totp>,
     /// The passkeys.

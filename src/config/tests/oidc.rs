@@ -28,7 +28,7 @@ fn a_section_that_lets_in_everybody_or_nobody_is_refused() {
         ),
         (
             "domains: [example.com]",
-            "keyward.yaml:2: sign_in.oidc.default_role: nobody has a role, so nobody could sign in; add `default_role: member`, or the roles of groups as `roles:`",
+            "keyward.yaml:2: sign_in.oidc.default_role: no user gets a role, so no user can sign in; add `default_role: member`, or the roles of groups as `roles:`",
         ),
     ] {
         assert_eq!(said(&section(more), &[]), expected, "{more}");

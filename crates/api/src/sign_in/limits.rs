@@ -177,7 +177,7 @@ impl SignInLimits {
     ///
     /// # Errors
     /// When there were too many from this network.
-    pub(super) fn link_failed(&self, client: IpAddr) -> Result<(), RequestRefusal> {
+    pub(super) fn failed(&self, client: IpAddr) -> Result<(), RequestRefusal> {
         match self.links.failed(Some(network(client))) {
             None => Ok(()),
             Some(wait) => Err(RequestRefusal::SignInFailures { retry_after: seconds(wait) }),
@@ -249,7 +249,7 @@ mod tests {
     async fn an_ipv6_client_does_not_guess_from_each_of_its_addresses() {
         let limits = Limits { auth_failures_per_minute_max: 1, ..Limits::default() };
         let limits = SignInLimits::new(&limits);
-        let fails = |client: &str| limits.link_failed(client.parse().unwrap()).is_err();
+        let fails = |client: &str| limits.failed(client.parse().unwrap()).is_err();
         assert!(!fails("2001:db8::1"));
         assert!(fails("2001:db8::2"));
         assert!(!fails("2001:db8:0:1::1"));

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Extension, State};
+use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
@@ -51,6 +52,12 @@ pub fn own_path(text: &str) -> &str {
     if is_path && is_plain { text } else { "/" }
 }
 
+/// A GET request over the network to a gateway with an identity provider. HEAD is refused: it must not use a sign-in up.
+struct Open {
+    party: Arc<RelyingParty>,
+    visit: Visit,
+}
+
 /// Why a browser is not signed in.
 pub(super) enum Refused {
     /// By the provider, or by its answer.
@@ -71,15 +78,10 @@ struct Done {
 /// `?to=PATH`: where the browser goes after the sign-in.
 async fn start(
     State(admin): State<Admin>,
-    visit: Option<Extension<Visit>>,
-    method: Method,
+    Open { party, visit }: Open,
     uri: Uri,
     fields: HeaderMap,
 ) -> Response {
-    let (party, visit) = match open(&admin, visit, &method) {
-        Ok(open) => open,
-        Err(answer) => return *answer,
-    };
     let parameter = |name: &str| {
         let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
@@ -107,18 +109,13 @@ async fn start(
     }
 }
 
-/// GET only: a HEAD request must not use a sign-in up. It leaves an audit record.
+/// Leaves an audit record.
 async fn callback(
     State(admin): State<Admin>,
-    visit: Option<Extension<Visit>>,
-    method: Method,
+    Open { party, visit }: Open,
     uri: Uri,
     fields: HeaderMap,
 ) -> Response {
-    let (party, visit) = match open(&admin, visit, &method) {
-        Ok(open) => open,
-        Err(answer) => return *answer,
-    };
     let record = match PendingRecord::of_sign_in(&admin, visit.client).await {
         Ok(record) => record.at(CALLBACK, party.org()),
         Err(refusal) => return refusal_page(refusal),
@@ -131,7 +128,7 @@ async fn callback(
             answer.headers_mut().append(header::SET_COOKIE, signed_in.cookie);
             answer
         }
-        Err(refused) if admin.sign_in_limits().link_failed(visit.client).is_err() => {
+        Err(refused) if admin.sign_in_limits().failed(visit.client).is_err() => {
             record.omit();
             refused.log(&party);
             too_many()
@@ -152,27 +149,24 @@ pub(crate) fn refusal_page(error: impl Into<ApiError>) -> Response {
     Refused::Api(error.into()).page("/")
 }
 
-/// The relying party and the client.
-fn open(
-    admin: &Admin,
-    visit: Option<Extension<Visit>>,
-    method: &Method,
-) -> Result<(Arc<RelyingParty>, Visit), Box<Response>> {
-    if *method != Method::GET {
-        return Err(Box::new(ApiError::Method.into_response()));
-    }
-    let Some(Extension(visit)) = visit else {
-        return Err(Box::new(ApiError::NoSuchPath.into_response()));
-    };
-    match &admin.deps().oidc {
-        Some(party) => Ok((party.clone(), visit)),
-        None => Err(Box::new(
-            HtmlPage::new("Not signed in")
+impl FromRequestParts<Admin> for Open {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Response> {
+        if parts.method != Method::GET {
+            return Err(ApiError::Method.into_response());
+        }
+        let Some(visit) = parts.extensions.get::<Visit>().copied() else {
+            return Err(ApiError::NoSuchPath.into_response());
+        };
+        match &admin.deps().oidc {
+            Some(party) => Ok(Self { party: party.clone(), visit }),
+            None => Err(HtmlPage::new("Not signed in")
                 .text("This gateway has no identity provider to sign in with.")
                 .text("The operator can name one: `sign_in.oidc` of the configuration.")
                 .links(&[("Sign in another way", "/login")])
-                .answer(StatusCode::NOT_FOUND),
-        )),
+                .answer(StatusCode::NOT_FOUND)),
+        }
     }
 }
 

@@ -186,7 +186,7 @@ impl Browser<'_> {
             WebauthnError::Counter => tracing::warn!(%error, "a passkey is refused"),
             error => tracing::debug!(%error, "a passkey is refused"),
         }
-        self.admin.sign_in_limits().link_failed(self.visit.client)?;
+        self.admin.sign_in_limits().failed(self.visit.client)?;
         Ok(RequestRefusal::PasskeyRefused.into())
     }
 }

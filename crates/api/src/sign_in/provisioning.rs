@@ -103,7 +103,7 @@ async fn added(
     }
 }
 
-/// A user whose name and address nobody has yet. An address that another user has is left out: it links no accounts.
+/// A user with a new name. An address that another user has is not stored: it links no accounts.
 fn new_user(view: &View, org: &OrgId, arrived: &Arrived, role: Role) -> UserSpec {
     let is_free = |name: &str| view.all::<User>(org).all(|user| user.name != name);
     let base = base_name(arrived);
@@ -123,7 +123,7 @@ fn new_user(view: &View, org: &OrgId, arrived: &Arrived, role: Role) -> UserSpec
     }
 }
 
-/// What stands before the `@`, in the characters of users' names.
+/// The part before the `@`, in the characters of users' names.
 fn base_name(arrived: &Arrived) -> String {
     let given = arrived.name.as_deref().unwrap_or_default();
     let given = given.split('@').next().unwrap_or_default();

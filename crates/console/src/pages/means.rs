@@ -64,13 +64,15 @@ impl Means<'_> {
         let remove = Action {
             api: self.api("DELETE", "password"),
             label: "Remove password",
-            confirm: Some(format!("Remove the password of {name}?\nLinks still sign in.")),
+            confirm: Some(format!(
+                "Remove the password of {name}?\nLinks and passkeys still sign in."
+            )),
             done: "Removed.",
             class: "danger",
             ..Action::default()
         };
         html! {
-            p.muted { @if is_set { "A password is set." } @else { "No password is set: only links sign in." } }
+            p.muted { @if is_set { "A password is set." } @else { "No password is set." } }
             details {
                 summary { @if is_set { "Change password" } @else { "Set password" } }
                 form data-api=(self.api("PUT", "password")) data-done="Saved. Other browsers of this person are signed out." {

@@ -2,6 +2,7 @@
 //! that take time, of hosts and of the configuration, have pages of their own.
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::get;
 use maud::{Markup, html};
 
@@ -14,6 +15,7 @@ use keyward_api::wire::{
     CaView, CertificateRole, KeySourceKind, KeySourceView, KeyView, List, ReloadView, Status,
     UpstreamView,
 };
+use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Org, Shown};
 
 /// Days before the end of the CA at which the page warns.
@@ -38,7 +40,7 @@ pub(super) fn runs_install(visit: &Visit) -> bool {
     visit.is_admin() && visit.me.org == "default"
 }
 
-async fn show(visit: Visit) -> Result<Page, Stop> {
+async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Stop> {
     let keys: Option<List<KeyView>> = visit.maybe("/keys?limit=100").await?;
     let orgs: Option<List<Shown<Org>>> = visit.maybe(&format!("/orgs?limit={ORGS}")).await?;
     let view = View {
@@ -54,7 +56,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         div.pair {
             div {
                 @if let Some(status) = &view.status {
-                    section.panel #gateway data-live { header { h2 { "Gateway" } (ready(status)) } div.body { (gateway(status)) } }
+                    section.panel #gateway data-live { header { h2 { "Gateway" } (ready(status)) } div.body { (gateway(&console.sign_in, status)) } }
                     section.panel #configuration data-live {
                         header { h2 { "Configuration" } }
                         div.body { (configuration(status.reload.as_ref(), is_operator)) }
@@ -94,9 +96,13 @@ fn ready(status: &Status) -> Markup {
 }
 
 /// How people sign in, and what is registered at the identity provider.
-fn sign_in(status: &Status) -> Markup {
+fn sign_in(ways: &SignInSettings, status: &Status) -> Markup {
     html! {
-        p { "One-time links" }
+        p {
+            "One-time links"
+            @if ways.password { ", passwords" }
+            @if ways.passkeys { ", passkeys" }
+        }
         @if let Some(oidc) = &status.oidc {
             p { (oidc.name) " " code { (oidc.issuer) } @if oidc.org != "default" { " for " (oidc.org) } }
             p.small.muted { "Redirect URI: " code { (oidc.redirect_uri) } }
@@ -104,7 +110,7 @@ fn sign_in(status: &Status) -> Markup {
     }
 }
 
-fn gateway(status: &Status) -> Markup {
+fn gateway(ways: &SignInSettings, status: &Status) -> Markup {
     let lines = |all: &[String]| html! { @for at in all { p { code { (at) } } } };
     let agents = (!status.agents.is_empty()).then(|| {
         html! { @for at in &status.agents { p { code { (at.at) } " of " (at.agent) } } }
@@ -114,7 +120,7 @@ fn gateway(status: &Status) -> Markup {
         ("Proxy", Some(lines(&status.proxy))),
         ("Listeners of one agent", agents),
         ("Admin API and console", Some(html! { code { (status.admin) } })),
-        ("Sign-in", Some(sign_in(status))),
+        ("Sign-in", Some(sign_in(ways, status))),
         ("Metrics", status.metrics.as_ref().map(|at| html! { code { (at) } })),
         ("Hosts that no rule names", Some(html! { (default_action(status)) })),
         ("Data directory", Some(html! { code { (status.data) } })),

@@ -2,7 +2,7 @@
 //! what a browser gives for a registration (§7.1) and for a sign-in (§7.2), each for one challenge, one origin and one
 //! relying party.
 //!
-//! No attestation is asked for, so what a registration says of its key is as good as the browser that says it. The key
+//! No attestation is requested, so what a registration says of its key is as good as the browser that says it. The key
 //! is therefore read where §5.2.1.1 offers it, as a SubjectPublicKeyInfo, and there is no CBOR. A crate for this would
 //! bring one of its own for each algorithm, or OpenSSL.
 
@@ -85,7 +85,7 @@ pub enum Algorithm {
     Rs256,
 }
 
-/// Why a response is refused. The browser is told no more than that it is.
+/// Why a response is refused. The browser learns only that it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WebauthnError {
     /// A part cannot be parsed.
