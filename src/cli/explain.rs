@@ -10,6 +10,7 @@ use super::output;
 use super::settings::Global;
 use super::table::{fields, moment};
 use keyward_api::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
+use keyward_rules::policy::Considered;
 use keyward_rules::policy::explain::ActionKind;
 
 #[derive(Debug, clap::Args)]
@@ -35,14 +36,21 @@ pub(crate) struct Args {
     /// a header field of the request; may be given several times
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
+    /// also list every rule and binding in order, and why it does not decide
+    #[arg(long)]
+    rules: bool,
 }
 
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let with_rules = self.rules;
         let ask = self.ask()?;
         let client = Client::open(global).await?;
         let told: Explanation = client.post("/api/v1/rules/explain", &ask).await?;
-        output::show(global.json, &told, show)?;
+        output::show(global.json, &told, |told| match with_rules {
+            true => show(told) + &considered(told),
+            false => show(told),
+        })?;
         match told.allowed {
             true => Ok(()),
             false => Err(Failure::silent(Exit::Forbidden)),
@@ -109,6 +117,15 @@ fn show(told: &Explanation) -> String {
     text
 }
 
+/// The rules, bindings and sets in the order in which they decide.
+fn considered(told: &Explanation) -> String {
+    let mut text = "\nrules and bindings, in the order in which they decide:\n".to_owned();
+    for Considered { rule, fit } in &told.considered {
+        let _ = writeln!(text, "  {:<16}  {rule}", fit.words());
+    }
+    text
+}
+
 /// Where a connection's tokens come from; what there is of it.
 fn behind(used: &ConnectionUsed) -> impl Iterator<Item = (&'static str, String)> {
     let app = used.app.as_ref();
@@ -153,6 +170,7 @@ mod tests {
             connection: None,
             session: None,
             headers: Vec::new(),
+            rules: false,
         }
     }
 
@@ -232,6 +250,28 @@ mod tests {
         {
             assert!(told.contains(line), "{line}: {told}");
         }
+    }
+
+    #[test]
+    fn rules_are_listed_with_why_they_do_not_decide() {
+        let told = serde_json::from_value(serde_json::json!({
+            "agent": "ci", "method": "GET", "target": "https://a.example", "path": "/",
+            "allowed": false, "action": "deny", "rule": "store:reads", "host": null,
+            "connection": null, "placements": [], "addresses": [], "stopped_by": [],
+            "considered": [
+                {"rule": "file:no-deletes", "fit": "method"},
+                {"rule": "store:reads", "fit": "decides"},
+                {"rule": "default", "fit": "not_reached"},
+            ],
+        }));
+        let text = considered(&told.unwrap());
+        let lines: Vec<_> = text.lines().skip(2).collect();
+        let expected = [
+            "another method    file:no-deletes",
+            "decides           store:reads",
+            "not reached       default",
+        ];
+        assert_eq!(lines, expected.map(|line| format!("  {line}")));
     }
 
     #[test]

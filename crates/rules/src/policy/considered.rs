@@ -41,6 +41,22 @@ pub enum Fit {
     NotChosen,
 }
 
+impl Fit {
+    /// The part in two or three words, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Decides => "decides",
+            Self::NotReached => "not reached",
+            Self::Agent => "another agent",
+            Self::Host => "another host",
+            Self::Method => "another method",
+            Self::Path => "another path",
+            Self::Connection => "not bound to it",
+            Self::NotChosen => "fits, not chosen",
+        }
+    }
+}
+
 impl Considered {
     fn new(rule: &RuleId, fit: Fit) -> Self {
         Self { rule: rule.to_string(), fit }

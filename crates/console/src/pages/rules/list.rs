@@ -136,17 +136,7 @@ fn file_line(place: &str) -> &str {
 
 /// What a rule says about the tested request, in words.
 fn verdict(fit: Fit) -> Markup {
-    let (word, class) = match fit {
-        Fit::Decides => ("decides", "chip ok"),
-        Fit::NotReached => ("not reached", "chip"),
-        Fit::Agent => ("another agent", "chip"),
-        Fit::Host => ("another host", "chip"),
-        Fit::Method => ("another method", "chip"),
-        Fit::Path => ("another path", "chip"),
-        Fit::Connection => ("not bound to it", "chip"),
-        Fit::NotChosen => ("fits, not chosen", "chip"),
-    };
-    html! { span class=(class) { (word) } }
+    html! { span.chip.ok[fit == Fit::Decides] { (fit.words()) } }
 }
 
 /// Bindings by agent; for a tested request those of its agent, one by one.
