@@ -125,7 +125,7 @@ async fn a_revoked_token_closes_with_1008_and_ends_all_other_exchanges() {
     drop(open);
     // The connection ends too.
     drop(client.ended().await);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     for record in lab.finish().await {
         assert_eq!(record["outcome"], "ended");
     }

@@ -29,7 +29,7 @@ async fn a_second_opener_is_told_soon_who_has_it_and_harms_nothing() {
     store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
     let begun = Instant::now();
     let refused = SledStore::open(&dir.path().join("store")).await.unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(refused.to_string(), format!("store is locked by process {}", std::process::id()));
     assert!(store.get(Table::Agents, "o/a").await.unwrap().is_some());
 }
