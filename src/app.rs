@@ -19,6 +19,7 @@ mod reload;
 mod rotations;
 mod services;
 mod sessions;
+mod telemetry;
 mod upstream_settings;
 mod usage;
 mod watched;
@@ -40,12 +41,13 @@ pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
-use services::Opened;
 pub use services::Services;
+use services::{Opened, refused};
 
 use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::Reloader;
+use self::telemetry::{Collector, Exports};
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt};
@@ -91,6 +93,7 @@ pub struct Running {
     writer: Writer,
     reloads: Reloads,
     manager: Manager,
+    exports: Arc<Exports>,
 }
 
 /// Records events, from before the first change to after the last.
@@ -129,6 +132,9 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let upstream = UpstreamSettings::load(&config)?;
+    let exports = Exports::new(&services, verbosity.as_ref().map(Verbosity::export));
+    exports.apply(Collector::load(&config).map_err(refused)?);
+    let exports = Arc::new(exports);
     let parts = data_path::parts(&config, &services, &upstream, audit.clone(), draining.clone())?;
     let gateway = Gateway::new(parts);
     let cores = start_cores(&gateway)?;
@@ -154,6 +160,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         certificates: bound.certificates,
         verbosity,
         manager: manager.clone(),
+        exports: exports.clone(),
         watched: Some(watched),
         last,
         again_at: None,
@@ -176,6 +183,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         writer,
         reloads,
         manager,
+        exports,
     })
 }
 
@@ -434,7 +442,16 @@ impl Running {
     /// the last audit record.
     pub async fn shutdown(self) {
         let Self {
-            services, drain, cores, mut listeners, tasks, recorder, changes, writer, ..
+            services,
+            drain,
+            cores,
+            mut listeners,
+            tasks,
+            recorder,
+            changes,
+            writer,
+            exports,
+            ..
         } = self;
         let within = services.limits.drain_timeout;
         drain.send_replace(true);
@@ -454,6 +471,7 @@ impl Running {
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the audit writer panicked");
         }
+        exports.finish().await;
     }
 }
 

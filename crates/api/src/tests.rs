@@ -162,6 +162,7 @@ async fn services() -> Deps {
         audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
         changes: Default::default(),
         metrics,
+        telemetry: Default::default(),
         clock,
         public_url: "http://localhost:8081".to_owned(),
         connect: watch::Sender::new(Arc::default()).subscribe(),
