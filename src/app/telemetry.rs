@@ -273,12 +273,13 @@ impl<T: Exportable> Job<T> {
                     break count - accepted;
                 }
                 Attempt::Refused(why) => {
-                    exporter.failed::<T>(why, "they are dropped");
+                    exporter.failed::<T>(why, "telemetry is dropped: the collector refuses it");
                     break count;
                 }
                 Attempt::Later(why, after) => (why, after),
             };
-            exporter.failed::<T>(why, "they are sent again for a minute");
+            exporter
+                .failed::<T>(why, "telemetry cannot be exported: it is sent again for a minute");
             let rest = after.unwrap_or_default().max(pause.mul_f64(0.5 + random() / 2.0));
             pause = (pause * 2).min(PAUSE_MAX);
             if *self.close.borrow() || began.elapsed() + rest > RETRY_WITHIN {
@@ -332,7 +333,8 @@ impl Exporter {
                     (0, true) => self.telemetry.set_failure(None),
                     _ => {
                         let why = quoted(&rejected.why);
-                        self.failed::<T>(format!("it says: {why}"), "some are not accepted");
+                        let message = "the collector did not accept all telemetry";
+                        self.failed::<T>(format!("it says: {why}"), message);
                     }
                 }
                 return Attempt::Accepted(rejected.count);
@@ -360,26 +362,25 @@ impl Exporter {
     }
 
     /// Notes a failure, and warns of it at most once a minute.
-    fn failed<T: Exportable>(&self, why: String, consequence: &'static str) {
+    fn failed<T: Exportable>(&self, why: String, message: &'static str) {
         let (endpoint, signal) = (&self.collector.settings.endpoint, T::SIGNAL.as_str());
         let is_grpc = endpoint.ends_with(":4317");
         let hint =
             is_grpc.then_some("4317 is the port of OTLP over gRPC: write that of HTTP, 4318");
-        let mut warned = self.warned.lock();
-        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-            *warned = Some(Instant::now());
-            tracing::warn!(
-                id = "telemetry_failed",
-                endpoint,
-                signal,
-                why,
-                hint,
-                "telemetry cannot be exported: {consequence}"
-            );
+        if self.may_warn() {
+            tracing::warn!(id = "telemetry_failed", endpoint, signal, why, hint, "{message}");
         }
-        drop(warned);
         let why = hint.map_or_else(|| why.clone(), |hint| format!("{why}; {hint}"));
         self.telemetry.set_failure(Some(ExportFailure { at: self.clock.now(), why }));
+    }
+
+    fn may_warn(&self) -> bool {
+        let mut warned = self.warned.lock();
+        let may = warned.is_none_or(|at| at.elapsed() >= WARN_EVERY);
+        if may {
+            *warned = Some(Instant::now());
+        }
+        may
     }
 }
 

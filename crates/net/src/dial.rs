@@ -446,6 +446,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_configured_server_may_be_private_but_is_never_a_listener_of_ours() {
+        let ((_server, at), (_own, own)) = (listener(), listener());
+        let dialler = Dialler::new(guard(&[], vec![own]), vec![], 16);
+        let at = target(&at.to_string());
+        assert!(matches!(dialler.dial(&at, LONG).await, Err(DialError::Refused { .. })));
+        assert!(dialler.dial_configured(&at, LONG).await.is_ok());
+        let refused = dialler.dial_configured(&target(&own.to_string()), LONG).await;
+        let own = matches!(refused, Err(DialError::Refused { class: IpClass::Own, .. }));
+        assert!(own, "{refused:?}");
+    }
+
+    #[tokio::test]
     async fn a_literal_address_that_is_refused_is_never_connected() {
         let (listener, at) = listener();
         listener.set_nonblocking(true).expect("nonblocking");
@@ -480,11 +492,11 @@ mod tests {
     fn a_refused_address_beside_good_ones_is_not_even_a_fallback() {
         let dialler = Dialler::new(Guard::default(), vec![], 16);
         let mixed = vec![addr("169.254.169.254:443"), addr("8.8.8.8:443"), addr("[fd00::1]:443")];
-        let candidates = dialler.candidates(mixed).expect("one is left");
+        let candidates = dialler.candidates(mixed, DialPurpose::Stream).expect("one is left");
         let addresses: Vec<_> = candidates.iter().map(CheckedAddr::addr).collect();
         assert_eq!(addresses, [addr("8.8.8.8:443")]);
         let refused = vec![addr("169.254.169.254:443"), addr("10.0.0.1:443")];
-        assert_eq!(dialler.candidates(refused), Err(IpClass::Metadata));
+        assert_eq!(dialler.candidates(refused, DialPurpose::Stream), Err(IpClass::Metadata));
     }
 
     /// The address that this machine sends from, or loopback without a route.
@@ -633,7 +645,7 @@ mod tests {
         let texts = ["[2a00::1]:1", "[2a00::2]:1", "10.0.0.1:1", "8.8.8.8:1"];
         let addresses: Vec<_> = texts.iter().map(|text| addr(text)).collect();
         let dialler = Dialler::new(Guard::default(), vec![], 2);
-        let candidates = dialler.candidates(addresses).expect("public");
+        let candidates = dialler.candidates(addresses, DialPurpose::Stream).expect("public");
         let kept: Vec<_> = candidates.iter().map(CheckedAddr::addr).collect();
         assert_eq!(kept, [addr("[2a00::1]:1"), addr("8.8.8.8:1")]);
     }

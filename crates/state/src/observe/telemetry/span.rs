@@ -36,18 +36,27 @@ pub struct ExchangeTrace {
     propagate: bool,
     /// Whether the agent's `tracestate` may be passed on.
     keeps_state: bool,
-    waits: Vec<Part>,
-    attempts: Vec<Part>,
+    /// Since when the exchange waits for its credential.
+    waiting: Option<Instant>,
+    waits: Vec<Wait>,
+    attempts: Vec<Attempt>,
 }
 
-/// A part of an exchange that takes time.
+/// A wait for a credential.
 #[derive(Debug)]
-struct Part {
+struct Wait {
+    begun: Instant,
+    ended: Instant,
+}
+
+/// An attempt at the upstream.
+#[derive(Debug)]
+struct Attempt {
     context: TraceContext,
     begun: Instant,
     /// `None`: it ended with the exchange.
     ended: Option<Instant>,
-    /// Of an attempt that was answered.
+    /// `None`: it was not answered.
     status: Option<u16>,
 }
 
@@ -79,6 +88,7 @@ impl ExchangeTrace {
             parent: None,
             propagate: settings.propagate,
             keeps_state: false,
+            waiting: None,
             waits: Vec::new(),
             attempts: Vec::new(),
         }
@@ -99,7 +109,8 @@ impl ExchangeTrace {
 
     /// An attempt begins. Returns what its request says of the trace.
     pub fn begin_attempt(&mut self) -> OutgoingTrace {
-        let attempt = Part::begin(self.context);
+        let (context, begun) = (self.context.child(), Instant::now());
+        let attempt = Attempt { context, begun, ended: None, status: None };
         let parent = self.propagate.then(|| attempt.context.value());
         self.attempts.push(attempt);
         OutgoingTrace { parent, keeps_state: self.keeps_state }
@@ -115,24 +126,40 @@ impl ExchangeTrace {
 
     /// A wait for a credential begins, which ends with [`ExchangeTrace::end_wait`] or the exchange.
     pub fn begin_wait(&mut self) {
-        self.waits.push(Part::begin(self.context));
+        self.waiting = Some(Instant::now());
     }
 
     /// The credential is there.
     pub fn end_wait(&mut self) {
-        let now = Instant::now();
-        if let Some(wait) = self.waits.last_mut() {
-            wait.ended = Some(now);
+        let Some(begun) = self.waiting.take() else { return };
+        let ended = Instant::now();
+        if ended - begun >= CREDENTIAL_WAIT_MIN {
+            self.waits.push(Wait { begun, ended });
         }
-        self.waits.pop_if(|wait| now - wait.begun < CREDENTIAL_WAIT_MIN);
     }
 
     /// All spans, the exchange's own first.
     pub(super) fn into_spans(self, exchange: &FinishedExchange<'_>) -> Vec<Span> {
         let times = Times { exchange, now: Instant::now() };
+        let own = self.context;
+        let mut spans = vec![self.own_span(&times)];
+        let waits = self.waits.iter().map(|wait| times.wait(own, wait.begun, Some(wait.ended)));
+        spans.extend(waits);
+        spans.extend(self.waiting.map(|begun| times.wait(own, begun, None)));
+        for (resent, attempt) in self.attempts.iter().enumerate() {
+            let mut span = times.attempt(own, attempt);
+            if resent > 0 {
+                span.attributes.push(number("http.request.resend_count", resent as u64));
+            }
+            spans.push(span);
+        }
+        spans
+    }
+
+    fn own_span(&self, times: &Times<'_>) -> Span {
+        let exchange = times.exchange;
         let (event, method) = (exchange.event, Method::of(exchange.event.method));
-        let mut spans = vec![times.span(self.context, exchange.begun, None)];
-        let own = &mut spans[0];
+        let mut own = times.span(self.context, exchange.begun, None);
         method.name.clone_into(&mut own.name);
         own.kind = SpanKind::Server.into();
         own.parent_span_id = self.parent.map(Vec::from).unwrap_or_default();
@@ -142,47 +169,7 @@ impl ExchangeTrace {
         own.attributes.extend(exchange.path.map(|path| text("url.path", path)));
         own.attributes.extend(about(event));
         own.status = is_failed(event).then(error);
-        for wait in self.waits {
-            let mut span = times.span(wait.context, wait.begun, wait.ended);
-            span.name = "credential".to_owned();
-            span.kind = SpanKind::Internal.into();
-            span.attributes.extend(event.connection.map(|it| text("keyward.connection", it)));
-            if wait.ended.is_none() {
-                span.attributes.extend(event.code.map(|code| text("error.type", code)));
-                span.status = Some(error());
-            }
-            spans.push(span.below(self.context.span));
-        }
-        for (resent, attempt) in self.attempts.into_iter().enumerate() {
-            let mut span = times.span(attempt.context, attempt.begun, attempt.ended);
-            method.name.clone_into(&mut span.name);
-            span.kind = SpanKind::Client.into();
-            span.attributes = method.attributes();
-            span.attributes.extend(exchange.place());
-            span.attributes.extend(exchange.url().map(|url| text("url.full", url)));
-            if resent > 0 {
-                span.attributes.push(number("http.request.resend_count", resent as u64));
-            }
-            let status = attempt.status.map(u64::from);
-            span.attributes.extend(status.map(|it| number("http.response.status_code", it)));
-            let failure = match status {
-                Some(status) if status >= 400 => Some(status.to_string()),
-                Some(_) => None,
-                None => Some(event.code.unwrap_or("_OTHER").to_owned()),
-            };
-            if let Some(failure) = failure {
-                span.attributes.push(text("error.type", failure));
-                span.status = Some(error());
-            }
-            spans.push(span.below(self.context.span));
-        }
-        spans
-    }
-}
-
-impl Part {
-    fn begin(of: TraceContext) -> Self {
-        Self { context: of.child(), begun: Instant::now(), ended: None, status: None }
+        own
     }
 }
 
@@ -287,6 +274,45 @@ struct Times<'a> {
 }
 
 impl Times<'_> {
+    /// A wait for a credential, which failed if it has no end.
+    fn wait(&self, parent: TraceContext, begun: Instant, ended: Option<Instant>) -> Span {
+        let event = self.exchange.event;
+        let mut span = self.span(parent.child(), begun, ended);
+        "credential".clone_into(&mut span.name);
+        span.kind = SpanKind::Internal.into();
+        span.parent_span_id = parent.span.to_vec();
+        span.attributes.extend(event.connection.map(|it| text("keyward.connection", it)));
+        if ended.is_none() {
+            span.attributes.extend(event.code.map(|code| text("error.type", code)));
+            span.status = Some(error());
+        }
+        span
+    }
+
+    fn attempt(&self, parent: TraceContext, attempt: &Attempt) -> Span {
+        let (exchange, event) = (self.exchange, self.exchange.event);
+        let method = Method::of(event.method);
+        let mut span = self.span(attempt.context, attempt.begun, attempt.ended);
+        method.name.clone_into(&mut span.name);
+        span.kind = SpanKind::Client.into();
+        span.parent_span_id = parent.span.to_vec();
+        span.attributes = method.attributes();
+        span.attributes.extend(exchange.place());
+        span.attributes.extend(exchange.url().map(|url| text("url.full", url)));
+        let status = attempt.status.map(u64::from);
+        span.attributes.extend(status.map(|it| number("http.response.status_code", it)));
+        let failure = match status {
+            Some(status) if status >= 400 => Some(status.to_string()),
+            Some(_) => None,
+            None => Some(event.code.unwrap_or("_OTHER").to_owned()),
+        };
+        if let Some(failure) = failure {
+            span.attributes.push(text("error.type", failure));
+            span.status = Some(error());
+        }
+        span
+    }
+
     fn span(&self, context: TraceContext, begun: Instant, ended: Option<Instant>) -> Span {
         Span {
             trace_id: context.trace.to_vec(),
@@ -302,17 +328,5 @@ impl Times<'_> {
         let start = u64::try_from(self.exchange.event.time.as_nanosecond()).unwrap_or_default();
         let since = at.saturating_duration_since(self.exchange.begun).as_nanos();
         start.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
-    }
-}
-
-/// A child of another span of this process.
-trait Below {
-    fn below(self, parent: SpanId) -> Self;
-}
-
-impl Below for Span {
-    fn below(mut self, parent: SpanId) -> Self {
-        self.parent_span_id = parent.to_vec();
-        self
     }
 }
