@@ -18,6 +18,9 @@ use keyward_rules::provider::document::key_of;
 
 const PATH: &str = "telemetry.otlp";
 
+/// The spans of one exchange are queued together.
+const QUEUE_MIN: usize = 16;
+
 /// How exchanges and the log are exported.
 #[derive(Clone, Debug)]
 pub struct Otlp {
@@ -100,7 +103,7 @@ section! {
         #[serde(with = "duration")]
         schedule_delay: Duration,
         /// Spans, and log records, that may wait. Further ones are dropped, and counted in
-        /// `keyward_telemetry_dropped_total`; 1 to 1000000.
+        /// `keyward_telemetry_dropped_total`; 16 to 1000000.
         #[key("number", "2048")]
         max_queue_size: usize,
         /// Spans, or log records, of one export; 1 to `max_queue_size`.
@@ -200,10 +203,10 @@ fn check_numbers(text: &OtlpText, reading: &mut Reading<'_>) {
             "write 10ms to 60s, such as 5s",
         ),
         (
-            (1..=1_000_000).contains(&text.max_queue_size),
+            (QUEUE_MIN..=1_000_000).contains(&text.max_queue_size),
             "max_queue_size",
             "the number is out of bounds",
-            "write 1 to 1000000, such as 2048",
+            "write 16 to 1000000, such as 2048",
         ),
         (
             (1..=text.max_queue_size.max(1)).contains(&text.max_export_batch_size),

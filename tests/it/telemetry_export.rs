@@ -4,17 +4,24 @@
 use std::fs;
 
 use crate::support::canary::Canary;
-use crate::support::collector::{Collector, SERVER, spans};
+use crate::support::collector::{Collector, Item, SERVER, spans};
 use crate::support::hooks::status;
 use crate::support::process::Served;
 use crate::support::*;
 
+/// Its requests need no credential, so each leaves two spans: its own and that of its attempt.
+fn plan() -> Plan {
+    Plan::api_key().rule(&format!("{{ name: open, hosts: [{STRANGER}], action: pass }}"))
+}
+
 async fn lab(collector: &Collector, more: &str) -> Lab {
-    collector.reached(Plan::api_key(), more).start(Origin::saying("fine").await).await
+    collector.reached(plan(), more).start(Origin::saying("fine").await).await
 }
 
 async fn fine(lab: &Lab, path: &str) {
-    assert_eq!(lab.ask(&format!("GET {path}")).await.text(), "fine");
+    let mut wire = lab.tunnel(STRANGER).await;
+    wire.send(request_text(&format!("GET {path}"), STRANGER)).await;
+    assert_eq!(wire.answer("GET").await.text(), "fine");
 }
 
 /// Waits until the metrics have a line.
@@ -30,32 +37,35 @@ async fn counted(lab: &Lab, line: &str) {
 #[tokio::test]
 async fn a_collector_that_is_silent_costs_no_request_anything_and_what_does_not_fit_is_counted() {
     let mut collector = Collector::start().await;
-    collector.answers(std::iter::repeat_n(String::new(), 9));
-    let sizes = "max_queue_size: 2, max_export_batch_size: 2, timeout: 100ms";
+    collector.answers(std::iter::repeat_n(String::new(), 99));
+    let sizes = "max_queue_size: 16, max_export_batch_size: 2, timeout: 100ms";
     let lab = lab(&collector, sizes).await;
     fine(&lab, "/on-its-way").await;
     collector.origin.arrival().await;
-    for path in ["/queued", "/dropped", "/dropped-too"] {
+    for _ in 0..8 {
+        fine(&lab, "/queued").await;
+    }
+    for path in ["/dropped", "/dropped-too"] {
         fine(&lab, path).await;
     }
     counted(&lab, "dropped_total{signal=\"traces\"} 4").await;
     let records = lab.finish().await;
-    assert_eq!(records.len(), 4, "the audit log has them all");
-    let spans = collector.spans();
-    assert!(
-        spans
-            .iter()
-            .all(|span| span.attributes.get("url.path").is_none_or(|p| !p.contains("dropped")))
-    );
+    assert_eq!(records.len(), 11, "the audit log has them all");
+    let paths: Vec<_> = collector.spans().iter().filter_map(path).collect();
+    assert!(paths.iter().all(|path| !path.contains("dropped")), "{paths:?}");
+}
+
+fn path(span: &Item) -> Option<String> {
+    span.attributes.get("url.path").cloned()
 }
 
 #[tokio::test]
 async fn a_collector_that_is_down_is_told_by_status_and_costs_no_request_anything() {
     let collector = Collector::start().await;
     let section =
-        collector.section("schedule_delay: 10ms, max_queue_size: 4, max_export_batch_size: 2");
+        collector.section("schedule_delay: 10ms, max_queue_size: 16, max_export_batch_size: 2");
     drop(collector);
-    let lab = Plan::api_key().top(&section).start(Origin::saying("fine").await).await;
+    let lab = plan().top(&section).start(Origin::saying("fine").await).await;
     for _ in 0..4 {
         fine(&lab, "/a").await;
     }
@@ -112,7 +122,7 @@ async fn a_failure_that_may_pass_is_tried_again_with_the_same_bytes_and_others_a
 #[tokio::test]
 async fn what_waits_is_sent_at_the_end() {
     let collector = Collector::start().await;
-    let plan = Plan::api_key().top(&collector.section("schedule_delay: 60s"));
+    let plan = plan().top(&collector.section("schedule_delay: 60s"));
     let lab = plan.start(Origin::saying("fine").await).await;
     for _ in 0..3 {
         fine(&lab, "/a").await;
@@ -127,7 +137,7 @@ async fn what_waits_is_sent_at_the_end() {
 async fn the_collectors_fields_are_secrets_and_go_to_it_alone_over_verified_tls() {
     let mut collector = Collector::secure().await;
     let key = Canary::new("otel-");
-    let plan = Plan::api_key().secret("COLLECTOR_KEY", &key);
+    let plan = plan().secret("COLLECTOR_KEY", &key);
     let plan = collector.reached(plan, "headers: { X-Otel-Key: { env: COLLECTOR_KEY } }");
     let lab = plan.start(Origin::saying("fine").await).await;
     fine(&lab, "/a").await;
@@ -150,7 +160,7 @@ async fn the_collectors_fields_are_secrets_and_go_to_it_alone_over_verified_tls(
 #[tokio::test]
 async fn a_reload_turns_it_on_elsewhere_and_off() {
     let (mut first, mut second) = (Collector::start().await, Collector::start().await);
-    let lab = Lab::simple().await;
+    let lab = plan().start(Origin::saying("fine").await).await;
     let file = lab.gateway.folder().join("keyward.yaml");
     let plain = fs::read_to_string(&file).expect("the configuration");
     let becomes = async |section: &str| {

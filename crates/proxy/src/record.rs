@@ -430,7 +430,7 @@ impl Drop for Record {
             let path = event.path.map(without_placeholders);
             let (target, begun) = (self.fields.target.as_ref(), self.begun);
             let finished = FinishedExchange { event: &event, target, path: path.as_deref(), begun };
-            self.gateway.telemetry.finish_trace(trace, &finished);
+            self.gateway.telemetry.finish_trace(*trace, &finished);
         }
         slot.send(event.entry());
     }

@@ -40,7 +40,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "keyward.yaml:1: telemetry.otlp.service_name: the name is empty; write a name, or remove the key",
             "keyward.yaml:1: telemetry.otlp.timeout: the time is out of bounds; write 100ms to 60s, such as 10s",
             "keyward.yaml:1: telemetry.otlp.schedule_delay: the time is out of bounds; write 10ms to 60s, such as 5s",
-            "keyward.yaml:1: telemetry.otlp.max_queue_size: the number is out of bounds; write 1 to 1000000, such as 2048",
+            "keyward.yaml:1: telemetry.otlp.max_queue_size: the number is out of bounds; write 16 to 1000000, such as 2048",
             "keyward.yaml:1: telemetry.otlp.max_export_batch_size: the number is out of bounds; write 1 to the number of `max_queue_size`",
             "keyward.yaml:1: telemetry.otlp.traces: neither traces nor logs are exported; turn one of them on, or remove `otlp`",
             "keyward.yaml:1: telemetry.otlp.endpoint: this is not the URL of a collector; write `https://HOST:PORT` or `http://HOST:PORT`, such as https://collector.example:4318",

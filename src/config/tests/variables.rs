@@ -44,7 +44,7 @@ fn a_variable_that_leads_nowhere_is_refused_by_its_name() {
         (
             "KEYWARD__TELEMETRY__OTLP__SAMPLE",
             "2",
-            "environment variable KEYWARD__TELEMETRY__OTLP__SAMPLE: telemetry.otlp.sample: this is not a share; write a number from 0 to 1, such as 0.1\nkeyward.yaml: telemetry.otlp: `endpoint` is missing; add `endpoint:`",
+            "environment variable KEYWARD__TELEMETRY__OTLP__SAMPLE: telemetry.otlp.sample: this is not a share; write a number from 0 to 1, such as 0.1\nenvironment variable KEYWARD__TELEMETRY__OTLP__SAMPLE: telemetry.otlp: `endpoint` is missing; add `endpoint:`",
         ),
         (
             "KEYWARD__AGENTS",

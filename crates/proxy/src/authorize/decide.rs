@@ -93,7 +93,7 @@ async fn decide_once(
     let permit = requester.permit(gateway, inbound)?;
     record.set_permit(&permit);
     let org = requester.who().org();
-    if let Some(trace) = record.trace() {
+    if let Some(trace) = record.trace().filter(|_| permit.wanted().is_some()) {
         trace.begin_wait();
     }
     let credential = gateway.vault.credential_in(org, permit.wanted()).await?;

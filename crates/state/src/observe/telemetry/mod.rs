@@ -132,7 +132,7 @@ impl TelemetrySwitch {
     }
 
     /// Queues the spans of a finished exchange.
-    pub fn finish_trace(&self, trace: Box<ExchangeTrace>, exchange: &FinishedExchange<'_>) {
+    pub fn finish_trace(&self, trace: ExchangeTrace, exchange: &FinishedExchange<'_>) {
         if !trace.is_sampled() {
             return;
         }

@@ -330,3 +330,50 @@ impl Times<'_> {
         start.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn traced() -> ExchangeTrace {
+        ExchangeTrace::begin(&TelemetrySettings {
+            endpoint: String::new(),
+            traces: true,
+            logs: false,
+            sample: 1.0,
+            propagate: false,
+            queue_max: 1,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_for_a_credential_is_a_span_unless_it_was_in_memory() {
+        let (mut trace, begun) = (traced(), Instant::now());
+        trace.begin_wait();
+        trace.end_wait();
+        trace.begin_wait();
+        tokio::time::advance(Duration::from_millis(7)).await;
+        trace.end_wait();
+        // The next one never ends.
+        trace.begin_wait();
+        tokio::time::advance(Duration::from_millis(2)).await;
+        let event = Event::begun(Timestamp::from_second(10).unwrap(), "exc_1");
+        let event = Event { code: Some("refresh_failed"), ..event };
+        let finished = FinishedExchange { event: &event, target: None, path: None, begun };
+        let spans = trace.into_spans(&finished);
+        let [own, waited, failed] = &spans[..] else { panic!("{spans:#?}") };
+        let times = |span: &Span| (span.start_time_unix_nano, span.end_time_unix_nano);
+        assert_eq!(times(own), (10_000_000_000, 10_009_000_000));
+        assert_eq!(
+            (times(waited), &*waited.name),
+            ((10_000_000_000, 10_007_000_000), "credential")
+        );
+        assert_eq!(times(failed), (10_007_000_000, 10_009_000_000));
+        assert_eq!((waited.status.is_none(), failed.status.is_some()), (true, true));
+        for span in [waited, failed] {
+            assert_eq!((&span.parent_span_id, &span.trace_id), (&own.span_id, &own.trace_id));
+        }
+    }
+}

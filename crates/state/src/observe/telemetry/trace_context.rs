@@ -261,10 +261,7 @@ mod tests {
             &format!("k={}", "v".repeat(257)),
             &many.join(","),
         ] {
-            let semicolon_is_allowed = bad == "foo=1;bar=2";
-            let is_valid = is_valid_state(&fields(&TRACESTATE, &[bad]));
-            // A second `=` is what makes that one invalid.
-            assert!(!is_valid, "{bad} {semicolon_is_allowed}");
+            assert!(!is_valid_state(&fields(&TRACESTATE, &[bad])), "{bad}");
         }
         assert!(!is_valid_state(&fields(&TRACESTATE, &["foo=1", "foo=2"])));
         for good in ["foo=1", "foo=1,bar=2", "foo=1 , ,bar=2\t", "0a@b=1", "a_-*/0=x y", ""] {
