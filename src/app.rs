@@ -41,13 +41,12 @@ pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
+use services::Opened;
 pub use services::Services;
-use services::{Opened, refused};
 
 use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::Reloader;
-use self::telemetry::{Collector, Exports};
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt};
@@ -93,7 +92,6 @@ pub struct Running {
     writer: Writer,
     reloads: Reloads,
     manager: Manager,
-    exports: Arc<Exports>,
 }
 
 /// Records events, from before the first change to after the last.
@@ -132,9 +130,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let upstream = UpstreamSettings::load(&config)?;
-    let exports = Exports::new(&services, verbosity.as_ref().map(Verbosity::export));
-    exports.apply(Collector::load(&config).map_err(refused)?);
-    let exports = Arc::new(exports);
+    services.telemetry.begin(&config, verbosity.as_ref())?;
     let parts = data_path::parts(&config, &services, &upstream, audit.clone(), draining.clone())?;
     let gateway = Gateway::new(parts);
     let cores = start_cores(&gateway)?;
@@ -160,13 +156,11 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         certificates: bound.certificates,
         verbosity,
         manager: manager.clone(),
-        exports: exports.clone(),
         watched: Some(watched),
         last,
         again_at: None,
     };
     tasks.spawn(|close| until(close, Box::pin(reloader.run(asks))));
-    let accept = |listener| cores.clone().accept(listener);
     Ok(Running {
         services,
         runs,
@@ -175,7 +169,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         admin_addr: bound.admin_addr,
         locations,
         drain,
-        listeners: bound.proxy.into_iter().map(accept).collect(),
+        listeners: bound.proxy.into_iter().map(|at| cores.clone().accept(at)).collect(),
         cores,
         tasks,
         recorder,
@@ -183,7 +177,6 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         writer,
         reloads,
         manager,
-        exports,
     })
 }
 
@@ -442,16 +435,7 @@ impl Running {
     /// the last audit record.
     pub async fn shutdown(self) {
         let Self {
-            services,
-            drain,
-            cores,
-            mut listeners,
-            tasks,
-            recorder,
-            changes,
-            writer,
-            exports,
-            ..
+            services, drain, cores, mut listeners, tasks, recorder, changes, writer, ..
         } = self;
         let within = services.limits.drain_timeout;
         drain.send_replace(true);
@@ -471,7 +455,7 @@ impl Running {
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the audit writer panicked");
         }
-        exports.finish().await;
+        services.telemetry.finish().await;
     }
 }
 

@@ -15,7 +15,7 @@ use super::listener_certificates::{ListenerCertificates, Renewed};
 use super::notify::Manager;
 use super::plan::{self, Basis, Inputs, unplaced};
 use super::services::Services;
-use super::telemetry::{Collector, Exports};
+use super::telemetry::Collector;
 use super::upstream_settings::UpstreamSettings;
 use super::watched::{LOOK_EVERY, Watched};
 use crate::config::{Config, ConfigError};
@@ -46,7 +46,6 @@ pub(super) struct Reloader {
     pub(super) keys: ConfiguredKeys,
     pub(super) verbosity: Option<Verbosity>,
     pub(super) manager: Manager,
-    pub(super) exports: Arc<Exports>,
     /// `None` while it is used on a blocking thread.
     pub(super) watched: Option<Watched>,
     pub(super) last: watch::Sender<Option<ReloadView>>,
@@ -190,7 +189,7 @@ impl Reloader {
             )
         })?;
         self.go_out(upstream, client_tls);
-        self.exports.apply(collector);
+        self.services.telemetry.apply(collector);
         self.services.vault.rotate_by(config.rotation.clone());
         self.services.events.set(config.events.clone());
         self.services.connect.send_replace(Arc::new(config.connect.clone()));

@@ -20,7 +20,7 @@ use super::keys;
 use super::listeners::Listeners;
 use super::plan::{self, Basis, Inputs, Plan, unplaced};
 use super::public_url::public_url;
-use super::telemetry::Collector;
+use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
@@ -41,7 +41,6 @@ use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, News};
 use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
-use keyward_state::observe::telemetry::TelemetrySwitch;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
 use keyward_state::store::memory::MemoryStore;
@@ -80,8 +79,8 @@ pub struct Services {
     pub audit: Trail,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Spans of exchanges for a collector, if one is configured.
-    pub telemetry: TelemetrySwitch,
+    /// Sends traces and logs to a collector, if one is configured.
+    pub(super) telemetry: Exports,
     /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
@@ -187,7 +186,7 @@ impl Services {
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),
             metrics: self.metrics.clone(),
-            telemetry: self.telemetry.clone(),
+            telemetry: self.telemetry.switch().clone(),
             clock: self.clock.clone(),
             public_url: self.public_url.clone(),
             connect: self.connect.subscribe(),
@@ -389,6 +388,7 @@ impl Opened {
         });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
+        let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
             directory: self.directory,
@@ -402,7 +402,7 @@ impl Opened {
             events: self.events,
             audit: Trail::at(&config.audit.file),
             metrics: self.metrics,
-            telemetry: TelemetrySwitch::default(),
+            telemetry,
             clock: self.clock,
             public_url,
             connect: watch::Sender::new(Arc::new(config.connect.clone())),

@@ -2,7 +2,7 @@
 //! that take batches from the queues of `observe::telemetry`. They run only while telemetry is configured, and no
 //! request waits for them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,14 +13,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::error::AppError;
 use super::plan::problem;
-use super::services::Services;
+use super::services::refused;
 use crate::config::{Config, Otlp};
 use keyward_base::time;
 use keyward_base::time::Clock;
 use keyward_net::call::{Bounds, CallError, HttpClient, Servers};
 use keyward_rules::inject::write::secret_field;
 use keyward_rules::provider::document::{Problem, key_of};
+use keyward_state::observe::log::Verbosity;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::telemetry::{
     ExportFailure, Exportable, Queues, Resource, Telemetry, TelemetrySettings, TelemetrySwitch,
@@ -57,9 +59,11 @@ pub(super) struct Collector {
 }
 
 /// Starts and ends the jobs when the configuration says so.
-pub(super) struct Exports {
-    /// The data path's, and the log's.
-    switches: Vec<TelemetrySwitch>,
+pub struct Exports {
+    /// The data path's.
+    switch: TelemetrySwitch,
+    /// The log's; a process that is not served leaves the log alone.
+    log: OnceLock<TelemetrySwitch>,
     client: Arc<HttpClient>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -149,16 +153,29 @@ impl Collector {
 }
 
 impl Exports {
-    /// Of these services and the log.
-    pub(super) fn new(services: &Services, log: Option<&TelemetrySwitch>) -> Self {
-        let switches = std::iter::once(&services.telemetry).chain(log).cloned().collect();
-        Self {
-            switches,
-            client: services.caller.clone(),
-            metrics: services.metrics.clone(),
-            clock: services.clock.clone(),
-            running: Mutex::default(),
+    /// Exports nothing yet.
+    pub(super) fn new(client: Arc<HttpClient>, metrics: Arc<Metrics>, clock: Clock) -> Self {
+        let (switch, log) = (TelemetrySwitch::default(), OnceLock::new());
+        Self { switch, log, client, metrics, clock, running: Mutex::default() }
+    }
+
+    /// The data path's switch.
+    pub(super) fn switch(&self) -> &TelemetrySwitch {
+        &self.switch
+    }
+
+    /// Exports as the configuration of the start says.
+    ///
+    /// # Errors
+    /// When a header field cannot be read.
+    pub(super) fn begin(&self, config: &Config, log: Option<&Verbosity>) -> Result<(), AppError> {
+        let collector = Collector::load(config).map_err(refused)?;
+        if let Some(log) = log {
+            // Only the first call has an effect: a process has one log.
+            drop(self.log.set(log.export().clone()));
         }
+        self.apply(collector);
+        Ok(())
     }
 
     /// Exports to this collector from now on. Jobs of another one send what they have, and end.
@@ -169,12 +186,16 @@ impl Exports {
         }
         let new = collector.map(|collector| self.start(collector));
         let telemetry = new.as_ref().map(|(telemetry, _)| telemetry);
-        for switch in &self.switches {
-            switch.set(telemetry.cloned());
-        }
+        self.set(telemetry);
         let old = std::mem::replace(&mut *running, new.map(|(_, running)| running));
         if let Some(old) = old {
             tokio::spawn(old.finish());
+        }
+    }
+
+    fn set(&self, telemetry: Option<&Arc<Telemetry>>) {
+        for switch in std::iter::once(&self.switch).chain(self.log.get()) {
+            switch.set(telemetry.cloned());
         }
     }
 
@@ -203,9 +224,7 @@ impl Exports {
 
     /// Sends what is queued, within a bounded time, and ends.
     pub(super) async fn finish(&self) {
-        for switch in &self.switches {
-            switch.set(None);
-        }
+        self.set(None);
         let running = self.running.lock().take();
         if let Some(running) = running {
             running.finish().await;
