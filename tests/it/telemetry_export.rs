@@ -60,7 +60,7 @@ fn path(span: &Item) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_down_is_told_by_status_and_costs_no_request_anything() {
+async fn a_collector_that_is_down_costs_no_request_anything_and_status_shows_it() {
     let collector = Collector::start().await;
     let section =
         collector.section("schedule_delay: 10ms, max_queue_size: 16, max_export_batch_size: 2");
