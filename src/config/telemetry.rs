@@ -226,7 +226,7 @@ fn check_numbers(text: &OtlpText, reading: &mut Reading<'_>) {
     }
 }
 
-/// What stands in a wrong URL is not repeated: it may be a password.
+/// No message quotes the URL: it may hold a password.
 fn endpoint(url: &str, reading: &mut Reading<'_>) -> Option<Target> {
     const FORM: &str =
         "write `https://HOST:PORT` or `http://HOST:PORT`, such as https://collector.example:4318";
