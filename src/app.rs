@@ -19,6 +19,7 @@ mod reload;
 mod rotations;
 mod services;
 mod sessions;
+mod telemetry;
 mod upstream_settings;
 mod usage;
 mod watched;
@@ -129,6 +130,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let upstream = UpstreamSettings::load(&config)?;
+    services.telemetry.begin(&config, verbosity.as_ref())?;
     let parts = data_path::parts(&config, &services, &upstream, audit.clone(), draining.clone())?;
     let gateway = Gateway::new(parts);
     let cores = start_cores(&gateway)?;
@@ -159,7 +161,6 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         again_at: None,
     };
     tasks.spawn(|close| until(close, Box::pin(reloader.run(asks))));
-    let accept = |listener| cores.clone().accept(listener);
     Ok(Running {
         services,
         runs,
@@ -168,7 +169,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         admin_addr: bound.admin_addr,
         locations,
         drain,
-        listeners: bound.proxy.into_iter().map(accept).collect(),
+        listeners: bound.proxy.into_iter().map(|at| cores.clone().accept(at)).collect(),
         cores,
         tasks,
         recorder,
@@ -454,6 +455,7 @@ impl Running {
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the audit writer panicked");
         }
+        services.telemetry.finish().await;
     }
 }
 

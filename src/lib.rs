@@ -44,7 +44,7 @@
 //!                grant  keys                 grants, sealed, and credentials; rotation of master keys
 //! keyward-state  rulebook                    rules in force
 //!                directory                   all resources of all organisations, in memory and in the store
-//!                observe  store  crypto      audit and metrics; key-value store; encryption
+//!                observe  store  crypto      audit, metrics, telemetry; key-value store; encryption
 //! keyward-model                              each resource declared once: members, checks, JSON
 //! keyward-rules  provider  policy            providers, decisions; pure, without IO
 //!                host_sets  inject           sets of hosts that agents may reach; injection
@@ -85,6 +85,7 @@
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
+//! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `Job::deliver` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What does a changed configuration do? | `src/app/plan/mod.rs`, `src/app/apply.rs` | `plan`, `apply` |
 //!

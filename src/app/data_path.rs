@@ -93,6 +93,7 @@ pub(super) fn parts(
         client_tls,
         audit,
         metrics: services.metrics.clone(),
+        telemetry: services.telemetry.switch().clone(),
         limits,
         descriptors_max,
         clock: services.clock.clone(),

@@ -15,6 +15,7 @@ use super::listener_certificates::{ListenerCertificates, Renewed};
 use super::notify::Manager;
 use super::plan::{self, Basis, Inputs, unplaced};
 use super::services::Services;
+use super::telemetry::Collector;
 use super::upstream_settings::UpstreamSettings;
 use super::watched::{LOOK_EVERY, Watched};
 use crate::config::{Config, ConfigError};
@@ -66,6 +67,7 @@ struct Prepared {
     inputs: Inputs,
     upstream: UpstreamSettings,
     client_tls: Option<Arc<ClientConfig>>,
+    collector: Option<Collector>,
     /// Renewed certificates of listeners.
     renewed: Renewed,
     /// Other master keys, if the configuration names others.
@@ -151,7 +153,7 @@ impl Reloader {
 
     async fn try_reload(&mut self) -> Result<Vec<String>, ReloadError> {
         self.watched(Watched::reading).await;
-        let Prepared { config, inputs, upstream, client_tls, renewed, keyring } =
+        let Prepared { config, inputs, upstream, client_tls, collector, renewed, keyring } =
             self.prepare(None).await?;
         let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
         let (catalogue, sources) = self.sources(&config);
@@ -187,6 +189,7 @@ impl Reloader {
             )
         })?;
         self.go_out(upstream, client_tls);
+        self.services.telemetry.apply(collector);
         self.services.vault.rotate_by(config.rotation.clone());
         self.services.events.set(config.events.clone());
         self.services.connect.send_replace(Arc::new(config.connect.clone()));
@@ -313,12 +316,21 @@ fn prepared(
     let keyring = other_keys(&config, &current.keys);
     let keyring = keyring.map_err(|error| told(format!("`master_key`: {error}")));
     let renewed = current.certificates.renewed().map_err(|error| told(format!("{error:#}")));
-    let (inputs, upstream, keyring, renewed) = match (inputs, upstream, ca, keyring, renewed) {
-        (Ok(inputs), Ok(upstream), Ok(()), Ok(keyring), Ok(renewed)) => {
-            (inputs, upstream, keyring, renewed)
+    let collector = Collector::load(&config);
+    let read = (inputs, upstream, ca, keyring, renewed, collector);
+    let (inputs, upstream, keyring, renewed, collector) = match read {
+        (Ok(inputs), Ok(upstream), Ok(()), Ok(keyring), Ok(renewed), Ok(collector)) => {
+            (inputs, upstream, keyring, renewed, collector)
         }
-        (inputs, upstream, ca, keyring, renewed) => {
-            let errors = [inputs.err(), upstream.err(), ca.err(), keyring.err(), renewed.err()];
+        (inputs, upstream, ca, keyring, renewed, collector) => {
+            let errors = [
+                inputs.err(),
+                upstream.err(),
+                ca.err(),
+                keyring.err(),
+                renewed.err(),
+                collector.err(),
+            ];
             let errors = errors.into_iter().flatten().flatten().collect();
             return Err(ReloadError::Invalid(errors, config.files()));
         }
@@ -333,7 +345,7 @@ fn prepared(
                 })?)
             }
         };
-    Ok(Prepared { config, inputs, upstream, client_tls, renewed, keyring })
+    Ok(Prepared { config, inputs, upstream, client_tls, collector, renewed, keyring })
 }
 
 /// Reads the keys if the configuration names others than before.

@@ -20,6 +20,7 @@ use super::keys;
 use super::listeners::Listeners;
 use super::plan::{self, Basis, Inputs, Plan, unplaced};
 use super::public_url::public_url;
+use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
@@ -78,6 +79,8 @@ pub struct Services {
     pub audit: Trail,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Sends traces and logs to a collector, if one is configured.
+    pub(super) telemetry: Exports,
     /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.
@@ -126,11 +129,13 @@ impl Services {
     /// # Errors
     /// When the data directory, the key, the store or the CA cannot be used.
     pub async fn plan(config: &Config) -> anyhow::Result<PlanView> {
-        let inputs = match (Inputs::load(config), UpstreamSettings::load(config)) {
-            (Ok(inputs), Ok(_)) => inputs,
-            (inputs, upstream) => {
+        let upstream = UpstreamSettings::load(config);
+        let inputs = match (Inputs::load(config), upstream, Collector::load(config)) {
+            (Ok(inputs), Ok(_), Ok(_)) => inputs,
+            (inputs, upstream, collector) => {
                 let upstream = upstream.err().map(|error| unplaced(&format!("{error:#}")));
-                let problems = inputs.err().into_iter().flatten().chain(upstream).collect();
+                let problems = inputs.err().into_iter().chain(collector.err()).flatten();
+                let problems = problems.chain(upstream).collect();
                 return Ok(plan::view(&Err(problems), Vec::new()));
             }
         };
@@ -181,6 +186,7 @@ impl Services {
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),
             metrics: self.metrics.clone(),
+            telemetry: self.telemetry.switch().clone(),
             clock: self.clock.clone(),
             public_url: self.public_url.clone(),
             connect: self.connect.subscribe(),
@@ -382,6 +388,7 @@ impl Opened {
         });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
+        let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
             directory: self.directory,
@@ -395,6 +402,7 @@ impl Opened {
             events: self.events,
             audit: Trail::at(&config.audit.file),
             metrics: self.metrics,
+            telemetry,
             clock: self.clock,
             public_url,
             connect: watch::Sender::new(Arc::new(config.connect.clone())),
@@ -425,7 +433,7 @@ fn trusted(config: &Config) -> anyhow::Result<Arc<ClientConfig>> {
     Ok(tls::client_config(&roots)?)
 }
 
-fn refused(problems: Vec<Problem>) -> AppError {
+pub(super) fn refused(problems: Vec<Problem>) -> AppError {
     AppError::Declared(problems.iter().map(ToString::to_string).collect())
 }
 

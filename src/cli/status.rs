@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::{self, Global};
 use super::table::{Cell, Layout, Table, fields, relative};
-use keyward_api::wire::{Event, List, Status};
+use keyward_api::wire::{Event, List, Status, TelemetryView};
 use keyward_model::{Agent, Connection, ConnectionState, Shown};
 
 /// Refusals on the screen.
@@ -124,13 +124,27 @@ fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
         [] => relative(reload.time, now),
         [first, ..] => format!("refused {}: {first}", relative(reload.time, now)),
     });
-    vec![
+    let mut rows = vec![
         ("gateway", state.concat()),
         ("proxy", gateway.proxy.join(", ")),
         ("admin", settings::admin_url(&gateway.admin)),
         ("data", gateway.data.clone()),
-        ("reload", reload.unwrap_or_default()),
-    ]
+    ];
+    rows.extend(gateway.telemetry.as_ref().map(|it| ("telemetry", telemetry(it, now))));
+    rows.push(("reload", reload.unwrap_or_default()));
+    rows
+}
+
+fn telemetry(telemetry: &TelemetryView, now: Timestamp) -> String {
+    let TelemetryView { endpoint, failure, .. } = telemetry;
+    let signals = telemetry.signals();
+    match failure {
+        None => format!("{signals} to {endpoint}"),
+        Some(failure) => {
+            let when = relative(failure.time, now);
+            format!("{signals} to {endpoint}: failed {when}, {}", failure.why)
+        }
+    }
 }
 
 fn word(state: &ConnectionState) -> &'static str {

@@ -33,6 +33,7 @@ mod secret;
 mod sign_in;
 mod source;
 mod state;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -71,6 +72,7 @@ pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
 pub use sign_in::SignIn;
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
+pub use telemetry::Otlp;
 pub use upstream::Upstream;
 
 /// The whole configuration. Every key has a default.
@@ -126,6 +128,8 @@ pub struct Config {
     pub log: Log,
     /// Where audit records go.
     pub audit: AuditTo,
+    /// How spans and the log are exported; `None`: they are not.
+    pub telemetry: Option<Otlp>,
     /// Where [`SecretSource::Env`] looks.
     pub environment: Environment,
     /// Whether the gateway is that of `keyward run`, which ends with its runs.
@@ -232,7 +236,9 @@ impl Config {
         let apps = self.apps.iter().flat_map(|app| app.with.sources.values());
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.with);
         let oidc = self.sign_in.oidc.iter().map(|oidc| &oidc.client_secret);
-        fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks).chain(oidc)
+        let headers = self.telemetry.iter().flat_map(|otlp| &otlp.headers);
+        let headers = headers.map(|(_, value)| value);
+        fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks).chain(oidc).chain(headers)
     }
 
     /// The built-in providers and the configured ones.

@@ -12,10 +12,11 @@ use super::listen::ListenText;
 use super::plugin::PluginText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
+use super::telemetry::TelemetryText;
 use super::upstream::UpstreamText;
 use super::{
     Config, agent, app, connect, connection, limits, listen, oauth, plugin, rule, sign_in, source,
-    state, upstream, webhook,
+    state, telemetry, upstream, webhook,
 };
 use keyward_base::connect::ConnectSettings;
 use keyward_base::keys::section;
@@ -113,8 +114,8 @@ section! {
         /// The audit log: one record per exchange, each with the hash of the previous one.
         #[key(map of AuditText)]
         audit: Option<Value>,
-        /// Traces and metrics for a collector.
-        #[key(later)]
+        /// OpenTelemetry: traces and logs for a collector.
+        #[key(map of TelemetryText)]
         telemetry: Option<Value>,
         /// For tests only: this file may contain secrets as text.
         #[key(one of ["true", "false"], "false")]
@@ -140,7 +141,6 @@ pub(super) fn config(
 
 impl Sections {
     fn read(&self, reading: &mut Reading<'_>, environment: Environment) -> Config {
-        reading.later(self.telemetry.as_ref(), "telemetry");
         let inline = self.insecure_inline.as_ref();
         reading.inline = reading.section(inline, "insecure_inline").unwrap_or_default();
         let listen = listen::listen(self.listen.as_ref(), reading);
@@ -176,6 +176,7 @@ impl Sections {
             sign_in: sign_in::sign_in(self.sign_in.as_ref(), reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
+            telemetry: telemetry::telemetry(self.telemetry.as_ref(), reading),
             providers,
             apps,
             connections,

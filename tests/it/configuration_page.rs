@@ -19,7 +19,7 @@ const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
-const ITEMS: [(&str, &str); 10] = [
+const ITEMS: [(&str, &str); 11] = [
     (
         "apps[]",
         r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
@@ -41,6 +41,7 @@ const ITEMS: [(&str, &str); 10] = [
         "sign_in.oidc",
         r#"{"issuer": "https://login.example.com", "client_id": "x", "client_secret": {"env": "S"}, "groups": ["dev"], "default_role": "member"}"#,
     ),
+    ("telemetry.otlp", r#"{"endpoint": "https://collector.example.com:4318"}"#),
     ("rules[]", r#"{"hosts": ["api.example.com"], "action": "deny"}"#),
 ];
 

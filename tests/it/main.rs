@@ -166,6 +166,8 @@ mod story_d;
 mod story_e;
 mod streams;
 mod targets;
+mod telemetry;
+mod telemetry_export;
 mod tls_listener;
 mod upgrade;
 mod usage;

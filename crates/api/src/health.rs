@@ -11,7 +11,10 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::reload::Reloads;
 use super::state::Admin;
-use super::wire::{AgentListener, CallerView, Health, OidcView, Status};
+use super::wire::{
+    AgentListener, CallerView, Health, OidcView, Status, TelemetryFailure, TelemetryView,
+};
+use keyward_state::observe::telemetry::Telemetry;
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
@@ -94,8 +97,19 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
             org: party.org().name().to_owned(),
             redirect_uri: party.redirect_uri().to_owned(),
         }),
+        telemetry: admin.deps().telemetry.get().map(|telemetry| telemetry_view(&telemetry)),
         reload: admin.reloads().and_then(Reloads::last),
     }))
+}
+
+fn telemetry_view(telemetry: &Telemetry) -> TelemetryView {
+    let settings = telemetry.settings();
+    TelemetryView {
+        endpoint: settings.endpoint.clone(),
+        traces: settings.traces,
+        logs: settings.logs,
+        failure: telemetry.failure().map(|it| TelemetryFailure { time: it.at, why: it.why }),
+    }
 }
 
 /// Who asks.

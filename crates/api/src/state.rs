@@ -25,6 +25,7 @@ use keyward_state::crypto::challenge::Challenges;
 use keyward_state::directory::Directory;
 use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
+use keyward_state::observe::telemetry::TelemetrySwitch;
 use keyward_state::rulebook::Rulebook;
 use keyward_vault::Vault;
 use keyward_vault::events::Events;
@@ -56,6 +57,8 @@ pub struct Deps {
     pub changes: Changes,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What is exported to a collector.
+    pub telemetry: TelemetrySwitch,
     /// The time of day.
     pub clock: Clock,
     /// Base of redirect URIs, without a trailing slash.

@@ -128,10 +128,9 @@ async fn services() -> Deps {
     let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone()).await;
     let vault = Arc::new(vault.unwrap());
     let dialler = Arc::new(Dialler::new(Guard::default(), Vec::new(), 4));
-    let authority = Authority::ephemeral();
+    let (authority, metrics) = (Authority::ephemeral(), Arc::<Metrics>::default());
     let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
     let caller = HttpClient::new(dialler.clone(), tls::client_config(&[root]).unwrap());
-    let metrics: Arc<Metrics> = Arc::default();
     let events = Events::new(events::Parts {
         store: sealed.0.clone(),
         keyring: sealed.1.clone(),
@@ -162,6 +161,7 @@ async fn services() -> Deps {
         audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
         changes: Default::default(),
         metrics,
+        telemetry: Default::default(),
         clock,
         public_url: "http://localhost:8081".to_owned(),
         connect: watch::Sender::new(Arc::default()).subscribe(),

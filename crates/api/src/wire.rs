@@ -58,7 +58,10 @@ pub use self::run::{HostRefusals, Rejected, RunRefusals};
 pub use self::sign_in::{
     LoginLinkAsk, LoginLinkView, PasswordAsk, SignInAsk, SignInView, TotpAsk, TotpCode, TotpView,
 };
-pub use self::status::{AgentListener, CallerView, Health, OidcView, ReloadView, Status};
+pub use self::status::{
+    AgentListener, CallerView, Health, OidcView, ReloadView, Status, TelemetryFailure,
+    TelemetryView,
+};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};

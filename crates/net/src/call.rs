@@ -50,8 +50,19 @@ pub struct Bounds {
     pub head_bytes_max: usize,
     /// Maximum size of the response body.
     pub body_bytes_max: usize,
-    /// Whether cleartext to this machine is allowed.
-    pub insecure_loopback: bool,
+    /// Which servers are allowed.
+    pub servers: Servers,
+}
+
+/// The servers that a request may be sent to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Servers {
+    /// With TLS, at addresses that the guard allows.
+    Secure,
+    /// The same, and in cleartext on this machine.
+    SecureOrLoopback,
+    /// One that the operator configured for Keyward's own use: in any network, also in cleartext.
+    Configured,
 }
 
 /// Why there is no response. No message contains a URL, a field or a body.
@@ -190,7 +201,13 @@ impl HttpClient {
         bounds: &Bounds,
     ) -> Result<Box<dyn Stream>, CallError> {
         let began = Instant::now();
-        let dialled = self.dialler.dial(target, bounds.connect).await.map_err(CallError::Dial)?;
+        let dialled = match bounds.servers {
+            Servers::Configured => self.dialler.dial_configured(target, bounds.connect).await,
+            Servers::Secure | Servers::SecureOrLoopback => {
+                self.dialler.dial(target, bounds.connect).await
+            }
+        };
+        let dialled = dialled.map_err(CallError::Dial)?;
         if target.scheme() == Scheme::Http {
             return Ok(Box::new(dialled.stream));
         }
@@ -218,7 +235,10 @@ impl Bounds {
             answer: None,
             head_bytes_max: settings.head_bytes_max,
             body_bytes_max: settings.reply_bytes_max,
-            insecure_loopback: settings.insecure_loopback,
+            servers: match settings.insecure_loopback {
+                true => Servers::SecureOrLoopback,
+                false => Servers::Secure,
+            },
         }
     }
 
@@ -288,12 +308,11 @@ impl std::fmt::Display for Unusable {
 /// The target of the request, if it is allowed.
 fn target(uri: &Uri, bounds: &Bounds) -> Option<Target> {
     let authority = uri.authority()?.as_str();
-    match uri.scheme_str()? {
-        "https" => Target::parse(Scheme::Https, authority).ok(),
-        "http" if bounds.insecure_loopback => {
-            let target = Target::parse(Scheme::Http, authority).ok()?;
-            target.host().is_this_machine().then_some(target)
-        }
+    let cleartext = || Target::parse(Scheme::Http, authority).ok();
+    match (uri.scheme_str()?, bounds.servers) {
+        ("https", _) => Target::parse(Scheme::Https, authority).ok(),
+        ("http", Servers::SecureOrLoopback) => cleartext().filter(|it| it.host().is_this_machine()),
+        ("http", Servers::Configured) => cleartext(),
         _ => None,
     }
 }

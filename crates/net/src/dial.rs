@@ -111,6 +111,8 @@ enum DialPurpose {
     Stream,
     /// HTTP requests; a proxy may forward those in cleartext individually.
     Requests,
+    /// Bytes for a server that the operator configured: its address is in any network but not one of our listeners.
+    Configured,
 }
 
 /// An entry of `upstream.resolve`.
@@ -175,6 +177,19 @@ impl Dialler {
         self.dial_for(DialPurpose::Requests, target, within).await
     }
 
+    /// Like [`Dialler::dial`], for a server that the configuration names for Keyward's own use. It may be in any
+    /// network; only our own listeners are refused.
+    ///
+    /// # Errors
+    /// As [`Dialler::dial`].
+    pub async fn dial_configured(
+        &self,
+        target: &Target,
+        within: Duration,
+    ) -> Result<Dialled, DialError> {
+        self.dial_for(DialPurpose::Configured, target, within).await
+    }
+
     async fn dial_for(
         &self,
         stream_use: DialPurpose,
@@ -184,7 +199,7 @@ impl Dialler {
         let proxy = self.proxy_for(target);
         let dialled = async {
             match &proxy {
-                None => self.dial_directly(target).await,
+                None => self.dial_directly(target, stream_use).await,
                 Some(proxy) => self.dial_by(proxy, target, stream_use, within).await,
             }
         };
@@ -227,11 +242,15 @@ impl Dialler {
         self.overridden(target).is_none().then(|| proxy.clone())
     }
 
-    async fn dial_directly(&self, target: &Target) -> Result<Dialled, DialError> {
+    async fn dial_directly(
+        &self,
+        target: &Target,
+        stream_use: DialPurpose,
+    ) -> Result<Dialled, DialError> {
         let addresses = self.addresses(target).await?;
         let host = || target.host().clone();
         let candidates = self
-            .candidates(addresses)
+            .candidates(addresses, stream_use)
             .map_err(|class| DialError::Refused { host: host(), class })?;
         let raced = race(candidates).await;
         let raced = raced.map_err(|source| DialError::Connect { host: host(), source })?;
@@ -248,7 +267,7 @@ impl Dialler {
     ) -> Result<Dialled, DialError> {
         if let Some(ip) = target.host().address() {
             let refused = |class| DialError::Refused { host: target.host().clone(), class };
-            self.check(SocketAddr::new(ip, target.port())).map_err(refused)?;
+            self.check_for(stream_use, SocketAddr::new(ip, target.port())).map_err(refused)?;
         }
         let fault = |fault| DialError::proxy(proxy.at(), fault);
         let stream = self.reach(proxy).await.map_err(fault)?;
@@ -267,11 +286,8 @@ impl Dialler {
             DialError::Resolve { source, .. } => ProxyFault::Resolve(source),
             other => ProxyFault::Resolve(io::Error::other(other)),
         })?;
-        let guard = self.settings.load().guard.clone();
-        let checked = addresses.into_iter().filter_map(|addr| {
-            let checked = guard.check_configured(addr).ok()?;
-            (!reaches_own(&guard, checked.addr())).then_some(checked)
-        });
+        let check = |addr| self.check_for(DialPurpose::Configured, addr).ok();
+        let checked = addresses.into_iter().filter_map(check);
         let candidates: Vec<_> = checked.take(self.addresses_max.max(1)).collect();
         if candidates.is_empty() {
             return Err(ProxyFault::Own);
@@ -315,8 +331,13 @@ impl Dialler {
     }
 
     /// The addresses that may be dialled, in the order of attempts.
-    fn candidates(&self, addresses: Vec<SocketAddr>) -> Result<Vec<CheckedAddr>, IpClass> {
-        let verdicts: Vec<_> = addresses.into_iter().map(|addr| self.check(addr)).collect();
+    fn candidates(
+        &self,
+        addresses: Vec<SocketAddr>,
+        stream_use: DialPurpose,
+    ) -> Result<Vec<CheckedAddr>, IpClass> {
+        let check = |addr| self.check_for(stream_use, addr);
+        let verdicts: Vec<_> = addresses.into_iter().map(check).collect();
         let allowed: Vec<_> = verdicts.iter().copied().filter_map(Result::ok).collect();
         if allowed.is_empty() {
             return Err(verdicts.into_iter().find_map(Result::err).unwrap_or(IpClass::Reserved));
@@ -329,8 +350,15 @@ impl Dialler {
     /// Checks an address with the guard. If one of our listeners has the port, it also asks the system whether
     /// the address is local, which no list can know for certain.
     fn check(&self, addr: SocketAddr) -> Result<CheckedAddr, IpClass> {
+        self.check_for(DialPurpose::Stream, addr)
+    }
+
+    fn check_for(&self, stream_use: DialPurpose, addr: SocketAddr) -> Result<CheckedAddr, IpClass> {
         let guard = &self.settings.load().guard;
-        let checked = guard.check(addr)?;
+        let checked = match stream_use {
+            DialPurpose::Stream | DialPurpose::Requests => guard.check(addr)?,
+            DialPurpose::Configured => guard.check_configured(addr)?,
+        };
         match reaches_own(guard, checked.addr()) {
             true => Err(IpClass::Own),
             false => Ok(checked),
@@ -418,6 +446,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_configured_server_may_be_private_but_is_never_a_listener_of_ours() {
+        let ((_server, at), (_own, own)) = (listener(), listener());
+        let dialler = Dialler::new(guard(&[], vec![own]), vec![], 16);
+        let at = target(&at.to_string());
+        assert!(matches!(dialler.dial(&at, LONG).await, Err(DialError::Refused { .. })));
+        assert!(dialler.dial_configured(&at, LONG).await.is_ok());
+        let refused = dialler.dial_configured(&target(&own.to_string()), LONG).await;
+        let own = matches!(refused, Err(DialError::Refused { class: IpClass::Own, .. }));
+        assert!(own, "{refused:?}");
+    }
+
+    #[tokio::test]
     async fn a_literal_address_that_is_refused_is_never_connected() {
         let (listener, at) = listener();
         listener.set_nonblocking(true).expect("nonblocking");
@@ -452,11 +492,11 @@ mod tests {
     fn a_refused_address_beside_good_ones_is_not_even_a_fallback() {
         let dialler = Dialler::new(Guard::default(), vec![], 16);
         let mixed = vec![addr("169.254.169.254:443"), addr("8.8.8.8:443"), addr("[fd00::1]:443")];
-        let candidates = dialler.candidates(mixed).expect("one is left");
+        let candidates = dialler.candidates(mixed, DialPurpose::Stream).expect("one is left");
         let addresses: Vec<_> = candidates.iter().map(CheckedAddr::addr).collect();
         assert_eq!(addresses, [addr("8.8.8.8:443")]);
         let refused = vec![addr("169.254.169.254:443"), addr("10.0.0.1:443")];
-        assert_eq!(dialler.candidates(refused), Err(IpClass::Metadata));
+        assert_eq!(dialler.candidates(refused, DialPurpose::Stream), Err(IpClass::Metadata));
     }
 
     /// The address that this machine sends from, or loopback without a route.
@@ -605,7 +645,7 @@ mod tests {
         let texts = ["[2a00::1]:1", "[2a00::2]:1", "10.0.0.1:1", "8.8.8.8:1"];
         let addresses: Vec<_> = texts.iter().map(|text| addr(text)).collect();
         let dialler = Dialler::new(Guard::default(), vec![], 2);
-        let candidates = dialler.candidates(addresses).expect("public");
+        let candidates = dialler.candidates(addresses, DialPurpose::Stream).expect("public");
         let kept: Vec<_> = candidates.iter().map(CheckedAddr::addr).collect();
         assert_eq!(kept, [addr("[2a00::1]:1"), addr("8.8.8.8:1")]);
     }

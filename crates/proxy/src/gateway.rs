@@ -17,6 +17,7 @@ use keyward_rules::inject::scrub::DECODER_BYTES_MAX;
 use keyward_state::directory::Directory;
 use keyward_state::observe::audit::Audit;
 use keyward_state::observe::metrics::Metrics;
+use keyward_state::observe::telemetry::TelemetrySwitch;
 use keyward_state::rulebook::Rulebook;
 use keyward_vault::Vault;
 
@@ -56,6 +57,8 @@ pub struct Parts {
     pub audit: Audit,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Spans of exchanges, while an operator wants them.
+    pub telemetry: TelemetrySwitch,
     /// The configured limits.
     pub limits: Limits,
     /// The maximum number of file descriptors for the streams of both legs together.

@@ -1,6 +1,7 @@
 //! [`Record`]: a guard that writes exactly one audit event for each exchange, however the exchange ends. The record
 //! moves into the body of the answer and writes the event when it is dropped.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -19,10 +20,12 @@ use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::credential::Credential;
+use keyward_rules::inject::placeholder::holds_mark;
 use keyward_rules::inject::scrub::InspectError;
 use keyward_rules::policy::{Permit, set_for};
 use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::event::{Event, Outcome};
+use keyward_state::observe::telemetry::{ExchangeTrace, FinishedExchange};
 use keyward_state::observe::usage::{Remaining, Used};
 
 /// The audit event of an exchange while it is built. It is serialised once, at the end.
@@ -36,6 +39,8 @@ pub struct Record {
     gateway: Arc<Gateway>,
     /// The counter of attempts that are still being made.
     attempts: Option<Arc<AtomicU32>>,
+    /// `None` while exchanges leave no spans.
+    trace: Option<Box<ExchangeTrace>>,
 }
 
 /// The fields of the audit event.
@@ -83,7 +88,13 @@ impl Record {
             bytes_in: Arc::default(),
             gateway: gateway.clone(),
             attempts: None,
+            trace: gateway.telemetry.begin_trace(),
         })
+    }
+
+    /// The trace, while exchanges leave spans.
+    pub fn trace(&mut self) -> Option<&mut ExchangeTrace> {
+        self.trace.as_deref_mut()
     }
 
     pub fn exchange(&self) -> &str {
@@ -370,6 +381,15 @@ fn remaining(fields: &HeaderMap, at: Timestamp) -> Option<Remaining> {
     found.map(|(remaining, limit)| Remaining { remaining, limit, at })
 }
 
+/// The path with `***` for each segment that holds a placeholder: unlike the audit log, spans leave this machine.
+fn without_placeholders(path: &str) -> Cow<'_, str> {
+    if !holds_mark(path) {
+        return path.into();
+    }
+    let masked = path.split('/').map(|segment| if holds_mark(segment) { "***" } else { segment });
+    masked.collect::<Vec<_>>().join("/").into()
+}
+
 /// Allocates once: most targets fit.
 fn text_of(target: &Target) -> String {
     let mut text = String::with_capacity(64);
@@ -406,6 +426,12 @@ impl Drop for Record {
             outcome = event.outcome.as_str(),
             "exchange"
         );
+        if let Some(trace) = self.trace.take() {
+            let path = event.path.map(without_placeholders);
+            let (target, begun) = (self.fields.target.as_ref(), self.begun);
+            let finished = FinishedExchange { event: &event, target, path: path.as_deref(), begun };
+            self.gateway.telemetry.finish_trace(*trace, &finished);
+        }
         slot.send(event.entry());
     }
 }

@@ -248,7 +248,11 @@ impl fmt::Display for Subject {
 }
 
 /// A problem at `place`, which is `keyward.yaml:12: connections[0]`.
-fn problem(place: &str, message: impl Into<String>, remedy: impl Into<String>) -> Problem {
+pub(super) fn problem(
+    place: &str,
+    message: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Problem {
     let (origin, path) = place.split_once(": ").unwrap_or((place, ""));
     let line = origin.rsplit_once(':').and_then(|(_, line)| line.parse().ok());
     Problem {

@@ -12,7 +12,7 @@ use crate::cli::failure::Exit;
 use crate::cli::health;
 use crate::cli::settings::{ProxyAt, dialable};
 use keyward_api::SOCKET_NAME;
-use keyward_api::wire::{Health, Status};
+use keyward_api::wire::{Health, Status, TelemetryView};
 use keyward_net::processes as sockets;
 
 const ID: &str = "gateway";
@@ -67,6 +67,9 @@ async fn serving(status: &Status, report: &mut Report) {
             report.warn("reload", warning.clone(), "restart the gateway");
         }
     }
+    if let Some(telemetry) = &status.telemetry {
+        check_telemetry(telemetry, report);
+    }
     let hint =
         "another program may use the port, or a firewall may block it: see the gateway's log";
     for at in status.proxy.iter().filter_map(|at| ProxyAt::parse(at)) {
@@ -93,6 +96,19 @@ async fn serving(status: &Status, report: &mut Report) {
             Ok(()) => report.ok("listen", format!("the admin listener answers at {at}")),
             Err(why) => report.fail("listen", format!("the admin listener at {at} {why}"), hint),
         }
+    }
+}
+
+fn check_telemetry(telemetry: &TelemetryView, report: &mut Report) {
+    let TelemetryView { endpoint, failure, .. } = telemetry;
+    let signals = telemetry.signals();
+    match failure {
+        None => report.ok("telemetry", format!("{signals} are exported to {endpoint}")),
+        Some(failure) => report.warn(
+            "telemetry",
+            format!("{signals} cannot be exported to {endpoint}: {}", failure.why),
+            "check the collector and `telemetry.otlp`; requests are served without it",
+        ),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{is, read};
 use crate::config::{
-    AuditTo, CaPaths, Certificate, Config, Environment, Listen, ListenAt, ListenTls, Log,
+    AuditTo, CaPaths, Certificate, Config, Environment, Listen, ListenAt, ListenTls, Log, Otlp,
     SecretSource, StoreChoice,
 };
 use keyward_base::host::Host;
@@ -90,13 +90,36 @@ fn the_example_names_every_key() {
 
 #[test]
 fn what_the_example_shows_as_a_comment_is_refused_by_name() {
-    for (comment, key) in [("  # postgres:", "store.postgres"), ("# telemetry:", "telemetry")] {
-        assert!(EXAMPLE.contains(comment), "{comment}");
-        let live = EXAMPLE.replace(comment, &comment.replace("# ", ""));
-        let said = super::said(&live, &[]);
-        let name = key.rsplit('.').next().unwrap();
-        assert!(said.contains(&format!("{key}: `{name}` is not supported yet")), "{said}");
-    }
+    let (comment, key) = ("  # postgres:", "store.postgres");
+    assert!(EXAMPLE.contains(comment), "{comment}");
+    let live = EXAMPLE.replace(comment, &comment.replace("# ", ""));
+    let said = super::said(&live, &[]);
+    assert!(said.contains(&format!("{key}: `postgres` is not supported yet")), "{said}");
+}
+
+/// The keys of the example that are comments are the defaults.
+#[test]
+fn the_collector_of_the_example_is_accepted() {
+    let (before, after) = EXAMPLE.split_once("\n# telemetry:\n# ").unwrap();
+    let (otlp, after) = after.split_once("\n\n").unwrap();
+    let live = format!("{before}\ntelemetry:\n{}\n\n{after}", otlp.replace("\n# ", "\n"));
+    let told = read(&live, &[]).telemetry.expect("a collector");
+    let short = read("telemetry: { otlp: { endpoint: 'https://collector.example:4318/' } }", &[]);
+    let short = short.telemetry.expect("a collector");
+    assert_eq!(told.endpoint, short.endpoint);
+    assert_eq!(
+        (told.traces, told.logs, told.propagate),
+        (short.traces, short.logs, short.propagate)
+    );
+    assert_eq!((told.sample, told.timeout), (short.sample, short.timeout));
+    assert_eq!(
+        (told.schedule_delay, &told.service_name),
+        (short.schedule_delay, &short.service_name)
+    );
+    let sizes = |it: &Otlp| (it.max_queue_size, it.max_export_batch_size);
+    assert_eq!(sizes(&told), sizes(&short));
+    assert_eq!((told.headers.len(), short.headers.len()), (1, 0));
+    assert!(read("telemetry: {}", &[]).telemetry.is_none());
 }
 
 #[test]

@@ -26,8 +26,40 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("apps: {}", &["keyward.yaml:1: apps: this is not a list; write `- …` items"]),
     (
-        "telemetry: { otlp: x }",
-        &["keyward.yaml:1: telemetry: `telemetry` is not supported yet; remove it"],
+        "telemetry: { otlp: 'http://localhost:4318' }",
+        &["keyward.yaml:1: telemetry.otlp: this is text; write a map"],
+    ),
+    (
+        "telemetry: { otlp: {} }",
+        &["keyward.yaml:1: telemetry.otlp: `endpoint` is missing; add `endpoint:`"],
+    ),
+    (
+        "telemetry: { otlp: { endpoint: 'collector:4318', sample: 1.5, timeout: 0s, schedule_delay: 2m, max_queue_size: 0, max_export_batch_size: 513, traces: false, logs: false, service_name: '' } }",
+        &[
+            "keyward.yaml:1: telemetry.otlp.sample: this is not a share; write a number from 0 to 1, such as 0.1",
+            "keyward.yaml:1: telemetry.otlp.service_name: the name is empty; write a name, or remove the key",
+            "keyward.yaml:1: telemetry.otlp.timeout: the time is out of bounds; write 100ms to 60s, such as 10s",
+            "keyward.yaml:1: telemetry.otlp.schedule_delay: the time is out of bounds; write 10ms to 60s, such as 5s",
+            "keyward.yaml:1: telemetry.otlp.max_queue_size: the number is out of bounds; write 16 to 1000000, such as 2048",
+            "keyward.yaml:1: telemetry.otlp.max_export_batch_size: the number is out of bounds; write 1 to the number of `max_queue_size`",
+            "keyward.yaml:1: telemetry.otlp.traces: neither traces nor logs are exported; turn one of them on, or remove `otlp`",
+            "keyward.yaml:1: telemetry.otlp.endpoint: this is not the URL of a collector; write `https://HOST:PORT` or `http://HOST:PORT`, such as https://collector.example:4318",
+        ],
+    ),
+    (
+        "telemetry: { otlp: { endpoint: 'http://localhost:4318/v1/traces/' } }",
+        &[
+            "keyward.yaml:1: telemetry.otlp.endpoint: this is the URL of one signal; write it without `/v1/traces` or `/v1/logs`, which are appended",
+        ],
+    ),
+    (
+        "telemetry: { otlp: { endpoint: 'http://collector:4318', headers: { Host: { env: A }, 'a b': { env: A }, api-key: text } } }",
+        &[
+            "keyward.yaml:1: telemetry.otlp.headers: these header fields would cross the network in cleartext; write `https://` in `endpoint`, or remove `headers`",
+            "keyward.yaml:1: telemetry.otlp.headers.Host: Keyward sets this header field itself; remove it",
+            "keyward.yaml:1: telemetry.otlp.headers.a b: this is not the name of a header field; write letters, digits and `-`",
+            "keyward.yaml:1: telemetry.otlp.headers.api-key: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        ],
     ),
     (
         r#"listen: { admin_tls: { cert: a } }"#,

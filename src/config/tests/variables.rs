@@ -42,9 +42,9 @@ fn a_variable_that_leads_nowhere_is_refused_by_its_name() {
             "environment variable KEYWARD__UPSTREAM__TRUST: upstream.trust: not YAML: while parsing a flow sequence, expected ',' or ']'; correct the syntax",
         ),
         (
-            "KEYWARD__TELEMETRY",
-            "{}",
-            "environment variable KEYWARD__TELEMETRY: telemetry: `telemetry` is not supported yet; remove it",
+            "KEYWARD__TELEMETRY__OTLP__SAMPLE",
+            "2",
+            "environment variable KEYWARD__TELEMETRY__OTLP__SAMPLE: telemetry.otlp.sample: this is not a share; write a number from 0 to 1, such as 0.1\nenvironment variable KEYWARD__TELEMETRY__OTLP__SAMPLE: telemetry.otlp: `endpoint` is missing; add `endpoint:`",
         ),
         (
             "KEYWARD__AGENTS",

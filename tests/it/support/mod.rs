@@ -6,6 +6,7 @@
 pub(crate) mod authorization;
 pub(crate) mod browser;
 pub(crate) mod canary;
+pub(crate) mod collector;
 pub(crate) mod corporate;
 pub(crate) mod fleet;
 pub(crate) mod gateway;

@@ -51,6 +51,9 @@ pub struct Status {
     /// The identity provider that people sign in with, if one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oidc: Option<OidcView>,
+    /// The collector that gets traces and logs, if one is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<TelemetryView>,
     /// What came of the last reload; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadView>,
@@ -67,6 +70,40 @@ pub struct OidcView {
     pub org: String,
     /// What is registered at the provider as redirect URI.
     pub redirect_uri: String,
+}
+
+/// Export to an OpenTelemetry collector.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TelemetryView {
+    /// The collector.
+    pub endpoint: String,
+    /// Whether exchanges leave spans.
+    pub traces: bool,
+    /// Whether the log is exported.
+    pub logs: bool,
+    /// The last export, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<TelemetryFailure>,
+}
+
+impl TelemetryView {
+    /// What is exported: `traces and logs`.
+    pub fn signals(&self) -> &'static str {
+        match (self.traces, self.logs) {
+            (true, true) => "traces and logs",
+            (true, false) => "traces",
+            (false, _) => "logs",
+        }
+    }
+}
+
+/// A failed export.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TelemetryFailure {
+    /// When.
+    pub time: Timestamp,
+    /// Why.
+    pub why: String,
 }
 
 /// `/api/v1/caller`: who asks.

@@ -13,7 +13,7 @@ use crate::parts::{
 use crate::visit::{Console, Stop, Visit, sentence};
 use keyward_api::wire::{
     CaView, CertificateRole, KeySourceKind, KeySourceView, KeyView, List, ReloadView, Status,
-    UpstreamView,
+    TelemetryView, UpstreamView,
 };
 use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Org, Shown};
@@ -122,11 +122,21 @@ fn gateway(ways: &SignInSettings, status: &Status) -> Markup {
         ("Admin API and console", Some(html! { code { (status.admin) } })),
         ("Sign-in", Some(sign_in(ways, status))),
         ("Metrics", status.metrics.as_ref().map(|at| html! { code { (at) } })),
+        ("OpenTelemetry", status.telemetry.as_ref().map(telemetry)),
         ("Hosts that no rule names", Some(html! { (default_action(status)) })),
         ("Data directory", Some(html! { code { (status.data) } })),
         ("Process", status.process.map(|id| html! { (id) })),
         ("Open runs", (status.runs > 0).then(|| html! { (status.runs) })),
     ])
+}
+
+fn telemetry(telemetry: &TelemetryView) -> Markup {
+    html! {
+        p { (telemetry.signals()) " to " code { (telemetry.endpoint) } }
+        @if let Some(failure) = &telemetry.failure {
+            p.status-warn { "The last export failed " (ago(failure.time)) ": " (failure.why) }
+        }
+    }
 }
 
 /// What becomes of requests to hosts that no rule or binding names.

@@ -11,6 +11,7 @@ use crate::gateway::Gateway;
 use crate::limits::meter::{ExchangeSlot, Meter};
 use crate::refusal::Refusal;
 use keyward_rules::policy::Permit;
+use keyward_state::observe::telemetry::OutgoingTrace;
 
 /// Proof that a permitted request is within the limits of its connection. Made only by [`admit`].
 #[must_use]
@@ -52,6 +53,11 @@ impl Admitted {
 
     pub fn body_mut(&mut self) -> &mut RequestBody {
         self.0.body_mut()
+    }
+
+    /// Writes the fields of the exchange's trace.
+    pub fn set_trace(&mut self, trace: &OutgoingTrace) {
+        self.0.set_trace(trace);
     }
 
     /// The request, to be sent.

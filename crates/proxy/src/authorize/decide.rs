@@ -17,6 +17,7 @@ use keyward_base::host::Target;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::policy::{InterceptPermit, Permit, Route, TunnelPermit};
 use keyward_state::directory::ConnectionRecord;
+use keyward_state::observe::telemetry::OutgoingTrace;
 
 /// How long a refused request waits for a configuration change in progress. A longer change waits for the store,
 /// which blocks everything else too.
@@ -92,7 +93,13 @@ async fn decide_once(
     let permit = requester.permit(gateway, inbound)?;
     record.set_permit(&permit);
     let org = requester.who().org();
+    if let Some(trace) = record.trace().filter(|_| permit.wanted().is_some()) {
+        trace.begin_wait();
+    }
     let credential = gateway.vault.credential_in(org, permit.wanted()).await?;
+    if let Some(trace) = record.trace() {
+        trace.end_wait();
+    }
     Ok((permit, credential))
 }
 
@@ -179,6 +186,11 @@ impl Permitted {
     /// The body, which takes no part in the decision.
     pub fn body_mut(&mut self) -> &mut RequestBody {
         &mut self.inbound.body
+    }
+
+    /// Writes the fields of the exchange's trace, which take no part in the decision.
+    pub fn set_trace(&mut self, trace: &OutgoingTrace) {
+        trace.write(&mut self.inbound.head.headers);
     }
 
     /// The request, its permit, and the credential to write into it.

@@ -16,7 +16,7 @@ use crate::upstream::sent::Sent;
 /// When there is no answer.
 pub async fn send(
     core: &Arc<Core>,
-    admitted: Admitted,
+    mut admitted: Admitted,
     retries: Option<&Arc<Retries>>,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
@@ -25,8 +25,15 @@ pub async fn send(
         None => record.count_attempt(),
         Some(retries) => retries.count(),
     }
+    if let Some(trace) = record.trace() {
+        admitted.set_trace(&trace.begin_attempt());
+    }
     let outbound = Outbound::prepare(&core.gateway, admitted, retries).await?;
-    let sent = outbound.send(core).await?;
+    let sent = outbound.send(core).await;
+    if let Some(trace) = record.trace() {
+        trace.end_attempt(sent.as_ref().ok().map(|sent| sent.status().as_u16()));
+    }
+    let sent = sent?;
     record.set_answer(sent.status(), sent.headers());
     Ok(sent)
 }

@@ -10,6 +10,7 @@ use super::credential::Write;
 use super::names::pair;
 use super::placeholder::holds_mark;
 use super::placement::Location;
+use keyward_base::secret::Secret;
 
 /// Why a credential cannot be written. The message names the place and never quotes the value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -83,6 +84,14 @@ pub fn body(
         }
     }
     Ok(kind.write(sent, &values)?)
+}
+
+/// A secret as the value of a field, which is never logged or indexed (RFC 7541 §7.1.3).
+///
+/// # Errors
+/// When no field can hold it.
+pub fn secret_field(secret: &Secret) -> Result<HeaderValue, WriteError> {
+    sensitive(secret.expose_text().ok_or(WriteError::Unsendable)?)
 }
 
 fn sensitive(value: &str) -> Result<HeaderValue, WriteError> {

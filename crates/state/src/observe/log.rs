@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_json::JsonLines;
+use super::telemetry::{LogRecords, TelemetrySwitch};
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -65,16 +68,26 @@ pub fn init_for_command(colour: bool) {
     }
 }
 
-/// Changes the level of a running log.
+/// Changes the level of a running log, and whether it is exported.
 #[derive(Clone)]
-pub struct Verbosity(Arc<dyn Fn(Level) -> bool + Send + Sync>);
+pub struct Verbosity {
+    change: ChangeLevel,
+    export: TelemetrySwitch,
+}
+
+type ChangeLevel = Arc<dyn Fn(Level) -> bool + Send + Sync>;
 
 impl Verbosity {
     /// Shows `level` and more severe ones from now on.
     pub fn set(&self, level: Level) {
-        if !(self.0)(level) {
+        if !(self.change)(level) {
             tracing::warn!("the log's level cannot be changed");
         }
+    }
+
+    /// Receives the log's records while it is set.
+    pub fn export(&self) -> &TelemetrySwitch {
+        &self.export
     }
 }
 
@@ -91,24 +104,32 @@ pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
         .with_writer(io::stderr)
         // It would report a closed standard error there, and panic.
         .log_internal_errors(false);
-    let (result, verbosity): (_, Arc<dyn Fn(Level) -> bool + Send + Sync>) = match format {
+    let export = TelemetrySwitch::default();
+    let records = LogRecords(export.clone());
+    let (result, change): (_, ChangeLevel) = match format {
         Format::Text => {
             let builder = builder.with_ansi(colour && io::stderr().is_terminal());
             let builder = builder.with_target(false).with_filter_reloading();
             let handle = builder.reload_handle();
-            (builder.try_init(), Arc::new(move |level| handle.reload(filter(level)).is_ok()))
+            (
+                builder.finish().with(records).try_init(),
+                Arc::new(move |level| handle.reload(filter(level)).is_ok()),
+            )
         }
         Format::Json => {
             log_panics();
             let builder = builder.event_format(JsonLines).with_filter_reloading();
             let handle = builder.reload_handle();
-            (builder.try_init(), Arc::new(move |level| handle.reload(filter(level)).is_ok()))
+            (
+                builder.finish().with(records).try_init(),
+                Arc::new(move |level| handle.reload(filter(level)).is_ok()),
+            )
         }
     };
     if result.is_err() {
         tracing::debug!("logging was set up before");
     }
-    Verbosity(verbosity)
+    Verbosity { change, export }
 }
 
 /// Panics are lines of JSON too. Like the usual message, a line has the place and the text.

@@ -21,6 +21,13 @@ pub(super) struct JsonLines;
 /// The members of a line, in the order in which they were recorded.
 struct Members(Vec<(&'static str, Value)>);
 
+/// The fields of an event with their types, `message` among them.
+pub(super) fn members(event: &Event<'_>) -> Vec<(&'static str, Value)> {
+    let mut members = Members(Vec::new());
+    event.record(&mut members);
+    members.0
+}
+
 impl<S, N> FormatEvent<S, N> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

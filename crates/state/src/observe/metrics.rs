@@ -2,6 +2,7 @@
 //! need it, every value of a label has a sample from the start, so that the first increase is seen.
 
 mod health;
+mod telemetry;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::health::HealthMetrics;
+pub use self::telemetry::Signal;
+use self::telemetry::TelemetryMetrics;
 use super::event::{Event, Outcome};
 use super::run_refusals::RunRefusals;
 use super::usage::Usage;
@@ -64,6 +67,8 @@ pub struct Metrics {
     connections: ConnectionMetrics,
     /// State of the gateway itself.
     pub health: HealthMetrics,
+    /// Spans and log records for the collector.
+    pub telemetry: TelemetryMetrics,
 }
 
 /// Reminders in days, with their labels.
@@ -305,6 +310,7 @@ impl Default for Metrics {
             told: DeliveryMetrics::registered(&mut registry),
             connections: ConnectionMetrics::registered(&mut registry),
             health: HealthMetrics::registered(&mut registry),
+            telemetry: TelemetryMetrics::registered(&mut registry),
             registry,
         }
     }

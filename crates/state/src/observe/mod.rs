@@ -18,6 +18,7 @@ pub mod query;
 pub mod run_refusals;
 mod sink;
 mod sync;
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod trail;

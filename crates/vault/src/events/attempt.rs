@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::keys::SigningKeys;
 use keyward_base::time;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_net::call::{Bounds, CallError, HttpClient};
+use keyward_net::call::{Bounds, CallError, HttpClient, Servers};
 use keyward_net::dial::DialError;
 use keyward_state::observe::notice::{About, Notice};
 
@@ -95,7 +95,7 @@ fn bounds(settings: &WebhookSettings) -> Bounds {
         answer: None,
         head_bytes_max: 16 * 1024,
         body_bytes_max: ANSWER_BYTES_MAX,
-        insecure_loopback: true,
+        servers: Servers::SecureOrLoopback,
     }
 }
 

@@ -1,0 +1,55 @@
+//! [`TelemetryMetrics`]: spans and log records that a collector got, or that were lost.
+
+use prometheus_client::registry::Registry;
+
+use super::{LabelledCounters, counted, with_samples};
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Log records.
+    Logs,
+}
+
+/// Spans and log records by their fate.
+#[derive(Debug)]
+pub struct TelemetryMetrics {
+    exported: LabelledCounters,
+    dropped: LabelledCounters,
+}
+
+impl Signal {
+    /// The word in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+impl TelemetryMetrics {
+    pub(super) fn registered(registry: &mut Registry) -> Self {
+        let help = "spans and log records that the collector accepted, by signal";
+        let exported = counted(registry, "telemetry_exported", help);
+        let help =
+            "spans and log records lost: the queue was full, or the collector did not accept them";
+        let dropped = counted(registry, "telemetry_dropped", help);
+        for family in [&exported, &dropped] {
+            with_samples(family, "signal", &["traces", "logs"]);
+        }
+        Self { exported, dropped }
+    }
+
+    /// Counts accepted items.
+    pub fn exported(&self, signal: Signal, count: usize) {
+        self.exported.get_or_create(&[("signal", signal.as_str())]).inc_by(count as u64);
+    }
+
+    /// Counts lost items.
+    pub fn dropped(&self, signal: Signal, count: usize) {
+        self.dropped.get_or_create(&[("signal", signal.as_str())]).inc_by(count as u64);
+    }
+}

@@ -1,0 +1,114 @@
+//! [`Exportable`]: how a batch of one signal is written as an OTLP request
+//! (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>), and how the collector's answer is read.
+
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+pub use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+pub use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use prost::Message;
+
+use super::Signal;
+use super::attributes::text;
+
+/// Describes this gateway in every request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource(opentelemetry_proto::tonic::resource::v1::Resource);
+
+/// What a collector did not accept of a batch that it accepted.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Rejected {
+    /// How many items.
+    pub count: usize,
+    /// Why, in the collector's words; empty if it accepted everything.
+    pub why: String,
+}
+
+/// An item of a signal.
+pub trait Exportable: Sized + Send + 'static {
+    /// The signal.
+    const SIGNAL: Signal;
+    /// Follows the collector's endpoint.
+    const PATH: &'static str;
+
+    /// The body of the request.
+    fn encode(resource: &Resource, batch: Vec<Self>) -> Vec<u8>;
+
+    /// What the body of a successful answer rejects. A body that is none rejects nothing: some collectors answer with
+    /// other bodies.
+    fn rejected(answer: &[u8]) -> Rejected;
+}
+
+impl Resource {
+    /// The service's name and further attributes, which may replace the version.
+    pub fn new<'a>(service: &str, more: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut attributes =
+            vec![text("service.name", service), text("service.version", env!("CARGO_PKG_VERSION"))];
+        for (key, value) in more {
+            attributes.retain(|other| other.key != key);
+            attributes.push(text(key, value));
+        }
+        Self(opentelemetry_proto::tonic::resource::v1::Resource {
+            attributes,
+            ..Default::default()
+        })
+    }
+}
+
+impl Exportable for Span {
+    const SIGNAL: Signal = Signal::Traces;
+    const PATH: &'static str = "/v1/traces";
+
+    fn encode(resource: &Resource, spans: Vec<Self>) -> Vec<u8> {
+        let scope_spans = vec![ScopeSpans { scope: scope(), spans, ..Default::default() }];
+        let resource = Some(resource.0.clone());
+        let of_resource = ResourceSpans { resource, scope_spans, ..Default::default() };
+        ExportTraceServiceRequest { resource_spans: vec![of_resource] }.encode_to_vec()
+    }
+
+    fn rejected(answer: &[u8]) -> Rejected {
+        let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
+        answer.partial_success.map_or_else(Rejected::default, |partial| {
+            Rejected::new(partial.rejected_spans, partial.error_message)
+        })
+    }
+}
+
+impl Exportable for LogRecord {
+    const SIGNAL: Signal = Signal::Logs;
+    const PATH: &'static str = "/v1/logs";
+
+    fn encode(resource: &Resource, log_records: Vec<Self>) -> Vec<u8> {
+        let scope_logs = vec![ScopeLogs { scope: scope(), log_records, ..Default::default() }];
+        let resource = Some(resource.0.clone());
+        let of_resource = ResourceLogs { resource, scope_logs, ..Default::default() };
+        ExportLogsServiceRequest { resource_logs: vec![of_resource] }.encode_to_vec()
+    }
+
+    fn rejected(answer: &[u8]) -> Rejected {
+        let answer = ExportLogsServiceResponse::decode(answer).unwrap_or_default();
+        answer.partial_success.map_or_else(Rejected::default, |partial| {
+            Rejected::new(partial.rejected_log_records, partial.error_message)
+        })
+    }
+}
+
+impl Rejected {
+    fn new(count: i64, why: String) -> Self {
+        Self { count: usize::try_from(count).unwrap_or_default(), why }
+    }
+}
+
+fn scope() -> Option<InstrumentationScope> {
+    Some(InstrumentationScope {
+        name: "keyward".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Default::default()
+    })
+}

@@ -1,0 +1,379 @@
+//! [`ExchangeTrace`]: the spans of one exchange, by the semantic conventions for HTTP
+//! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>): one of the kind `server`, with a child for each
+//! attempt at the upstream and for each wait for a credential. They are made from the audit event when the exchange
+//! has ended. No query, field or body is in them.
+
+use http::{HeaderMap, HeaderValue};
+use keyward_base::host::{Host, Target};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use tokio::time::{Duration, Instant};
+
+use super::TelemetrySettings;
+use super::attributes::{number, text};
+use super::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceContext, is_valid_state};
+use crate::observe::event::{Event, Outcome};
+
+/// A shorter wait for a credential leaves no span: it was in memory.
+const CREDENTIAL_WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// Bits of a span's flags: whether the parent is of another process is known, and that it is.
+const PARENT_KNOWN: u32 = 0x100;
+const PARENT_REMOTE: u32 = 0x200;
+
+/// Methods that the conventions name; an agent may invent others.
+const METHODS: [&str; 10] =
+    ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"];
+
+/// The trace of a running exchange.
+#[derive(Debug)]
+pub struct ExchangeTrace {
+    context: TraceContext,
+    /// The agent's span.
+    parent: Option<SpanId>,
+    propagate: bool,
+    /// Whether the agent's `tracestate` may be passed on.
+    keeps_state: bool,
+    /// Since when the exchange waits for its credential.
+    waiting: Option<Instant>,
+    waits: Vec<Wait>,
+    attempts: Vec<Attempt>,
+}
+
+/// A wait for a credential.
+#[derive(Debug)]
+struct Wait {
+    begun: Instant,
+    ended: Instant,
+}
+
+/// An attempt at the upstream.
+#[derive(Debug)]
+struct Attempt {
+    context: TraceContext,
+    begun: Instant,
+    /// `None`: it ended with the exchange.
+    ended: Option<Instant>,
+    /// `None`: it was not answered.
+    status: Option<u16>,
+}
+
+/// What an upstream gets of the trace.
+#[derive(Debug)]
+pub struct OutgoingTrace {
+    parent: Option<HeaderValue>,
+    keeps_state: bool,
+}
+
+/// An exchange that has ended.
+#[derive(Debug)]
+pub struct FinishedExchange<'a> {
+    /// Its audit event.
+    pub event: &'a Event<&'a str>,
+    /// The upstream.
+    pub target: Option<&'a Target>,
+    /// The path without query and without placeholders.
+    pub path: Option<&'a str>,
+    /// When it began.
+    pub begun: Instant,
+}
+
+impl ExchangeTrace {
+    /// A new trace.
+    pub(super) fn begin(settings: &TelemetrySettings) -> Self {
+        Self {
+            context: TraceContext::root(settings.sample),
+            parent: None,
+            propagate: settings.propagate,
+            keeps_state: false,
+            waiting: None,
+            waits: Vec::new(),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// Continues the agent's trace, if its request names one. Then its flag decides whether it is recorded.
+    pub fn continue_from(&mut self, fields: &HeaderMap) {
+        let Some(parent) = TraceContext::of(fields) else { return };
+        self.context = parent.child();
+        self.parent = Some(parent.span);
+        self.keeps_state = self.propagate && is_valid_state(fields);
+    }
+
+    /// Whether it is recorded.
+    pub(super) fn is_sampled(&self) -> bool {
+        self.context.is_sampled()
+    }
+
+    /// An attempt begins. Returns what its request says of the trace.
+    pub fn begin_attempt(&mut self) -> OutgoingTrace {
+        let (context, begun) = (self.context.child(), Instant::now());
+        let attempt = Attempt { context, begun, ended: None, status: None };
+        let parent = self.propagate.then(|| attempt.context.value());
+        self.attempts.push(attempt);
+        OutgoingTrace { parent, keeps_state: self.keeps_state }
+    }
+
+    /// The attempt has ended; with a status if it was answered.
+    pub fn end_attempt(&mut self, status: Option<u16>) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.ended = Some(Instant::now());
+            attempt.status = status;
+        }
+    }
+
+    /// A wait for a credential begins, which ends with [`ExchangeTrace::end_wait`] or the exchange.
+    pub fn begin_wait(&mut self) {
+        self.waiting = Some(Instant::now());
+    }
+
+    /// The credential is there.
+    pub fn end_wait(&mut self) {
+        let Some(begun) = self.waiting.take() else { return };
+        let ended = Instant::now();
+        if ended - begun >= CREDENTIAL_WAIT_MIN {
+            self.waits.push(Wait { begun, ended });
+        }
+    }
+
+    /// All spans, the exchange's own first.
+    pub(super) fn into_spans(self, exchange: &FinishedExchange<'_>) -> Vec<Span> {
+        let times = Times { exchange, now: Instant::now() };
+        let own = self.context;
+        let mut spans = vec![self.own_span(&times)];
+        let waits = self.waits.iter().map(|wait| times.wait(own, wait.begun, Some(wait.ended)));
+        spans.extend(waits);
+        spans.extend(self.waiting.map(|begun| times.wait(own, begun, None)));
+        for (resent, attempt) in self.attempts.iter().enumerate() {
+            let mut span = times.attempt(own, attempt);
+            if resent > 0 {
+                span.attributes.push(number("http.request.resend_count", resent as u64));
+            }
+            spans.push(span);
+        }
+        spans
+    }
+
+    fn own_span(&self, times: &Times<'_>) -> Span {
+        let exchange = times.exchange;
+        let (event, method) = (exchange.event, Method::of(exchange.event.method));
+        let mut own = times.span(self.context, exchange.begun, None);
+        method.name.clone_into(&mut own.name);
+        own.kind = SpanKind::Server.into();
+        own.parent_span_id = self.parent.map(Vec::from).unwrap_or_default();
+        own.flags |= if self.parent.is_some() { PARENT_REMOTE } else { 0 };
+        own.attributes = method.attributes();
+        own.attributes.extend(exchange.place());
+        own.attributes.extend(exchange.path.map(|path| text("url.path", path)));
+        own.attributes.extend(about(event));
+        own.status = is_failed(event).then(error);
+        own
+    }
+}
+
+impl OutgoingTrace {
+    /// Writes the fields of the trace. The agent's own never pass.
+    pub fn write(&self, fields: &mut HeaderMap) {
+        match &self.parent {
+            Some(parent) => drop(fields.insert(&TRACEPARENT, parent.clone())),
+            None => drop(fields.remove(&TRACEPARENT)),
+        }
+        if !self.keeps_state {
+            fields.remove(&TRACESTATE);
+        }
+    }
+}
+
+impl FinishedExchange<'_> {
+    fn place(&self) -> Vec<KeyValue> {
+        let Some(target) = self.target else { return Vec::new() };
+        let address = match target.host() {
+            Host::V6(v6) => v6.to_string(),
+            host => host.to_string(),
+        };
+        vec![
+            text("url.scheme", target.scheme().as_str()),
+            text("server.address", address),
+            number("server.port", target.port().into()),
+        ]
+    }
+
+    fn url(&self) -> Option<String> {
+        Some(format!("{}{}", self.target?, self.path?))
+    }
+}
+
+/// Whether the span of an exchange says that it failed. A refusal is an answer.
+fn is_failed(event: &Event<&str>) -> bool {
+    event.status.is_some_and(|status| status >= 500) || event.outcome == Outcome::UpstreamAborted
+}
+
+/// What the audit event says, and the conventions have no other name for.
+fn about(event: &Event<&str>) -> Vec<KeyValue> {
+    let status = event.status.map(u64::from);
+    let failure = event.code.map(ToOwned::to_owned).or_else(|| match event.outcome {
+        Outcome::UpstreamAborted => Some(event.outcome.as_str().to_owned()),
+        _ => status.filter(|status| *status >= 500).map(|status| status.to_string()),
+    });
+    let texts = [
+        ("error.type", failure.as_deref()),
+        ("keyward.exchange", Some(event.exchange)),
+        ("keyward.outcome", Some(event.outcome.as_str())),
+        ("keyward.org", event.org),
+        ("keyward.agent", event.agent),
+        ("keyward.session", event.session),
+        ("keyward.connection", event.connection),
+        ("keyward.rule", event.rule),
+        ("keyward.code", event.code),
+    ];
+    let numbers = [
+        ("http.response.status_code", status),
+        ("http.request.body.size", Some(event.bytes_in)),
+        ("http.response.body.size", Some(event.bytes_out)),
+    ];
+    let texts = texts.into_iter().filter_map(|(key, value)| Some(text(key, value?)));
+    let numbers = numbers.into_iter().filter_map(|(key, value)| Some(number(key, value?)));
+    texts.chain(numbers).collect()
+}
+
+fn error() -> Status {
+    Status { code: StatusCode::Error.into(), ..Status::default() }
+}
+
+/// The request's method. An agent may choose any, but the names of spans are a closed set.
+struct Method<'a> {
+    /// The name of spans.
+    name: &'static str,
+    sent: Option<&'a str>,
+}
+
+impl<'a> Method<'a> {
+    fn of(sent: Option<&'a str>) -> Self {
+        let known = METHODS.into_iter().find(|name| Some(*name) == sent);
+        Self { name: known.unwrap_or("HTTP"), sent }
+    }
+
+    fn attributes(&self) -> Vec<KeyValue> {
+        match self.sent {
+            None => Vec::new(),
+            Some(sent) if sent == self.name => vec![text("http.request.method", sent)],
+            Some(sent) => vec![
+                text("http.request.method", "_OTHER"),
+                text("http.request.method_original", sent),
+            ],
+        }
+    }
+}
+
+/// Places the exchange's monotonic times on the clock.
+struct Times<'a> {
+    exchange: &'a FinishedExchange<'a>,
+    now: Instant,
+}
+
+impl Times<'_> {
+    /// A wait for a credential, which failed if it has no end.
+    fn wait(&self, parent: TraceContext, begun: Instant, ended: Option<Instant>) -> Span {
+        let event = self.exchange.event;
+        let mut span = self.span(parent.child(), begun, ended);
+        "credential".clone_into(&mut span.name);
+        span.kind = SpanKind::Internal.into();
+        span.parent_span_id = parent.span.to_vec();
+        span.attributes.extend(event.connection.map(|it| text("keyward.connection", it)));
+        if ended.is_none() {
+            span.attributes.extend(event.code.map(|code| text("error.type", code)));
+            span.status = Some(error());
+        }
+        span
+    }
+
+    fn attempt(&self, parent: TraceContext, attempt: &Attempt) -> Span {
+        let (exchange, event) = (self.exchange, self.exchange.event);
+        let method = Method::of(event.method);
+        let mut span = self.span(attempt.context, attempt.begun, attempt.ended);
+        method.name.clone_into(&mut span.name);
+        span.kind = SpanKind::Client.into();
+        span.parent_span_id = parent.span.to_vec();
+        span.attributes = method.attributes();
+        span.attributes.extend(exchange.place());
+        span.attributes.extend(exchange.url().map(|url| text("url.full", url)));
+        let status = attempt.status.map(u64::from);
+        span.attributes.extend(status.map(|it| number("http.response.status_code", it)));
+        let failure = match status {
+            Some(status) if status >= 400 => Some(status.to_string()),
+            Some(_) => None,
+            None => Some(event.code.unwrap_or("_OTHER").to_owned()),
+        };
+        if let Some(failure) = failure {
+            span.attributes.push(text("error.type", failure));
+            span.status = Some(error());
+        }
+        span
+    }
+
+    fn span(&self, context: TraceContext, begun: Instant, ended: Option<Instant>) -> Span {
+        Span {
+            trace_id: context.trace.to_vec(),
+            span_id: context.span.to_vec(),
+            flags: u32::from(context.flags) | PARENT_KNOWN,
+            start_time_unix_nano: self.unix(begun),
+            end_time_unix_nano: self.unix(ended.unwrap_or(self.now)),
+            ..Span::default()
+        }
+    }
+
+    fn unix(&self, at: Instant) -> u64 {
+        let start = u64::try_from(self.exchange.event.time.as_nanosecond()).unwrap_or_default();
+        let since = at.saturating_duration_since(self.exchange.begun).as_nanos();
+        start.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn traced() -> ExchangeTrace {
+        ExchangeTrace::begin(&TelemetrySettings {
+            endpoint: String::new(),
+            traces: true,
+            logs: false,
+            sample: 1.0,
+            propagate: false,
+            queue_max: 1,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_for_a_credential_is_a_span_unless_it_was_in_memory() {
+        let (mut trace, begun) = (traced(), Instant::now());
+        trace.begin_wait();
+        trace.end_wait();
+        trace.begin_wait();
+        tokio::time::advance(Duration::from_millis(7)).await;
+        trace.end_wait();
+        // The next one never ends.
+        trace.begin_wait();
+        tokio::time::advance(Duration::from_millis(2)).await;
+        let event = Event::begun(Timestamp::from_second(10).unwrap(), "exc_1");
+        let event = Event { code: Some("refresh_failed"), ..event };
+        let finished = FinishedExchange { event: &event, target: None, path: None, begun };
+        let spans = trace.into_spans(&finished);
+        let [own, waited, failed] = &spans[..] else { panic!("{spans:#?}") };
+        let times = |span: &Span| (span.start_time_unix_nano, span.end_time_unix_nano);
+        assert_eq!(times(own), (10_000_000_000, 10_009_000_000));
+        assert_eq!(
+            (times(waited), &*waited.name),
+            ((10_000_000_000, 10_007_000_000), "credential")
+        );
+        assert_eq!(times(failed), (10_007_000_000, 10_009_000_000));
+        assert_eq!((waited.status.is_none(), failed.status.is_some()), (true, true));
+        for span in [waited, failed] {
+            assert_eq!((&span.parent_span_id, &span.trace_id), (&own.span_id, &own.trace_id));
+        }
+    }
+}
