@@ -71,6 +71,7 @@ mod sign_in;
 mod socket;
 mod state;
 mod stored_rules;
+mod streams;
 mod summary;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ mod rule_test;
 mod run;
 mod sign_in;
 mod status;
+mod stream;
 mod summary;
 mod tested;
 mod token;
@@ -59,6 +60,7 @@ pub use self::sign_in::{
     LoginLinkAsk, LoginLinkView, PasswordAsk, SignInAsk, SignInView, TotpAsk, TotpCode, TotpView,
 };
 pub use self::status::{AgentListener, CallerView, Health, OidcView, ReloadView, Status};
+pub use self::stream::{StreamKind, StreamView};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};

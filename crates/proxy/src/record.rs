@@ -22,6 +22,7 @@ use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::InspectError;
 use keyward_rules::policy::{Permit, set_for};
 use keyward_state::observe::audit::AuditSlot;
+use keyward_state::observe::change::Actor;
 use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::usage::{Remaining, Used};
 
@@ -57,6 +58,7 @@ struct EventFields {
     bytes_out: u64,
     scrubbed: u64,
     outcome: Outcome,
+    cut_by: Option<String>,
     /// Until the upstream's answer began.
     waited: Option<Duration>,
     limit: Option<Remaining>,
@@ -88,6 +90,14 @@ impl Record {
 
     pub fn exchange(&self) -> &str {
         self.fields.exchange.as_str()
+    }
+
+    pub fn id(&self) -> &ExchangeId {
+        &self.fields.exchange
+    }
+
+    pub fn time(&self) -> Timestamp {
+        self.fields.time
     }
 
     /// The counter of bytes from the agent.
@@ -243,6 +253,14 @@ impl Record {
         }
     }
 
+    /// A person has cut the exchange, and so the gateway has ended it. One that has completed stays so.
+    pub fn set_cut_by(&mut self, by: &Actor) {
+        if self.fields.outcome == Outcome::Ended {
+            self.fields.code = Some(Code::StreamCut);
+            self.fields.cut_by = Some(by.to_string());
+        }
+    }
+
     /// Sets the outcome, unless the exchange was refused.
     pub fn set_outcome(&mut self, outcome: Outcome) {
         if self.fields.outcome != Outcome::Refused {
@@ -270,6 +288,7 @@ impl EventFields {
             bytes_out: 0,
             scrubbed: 0,
             outcome: Outcome::ClientAborted,
+            cut_by: None,
             waited: None,
             limit: None,
         }
@@ -352,6 +371,7 @@ impl EventFields {
             bytes_out: self.bytes_out,
             scrubbed: self.scrubbed,
             outcome: self.outcome,
+            cut_by: self.cut_by.as_deref(),
             ..Event::begun(self.time, self.exchange.as_str())
         }
     }

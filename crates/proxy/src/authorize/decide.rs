@@ -89,7 +89,7 @@ async fn decide_once(
     inbound: &Inbound,
     record: &mut Record,
 ) -> Result<(Permit, Option<Arc<Credential>>), Refusal> {
-    let permit = requester.permit(gateway, inbound)?;
+    let permit = requester.permit(gateway, inbound, record)?;
     record.set_permit(&permit);
     let org = requester.who().org();
     let credential = gateway.vault.credential_in(org, permit.wanted()).await?;
