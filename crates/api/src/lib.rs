@@ -86,6 +86,7 @@ pub mod wire;
 
 pub use audit::audit_router;
 pub use audit_log::AuditLog;
+pub use connect_sessions::make_links;
 pub use error::ApiError;
 pub use host::{Arrival, OwnNames};
 pub use network::NetworkAccess;

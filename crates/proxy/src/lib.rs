@@ -70,7 +70,7 @@ mod streams;
 mod tunnel;
 mod upstream;
 
-pub use connect_link::ConnectLinks;
+pub use connect_link::{ConnectLinks, WantedAccount, WantedLink};
 pub use exchange::{call, test_request};
 pub use gateway::{Gateway, Parts};
 pub use limits::auth_failures::AuthFailures;

@@ -118,11 +118,13 @@ impl Record {
         }
     }
 
-    /// What a person can connect to resolve a refusal, for an agent.
-    pub fn connect_link(&self, refusal: &Refusal) -> ConnectLink {
+    /// What a person can connect to resolve a refusal, for an agent. In a session of an end user it may wait for a connect
+    /// session to be made.
+    pub async fn connect_link(&self, refusal: &Refusal) -> ConnectLink {
         let RequestedBy::Agent(agent) = &self.fields.by else { return ConnectLink::default() };
         let (links, target) = (&self.gateway.connect, self.fields.target.as_ref());
-        links.link(refusal, agent, target, &self.gateway.vault.shared_catalogue())
+        let link = links.link(refusal, agent, target, &self.gateway.vault.shared_catalogue());
+        link.for_end_user(links, agent).await
     }
 
     /// Sets the owner of a connection as the requester: no agent takes part.
