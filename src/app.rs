@@ -129,8 +129,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let upstream = UpstreamSettings::load(&config)?;
-    let (gateway, links) =
-        data_path::serving(&config, &services, &upstream, audit.clone(), draining.clone())?;
+    let (gateway, links) = data_path::serving(&config, &services, &upstream, &audit, &draining)?;
     let cores = start_cores(&gateway)?;
     let locations = locations(&config, &bound);
     let last = watch::Sender::new(None);

@@ -72,10 +72,10 @@ pub(super) fn serving(
     config: &Config,
     services: &Services,
     upstream: &UpstreamSettings,
-    audit: Audit,
-    draining: watch::Receiver<bool>,
+    audit: &Audit,
+    draining: &watch::Receiver<bool>,
 ) -> anyhow::Result<(Arc<Gateway>, mpsc::Receiver<WantedLink>)> {
-    let mut parts = parts(config, services, upstream, audit, draining)?;
+    let mut parts = parts(config, services, upstream, audit.clone(), draining.clone())?;
     let links = parts.connect.for_end_users();
     Ok((Gateway::new(parts), links))
 }

@@ -74,7 +74,8 @@ impl Search {
 fn table(all: &[StreamView], layout: &Layout) -> String {
     let headings =
         ["ID", "AGENT", "USER", "CONNECTION", "REQUEST", "KIND", "SENT", "RECEIVED", "SINCE"];
-    let mut table = Table::new(headings).only_in_full(&["KIND", "SENT", "RECEIVED"]);
+    let mut table =
+        Table::new(headings).only_in_full(&["KIND", "SENT", "RECEIVED"]).never_cut(&["ID"]);
     for stream in all {
         let kind = match stream.kind {
             StreamKind::Request => "request",
@@ -86,7 +87,8 @@ fn table(all: &[StreamView], layout: &Layout) -> String {
             stream.agent.as_str().into(),
             stream.user.clone().unwrap_or_default().into(),
             stream.connection.clone().unwrap_or_default().into(),
-            stream.request().into(),
+            // As lines of `keyward logs` have it.
+            stream.request().replacen("https://", "", 1).into(),
             kind.into(),
             stream.bytes_in.to_string().into(),
             stream.bytes_out.to_string().into(),

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::admin_network::{ask_at, user};
 use crate::support::*;
 
-/// Begins an answer, and ends it when it is told to.
+/// Begins an answer, and ends it at a signal.
 async fn slow(go_on: &Arc<Notify>) -> Origin {
     let go_on = Arc::clone(go_on);
     Origin::scripted(move |mut stream: Stream| {
@@ -68,7 +68,7 @@ fn record_of<'a>(records: &'a [Value], id: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn nobody_lists_or_cuts_what_is_not_theirs() {
+async fn a_user_lists_and_cuts_only_what_they_may() {
     let go_on = Arc::default();
     let mut lab = Plan::api_key().start(slow(&go_on).await).await;
     let mut wire = begun(&lab, "/a").await;
@@ -128,7 +128,7 @@ async fn a_cut_ends_one_of_two_answers_of_an_agent_and_the_other_goes_on() {
         assert_eq!(shown[field], value, "{field} of {shown}");
     }
     assert_eq!(listed(&lab, "?host=api.acme.test:8443").await.len(), 0);
-    assert_eq!(lab.gateway.api("GET", "/streams?agent=nobody", "").await.head.status(), 404);
+    assert_eq!(lab.gateway.api("GET", "/streams?agent=unknown", "").await.head.status(), 404);
     assert_eq!(lab.gateway.api("GET", "/streams?host=a%20b", "").await.head.status(), 422);
     assert_eq!(cut(&lab, &cut_one).await.head.status(), 204);
     assert_eq!(one.rest().await, b"", "five bytes are missing, and the stream has ended");

@@ -30,7 +30,7 @@ pub struct ConnectLinks {
     pub base: Option<String>,
     /// Whether refusals have links.
     pub settings: watch::Receiver<Arc<ConnectSettings>>,
-    /// Where links of end users are asked for; `None` in a process without a control plane that makes them.
+    /// The queue of wanted links of end users; `None` in a process without a control plane that makes them.
     pub wanted: Option<mpsc::Sender<WantedLink>>,
 }
 
