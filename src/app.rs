@@ -131,8 +131,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (drain, draining) = watch::channel(false);
     let upstream = UpstreamSettings::load(&config)?;
     services.telemetry.begin(&config, verbosity.as_ref())?;
-    let parts = data_path::parts(&config, &services, &upstream, audit.clone(), draining.clone())?;
-    let gateway = Gateway::new(parts);
+    let (gateway, links) = data_path::serving(&config, &services, &upstream, &audit, &draining)?;
     let cores = start_cores(&gateway)?;
     let locations = locations(&config, &bound);
     let last = watch::Sender::new(None);
@@ -145,6 +144,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let tls = bound.admin_tls.map(|tls| AdminTls::new(tls, &services.leaves));
     tasks.serve_network(bound.admin, tls, &admin, admin_access(&config, bound.admin_addr));
     tasks.serve_metrics(bound.metrics, &admin);
+    tasks.spawn(|close| until(close, admin::make_links(admin.clone(), links)));
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
     let reloader = Reloader {

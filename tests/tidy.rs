@@ -91,9 +91,10 @@ const FLOORS: &[(&str, &str)] = &[
     ),
     (
         "session",
-        "base directory inject limits model net policy proxy::gateway refusal rulebook sockets",
+        "base directory inject limits model net observe policy proxy::gateway proxy::open_exchanges \
+         proxy::policy_query proxy::record refusal rulebook sockets",
     ),
-    ("request", "base body h2 inject policy refusal session sockets"),
+    ("request", "base body h2 inject policy proxy::policy_query refusal session sockets"),
     (
         "authorize",
         "base body directory inject limits model observe policy proxy::gateway proxy::record refusal request session",

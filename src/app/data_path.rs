@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::services::Services;
 use super::upstream_settings::UpstreamSettings;
@@ -11,8 +11,7 @@ use super::{audit_file, descriptors};
 use crate::config::Config;
 use keyward_base::codes::ERRORS_PATH;
 use keyward_net::tls;
-use keyward_proxy::ConnectLinks;
-use keyward_proxy::{Gateway, Parts};
+use keyward_proxy::{ConnectLinks, Gateway, Parts, WantedLink};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
 
@@ -68,8 +67,21 @@ impl std::fmt::Debug for DataPath {
     }
 }
 
+/// A gateway with listeners, and the links for end users that its refusals want.
+pub(super) fn serving(
+    config: &Config,
+    services: &Services,
+    upstream: &UpstreamSettings,
+    audit: &Audit,
+    draining: &watch::Receiver<bool>,
+) -> anyhow::Result<(Arc<Gateway>, mpsc::Receiver<WantedLink>)> {
+    let mut parts = parts(config, services, upstream, audit.clone(), draining.clone())?;
+    let links = parts.connect.for_end_users();
+    Ok((Gateway::new(parts), links))
+}
+
 /// The parts of a gateway. Sets how the services reach upstreams.
-pub(super) fn parts(
+fn parts(
     config: &Config,
     services: &Services,
     upstream: &UpstreamSettings,
@@ -103,6 +115,7 @@ pub(super) fn parts(
         connect: ConnectLinks {
             base: (!config.ends_with_runs).then(|| services.public_url.clone()),
             settings: services.connect.subscribe(),
+            wanted: None,
         },
         draining,
     })

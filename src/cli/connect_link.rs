@@ -142,6 +142,10 @@ impl Columns for ConnectSession {
             (None, None) => "all".to_owned(),
             (None, Some(_)) => String::new(),
         }),
+        Column::shown("made by", |it| match &it.facts.for_refusal {
+            Some(refused) => format!("the gateway, for a request in session {}", refused.session),
+            None => String::new(),
+        }),
         Column::shown("reason", |it| it.facts.reason.clone().unwrap_or_default()),
         Column::shown("returns to", |it| it.return_url.clone().unwrap_or_default()),
         Column::in_full("CREATED", |it| moment(it.created)),

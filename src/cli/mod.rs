@@ -47,6 +47,7 @@ mod service;
 mod session;
 mod settings;
 mod status;
+mod stream;
 mod table;
 mod terminal;
 mod usage;
@@ -134,6 +135,9 @@ enum Command {
     /// manage sessions: short-lived tokens of an agent for one end user
     #[command(subcommand)]
     Session(session::Command),
+    /// list and cut requests, WebSockets and tunnels of agents that are open now
+    #[command(subcommand)]
+    Stream(stream::Command),
     /// manage rules, which decide what agents may reach, and test them
     #[command(subcommand)]
     Rule(rule::Command),
@@ -311,6 +315,7 @@ impl Command {
             Self::Plugin(command) => Box::pin(command.run(global)).await,
             Self::Provider(command) => command.run(global).await,
             Self::Session(command) => command.run(global).await,
+            Self::Stream(command) => command.run(global).await,
             Self::ConnectLink(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,

@@ -58,6 +58,8 @@ pub(crate) struct Table {
     rows: Vec<Vec<Cell>>,
     /// Columns that only a table in full has.
     full: Vec<usize>,
+    /// Columns that are never cut.
+    whole: Vec<usize>,
 }
 
 impl From<String> for Cell {
@@ -117,15 +119,25 @@ impl Table {
     /// A table with these columns.
     pub(crate) fn new<'a>(headings: impl IntoIterator<Item = &'a str>) -> Self {
         let headings = headings.into_iter().map(str::to_owned).collect();
-        Self { headings, rows: Vec::new(), full: Vec::new() }
+        Self { headings, rows: Vec::new(), full: Vec::new(), whole: Vec::new() }
     }
 
     /// The columns with these headings are only in a table in full.
     pub(crate) fn only_in_full(mut self, headings: &[&str]) -> Self {
+        self.full = self.columns(headings);
+        self
+    }
+
+    /// The columns with these headings are never cut: people copy what they have.
+    pub(crate) fn never_cut(mut self, headings: &[&str]) -> Self {
+        self.whole = self.columns(headings);
+        self
+    }
+
+    fn columns(&self, headings: &[&str]) -> Vec<usize> {
         let all = self.headings.iter().enumerate();
         let named = all.filter(|(_, heading)| headings.contains(&heading.as_str()));
-        self.full = named.map(|(column, _)| column).collect();
-        self
+        named.map(|(column, _)| column).collect()
     }
 
     /// Adds a row.
@@ -149,7 +161,11 @@ impl Table {
             .map(|column| lines.iter().map(|line| line[column].width()).max().unwrap_or(0))
             .collect();
         let gap = layout.width.map_or(GAP, |width| {
-            fit(&mut widths, width);
+            let all = widths.iter_mut().zip(&shown).map(|(width, column)| ColumnWidth {
+                width,
+                may_be_cut: !self.whole.contains(column),
+            });
+            fit(all.collect(), width);
             NARROW_GAP
         });
         let mut text = String::new();
@@ -172,12 +188,19 @@ impl Table {
     }
 }
 
+/// The width of a column in a table that must fit.
+struct ColumnWidth<'a> {
+    width: &'a mut usize,
+    may_be_cut: bool,
+}
+
 /// Takes from the widest column, the last of equals, until the line fits or no column is wider than [`COLUMN_MIN`].
-fn fit(widths: &mut [usize], width: usize) {
-    let gaps = NARROW_GAP * widths.len().saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > width {
-        match widths.iter_mut().max_by_key(|width| **width) {
-            Some(widest) if *widest > COLUMN_MIN => *widest -= 1,
+fn fit(mut columns: Vec<ColumnWidth<'_>>, width: usize) {
+    let gaps = NARROW_GAP * columns.len().saturating_sub(1);
+    while columns.iter().map(|column| *column.width).sum::<usize>() + gaps > width {
+        let may_be_cut = columns.iter_mut().filter(|column| column.may_be_cut);
+        match may_be_cut.max_by_key(|column| *column.width) {
+            Some(widest) if *widest.width > COLUMN_MIN => *widest.width -= 1,
             _ => return,
         }
     }

@@ -1,7 +1,8 @@
 //! Connect sessions: links by which a person connects an account in a browser. `refused` has what must not work,
-//! `walks` what a person sees who does it right, `links` the links in refusals, `command` the command line.
+//! `walks` what a person sees who does it right, `links` the links in refusals, `end_users` those that are connect sessions, `command` the command line.
 
 mod command;
+mod end_users;
 mod links;
 mod refused;
 mod walks;
@@ -44,12 +45,17 @@ impl Keys {
     }
 
     async fn with(change: impl FnOnce(Plan) -> Plan) -> Self {
+        Self::connecting(CONNECT, change).await
+    }
+
+    /// With these settings of connect sessions.
+    async fn connecting(connect: &str, change: impl FnOnce(Plan) -> Plan) -> Self {
         let origin = Origin::answering(|request: &Message| match request.head.one("x-api-key") {
             Some(key) if [GOOD, BETTER].contains(&key) => ok(r#"{"login": "alice@acme.test"}"#),
             _ => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
         });
         let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
-        let plan = change(Plan::api_key().test(&test).top(CONNECT));
+        let plan = change(Plan::api_key().test(&test).top(connect));
         let mut lab = plan.start(origin.await).await;
         lab.guard(Canary::of(GOOD.to_owned()));
         lab.guard(Canary::of(BETTER.to_owned()));

@@ -108,6 +108,7 @@ mod oauth_replay;
 mod oauth_service_account;
 mod oauth_settings;
 mod oauth_transport;
+mod open_streams;
 mod own_providers;
 mod partings;
 mod people;

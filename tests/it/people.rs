@@ -85,6 +85,7 @@ fn mentions(own: &Own, of: &str, mut push: impl FnMut(&dyn Fn(&str) -> Ask)) {
             push(&|name| Ask::get(&format!("/audit?agent={name}")));
             push(&|name| Ask::get(&format!("/audit/counts?by=rule&agent={name}")));
             push(&|name| Ask::get(&format!("/agents?q={name}")));
+            push(&|name| Ask::get(&format!("/streams?agent={name}")));
         }
         "connection" => {
             push(&|name| Ask::post(&format!("{agent}/bindings"), json!({"connection": name})));
@@ -93,6 +94,7 @@ fn mentions(own: &Own, of: &str, mut push: impl FnMut(&dyn Fn(&str) -> Ask)) {
             push(&|name| Ask::post("/connect-sessions", json!({"connection": name})));
             push(&|name| Ask::get(&format!("/audit?connection={name}")));
             push(&|name| Ask::get(&format!("/connections?q={name}")));
+            push(&|name| Ask::get(&format!("/streams?connection={name}")));
             push(&|name| Ask::get(&format!("/flows?connection={name}")));
             push(&|name| Ask::get(&format!("/rules?q={name}")));
         }

@@ -243,6 +243,7 @@ fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
     }
     let what = &*singular(within.unwrap_or(of));
     let action = match (method, sub) {
+        ("DELETE", _) if of == "streams" => "cut",
         ("DELETE", _) => "removed",
         ("PATCH" | "PUT", _) => "changed",
         ("POST", Some(verb)) if within.is_none() => verb,

@@ -1,8 +1,9 @@
 //! `/connect-sessions`: links by which a person connects an account for a stated user, in a browser. `pages.rs` has the
-//! pages of a link, `attempt.rs` what they do, `offers.rs` what can be connected, `render.rs` how the pages look.
+//! pages of a link, `for_end_users.rs` links in refusals, `attempt.rs` what the pages do, `offers.rs` what can be connected, `render.rs` how the pages look.
 
 mod attempt;
 mod browser;
+mod for_end_users;
 mod form;
 mod offers;
 mod pages;
@@ -38,6 +39,7 @@ use keyward_model::{
 use keyward_state::directory::{DirectoryError, NewConnectSession};
 
 pub(super) use self::browser::Linked;
+pub use self::for_end_users::make_links;
 
 /// What a platform's own page sends in place of a form of a link.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -148,6 +150,7 @@ impl Exposed for ConnectSession {
             state: facts.state(context.deps().clock.now()),
             reason: facts.failure.clone(),
             connected: facts.connected.clone(),
+            for_refusal: facts.for_refusal.clone(),
             expires: facts.expires,
         }
     }

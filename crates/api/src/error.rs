@@ -305,7 +305,9 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
             Some(format!("{near}`keyward {what} list` shows which there are"))
         }
         "token" | "binding" => Some("`keyward agent show NAME` lists them".to_owned()),
-        "login" | "session" => Some(format!("`keyward {what} list` shows those that are open")),
+        "login" | "session" | "stream" => {
+            Some(format!("`keyward {what} list` shows those that are open"))
+        }
         "user" => Some("`keyward user list` shows which there are".to_owned()),
         _ => None,
     };

@@ -31,6 +31,7 @@ const COLLECTIONS: &[&str] = &[
     "rules",
     "session",
     "sessions",
+    "streams",
     "summary",
     "tokens",
     "upstreams",

@@ -71,6 +71,7 @@ mod sign_in;
 mod socket;
 mod state;
 mod stored_rules;
+mod streams;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,7 @@ pub mod wire;
 
 pub use audit::audit_router;
 pub use audit_log::AuditLog;
+pub use connect_sessions::make_links;
 pub use error::ApiError;
 pub use host::{Arrival, OwnNames};
 pub use network::NetworkAccess;

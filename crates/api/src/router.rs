@@ -20,8 +20,8 @@ use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connect_sessions, connection_test,
     connections, consents, errors_page, explain, flows, health, home, honeytokens, index, keys,
     login_links, logins, orgs, passkeys, passwords, personal, plugins, probes, providers, refresh,
-    reload, request_id, rotations, rule_test, rules, runs, sessions, sign_in, summary, tokens,
-    totp, upstreams, usage, users, webhooks,
+    reload, request_id, rotations, rule_test, rules, runs, sessions, sign_in, streams, summary,
+    tokens, totp, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -106,6 +106,7 @@ pub(super) fn described() -> Routes {
         .merge(rule_test::routes())
         .merge(runs::routes())
         .merge(sessions::routes())
+        .merge(streams::routes())
         .merge(summary::routes())
         .merge(connect_sessions::routes())
         .merge(explain::routes())

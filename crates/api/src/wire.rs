@@ -17,6 +17,7 @@ mod rule_test;
 mod run;
 mod sign_in;
 mod status;
+mod stream;
 mod summary;
 mod tested;
 mod token;
@@ -62,6 +63,7 @@ pub use self::status::{
     AgentListener, CallerView, Health, OidcView, ReloadView, Status, TelemetryFailure,
     TelemetryView,
 };
+pub use self::stream::{StreamKind, StreamView};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};

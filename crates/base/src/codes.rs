@@ -198,6 +198,10 @@ codes! {
         "retry later";
 
     // State of the gateway.
+    StreamCut: "stream_cut" 503 Proxy(INTERNAL),
+        "A person has cut the open request, WebSocket or tunnel. Only the audit log has this code: the client sees that its \
+         stream ends early, and a WebSocket is closed with 1008.",
+        "ask who cut it: `keyward audit query --changed EXCHANGE`; the same request may be sent again";
     Overloaded: "overloaded" 503 Proxy(EXHAUSTED),
         "The gateway, or this agent, uses as many streams, descriptors or as much memory for bodies as it may, or its \
          policy changes too often to decide.",

@@ -14,6 +14,11 @@ section! {
         /// owner signs in and connects the account.
         #[key(one of ["true", "false"], "true")]
         pub links_in_refusals: bool,
+        /// Whether a refusal in a session of an end user has a link, `connect_url`, by which that end user connects the
+        /// missing account without signing in: a connect session, which works once. The agent gets the link, and the person who
+        /// opens it decides which account is connected: switch it on only where agents show links to their end user alone.
+        #[key(one of ["true", "false"], "false")]
+        pub links_for_end_users: bool,
         /// Origins to which a browser may return after a connect session, such as `https://app.example.com`. For
         /// localhost also with `http`.
         #[key("list of origins", "[]")]
@@ -40,7 +45,12 @@ section! {
 
 impl Default for ConnectSettings {
     fn default() -> Self {
-        Self { links_in_refusals: true, return_urls: Vec::new(), branding: Branding::default() }
+        Self {
+            links_in_refusals: true,
+            links_for_end_users: false,
+            return_urls: Vec::new(),
+            branding: Branding::default(),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod plugins;
 mod rules;
 mod services;
 mod settings;
+mod streams;
 mod timeline;
 mod traffic;
 mod webhook;

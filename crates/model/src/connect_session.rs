@@ -2,7 +2,7 @@
 //! session is a row of its own and is never changed by a request, only ended; its facts follow what the person does.
 
 use jiff::{SignedDuration, Timestamp};
-use keyward_base::id::{ConnectSessionId, ConnectionId, FlowId, UserId};
+use keyward_base::id::{AgentId, ConnectSessionId, ConnectionId, FlowId, SessionId, UserId};
 use keyward_base::keys::section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,18 @@ pub struct ConnectSessionFacts {
     /// Whether the code of the return URL was exchanged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exchanged: bool,
+    /// The refusal that the gateway made it for; `None`: a user or a platform made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_refusal: Option<ForRefusal>,
+}
+
+/// The request whose refusal has the link.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ForRefusal {
+    /// The agent's id.
+    pub agent: AgentId,
+    /// The session that the agent acted in.
+    pub session: SessionId,
 }
 
 /// The browser that opened a link.
@@ -151,6 +163,9 @@ pub struct ConnectSessionShown {
     /// The connection that was connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connected: Option<Connected>,
+    /// The refusal that the gateway made the link for; absent where a user or a platform made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_refusal: Option<ForRefusal>,
     /// When the link ends.
     #[schemars(with = "String")]
     pub expires: Timestamp,
@@ -233,6 +248,7 @@ impl ConnectSessionFacts {
             failure: None,
             failures: 0,
             exchanged: false,
+            for_refusal: None,
         }
     }
 

@@ -48,7 +48,7 @@ pub use binding::{BINDINGS_MAX, BindingRecord, BindingShown, BindingSpec, BoundS
 pub use connect_session::{
     BoundBrowser, CONNECT_FAILURES_MAX, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession,
     ConnectSessionFacts, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec,
-    ConnectSessionState, Connected, origin_of,
+    ConnectSessionState, Connected, ForRefusal, origin_of,
 };
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,

@@ -1,18 +1,27 @@
-//! Links in refusals that a person can resolve by connecting an account: a page of the console, where the owner signs in.
-//! A link is made of names that the agent knows. It costs nothing on the request path, and shows nothing by itself.
+//! Links in refusals that a person can resolve by connecting an account: a page of the console, where the owner signs in,
+//! or, in a session of an end user, the link of a connect session. The page is made of names that the agent knows and
+//! costs nothing; the control plane makes the link, and a refusal waits for it briefly.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::refusal::Refusal;
 use keyward_base::agent::Agent;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::host::Target;
+use keyward_base::id::{AgentId, OrgId, SessionId, UserId};
 use keyward_rules::policy::{Reason, SlotProblem};
 use keyward_rules::provider::Catalogue;
 use keyward_vault::VaultError;
+
+/// How long a refusal waits for the link of an end user; then it is sent without one.
+const MADE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How many refusals may wait for a link; others are sent without one.
+const WAITING_MAX: usize = 64;
 
 /// The settings of links in refusals.
 #[derive(Clone)]
@@ -21,6 +30,34 @@ pub struct ConnectLinks {
     pub base: Option<String>,
     /// Whether refusals have links.
     pub settings: watch::Receiver<Arc<ConnectSettings>>,
+    /// The queue of wanted links of end users; `None` in a process without a control plane that makes them.
+    pub wanted: Option<mpsc::Sender<WantedLink>>,
+}
+
+/// A link that an end user needs because a request in their session was refused.
+#[derive(Debug)]
+pub struct WantedLink {
+    /// The organisation.
+    pub org: OrgId,
+    /// The end user, who alone gets the link.
+    pub user: UserId,
+    /// The agent whose request was refused.
+    pub agent: AgentId,
+    /// The session that the agent acts in.
+    pub session: SessionId,
+    /// The account that is missing.
+    pub account: WantedAccount,
+    /// Where the link goes; `None`: none is made.
+    pub answer: oneshot::Sender<Option<String>>,
+}
+
+/// The account that a person should connect.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum WantedAccount {
+    /// Of the connection with this name.
+    Connection(String),
+    /// A new one at this provider.
+    Provider(Arc<str>),
 }
 
 /// What an agent is given to pass on to a person.
@@ -28,6 +65,8 @@ pub struct ConnectLinks {
 pub(crate) struct ConnectLink {
     /// The page.
     pub(crate) url: Option<String>,
+    /// In a session of an end user: the account that a link could be made for.
+    account: Option<WantedAccount>,
     /// The id of the provider of the host, if no connection for it exists yet.
     pub(crate) provider: Option<Arc<str>>,
 }
@@ -41,8 +80,15 @@ enum Resolution<'a> {
 }
 
 impl ConnectLinks {
-    /// The link for an agent, if the refusal can be resolved by connecting an account. In a session of an end user, who
-    /// cannot sign in, it has no URL.
+    /// The queue of links for end users, for the control plane that makes them.
+    pub fn for_end_users(&mut self) -> mpsc::Receiver<WantedLink> {
+        let (wanted, asked) = mpsc::channel(WAITING_MAX);
+        self.wanted = Some(wanted);
+        asked
+    }
+
+    /// The link for an agent, if the refusal can be resolved by connecting an account. An end user cannot sign in: in
+    /// their session there is no page of the console.
     pub(crate) fn link(
         &self,
         refusal: &Refusal,
@@ -53,21 +99,60 @@ impl ConnectLinks {
         let Some(resolution) = resolution(refusal) else { return ConnectLink::default() };
         let has_links = self.settings.borrow().links_in_refusals;
         let is_of_end_user = agent.session.as_ref().is_some_and(|session| session.user.is_some());
-        let base = self.base.as_deref().filter(|_| has_links && !is_of_end_user);
+        let base = self.base.as_deref().filter(|_| has_links);
+        let account = |account: WantedAccount| Some(account).filter(|_| is_of_end_user);
+        let page = base.filter(|_| !is_of_end_user);
         match resolution {
             Resolution::Reconnect(name) => {
-                let url = base.map(|base| format!("{base}/connections/{name}"));
-                ConnectLink { url, provider: None }
+                let url = page.map(|base| format!("{base}/connections/{name}"));
+                let account = account(WantedAccount::Connection(name.to_owned()));
+                ConnectLink { url, account, provider: None }
             }
             Resolution::Connect => {
                 let host = target.map(|target| target.host().to_string());
                 let provider = host.and_then(|host| catalogue.owner_of(&host).cloned());
-                let page = |id: &Arc<str>| {
-                    base.map(|base| format!("{base}/connect?provider={id}&agent={}", agent.name))
-                };
-                ConnectLink { url: provider.as_ref().and_then(page), provider }
+                let url = provider.as_ref().zip(page);
+                let url = url
+                    .map(|(id, base)| format!("{base}/connect?provider={id}&agent={}", agent.name));
+                let account = provider.clone().map(WantedAccount::Provider).and_then(account);
+                ConnectLink { url, account, provider }
             }
         }
+    }
+}
+
+impl ConnectLink {
+    /// With a link for the agent's end user, if the settings allow it and it is made in time.
+    pub(crate) async fn for_end_user(mut self, links: &ConnectLinks, agent: &Agent) -> Self {
+        if let Some(account) = self.account.take() {
+            self.url = links.made(agent, account).await;
+        }
+        self
+    }
+}
+
+impl ConnectLinks {
+    async fn made(&self, agent: &Agent, account: WantedAccount) -> Option<String> {
+        let wanted = self.wanted.as_ref().filter(|_| self.makes_links())?;
+        let session = agent.session.as_deref()?;
+        let (user, _) = session.user.as_ref()?;
+        let (answer, made) = oneshot::channel();
+        let link = WantedLink {
+            org: agent.org.clone(),
+            user: user.clone(),
+            agent: agent.id.clone(),
+            session: session.id.clone(),
+            account,
+            answer,
+        };
+        wanted.try_send(link).ok()?;
+        tokio::time::timeout(MADE_WITHIN, made).await.ok()?.ok()?
+    }
+
+    /// Whether links for end users are made: they must lead to this gateway.
+    fn makes_links(&self) -> bool {
+        let settings = self.settings.borrow();
+        self.base.is_some() && settings.links_in_refusals && settings.links_for_end_users
     }
 }
 

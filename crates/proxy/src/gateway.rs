@@ -31,6 +31,7 @@ use crate::limits::budget::{Budget, PerAgent};
 use crate::limits::handshake_limit::HandshakeLimit;
 use crate::limits::meter::Meters;
 use crate::limits::refusals::Refusals;
+use crate::open_exchanges::OpenExchanges;
 use crate::pool::http1::Pool;
 use crate::pool::http2::SharedStreams;
 use crate::pool::protocols::Protocols;
@@ -91,6 +92,7 @@ pub struct Gateway {
     /// Memory for decoding answers.
     pub(crate) decoders: Arc<Budget>,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) open_exchanges: OpenExchanges,
     /// Streams on which no agent has authenticated yet.
     pub(crate) unauthenticated: Arc<UnauthenticatedStreams>,
     /// The probes of `keyward doctor`.
@@ -148,6 +150,7 @@ impl Gateway {
             injected_bodies,
             decoders,
             streams,
+            open_exchanges: OpenExchanges::default(),
             unauthenticated,
             probes: Probes::default(),
             upstream_tls,
@@ -170,6 +173,11 @@ impl Gateway {
     pub fn resize_renewal_bodies(&self, settings: &TokenSettings) {
         let (total, each) = for_renewals(settings);
         self.renewal_bodies.resize(total, each);
+    }
+
+    /// Requests, WebSockets and tunnels that are open now.
+    pub fn open_exchanges(&self) -> &OpenExchanges {
+        &self.open_exchanges
     }
 
     /// The programs that are only tried out.

@@ -13,6 +13,8 @@
 //! session     the agent of a stream, and what revokes the stream
 //! record      the audit event of an exchange
 //! gateway     the state that all cores share, and that of one core
+//! open_exchanges  lists what is open, for people, who may cut it
+//! policy_query    the input of a decision
 //! pool        streams to upstreams that are kept for reuse
 //! refusal     why Keyward answers an exchange itself
 //! base_url    reads base URLs
@@ -55,6 +57,8 @@ mod exchange;
 mod gateway;
 mod h2;
 mod limits;
+mod open_exchanges;
+mod policy_query;
 mod pool;
 mod record;
 mod refusal;
@@ -66,11 +70,12 @@ mod streams;
 mod tunnel;
 mod upstream;
 
-pub use connect_link::ConnectLinks;
+pub use connect_link::{ConnectLinks, WantedAccount, WantedLink};
 pub use exchange::{call, test_request};
 pub use gateway::{Gateway, Parts};
 pub use limits::auth_failures::AuthFailures;
 pub use limits::rate::RateBucket;
+pub use open_exchanges::{Counted, OpenExchange, OpenExchanges, OpenKind};
 pub use sockets::listener::{Listener, ListenerOwner};
 pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;

@@ -24,6 +24,7 @@ use keyward_rules::inject::placeholder::holds_mark;
 use keyward_rules::inject::scrub::InspectError;
 use keyward_rules::policy::{Permit, set_for};
 use keyward_state::observe::audit::AuditSlot;
+use keyward_state::observe::change::Actor;
 use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::telemetry::{ExchangeTrace, FinishedExchange};
 use keyward_state::observe::usage::{Remaining, Used};
@@ -62,6 +63,7 @@ struct EventFields {
     bytes_out: u64,
     scrubbed: u64,
     outcome: Outcome,
+    cut_by: Option<String>,
     /// Until the upstream's answer began.
     waited: Option<Duration>,
     limit: Option<Remaining>,
@@ -101,6 +103,14 @@ impl Record {
         self.fields.exchange.as_str()
     }
 
+    pub fn id(&self) -> &ExchangeId {
+        &self.fields.exchange
+    }
+
+    pub fn time(&self) -> Timestamp {
+        self.fields.time
+    }
+
     /// The counter of bytes from the agent.
     pub fn bytes_in(&self) -> Arc<AtomicU64> {
         self.bytes_in.clone()
@@ -119,11 +129,13 @@ impl Record {
         }
     }
 
-    /// What a person can connect to resolve a refusal, for an agent.
-    pub fn connect_link(&self, refusal: &Refusal) -> ConnectLink {
+    /// What a person can connect to resolve a refusal, for an agent. In a session of an end user it may wait for a connect
+    /// session to be made.
+    pub async fn connect_link(&self, refusal: &Refusal) -> ConnectLink {
         let RequestedBy::Agent(agent) = &self.fields.by else { return ConnectLink::default() };
         let (links, target) = (&self.gateway.connect, self.fields.target.as_ref());
-        links.link(refusal, agent, target, &self.gateway.vault.shared_catalogue())
+        let link = links.link(refusal, agent, target, &self.gateway.vault.shared_catalogue());
+        link.for_end_user(links, agent).await
     }
 
     /// Sets the owner of a connection as the requester: no agent takes part.
@@ -254,6 +266,14 @@ impl Record {
         }
     }
 
+    /// A person has cut the exchange, and so the gateway has ended it. One that has completed stays so.
+    pub fn set_cut_by(&mut self, by: &Actor) {
+        if self.fields.outcome == Outcome::Ended {
+            self.fields.code = Some(Code::StreamCut);
+            self.fields.cut_by = Some(by.to_string());
+        }
+    }
+
     /// Sets the outcome, unless the exchange was refused.
     pub fn set_outcome(&mut self, outcome: Outcome) {
         if self.fields.outcome != Outcome::Refused {
@@ -281,6 +301,7 @@ impl EventFields {
             bytes_out: 0,
             scrubbed: 0,
             outcome: Outcome::ClientAborted,
+            cut_by: None,
             waited: None,
             limit: None,
         }
@@ -363,6 +384,7 @@ impl EventFields {
             bytes_out: self.bytes_out,
             scrubbed: self.scrubbed,
             outcome: self.outcome,
+            cut_by: self.cut_by.as_deref(),
             ..Event::begun(self.time, self.exchange.as_str())
         }
     }

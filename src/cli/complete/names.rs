@@ -36,6 +36,8 @@ pub(super) enum Names {
     StoredRules,
     /// By id: sessions have no names.
     Sessions,
+    /// By id: streams have no names.
+    Streams,
     Users,
     Webhooks,
 }
@@ -102,6 +104,7 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> Values {
         // A new one.
         (None, [_, "add"]) if called == "NAME" => None,
         (None, ["session", ..]) => Some(Names::Sessions),
+        (None, ["stream", ..]) => Some(Names::Streams),
         (None, ["connect-link", ..]) => Some(Names::ConnectSessions),
         (None, ["login", ..]) => Some(Names::Logins),
         (None, [command, ..]) if matches!(called, "NAME" | "RULE") => found(COMMANDS, command),
@@ -157,6 +160,7 @@ impl Names {
             Self::Providers => "providers",
             Self::Rules | Self::StoredRules => "rules",
             Self::Sessions => "sessions",
+            Self::Streams => "streams",
             Self::Users => "users",
             Self::Webhooks => "webhooks",
         }
@@ -165,9 +169,11 @@ impl Names {
     fn offer(self, item: Item) -> Option<Offer> {
         let Item { id, name, provider, managed_by } = item;
         match self {
-            Self::Providers | Self::Sessions | Self::ConnectSessions | Self::Logins => {
-                Some(Offer { word: id, about: name.unwrap_or_default() })
-            }
+            Self::Providers
+            | Self::Sessions
+            | Self::Streams
+            | Self::ConnectSessions
+            | Self::Logins => Some(Offer { word: id, about: name.unwrap_or_default() }),
             Self::StoredRules if managed_by.as_deref() != Some("store") => None,
             _ => Some(Offer { word: name?, about: provider.unwrap_or_default() }),
         }

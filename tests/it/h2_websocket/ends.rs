@@ -131,6 +131,52 @@ async fn a_revoked_token_closes_with_1008_and_ends_all_other_exchanges() {
     }
 }
 
+/// The id of the only open stream that `query` finds.
+async fn stream_id(lab: &Lab, query: &str) -> String {
+    let list = lab.gateway.api("GET", &format!("/streams{query}"), "").await.json();
+    let items = list["items"].as_array().expect("a list");
+    assert_eq!(items.len(), 1, "{list:#}");
+    items[0]["id"].as_str().expect("an id").to_owned()
+}
+
+async fn cut(lab: &Lab, id: &str) {
+    let done = lab.gateway.api("DELETE", &format!("/streams/{id}"), "").await;
+    assert_eq!(done.head.status(), 204, "{}", done.text());
+}
+
+#[tokio::test]
+async fn a_cut_ends_one_exchange_of_a_stream_and_the_others_go_on() {
+    let lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let first = talking(&client).await;
+    let closed = stream_id(&lab, "").await;
+    let mut other = talking(&client).await;
+    let mut open = client.open("GET /open", true).await;
+    let mut coming = open.head().await.expect("a head");
+    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part");
+    cut(&lab, &closed).await;
+    assert_eq!(first.rest().await, (close(1008, "cut by a person"), None));
+    let reset = stream_id(&lab, "?q=/open").await;
+    cut(&lab, &reset).await;
+    let (rest, reason) = coming.rest().await;
+    assert!(!rest.whole && reason.is_some(), "{rest:?}");
+    drop(open);
+    assert_eq!(other.send_and_read(HELLO, HELLO.len()).await, HELLO);
+    assert_eq!(client.ask("GET /other").await.text(), "fine");
+    let left = stream_id(&lab, "").await;
+    other.finish();
+    assert_eq!(other.rest().await, (vec![], None));
+    let records = lab.finish().await;
+    let result = |id: &str| {
+        let record = records.iter().find(|it| it["exchange"] == id).expect("a record");
+        (record["outcome"].clone(), record["code"].clone())
+    };
+    for id in [closed, reset] {
+        assert_eq!(result(&id), ("ended".into(), "stream_cut".into()));
+    }
+    assert_eq!(result(&left), ("completed".into(), serde_json::Value::Null));
+}
+
 #[tokio::test]
 async fn a_paused_connection_closes_its_websockets_with_1008_and_leaves_another_s_alone() {
     let plan = Plan::api_key()

@@ -238,3 +238,48 @@ async fn an_end_user_connects_and_a_stolen_link_fails() {
     assert_eq!(all["items"][0]["account"], "alice@acme.test", "{all}");
     lab.finish().await;
 }
+
+/// A program's answer that does not end is on the pages of its agent and its connection as soon as it begins, and Cut
+/// ends it and not the agent's access.
+#[tokio::test]
+async fn an_open_answer_appears_on_the_pages_and_is_cut() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        while let Some(request) = stream.request().await {
+            match request.head.target() {
+                "/events" => {
+                    stream
+                        .send(
+                            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n",
+                        )
+                        .await;
+                    return drop(stream.rest().await);
+                }
+                _ => stream.send(ok("fine")).await,
+            }
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/agents/ci")).await;
+    tab.sees("Nothing is open now").await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /events", HOST)).await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
+    tab.sees("/events").await;
+    tab.is_accessible().await;
+    tab.open(&at(&lab, "/connections/acme")).await;
+    tab.sees("/events").await;
+    tab.click("Cut").await;
+    tab.sees("ends at once").await;
+    tab.press(&["Tab", "Enter"]).await;
+    tab.sees("Nothing is open now").await;
+    let rest = wire.rest().await;
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "it does not look whole: {rest:?}");
+    assert_eq!(lab.ask("GET /a").await.text(), "fine");
+    tab.open(&at(&lab, "/audit?changes=true")).await;
+    tab.sees("stream").await;
+    let records = lab.finish().await;
+    assert!(records.iter().any(|record| record["code"] == "stream_cut"), "{records:#?}");
+}

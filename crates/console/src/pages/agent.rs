@@ -6,14 +6,14 @@ use axum::routing::get;
 use maud::{Markup, html};
 
 use super::agents::state_of;
-use super::timeline;
+use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
     Action, Field, ago, chips, copyable, count, failures, head, lock, mark, series,
 };
 use crate::visit::{Console, Stop, Tagged, Visit, segment};
-use keyward_api::wire::{AgentUsageView, Event, List, Status};
+use keyward_api::wire::{AgentUsageView, Event, List, Status, StreamView};
 use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Session, Shown};
 
 /// Connections that the page offers to tick; beyond, one is found by search.
@@ -35,6 +35,7 @@ struct View {
     rules: Vec<RuleShown>,
     connections: Vec<Shown<Connection>>,
     sessions: Vec<Shown<Session>>,
+    streams: List<StreamView>,
     status: Option<Status>,
     usage: Option<AgentUsageView>,
     /// `None`: the reader may not read the audit log.
@@ -50,6 +51,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let sessions: Option<List<Shown<Session>>> = visit.maybe("/sessions?limit=1000").await?;
     let mut sessions = sessions.map(|list| list.items).unwrap_or_default();
     sessions.retain(|session| session.facts.agent_name == agent.spec.name);
+    let streams = streams::read(&visit, streams::Owner::Agent, &agent.spec.name).await?;
     let status = visit.maybe("/status").await?;
     let usage = visit.maybe(&format!("{path}/usage")).await?;
     let changes = visit.once(&format!("/audit?changed={}&limit={CHANGES}", agent.id)).await?;
@@ -63,6 +65,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         rules,
         connections: connections.items,
         sessions,
+        streams,
         status,
         usage,
         changes,
@@ -99,6 +102,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
                 div.body { (series("Requests by hour", &usage.history)) }
             }
         }
+        (streams::section(visit, streams::Owner::Agent, &view.streams))
         section.panel #access data-live {
             header { h2 { "What it reaches" } a href=(format!("/rules?agent={}", segment(&agent.spec.name))) { "Test a request" } }
             (access(view))

@@ -6,11 +6,11 @@ use axum::routing::get;
 use maud::{Markup, html};
 
 use super::connections::{renewal_verb, soon, state_of, why};
-use super::timeline;
+use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{Action, Field, ago, chips, facts, failures, head, lock, mark, series};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
-use keyward_api::wire::{Event, List, ProviderView, Share, UsageView};
+use keyward_api::wire::{Event, List, ProviderView, Share, StreamView, UsageView};
 use keyward_model::{
     Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
 };
@@ -30,6 +30,7 @@ struct View {
     tag: Option<String>,
     usage: UsageView,
     provider: Option<ProviderView>,
+    streams: List<StreamView>,
     /// `None`: the reader may not read the audit log.
     changes: Option<Vec<Event>>,
 }
@@ -40,10 +41,11 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
     let usage = visit.get(&format!("{path}/usage")).await?;
     let provider =
         visit.maybe(&format!("/providers/{}", segment(&connection.spec.provider))).await?;
+    let streams = streams::read(&visit, streams::Owner::Connection, &connection.spec.name).await?;
     let asked = format!("/audit?changed={}&limit={CHANGES}", connection.id);
     let changes: Option<List<Event>> = visit.once(&asked).await?;
     let changes = changes.map(|list| list.items);
-    let view = View { connection, tag, usage, provider, changes };
+    let view = View { connection, tag, usage, provider, streams, changes };
     Ok(Page::new(&visit, Section::Connections, &view.connection.spec.name, page(&visit, &view)))
 }
 
@@ -69,6 +71,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
                     header { h2 { "Activity" } span.muted.small { "last 24 hours" } }
                     div.body { (activity(usage)) }
                 }
+                (streams::section(visit, streams::Owner::Connection, &view.streams))
                 section.panel #access data-live {
                     header {
                         h2 { "Who may use it" }

@@ -224,6 +224,7 @@ fn happened(event: &Event) -> Markup {
             ),
         ),
         ("Outcome", Some(html! { (event.outcome.as_str().replace('_', " ")) })),
+        ("Cut by", event.cut_by.as_ref().map(|by| html! { code { (by) } })),
         ("Attempts", (event.attempts > 1).then(|| html! { (event.attempts) })),
         ("Masked secrets", (event.scrubbed > 0).then(|| html! { (event.scrubbed) })),
         ("Sent", Some(html! { (bytes(event.bytes_in)) })),
@@ -258,7 +259,7 @@ pub(super) fn decided(now: &Explanation) -> Markup {
 }
 
 /// `1.4 KiB`.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1_024 {
         return format!("{count} B");

@@ -90,7 +90,7 @@ async fn decide_once(
     inbound: &Inbound,
     record: &mut Record,
 ) -> Result<(Permit, Option<Arc<Credential>>), Refusal> {
-    let permit = requester.permit(gateway, inbound)?;
+    let permit = requester.permit(gateway, inbound, record)?;
     record.set_permit(&permit);
     let org = requester.who().org();
     if let Some(trace) = record.trace().filter(|_| permit.wanted().is_some()) {

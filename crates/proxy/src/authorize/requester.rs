@@ -8,6 +8,7 @@ use http::Request;
 use super::tripwire;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
+use crate::record::Record;
 use crate::refusal::{Refusal, Shortage};
 use crate::request::inbound::Inbound;
 use crate::session::Session;
@@ -110,7 +111,12 @@ impl<'a> ValidRequester<'a> {
     ///
     /// # Errors
     /// When policy refuses, or changes faster than the request is decided.
-    pub fn permit(&self, gateway: &Gateway, inbound: &Inbound) -> Result<Permit, Refusal> {
+    pub fn permit(
+        &self,
+        gateway: &Gateway,
+        inbound: &Inbound,
+        record: &Record,
+    ) -> Result<Permit, Refusal> {
         let session = match self.0 {
             Requester::Owner(connection) => {
                 return Ok(gateway.rulebook.permit_call(connection, &inbound.asked())?);
@@ -121,7 +127,7 @@ impl<'a> ValidRequester<'a> {
             || gateway.rulebook.current(),
             |policy: &Policy| {
                 let permit = policy.decide(&session.agent, &inbound.asked())?;
-                session.revocation().begin_exchange(inbound.query(), &permit);
+                session.revocation().begin_exchange(inbound.query(), &permit, record);
                 Ok(permit)
             },
         )

@@ -51,6 +51,9 @@ impl ExchangeGuard {
     /// Adds body bytes that were sent to the agent.
     pub fn add_sent(&mut self, bytes: u64) {
         self.record.add_sent(bytes);
+        if let OccupiedStream::Session(session) = &self.stream {
+            session.revocation().current().add_sent(bytes);
+        }
         if let Some(watchdog) = self.stream.watchdog() {
             watchdog.on_write();
         }
@@ -70,14 +73,18 @@ impl OccupiedStream {
 impl Drop for ExchangeGuard {
     /// Marks the stream idle: from now on only the agent's token can revoke it.
     fn drop(&mut self) {
-        if let OccupiedStream::Session(session) = &self.stream {
-            session.revocation().end_exchange();
-        }
+        let cut_by = match &self.stream {
+            OccupiedStream::Session(session) => session.revocation().end_exchange(),
+            OccupiedStream::None | OccupiedStream::Accepted(_) => None,
+        };
         if let Some(watchdog) = self.stream.watchdog() {
             watchdog.end_exchange();
             if watchdog.was_cut() {
                 self.record.set_ended_by_gateway();
             }
+        }
+        if let Some(by) = cut_by {
+            self.record.set_cut_by(&by);
         }
     }
 }

@@ -93,7 +93,7 @@ pub async fn answer(
     }
     match run(core, Requester::Agent(session), request, &mut exchange).await {
         Ok(answer) => answer.forward(exchange),
-        Err(refusal) => respond::refusal(&refusal, exchange),
+        Err(refusal) => Box::pin(respond::refusal(&refusal, exchange)).await,
     }
 }
 

@@ -68,8 +68,9 @@ impl From<RefusalText> for RefusalView {
 }
 
 /// Answers a request with the refusal, and notes it in the record.
-pub fn refusal(refusal: &Refusal, exchange: ExchangeGuard) -> Response<AnswerBody> {
-    answer(refusal, exchange, None)
+pub async fn refusal(refusal: &Refusal, exchange: ExchangeGuard) -> Response<AnswerBody> {
+    let link = exchange.record.connect_link(refusal).await;
+    answer(refusal, exchange, None, link)
 }
 
 /// Answers a CONNECT. The code and the host are also in the reason phrase, the only part that most clients show.
@@ -81,7 +82,7 @@ pub fn connect_refusal(
     let host = target.map_or_else(String::new, |target| format!(" {}", target.host()));
     let phrase = format!("{}{host}", view(refusal).text.code);
     let phrase = ReasonPhrase::try_from(phrase.into_bytes());
-    answer(refusal, exchange, phrase.ok())
+    answer(refusal, exchange, phrase.ok(), ConnectLink::default())
 }
 
 /// Answers when no record could be begun: without the audit log there are no exchanges.
@@ -105,12 +106,13 @@ fn answer(
     refusal: &Refusal,
     mut exchange: ExchangeGuard,
     phrase: Option<ReasonPhrase>,
+    link: ConnectLink,
 ) -> Response<AnswerBody> {
     let mut view = view(refusal);
+    view.link = link;
     // Of a refused CONNECT clients show the phrase alone.
     if phrase.is_none() {
         view.docs = exchange.record.docs(view.text.code);
-        view.link = exchange.record.connect_link(refusal);
     }
     note(refusal, &view, &mut exchange.record);
     let response = response(&view, exchange.format, exchange.record.exchange());

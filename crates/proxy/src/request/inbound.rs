@@ -9,8 +9,8 @@ use http::{Method, Request, Uri, Version};
 
 use super::agent_upgrade::{AgentUpgrade, PendingStream};
 use crate::body::request_body::RequestBody;
+use crate::policy_query::PolicyQuery;
 use crate::refusal::Refusal;
-use crate::session::policy_query::PolicyQuery;
 use crate::session::{Session, TargetSource};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, OrgId};

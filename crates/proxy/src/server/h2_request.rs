@@ -90,6 +90,13 @@ impl ActiveStream {
         })
         .await;
     }
+
+    /// Resolves when a person has cut the exchange. A WebSocket waits for that itself, and is not waited for here.
+    async fn was_cut_by_person(&self) {
+        let mut cut = pin!(self.session.revocation().current().cut_by_person());
+        poll_fn(|cx| if self.is_joined() { Poll::Pending } else { cut.as_mut().poll(cx) }).await;
+        self.session.watchdog.cut();
+    }
 }
 
 /// Runs the exchange until its answer was sent and its body was read or discarded, the agent resets the stream, or
@@ -110,6 +117,7 @@ pub async fn serve(
     let after_answer = tokio::select! {
         biased;
         () = live.was_cut() => false,
+        () = live.was_cut_by_person() => false,
         after_answer = served => after_answer,
     };
     Ended { id, after_answer }

@@ -1,6 +1,5 @@
 //! [`Session`]: the authenticated agent of a stream, and how the targets of its requests are determined.
 
-pub mod policy_query;
 pub mod revocation;
 
 use std::net::IpAddr;
@@ -105,7 +104,7 @@ impl Session {
             None => UpstreamSlot::TooMany,
         };
         let watchdog = Arc::new(Watchdog::idle());
-        let revocation = Arc::new(Revocation::for_http2_request(&self.agent));
+        let revocation = Arc::new(Revocation::for_http2_request(gateway, &self.agent));
         let (agent, target_source) = (self.agent.clone(), self.target_source.clone());
         let accepted = self.accepted.clone();
         let number = self.number;

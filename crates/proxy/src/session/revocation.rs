@@ -1,5 +1,5 @@
 //! [`Revocation`] closes a stream when something that it depends on is revoked: the agent's token, or during an
-//! exchange or a tunnel the permit or the connection. A change of policy does not close an idle stream, because its
+//! exchange or a tunnel the permit or the connection; or when a person cuts its exchange. A change of policy does not close an idle stream, because its
 //! next request is decided again.
 
 use std::sync::Arc;
@@ -8,15 +8,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::policy_query::PolicyQuery;
 use crate::gateway::Gateway;
 use crate::limits::agent_streams::{StreamSlot, UnauthenticatedPlace};
+use crate::open_exchanges::{CurrentExchange, OpenExchange, Subject};
+use crate::policy_query::PolicyQuery;
+use crate::record::Record;
 use crate::refusal::{Refusal, Shortage};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
 use keyward_rules::policy::{Permit, Reason, Route, SlotProblem};
 use keyward_state::directory::{ConnectionState, View};
+use keyward_state::observe::change::Actor;
 use keyward_state::rulebook::Progress;
 
 /// The maximum delay after which an expired token ends its streams. Each new request checks the expiry by itself.
@@ -28,6 +31,7 @@ pub struct Revocation {
     dependencies: Mutex<Option<Dependencies>>,
     /// `None` for an HTTP/2 request: its stream holds the entry.
     place: Option<UnauthenticatedPlace>,
+    current: Arc<CurrentExchange>,
 }
 
 #[derive(Debug)]
@@ -48,14 +52,16 @@ enum Activity {
 
 impl Revocation {
     /// For an accepted stream, which may be evicted until an agent has authenticated on it.
-    pub fn for_new_stream(place: UnauthenticatedPlace) -> Self {
-        Self { dependencies: Mutex::new(None), place: Some(place) }
+    pub fn for_new_stream(gateway: &Gateway, place: UnauthenticatedPlace) -> Self {
+        let current = gateway.open_exchanges.enter();
+        Self { dependencies: Mutex::new(None), place: Some(place), current }
     }
 
     /// For one HTTP/2 request on a stream of `agent`.
-    pub fn for_http2_request(agent: &Agent) -> Self {
+    pub fn for_http2_request(gateway: &Gateway, agent: &Agent) -> Self {
         let dependencies = Dependencies { agent: agent.clone(), slot: None, activity: None };
-        Self { dependencies: Mutex::new(Some(dependencies)), place: None }
+        let current = gateway.open_exchanges.enter();
+        Self { dependencies: Mutex::new(Some(dependencies)), place: None, current }
     }
 
     /// Counts the stream as `agent`'s from now on; it cannot be evicted any more.
@@ -91,29 +97,44 @@ impl Revocation {
         }
     }
 
-    /// Adds the permit of an exchange to the dependencies.
-    pub fn begin_exchange(&self, query: Arc<PolicyQuery>, permit: &Permit) {
+    /// Adds the permit of an exchange to the dependencies. The exchange is listed as open from now on.
+    pub fn begin_exchange(&self, query: Arc<PolicyQuery>, permit: &Permit, record: &Record) {
         let Some(dependencies) = &mut *self.dependencies.lock() else { return };
-        let used = permit.wanted().map(|wanted| wanted.connection.clone());
+        let connection = permit.wanted().map(|it| (it.connection.clone(), it.name.clone()));
+        let used = connection.as_ref().map(|(id, _)| id.clone());
+        let agent = dependencies.agent.clone();
+        let open = OpenExchange::begun(agent, Subject::Request(query.clone()), record);
+        self.current.begin(OpenExchange { connection, ..open });
         dependencies.activity = Some(Activity::Exchange(query, used));
     }
 
-    /// Adds a tunnel to `target` to the dependencies.
-    pub fn begin_tunnel(&self, target: &Target) {
+    /// Adds a tunnel to `target` to the dependencies. It is listed as open from now on.
+    pub fn begin_tunnel(&self, target: &Target, record: &Record) {
         if let Some(dependencies) = &mut *self.dependencies.lock() {
+            let (agent, subject) = (dependencies.agent.clone(), Subject::Tunnel(target.clone()));
+            self.current.begin(OpenExchange::begun(agent, subject, record));
             dependencies.activity = Some(Activity::Tunnel(target.clone()));
         }
     }
 
-    /// Removes the exchange or the tunnel from the dependencies.
-    pub fn end_exchange(&self) {
+    /// Removes the exchange or the tunnel from the dependencies. Returns the person who has cut it.
+    pub fn end_exchange(&self) -> Option<Actor> {
         if let Some(dependencies) = &mut *self.dependencies.lock() {
             dependencies.activity = None;
         }
+        self.current.end()
+    }
+
+    /// The exchange or the tunnel.
+    pub fn current(&self) -> &CurrentExchange {
+        &self.current
     }
 
     /// Whether everything that the stream depends on is still valid.
     pub fn is_valid(&self, gateway: &Gateway) -> bool {
+        if self.current.is_cut() {
+            return false;
+        }
         match &*self.dependencies.lock() {
             None => true,
             Some(Dependencies { agent, activity, .. }) => {
@@ -124,12 +145,13 @@ impl Revocation {
         }
     }
 
-    /// Resolves when a dependency is revoked or the stream is evicted.
+    /// Resolves when a dependency is revoked, the exchange is cut, or the stream is evicted.
     pub async fn revoked(&self, gateway: &Gateway) {
         let mut changes = Changes::of(gateway);
         while self.is_valid(gateway) {
             tokio::select! {
                 () = changes.next() => {}
+                () = self.current.cut_by_person() => {}
                 () = self.evicted() => return,
             }
         }

@@ -131,7 +131,12 @@ async fn connect(
             tokio::spawn(Box::pin(tunnel.serve(core.clone(), upgrade)));
             Response::new(AnswerBody::elsewhere())
         }
-        Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), exchange),
+        Err(refusal) => {
+            if let Some(by) = accepted.revocation.end_exchange() {
+                exchange.record.set_cut_by(&by);
+            }
+            respond::connect_refusal(&refusal, named.as_ref(), exchange)
+        }
     }
 }
 
@@ -151,7 +156,7 @@ async fn open(
     let opening = match decide::route(gateway, &agent, &target, record).await? {
         ConnectRoute::Intercept(permit) => Opening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
-            accepted.revocation.begin_tunnel(permit.target());
+            accepted.revocation.begin_tunnel(permit.target(), record);
             record.set_rule(permit.rule());
             let limit = gateway.limits.connect_timeout;
             let dialled = Box::pin(gateway.dialler.dial(permit.target(), limit)).await?;

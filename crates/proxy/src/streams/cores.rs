@@ -137,8 +137,10 @@ impl Cores {
         let index = self.place(here);
         let Handle { core, runtime, open, .. } = &self.cores[index];
         let watchdog = Arc::new(Watchdog::awaiting_head());
-        let (revocation, counted) =
-            (Arc::new(Revocation::for_new_stream(place)), CoreStreamCount::new(open));
+        let (revocation, counted) = (
+            Arc::new(Revocation::for_new_stream(&self.gateway, place)),
+            CoreStreamCount::new(open),
+        );
         let scheme = if proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
         let accepted = AcceptedStream { peer, owner, scheme, watchdog, revocation, counted };
         let core = core.clone();

@@ -36,5 +36,5 @@ pub async fn refused(
         exchange.record.set_agent(agent);
     }
     exchange.record.set_request(method, None, path);
-    respond::refusal(refusal, exchange)
+    respond::refusal(refusal, exchange).await
 }

@@ -42,7 +42,7 @@ pub enum TunnelEnd {
     UpstreamBroke,
     /// No byte moved for `tunnel_idle_timeout`.
     Idle,
-    /// The session was revoked.
+    /// The session was revoked, or a person has cut it.
     Revoked,
     GatewayStopped,
 }
@@ -62,6 +62,9 @@ pub async fn splice<A, U>(
     let mut pair = StreamPair::of_bytes(agents, upstream, record);
     let end = pair.run(session, gateway).await;
     pair.tell(record, end.outcome());
+    if let Some(by) = session.revocation().end_exchange() {
+        record.set_cut_by(&by);
+    }
 }
 
 impl<A, U> StreamPair<A, U>
@@ -84,6 +87,7 @@ where
 
     /// Copies until one of the reasons in [`TunnelEnd`].
     pub async fn run(&mut self, session: &Session, gateway: &Gateway) -> TunnelEnd {
+        session.revocation().current().join(self.down.moved());
         let counts = [self.up.moved().clone(), self.down.moved().clone()];
         let counts = [&*counts[0], &*counts[1]];
         tokio::select! {

@@ -21,6 +21,8 @@ const FRAME_REST_MAX: u64 = 64 * 1024;
 
 /// The close frame for an agent whose access was revoked: "policy violation".
 const REVOKED: CloseFrame = CloseFrame { code: 1008, reason: "access was revoked" };
+/// The close frame for an agent whose WebSocket a person has cut.
+const CUT: CloseFrame = CloseFrame { code: 1008, reason: "cut by a person" };
 /// The close frame for an idle WebSocket: "going away".
 const IDLE: CloseFrame = CloseFrame { code: 1001, reason: "idle for too long" };
 /// The close frame when the gateway stops.
@@ -49,6 +51,9 @@ pub async fn splice<A, U>(
     };
     let closing = async {
         match end {
+            TunnelEnd::Revoked if session.revocation().current().is_cut() => {
+                close(&mut pair, CUT).await;
+            }
             TunnelEnd::Revoked => close(&mut pair, REVOKED).await,
             TunnelEnd::Idle => close(&mut pair, IDLE).await,
             TunnelEnd::GatewayStopped => close(&mut pair, GATEWAY_STOPPED).await,

@@ -18,7 +18,7 @@ use keyward_base::secret::Secret;
 use keyward_base::shared_map::SharedNames;
 use keyward_model::{
     BoundBrowser, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession, ConnectSessionFacts,
-    ConnectSessionSpec, Connected, Connection, ManagedBy, Record, Refusal, User,
+    ConnectSessionSpec, Connected, Connection, ForRefusal, ManagedBy, Record, Refusal, User,
 };
 
 /// Longest stored reason of a failure.
@@ -129,9 +129,24 @@ impl Directory {
         spec: ConnectSessionSpec,
         max: usize,
     ) -> Result<NewConnectSession, DirectoryError> {
+        self.add_connect_session_for(org, spec, max, None).await
+    }
+
+    /// The same, of the gateway itself for a refused request.
+    ///
+    /// # Errors
+    /// As [`Directory::add_connect_session`].
+    pub async fn add_connect_session_for(
+        &self,
+        org: &OrgId,
+        spec: ConnectSessionSpec,
+        max: usize,
+        for_refusal: Option<ForRefusal>,
+    ) -> Result<NewConnectSession, DirectoryError> {
         let (token, now) = (token::issue_connect_token(), self.shared.clock.now());
         let expires = now.saturating_add(CONNECT_SESSION_LIFE).unwrap_or(Timestamp::MAX);
         let facts = ConnectSessionFacts::new(TokenHash::of_secret(&token).to_hex(), expires);
+        let facts = ConnectSessionFacts { for_refusal, ..facts };
         let record = Record::<ConnectSession>::new(org, ManagedBy::Store, spec, facts, now);
         if self.view().all::<ConnectSession>(org).count() >= max {
             let view = self.view();

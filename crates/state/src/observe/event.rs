@@ -87,6 +87,9 @@ pub struct Event<S = String> {
     pub attempts: u32,
     /// How it ended.
     pub outcome: Outcome,
+    /// Who has cut it: `operator` or `usr_…`. Only records of exchanges that a person has cut have this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_by: Option<S>,
     /// The change, if the record is of a change instead of an exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Box<Change>>,
@@ -129,6 +132,7 @@ impl<S: Default> Event<S> {
             scrubbed: 0,
             attempts: 0,
             outcome: Outcome::ClientAborted,
+            cut_by: None,
             change: None,
         }
     }
@@ -169,6 +173,9 @@ impl<S: AsRef<str>> Event<S> {
         entry.number("scrubbed", Some(self.scrubbed));
         entry.number("attempts", Some(self.attempts.into()));
         entry.text("outcome", Some(self.outcome.as_str()));
+        if self.cut_by.is_some() {
+            text(&self.cut_by, "cut_by", &mut entry);
+        }
         if let Some(change) = &self.change {
             let change = serde_json::to_string(change).expect("it holds text alone");
             entry.shown("change", format_args!("{change}"));
@@ -276,6 +283,7 @@ mod tests {
             duration_ms: 3,
             scrubbed: 4,
             attempts: 5,
+            cut_by: text("operator"),
             change: Some(Box::new(Change {
                 by: "file".to_owned(),
                 why: text("\"x"),

@@ -1,0 +1,99 @@
+//! `/streams` as JSON.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use keyward_base::agent::AgentSession;
+use keyward_base::id::{AgentId, ConnectionId, ExchangeId, SessionId};
+use keyward_proxy::{Counted, OpenKind};
+
+/// What is open.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamKind {
+    /// A request: its answer has not ended, for example a stream of events.
+    Request,
+    /// A WebSocket.
+    Websocket,
+    /// A tunnel whose bytes are not inspected.
+    Tunnel,
+}
+
+/// A request, a WebSocket or a tunnel of an agent that is open now.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct StreamView {
+    /// The id of the exchange, as in the audit log.
+    pub id: ExchangeId,
+    /// What is open.
+    pub kind: StreamKind,
+    /// The agent's name.
+    pub agent: String,
+    /// The agent's id.
+    pub agent_id: AgentId,
+    /// The session that the agent acts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// The name of the session's end user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The connection whose credential is used, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// The id of the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_id: Option<ConnectionId>,
+    /// The upstream: `https://host` or `https://host:port`.
+    pub target: String,
+    /// The method; absent for a tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The path without query; absent for a tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// When it began.
+    pub since: Timestamp,
+    /// Body bytes from the agent so far.
+    pub bytes_in: u64,
+    /// Body bytes to the agent so far.
+    pub bytes_out: u64,
+}
+
+impl StreamView {
+    pub(crate) fn of(found: Counted) -> Self {
+        let Counted { open, bytes_in, bytes_out } = found;
+        let kind = match open.kind() {
+            OpenKind::Request => StreamKind::Request,
+            OpenKind::WebSocket => StreamKind::Websocket,
+            OpenKind::Tunnel => StreamKind::Tunnel,
+        };
+        let session: Option<&AgentSession> = open.agent.session.as_deref();
+        let user = session.and_then(|session| session.user.as_ref());
+        let (connection_id, connection) = open.connection.clone().unzip();
+        Self {
+            id: open.exchange.clone(),
+            kind,
+            agent: open.agent.name.to_string(),
+            agent_id: open.agent.id.clone(),
+            session: session.map(|session| session.id.clone()),
+            user: user.map(|(_, name)| name.to_string()),
+            connection: connection.map(|name| name.to_string()),
+            connection_id,
+            target: open.target().to_string(),
+            method: open.method().map(ToString::to_string),
+            path: open.path().map(str::to_owned),
+            since: open.since,
+            bytes_in,
+            bytes_out,
+        }
+    }
+
+    /// What was asked: `GET https://host/path`, or the host of a tunnel.
+    pub fn request(&self) -> String {
+        let path = self.path.as_deref().unwrap_or_default();
+        match &self.method {
+            Some(method) => format!("{method} {}{path}", self.target),
+            None => self.target.clone(),
+        }
+    }
+}
