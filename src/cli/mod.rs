@@ -135,7 +135,7 @@ enum Command {
     /// manage sessions: short-lived tokens of an agent for one end user
     #[command(subcommand)]
     Session(session::Command),
-    /// list and cut requests, WebSockets and tunnels of agents that are open now
+    /// list and cut requests, WebSockets and tunnels that are open now
     #[command(subcommand)]
     Stream(stream::Command),
     /// manage rules, which decide what agents may reach, and test them

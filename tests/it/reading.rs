@@ -145,6 +145,8 @@ const READING: &[&str] = &[
     "session revoke ses_1",
     "session show ses_1",
     "status",
+    "stream cut exc_1",
+    "stream list",
     "token list",
     "token revoke pat_1",
     "usage",

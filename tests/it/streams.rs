@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -127,10 +128,13 @@ async fn one_direction_of_a_tunnel_may_end_before_the_other() {
     wire.finish().await;
     lab.origin.has_read("and I go on").await;
     drop(wire);
+    // The first tunnel may end after the second one.
     let records = lab.finish().await;
-    let outcomes: Vec<_> = records.iter().map(|record| &record["outcome"]).collect();
-    assert_eq!(outcomes, ["completed", "completed"]);
-    assert_eq!((&records[1]["bytes_in"], &records[1]["bytes_out"]), (&17.into(), &5.into()));
+    let of = |record: &Value| (record["bytes_in"].as_u64(), record["bytes_out"].as_u64());
+    let mut counts: Vec<_> = records.iter().map(of).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [(Some(11), Some(7)), (Some(17), Some(5))]);
+    assert!(records.iter().all(|record| record["outcome"] == "completed"), "{records:?}");
 }
 
 /// How an exchange stands when its client goes.

@@ -102,7 +102,6 @@ fn page(visit: &Visit, view: &View) -> Markup {
                 div.body { (series("Requests by hour", &usage.history)) }
             }
         }
-        (streams::section(visit, streams::Owner::Agent, &view.streams))
         section.panel #access data-live {
             header { h2 { "What it reaches" } a href=(format!("/rules?agent={}", segment(&agent.spec.name))) { "Test a request" } }
             (access(view))
@@ -111,6 +110,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
             section.panel { header { h2 { "Connections" } } (bindings(view, writes)) }
             section.panel #tokens data-live { header { h2 { "Tokens" } @if writes { (new_token(view)) } } (tokens(view, writes)) }
         }
+        (streams::section(visit, streams::Owner::Agent, &view.streams))
         @if !view.sessions.is_empty() {
             section.panel #sessions data-live { header { h2 { "Sessions of end users" } } (sessions(view, writes)) }
         }
