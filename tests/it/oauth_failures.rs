@@ -212,8 +212,8 @@ async fn a_server_that_is_not_there_or_not_itself_passes_and_gets_nothing() {
         while stream.request().await.is_some() {}
     })
     .await;
-    let nobody = crate::support::process::reserved_address();
-    for addr in [impostor.addr, nobody] {
+    let away = crate::support::process::reserved_address();
+    for addr in [impostor.addr, away] {
         let pair = "rt-of-a-server-that-is-away";
         let plan =
             Plan::new(&crate::support::tokens::method(""), "{ refresh_token: { env: REFRESH } }");

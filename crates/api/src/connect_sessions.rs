@@ -29,9 +29,10 @@ use super::openapi::Routes;
 use super::page::Page;
 use super::resource::{self, Exposed};
 use super::sessions::found;
-use super::state::Admin;
+use super::state::{Admin, Deps};
 use super::tokens::text_of;
 use super::wire::{List, ProviderView};
+use keyward_base::secret::Secret;
 use keyward_model::{
     ConnectSession, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec, Connection,
     Record, Reference, Resource, SecretFields, SecretText, Shown, User, origin_of,
@@ -164,7 +165,7 @@ impl Exposed for ConnectSession {
         let shown = resource::shown(context, &session).await;
         caller.names(Self::KIND.one, &session.id, session.name());
         caller.because(format!("for user {}", shown.facts.user_name));
-        let url = format!("{}/connect/{}", deps.public_url, text_of(&token)?);
+        let url = link(deps, &token)?;
         Ok(ConnectSessionIssued { url, session: shown })
     }
 
@@ -186,6 +187,11 @@ impl Exposed for ConnectSession {
     fn may_write(context: &Context, session: Option<&Record<Self>>) -> Result<(), ApiError> {
         session.map_or(Ok(()), |session| for_others(&context.caller, &session.spec))
     }
+}
+
+/// The URL for the person, which contains the token.
+fn link(deps: &Deps, token: &Secret) -> Result<String, ApiError> {
+    Ok(format!("{}/connect/{}", deps.public_url, text_of(token)?))
 }
 
 fn not_made(error: DirectoryError) -> ApiError {

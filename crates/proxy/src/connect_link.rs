@@ -119,19 +119,7 @@ impl ConnectLinks {
             }
         }
     }
-}
 
-impl ConnectLink {
-    /// With a link for the agent's end user, if the settings allow it and it is made in time.
-    pub(crate) async fn for_end_user(mut self, links: &ConnectLinks, agent: &Agent) -> Self {
-        if let Some(account) = self.account.take() {
-            self.url = links.made(agent, account).await;
-        }
-        self
-    }
-}
-
-impl ConnectLinks {
     async fn made(&self, agent: &Agent, account: WantedAccount) -> Option<String> {
         let wanted = self.wanted.as_ref().filter(|_| self.makes_links())?;
         let session = agent.session.as_deref()?;
@@ -153,6 +141,16 @@ impl ConnectLinks {
     fn makes_links(&self) -> bool {
         let settings = self.settings.borrow();
         self.base.is_some() && settings.links_in_refusals && settings.links_for_end_users
+    }
+}
+
+impl ConnectLink {
+    /// With a link for the agent's end user, if the settings allow it and it is made in time.
+    pub(crate) async fn for_end_user(mut self, links: &ConnectLinks, agent: &Agent) -> Self {
+        if let Some(account) = self.account.take() {
+            self.url = links.made(agent, account).await;
+        }
+        self
     }
 }
 

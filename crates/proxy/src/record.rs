@@ -94,6 +94,13 @@ impl Record {
         })
     }
 
+    /// Continues the trace that the agent's request names, if any.
+    pub fn continue_trace(&mut self, fields: &HeaderMap) {
+        if let Some(trace) = self.trace() {
+            trace.continue_from(fields);
+        }
+    }
+
     /// The trace, while exchanges leave spans.
     pub fn trace(&mut self) -> Option<&mut ExchangeTrace> {
         self.trace.as_deref_mut()

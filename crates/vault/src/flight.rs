@@ -142,8 +142,9 @@ impl Vault {
         let settings = self.token_settings();
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
-        // A credential is published before its flight ends. Requests that use it at once and are rejected wait for
-        // the end of that flight, which has nothing newer for them. Then one of them begins another.
+        // A flight that began before the rejection has nothing newer for this request: it published the rejected
+        // credential shortly before its end, or found one that another change had stored. Then one request begins
+        // another flight.
         let mut may_repeat = matches!(why, Trigger::Beyond(_));
         loop {
             let mut news = cell.news();

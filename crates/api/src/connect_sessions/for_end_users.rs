@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use super::offers::Offers;
 use crate::error::ApiError;
 use crate::state::Admin;
-use crate::tokens::text_of;
 use keyward_base::id::{ConnectSessionId, ConnectionId, OrgId, UserId};
 use keyward_model::{
     Agent, ConnectSession, ConnectSessionSpec, ForRefusal, ManagedBy, Record, Reference, Session,
@@ -123,7 +122,7 @@ impl Links {
         let max = deps.limits.connect_sessions_max;
         let made = deps.directory.add_connect_session_for(&purpose.org, spec, max, Some(cause));
         let NewConnectSession { session, token } = made.await?;
-        let url = format!("{}/connect/{}", deps.public_url, text_of(&token)?);
+        let url = super::link(deps, &token)?;
         self.record(view, &session, wanted).await;
         Ok(Given { session: session.id.clone(), url })
     }

@@ -52,9 +52,7 @@ pub async fn run(
     let id = Some(exchange.record.exchange().to_owned());
     exchange.record.set_owner(&connection.org);
     exchange.record.set_request(request.method(), None, Some(request.uri().path()));
-    if let Some(trace) = exchange.record.trace() {
-        trace.continue_from(request.headers());
-    }
+    exchange.record.continue_trace(request.headers());
     // Separate upstream streams: those of the cores are for agents.
     let core = Core::new(gateway.clone());
     let request = request.map(RequestBody::own);

@@ -88,9 +88,7 @@ pub async fn answer(
         session.target_source.target(),
         Some(request.uri().path()),
     );
-    if let Some(trace) = exchange.record.trace() {
-        trace.continue_from(request.headers());
-    }
+    exchange.record.continue_trace(request.headers());
     match run(core, Requester::Agent(session), request, &mut exchange).await {
         Ok(answer) => answer.forward(exchange),
         Err(refusal) => Box::pin(respond::refusal(&refusal, exchange)).await,

@@ -116,9 +116,7 @@ async fn connect(
         Err(refusal) => return respond::unrecorded(&refusal, format),
     };
     exchange.record.set_request(&Method::CONNECT, None, None);
-    if let Some(trace) = exchange.record.trace() {
-        trace.continue_from(request.headers());
-    }
+    exchange.record.continue_trace(request.headers());
     let target = target(&request);
     exchange.record.set_target(target.as_ref().ok());
     let named = target.as_ref().ok().cloned();

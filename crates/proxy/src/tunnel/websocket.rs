@@ -49,14 +49,22 @@ pub async fn splice<A, U>(
         TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke if said => Outcome::Completed,
         end => end.outcome(),
     };
+    say_end(&mut pair, end, session.revocation().current().is_cut()).await;
+    pair.tell(record, outcome);
+}
+
+/// Tells both sides of the end, as far as this is done within [`CLOSING_WITHIN`]; the rest is cut.
+async fn say_end<A, U>(pair: &mut StreamPair<A, U>, end: TunnelEnd, is_cut: bool)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
     let closing = async {
         match end {
-            TunnelEnd::Revoked if session.revocation().current().is_cut() => {
-                close(&mut pair, CUT).await;
-            }
-            TunnelEnd::Revoked => close(&mut pair, REVOKED).await,
-            TunnelEnd::Idle => close(&mut pair, IDLE).await,
-            TunnelEnd::GatewayStopped => close(&mut pair, GATEWAY_STOPPED).await,
+            TunnelEnd::Revoked if is_cut => close(pair, CUT).await,
+            TunnelEnd::Revoked => close(pair, REVOKED).await,
+            TunnelEnd::Idle => close(pair, IDLE).await,
+            TunnelEnd::GatewayStopped => close(pair, GATEWAY_STOPPED).await,
             // The server ends the streams below (RFC 6455 §7.1.1), and some agents leave theirs open: the undici of
             // Node 26 does over HTTP/2, and reports the end only when the stream is gone.
             TunnelEnd::Closed => leave(&mut pair.agents).await,
@@ -65,9 +73,7 @@ pub async fn splice<A, U>(
             TunnelEnd::Finished | TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke => {}
         }
     };
-    // What is not done in time is cut.
     let _ = tokio::time::timeout(CLOSING_WITHIN, closing).await;
-    pair.tell(record, outcome);
 }
 
 /// Completes the agent's frame and sends it `why`; sends the upstream a close frame. Further data from either is
@@ -106,5 +112,62 @@ async fn leave<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut IO) {
     if io.shutdown().await.is_ok() {
         let mut ignored = [0; 512];
         while let Ok(1..) = io.read(&mut ignored).await {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::task::Poll;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::sockets::copy::CopyDirection;
+    use crate::sockets::websocket_frames::FrameTracker;
+
+    fn direction() -> CopyDirection {
+        CopyDirection::new(Arc::default(), Some(FrameTracker::new()))
+    }
+
+    /// Polls once, so that what has arrived is copied.
+    async fn copy<A, U>(pair: &mut StreamPair<A, U>)
+    where
+        A: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
+    {
+        poll_fn(|cx| Poll::Ready(pair.poll(cx).is_pending())).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_begun_frame_whose_rest_never_comes_is_cut_in_time() {
+        let (agents, mut agent) = tokio::io::duplex(1024);
+        let (upstream, mut server) = tokio::io::duplex(1024);
+        let mut pair = StreamPair { agents, upstream, up: direction(), down: direction() };
+        // A text frame of five bytes, of which two are there.
+        server.write_all(b"\x81\x05he").await.unwrap();
+        copy(&mut pair).await;
+        let begun = Instant::now();
+        say_end(&mut pair, TunnelEnd::Revoked, false).await;
+        assert_eq!(begun.elapsed(), CLOSING_WITHIN);
+        drop(pair);
+        let mut got = Vec::new();
+        agent.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"\x81\x05he", "nothing is said in the middle of a frame");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_leave_is_cut_in_time() {
+        let (agents, mut agent) = tokio::io::duplex(1024);
+        let (upstream, _server) = tokio::io::duplex(1024);
+        let mut pair = StreamPair { agents, upstream, up: direction(), down: direction() };
+        let begun = Instant::now();
+        say_end(&mut pair, TunnelEnd::Revoked, true).await;
+        assert_eq!(begun.elapsed(), CLOSING_WITHIN);
+        drop(pair);
+        let mut got = Vec::new();
+        agent.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, CUT.to_client());
     }
 }
