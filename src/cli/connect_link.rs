@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::agent::{pair, unique};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
@@ -67,6 +68,15 @@ struct New {
     /// where the browser goes in the end; its origin is in `connect.return_urls`
     #[arg(long, value_name = "URL")]
     return_url: Option<String>,
+    /// leads to the provider at once, for a platform with pages of its own
+    #[arg(long, requires = "return_url")]
+    headless: bool,
+    /// the auth method of a headless consent
+    #[arg(long, value_name = "METHOD", requires = "headless")]
+    auth: Option<String>,
+    /// a value of a host variable, for a headless consent
+    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair, requires = "headless")]
+    variables: Vec<(String, String)>,
     /// what it is for
     #[arg(long)]
     label: Option<String>,
@@ -91,13 +101,16 @@ impl Command {
 
 impl New {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let Self { user, providers, connection, scopes, return_url, label } = self;
+        let Self { user, providers, connection, scopes, return_url, label, .. } = self;
         let spec = ConnectSessionSpec {
             user: user.as_deref().map(Reference::new),
             providers: Some(providers).filter(|named| !named.is_empty()),
             connection: connection.as_deref().map(Reference::new),
             scopes,
             return_url,
+            headless: self.headless,
+            auth: self.auth,
+            variables: unique(self.variables)?,
             label,
         };
         let made: ConnectSessionIssued = client.post("/api/v1/connect-sessions", &spec).await?;

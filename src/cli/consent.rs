@@ -80,7 +80,7 @@ pub(in crate::cli) async fn follow(
                 None => failure,
             })
         }
-        FlowState::Open | FlowState::Confirm { .. } => {
+        FlowState::Open | FlowState::Confirm { .. } | FlowState::Held { .. } => {
             Err(Failure::new(Exit::Failed, "the consent was not completed"))
         }
     }

@@ -1,8 +1,9 @@
 //! Connect sessions: links by which a person connects an account in a browser. `refused` has what must not work,
-//! `walks` what a person sees who does it right, `links` the links in refusals, `end_users` those that are connect sessions, `command` the command line.
+//! `walks` what a person sees who does it right, `links` the links in refusals, `end_users` those that are connect sessions, `headless` links without pages, `command` the command line.
 
 mod command;
 mod end_users;
+mod headless;
 mod links;
 mod refused;
 mod walks;

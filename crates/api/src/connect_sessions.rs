@@ -1,10 +1,11 @@
 //! `/connect-sessions`: links by which a person connects an account for a stated user, in a browser. `pages.rs` has the
-//! pages of a link, `for_end_users.rs` links in refusals, `attempt.rs` what the pages do, `offers.rs` what can be connected, `render.rs` how the pages look.
+//! pages of a link, `for_end_users.rs` links in refusals, `headless.rs` links without pages, `attempt.rs` what the pages do, `offers.rs` what can be connected, `render.rs` how the pages look.
 
 mod attempt;
 mod browser;
 mod for_end_users;
 mod form;
+mod headless;
 mod offers;
 mod pages;
 mod render;
@@ -32,6 +33,7 @@ use super::sessions::found;
 use super::state::{Admin, Deps};
 use super::tokens::text_of;
 use super::wire::{List, ProviderView};
+use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_model::{
     ConnectSession, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec, Connection,
@@ -66,6 +68,9 @@ struct Completion {
 struct ReturnCode {
     /// `code` of the query.
     code: SecretText,
+    /// In a headless connect session: whether an account other than that of the connection is used.
+    #[serde(default)]
+    other_account: bool,
 }
 
 pub(super) fn routes() -> Routes {
@@ -303,7 +308,8 @@ async fn complete(
     Ok(Json(resource::shown(&context, &done).await))
 }
 
-/// A second exchange is refused, and so is a code of another connect session.
+/// A second exchange is refused, and so is a code of another connect session. In a headless connect session, this
+/// connects the account.
 async fn exchange(
     context: Context,
     Segments(id): Segments<String>,
@@ -311,8 +317,13 @@ async fn exchange(
 ) -> Result<Json<Shown<ConnectSession>>, ApiError> {
     let session = resource::found::<ConnectSession>(&context, &id)?;
     for_others(&context.caller, &session.spec)?;
-    let SecretText(code) = given.code;
-    if !browser::is_code_of(&session, &code) || session.facts.connected.is_none() {
+    let ReturnCode { code: SecretText(code), other_account } = given;
+    let is_code = browser::is_code_of(&session, &code);
+    let session = match is_code && session.headless {
+        true => headless::release(&context, session, other_account).await?,
+        false => session,
+    };
+    if !is_code || session.facts.connected.is_none() {
         return Err(ApiError::field("code", "is not the code of this connect session"));
     }
     let directory = &context.deps().directory;
@@ -323,7 +334,11 @@ async fn exchange(
 }
 
 /// The connection that a connect session connects again.
-fn target(admin: &Admin, session: &Record<ConnectSession>) -> Option<Arc<Record<Connection>>> {
-    let id = session.connection.as_ref().and_then(Reference::id)?;
-    admin.deps().directory.view().connection(&session.org, id).cloned()
+fn target(
+    admin: &Admin,
+    org: &OrgId,
+    spec: &ConnectSessionSpec,
+) -> Option<Arc<Record<Connection>>> {
+    let id = spec.connection.as_ref().and_then(Reference::id)?;
+    admin.deps().directory.view().connection(org, id).cloned()
 }

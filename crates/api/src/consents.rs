@@ -306,7 +306,9 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
         return refused(&Refusal::OtherBrowser);
     }
     let page = match &view.state {
-        FlowState::Open => HtmlPage::new("Not finished").text("This consent is not finished yet."),
+        FlowState::Open | FlowState::Held { .. } => {
+            HtmlPage::new("Not finished").text("This consent is not finished yet.")
+        }
         FlowState::Failed { why } => {
             let back = format!("/connections/{}", view.connection);
             HtmlPage::new("Not connected").text(why).links(&[("Open it in the console", &back)])

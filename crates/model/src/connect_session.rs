@@ -1,6 +1,8 @@
 //! Connect sessions: single-use links by which a person connects an account for a stated user, in a browser. A connect
 //! session is a row of its own and is never changed by a request, only ended; its facts follow what the person does.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use keyward_base::id::{AgentId, ConnectSessionId, ConnectionId, FlowId, SessionId, UserId};
 use keyward_base::keys::section;
@@ -59,6 +61,20 @@ section! {
         #[key("URL")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub return_url: Option<String>,
+        /// Whether the link leads to the provider at once, for a platform with pages of its own: its URL is for a redirect
+        /// of the person's browser. The account is connected when the platform exchanges the code. Needs `return_url`, and
+        /// one provider or `connection`, with a consent.
+        #[key("true or false", "false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub headless: bool,
+        /// The auth method of a headless consent. Default: the first one with a consent.
+        #[key("id of an auth method")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub auth: Option<String>,
+        /// Values of the provider's host variables, for a headless consent.
+        #[key("map of names to text", "{}")]
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        pub variables: BTreeMap<String, String>,
         /// What the link is for, in lists and the audit log. 1 to 64 bytes.
         #[key("text")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -222,6 +238,12 @@ impl Resource for ConnectSession {
         };
         let are_scopes = spec.scopes.len() <= SCOPES_MAX && spec.scopes.iter().all(scope);
         let label = spec.label.as_deref().is_none_or(name::is_label);
+        let is_headless = |given: bool| spec.headless || !given;
+        let auth = is_headless(spec.auth.is_some());
+        let variables = is_headless(!spec.variables.is_empty());
+        let is_of_new =
+            spec.connection.is_none() || spec.auth.is_none() && spec.variables.is_empty();
+        let returns = !spec.headless || spec.return_url.is_some();
         let url = spec.return_url.as_deref().is_none_or(is_return_url);
         failed([
             Refusal::unless(count, "providers", "must name 1 to 20 providers"),
@@ -230,6 +252,15 @@ impl Resource for ConnectSession {
             Refusal::unless(are_scopes, "scopes", "must be up to 100 texts without blanks"),
             Refusal::unless(url, "return_url", "must be an `https://` URL without a fragment")
                 .map_err(|refusal| refusal.hint("`http://` is accepted for localhost")),
+            Refusal::unless(returns, "return_url", "is required with `headless`"),
+            Refusal::unless(
+                !spec.headless || is_single,
+                "providers",
+                "must name one with `headless`",
+            ),
+            Refusal::unless(auth, "auth", "must be given with `headless` only"),
+            Refusal::unless(variables, "variables", "must be given with `headless` only"),
+            Refusal::unless(is_of_new, "connection", "has its own `auth` and `variables`"),
             Refusal::unless(label, "label", "must be 1 to 64 printable bytes"),
         ])
     }
@@ -327,6 +358,14 @@ mod tests {
             (json!({"scopes": ["s"]}), "`scopes`"),
             (json!({"providers": ["p"], "scopes": ["a b"]}), "`scopes`"),
             (json!({"label": ""}), "`label`"),
+            (json!({"headless": true, "providers": ["p"]}), "`return_url`"),
+            (json!({"headless": true, "return_url": "https://a.test/"}), "`providers`"),
+            (json!({"providers": ["p"], "auth": "oauth"}), "`auth`"),
+            (json!({"providers": ["p"], "variables": {"shop": "s"}}), "`variables`"),
+            (
+                json!({"headless": true, "connection": "c", "auth": "o", "return_url": "https://a.test/"}),
+                "`connection`",
+            ),
             (json!({"return_url": "http://app.acme.test/"}), "`return_url`"),
         ] {
             let found = refused(bad);
@@ -336,6 +375,10 @@ mod tests {
             refused(json!({"user": "auth0|1", "return_url": "https://a.test/x?y=1"})).is_empty()
         );
         assert!(refused(json!({"connection": "c", "scopes": ["read"]})).is_empty());
+        let url = "https://a.test/";
+        let headless = json!({"headless": true, "providers": ["p"], "return_url": url, "auth": "o",
+                              "variables": {"shop": "s"}});
+        assert!(refused(headless).is_empty());
     }
 
     #[test]

@@ -131,11 +131,7 @@ impl Vault {
     pub async fn add_draft(&self, new: NewConnection) -> Result<Arc<ConnectionRecord>, VaultError> {
         let catalogue = self.catalogue(&new.org);
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
-        let given = |name: &str| new.spec.variables.contains_key(name);
-        // Variables from the provider's responses are not known yet.
-        if provider.variables.iter().all(|variable| !variable.captured || given(&variable.name)) {
-            provider.instantiate(auth, &new.spec.variables)?;
-        }
+        provider.check_before_consent(auth, &new.spec.variables)?;
         super::not_authenticating(provider, &new.spec.settings)?;
         let mut record = self.new_record(new, auth);
         record.facts.state = ConnectionState::Draft { failure: None };

@@ -70,6 +70,7 @@ fn table(consents: &[ConsentListed], layout: &Layout) -> String {
     for ConsentListed { name, flow } in consents {
         let waits = match &flow.state {
             FlowState::Confirm { .. } => "a decision about another account",
+            FlowState::Held { .. } => "its platform",
             _ => "a consent",
         };
         table.row([

@@ -97,7 +97,7 @@ impl Attempt {
         choice: Choice,
         fields: BTreeMap<String, Secret>,
     ) -> Result<Arc<Record<ConnectSession>>, ApiError> {
-        let connection = match target(&self.context.admin, &self.session) {
+        let connection = match target(&self.context.admin, &self.session.org, &self.session.spec) {
             Some(connection) => self.replace_key(&connection, fields).await,
             None => self.add_key(choice, fields).await,
         };
@@ -182,9 +182,12 @@ impl Attempt {
         cookie: &str,
     ) -> Result<SentToProvider, ApiError> {
         self.ends_earlier_attempt().await?;
-        let mut ask =
-            ConsentRequest { person: self.user.id.to_string(), ..ConsentRequest::default() };
-        let connection = match target(&self.context.admin, &self.session) {
+        let mut ask = ConsentRequest {
+            person: self.user.id.to_string(),
+            hold: self.session.headless,
+            ..ConsentRequest::default()
+        };
+        let connection = match target(&self.context.admin, &self.session.org, &self.session.spec) {
             Some(connection) => {
                 ask.more_scopes.clone_from(&self.session.scopes);
                 connection

@@ -56,15 +56,15 @@ impl Opened {
         Some(Self { session, cookie })
     }
 
-    /// The return URL, with the code once an account is connected.
-    pub(super) fn return_url(&self) -> Option<String> {
+    /// The return URL; with the code, once the person has connected an account.
+    pub(super) fn return_url(&self, with_code: bool) -> Option<String> {
         let session = &self.session;
         let url = session.return_url.as_deref()?;
         let mark = if url.contains('?') { '&' } else { '?' };
         let back = format!("{url}{mark}connect_session={}", session.id);
-        Some(match session.facts.connected {
-            Some(_) => format!("{back}&code={}", code_of(&self.cookie)),
-            None => back,
+        Some(match with_code {
+            true => format!("{back}&code={}", code_of(&self.cookie)),
+            false => back,
         })
     }
 }
@@ -101,7 +101,7 @@ impl Linked {
         let state = flows.view(&session.org, &flow).await.map(|view| view.state);
         match state {
             Ok(FlowState::Open) | Err(_) => false,
-            Ok(FlowState::Confirm { .. }) => true,
+            Ok(FlowState::Confirm { .. } | FlowState::Held { .. }) => true,
             Ok(FlowState::Connected { .. } | FlowState::Failed { .. }) => {
                 if let Err(error) = flows.settle_connect_session(&session).await {
                     tracing::warn!(%error, session = %session.id, "a connect session is not settled yet");

@@ -48,8 +48,12 @@ impl Offer {
 impl Offers {
     /// Of a connect session.
     pub(super) fn of(admin: &Admin, session: &Record<ConnectSession>) -> Self {
-        let catalogue = admin.deps().vault.catalogue(&session.org);
-        if let Some(connection) = target(admin, session) {
+        Self::of_spec(admin, &session.org, &session.spec)
+    }
+
+    fn of_spec(admin: &Admin, org: &OrgId, spec: &ConnectSessionSpec) -> Self {
+        let catalogue = admin.deps().vault.catalogue(org);
+        if let Some(connection) = target(admin, org, spec) {
             let provider = catalogue.get(&connection.provider);
             let method = |provider: &Arc<Provider>| {
                 let auth = provider.auth(connection.auth.as_deref())?;
@@ -59,12 +63,12 @@ impl Offers {
             let all = provider.and_then(method).into_iter().collect();
             return Self { catalogue, all };
         }
-        let named = session.providers.as_deref();
+        let named = spec.providers.as_deref();
         let is_named = |provider: &&Arc<Provider>| {
             named.is_none_or(|named| named.iter().any(|id| **id == *provider.id))
         };
         let wanted = catalogue.all().filter(is_named);
-        let all = wanted.flat_map(|it| usable(admin, &session.org, it)).collect();
+        let all = wanted.flat_map(|it| usable(admin, org, it)).collect();
         Self { catalogue, all }
     }
 
@@ -77,6 +81,9 @@ impl Offers {
         org: &OrgId,
         spec: &ConnectSessionSpec,
     ) -> Result<(), ApiError> {
+        if spec.headless {
+            Self::consent(admin, org, spec)?;
+        }
         let catalogue = admin.deps().vault.catalogue(org);
         for id in spec.providers.iter().flatten() {
             let Some(provider) = catalogue.get(id) else {
@@ -96,6 +103,32 @@ impl Offers {
             }
         }
         Ok(())
+    }
+
+    /// The consent of a headless connect session.
+    ///
+    /// # Errors
+    /// When there is none, or the variables do not fit.
+    pub(super) fn consent(
+        admin: &Admin,
+        org: &OrgId,
+        spec: &ConnectSessionSpec,
+    ) -> Result<Choice, ApiError> {
+        let offers = Self::of_spec(admin, org, spec);
+        let named = |offer: &&Offer| spec.auth.as_ref().is_none_or(|auth| *auth == offer.auth);
+        let offer = offers.all.iter().filter(|offer| offer.consents()).find(named);
+        let field = if spec.auth.is_some() { "auth" } else { "headless" };
+        let missing = || ApiError::Field {
+            field: field.to_owned(),
+            message: "needs an auth method with a consent in the browser".to_owned(),
+            hint: Some("a key is connected with `POST …/complete`, or by a link with pages".into()),
+        };
+        let offer = offer.cloned().ok_or_else(missing)?;
+        if spec.connection.is_none() {
+            let checked = offer.provider.check_before_consent(offer.auth(), &spec.variables);
+            checked.map_err(|error| ApiError::field("variables", error.to_string()))?;
+        }
+        Ok(Choice { offer, variables: spec.variables.clone() })
     }
 
     /// One per provider.

@@ -1,16 +1,18 @@
 //! The pages of a link. `/connect/{token}` shows what will be connected; its button binds the connect session to that browser.
-//! Everything after that is at `/connect/session`, without the token, and needs the browser's cookie.
+//! Everything after that is at `/connect/session`, without the token, and needs the browser's cookie. A headless link has no
+//! pages: it binds the first browser, which goes on to the provider.
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::attempt::{Attempt, recorded};
 use super::browser::{NewBrowser, Opened};
 use super::form::{FormReader, KeyForm};
+use super::headless;
 use super::offers::{Choice, Offer, Offers};
 use super::render::{self, Frame, OtherAccount, Problem};
 use super::target;
@@ -59,16 +61,24 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/connect/{token}", get(offer).post(open))
 }
 
-/// Shows what will be connected. Uses nothing up: previews open links too.
+/// Shows what will be connected. Uses nothing up: previews open links too. A headless link is no link for messages, so
+/// its browser is bound at once.
 async fn offer(
     State(admin): State<Admin>,
     Segments(token): Segments<String>,
+    method: Method,
     headers: HeaderMap,
 ) -> Response {
     let session = match linked(&admin, &token, &headers).await {
         Ok(session) => session,
         Err(answer) => return *answer,
     };
+    if session.headless {
+        return match method {
+            Method::GET => bind(&admin, &session).await,
+            _ => ApiError::Method.into_response(),
+        };
+    }
     let offers = Offers::of(&admin, &session);
     let names: Vec<_> = offers.providers().iter().map(|it| it.name.as_str()).collect();
     frame(&admin, &session, None).offered(&names)
@@ -87,19 +97,24 @@ async fn open(
         Ok(session) => session,
         Err(answer) => return *answer,
     };
-    let Some(browser) = NewBrowser::fresh(&admin) else {
+    bind(&admin, &session).await
+}
+
+/// Binds the link to the browser that sent the request.
+async fn bind(admin: &Admin, session: &Record<ConnectSession>) -> Response {
+    let Some(browser) = NewBrowser::fresh(admin) else {
         return ApiError::Internal.into_response();
     };
     let NewBrowser { bound, set_cookie } = browser;
-    match admin.deps().directory.open_connect_session(&session, bound).await {
+    match admin.deps().directory.open_connect_session(session, bound).await {
         Ok(session) => {
-            recorded(&admin, &session, "opened", Outcome::Completed, None).await;
+            recorded(admin, &session, "opened", Outcome::Completed, None).await;
             let mut answer = see_other("session");
             answer.headers_mut().insert(header::SET_COOKIE, set_cookie);
             answer
         }
-        Err(ConnectStepError::OtherBrowser) => other_browser(&admin, &session).await,
-        Err(ConnectStepError::Ended) => ended(&admin),
+        Err(ConnectStepError::OtherBrowser) => other_browser(admin, session).await,
+        Err(ConnectStepError::Ended) => ended(admin),
         Err(ConnectStepError::Directory(error)) => ApiError::from(error).into_response(),
     }
 }
@@ -116,7 +131,9 @@ async fn linked(
     let Some(session) = found else { return Err(Box::new(ended(admin))) };
     let opened = Opened::of(admin, &Visit(headers).cookies());
     if opened.is_some_and(|opened| opened.session.id == session.id) {
-        return Err(Box::new(see_other("session")));
+        // The platform sends a person here again for another attempt.
+        let to = if session.headless { "session?step=choose" } else { "session" };
+        return Err(Box::new(see_other(to)));
     }
     if session.facts.browser.is_some() {
         return Err(Box::new(other_browser(admin, &session).await));
@@ -136,12 +153,16 @@ async fn show(State(admin): State<Admin>, uri: Uri, headers: HeaderMap) -> Respo
         Ok(session) => opened.session = session,
         Err(error) => return failure(&admin, &error.into()),
     }
-    shown(&admin, &opened, &Asked::of(&uri)).await
+    let asked = Asked::of(&uri);
+    match opened.session.headless {
+        true => headless::next(&admin, &opened, asked.step.is_some()).await,
+        false => shown(&admin, &opened, &asked).await,
+    }
 }
 
 async fn shown(admin: &Admin, opened: &Opened, asked: &Asked) -> Response {
     let (session, offers) = (&opened.session, Offers::of(admin, &opened.session));
-    let frame = frame(admin, session, opened.return_url());
+    let frame = frame(admin, session, opened.return_url(opened.session.facts.connected.is_some()));
     let facts = &session.facts;
     if let Some(connected) = &facts.connected {
         let catalogue = admin.deps().vault.catalogue(&session.org);
@@ -213,6 +234,10 @@ async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Bo
     }
     let cookies = visit.cookies();
     let Some(opened) = Opened::of(&admin, &cookies) else { return unknown_browser(&admin) };
+    if opened.session.headless {
+        // It has no forms.
+        return see_other("session");
+    }
     let attempt = match Attempt::of(&admin, opened.session.clone()) {
         Ok(attempt) => attempt,
         // A completed one shows its result.
@@ -230,7 +255,8 @@ async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Bo
         Ok(offer) => offer,
         Err(error) => return failure(&admin, &error),
     };
-    let frame = frame(&admin, &opened.session, opened.return_url());
+    let frame =
+        frame(&admin, &opened.session, opened.return_url(opened.session.facts.connected.is_some()));
     let reader = FormReader { offers: &offers, offer: &offer, insists: asked.anyway };
     let form = reader.read(&admin, &headers, body).await;
     let attempted = Attempted { admin: &admin, opened: &opened, frame: &frame, offer: &offer };
@@ -282,7 +308,8 @@ fn frame(admin: &Admin, session: &Record<ConnectSession>, back: Option<String>) 
     Frame {
         brand: admin.deps().connect.borrow().branding.clone(),
         user: user.map_or_else(String::new, |user| user.name.clone()),
-        connection: target(admin, session).map(|connection| connection.name.clone()),
+        connection: target(admin, &session.org, &session.spec)
+            .map(|connection| connection.name.clone()),
         back,
     }
 }
@@ -311,13 +338,13 @@ fn foreign(admin: &Admin) -> Response {
     render::refused(&brand, StatusCode::FORBIDDEN, why, "Open the link, and use its own buttons.")
 }
 
-fn ended(admin: &Admin) -> Response {
+pub(super) fn ended(admin: &Admin) -> Response {
     let brand = admin.deps().connect.borrow().branding.clone();
     let why = "This link has ended: links work once, and for 30 minutes.";
     render::refused(&brand, StatusCode::GONE, why, ASK_AGAIN)
 }
 
-fn failure(admin: &Admin, error: &ApiError) -> Response {
+pub(super) fn failure(admin: &Admin, error: &ApiError) -> Response {
     let text = error.text();
     let brand = admin.deps().connect.borrow().branding.clone();
     let why = crate::html::sentence(&text.message);

@@ -305,6 +305,22 @@ impl Provider {
         self.hosts.iter().filter_map(|host| host.usual(&self.variables))
     }
 
+    /// Checks the variables of a connection before its consent. Variables from the provider's responses are not known then.
+    ///
+    /// # Errors
+    /// As [`Provider::instantiate`].
+    pub fn check_before_consent(
+        &self,
+        auth: &AuthMethod,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(), FormError> {
+        let is_known = |it: &super::Variable| !it.captured || variables.contains_key(&it.name);
+        match self.variables.iter().all(is_known) {
+            true => self.instantiate(auth, variables).map(|_| ()),
+            false => Ok(()),
+        }
+    }
+
     /// Fills in the variables.
     ///
     /// # Errors

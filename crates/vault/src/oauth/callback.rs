@@ -172,6 +172,7 @@ mod tests {
             created: now,
             expires: now + SignedDuration::from_secs(600),
             cookie: None,
+            held: false,
             stage: Stage::Exchanging,
         };
         let asked = CallbackExpectation {

@@ -167,7 +167,8 @@ impl Flows {
         self.put_in_force(flow, received).await
     }
 
-    /// Puts the tokens in force. If the account changed, a person must confirm first.
+    /// Puts the tokens in force. If the account changed, a person must confirm first; those of a held flow wait for their
+    /// release.
     ///
     /// # Errors
     /// As [`Flows::complete`].
@@ -194,11 +195,14 @@ impl Flows {
                 let source = before.id.source;
                 let account = self.account_of(&connection, &received, Some(source)).await;
                 if !account.as_ref().is_some_and(|account| account.is_same(&before)) {
-                    return self.wait_for_decision(flow, received, before, account).await;
+                    return self.wait_for_decision(flow, received, Some(before), account).await;
                 }
                 account
             }
         };
+        if flow.held && !received.accepted {
+            return self.wait_for_decision(flow, received, None, account).await;
+        }
         if let Err(error) = self.store_grant(flow, &connection, &received, account.clone()).await {
             let is_gone = matches!(error, FlowError::Vault(VaultError::ConnectionMissing));
             let error = if is_gone { FlowError::NoConnection } else { error };

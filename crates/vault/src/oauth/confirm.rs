@@ -1,5 +1,5 @@
-//! A person's decision about a consent with another account, and the revocation of unwanted tokens: of a declined
-//! account, of an expired decision, or of a connection that was removed meanwhile. Tokens are not revoked where a
+//! A person's decision about a consent with another account, the release of a held consent, and the revocation of unwanted
+//! tokens: of a declined account, of an expired decision, or of a connection that was removed meanwhile. Tokens are not revoked where a
 //! connection in use may share their access.
 
 use std::sync::Arc;
@@ -28,52 +28,100 @@ impl Flows {
         cookies: Option<&Cookies>,
         agrees: bool,
     ) -> Result<FlowView, FlowError> {
+        let (stored, waiting) = self.undecided(org, id).await?;
+        let own = |cookies: &Cookies| {
+            let cookie = cookies.one(&stored.flow.cookie());
+            let session = waiting.received.session.as_ref();
+            session.zip(cookie).is_some_and(|(session, cookie)| session.is_of(cookie))
+        };
+        // The person of a held flow is not known to be the one whom it is for.
+        if stored.flow.held || !cookies.is_none_or(own) {
+            return Err(FlowError::NothingToConfirm);
+        }
+        match agrees {
+            true => self.accept(stored, waiting).await?,
+            false => self.decline(stored, waiting, DECLINED).await?,
+        }
+        self.view(org, id).await
+    }
+
+    /// Puts the tokens of a held flow in force, on behalf of the platform that knows its person. `other_account`: also
+    /// those of another account than the connection's.
+    ///
+    /// # Errors
+    /// When no tokens wait, or they are of another account. Then they wait on.
+    pub async fn release(
+        self: &Arc<Self>,
+        org: &OrgId,
+        id: &FlowId,
+        other_account: bool,
+    ) -> Result<FlowView, FlowError> {
+        let (stored, waiting) = self.undecided(org, id).await?;
+        if !stored.flow.held {
+            return Err(FlowError::NothingToConfirm);
+        }
+        if !waiting.before.is_empty() && !other_account {
+            return Err(FlowError::OtherAccount);
+        }
+        self.accept(stored, waiting).await?;
+        self.view(org, id).await
+    }
+
+    /// A flow whose tokens wait.
+    async fn undecided(
+        &self,
+        org: &OrgId,
+        id: &FlowId,
+    ) -> Result<(StoredFlow, Confirming), FlowError> {
         let found = self.flows.get(org, id.as_str()).await?;
-        let (mut flow, version) = found.ok_or(FlowError::NoFlow)?;
+        let (flow, version) = found.ok_or(FlowError::NoFlow)?;
         let Stage::Confirming(waiting) = flow.stage.clone() else {
             return Err(FlowError::NothingToConfirm);
         };
         if self.clock.now() >= flow.expires {
             return Err(FlowError::NoFlow);
         }
-        let own = |cookies: &Cookies| {
-            let cookie = cookies.one(&flow.cookie());
-            let session = waiting.received.session.as_ref();
-            session.zip(cookie).is_some_and(|(session, cookie)| session.is_of(cookie))
-        };
-        if !cookies.is_none_or(own) {
-            return Err(FlowError::NothingToConfirm);
-        }
-        if !agrees {
-            self.decline(StoredFlow { flow, version }, waiting, DECLINED).await?;
-            return self.view(org, id).await;
-        }
-        let told = waiting.account().into_iter().collect();
-        let received = Received { accepted: true, told, ..waiting.received };
-        // The first decision wins: the write requires the version that was read.
-        flow.stage = Stage::Received(received.clone());
-        self.flows.put(org, id.as_str(), &flow, Some(version)).await?;
-        self.put_in_force(&flow, received).await?;
-        self.view(org, id).await
+        Ok((StoredFlow { flow, version }, waiting))
     }
 
-    /// Waits for a person to confirm the other account. `account`: `None` if the provider does not name it.
+    async fn accept(
+        self: &Arc<Self>,
+        stored: StoredFlow,
+        waiting: Confirming,
+    ) -> Result<(), FlowError> {
+        let StoredFlow { mut flow, version } = stored;
+        let told = waiting.account().into_iter().collect();
+        let received = Received { accepted: true, told, ..waiting.received };
+        let flows = Arc::clone(self);
+        let work = async move {
+            // The first decision wins: the write requires the version that was read.
+            flow.stage = Stage::Received(received.clone());
+            flows.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
+            flows.put_in_force(&flow, received).await
+        };
+        // In its own task, so that a closed stream does not leave the tokens half stored.
+        tokio::spawn(work).await.unwrap_or(Err(FlowError::BeingFinished))
+    }
+
+    /// Waits for a person to confirm another account than `before`, or for the release of a held flow. `account`: `None`
+    /// if the provider does not name it.
     pub(super) async fn wait_for_decision(
         self: &Arc<Self>,
         flow: &Flow,
         received: Received,
-        before: Account,
+        before: Option<Account>,
         account: Option<Account>,
     ) -> Result<(), FlowError> {
         let (name, id) = account.map(|it| (it.name, it.id)).unzip();
         let account = name.unwrap_or_default();
-        let waiting = Confirming { before: before.name, account, account_id: id, received };
+        let before = before.map(|it| it.name).unwrap_or_default();
+        let waiting = Confirming { before, account, account_id: id, received };
         self.stage(flow, Stage::Confirming(waiting)).await?;
         self.decline_in_time(flow);
         Ok(())
     }
 
-    /// Declines an account when its consent expires undecided.
+    /// Declines what waits when its consent expires undecided.
     pub(super) fn decline_in_time(self: &Arc<Self>, flow: &Flow) {
         let (flows, org, id) = (Arc::clone(self), flow.org.clone(), flow.id.clone());
         let left = flow.expires.duration_since(self.clock.now());
@@ -85,7 +133,10 @@ impl Flows {
             let found = flows.flows.get(&org, id.as_str()).await.ok().flatten();
             let Some((flow, version)) = found else { return };
             let Stage::Confirming(waiting) = flow.stage.clone() else { return };
-            let why = "the other account was not confirmed in time";
+            let why = match flow.held {
+                true => "the platform did not finish it in time",
+                false => "the other account was not confirmed in time",
+            };
             if let Err(error) = flows.decline(StoredFlow { flow, version }, waiting, why).await {
                 tracing::warn!(flow = %id, %error, "an account that waited is not declined");
             }

@@ -33,7 +33,9 @@ impl Flows {
                 Ok((FlowState::Failed { why }, _)) => {
                     self.fail_connect_session(session, &why).await
                 }
-                Ok((FlowState::Open | FlowState::Confirm { .. }, _)) => self.latest(session),
+                Ok((FlowState::Open | FlowState::Confirm { .. } | FlowState::Held { .. }, _)) => {
+                    self.latest(session)
+                }
                 Err(FlowError::NoFlow) => {
                     self.fail_connect_session(session, "the consent has ended").await
                 }

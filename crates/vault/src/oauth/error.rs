@@ -72,6 +72,9 @@ pub enum FlowError {
     /// No decision is pending.
     #[error("this consent does not wait for a decision")]
     NothingToConfirm,
+    /// The tokens of a held flow are of another account than the connection's, or the provider does not name it.
+    #[error("the person consented with another account than the connection had")]
+    OtherAccount,
     /// The flow has ended.
     #[error("this consent is not open any more")]
     NotOpen,
@@ -170,6 +173,9 @@ impl FlowError {
                 "ask the provider; `pkce: avoid` in a provider of your own turns it off".to_owned()
             }
             Self::NoFlow | Self::NoConnection => "start again".to_owned(),
+            Self::OtherAccount => {
+                "send `other_account: true` to use it, or end the connect session".to_owned()
+            }
             Self::TooMany(_) => {
                 "`keyward connection consents` lists them; `keyward connection consents cancel ID` ends one"
                     .to_owned()

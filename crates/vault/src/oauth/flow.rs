@@ -36,6 +36,9 @@ pub(super) struct Flow {
     /// The name of the cookie that binds it to a browser; `None`: one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cookie: Option<String>,
+    /// Whether its tokens wait until the platform that asked for the consent releases them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) held: bool,
     pub(super) stage: Stage,
 }
 
@@ -60,7 +63,7 @@ pub(super) enum Stage {
     Received(Received),
     /// A device code is being polled for.
     Polling(Polling),
-    /// Tokens for another account than before; a person must decide.
+    /// Tokens for another account than before, about which a person must decide; or those of a held flow.
     Confirming(Confirming),
     /// The grant is in the vault.
     Connected {
@@ -127,10 +130,11 @@ pub(super) struct Received {
     pub(super) accepted: bool,
 }
 
-/// A grant that waits for a person's decision.
+/// A grant that waits for a person's decision, or for its release.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Confirming {
-    /// The account of the connection before.
+    /// The account of the connection before, if the grant has another or an unknown one; empty in a held flow without
+    /// this conflict.
     pub(super) before: String,
     /// The account of the grant; empty: the provider does not name it.
     pub(super) account: String,

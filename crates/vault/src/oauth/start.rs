@@ -31,6 +31,8 @@ pub struct ConsentRequest {
     pub more_scopes: Vec<String>,
     /// Registers a new client first, if Keyward registered the current one: servers forget clients.
     pub register: bool,
+    /// Whether the tokens wait for [`Flows::release`].
+    pub hold: bool,
 }
 
 /// The next step of the person.
@@ -196,6 +198,7 @@ impl Flows {
             created: now,
             expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
             cookie: None,
+            held: ask.hold,
             stage: Stage::Offered,
         }
     }

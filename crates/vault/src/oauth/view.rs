@@ -40,6 +40,13 @@ pub enum FlowState {
         /// The account of the grant; `null`: the provider does not name it.
         account: Option<String>,
     },
+    /// The tokens are there, and the platform that asked for the consent must release them.
+    Held {
+        /// The account of the connection, if the grant has another or an unknown one.
+        before: Option<String>,
+        /// The account of the grant; `null`: the provider does not name it.
+        account: Option<String>,
+    },
     /// The grant is stored.
     Connected {
         /// Whether the grant expires: it has no refresh token.
@@ -74,7 +81,14 @@ impl Flows {
             _ if over => FlowState::Failed { why: "no consent was given in time".to_owned() },
             Stage::Confirming(waits) => {
                 let account = waits.account().map(|account| account.name);
-                FlowState::Confirm { before: waits.before.clone(), account }
+                let before = waits.before.clone();
+                match flow.held {
+                    true => FlowState::Held {
+                        before: Some(before).filter(|it| !it.is_empty()),
+                        account,
+                    },
+                    false => FlowState::Confirm { before, account },
+                }
             }
             Stage::Offered
             | Stage::AtProvider(_)
