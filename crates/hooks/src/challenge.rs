@@ -107,9 +107,13 @@ pub(crate) fn answer(
         ChallengeForm::Crc => asked.crc(),
         ChallengeForm::Discord => asked.discord(),
         ChallengeForm::Dropbox => asked.dropbox(),
-        ChallengeForm::Head => Ok((*request.incoming.method == Method::HEAD).then(Challenge::empty)),
+        ChallengeForm::Head => {
+            Ok((*request.incoming.method == Method::HEAD).then(Challenge::empty))
+        }
         ChallengeForm::Meta => asked.meta(),
-        ChallengeForm::Msgraph => asked.query("validationToken").map(|text| echo(&text)).transpose(),
+        ChallengeForm::Msgraph => {
+            asked.query("validationToken").map(|text| echo(&text)).transpose()
+        }
         ChallengeForm::Notion => asked.notion(),
         ChallengeForm::Slack => asked.slack(),
         ChallengeForm::Twitch => asked.twitch(),
@@ -170,13 +174,15 @@ impl Asked<'_> {
         if self.get("hub.mode").as_deref() != Some("subscribe") {
             return Ok(None);
         }
-        let (Some(token), Some(text)) = (self.get("hub.verify_token"), self.get("hub.challenge")) else {
+        let (Some(token), Some(text)) = (self.get("hub.verify_token"), self.get("hub.challenge"))
+        else {
             return Err(Rejection::ChallengeRefused);
         };
         let mut keys = self.scheme.usable_keys(self.secrets).peekable();
         keys.peek().ok_or(Rejection::NoSecret)?;
         let tokens = keys.filter_map(|key| key.verify_token());
-        let is_right = tokens.fold(false, |right, it| right | is_equal(it.as_bytes(), token.as_bytes()));
+        let is_right =
+            tokens.fold(false, |right, it| right | is_equal(it.as_bytes(), token.as_bytes()));
         match is_right {
             true => echo(&text).map(Some),
             false => Err(Rejection::ChallengeRefused),

@@ -110,7 +110,11 @@ impl KeyForm {
 }
 
 impl Key {
-    pub(crate) fn read(form: KeyForm, algorithm: Algorithm, secret: &Secret) -> Result<Self, SecretError> {
+    pub(crate) fn read(
+        form: KeyForm,
+        algorithm: Algorithm,
+        secret: &Secret,
+    ) -> Result<Self, SecretError> {
         let text = secret.expose();
         match (text.first(), text.last()) {
             (Some(first), Some(last)) => {
@@ -124,7 +128,9 @@ impl Key {
         let bytes = form.bytes(text).ok_or(wrong)?;
         let mac = |algorithm| Ok(Self::Mac(hmac::Key::new(algorithm, &bytes)));
         let public = |algorithm: &'static dyn signature::VerificationAlgorithm| {
-            signature::ParsedPublicKey::new(algorithm, &**bytes).map(Self::Public).map_err(|_| wrong)
+            signature::ParsedPublicKey::new(algorithm, &**bytes)
+                .map(Self::Public)
+                .map_err(|_| wrong)
         };
         match algorithm {
             Algorithm::HmacSha1 => mac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),

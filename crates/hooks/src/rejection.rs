@@ -10,7 +10,9 @@ pub enum Rejection {
     #[error("the signature is not in the form that this scheme defines")]
     SignatureMalformed,
     /// Made by another key, or over other bytes.
-    #[error("the signature does not match: check the secret, and that nothing changes the body on its way")]
+    #[error(
+        "the signature does not match: check the secret, and that nothing changes the body on its way"
+    )]
     SignatureWrong,
     /// No secret was given that has the scheme's form.
     #[error("there is no usable secret: enter the one that the service shows")]
@@ -31,7 +33,9 @@ pub enum Rejection {
     #[error("the signed time is missing or malformed")]
     TimeMalformed,
     /// Before the time window.
-    #[error("the request was signed too long ago: check the clock, and that requests are not delayed")]
+    #[error(
+        "the request was signed too long ago: check the clock, and that requests are not delayed"
+    )]
     TooOld,
     /// After the time window.
     #[error("the request was signed in the future: check the clock")]

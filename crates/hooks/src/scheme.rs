@@ -171,7 +171,10 @@ impl Scheme {
     }
 
     /// The secrets as keys of the scheme's first way.
-    pub(crate) fn usable_keys<'s>(&'s self, secrets: &'s [Secret]) -> impl Iterator<Item = Key> + 's {
+    pub(crate) fn usable_keys<'s>(
+        &'s self,
+        secrets: &'s [Secret],
+    ) -> impl Iterator<Item = Key> + 's {
         let ways = self.ways.iter().take(1);
         ways.flat_map(move |way| {
             secrets.iter().filter_map(|secret| Key::read(way.key, way.algorithm, secret).ok())

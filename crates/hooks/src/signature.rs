@@ -46,8 +46,10 @@ impl Layout {
                 pairs.filter(|(name, _)| name == signature).map(|(_, text)| text).collect()
             }
             Self::Versions(version) => {
-                let split = |entry: &'v str| entry.split_once(',').ok_or(Rejection::SignatureMalformed);
-                let entries = value.split(' ').map(split).collect::<Result<Vec<_>, _>>()?.into_iter();
+                let split =
+                    |entry: &'v str| entry.split_once(',').ok_or(Rejection::SignatureMalformed);
+                let entries =
+                    value.split(' ').map(split).collect::<Result<Vec<_>, _>>()?.into_iter();
                 entries.filter(|(name, _)| name == version).map(|(_, text)| text).collect()
             }
         };
@@ -58,7 +60,11 @@ impl Layout {
     }
 
     /// The value of a pair, such as the time. Two of one name are refused: readers differ in which one they take.
-    pub(crate) fn pair<'v>(&self, value: &'v str, name: &str) -> Result<Option<&'v str>, Rejection> {
+    pub(crate) fn pair<'v>(
+        &self,
+        value: &'v str,
+        name: &str,
+    ) -> Result<Option<&'v str>, Rejection> {
         let Self::Pairs { separator, .. } = self else { return Ok(None) };
         let mut found = pairs(value, *separator)?.into_iter().filter(|(other, _)| *other == name);
         match (found.next(), found.next()) {

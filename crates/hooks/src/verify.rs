@@ -267,7 +267,8 @@ impl Place {
 impl Unit {
     fn read(self, text: &str) -> Option<Timestamp> {
         let number = || {
-            let is_number = text.len() <= TIME_DIGITS_MAX && text.bytes().all(|b| b.is_ascii_digit());
+            let is_number =
+                text.len() <= TIME_DIGITS_MAX && text.bytes().all(|b| b.is_ascii_digit());
             is_number.then(|| text.parse::<i64>().ok()).flatten()
         };
         match self {

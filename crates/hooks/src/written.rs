@@ -83,7 +83,8 @@ struct WrittenPlace {
 
 /// The schemes of a file, sorted by id.
 pub(crate) fn read(text: &str) -> Result<Vec<Scheme>, String> {
-    let written: Vec<WrittenScheme> = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let written: Vec<WrittenScheme> =
+        serde_yaml::from_str(text).map_err(|error| error.to_string())?;
     let mut schemes = written.into_iter().map(scheme).collect::<Result<Vec<_>, _>>()?;
     schemes.sort_by(|a, b| a.id.cmp(&b.id));
     match schemes.windows(2).find(|pair| pair[0].id == pair[1].id) {
@@ -202,7 +203,7 @@ mod tests {
             ("encoding: hex", "encoding: hexx", "hexx"),
             ("encoding: hex", "encoding: hex\n    colour: red", "unknown field"),
             ("name: A", "name: A\n  colour: red", "unknown field"),
-            ("window_s: 300", "window_s: -1", "invalid value"),
+            ("window_s: 300", "window_s: -1", "expected u32"),
             ("{body}", "{boddy}", "boddy"),
         ] {
             let text = SOUND.replace(from, to);
