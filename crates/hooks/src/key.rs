@@ -74,7 +74,7 @@ pub enum SecretError {
 
 /// A secret that is ready to verify.
 pub(crate) enum Key {
-    Mac(hmac::Key),
+    Mac(Box<hmac::Key>),
     Public(signature::ParsedPublicKey),
     Token(Secret),
 }
@@ -126,7 +126,7 @@ impl Key {
         }
         let wrong = SecretError::Form { expected: form.expected() };
         let bytes = form.bytes(text).ok_or(wrong)?;
-        let mac = |algorithm| Ok(Self::Mac(hmac::Key::new(algorithm, &bytes)));
+        let mac = |algorithm| Ok(Self::Mac(Box::new(hmac::Key::new(algorithm, &bytes))));
         let public = |algorithm: &'static dyn signature::VerificationAlgorithm| {
             signature::ParsedPublicKey::new(algorithm, &**bytes)
                 .map(Self::Public)
