@@ -26,6 +26,7 @@
 //! | Permitted, Admitted, Outbound, Sent, Answer | a request with its permit and credential; within the limits; ready to send; sent; its checked answer | `proxy::authorize`, `proxy::upstream` |
 //! | Leaf | a certificate for an upstream's name, signed by the local CA | `proxy::ca` |
 //! | Event, Webhook | a change of a connection, binding, plugin or token; a URL that receives events | `state::observe::notice`, `vault::events` |
+//! | Signature scheme | how a service signs its webhooks. Data, not code | `hooks::Scheme` |
 //! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `state::observe` |
 //!
 //! ## The crates
@@ -48,6 +49,7 @@
 //! keyward-model                              each resource declared once: members, checks, JSON
 //! keyward-rules  provider  policy            providers, decisions; pure, without IO
 //!                host_sets  inject           sets of hosts that agents may reach; injection
+//! keyward-hooks                              how services sign their webhooks; verification; pure, without IO
 //! keyward-net                                outgoing sockets, TLS
 //! keyward-base                               basic types: ids, hosts, secrets, limits, time
 //! ```
@@ -88,6 +90,8 @@
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
 //! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `Job::deliver` |
+//! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |
+//! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs` | `answer` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What does a changed configuration do? | `src/app/plan/mod.rs`, `src/app/apply.rs` | `plan`, `apply` |
 //!

@@ -59,6 +59,7 @@ const ROOMS: &[(&str, &str)] = &[
 const FLOORS: &[(&str, &str)] = &[
     ("base", ""),
     ("net", "base"),
+    ("hooks", "base"),
     ("inject", "base"),
     ("provider", "base inject"),
     ("host_sets", "base"),
@@ -127,8 +128,9 @@ const FLOORS: &[(&str, &str)] = &[
     ("main", "*"),
 ];
 
-/// Where a secret may be read: to seal or send it, for TLS, and to show a new token once.
+/// Where a secret may be read: to seal or send it, for TLS, to verify webhooks, and to show a new token once.
 const MAY_EXPOSE: &[&str] = &[
+    "crates/hooks/src/key.rs",
     "crates/state/src/crypto/",
     "crates/rules/src/inject/",
     "crates/vault/src/grant/",
@@ -147,8 +149,12 @@ const MAY_READ_ENVIRONMENT: &[&str] = &["src/config/", "src/cli/"];
 const MAY_DIAL: &[&str] = &["crates/net/src/"];
 
 /// Where YAML may be read: everything behind has parsed values.
-const MAY_READ_YAML: &[&str] =
-    &["src/config/", "crates/rules/src/host_sets/", "crates/rules/src/provider/"];
+const MAY_READ_YAML: &[&str] = &[
+    "src/config/",
+    "crates/hooks/src/written.rs",
+    "crates/rules/src/host_sets/",
+    "crates/rules/src/provider/",
+];
 
 /// Where errors need no type, because a person reads them next.
 const MAY_USE_ANYHOW: &[&str] = &["src/app", "src/cli/"];

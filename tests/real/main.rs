@@ -20,6 +20,7 @@ mod doctor_gateway;
 mod git;
 mod go;
 mod grpc;
+mod hook_signatures;
 mod http2;
 mod image;
 mod in_node;

@@ -1,0 +1,296 @@
+//! Requests that prove the URL or hand over the secret. Each service has its own, so each is a function here.
+//!
+//! What is sent back is short printable text, as `text/plain` that browsers may not take for a page: most of these
+//! requests are not signed, and anybody can send one.
+
+use aws_lc_rs::hmac;
+use data_encoding::{BASE64, HEXLOWER};
+use http::header::X_CONTENT_TYPE_OPTIONS;
+use http::{HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use keyward_base::secret::Secret;
+
+use crate::key::{is_equal, is_known};
+use crate::request::Request;
+use crate::verify::verify;
+use crate::{Rejection, Scheme};
+
+/// Longer than any service's challenge.
+const ECHO_BYTES_MAX: usize = 2048;
+
+/// Longer than any service's token or secret.
+const TOKEN_BYTES_MAX: usize = 256;
+
+const HOOK_SECRET: HeaderName = HeaderName::from_static("x-hook-secret");
+const TWITCH_KIND: HeaderName = HeaderName::from_static("twitch-eventsub-message-type");
+
+const TEXT: &str = "text/plain";
+const JSON: &str = "application/json";
+
+/// What to do with a request that is no event.
+#[derive(Debug)]
+pub enum Challenge {
+    /// Answer 200 with this.
+    Answer {
+        /// The `content-type`.
+        content_type: &'static str,
+        /// The body.
+        body: Vec<u8>,
+        /// A further header.
+        header: Option<(HeaderName, HeaderValue)>,
+    },
+    /// Store this secret, then answer.
+    Secret {
+        /// What the service will sign with.
+        secret: Secret,
+        /// An [`Challenge::Answer`].
+        answer: Box<Challenge>,
+    },
+    /// A URL that must be fetched to confirm; its host was checked.
+    Confirm {
+        /// Of the service.
+        url: String,
+    },
+}
+
+/// How a service proves a URL.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ChallengeForm {
+    /// A POST with a secret in `X-Hook-Secret`, which the answer repeats.
+    Asana,
+    /// A GET with a token, of which the answer has the MAC.
+    Crc,
+    /// A signed body of type 1, to which the answer has type 1.
+    Discord,
+    /// A GET with a text, which is the answer.
+    Dropbox,
+    /// A HEAD request.
+    Head,
+    /// A GET with a verify token that the person entered, and a text, which is the answer.
+    Meta,
+    /// A POST with a text in the query, which is the answer.
+    Msgraph,
+    /// A POST with the secret in the body.
+    Notion,
+    /// A signed body with a text, which is the answer.
+    Slack,
+    /// A signed body with a text, which is the answer; a header names its kind.
+    Twitch,
+    /// A signed body with a token, of which the answer has the MAC.
+    Zoom,
+}
+
+type Answered = Result<Option<Challenge>, Rejection>;
+
+/// The parts of a call.
+struct Asked<'c> {
+    scheme: &'c Scheme,
+    request: &'c Request<'c>,
+    secrets: &'c [Secret],
+    now: Timestamp,
+}
+
+pub(crate) fn answer(
+    scheme: &Scheme,
+    request: &Request<'_>,
+    secrets: &[Secret],
+    now: Timestamp,
+) -> Answered {
+    let Some(form) = scheme.challenge else { return Ok(None) };
+    let asked = Asked { scheme, request, secrets, now };
+    match form {
+        ChallengeForm::Asana => asked.asana(),
+        ChallengeForm::Crc => asked.crc(),
+        ChallengeForm::Discord => asked.discord(),
+        ChallengeForm::Dropbox => asked.dropbox(),
+        ChallengeForm::Head => {
+            Ok((*request.incoming.method == Method::HEAD).then(Challenge::empty))
+        }
+        ChallengeForm::Meta => asked.meta(),
+        ChallengeForm::Msgraph => {
+            asked.query("validationToken").map(|text| echo(&text)).transpose()
+        }
+        ChallengeForm::Notion => asked.notion(),
+        ChallengeForm::Slack => asked.slack(),
+        ChallengeForm::Twitch => asked.twitch(),
+        ChallengeForm::Zoom => asked.zoom(),
+    }
+}
+
+impl ChallengeForm {
+    /// Whether the MAC of this body may come from an answer to a challenge. X signs neither its challenge nor anything
+    /// around a body, so that anybody can have a token signed; a token is therefore never an event.
+    pub(crate) fn may_have_signed(self, body: &[u8]) -> bool {
+        self == Self::Crc && is_token(body)
+    }
+}
+
+impl Asked<'_> {
+    /// <https://developers.asana.com/docs/webhooks-guide#the-webhook-handshake>
+    fn asana(&self) -> Answered {
+        let Some(text) = self.request.header(&HOOK_SECRET)? else { return Ok(None) };
+        let secret = self.learned(text)?;
+        let mut value = HeaderValue::from_str(text).map_err(|_| Rejection::ChallengeRefused)?;
+        value.set_sensitive(true);
+        let header = Some((HOOK_SECRET, value));
+        let answer = Challenge::Answer { content_type: TEXT, body: vec![], header };
+        Ok(Some(Challenge::Secret { secret, answer: Box::new(answer) }))
+    }
+
+    /// <https://developers.notion.com/reference/webhooks#step-2-verifying-the-subscription>
+    fn notion(&self) -> Answered {
+        let Some(text) = self.request.field("/verification_token") else { return Ok(None) };
+        // An event is signed; its body may have a member of this name.
+        if self.request.field("/id").is_some() {
+            return Ok(None);
+        }
+        let secret = self.learned(&text)?;
+        Ok(Some(Challenge::Secret { secret, answer: Box::new(Challenge::empty()) }))
+    }
+
+    /// A secret that is handed over without a signature. Anybody can send one, so that the first counts, and no other
+    /// replaces it. The same is accepted again, for the answer may have been lost.
+    fn learned(&self, text: &str) -> Result<Secret, Rejection> {
+        if !is_token(text.as_bytes()) {
+            return Err(Rejection::ChallengeRefused);
+        }
+        match self.secrets.is_empty() || is_known(self.secrets, text) {
+            true => Ok(Secret::from(text.to_owned())),
+            false => Err(Rejection::SecretKnown),
+        }
+    }
+
+    /// <https://www.dropbox.com/developers/reference/webhooks#documentation>
+    fn dropbox(&self) -> Answered {
+        self.get("challenge").map(|text| echo(&text)).transpose()
+    }
+
+    /// <https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests>
+    fn meta(&self) -> Answered {
+        if self.get("hub.mode").as_deref() != Some("subscribe") {
+            return Ok(None);
+        }
+        let (Some(token), Some(text)) = (self.get("hub.verify_token"), self.get("hub.challenge"))
+        else {
+            return Err(Rejection::ChallengeRefused);
+        };
+        let mut keys = self.scheme.usable_keys(self.secrets).peekable();
+        keys.peek().ok_or(Rejection::NoSecret)?;
+        let tokens = keys.filter_map(|key| key.verify_token());
+        let is_right =
+            tokens.fold(false, |right, it| right | is_equal(it.as_bytes(), token.as_bytes()));
+        match is_right {
+            true => echo(&text).map(Some),
+            false => Err(Rejection::ChallengeRefused),
+        }
+    }
+
+    /// <https://docs.x.com/x-api/webhooks/quickstart>
+    fn crc(&self) -> Answered {
+        let Some(token) = self.get("crc_token") else { return Ok(None) };
+        let mac = mac(self.scheme, self.secrets, &token)?;
+        let token = format!("sha256={}", BASE64.encode(mac.as_ref()));
+        Ok(Some(Challenge::json(&json!({ "response_token": token }))))
+    }
+
+    /// <https://docs.slack.dev/reference/events/url_verification>
+    fn slack(&self) -> Answered {
+        if self.request.field("/type").as_deref() != Some("url_verification") {
+            return Ok(None);
+        }
+        self.verify()?;
+        self.echo_field("/challenge")
+    }
+
+    /// <https://dev.twitch.tv/docs/eventsub/handling-webhook-events/#responding-to-a-challenge-request>
+    fn twitch(&self) -> Answered {
+        if self.request.header(&TWITCH_KIND)? != Some("webhook_callback_verification") {
+            return Ok(None);
+        }
+        self.verify()?;
+        self.echo_field("/challenge")
+    }
+
+    /// <https://discord.com/developers/docs/interactions/overview#setting-up-an-endpoint>
+    fn discord(&self) -> Answered {
+        if self.request.json().and_then(|body| body.get("type")?.as_u64()) != Some(1) {
+            return Ok(None);
+        }
+        self.verify()?;
+        Ok(Some(Challenge::json(&json!({ "type": 1 }))))
+    }
+
+    /// <https://developers.zoom.us/docs/api/webhooks/#validate-your-webhook-endpoint>
+    fn zoom(&self) -> Answered {
+        if self.request.field("/event").as_deref() != Some("endpoint.url_validation") {
+            return Ok(None);
+        }
+        self.verify()?;
+        let token = self.request.field("/payload/plainToken").ok_or(Rejection::ChallengeRefused)?;
+        // Of several secrets, Zoom expects the one that it signed with.
+        let signs = |secret: &&Secret| {
+            verify(self.scheme, self.request, std::slice::from_ref(*secret), self.now).is_ok()
+        };
+        let secret = self.secrets.iter().find(signs).ok_or(Rejection::NoSecret)?;
+        let mac = mac(self.scheme, std::slice::from_ref(secret), &token)?;
+        let encrypted = HEXLOWER.encode(mac.as_ref());
+        Ok(Some(Challenge::json(&json!({ "plainToken": token, "encryptedToken": encrypted }))))
+    }
+
+    fn verify(&self) -> Result<(), Rejection> {
+        verify(self.scheme, self.request, self.secrets, self.now).map(drop)
+    }
+
+    fn echo_field(&self, pointer: &str) -> Answered {
+        let text = self.request.field(pointer).ok_or(Rejection::ChallengeRefused)?;
+        echo(&text).map(Some)
+    }
+
+    /// A parameter of a GET request.
+    fn get(&self, name: &str) -> Option<String> {
+        (*self.request.incoming.method == Method::GET).then(|| self.query(name)).flatten()
+    }
+
+    fn query(&self, name: &str) -> Option<String> {
+        self.request.query(name).map(|text| text.into_owned())
+    }
+}
+
+impl Challenge {
+    fn empty() -> Self {
+        Self::Answer { content_type: TEXT, body: vec![], header: None }
+    }
+
+    fn json(value: &serde_json::Value) -> Self {
+        Self::Answer { content_type: JSON, body: value.to_string().into_bytes(), header: None }
+    }
+}
+
+/// Sends a text back.
+fn echo(text: &str) -> Result<Challenge, Rejection> {
+    let is_plain = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    if !is_plain || !(1..=ECHO_BYTES_MAX).contains(&text.len()) {
+        return Err(Rejection::ChallengeRefused);
+    }
+    let header = Some((X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+    Ok(Challenge::Answer { content_type: TEXT, body: text.as_bytes().to_vec(), header })
+}
+
+/// The MAC of a token by the current secret.
+fn mac(scheme: &Scheme, secrets: &[Secret], token: &str) -> Result<hmac::Tag, Rejection> {
+    if !is_token(token.as_bytes()) {
+        return Err(Rejection::ChallengeRefused);
+    }
+    let mac = scheme.usable_keys(secrets).next().and_then(|key| key.mac(token.as_bytes()));
+    mac.ok_or(Rejection::NoSecret)
+}
+
+/// Whether a text can be a random token, which no event is: an event is JSON.
+fn is_token(text: &[u8]) -> bool {
+    let is_of_token = |b: &u8| b.is_ascii_alphanumeric() || b"-_.~+/=:".contains(b);
+    (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.iter().all(is_of_token)
+}

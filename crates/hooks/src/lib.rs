@@ -1,0 +1,37 @@
+//! How services sign their webhooks, and the verification of what they send. Data: `schemes.yaml` has a [`Scheme`] for
+//! each way to sign. Pure: the caller reads the request, remembers ids, keeps secrets and sends answers.
+//!
+//! A request goes first to [`Scheme::challenge`], which answers requests that only prove the URL, and then to
+//! [`Scheme::verify`]. Both take the body as it was received: a signature covers bytes, not JSON.
+
+mod challenge;
+mod key;
+mod rejection;
+mod request;
+mod scheme;
+mod signature;
+mod template;
+mod verify;
+mod written;
+
+#[cfg(test)]
+mod tests;
+
+pub use challenge::Challenge;
+pub use key::SecretError;
+pub use rejection::Rejection;
+pub use scheme::{Scheme, all, get};
+pub use verify::Verified;
+
+/// A request as it was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// Its method.
+    pub method: &'a http::Method,
+    /// The public URL that the service was given, with the query of the request. Some services sign it.
+    pub url: &'a str,
+    /// Its header fields.
+    pub headers: &'a http::HeaderMap,
+    /// The whole body, without any change.
+    pub body: &'a [u8],
+}

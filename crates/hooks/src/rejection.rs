@@ -1,0 +1,70 @@
+//! Why a webhook was refused. Nothing of the request or of the secret is in it, so it may be logged.
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// No header, or no signature of the version that the scheme verifies.
+    #[error("the request has no signature of this scheme")]
+    SignatureMissing,
+    /// Not in the scheme's layout or encoding.
+    #[error("the signature is not in the form that this scheme defines")]
+    SignatureMalformed,
+    /// Made by another key, or over other bytes.
+    #[error(
+        "the signature does not match: check the secret, and that nothing changes the body on its way"
+    )]
+    SignatureWrong,
+    /// No secret was given that has the scheme's form.
+    #[error("there is no usable secret: enter the one that the service shows")]
+    NoSecret,
+    /// The service hands over a secret, and another one is known.
+    #[error("the service sent a new secret, but one is known: remove it first")]
+    SecretKnown,
+    /// A header that is part of what was signed is missing.
+    #[error("a header that is signed is missing")]
+    HeaderMissing,
+    /// It is unclear which of the values was signed.
+    #[error("a header of the signature is given more than once")]
+    HeaderRepeated,
+    /// Too long, not ASCII, or ambiguous.
+    #[error("a header of the signature has a value that no service sends")]
+    HeaderStrange,
+    /// No time, or not in the scheme's unit.
+    #[error("the signed time is missing or malformed")]
+    TimeMalformed,
+    /// Before the time window.
+    #[error(
+        "the request was signed too long ago: check the clock, and that requests are not delayed"
+    )]
+    TooOld,
+    /// After the time window.
+    #[error("the request was signed in the future: check the clock")]
+    FromTheFuture,
+    /// Not of the kind that the scheme signs, such as a body that is not JSON.
+    #[error("the body is not of the kind that this scheme signs")]
+    BodyStrange,
+    /// A wrong verify token, or a challenge that is no plain text.
+    #[error("the challenge is malformed, or its verify token is wrong")]
+    ChallengeRefused,
+}
+
+impl Rejection {
+    /// Its name in the audit log.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::SignatureMissing => "signature_missing",
+            Self::SignatureMalformed => "signature_malformed",
+            Self::SignatureWrong => "signature_wrong",
+            Self::NoSecret => "no_secret",
+            Self::SecretKnown => "secret_known",
+            Self::HeaderMissing => "header_missing",
+            Self::HeaderRepeated => "header_repeated",
+            Self::HeaderStrange => "header_strange",
+            Self::TimeMalformed => "time_malformed",
+            Self::TooOld => "too_old",
+            Self::FromTheFuture => "from_the_future",
+            Self::BodyStrange => "body_strange",
+            Self::ChallengeRefused => "challenge_refused",
+        }
+    }
+}

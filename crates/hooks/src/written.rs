@@ -1,0 +1,216 @@
+//! `schemes.yaml`, as it is written, and its checks.
+
+use std::str::FromStr;
+
+use http::HeaderName;
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+use crate::challenge::ChallengeForm;
+use crate::key::{Algorithm, KeyForm};
+use crate::scheme::Scheme;
+use crate::signature::{Encoding, Layout};
+use crate::template::{Piece, Template};
+use crate::verify::{Place, Time, Unit, Way};
+
+/// A scheme.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenScheme {
+    id: String,
+    /// The service.
+    name: String,
+    /// The page that documents the scheme.
+    docs: String,
+    /// What the service calls the secret.
+    secret: String,
+    /// How it proves the URL or hands over the secret.
+    challenge: Option<ChallengeForm>,
+    /// Whether different events may have the same bytes, so that these identify none.
+    #[serde(default)]
+    repeats: bool,
+    /// The ways to sign; the first of which a request has a valid signature counts.
+    by: Vec<WrittenWay>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenWay {
+    #[serde(default)]
+    key: KeyForm,
+    /// A pointer to a list of which each item has a signature.
+    items: Option<String>,
+    /// Where the signature stands: in any of these headers, or at a pointer of the body or item.
+    headers: Option<Vec<String>>,
+    body: Option<String>,
+    /// How it stands there: behind a prefix, in pairs, or in a list with versions. Default: alone.
+    prefix: Option<String>,
+    pairs: Option<WrittenPairs>,
+    version: Option<String>,
+    encoding: Encoding,
+    algorithm: Algorithm,
+    /// The bytes that are signed, as a template.
+    #[serde(default)]
+    signed: String,
+    time: Option<WrittenTime>,
+    id: Option<WrittenPlace>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPairs {
+    separator: char,
+    /// The name of the pairs that are signatures.
+    signature: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenTime {
+    header: Option<String>,
+    pair: Option<String>,
+    body: Option<String>,
+    unit: Unit,
+    window_s: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPlace {
+    headers: Option<Vec<String>>,
+    body: Option<String>,
+}
+
+/// The schemes of a file, sorted by id.
+pub(crate) fn read(text: &str) -> Result<Vec<Scheme>, String> {
+    let written: Vec<WrittenScheme> =
+        serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let mut schemes = written.into_iter().map(scheme).collect::<Result<Vec<_>, _>>()?;
+    schemes.sort_by(|a, b| a.id.cmp(&b.id));
+    match schemes.windows(2).find(|pair| pair[0].id == pair[1].id) {
+        Some(pair) => Err(format!("{}: two schemes have this id", pair[0].id)),
+        None => Ok(schemes),
+    }
+}
+
+fn scheme(written: WrittenScheme) -> Result<Scheme, String> {
+    let WrittenScheme { id, name, docs, secret, challenge, repeats, by } = written;
+    let ways = by.into_iter().map(way).collect::<Result<Vec<_>, _>>();
+    let ways = ways.map_err(|why| format!("{id}: {why}"))?;
+    if ways.is_empty() {
+        return Err(format!("{id}: `by` is empty"));
+    }
+    Ok(Scheme { id, name, docs, secret_label: secret, challenge, repeats, ways })
+}
+
+fn way(written: WrittenWay) -> Result<Way, String> {
+    let layout = match (written.prefix, written.pairs, written.version) {
+        (None, None, None) => Layout::Whole,
+        (Some(prefix), None, None) => Layout::Prefix(prefix),
+        (None, Some(WrittenPairs { separator, signature }), None) => {
+            Layout::Pairs { separator, signature }
+        }
+        (None, None, Some(version)) => Layout::Versions(version),
+        _ => return Err("`prefix`, `pairs` and `version` exclude each other".to_owned()),
+    };
+    let time = written.time.map(time).transpose()?;
+    let id = written.id.map(|id| place(id.headers, None, id.body)).transpose()?;
+    let way = Way {
+        key: written.key,
+        algorithm: written.algorithm,
+        signature: place(written.headers, None, written.body)?,
+        layout,
+        encoding: written.encoding,
+        signed: Template::parse(&written.signed)?,
+        items: written.items,
+        time,
+        id,
+    };
+    check(&way)?;
+    Ok(way)
+}
+
+fn time(written: WrittenTime) -> Result<Time, String> {
+    let WrittenTime { header, pair, body, unit, window_s } = written;
+    let place = place(header.map(|header| vec![header]), pair, body)?;
+    Ok(Time { place, unit, window: SignedDuration::from_secs(window_s.into()) })
+}
+
+fn place(
+    headers: Option<Vec<String>>,
+    pair: Option<String>,
+    body: Option<String>,
+) -> Result<Place, String> {
+    match (headers, pair, body) {
+        (Some(names), None, None) if !names.is_empty() => {
+            let names = names.iter().map(|name| HeaderName::from_str(name));
+            let names = names.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+            Ok(Place::Headers(names))
+        }
+        (None, Some(name), None) => Ok(Place::Pair(name)),
+        (None, None, Some(pointer)) if pointer.starts_with('/') => Ok(Place::Body(pointer)),
+        _ => Err("name one place: headers, a pair or a pointer in the body".to_owned()),
+    }
+}
+
+/// What is not signed is not used. A token speaks for the whole request that it comes with.
+fn check(way: &Way) -> Result<(), String> {
+    let is_token = way.algorithm == Algorithm::Equal;
+    if is_token != way.signed.is_empty() {
+        return Err("`signed` is needed, except with `equal`".to_owned());
+    }
+    let covers = |place: &Place, piece: Piece| {
+        let in_body = matches!(place, Place::Body(_)) && way.signed.has(&Piece::Body);
+        is_token || in_body || way.signed.has(&piece)
+    };
+    if way.time.as_ref().is_some_and(|time| is_token || !covers(&time.place, Piece::Time)) {
+        return Err("the time is not signed".to_owned());
+    }
+    if way.id.as_ref().is_some_and(|id| !covers(id, Piece::Id)) {
+        return Err("the id is not signed".to_owned());
+    }
+    let unknown = |piece, given: bool| way.signed.has(&piece) && !given;
+    if unknown(Piece::Time, way.time.is_some()) || unknown(Piece::Id, way.id.is_some()) {
+        return Err("`signed` names a time or an id that has no place".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = "- id: a\n  name: A\n  docs: https://a.example\n  secret: secret\n  by:\n  - headers: [X-A]\n    \
+        encoding: hex\n    algorithm: hmac-sha256\n    signed: '{time}.{id}.{body}'\n    \
+        time: { header: X-T, unit: seconds, window_s: 300 }\n    id: { headers: [X-I] }\n";
+
+    #[test]
+    fn a_scheme_that_trusts_what_is_not_signed_is_refused() {
+        assert!(read(SOUND).is_ok());
+        for (from, to, why) in [
+            ("{time}.", "", "time is not signed"),
+            ("{id}.", "", "id is not signed"),
+            ("{time}.{id}.{body}", "{id}", "time is not signed"),
+            ("id: { headers: [X-I] }", "", "no place"),
+            ("time: { header: X-T, unit: seconds, window_s: 300 }", "", "no place"),
+            ("header: X-T", "header: X-T, pair: t", "one place"),
+            ("signed: '{time}.{id}.{body}'", "signed: ''", "`signed` is needed"),
+            ("hmac-sha256", "equal", "`signed` is needed"),
+            ("headers: [X-A]", "headers: []", "one place"),
+            ("headers: [X-A]", "headers: [X A]", "header name"),
+            ("headers: [X-A]", "headers: [X-A]\n    prefix: a\n    version: b", "exclude"),
+            ("headers: [X-A]", "body: signature", "one place"),
+            ("encoding: hex", "encoding: hexx", "hexx"),
+            ("encoding: hex", "encoding: hex\n    colour: red", "unknown field"),
+            ("name: A", "name: A\n  colour: red", "unknown field"),
+            ("window_s: 300", "window_s: -1", "expected u32"),
+            ("{body}", "{boddy}", "boddy"),
+        ] {
+            let text = SOUND.replace(from, to);
+            assert_ne!(text, SOUND, "{from}");
+            let error = read(&text).err().unwrap_or_else(|| panic!("{to} is accepted"));
+            assert!(error.contains(why), "{to}: {error}");
+        }
+        assert!(read(&SOUND.repeat(2)).unwrap_err().contains("two schemes"));
+    }
+}
