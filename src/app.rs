@@ -376,6 +376,8 @@ impl AdminTasks {
         self.spawn(|close| async move { until(close, Box::pin(flows.follow_moves())).await });
         let events = services.events.clone();
         self.spawn(|close| Box::pin(events.deliver(close)));
+        let inbox = services.inbox.clone();
+        self.spawn(|close| Box::pin(inbox.deliver(close)));
         let (flows, directory) = (services.flows.clone(), services.directory.clone());
         self.spawn(|mut close| async move {
             for org in directory.view().orgs() {

@@ -30,6 +30,7 @@ use keyward_base::limits::Limits;
 use keyward_base::secret::Secret;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
+use keyward_inbox::Inbox;
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -75,6 +76,8 @@ pub struct Services {
     pub flows: Arc<Flows>,
     /// Publishes events.
     pub events: Arc<Events>,
+    /// Webhooks of services for programs.
+    pub inbox: Arc<Inbox>,
     /// The location of the audit log.
     pub audit: Trail,
     /// Counters.
@@ -182,6 +185,7 @@ impl Services {
             keys: self.keys.clone(),
             flows: self.flows.clone(),
             events: self.events.clone(),
+            inbox: self.inbox.clone(),
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),
@@ -365,6 +369,16 @@ impl Opened {
         self.events.use_client(caller.clone());
         self.vault.follow_settings(config.oauth.clone());
         self.vault.rotate_by(config.rotation.clone());
+        let inbox = Inbox::new(keyward_inbox::Parts {
+            store: self.store.clone(),
+            keyring: self.keyring.clone(),
+            directory: self.directory.clone(),
+            vault: self.vault.clone(),
+            clock: self.clock.clone(),
+            settings: config.events.clone(),
+            public_url: public_url.clone(),
+        });
+        inbox.use_client(caller.clone());
         let flows = Flows::new(oauth::Parts {
             store: self.store,
             keyring: self.keyring,
@@ -400,6 +414,7 @@ impl Opened {
             caller,
             flows,
             events: self.events,
+            inbox,
             audit: Trail::at(&config.audit.file),
             metrics: self.metrics,
             telemetry,

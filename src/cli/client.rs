@@ -2,6 +2,7 @@
 //! one of this machine over its socket; otherwise this process opens the services and calls the same router.
 
 mod answering;
+pub(crate) mod events;
 mod remote;
 mod unmade;
 

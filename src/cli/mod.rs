@@ -27,6 +27,7 @@ mod harden;
 mod health;
 mod help;
 mod honeytoken;
+mod hook;
 mod identity;
 mod init;
 mod key;
@@ -165,6 +166,9 @@ enum Command {
     /// manage webhooks, which report events of connections, bindings and plugins
     #[command(subcommand)]
     Webhook(webhook::Command),
+    /// take webhooks of services, verified, for programs
+    #[command(subcommand)]
+    Hook(hook::Command),
     /// manage honeytokens: bait that raises an alarm when a program sends it
     #[command(subcommand)]
     Honeytoken(honeytoken::Command),
@@ -324,6 +328,7 @@ impl Command {
             Self::Token(command) => command.run(global).await,
             Self::Org(command) => command.run(global).await,
             Self::Webhook(command) => command.run(global).await,
+            Self::Hook(command) => command.run(global).await,
             Self::Honeytoken(command) => command.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,

@@ -68,6 +68,7 @@ mod home_page;
 mod honeytokens_declared;
 mod host_mismatch;
 mod host_sets_page;
+mod inbox;
 mod injection;
 mod leaves;
 mod log_json;

@@ -33,6 +33,7 @@ mod flows;
 mod health;
 mod home;
 mod honeytokens;
+mod hooks;
 mod host;
 mod html;
 mod idempotency;

@@ -18,17 +18,17 @@ use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connect_sessions, connection_test,
-    connections, consents, errors_page, explain, flows, health, home, honeytokens, index, keys,
-    login_links, logins, orgs, passkeys, passwords, personal, plugins, probes, providers, refresh,
-    reload, request_id, rotations, rule_test, rules, runs, sessions, sign_in, streams, summary,
-    tokens, totp, upstreams, usage, users, webhooks,
+    connections, consents, errors_page, explain, flows, health, home, honeytokens, hooks, index,
+    keys, login_links, logins, orgs, passkeys, passwords, personal, plugins, probes, providers,
+    refresh, reload, request_id, rotations, rule_test, rules, runs, sessions, sign_in, streams,
+    summary, tokens, totp, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
     let open = health::open_routes().merge(health::routes_with_token());
     let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
-    let open = open.merge(connect_sessions::pages());
+    let open = open.merge(connect_sessions::pages()).merge(hooks::open_routes());
     let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
     guarded
         // Below the check of names: a page of another site must not learn the gateway's URL.
@@ -46,6 +46,7 @@ pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
     let open = health::open_routes().merge(health::routes_with_token());
     let open = open.merge(home::routes()).merge(consents::routes()).merge(errors_page::routes());
     let open = open.merge(connect_sessions::pages()).merge(sign_in::pages());
+    let open = open.merge(hooks::open_routes());
     open.merge(api())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
@@ -130,6 +131,7 @@ pub(super) fn described() -> Routes {
         .merge(logins::routes())
         .merge(login_links::routes())
         .merge(webhooks::routes())
+        .merge(hooks::routes())
         .merge(honeytokens::routes())
 }
 

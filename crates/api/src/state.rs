@@ -17,6 +17,7 @@ use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
+use keyward_inbox::Inbox;
 use keyward_net::dial::Dialler;
 use keyward_proxy::Gateway;
 use keyward_proxy::ListenerOwner;
@@ -49,6 +50,8 @@ pub struct Deps {
     pub flows: Arc<Flows>,
     /// Publishes events.
     pub events: Arc<Events>,
+    /// Webhooks of services for programs.
+    pub inbox: Arc<Inbox>,
     /// Checks addresses for `explain`.
     pub dialler: Arc<Dialler>,
     /// The audit log.

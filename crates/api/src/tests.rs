@@ -24,6 +24,7 @@ use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
+use keyward_inbox::Inbox;
 use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
@@ -139,6 +140,15 @@ async fn services() -> Deps {
         clock: clock.clone(),
         settings: Default::default(),
     });
+    let inbox = Inbox::new(keyward_inbox::Parts {
+        store: sealed.0.clone(),
+        keyring: sealed.1.clone(),
+        directory: directory.clone(),
+        vault: vault.clone(),
+        clock: clock.clone(),
+        settings: Default::default(),
+        public_url: "http://localhost:8081".to_owned(),
+    });
     let flows = oauth::Flows::new(oauth::Parts {
         store: sealed.0,
         keyring: sealed.1,
@@ -154,6 +164,7 @@ async fn services() -> Deps {
         vault,
         flows,
         events,
+        inbox,
         rulebook: Arc::new(rulebook),
         authority: Arc::new(authority),
         keys,

@@ -7,6 +7,7 @@ mod ca;
 mod call;
 mod explain;
 mod flow;
+mod hook;
 mod index;
 mod keys;
 mod passkey;
@@ -44,6 +45,7 @@ pub use self::explain::{
 pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };
+pub use self::hook::{HookAccepted, HookAdded, HookEventView, HookEventsAsk, HookScheme};
 pub use self::index::ApiIndex;
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::passkey::{

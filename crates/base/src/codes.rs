@@ -115,6 +115,12 @@ codes! {
     TooManyGuesses: "agent_unauthenticated" 429 Proxy(DENIED),
         "Too many requests with a wrong token came from this address.",
         "correct the token, and wait as long as `Retry-After` says";
+    HookRefused: "hook_refused" 401 Api,
+        "A request to a hook is not signed as the service signs, or is too old.",
+        "`keyward hook show NAME` says why; `keyward hook rotate NAME --secret-stdin` takes the secret of the service";
+    HookUnavailable: "hook_unavailable" 503 Api,
+        "A hook cannot take events now: too many wait, it has no scheme, or the store failed.",
+        "repeat the request later; `keyward hook show NAME` says what waits";
     AgentUnavailable: "agent_unavailable" 403 Proxy(DENIED),
         "The agent that the listener belongs to is paused or does not exist.",
         "`keyward agent list` shows which there are";

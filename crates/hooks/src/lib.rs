@@ -6,6 +6,7 @@
 
 mod challenge;
 mod key;
+mod proof;
 mod rejection;
 mod request;
 mod scheme;

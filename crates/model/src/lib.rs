@@ -14,6 +14,7 @@ mod connection;
 mod deadline;
 mod given;
 mod honeytoken;
+mod hook;
 mod login;
 mod manifest;
 mod name;
@@ -58,6 +59,7 @@ pub use connection::{
 pub use deadline::Deadline;
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use hook::{Hook, HookChange, HookFacts, HookRefusal, HookShown, HookSpec, HookWith};
 pub use login::{
     LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginShown, LoginSpec, SignInMethod,
 };

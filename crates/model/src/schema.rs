@@ -10,8 +10,8 @@ use super::resource::{Kind, Nothing, Resource};
 use super::rule::{Rule, RuleShown};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
 use super::{
-    Agent, App, ConnectSession, Connection, Honeytoken, Login, Org, Plugin, PluginView, Session,
-    User, Webhook,
+    Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, Plugin, PluginView,
+    Session, User, Webhook,
 };
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
@@ -48,6 +48,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<ConnectSession>(),
         rule(),
         of::<Webhook>(),
+        of::<Hook>(),
         of::<Honeytoken>(),
     ]
 }

@@ -19,7 +19,7 @@ use super::resource::{Kind, Record, Resource};
 use super::secret_text::SecretText;
 
 /// Bytes of a URL.
-const URL_BYTES_MAX: usize = 2_048;
+pub(crate) const URL_BYTES_MAX: usize = 2_048;
 
 /// Webhooks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -176,7 +176,7 @@ impl Record<Webhook> {
 }
 
 /// Whether events can be posted there: an https URL with a host, or an http URL of this machine; no password.
-fn is_postable(url: &str) -> bool {
+pub(crate) fn is_postable(url: &str) -> bool {
     let parsed: Option<http::Uri> = url.parse().ok().filter(|_| url.len() <= URL_BYTES_MAX);
     let is_one = parsed.and_then(|uri| {
         let authority = uri.authority()?.as_str();

@@ -26,6 +26,7 @@ pub(super) enum Names {
     /// By id: connect sessions have no names.
     ConnectSessions,
     Honeytokens,
+    Hooks,
     /// By id: logins have no names.
     Logins,
     Orgs,
@@ -79,6 +80,7 @@ const COMMANDS: &[(&str, Names)] = &[
     ("app", Names::Apps),
     ("connection", Names::Connections),
     ("honeytoken", Names::Honeytokens),
+    ("hook", Names::Hooks),
     ("org", Names::Orgs),
     ("plugin", Names::Plugins),
     ("provider", Names::Providers),
@@ -154,6 +156,7 @@ impl Names {
             Self::Connections => "connections",
             Self::ConnectSessions => "connect-sessions",
             Self::Honeytokens => "honeytokens",
+            Self::Hooks => "hooks",
             Self::Logins => "logins",
             Self::Orgs => "orgs",
             Self::Plugins => "plugins",

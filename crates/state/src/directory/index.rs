@@ -58,6 +58,7 @@ pub enum Named {
     Honeytoken,
     Provider,
     Rule,
+    Hook,
     /// Unused: sessions and connect sessions have no names.
     Session,
     /// Unused: logins have no names.
@@ -79,6 +80,7 @@ impl Named {
             Self::Honeytoken => "honeytoken",
             Self::Provider => "provider",
             Self::Rule => "rule",
+            Self::Hook => "hook",
             Self::Session => "session",
             Self::Login => "login",
         }

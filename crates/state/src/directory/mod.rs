@@ -17,6 +17,7 @@ mod connect_sessions;
 mod connections;
 mod deliveries;
 mod error;
+mod hooks;
 mod index;
 mod logins;
 mod open;

@@ -23,8 +23,8 @@ use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
 use keyward_model::{
-    App, ConnectSession, Connection, Honeytoken, Login, Org, OwnProvider, Record, Rule, Session,
-    User, Webhook,
+    App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Record, Rule,
+    Session, User, Webhook,
 };
 
 /// What opening finds.
@@ -72,6 +72,7 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     known.take_all::<OwnProvider>(rows).await?;
     known.take_all::<Connection>(rows).await?;
     known.take_all::<Webhook>(rows).await?;
+    known.take_all::<Hook>(rows).await?;
     known.take_all::<Honeytoken>(rows).await?;
     known.take_all::<Rule>(rows).await?;
     known.take_all::<Session>(rows).await?;

@@ -74,6 +74,12 @@ pub enum Table {
     ConnectSessions,
     /// Browsers in which users are signed in.
     Logins,
+    /// Hooks: URLs to which services post their webhooks.
+    Hooks,
+    /// Secrets of services, and keys that sign deliveries.
+    HookKeys,
+    /// Verified webhooks that have not been delivered yet, and the ids of delivered ones.
+    HookEvents,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -242,7 +248,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -267,6 +273,9 @@ impl Table {
         Self::Usage,
         Self::ConnectSessions,
         Self::Logins,
+        Self::Hooks,
+        Self::HookKeys,
+        Self::HookEvents,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -296,6 +305,9 @@ impl Table {
             Self::Usage => "usage",
             Self::ConnectSessions => "connect_sessions",
             Self::Logins => "logins",
+            Self::Hooks => "hooks",
+            Self::HookKeys => "hook_keys",
+            Self::HookEvents => "hook_events",
         }
     }
 }

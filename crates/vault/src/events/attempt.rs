@@ -37,14 +37,31 @@ struct PayloadData<'a> {
     about: &'a About,
 }
 
-/// A webhook's URL, and the keys that sign its deliveries.
-pub(super) struct DeliveryTarget<'a> {
-    pub(super) url: &'a str,
-    pub(super) keys: &'a SigningKeys,
+/// A URL, and the keys that sign what is posted there.
+#[derive(Debug)]
+pub struct DeliveryTarget<'a> {
+    /// The URL.
+    pub url: &'a str,
+    /// The keys.
+    pub keys: &'a SigningKeys,
 }
 
+/// What is posted.
 #[derive(Debug)]
-pub(super) enum AttemptResult {
+pub struct Message<'a> {
+    /// The same for each attempt, so that the receiver knows a repeated delivery.
+    pub id: &'a str,
+    /// The type of the body.
+    pub content_type: &'a str,
+    /// Further fields.
+    pub fields: &'a [(String, String)],
+    /// The body; the same bytes for each attempt.
+    pub body: Bytes,
+}
+
+/// The result of an attempt.
+#[derive(Debug)]
+pub enum AttemptResult {
     /// The webhook accepted the event.
     Taken(StatusCode),
     /// The webhook answered 410: it wants no more events.
@@ -66,23 +83,39 @@ pub(super) fn body(notice: &Notice) -> Vec<u8> {
 }
 
 /// Posts an event.
-pub(super) async fn post(
+pub(super) async fn post_notice(
     caller: &HttpClient,
     to: DeliveryTarget<'_>,
     notice: &Notice,
     settings: &WebhookSettings,
     now: Timestamp,
 ) -> AttemptResult {
-    let body = body(notice);
+    let body = body(notice).into();
     let id = notice.id.as_str();
+    let message = Message { id, content_type: "application/json", fields: &[], body };
+    post(caller, to, message, settings, now).await
+}
+
+/// Posts a message, signed by Standard Webhooks.
+pub async fn post(
+    caller: &HttpClient,
+    to: DeliveryTarget<'_>,
+    message: Message<'_>,
+    settings: &WebhookSettings,
+    now: Timestamp,
+) -> AttemptResult {
+    let Message { id, content_type, fields, body } = message;
     let signatures = to.keys.signatures(id, now, &body, now);
-    let request = Request::post(to.url)
-        .header(header::CONTENT_TYPE, "application/json")
+    let mut request = Request::post(to.url)
+        .header(header::CONTENT_TYPE, content_type)
         .header(header::USER_AGENT, concat!("keyward/", env!("CARGO_PKG_VERSION")))
         .header("webhook-id", id)
         .header("webhook-timestamp", now.as_second())
         .header("webhook-signature", signatures);
-    let Ok(request) = request.body(Bytes::from(body)) else {
+    for (name, value) in fields {
+        request = request.header(name, value);
+    }
+    let Ok(request) = request.body(body) else {
         return failed("its URL cannot be posted to", None);
     };
     judge(caller.call(request, &bounds(settings)).await, now)

@@ -155,7 +155,7 @@ impl Events {
         };
         let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
         let notice = &owed.delivery.notice;
-        let tried = attempt::post(caller, destination, notice, &settings, now).await;
+        let tried = attempt::post_notice(caller, destination, notice, &settings, now).await;
         Ok(Some(self.outcome(&hook, owed, tried, pause).await))
     }
 
@@ -240,7 +240,7 @@ impl Events {
 }
 
 /// The pause after a failed attempt, with up to a fifth of jitter; `None` after the last.
-fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
+pub fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
     let pause = settings.retries.get(usize::try_from(tries).ok()?)?;
     let mut random = [0; 2];
     getrandom::fill(&mut random).expect("the operating system has randomness");

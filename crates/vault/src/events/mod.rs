@@ -17,7 +17,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use attempt::DeliveryTarget;
+pub use attempt::{AttemptResult, DeliveryTarget, Message, post};
+pub use deliver::pause;
 pub use keys::{SigningKey, SigningKeyError, SigningKeys};
 use queue::Queue;
 pub use queue::{LastTry, WebhookStatus};
@@ -156,7 +157,7 @@ impl Events {
         let by = Acting::current().by;
         let notice = Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, About::default());
         let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
-        let tried = attempt::post(caller, destination, &notice, &settings, now).await;
+        let tried = attempt::post_notice(caller, destination, &notice, &settings, now).await;
         Ok(LastTry::of(&tried, self.clock.now()))
     }
 }

@@ -55,7 +55,7 @@ pub struct LastTry {
 
 impl LastTry {
     /// The result as it is shown.
-    pub(super) fn of(tried: &AttemptResult, at: Timestamp) -> Self {
+    pub fn of(tried: &AttemptResult, at: Timestamp) -> Self {
         let (taken, what) = match tried {
             AttemptResult::Taken(status) => (true, format!("answered {}", status.as_u16())),
             AttemptResult::Gone => (false, "answered 410".to_owned()),

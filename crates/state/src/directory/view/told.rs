@@ -11,7 +11,7 @@ use crate::store::Table;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectionId, OrgId, TokenId};
 use keyward_model::{
-    App, ConnectSession, Honeytoken, Login, OwnProvider, Plugin, Record, Rule, Session, User,
+    App, ConnectSession, Honeytoken, Hook, Login, OwnProvider, Plugin, Record, Rule, Session, User,
     Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
@@ -38,6 +38,7 @@ impl View {
                 let id = ConnectionId::parse(&at.id).ok()?;
                 ("connection", org.connections.get(&id)?.name.clone())
             }
+            Table::Hooks => return self.thing_of::<Hook>(at),
             Table::Honeytokens => return self.thing_of::<Honeytoken>(at),
             Table::Logins => return self.thing_of::<Login>(at),
             Table::Orgs => ("org", org.record.as_ref()?.id.name().to_owned()),

@@ -1,0 +1,370 @@
+//! `/hooks`: URLs to which services post their webhooks, and the events that wait there. `intake.rs` takes the requests of
+//! services.
+
+mod intake;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::stream;
+use http::StatusCode;
+
+use super::auth::Caller;
+use super::body::{Body, Params, Segments};
+use super::context::Context;
+use super::error::ApiError;
+use super::input::{Change, Input};
+use super::openapi::{PageOrEvents, Routes};
+use super::resource::{self, Exposed};
+use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, List};
+use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, Reader};
+use keyward_model::{
+    Hook, HookFacts, HookRefusal, HookShown, HookSpec, HookWith, Record, Reference, SecretText,
+    Shown, WebhookTry,
+};
+use keyward_vault::events::{SigningKey, SigningKeyError};
+
+pub(super) use intake::routes as open_routes;
+
+/// Events of one answer.
+const EVENTS_MAX: usize = 100;
+
+/// Events of one answer by default: a body may have 2 MiB.
+const EVENTS_USUAL: usize = 20;
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/hook-schemes", ["listHookSchemes", "List how services sign their webhooks"], schemes)
+        .get("/hooks", ["listHooks", "List hooks"], resource::list::<Hook>)
+        .post("/hooks", ["addHook", "Add a hook"], resource::add::<Hook>)
+        .get("/hooks/{hook}", ["getHook", "Show a hook"], resource::show::<Hook>)
+        .patch("/hooks/{hook}", ["changeHook", "Change a hook"], resource::change::<Hook>)
+        .delete("/hooks/{hook}", ["removeHook", "Remove a hook"], resource::remove::<Hook>)
+        .post("/hooks/{hook}/rotate", ["rotateHookKeys", "Replace the keys of a hook"], rotate)
+        .get(
+            "/hooks/{hook}/events",
+            ["listHookEvents", "List the events that wait at a hook, or follow them"],
+            events,
+        )
+        .get("/hooks/{hook}/events/{event}", ["getHookEvent", "Show an event"], event)
+        .delete(
+            "/hooks/{hook}/events/{event}",
+            ["takeHookEvent", "Remove an event after it was handled"],
+            take,
+        )
+        .post(
+            "/hooks/{hook}/events/{event}/resend",
+            ["resendHookEvent", "Deliver an event again"],
+            resend,
+        )
+}
+
+async fn schemes(_: Caller) -> Json<List<HookScheme>> {
+    let of = |scheme: &keyward_hooks::Scheme| HookScheme {
+        id: scheme.id().to_owned(),
+        name: scheme.name().to_owned(),
+        secret: scheme.secret_label().to_owned(),
+        docs: scheme.docs().to_owned(),
+    };
+    Json(List { items: keyward_hooks::all().iter().map(of).collect(), next: None })
+}
+
+impl Exposed for Hook {
+    type Added = HookAdded;
+    type Changed = Shown<Self>;
+
+    fn texts(record: &Record<Self>) -> Vec<&str> {
+        record.to.as_deref().into_iter().chain(record.scheme.as_deref()).collect()
+    }
+
+    /// The connection by its id, and a scheme that exists.
+    fn resolve(context: &Context, spec: &mut HookSpec) -> Result<(), ApiError> {
+        let Context { admin, caller } = context;
+        let mut of_provider = None;
+        if let Some(named) = &mut spec.connection {
+            let connection = admin.connection_to_use(caller, named.as_str())?;
+            let catalogue = admin.deps().vault.catalogue(caller.org());
+            let provider = catalogue.get(&connection.provider);
+            of_provider = provider.and_then(|it| it.about.webhook_scheme.clone());
+            *named = Reference::Id(connection.id.clone());
+        }
+        let known = || keyward_hooks::all().iter().map(|scheme| scheme.id());
+        match (&spec.scheme, of_provider) {
+            (Some(id), _) if keyward_hooks::get(id).is_none() => {
+                let text = ApiError::not_found_among("signature scheme", id, known()).text();
+                let hint = text.hint.or_else(|| Some("`keyward hook schemes` lists them".into()));
+                Err(ApiError::Field { field: "scheme".to_owned(), message: text.message, hint })
+            }
+            (None, None) if spec.connection.is_some() => Err(ApiError::Field {
+                field: "scheme".to_owned(),
+                message: "is required: the provider of this connection names none".to_owned(),
+                hint: Some("`keyward hook schemes` lists them".to_owned()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn beside(context: &Context, record: &Record<Self>) -> HookShown {
+        let inbox = &context.deps().inbox;
+        let status = inbox.status(&record.id);
+        let scheme = inbox.scheme(record);
+        HookShown {
+            url: inbox.url(record),
+            signed_by: scheme.map_or_else(String::new, |scheme| scheme.id().to_owned()),
+            has_secret: inbox.has_secret(record).await.unwrap_or_default(),
+            paused: record.facts.paused,
+            waiting: status.waiting,
+            dead: status.dead,
+            last: status.last.map(|it| WebhookTry { at: it.at, taken: it.taken, what: it.what }),
+            refused: status.refused.map(|it| HookRefusal {
+                at: it.at,
+                code: it.code.to_owned(),
+                reason: it.reason,
+            }),
+        }
+    }
+
+    async fn add(context: &Context, input: Input<Self>) -> Result<HookAdded, ApiError> {
+        let keys = Keys::of(input.with, true)?;
+        let facts = HookFacts::default();
+        // A hook without its keys would refuse everything: both are stored, or neither.
+        let hook = resource::store_new::<Self>(context, input.spec, facts).await?;
+        match stored(context, &hook, keys).await {
+            Ok(added) => Ok(added),
+            Err(error) => {
+                let by = keyward_model::ManagedBy::Store;
+                context.deps().directory.remove::<Self>(&hook.org, &hook.id, by).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn change(
+        context: &Context,
+        record: Arc<Record<Self>>,
+        change: Change<Self>,
+    ) -> Result<Shown<Self>, ApiError> {
+        let paused = change.with.paused;
+        let changed = resource::store_change(context, &record, &change, |hook| {
+            hook.facts.paused = paused.unwrap_or(hook.facts.paused);
+        });
+        Ok(resource::shown(context, &*changed.await?).await)
+    }
+
+    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        Ok(context.deps().inbox.forget(&record.org, &record.id).await?)
+    }
+}
+
+/// Keys of a hook, and the text of a signing key that is made here: shown once.
+struct Keys {
+    new: NewKeys,
+    shown: Option<String>,
+}
+
+impl Keys {
+    /// Those that are given; `fresh`: a new signing key if none is.
+    fn of(given: HookWith, fresh: bool) -> Result<Self, ApiError> {
+        let secret = given.secret.map(|SecretText(secret)| secret);
+        let (signing_key, shown) = match given.signing_key {
+            Some(SecretText(text)) => {
+                let refused =
+                    |error: SigningKeyError| ApiError::field("signing_key", error.to_string());
+                (Some(SigningKey::parse(&text).map_err(refused)?), None)
+            }
+            None if fresh => {
+                let key = SigningKey::random();
+                let shown = Some(key.shown());
+                (Some(key), shown)
+            }
+            None => (None, None),
+        };
+        Ok(Self { new: NewKeys { secret, signing_key }, shown })
+    }
+}
+
+async fn stored(
+    context: &Context,
+    hook: &Record<Hook>,
+    Keys { new, shown }: Keys,
+) -> Result<HookAdded, ApiError> {
+    let inbox = &context.deps().inbox;
+    let learns = inbox.scheme(hook).is_some_and(|scheme| scheme.learns_secret());
+    if new.secret.is_none() && !learns && !inbox.has_secret(hook).await? {
+        let label = inbox.scheme(hook).map_or("signing secret", |scheme| scheme.secret_label());
+        return Err(ApiError::Field {
+            field: "secret".to_owned(),
+            message: format!("is required: the {label} that the service signs with"),
+            hint: Some("the service shows it where its webhook is set up".to_owned()),
+        });
+    }
+    inbox.set_keys(hook, new).await?;
+    // Nothing is posted from a queue.
+    let signing_key = shown.filter(|_| !hook.is_queue());
+    Ok(HookAdded { hook: resource::shown(context, hook).await, signing_key })
+}
+
+/// Takes another secret or signing key from now on, and for a day those before as well. Without a body, a new signing key.
+async fn rotate(
+    context: Context,
+    Segments(name): Segments<String>,
+    Body(given): Body<HookWith>,
+) -> Result<Json<HookAdded>, ApiError> {
+    let hook = resource::found::<Hook>(&context, &name)?;
+    resource::editable(&*hook)?;
+    let fresh = given.secret.is_none();
+    Ok(Json(stored(&context, &hook, Keys::of(given, fresh)?).await?))
+}
+
+async fn events(
+    context: Context,
+    Segments(name): Segments<String>,
+    Params(ask): Params<HookEventsAsk>,
+) -> Result<PageOrEvents<HookEventView>, ApiError> {
+    let hook = resource::found::<Hook>(&context, &name)?;
+    if ask.follow {
+        if ask.dead {
+            return Err(ApiError::field("follow", "is for events that wait"));
+        }
+        return Ok(PageOrEvents::Events(follow(context, hook)));
+    }
+    let most = ask.limit.unwrap_or(EVENTS_USUAL);
+    if !(1..=EVENTS_MAX).contains(&most) {
+        return Err(ApiError::field("limit", "must be 1 to 100"));
+    }
+    let found = context.deps().inbox.events(&hook, ask.dead, most).await?;
+    let items = found.into_iter().map(|(event, state)| view(event, state)).collect();
+    Ok(PageOrEvents::Page(Json(List { items, next: None })))
+}
+
+async fn event(
+    context: Context,
+    Segments((name, id)): Segments<(String, String)>,
+) -> Result<Json<HookEventView>, ApiError> {
+    let hook = resource::found::<Hook>(&context, &name)?;
+    let (event, state, _) = context.deps().inbox.event(&hook, &id).await?;
+    Ok(Json(view(event, state)))
+}
+
+async fn take(
+    context: Context,
+    Segments((name, id)): Segments<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let hook = resource::found::<Hook>(&context, &name)?;
+    context.deps().inbox.take(&hook, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn resend(
+    context: Context,
+    Segments((name, id)): Segments<(String, String)>,
+) -> Result<Json<HookEventView>, ApiError> {
+    let hook = resource::found::<Hook>(&context, &name)?;
+    let inbox = &context.deps().inbox;
+    inbox.send_again(&hook, &id).await?;
+    let (event, state, _) = inbox.event(&hook, &id).await?;
+    Ok(Json(view(event, state)))
+}
+
+fn view(event: HookEvent, state: EventState) -> HookEventView {
+    let bytes = event.body();
+    let text = std::str::from_utf8(&bytes).ok().map(str::to_owned);
+    let body_base64 = text.is_none().then(|| BASE64_STANDARD.encode(&bytes));
+    let (state, why) = match state {
+        EventState::Waiting => ("waiting", None),
+        EventState::Dead { why } => ("dead", Some(why)),
+    };
+    HookEventView {
+        id: event.id,
+        received: event.received,
+        state: state.to_owned(),
+        tries: event.tries,
+        why,
+        content_type: event.content_type,
+        headers: event.fields,
+        body: text,
+        body_base64,
+    }
+}
+
+/// A follower of a hook's events.
+struct Following {
+    context: Context,
+    hook: Arc<Record<Hook>>,
+    reader: Reader,
+    is_over: bool,
+}
+
+fn follow(context: Context, hook: Arc<Record<Hook>>) -> Response {
+    let reader = context.deps().inbox.read();
+    let following = Following { context, hook, reader, is_over: false };
+    let events = stream::unfold(following, |mut following| async move {
+        let event = following.next().await?;
+        Some((Ok::<_, Infallible>(event), following))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new()).into_response()
+}
+
+impl Following {
+    /// The next event, or why there are no more; `None` after that.
+    async fn next(&mut self) -> Option<sse::Event> {
+        if self.is_over {
+            return None;
+        }
+        let Self { context, hook, reader, .. } = self;
+        let (admin, inbox) = (&context.admin, &context.deps().inbox);
+        let ended = async {
+            let mut changes = context.deps().directory.changes();
+            loop {
+                let exists = context.view().one::<Hook>(&hook.org, &hook.id).is_some();
+                if !exists {
+                    return "the hook was removed";
+                }
+                if !context.caller.still_holds(context.deps()) {
+                    return "the token does not open this any more";
+                }
+                if !admin.is_ready() {
+                    return "the gateway is stopping";
+                }
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    () = admin.drained() => {}
+                }
+            }
+        };
+        let next = tokio::select! {
+            biased;
+            reason = ended => Err(reason.to_owned()),
+            next = inbox.next(hook, reader) => next.map_err(|error| ApiError::from(error).to_string()),
+        };
+        Some(match next {
+            Ok(event) => {
+                let id = event.id.clone();
+                let told = sse::Event::default().id(id);
+                let view = view(event, EventState::Waiting);
+                told.json_data(view)
+                    .unwrap_or_else(|error| sse::Event::default().comment(error.to_string()))
+            }
+            Err(reason) => {
+                self.is_over = true;
+                let reason = serde_json::json!({ "reason": reason }).to_string();
+                sse::Event::default().event("end").data(reason)
+            }
+        })
+    }
+}
+
+impl From<InboxError> for ApiError {
+    fn from(error: InboxError) -> Self {
+        match error {
+            InboxError::NoEvent => Self::not_found("event", "with this id"),
+            InboxError::Secret(message) => Self::field("secret", message),
+            InboxError::Row(error) => Self::internal(error),
+        }
+    }
+}

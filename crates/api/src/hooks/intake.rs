@@ -1,0 +1,141 @@
+//! `/hooks/…` in the open: takes the requests of services. Their signature is the only authentication. A service learns
+//! the status; the reason of a refusal is in the audit log and shown with the hook.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, extract};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+
+use crate::body::{Segments, collect};
+use crate::error::ApiError;
+use crate::state::Admin;
+use crate::wire::HookAccepted;
+use keyward_base::codes::Code;
+use keyward_base::id::OrgId;
+use keyward_hooks::Incoming;
+use keyward_inbox::{Accepted, BODY_BYTES_MAX, Refused};
+use keyward_model::{Hook, Record};
+use keyward_state::observe::change::{Actor, Change};
+use keyward_state::observe::event::Outcome;
+
+/// Seconds after which a service may repeat a request that could not be taken.
+const RETRY_AFTER: u32 = 30;
+
+pub(crate) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/hooks/{hook}", get(of_default).post(of_default))
+        .route("/hooks/{org}/{hook}", get(of_org).post(of_org))
+}
+
+async fn of_default(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+    request: extract::Request,
+) -> Response {
+    taken(&admin, &OrgId::default_org(), &name, request).await
+}
+
+async fn of_org(
+    State(admin): State<Admin>,
+    Segments((org, name)): Segments<(String, String)>,
+    request: extract::Request,
+) -> Response {
+    match OrgId::named(&org) {
+        Ok(org) => taken(&admin, &org, &name, request).await,
+        Err(_) => ApiError::NoSuchPath.into_response(),
+    }
+}
+
+async fn taken(admin: &Admin, org: &OrgId, name: &str, request: extract::Request) -> Response {
+    let view = admin.deps().directory.view();
+    // By name alone: ids are not told to services.
+    let hook = view.find::<Hook>(org, name).filter(|hook| hook.name() == name).cloned();
+    let Some(hook) = hook else { return ApiError::NoSuchPath.into_response() };
+    let (parts, body) = request.into_parts();
+    if parts.method == Method::HEAD {
+        return ApiError::Method.into_response();
+    }
+    let body = match whole(admin, body).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
+    };
+    let (admin, url) = (admin.clone(), url(admin, &hook, &parts.uri));
+    // To its end, also when the service goes away: else an event could be stored and not queued.
+    let work = async move {
+        let Parts { method, headers, .. } = &parts;
+        let incoming = Incoming { method, url: &url, headers, body: &body };
+        match admin.deps().inbox.accept(&hook, &incoming).await {
+            Ok(accepted) => answer(accepted),
+            Err(refused) => {
+                record(&admin, &hook, &refused).await;
+                refusal(&refused)
+            }
+        }
+    };
+    let answered = tokio::spawn(work).await;
+    answered.unwrap_or_else(|error| ApiError::internal(error).into_response())
+}
+
+async fn whole(admin: &Admin, body: Body) -> Result<zeroize::Zeroizing<Vec<u8>>, ApiError> {
+    let read = collect(body, BODY_BYTES_MAX);
+    let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
+    tokio::time::timeout(admin.deps().limits.head_timeout, read).await.map_err(slow)?
+}
+
+/// The URL that the service was given, with the query of this request: some services sign it.
+fn url(admin: &Admin, hook: &Record<Hook>, uri: &Uri) -> String {
+    let url = admin.deps().inbox.url(hook);
+    match uri.query() {
+        Some(query) => format!("{url}?{query}"),
+        None => url,
+    }
+}
+
+fn answer(accepted: Accepted) -> Response {
+    match accepted {
+        Accepted::Stored { id } => Json(HookAccepted { id, repeated: false }).into_response(),
+        Accepted::Repeated { id } => Json(HookAccepted { id, repeated: true }).into_response(),
+        Accepted::Answer { content_type, body, field } => {
+            let mut answer = body.into_response();
+            let content_type = HeaderValue::from_static(content_type);
+            answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+            answer.headers_mut().extend(field);
+            answer
+        }
+    }
+}
+
+fn refusal(refused: &Refused) -> Response {
+    let code = match refused {
+        Refused::Rejected(_) | Refused::HasSecret => Code::HookRefused,
+        Refused::NoScheme | Refused::Full | Refused::Unconfirmed(_) | Refused::Inbox(_) => {
+            Code::HookUnavailable
+        }
+    };
+    if let Refused::Inbox(error) = refused {
+        tracing::error!(%error, "a hook cannot store an event");
+    }
+    let text = code.because(code.row().meaning.trim_end_matches('.')).usual_hint();
+    let mut answer = ApiError::Declined(text).into_response();
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());
+    }
+    answer
+}
+
+/// Writes the refusal to the audit log. Everybody can send requests, so only a number of them is recorded.
+async fn record(admin: &Admin, hook: &Record<Hook>, refused: &Refused) {
+    let deps = admin.deps();
+    if !deps.inbox.may_record() {
+        return;
+    }
+    let change = Change::new(&Actor::Gateway, "hook", "request refused");
+    let change = change.of(&hook.id, hook.name()).because(refused.to_string());
+    let mut event = change.event(deps.clock.now(), &hook.org, Outcome::Refused);
+    event.code = Some(refused.code().to_owned());
+    deps.changes.tell(event).await;
+}

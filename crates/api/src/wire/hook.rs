@@ -1,0 +1,87 @@
+//! Hooks, their events and the schemes by which services sign.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use keyward_model::{Hook, Shown};
+
+/// A hook with the key that signs its deliveries, shown once: absent where somebody chose it, and for a queue.
+#[derive(Deserialize, JsonSchema, Serialize)]
+pub struct HookAdded {
+    /// The hook.
+    #[serde(flatten)]
+    pub hook: Shown<Hook>,
+    /// `whsec_…`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<String>,
+}
+
+impl std::fmt::Debug for HookAdded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HookAdded").field("hook", &self.hook).finish_non_exhaustive()
+    }
+}
+
+/// A verified request of a service.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct HookEventView {
+    /// The same for repeated requests.
+    pub id: String,
+    /// When it was accepted.
+    #[schemars(with = "String")]
+    pub received: Timestamp,
+    /// `waiting`, or `dead`: all deliveries failed.
+    pub state: String,
+    /// Failed deliveries.
+    pub tries: u32,
+    /// Why the last delivery failed, if the event is dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The type of the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Fields of the request, such as `x-github-event`.
+    pub headers: Vec<(String, String)>,
+    /// The body, if it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body in base64, if it is not text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+}
+
+/// The query of a list of events.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HookEventsAsk {
+    /// Events whose deliveries all failed, instead of those that wait.
+    pub dead: bool,
+    /// Server-sent events: those that wait, in order, and then each one that comes. A reader deletes an event after its
+    /// work.
+    pub follow: bool,
+    /// 1 to 100; default 20.
+    pub limit: Option<usize>,
+}
+
+/// A scheme by which services sign their webhooks.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct HookScheme {
+    /// Its id.
+    pub id: String,
+    /// The name of the service or specification.
+    pub name: String,
+    /// What the secret is called there.
+    pub secret: String,
+    /// Its documentation.
+    pub docs: String,
+}
+
+/// The answer to a service.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct HookAccepted {
+    /// The event's id.
+    pub id: String,
+    /// Whether it was accepted before, and is not delivered again.
+    pub repeated: bool,
+}

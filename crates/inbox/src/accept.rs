@@ -1,0 +1,182 @@
+//! Accepts the requests of services: a request is verified over its raw body, and stored before it is answered. A
+//! repeated one is answered and not delivered again.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request};
+
+use super::event::{self, Entry, HookEvent};
+use super::keys::NewKeys;
+use super::queue::Waiting;
+use super::{Inbox, InboxError, LastRefusal};
+use keyward_hooks::{Challenge, Incoming, Rejection, Scheme};
+use keyward_model::{Hook, Record};
+use keyward_net::call::{Bounds, Servers};
+use keyward_state::store::StoreError;
+use keyward_vault::RowError;
+
+/// What a service is answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Accepted {
+    /// The event is stored.
+    Stored {
+        /// Its id.
+        id: String,
+    },
+    /// It was stored before, and is not delivered again.
+    Repeated {
+        /// Its id.
+        id: String,
+    },
+    /// The request asked for this answer, and is no event.
+    Answer {
+        /// The type of the body.
+        content_type: &'static str,
+        /// The body.
+        body: Vec<u8>,
+        /// A field of the answer.
+        field: Option<(HeaderName, HeaderValue)>,
+    },
+}
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It is not a valid request of the service.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The hook's connection or provider is gone, or has no scheme.
+    #[error("the hook has no signature scheme")]
+    NoScheme,
+    /// Too many events wait. The service repeats the request.
+    #[error("too many events wait at this hook")]
+    Full,
+    /// The service wants to hand over a secret, and another one is there.
+    #[error("the hook has a secret already")]
+    HasSecret,
+    /// The service's confirmation page could not be fetched.
+    #[error("the confirmation failed: {0}")]
+    Unconfirmed(String),
+    /// The store failed. The service repeats the request.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
+}
+
+impl Refused {
+    /// As in the audit log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejection) => rejection.code(),
+            Self::NoScheme => "scheme_missing",
+            Self::Full => "queue_full",
+            Self::HasSecret => "secret_known",
+            Self::Unconfirmed(_) => "unconfirmed",
+            Self::Inbox(_) => "store_unavailable",
+        }
+    }
+}
+
+impl Inbox {
+    /// Verifies and stores a request to a hook.
+    ///
+    /// # Errors
+    /// When it is refused. Nothing of it is stored then.
+    pub async fn accept(
+        &self,
+        hook: &Record<Hook>,
+        incoming: &Incoming<'_>,
+    ) -> Result<Accepted, Refused> {
+        let accepted = self.try_accept(hook, incoming).await;
+        if let Err(refused) = &accepted {
+            let (at, code, reason) = (self.clock.now(), refused.code(), refused.to_string());
+            self.queue.lock().refused(&hook.id, LastRefusal { at, code, reason });
+        }
+        accepted
+    }
+
+    async fn try_accept(
+        &self,
+        hook: &Record<Hook>,
+        incoming: &Incoming<'_>,
+    ) -> Result<Accepted, Refused> {
+        let scheme = self.scheme(hook).ok_or(Refused::NoScheme)?;
+        let keys = self.keys.get(&hook.org, hook.id.as_str()).await.map_err(InboxError::from)?;
+        let now = self.clock.now();
+        let secrets = keys.map(|(keys, _)| keys.secrets(now)).unwrap_or_default();
+        if let Some(challenge) = scheme.challenge(incoming, &secrets, now)? {
+            return self.answer(hook, challenge, !secrets.is_empty()).await;
+        }
+        let verified = scheme.verify(incoming, &secrets, now)?;
+        let id = event::id_of(&verified.id);
+        self.store(hook, scheme, id, incoming).await
+    }
+
+    async fn store(
+        &self,
+        hook: &Record<Hook>,
+        scheme: &Scheme,
+        id: String,
+        incoming: &Incoming<'_>,
+    ) -> Result<Accepted, Refused> {
+        if self.queue.lock().waiting(&hook.id) >= self.settings.load().waiting_max {
+            return Err(Refused::Full);
+        }
+        let request = (incoming.headers, incoming.body);
+        let event = HookEvent::new(&hook.id, id.clone(), request, scheme, self.clock.now());
+        let waiting = Waiting { org: hook.org.clone(), id: id.clone(), next: event.next };
+        let (row, received) = (event.row(), event.received);
+        match self.events.put(&hook.org, &row, &Entry::Waiting(event), None).await {
+            Ok(_) => {}
+            Err(RowError::Store(StoreError::Conflict { .. })) => {
+                return Ok(Accepted::Repeated { id });
+            }
+            Err(error) => return Err(InboxError::from(error).into()),
+        }
+        self.queue.lock().push(&hook.id, received, waiting);
+        self.stir();
+        Ok(Accepted::Stored { id })
+    }
+
+    async fn answer(
+        &self,
+        hook: &Record<Hook>,
+        challenge: Challenge,
+        has_secret: bool,
+    ) -> Result<Accepted, Refused> {
+        match challenge {
+            Challenge::Answer { content_type, body, header } => {
+                Ok(Accepted::Answer { content_type, body, field: header })
+            }
+            // Only the first request of a service is believed: everybody can send one.
+            Challenge::Secret { .. } if has_secret => Err(Refused::HasSecret),
+            Challenge::Secret { secret, answer } => {
+                let new = NewKeys { secret: Some(secret), signing_key: None };
+                self.set_keys(hook, new).await?;
+                Box::pin(self.answer(hook, *answer, true)).await
+            }
+            Challenge::Confirm { url } => self.confirm(&url).await,
+        }
+    }
+
+    /// Fetches the page that confirms a subscription; its host was checked.
+    async fn confirm(&self, url: &str) -> Result<Accepted, Refused> {
+        let failed = |why: String| Refused::Unconfirmed(why);
+        let caller = self.caller.get().ok_or_else(|| failed("no client".to_owned()))?;
+        let request = Request::get(url).body(Bytes::new());
+        let request = request.map_err(|error| failed(error.to_string()))?;
+        let timeout = self.settings.load().timeout;
+        let bounds = Bounds {
+            whole: timeout,
+            connect: timeout,
+            answer: None,
+            head_bytes_max: 16 * 1024,
+            body_bytes_max: 64 * 1024,
+            servers: Servers::SecureOrLoopback,
+        };
+        let answer = caller.call(request, &bounds).await;
+        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        match answer.status().is_success() {
+            true => Ok(Accepted::Answer { content_type: "text/plain", body: vec![], field: None }),
+            false => Err(failed(format!("answered {}", answer.status().as_u16()))),
+        }
+    }
+}

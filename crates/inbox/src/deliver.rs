@@ -1,0 +1,265 @@
+//! Posts events to the URLs of hooks: one at a time for each hook, so that their order is kept, with retries after a
+//! pause. An event whose deliveries all failed is kept, and the next one follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::event::{self, Entry, HookEvent};
+use super::queue::Waiting;
+use super::{Inbox, InboxError};
+use keyward_base::id::{HookId, OrgId};
+use keyward_model::{Hook, Record};
+use keyward_net::call::HttpClient;
+use keyward_state::store::{StoreError, Version};
+use keyward_vault::RowError;
+use keyward_vault::events::{AttemptResult, DeliveryTarget, LastTry, Message, pause, post};
+
+/// The pause after a failure of the store.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Longest sleep, so that a change of the clock is noticed.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// Hooks that deliver at the same time.
+const AT_ONCE_MAX: usize = 64;
+
+impl Inbox {
+    /// Runs until `close` turns true. Deliveries under way are cancelled, and repeated after the next start.
+    pub async fn deliver(self: Arc<Self>, mut close: watch::Receiver<bool>) {
+        while let Err(error) = self.resume().await {
+            tracing::error!(%error, "the events of hooks cannot be read");
+            let rest = tokio::time::timeout(TRY_AGAIN_AFTER, close.wait_for(|close| *close));
+            if rest.await.is_ok() {
+                return;
+            }
+        }
+        let Some(caller) = self.caller.get().cloned() else { return };
+        let mut changes = self.directory.changes();
+        let mut under_way = JoinSet::new();
+        loop {
+            self.forget_expired().await;
+            let rest = self.send_due(&caller, &mut under_way);
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                () = self.stirred.notified() => {}
+                // A hook may have been resumed, or have a new URL.
+                _ = changes.changed() => {}
+                Some(_) = under_way.join_next() => {}
+                _ = close.wait_for(|close| *close) => return,
+            }
+        }
+    }
+
+    /// Queues the events that were stored before the start.
+    async fn resume(&self) -> Result<(), InboxError> {
+        let view = self.directory.view();
+        for org in view.orgs() {
+            let mut entries = self.events.all(&org.id).await?;
+            entries.sort_by_key(|(_, entry, _)| entry.received());
+            for (row, entry, _) in entries {
+                self.take_up(&org.id, &row, entry).await?;
+            }
+        }
+        self.stir();
+        Ok(())
+    }
+
+    /// Queues one entry; one of a removed hook is deleted.
+    async fn take_up(&self, org: &OrgId, row: &str, entry: Entry) -> Result<(), InboxError> {
+        let exists = |hook: &HookId| self.directory.view().one::<Hook>(org, hook).is_some();
+        if !exists(entry.hook()) {
+            return Ok(self.events.delete(org, row).await?);
+        }
+        let mut queue = self.queue.lock();
+        match entry {
+            Entry::Waiting(event) => {
+                let waiting = Waiting { org: org.clone(), id: event.id, next: event.next };
+                queue.push(&event.hook, event.received, waiting);
+            }
+            Entry::Dead { event, .. } => queue.dead(&event.hook, &event.id),
+            Entry::Taken { hook, until } => {
+                let id = row.rsplit('.').next().unwrap_or_default();
+                queue.taken(&hook, org, id, until);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts due deliveries. Returns the time until the next one is due.
+    fn send_due(
+        self: &Arc<Self>,
+        caller: &Arc<HttpClient>,
+        under_way: &mut JoinSet<()>,
+    ) -> Duration {
+        let view = self.directory.view();
+        let may = |org: &OrgId, hook: &HookId| {
+            let hook = view.one::<Hook>(org, hook);
+            hook.is_some_and(|hook| !hook.is_queue() && !hook.facts.paused)
+        };
+        while under_way.len() < AT_ONCE_MAX {
+            let now = self.clock.now();
+            match self.queue.lock().begin(now, may) {
+                Ok((hook, waiting)) => {
+                    let (inbox, caller) = (self.clone(), caller.clone());
+                    under_way.spawn(async move { inbox.delivered(&caller, &hook, waiting).await });
+                }
+                Err(None) => return REST_MAX,
+                Err(Some(next)) => {
+                    let rest = Duration::try_from(next.duration_since(now)).unwrap_or_default();
+                    return (rest + Duration::from_millis(1)).min(REST_MAX);
+                }
+            }
+        }
+        REST_MAX
+    }
+
+    /// One delivery, with its consequences.
+    async fn delivered(&self, caller: &HttpClient, hook: &HookId, waiting: Waiting) {
+        let last = match self.try_one(caller, hook, &waiting).await {
+            Ok(last) => last,
+            Err(error) => {
+                tracing::error!(%error, "the store failed: an event of a hook is delivered later");
+                let next = self.clock.now() + TRY_AGAIN_AFTER;
+                self.queue.lock().postpone(hook, &waiting.id, next);
+                None
+            }
+        };
+        self.queue.lock().end(hook, last);
+        self.stir();
+    }
+
+    async fn try_one(
+        &self,
+        caller: &HttpClient,
+        hook: &HookId,
+        waiting: &Waiting,
+    ) -> Result<Option<LastTry>, InboxError> {
+        let (org, view) = (&waiting.org, self.directory.view());
+        let found = self.events.get(org, &event::row(hook, &waiting.id)).await?;
+        let (Some((Entry::Waiting(event), version)), Some(hook)) =
+            (found, view.one::<Hook>(org, hook))
+        else {
+            // It was taken, or its hook was removed meanwhile.
+            self.queue.lock().remove(hook, &waiting.id);
+            return Ok(None);
+        };
+        let Some(to) = &hook.to else { return Ok(None) };
+        let keys = self.keys.get(org, hook.id.as_str()).await?;
+        let Some(keys) = keys.as_ref().and_then(|(keys, _)| keys.signing()) else {
+            // The hook is being created.
+            self.queue.lock().postpone(&hook.id, &event.id, self.clock.now() + TRY_AGAIN_AFTER);
+            return Ok(None);
+        };
+        let (settings, now) = (self.settings.load_full(), self.clock.now());
+        let body = event.body();
+        let content_type = event.content_type.as_deref();
+        let message = Message {
+            id: &event.id,
+            content_type: content_type.unwrap_or("application/octet-stream"),
+            fields: &event.fields,
+            body,
+        };
+        let tried = post(caller, DeliveryTarget { url: to, keys }, message, &settings, now).await;
+        let last = LastTry::of(&tried, self.clock.now());
+        match tried {
+            AttemptResult::Taken(_) => self.settle(hook, &event.id, version).await?,
+            AttemptResult::Gone => {
+                self.failed(hook, event, version, ("answered 410".to_owned(), None)).await?;
+            }
+            AttemptResult::Failed { why, retry_after } => {
+                let rest = pause(&settings, event.tries);
+                let rest = rest.map(|rest| rest.max(retry_after.unwrap_or_default()));
+                self.failed(hook, event, version, (why, rest)).await?;
+            }
+        }
+        Ok(Some(last))
+    }
+
+    /// Puts an event off for `rest`; without it, the event is kept aside.
+    async fn failed(
+        &self,
+        hook: &Record<Hook>,
+        mut event: HookEvent,
+        version: Version,
+        (why, rest): (String, Option<Duration>),
+    ) -> Result<(), InboxError> {
+        let (name, id, row) = (hook.name(), event.id.clone(), event.row());
+        event.tries += 1;
+        let entry = match rest {
+            Some(rest) => {
+                tracing::warn!(hook = name, event = id, why, pause = ?rest, "an event was not accepted; its delivery is retried");
+                event.next = self.clock.now() + rest;
+                self.queue.lock().postpone(&hook.id, &id, event.next);
+                Entry::Waiting(event)
+            }
+            None => {
+                tracing::error!(
+                    id = "hook_event_dead",
+                    hook = name,
+                    event = id,
+                    why,
+                    "all deliveries of an event failed: it is kept, and can be sent again"
+                );
+                self.queue.lock().dead(&hook.id, &id);
+                Entry::Dead { event, why }
+            }
+        };
+        match self.events.put(&hook.org, &row, &entry, Some(version)).await {
+            // A reader took it meanwhile.
+            Err(RowError::Store(StoreError::Conflict { .. })) => Ok(()),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    /// Replaces the event by its id, so that a repeated request is known. A crash before this repeats the delivery, with
+    /// the same id.
+    pub(crate) async fn settle(
+        &self,
+        hook: &Record<Hook>,
+        id: &str,
+        version: Version,
+    ) -> Result<(), InboxError> {
+        let window = self.scheme(hook).map_or_else(Default::default, |it| it.replay_window());
+        let until = self.clock.now().checked_add(window).unwrap_or(Timestamp::MAX);
+        let taken = Entry::Taken { hook: hook.id.clone(), until };
+        let row = event::row(&hook.id, id);
+        match self.events.put(&hook.org, &row, &taken, Some(version)).await {
+            Err(RowError::Store(StoreError::Conflict { .. })) => return Ok(()),
+            other => other.map(|_| ())?,
+        }
+        let forgotten = self.queue.lock().taken(&hook.id, &hook.org, id, until);
+        for id in forgotten {
+            self.events.delete(&hook.org, &event::row(&hook.id, &id)).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_expired(&self) {
+        let expired = self.queue.lock().expired(self.clock.now());
+        for (org, hook, id) in expired {
+            if let Err(error) = self.events.delete(&org, &event::row(&hook, &id)).await {
+                tracing::warn!(%error, "the id of a delivered event stays until the next start");
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn hook(&self) -> &HookId {
+        match self {
+            Self::Waiting(event) | Self::Dead { event, .. } => &event.hook,
+            Self::Taken { hook, .. } => hook,
+        }
+    }
+
+    fn received(&self) -> Timestamp {
+        match self {
+            Self::Waiting(event) | Self::Dead { event, .. } => event.received,
+            Self::Taken { until, .. } => *until,
+        }
+    }
+}

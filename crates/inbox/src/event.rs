@@ -1,0 +1,147 @@
+//! [`HookEvent`]: a verified request of a service, and the row of it. The row outlives the delivery, without the request,
+//! for as long as the service's request could be repeated.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, header};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use keyward_base::id::HookId;
+use keyward_hooks::Scheme;
+
+/// Bytes of all forwarded fields together. Further fields are left out.
+const FIELDS_BYTES_MAX: usize = 16 * 1024;
+
+/// Fields that are about the way of the request to the gateway, or would authenticate there.
+const NOT_FORWARDED: [HeaderName; 18] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::EXPECT,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::VIA,
+    header::FORWARDED,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT,
+    header::USER_AGENT,
+    header::ORIGIN,
+];
+
+/// What was sent, and how far its delivery is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HookEvent {
+    /// The same for repeated requests. 32 hexadecimal digits.
+    pub id: String,
+    /// The hook.
+    pub hook: HookId,
+    /// When it was accepted.
+    pub received: Timestamp,
+    /// The type of the body.
+    pub content_type: Option<String>,
+    /// The fields of the request that a program may need.
+    pub fields: Vec<(String, String)>,
+    /// The body, base64.
+    body: String,
+    /// Failed deliveries.
+    pub tries: u32,
+    /// Not before then.
+    pub next: Timestamp,
+}
+
+/// How far an event is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum EventState {
+    /// It waits for its delivery.
+    Waiting,
+    /// All deliveries failed.
+    Dead {
+        /// The last reason.
+        why: String,
+    },
+}
+
+/// The row of an event.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub(crate) enum Entry {
+    /// It waits.
+    Waiting(HookEvent),
+    /// All deliveries failed.
+    Dead { event: HookEvent, why: String },
+    /// It was delivered. A repeated request is known until then.
+    Taken { hook: HookId, until: Timestamp },
+}
+
+impl HookEvent {
+    /// Of a verified request.
+    pub(crate) fn new(
+        hook: &HookId,
+        id: String,
+        request: (&HeaderMap, &[u8]),
+        scheme: &Scheme,
+        now: Timestamp,
+    ) -> Self {
+        let (headers, body) = request;
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        Self {
+            id,
+            hook: hook.clone(),
+            received: now,
+            content_type: content_type.map(str::to_owned),
+            fields: forwarded(headers, scheme),
+            body: BASE64_STANDARD.encode(body),
+            tries: 0,
+            next: now,
+        }
+    }
+
+    /// The body, byte by byte as it was sent.
+    pub fn body(&self) -> Bytes {
+        BASE64_STANDARD.decode(&self.body).unwrap_or_default().into()
+    }
+
+    /// The id of its row.
+    pub(crate) fn row(&self) -> String {
+        row(&self.hook, &self.id)
+    }
+}
+
+/// The id of the row of an event.
+pub(crate) fn row(hook: &HookId, id: &str) -> String {
+    format!("{hook}.{id}")
+}
+
+/// The id of an event: `hex(SHA-256(id of the service))`, 32 characters. What services send may have any length.
+pub(crate) fn id_of(service: &str) -> String {
+    let digest = Sha256::digest(service);
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a program may need, without what only the service and the gateway may know.
+fn forwarded(headers: &HeaderMap, scheme: &Scheme) -> Vec<(String, String)> {
+    let mut bytes = 0;
+    let is_own = |name: &HeaderName| {
+        let text = name.as_str();
+        let is_of_way = text.starts_with("x-forwarded-") || text == "x-real-ip";
+        let is_ours = text.starts_with("webhook-") || text.starts_with("keyward-");
+        NOT_FORWARDED.contains(name) || is_of_way || is_ours || scheme.is_proof(name)
+    };
+    let texts = headers.iter().filter(|(name, _)| !is_own(name)).filter_map(|(name, value)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    });
+    let fits = |(name, value): &(String, String)| {
+        bytes += name.len() + value.len();
+        bytes <= FIELDS_BYTES_MAX
+    };
+    texts.take_while(fits).collect()
+}

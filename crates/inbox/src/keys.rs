@@ -1,0 +1,114 @@
+//! [`HookKeys`]: the secret of the service, which verifies its requests, and the key that signs deliveries. After a
+//! change, the secret before is accepted, and the key before signs, for a day.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use keyward_base::secret::Secret;
+use keyward_vault::events::{SigningKey, SigningKeys};
+
+/// How long the secret before is accepted.
+const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+
+/// Keys that a person gives.
+#[derive(Debug, Default)]
+pub struct NewKeys {
+    /// The secret of the service.
+    pub secret: Option<Secret>,
+    /// The key of deliveries.
+    pub signing_key: Option<SigningKey>,
+}
+
+/// The keys of a hook, as they are stored.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct HookKeys {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret: Option<SecretRow>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former: Option<FormerSecret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signing: Option<SigningKeys>,
+}
+
+/// A replaced secret.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct FormerSecret {
+    secret: SecretRow,
+    until: Timestamp,
+}
+
+/// Text in a sealed row; wiped on drop, never shown.
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+struct SecretRow(String);
+
+impl HookKeys {
+    pub(crate) fn has_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    /// The secrets that verify a request now.
+    pub(crate) fn secrets(&self, now: Timestamp) -> Vec<Secret> {
+        let former = self.former.as_ref().filter(|former| now < former.until);
+        let all = self.secret.iter().chain(former.map(|former| &former.secret));
+        all.map(|secret| Secret::new(secret.0.as_str())).collect()
+    }
+
+    /// What signs deliveries.
+    pub(crate) fn signing(&self) -> Option<&SigningKeys> {
+        self.signing.as_ref()
+    }
+
+    /// With these keys from now on.
+    #[must_use]
+    pub(crate) fn with(mut self, new: &NewKeys, now: Timestamp) -> Self {
+        let secret = new.secret.as_ref().and_then(Secret::expose_text);
+        if let Some(secret) = secret.map(|text| SecretRow(text.trim().to_owned()))
+            && self.secret.as_ref() != Some(&secret)
+        {
+            let until = now.checked_add(OVERLAP).unwrap_or(Timestamp::MAX);
+            let before = self.secret.replace(secret);
+            self.former = before.map(|secret| FormerSecret { secret, until });
+        }
+        if let Some(key) = &new.signing_key {
+            self.signing = Some(match self.signing.take() {
+                Some(keys) if keys.is_now(key) => keys,
+                Some(keys) => keys.followed_by(key.clone(), now),
+                None => SigningKeys::of(key.clone()),
+            });
+        }
+        self
+    }
+}
+
+impl Drop for SecretRow {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretRow(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_secret_is_accepted_for_a_day() {
+        let new = |text: &str| NewKeys { secret: Some(Secret::new(text)), signing_key: None };
+        let then = Timestamp::UNIX_EPOCH;
+        let keys = HookKeys::default().with(&new("one"), then).with(&new("two"), then);
+        assert_eq!(keys.secrets(then).len(), 2);
+        assert_eq!(keys.secrets(then + OVERLAP).len(), 1);
+        let again = keys.with(&new("two"), then);
+        assert_eq!(again.secrets(then).len(), 2, "the same secret replaces nothing");
+        assert!(!format!("{again:?}").contains("two"));
+    }
+}

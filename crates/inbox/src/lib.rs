@@ -1,0 +1,252 @@
+//! Webhooks of services for programs: a request to a hook is verified (`accept.rs`, by the schemes of `keyward-hooks`), stored
+//! before it is answered, and delivered at least once, in the order of its hook: posted to the program's URL
+//! (`deliver.rs`), or read from the queue (`waiting.rs`). The program never holds the secret of the service: its deliveries are
+//! signed by Standard Webhooks with a key of its own
+//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
+
+mod accept;
+mod deliver;
+mod event;
+mod keys;
+mod queue;
+mod waiting;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use keyward_base::id::{HookId, OrgId};
+use keyward_base::time::Clock;
+use keyward_base::webhooks::WebhookSettings;
+use keyward_hooks::Scheme;
+use keyward_model::{Hook, Record, Reference};
+use keyward_net::call::HttpClient;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::Directory;
+use keyward_state::store::{Store, StoreError, Table};
+use keyward_vault::events::LastTry;
+use keyward_vault::{RowError, Rows, Vault};
+
+pub use accept::{Accepted, Refused};
+use event::Entry;
+pub use event::{EventState, HookEvent};
+use keys::HookKeys;
+pub use keys::NewKeys;
+use queue::Queue;
+pub use waiting::Reader;
+
+/// Longest body of a request: the services' own limits are between 64 KiB and a few MiB; GitHub's, the largest that is
+/// documented, is 25 MiB for rare events
+/// (<https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap>).
+pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Records of refused requests a minute.
+pub const RECORDS_MAX: usize = 60;
+
+/// The services that the inbox needs.
+#[derive(Debug)]
+pub struct Parts {
+    /// The store of events and keys.
+    pub store: Arc<dyn Store>,
+    /// Seals them.
+    pub keyring: Arc<Keyring>,
+    /// The hooks.
+    pub directory: Arc<Directory>,
+    /// The catalogues of providers.
+    pub vault: Arc<Vault>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Limits of deliveries.
+    pub settings: WebhookSettings,
+    /// Base of the URLs of hooks, without a trailing slash.
+    pub public_url: String,
+}
+
+/// Events of all hooks.
+pub struct Inbox {
+    directory: Arc<Directory>,
+    vault: Arc<Vault>,
+    keys: Rows<HookKeys>,
+    events: Rows<Entry>,
+    clock: Clock,
+    settings: ArcSwap<WebhookSettings>,
+    public_url: String,
+    queue: Mutex<Queue>,
+    /// Wakes the delivery job when the queue changes.
+    stirred: Notify,
+    /// Counts changes of the queue, for those who read from it.
+    changed: watch::Sender<u64>,
+    caller: OnceLock<Arc<HttpClient>>,
+    /// Refused requests that were recorded, and since when they are counted.
+    records: Mutex<(Timestamp, usize)>,
+}
+
+/// Why something about a hook failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// The row of an event or of keys.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// The event is not there: it was taken, or never came.
+    #[error("there is no such event: it may have been taken")]
+    NoEvent,
+    /// A secret of the service does not have the form of its scheme.
+    #[error("{0}")]
+    Secret(String),
+}
+
+/// How a hook is, since the start of this process.
+#[derive(Clone, Debug, Default)]
+pub struct HookStatus {
+    /// Events that wait.
+    pub waiting: usize,
+    /// Events whose deliveries all failed.
+    pub dead: usize,
+    /// The last delivery.
+    pub last: Option<LastTry>,
+    /// The last refused request.
+    pub refused: Option<LastRefusal>,
+}
+
+/// A refused request.
+#[derive(Clone, Debug)]
+pub struct LastRefusal {
+    /// The time.
+    pub at: Timestamp,
+    /// As in the audit log.
+    pub code: &'static str,
+    /// In words.
+    pub reason: String,
+}
+
+impl Inbox {
+    /// Uses the shared store.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
+        Arc::new(Self {
+            keys: Rows::new(store(), keyring(), Table::HookKeys, ""),
+            events: Rows::new(store(), keyring(), Table::HookEvents, ""),
+            directory: parts.directory,
+            vault: parts.vault,
+            clock: parts.clock,
+            settings: ArcSwap::from_pointee(parts.settings),
+            public_url: parts.public_url,
+            queue: Mutex::default(),
+            stirred: Notify::new(),
+            changed: watch::channel(0).0,
+            caller: OnceLock::new(),
+            records: Mutex::new((Timestamp::MIN, 0)),
+        })
+    }
+
+    /// Replaces the settings.
+    pub fn set(&self, settings: WebhookSettings) {
+        self.settings.store(Arc::new(settings));
+        self.stirred.notify_one();
+    }
+
+    /// Delivers events with `caller` from now on.
+    pub fn use_client(&self, caller: Arc<HttpClient>) {
+        // Only the first call has an effect: the client follows changes of the configuration by itself.
+        let _ = self.caller.set(caller);
+    }
+
+    /// The URL that the service is given.
+    pub fn url(&self, hook: &Record<Hook>) -> String {
+        let org = match hook.org == OrgId::default_org() {
+            true => String::new(),
+            false => format!("{}/", hook.org.name()),
+        };
+        format!("{}/hooks/{org}{}", self.public_url, hook.name())
+    }
+
+    /// How the service of a hook signs; `None` if its connection or provider is gone, or has no scheme.
+    pub fn scheme(&self, hook: &Record<Hook>) -> Option<&'static Scheme> {
+        if let Some(id) = &hook.scheme {
+            return keyward_hooks::get(id);
+        }
+        let id = hook.connection.as_ref().and_then(Reference::id)?;
+        let view = self.directory.view();
+        let connection = view.connection(&hook.org, id)?;
+        let catalogue = self.vault.catalogue(&hook.org);
+        let scheme = catalogue.get(&connection.provider)?.about.webhook_scheme.clone()?;
+        keyward_hooks::get(&scheme)
+    }
+
+    /// How a hook is.
+    pub fn status(&self, hook: &HookId) -> HookStatus {
+        self.queue.lock().status(hook)
+    }
+
+    /// Whether the secret of the service is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_secret(&self, hook: &Record<Hook>) -> Result<bool, InboxError> {
+        let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
+        Ok(keys.is_some_and(|(keys, _)| keys.has_secret()))
+    }
+
+    /// Stores new keys of a hook. Those before stay valid for a day.
+    ///
+    /// # Errors
+    /// When the secret does not have the form of the scheme, or the store fails.
+    pub async fn set_keys(&self, hook: &Record<Hook>, new: NewKeys) -> Result<(), InboxError> {
+        if let (Some(secret), Some(scheme)) = (&new.secret, self.scheme(hook)) {
+            let checked = scheme.check_secret(secret);
+            checked.map_err(|error| InboxError::Secret(error.to_string()))?;
+        }
+        let (org, id) = (&hook.org, hook.id.as_str());
+        loop {
+            let (known, over) = self.keys.get(org, id).await?.unzip();
+            let keys = known.unwrap_or_default().with(&new, self.clock.now());
+            match self.keys.put(org, id, &keys, over).await {
+                Err(RowError::Store(StoreError::Conflict { .. })) => {}
+                other => return Ok(other.map(|_| ())?),
+            }
+        }
+    }
+
+    /// Deletes keys and events of a removed hook.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget(&self, org: &OrgId, hook: &HookId) -> Result<(), InboxError> {
+        self.queue.lock().forget(hook);
+        self.keys.delete(org, hook.as_str()).await?;
+        let of_it = format!("{hook}.");
+        for (id, ..) in self.events.all(org).await? {
+            if id.starts_with(&of_it) {
+                self.events.delete(org, &id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the audit log has a record of a refused request: everybody can send them, so that only
+    /// [`RECORDS_MAX`] a minute are recorded.
+    pub fn may_record(&self) -> bool {
+        let (now, mut records) = (self.clock.now(), self.records.lock());
+        if now.duration_since(records.0) >= SignedDuration::from_mins(1) {
+            *records = (now, 0);
+        }
+        records.1 += 1;
+        records.1 <= RECORDS_MAX
+    }
+
+    /// Wakes the delivery job and those who read from the queue.
+    fn stir(&self) {
+        self.changed.send_modify(|count| *count += 1);
+        self.stirred.notify_one();
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("public_url", &self.public_url).finish_non_exhaustive()
+    }
+}

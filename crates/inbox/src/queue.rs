@@ -1,0 +1,204 @@
+//! [`Queue`]: which events wait, in the order in which they came. In memory, without the requests; the store has both.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+
+use jiff::Timestamp;
+
+use super::{HookStatus, LastRefusal};
+use keyward_base::id::{HookId, OrgId};
+use keyward_vault::events::LastTry;
+
+/// Ids of delivered events that are remembered for each hook; the oldest are forgotten first.
+const TAKEN_MAX: usize = 100_000;
+
+/// The events of all hooks.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    hooks: HashMap<HookId, Line>,
+    /// Orders events of the same time.
+    count: u64,
+}
+
+/// The events of one hook.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: BTreeMap<Place, Waiting>,
+    /// Where the events are in `waiting`, by id.
+    places: HashMap<String, Place>,
+    dead: HashSet<String>,
+    /// Delivered events, by the time until which they are remembered.
+    taken: BTreeMap<(Timestamp, String), OrgId>,
+    is_delivering: bool,
+    last: Option<LastTry>,
+    refused: Option<LastRefusal>,
+}
+
+/// The place of an event: by time, and by the order in which they came.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Place(Timestamp, u64);
+
+/// An event that waits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Waiting {
+    pub(crate) org: OrgId,
+    pub(crate) id: String,
+    /// Not before then.
+    pub(crate) next: Timestamp,
+}
+
+impl Queue {
+    /// Adds an event.
+    pub(crate) fn push(&mut self, hook: &HookId, received: Timestamp, waiting: Waiting) {
+        self.count += 1;
+        let place = Place(received, self.count);
+        let line = self.hooks.entry(hook.clone()).or_default();
+        // An event that came while those of before were read is there already.
+        if line.places.contains_key(&waiting.id) {
+            return;
+        }
+        line.dead.remove(&waiting.id);
+        line.places.insert(waiting.id.clone(), place);
+        line.waiting.insert(place, waiting);
+    }
+
+    pub(crate) fn waiting(&self, hook: &HookId) -> usize {
+        self.hooks.get(hook).map_or(0, |line| line.waiting.len())
+    }
+
+    /// The first event of a hook whose turn it is, or else when the next one is due. A hook delivers one at a time, so
+    /// that order is kept.
+    pub(crate) fn begin(
+        &mut self,
+        now: Timestamp,
+        may: impl Fn(&OrgId, &HookId) -> bool,
+    ) -> Result<(HookId, Waiting), Option<Timestamp>> {
+        let mut due: Option<Timestamp> = None;
+        for (hook, line) in self.hooks.iter_mut().filter(|(_, line)| !line.is_delivering) {
+            let Some(first) = line.waiting.values().next() else { continue };
+            if !may(&first.org, hook) {
+                continue;
+            }
+            if first.next <= now {
+                line.is_delivering = true;
+                return Ok((hook.clone(), first.clone()));
+            }
+            due = Some(due.map_or(first.next, |due| due.min(first.next)));
+        }
+        Err(due)
+    }
+
+    /// Ends a delivery.
+    pub(crate) fn end(&mut self, hook: &HookId, last: Option<LastTry>) {
+        let Some(line) = self.hooks.get_mut(hook) else { return };
+        line.is_delivering = false;
+        line.last = last.or(line.last.take());
+    }
+
+    /// Puts an event off.
+    pub(crate) fn postpone(&mut self, hook: &HookId, id: &str, next: Timestamp) {
+        let Some(line) = self.hooks.get_mut(hook) else { return };
+        let found = line.places.get(id).and_then(|place| line.waiting.get_mut(place));
+        if let Some(found) = found {
+            found.next = next;
+        }
+    }
+
+    /// Removes an event that was delivered, and remembers its id. Returns the ids that are remembered no more.
+    pub(crate) fn taken(
+        &mut self,
+        hook: &HookId,
+        org: &OrgId,
+        id: &str,
+        until: Timestamp,
+    ) -> Vec<String> {
+        let line = self.hooks.entry(hook.clone()).or_default();
+        line.remove(id);
+        line.dead.remove(id);
+        line.taken.insert((until, id.to_owned()), org.clone());
+        let mut forgotten = Vec::new();
+        while line.taken.len() > TAKEN_MAX
+            && let Some(((_, oldest), _)) = line.taken.pop_first()
+        {
+            forgotten.push(oldest);
+        }
+        forgotten
+    }
+
+    /// Moves an event whose deliveries have all failed.
+    pub(crate) fn dead(&mut self, hook: &HookId, id: &str) {
+        let line = self.hooks.entry(hook.clone()).or_default();
+        line.remove(id);
+        line.dead.insert(id.to_owned());
+    }
+
+    /// Removes an event.
+    pub(crate) fn remove(&mut self, hook: &HookId, id: &str) {
+        if let Some(line) = self.hooks.get_mut(hook) {
+            line.remove(id);
+            line.dead.remove(id);
+        }
+    }
+
+    /// Takes the remembered ids whose time is over.
+    pub(crate) fn expired(&mut self, now: Timestamp) -> Vec<(OrgId, HookId, String)> {
+        let mut expired = Vec::new();
+        for (hook, line) in &mut self.hooks {
+            while let Some(first) = line.taken.first_entry()
+                && first.key().0 <= now
+            {
+                let ((_, id), org) = first.remove_entry();
+                expired.push((org, hook.clone(), id));
+            }
+        }
+        expired
+    }
+
+    /// The first events that wait, in order; at most `most`.
+    pub(crate) fn first(&self, hook: &HookId, most: usize) -> Vec<String> {
+        let line = self.hooks.get(hook).into_iter();
+        line.flat_map(|line| line.waiting.values().map(|it| it.id.clone())).take(most).collect()
+    }
+
+    /// The next event that waits after this place.
+    pub(crate) fn after(&self, hook: &HookId, after: Option<Place>) -> Option<(Place, String)> {
+        let waiting = &self.hooks.get(hook)?.waiting;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (place, waiting) = waiting.range((from, Bound::Unbounded)).next()?;
+        Some((*place, waiting.id.clone()))
+    }
+
+    /// The events whose deliveries have all failed.
+    pub(crate) fn dead_of(&self, hook: &HookId) -> Vec<String> {
+        let mut all: Vec<_> =
+            self.hooks.get(hook).into_iter().flat_map(|line| line.dead.iter().cloned()).collect();
+        all.sort();
+        all
+    }
+
+    pub(crate) fn refused(&mut self, hook: &HookId, refusal: LastRefusal) {
+        self.hooks.entry(hook.clone()).or_default().refused = Some(refusal);
+    }
+
+    pub(crate) fn forget(&mut self, hook: &HookId) {
+        self.hooks.remove(hook);
+    }
+
+    pub(crate) fn status(&self, hook: &HookId) -> HookStatus {
+        let Some(line) = self.hooks.get(hook) else { return HookStatus::default() };
+        HookStatus {
+            waiting: line.waiting.len(),
+            dead: line.dead.len(),
+            last: line.last.clone(),
+            refused: line.refused.clone(),
+        }
+    }
+}
+
+impl Line {
+    fn remove(&mut self, id: &str) {
+        if let Some(place) = self.places.remove(id) {
+            self.waiting.remove(&place);
+        }
+    }
+}

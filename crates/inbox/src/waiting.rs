@@ -1,0 +1,121 @@
+//! The events of a hook for those who read them: the ones that wait, in order, and those whose deliveries all failed. A
+//! reader removes an event after its work, so that an event is read at least once.
+
+use tokio::sync::watch;
+
+use super::event::{self, Entry, EventState, HookEvent};
+use super::queue::{Place, Waiting};
+use super::{Inbox, InboxError};
+use keyward_model::{Hook, Record};
+use keyward_state::store::Version;
+
+/// A reader of a queue.
+#[derive(Debug)]
+pub struct Reader {
+    after: Option<Place>,
+    changed: watch::Receiver<u64>,
+}
+
+impl Inbox {
+    /// The first events that wait, or with `dead` those whose deliveries all failed; at most `most`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn events(
+        &self,
+        hook: &Record<Hook>,
+        dead: bool,
+        most: usize,
+    ) -> Result<Vec<(HookEvent, EventState)>, InboxError> {
+        let ids: Vec<String> = match dead {
+            true => self.queue.lock().dead_of(&hook.id),
+            false => self.queue.lock().first(&hook.id, most),
+        };
+        let mut events = Vec::new();
+        for id in ids.into_iter().take(most) {
+            if let Ok((event, state, _)) = self.event(hook, &id).await {
+                events.push((event, state));
+            }
+        }
+        Ok(events)
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// When it is not there, or the store fails.
+    pub async fn event(
+        &self,
+        hook: &Record<Hook>,
+        id: &str,
+    ) -> Result<(HookEvent, EventState, Version), InboxError> {
+        match self.events.get(&hook.org, &event::row(&hook.id, id)).await? {
+            Some((Entry::Waiting(event), version)) => Ok((event, EventState::Waiting, version)),
+            Some((Entry::Dead { event, why }, version)) => {
+                Ok((event, EventState::Dead { why }, version))
+            }
+            Some((Entry::Taken { .. }, _)) | None => Err(InboxError::NoEvent),
+        }
+    }
+
+    /// Removes an event: a reader has done its work, or a person does not want it.
+    ///
+    /// # Errors
+    /// When it is not there, or the store fails.
+    pub async fn take(&self, hook: &Record<Hook>, id: &str) -> Result<(), InboxError> {
+        let (_, _, version) = self.event(hook, id).await?;
+        self.settle(hook, id, version).await?;
+        self.stir();
+        Ok(())
+    }
+
+    /// Delivers an event again: one whose deliveries all failed, or one that waits for its next try.
+    ///
+    /// # Errors
+    /// When it is not there, or the store fails.
+    pub async fn send_again(&self, hook: &Record<Hook>, id: &str) -> Result<(), InboxError> {
+        let (mut event, _, version) = self.event(hook, id).await?;
+        (event.tries, event.next) = (0, self.clock.now());
+        let waiting = Waiting { org: hook.org.clone(), id: event.id.clone(), next: event.next };
+        let (row, received) = (event.row(), event.received);
+        self.events.put(&hook.org, &row, &Entry::Waiting(event), Some(version)).await?;
+        let mut queue = self.queue.lock();
+        queue.remove(&hook.id, id);
+        queue.push(&hook.id, received, waiting);
+        drop(queue);
+        self.stir();
+        Ok(())
+    }
+
+    /// Reads the events of a hook that wait, from the first.
+    pub fn read(&self) -> Reader {
+        Reader { after: None, changed: self.changed.subscribe() }
+    }
+
+    /// The next event; waits for one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn next(
+        &self,
+        hook: &Record<Hook>,
+        reader: &mut Reader,
+    ) -> Result<HookEvent, InboxError> {
+        loop {
+            reader.changed.borrow_and_update();
+            let next = self.queue.lock().after(&hook.id, reader.after);
+            let Some((place, id)) = next else {
+                // The sender is in `self`.
+                let _ = reader.changed.changed().await;
+                continue;
+            };
+            reader.after = Some(place);
+            match self.event(hook, &id).await {
+                Ok((event, EventState::Waiting, _)) => return Ok(event),
+                // Another reader took it.
+                Ok(_) | Err(InboxError::NoEvent) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Hooks: URLs of the gateway to which services post their webhooks. A request whose signature is valid is stored, and
+//! delivered to a program of the owner, which never holds the secret of the service.
+
+use keyward_base::id::{ConnectionId, HookId};
+use keyward_base::keys::section;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::name;
+use super::reference::Reference;
+use super::refusal::{Refusal, failed};
+use super::resource::{Kind, Record, Resource};
+use super::secret_text::SecretText;
+use super::webhook::{URL_BYTES_MAX, WebhookTry, is_postable};
+use jiff::Timestamp;
+
+/// Hooks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hook {}
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct HookSpec {
+        /// Unique; the last part of its URL. 1 to 64 letters, digits or `-_.`.
+        #[key("text", required)]
+        pub name: String,
+        /// The connection whose provider posts here. It decides the scheme.
+        #[key("name or id of a connection")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub connection: Option<Reference<ConnectionId>>,
+        /// How the service signs; `keyward hook schemes` lists them. Default: that of the provider of `connection`.
+        #[key("id of a signature scheme")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub scheme: Option<String>,
+        /// Where verified events are posted: https, or http on this machine. Without it they wait for
+        /// `keyward hook listen`. Private addresses must be in `upstream.allow_private`.
+        #[key("URL")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub to: Option<String>,
+    }
+}
+
+section! {
+    /// What a request may give beside the spec.
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct HookWith {
+        /// What the service signs with: its signing secret or public key. A service that hands it over in its first request
+        /// needs none.
+        #[key("text")]
+        pub secret: Option<SecretText>,
+        /// What deliveries to `to` are signed with: `whsec_` and base64 of 24 to 64 bytes, as Standard Webhooks says.
+        /// Default: a new one.
+        #[key("text")]
+        pub signing_key: Option<SecretText>,
+    }
+}
+
+section! {
+    /// What a change may say beside a merge patch.
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct HookChange {
+        /// Whether deliveries rest. Requests are taken and wait.
+        #[key(one of ["true", "false"])]
+        pub paused: Option<bool>,
+    }
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HookFacts {
+    /// Whether deliveries rest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+}
+
+/// What is shown of it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct HookShown {
+    /// The URL that the service is given.
+    pub url: String,
+    /// How the service signs.
+    pub signed_by: String,
+    /// Whether the secret of the service is there.
+    pub has_secret: bool,
+    /// Whether deliveries rest.
+    pub paused: bool,
+    /// Events that wait.
+    pub waiting: usize,
+    /// Events whose deliveries all failed; they can be sent again.
+    pub dead: usize,
+    /// The last delivery since the gateway began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<WebhookTry>,
+    /// Why the last request was refused, since the gateway began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<HookRefusal>,
+}
+
+/// A refused request.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct HookRefusal {
+    /// When.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// Such as `signature_wrong`.
+    pub code: String,
+    /// In words.
+    pub reason: String,
+}
+
+impl Resource for Hook {
+    type Id = HookId;
+    type Spec = HookSpec;
+    type With = HookWith;
+    type ChangeWith = HookChange;
+    type Facts = HookFacts;
+    type Shown = HookShown;
+
+    const KIND: Kind = Kind { one: "hook", article: "a hook", many: "hooks", max: 200 };
+    const FIXED: &[&str] = &["name"];
+    const DATED: bool = true;
+
+    fn name(spec: &HookSpec) -> &str {
+        &spec.name
+    }
+
+    fn refusals(spec: &HookSpec) -> Vec<Refusal> {
+        let rule = format!(
+            "must be an https URL without a password, or an http URL of this machine, up to {URL_BYTES_MAX} bytes"
+        );
+        let to = spec.to.as_deref().is_none_or(is_postable);
+        let has_scheme = spec.connection.is_some() || spec.scheme.is_some();
+        failed([
+            name::plain(&spec.name),
+            Refusal::unless(has_scheme, "scheme", "is required without `connection`"),
+            Refusal::unless(to, "to", rule),
+        ])
+    }
+}
+
+impl Record<Hook> {
+    /// Whether its events wait for `keyward hook listen`.
+    pub fn is_queue(&self) -> bool {
+        self.spec.to.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_hook_without_a_scheme_or_with_a_bad_url_is_refused() {
+        let refused = |json: serde_json::Value| -> Vec<String> {
+            let spec = serde_json::from_value(json).unwrap();
+            Hook::refusals(&spec).iter().map(ToString::to_string).collect()
+        };
+        for (bad, field) in [
+            (json!({"name": "a"}), "`scheme`"),
+            (json!({"name": "a b", "scheme": "github"}), "`name`"),
+            (json!({"name": "a", "scheme": "github", "to": "http://a.test/"}), "`to`"),
+        ] {
+            let found = refused(bad);
+            assert!(found.len() == 1 && found[0].starts_with(field), "{found:?}");
+        }
+        assert!(refused(json!({"name": "a", "connection": "work"})).is_empty());
+        let to = "http://127.0.0.1:9000/x";
+        assert!(refused(json!({"name": "a", "scheme": "github", "to": to})).is_empty());
+    }
+}

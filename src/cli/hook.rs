@@ -1,0 +1,285 @@
+//! `keyward hook`: URLs to which services post their webhooks, and the events that wait there. `listen.rs` gives each event
+//! to a program.
+
+mod listen;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, segment};
+use super::confirm::Removal;
+use super::failure::Failure;
+use super::output;
+use super::resource::{Asked, Column, Columns, path};
+use super::secret::{Typed, can_ask};
+use super::settings::Global;
+use super::table::{Layout, Table, moment};
+use keyward_api::wire::{HookAdded, HookEventView, HookScheme, List};
+use keyward_model::{Hook, Shown};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// take the webhooks of a service; prints the URL for the service
+    #[command(
+        after_help = "The service shows its signing secret where its webhook is set up. Without a terminal, give it \
+        by --secret-stdin.\n\nexamples:\n  \
+        keyward hook add ci --connection github --to http://127.0.0.1:9000/hooks\n  \
+        keyward hook add payments --scheme stripe --secret-stdin < secret.txt\n  \
+        keyward hook listen payments --exec ./handle-event"
+    )]
+    Add(Add),
+    /// list them
+    List {
+        /// part of a name, id, URL or scheme
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show one: its URL, what waits, the last delivery and refusal
+    Show {
+        /// name or id
+        name: String,
+    },
+    /// change one, pause or resume its deliveries
+    Set(Set),
+    /// take another secret of the service, or sign deliveries with another key
+    #[command(after_help = "The secret or key before is valid for one more day.")]
+    Rotate {
+        /// name or id
+        name: String,
+        /// read the secret of the service from standard input
+        #[arg(long)]
+        secret_stdin: bool,
+    },
+    /// remove one, with the events that wait
+    Remove(Removal),
+    /// list how services sign
+    Schemes,
+    /// list the events that wait, the oldest first
+    Events {
+        /// name or id
+        name: String,
+        /// those whose deliveries all failed
+        #[arg(long)]
+        dead: bool,
+    },
+    /// deliver an event again
+    Resend {
+        /// name or id
+        name: String,
+        /// the event's id
+        event: String,
+    },
+    /// run a program for each event, in order; for agents that cannot be reached
+    #[command(after_help = listen::HELP)]
+    Listen(listen::Listen),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// letters, digits, - _ .
+    name: String,
+    /// the connection whose provider posts here
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+    /// how the service signs; default: as the provider of --connection does
+    #[arg(long, value_name = "SCHEME", required_unless_present = "connection")]
+    scheme: Option<String>,
+    /// where events are posted; without it they wait for `keyward hook listen`
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// read the secret of the service from standard input
+    #[arg(long)]
+    secret_stdin: bool,
+    /// read the secret of the service from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_stdin")]
+    secret_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// name or id
+    name: String,
+    /// another URL
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// post nowhere: events wait for `keyward hook listen`
+    #[arg(long, conflicts_with = "to")]
+    queue: bool,
+    /// another scheme
+    #[arg(long, value_name = "SCHEME")]
+    scheme: Option<String>,
+    /// pause: requests are taken, and their events wait
+    #[arg(long)]
+    pause: bool,
+    /// end the pause
+    #[arg(long, conflicts_with = "pause")]
+    resume: bool,
+}
+
+/// What is posted to make one.
+#[derive(Serialize)]
+struct New {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<Typed>,
+}
+
+#[derive(Serialize)]
+struct NewSecret {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<Typed>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        if let Self::Listen(listen) = self {
+            return listen.run(global).await;
+        }
+        let client = Client::open(global).await?;
+        let asked = Asked { global, client: &client };
+        match self {
+            Self::Add(add) => {
+                let new = add.read()?;
+                asked.add::<Hook, _>(&new, |made| added(made, "added")).await
+            }
+            Self::List { q } => asked.list::<Hook>(q.as_deref()).await,
+            Self::Show { name } => asked.show::<Hook>(&name).await,
+            Self::Set(set) => asked.set::<Hook>(&set.name, &set.patch()?).await,
+            Self::Rotate { name, secret_stdin } => {
+                let secret = secret_stdin.then(Typed::from_stdin).transpose()?;
+                let what = if secret.is_some() {
+                    "takes another secret"
+                } else {
+                    "signs with another key"
+                };
+                let at = format!("{}/rotate", path::<Hook>(&name));
+                let made: HookAdded = client.post(&at, &NewSecret { secret }).await?;
+                output::show(global.json, &made, |made| added(made, what))
+            }
+            Self::Remove(removal) => asked.remove::<Hook>(removal).await,
+            Self::Schemes => {
+                let all: List<HookScheme> = client.get("/api/v1/hook-schemes").await?;
+                output::show(global.json, &all, |all| schemes(&all.items, &output::layout(global)))
+            }
+            Self::Events { name, dead } => {
+                let at = format!("{}/events?limit=100&dead={dead}", path::<Hook>(&name));
+                let all: List<HookEventView> = client.get(&at).await?;
+                output::show(global.json, &all, |all| events(&all.items, &output::layout(global)))
+            }
+            Self::Resend { name, event } => {
+                let at = format!("{}/events/{}/resend", path::<Hook>(&name), segment(&event));
+                let sent: HookEventView = client.post(&at, &json!({})).await?;
+                output::show(global.json, &sent, |sent| {
+                    format!("event {} is delivered again\n", sent.id)
+                })
+            }
+            Self::Listen(_) => Ok(()),
+        }
+    }
+}
+
+impl Add {
+    /// Asks for the secret on a terminal. A service that hands it over needs none: then an empty line is right.
+    fn read(self) -> Result<New, Failure> {
+        let Self { name, connection, scheme, to, secret_stdin, secret_file } = self;
+        let secret = match secret_file {
+            Some(file) => Some(Typed::from_file(&file)?),
+            None if secret_stdin => Some(Typed::from_stdin()?),
+            None if can_ask() => Some(Typed::from_prompt("signing secret of the service")?),
+            None => None,
+        };
+        let secret = secret.filter(|secret| !secret.text().is_empty());
+        Ok(New { name, connection, scheme, to, secret })
+    }
+}
+
+impl Set {
+    fn patch(&self) -> Result<Map<String, Value>, Failure> {
+        let mut patch = Map::new();
+        if self.to.is_some() || self.queue {
+            patch.insert("to".to_owned(), json!(self.to));
+        }
+        if let Some(scheme) = &self.scheme {
+            patch.insert("scheme".to_owned(), json!(scheme));
+        }
+        if self.pause || self.resume {
+            patch.insert("paused".to_owned(), json!(self.pause));
+        }
+        match patch.is_empty() {
+            false => Ok(patch),
+            true => Err(Failure::usage("nothing to change is given")
+                .hint("name a --to or a --scheme, or --queue, --pause or --resume")),
+        }
+    }
+}
+
+impl Columns for Hook {
+    const COLUMNS: &[Column<Self>] = &[
+        Column::both("NAME", "name", |it| it.name().to_owned()),
+        Column::shown("id", |it| it.id.to_string()),
+        Column::shown("URL", |it| it.facts.url.clone()),
+        Column::both("SIGNED BY", "signed by", |it| it.facts.signed_by.clone()),
+        Column::shown("secret", |it| {
+            if it.facts.has_secret { "known" } else { "missing" }.to_owned()
+        }),
+        Column::both("TO", "to", |it| it.to.clone().unwrap_or_else(|| "queue".to_owned())),
+        Column::both("STATE", "state", |it| {
+            if it.facts.paused { "paused" } else { "active" }.to_owned()
+        }),
+        Column::both("WAITING", "waiting", |it| it.facts.waiting.to_string()),
+        Column::both("DEAD", "dead", |it| it.facts.dead.to_string()),
+        Column::shown("last delivery", |it| {
+            let last = it.facts.last.as_ref();
+            last.map(|last| format!("{}, {}", last.what, moment(last.at))).unwrap_or_default()
+        }),
+        Column::shown("last refusal", |it| {
+            let last = it.facts.refused.as_ref();
+            last.map(|last| format!("{}, {}", last.reason, moment(last.at))).unwrap_or_default()
+        }),
+        Column::shown("created", |it| moment(it.created)),
+    ];
+}
+
+fn added(made: &HookAdded, what: &str) -> String {
+    let Shown { id, facts, .. } = &made.hook;
+    let name = made.hook.name();
+    let key = made.signing_key.as_ref();
+    let key = key.map(|key| format!("\nsigning key of deliveries, shown only now:\n  {key}\n"));
+    format!(
+        "hook {name} {what} ({id})\nURL for the service:\n  {}\n{}",
+        facts.url,
+        key.unwrap_or_default()
+    )
+}
+
+fn schemes(all: &[HookScheme], layout: &Layout) -> String {
+    let mut table = Table::new(["SCHEME", "SERVICE", "SECRET"]);
+    for scheme in all {
+        let row = [&scheme.id, &scheme.name, &scheme.secret];
+        table.row(row.map(|text| text.clone().into()));
+    }
+    table.render("no schemes", layout)
+}
+
+fn events(all: &[HookEventView], layout: &Layout) -> String {
+    let mut table = Table::new(["ID", "RECEIVED", "STATE", "TRIES", "WHY"]);
+    for event in all {
+        table.row([
+            event.id.clone().into(),
+            event.received.into(),
+            event.state.clone().into(),
+            event.tries.to_string().into(),
+            event.why.clone().unwrap_or_default().into(),
+        ]);
+    }
+    table.render("no events", layout)
+}

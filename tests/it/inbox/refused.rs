@@ -1,0 +1,90 @@
+//! What must not reach a program.
+
+use super::*;
+
+/// Each is refused with 401, audited with its code, and shown with the hook; the program gets nothing.
+#[tokio::test]
+async fn a_request_without_the_signature_of_the_service_is_refused_and_audited() {
+    let world = World::start(Plan::api_key()).await;
+    let body = r#"{"zen":"one"}"#;
+    let good = signed(SECRET, body);
+    let signature = |value: &str| format!("X-Hub-Signature-256: sha256={value}\r\n");
+    for (fields, body, code) in [
+        (String::new(), body, "signature_missing"),
+        (signature(&signed("another secret", body)), body, "signature_wrong"),
+        (signature(&good), r#"{"zen":"two"}"#, "signature_wrong"),
+        (signature("nonsense"), body, "signature_malformed"),
+        (format!("X-Hub-Signature: sha1={good}\r\n"), body, "signature_missing"),
+    ] {
+        let answer = send(&world.lab, "/hooks/ci", &fields, body).await;
+        assert_eq!(answer.head.status(), 401, "{fields}: {}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "hook_refused");
+        assert_eq!(world.hook().await["refused"]["code"], code, "{fields}");
+    }
+    assert_eq!(world.hook().await["waiting"], 0);
+    assert_eq!(world.program.origin.received().len(), 0);
+    let records = world.lab.finish_with_changes().await;
+    let refused = records.iter().filter(|it| it["change"]["action"] == "request refused");
+    let codes: Vec<_> = refused.map(|it| it["code"].as_str().expect("a code")).collect();
+    assert_eq!(codes.len(), 5, "{codes:?}");
+    assert!(codes.contains(&"signature_wrong") && codes.contains(&"signature_missing"));
+}
+
+#[tokio::test]
+async fn what_is_no_request_of_a_service_is_refused_before_its_signature_is_read() {
+    let world = World::start(Plan::api_key()).await;
+    let id = world.hook().await["id"].as_str().expect("an id").to_owned();
+    for (path, status) in [
+        ("/hooks/other".to_owned(), 404),
+        (format!("/hooks/{id}"), 404),
+        ("/hooks/acme/ci".to_owned(), 404),
+        ("/hooks/ci/events".to_owned(), 404),
+    ] {
+        let answer = send(&world.lab, &path, "", "{}").await;
+        assert_eq!(answer.head.status(), status, "{path}: {}", answer.text());
+    }
+    let long = "x".repeat(2 * 1024 * 1024 + 1);
+    assert_eq!(send(&world.lab, "/hooks/ci", "", &long).await.head.status(), 413);
+    assert_eq!(world.hook().await["refused"], Value::Null);
+    world.lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_answered_and_delivered_once_also_after_a_restart() {
+    let mut world = World::start(Plan::api_key()).await;
+    let first = world.push(r#"{"n":1}"#).await;
+    assert_eq!((first.head.status(), &first.json()["repeated"]), (200, &json!(false)));
+    world.program.message(&world.key).await;
+    world.standing("it is delivered", |hook| hook["waiting"] == 0).await;
+    let again = world.push(r#"{"n":1}"#).await;
+    assert_eq!((again.head.status(), &again.json()["repeated"]), (200, &json!(true)));
+    world.lab.gateway.restart().await;
+    assert_eq!(world.push(r#"{"n":1}"#).await.json()["repeated"], true);
+    world.push(r#"{"n":2}"#).await;
+    let next = world.program.message(&world.key).await;
+    assert_eq!(next.text(), r#"{"n":2}"#);
+    world.lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_hook_that_could_not_verify_is_not_made() {
+    let lab = Plan::api_key().no_agents().start(Origin::saying("fine").await).await;
+    for (hook, field) in [
+        (json!({"name": "a", "scheme": "github"}), "secret"),
+        (json!({"name": "a", "scheme": "githup", "secret": "x"}), "scheme"),
+        (json!({"name": "a", "secret": "x"}), "scheme"),
+        (json!({"name": "a", "scheme": "standard-webhooks", "secret": "no base64!"}), "secret"),
+        (json!({"name": "a", "scheme": "github", "secret": "x", "to": "ftp://a.test"}), "to"),
+        (json!({"name": "a", "connection": "none", "secret": "x"}), ""),
+    ] {
+        let answer = lab.gateway.api("POST", "/hooks", &hook.to_string()).await;
+        let status = if field.is_empty() { 404 } else { 422 };
+        assert_eq!(answer.head.status(), status, "{hook}: {}", answer.text());
+        if !field.is_empty() {
+            assert_eq!(answer.json()["error"]["field"], field, "{}", answer.text());
+        }
+    }
+    let all = api(&lab, "GET", "/hooks", Value::Null, 200).await;
+    assert_eq!(all["items"], json!([]), "nothing is left of them");
+    lab.finish().await;
+}
