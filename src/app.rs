@@ -16,6 +16,7 @@ mod notify;
 mod plan;
 mod public_url;
 mod reload;
+mod restore;
 mod rotations;
 mod services;
 mod sessions;
@@ -41,6 +42,7 @@ pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
+pub use restore::{Restore, RestoreError, Restored};
 use services::Opened;
 pub use services::Services;
 

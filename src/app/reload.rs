@@ -192,6 +192,7 @@ impl Reloader {
         self.services.telemetry.apply(collector);
         self.services.vault.rotate_by(config.rotation.clone());
         self.services.events.set(config.events.clone());
+        self.services.backups.set(config.backup.clone());
         self.services.connect.send_replace(Arc::new(config.connect.clone()));
         self.follow(&config.oauth);
         renewed.apply(&self.services.metrics);

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use anyhow::{Context, bail};
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 use super::apply::Target;
 use super::error::AppError;
@@ -20,11 +21,13 @@ use super::keys;
 use super::listeners::Listeners;
 use super::plan::{self, Basis, Inputs, Plan, unplaced};
 use super::public_url::public_url;
+use super::restore;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
+use keyward_backup::{Backups, Part};
 use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
 use keyward_base::secret::Secret;
@@ -34,7 +37,7 @@ use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
-use keyward_proxy::ca::authority::Authority;
+use keyward_proxy::ca::authority::{Authority, CaPems};
 use keyward_proxy::ca::cache::Leaves;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
@@ -52,6 +55,10 @@ use keyward_vault::events::{self, Events};
 use keyward_vault::keys::{Home, Keys};
 use keyward_vault::oauth::{self, Flows};
 use keyward_vault::oidc::{self, RelyingParty};
+
+/// The parts of a backup that are the CA.
+pub(super) const CA_CERT_PART: &str = "ca.pem";
+pub(super) const CA_KEY_PART: &str = "ca.key";
 
 /// The services of a gateway.
 pub struct Services {
@@ -77,6 +84,8 @@ pub struct Services {
     pub events: Arc<Events>,
     /// The location of the audit log.
     pub audit: Trail,
+    /// Takes backups.
+    pub backups: Arc<Backups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Sends traces and logs to a collector, if one is configured.
@@ -185,6 +194,7 @@ impl Services {
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),
+            backups: self.backups.clone(),
             metrics: self.metrics.clone(),
             telemetry: self.telemetry.switch().clone(),
             clock: self.clock.clone(),
@@ -388,6 +398,13 @@ impl Opened {
         });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
+        let authority = self.authority.clone();
+        let backups = Backups::new(
+            self.directory.clone(),
+            move || backup_parts(&authority),
+            self.clock.clone(),
+            config.backup.clone(),
+        );
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
@@ -401,6 +418,7 @@ impl Opened {
             flows,
             events: self.events,
             audit: Trail::at(&config.audit.file),
+            backups: Arc::new(backups),
             metrics: self.metrics,
             telemetry,
             clock: self.clock,
@@ -411,6 +429,15 @@ impl Opened {
             oidc: oidc.map(Arc::new),
         }))
     }
+}
+
+/// The CA's files. A CA in memory is not part of the state.
+fn backup_parts(authority: &Authority) -> Result<Vec<Part>, String> {
+    let pems = authority.export().map_err(|error| error.to_string())?;
+    let parts = pems.into_iter().flat_map(|CaPems { cert, key }| {
+        [(CA_CERT_PART, Zeroizing::new(cert)), (CA_KEY_PART, key)]
+    });
+    Ok(parts.map(|(name, content)| Part { name: name.to_owned(), content }).collect())
 }
 
 /// The existing CA, or a temporary one.
@@ -445,7 +472,10 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &config.store {
         StoreChoice::Memory => Arc::new(MemoryStore::new()),
         StoreChoice::Sled { path } => match SledStore::open(path).await {
-            Ok(store) => Arc::new(store),
+            Ok(store) => {
+                restore::complete(config, path)?;
+                Arc::new(store)
+            }
             // The system's message does not name the path.
             Err(error @ StoreError::Io { .. }) => {
                 return Err(error).with_context(|| format!("cannot use {}", path.display()));
@@ -464,7 +494,7 @@ pub(super) fn folder_for(path: &Path) -> anyhow::Result<()> {
 
 /// Creates the directory with mode 0700, or checks that other users cannot enter it. An empty directory of
 /// this user gets mode 0700.
-fn private_dir(path: &Path) -> anyhow::Result<()> {
+pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -8,6 +8,7 @@ mod aliases;
 mod allow;
 mod app;
 mod audit;
+mod backup;
 mod ca;
 mod check;
 mod client;
@@ -39,6 +40,7 @@ mod plugin;
 mod provider;
 mod reload;
 mod resource;
+mod restore;
 mod rule;
 mod run;
 mod secret;
@@ -174,6 +176,12 @@ enum Command {
     /// list and rotate the master keys that seal the store
     #[command(subcommand)]
     Key(key::Command),
+    /// write an encrypted backup of the state into one file
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::Args),
+    /// replace the state by that of a backup, while no gateway runs
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(restore::Args),
     /// search, follow and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -297,6 +305,7 @@ impl Command {
             Self::Init => Some("init"),
             Self::Run(_) => Some("run"),
             Self::Doctor(_) => Some("doctor"),
+            Self::Restore(_) => Some("restore"),
             Self::Service(_) => Some("service"),
             _ => None,
         }
@@ -327,6 +336,8 @@ impl Command {
             Self::Honeytoken(command) => command.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
+            Self::Backup(args) => args.run(global).await,
+            Self::Restore(args) => Box::pin(args.run(global)).await,
             Self::Audit(command) => command.run(global).await,
             Self::Logs(logs) => logs.run(global).await,
             Self::Usage(args) => args.run(global).await,

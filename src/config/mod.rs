@@ -8,6 +8,7 @@
 mod again;
 mod agent;
 mod app;
+mod backup;
 mod connect;
 mod connection;
 mod corporate;
@@ -43,6 +44,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use keyward_backup::BackupSettings;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
@@ -114,6 +116,8 @@ pub struct Config {
     pub oauth: TokenSettings,
     /// How secrets of connections are replaced.
     pub rotation: RotationSettings,
+    /// Who can open backups, and when they are written.
+    pub backup: BackupSettings,
     /// How people connect accounts by a link.
     pub connect: ConnectSettings,
     /// Declared webhooks.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::again::Origin;
+use super::backup::BackupText;
 use super::connection::Providers;
 use super::declared::{Declared, Item};
 use super::environment::Environment;
@@ -15,7 +16,7 @@ use super::state::{AuditText, CaText, StoreText};
 use super::telemetry::TelemetryText;
 use super::upstream::UpstreamText;
 use super::{
-    Config, agent, app, connect, connection, limits, listen, oauth, plugin, rule, sign_in, source,
+    Config, agent, app, backup, connect, connection, limits, listen, oauth, plugin, rule, sign_in, source,
     state, telemetry, upstream, webhook,
 };
 use keyward_base::connect::ConnectSettings;
@@ -92,6 +93,9 @@ section! {
         /// Rotation of connections' secrets.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
+        /// Encrypted backups of the state.
+        #[key(map of BackupText)]
+        backup: Option<Value>,
         /// Connect sessions, by which people connect accounts in a browser, and the links in refusals.
         #[key(map of ConnectSettings)]
         connect: Option<Value>,
@@ -169,6 +173,7 @@ impl Sections {
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
+            backup: backup::backup(self.backup.as_ref(), reading),
             connect: connect::connect(self.connect.as_ref(), reading),
             webhooks: Declared::read(self.webhooks.as_ref(), &known, reading),
             events: webhook::settings(self.events.as_ref(), reading),

@@ -11,6 +11,7 @@ mod apps;
 mod audit;
 mod audit_log;
 pub mod auth;
+mod backup;
 mod bindings;
 mod body;
 mod ca;

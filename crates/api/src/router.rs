@@ -17,7 +17,7 @@ use super::network::{Network, NetworkAccess, on_network};
 use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
-    activations, agents, apps, audit, auth, bindings, ca, call, connect_sessions, connection_test,
+    activations, agents, apps, audit, auth, backup, bindings, ca, call, connect_sessions, connection_test,
     connections, consents, errors_page, explain, flows, health, home, honeytokens, index, keys,
     login_links, logins, orgs, passkeys, passwords, personal, plugins, probes, providers, refresh,
     reload, request_id, rotations, rule_test, rules, runs, sessions, sign_in, streams, summary,
@@ -95,6 +95,7 @@ pub(super) fn described() -> Routes {
         .merge(agents::routes())
         .merge(apps::routes())
         .merge(audit::routes())
+        .merge(backup::routes())
         .merge(tokens::routes())
         .merge(bindings::routes())
         .merge(connections::routes())

@@ -13,6 +13,7 @@ use super::idempotency::IdempotencyKeys;
 use super::reload::Reloads;
 use super::run_counter::Runs;
 use super::sign_in::SignInLimits;
+use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
 use keyward_base::sign_in::SignInSettings;
@@ -55,6 +56,8 @@ pub struct Deps {
     pub audit: AuditLog,
     /// Records changes.
     pub changes: Changes,
+    /// Takes backups.
+    pub backups: Arc<Backups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What is exported to a collector.

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::host::Arrival;
 use super::*;
+use keyward_backup::{BackupSettings, Backups};
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
@@ -149,6 +150,13 @@ async fn services() -> Deps {
         public_url: "http://localhost:8081".to_owned(),
     });
     let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
+    let backups = Backups::new(
+        directory.clone(),
+        || Ok(Vec::new()),
+        clock.clone(),
+        BackupSettings::default(),
+    );
+    let backups = Arc::new(backups);
     Deps {
         directory,
         vault,
@@ -161,6 +169,7 @@ async fn services() -> Deps {
         audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
         changes: Default::default(),
         metrics,
+        backups,
         telemetry: Default::default(),
         clock,
         public_url: "http://localhost:8081".to_owned(),

@@ -3,6 +3,7 @@
 
 mod app;
 mod audit;
+mod backup;
 mod ca;
 mod call;
 mod explain;
@@ -36,6 +37,7 @@ pub use self::audit::{
     AuditAsk, AuditBreak, AuditCounts, AuditVerified, Change, Counts, Event, Group, Grouping,
     Outcome,
 };
+pub use self::backup::{BackupAsk, BackupView, ScheduledBackup};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::call::{CallAsk, CallView};
 pub use self::explain::{
