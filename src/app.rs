@@ -3,6 +3,7 @@
 
 mod apply;
 mod audit_file;
+mod backups;
 mod ca;
 mod connect_sessions;
 mod data_path;
@@ -369,6 +370,12 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
+        let backups = backups::Job {
+            backups: services.backups.clone(),
+            metrics: services.metrics.clone(),
+            clock: services.clock.clone(),
+        };
+        self.spawn(|close| until(close, backups.run()));
         let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
         self.spawn(|close| until(close, ended));
         self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));

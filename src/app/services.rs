@@ -13,9 +13,9 @@ use std::sync::{Arc, Weak};
 use anyhow::{Context, bail};
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
-use zeroize::Zeroizing;
 
 use super::apply::Target;
+use super::backups;
 use super::error::AppError;
 use super::keys;
 use super::listeners::Listeners;
@@ -27,7 +27,7 @@ use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
-use keyward_backup::{Backups, Part};
+use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
 use keyward_base::secret::Secret;
@@ -37,7 +37,7 @@ use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
-use keyward_proxy::ca::authority::{Authority, CaPems};
+use keyward_proxy::ca::authority::Authority;
 use keyward_proxy::ca::cache::Leaves;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
@@ -55,10 +55,6 @@ use keyward_vault::events::{self, Events};
 use keyward_vault::keys::{Home, Keys};
 use keyward_vault::oauth::{self, Flows};
 use keyward_vault::oidc::{self, RelyingParty};
-
-/// The parts of a backup that are the CA.
-pub(super) const CA_CERT_PART: &str = "ca.pem";
-pub(super) const CA_KEY_PART: &str = "ca.key";
 
 /// The services of a gateway.
 pub struct Services {
@@ -398,13 +394,7 @@ impl Opened {
         });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
-        let authority = self.authority.clone();
-        let backups = Backups::new(
-            self.directory.clone(),
-            move || backup_parts(&authority),
-            self.clock.clone(),
-            config.backup.clone(),
-        );
+        let backups = backups::of(config, &self.directory, &self.authority, &self.clock);
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
@@ -418,7 +408,7 @@ impl Opened {
             flows,
             events: self.events,
             audit: Trail::at(&config.audit.file),
-            backups: Arc::new(backups),
+            backups,
             metrics: self.metrics,
             telemetry,
             clock: self.clock,
@@ -429,15 +419,6 @@ impl Opened {
             oidc: oidc.map(Arc::new),
         }))
     }
-}
-
-/// The CA's files. A CA in memory is not part of the state.
-fn backup_parts(authority: &Authority) -> Result<Vec<Part>, String> {
-    let pems = authority.export().map_err(|error| error.to_string())?;
-    let parts = pems.into_iter().flat_map(|CaPems { cert, key }| {
-        [(CA_CERT_PART, Zeroizing::new(cert)), (CA_KEY_PART, key)]
-    });
-    Ok(parts.map(|(name, content)| Part { name: name.to_owned(), content }).collect())
 }
 
 /// The existing CA, or a temporary one.

@@ -76,7 +76,8 @@ impl Args {
         let client = Client::open(global).await?;
         let ask = self.ask(&client).await?;
         // Before the gateway works.
-        let failed = |error: std::io::Error| Failure::failed(&format!("cannot write {shown}"), &error);
+        let failed =
+            |error: std::io::Error| Failure::failed(&format!("cannot write {shown}"), &error);
         let mut file = StagedFile::beside(&self.file).map_err(failed)?;
         let mut body = client.download("/api/v1/backup", &ask).await?;
         while let Some(frame) = body.frame().await {
@@ -117,8 +118,9 @@ impl Args {
             None if self.is_configured(client).await? => None,
             None if secret::can_ask() => Some(prompted()?),
             None => {
-                return Err(Failure::usage("nothing says who can open the backup")
-                    .hint("add --recipient or --passphrase-file, or name `recipients` under `backup:`"));
+                return Err(Failure::usage("nothing says who can open the backup").hint(
+                    "add --recipient or --passphrase-file, or name `recipients` under `backup:`",
+                ));
             }
         };
         Ok(Ask { recipients, passphrase })

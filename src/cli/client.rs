@@ -323,7 +323,11 @@ impl Client {
     }
 
     /// POST, with an answer that is read piece by piece.
-    pub(crate) async fn download(&self, path: &str, body: &impl Serialize) -> Result<Body, Failure> {
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Body, Failure> {
         let json = written(body)?;
         self.streamed(self.request(Method::POST, path, json)?).await
     }

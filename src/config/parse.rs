@@ -16,8 +16,8 @@ use super::state::{AuditText, CaText, StoreText};
 use super::telemetry::TelemetryText;
 use super::upstream::UpstreamText;
 use super::{
-    Config, agent, app, backup, connect, connection, limits, listen, oauth, plugin, rule, sign_in, source,
-    state, telemetry, upstream, webhook,
+    Config, agent, app, backup, connect, connection, limits, listen, oauth, plugin, rule, sign_in,
+    source, state, telemetry, upstream, webhook,
 };
 use keyward_base::connect::ConnectSettings;
 use keyward_base::keys::section;

@@ -14,6 +14,7 @@ mod api_page;
 mod apps;
 mod audit;
 mod authorization_server;
+mod backup;
 mod base_url;
 mod bodies;
 mod body_placement;

@@ -147,9 +147,10 @@ impl Opening {
         };
         decryptor.decrypt(identities.into_iter()).map_err(|error| match (self, error) {
             (_, DecryptError::Io(error)) => BackupError::of_read(error),
-            (Self::Passphrase(_), DecryptError::DecryptionFailed | DecryptError::NoMatchingKeys) => {
-                BackupError::WrongPassphrase
-            }
+            (
+                Self::Passphrase(_),
+                DecryptError::DecryptionFailed | DecryptError::NoMatchingKeys,
+            ) => BackupError::WrongPassphrase,
             (_, DecryptError::DecryptionFailed | DecryptError::NoMatchingKeys) => {
                 BackupError::WrongIdentity
             }

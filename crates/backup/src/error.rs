@@ -45,7 +45,9 @@ pub enum BackupError {
         keyward: String,
     },
     /// A row of a table of a later version.
-    #[error("it has rows of table `{table}`, written by keyward {keyward}: use that version or a later one")]
+    #[error(
+        "it has rows of table `{table}`, written by keyward {keyward}: use that version or a later one"
+    )]
     UnknownTable {
         /// The table.
         table: String,
@@ -67,7 +69,9 @@ pub enum RecipientError {
     #[error("SSH keys cannot be recipients: write `age1…`, as `age-keygen -y` prints it")]
     Ssh,
     /// The secret half.
-    #[error("it is an identity, which is secret: write its recipient, as `age-keygen -y` prints it")]
+    #[error(
+        "it is an identity, which is secret: write its recipient, as `age-keygen -y` prints it"
+    )]
     Identity,
 }
 

@@ -77,7 +77,9 @@ impl FrameKind {
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Header, Self::Part, Self::Row, Self::Trailer].into_iter().find(|it| it.byte() == byte)
+        [Self::Header, Self::Part, Self::Row, Self::Trailer]
+            .into_iter()
+            .find(|it| it.byte() == byte)
     }
 }
 

@@ -77,8 +77,7 @@ impl<R: Read> BackupReader<R> {
             (FrameKind::Row, payload) => {
                 let row = parse_row(&payload).ok_or(BackupError::Damaged)?;
                 let keyward = &self.header.keyward;
-                let unknown =
-                    |table| BackupError::UnknownTable { table, keyward: keyward.clone() };
+                let unknown = |table| BackupError::UnknownTable { table, keyward: keyward.clone() };
                 let row = row.map_err(unknown)?;
                 *self.rows.entry(row.table.name().to_owned()).or_default() += 1;
                 Entry::Row(row)

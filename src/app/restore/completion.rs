@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::app::services::{CA_CERT_PART, CA_KEY_PART};
+use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::store::StoreError;
@@ -39,10 +39,7 @@ pub(super) fn staging_path(store: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When a file cannot be written; repeating it completes the rest.
-pub(in crate::app) fn complete(
-    config: &Config,
-    store: &Path,
-) -> anyhow::Result<Option<Completed>> {
+pub(in crate::app) fn complete(config: &Config, store: &Path) -> anyhow::Result<Option<Completed>> {
     let (staging, pending) = (staging_path(store), store.join(PENDING));
     let name = match fs::read_to_string(pending.join(MARKER)) {
         Ok(name) => name,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::completion::{MARKER, PENDING, staging_path};
 use super::{RestoreError, failed, refused};
+use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::app::keys;
-use crate::app::services::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
 use keyward_backup::{BackupError, BackupReader, Entry, Opening, Part};
 use keyward_base::time::Clock;

@@ -89,10 +89,8 @@ impl Download {
     /// `name`: plain ASCII without quotes.
     pub(crate) fn new(name: &str, body: Body) -> Self {
         let disposition = format!("attachment; filename=\"{name}\"");
-        let fields = [
-            (header::CONTENT_TYPE, OCTETS.to_owned()),
-            (header::CONTENT_DISPOSITION, disposition),
-        ];
+        let fields =
+            [(header::CONTENT_TYPE, OCTETS.to_owned()), (header::CONTENT_DISPOSITION, disposition)];
         Self((fields, body).into_response())
     }
 }

@@ -16,8 +16,8 @@ use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
 use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version, check, conflict, row};
 use commit::Commits;
-use parking_lot::RwLock;
 use keyward_base::threads::{Threads, Unfinished};
+use parking_lot::RwLock;
 use site::Site;
 
 /// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
