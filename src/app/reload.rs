@@ -193,6 +193,8 @@ impl Reloader {
         self.services.vault.rotate_by(config.rotation.clone());
         self.services.events.set(config.events.clone());
         self.services.backups.set(config.backup.clone());
+        let definitions = config.provider_definitions.clone().into();
+        self.services.provider_definitions.send_replace(definitions);
         self.services.connect.send_replace(Arc::new(config.connect.clone()));
         self.follow(&config.oauth);
         renewed.apply(&self.services.metrics);

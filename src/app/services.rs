@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 use rustls::ClientConfig;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::apply::Target;
@@ -92,6 +93,8 @@ pub struct Services {
     pub public_url: String,
     /// How people connect accounts by a link.
     pub connect: watch::Sender<Arc<ConnectSettings>>,
+    /// The items of `providers:` in the configuration, as they are written.
+    pub provider_definitions: watch::Sender<Arc<[Value]>>,
     /// Limits.
     pub limits: Limits,
     /// How people sign in.
@@ -196,6 +199,7 @@ impl Services {
             clock: self.clock.clone(),
             public_url: self.public_url.clone(),
             connect: self.connect.subscribe(),
+            provider_definitions: self.provider_definitions.subscribe(),
             limits: self.limits.clone(),
             sign_in: self.sign_in.clone(),
             oidc: self.oidc.clone(),
@@ -414,6 +418,7 @@ impl Opened {
             clock: self.clock,
             public_url,
             connect: watch::Sender::new(Arc::new(config.connect.clone())),
+            provider_definitions: watch::Sender::new(config.provider_definitions.clone().into()),
             limits: config.limits.clone(),
             sign_in: config.sign_in.settings.clone(),
             oidc: oidc.map(Arc::new),

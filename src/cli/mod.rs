@@ -23,6 +23,7 @@ mod doctor;
 mod env;
 mod environment;
 mod explain;
+mod export;
 mod failure;
 mod harden;
 mod health;
@@ -182,6 +183,9 @@ enum Command {
     /// replace the state by that of a backup, while no gateway runs
     #[command(after_help = restore::EXAMPLES)]
     Restore(restore::Args),
+    /// print all resources as a configuration without secrets
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Args),
     /// search, follow and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -337,6 +341,7 @@ impl Command {
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Backup(args) => args.run(global).await,
+            Self::Export(args) => args.run(global).await,
             Self::Restore(args) => Box::pin(args.run(global)).await,
             Self::Audit(command) => command.run(global).await,
             Self::Logs(logs) => logs.run(global).await,

@@ -39,6 +39,7 @@ mod telemetry;
 mod tests;
 mod upstream;
 mod webhook;
+mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -76,6 +77,7 @@ pub use sign_in::SignIn;
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
 pub use telemetry::Otlp;
 pub use upstream::Upstream;
+pub use yaml::yaml;
 
 /// The whole configuration. Every key has a default.
 #[derive(Clone, Debug)]
@@ -100,6 +102,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// Own providers, none of which has a built-in one's id.
     pub providers: Vec<Provider>,
+    /// The same as they are written, for an export.
+    pub provider_definitions: Vec<serde_json::Value>,
     /// Declared apps.
     pub apps: Vec<Declared<App>>,
     /// Declared connections.

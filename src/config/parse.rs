@@ -183,6 +183,7 @@ impl Sections {
             audit: state::audit(self.audit.as_ref(), reading),
             telemetry: telemetry::telemetry(self.telemetry.as_ref(), reading),
             providers,
+            provider_definitions: self.provider_definitions(),
             apps,
             connections,
             environment,
@@ -194,6 +195,13 @@ impl Sections {
     fn providers(&self, reading: &mut Reading<'_>) -> Vec<Provider> {
         let Some(value) = &self.providers else { return Vec::new() };
         check::providers(value, "providers", &Catalogue::built_in(), &mut reading.problems)
+    }
+
+    /// The items as they are written. One that is not JSON is reported by [`Sections::providers`].
+    fn provider_definitions(&self) -> Vec<serde_json::Value> {
+        let items = self.providers.as_ref().and_then(Value::as_sequence);
+        let items = items.into_iter().flatten();
+        items.filter_map(|item| serde_json::to_value(item).ok()).collect()
     }
 
     fn provider_ids(&self) -> Vec<&str> {

@@ -30,6 +30,7 @@ mod error;
 mod errors_page;
 mod etag;
 mod explain;
+mod export;
 mod flows;
 mod health;
 mod home;

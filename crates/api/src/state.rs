@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
 
 use super::audit_log::AuditLog;
@@ -68,6 +69,8 @@ pub struct Deps {
     pub public_url: String,
     /// How people connect accounts by a link.
     pub connect: watch::Receiver<Arc<ConnectSettings>>,
+    /// The items of `providers:` in the configuration, as they are written.
+    pub provider_definitions: watch::Receiver<Arc<[Value]>>,
     /// Limits of bodies, heads and waits.
     pub limits: Limits,
     /// How people sign in.

@@ -174,6 +174,7 @@ async fn services() -> Deps {
         clock,
         public_url: "http://localhost:8081".to_owned(),
         connect: watch::Sender::new(Arc::default()).subscribe(),
+        provider_definitions: watch::Sender::new(Arc::from([])).subscribe(),
         limits: Limits::default(),
         sign_in: Default::default(),
         oidc: None,

@@ -7,6 +7,7 @@ mod backup;
 mod ca;
 mod call;
 mod explain;
+mod export;
 mod flow;
 mod index;
 mod keys;
@@ -43,6 +44,7 @@ pub use self::call::{CallAsk, CallView};
 pub use self::explain::{
     AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
 };
+pub use self::export::{ExportVariable, ExportView};
 pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };
