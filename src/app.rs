@@ -37,6 +37,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::AppError;
 pub use lazy_log::LazyLog;
@@ -470,6 +471,7 @@ impl Running {
 
 fn locations(config: &Config, bound: &Listeners) -> Locations {
     Locations {
+        config: config.file().display().to_string(),
         proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
         agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
         admin: match &bound.admin_tls {

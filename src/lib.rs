@@ -40,6 +40,7 @@
 //! keyward-console                            pages for people, over the control plane
 //! keyward-api                                the control plane
 //! keyward-proxy  ca                          the data path; the CA
+//! keyward-backup                             encrypted copies of the state; their files
 //! keyward-vault  oauth  events               consents, each of which ends in a grant; webhooks
 //!                grant  keys                 grants, sealed, and credentials; rotation of master keys
 //! keyward-state  rulebook                    rules in force
@@ -89,6 +90,8 @@
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
 //! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `Job::deliver` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
+//! | What is in a backup, and when is it consistent? | `backup/src/write.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |
+//! | How does a restore survive a crash? | `src/app/restore/mod.rs`, `src/app/restore/completion.rs` | `Restore::run`, `complete` |
 //! | What does a changed configuration do? | `src/app/plan/mod.rs`, `src/app/apply.rs` | `plan`, `apply` |
 //!
 //! Paths without `src/` at their beginning are in `crates/`.

@@ -79,6 +79,7 @@ const FLOORS: &[(&str, &str)] = &[
     ("events", "base crypto directory model net observe store vault"),
     ("ca", "base net::tls"),
     ("limits", "base net::evictable"),
+    ("backup", "base directory store"),
     ("sockets", "base ca net"),
     ("h2", "base"),
     ("body", "base h2 inject limits policy sockets"),
@@ -117,7 +118,7 @@ const FLOORS: &[(&str, &str)] = &[
     ),
     (
         "api",
-        "base base_url ca crypto directory events host_sets inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
+        "backup base base_url ca crypto directory events host_sets inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
     ),
     ("console", "api base model provider"),
     ("config", "*"),
@@ -138,6 +139,7 @@ const MAY_EXPOSE: &[&str] = &[
     "crates/vault/src/oauth/",
     "crates/vault/src/oidc/id_token.rs",
     "crates/api/src/tokens.rs",
+    "crates/backup/src/encryption.rs",
 ];
 
 /// Where the environment may be read: configuration, and a master key that lies in a variable.

@@ -163,7 +163,7 @@ fn write(
 }
 
 /// The backups in a folder, the oldest first: files with a name that this job gives.
-pub(super) fn written(folder: &Path) -> BTreeMap<Timestamp, String> {
+pub fn written(folder: &Path) -> BTreeMap<Timestamp, String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names.filter_map(|name| time_of(&name).map(|time| (time, name))).collect()

@@ -7,6 +7,7 @@ mod agent;
 mod aliases;
 mod allow;
 mod app;
+mod apply;
 mod audit;
 mod backup;
 mod ca;
@@ -200,6 +201,9 @@ enum Command {
     /// print what a configuration would make, change, pause and remove
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Args),
+    /// make a file the configuration of the gateway, after its plan
+    #[command(after_help = apply::EXAMPLES)]
+    Apply(apply::Args),
     /// make the gateway read its configuration again, and report errors in it
     Reload(reload::Args),
     /// show the gateway, connections, agents, and the last refusals on one screen
@@ -310,6 +314,7 @@ impl Command {
             Self::Run(_) => Some("run"),
             Self::Doctor(_) => Some("doctor"),
             Self::Restore(_) => Some("restore"),
+            Self::Apply(_) => Some("apply"),
             Self::Service(_) => Some("service"),
             _ => None,
         }
@@ -347,6 +352,7 @@ impl Command {
             Self::Logs(logs) => logs.run(global).await,
             Self::Usage(args) => args.run(global).await,
             Self::Plan(args) => args.run(global).await,
+            Self::Apply(args) => Box::pin(args.run(global)).await,
             Self::Reload(args) => args.run(global).await,
             Self::Config(command) => command.run(global).await,
             Self::Status => status::run(global).await,

@@ -111,7 +111,8 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
             tokio::spawn(announced(global.clone(), text, is_new, quiet));
         }
         Format::Json => {
-            let Locations { proxy, agents, admin, metrics, data, ca } = running.locations();
+            let Locations { proxy, agents, admin, metrics, data, ca, config: _ } =
+                running.locations();
             let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
             tracing::info!(id = "ready", ?proxy, ?agents, admin, metrics, data, ca, "ready");
         }

@@ -35,6 +35,13 @@ fn succeeds(mut command: Command) -> String {
     said(&output)
 }
 
+/// What it prints, without notes and warnings.
+fn printed(mut command: Command) -> String {
+    let output = command.stdin(Stdio::null()).output().expect("it runs");
+    assert!(output.status.success(), "{}", said(&output));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
 fn fails(mut command: Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -223,7 +230,7 @@ async fn a_file_that_is_not_a_whole_backup_is_refused_and_changes_nothing() {
     let dry = succeeds(with_passphrase(target.keyward(&["restore", &path, "--dry-run"])));
     assert!(dry.contains("agents 2") && dry.contains("would replace the store at"), "{dry}");
     assert!(files(&target) == before, "a dry run changes nothing");
-    assert_eq!(names(&succeeds(target.keyward(&["agent", "list", "--json"]))), ["old"]);
+    assert_eq!(names(&printed(target.keyward(&["agent", "list", "--json"]))), ["old"]);
     let empty = Install::new(&Plan::api_key(), &Origin::saying("fine").await);
     let dry = succeeds(with_passphrase(empty.keyward(&["restore", &path, "--dry-run"])));
     assert!(dry.contains("there is no store"), "{dry}");
@@ -238,12 +245,12 @@ async fn a_restore_needs_no_old_store_and_no_old_key() {
     let empty = Install::new(&Plan::api_key(), &Origin::saying("fine").await);
     let told = succeeds(with_passphrase(empty.keyward(&["restore", &path])));
     assert!(told.contains("is valid again: revoke it again"), "{told}");
-    assert_eq!(names(&succeeds(empty.keyward(&["agent", "list", "--json"]))), ["one", "two"]);
+    assert_eq!(names(&printed(empty.keyward(&["agent", "list", "--json"]))), ["one", "two"]);
     fs::remove_file(empty.data().join("master.key")).expect("it was made");
     let lost = fails(empty.keyward(&["agent", "list"]));
     assert!(lost.contains("keyward restore"), "{lost}");
     succeeds(with_passphrase(empty.keyward(&["restore", &path, "--yes"])));
-    assert_eq!(names(&succeeds(empty.keyward(&["agent", "list", "--json"]))), ["one", "two"]);
+    assert_eq!(names(&printed(empty.keyward(&["agent", "list", "--json"]))), ["one", "two"]);
     // Of the state before, everything but the lost key is still there.
     let kept: Vec<_> = fs::read_dir(empty.data())
         .expect("the folder")
@@ -264,7 +271,7 @@ async fn the_ca_is_that_of_the_backup_unless_it_is_kept() {
     let old = [ca(&target, "ca.pem"), ca(&target, "ca.key")];
     succeeds(with_passphrase(target.keyward(&["restore", &path, "--yes", "--keep-ca"])));
     assert_eq!([ca(&target, "ca.pem"), ca(&target, "ca.key")], old);
-    let told = succeeds(with_passphrase(target.keyward(&["restore", &path, "--yes", "--json"])));
+    let told = printed(with_passphrase(target.keyward(&["restore", &path, "--yes", "--json"])));
     let told: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!((&told["ca_replaced"], &told["restored"]), (&json!(true), &json!(true)));
     assert_eq!(ca(&target, "ca.pem"), ca(&source, "ca.pem"));
@@ -322,8 +329,7 @@ async fn a_restore_that_is_killed_leaves_the_old_state_or_the_new_one() {
             5 => pending.exists() && !staging.exists(),
             _ => began.elapsed() > Duration::from_millis(20 * round),
         });
-        let listed = succeeds(target.keyward(&["agent", "list", "--json"]));
-        let list = names(&listed[listed.find('{').expect("JSON")..]);
+        let list = names(&printed(target.keyward(&["agent", "list", "--json"])));
         let ca_of = |install: &Install| fs::read(install.data().join("ca/ca.pem")).expect("a CA");
         match list.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["old"] => {

@@ -4,13 +4,16 @@
 //! who can open it; users get one for the recipients that the configuration names.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body as Answer;
 use axum::extract::State;
 use bytes::Bytes;
 use futures_util::stream;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
 
 use super::auth::Caller;
 use super::body::Body;
@@ -25,6 +28,9 @@ use keyward_model::in_days;
 
 /// Pieces of a backup that wait for a slow client.
 const PIECES_MAX: usize = 4;
+
+/// How long a client may read nothing: other backups wait for this one.
+const STALL_MAX: Duration = Duration::from_secs(60);
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -118,7 +124,7 @@ fn refusal(error: WriteError) -> ApiError {
 fn body(begun: BegunBackup, encryption: Encryption) -> Answer {
     let (pieces, mut taken) = mpsc::channel(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = begun.write(&encryption, Pieces(pieces.clone())) {
+        if let Err(error) = begun.write(&encryption, Pieces(pieces.clone(), Handle::current())) {
             tracing::warn!(%error, "a backup was not sent to its end");
             // Ends the answer without its last chunk, so that the client sees that it is not whole.
             let _ = pieces.blocking_send(Err(io::Error::other(error)));
@@ -128,12 +134,16 @@ fn body(begun: BegunBackup, encryption: Encryption) -> Answer {
 }
 
 /// Passes what is written to the answer.
-struct Pieces(mpsc::Sender<io::Result<Bytes>>);
+struct Pieces(mpsc::Sender<io::Result<Bytes>>, Handle);
 
 impl Write for Pieces {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(piece)));
-        sent.map(|()| piece.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let sending = self.0.send_timeout(Ok(Bytes::copy_from_slice(piece)), STALL_MAX);
+        match self.1.block_on(sending) {
+            Ok(()) => Ok(piece.len()),
+            Err(SendTimeoutError::Timeout(_)) => Err(io::ErrorKind::TimedOut.into()),
+            Err(SendTimeoutError::Closed(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -95,6 +95,8 @@ pub struct Locations {
     pub metrics: Option<String>,
     /// The data directory.
     pub data: String,
+    /// The configuration file, which may be absent.
+    pub config: String,
     /// The CA's certificate.
     pub ca: String,
 }

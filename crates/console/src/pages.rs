@@ -4,6 +4,7 @@ mod agent;
 mod agents;
 mod apps;
 mod audit;
+mod backups;
 mod connect;
 mod connection;
 mod connections;

@@ -29,6 +29,9 @@ pub enum RestoreError {
     /// The configuration has no store in files.
     #[error("the store of this configuration is in memory: it cannot be restored")]
     InMemory,
+    /// The data directory or the master key cannot be used, or the disk is full.
+    #[error("{0}")]
+    Unprepared(String),
     /// A gateway or another command uses the store.
     #[error("{0}")]
     Locked(StoreError),
@@ -105,7 +108,10 @@ impl RestoreError {
                 Some("move the store away, and restore where there is none")
             }
             Self::Incomplete(_) => Some("correct that; the next start of the gateway completes it"),
-            Self::Refused { .. } | Self::Unusable { .. } | Self::Io { .. } => None,
+            Self::Refused { .. }
+            | Self::Unusable { .. }
+            | Self::Unprepared(_)
+            | Self::Io { .. } => None,
         }
     }
 }
@@ -144,10 +150,8 @@ impl<'a> Restore<'a> {
     /// When the store is in use, the directory cannot be written, or what is in the file makes no store.
     pub async fn run(mut self, keeps_ca: bool) -> Result<Restored, RestoreError> {
         let (config, store) = (self.config, self.store);
-        super::services::private_dir(&config.data_dir).map_err(|error| RestoreError::Unusable {
-            path: self.path.clone(),
-            why: format!("{error:#}"),
-        })?;
+        super::services::private_dir(&config.data_dir)
+            .map_err(|error| RestoreError::Unprepared(format!("{error:#}")))?;
         let old = match Services::are_stored(config) {
             true => Some(StoreLock::take(store).map_err(RestoreError::Locked)?),
             false => None,

@@ -72,7 +72,7 @@ impl Staging {
         opening: &Opening,
         keeps_ca: bool,
     ) -> Result<(), FillError> {
-        let keyring = Arc::new(keys::for_restore(config).map_err(unusable)?);
+        let keyring = Arc::new(keys::for_restore(config).map_err(unprepared)?);
         let Some(store) = &self.store else { return Ok(()) };
         let mut reader = BackupReader::open(file, opening).map_err(FillError::Backup)?;
         let mut batch = Batch::new(store, &keyring);
@@ -173,10 +173,15 @@ impl<'a> Batch<'a> {
 
     async fn write(&mut self) -> Result<(), FillError> {
         self.bytes = 0;
-        self.store.load(std::mem::take(&mut self.rows)).await.map_err(unusable)
+        let loaded = self.store.load(std::mem::take(&mut self.rows)).await;
+        loaded.map_err(|error| unprepared(error.into()))
     }
 }
 
 fn unusable(error: impl ToString) -> FillError {
     FillError::Unusable(error.to_string())
+}
+
+fn unprepared(error: anyhow::Error) -> FillError {
+    FillError::Restore(RestoreError::Unprepared(format!("{error:#}")))
 }

@@ -248,6 +248,24 @@
       busy([button], false);
     }
   }
+  // A file of the API, which a link cannot ask for: it is a POST.
+  async function save(button) {
+    busy([button], true);
+    try {
+      const headers = { 'Content-Type': 'application/json', 'Keyward-CSRF': one('meta[name=csrf]')?.content ?? '' };
+      const answer = await fetch(api(button.dataset.download), { method: 'POST', headers, body: '{}' });
+      if (!answer.ok) throw (await answer.json()).error;
+      const link = make('a');
+      link.href = URL.createObjectURL(await answer.blob());
+      link.download = /filename="([^"]+)"/.exec(answer.headers.get('content-disposition') ?? '')?.[1] ?? 'download';
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    } catch (error) {
+      toast(said(offline(error)), true);
+    } finally {
+      busy([button], false);
+    }
+  }
   function busy(buttons, is) {
     for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
   }
@@ -497,6 +515,8 @@
     if (key) { sign(key); return; }
     const button = event.target.closest('button[data-api]');
     if (button) { press(button); return; }
+    const file = event.target.closest('button[data-download]');
+    if (file) { save(file); return; }
     const opener = event.target.closest('[data-open]');
     if (opener) { document.getElementById(opener.dataset.open)?.showModal(); return; }
     if (event.target.closest('[data-close]')) { event.target.closest('dialog')?.close(); return; }

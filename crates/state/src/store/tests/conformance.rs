@@ -316,6 +316,7 @@ pub(in crate::store) async fn a_snapshot_is_of_one_point_while_pairs_are_written
                 for table in [Table::Logins, Table::Agents] {
                     let key = format!("o/{writer}");
                     store.put(table, &key, &step.to_be_bytes(), Expect::Any).await.unwrap();
+                    tokio::task::yield_now().await;
                 }
             }
         })
