@@ -265,6 +265,7 @@ mod tests {
             agents: vec![(own, "127.0.0.1:8090".to_owned())],
             admin: "127.0.0.1:8081".to_owned(),
             metrics: Some("127.0.0.1:9464".to_owned()),
+            config: "/data/keyward.yaml".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };

@@ -177,7 +177,7 @@ async fn a_file_is_applied_whole_after_its_plan_or_not_at_all() {
     let refused = fails(apply(&["--yes"]));
     assert!(refused.contains("new.yaml:") && refused.contains("acm"), "{refused}");
     unchanged("a file that would be refused");
-    fs::write(&new, before.replace("name: ci,", "name: other,")).expect("a file");
+    fs::write(&new, before.replace("name: ci, token: { env: TOKEN_CI },", "name: other,")).expect("a file");
     let planned = succeeds(apply(&["--dry-run"]));
     assert!(planned.contains("make") && planned.contains("pause"), "{planned}");
     assert!(planned.contains("new.yaml:"), "{planned}");

@@ -67,6 +67,7 @@ impl Lab {
             proxy: vec!["127.0.0.1:8080".to_owned()],
             metrics: None,
             admin: "127.0.0.1:8081".to_owned(),
+            config: String::new(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };

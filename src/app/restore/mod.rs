@@ -197,11 +197,19 @@ fn exchange(staging: Staging, store: &Path, has_old: bool) -> Result<(), Restore
     }
 }
 
-/// The name of the store of before: `store.before-restore-20260102T030405Z`.
+/// A free name for the store of before: `store.before-restore-20260102T030405Z`.
 fn kept_name(store: &Path, now: Timestamp) -> String {
     let name = store.file_name().unwrap_or_default().to_string_lossy();
-    let time = now.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
-    format!("{name}.before-restore-{time}")
+    let time = now.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
+    let first = format!("{name}.before-restore-{time}");
+    let mut free = first.clone();
+    for number in 2.. {
+        if !store.with_file_name(&free).exists() {
+            break;
+        }
+        free = format!("{first}-{number}");
+    }
+    free
 }
 
 fn open(path: &Path) -> Result<File, RestoreError> {
