@@ -3,6 +3,7 @@
 
 mod apply;
 mod audit_file;
+mod backups;
 mod ca;
 mod connect_sessions;
 mod data_path;
@@ -16,6 +17,7 @@ mod notify;
 mod plan;
 mod public_url;
 mod reload;
+mod restore;
 mod rotations;
 mod services;
 mod sessions;
@@ -35,12 +37,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::AppError;
 pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
+pub use restore::{Restore, RestoreError, Restored};
 use services::Opened;
 pub use services::Services;
 
@@ -367,6 +371,12 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
+        let backups = backups::Job {
+            backups: services.backups.clone(),
+            metrics: services.metrics.clone(),
+            clock: services.clock.clone(),
+        };
+        self.spawn(|close| until(close, backups.run()));
         let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
         self.spawn(|close| until(close, ended));
         self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
@@ -463,6 +473,7 @@ impl Running {
 
 fn locations(config: &Config, bound: &Listeners) -> Locations {
     Locations {
+        config: config.file().display().to_string(),
         proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
         agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
         admin: match &bound.admin_tls {

@@ -26,6 +26,7 @@
 //! | Permitted, Admitted, Outbound, Sent, Answer | a request with its permit and credential; within the limits; ready to send; sent; its checked answer | `proxy::authorize`, `proxy::upstream` |
 //! | Leaf | a certificate for an upstream's name, signed by the local CA | `proxy::ca` |
 //! | Event, Webhook | a change of a connection, binding, plugin or token; a URL that receives events | `state::observe::notice`, `vault::events` |
+//! | Hook, Hook event | a URL to which a service posts its webhooks; a request there whose signature was valid | `inbox` |
 //! | Signature scheme | how a service signs its webhooks. Data, not code | `hooks::Scheme` |
 //! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `state::observe` |
 //!
@@ -41,6 +42,8 @@
 //! keyward-console                            pages for people, over the control plane
 //! keyward-api                                the control plane
 //! keyward-proxy  ca                          the data path; the CA
+//! keyward-backup                             encrypted copies of the state; their files
+//! keyward-inbox                              webhooks of services: accepted, stored, delivered
 //! keyward-vault  oauth  events               consents, each of which ends in a grant; webhooks
 //!                grant  keys                 grants, sealed, and credentials; rotation of master keys
 //! keyward-state  rulebook                    rules in force
@@ -91,8 +94,11 @@
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
 //! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `Job::deliver` |
 //! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |
+//! | What becomes of a webhook that a service posts? | `inbox/src/accept.rs`, `inbox/src/deliver.rs` | `Inbox::accept`, `Inbox::deliver` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs` | `answer` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
+//! | What is in a backup, and when is it consistent? | `backup/src/write.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |
+//! | How does a restore survive a crash? | `src/app/restore/mod.rs`, `src/app/restore/completion.rs` | `Restore::run`, `complete` |
 //! | What does a changed configuration do? | `src/app/plan/mod.rs`, `src/app/apply.rs` | `plan`, `apply` |
 //!
 //! Paths without `src/` at their beginning are in `crates/`.

@@ -78,8 +78,10 @@ const FLOORS: &[(&str, &str)] = &[
     ("oauth", "base crypto directory grant model net observe provider store vault"),
     ("oidc", "base crypto grant model net oauth provider vault"),
     ("events", "base crypto directory model net observe store vault"),
+    ("inbox", "base crypto directory events hooks model net observe store vault"),
     ("ca", "base net::tls"),
     ("limits", "base net::evictable"),
+    ("backup", "base directory store"),
     ("sockets", "base ca net"),
     ("h2", "base"),
     ("body", "base h2 inject limits policy sockets"),
@@ -118,7 +120,7 @@ const FLOORS: &[(&str, &str)] = &[
     ),
     (
         "api",
-        "base base_url ca crypto directory events host_sets inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
+        "backup base base_url ca crypto directory events hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
     ),
     ("console", "api base model provider"),
     ("config", "*"),
@@ -131,6 +133,7 @@ const FLOORS: &[(&str, &str)] = &[
 /// Where a secret may be read: to seal or send it, for TLS, to verify webhooks, and to show a new token once.
 const MAY_EXPOSE: &[&str] = &[
     "crates/hooks/src/key.rs",
+    "crates/inbox/src/keys.rs",
     "crates/state/src/crypto/",
     "crates/rules/src/inject/",
     "crates/vault/src/grant/",
@@ -140,6 +143,7 @@ const MAY_EXPOSE: &[&str] = &[
     "crates/vault/src/oauth/",
     "crates/vault/src/oidc/id_token.rs",
     "crates/api/src/tokens.rs",
+    "crates/backup/src/encryption.rs",
 ];
 
 /// Where the environment may be read: configuration, and a master key that lies in a variable.

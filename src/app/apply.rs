@@ -5,13 +5,14 @@
 use anyhow::Context;
 
 use super::plan::{
-    Action, AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given,
+    Action, AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given, HookWork,
     NewlyConnected, Plan, PluginWork, ResourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
+use keyward_inbox::Inbox;
 use keyward_model::{
-    Agent, AgentFacts, App, ConnectionSpec, PluginSpec, Record, Reference, Webhook, WebhookFacts,
-    WebhookState,
+    Agent, AgentFacts, App, ConnectionSpec, Hook, HookFacts, HookSpec, PluginSpec, Record,
+    Reference, Webhook, WebhookFacts, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -23,6 +24,7 @@ use keyward_vault::{NewApp, Vault, VaultError};
 pub(super) struct Target<'a> {
     pub(super) vault: &'a Vault,
     pub(super) events: &'a Events,
+    pub(super) inbox: &'a Inbox,
 }
 
 impl Target<'_> {
@@ -58,6 +60,7 @@ impl Target<'_> {
             Work::Webhook(work) => self.webhook(org, work).await,
             Work::Honeytoken(work) => self.resource(org, work).await,
             Work::App(work) => self.app(org, *work).await,
+            Work::Hook(work) => self.hook(org, *work).await,
             Work::Connection(work) => self.connection(org, *work).await,
             Work::Agent(work) => self.agent(org, *work).await,
             Work::Plugin(work) => self.plugin(org, *work).await,
@@ -91,6 +94,38 @@ impl Target<'_> {
             }
         };
         Ok(self.events.sign_with(org, &hook.id, key).await?)
+    }
+
+    async fn hook(self, org: &OrgId, work: HookWork) -> anyhow::Result<()> {
+        let directory = self.directory();
+        let (hook, keys) = match work {
+            HookWork::Make(spec, keys) => {
+                let (spec, facts) = (self.of_connection(org, spec)?, HookFacts::default());
+                (directory.add::<Hook>(org, ManagedBy::File, spec, facts).await?, keys)
+            }
+            HookWork::Change { id, spec, keys } => {
+                let spec = self.of_connection(org, spec)?;
+                let change = move |hook: &mut Record<Hook>| {
+                    hook.facts.paused = false;
+                    hook.spec.clone_from(&spec);
+                };
+                (directory.change(org, &id, change).await?, keys)
+            }
+            HookWork::Pause(id) => {
+                let pause = |hook: &mut Record<Hook>| hook.facts.paused = true;
+                directory.change(org, &id, pause).await?;
+                return Ok(());
+            }
+        };
+        Ok(self.inbox.set_keys(&hook, keys).await?)
+    }
+
+    /// The spec with the id of its connection.
+    fn of_connection(&self, org: &OrgId, mut spec: HookSpec) -> anyhow::Result<HookSpec> {
+        if let Some(connection) = &mut spec.connection {
+            *connection = Reference::Id(self.connection_named(org, connection.as_str())?);
+        }
+        Ok(spec)
     }
 
     async fn resource<R: Declarable>(

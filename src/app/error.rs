@@ -50,7 +50,7 @@ impl AppError {
                 Some("choose another data directory with --data or KEYWARD_DATA".to_owned())
             }
             Self::KeyLost(_) => Some(
-                "put the key back, or give it in `master_key`; nothing else opens the store"
+                "put the key back, or give it in `master_key`; or restore a backup: `keyward restore FILE`"
                     .to_owned(),
             ),
             Self::Declared(_) => None,

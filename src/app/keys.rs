@@ -46,6 +46,19 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Keyring> {
     Ok(read(config)?)
 }
 
+/// The master keys for a restored store. A missing default file is created, also where there is a store: that store
+/// is about to be replaced.
+pub(super) fn for_restore(config: &Config) -> anyhow::Result<Keyring> {
+    match (config.default_master_key, config.master_keys.first()) {
+        (true, Some(KeySource::File(path))) if !path.exists() => {
+            KeySource::create_file(path)?;
+            tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
+            Ok(read(config)?)
+        }
+        _ => open(config),
+    }
+}
+
 /// Reads the configured keys. Blocks; a key command may take a minute.
 pub(super) fn read(config: &Config) -> Result<Keyring, KeyError> {
     let variable = |name: &str| config.environment.secret(name);

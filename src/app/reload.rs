@@ -173,10 +173,11 @@ impl Reloader {
             })?;
             self.keys = named;
         }
-        let (before, events) = (vault.shared_catalogue(), &self.services.events);
+        let before = vault.shared_catalogue();
+        let (events, inbox) = (&self.services.events, &self.services.inbox);
         vault.know(catalogue);
         // Boxed: it is large, and rarely runs.
-        if let Err(error) = Box::pin(Target { vault, events }.apply(plan)).await {
+        if let Err(error) = Box::pin(Target { vault, events, inbox }.apply(plan)).await {
             vault.know(before);
             return Err(ReloadError::Incomplete(format!("{error:#}")));
         }
@@ -193,6 +194,9 @@ impl Reloader {
         self.services.vault.rotate_by(config.rotation.clone());
         self.services.events.set(config.events.clone());
         self.services.inbox.set(config.events.clone());
+        self.services.backups.set(config.backup.clone());
+        let definitions = config.provider_definitions.clone().into();
+        self.services.provider_definitions.send_replace(definitions);
         self.services.connect.send_replace(Arc::new(config.connect.clone()));
         self.follow(&config.oauth);
         renewed.apply(&self.services.metrics);

@@ -12,19 +12,23 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 use rustls::ClientConfig;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::apply::Target;
+use super::backups;
 use super::error::AppError;
 use super::keys;
 use super::listeners::Listeners;
 use super::plan::{self, Basis, Inputs, Plan, unplaced};
 use super::public_url::public_url;
+use super::restore;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
+use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
 use keyward_base::secret::Secret;
@@ -80,6 +84,8 @@ pub struct Services {
     pub inbox: Arc<Inbox>,
     /// The location of the audit log.
     pub audit: Trail,
+    /// Takes backups.
+    pub backups: Arc<Backups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Sends traces and logs to a collector, if one is configured.
@@ -90,6 +96,8 @@ pub struct Services {
     pub public_url: String,
     /// How people connect accounts by a link.
     pub connect: watch::Sender<Arc<ConnectSettings>>,
+    /// The items of `providers:` in the configuration, as they are written.
+    pub provider_definitions: watch::Sender<Arc<[Value]>>,
     /// Limits.
     pub limits: Limits,
     /// How people sign in.
@@ -189,11 +197,13 @@ impl Services {
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),
+            backups: self.backups.clone(),
             metrics: self.metrics.clone(),
             telemetry: self.telemetry.switch().clone(),
             clock: self.clock.clone(),
             public_url: self.public_url.clone(),
             connect: self.connect.subscribe(),
+            provider_definitions: self.provider_definitions.subscribe(),
             limits: self.limits.clone(),
             sign_in: self.sign_in.clone(),
             oidc: self.oidc.clone(),
@@ -226,6 +236,7 @@ pub(super) struct Opened {
     authority: Arc<Authority>,
     keys: Arc<Keys>,
     pub(super) events: Arc<Events>,
+    pub(super) inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
     pub(super) clock: Clock,
 }
@@ -300,7 +311,26 @@ impl Opened {
             clock: clock.clone(),
             settings: config.events.clone(),
         });
-        Ok(Self { store, keyring, directory, vault, authority, keys, events, metrics, clock })
+        let inbox = Inbox::new(keyward_inbox::Parts {
+            store: store.clone(),
+            keyring: keyring.clone(),
+            directory: directory.clone(),
+            vault: vault.clone(),
+            clock: clock.clone(),
+            settings: config.events.clone(),
+        });
+        Ok(Self {
+            store,
+            keyring,
+            directory,
+            vault,
+            authority,
+            keys,
+            events,
+            inbox,
+            metrics,
+            clock,
+        })
     }
 
     /// Events from now on, for the first caller.
@@ -335,7 +365,7 @@ impl Opened {
     /// Makes a plan and applies it.
     async fn bring_in_line(&self, config: &Config, inputs: Inputs) -> anyhow::Result<()> {
         let plan = self.plan(config, inputs).map_err(refused)?;
-        Target { vault: &self.vault, events: &self.events }.apply(plan).await
+        Target { vault: &self.vault, events: &self.events, inbox: &self.inbox }.apply(plan).await
     }
 
     fn sources(&self, config: &Config, rules: Vec<PlacedRule>) -> Sources {
@@ -369,16 +399,7 @@ impl Opened {
         self.events.use_client(caller.clone());
         self.vault.follow_settings(config.oauth.clone());
         self.vault.rotate_by(config.rotation.clone());
-        let inbox = Inbox::new(keyward_inbox::Parts {
-            store: self.store.clone(),
-            keyring: self.keyring.clone(),
-            directory: self.directory.clone(),
-            vault: self.vault.clone(),
-            clock: self.clock.clone(),
-            settings: config.events.clone(),
-            public_url: public_url.clone(),
-        });
-        inbox.use_client(caller.clone());
+        self.inbox.serve(caller.clone(), public_url.clone());
         let flows = Flows::new(oauth::Parts {
             store: self.store,
             keyring: self.keyring,
@@ -402,6 +423,7 @@ impl Opened {
         });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
+        let backups = backups::of(config, &self.directory, &self.authority, &self.clock);
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
@@ -414,13 +436,15 @@ impl Opened {
             caller,
             flows,
             events: self.events,
-            inbox,
+            inbox: self.inbox,
             audit: Trail::at(&config.audit.file),
+            backups,
             metrics: self.metrics,
             telemetry,
             clock: self.clock,
             public_url,
             connect: watch::Sender::new(Arc::new(config.connect.clone())),
+            provider_definitions: watch::Sender::new(config.provider_definitions.clone().into()),
             limits: config.limits.clone(),
             sign_in: config.sign_in.settings.clone(),
             oidc: oidc.map(Arc::new),
@@ -460,7 +484,10 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &config.store {
         StoreChoice::Memory => Arc::new(MemoryStore::new()),
         StoreChoice::Sled { path } => match SledStore::open(path).await {
-            Ok(store) => Arc::new(store),
+            Ok(store) => {
+                restore::complete(config, path)?;
+                Arc::new(store)
+            }
             // The system's message does not name the path.
             Err(error @ StoreError::Io { .. }) => {
                 return Err(error).with_context(|| format!("cannot use {}", path.display()));
@@ -479,7 +506,7 @@ pub(super) fn folder_for(path: &Path) -> anyhow::Result<()> {
 
 /// Creates the directory with mode 0700, or checks that other users cannot enter it. An empty directory of
 /// this user gets mode 0700.
-fn private_dir(path: &Path) -> anyhow::Result<()> {
+pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -280,18 +280,12 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let mut json = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
-        serde_json::to_writer(&mut *json, body)
-            .map_err(|error| Failure::failed("cannot write the request", &error))?;
-        decode(&self.call(Method::POST, path, Body::from(Bytes::from_owner(json))).await?)
+        decode(&self.call(Method::POST, path, written(body)?).await?)
     }
 
     /// PUT, of a body that may hold a secret; the answer has none.
     pub(crate) async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), Failure> {
-        let mut json = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
-        serde_json::to_writer(&mut *json, body)
-            .map_err(|error| Failure::failed("cannot write the request", &error))?;
-        self.call(Method::PUT, path, Body::from(Bytes::from_owner(json))).await.map(drop)
+        self.call(Method::PUT, path, written(body)?).await.map(drop)
     }
 
     /// PATCH: `body` is a merge patch.
@@ -326,7 +320,21 @@ impl Client {
 
     /// Reads a streaming answer, which ends with the gateway.
     pub(crate) async fn stream(&self, path: &str) -> Result<Body, Failure> {
-        let request = self.request(Method::GET, path, Body::empty())?;
+        self.streamed(self.request(Method::GET, path, Body::empty())?).await
+    }
+
+    /// POST, with an answer that is read piece by piece.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Body, Failure> {
+        let json = written(body)?;
+        self.streamed(self.request(Method::POST, path, json)?).await
+    }
+
+    async fn streamed(&self, request: Request<Body>) -> Result<Body, Failure> {
+        let path = request.uri().path().to_owned();
         let answer = match &self.via {
             Via::InProcess(services) => match services.router.clone().oneshot(request).await {
                 Ok(answer) => answer,
@@ -343,7 +351,7 @@ impl Client {
         };
         match answer.status().is_success() {
             true => Ok(answer.into_body()),
-            false => Err(read(answer).await.err().unwrap_or_else(|| unreachable(Path::new(path)))),
+            false => Err(read(answer).await.err().unwrap_or_else(|| unreachable(Path::new(&path)))),
         }
     }
 
@@ -380,6 +388,14 @@ impl fmt::Debug for Client {
             Via::InProcess(_) | Via::Unmade(_) => write!(f, "Client(in process)"),
         }
     }
+}
+
+/// A body that may hold a secret: its buffer is wiped.
+fn written(body: &impl Serialize) -> Result<Body, Failure> {
+    let mut json = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
+    serde_json::to_writer(&mut *json, body)
+        .map_err(|error| Failure::failed("cannot write the request", &error))?;
+    Ok(Body::from(Bytes::from_owner(json)))
 }
 
 fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {

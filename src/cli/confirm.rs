@@ -32,6 +32,11 @@ pub(crate) struct Removal {
 }
 
 impl Confirm {
+    /// Whether `--yes` is given.
+    pub(crate) fn is_given(self) -> bool {
+        self.yes
+    }
+
     /// Whether there is a question.
     pub(crate) fn asks(self) -> bool {
         !self.yes && secret::can_ask()

@@ -7,6 +7,7 @@
 mod access;
 mod apps;
 mod authority;
+mod backup;
 mod configuration;
 mod data;
 mod gateway;
@@ -130,5 +131,6 @@ async fn check_installation(install: &Installation<'_>, report: &mut Report) -> 
         resources.as_ref().map_or(&[][..], |resources: &Resources| &resources.connections);
     reach::check(install, gateway, connections, report).await;
     variables::check(&install.config, connections, report);
+    backup::check(install, report);
     resources
 }

@@ -7,7 +7,9 @@ mod agent;
 mod aliases;
 mod allow;
 mod app;
+mod apply;
 mod audit;
+mod backup;
 mod ca;
 mod check;
 mod client;
@@ -22,6 +24,7 @@ mod doctor;
 mod env;
 mod environment;
 mod explain;
+mod export;
 mod failure;
 mod harden;
 mod health;
@@ -40,6 +43,7 @@ mod plugin;
 mod provider;
 mod reload;
 mod resource;
+mod restore;
 mod rule;
 mod run;
 mod secret;
@@ -178,6 +182,15 @@ enum Command {
     /// list and rotate the master keys that seal the store
     #[command(subcommand)]
     Key(key::Command),
+    /// write an encrypted backup of the state into one file
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::Args),
+    /// replace the state by that of a backup, while no gateway runs
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(restore::Args),
+    /// print all resources as a configuration without secrets
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Args),
     /// search, follow and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -192,6 +205,9 @@ enum Command {
     /// print what a configuration would make, change, pause and remove
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Args),
+    /// make a file the configuration of the gateway, after its plan
+    #[command(after_help = apply::EXAMPLES)]
+    Apply(apply::Args),
     /// make the gateway read its configuration again, and report errors in it
     Reload(reload::Args),
     /// show the gateway, connections, agents, and the last refusals on one screen
@@ -301,6 +317,8 @@ impl Command {
             Self::Init => Some("init"),
             Self::Run(_) => Some("run"),
             Self::Doctor(_) => Some("doctor"),
+            Self::Restore(_) => Some("restore"),
+            Self::Apply(_) => Some("apply"),
             Self::Service(_) => Some("service"),
             _ => None,
         }
@@ -332,10 +350,14 @@ impl Command {
             Self::Honeytoken(command) => command.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
+            Self::Backup(args) => args.run(global).await,
+            Self::Export(args) => args.run(global).await,
+            Self::Restore(args) => Box::pin(args.run(global)).await,
             Self::Audit(command) => command.run(global).await,
             Self::Logs(logs) => logs.run(global).await,
             Self::Usage(args) => args.run(global).await,
             Self::Plan(args) => args.run(global).await,
+            Self::Apply(args) => Box::pin(args.run(global)).await,
             Self::Reload(args) => args.run(global).await,
             Self::Config(command) => command.run(global).await,
             Self::Status => status::run(global).await,

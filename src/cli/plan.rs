@@ -1,7 +1,7 @@
 //! `keyward plan` and `keyward reload --dry-run`: what a configuration would make, change, pause and remove. A running
 //! gateway compares it with what it holds; without one, this process compares it with the store. Nothing is changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::client::Client;
 use super::failure::{Exit, Failure};
@@ -48,6 +48,19 @@ pub(super) async fn of_reload(global: &Global) -> Result<(), Failure> {
     show(global, &client.post("/api/v1/plan", &PlanAsk::default()).await?)
 }
 
+/// The plan of a file: of the running gateway, or without one of this process.
+pub(super) async fn of_file(
+    global: &Global,
+    gateway: Option<&Client>,
+    file: &Path,
+) -> Result<PlanView, Failure> {
+    let file = Some(file.to_owned());
+    match gateway {
+        Some(client) => client.post("/api/v1/plan", &PlanAsk { file }).await,
+        None => at_rest(global, file).await,
+    }
+}
+
 /// Without a gateway. Secrets are read with the rights and the environment of this process.
 async fn at_rest(global: &Global, file: Option<PathBuf>) -> Result<PlanView, Failure> {
     let file = file.as_deref().or(global.config.as_deref());
@@ -62,7 +75,11 @@ async fn at_rest(global: &Global, file: Option<PathBuf>) -> Result<PlanView, Fai
     Ok(Services::plan(&config).await?)
 }
 
-fn show(global: &Global, view: &PlanView) -> Result<(), Failure> {
+/// Prints a plan.
+///
+/// # Errors
+/// When the configuration would be refused.
+pub(super) fn show(global: &Global, view: &PlanView) -> Result<(), Failure> {
     if global.json {
         output::print_json(view)?;
     }

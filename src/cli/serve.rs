@@ -111,7 +111,8 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
             tokio::spawn(announced(global.clone(), text, is_new, quiet));
         }
         Format::Json => {
-            let Locations { proxy, agents, admin, metrics, data, ca } = running.locations();
+            let Locations { proxy, agents, admin, metrics, data, ca, config: _ } =
+                running.locations();
             let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
             tracing::info!(id = "ready", ?proxy, ?agents, admin, metrics, data, ca, "ready");
         }
@@ -264,6 +265,7 @@ mod tests {
             agents: vec![(own, "127.0.0.1:8090".to_owned())],
             admin: "127.0.0.1:8081".to_owned(),
             metrics: Some("127.0.0.1:9464".to_owned()),
+            config: "/data/keyward.yaml".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };

@@ -8,12 +8,14 @@
 mod again;
 mod agent;
 mod app;
+mod backup;
 mod connect;
 mod connection;
 mod corporate;
 mod declared;
 mod environment;
 mod file;
+mod hook;
 mod limits;
 mod listen;
 mod listen_admin;
@@ -38,18 +40,20 @@ mod telemetry;
 mod tests;
 mod upstream;
 mod webhook;
+mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use keyward_backup::BackupSettings;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
+use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Webhook};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
@@ -61,6 +65,7 @@ pub use agent::AgentInFile;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, InFile};
 pub use environment::Environment;
+pub use hook::HookSecrets;
 pub use listen::{Listen, ListenAt};
 pub use listen_admin::ListenAdmin;
 pub use listen_agents::ListenAgent;
@@ -74,6 +79,7 @@ pub use sign_in::SignIn;
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
 pub use telemetry::Otlp;
 pub use upstream::Upstream;
+pub use yaml::yaml;
 
 /// The whole configuration. Every key has a default.
 #[derive(Clone, Debug)]
@@ -98,6 +104,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// Own providers, none of which has a built-in one's id.
     pub providers: Vec<Provider>,
+    /// The same as they are written, for an export.
+    pub provider_definitions: Vec<serde_json::Value>,
     /// Declared apps.
     pub apps: Vec<Declared<App>>,
     /// Declared connections.
@@ -114,10 +122,14 @@ pub struct Config {
     pub oauth: TokenSettings,
     /// How secrets of connections are replaced.
     pub rotation: RotationSettings,
+    /// Who can open backups, and when they are written.
+    pub backup: BackupSettings,
     /// How people connect accounts by a link.
     pub connect: ConnectSettings,
     /// Declared webhooks.
     pub webhooks: Vec<Declared<Webhook>>,
+    /// Declared hooks.
+    pub hooks: Vec<Declared<Hook>>,
     /// Declared honeytokens.
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
@@ -171,7 +183,8 @@ impl Config {
         let named = agents.chain(connections).chain(apps).chain(plugins);
         let sign_in = self.sign_in.oidc.iter().map(|oidc| &oidc.org);
         let named = named.chain(rules).chain(listeners).chain(webhooks).chain(honeytokens);
-        named.chain(sign_in).collect()
+        let hooks = self.hooks.iter().map(|hook| &hook.org);
+        named.chain(sign_in).chain(hooks).collect()
     }
 
     /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in
@@ -238,7 +251,10 @@ impl Config {
         let oidc = self.sign_in.oidc.iter().map(|oidc| &oidc.client_secret);
         let headers = self.telemetry.iter().flat_map(|otlp| &otlp.headers);
         let headers = headers.map(|(_, value)| value);
-        fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks).chain(oidc).chain(headers)
+        let hooks = self.hooks.iter().map(|hook| &hook.with);
+        let hooks = hooks.flat_map(|it| it.secret.iter().chain(&it.signing_key));
+        let all = fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks).chain(oidc);
+        all.chain(headers).chain(hooks)
     }
 
     /// The built-in providers and the configured ones.

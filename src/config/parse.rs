@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::again::Origin;
+use super::backup::BackupText;
 use super::connection::Providers;
 use super::declared::{Declared, Item};
 use super::environment::Environment;
@@ -15,8 +16,8 @@ use super::state::{AuditText, CaText, StoreText};
 use super::telemetry::TelemetryText;
 use super::upstream::UpstreamText;
 use super::{
-    Config, agent, app, connect, connection, limits, listen, oauth, plugin, rule, sign_in, source,
-    state, telemetry, upstream, webhook,
+    Config, agent, app, backup, connect, connection, limits, listen, oauth, plugin, rule, sign_in,
+    source, state, telemetry, upstream, webhook,
 };
 use keyward_base::connect::ConnectSettings;
 use keyward_base::keys::section;
@@ -25,7 +26,7 @@ use keyward_base::rotation::RotationSettings;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Agent, App, Connection, Honeytoken, Webhook};
+use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Webhook};
 use keyward_rules::provider::check;
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{Catalogue, Provider};
@@ -92,6 +93,9 @@ section! {
         /// Rotation of connections' secrets.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
+        /// Encrypted backups of the state.
+        #[key(map of BackupText)]
+        backup: Option<Value>,
         /// Connect sessions, by which people connect accounts in a browser, and the links in refusals.
         #[key(map of ConnectSettings)]
         connect: Option<Value>,
@@ -99,7 +103,10 @@ section! {
         /// live in the store.
         #[key(list of Item<Webhook>)]
         webhooks: Option<Value>,
-        /// Delivery of events to webhooks.
+        /// URLs to which services post their webhooks. Others are added by commands and live in the store.
+        #[key(list of Item<Hook>)]
+        hooks: Option<Value>,
+        /// Delivery of events to webhooks, and of what services post to hooks.
         #[key(map of WebhookSettings)]
         events: Option<Value>,
         /// Bait, to be left where no program should look. Others are added by commands and live in the store.
@@ -169,8 +176,10 @@ impl Sections {
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
+            backup: backup::backup(self.backup.as_ref(), reading),
             connect: connect::connect(self.connect.as_ref(), reading),
             webhooks: Declared::read(self.webhooks.as_ref(), &known, reading),
+            hooks: Declared::read(self.hooks.as_ref(), &known, reading),
             events: webhook::settings(self.events.as_ref(), reading),
             honeytokens: Declared::read(self.honeytokens.as_ref(), &known, reading),
             sign_in: sign_in::sign_in(self.sign_in.as_ref(), reading),
@@ -178,6 +187,7 @@ impl Sections {
             audit: state::audit(self.audit.as_ref(), reading),
             telemetry: telemetry::telemetry(self.telemetry.as_ref(), reading),
             providers,
+            provider_definitions: self.provider_definitions(),
             apps,
             connections,
             environment,
@@ -189,6 +199,13 @@ impl Sections {
     fn providers(&self, reading: &mut Reading<'_>) -> Vec<Provider> {
         let Some(value) = &self.providers else { return Vec::new() };
         check::providers(value, "providers", &Catalogue::built_in(), &mut reading.problems)
+    }
+
+    /// The items as they are written. One that is not JSON is reported by [`Sections::providers`].
+    fn provider_definitions(&self) -> Vec<serde_json::Value> {
+        let items = self.providers.as_ref().and_then(Value::as_sequence);
+        let items = items.into_iter().flatten();
+        items.filter_map(|item| serde_json::to_value(item).ok()).collect()
     }
 
     fn provider_ids(&self) -> Vec<&str> {

@@ -2,6 +2,7 @@
 //! what waits for a reader.
 
 mod delivered;
+mod file;
 mod queue;
 mod refused;
 

@@ -195,7 +195,7 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
 }
 
 /// Pages with and without a rail.
-const PAGES: [&str; 22] = [
+const PAGES: [&str; 23] = [
     "/",
     "/connections",
     "/connections/acme",
@@ -215,6 +215,7 @@ const PAGES: [&str; 22] = [
     "/services/new",
     "/audit",
     "/webhooks",
+    "/incoming",
     "/honeytokens",
     "/people",
     "/settings",

@@ -407,7 +407,8 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "users" | "tokens" | "logins" | "login-links" | "session" => Area::Users,
         "orgs" if reads => Area::Users,
         "webhooks" | "events" | "honeytokens" => Area::Webhooks,
-        "ca" | "keys" | "metrics" | "orgs" | "plan" | "reload" | "upstreams" => Area::Install,
+        "backup" | "ca" | "export" | "keys" | "metrics" | "orgs" | "plan" | "reload"
+        | "upstreams" => Area::Install,
         _ => return (None, access),
     };
     (Some(area), access)

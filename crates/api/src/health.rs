@@ -87,6 +87,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         admin: places.admin,
         metrics: places.metrics,
         data: places.data,
+        config: places.config,
         ca: places.ca,
         private: admin.runs().is_private(),
         runs: admin.runs().open(),

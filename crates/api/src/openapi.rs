@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use self::draft::{AnswerDraft, Components};
 use super::wire::ErrorBody;
 
-pub(super) use self::answer::{Answer, Lines, PageOrEvents};
+pub(super) use self::answer::{Answer, Download, Lines, PageOrEvents};
 pub(super) use self::draft::Draft;
 pub(super) use self::routes::{Operation, Routes};
 

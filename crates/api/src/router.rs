@@ -17,11 +17,11 @@ use super::network::{Network, NetworkAccess, on_network};
 use super::openapi::{self, Routes};
 use super::state::Admin;
 use super::{
-    activations, agents, apps, audit, auth, bindings, ca, call, connect_sessions, connection_test,
-    connections, consents, errors_page, explain, flows, health, home, honeytokens, hooks, index,
-    keys, login_links, logins, orgs, passkeys, passwords, personal, plugins, probes, providers,
-    refresh, reload, request_id, rotations, rule_test, rules, runs, sessions, sign_in, streams,
-    summary, tokens, totp, upstreams, usage, users, webhooks,
+    activations, agents, apps, audit, auth, backup, bindings, ca, call, connect_sessions,
+    connection_test, connections, consents, errors_page, explain, export, flows, health, home,
+    honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys, passwords, personal,
+    plugins, probes, providers, refresh, reload, request_id, rotations, rule_test, rules, runs,
+    sessions, sign_in, streams, summary, tokens, totp, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -96,6 +96,7 @@ pub(super) fn described() -> Routes {
         .merge(agents::routes())
         .merge(apps::routes())
         .merge(audit::routes())
+        .merge(backup::routes())
         .merge(tokens::routes())
         .merge(bindings::routes())
         .merge(connections::routes())
@@ -111,6 +112,7 @@ pub(super) fn described() -> Routes {
         .merge(summary::routes())
         .merge(connect_sessions::routes())
         .merge(explain::routes())
+        .merge(export::routes())
         .merge(keys::routes())
         .merge(ca::routes())
         .merge(plugins::routes())

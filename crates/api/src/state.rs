@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
 
 use super::audit_log::AuditLog;
@@ -13,6 +14,7 @@ use super::idempotency::IdempotencyKeys;
 use super::reload::Reloads;
 use super::run_counter::Runs;
 use super::sign_in::SignInLimits;
+use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::limits::Limits;
 use keyward_base::sign_in::SignInSettings;
@@ -58,6 +60,8 @@ pub struct Deps {
     pub audit: AuditLog,
     /// Records changes.
     pub changes: Changes,
+    /// Takes backups.
+    pub backups: Arc<Backups>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What is exported to a collector.
@@ -68,6 +72,8 @@ pub struct Deps {
     pub public_url: String,
     /// How people connect accounts by a link.
     pub connect: watch::Receiver<Arc<ConnectSettings>>,
+    /// The items of `providers:` in the configuration, as they are written.
+    pub provider_definitions: watch::Receiver<Arc<[Value]>>,
     /// Limits of bodies, heads and waits.
     pub limits: Limits,
     /// How people sign in.
@@ -92,6 +98,8 @@ pub struct Locations {
     pub metrics: Option<String>,
     /// The data directory.
     pub data: String,
+    /// The configuration file, which may be absent.
+    pub config: String,
     /// The CA's certificate.
     pub ca: String,
 }

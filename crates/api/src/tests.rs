@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::host::Arrival;
 use super::*;
+use keyward_backup::{BackupSettings, Backups};
 use keyward_base::id::OrgId;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
@@ -67,6 +68,7 @@ impl Lab {
             proxy: vec!["127.0.0.1:8080".to_owned()],
             metrics: None,
             admin: "127.0.0.1:8081".to_owned(),
+            config: String::new(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };
@@ -147,7 +149,6 @@ async fn services() -> Deps {
         vault: vault.clone(),
         clock: clock.clone(),
         settings: Default::default(),
-        public_url: "http://localhost:8081".to_owned(),
     });
     let flows = oauth::Flows::new(oauth::Parts {
         store: sealed.0,
@@ -159,6 +160,13 @@ async fn services() -> Deps {
         public_url: "http://localhost:8081".to_owned(),
     });
     let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
+    let backups = Backups::new(
+        directory.clone(),
+        || Ok(Vec::new()),
+        clock.clone(),
+        BackupSettings::default(),
+    );
+    let backups = Arc::new(backups);
     Deps {
         directory,
         vault,
@@ -172,10 +180,12 @@ async fn services() -> Deps {
         audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
         changes: Default::default(),
         metrics,
+        backups,
         telemetry: Default::default(),
         clock,
         public_url: "http://localhost:8081".to_owned(),
         connect: watch::Sender::new(Arc::default()).subscribe(),
+        provider_definitions: watch::Sender::new(Arc::from([])).subscribe(),
         limits: Limits::default(),
         sign_in: Default::default(),
         oidc: None,

@@ -3,9 +3,11 @@
 
 mod app;
 mod audit;
+mod backup;
 mod ca;
 mod call;
 mod explain;
+mod export;
 mod flow;
 mod hook;
 mod index;
@@ -37,11 +39,13 @@ pub use self::audit::{
     AuditAsk, AuditBreak, AuditCounts, AuditVerified, Change, Counts, Event, Group, Grouping,
     Outcome,
 };
+pub use self::backup::{BackupAsk, BackupView, ScheduledBackup};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::call::{CallAsk, CallView};
 pub use self::explain::{
     AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
 };
+pub use self::export::{ExportVariable, ExportView};
 pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };

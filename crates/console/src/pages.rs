@@ -4,11 +4,14 @@ mod agent;
 mod agents;
 mod apps;
 mod audit;
+mod backups;
 mod connect;
 mod connection;
 mod connections;
 mod find;
 mod honeytokens;
+mod hook;
+mod hooks;
 mod login;
 mod means;
 mod overview;
@@ -48,6 +51,8 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(audit::routes())
         .merge(webhooks::routes())
         .merge(webhook::routes())
+        .merge(hooks::routes())
+        .merge(hook::routes())
         .merge(honeytokens::routes())
         .merge(people::routes())
         .merge(person::routes())

@@ -99,13 +99,13 @@ impl HookEvent {
             received: now,
             content_type: content_type.map(str::to_owned),
             fields: forwarded(headers, scheme),
-            body: BASE64_STANDARD.encode(body),
+            body: BASE64_STANDARD.encode(scheme.without_secret(body)),
             tries: 0,
             next: now,
         }
     }
 
-    /// The body, byte by byte as it was sent.
+    /// The body, byte by byte as it was sent, but without the secret of the service.
     pub fn body(&self) -> Bytes {
         BASE64_STANDARD.decode(&self.body).unwrap_or_default().into()
     }

@@ -62,11 +62,18 @@ impl HookKeys {
         self.signing.as_ref()
     }
 
+    /// Whether these keys change nothing.
+    pub(crate) fn are(&self, new: &NewKeys) -> bool {
+        let given = new.secret.as_ref().and_then(row);
+        let has_key = |key| self.signing.as_ref().is_some_and(|keys| keys.is_now(key));
+        given.is_none_or(|secret| self.secret == Some(secret))
+            && new.signing_key.as_ref().is_none_or(has_key)
+    }
+
     /// With these keys from now on.
     #[must_use]
     pub(crate) fn with(mut self, new: &NewKeys, now: Timestamp) -> Self {
-        let secret = new.secret.as_ref().and_then(Secret::expose_text);
-        if let Some(secret) = secret.map(|text| SecretRow(text.trim().to_owned()))
+        if let Some(secret) = new.secret.as_ref().and_then(row)
             && self.secret.as_ref() != Some(&secret)
         {
             let until = now.checked_add(OVERLAP).unwrap_or(Timestamp::MAX);
@@ -82,6 +89,11 @@ impl HookKeys {
         }
         self
     }
+}
+
+/// The text of a secret, without the space around it that files and copies have.
+fn row(secret: &Secret) -> Option<SecretRow> {
+    secret.expose_text().map(|text| SecretRow(text.trim().to_owned()))
 }
 
 impl Drop for SecretRow {
@@ -107,6 +119,7 @@ mod tests {
         let keys = HookKeys::default().with(&new("one"), then).with(&new("two"), then);
         assert_eq!(keys.secrets(then).len(), 2);
         assert_eq!(keys.secrets(then + OVERLAP).len(), 1);
+        assert!(keys.are(&new("two")) && !keys.are(&new("one")));
         let again = keys.with(&new("two"), then);
         assert_eq!(again.secrets(then).len(), 2, "the same secret replaces nothing");
         assert!(!format!("{again:?}").contains("two"));

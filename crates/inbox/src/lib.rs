@@ -62,8 +62,6 @@ pub struct Parts {
     pub clock: Clock,
     /// Limits of deliveries.
     pub settings: WebhookSettings,
-    /// Base of the URLs of hooks, without a trailing slash.
-    pub public_url: String,
 }
 
 /// Events of all hooks.
@@ -74,7 +72,8 @@ pub struct Inbox {
     events: Rows<Entry>,
     clock: Clock,
     settings: ArcSwap<WebhookSettings>,
-    public_url: String,
+    /// Base of the URLs of hooks, without a trailing slash.
+    public_url: OnceLock<String>,
     queue: Mutex<Queue>,
     /// Wakes the delivery job when the queue changes.
     stirred: Notify,
@@ -134,7 +133,7 @@ impl Inbox {
             vault: parts.vault,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(parts.settings),
-            public_url: parts.public_url,
+            public_url: OnceLock::new(),
             queue: Mutex::default(),
             stirred: Notify::new(),
             changed: watch::channel(0).0,
@@ -149,9 +148,10 @@ impl Inbox {
         self.stirred.notify_one();
     }
 
-    /// Delivers events with `caller` from now on.
-    pub fn use_client(&self, caller: Arc<HttpClient>) {
-        // Only the first call has an effect: the client follows changes of the configuration by itself.
+    /// Delivers events with `caller` from now on. `public_url` is the base of the URLs of hooks, without a trailing slash.
+    pub fn serve(&self, caller: Arc<HttpClient>, public_url: String) {
+        // The first call decides: a gateway has one client.
+        let _ = self.public_url.set(public_url);
         let _ = self.caller.set(caller);
     }
 
@@ -161,7 +161,8 @@ impl Inbox {
             true => String::new(),
             false => format!("{}/", hook.org.name()),
         };
-        format!("{}/hooks/{org}{}", self.public_url, hook.name())
+        let base = self.public_url.get().map_or("", String::as_str);
+        format!("{base}/hooks/{org}{}", hook.name())
     }
 
     /// How the service of a hook signs; `None` if its connection or provider is gone, or has no scheme.
@@ -203,7 +204,11 @@ impl Inbox {
         let (org, id) = (&hook.org, hook.id.as_str());
         loop {
             let (known, over) = self.keys.get(org, id).await?.unzip();
-            let keys = known.unwrap_or_default().with(&new, self.clock.now());
+            let known = known.unwrap_or_default();
+            if over.is_some() && known.are(&new) {
+                return Ok(());
+            }
+            let keys = known.with(&new, self.clock.now());
             match self.keys.put(org, id, &keys, over).await {
                 Err(RowError::Store(StoreError::Conflict { .. })) => {}
                 other => return Ok(other.map(|_| ())?),
@@ -247,6 +252,6 @@ impl Inbox {
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("public_url", &self.public_url).finish_non_exhaustive()
+        f.debug_struct("Inbox").field("public_url", &self.public_url.get()).finish_non_exhaustive()
     }
 }

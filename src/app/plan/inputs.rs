@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::problem;
 use crate::config::{
-    Config, Declared, DeclaredPlugin, ManifestError, ManifestSource, SecretSource,
-    SecretSourceError, manifest_file,
+    Config, Declared, DeclaredPlugin, HookSecrets, InFile, ManifestError, ManifestSource,
+    SecretSource, SecretSourceError, manifest_file,
 };
 use keyward_base::secret::Secret;
+use keyward_inbox::NewKeys;
 use keyward_model::Agent;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::token;
@@ -26,6 +27,7 @@ pub(in crate::app) struct Inputs {
     pub(super) connections: Vec<Option<Fields>>,
     pub(super) tokens: Vec<Option<Secret>>,
     pub(super) webhooks: Vec<SigningKey>,
+    pub(super) hooks: Vec<NewKeys>,
     pub(super) manifests: Vec<Manifest>,
     /// Of the client at the identity provider.
     pub(in crate::app) oidc: Option<Secret>,
@@ -56,12 +58,13 @@ impl Inputs {
         let connections = connections.collect();
         let tokens = config.agents.iter().map(|agent| reader.token(agent)).collect();
         let webhooks = reader.signing_keys();
+        let hooks = reader.hook_keys();
         let manifests = reader.manifests();
         let oidc = reader.oidc();
-        reader.done(Self { apps, connections, tokens, webhooks, manifests, oidc })
+        reader.done(Self { apps, connections, tokens, webhooks, hooks, manifests, oidc })
     }
 
-    /// Reads manifests only: apps and webhooks are left out of the plan, and agents and connections are made
+    /// Reads manifests only: apps, webhooks and hooks are left out of the plan, and agents and connections are made
     /// without secrets.
     ///
     /// # Errors
@@ -74,6 +77,7 @@ impl Inputs {
             connections: config.connections.iter().map(|_| None).collect(),
             tokens: config.agents.iter().map(|_| None).collect(),
             webhooks: Vec::new(),
+            hooks: Vec::new(),
             manifests,
             oidc: None,
         })
@@ -125,19 +129,35 @@ impl Reader<'_> {
     }
 
     fn signing_keys(&mut self) -> Vec<SigningKey> {
+        let webhooks = self.config.webhooks.iter();
+        webhooks.filter_map(|it| self.signing_key(it, &it.with)).collect()
+    }
+
+    fn signing_key<R: InFile>(
+        &mut self,
+        declared: &Declared<R>,
+        source: &SecretSource,
+    ) -> Option<SigningKey> {
+        let text = self.secret(source).map_err(|error| error.to_string());
+        let key = text.and_then(|it| SigningKey::parse(&it).map_err(|error| error.to_string()));
+        key.map_err(|why| self.unreadable(declared, "signing_key", &why)).ok()
+    }
+
+    fn hook_keys(&mut self) -> Vec<NewKeys> {
         let mut keys = Vec::new();
-        for webhook in &self.config.webhooks {
-            let text = self.secret(&webhook.with).map_err(|error| error.to_string());
-            let key = text.and_then(|it| SigningKey::parse(&it).map_err(|error| error.to_string()));
-            match key {
-                Ok(key) => keys.push(key),
-                Err(why) => {
-                    let message = format!("webhook `{}`: `signing_key`: {why}", webhook.name());
-                    self.problems.push(problem(&webhook.place, message, ""));
-                }
-            }
+        for hook in &self.config.hooks {
+            let HookSecrets { secret, signing_key } = &hook.with;
+            let secret = secret.as_ref().map(|source| self.secret(source)).transpose();
+            let secret = secret.map_err(|why| self.unreadable(hook, "secret", &why.to_string()));
+            let signing_key = signing_key.as_ref().and_then(|it| self.signing_key(hook, it));
+            keys.push(NewKeys { secret: secret.unwrap_or_default(), signing_key });
         }
         keys
+    }
+
+    fn unreadable<R: InFile>(&mut self, declared: &Declared<R>, key: &str, why: &str) {
+        let message = format!("{} `{}`: `{key}`: {why}", R::KIND.one, declared.name());
+        self.problems.push(problem(&declared.place, message, ""));
     }
 
     fn oidc(&mut self) -> Option<Secret> {

@@ -6,7 +6,9 @@
 mod agents;
 mod apps;
 mod connections;
+mod hooks;
 mod inputs;
+mod known;
 mod plugins;
 mod resources;
 mod view;
@@ -27,6 +29,7 @@ use keyward_state::rulebook::Sources;
 pub(super) use agents::{AgentChange, AgentWork, Freed};
 pub(super) use apps::AppWork;
 pub(super) use connections::{ConnectionWork, Given, NewlyConnected};
+pub(super) use hooks::HookWork;
 pub(super) use inputs::Inputs;
 pub(super) use plugins::PluginWork;
 pub(super) use resources::{Declarable, ResourceWork};
@@ -104,6 +107,7 @@ pub(super) enum Work {
     Honeytoken(ResourceWork<Honeytoken>),
     App(Box<AppWork>),
     Connection(Box<ConnectionWork>),
+    Hook(Box<HookWork>),
     Agent(Box<AgentWork>),
     Plugin(Box<PluginWork>),
 }
@@ -127,7 +131,7 @@ struct Planning<'a> {
 /// # Errors
 /// Everything that is wrong with the configuration, each with its place in the file.
 pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
-    let Inputs { apps, connections, tokens, webhooks, manifests, oidc: _ } = inputs;
+    let Inputs { apps, connections, tokens, webhooks, hooks, manifests, oidc: _ } = inputs;
     let mut planning = Planning {
         basis,
         steps: Vec::new(),
@@ -144,6 +148,7 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     planning.resources(&basis.config.honeytokens);
     planning.apps(apps);
     planning.connections(connections);
+    planning.hooks(hooks);
     planning.agents(tokens);
     planning.plugins(manifests);
     planning.rules();

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Action, Basis, Planning, Step, Subject, Work, differing, named, problem};
+use super::known::Known;
+use super::{Action, Basis, Planning, Step, Subject, Work, differing, problem};
 use crate::config::{Declared, DeclaredPlugin};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_model::{Agent, PLUGINS_MAX, PluginSpec, Reference};
@@ -23,14 +24,6 @@ pub(in crate::app) enum PluginWork {
     Pause(PluginId),
 }
 
-/// What a plugin of the file may name. What the file manages and no longer names does not count: another machine
-/// would not have it.
-struct Known<'a> {
-    planning: &'a Planning<'a>,
-    agents: HashSet<(&'a OrgId, &'a str)>,
-    connections: HashSet<(&'a OrgId, &'a str)>,
-}
-
 /// A declared plugin that fits.
 struct Fitted {
     agent: AgentId,
@@ -43,11 +36,7 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         let mut fitted = Vec::new();
         let mut problems = Vec::new();
-        let known = Known {
-            planning: self,
-            agents: named(&config.agents, |it| (&it.org, &it.name)),
-            connections: named(&config.connections, |it| (&it.org, &it.name)),
-        };
+        let known = self.known();
         for (declared, manifest) in config.plugins.iter().zip(manifests) {
             let lacking = lacking(declared, &manifest);
             match known.fit(declared, &manifest) {
@@ -138,40 +127,6 @@ impl Known<'_> {
             }
             false => Err(problems),
         }
-    }
-
-    fn agent(&self, declared: &DeclaredPlugin) -> Result<&AgentRecord, Problem> {
-        let (org, name) = (&declared.org, &declared.agent);
-        let counts = |it: &AgentRecord| {
-            it.managed_by == ManagedBy::Store || self.agents.contains(&(&it.org, it.name.as_str()))
-        };
-        let found = self.planning.to_come.find_agent(org, name).filter(|it| counts(it));
-        found.map(|agent| &**agent).ok_or_else(|| {
-            let others = self.planning.agents.iter().filter(|it| it.org == *org && counts(it));
-            let remedy = match nearest(name, others.map(|agent| agent.name.as_str())) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "declare it under `agents:`, or add it with `keyward agent add`".to_owned(),
-            };
-            let place = format!("{}.agent", declared.place);
-            problem(&place, format!("there is no agent `{name}`"), remedy)
-        })
-    }
-
-    fn connection(&self, org: &OrgId, name: &str) -> Result<&ConnectionRecord, (String, String)> {
-        let counts = |it: &ConnectionRecord| {
-            it.managed_by == ManagedBy::Store
-                || self.connections.contains(&(&it.org, it.name.as_str()))
-        };
-        let found = self.planning.to_come.find_connection(org, name).filter(|it| counts(it));
-        found.map(|connection| &**connection).ok_or_else(|| {
-            let others = self.planning.connections.iter().filter(|it| it.org == *org && counts(it));
-            let remedy = match nearest(name, others.map(|it| it.name.as_str())) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "declare it under `connections:`, or add it with `keyward connection add`"
-                    .to_owned(),
-            };
-            (format!("there is no connection `{name}`"), remedy)
-        })
     }
 }
 

@@ -147,7 +147,7 @@ fn message(data: &Path) -> String {
 fn adds(method: &Method, path: &str) -> bool {
     let collection = path.strip_prefix("/api/v1/").unwrap_or("reload");
     // A session needs an agent that exists.
-    let makes_nothing = matches!(collection, "plan" | "reload" | "sessions");
+    let makes_nothing = matches!(collection, "backup" | "plan" | "reload" | "sessions");
     method == Method::POST && !collection.contains('/') && !makes_nothing
 }
 
@@ -171,6 +171,7 @@ mod tests {
             assert!(adds(&Method::POST, path) && !adds(&Method::GET, path), "{path}");
         }
         for path in [
+            "/api/v1/backup",
             "/api/v1/reload",
             "/api/v1/sessions",
             "/api/v1/rules/explain",

@@ -15,6 +15,7 @@ use crate::etag::Tagged;
 use crate::wire::List;
 
 const NDJSON: &str = "application/x-ndjson";
+const OCTETS: &str = "application/octet-stream";
 
 /// The answer of a handler. Refusals have the same form everywhere and are not described for each.
 pub(crate) trait Answer {
@@ -78,6 +79,33 @@ impl<T, const STATUS: u16> IntoResponse for Lines<T, STATUS> {
 impl<T: JsonSchema, const STATUS: u16> Answer for Lines<T, STATUS> {
     fn describe(draft: &mut Draft<'_>) {
         add::<T>(draft, STATUS, NDJSON);
+    }
+}
+
+/// A file that a browser saves.
+pub(crate) struct Download(Response);
+
+impl Download {
+    /// `name`: plain ASCII without quotes.
+    pub(crate) fn new(name: &str, body: Body) -> Self {
+        let disposition = format!("attachment; filename=\"{name}\"");
+        let fields =
+            [(header::CONTENT_TYPE, OCTETS.to_owned()), (header::CONTENT_DISPOSITION, disposition)];
+        Self((fields, body).into_response())
+    }
+}
+
+impl IntoResponse for Download {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Answer for Download {
+    fn describe(draft: &mut Draft<'_>) {
+        let schema = serde_json::json!({"type": "string", "format": "binary"});
+        let content = Some((OCTETS, schema));
+        draft.answers.push(AnswerDraft { status: 200, content, has_tag: false });
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Status {
     pub metrics: Option<String>,
     /// The data directory.
     pub data: String,
+    /// The configuration file, which may be absent.
+    #[serde(default)]
+    pub config: String,
     /// The CA's certificate.
     pub ca: String,
     /// Whether it ends with the last run.

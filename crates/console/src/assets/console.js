@@ -248,6 +248,24 @@
       busy([button], false);
     }
   }
+  // A file of the API, which a link cannot ask for: it is a POST.
+  async function save(button) {
+    busy([button], true);
+    try {
+      const headers = { 'Content-Type': 'application/json', 'Keyward-CSRF': one('meta[name=csrf]')?.content ?? '' };
+      const answer = await fetch(api(button.dataset.download), { method: 'POST', headers, body: '{}' });
+      if (!answer.ok) throw (await answer.json()).error;
+      const link = make('a');
+      link.href = URL.createObjectURL(await answer.blob());
+      link.download = /filename="([^"]+)"/.exec(answer.headers.get('content-disposition') ?? '')?.[1] ?? 'download';
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    } catch (error) {
+      toast(said(offline(error)), true);
+    } finally {
+      busy([button], false);
+    }
+  }
   function busy(buttons, is) {
     for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
   }
@@ -255,7 +273,8 @@
     if (failed && answer.test?.ok === false) to = failed;
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
-    if (show) { reveal(done, answer, show); return; }
+    const secret = show?.split('.').reduce((at, key) => at?.[key], answer);
+    if (secret) { reveal(done, secret, to && filled(to, answer)); return; }
     if (fill) { filledIn(document.getElementById(fill), answer).showModal(); return; }
     const text = [answer.test?.message, answer.message].find((it) => typeof it === 'string') ?? done;
     // What a receiver answered to a test event.
@@ -263,18 +282,18 @@
     if (to) await go(filled(to, answer)); else await again();
     if (said) toast(said, (answer.test ?? answer).ok === false || answer.taken === false);
   }
-  // A secret that the API shows once: with a button to copy it. It goes when the dialog closes.
-  function reveal(done, answer, name) {
+  // A secret that the API shows once: with a button to copy it. It goes when the dialog closes, and the next page follows.
+  function reveal(done, secret, to) {
     const box = make('dialog');
     box.append(make('h2', done || 'Shown once'), make('p', 'Copy it now. It is not shown again.', 'muted'));
     const copy = make('div', undefined, 'copy');
-    copy.append(make('pre', String(name.split('.').reduce((at, key) => at?.[key], answer) ?? ''), 'code'), copier());
+    copy.append(make('pre', String(secret), 'code'), copier());
     const actions = make('div', undefined, 'actions');
     const close = make('button', 'Done', 'first');
     close.addEventListener('click', () => box.close());
     actions.append(close);
     box.append(copy, actions);
-    box.addEventListener('close', () => { box.remove(); again(); });
+    box.addEventListener('close', () => { box.remove(); to ? go(to) : again(); });
     document.body.append(box);
     box.showModal();
   }
@@ -497,6 +516,8 @@
     if (key) { sign(key); return; }
     const button = event.target.closest('button[data-api]');
     if (button) { press(button); return; }
+    const file = event.target.closest('button[data-download]');
+    if (file) { save(file); return; }
     const opener = event.target.closest('[data-open]');
     if (opener) { document.getElementById(opener.dataset.open)?.showModal(); return; }
     if (event.target.closest('[data-close]')) { event.target.closest('dialog')?.close(); return; }

@@ -6,14 +6,15 @@ use axum::extract::State;
 use axum::routing::get;
 use maud::{Markup, html};
 
+use super::backups;
 use crate::frame::{Page, Section, sign_out};
 use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, empty, facts, head, now, settings_nav, state,
 };
 use crate::visit::{Console, Stop, Visit, sentence};
 use keyward_api::wire::{
-    CaView, CertificateRole, KeySourceKind, KeySourceView, KeyView, List, ReloadView, Status,
-    TelemetryView, UpstreamView,
+    BackupView, CaView, CertificateRole, KeySourceKind, KeySourceView, KeyView, List, ReloadView,
+    Status, TelemetryView, UpstreamView,
 };
 use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Org, Shown};
@@ -33,6 +34,7 @@ struct View {
     ca: Option<CaView>,
     keys: Option<Vec<KeyView>>,
     orgs: Vec<Shown<Org>>,
+    backup: Option<BackupView>,
 }
 
 /// Whether the reader may change what all organisations share.
@@ -48,6 +50,7 @@ async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Stop
         ca: visit.maybe("/ca").await?,
         keys: keys.map(|list| list.items),
         orgs: orgs.map(|list| list.items).unwrap_or_default(),
+        backup: visit.maybe("/backup").await?,
     };
     let is_operator = runs_install(&visit);
     let content = html! {
@@ -75,6 +78,9 @@ async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Stop
                 }
                 @if let Some(keys) = &view.keys {
                     section.panel #keys-of-store data-live { header { h2 { "Master keys" } } (master_keys(keys, is_operator)) }
+                }
+                @if let Some(backup) = &view.backup {
+                    section.panel #backups data-live { header { h2 { "Backups" } (backups::in_short(backup)) } div.body { (backups::show(backup, is_operator)) } }
                 }
                 section.panel #orgs data-live { header { h2 { "Organisations" } } (organisations(&visit, &view.orgs)) }
             }

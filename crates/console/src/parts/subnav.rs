@@ -11,12 +11,13 @@ pub(crate) enum Subpage {
     Services,
     Apps,
     Webhooks,
+    Hooks,
     Honeytokens,
 }
 
 impl Subpage {
-    const ALL: [Self; 5] =
-        [Self::Health, Self::Services, Self::Apps, Self::Webhooks, Self::Honeytokens];
+    const ALL: [Self; 6] =
+        [Self::Health, Self::Services, Self::Apps, Self::Webhooks, Self::Hooks, Self::Honeytokens];
 
     fn label(self) -> &'static str {
         match self {
@@ -24,6 +25,7 @@ impl Subpage {
             Self::Services => "Services",
             Self::Apps => "Apps",
             Self::Webhooks => "Webhooks",
+            Self::Hooks => "Hooks",
             Self::Honeytokens => "Honeytokens",
         }
     }
@@ -34,13 +36,14 @@ impl Subpage {
             Self::Services => "/services",
             Self::Apps => "/apps",
             Self::Webhooks => "/webhooks",
+            Self::Hooks => "/incoming",
             Self::Honeytokens => "/honeytokens",
         }
     }
 
-    /// Whether the reader may see it: members may not read webhooks and honeytokens.
+    /// Whether the reader may see it: members may not read webhooks, hooks and honeytokens.
     fn is_for(self, visit: &Visit) -> bool {
-        visit.reads_all() || !matches!(self, Self::Webhooks | Self::Honeytokens)
+        visit.reads_all() || !matches!(self, Self::Webhooks | Self::Hooks | Self::Honeytokens)
     }
 }
 

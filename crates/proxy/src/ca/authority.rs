@@ -88,10 +88,21 @@ pub struct Authority {
     turn: Mutex<()>,
 }
 
-#[derive(Clone, Debug)]
-struct CaFiles {
-    cert: PathBuf,
-    key: PathBuf,
+/// Where a CA is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CaFiles {
+    /// Its certificate, with those above it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The content of a CA's files. The key is wiped when dropped.
+pub struct CaPems {
+    /// Its certificate, with those above it.
+    pub cert: Vec<u8>,
+    /// Its private key.
+    pub key: Zeroizing<Vec<u8>>,
 }
 
 impl Authority {
@@ -179,6 +190,38 @@ impl Authority {
     /// When the CA stops being valid.
     pub fn expires(&self) -> Timestamp {
         self.signer.load().validity().until
+    }
+
+    /// What the files contain, the key included, for a backup; `None` if the CA is in memory only. Blocks for the
+    /// disk.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the two do not belong together.
+    pub fn export(&self) -> Result<Option<CaPems>, CaError> {
+        let _turn = self.turn.lock();
+        let Some(CaFiles { cert, key }) = &self.files else { return Ok(None) };
+        Pair::load(cert, key)?;
+        let cert = files::read_cert(cert)?;
+        Ok(Some(CaPems { cert, key: files::read_key(key)? }))
+    }
+
+    /// Replaces the CA in `to` by that in `from`. What `to` contained is copied to the folder `kept`. Returns false if
+    /// it is the same CA; repeating it after a crash completes it. Blocks for the disk.
+    ///
+    /// # Errors
+    /// When the two files of `from` do not belong together, or a file cannot be read or written.
+    pub fn install(from: &CaFiles, to: &CaFiles, kept: &Path) -> Result<bool, CaError> {
+        let pair = Pair::load(&from.cert, &from.key)?;
+        if Self::is_made(&to.cert, &to.key)? {
+            if Pair::load(&to.cert, &to.key).is_ok_and(|now| now.certs == pair.certs) {
+                return Ok(false);
+            }
+            files::keep(&to.cert, kept)?;
+            files::keep(&to.key, kept)?;
+        }
+        let key_pem = Zeroizing::new(pair.key.serialize_pem());
+        files::write_pair(&to.cert, &pair.pem(), &to.key, &key_pem)?;
+        Ok(true)
     }
 
     /// The public state of the CA.
@@ -313,6 +356,12 @@ impl Authority {
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("fingerprint", &self.fingerprint()).finish()
+    }
+}
+
+impl fmt::Debug for CaPems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CaPems(…)")
     }
 }
 

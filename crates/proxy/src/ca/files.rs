@@ -103,6 +103,24 @@ pub(super) fn replace_cert(cert: &Path, cert_pem: &str) -> Result<(), CaError> {
     publish(cert)
 }
 
+/// Copies a file to the folder `kept`, if it exists, for its owner alone.
+pub(super) fn keep(path: &Path, kept: &Path) -> Result<(), CaError> {
+    let copy = kept.join(path.file_name().unwrap_or_default());
+    let content = match std::fs::read(path) {
+        Ok(content) => Zeroizing::new(content),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(read_error(path, error)),
+    };
+    let write = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(kept)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&copy)?;
+        file.write_all(&content)?;
+        file.sync_all()
+    };
+    write().map_err(|source| write_error(&copy, source))
+}
+
 /// Removes staged files of a crash before the commit point.
 pub(super) fn discard_staged(cert: &Path, key: &Path) -> Result<(), CaError> {
     for path in [staged(cert), staged(key)] {

@@ -62,6 +62,9 @@ pub struct Sealing {
     _turn: OwnedRwLockReadGuard<()>,
 }
 
+/// Master keys at one point in time: they open what was sealed until then, also after a rotation retired them.
+pub struct OpeningKeys(Arc<Ring>);
+
 /// A new key that is on disk and not in use yet.
 pub struct NextKey(MasterKey);
 
@@ -217,6 +220,25 @@ impl Sealing {
     pub fn seal(&self, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         self.ring.seal(place, plaintext)
     }
+
+    /// The keys of the ring. No other key seals values until the guard is dropped.
+    pub fn opening(&self) -> OpeningKeys {
+        OpeningKeys(Arc::clone(&self.ring))
+    }
+}
+
+impl OpeningKeys {
+    /// Opens a value with the key that sealed it.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    pub fn open(
+        &self,
+        place: &Place<'_>,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
+        envelope::open(&self.0.of(sealed)?.bytes, place, sealed)
+    }
 }
 
 impl Ring {
@@ -248,6 +270,12 @@ impl fmt::Debug for Keyring {
 impl fmt::Debug for Sealing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Sealing").field(&self.ring.current.id).finish()
+    }
+}
+
+impl fmt::Debug for OpeningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OpeningKeys").field(&self.0.current.id).finish()
     }
 }
 

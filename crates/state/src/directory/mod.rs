@@ -33,6 +33,7 @@ mod rows;
 mod rule_order;
 mod rules;
 mod sessions;
+mod snapshot;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -75,6 +76,7 @@ pub use records::{
 };
 pub use remedy::{Need, Remedies};
 pub use sessions::{NewSession, SessionAccess, SessionTokens};
+pub use snapshot::{OpenedRow, StateSnapshot};
 pub use stored::Stored;
 pub use totp::TotpError;
 pub use users::{Credential, Person, may_be_used_by};

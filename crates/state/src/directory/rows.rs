@@ -49,8 +49,8 @@ struct Opened<T> {
 /// Store and keys together: nobody here sees a row unsealed by accident.
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
-    store: Arc<dyn Store>,
-    keyring: Arc<Keyring>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keyring: Arc<Keyring>,
 }
 
 impl At {
@@ -63,7 +63,7 @@ impl At {
         format!("{}/{}", self.org, self.id)
     }
 
-    fn parse(table: Table, key: &str) -> Option<Self> {
+    pub(super) fn parse(table: Table, key: &str) -> Option<Self> {
         let (org, id) = key.split_once('/')?;
         Some(Self::new(table, &OrgId::parse(org).ok()?, id))
     }
@@ -188,6 +188,6 @@ impl Rows {
     }
 }
 
-fn unreadable(table: &'static str, key: &str, source: EnvelopeError) -> DirectoryError {
+pub(super) fn unreadable(table: &'static str, key: &str, source: EnvelopeError) -> DirectoryError {
     DirectoryError::Unreadable { table, key: key.to_owned(), source }
 }

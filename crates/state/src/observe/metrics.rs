@@ -1,6 +1,7 @@
 //! Metrics in Prometheus format. Labels are closed sets: no value that an agent chooses becomes a label. Where alerts
 //! need it, every value of a label has a sample from the start, so that the first increase is seen.
 
+mod backups;
 mod health;
 mod telemetry;
 
@@ -16,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::backups::BackupMetrics;
 use self::health::HealthMetrics;
 pub use self::telemetry::Signal;
 use self::telemetry::TelemetryMetrics;
@@ -65,6 +67,8 @@ pub struct Metrics {
     /// Events, and their deliveries to webhooks.
     told: DeliveryMetrics,
     connections: ConnectionMetrics,
+    /// Scheduled backups.
+    pub backups: BackupMetrics,
     /// State of the gateway itself.
     pub health: HealthMetrics,
     /// Spans and log records for the collector.
@@ -309,6 +313,7 @@ impl Default for Metrics {
             evictions,
             told: DeliveryMetrics::registered(&mut registry),
             connections: ConnectionMetrics::registered(&mut registry),
+            backups: BackupMetrics::registered(&mut registry),
             health: HealthMetrics::registered(&mut registry),
             telemetry: TelemetryMetrics::registered(&mut registry),
             registry,

@@ -1,6 +1,7 @@
 //! A store in memory: for tests, and for gateways that must not persist anything.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict};
+use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version, check, conflict};
 
 /// A store that lives as long as the process.
 #[derive(Debug)]
@@ -107,6 +108,24 @@ impl Store for MemoryStore {
             .take(limit)
             .map(|((_, key), kept)| kept.row(key));
         Ok(listed.collect())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let rows = self.rows.lock();
+        let rows = rows.iter().map(|((table, key), kept)| (*table, kept.row(key)));
+        Ok(Snapshot::new(rows.collect()))
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        for (table, Row { key, value, version }) in rows {
+            check(table, &key, &value)?;
+            match self.rows.lock().entry((table, key)) {
+                Entry::Vacant(free) => drop(free.insert(MemoryRow { version, value })),
+                Entry::Occupied(taken) => return Err(conflict(table, &taken.key().1)),
+            }
+            self.changes.count(table);
+        }
+        Ok(())
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -11,11 +11,13 @@ pub mod memory;
 pub mod observed;
 mod row;
 pub mod sled;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use lease::Lease;
+pub use snapshot::Snapshot;
 
 /// Maximum length of a key.
 pub const KEY_BYTES_MAX: usize = 512;
@@ -225,6 +227,19 @@ pub trait Store: fmt::Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError>;
 
+    /// Reads all rows as of one point in time: a write is either in it or began after it. Writers wait meanwhile.
+    ///
+    /// # Errors
+    /// `Corrupt` for the first damaged row; `Io`.
+    async fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// Adds rows of another store, durably and with their versions. None of them may exist here. After a failure,
+    /// some may be there.
+    ///
+    /// # Errors
+    /// `Conflict` when a row exists; `ValueTooLarge`, `KeyRefused`, `Io`.
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError>;
+
     /// Acquires a lease; `None` while another holder has it. It ends when dropped, when `ttl` expires, or with
     /// the process.
     ///
@@ -309,6 +324,11 @@ impl Table {
             Self::HookKeys => "hook_keys",
             Self::HookEvents => "hook_events",
         }
+    }
+
+    /// The table with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Expect, Lease, Row, Store, StoreError, Table, Version};
+use super::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
 
 /// What a failed call wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,6 +103,14 @@ impl Store for ObservedStore {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         self.observed(StoreOperation::Read, self.store.list(table, prefix, after, limit).await)
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.observed(StoreOperation::Read, self.store.snapshot().await)
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.observed(StoreOperation::Write, self.store.load(rows).await)
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -6,6 +6,7 @@
 mod commit;
 mod site;
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use std::time::Duration;
 
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict, row};
+use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version, check, conflict, row};
 use commit::Commits;
 use keyward_base::threads::{Threads, Unfinished};
+use parking_lot::RwLock;
 use site::Site;
 
 /// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
@@ -42,10 +44,26 @@ pub struct SledStore {
     changes: ChangeCounters,
 }
 
+/// The lock of a store that is not opened, so that no process opens it meanwhile. It ends when dropped.
+#[derive(Debug)]
+pub struct StoreLock(#[allow(dead_code, reason = "held until dropped")] Site);
+
+impl StoreLock {
+    /// Locks the directory of a store.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`], but for damage, which is not looked for.
+    pub fn take(path: &Path) -> Result<Self, StoreError> {
+        Site::take(path).map(Self)
+    }
+}
+
 /// Dropped in this order: the lock is released last.
 #[derive(Debug)]
 struct StoreFiles {
     tables: Vec<(Table, sled::Tree)>,
+    /// Shared by writers; a snapshot excludes them. Held for one change, never until it is durable.
+    writing: RwLock<()>,
     commits: Commits,
     site: Site,
 }
@@ -109,7 +127,7 @@ impl StoreFiles {
         };
         let tables = Table::ALL.into_iter().map(open_tree).collect::<Result<_, _>>()?;
         let commits = Commits::open(&site, db)?;
-        Ok(Self { tables, commits, site })
+        Ok(Self { tables, writing: RwLock::new(()), commits, site })
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {
@@ -139,6 +157,7 @@ impl StoreFiles {
         expect: Expect,
     ) -> Result<Swapped, StoreError> {
         let at = key.as_bytes();
+        let _writing = self.writing.read();
         loop {
             let old = self.tree(table).get(at).map_err(|error| self.refuse(table, at, error))?;
             // A damaged row is not overwritten: it may be the only copy.
@@ -161,11 +180,40 @@ impl StoreFiles {
         let (at, version) = (row.key.as_bytes(), row.version);
         let old = row::encode(table, at, version, &row.value);
         let new = row::encode(table, at, version, value);
+        let _writing = self.writing.read();
         let swapped = self.tree(table).compare_and_swap(at, Some(old), Some(new));
         match swapped.map_err(|error| self.refuse(table, at, error))? {
             Ok(()) => Ok(Swapped { version, ticket: Some(self.commits.applied()) }),
             Err(_) => Err(conflict(table, &row.key)),
         }
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let _all_writers = self.writing.write();
+        let mut rows = Vec::new();
+        for (table, tree) in &self.tables {
+            for entry in tree.iter() {
+                let (key, bytes) = entry.map_err(|error| self.refuse(*table, b"", error))?;
+                rows.push((*table, decode(*table, &key, &bytes)?));
+            }
+        }
+        Ok(Snapshot::new(rows))
+    }
+
+    /// Adds rows. Not durable yet.
+    fn load(&self, rows: &[(Table, Row)]) -> Result<Swapped, StoreError> {
+        let mut last = Swapped { version: Version::default(), ticket: None };
+        for (table, Row { key, value, version }) in rows {
+            let at = key.as_bytes();
+            let new = row::encode(*table, at, *version, value);
+            let _writing = self.writing.read();
+            let swapped = self.tree(*table).compare_and_swap(at, None::<&[u8]>, Some(new));
+            if swapped.map_err(|error| self.refuse(*table, at, error))?.is_err() {
+                return Err(conflict(*table, key));
+            }
+            last = Swapped { version: *version, ticket: Some(self.commits.applied()) };
+        }
+        Ok(last)
     }
 
     fn list(
@@ -268,6 +316,21 @@ impl Store for SledStore {
     ) -> Result<Vec<Row>, StoreError> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         self.on_files(move |files| files.list(table, &prefix, after.as_deref(), limit)).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.on_files(StoreFiles::snapshot).await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        for (table, row) in &rows {
+            check(*table, &row.key, &row.value)?;
+        }
+        let tables: BTreeSet<_> = rows.iter().map(|(table, _)| *table).collect();
+        let loaded = self.on_files(move |files| files.load(&rows)).await?;
+        self.synced(&loaded).await?;
+        tables.into_iter().for_each(|table| self.changes.count(table));
+        Ok(())
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -9,7 +9,7 @@ use crate::keys::{Home, Keys};
 use crate::*;
 use keyward_base::id::FlowId;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Lease, Row, StoreError, Version};
+use keyward_state::store::{Lease, Row, Snapshot, StoreError, Version};
 
 /// Rows in memory; a whole rotation passes between the next read of a grant and its answer.
 #[derive(Debug, Default)]
@@ -57,6 +57,14 @@ impl Store for Slow {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         self.rows.list(table, prefix, after, limit).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.rows.snapshot().await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.rows.load(rows).await
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -7,7 +7,7 @@ use crate::directory::deliveries::Due;
 use crate::directory::rows::At;
 use crate::observe::change::Actor;
 use crate::observe::notice::{About, Notice, NoticeKind};
-use crate::store::{Lease, StoreError, Version};
+use crate::store::{Lease, Snapshot, StoreError, Version};
 use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec, WebhookState};
 
 /// Rows in memory, but for one table that takes none.
@@ -52,6 +52,14 @@ impl Store for Full {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         self.0.list(table, prefix, after, limit).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.0.snapshot().await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.0.load(rows).await
     }
 
     async fn lease(

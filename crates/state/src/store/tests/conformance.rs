@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::store::{Expect, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
+use crate::store::{Expect, Row, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -30,6 +30,8 @@ macro_rules! conforms {
             two_hundred_writers_of_one_new_row_have_one_winner
             changes_are_told_to_who_waits
             only_exactly_that_row_is_resealed_and_keeps_its_version
+            a_snapshot_is_of_one_point_while_pairs_are_written
+            loaded_rows_keep_their_versions_and_replace_nothing
         }
     };
     ($open:expr; $($claim:ident)*) => {$(
@@ -298,4 +300,63 @@ pub(in crate::store) async fn changes_are_told_to_who_waits(store: Arc<dyn Store
     assert!(after_put > seen);
     store.delete(Table::Agents, "o/a", Expect::Any).await.unwrap();
     assert!(store.changed(Table::Agents, after_put).await.unwrap() > after_put);
+}
+
+/// Each writer counts in two rows, the first one before the second: at no point is the second ahead, or more than one
+/// behind. A snapshot that reads row by row while they count is not of one point.
+pub(in crate::store) async fn a_snapshot_is_of_one_point_while_pairs_are_written(
+    store: Arc<dyn Store>,
+) {
+    const STEPS: u64 = 40;
+    let writers = (0..4).map(|writer| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for step in 1..=STEPS {
+                // The tables are far apart in the order in which a snapshot reads them.
+                for table in [Table::Logins, Table::Agents] {
+                    let key = format!("o/{writer}");
+                    store.put(table, &key, &step.to_be_bytes(), Expect::Any).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut seen = BTreeSet::new();
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        let snapshot = store.snapshot().await.unwrap();
+        for writer in 0..4 {
+            let count = |table| {
+                let key = format!("o/{writer}");
+                let found = snapshot.rows().iter().find(|(of, row)| *of == table && row.key == key);
+                found.map_or(0, |(_, row)| u64::from_be_bytes(row.value[..].try_into().unwrap()))
+            };
+            let (first, second) = (count(Table::Logins), count(Table::Agents));
+            assert!(second <= first && first <= second + 1, "{first} and {second}");
+            seen.insert(first);
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(seen.len() > 2, "the snapshots were of different points");
+    let last = store.snapshot().await.unwrap();
+    assert_eq!((last.count(Table::Logins), last.count(Table::Agents)), (4, 4));
+    assert!(last.rows().iter().all(|(_, row)| row.version == Version(STEPS)));
+}
+
+pub(in crate::store) async fn loaded_rows_keep_their_versions_and_replace_nothing(
+    store: Arc<dyn Store>,
+) {
+    let row = |key: &str, version| Row {
+        key: key.to_owned(),
+        value: key.as_bytes().to_vec(),
+        version: Version(version),
+    };
+    let rows = vec![(Table::Agents, row("o/a", 7)), (Table::Grants, row("o/a", u64::MAX - 1))];
+    store.load(rows.clone()).await.unwrap();
+    assert_eq!(store.snapshot().await.unwrap().rows(), rows);
+    assert!(is_conflict(store.load(vec![(Table::Agents, row("o/a", 8))]).await));
+    assert!(store.load(vec![(Table::Agents, row("a key", 1))]).await.is_err());
+    assert_eq!(store.snapshot().await.unwrap().rows(), rows, "nothing was replaced");
+    let next = store.put(Table::Agents, "o/a", b"x", Expect::Version(Version(7))).await.unwrap();
+    assert_eq!(next, Version(8));
 }

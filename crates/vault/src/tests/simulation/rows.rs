@@ -3,7 +3,7 @@
 use std::io;
 
 use super::*;
-use keyward_state::store::{Lease, Row};
+use keyward_state::store::{Lease, Row, Snapshot};
 
 #[async_trait::async_trait]
 impl Store for Watched {
@@ -60,6 +60,14 @@ impl Store for Watched {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         self.rows.list(table, prefix, after, limit).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.rows.snapshot().await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.rows.load(rows).await
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -1,0 +1,152 @@
+//! `/backup`: an encrypted copy of the state, as a download. What is in it, and its format, is `keyward_backup`'s.
+//!
+//! Whoever opens a backup has every secret. So only the operator, who could read the store and its key anyway, chooses
+//! who can open it; users get one for the recipients that the configuration names.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body as Answer;
+use axum::extract::State;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
+
+use super::auth::Caller;
+use super::body::Body;
+use super::error::ApiError;
+use super::openapi::{Download, Routes};
+use super::state::Admin;
+use super::wire::{BackupAsk, BackupView, ScheduledBackup};
+use keyward_backup::{
+    BackupSettings, BegunBackup, Encryption, Recipient, WriteError, WrittenBackup, file_name,
+};
+use keyward_model::in_days;
+
+/// Pieces of a backup that wait for a slow client.
+const PIECES_MAX: usize = 4;
+
+/// How long a client may read nothing: other backups wait for this one.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/backup", ["getBackup", "Show the schedule of backups, and the last one"], show)
+        .post("/backup", ["backUp", "Download an encrypted backup of the state"], download)
+}
+
+async fn show(State(admin): State<Admin>) -> Json<BackupView> {
+    let backups = &admin.deps().backups;
+    let (settings, scheduled) = (backups.settings(), backups.scheduled());
+    let schedule = settings.schedule.as_ref();
+    let (failed, failure) = scheduled.failure.unzip();
+    Json(BackupView {
+        recipients: settings.recipients.iter().map(ToString::to_string).collect(),
+        every: schedule.map(|it| in_days(it.every)),
+        to: schedule.map(|it| it.to.display().to_string()),
+        keep: schedule.map(|it| it.keep),
+        last: scheduled.last.map(|WrittenBackup { file, created, bytes }| ScheduledBackup {
+            file,
+            created,
+            bytes,
+        }),
+        failed,
+        failure,
+    })
+}
+
+async fn download(
+    State(admin): State<Admin>,
+    caller: Caller,
+    asked: Option<Body<BackupAsk>>,
+) -> Result<Download, ApiError> {
+    let asked = asked.map(|Body(asked)| asked).unwrap_or_default();
+    let backups = &admin.deps().backups;
+    let encryption = encryption(&caller, asked, &backups.settings())?;
+    caller.because(match &encryption {
+        Encryption::Passphrase(_) => "with a passphrase".to_owned(),
+        Encryption::Recipients(all) => {
+            let all: Vec<_> = all.iter().map(ToString::to_string).collect();
+            format!("for {}", all.join(", "))
+        }
+    });
+    let begun = backups.begin().await.map_err(refusal)?;
+    let name = file_name(begun.created());
+    Ok(Download::new(&name, body(begun, encryption)))
+}
+
+/// How it is encrypted.
+fn encryption(
+    caller: &Caller,
+    asked: BackupAsk,
+    settings: &BackupSettings,
+) -> Result<Encryption, ApiError> {
+    let BackupAsk { recipients, passphrase } = asked;
+    let chooses = !recipients.is_empty() || passphrase.is_some();
+    if chooses && !caller.is_operator() {
+        return Err(ApiError::RefusedUntil {
+            message: "only the operator chooses who can open a backup".to_owned(),
+            hint: "name recipients under `backup:` of the configuration, or run `keyward backup` where the gateway runs"
+                .to_owned(),
+        });
+    }
+    match (passphrase, recipients.is_empty()) {
+        (Some(_), false) => Err(ApiError::field("passphrase", "contradicts `recipients`")),
+        (Some(text), true) if text.0.is_empty() => Err(ApiError::field("passphrase", "is empty")),
+        (Some(text), true) => Ok(Encryption::Passphrase(text.0)),
+        (None, false) => {
+            let parsed = recipients.iter().map(|text| text.parse::<Recipient>());
+            let parsed = parsed.collect::<Result<Vec<_>, _>>();
+            let refused = |error| ApiError::field("recipients", format!("{error}"));
+            parsed.map(Encryption::Recipients).map_err(refused)
+        }
+        (None, true) if settings.recipients.is_empty() => Err(ApiError::RefusedUntil {
+            message: "a backup needs recipients or a passphrase".to_owned(),
+            hint: "name recipients under `backup:` of the configuration".to_owned(),
+        }),
+        (None, true) => Ok(Encryption::Recipients(settings.recipients.clone())),
+    }
+}
+
+fn refusal(error: WriteError) -> ApiError {
+    match error {
+        WriteError::Interrupted => ApiError::Draining,
+        // The row or file that cannot be read is named: the operator must look.
+        WriteError::Row(_) | WriteError::Part(_) => ApiError::Refused(error.to_string()),
+        WriteError::Io(error) => ApiError::internal(error),
+    }
+}
+
+/// The encrypted bytes, written on a thread that may block while the client reads.
+fn body(begun: BegunBackup, encryption: Encryption) -> Answer {
+    let (pieces, mut taken) = mpsc::channel(PIECES_MAX);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = begun.write(&encryption, Pieces(pieces.clone(), Handle::current())) {
+            tracing::warn!(%error, "a backup was not sent to its end");
+            // Ends the answer without its last chunk, so that the client sees that it is not whole.
+            let _ = pieces.blocking_send(Err(io::Error::other(error)));
+        }
+    });
+    Answer::from_stream(stream::poll_fn(move |context| taken.poll_recv(context)))
+}
+
+/// Passes what is written to the answer.
+struct Pieces(mpsc::Sender<io::Result<Bytes>>, Handle);
+
+impl Write for Pieces {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let sending = self.0.send_timeout(Ok(Bytes::copy_from_slice(piece)), STALL_MAX);
+        match self.1.block_on(sending) {
+            Ok(()) => Ok(piece.len()),
+            Err(SendTimeoutError::Timeout(_)) => Err(io::ErrorKind::TimedOut.into()),
+            Err(SendTimeoutError::Closed(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

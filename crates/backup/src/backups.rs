@@ -1,0 +1,142 @@
+//! [`Backups`]: takes backups of the running services, one at a time, and knows how the scheduled ones went.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use keyward_base::time::Clock;
+use keyward_state::directory::Directory;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::encryption::Encryption;
+use super::error::WriteError;
+use super::frame::Part;
+use super::schedule::BackupSettings;
+use super::write::{Content, write};
+
+/// Takes backups.
+pub struct Backups {
+    directory: Arc<Directory>,
+    /// Reads the files that belong to a backup beside the store. Blocks; its error is for people.
+    parts: Arc<dyn Fn() -> Result<Vec<Part>, String> + Send + Sync>,
+    clock: Clock,
+    settings: ArcSwap<BackupSettings>,
+    /// One at a time: each holds the sealed rows in memory, and a passphrase needs much of it.
+    turn: Arc<Semaphore>,
+    scheduled: Mutex<ScheduledBackups>,
+}
+
+/// How the scheduled backups went.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ScheduledBackups {
+    /// The last that was written.
+    pub last: Option<WrittenBackup>,
+    /// Why the last attempt failed, and when; `None` if it succeeded.
+    pub failure: Option<(Timestamp, String)>,
+}
+
+/// A file that a schedule wrote.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WrittenBackup {
+    /// The name of the file.
+    pub file: String,
+    /// When the state was as it is in it.
+    pub created: Timestamp,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A backup whose rows were read and are not written yet.
+#[derive(Debug)]
+pub struct BegunBackup {
+    content: Content,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Backups {
+    /// Takes backups of the directory's store and of what `parts` reads, which may block.
+    pub fn new(
+        directory: Arc<Directory>,
+        parts: impl Fn() -> Result<Vec<Part>, String> + Send + Sync + 'static,
+        clock: Clock,
+        settings: BackupSettings,
+    ) -> Self {
+        Self {
+            directory,
+            parts: Arc::new(parts),
+            clock,
+            settings: ArcSwap::from_pointee(settings),
+            turn: Arc::new(Semaphore::new(1)),
+            scheduled: Mutex::default(),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<BackupSettings> {
+        self.settings.load_full()
+    }
+
+    /// Replaces the settings.
+    pub fn set(&self, settings: BackupSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// How the scheduled backups went.
+    pub fn scheduled(&self) -> ScheduledBackups {
+        self.scheduled.lock().clone()
+    }
+
+    /// Sets how a scheduled backup went.
+    pub fn set_scheduled(&self, result: Result<WrittenBackup, (Timestamp, String)>) {
+        let mut scheduled = self.scheduled.lock();
+        match result {
+            Ok(last) => *scheduled = ScheduledBackups { last: Some(last), failure: None },
+            Err(failure) => scheduled.failure = Some(failure),
+        }
+    }
+
+    /// Reads all rows as of now, and opens each once, so that a row that does not open is found before anything is
+    /// written. Waits for a backup in progress.
+    ///
+    /// # Errors
+    /// When a row or the CA cannot be read.
+    pub async fn begin(&self) -> Result<BegunBackup, WriteError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let turn = turn.map_err(|_| WriteError::Interrupted)?;
+        let created = self.clock.now();
+        let state = self.directory.snapshot().await?;
+        let parts = Arc::clone(&self.parts);
+        let content = tokio::task::spawn_blocking(move || {
+            let parts = parts().map_err(WriteError::Part)?;
+            let content = Content { state, parts, created };
+            content.check()?;
+            Ok::<_, WriteError>(content)
+        });
+        let content = content.await.map_err(|_| WriteError::Interrupted)??;
+        Ok(BegunBackup { content, _turn: turn })
+    }
+}
+
+impl fmt::Debug for Backups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backups").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl BegunBackup {
+    /// When its rows were read.
+    pub fn created(&self) -> Timestamp {
+        self.content.created
+    }
+
+    /// Writes it. Blocks.
+    ///
+    /// # Errors
+    /// As [`write`].
+    pub fn write<W: Write>(&self, encryption: &Encryption, out: W) -> Result<W, WriteError> {
+        write(&self.content, encryption, out)
+    }
+}

@@ -1,0 +1,123 @@
+//! Reads a backup, entry by entry. Only after the last one is it known to be complete: callers that change something
+//! [`verify`] the file first.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
+
+use age::stream::StreamReader;
+use keyward_state::directory::OpenedRow;
+use serde::Deserialize;
+
+use super::encryption::{self, Opening};
+use super::error::BackupError;
+use super::frame::{FORMAT, FrameKind, Hashed, Header, Part, Trailer, parse_part, parse_row};
+
+/// What a backup has beside its header.
+pub enum Entry {
+    /// A file.
+    Part(Part),
+    /// A row.
+    Row(OpenedRow),
+}
+
+/// A backup whose header was read.
+pub struct BackupReader<R: Read> {
+    frames: Hashed<StreamReader<BufReader<R>>>,
+    header: Header,
+    rows: BTreeMap<String, u64>,
+}
+
+/// The part of a header that every format has.
+#[derive(Deserialize)]
+struct AnyHeader {
+    format: u32,
+    keyward: String,
+}
+
+impl<R: Read> BackupReader<R> {
+    /// Whether the passphrase opens the file, by its beginning; otherwise an identity does.
+    ///
+    /// # Errors
+    /// When it is not an age file, or cannot be read.
+    pub fn is_by_passphrase(file: R) -> Result<bool, BackupError> {
+        encryption::is_by_passphrase(BufReader::new(file))
+    }
+
+    /// Opens a backup. A passphrase takes a moment.
+    ///
+    /// # Errors
+    /// When it is not a backup, `opening` does not open it, or this version does not know its format.
+    pub fn open(file: R, opening: &Opening) -> Result<Self, BackupError> {
+        let mut frames = Hashed::new(opening.unwrap(BufReader::new(file))?);
+        if !frames.has_magic().map_err(BackupError::of_read)? {
+            return Err(BackupError::NotOurs);
+        }
+        let header = match frames.next().map_err(BackupError::of_read)? {
+            Some((FrameKind::Header, payload)) => header(&payload)?,
+            _ => return Err(BackupError::NotOurs),
+        };
+        Ok(Self { frames, header, rows: BTreeMap::new() })
+    }
+
+    /// What it says of itself.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The next entry; `None` at the end of a complete backup.
+    ///
+    /// # Errors
+    /// When it is damaged or truncated, or has a row of a table that this version does not know.
+    pub fn next(&mut self) -> Result<Option<Entry>, BackupError> {
+        let frame = self.frames.next().map_err(BackupError::of_read)?;
+        let entry = match frame.ok_or(BackupError::Damaged)? {
+            (FrameKind::Part, payload) => {
+                Entry::Part(parse_part(&payload).ok_or(BackupError::Damaged)?)
+            }
+            (FrameKind::Row, payload) => {
+                let row = parse_row(&payload).ok_or(BackupError::Damaged)?;
+                let keyward = &self.header.keyward;
+                let unknown = |table| BackupError::UnknownTable { table, keyward: keyward.clone() };
+                let row = row.map_err(unknown)?;
+                *self.rows.entry(row.table.name().to_owned()).or_default() += 1;
+                Entry::Row(row)
+            }
+            (FrameKind::Trailer, payload) => return self.end(&payload).map(|()| None),
+            (FrameKind::Header, _) => return Err(BackupError::Damaged),
+        };
+        Ok(Some(entry))
+    }
+
+    /// Counts and hash are those of what was read, and nothing follows.
+    fn end(&mut self, payload: &[u8]) -> Result<(), BackupError> {
+        let is_whole = Trailer::parse(payload) == Some(self.frames.trailer());
+        let follows = match self.frames.inner.read(&mut [0]) {
+            Ok(length) => length > 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) => return Err(BackupError::of_read(error)),
+        };
+        match is_whole && !follows && self.rows == self.header.rows {
+            true => Ok(()),
+            false => Err(BackupError::Damaged),
+        }
+    }
+}
+
+/// Reads a whole backup and returns its header: everything of it is there and unchanged.
+///
+/// # Errors
+/// As [`BackupReader::open`] and [`BackupReader::next`].
+pub fn verify<R: Read>(file: R, opening: &Opening) -> Result<Header, BackupError> {
+    let mut reader = BackupReader::open(file, opening)?;
+    while reader.next()?.is_some() {}
+    Ok(reader.header)
+}
+
+fn header(payload: &[u8]) -> Result<Header, BackupError> {
+    let AnyHeader { format, keyward } =
+        serde_json::from_slice(payload).map_err(|_| BackupError::NotOurs)?;
+    match format == FORMAT {
+        true => serde_json::from_slice(payload).map_err(|_| BackupError::NotOurs),
+        false => Err(BackupError::OtherFormat { format, keyward }),
+    }
+}

@@ -1,0 +1,66 @@
+//! [`StagedFile`]: a file that appears whole under its name, or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A private file beside its place. Removed when dropped, unless it was published.
+#[derive(Debug)]
+pub struct StagedFile {
+    file: File,
+    staged: PathBuf,
+    place: PathBuf,
+    published: bool,
+}
+
+impl StagedFile {
+    /// Creates it beside `place`, for its owner alone.
+    ///
+    /// # Errors
+    /// When the folder does not exist or cannot be written to.
+    pub fn beside(place: &Path) -> io::Result<Self> {
+        let name = place.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+        let staged = place.with_file_name(format!(".{name}.{}", std::process::id()));
+        // What a killed process of this id left.
+        match fs::remove_file(&staged) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
+        Ok(Self { file, staged, place: place.to_owned(), published: false })
+    }
+
+    /// Gives it its name, durably, and returns its length.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn publish(mut self) -> io::Result<u64> {
+        self.file.sync_all()?;
+        let bytes = self.file.metadata()?.len();
+        fs::rename(&self.staged, &self.place)?;
+        self.published = true;
+        let folder = self.place.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(bytes)
+    }
+}
+
+impl Write for StagedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.published {
+            // What stopped the file from being written is reported.
+            let _ = fs::remove_file(&self.staged);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! `/incoming/{name}`: the URL for the service, whether its requests are accepted, and the events that wait.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::routing::get;
+use maud::{Markup, html};
+
+use super::hooks::{destination, last_try, state_of};
+use super::timeline;
+use crate::frame::{Page, Section};
+use crate::parts::{
+    Action, Field, Subpage, ago, copyable, count, empty, facts, head, lock, settings_nav,
+};
+use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use keyward_api::wire::{Event, HookEventView, List};
+use keyward_model::{Hook, ManagedBy, Shown};
+
+/// Changes and refusals that the page shows.
+const CHANGES: usize = 8;
+
+/// Events of each state that the page shows.
+const EVENTS: usize = 10;
+
+/// Characters of a body that are shown.
+const BODY_CHARACTERS: usize = 2_000;
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new().route("/incoming/{name}", get(show))
+}
+
+/// What the page is made of.
+struct View {
+    hook: Shown<Hook>,
+    tag: Option<String>,
+    waiting: Vec<HookEventView>,
+    dead: Vec<HookEventView>,
+    /// `None`: the reader may not read the audit log.
+    changes: Option<List<Event>>,
+}
+
+impl View {
+    fn path(&self, method: &str, verb: &str) -> String {
+        format!("{method} /hooks/{}{verb}", segment(&self.hook.spec.name))
+    }
+
+    /// Whether the reader may change it: not what the configuration file manages.
+    fn is_editable(&self, visit: &Visit) -> bool {
+        visit.is_admin() && self.hook.managed_by != Some(ManagedBy::File)
+    }
+}
+
+async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+    let path = format!("/hooks/{}", segment(&name));
+    let Tagged { body: hook, tag } = visit.tagged::<Shown<Hook>>(&path).await?;
+    let waiting: List<HookEventView> = visit.get(&format!("{path}/events?limit={EVENTS}")).await?;
+    let dead: List<HookEventView> =
+        visit.get(&format!("{path}/events?dead=true&limit={EVENTS}")).await?;
+    let changes = visit.maybe(&format!("/audit?changed={}&limit={CHANGES}", hook.id)).await?;
+    let view = View { hook, tag, waiting: waiting.items, dead: dead.items, changes };
+    let (hook, is_editable) = (&view.hook, view.is_editable(&visit));
+    let content = html! {
+        p.crumb { a href="/incoming" { "Hooks" } }
+        (head(
+            html! { (hook.spec.name) span #state data-live { (state_of(hook)) } },
+            Some(html! { "Signed as by " (hook.facts.signed_by) }),
+            html! { @if is_editable { (actions(&view)) } },
+        ))
+        (settings_nav(&visit, Subpage::Hooks))
+        div #standing data-live { (standing(hook)) }
+        div.columns {
+            div {
+                section.panel { header { h2 { "URL for the service" } } div.body { (copyable(&hook.facts.url)) } }
+                section.panel #events data-live { header { h2 { "Events that wait" } } div.body { (waiting_events(&view)) } }
+                @if !view.dead.is_empty() {
+                    section.panel #dead data-live { header { h2 { "Undelivered events" } } div.body { (dead_events(&view, &visit)) } }
+                }
+                @if let Some(changes) = &view.changes {
+                    section.panel #changes data-live { header { h2 { "Changes and refusals" } } (timeline::changes(&changes.items)) }
+                }
+            }
+            aside {
+                section.panel #about data-live { header { h2 { "About" } } div.body {
+                    (about(hook))
+                    @if let Some(lock) = lock(hook.managed_by) { p { (lock) } }
+                } }
+                @if is_editable { (settings(&view)) }
+            }
+        }
+        @if is_editable { (danger(&view)) }
+    };
+    Ok(Page::new(&visit, Section::Settings, &hook.spec.name, content))
+}
+
+fn actions(view: &View) -> Markup {
+    let hook = &view.hook;
+    let rotate = Action {
+        api: view.path("POST", "/rotate"),
+        label: "Rotate signing key",
+        confirm: Some(format!(
+            "Rotate the signing key of {}?\nEvents are signed with both keys for a day. Give the new one to your program within it.",
+            hook.spec.name
+        )),
+        done: "New signing key",
+        show: Some("signing_key"),
+        ..Action::default()
+    };
+    let pause = Action {
+        api: view.path("PATCH", ""),
+        label: "Pause deliveries",
+        body: Some(r#"{"paused":true}"#.to_owned()),
+        done: "Paused. Events wait.",
+        ..Action::default()
+    };
+    let resume = Action {
+        api: view.path("PATCH", ""),
+        label: "Resume deliveries",
+        body: Some(r#"{"paused":false}"#.to_owned()),
+        done: "Resumed.",
+        ..Action::default()
+    };
+    html! {
+        @if hook.spec.to.is_some() {
+            (rotate.show())
+            @if hook.facts.paused { (resume.show()) } @else { (pause.show()) }
+        }
+    }
+}
+
+/// Why requests are refused or events do not arrive, and what to do.
+fn standing(hook: &Shown<Hook>) -> Markup {
+    html! {
+        @if let Some(refused) = &hook.facts.refused {
+            div.notice.warn role="status" {
+                div.grow {
+                    p { b { "The last refused request: " (refused.reason) } " " (ago(refused.at)) }
+                    p.small { "Compare the URL and the secret with what the service shows." }
+                }
+            }
+        }
+    }
+}
+
+fn waiting_events(view: &View) -> Markup {
+    let hook = &view.hook;
+    let more = hook.facts.waiting.saturating_sub(view.waiting.len());
+    html! {
+        @if view.waiting.is_empty() {
+            (empty("No event waits", "Send a test event where the service has its webhook settings.", None))
+        }
+        @for event in &view.waiting { (one(event)) }
+        @if more > 0 { p.small.muted { (count(more, "event")) " more" } }
+        @if hook.spec.to.is_none() {
+            p.small.muted { "Your program takes them by this command. A failed event is tried again." }
+            (copyable(&format!("keyward hook listen {} --exec COMMAND", hook.spec.name)))
+        }
+    }
+}
+
+fn dead_events(view: &View, visit: &Visit) -> Markup {
+    html! {
+        @for event in &view.dead {
+            (one(event))
+            @if visit.is_admin() {
+                (Action {
+                    api: view.path("POST", &format!("/events/{}/resend", segment(&event.id))),
+                    label: "Deliver again",
+                    done: "It waits again.",
+                    ..Action::default()
+                }.show())
+            }
+        }
+    }
+}
+
+fn one(event: &HookEventView) -> Markup {
+    let body: Option<String> =
+        event.body.as_ref().map(|text| text.chars().take(BODY_CHARACTERS).collect());
+    html! {
+        details {
+            summary { code { (event.id) } " " span.muted.small { (ago(event.received)) } }
+            @if let Some(why) = &event.why { p.why.bad { (why) } }
+            pre.code tabindex="0" {
+                @for (name, value) in &event.headers { (name) ": " (value) "\n" }
+                "\n" @if let Some(body) = &body { (body) } @else { "(not text)" }
+            }
+        }
+    }
+}
+
+fn about(hook: &Shown<Hook>) -> Markup {
+    let connection = hook.spec.connection.as_ref().map(ToString::to_string);
+    facts(&[
+        ("Goes to", Some(destination(hook))),
+        ("Waiting", Some(html! { (hook.facts.waiting) })),
+        ("Last delivery", Some(last_try(hook))),
+        (
+            "Connection",
+            connection
+                .map(|id| html! { a href=(format!("/connections/{}", segment(&id))) { (id) } }),
+        ),
+        ("Created", Some(ago(hook.created))),
+        ("Changed", hook.updated.map(ago)),
+        ("Id", Some(html! { code { (hook.id) } })),
+    ])
+}
+
+fn settings(view: &View) -> Markup {
+    let to = Field {
+        name: "to",
+        label: "URL of your program",
+        kind: "url",
+        value: view.hook.spec.to.as_deref(),
+        help: Some("Without it, events wait for: keyward hook listen"),
+        is_optional: true,
+        empties: true,
+        ..Field::default()
+    };
+    let secret = Field {
+        name: "secret",
+        label: "New secret of the service",
+        kind: "password",
+        help: Some("The one before is accepted for one more day."),
+        ..Field::default()
+    };
+    html! {
+        section.panel {
+            header { h2 { "Settings" } }
+            div.body {
+                details {
+                    summary { "Edit" }
+                    form data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
+                        (to.show())
+                        button.first { "Save settings" }
+                    }
+                }
+                details {
+                    summary { "Replace the secret" }
+                    form data-api=(view.path("POST", "/rotate")) data-done="Secret replaced." {
+                        (secret.show())
+                        button.first { "Replace secret" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn danger(view: &View) -> Markup {
+    let hook = &view.hook;
+    let name = &hook.spec.name;
+    let waiting = match hook.facts.waiting + hook.facts.dead {
+        0 => String::new(),
+        number => format!(" {} that wait are removed.", count(number, "event")),
+    };
+    let remove = Action {
+        api: view.path("DELETE", ""),
+        label: "Remove hook",
+        confirm: Some(format!("Remove {name}?\nRequests of the service get 404.{waiting}")),
+        typed: Some(name),
+        done: "Removed.",
+        to: Some("/incoming"),
+        tag: view.tag.as_deref(),
+        class: "danger",
+        ..Action::default()
+    };
+    html! {
+        section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove.show()) } }
+    }
+}

@@ -1,0 +1,195 @@
+//! `/incoming`: the hooks, to which services post their webhooks, and a form for a new one.
+
+use axum::Router;
+use axum::extract::Query;
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use crate::frame::{Page, Section};
+use crate::icons::Icon;
+use crate::parts::{Field, Subpage, Tone, ago, empty, head, settings_nav, state};
+use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::wire::{HookScheme, List};
+use keyward_model::{Connection, Hook, ManagedBy, Shown};
+
+/// Rows of a page.
+const ROWS: usize = 20;
+
+/// Connections to choose from. Others are named by the API and the CLI.
+const CHOICES: usize = 200;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    after: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new().route("/incoming", get(show))
+}
+
+async fn show(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> {
+    let mut path = format!("/hooks?limit={ROWS}");
+    if let Some(after) = asked.after.as_deref() {
+        path += &format!("&after={}", segment(after));
+    }
+    let list: List<Shown<Hook>> = visit.get(&path).await?;
+    let form = match visit.is_admin() {
+        true => Some(dialog(
+            &visit.get::<List<HookScheme>>("/hook-schemes").await?.items,
+            &visit
+                .get::<List<Shown<Connection>>>(&format!("/connections?limit={CHOICES}"))
+                .await?
+                .items,
+        )),
+        false => None,
+    };
+    let add = html! { button.first data-open="add-hook" { (Icon::Plus.show()) "Add hook" } };
+    let content = html! {
+        (head(
+            html! { "Hooks" },
+            Some(html! { "Services post their webhooks here. What their signature proves goes on to your program." }),
+            html! { @if form.is_some() { (add) } },
+        ))
+        (settings_nav(&visit, Subpage::Hooks))
+        div #hooks data-live { (table(&list)) }
+        @if let Some(form) = &form { (form) }
+    };
+    Ok(Page::new(&visit, Section::Settings, "Hooks", content))
+}
+
+fn table(list: &List<Shown<Hook>>) -> Markup {
+    html! {
+        section.panel {
+            @if list.items.is_empty() {
+                (empty("No hook yet", "A hook takes the webhooks of a service and keeps its signing secret from your program.", None))
+            } @else {
+                div.wide { table.stack {
+                    thead { tr { th { "Name" } th { "Goes to" } th { "State" } th { "Last delivery" } th.r { "Waiting" } } }
+                    tbody { @for hook in &list.items { (row(hook)) } }
+                } }
+            }
+            @if let Some(next) = &list.next {
+                div.foot { a href=(format!("/incoming?after={}", segment(next))) { "Next page" } }
+            }
+        }
+    }
+}
+
+fn row(hook: &Shown<Hook>) -> Markup {
+    html! {
+        tr.go {
+            td { div.item {
+                (Icon::Webhooks.show())
+                div.text {
+                    a href=(format!("/incoming/{}", segment(&hook.spec.name))) { (hook.spec.name) }
+                    @if hook.managed_by == Some(ManagedBy::File) { span title="managed by the configuration file" { " " (Icon::Lock.show()) span.sr { "managed by the configuration file" } } }
+                    small { (hook.facts.signed_by) }
+                }
+            } }
+            td data-label="Goes to" { (destination(hook)) }
+            td { (state_of(hook)) }
+            td data-label="Last delivery" { (last_try(hook)) }
+            td.r data-label="Waiting" { (hook.facts.waiting) }
+        }
+    }
+}
+
+/// The URL of the program, or the queue.
+pub(super) fn destination(hook: &Shown<Hook>) -> Markup {
+    html! {
+        @match &hook.spec.to {
+            Some(url) => code { (url) },
+            None => "queue",
+        }
+    }
+}
+
+/// When an event was delivered last since the start, and what came of it.
+pub(super) fn last_try(hook: &Shown<Hook>) -> Markup {
+    html! {
+        @match &hook.facts.last {
+            None => span.muted { "not since the start" },
+            Some(last) => {
+                (ago(last.at))
+                p.why.bad[!last.taken] { (last.what) }
+            }
+        }
+    }
+}
+
+/// The state of a hook.
+pub(super) fn state_of(hook: &Shown<Hook>) -> Markup {
+    let of = &hook.facts;
+    let fails = of.last.as_ref().is_some_and(|last| !last.taken);
+    if of.signed_by.is_empty() {
+        state(Tone::Bad, "no scheme")
+    } else if !of.has_secret {
+        state(Tone::Idle, "waits for the secret")
+    } else if of.paused {
+        state(Tone::Idle, "paused")
+    } else if of.dead > 0 {
+        state(Tone::Bad, "undelivered events")
+    } else if fails {
+        state(Tone::Warn, "retrying")
+    } else {
+        state(Tone::Ok, "active")
+    }
+}
+
+fn dialog(schemes: &[HookScheme], connections: &[Shown<Connection>]) -> Markup {
+    let name = Field {
+        name: "name",
+        label: "Name",
+        example: Some("payments"),
+        help: Some("The last part of its URL."),
+        ..Field::default()
+    };
+    let secret = Field {
+        name: "secret",
+        label: "Secret of the service",
+        kind: "password",
+        help: Some(
+            "The service shows it where its webhook is set up. Asana and Notion send it themselves.",
+        ),
+        is_optional: true,
+        ..Field::default()
+    };
+    let to = Field {
+        name: "to",
+        label: "URL of your program",
+        kind: "url",
+        example: Some("https://agent.example.com/events"),
+        help: Some(
+            "https, or http on this machine. Without it, events wait for: keyward hook listen",
+        ),
+        is_optional: true,
+        ..Field::default()
+    };
+    html! {
+        dialog.broad #add-hook aria-labelledby="add-hook-title" {
+            h2 #add-hook-title { "Add hook" }
+            form data-api="POST /hooks" data-show="signing_key" data-to="/incoming/{name}" data-done="Hook added. Deliveries are signed with this key" {
+                (name.show())
+                div.field {
+                    label for="field-scheme" { "Signed as by" }
+                    select #field-scheme name="scheme" {
+                        option value="" { "the service of the connection" }
+                        @for scheme in schemes { option value=(scheme.id) { (scheme.name) } }
+                    }
+                }
+                div.field {
+                    label for="field-connection" { "Connection" span.muted { " (optional)" } }
+                    select #field-connection name="connection" {
+                        option value="" { "none" }
+                        @for connection in connections { option value=(connection.spec.name) { (connection.spec.name) } }
+                    }
+                }
+                (secret.show())
+                (to.show())
+                div.actions { button type="button" data-close { "Cancel" } button.first { "Add hook" } }
+            }
+        }
+    }
+}

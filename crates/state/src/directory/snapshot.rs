@@ -1,0 +1,82 @@
+//! [`StateSnapshot`]: all rows of a store as of one point, with the keys that open them. A backup is made of it, and
+//! [`OpenedRow::seal`] makes rows of it for another master key.
+
+use zeroize::Zeroizing;
+
+use super::Directory;
+use super::error::DirectoryError;
+use super::rows::{At, unreadable};
+use crate::crypto::envelope::Place;
+use crate::crypto::keyring::{OpeningKeys, Sealing};
+use crate::store::{Row, Snapshot, Table, Version};
+
+/// All rows, sealed.
+#[derive(Debug)]
+pub struct StateSnapshot {
+    rows: Snapshot,
+    keys: OpeningKeys,
+}
+
+/// A row that is not sealed. Its content is wiped when dropped.
+pub struct OpenedRow {
+    /// Its table.
+    pub table: Table,
+    /// Its key.
+    pub key: String,
+    /// Its version, which its content repeats.
+    pub version: Version,
+    /// What is sealed in a store.
+    pub content: Zeroizing<Vec<u8>>,
+}
+
+impl StateSnapshot {
+    /// The rows, sealed.
+    pub fn rows(&self) -> &Snapshot {
+        &self.rows
+    }
+
+    /// The rows, each opened when it is asked for.
+    pub fn opened(&self) -> impl Iterator<Item = Result<OpenedRow, DirectoryError>> {
+        self.rows.rows().iter().map(|(table, row)| {
+            let at = place(*table, &row.key)?;
+            let place = Place { org: &at.org, table: table.name(), key: &row.key };
+            let content = self.keys.open(&place, &row.value);
+            let content = content.map_err(|error| unreadable(table.name(), &row.key, error))?;
+            Ok(OpenedRow { table: *table, key: row.key.clone(), version: row.version, content })
+        })
+    }
+}
+
+impl OpenedRow {
+    /// Seals it for a store with other master keys. It keeps its version.
+    ///
+    /// # Errors
+    /// When its key names no organisation, or it cannot be sealed.
+    pub fn seal(self, sealing: &Sealing) -> Result<(Table, Row), DirectoryError> {
+        let at = place(self.table, &self.key)?;
+        let place = Place { org: &at.org, table: self.table.name(), key: &self.key };
+        let value = sealing.seal(&place, &self.content).map_err(DirectoryError::Seal)?;
+        Ok((self.table, Row { key: self.key, value, version: self.version }))
+    }
+}
+
+impl Directory {
+    /// All rows as of one point. No change of the directory is half done in it: its writers take turns, and this
+    /// takes one.
+    ///
+    /// # Errors
+    /// When a row is damaged, or the disk fails.
+    pub async fn snapshot(&self) -> Result<StateSnapshot, DirectoryError> {
+        let writer = self.turn().await;
+        // While this guard is held, no key seals rows that is not among its keys.
+        let sealing = writer.rows.keyring.sealing().await;
+        let rows = writer.rows.store.snapshot().await?;
+        Ok(StateSnapshot { rows, keys: sealing.opening() })
+    }
+}
+
+/// Where the row is. Every key begins with its organisation.
+fn place(table: Table, key: &str) -> Result<At, DirectoryError> {
+    At::parse(table, key)
+        .ok_or_else(|| DirectoryError::Malformed { table: table.name(), key: key.to_owned() })
+}

@@ -1,0 +1,36 @@
+//! [`BackupMetrics`]: scheduled backups.
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Scheduled backups by their fate.
+#[derive(Debug)]
+pub struct BackupMetrics {
+    last_success: Gauge,
+    failures: Counter,
+}
+
+impl BackupMetrics {
+    pub(super) fn registered(registry: &mut Registry) -> Self {
+        let help = "time of the last scheduled backup, since the epoch; 0: there is none";
+        let last_success = Gauge::default();
+        let name = "backup_last_success_timestamp";
+        registry.register_with_unit(name, help, Unit::Seconds, last_success.clone());
+        let help = "scheduled backups that failed";
+        let failures = Counter::default();
+        registry.register("backup_failures", help, failures.clone());
+        Self { last_success, failures }
+    }
+
+    /// A backup of this time was written.
+    pub fn succeeded(&self, created: Timestamp) {
+        self.last_success.set(created.as_second());
+    }
+
+    /// A backup failed.
+    pub fn failed(&self) {
+        self.failures.inc();
+    }
+}

@@ -1,0 +1,116 @@
+//! Steps for hooks of the configuration.
+
+use std::collections::HashMap;
+
+use super::known::Known;
+use super::resources::members;
+use super::{Action, Basis, Planning, Step, Subject, Work, named};
+use crate::config::Declared;
+use keyward_base::id::{HookId, OrgId};
+use keyward_inbox::NewKeys;
+use keyward_model::{Hook, HookSpec, ManagedBy, Record, Reference, Resource};
+
+/// What is written of one. Its connection may be made before, so that it is named.
+#[derive(Debug)]
+pub(in crate::app) enum HookWork {
+    Make(HookSpec, NewKeys),
+    Change { id: HookId, spec: HookSpec, keys: NewKeys },
+    Pause(HookId),
+}
+
+/// What is wrong, and what to do.
+type Problem = (String, String);
+
+impl Planning<'_> {
+    pub(super) fn hooks(&mut self, keys: Vec<NewKeys>) {
+        let Basis { config, view, .. } = self.basis;
+        let mut counts: HashMap<&OrgId, usize> = HashMap::new();
+        for (declared, keys) in config.hooks.iter().zip(keys) {
+            let subject = Subject::new("hook", &declared.org, declared.name()).at(&declared.place);
+            let found = view.find::<Hook>(&declared.org, declared.name());
+            let stored = || view.all::<Hook>(&declared.org).count();
+            let count = counts.entry(&declared.org).or_insert_with(stored);
+            *count += usize::from(found.is_none());
+            if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
+                self.refuse_stored(&subject);
+            } else if *count > Hook::KIND.max {
+                let message = format!("its organisation has {} already", Hook::KIND.max);
+                self.refuse(&subject, message, "remove some");
+            } else {
+                match checked(&self.known(), declared, &keys) {
+                    Ok(spec) => self.steps.push(step(
+                        subject,
+                        found.map(|it| &**it),
+                        declared,
+                        (spec, keys),
+                    )),
+                    Err((message, remedy)) => self.refuse(&subject, message, &remedy),
+                }
+            }
+        }
+        let named = named(&config.hooks, |it| (&it.org, it.name()));
+        for found in view.orgs().flat_map(|org| view.all::<Hook>(&org.id)) {
+            let is_named = named.contains(&(&found.org, found.name()));
+            if found.managed_by == ManagedBy::File && !found.facts.paused && !is_named {
+                let work = Work::Hook(Box::new(HookWork::Pause(found.id.clone())));
+                let subject = Subject::new("hook", &found.org, found.name());
+                self.steps.push(Step::new(subject, Action::Pause, work));
+            }
+        }
+    }
+}
+
+/// The spec with the id of its connection, if everything that it needs is there.
+fn checked(
+    known: &Known<'_>,
+    declared: &Declared<Hook>,
+    keys: &NewKeys,
+) -> Result<HookSpec, Problem> {
+    let mut spec = declared.spec.clone();
+    let mut of_provider = None;
+    if let Some(connection) = &mut spec.connection {
+        let found = known.connection(&declared.org, connection.as_str())?;
+        let provider = known.planning.basis.catalogue.get(&found.provider);
+        of_provider = provider.and_then(|it| it.about.webhook_scheme.clone());
+        *connection = Reference::Id(found.id.clone());
+    }
+    let see = || "`keyward hook schemes` lists them".to_owned();
+    let Some(id) = spec.scheme.as_ref().or(of_provider.as_ref()) else {
+        let message = "`scheme` is missing: the provider of its connection names none";
+        return Err((message.to_owned(), see()));
+    };
+    let Some(scheme) = keyward_hooks::get(id) else {
+        return Err((format!("there is no signature scheme `{id}`"), see()));
+    };
+    let lacks = |key: &str, what: &str| {
+        let remedy = format!("add `{key}: {{ env: NAME }}`, or another source");
+        Err((format!("`{key}` is missing: {what}"), remedy))
+    };
+    if let Some(Err(error)) = keys.secret.as_ref().map(|secret| scheme.check_secret(secret)) {
+        return Err((format!("`secret`: {error}"), String::new()));
+    }
+    if keys.secret.is_none() && !scheme.learns_secret() {
+        return lacks("secret", &format!("the {} of the service", scheme.secret_label()));
+    }
+    if keys.signing_key.is_none() && spec.to.is_some() {
+        return lacks("signing_key", "deliveries to `to` are signed with it");
+    }
+    Ok(spec)
+}
+
+fn step(
+    subject: Subject,
+    found: Option<&Record<Hook>>,
+    declared: &Declared<Hook>,
+    (checked, keys): (HookSpec, NewKeys),
+) -> Step {
+    let spec = declared.spec.clone();
+    let Some(found) = found else {
+        let work = Work::Hook(Box::new(HookWork::Make(spec, keys)));
+        return Step::new(subject, Action::Make, work);
+    };
+    let changes = members(&found.spec, &checked);
+    let work = Work::Hook(Box::new(HookWork::Change { id: found.id.clone(), spec, keys }));
+    let step = Step::of_existing(subject, found.facts.paused, changes, work);
+    Step { compares_secret: true, ..step }
+}

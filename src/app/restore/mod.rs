@@ -1,0 +1,237 @@
+//! Restores a backup. Its rows are written into a new directory beside the store, which changes places with the store
+//! in one step (`renameat2` with `RENAME_EXCHANGE`). What remains after that step, such as the CA's files, is in the
+//! new directory, and is completed by this process or by the next that opens the store: see `completion.rs`. So a
+//! crash leaves the old state or the new one.
+
+mod completion;
+mod staging;
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+pub(super) use completion::complete;
+
+use super::services::Services;
+use crate::config::{Config, StoreChoice};
+use completion::Completed;
+use keyward_backup::{BackupError, Header, Opening, verify};
+use keyward_state::store::StoreError;
+use keyward_state::store::sled::StoreLock;
+use staging::Staging;
+
+/// Why nothing was restored. The store is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The configuration has no store in files.
+    #[error("the store of this configuration is in memory: it cannot be restored")]
+    InMemory,
+    /// The data directory or the master key cannot be used, or the disk is full.
+    #[error("{0}")]
+    Unprepared(String),
+    /// A gateway or another command uses the store.
+    #[error("{0}")]
+    Locked(StoreError),
+    /// The file is refused.
+    #[error("{path} cannot be restored: {source}", path = .path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: BackupError,
+    },
+    /// What is in it does not make a store that this version can open.
+    #[error("{path} is complete, but this version cannot use what is in it: {why}", path = .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A store was created meanwhile.
+    #[error("a store was created at {path} meanwhile", path = .0.display())]
+    StoreAppeared(PathBuf),
+    /// The file system cannot exchange the two.
+    #[error("cannot put the restored store in the place of {path}: {source}", path = .path.display())]
+    NotExchanged {
+        /// The store.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file or directory cannot be read or written.
+    #[error("cannot {action} {path}: {source}", path = .path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The store was replaced, and the rest of the work failed. The next start completes it.
+    #[error("the store is restored, but not everything beside it: {0}")]
+    Incomplete(String),
+}
+
+/// A backup that was read to its end, and the store that it would replace.
+#[derive(Debug)]
+pub struct Restore<'a> {
+    config: &'a Config,
+    store: &'a Path,
+    path: PathBuf,
+    file: File,
+    opening: Opening,
+    header: Header,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Restored {
+    /// Where the store of before is now.
+    pub kept: Option<PathBuf>,
+    /// Whether the CA's files were replaced.
+    pub ca_replaced: bool,
+}
+
+impl RestoreError {
+    /// The remedy, if it is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::InMemory => Some("set `store.sled`"),
+            Self::Locked(_) => Some("stop the gateway first"),
+            Self::StoreAppeared(_) => Some("stop the gateway, and restore again"),
+            Self::NotExchanged { .. } => {
+                Some("move the store away, and restore where there is none")
+            }
+            Self::Incomplete(_) => Some("correct that; the next start of the gateway completes it"),
+            Self::Refused { .. }
+            | Self::Unusable { .. }
+            | Self::Unprepared(_)
+            | Self::Io { .. } => None,
+        }
+    }
+}
+
+impl<'a> Restore<'a> {
+    /// Reads the whole file. Changes nothing.
+    ///
+    /// # Errors
+    /// When there is no store in files to restore to, or the file is refused.
+    pub fn verified(
+        config: &'a Config,
+        path: &Path,
+        opening: Opening,
+    ) -> Result<Self, RestoreError> {
+        let StoreChoice::Sled { path: store } = &config.store else {
+            return Err(RestoreError::InMemory);
+        };
+        let file = open(path)?;
+        let header = verify(&file, &opening).map_err(refused(path))?;
+        Ok(Self { config, store, path: path.to_owned(), file, opening, header })
+    }
+
+    /// What the backup says of itself.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The store that would be replaced.
+    pub fn replaces(&self) -> Option<&Path> {
+        Services::are_stored(self.config).then_some(self.store)
+    }
+
+    /// Restores it. With `keeps_ca`, the CA's files stay as they are.
+    ///
+    /// # Errors
+    /// When the store is in use, the directory cannot be written, or what is in the file makes no store.
+    pub async fn run(mut self, keeps_ca: bool) -> Result<Restored, RestoreError> {
+        let (config, store) = (self.config, self.store);
+        super::services::private_dir(&config.data_dir)
+            .map_err(|error| RestoreError::Unprepared(format!("{error:#}")))?;
+        let old = match Services::are_stored(config) {
+            true => Some(StoreLock::take(store).map_err(RestoreError::Locked)?),
+            false => None,
+        };
+        // What an earlier restore left: its store counts as the one of before.
+        complete(config, store).map_err(incomplete)?;
+        self.file.rewind().map_err(failed("read", &self.path))?;
+        let kept = kept_name(store, Timestamp::now());
+        let staging = Staging::beside(store).await?;
+        let filled = staging.fill(config, &self.file, &self.opening, keeps_ca).await;
+        filled.map_err(|error| error.of(&self.path))?;
+        staging.promise(&kept)?;
+        exchange(staging, store, old.is_some())?;
+        drop(old);
+        // A gateway that starts now completes it instead.
+        let completed = match StoreLock::take(store) {
+            Ok(_lock) => complete(config, store).map_err(incomplete)?,
+            Err(_) => None,
+        };
+        let Completed { kept, ca_replaced } = completed.unwrap_or_default();
+        Ok(Restored { kept, ca_replaced })
+    }
+}
+
+/// The commit: after it, the restored store is in its place, and the one of before, if there was one, where the
+/// restored one was.
+fn exchange(staging: Staging, store: &Path, has_old: bool) -> Result<(), RestoreError> {
+    let flags = if has_old { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+    if !has_old {
+        // An empty directory is no store.
+        let _ = std::fs::remove_dir(store);
+    }
+    let path = staging.into_path();
+    match renameat_with(CWD, &path, CWD, store, flags) {
+        Ok(()) => sync_folder_of(store),
+        Err(rustix::io::Errno::EXIST) => Err(RestoreError::StoreAppeared(store.to_owned())),
+        Err(error) => {
+            let source = io::Error::from(error);
+            // It holds the CA's key.
+            let _ = std::fs::remove_dir_all(&path);
+            Err(RestoreError::NotExchanged { path: store.to_owned(), source })
+        }
+    }
+}
+
+/// A free name for the store of before: `store.before-restore-20260102T030405Z`.
+fn kept_name(store: &Path, now: Timestamp) -> String {
+    let name = store.file_name().unwrap_or_default().to_string_lossy();
+    let time = now.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
+    let first = format!("{name}.before-restore-{time}");
+    let mut free = first.clone();
+    for number in 2.. {
+        if !store.with_file_name(&free).exists() {
+            break;
+        }
+        free = format!("{first}-{number}");
+    }
+    free
+}
+
+fn open(path: &Path) -> Result<File, RestoreError> {
+    File::open(path).map_err(failed("read", path))
+}
+
+fn refused(path: &Path) -> impl FnOnce(BackupError) -> RestoreError {
+    let path = path.to_owned();
+    |source| RestoreError::Refused { path, source }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RestoreError {
+    let path = path.to_owned();
+    move |source| RestoreError::Io { action, path, source }
+}
+
+fn incomplete(error: anyhow::Error) -> RestoreError {
+    RestoreError::Incomplete(format!("{error:#}"))
+}
+
+/// Makes a new name in the folder of `path` durable.
+fn sync_folder_of(path: &Path) -> Result<(), RestoreError> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))
+}

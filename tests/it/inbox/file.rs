@@ -1,0 +1,88 @@
+//! Hooks of the configuration file.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::*;
+
+fn plan_with(hook: &str, key: &Canary) -> Plan {
+    Plan::api_key()
+        .top(&format!("hooks:\n  - {{ name: ci, {hook} }}"))
+        .secret("KEY", key)
+        .variable("SIGNED", SECRET)
+        .variable("SHORT", "whsec_abcd")
+        .no_agents()
+}
+
+fn key() -> Canary {
+    Canary::of(format!("whsec_{}", BASE64_STANDARD.encode([9; 32])))
+}
+
+#[tokio::test]
+async fn a_hook_of_the_file_that_could_not_work_is_refused_with_its_place() {
+    let key = key();
+    for (hook, says) in [
+        ("secret: { env: SIGNED }", "`scheme`"),
+        ("scheme: github", "`secret` is missing"),
+        ("scheme: githob, secret: { env: SIGNED }", "no signature scheme `githob`"),
+        ("connection: nosuch, secret: { env: SIGNED }", "no connection `nosuch`"),
+        ("connection: acme, secret: { env: SIGNED }", "`scheme` is missing"),
+        (
+            "scheme: github, secret: { env: SIGNED }, to: 'https://a.test/'",
+            "`signing_key` is missing",
+        ),
+        ("scheme: github, secret: { env: SIGNED }, to: 'http://a.test/'", "hooks[0].to"),
+        ("scheme: github, secret: { env: SIGNED }, signing_key: { env: SHORT }", "24 to 64 bytes"),
+        ("scheme: stripe, secret: the-secret-itself", "hooks[0].secret"),
+        ("scheme: discord, secret: { env: SIGNED }", "`secret`"),
+    ] {
+        let refused = plan_with(hook, &key).refused(&Origin::saying("fine").await).await;
+        assert!(refused.contains(says), "{hook}: {refused}");
+        assert!(refused.contains("hooks[0]"), "{hook}: {refused}");
+        assert!(!refused.contains(SECRET) && !refused.contains("the-secret-itself"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn the_file_declares_a_hook_changes_it_and_pauses_what_it_names_no_more() {
+    let (key, program) = (key(), Hooks::start().await);
+    let declared = format!(
+        "scheme: github, secret: {{ env: SIGNED }}, signing_key: {{ env: KEY }}, to: '{}'",
+        program.url()
+    );
+    let plan = program.reached(plan_with(&declared, &key));
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    lab.guard(Canary::of(SECRET.to_owned()));
+    let mut world = World { lab, program, key: key.clone() };
+    assert_eq!(world.push("{\"n\":1}").await.head.status(), 200);
+    assert_eq!(world.program.message(&key).await.text(), "{\"n\":1}");
+
+    for (method, path, body) in [
+        ("PATCH", "/hooks/ci", json!({"paused": true})),
+        ("POST", "/hooks/ci/rotate", json!({})),
+        ("DELETE", "/hooks/ci", Value::Null),
+    ] {
+        let refused = api(&world.lab, method, path, body, 409).await;
+        assert!(refused.to_string().contains("configuration file"), "{method}: {refused}");
+    }
+    let file = world.lab.gateway.folder().join("keyward.yaml");
+    let yaml = std::fs::read_to_string(&file).expect("a file");
+    let before = world.hook().await;
+    reload(&world, &yaml).await;
+    assert_eq!(world.hook().await, before, "the same file changes nothing");
+
+    let (without, _) = yaml.split_once("hooks:").expect("a section");
+    reload(&world, without).await;
+    assert_eq!(world.push("{\"n\":2}").await.head.status(), 200, "nothing is lost meanwhile");
+    world.standing("it rests", |hook| hook["paused"] == true && hook["waiting"] == 1).await;
+    reload(&world, &yaml).await;
+    assert_eq!(world.program.message(&key).await.text(), "{\"n\":2}");
+    world.lab.finish().await;
+}
+
+async fn reload(world: &World, yaml: &str) {
+    let file = world.lab.gateway.folder().join("keyward.yaml");
+    std::fs::write(&file, yaml).expect("a file");
+    let view = api(&world.lab, "POST", "/reload", json!({}), 200).await;
+    assert_eq!(view["errors"], json!([]), "{view}");
+}
