@@ -9,6 +9,7 @@ mod connect_sessions;
 mod data_path;
 mod descriptors;
 mod error;
+mod folders;
 mod keys;
 mod lazy_log;
 mod listener_certificates;

@@ -1,13 +1,13 @@
 //! Opens the audit log of a configuration for writing.
 
-use super::services;
+use super::folders;
 use crate::config::{AuditTo, Config};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::trail::Trail;
 
 pub(super) fn open(config: &Config) -> anyhow::Result<(Audit, Writer)> {
     if let Some(folder) = config.audit.file.parent() {
-        services::folder_for(folder)?;
+        folders::folder_for(folder)?;
     }
     let AuditTo { file, rotation, stdout } = &config.audit;
     Ok(Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?)

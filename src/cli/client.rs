@@ -3,6 +3,7 @@
 
 mod answering;
 pub(crate) mod events;
+mod messages;
 mod remote;
 mod unmade;
 
@@ -13,17 +14,15 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http::{Method, Request};
+use http_body_util::BodyExt;
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tower::ServiceExt;
-use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 use super::identity::Identity;
@@ -31,18 +30,16 @@ use super::settings::Global;
 use crate::app::Services;
 use crate::config::Config;
 use answering::Answering;
-use keyward_api::wire::{ErrorBody, Health, List, Status};
+use keyward_api::wire::{List, Status};
 use keyward_api::{Admin, SOCKET_NAME, audit_router, socket_router};
 use keyward_base::host::Host;
 use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
+use messages::{closed, decode, request, written};
+pub(crate) use messages::{exchange, read};
 pub(crate) use remote::{Remote, named as named_url};
 use unmade::Unmade;
 
-/// Longest response that is read; a full page is much shorter.
-const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Capacity for a request with the longest secret. The buffer never grows, so the secret is never copied.
-const REQUEST_BYTES: usize = 2 * 1024 * 1024;
 /// How long to wait for the store: a starting gateway holds it before it answers on the socket, and other
 /// commands hold it while they run.
 const START_POLLS: u32 = 30;
@@ -391,81 +388,9 @@ impl fmt::Debug for Client {
 }
 
 /// A body that may hold a secret: its buffer is wiped.
-fn written(body: &impl Serialize) -> Result<Body, Failure> {
-    let mut json = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
-    serde_json::to_writer(&mut *json, body)
-        .map_err(|error| Failure::failed("cannot write the request", &error))?;
-    Ok(Body::from(Bytes::from_owner(json)))
-}
-
-fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, "localhost")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(body)
-        .map_err(|error| Failure::failed("cannot write the request", &error))
-}
-
-fn closed(error: hyper::Error) -> Failure {
-    let message = "the gateway closed the connection";
-    Failure::new(Exit::Unreachable, format!("{message}: {error}"))
-}
-
-/// Sends `request` over a new stream and reads the response.
-pub(crate) async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Bytes, Failure>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
-    // The request reports errors of the stream too.
-    let driver = tokio::spawn(stream);
-    let answer = sender.send_request(request).await.map_err(closed)?;
-    let bytes = read(answer.map(Body::new)).await;
-    driver.abort();
-    bytes
-}
-
 /// A value as a path segment or a query value.
 pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
-}
-
-/// The body of an answer, or its refusal.
-pub(crate) async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| {
-        let message = format!("the gateway's answer was cut short: {error}");
-        Failure::new(Exit::Unreachable, message)
-    })?;
-    let bytes = body.to_bytes();
-    match status.is_success() {
-        true => Ok(bytes),
-        false => Err(refusal(status, &bytes)),
-    }
-}
-
-fn refusal(status: StatusCode, body: &[u8]) -> Failure {
-    if let Ok(body) = serde_json::from_slice::<ErrorBody>(body) {
-        return Failure::refused(status, body.error);
-    }
-    // `/readyz` answers in its own shape.
-    Failure::new(
-        Exit::Failed,
-        match serde_json::from_slice::<Health>(body) {
-            Ok(health) => format!("the gateway is {}", health.status),
-            Err(_) => format!("the gateway answered {status}"),
-        },
-    )
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|_| {
-        Failure::new(Exit::Failed, "the gateway's answer cannot be read")
-            .hint("use the same version of the gateway and the command line")
-    })
 }
 
 /// Whether a gateway answers on the socket.
@@ -511,12 +436,6 @@ mod tests {
             assert_eq!(segment(text), coded);
         }
         assert_eq!(segment("claude-code_1.2~x"), "claude-code_1.2~x");
-    }
-
-    #[test]
-    fn an_answer_without_our_error_shape_tells_its_status() {
-        let failure = refusal(StatusCode::BAD_GATEWAY, b"<html>");
-        assert_eq!(failure.to_string(), "error: the gateway answered 502 Bad Gateway\n");
     }
 
     #[test]

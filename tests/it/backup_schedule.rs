@@ -145,7 +145,7 @@ async fn only_the_operator_chooses_who_can_open_a_backup() {
         r#"{"passphrase":"of an admin"}"#.to_owned(),
     ] {
         let refused = ask(&ann, &body).await;
-        assert_eq!(refused.head.status(), 409, "{}", refused.text());
+        assert_eq!(refused.head.status(), 422, "{}", refused.text());
         assert!(refused.text().contains("only the operator"), "{}", refused.text());
     }
     let downloaded = ask(&ann, "{}").await;

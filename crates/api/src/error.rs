@@ -301,17 +301,24 @@ fn hinted(code: Code, message: &str, hint: &Option<String>) -> RefusalText {
 fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
     let hint = match what {
         "agent" | "app" | "connection" | "plugin" | "provider" | "rule" => {
-            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-            Some(format!("{near}`keyward {what} list` shows which there are"))
+            Some(format!("{}`keyward {what} list` shows which there are", did_you_mean(near)))
         }
         "token" | "binding" => Some("`keyward agent show NAME` lists them".to_owned()),
         "login" | "session" | "stream" => {
             Some(format!("`keyward {what} list` shows those that are open"))
         }
-        "user" => Some("`keyward user list` shows which there are".to_owned()),
+        "user" | "hook" | "webhook" => Some(format!("`keyward {what} list` shows which there are")),
+        "signature scheme" => {
+            Some(format!("{}`keyward hook schemes` lists them", did_you_mean(near)))
+        }
+        "event" => Some("`keyward hook events NAME` lists those that wait".to_owned()),
         _ => None,
     };
     Code::NotFound.because(format!("no {what} is named `{name}`")).hint_if(hint)
+}
+
+fn did_you_mean(near: Option<&str>) -> String {
+    near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default()
 }
 
 fn scope_missing(scope: &str) -> RefusalText {

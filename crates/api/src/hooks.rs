@@ -97,8 +97,8 @@ impl Exposed for Hook {
         match (&spec.scheme, of_provider) {
             (Some(id), _) if keyward_hooks::get(id).is_none() => {
                 let text = ApiError::not_found_among("signature scheme", id, known()).text();
-                let hint = text.hint.or_else(|| Some("`keyward hook schemes` lists them".into()));
-                Err(ApiError::Field { field: "scheme".to_owned(), message: text.message, hint })
+                let (field, message) = ("scheme".to_owned(), text.message);
+                Err(ApiError::Field { field, message, hint: text.hint })
             }
             (None, None) if spec.connection.is_some() => Err(ApiError::Field {
                 field: "scheme".to_owned(),
@@ -362,7 +362,7 @@ impl Following {
 impl From<InboxError> for ApiError {
     fn from(error: InboxError) -> Self {
         match error {
-            InboxError::NoEvent => Self::not_found("event", "with this id"),
+            InboxError::NoEvent(id) => Self::not_found("event", &id),
             InboxError::Secret(message) => Self::field("secret", message),
             InboxError::Row(error) => Self::internal(error),
         }

@@ -106,7 +106,7 @@ impl Backups {
     pub async fn begin(&self) -> Result<BegunBackup, WriteError> {
         let turn = Arc::clone(&self.turn).acquire_owned().await;
         let turn = turn.map_err(|_| WriteError::Interrupted)?;
-        let created = self.clock.now();
+        let created = whole_second(self.clock.now());
         let state = self.directory.snapshot().await?;
         let parts = Arc::clone(&self.parts);
         let content = tokio::task::spawn_blocking(move || {
@@ -118,6 +118,11 @@ impl Backups {
         let content = content.await.map_err(|_| WriteError::Interrupted)??;
         Ok(BegunBackup { content, _turn: turn })
     }
+}
+
+/// The time that the name of a file has, so that a restart does not change what is shown.
+fn whole_second(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 impl fmt::Debug for Backups {

@@ -91,8 +91,8 @@ pub enum InboxError {
     #[error(transparent)]
     Row(#[from] RowError),
     /// The event is not there: it was taken, or never came.
-    #[error("there is no such event: it may have been taken")]
-    NoEvent,
+    #[error("there is no event `{0}`")]
+    NoEvent(String),
     /// A secret of the service does not have the form of its scheme.
     #[error("{0}")]
     Secret(String),

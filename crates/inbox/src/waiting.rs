@@ -54,7 +54,7 @@ impl Inbox {
             Some((Entry::Dead { event, why }, version)) => {
                 Ok((event, EventState::Dead { why }, version))
             }
-            Some((Entry::Taken { .. }, _)) | None => Err(InboxError::NoEvent),
+            Some((Entry::Taken { .. }, _)) | None => Err(InboxError::NoEvent(id.to_owned())),
         }
     }
 
@@ -113,7 +113,7 @@ impl Inbox {
             match self.event(hook, &id).await {
                 Ok((event, EventState::Waiting, _)) => return Ok(event),
                 // Another reader took it.
-                Ok(_) | Err(InboxError::NoEvent) => {}
+                Ok(_) | Err(InboxError::NoEvent(_)) => {}
                 Err(error) => return Err(error),
             }
         }

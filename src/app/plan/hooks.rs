@@ -9,6 +9,7 @@ use crate::config::Declared;
 use keyward_base::id::{HookId, OrgId};
 use keyward_inbox::NewKeys;
 use keyward_model::{Hook, HookSpec, ManagedBy, Record, Reference, Resource};
+use keyward_rules::provider::decode::nearest;
 
 /// What is written of one. Its connection may be made before, so that it is named.
 #[derive(Debug)]
@@ -80,7 +81,9 @@ fn checked(
         return Err((message.to_owned(), see()));
     };
     let Some(scheme) = keyward_hooks::get(id) else {
-        return Err((format!("there is no signature scheme `{id}`"), see()));
+        let near = nearest(id, keyward_hooks::all().iter().map(|scheme| scheme.id()));
+        let remedy = near.map_or_else(see, |near| format!("did you mean `{near}`?"));
+        return Err((format!("there is no signature scheme `{id}`"), remedy));
     };
     let lacks = |key: &str, what: &str| {
         let remedy = format!("add `{key}: {{ env: NAME }}`, or another source");

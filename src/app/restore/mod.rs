@@ -150,7 +150,7 @@ impl<'a> Restore<'a> {
     /// When the store is in use, the directory cannot be written, or what is in the file makes no store.
     pub async fn run(mut self, keeps_ca: bool) -> Result<Restored, RestoreError> {
         let (config, store) = (self.config, self.store);
-        super::services::private_dir(&config.data_dir)
+        super::folders::private_dir(&config.data_dir)
             .map_err(|error| RestoreError::Unprepared(format!("{error:#}")))?;
         let old = match Services::are_stored(config) {
             true => Some(StoreLock::take(store).map_err(RestoreError::Locked)?),

@@ -34,7 +34,7 @@ async fn a_hook_of_the_file_that_could_not_work_is_refused_with_its_place() {
         ("scheme: github, secret: { env: SIGNED }, to: 'http://a.test/'", "hooks[0].to"),
         ("scheme: github, secret: { env: SIGNED }, signing_key: { env: SHORT }", "24 to 64 bytes"),
         ("scheme: stripe, secret: the-secret-itself", "hooks[0].secret"),
-        ("scheme: discord, secret: { env: SIGNED }", "`secret`"),
+        ("scheme: ed25519-discord, secret: { env: SIGNED }", "`secret`"),
     ] {
         let refused = plan_with(hook, &key).refused(&Origin::saying("fine").await).await;
         assert!(refused.contains(says), "{hook}: {refused}");
@@ -67,7 +67,7 @@ async fn the_file_declares_a_hook_changes_it_and_pauses_what_it_names_no_more() 
     }
     let file = world.lab.gateway.folder().join("keyward.yaml");
     let yaml = std::fs::read_to_string(&file).expect("a file");
-    let before = world.hook().await;
+    let before = world.standing("it is settled", |hook| hook["waiting"] == 0).await;
     reload(&world, &yaml).await;
     assert_eq!(world.hook().await, before, "the same file changes nothing");
 

@@ -21,7 +21,7 @@ const VARYING: &[(&str, &str)] = &[
     (r"kwn_[A-Za-z0-9]{20,}", "kwn_…"),
     (r"kwo_[A-Za-z0-9]{20,}", "kwo_…"),
     (r"[A-Za-z_-]*kwph[A-Za-z0-9]+", "(placeholder)"),
-    (r"\b(con|agt|tok|exc|rul|key|usr|cns)_[a-z0-9]{16,}", "${1}_…"),
+    (r"\b(con|agt|tok|exc|rul|key|usr|cns|hok)_[a-z0-9]{16,}", "${1}_…"),
     (r"(127\.0\.0\.1|\[::1\]|localhost):\d{4,5}", "${1}:PORT"),
     (r"\b[0-9a-f]{16}\b", "(key id)"),
     (r"\b\d+ ms\b", "N ms"),

@@ -1,0 +1,107 @@
+//! The services in memory that the API is tested with.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::sync::watch;
+
+use crate::*;
+use keyward_backup::{BackupSettings, Backups};
+use keyward_base::limits::Limits;
+use keyward_base::time::Clock;
+use keyward_base::tokens::TokenSettings;
+use keyward_inbox::Inbox;
+use keyward_net::call::HttpClient;
+use keyward_net::dial::Dialler;
+use keyward_net::guard::Guard;
+use keyward_net::tls;
+use keyward_proxy::ca::authority::Authority;
+use keyward_rules::policy::DefaultAction;
+use keyward_rules::provider::Catalogue;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::Directory;
+use keyward_state::observe::metrics::Metrics;
+use keyward_state::observe::trail::Trail;
+use keyward_state::rulebook::{Rulebook, Sources};
+use keyward_state::store::memory::MemoryStore;
+use keyward_vault::Vault;
+use keyward_vault::events::{self, Events};
+use keyward_vault::keys::{Home, Keys};
+use keyward_vault::oauth;
+
+pub(super) async fn services() -> Deps {
+    let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
+    let keyring = Arc::new(Keyring::ephemeral());
+    let store: Arc<dyn keyward_state::store::Store> = Arc::new(MemoryStore::new());
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
+    let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let sealed = (store.clone(), keyring.clone());
+    let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone()).await;
+    let vault = Arc::new(vault.unwrap());
+    let dialler = Arc::new(Dialler::new(Guard::default(), Vec::new(), 4));
+    let (authority, metrics) = (Authority::ephemeral(), Arc::<Metrics>::default());
+    let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
+    let caller = HttpClient::new(dialler.clone(), tls::client_config(&[root]).unwrap());
+    let events = Events::new(events::Parts {
+        store: sealed.0.clone(),
+        keyring: sealed.1.clone(),
+        directory: directory.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        settings: Default::default(),
+    });
+    let inbox = Inbox::new(keyward_inbox::Parts {
+        store: sealed.0.clone(),
+        keyring: sealed.1.clone(),
+        directory: directory.clone(),
+        vault: vault.clone(),
+        clock: clock.clone(),
+        settings: Default::default(),
+    });
+    let flows = oauth::Flows::new(oauth::Parts {
+        store: sealed.0,
+        keyring: sealed.1,
+        vault: vault.clone(),
+        caller: Arc::new(caller),
+        settings: TokenSettings::default(),
+        clock: clock.clone(),
+        public_url: "http://localhost:8081".to_owned(),
+    });
+    let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
+    let backups = Backups::new(
+        directory.clone(),
+        || Ok(Vec::new()),
+        clock.clone(),
+        BackupSettings::default(),
+    );
+    let backups = Arc::new(backups);
+    Deps {
+        directory,
+        vault,
+        flows,
+        events,
+        inbox,
+        rulebook: Arc::new(rulebook),
+        authority: Arc::new(authority),
+        keys,
+        dialler,
+        audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
+        changes: Default::default(),
+        metrics,
+        backups,
+        telemetry: Default::default(),
+        clock,
+        public_url: "http://localhost:8081".to_owned(),
+        connect: watch::Sender::new(Arc::default()).subscribe(),
+        provider_definitions: watch::Sender::new(Arc::from([])).subscribe(),
+        limits: Limits::default(),
+        sign_in: Default::default(),
+        oidc: None,
+        data_path: std::sync::Weak::new(),
+    }
+}

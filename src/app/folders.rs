@@ -1,0 +1,65 @@
+//! The folders of the gateway's files: created for this user alone, or checked.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use super::error::AppError;
+
+/// Creates the directory of a file with mode 0700. An existing one may be open to others, such as
+/// `/etc/keyward` or `/var/log`: the files themselves must be 0600, which is checked.
+pub(super) fn folder_for(path: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    Ok(made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?)
+}
+
+/// Creates the directory with mode 0700, or checks that other users cannot enter it. An empty directory of
+/// this user gets mode 0700.
+pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != own && own != 0 {
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        return Err(error).with_context(|| format!("{} belongs to another user", path.display()));
+    }
+    if metadata.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if !is_empty || metadata.uid() != own {
+        let path = path.display();
+        bail!("others can enter {path}: run `chmod 700 {path}`, or choose another data directory");
+    }
+    let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    closed.with_context(|| format!("cannot close {} to others", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir(mode: u32, entries: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for entry in entries {
+            fs::write(dir.path().join(entry), "x").unwrap();
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_directory_that_others_can_enter_is_refused_unless_it_is_empty() {
+        let loose = dir(0o755, &["store"]);
+        let refused = private_dir(loose.path()).unwrap_err().to_string();
+        assert!(refused.contains("chmod 700"), "{refused}");
+        assert_eq!(fs::metadata(loose.path()).unwrap().mode() & 0o777, 0o755, "left as it was");
+        let empty = dir(0o755, &[]);
+        private_dir(empty.path()).unwrap();
+        assert_eq!(fs::metadata(empty.path()).unwrap().mode() & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,149 @@
+//! What may import what, and where exceptions are: the tables of the checks.
+
+/// The folders of crates that hold several floors. What stands beside them is a floor of the crate's name.
+pub(super) const ROOMS: &[(&str, &str)] = &[
+    ("rules", "host_sets"),
+    ("rules", "inject"),
+    ("rules", "policy"),
+    ("rules", "provider"),
+    ("state", "crypto"),
+    ("state", "directory"),
+    ("state", "observe"),
+    ("state", "rulebook"),
+    ("state", "store"),
+    ("vault", "events"),
+    ("vault", "grant"),
+    ("vault", "keys"),
+    ("vault", "oauth"),
+    ("vault", "oidc"),
+    ("proxy", "authorize"),
+    ("proxy", "base_url"),
+    ("proxy", "body"),
+    ("proxy", "ca"),
+    ("proxy", "exchange"),
+    ("proxy", "h2"),
+    ("proxy", "limits"),
+    ("proxy", "pool"),
+    ("proxy", "refusal"),
+    ("proxy", "request"),
+    ("proxy", "server"),
+    ("proxy", "session"),
+    ("proxy", "sockets"),
+    ("proxy", "streams"),
+    ("proxy", "tunnel"),
+    ("proxy", "upstream"),
+];
+
+/// Which crate, room of it or part of either may import which; `*`: all. rustc refuses what no part of a crate may use.
+pub(super) const FLOORS: &[(&str, &str)] = &[
+    ("base", ""),
+    ("net", "base"),
+    ("hooks", "base"),
+    ("inject", "base"),
+    ("provider", "base inject"),
+    ("host_sets", "base"),
+    ("policy", "base host_sets inject"),
+    ("rules", ""),
+    ("model", "base host_sets inject policy provider"),
+    ("crypto", "base"),
+    ("store", "base"),
+    ("observe", "base model policy"),
+    ("directory", "base crypto inject model observe provider store"),
+    ("rulebook", "base directory model observe policy provider store"),
+    ("state", ""),
+    ("grant", "base inject net provider"),
+    ("keys", "base crypto store"),
+    ("vault", "base crypto directory grant inject model net observe provider store"),
+    ("oauth", "base crypto directory grant model net observe provider store vault"),
+    ("oidc", "base crypto grant model net oauth provider vault"),
+    ("events", "base crypto directory model net observe store vault"),
+    ("inbox", "base crypto directory events hooks model net observe store vault"),
+    ("ca", "base net::tls"),
+    ("limits", "base net::evictable"),
+    ("backup", "base directory store"),
+    ("sockets", "base ca net"),
+    ("h2", "base"),
+    ("body", "base h2 inject limits policy sockets"),
+    ("base_url", "base policy provider"),
+    ("refusal", "base base_url body inject limits net policy vault"),
+    ("pool", "base body h2 net refusal sockets"),
+    (
+        "proxy",
+        "base base_url ca directory inject limits model net observe policy pool provider refusal rulebook sockets vault",
+    ),
+    (
+        "session",
+        "base directory inject limits model net observe policy proxy::gateway proxy::open_exchanges \
+         proxy::policy_query proxy::record refusal rulebook sockets",
+    ),
+    ("request", "base body h2 inject policy proxy::policy_query refusal session sockets"),
+    (
+        "authorize",
+        "base body directory inject limits model observe policy proxy::gateway proxy::record refusal request session",
+    ),
+    (
+        "upstream",
+        "authorize base body inject limits net policy pool proxy::gateway refusal request session sockets",
+    ),
+    ("tunnel", "base observe proxy::gateway proxy::record session sockets"),
+    (
+        "exchange",
+        "authorize base base_url body directory inject limits net observe policy provider proxy::connect_link \
+         proxy::gateway proxy::record refusal request session sockets tunnel upstream vault",
+    ),
+    ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
+    (
+        "streams",
+        "authorize base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
+         server session sockets tunnel",
+    ),
+    (
+        "api",
+        "backup base base_url ca crypto directory events hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
+    ),
+    ("console", "api base model provider"),
+    ("config", "*"),
+    ("cli", "*"),
+    ("app", "*"),
+    ("lib", "*"),
+    ("main", "*"),
+];
+
+/// Where a secret may be read: to seal or send it, for TLS, to verify webhooks, and to show a new token once.
+pub(super) const MAY_EXPOSE: &[&str] = &[
+    "crates/hooks/src/key.rs",
+    "crates/inbox/src/keys.rs",
+    "crates/state/src/crypto/",
+    "crates/rules/src/inject/",
+    "crates/vault/src/grant/",
+    "crates/net/src/corporate.rs",
+    "crates/net/src/tls.rs",
+    "crates/vault/src/events/keys.rs",
+    "crates/vault/src/oauth/",
+    "crates/vault/src/oidc/id_token.rs",
+    "crates/api/src/tokens.rs",
+    "crates/backup/src/encryption.rs",
+];
+
+/// Where the environment may be read: configuration, and a master key that lies in a variable.
+pub(super) const MAY_READ_ENVIRONMENT: &[&str] = &["src/config/", "src/cli/"];
+
+/// Where a socket may be opened outwards.
+pub(super) const MAY_DIAL: &[&str] = &["crates/net/src/"];
+
+/// Where YAML may be read: everything behind has parsed values.
+pub(super) const MAY_READ_YAML: &[&str] = &[
+    "src/config/",
+    "crates/hooks/src/written.rs",
+    "crates/rules/src/host_sets/",
+    "crates/rules/src/provider/",
+];
+
+/// Where errors need no type, because a person reads them next.
+pub(super) const MAY_USE_ANYHOW: &[&str] = &["src/app", "src/cli/"];
+
+/// Longer files are usually two stories. What is shipped and its tests count apart.
+pub(super) const FILE_LINES_MAX: usize = 500;
+
+/// In `crates/proxy/`, where every peer has its longest function: a screen.
+pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
