@@ -20,7 +20,7 @@ pub(super) const PASSPHRASE_VARIABLE: &str = "KEYWARD_BACKUP_PASSPHRASE";
 
 pub(super) const EXAMPLES: &str = "\
 In it: everything in the store, and the CA with its key. Not in it: the master key, the configuration
-file and the audit log. Whoever opens it has every secret. The file is in the age format: `age -d`
+file and the audit log. It has every secret. The file is in the age format: `age -d`
 decrypts it too.
 
 examples:

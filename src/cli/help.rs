@@ -10,8 +10,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Operate",
         &[
-            "doctor", "audit", "logs", "stream", "usage", "webhook", "plan", "apply", "reload",
-            "config", "backup", "restore", "export", "health", "whoami",
+            "doctor", "audit", "logs", "stream", "usage", "webhook", "hook", "plan", "apply",
+            "reload", "config", "backup", "restore", "export", "health", "whoami",
         ],
     ),
     (

@@ -5,7 +5,7 @@ mod listen;
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -78,6 +78,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("signed").required(true).multiple(true).args(["connection", "scheme"])))]
 pub(crate) struct Add {
     /// letters, digits, - _ .
     name: String,
@@ -85,7 +86,7 @@ pub(crate) struct Add {
     #[arg(long, value_name = "NAME")]
     connection: Option<String>,
     /// how the service signs; default: as the provider of --connection does
-    #[arg(long, value_name = "SCHEME", required_unless_present = "connection")]
+    #[arg(long, value_name = "SCHEME")]
     scheme: Option<String>,
     /// where events are posted; without it they wait for `keyward hook listen`
     #[arg(long, value_name = "URL")]

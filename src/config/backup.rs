@@ -25,10 +25,12 @@ section! {
         #[key("time")]
         every: Option<String>,
         /// The folder of scheduled backups, created if it is missing. It should be on another disk. Requires `every`.
-        #[key("path from the data directory", "backups")]
+        /// Default: `backups`.
+        #[key("path from the data directory")]
         to: Option<String>,
         /// The number of scheduled backups that stay; older ones are deleted. 1 or more. Requires `every`.
-        #[key("count", "7")]
+        /// Default: 7.
+        #[key("count")]
         keep: Option<usize>,
         /// Who can open backups: age recipients, as `age-keygen` prints them. Keep their identities elsewhere: without
         /// one, no backup opens.

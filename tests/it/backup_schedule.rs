@@ -174,7 +174,7 @@ async fn only_the_operator_chooses_who_can_open_a_backup() {
             |it: &&&Value| it["change"]["by"].to_string().contains(by) && it["status"] == status;
         changes.iter().filter(is_it).count()
     };
-    assert_eq!((taken("ann", 200), taken("ann", 409), taken("operator", 200)), (1, 3, 1));
+    assert_eq!((taken("usr_", 200), taken("usr_", 422), taken("operator", 200)), (1, 3, 1));
     let why = changes.iter().find(|it| it["status"] == 200).expect("a record");
     assert!(why["change"]["why"].to_string().contains(&recipient), "{why}");
 }

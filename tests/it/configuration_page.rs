@@ -19,7 +19,7 @@ const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
-const ITEMS: [(&str, &str); 11] = [
+const ITEMS: [(&str, &str); 12] = [
     (
         "apps[]",
         r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
@@ -34,6 +34,7 @@ const ITEMS: [(&str, &str); 11] = [
         "webhooks[]",
         r#"{"name": "ops", "url": "https://ops.example.com/k", "signing_key": {"env": "W"}}"#,
     ),
+    ("hooks[]", r#"{"name": "ci", "scheme": "github", "secret": {"env": "W"}}"#),
     ("honeytokens[]", r#"{"name": "readme"}"#),
     ("plugins[]", r#"{"manifest": "keyward-plugin.yaml", "agent": "ci"}"#),
     ("upstream.proxy", r#"{"url": "http://corp:3128"}"#),

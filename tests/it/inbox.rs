@@ -3,6 +3,7 @@
 
 mod delivered;
 mod file;
+mod killed;
 mod queue;
 mod refused;
 

@@ -1,6 +1,7 @@
 //! Many idle tunnels, many event streams and as many requests as fit, together, with gibibytes both ways:
 //! nothing fails, memory stays where it was, and a revoked agent's streams end at once, no other's.
 
+mod hooks;
 mod hour;
 mod rotation;
 mod scale;

@@ -407,6 +407,8 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "users" | "tokens" | "logins" | "login-links" | "session" => Area::Users,
         "orgs" if reads => Area::Users,
         "webhooks" | "events" | "honeytokens" => Area::Webhooks,
+        "hooks" if parts.get(2) == Some(&"events") => Area::HookEvents,
+        "hooks" | "hook-schemes" => Area::Hooks,
         "backup" | "ca" | "export" | "keys" | "metrics" | "orgs" | "plan" | "reload"
         | "upstreams" => Area::Install,
         _ => return (None, access),
@@ -441,9 +443,10 @@ fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {
     match (role, access) {
         (Role::Admin, _) | (Role::Auditor, Access::Read) => true,
         (Role::Auditor | Role::EndUser, _) => false,
-        (Role::Member, Access::Read) => {
-            !matches!(area, Area::Audit | Area::Install | Area::Webhooks)
-        }
+        (Role::Member, Access::Read) => !matches!(
+            area,
+            Area::Audit | Area::Install | Area::Webhooks | Area::Hooks | Area::HookEvents
+        ),
         (Role::Member, _) => matches!(area, Area::Connections | Area::Agents | Area::Users),
     }
 }
@@ -512,11 +515,26 @@ mod tests {
                 assert!(!role_allows(Role::Auditor, area, access, &org), "{area:?}");
             }
         }
-        for area in
-            [Area::Apps, Area::Providers, Area::Rules, Area::Audit, Area::Webhooks, Area::Install]
-        {
+        for area in [
+            Area::Apps,
+            Area::Providers,
+            Area::Rules,
+            Area::Audit,
+            Area::Webhooks,
+            Area::Hooks,
+            Area::HookEvents,
+            Area::Install,
+        ] {
             assert!(!role_allows(Role::Member, area, Access::Write, &org), "{area:?}");
         }
+    }
+
+    #[test]
+    fn who_takes_events_of_a_hook_may_not_change_the_hook() {
+        let area = |path: &str| required(&Method::DELETE, &format!("/api/v1/{path}")).0;
+        assert_eq!(area("hooks/ci/events/1"), Some(Area::HookEvents));
+        assert_eq!(area("hooks/ci"), Some(Area::Hooks));
+        assert_eq!(area("hooks/events"), Some(Area::Hooks), "a hook of this name");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `/backup`: an encrypted copy of the state, as a download. What is in it, and its format, is `keyward_backup`'s.
 //!
-//! Whoever opens a backup has every secret. So only the operator, who could read the store and its key anyway, chooses
+//! An opened backup has every secret. So only the operator, who could read the store and its key anyway, chooses
 //! who can open it; users get one for the recipients that the configuration names.
 
 use std::io::{self, Write};

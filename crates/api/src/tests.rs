@@ -3,7 +3,6 @@
 mod agents;
 mod services;
 
-
 use axum::Router;
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};

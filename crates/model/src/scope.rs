@@ -24,6 +24,10 @@ pub enum Area {
     Audit,
     /// Webhooks, and honeytokens that raise an alarm.
     Webhooks,
+    /// Hooks, to which services post, and their secrets.
+    Hooks,
+    /// The events that wait at hooks: for a program that takes them.
+    HookEvents,
     /// People, and their own tokens.
     Users,
     /// What all organisations share: keys, the CA, the configuration, organisations themselves.
@@ -47,13 +51,13 @@ pub enum Scope {
 /// Text that is no scope.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "is none of `all`, `read`, or `connections`, `agents`, `apps`, `providers`, `rules`, `audit`, `webhooks`, `users`, `install` with `:read` or `:write`"
+    "is none of `all`, `read`, or `connections`, `agents`, `apps`, `providers`, `rules`, `audit`, `webhooks`, `hooks`, `hook-events`, `users`, `install` with `:read` or `:write`"
 )]
 pub struct ScopeError;
 
 impl Area {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Connections,
         Self::Agents,
         Self::Apps,
@@ -61,6 +65,8 @@ impl Area {
         Self::Rules,
         Self::Audit,
         Self::Webhooks,
+        Self::Hooks,
+        Self::HookEvents,
         Self::Users,
         Self::Install,
     ];
@@ -75,6 +81,8 @@ impl Area {
             Self::Rules => "rules",
             Self::Audit => "audit",
             Self::Webhooks => "webhooks",
+            Self::Hooks => "hooks",
+            Self::HookEvents => "hook-events",
             Self::Users => "users",
             Self::Install => "install",
         }

@@ -352,6 +352,7 @@ fn place(change: &Change) -> Option<String> {
         "connection" => "connections",
         "agent" => "agents",
         "webhook" => "webhooks",
+        "hook" => "incoming",
         "user" => "people",
         "app" => "apps",
         "honeytoken" => return Some("/honeytokens".to_owned()),

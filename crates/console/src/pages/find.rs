@@ -27,6 +27,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("Apps", "/apps", "oauth client redirect"),
     ("Services", "/services", "providers catalogue"),
     ("Webhooks", "/webhooks", "events deliveries"),
+    ("Hooks", "/incoming", "incoming inbound webhooks of services"),
     ("Honeytokens", "/honeytokens", "canary alarm"),
     ("Audit", "/audit", "changes verify log"),
     ("People", "/people", "users tokens sessions"),
@@ -45,7 +46,7 @@ pub(super) fn routes() -> Router<Console> {
 
 /// Whether the reader may see the page.
 fn is_for(visit: &Visit, path: &str) -> bool {
-    const OF_READERS: [&str; 4] = ["/audit", "/honeytokens", "/traffic", "/webhooks"];
+    const OF_READERS: [&str; 5] = ["/audit", "/honeytokens", "/incoming", "/traffic", "/webhooks"];
     let is_of_readers = OF_READERS.iter().any(|page| path.starts_with(page));
     (visit.reads_all() || !is_of_readers) && (visit.may_write() || path != "/connect")
 }

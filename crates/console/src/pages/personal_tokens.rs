@@ -123,6 +123,8 @@ fn area_word(area: Area) -> &'static str {
         Area::Rules => "Rules",
         Area::Audit => "Audit log",
         Area::Webhooks => "Webhooks, honeytokens",
+        Area::Hooks => "Hooks",
+        Area::HookEvents => "Events of hooks",
         Area::Users => "People, tokens",
         Area::Install => "Settings: keys, CA, configuration",
     }

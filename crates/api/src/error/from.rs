@@ -1,0 +1,98 @@
+//! What the errors of other crates are in an answer.
+
+use super::ApiError;
+use crate::request_refusal::RequestRefusal;
+use keyward_state::directory::DirectoryError;
+use keyward_vault::VaultError;
+use keyward_vault::events::EventsError;
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::NameTaken { what, name } => Self::Taken { what, name },
+            DirectoryError::NameRefused { rule, .. } => {
+                Self::field("name", format!("must be {rule}"))
+            }
+            DirectoryError::Refused(refusal) => refusal.into(),
+            DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
+            DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
+            DirectoryError::Changed { what, name } => {
+                Self::Stale { what: format!("{what} `{name}`") }
+            }
+            DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
+                Self::Environments { agent, agent_in, connection, connection_in }
+            }
+            DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
+                Self::field("token", error.to_string())
+            }
+            DirectoryError::LabelRefused
+            | DirectoryError::TokenExpired
+            | DirectoryError::TooMany { .. }
+            | DirectoryError::AppInUse { .. }
+            | DirectoryError::ProviderInUse { .. }
+            | DirectoryError::SlotProvider { .. }
+            | DirectoryError::NoSlot { .. }
+            | DirectoryError::OtherPlugin { .. }
+            | DirectoryError::BoundBySlot { .. }
+            | DirectoryError::Private { .. }
+            | DirectoryError::UserOwns { .. }
+            | DirectoryError::OrgInUse { .. }
+            | DirectoryError::OrgStays => Self::Refused(error.to_string()),
+            DirectoryError::NamedByRule { .. }
+            | DirectoryError::TooManySessions { .. }
+            | DirectoryError::TooManyConnectSessions { .. } => Self::RefusedUntil {
+                message: error.to_string(),
+                hint: error.hint().unwrap_or_default().to_owned(),
+            },
+            DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
+            // It is transparent: the store's own error would not be found below it.
+            DirectoryError::Store(error) => Self::internal(error),
+            // Keys and rows concern only the operator.
+            broken => Self::internal(broken),
+        }
+    }
+}
+
+impl From<RequestRefusal> for ApiError {
+    fn from(refusal: RequestRefusal) -> Self {
+        Self::Request(refusal)
+    }
+}
+
+impl From<EventsError> for ApiError {
+    fn from(error: EventsError) -> Self {
+        match error {
+            EventsError::Directory(error) => error.into(),
+            EventsError::NoWayOut => Self::Refused(error.to_string()),
+            broken => Self::internal(broken),
+        }
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
+            let (message, hint) = (error.to_string(), error.hint());
+            let retry_after = retry_after.as_millis().div_ceil(1_000);
+            let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
+            return Self::Unavailable { message, hint, retry_after };
+        }
+        match error {
+            VaultError::Directory(error) => error.into(),
+            of_connection if of_connection.hint().is_some() => Self::RefusedUntil {
+                message: of_connection.to_string(),
+                hint: of_connection.hint().unwrap_or_default(),
+            },
+            VaultError::UnknownProvider(_) => Self::field("provider", error.to_string()),
+            VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
+            VaultError::Form(error) => Self::field("variables", error.to_string()),
+            VaultError::Grant(error) => Self::field("fields", error.to_string()),
+            VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
+            VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
+            VaultError::App { field, what } => Self::field(field, what),
+            VaultError::AppPaused { .. } => Self::Refused(error.to_string()),
+            VaultError::ConnectionMissing => Self::Refused(error.to_string()),
+            broken => Self::internal(broken),
+        }
+    }
+}
