@@ -15,7 +15,6 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::BodyExt;
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

@@ -35,11 +35,13 @@ impl Args {
         })?;
         output::print(&text)?;
         if let [first, ..] = &*view.variables {
-            let count = view.variables.len();
-            output::note(&format!(
-                "note: {count} variables must be set, such as {}; they are listed at the top",
-                first.name
-            ));
+            let name = &first.name;
+            output::note(&match view.variables.len() {
+                1 => format!("note: variable {name} must be set"),
+                count => format!(
+                    "note: {count} variables must be set, such as {name}; they are listed at the top"
+                ),
+            });
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The console in a real Chromium: people connect accounts, bind agents, watch traffic and repair connections.
 
 mod chromium;
+mod hooks;
 mod oidc;
 mod passkey;
 mod password;

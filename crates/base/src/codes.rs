@@ -117,7 +117,7 @@ codes! {
         "correct the token, and wait as long as `Retry-After` says";
     HookRefused: "hook_refused" 401 Api,
         "A request to a hook is not signed as the service signs, or is too old.",
-        "`keyward hook show NAME` says why; `keyward hook rotate NAME --secret-stdin` takes the secret of the service";
+        "`keyward hook show NAME` says why; `keyward hook rotate NAME --secret-stdin` replaces its secret";
     HookUnavailable: "hook_unavailable" 503 Api,
         "A hook cannot take events now: too many wait, it has no scheme, or the store failed.",
         "repeat the request later; `keyward hook show NAME` says what waits";

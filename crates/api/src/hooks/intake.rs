@@ -110,16 +110,19 @@ fn answer(accepted: Accepted) -> Response {
 }
 
 fn refusal(refused: &Refused) -> Response {
-    let code = match refused {
-        Refused::Rejected(_) | Refused::HasSecret => Code::HookRefused,
+    // The reason is for the operator only: it would help a forger.
+    let (code, message) = match refused {
+        Refused::Rejected(_) | Refused::HasSecret => {
+            (Code::HookRefused, "the request is not signed as the service signs, or is too old")
+        }
         Refused::NoScheme | Refused::Full | Refused::Unconfirmed(_) | Refused::Inbox(_) => {
-            Code::HookUnavailable
+            (Code::HookUnavailable, "the hook cannot take the request now")
         }
     };
     if let Refused::Inbox(error) = refused {
         tracing::error!(%error, "a hook cannot store an event");
     }
-    let text = code.because(code.row().meaning.trim_end_matches('.')).usual_hint();
+    let text = code.because(message).usual_hint();
     let mut answer = ApiError::Declined(text).into_response();
     if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());

@@ -177,7 +177,8 @@ fn one(event: &HookEventView) -> Markup {
         event.body.as_ref().map(|text| text.chars().take(BODY_CHARACTERS).collect());
     html! {
         details {
-            summary { code { (event.id) } " " span.muted.small { (ago(event.received)) } }
+            summary { (event.id) }
+            p.muted.small { "Received " (ago(event.received)) @if event.tries > 0 { ", failed attempts: " (event.tries) } }
             @if let Some(why) = &event.why { p.why.bad { (why) } }
             pre.code tabindex="0" {
                 @for (name, value) in &event.headers { (name) ": " (value) "\n" }
