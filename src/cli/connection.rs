@@ -16,6 +16,7 @@ mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
+mod url;
 mod usage;
 
 use std::collections::BTreeMap;

@@ -450,6 +450,8 @@ impl From<VaultError> for ApiError {
             VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
             VaultError::Form(error) => Self::field("variables", error.to_string()),
             VaultError::Grant(error) => Self::field("fields", error.to_string()),
+            VaultError::Url(error) => Self::field("fields.url", error.to_string()),
+            VaultError::SettingWithoutEffect { .. } => Self::field("settings", error.to_string()),
             VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
             VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
             VaultError::App { field, what } => Self::field(field, what),

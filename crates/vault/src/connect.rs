@@ -136,7 +136,7 @@ impl Vault {
         if provider.variables.iter().all(|variable| !variable.captured || given(&variable.name)) {
             provider.instantiate(auth, &new.spec.variables)?;
         }
-        super::not_authenticating(provider, &new.spec.settings)?;
+        super::fitting(provider, &new.spec.settings)?;
         let mut record = self.new_record(new, auth);
         record.facts.state = ConnectionState::Draft { failure: None };
         Ok(self.directory.add_connection(record).await?)

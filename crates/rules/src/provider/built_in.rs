@@ -40,6 +40,7 @@ const FILES: &[(&str, &str)] = &[
     ("notion.yaml", include_str!("catalogue/notion.yaml")),
     ("openai.yaml", include_str!("catalogue/openai.yaml")),
     ("openrouter.yaml", include_str!("catalogue/openrouter.yaml")),
+    ("postgres.yaml", include_str!("catalogue/postgres.yaml")),
     ("resend.yaml", include_str!("catalogue/resend.yaml")),
     ("salesforce.yaml", include_str!("catalogue/salesforce.yaml")),
     ("sendgrid.yaml", include_str!("catalogue/sendgrid.yaml")),

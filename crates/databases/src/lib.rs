@@ -1,0 +1,1 @@
+//! Listeners that log in at databases for agents.
