@@ -49,14 +49,14 @@ use self::notify::Manager;
 use self::reload::Reloader;
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
-use crate::config::{Config, ListenAgent, ListenAt};
+use crate::config::{Config, ListenAgent, ListenAt, ListenDatabase};
 use keyward_api::{
-    self as admin, Admin, AdminSocket, AdminTls, AuditLog, Deps, Locations, NetworkAccess, Reloads,
-    Runs,
+    self as admin, Admin, AdminSocket, AdminTls, AuditLog, DatabaseLocation, Deps, Locations,
+    NetworkAccess, Reloads, Runs,
 };
-use keyward_proxy::Cores;
-use keyward_proxy::Gateway;
-use keyward_proxy::ListenerOwner;
+use keyward_base::id::OrgId;
+use keyward_databases::DatabaseListener;
+use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::log::Verbosity;
@@ -80,6 +80,7 @@ pub struct Running {
     runs: Runs,
     proxy_addrs: Vec<SocketAddr>,
     agent_addrs: Vec<(ListenerOwner, ListenAt)>,
+    database_addrs: Vec<ListenDatabase>,
     admin_addr: SocketAddr,
     locations: Locations,
     drain: watch::Sender<bool>,
@@ -123,6 +124,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let opened = Opened::open(&config).await?;
     let bound = Listeners::bind(&config).await?;
     let (proxy_addrs, agent_addrs) = (bound.proxy_addrs(), bound.agents_at.clone());
+    let database_addrs = bound.databases_at.clone();
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
@@ -166,10 +168,11 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         runs,
         proxy_addrs,
         agent_addrs,
+        database_addrs,
         admin_addr: bound.admin_addr,
         locations,
         drain,
-        listeners: bound.proxy.into_iter().map(|at| cores.clone().accept(at)).collect(),
+        listeners: accept(&cores, bound.proxy, bound.databases),
         cores,
         tasks,
         recorder,
@@ -178,6 +181,22 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         reloads,
         manager,
     })
+}
+
+/// Accepts from all listeners until draining begins.
+fn accept(
+    cores: &Arc<Cores>,
+    proxy: Vec<Listener>,
+    databases: Vec<(Listener, Arc<DatabaseListener>)>,
+) -> JoinSet<()> {
+    let mut listeners = JoinSet::new();
+    for listener in proxy {
+        listeners.spawn(cores.clone().accept(listener));
+    }
+    for (listener, service) in databases {
+        listeners.spawn(cores.clone().accept_for(listener, service));
+    }
+    listeners
 }
 
 fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
@@ -411,6 +430,11 @@ impl Running {
         &self.agent_addrs
     }
 
+    /// The listeners for sessions with databases, in the order of the configuration, with real ports.
+    pub fn database_addrs(&self) -> &[ListenDatabase] {
+        &self.database_addrs
+    }
+
     /// Requests reloads of the configuration.
     pub fn reloads(&self) -> &Reloads {
         &self.reloads
@@ -463,6 +487,7 @@ fn locations(config: &Config, bound: &Listeners) -> Locations {
     Locations {
         proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
         agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
+        databases: bound.databases_at.iter().map(database_location).collect(),
         admin: match &bound.admin_tls {
             None => bound.admin_addr.to_string(),
             Some(_) => format!("https://{}", bound.admin_addr),
@@ -470,5 +495,14 @@ fn locations(config: &Config, bound: &Listeners) -> Locations {
         metrics: bound.metrics_addr.map(|at| at.to_string()),
         data: config.data_dir.display().to_string(),
         ca: config.ca.cert.display().to_string(),
+    }
+}
+
+fn database_location(listen: &ListenDatabase) -> DatabaseLocation {
+    let owner = |(org, agent): (OrgId, String)| ListenerOwner { org, agent };
+    DatabaseLocation {
+        at: listen.at.to_string(),
+        connection: listen.connection.clone(),
+        agent: listen.agent.clone().map(owner),
     }
 }

@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 
 use super::error::AppError;
 use super::listener_certificates::{ADMIN, ListenerCertificates};
-use crate::config::{Config, ListenAt, ListenTls};
+use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
+use keyward_databases::{DatabaseListener, OVERLOADED};
 use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
 
 /// All bound listeners.
@@ -23,6 +24,10 @@ pub(super) struct Listeners {
     pub(super) certificates: ListenerCertificates,
     /// The listeners of single agents: owner and address.
     pub(super) agents_at: Vec<(ListenerOwner, ListenAt)>,
+    /// The listeners for sessions with databases.
+    pub(super) databases: Vec<(Listener, Arc<DatabaseListener>)>,
+    /// Their addresses, with real ports.
+    pub(super) databases_at: Vec<ListenDatabase>,
     /// The listener for metrics.
     pub(super) metrics: Option<TcpListener>,
     /// Its address.
@@ -93,11 +98,21 @@ impl Listeners {
             agents_at.push((owner, own.at.bound(listener.addr())));
             proxy.push(listener);
         }
+        let (mut databases, mut databases_at) = (Vec::new(), Vec::new());
+        for listen in &config.listen.databases {
+            let listener = for_databases(listen).await;
+            let listener = listener.map_err(|e| refused("listen.databases", &listen.at, e))?;
+            let at = listen.at.bound(listener.addr());
+            databases_at.push(ListenDatabase { at, ..listen.clone() });
+            databases.push((listener, DatabaseListener::new(listen.connection.clone())));
+        }
         Ok(Self {
             proxy,
             proxy_at,
             certificates,
             agents_at,
+            databases,
+            databases_at,
             metrics,
             metrics_addr,
             admin,
@@ -114,9 +129,11 @@ impl Listeners {
     /// All TCP addresses of the gateway; none of them is ever dialled.
     pub(super) fn own_addrs(&self) -> Vec<SocketAddr> {
         let agents = self.agents_at.iter().filter_map(|(_, at)| at.tcp());
+        let databases = self.databases_at.iter().filter_map(|listen| listen.at.tcp());
         self.proxy_addrs()
             .into_iter()
             .chain(agents)
+            .chain(databases)
             .chain([self.admin_addr])
             .chain(self.metrics_addr)
             .collect()
@@ -180,6 +197,17 @@ async fn bound(at: &ListenAt) -> std::io::Result<Listener> {
             Listener::tcp(*addr).await
         }
         ListenAt::Unix(path) => Listener::unix(path.clone()).await,
+    }
+}
+
+/// Binds a listener for sessions with databases, for all agents or for one.
+async fn for_databases(listen: &ListenDatabase) -> std::io::Result<Listener> {
+    let listener = bound(&listen.at).await?.with_overload_answer(OVERLOADED);
+    match &listen.agent {
+        Some((org, agent)) => {
+            listener.owned_by(ListenerOwner { org: org.clone(), agent: agent.clone() })
+        }
+        None => Ok(listener),
     }
 }
 

@@ -392,6 +392,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.facts.hosts.join(", ")),
+        ("database", connection.facts.database.clone().unwrap_or_default()),
         ("account", connection.facts.account.clone().unwrap_or_default()),
         ("granted", connection.facts.granted.join(", ")),
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),

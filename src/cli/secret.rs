@@ -38,11 +38,6 @@ impl Typed {
         Self::read(bytes, program)
     }
 
-    /// The text, to take it apart.
-    pub(crate) fn text(&self) -> &str {
-        &self.0
-    }
-
     /// Reads an environment variable.
     pub(crate) fn from_variable(name: &str) -> Result<Self, Failure> {
         let unset = || {

@@ -18,7 +18,7 @@ use super::output;
 use super::settings::{self, Global};
 use super::table;
 use crate::app::{self, AppError, Life, Running};
-use crate::config::{Config, ListenAt};
+use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_base::limits::Limits;
@@ -111,9 +111,21 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
             tokio::spawn(announced(global.clone(), text, is_new, quiet));
         }
         Format::Json => {
-            let Locations { proxy, agents, admin, metrics, data, ca } = running.locations();
+            let Locations { proxy, agents, databases, admin, metrics, data, ca } =
+                running.locations();
             let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
-            tracing::info!(id = "ready", ?proxy, ?agents, admin, metrics, data, ca, "ready");
+            let databases: Vec<_> = databases.iter().map(|listener| &listener.at).collect();
+            tracing::info!(
+                id = "ready",
+                ?proxy,
+                ?agents,
+                ?databases,
+                admin,
+                metrics,
+                data,
+                ca,
+                "ready"
+            );
         }
     };
     let socket = config.data_dir.join(SOCKET_NAME);
@@ -169,6 +181,9 @@ async fn show_requests(global: Global) {
 /// run has closed.
 fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
+    // The program reaches its databases too; those of the configuration may be in use by another gateway.
+    let database = ListenAt::Tcp(SocketAddr::new(at.ip(), 0));
+    config.listen.databases = vec![ListenDatabase { at: database, connection: None, agent: None }];
     config.listen.admin = SocketAddr::new(at.ip(), 0);
     // A gateway that is served as well has the configured port.
     config.listen.metrics = None;
@@ -222,6 +237,7 @@ fn announcement(locations: &Locations, next: &str) -> String {
     fields.extend(
         locations.agents.iter().map(|(own, at)| ("agent", format!("{} at {at}", own.agent))),
     );
+    fields.extend(locations.databases.iter().map(|listener| ("databases", listener.at.clone())));
     fields.push(("admin", settings::admin_url(&locations.admin)));
     let metrics = locations.metrics.iter();
     fields.extend(metrics.map(|at| ("metrics", format!("http://{at}/metrics"))));
@@ -262,6 +278,7 @@ mod tests {
         let locations = Locations {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
             agents: vec![(own, "127.0.0.1:8090".to_owned())],
+            databases: Vec::new(),
             admin: "127.0.0.1:8081".to_owned(),
             metrics: Some("127.0.0.1:9464".to_owned()),
             data: "/data".to_owned(),

@@ -64,6 +64,7 @@ impl Lab {
                 (owner("acme"), "127.0.0.1:8091".to_owned()),
             ],
             proxy: vec!["127.0.0.1:8080".to_owned()],
+            databases: Vec::new(),
             metrics: None,
             admin: "127.0.0.1:8081".to_owned(),
             data: "/data".to_owned(),

@@ -60,8 +60,8 @@ pub use self::sign_in::{
     LoginLinkAsk, LoginLinkView, PasswordAsk, SignInAsk, SignInView, TotpAsk, TotpCode, TotpView,
 };
 pub use self::status::{
-    AgentListener, CallerView, Health, OidcView, ReloadView, Status, TelemetryFailure,
-    TelemetryView,
+    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, ReloadView, Status,
+    TelemetryFailure, TelemetryView,
 };
 pub use self::stream::{StreamKind, StreamView};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};

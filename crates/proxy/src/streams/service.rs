@@ -7,7 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
+use rustls::client::Resumption;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::client::TlsStream;
 
 use super::authenticate::{Authenticated, PresentedToken, Unproved, failure, prove};
 use crate::exchange::respond;
@@ -233,16 +236,13 @@ impl ServiceExchange {
     /// # Errors
     /// When no address may be dialled or accepts.
     pub async fn dial(&mut self, permit: &DatabasePermit) -> Result<CheckedUpstream, RefusalText> {
-        let (endpoint, within) = (permit.endpoint(), self.connect_timeout());
         self.record.count_attempt();
-        let dialled = self.gateway.dialler.dial(&endpoint.target, within).await;
-        match dialled {
-            Ok(dialled) if endpoint.security == StreamSecurity::Cleartext && !dialled.private => {
-                Err(self.refuse(&Refusal::Plaintext))
-            }
-            Ok(dialled) => Ok(dialled.stream),
-            Err(error) => Err(self.refuse(&Refusal::Dial(error))),
-        }
+        dial(&self.gateway, permit).await.map_err(|refusal| self.refuse(&refusal))
+    }
+
+    /// Dials once more for an open session, to cancel its statement.
+    pub async fn dial_again(gateway: &Gateway, permit: &DatabasePermit) -> Option<CheckedUpstream> {
+        dial(gateway, permit).await.ok()
     }
 
     /// The time for connecting, and for each step of a login.
@@ -258,16 +258,23 @@ impl ServiceExchange {
         &mut self,
         upstream: CheckedUpstream,
         permit: &DatabasePermit,
-        protocol: Option<&[u8]>,
-    ) -> Result<tokio_rustls::client::TlsStream<CheckedUpstream>, RefusalText> {
-        let mut config = rustls::ClientConfig::clone(&self.gateway.upstream_tls());
-        config.alpn_protocols = protocol.into_iter().map(<[u8]>::to_vec).collect();
-        // A session of an HTTP upstream at the same host is not resumed here.
-        config.resumption = rustls::client::Resumption::disabled();
-        let within = self.connect_timeout();
-        let handshake =
-            connect_tls(upstream, &permit.endpoint().target, Arc::new(config), within).await;
-        handshake.map_err(|error: HandshakeError| self.refuse(&Refusal::Tls(error)))
+    ) -> Result<TlsStream<CheckedUpstream>, RefusalText> {
+        let secured = secure(&self.gateway, upstream, permit).await;
+        secured.map_err(|error| self.refuse(&Refusal::Tls(error)))
+    }
+
+    /// The handshake of [`ServiceExchange::dial_again`].
+    pub async fn secure_again(
+        gateway: &Gateway,
+        upstream: CheckedUpstream,
+        permit: &DatabasePermit,
+    ) -> Option<TlsStream<CheckedUpstream>> {
+        secure(gateway, upstream, permit).await.ok()
+    }
+
+    /// Whether the listener belongs to one agent.
+    pub fn is_owned(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|accepted| accepted.owner.is_some())
     }
 
     /// Notes the role of the login.
@@ -307,6 +314,7 @@ impl ServiceExchange {
         }
         match end {
             TunnelEnd::Revoked => SessionEnd::Revoked,
+            TunnelEnd::UpstreamBroke => SessionEnd::ServerClosed,
             _ => SessionEnd::Closed,
         }
     }
@@ -321,11 +329,35 @@ impl ServiceExchange {
     }
 }
 
+async fn dial(gateway: &Gateway, permit: &DatabasePermit) -> Result<CheckedUpstream, Refusal> {
+    let (endpoint, within) = (permit.endpoint(), gateway.limits.connect_timeout);
+    let dialled = gateway.dialler.dial(&endpoint.target, within).await?;
+    match endpoint.security == StreamSecurity::Cleartext && !dialled.private {
+        true => Err(Refusal::Plaintext),
+        false => Ok(dialled.stream),
+    }
+}
+
+async fn secure(
+    gateway: &Gateway,
+    upstream: CheckedUpstream,
+    permit: &DatabasePermit,
+) -> Result<TlsStream<CheckedUpstream>, HandshakeError> {
+    let mut config = ClientConfig::clone(&gateway.upstream_tls());
+    config.alpn_protocols = Vec::new();
+    // A TLS session of an HTTP upstream at the same host is another server's.
+    config.resumption = Resumption::disabled();
+    let (target, within) = (&permit.endpoint().target, gateway.limits.connect_timeout);
+    connect_tls(upstream, target, Arc::new(config), within).await
+}
+
 /// Why a session's bytes are copied no more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionEnd {
-    /// One of the sides has ended it, or the gateway for want of bytes.
+    /// The agent has ended it, or the gateway because no bytes came or because it stops.
     Closed,
+    /// The server has closed its stream.
+    ServerClosed,
     /// Its token, binding or connection was revoked, or a person has cut it.
     Revoked,
 }

@@ -1,0 +1,109 @@
+//! The parameters of a session at the server: Keyward's own, and those of the agent that may be passed on.
+
+use super::refused::Refused;
+use super::startup::Startup;
+use keyward_base::agent::Agent;
+use keyward_base::codes::Code;
+use keyward_rules::policy::DatabasePermit;
+
+/// The length of names at servers (`NAMEDATALEN` - 1), in bytes.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Parameters that are Keyward's, or that the server would read as something else than a setting.
+const OWN: &[&str] = &["user", "database", "replication", "application_name"];
+
+/// The names and values of the start-up message for the server, without the user.
+#[derive(Debug)]
+pub struct StartupParameters(pub Vec<(String, String)>);
+
+impl StartupParameters {
+    /// `application_name` begins with the agent's name, so that the server's own lists and logs show it.
+    ///
+    /// # Errors
+    /// When the agent sets something that its session may not have.
+    pub fn of(startup: Startup, agent: &Agent, permit: &DatabasePermit) -> Result<Self, Refused> {
+        let given = startup.parameters.iter().rev();
+        let given = given.clone().find(|(name, _)| name == "application_name");
+        let name = match given.map(|(_, value)| value.as_str()) {
+            None | Some("") => agent.name.to_string(),
+            Some(given) => format!("{}/{given}", agent.name),
+        };
+        let mut all = vec![
+            ("database".to_owned(), permit.endpoint().database.clone()),
+            ("application_name".to_owned(), cut(&name).to_owned()),
+        ];
+        let settings = permit.wanted().settings.as_deref();
+        let read_only = settings.and_then(|settings| settings.read_only).unwrap_or_default();
+        for (name, value) in startup.parameters {
+            let is_own = OWN.iter().any(|own| own.eq_ignore_ascii_case(&name));
+            if is_own || name.starts_with("_pq_.") {
+                continue;
+            }
+            if read_only && !is_harmless(&name) {
+                return Err(refused(&name));
+            }
+            all.push((name, value));
+        }
+        add_settings(permit, &mut all);
+        Ok(Self(all))
+    }
+}
+
+impl StartupParameters {
+    /// Those of a connection's own test, with its settings.
+    pub fn of_test(permit: &DatabasePermit) -> Self {
+        let mut all = vec![
+            ("database".to_owned(), permit.endpoint().database.clone()),
+            ("application_name".to_owned(), "keyward".to_owned()),
+        ];
+        add_settings(permit, &mut all);
+        Self(all)
+    }
+}
+
+/// The last of equal names counts, and is also what `RESET` returns to.
+fn add_settings(permit: &DatabasePermit, all: &mut Vec<(String, String)>) {
+    let Some(settings) = permit.wanted().settings.as_deref() else { return };
+    if settings.read_only == Some(true) {
+        all.push(("default_transaction_read_only".to_owned(), "on".to_owned()));
+    }
+    if let Some(timeout) = settings.statement_timeout {
+        let milliseconds = timeout.duration().as_millis().to_string();
+        all.push(("statement_timeout".to_owned(), milliseconds));
+    }
+}
+
+/// Whether a read-only session may begin with the parameter. `options` could set any other.
+fn is_harmless(name: &str) -> bool {
+    const HARMLESS: &[&str] = &[
+        "client_encoding",
+        "client_min_messages",
+        "datestyle",
+        "extra_float_digits",
+        "intervalstyle",
+        "jit",
+        "search_path",
+        "timezone",
+    ];
+    HARMLESS.iter().any(|harmless| harmless.eq_ignore_ascii_case(name))
+}
+
+fn refused(name: &str) -> Refused {
+    let shown = name.len() <= NAME_BYTES_MAX
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+    let name = if shown { name } else { "…" };
+    Refused::Keyward(
+        Code::Denied
+            .because(format!("a read-only session cannot begin with the parameter `{name}`"))
+            .hint("leave it out of the connection string"),
+    )
+}
+
+/// The beginning of a name that a server takes whole.
+fn cut(name: &str) -> &str {
+    let mut end = name.len().min(NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
