@@ -54,8 +54,8 @@ section! {
         #[key(one of ["true", "false"], "false")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub read_only: Option<bool>,
-        /// Databases: the longest time that one statement may take; 10ms to 1h. Agents may set a shorter one. Default: the
-        /// server's.
+        /// Databases: the longest time that one statement may take; 10ms to 1h. Agents cannot change it in read-only
+        /// sessions. Default: the server's.
         #[key("time")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub statement_timeout: Option<Wait>,

@@ -5,6 +5,7 @@ mod channel_binding;
 mod login;
 mod messages;
 mod parameters;
+mod read_only;
 mod refused;
 mod startup;
 pub mod test;
@@ -18,6 +19,7 @@ use self::cancel::CancelKey;
 use self::login::{LoggedIn, Login};
 use self::messages::SessionStart;
 use self::parameters::StartupParameters;
+use self::read_only::filter::Kept;
 use self::refused::{Refused, fatal};
 use self::startup::{FirstMessage, Startup};
 use self::upstream::Upstream;
@@ -37,6 +39,8 @@ struct OpenSession {
     upstream: Upstream,
     start: SessionStart,
     cancel: CancelKey,
+    /// What a read-only session keeps; `None` for one that may write.
+    kept: Option<Kept>,
 }
 
 /// Serves one stream of a listener until it ends.
@@ -77,8 +81,9 @@ async fn session(listener: &DatabaseListener, mut stream: ServiceStream, startup
         }
     };
     let LoggedIn { start, permit, server_key } = logged_in;
+    let kept = parameters::kept(&permit);
     let cancel = listener.cancels().enter(permit, server_key);
-    OpenSession { exchange, upstream, start, cancel }.run(stream).await;
+    OpenSession { exchange, upstream, start, cancel, kept }.run(stream).await;
 }
 
 /// The agent of the stream: that of the listener, or that of the token in the password message.
@@ -134,11 +139,11 @@ async fn opened(
 impl OpenSession {
     /// Tells the agent that the session is open, and copies bytes until it ends.
     async fn run(self, mut stream: ServiceStream) {
-        let Self { mut exchange, upstream, start, cancel } = self;
+        let Self { mut exchange, upstream, start, cancel, kept } = self;
         if stream.socket().write_all(&start.bytes(cancel.shown())).await.is_err() {
             return;
         }
-        upstream::copy(&mut exchange, stream, upstream).await;
+        upstream::copy(&mut exchange, stream, upstream, kept).await;
         drop(cancel);
     }
 }

@@ -1,5 +1,7 @@
 //! The parameters of a session at the server: Keyward's own, and those of the agent that may be passed on.
 
+use super::read_only::filter::Kept;
+use super::read_only::is_safe_encoding;
 use super::refused::Refused;
 use super::startup::Startup;
 use keyward_base::agent::Agent;
@@ -39,7 +41,7 @@ impl StartupParameters {
             if is_own || name.starts_with("_pq_.") {
                 continue;
             }
-            if read_only && !is_harmless(&name) {
+            if read_only && !is_harmless(&name, &value) {
                 return Err(refused(&name));
             }
             all.push((name, value));
@@ -66,6 +68,8 @@ fn add_settings(permit: &DatabasePermit, all: &mut Vec<(String, String)>) {
     let Some(settings) = permit.wanted().settings.as_deref() else { return };
     if settings.read_only == Some(true) {
         all.push(("default_transaction_read_only".to_owned(), "on".to_owned()));
+        // Statements are read here as the server reads them with it.
+        all.push(("standard_conforming_strings".to_owned(), "on".to_owned()));
     }
     if let Some(timeout) = settings.statement_timeout {
         let milliseconds = timeout.duration().as_millis().to_string();
@@ -73,10 +77,19 @@ fn add_settings(permit: &DatabasePermit, all: &mut Vec<(String, String)>) {
     }
 }
 
+/// What a read-only session keeps; `None` for one that may write.
+pub fn kept(permit: &DatabasePermit) -> Option<Kept> {
+    let settings = permit.wanted().settings.as_deref()?;
+    let statement_timeout = settings.statement_timeout.is_some();
+    (settings.read_only == Some(true)).then_some(Kept { statement_timeout })
+}
+
 /// Whether a read-only session may begin with the parameter. `options` could set any other.
-fn is_harmless(name: &str) -> bool {
+fn is_harmless(name: &str, value: &str) -> bool {
+    if name.eq_ignore_ascii_case("client_encoding") {
+        return is_safe_encoding(value);
+    }
     const HARMLESS: &[&str] = &[
-        "client_encoding",
         "client_min_messages",
         "datestyle",
         "extra_float_digits",

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use super::channel_binding::server_end_point;
+use super::read_only::filter::{Kept, StatementFilter};
+use super::read_only::watch::ModeWatch;
 use super::refused::Refused;
 use keyward_base::codes::Code;
 use keyward_base::database::StreamSecurity;
@@ -99,11 +101,33 @@ async fn ask_for_tls(stream: &mut CheckedUpstream) -> io::Result<bool> {
     }
 }
 
-/// Copies a session's bytes until it ends.
-pub async fn copy(exchange: &mut ServiceExchange, mut stream: ServiceStream, upstream: Upstream) {
+/// Copies a session's bytes until it ends. `kept`: what a read-only session keeps.
+pub async fn copy(
+    exchange: &mut ServiceExchange,
+    mut stream: ServiceStream,
+    upstream: Upstream,
+    kept: Option<Kept>,
+) {
     let left = Arc::new(AtomicBool::new(false));
     let agents = Leaving { stream: stream.socket(), left: left.clone() };
-    let end = exchange.splice(agents, upstream).await;
+    let end = match kept {
+        None => exchange.splice(agents, upstream).await,
+        Some(kept) => {
+            let changed = Arc::new(AtomicBool::new(false));
+            let agents = StatementFilter::new(agents, kept);
+            let upstream = ModeWatch::new(upstream, changed.clone());
+            let end = exchange.splice(agents, upstream).await;
+            if changed.load(Relaxed) {
+                tracing::warn!(
+                    id = "read_only_left",
+                    exchange = exchange.id(),
+                    "ended a session that was no longer read-only: give the connection a role that may only read"
+                );
+                return exchange.refused_by_protocol(Code::Denied);
+            }
+            end
+        }
+    };
     // The server ends its stream when the agent has said goodbye, or has gone.
     if end == SessionEnd::ServerClosed && left.load(Relaxed) {
         exchange.completed();
