@@ -115,9 +115,10 @@ const FLOORS: &[(&str, &str)] = &[
         "authorize base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
          server session sockets tunnel",
     ),
+    ("databases", "base directory inject policy proxy"),
     (
         "api",
-        "base base_url ca crypto directory events host_sets inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
+        "base base_url ca crypto databases directory events host_sets inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
     ),
     ("console", "api base model provider"),
     ("config", "*"),
@@ -132,6 +133,8 @@ const MAY_EXPOSE: &[&str] = &[
     "crates/state/src/crypto/",
     "crates/rules/src/inject/",
     "crates/vault/src/grant/",
+    "crates/rules/src/provider/connection_url.rs",
+    "crates/databases/src/postgres/login.rs",
     "crates/net/src/corporate.rs",
     "crates/net/src/tls.rs",
     "crates/vault/src/events/keys.rs",

@@ -2,6 +2,8 @@
 
 pub mod cancel;
 mod channel_binding;
+#[cfg(test)]
+mod hostile;
 mod login;
 mod messages;
 mod parameters;

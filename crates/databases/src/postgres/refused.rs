@@ -34,7 +34,7 @@ impl Refused {
     pub fn bytes(&self, exchange: Option<&str>) -> Vec<u8> {
         match self {
             Self::Keyward(text) => {
-                let message = format!("keyward: {}", text.message);
+                let message = format!("keyward: {}", message(text));
                 let exchange = exchange.map(|id| format!(", exchange {id}")).unwrap_or_default();
                 let detail = format!("code {}{exchange}", text.code);
                 fatal(state(text.code), &message, Some(&detail), hint(text).as_deref())
@@ -82,6 +82,14 @@ fn state(code: Code) -> &'static str {
     }
 }
 
+/// The message. That of the table is about a proxy.
+fn message(text: &RefusalText) -> &str {
+    match text.code {
+        Code::AgentUnauthenticated => "the password is no valid token of an agent",
+        _ => &text.message,
+    }
+}
+
 /// What the reader should do. Some hints of the table are about proxies.
 fn hint(text: &RefusalText) -> Option<String> {
     match text.code {
@@ -92,6 +100,9 @@ fn hint(text: &RefusalText) -> Option<String> {
             "use `sslmode: verify-full`, or add the server's address to `upstream.allow_private`"
                 .to_owned(),
         ),
+        Code::UpstreamTls if text.hint.is_none() => {
+            Some("name the root of a private CA in `upstream.trust`".to_owned())
+        }
         _ => text.hint.clone(),
     }
 }
