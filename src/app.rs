@@ -51,10 +51,9 @@ use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt, ListenDatabase};
 use keyward_api::{
-    self as admin, Admin, AdminSocket, AdminTls, AuditLog, DatabaseLocation, Deps, Locations,
-    NetworkAccess, Reloads, Runs,
+    self as admin, Admin, AdminSocket, AdminTls, AuditLog, Deps, Locations, NetworkAccess, Reloads,
+    Runs,
 };
-use keyward_base::id::OrgId;
 use keyward_databases::DatabaseListener;
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner};
 use keyward_state::observe::audit::{Audit, Writer};
@@ -135,7 +134,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     services.telemetry.begin(&config, verbosity.as_ref())?;
     let (gateway, links) = data_path::serving(&config, &services, &upstream, &audit, &draining)?;
     let cores = start_cores(&gateway)?;
-    let locations = locations(&config, &bound);
+    let locations = bound.locations(&config);
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
@@ -480,29 +479,5 @@ impl Running {
             tracing::error!("the audit writer panicked");
         }
         services.telemetry.finish().await;
-    }
-}
-
-fn locations(config: &Config, bound: &Listeners) -> Locations {
-    Locations {
-        proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
-        agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
-        databases: bound.databases_at.iter().map(database_location).collect(),
-        admin: match &bound.admin_tls {
-            None => bound.admin_addr.to_string(),
-            Some(_) => format!("https://{}", bound.admin_addr),
-        },
-        metrics: bound.metrics_addr.map(|at| at.to_string()),
-        data: config.data_dir.display().to_string(),
-        ca: config.ca.cert.display().to_string(),
-    }
-}
-
-fn database_location(listen: &ListenDatabase) -> DatabaseLocation {
-    let owner = |(org, agent): (OrgId, String)| ListenerOwner { org, agent };
-    DatabaseLocation {
-        at: listen.at.to_string(),
-        connection: listen.connection.clone(),
-        agent: listen.agent.clone().map(owner),
     }
 }

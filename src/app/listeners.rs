@@ -9,8 +9,10 @@ use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use super::error::AppError;
-use super::listener_certificates::{ADMIN, ListenerCertificates};
+use super::listener_certificates::{ADMIN, DATABASES, ListenerCertificates};
 use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
+use keyward_api::{DatabaseLocation, Locations};
+use keyward_base::id::OrgId;
 use keyward_databases::{DatabaseListener, OVERLOADED};
 use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
 
@@ -101,8 +103,12 @@ impl Listeners {
         let (mut databases, mut databases_at) = (Vec::new(), Vec::new());
         for listen in &config.listen.databases {
             let listener = for_databases(listen).await;
-            let listener = listener.map_err(|e| refused("listen.databases", &listen.at, e))?;
+            let mut listener = listener.map_err(|e| refused(DATABASES, &listen.at, e))?;
+            if let Some(by) = &listen.tls {
+                listener = listener.with_tls(certificates.add(DATABASES, by)?);
+            }
             let at = listen.at.bound(listener.addr());
+            warn_when_open(&at);
             databases_at.push(ListenDatabase { at, ..listen.clone() });
             databases.push((listener, DatabaseListener::new(listen.connection.clone())));
         }
@@ -119,6 +125,22 @@ impl Listeners {
             admin_addr,
             admin_tls,
         })
+    }
+
+    /// Where the gateway is reached and keeps its files, for people and the API.
+    pub(super) fn locations(&self, config: &Config) -> Locations {
+        Locations {
+            proxy: self.proxy_at.iter().map(ToString::to_string).collect(),
+            agents: self.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
+            databases: self.databases_at.iter().map(database_location).collect(),
+            admin: match &self.admin_tls {
+                None => self.admin_addr.to_string(),
+                Some(_) => format!("https://{}", self.admin_addr),
+            },
+            metrics: self.metrics_addr.map(|at| at.to_string()),
+            data: config.data_dir.display().to_string(),
+            ca: config.ca.cert.display().to_string(),
+        }
     }
 
     /// The bound TCP addresses of the shared listeners.
@@ -208,6 +230,15 @@ async fn for_databases(listen: &ListenDatabase) -> std::io::Result<Listener> {
             listener.owned_by(ListenerOwner { org: org.clone(), agent: agent.clone() })
         }
         None => Ok(listener),
+    }
+}
+
+fn database_location(listen: &ListenDatabase) -> DatabaseLocation {
+    let owner = |(org, agent): (OrgId, String)| ListenerOwner { org, agent };
+    DatabaseLocation {
+        at: listen.at.to_string(),
+        connection: listen.connection.clone(),
+        agent: listen.agent.clone().map(owner),
     }
 }
 

@@ -183,7 +183,7 @@ fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
     // The program reaches its databases too; those of the configuration may be in use by another gateway.
     let database = ListenAt::Tcp(SocketAddr::new(at.ip(), 0));
-    config.listen.databases = vec![ListenDatabase { at: database, connection: None, agent: None }];
+    config.listen.databases = vec![ListenDatabase::at(database)];
     config.listen.admin = SocketAddr::new(at.ip(), 0);
     // A gateway that is served as well has the configured port.
     config.listen.metrics = None;

@@ -1,10 +1,11 @@
-//! `listen.databases:`: listeners for sessions with databases. Agents send their tokens there in cleartext, so only this
-//! machine can connect.
+//! `listen.databases:`: listeners for sessions with databases. Agents send their tokens there, so only this machine can
+//! connect unless the listener has TLS.
 
 use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::listen::{self, ListenAt};
+use super::listen_tls::{self, Certificate};
 use super::names;
 use super::reading::Reading;
 use keyward_base::id::OrgId;
@@ -20,15 +21,28 @@ pub struct ListenDatabase {
     pub connection: Option<String>,
     /// The agent whose sessions need no token: org and name.
     pub agent: Option<(OrgId, String)>,
+    /// What the listener proves itself by to clients that ask for TLS.
+    pub tls: Option<Certificate>,
+}
+
+impl ListenDatabase {
+    /// A listener for the agents of all tokens, who name their connections.
+    pub fn at(at: ListenAt) -> Self {
+        Self { at, connection: None, agent: None, tls: None }
+    }
 }
 
 section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct ListenDatabaseText {
-        /// On this machine. Clients of PostgreSQL look for a socket named `.s.PGSQL.PORT`.
+        /// On this machine, unless there is `tls`. Clients of PostgreSQL look for a socket named `.s.PGSQL.PORT`.
         #[key("`IP:PORT` or `unix:PATH`", required)]
         at: Option<Value>,
+        /// For clients that ask for TLS: with `cert` and `key`, PEM files whose changes are applied, or without them with
+        /// leaves of Keyward's CA for its address, `localhost` and `names`. From other machines only TLS is accepted.
+        #[key("`{ cert, key, names }`")]
+        tls: Option<Value>,
         /// The connection of all sessions. Without it, the database or the user that a client names is the name of a
         /// connection.
         #[key("name of a connection")]
@@ -80,10 +94,19 @@ fn database(
         return None;
     };
     let at = listen::at(at, &place, reading)?;
+    let tls = text.tls.as_ref().map(|tls| (tls, key_of(path, "tls")));
+    if let (ListenAt::Unix(_), Some((_, path))) = (&at, &tls) {
+        reading.problems.add(path, "a socket has no TLS", "remove `tls`");
+    }
+    let tls = tls.and_then(|(tls, path)| listen_tls::certificate(tls, &path, reading));
     if let ListenAt::Tcp(addr) = at {
-        if !addr.ip().is_loopback() {
+        if !addr.ip().is_loopback() && text.tls.is_none() {
             let message = format!("{addr} is not loopback: tokens would go over the network");
-            reading.problems.add(&place, message, "write `127.0.0.1:PORT`, or a `unix:` socket");
+            let remedy = "write `127.0.0.1:PORT` or a `unix:` socket, or add `tls: {}`";
+            reading.problems.add(&place, message, remedy);
+        } else if !addr.ip().is_loopback() && text.agent.is_some() {
+            let message = "every machine of the network can be the agent";
+            reading.problems.add(path, message, "remove `agent`: agents send their tokens");
         } else if text.agent.is_some() && !text.unsafe_no_auth {
             let message = "every program of this machine can be the agent over TCP";
             let remedy = "use a `unix:` socket, or add `unsafe_no_auth: true` when that is meant";
@@ -91,5 +114,5 @@ fn database(
         }
     }
     let agent = text.agent.map(|agent| (org, agent));
-    Some(ListenDatabase { at, connection: text.connection, agent })
+    Some(ListenDatabase { at, connection: text.connection, agent, tls })
 }

@@ -24,7 +24,7 @@ pub(super) async fn add(
     let listeners = status.map(|status| status.databases).unwrap_or_default();
     let Some(at) = listener(&listeners, connection) else {
         made.notes.push(format!(
-            "note: the gateway has no TCP listener for the database of {connection}\n\
+            "note: the gateway has no listener on 127.0.0.1 for the database of {connection}\n\
              hint: add one to `listen.databases`, such as `- at: \"127.0.0.1:6432\"`"
         ));
         return Ok(());
@@ -41,13 +41,14 @@ pub(super) async fn add(
     Ok(())
 }
 
-/// A listener for the connection that every agent with a token can use.
+/// A listener on this machine for the connection, that every agent with a token can use. It takes no TLS there.
 fn listener(listeners: &[DatabaseListenerView], connection: &str) -> Option<SocketAddr> {
     let fits = |listener: &&DatabaseListenerView| {
         listener.agent.is_none()
             && listener.connection.as_deref().is_none_or(|own| own == connection)
     };
-    listeners.iter().filter(fits).find_map(|listener| listener.at.parse().ok())
+    let at = |listener: &DatabaseListenerView| listener.at.parse().ok();
+    listeners.iter().filter(fits).filter_map(at).find(|at: &SocketAddr| at.ip().is_loopback())
 }
 
 /// The connection is named twice, because some programs replace the database and others the user.
@@ -89,6 +90,7 @@ mod tests {
     fn a_program_is_led_to_a_listener_that_takes_its_token() {
         let all = [
             listener_at("unix:/run/.s.PGSQL.5432", None, None),
+            listener_at("0.0.0.0:6", None, None),
             listener_at("127.0.0.1:1", None, Some("ci")),
             listener_at("127.0.0.1:2", Some("other"), None),
             listener_at("127.0.0.1:3", Some("main"), None),
@@ -97,7 +99,7 @@ mod tests {
         let found = |connection: &str| listener(&all, connection).map(|at| at.port());
         assert_eq!(found("main"), Some(3));
         assert_eq!(found("third"), Some(4));
-        assert_eq!(listener(&all[..3], "main"), None);
+        assert_eq!(listener(&all[..4], "main"), None);
     }
 
     #[test]

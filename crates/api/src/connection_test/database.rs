@@ -22,10 +22,9 @@ pub(super) async fn tested(
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let credential = trial.map(|trial| trial.credential);
     let report = keyward_databases::test(&gateway, connection, credential).await;
-    let wished = connection.settings.read_only.unwrap_or_default();
     let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
     let diagnosis = match &report.result {
-        Ok(facts) => answered(provider, facts, wished, took_ms),
+        Ok(facts) => answered(provider, facts, took_ms),
         Err(error) => refused(error),
     };
     let DatabaseReport { exchange, result, .. } = report;
@@ -49,16 +48,11 @@ pub(super) async fn tested(
 }
 
 /// `PostgreSQL 16.4 accepted the login: role app, sessions are read-only (12 ms)`.
-fn answered(provider: &str, facts: &DatabaseFacts, wished: bool, took_ms: u64) -> Diagnosis {
+fn answered(provider: &str, facts: &DatabaseFacts, took_ms: u64) -> Diagnosis {
     let DatabaseFacts { version, user, read_only, superuser } = facts;
     let rights = if *read_only { "sessions are read-only" } else { "sessions may write" };
     let message =
         format!("{provider} {version} accepted the login: role {user}, {rights} ({took_ms} ms)");
-    if wished && !read_only {
-        let message = format!("{message}, but `read_only` is set");
-        return Diagnosis::new(TestOutcome::UnexpectedAnswer, message)
-            .hint("a pooler before the server may ignore it: log in at the server itself");
-    }
     let diagnosis = Diagnosis::new(TestOutcome::Ok, message);
     match superuser {
         true => diagnosis.hint(format!(

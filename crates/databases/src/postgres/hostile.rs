@@ -28,7 +28,7 @@ async fn begun(sent: &[u8]) -> (Result<FirstMessage, Malformed>, Vec<u8>) {
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(sent).await.expect("it has room");
     client.shutdown().await.expect("it is open");
-    let first = startup::read(&mut server).await;
+    let first = startup::read(&mut server, false).await;
     drop(server);
     let mut answered = Vec::new();
     client.read_to_end(&mut answered).await.expect("it ends");
@@ -144,8 +144,7 @@ fn login() -> Login {
         needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
         renews: None,
     };
-    Login::new(Arc::new(permit), &credential, StartupParameters(Vec::new()))
-        .expect("it is complete")
+    Login::new(Arc::new(permit), &credential, StartupParameters::default()).expect("it is complete")
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {

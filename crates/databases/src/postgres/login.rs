@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::cancel::ServerKey;
 use super::messages::{self, ReadError, SessionStart};
 use super::parameters::StartupParameters;
+use super::read_only;
 use super::refused::Refused;
 use super::upstream::Upstream;
 use keyward_base::codes::Code;
@@ -30,6 +31,10 @@ use keyward_rules::policy::DatabasePermit;
 
 /// Messages of a server between the login and the first `ReadyForQuery`. Servers send about twenty.
 const MESSAGES_MAX: usize = 512;
+
+/// The rounds of a hash that a server without TLS may ask for at least (RFC 7677 §4). With fewer, one that only wants the
+/// answer can try many passwords on it.
+const ROUNDS_MIN: u32 = 4096;
 
 /// What is kept of them, in bytes.
 const PASSED_ON_BYTES_MAX: usize = 128 * 1024;
@@ -71,6 +76,9 @@ pub enum LoginError {
     /// It refuses.
     #[error("the database server refuses the login: {message}")]
     Refused { state: String, message: String },
+    /// It drops what the session begins with.
+    #[error("the server does not keep the session read-only")]
+    NotReadOnly,
     /// It takes too long.
     #[error("the server did not finish the login in time")]
     Timeout,
@@ -102,7 +110,8 @@ impl Login {
             writes.find(|write| write.at == Location::Login(wanted)).map(|write| &write.value)
         };
         let incomplete = || {
-            Refused::from(Code::ConnectionBroken.because("the connection has no complete login"))
+            let text = "the connection has no complete login";
+            Refused::Keyward(Code::ConnectionBroken.because(text))
         };
         let user = part(LoginPart::User).and_then(Secret::expose_text).ok_or_else(incomplete)?;
         let password = part(LoginPart::Password).ok_or_else(incomplete)?.clone();
@@ -165,13 +174,17 @@ impl Login {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let parameters = self.parameters.0.iter().map(|(name, value)| (&**name, &**value));
+        let parameters = self.parameters.all.iter().map(|(name, value)| (&**name, &**value));
         let parameters = std::iter::once(("user", self.role.as_str())).chain(parameters);
         let mut out = BytesMut::new();
         frontend::startup_message(parameters, &mut out).map_err(|_| LoginError::Protocol)?;
         send(stream, &mut out).await?;
         self.prove(stream, verified, binding).await?;
-        self.started(stream).await
+        let started = self.started(stream).await?;
+        if self.parameters.are_read_only {
+            read_only::confirm(stream).await?;
+        }
+        Ok(started)
     }
 
     /// Answers what the server asks for, until it says `AuthenticationOk`.
@@ -215,6 +228,10 @@ impl Login {
                     Proof::Pending(Box::new(scram))
                 }
                 (Message::AuthenticationSaslContinue(body), Proof::Pending(scram)) => {
+                    if !verified && rounds(body.data()).is_none_or(|rounds| rounds < ROUNDS_MIN) {
+                        let method = "SCRAM with few rounds, by which a password can be guessed";
+                        return Err(LoginError::Weak { method });
+                    }
                     let scram = continued(scram, &body).await?;
                     let sent = frontend::sasl_response(scram.message(), &mut out);
                     sent.map_err(|_| LoginError::Protocol)?;
@@ -294,8 +311,7 @@ impl Login {
         let (mut state, mut message) = (String::new(), String::new());
         let mut fields = error.fields();
         while let Ok(Some(field)) = fields.next() {
-            let value = String::from_utf8_lossy(field.value_bytes());
-            let value: String = value.chars().filter(|c| !c.is_control()).take(300).collect();
+            let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
             match field.type_() {
                 b'C' => state = value,
                 b'M' => message = value,
@@ -310,6 +326,7 @@ impl Login {
         if message.is_empty() || (!password.is_empty() && message.contains(password)) {
             message = "it gives no usable reason".to_owned();
         }
+        let message = message.chars().filter(|c| !c.is_control()).take(300).collect();
         LoginError::Refused { state, message }
     }
 }
@@ -326,6 +343,7 @@ impl LoginError {
             Self::Unproved => Code::UpstreamTls,
             Self::Read(ReadError::Malformed)
             | Self::Protocol
+            | Self::NotReadOnly
             | Self::Weak { .. }
             | Self::Unsupported { .. } => Code::UpstreamProtocol,
         }
@@ -348,6 +366,9 @@ impl LoginError {
                  `sslmode: verify-full`",
             ),
             Self::Unsupported { .. } => Some("a password with scram-sha-256 is supported"),
+            Self::NotReadOnly => Some(
+                "a pooler before the server may drop `default_transaction_read_only`: log in at the server itself",
+            ),
             Self::Unproved => Some("somebody may answer in the server's place; check its address"),
             Self::Refused { state, .. } if state.starts_with("28") => {
                 Some("correct the connection: `keyward connection rotate NAME`")
@@ -378,6 +399,12 @@ async fn continued(
     let data = body.data().to_vec();
     let hashed = tokio::task::spawn_blocking(move || scram.update(&data).map(|()| scram));
     hashed.await.map_err(|_| LoginError::Protocol)?.map_err(|_| LoginError::Unproved)
+}
+
+/// The rounds that a server's first message of SCRAM asks for (RFC 5802 §7).
+fn rounds(message: &[u8]) -> Option<u32> {
+    let (_, rounds) = std::str::from_utf8(message).ok()?.rsplit_once(",i=")?;
+    rounds.parse().ok()
 }
 
 fn unexpected(message: &Message) -> LoginError {

@@ -13,6 +13,7 @@ mod startup;
 pub mod test;
 mod upstream;
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
@@ -22,13 +23,12 @@ use self::login::{LoggedIn, Login};
 use self::messages::SessionStart;
 use self::parameters::StartupParameters;
 use self::read_only::filter::Kept;
-use self::refused::{Refused, fatal};
-use self::startup::{FirstMessage, Startup};
+use self::refused::Refused;
+use self::startup::{ALPN, FirstMessage, Malformed, Startup};
 use self::upstream::Upstream;
 use crate::choice::{Named, choose};
 use crate::listener::DatabaseListener;
 use keyward_base::agent::Agent;
-use keyward_base::codes::Code;
 use keyward_proxy::{ServiceExchange, ServiceStream};
 
 /// The answer to a stream above the limit: `FATAL`, SQLSTATE 53300, "too many open streams".
@@ -46,27 +46,44 @@ struct OpenSession {
 }
 
 /// Serves one stream of a listener until it ends.
-pub async fn serve(listener: Arc<DatabaseListener>, mut stream: ServiceStream) {
+pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
     let (gateway, place) = (stream.gateway.clone(), stream.place());
-    let first = startup::read(stream.socket());
-    let first = ServiceStream::while_unauthenticated(&gateway, &place, first).await;
-    match first {
-        Some(Ok(FirstMessage::Startup(startup))) => session(&listener, stream, startup).await,
-        Some(Ok(FirstMessage::Cancel(key))) => listener.cancels().cancel(&gateway, key).await,
-        Some(Err(malformed)) => {
-            tracing::debug!(%malformed, "a client of a database listener sent no start-up message");
-            let told = fatal("08P01", &malformed.to_string(), None, None);
-            tell(&mut stream, &told).await;
+    let greeted = ServiceStream::while_unauthenticated(&gateway, &place, greeted(stream)).await;
+    match greeted.flatten() {
+        Some((stream, FirstMessage::Startup(startup))) => {
+            session(&listener, stream, startup).await;
         }
-        // It said nothing in time, or had to make room.
-        None => {}
+        Some((_, FirstMessage::Cancel(key))) => listener.cancels().cancel(&gateway, key).await,
+        // It sent nothing in time or nothing that is understood, or had to make room.
+        Some((_, FirstMessage::Tls)) | None => {}
     }
+}
+
+/// The client's first message, within TLS if it wants that.
+async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, FirstMessage)> {
+    if stream.begins_with_tls().await {
+        stream = stream.with_tls(ALPN).await?;
+    }
+    let offers_tls = stream.offers_tls();
+    let mut first = startup::read(stream.socket(), offers_tls).await;
+    if matches!(first, Ok(FirstMessage::Tls)) {
+        stream = stream.with_tls(ALPN).await?;
+        first = startup::read(stream.socket(), false).await;
+    }
+    let malformed = match first {
+        Ok(FirstMessage::Startup(_)) if !stream.is_confidential() => Malformed::Cleartext,
+        Ok(first) => return Some((stream, first)),
+        Err(malformed) => malformed,
+    };
+    tracing::debug!(%malformed, "a client of a database listener sent no start-up message");
+    send_last(&mut stream, &Refused::from(malformed).bytes(None)).await;
+    None
 }
 
 async fn session(listener: &DatabaseListener, mut stream: ServiceStream, startup: Startup) {
     let mut exchange = match stream.begin().await {
         Ok(exchange) => exchange,
-        Err(refusal) => return tell(&mut stream, &Refused::from(refusal).bytes(None)).await,
+        Err(refusal) => return send_last(&mut stream, &Refused::from(refusal).bytes(None)).await,
     };
     let opened = match authenticated(&mut stream, &mut exchange, &startup).await {
         Ok(agent) => opened(listener, &mut exchange, &agent, startup).await,
@@ -79,7 +96,7 @@ async fn session(listener: &DatabaseListener, mut stream: ServiceStream, startup
                 exchange.refused_by_protocol(code);
             }
             let bytes = refused.bytes(Some(exchange.id()));
-            return tell(&mut stream, &bytes).await;
+            return send_last(&mut stream, &bytes).await;
         }
     };
     let LoggedIn { start, permit, server_key } = logged_in;
@@ -100,7 +117,7 @@ async fn authenticated(
             let (gateway, place) = (stream.gateway.clone(), stream.place());
             let asked = startup::password(stream.socket(), startup);
             let given = ServiceStream::while_unauthenticated(&gateway, &place, asked).await;
-            Some(given.unwrap_or(Err(startup::Malformed::Silent))?)
+            Some(given.unwrap_or(Err(Malformed::Silent))?)
         }
     };
     let token = token.as_ref().map(|token| token.as_str());
@@ -118,31 +135,32 @@ async fn opened(
         Some(connection) => connection.to_owned(),
         None => {
             let named = Named { database: startup.database(), user: startup.user() };
-            let chosen = choose(&exchange.databases(agent), named);
-            chosen.inspect_err(|refusal| exchange.refused_by_protocol(refusal.code))?
+            choose(&exchange.databases(agent), named).map_err(Refused::Keyward)?
         }
     };
     let (permit, credential) = exchange.permit(agent, &connection).await?;
     let negotiation = startup.negotiation().filter(|_| exchange.is_owned());
-    let parameters = StartupParameters::of(startup, agent, &permit);
-    let parameters = parameters.inspect_err(|_| exchange.refused_by_protocol(Code::Denied))?;
+    let parameters = StartupParameters::of(startup, agent, &permit)?;
     let login = Login::new(permit, &credential, parameters)?.with_negotiation(negotiation);
     exchange.set_role(login.role());
     let upstream = Upstream::reach(exchange, login.permit()).await?;
     let logged_in = login.run(exchange, upstream).await;
     // A revocation during the login ends it here: from now on the stream itself is watched.
-    if !exchange.still_permitted() {
-        exchange.refused_by_protocol(Code::Denied);
-        return Err(Refused::revoked());
+    match exchange.still_permitted() {
+        true => logged_in,
+        false => Err(Refused::revoked()),
     }
-    logged_in
 }
 
 impl OpenSession {
     /// Tells the agent that the session is open, and copies bytes until it ends.
     async fn run(self, mut stream: ServiceStream) {
         let Self { mut exchange, upstream, start, cancel, kept } = self;
-        if stream.socket().write_all(&start.bytes(cancel.shown())).await.is_err() {
+        let within = stream.gateway.limits.handshake_timeout;
+        let bytes = start.bytes(cancel.shown());
+        // Copying has not begun, so a revocation does not end this: the limit does.
+        let sent = tokio::time::timeout(within, send(&mut stream, &bytes)).await;
+        if !matches!(sent, Ok(Ok(()))) {
             return;
         }
         upstream::copy(&mut exchange, stream, upstream, kept).await;
@@ -150,14 +168,19 @@ impl OpenSession {
     }
 }
 
-/// The agent may have gone: there is nobody else to tell.
-async fn tell(stream: &mut ServiceStream, bytes: &[u8]) {
+async fn send(stream: &mut ServiceStream, bytes: &[u8]) -> io::Result<()> {
+    stream.socket().write_all(bytes).await?;
+    stream.socket().flush().await
+}
+
+/// Sends a refusal and closes the stream. A client that has left already is no failure.
+async fn send_last(stream: &mut ServiceStream, bytes: &[u8]) {
     let within = stream.gateway.limits.handshake_timeout;
-    let told = async {
-        stream.socket().write_all(bytes).await?;
+    let sent = async {
+        send(stream, bytes).await?;
         stream.socket().shutdown().await
     };
-    if !matches!(tokio::time::timeout(within, told).await, Ok(Ok(()))) {
+    if !matches!(tokio::time::timeout(within, sent).await, Ok(Ok(()))) {
         tracing::trace!("a client of a database listener left before its refusal");
     }
 }

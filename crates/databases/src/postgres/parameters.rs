@@ -15,8 +15,12 @@ const NAME_BYTES_MAX: usize = 63;
 const OWN: &[&str] = &["user", "database", "replication", "application_name"];
 
 /// The names and values of the start-up message for the server, without the user.
-#[derive(Debug)]
-pub struct StartupParameters(pub Vec<(String, String)>);
+#[derive(Debug, Default)]
+pub struct StartupParameters {
+    pub all: Vec<(String, String)>,
+    /// Whether they begin a read-only session.
+    pub are_read_only: bool,
+}
 
 impl StartupParameters {
     /// `application_name` begins with the agent's name, so that the server's own lists and logs show it.
@@ -46,34 +50,37 @@ impl StartupParameters {
             }
             all.push((name, value));
         }
-        add_settings(permit, &mut all);
-        Ok(Self(all))
+        Ok(Self::with_settings(permit, all))
     }
 }
 
 impl StartupParameters {
     /// Those of a connection's own test, with its settings.
     pub fn of_test(permit: &DatabasePermit) -> Self {
-        let mut all = vec![
+        let all = vec![
             ("database".to_owned(), permit.endpoint().database.clone()),
             ("application_name".to_owned(), "keyward".to_owned()),
         ];
-        add_settings(permit, &mut all);
-        Self(all)
+        Self::with_settings(permit, all)
     }
-}
 
-/// The last of equal names counts, and is also what `RESET` returns to.
-fn add_settings(permit: &DatabasePermit, all: &mut Vec<(String, String)>) {
-    let Some(settings) = permit.wanted().settings.as_deref() else { return };
-    if settings.read_only == Some(true) {
-        all.push(("default_transaction_read_only".to_owned(), "on".to_owned()));
-        // Statements are read here as the server reads them with it.
-        all.push(("standard_conforming_strings".to_owned(), "on".to_owned()));
-    }
-    if let Some(timeout) = settings.statement_timeout {
-        let milliseconds = timeout.duration().as_millis().to_string();
-        all.push(("statement_timeout".to_owned(), milliseconds));
+    /// Adds the connection's settings. The last of equal names counts, and is also what `RESET` returns to.
+    fn with_settings(permit: &DatabasePermit, mut all: Vec<(String, String)>) -> Self {
+        let mut add = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
+        let settings = permit.wanted().settings.as_deref();
+        if let Some(timeout) = settings.and_then(|settings| settings.statement_timeout) {
+            add("statement_timeout", &timeout.duration().as_millis().to_string());
+        }
+        let are_read_only = settings.and_then(|settings| settings.read_only).unwrap_or_default();
+        if are_read_only {
+            add("default_transaction_read_only", "on");
+            // Statements are read here as the server reads them with these.
+            add("standard_conforming_strings", "on");
+            if !all.iter().any(|(name, _)| name.eq_ignore_ascii_case("client_encoding")) {
+                all.push(("client_encoding".to_owned(), "UTF8".to_owned()));
+            }
+        }
+        Self { all, are_read_only }
     }
 }
 

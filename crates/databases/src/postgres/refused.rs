@@ -7,6 +7,8 @@ use keyward_base::codes::{Code, RefusalText};
 /// Why a session is not opened.
 #[derive(Debug)]
 pub enum Refused {
+    /// By Keyward's data path, which has recorded it.
+    Recorded(RefusalText),
     /// By Keyward.
     Keyward(RefusalText),
     /// The client's message.
@@ -24,7 +26,8 @@ impl Refused {
     /// The code for the audit log; `None` for what is recorded already.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Self::Keyward(_) => None,
+            Self::Recorded(_) => None,
+            Self::Keyward(text) => Some(text.code),
             Self::Client(_) => Some(Code::BadRequest),
             Self::Server(error) => Some(error.code()),
         }
@@ -33,7 +36,7 @@ impl Refused {
     /// The message for the client.
     pub fn bytes(&self, exchange: Option<&str>) -> Vec<u8> {
         match self {
-            Self::Keyward(text) => {
+            Self::Recorded(text) | Self::Keyward(text) => {
                 let message = format!("keyward: {}", message(text));
                 let exchange = exchange.map(|id| format!(", exchange {id}")).unwrap_or_default();
                 let detail = format!("code {}{exchange}", text.code);
@@ -52,7 +55,7 @@ impl Refused {
 
 impl From<RefusalText> for Refused {
     fn from(text: RefusalText) -> Self {
-        Self::Keyward(text)
+        Self::Recorded(text)
     }
 }
 

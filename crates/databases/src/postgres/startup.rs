@@ -14,6 +14,9 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
 
+/// The protocol's name in TLS (ALPN), which clients of version 17 send.
+pub const ALPN: &[u8] = b"postgresql";
+
 /// The limit of servers (`MAX_STARTUP_PACKET_LENGTH`), in bytes.
 const STARTUP_BYTES_MAX: usize = 10_000;
 
@@ -28,6 +31,8 @@ const ASK_PASSWORD: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
 pub enum FirstMessage {
     Startup(Startup),
     Cancel(ShownKey),
+    /// A request for TLS, which was answered with yes: the handshake follows.
+    Tls,
 }
 
 /// A start-up message.
@@ -60,13 +65,16 @@ pub enum Malformed {
     NoPassword,
     /// No password in time.
     Silent,
+    /// No TLS, and the token would go over the network.
+    Cleartext,
 }
 
-/// Reads the first message. Requests for encryption are declined: listeners are on this machine.
+/// Reads the first message. `offers_tls`: the answer to a request for TLS. Nothing is read ahead of the handshake, so
+/// that no cleartext is taken for what comes within TLS (CVE-2021-23214).
 ///
 /// # Errors
 /// When there is none.
-pub async fn read<S>(stream: &mut S) -> Result<FirstMessage, Malformed>
+pub async fn read<S>(stream: &mut S, offers_tls: bool) -> Result<FirstMessage, Malformed>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -78,7 +86,15 @@ where
         }
         let code = stream.read_u32().await?;
         match (code, length) {
-            (SSL_REQUEST | GSSENC_REQUEST, 8) => stream.write_all(b"N").await?,
+            (SSL_REQUEST, 8) if offers_tls => {
+                stream.write_all(b"S").await?;
+                stream.flush().await?;
+                return Ok(FirstMessage::Tls);
+            }
+            (SSL_REQUEST | GSSENC_REQUEST, 8) => {
+                stream.write_all(b"N").await?;
+                stream.flush().await?;
+            }
             (CANCEL_REQUEST, 16) => {
                 let key = ShownKey {
                     process: stream.read_i32().await?,
@@ -110,6 +126,7 @@ where
         stream.write_all(&negotiation).await?;
     }
     stream.write_all(ASK_PASSWORD).await?;
+    stream.flush().await?;
     if stream.read_u8().await? != b'p' {
         return Err(Malformed::NoPassword);
     }
@@ -200,17 +217,16 @@ impl fmt::Display for Malformed {
         f.write_str(match self {
             Self::Ended => "the stream ended before the start-up message did",
             Self::Length => "the length of the message is out of bounds",
-            Self::Version => {
-                "only version 3 of PostgreSQL's protocol is spoken here, without direct TLS"
-            }
-            Self::Requests => {
-                "encryption was declined: listeners for databases are on this machine"
-            }
+            Self::Version => "only version 3 of PostgreSQL's protocol is spoken here",
+            Self::Requests => "encryption was declined, and asked for once more",
             Self::Parameters => "the start-up message is malformed",
             Self::User => "the start-up message names no user",
             Self::Replication => "replication is not possible through Keyward",
             Self::NoPassword => "the password message was expected: the agent's token",
             Self::Silent => "no password was sent in time",
+            Self::Cleartext => {
+                "this listener is reached over the network: use `sslmode=verify-full`"
+            }
         })
     }
 }

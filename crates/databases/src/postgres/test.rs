@@ -98,7 +98,9 @@ fn failed(exchange: &mut ServiceExchange, refused: Refused) -> DatabaseTestError
         exchange.refused_by_protocol(code);
     }
     match refused {
-        Refused::Keyward(text) => DatabaseTestError { rejects_credential: false, text },
+        Refused::Recorded(text) | Refused::Keyward(text) => {
+            DatabaseTestError { rejects_credential: false, text }
+        }
         Refused::Client(malformed) => {
             let text = Code::Internal.because(malformed.to_string());
             DatabaseTestError { rejects_credential: false, text }

@@ -47,17 +47,13 @@ impl Upstream {
         match takes_tls {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => {
-                exchange.refused_by_protocol(Code::UpstreamTls);
                 let text = Code::UpstreamTls.because("the database server offers no TLS");
-                return Err(text
-                    .hint("switch TLS on at the server, or set `sslmode: disable`")
-                    .into());
+                let hint = "switch TLS on at the server, or set `sslmode: disable`";
+                return Err(Refused::Keyward(text.hint(hint)));
             }
             Ok(Err(_)) | Err(_) => {
-                exchange.refused_by_protocol(Code::UpstreamProtocol);
-                return Err(Code::UpstreamProtocol
-                    .because("the server does not answer as PostgreSQL does")
-                    .into());
+                let text = "the server does not answer as PostgreSQL does";
+                return Err(Refused::Keyward(Code::UpstreamProtocol.because(text)));
             }
         }
         Ok(Self::Tls(Box::new(exchange.secure(stream, permit).await?)))

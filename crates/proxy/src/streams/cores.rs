@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::connect;
-use super::service::{ServiceStream, StreamService};
+use super::service::{ServiceSocket, ServiceStream, StreamService};
 use crate::gateway::{Core, Gateway};
 use crate::limits::agent_streams::CoreStreamCount;
 use crate::server::h1::draining;
@@ -61,6 +61,12 @@ struct NewStream {
     service: Option<Arc<dyn StreamService>>,
 }
 
+/// A listener on one core, and what serves its streams in place of the HTTP proxy.
+struct Served {
+    acceptor: Acceptor,
+    service: Option<Arc<dyn StreamService>>,
+}
+
 #[derive(Debug)]
 struct Handle {
     core: Arc<Core>,
@@ -92,6 +98,7 @@ impl Cores {
         self.accept_all(Arc::new(listener), Some(service)).await;
     }
 
+    /// `service`: what serves the streams in place of the HTTP proxy.
     async fn accept_all(
         self: Arc<Self>,
         listener: Arc<Listener>,
@@ -118,10 +125,11 @@ impl Cores {
         listener: Arc<Listener>,
         service: Option<Arc<dyn StreamService>>,
     ) {
-        let acceptor = match listener.acceptor() {
-            Ok(acceptor) => acceptor,
+        let served = match listener.acceptor() {
+            Ok(acceptor) => Served { acceptor, service },
             Err(error) => return tracing::error!(%error, index, "a core does not accept"),
         };
+        let acceptor = &served.acceptor;
         let mut drain = self.gateway.draining.clone();
         loop {
             let accepted = tokio::select! {
@@ -129,7 +137,7 @@ impl Cores {
                 () = draining(&mut drain) => return,
             };
             match accepted {
-                Ok((socket, peer)) => self.serve(index, (socket, peer), &acceptor, &service),
+                Ok((socket, peer)) => self.serve(index, socket, peer, &served),
                 Err(error) if is_of_one_socket(&error) => {}
                 Err(error) if is_of_descriptors(&error) && acceptor.turn_one_away().await => {}
                 Err(error) => {
@@ -144,9 +152,9 @@ impl Cores {
     fn serve(
         &self,
         here: usize,
-        (socket, peer): (NewSocket, Option<IpAddr>),
-        acceptor: &Acceptor,
-        service: &Option<Arc<dyn StreamService>>,
+        socket: NewSocket,
+        peer: Option<IpAddr>,
+        Served { acceptor, service }: &Served,
     ) {
         let Gateway { streams, unauthenticated, .. } = &*self.gateway;
         let permit = || streams.clone().try_acquire_owned().ok();
@@ -310,6 +318,15 @@ async fn probed(core: &Core, stream: NewStream, at: SocketAddr, preface: &Prefac
 
 fn serve(core: Arc<Core>, stream: NewStream) {
     let NewStream { socket, proxy_tls, accepted, service } = stream;
+    if let Some(service) = service {
+        // Its clients ask for TLS in its own way.
+        let socket = match socket {
+            NewSocket::Tcp(tcp) => ServiceSocket::Tcp(tcp, proxy_tls),
+            NewSocket::Unix(unix) => ServiceSocket::Unix(unix),
+        };
+        let stream = ServiceStream::new(core.gateway.clone(), socket, accepted);
+        return drop(tokio::spawn(service.serve(stream)));
+    }
     let socket = match (socket, proxy_tls) {
         (NewSocket::Tcp(tcp), Some(proxy_tls)) => {
             return drop(tokio::spawn(Box::pin(fronted(core, tcp, proxy_tls, accepted))));
@@ -318,10 +335,6 @@ fn serve(core: Arc<Core>, stream: NewStream) {
         (NewSocket::Unix(unix), _) => Socket::Unix(unix),
     };
     let stream = AgentStream::new(socket, accepted.watchdog.clone());
-    if let Some(service) = service {
-        let stream = ServiceStream::new(core.gateway.clone(), stream, accepted);
-        return drop(tokio::spawn(service.serve(stream)));
-    }
     // On the heap: a task copies its future four times in its life.
     tokio::spawn(Box::pin(connect::serve(core, stream, accepted)));
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::authenticate::{Authenticated, PresentedToken, Unproved, failure, prove};
@@ -18,7 +19,8 @@ use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::session::AcceptedStream;
-use crate::sockets::streams::AgentStream;
+use crate::sockets::proxy_tls::{HANDSHAKE, ProxyTls};
+use crate::sockets::streams::{AgentStream, Socket};
 use crate::tunnel::{StreamPair, TunnelEnd};
 use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
@@ -42,7 +44,15 @@ pub struct ServiceStream {
     /// The data path.
     pub gateway: Arc<Gateway>,
     socket: AgentStream,
+    /// What a client that asks for TLS gets.
+    tls: Option<Arc<ProxyTls>>,
     accepted: Arc<AcceptedStream>,
+}
+
+/// The socket of an accepted stream, with the TLS of its listener.
+pub(super) enum ServiceSocket {
+    Tcp(TcpStream, Option<Arc<ProxyTls>>),
+    Unix(UnixStream),
 }
 
 /// A connection to a database that an agent may name.
@@ -67,10 +77,56 @@ pub type CheckedUpstream = Wire;
 impl ServiceStream {
     pub(super) fn new(
         gateway: Arc<Gateway>,
-        socket: AgentStream,
+        socket: ServiceSocket,
         accepted: AcceptedStream,
     ) -> Self {
-        Self { gateway, socket, accepted: Arc::new(accepted) }
+        let (socket, tls) = match socket {
+            ServiceSocket::Tcp(tcp, tls) => (Socket::Tcp(tcp), tls),
+            ServiceSocket::Unix(unix) => (Socket::Unix(unix), None),
+        };
+        let socket = AgentStream::new(socket, accepted.watchdog.clone());
+        Self { gateway, socket, tls, accepted: Arc::new(accepted) }
+    }
+
+    /// Whether a client that asks for TLS gets it. Not twice.
+    pub fn offers_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether a client may send its token on the stream as it is: nothing but this machine sees it, or it is encrypted.
+    pub fn is_confidential(&self) -> bool {
+        match self.socket.socket() {
+            Socket::Tls(_) | Socket::Unix(_) => true,
+            Socket::Tcp(tcp) => {
+                tcp.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback())
+            }
+        }
+    }
+
+    /// Whether the client begins with TLS without asking for it, if the listener has TLS. Waits for its first byte.
+    pub async fn begins_with_tls(&self) -> bool {
+        let mut first = [0];
+        match (self.socket.socket(), &self.tls) {
+            (Socket::Tcp(tcp), Some(_)) => {
+                tcp.peek(&mut first).await.is_ok_and(|_| first == [HANDSHAKE])
+            }
+            _ => false,
+        }
+    }
+
+    /// Accepts the TLS that the client begins now, for the protocol that `alpn` names. `None` when that fails.
+    pub async fn with_tls(self, alpn: &[u8]) -> Option<Self> {
+        let Self { gateway, socket, tls, accepted } = self;
+        let (Socket::Tcp(tcp), Some(tls)) = (socket.into_socket(), tls) else { return None };
+        let (leaves, within) = (&gateway.leaves, gateway.limits.handshake_timeout);
+        let entered = tls.accept_protocol(leaves, within, tcp, alpn).await;
+        let entered = entered.inspect_err(|cause| {
+            gateway.metrics.handshakes_failed.inc();
+            let cause = cause.escape_debug().to_string();
+            tracing::info!(cause, "no TLS with a client of a listener");
+        });
+        let socket = AgentStream::new(Socket::Tls(entered.ok()?), accepted.watchdog.clone());
+        Some(Self { gateway, socket, tls: None, accepted })
     }
 
     /// The bytes.

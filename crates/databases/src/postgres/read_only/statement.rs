@@ -63,6 +63,7 @@ const REFUSED_FUNCTIONS: &[&str] = &[
     "pg_create_physical_replication_slot",
     "pg_create_restore_point",
     "pg_drop_replication_slot",
+    "pg_stat_statements_reset",
     "pg_import_system_collations",
     "pg_promote",
     "pg_reload_conf",
@@ -80,13 +81,22 @@ const REFUSED_PREFIXES: &[&str] = &[
     "crosstab",
     "dblink",
     "lo_",
+    "heap_force_",
     "pg_background",
+    "pg_clear_",
+    "pg_copy_",
     "pg_file_",
     "pg_logical_",
     "pg_replication_",
+    "pg_restore_",
     "pg_stat_reset",
+    "query_export_to_",
     "query_to_xml",
+    "run_command_on_",
+    "table_import_from_",
 ];
+
+const TWO_PHASES: Reason = "transactions in two phases are not permitted";
 
 /// What a session keeps besides its mode.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,7 +133,8 @@ fn statement(tokens: &[Token], text: &[u8], kept: Kept) -> Result<(), Reason> {
     };
     match first {
         "set" | "reset" => settings(&words, text, kept),
-        "abort" | "begin" | "commit" | "end" | "rollback" | "start" => mode(&words),
+        "abort" | "begin" | "commit" | "end" | "rollback" | "start" => transaction(&words),
+        "prepare" if words.get(1) == Some(&"transaction") => Err(TWO_PHASES),
         "copy" => copy(tokens),
         _ => Ok(()),
     }
@@ -150,6 +161,14 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
         return Err("settings are not changed by an update of pg_settings");
     }
     Ok(())
+}
+
+/// What another session has prepared may write, and servers let a read-only session commit it.
+fn transaction(words: &[&str]) -> Result<(), Reason> {
+    match words.contains(&"prepared") {
+        true => Err(TWO_PHASES),
+        false => mode(words),
+    }
 }
 
 fn mode(words: &[&str]) -> Result<(), Reason> {
@@ -196,7 +215,9 @@ fn copy(tokens: &[Token]) -> Result<(), Reason> {
     }
     let to_stdout = outside.windows(2).any(|pair| pair == ["to", "stdout"]);
     let elsewhere = outside.iter().any(|word| matches!(*word, "from" | "program" | "stdin"));
-    match to_stdout && !elsewhere {
+    // A schema or a table may be named "to".
+    let is_plain = outside.iter().filter(|word| **word == "to").count() == 1;
+    match to_stdout && is_plain && !elsewhere {
         true => Ok(()),
         false => Err("only COPY to STDOUT is permitted"),
     }

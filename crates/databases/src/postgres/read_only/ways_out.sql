@@ -82,3 +82,9 @@ SELECT lo_import('/etc/passwd')
 SELECT dblink_exec('host=/tmp', 'DELETE FROM t')
 SELECT pg_reload_conf()
 SELECT pg_terminate_backend(1)
+PREPARE TRANSACTION 'left'
+COMMIT PREPARED 'left'
+ROLLBACK PREPARED 'left'
+SELECT run_command_on_workers('SET default_transaction_read_only = off')
+EXPLAIN ANALYZE SELECT query_export_to_s3('select 1', 'bucket', 'key')
+COPY "to".stdout TO '/tmp/x'
