@@ -112,8 +112,8 @@ const FLOORS: &[(&str, &str)] = &[
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (
         "streams",
-        "authorize base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
-         server session sockets tunnel",
+        "authorize base base_url body directory exchange inject limits net observe policy proxy::gateway proxy::record \
+         refusal server session sockets tunnel",
     ),
     ("databases", "base directory inject policy proxy"),
     (

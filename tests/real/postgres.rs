@@ -1,101 +1,18 @@
 //! psql and psycopg at a real PostgreSQL server, through a listener for databases.
 
+mod clients;
+mod encrypted;
 mod server;
+mod speed;
+mod stage;
 
-use std::net::SocketAddr;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use self::server::{NAME, Server};
+use self::stage::Stage;
 use crate::stage::{installed, run, said};
 use crate::support::install::{Install, TOKEN_CI};
 use crate::support::*;
-
-/// A gateway with three connections to one server, and the agents `ci` (all three), `reader` and `stranger`.
-struct Stage {
-    server: Server,
-    lab: Lab,
-    password: canary::Canary,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let password = canary::Canary::new("pg");
-        let server = Server::start(&password.text);
-        let port = server.at.port();
-        let connection = |name: &str, more: &str| {
-            format!(
-                "{{ name: {name}, provider: postgres, variables: {{ host: \"{NAME}:{port}\", database: app }}, \
-                 fields: {{ username: app, password: {{ env: PG_SECRET }} }}{more} }}"
-            )
-        };
-        let plain = format!(
-            "{{ name: plain, provider: postgres, variables: {{ host: \"127.0.0.1:{port}\", database: app, sslmode: disable }}, \
-             fields: {{ username: app, password: {{ env: PG_SECRET }} }} }}"
-        );
-        let plan = Plan::api_key()
-            .no_agents()
-            .agent("ci", "main, plain, copy")
-            .agent("reader", "reports")
-            .agent("stranger", "acme")
-            .connection(&connection("main", ""))
-            .connection(&plain)
-            .connection(&connection("copy", ""))
-            .connection(&connection(
-                "reports",
-                ", settings: { read_only: true, statement_timeout: 20s }",
-            ))
-            .secret("PG_SECRET", &password)
-            .listen("databases: [{ at: \"127.0.0.1:0\" }]")
-            .resolve(&format!("{NAME}: \"{}\"", server.at))
-            .allow(&server.at.to_string());
-        let lab = plan.start(Origin::answering(|_| ok("fine")).await).await;
-        Self { server, lab, password }
-    }
-
-    fn listener(&self) -> SocketAddr {
-        let listeners = self.lab.gateway.running().database_addrs();
-        listeners[0].at.tcp().expect("it is TCP")
-    }
-
-    /// psql with a token as its password, for the connection that `database` names.
-    fn psql(&self, token: &str, database: &str) -> Command {
-        let mut command = Command::new("psql");
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let at = self.listener();
-        command
-            .env("PGHOST", at.ip().to_string())
-            .env("PGPORT", at.port().to_string())
-            .env("PGUSER", "anybody")
-            .env("PGDATABASE", database)
-            .env("PGPASSWORD", token)
-            .env("HOME", self.lab.gateway.folder())
-            .current_dir(self.lab.gateway.folder())
-            .args(["-X", "-v", "ON_ERROR_STOP=1", "-qAt"]);
-        command
-    }
-
-    async fn sql(&self, agent: &str, database: &str, text: &str) -> Output {
-        let mut command = self.psql(self.lab.token(agent), database);
-        command.args(["-c", text]);
-        let output = run(command).await;
-        self.password.assert_absent("what psql said", said(&output).as_bytes());
-        output
-    }
-
-    async fn refused(&self, token: &str, database: &str) -> String {
-        let mut command = self.psql(token, database);
-        command.args(["-c", "SELECT 1"]);
-        let output = run(command).await;
-        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-        said(&output)
-    }
-
-    async fn served(&self, agent: &str, database: &str, text: &str) -> String {
-        let output = self.sql(agent, database, text).await;
-        assert!(output.status.success(), "{text}: {}", said(&output));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_uses_a_database_with_its_token_and_never_has_the_password() {
@@ -120,15 +37,15 @@ async fn an_agent_uses_a_database_with_its_token_and_never_has_the_password() {
     stage.served("ci", "main", &from).await;
     let back = stage.served("ci", "main", "\\copy copied TO STDOUT CSV").await;
     assert_eq!(back, rows.trim_end());
-    let Stage { lab, server: _server, .. } = stage;
-    let records = lab.finish().await;
-    assert_eq!(records.len(), 8);
+    let port = stage.server.at.port();
+    let records = stage.finish().await;
+    assert_eq!(records.len(), 9);
     let first = &records[0];
-    assert_eq!(first["target"], format!("postgres://{NAME}:{}/app", _server.at.port()));
+    assert_eq!(first["target"], format!("postgres://{NAME}:{port}/app"));
     assert_eq!([&first["agent"], &first["connection"]], ["ci", "main"]);
     assert_eq!([&first["database_role"], &first["outcome"]], ["app", "completed"]);
     assert!(records[5]["bytes_out"].as_u64() > Some(100 << 20), "{}", records[5]);
-    assert!(records[6]["bytes_in"].as_u64() > Some(6 << 20), "{}", records[6]);
+    assert!(records[7]["bytes_in"].as_u64() > Some(6 << 20), "{}", records[7]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,8 +150,7 @@ async fn a_revocation_ends_the_session_and_a_cancel_only_its_own_statement() {
     let mut other = both.remove(0);
     other.kill().expect("it runs");
     other.wait().expect("it ends");
-    let Stage { lab, server: _server, .. } = stage;
-    let records = lab.finish().await;
+    let records = stage.finish().await;
     let outcome = |agent: &str| {
         let found = records.iter().find(|record| record["agent"] == agent);
         found.map(|record| record["outcome"].clone()).expect("a record")
@@ -275,12 +191,15 @@ async fn a_read_only_session_has_no_way_out() {
     assert!(!both.status.success(), "{}", said(&both));
     assert_eq!(stage.server.sql("app", "SELECT count(*) FROM t"), "1");
     // Pools reset their sessions; the mode is what they return to.
-    let reset = "DISCARD ALL; RESET ALL; SHOW default_transaction_read_only";
-    assert!(stage.served("reader", "reports", reset).await.ends_with("on"));
+    let mut reset = stage.psql(stage.lab.token("reader"), "reports");
+    for statement in ["DISCARD ALL", "RESET ALL", "SHOW default_transaction_read_only"] {
+        reset.args(["-c", statement]);
+    }
+    let reset = said(&run(reset).await);
+    assert!(reset.starts_with("on"), "{reset}");
     let timeout = stage.served("reader", "reports", "SHOW statement_timeout").await;
     assert_eq!(timeout, "20s");
-    let Stage { lab, server: _server, .. } = stage;
-    let records = lab.finish().await;
+    let records = stage.finish().await;
     let denied = records.iter().filter(|record| record["code"] == "denied").count();
     assert!(denied >= 2, "sessions that left their mode are recorded");
 }

@@ -449,14 +449,14 @@ impl From<VaultError> for ApiError {
             VaultError::UnknownProvider(_) => Self::field("provider", error.to_string()),
             VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
             VaultError::Form(error) => Self::field("variables", error.to_string()),
-            VaultError::Grant(error) => Self::field("fields", error.to_string()),
-            VaultError::Url(error) => Self::field("fields.url", error.to_string()),
+            VaultError::Grant(_) | VaultError::Url(_) => Self::field("fields", error.to_string()),
             VaultError::SettingWithoutEffect { .. } => Self::field("settings", error.to_string()),
             VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
             VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
             VaultError::App { field, what } => Self::field(field, what),
-            VaultError::AppPaused { .. } => Self::Refused(error.to_string()),
-            VaultError::ConnectionMissing => Self::Refused(error.to_string()),
+            VaultError::AppPaused { .. } | VaultError::ConnectionMissing => {
+                Self::Refused(error.to_string())
+            }
             broken => Self::internal(broken),
         }
     }

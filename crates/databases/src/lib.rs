@@ -16,4 +16,6 @@ mod postgres;
 
 pub use listener::DatabaseListener;
 pub use postgres::OVERLOADED;
-pub use postgres::test::{DatabaseFacts, DatabaseReport, DatabaseTestError, test};
+pub use postgres::test::{
+    DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure, test,
+};

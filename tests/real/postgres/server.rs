@@ -1,11 +1,12 @@
 //! A PostgreSQL server of the system's packages, with TLS, on a free port of loopback.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::stage::installed;
 use crate::support::pki::pki;
 use crate::support::process::reserved_address;
 
@@ -92,7 +93,7 @@ impl Server {
     }
 
     fn as_owner(&self, program: &str, arguments: &[&str]) -> Output {
-        let program = binaries().join(program);
+        let program = installed("real-postgres").join(program);
         let mut command = match is_root() {
             true => {
                 let mut command = Command::new("runuser");
@@ -122,12 +123,4 @@ impl Drop for Server {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// The programs of the newest version that is installed.
-fn binaries() -> PathBuf {
-    let all = std::fs::read_dir("/usr/lib/postgresql").expect("`tests/run` installs it");
-    let versions = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let newest = versions.max().expect("one is installed");
-    Path::new("/usr/lib/postgresql").join(newest.to_string()).join("bin")
 }

@@ -5,8 +5,7 @@ use super::diagnosis::Diagnosis;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::wire::{ConnectionTested, TestOutcome};
-use keyward_base::codes::Code;
-use keyward_databases::{DatabaseFacts, DatabaseReport, DatabaseTestError};
+use keyward_databases::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure};
 use keyward_state::directory::ConnectionRecord;
 
 /// Logs in, and reports version, role and whether sessions are read-only as the connection's settings wish.
@@ -63,14 +62,14 @@ fn answered(provider: &str, facts: &DatabaseFacts, took_ms: u64) -> Diagnosis {
 }
 
 fn refused(error: &DatabaseTestError) -> Diagnosis {
-    let outcome = match error.text.code {
-        _ if error.rejects_credential => TestOutcome::WrongKey,
-        Code::UpstreamUnreachable => TestOutcome::Unreachable,
-        Code::UpstreamTimeout => TestOutcome::Timeout,
-        Code::UpstreamTls => TestOutcome::TlsUntrusted,
-        Code::AddressRefused => TestOutcome::AddressRefused,
-        Code::UpstreamProtocol => TestOutcome::UnexpectedAnswer,
-        _ => TestOutcome::NotSent,
+    let outcome = match error.failure {
+        DatabaseTestFailure::RejectedLogin => TestOutcome::WrongKey,
+        DatabaseTestFailure::Unreachable => TestOutcome::Unreachable,
+        DatabaseTestFailure::Timeout => TestOutcome::Timeout,
+        DatabaseTestFailure::UntrustedTls => TestOutcome::TlsUntrusted,
+        DatabaseTestFailure::RefusedAddress => TestOutcome::AddressRefused,
+        DatabaseTestFailure::UnexpectedAnswer => TestOutcome::UnexpectedAnswer,
+        DatabaseTestFailure::NotTried => TestOutcome::NotSent,
     };
     let diagnosis = Diagnosis::new(outcome, error.text.message.clone());
     match &error.text.hint {

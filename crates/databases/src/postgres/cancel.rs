@@ -61,8 +61,8 @@ impl CancelKeys {
         CancelKey { shown, keys: self.clone() }
     }
 
-    /// Passes a cancel request on, if its key is one of an open session. The client is told nothing either way, as by a
-    /// server.
+    /// Passes a cancel request on, if its key is one of an open session. Like a server, it answers
+    /// nothing.
     pub async fn cancel(&self, gateway: &Arc<Gateway>, shown: ShownKey) {
         let Some(session) = self.sessions.lock().get(&shown).cloned() else {
             return tracing::debug!("a cancel request has no session here");

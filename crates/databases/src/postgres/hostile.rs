@@ -243,6 +243,9 @@ async fn a_server_that_proves_nothing_gets_neither_the_password_nor_its_hash() {
         ("an ok before the proof", scram(), skips_final, "does not prove"),
         ("a wrong proof", scram(), fake_final, "does not prove"),
         ("endless rounds", scram(), continued("4294967295"), "does not prove"),
+        ("few rounds", scram(), continued("4095"), "SCRAM with few rounds"),
+        ("one round", scram(), continued("1"), "SCRAM with few rounds"),
+        ("no number of rounds", scram(), continued("x"), "SCRAM with few rounds"),
         (
             "another nonce",
             scram(),
@@ -272,6 +275,7 @@ async fn a_server_that_proves_nothing_gets_neither_the_password_nor_its_hash() {
         assert!(error.to_string().contains(expected), "{name}: {error}");
         let got = String::from_utf8_lossy(&got);
         assert!(!got.contains(PASSWORD) && !got.contains("md5"), "{name}: {got}");
+        assert!(!name.ends_with("rounds") || !got.contains(",p="), "{name}: {got}");
         assert!(!error.to_string().contains(PASSWORD), "{name}: {error}");
     }
 }
@@ -282,6 +286,8 @@ async fn over_verified_tls_a_server_may_ask_for_the_password_once() {
     let (error, got) = against(true, cleartext(), move |_| cleartext()).await;
     assert!(error.to_string().contains("does not answer as PostgreSQL"), "{error}");
     assert_eq!(String::from_utf8_lossy(&got).matches(PASSWORD).count(), 1);
-    let (_, got) = against(true, asks(5, b"salt"), |_| Vec::new()).await;
+    let refuses = |_: &[u8]| message(b'E', b"C28P01\0Mno\0\0");
+    let (_, got) = against(true, asks(5, b"salt"), refuses).await;
+    assert!(String::from_utf8_lossy(&got).contains("md5"));
     assert!(!String::from_utf8_lossy(&got).contains(PASSWORD));
 }

@@ -21,7 +21,7 @@ pub enum ReadError {
     /// The stream broke or ended.
     #[error("the server closed the stream")]
     Ended(#[from] std::io::Error),
-    /// A length out of bounds, or a message that nobody knows.
+    /// A length out of bounds, or an unknown message.
     #[error("a message of the server is malformed")]
     Malformed,
 }

@@ -33,7 +33,7 @@ use keyward_proxy::{ServiceExchange, ServiceStream};
 
 /// The answer to a stream above the limit: `FATAL`, SQLSTATE 53300, "too many open streams".
 pub const OVERLOADED: &[u8] =
-    b"E\0\0\0\x42SFATAL\0VFATAL\0C53300\0Mkeyward: too many open streams, retry later\0\0";
+    b"E\0\0\0\x47SFATAL\0VFATAL\0C53300\0Mkeyward: too many open streams, retry later\0\0";
 
 /// A session that is logged in at the server.
 struct OpenSession {

@@ -55,10 +55,29 @@ pub struct DatabaseFacts {
 /// Why a test failed.
 #[derive(Clone, Debug)]
 pub struct DatabaseTestError {
-    /// Whether the server rejects the credential itself.
-    pub rejects_credential: bool,
+    /// How it failed.
+    pub failure: DatabaseTestFailure,
     /// Code, message and hint.
     pub text: RefusalText,
+}
+
+/// How a test failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DatabaseTestFailure {
+    /// The server rejects the role or its password.
+    RejectedLogin,
+    /// No stream to the server.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// No TLS, or another server than the connection's.
+    UntrustedTls,
+    /// The server's address may not be dialled.
+    RefusedAddress,
+    /// The server does not do what is asked.
+    UnexpectedAnswer,
+    /// Nothing was sent.
+    NotTried,
 }
 
 /// Logs in with the connection and asks one question. `trial`: a credential that is not in use yet.
@@ -72,7 +91,8 @@ pub async fn test(
     let (mut exchange, permit, credential) = match begun {
         Ok(begun) => begun,
         Err(text) => {
-            let result = Err(DatabaseTestError { rejects_credential: false, text });
+            let failure = DatabaseTestFailure::of(text.code);
+            let result = Err(DatabaseTestError { failure, text });
             return DatabaseReport { exchange: None, took: began.elapsed(), result };
         }
     };
@@ -97,19 +117,32 @@ fn failed(exchange: &mut ServiceExchange, refused: Refused) -> DatabaseTestError
     if let Some(code) = refused.code() {
         exchange.refused_by_protocol(code);
     }
-    match refused {
-        Refused::Recorded(text) | Refused::Keyward(text) => {
-            DatabaseTestError { rejects_credential: false, text }
-        }
-        Refused::Client(malformed) => {
-            let text = Code::Internal.because(malformed.to_string());
-            DatabaseTestError { rejects_credential: false, text }
-        }
+    let mut rejects = false;
+    let text = match refused {
+        Refused::Recorded(text) | Refused::Keyward(text) => text,
+        Refused::Client(malformed) => Code::Internal.because(malformed.to_string()),
         Refused::Server(error) => {
-            let rejects = matches!(&error, LoginError::Refused { state, .. } if state == "28P01");
+            rejects = matches!(&error, LoginError::Refused { state, .. } if state == "28P01");
             let text = error.code().because(error.to_string());
-            let text = text.hint_if(error.hint().map(str::to_owned));
-            DatabaseTestError { rejects_credential: rejects, text }
+            text.hint_if(error.hint().map(str::to_owned))
+        }
+    };
+    let failure = match rejects {
+        true => DatabaseTestFailure::RejectedLogin,
+        false => DatabaseTestFailure::of(text.code),
+    };
+    DatabaseTestError { failure, text }
+}
+
+impl DatabaseTestFailure {
+    fn of(code: Code) -> Self {
+        match code {
+            Code::UpstreamUnreachable => Self::Unreachable,
+            Code::UpstreamTimeout => Self::Timeout,
+            Code::UpstreamTls => Self::UntrustedTls,
+            Code::AddressRefused => Self::RefusedAddress,
+            Code::UpstreamProtocol => Self::UnexpectedAnswer,
+            _ => Self::NotTried,
         }
     }
 }

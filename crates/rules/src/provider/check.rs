@@ -502,7 +502,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, hosts, paths, variables, auth, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, hosts, paths, variables, auth, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
         ),
         (
             "hosts: [a.test]\nclears: { headers: [Connection] }",
