@@ -436,8 +436,7 @@ impl From<VaultError> for ApiError {
     fn from(error: VaultError) -> Self {
         if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
             let (message, hint) = (error.to_string(), error.hint());
-            let retry_after = retry_after.as_millis().div_ceil(1_000);
-            let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
+            let retry_after = retry_after.as_secs() + u64::from(retry_after.subsec_millis() > 0);
             return Self::Unavailable { message, hint, retry_after };
         }
         match error {
@@ -454,9 +453,8 @@ impl From<VaultError> for ApiError {
             VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
             VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
             VaultError::App { field, what } => Self::field(field, what),
-            VaultError::AppPaused { .. } | VaultError::ConnectionMissing => {
-                Self::Refused(error.to_string())
-            }
+            VaultError::AppPaused { .. } => Self::Refused(error.to_string()),
+            VaultError::ConnectionMissing => Self::Refused(error.to_string()),
             broken => Self::internal(broken),
         }
     }

@@ -56,8 +56,11 @@ async fn large_objects_are_files_of_a_session_and_none_of_a_read_only_one() {
     let bytes: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     std::fs::write(&given, &bytes).expect("a file");
     let import = format!("\\lo_import '{}'", given.display());
-    let oid = stage.served("ci", "main", &import).await;
-    let oid = oid.trim_start_matches("lo_import ").to_owned();
+    let mut imported = stage.psql(stage.lab.token("ci"), "main");
+    imported.args(["-c", &import, "-c", "\\echo :LASTOID"]);
+    let imported = run(imported).await;
+    assert!(imported.status.success(), "{}", said(&imported));
+    let oid = said(&imported).trim().to_owned();
     stage.served("ci", "main", &format!("\\lo_export {oid} '{}'", got.display())).await;
     assert_eq!(std::fs::read(&got).expect("psql wrote it"), bytes);
     let refused = stage.sql("reader", "reports", &import).await;

@@ -1,4 +1,6 @@
-//! psql over TLS to the listener: `sslmode=verify-full`, as of clients that insist on TLS.
+//! psql over TLS to the listener: `sslmode=verify-full`, as of clients that insist on TLS; and over an agent's own socket.
+
+use std::net::{IpAddr, UdpSocket};
 
 use super::stage::Stage;
 use crate::stage::{ca, run, said};
@@ -34,6 +36,30 @@ async fn psql_verifies_the_listener_by_the_local_ca() {
     let refused = said(&run(command).await);
     assert!(refused.contains("server does not support SSL"), "{refused}");
     stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_is_asked_for_over_the_network_without_tls() {
+    let stage = Stage::listening("databases: [{ at: \"0.0.0.0:0\", tls: {} }]").await;
+    for (mode, says) in [
+        ("disable", "FATAL:  keyward: this listener is reached over the network"),
+        ("prefer", "app"),
+        ("require", "app"),
+    ] {
+        let mut command = stage.psql(stage.lab.token("ci"), "main");
+        command.env("PGHOST", address().to_string()).env("PGSSLMODE", mode);
+        command.args(["-c", "SELECT current_user"]);
+        let said = said(&run(command).await);
+        assert!(said.contains(says), "{mode}: {said}");
+    }
+    assert_eq!(stage.finish().await.len(), 2, "sessions");
+}
+
+/// The address of this machine in its network. Nothing is sent.
+fn address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+    socket.connect("192.0.2.1:9").expect("this machine is in a network");
+    socket.local_addr().expect("it is bound").ip()
 }
 
 /// An agent's own socket: the system's user is the proof, so psql gives no password.

@@ -49,7 +49,7 @@ impl Server {
         std::fs::set_permissions(data.join("server.key"), private).expect("ours");
         let settings = format!(
             "\nport = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nssl = on\nfsync = off\n\
-             max_connections = 50\n",
+             max_connections = 50\nmax_prepared_transactions = 5\n",
             at.port(),
             server.folder.path().display()
         );

@@ -65,10 +65,10 @@ impl Stage {
     pub(super) fn psql(&self, token: &str, database: &str) -> Command {
         let mut command = Command::new("psql");
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let at = self.listener();
+        if let Some(at) = self.lab.gateway.running().database_addrs()[0].at.tcp() {
+            command.env("PGHOST", at.ip().to_string()).env("PGPORT", at.port().to_string());
+        }
         command
-            .env("PGHOST", at.ip().to_string())
-            .env("PGPORT", at.port().to_string())
             .env("PGUSER", "anybody")
             .env("PGDATABASE", database)
             .env("PGPASSWORD", token)

@@ -130,7 +130,11 @@ pub async fn copy(
     }
 }
 
-/// The agent's stream, which notes that the agent has ended its own side.
+/// `Terminate`: the last message of a client. Most then wait for the server to close the stream.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+/// The agent's stream, which notes that the agent has ended the session, by its last message or by closing its side. What
+/// is noted decides about the outcome in the audit log alone, so messages are not told apart.
 struct Leaving<'a, S> {
     stream: &'a mut S,
     left: Arc<AtomicBool>,
@@ -145,9 +149,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Leaving<'_, S> {
         let this = self.get_mut();
         let before = out.filled().len();
         ready!(Pin::new(&mut *this.stream).poll_read(cx, out))?;
-        if out.filled().len() == before {
-            this.left.store(true, Relaxed);
-        }
+        let read = &out.filled()[before..];
+        this.left.store(read.is_empty() || read.ends_with(TERMINATE), Relaxed);
         Poll::Ready(Ok(()))
     }
 }

@@ -78,8 +78,12 @@ const REFUSED_FUNCTIONS: &[&str] = &[
 
 /// The same, by how their names begin.
 const REFUSED_PREFIXES: &[&str] = &[
+    "binary_upgrade_",
+    "brin_desummarize_",
+    "brin_summarize_",
     "crosstab",
     "dblink",
+    "gin_clean_",
     "lo_",
     "heap_force_",
     "pg_background",
@@ -136,6 +140,7 @@ fn statement(tokens: &[Token], text: &[u8], kept: Kept) -> Result<(), Reason> {
         "abort" | "begin" | "commit" | "end" | "rollback" | "start" => transaction(&words),
         "prepare" if words.get(1) == Some(&"transaction") => Err(TWO_PHASES),
         "copy" => copy(tokens),
+        "explain" => explain(&words),
         _ => Ok(()),
     }
 }
@@ -199,6 +204,15 @@ fn names_safe_encoding(text: &[u8]) -> bool {
     let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == ';');
     let last = text.rsplit(|c: char| c.is_ascii_whitespace() || c == '=').next();
     !text.contains(';') && last.is_some_and(is_safe_encoding)
+}
+
+/// Servers create a table for `EXPLAIN ANALYZE CREATE TABLE … AS` and `EXPLAIN ANALYZE SELECT … INTO` also in a read-only
+/// transaction, at least up to version 15.
+fn explain(words: &[&str]) -> Result<(), Reason> {
+    match words.iter().any(|word| matches!(*word, "create" | "into" | "refresh")) {
+        true => Err("only statements that read are explained"),
+        false => Ok(()),
+    }
 }
 
 /// `COPY … TO STDOUT` alone: neither from anywhere, nor to a file or a program.
