@@ -159,18 +159,30 @@ async fn half_open_sessions_are_bounded_and_others_go_on() {
 #[tokio::test]
 async fn a_session_ends_with_its_token_its_binding_its_connection_and_by_a_cut() {
     let mut databases = Databases::planned(Behaviour::Serves, Databases::one).await;
-    for (number, path) in
-        ["/agents/guest0/bindings/main", "/agents/guest1", "/connections/main/pause", "/streams/"]
-            .into_iter()
-            .enumerate()
+    let url = format!(
+        "postgres://app:{}@{NAME}:{}/app",
+        databases.lab.canary.text,
+        databases.server.at.port()
+    );
+    let stored = format!(r#"{{"name":"stored","provider":"postgres","fields":{{"url":"{url}"}}}}"#);
+    let added = databases.lab.gateway.api("POST", "/connections", &stored).await;
+    assert_eq!(added.head.status(), 201, "{}", added.text());
+    for (number, path) in [
+        "/agents/guest0/bindings/stored",
+        "/agents/guest1",
+        "/connections/stored/pause",
+        "/streams/",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let guest = format!("guest{number}");
         databases.lab.add_agent(&guest).await;
         let (api, token) = (&databases.lab.gateway, databases.lab.token(&guest));
         let bound = format!("/agents/{guest}/bindings");
-        let bound = api.api("POST", &bound, r#"{"connection":"main"}"#).await;
+        let bound = api.api("POST", &bound, r#"{"connection":"stored"}"#).await;
         assert!(bound.head.status() < 300, "{}", bound.text());
-        let mut session = Client::open(&databases.lab, token, "main").await.expect("a session");
+        let mut session = Client::open(&databases.lab, token, "stored").await.expect("a session");
         session.query("SELECT 1").await.expect("it is open");
         let (method, path) = match path {
             "/streams/" => {
@@ -185,13 +197,13 @@ async fn a_session_ends_with_its_token_its_binding_its_connection_and_by_a_cut()
         let done = api.api(method, &path, "").await;
         assert!(done.head.status() < 300, "{path}: {}", done.text());
         assert!(session.wire.is_closed().await, "{path}");
-        let resumed = api.api("POST", "/connections/main/resume", "").await;
+        let resumed = api.api("POST", "/connections/stored/resume", "").await;
         assert!(resumed.head.status() < 500, "{}", resumed.text());
     }
     let records = databases.lab.finish().await;
     assert_eq!(records.len(), 4);
     for record in &records {
-        assert_eq!([&record["outcome"], &record["connection"]], ["ended", "main"], "{record}");
+        assert_eq!([&record["outcome"], &record["connection"]], ["ended", "stored"], "{record}");
         assert_eq!(record["database_role"], "app");
         assert!(record["bytes_in"].as_u64() > Some(0), "{record}");
     }
