@@ -10,8 +10,15 @@ pub struct Named<'a> {
     pub user: &'a str,
 }
 
+impl Named<'_> {
+    /// Whether the client names no database: then it sends the user's name.
+    fn is_default(self) -> bool {
+        self.database == self.user || self.database.is_empty()
+    }
+}
+
 /// The name of the connection. A database that is none of the agent's is an error, also if the agent has one connection
-/// only: the client would believe to be at another database than it is.
+/// only: the client would believe to be at another database than it is, such as a test database that may be emptied.
 ///
 /// # Errors
 /// When nothing, or several connections, are meant.
@@ -22,11 +29,13 @@ pub fn choose(choices: &[DatabaseChoice], named: Named<'_>) -> Result<String, Re
         (Some(only), None) => Some(only),
         _ => None,
     };
-    // Clients that are given no database send the user's name.
-    let is_default = named.database == named.user || named.database.is_empty();
-    let only = || choices.first().filter(|_| choices.len() == 1 && is_default);
-    let found = by_name(named.database).or_else(|| by_name(named.user));
-    match found.or_else(at_server).or_else(only) {
+    let by_user = || {
+        let fits =
+            |choice: &&DatabaseChoice| named.is_default() || choice.database == named.database;
+        by_name(named.user).filter(fits)
+    };
+    let only = || choices.first().filter(|_| choices.len() == 1 && named.is_default());
+    match by_name(named.database).or_else(by_user).or_else(at_server).or_else(only) {
         Some(choice) => Ok(choice.name.to_string()),
         None => Err(refused(choices, named)),
     }
@@ -40,7 +49,7 @@ fn refused(choices: &[DatabaseChoice], named: Named<'_>) -> RefusalText {
     }
     let names: Vec<_> = choices.iter().map(|choice| &*choice.name).collect();
     let names = names.join(", ");
-    if named.database == named.user || named.database.is_empty() {
+    if named.is_default() {
         return Code::ConnectionAmbiguous
             .because("the agent has several connections to databases")
             .hint(format!("name one as the database: {names}"));
@@ -75,7 +84,11 @@ mod tests {
             // Another database than the only one is no reason to use that.
             (&one, "prod", "x", Err(Code::ConnectionMissing)),
             (&two, "stats", "main", Ok("stats")),
-            (&two, "prod", "main", Ok("main")),
+            (&two, "main", "main", Ok("main")),
+            (&two, "app", "main", Ok("main")),
+            (&same, "app", "copy", Ok("copy")),
+            (&two, "prod", "main", Err(Code::ConnectionMissing)),
+            (&one, "test_app", "main", Err(Code::ConnectionMissing)),
             (&two, "warehouse", "x", Ok("stats")),
             (&two, "x", "x", Err(Code::ConnectionAmbiguous)),
             (&two, "prod", "x", Err(Code::ConnectionMissing)),

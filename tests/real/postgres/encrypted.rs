@@ -67,11 +67,22 @@ fn address() -> IpAddr {
 async fn an_agents_own_socket_needs_no_token() {
     let own = "databases: [{ at: \"unix:.s.PGSQL.5432\", agent: ci, connection: main }]";
     let stage = Stage::listening(own).await;
-    let mut command = stage.psql("none", "anything");
+    let mut command = stage.psql("none", "anybody");
     command.env("PGHOST", stage.lab.gateway.data()).env("PGPORT", "5432").env_remove("PGPASSWORD");
     command.args(["-w", "-c", "SELECT current_user || ' at ' || current_database()"]);
     let output = run(command).await;
     assert!(said(&output).contains("app at app"), "{}", said(&output));
+    // A client that names another database would believe to be there.
+    let mut command = stage.psql("none", "test_app");
+    command.env("PGHOST", stage.lab.gateway.data()).env("PGPORT", "5432").env_remove("PGPASSWORD");
+    let refused = said(
+        &run({
+            command.args(["-w", "-c", "SELECT 1"]);
+            command
+        })
+        .await,
+    );
+    assert!(refused.contains("the database is none of the agent's connections"), "{refused}");
     let records = stage.finish().await;
     assert_eq!([&records[0]["agent"], &records[0]["connection"]], ["ci", "main"]);
 }

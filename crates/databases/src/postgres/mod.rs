@@ -131,13 +131,12 @@ async fn opened(
     agent: &Agent,
     startup: Startup,
 ) -> Result<(Upstream, LoggedIn), Refused> {
-    let connection = match listener.connection() {
-        Some(connection) => connection.to_owned(),
-        None => {
-            let named = Named { database: startup.database(), user: startup.user() };
-            choose(&exchange.databases(agent), named).map_err(Refused::Keyward)?
-        }
-    };
+    let mut choices = exchange.databases(agent);
+    if let Some(only) = listener.connection() {
+        choices.retain(|choice| *choice.name == *only);
+    }
+    let named = Named { database: startup.database(), user: startup.user() };
+    let connection = choose(&choices, named).map_err(Refused::Keyward)?;
     let (permit, credential) = exchange.permit(agent, &connection).await?;
     let negotiation = startup.negotiation().filter(|_| exchange.is_owned());
     let parameters = StartupParameters::of(startup, agent, &permit)?;
