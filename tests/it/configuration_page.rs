@@ -25,6 +25,7 @@ const ITEMS: [(&str, &str); 11] = [
         r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
     ),
     ("listen.agents[]", r#"{"agent": "ci", "at": "unix:ci.sock"}"#),
+    ("listen.databases[]", r#"{"agent": "ci", "at": "unix:db.sock"}"#),
     (
         "connections[]",
         r#"{"name": "gh", "provider": "github", "auth": "pat", "fields": {"token": {"env": "T"}}}"#,

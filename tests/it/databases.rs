@@ -2,6 +2,7 @@
 //! a session. `tests/real/postgres.rs` has the same with a real server and real clients.
 
 mod client;
+mod commands;
 mod server;
 
 use self::client::{Client, TLS_REQUEST, startup};

@@ -15,6 +15,7 @@ use postgres_protocol::message::backend::{
 };
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::cancel::ServerKey;
 use super::messages::{self, ReadError, SessionStart};
@@ -211,7 +212,7 @@ impl Login {
                 }
                 (Message::AuthenticationMd5Password(asked), Proof::NotAsked) if verified => {
                     let (user, password) = (self.role.as_bytes(), self.password.expose());
-                    let hash = md5_hash(user, password, asked.salt());
+                    let hash = Zeroizing::new(md5_hash(user, password, asked.salt()));
                     let sent = frontend::password_message(hash.as_bytes(), &mut out);
                     sent.map_err(|_| LoginError::Protocol)?;
                     Proof::Sent
@@ -386,9 +387,11 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut BytesMut) -> Resu
         stream.write_all(out).await?;
         stream.flush().await
     };
-    sent.await.map_err(ReadError::Ended)?;
+    let sent = sent.await.map_err(ReadError::Ended);
+    // It may hold the password.
+    out[..].zeroize();
     out.clear();
-    Ok(())
+    sent.map_err(LoginError::from)
 }
 
 /// The hash takes up to 100,000 rounds, as the server wishes: not on a thread that serves streams.
