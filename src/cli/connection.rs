@@ -373,6 +373,7 @@ pub(in crate::cli) fn home(connection: &Shown<Connection>) -> Option<&str> {
 fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
     let name = &connection.name;
     let based = match home(connection) {
+        _ if connection.facts.database.is_some() => String::new(),
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
         None => base_url(proxy, name, Some("HOST")),
     };

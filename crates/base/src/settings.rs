@@ -51,7 +51,7 @@ section! {
         #[serde(skip_serializing_if = "Headers::is_empty")]
         pub headers: Headers,
         /// Databases: sessions are [read-only](../guides/databases.md#read-only).
-        #[key(one of ["true", "false"], "false")]
+        #[key("`true` or `false`")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub read_only: Option<bool>,
         /// Databases: the longest time that one statement may take; 10ms to 1h. Agents cannot change it in read-only

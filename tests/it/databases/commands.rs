@@ -40,9 +40,10 @@ async fn a_connection_string_is_taken_apart_and_its_password_is_no_argument() {
     let (succeeded, said) = output(command);
     assert!(succeeded, "{said}");
     let (_, shown) = output(install.keyward(&["connection", "show", "main"]));
-    for part in [&format!("postgres://{NAME}:5433/shop"), "read_only", "30s"] {
+    for part in [&format!("postgres://{NAME}:5433/shop"), "read only", "30s"] {
         assert!(shown.contains(part), "{shown}");
     }
+    assert!(!shown.contains("base URL"), "{shown}");
     canary.assert_absent("what the command printed", shown.as_bytes());
     let other = ["connection", "set", "acme", "--read-only"];
     let (succeeded, said) = output(install.keyward(&other));
