@@ -236,8 +236,10 @@ pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
         ("concurrency", text(settings.concurrency.map(|max| max.to_string()))),
         ("user agent", text(settings.user_agent.as_ref().map(ToString::to_string))),
     ];
-    rows.push(("read only", text(settings.read_only.map(|is_set| is_set.to_string()))));
-    rows.push(("statement timeout", text(settings.statement_timeout.map(|wait| wait.to_string()))));
+    // Of databases alone.
+    rows.extend(settings.read_only.map(|is_set| ("read only", is_set.to_string())));
+    let timeout = settings.statement_timeout;
+    rows.extend(timeout.map(|wait| ("statement timeout", wait.to_string())));
     for (name, value) in settings.headers.iter() {
         rows.push(("header", format!("{name}: {}", value.to_str().unwrap_or_default())));
     }
