@@ -122,8 +122,6 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     // The store first: a second gateway on the same data fails because of the store, not of a port in use.
     let opened = Opened::open(&config).await?;
     let bound = Listeners::bind(&config).await?;
-    let (proxy_addrs, agent_addrs) = (bound.proxy_addrs(), bound.agents_at.clone());
-    let database_addrs = bound.databases_at.clone();
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
@@ -134,7 +132,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     services.telemetry.begin(&config, verbosity.as_ref())?;
     let (gateway, links) = data_path::serving(&config, &services, &upstream, &audit, &draining)?;
     let cores = start_cores(&gateway)?;
-    let locations = bound.locations(&config);
+    let (proxy_addrs, locations) = (bound.proxy_addrs(), bound.locations(&config));
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
@@ -166,8 +164,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         services,
         runs,
         proxy_addrs,
-        agent_addrs,
-        database_addrs,
+        agent_addrs: bound.agents_at,
+        database_addrs: bound.databases_at,
         admin_addr: bound.admin_addr,
         locations,
         drain,

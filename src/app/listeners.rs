@@ -91,40 +91,49 @@ impl Listeners {
         metrics_addr.map(ListenAt::Tcp).iter().for_each(warn_when_open);
         let by = config.listen.admin_access.tls.as_ref();
         let admin_tls = by.map(|by| certificates.add(ADMIN, by)).transpose()?;
-        let mut agents_at = Vec::new();
-        for own in &config.listen.agents {
-            let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
-            let failed = |error| refused("listen.agents", &own.at, error);
-            let listener = bound(&own.at).await.map_err(failed)?;
-            let listener = listener.owned_by(owner.clone()).map_err(failed)?;
-            agents_at.push((owner, own.at.bound(listener.addr())));
-            proxy.push(listener);
-        }
-        let (mut databases, mut databases_at) = (Vec::new(), Vec::new());
-        for listen in &config.listen.databases {
-            let listener = for_databases(listen).await;
-            let mut listener = listener.map_err(|e| refused(DATABASES, &listen.at, e))?;
-            if let Some(by) = &listen.tls {
-                listener = listener.with_tls(certificates.add(DATABASES, by)?);
-            }
-            let at = listen.at.bound(listener.addr());
-            warn_when_open(&at);
-            databases_at.push(ListenDatabase { at, ..listen.clone() });
-            databases.push((listener, DatabaseListener::new(listen.connection.clone())));
-        }
-        Ok(Self {
+        let mut all = Self {
             proxy,
             proxy_at,
             certificates,
-            agents_at,
-            databases,
-            databases_at,
+            agents_at: Vec::new(),
+            databases: Vec::new(),
+            databases_at: Vec::new(),
             metrics,
             metrics_addr,
             admin,
             admin_addr,
             admin_tls,
-        })
+        };
+        all.bind_agents(config).await?;
+        all.bind_databases(config).await?;
+        Ok(all)
+    }
+
+    async fn bind_agents(&mut self, config: &Config) -> anyhow::Result<()> {
+        for own in &config.listen.agents {
+            let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
+            let failed = |error| refused("listen.agents", &own.at, error);
+            let listener = bound(&own.at).await.map_err(failed)?;
+            let listener = listener.owned_by(owner.clone()).map_err(failed)?;
+            self.agents_at.push((owner, own.at.bound(listener.addr())));
+            self.proxy.push(listener);
+        }
+        Ok(())
+    }
+
+    async fn bind_databases(&mut self, config: &Config) -> anyhow::Result<()> {
+        for listen in &config.listen.databases {
+            let listener = for_databases(listen).await;
+            let mut listener = listener.map_err(|e| refused(DATABASES, &listen.at, e))?;
+            if let Some(by) = &listen.tls {
+                listener = listener.with_tls(self.certificates.add(DATABASES, by)?);
+            }
+            let at = listen.at.bound(listener.addr());
+            warn_when_open(&at);
+            self.databases_at.push(ListenDatabase { at, ..listen.clone() });
+            self.databases.push((listener, DatabaseListener::new(listen.connection.clone())));
+        }
+        Ok(())
     }
 
     /// Where the gateway is reached and keeps its files, for people and the API.

@@ -73,6 +73,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     })
 }
 
+fn log_ready(locations: &Locations) {
+    let Locations { proxy, agents, databases, admin, metrics, data, ca } = locations;
+    let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
+    let databases: Vec<_> = databases.iter().map(|listener| &listener.at).collect();
+    tracing::info!(id = "ready", ?proxy, ?agents, ?databases, admin, metrics, data, ca, "ready");
+}
+
 /// Reports the failure in the log.
 fn logged(failure: Failure) -> Failure {
     log::init(Format::Json, Level::Info, false);
@@ -110,23 +117,7 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
             let (is_new, quiet) = (view.has_no_user(), args.quiet);
             tokio::spawn(announced(global.clone(), text, is_new, quiet));
         }
-        Format::Json => {
-            let Locations { proxy, agents, databases, admin, metrics, data, ca } =
-                running.locations();
-            let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
-            let databases: Vec<_> = databases.iter().map(|listener| &listener.at).collect();
-            tracing::info!(
-                id = "ready",
-                ?proxy,
-                ?agents,
-                ?databases,
-                admin,
-                metrics,
-                data,
-                ca,
-                "ready"
-            );
-        }
+        Format::Json => log_ready(running.locations()),
     };
     let socket = config.data_dir.join(SOCKET_NAME);
     let deadline = Instant::now() + ENDING_WITHIN;

@@ -17,10 +17,6 @@ struct Databases {
 }
 
 impl Databases {
-    async fn new(behaviour: Behaviour) -> Self {
-        Self::planned(behaviour, |plan| plan).await
-    }
-
     async fn planned(behaviour: Behaviour, more: impl FnOnce(Plan) -> Plan) -> Self {
         let server = Server::start(behaviour).await;
         let connection = |name: &str, more: &str| {

@@ -200,17 +200,61 @@ fn nonce(body: &[u8]) -> String {
     text.rsplit("r=").next().unwrap_or_default().to_owned()
 }
 
+/// What a server answers to the messages of a login.
+type Next = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send>;
+
+fn silent() -> Next {
+    Box::new(|_| Vec::new())
+}
+
+/// Asserts that a server without verified TLS gets nothing that helps it, and that the error says why.
+async fn assert_nothing_given(name: &str, first: Vec<u8>, next: Next, expected: &str) {
+    let (error, got) = against(false, first, next).await;
+    assert!(error.to_string().contains(expected), "{name}: {error}");
+    let got = String::from_utf8_lossy(&got);
+    assert!(!got.contains(PASSWORD) && !got.contains("md5"), "{name}: {got}");
+    assert!(!name.ends_with("rounds") || !got.contains(",p="), "{name}: {got}");
+    assert!(!error.to_string().contains(PASSWORD), "{name}: {error}");
+}
+
 #[tokio::test]
 async fn a_server_that_proves_nothing_gets_neither_the_password_nor_its_hash() {
     let ok = || asks(0, b"");
+    for (name, first, expected) in [
+        ("cleartext", asks(3, b""), "password in cleartext"),
+        ("md5", asks(5, b"salt"), "an md5 hash"),
+        ("GSSAPI", asks(7, b""), "GSSAPI"),
+        ("another mechanism", asks(10, b"PLAIN\0\0"), "a SASL mechanism"),
+        ("no mechanism", asks(10, b"\0"), "a SASL mechanism"),
+        ("a length that lies", b"R\x7f\xff\xff\xff".to_vec(), "malformed"),
+        ("a length below its own", b"R\0\0\0\x03".to_vec(), "malformed"),
+        ("HTTP", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "malformed"),
+        ("a query's answer", message(b'Z', b"I"), "does not answer as PostgreSQL"),
+        ("more than a login", [ok(), message(b'D', &[0, 0])].concat(), "does not answer"),
+        (
+            "endless reports",
+            [ok(), message(b'S', b"a\0b\0").repeat(10_000)].concat(),
+            "does not answer",
+        ),
+        (
+            "its words",
+            message(b'E', format!("C28P01\0Mcanary: {PASSWORD}\0\0").as_bytes()),
+            "no usable reason",
+        ),
+    ] {
+        assert_nothing_given(name, first, silent(), expected).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_scram_gets_no_session() {
+    let ok = || asks(0, b"");
     let scram = || asks(10, b"SCRAM-SHA-256\0\0");
-    type Next = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send>;
     let continued = |rounds: &'static str| -> Next {
         Box::new(move |body: &[u8]| {
             asks(11, format!("r={}x,s=c2FsdA==,i={rounds}", nonce(body)).as_bytes())
         })
     };
-    let silent = || -> Next { Box::new(|_| Vec::new()) };
     let fake_final: Next = {
         let mut messages = 0;
         Box::new(move |body: &[u8]| {
@@ -234,11 +278,6 @@ async fn a_server_that_proves_nothing_gets_neither_the_password_nor_its_hash() {
     };
     let asks_again: Next = Box::new(|_| asks(3, b""));
     for (name, first, next, expected) in [
-        ("cleartext", asks(3, b""), silent(), "password in cleartext"),
-        ("md5", asks(5, b"salt"), silent(), "an md5 hash"),
-        ("GSSAPI", asks(7, b""), silent(), "GSSAPI"),
-        ("another mechanism", asks(10, b"PLAIN\0\0"), silent(), "a SASL mechanism"),
-        ("no mechanism", asks(10, b"\0"), silent(), "a SASL mechanism"),
         ("an ok within SCRAM", [scram(), ok()].concat(), silent(), "does not prove"),
         ("an ok before the proof", scram(), skips_final, "does not prove"),
         ("a wrong proof", scram(), fake_final, "does not prove"),
@@ -253,30 +292,8 @@ async fn a_server_that_proves_nothing_gets_neither_the_password_nor_its_hash() {
             "does not prove",
         ),
         ("a downgrade within SCRAM", scram(), asks_again, "does not answer as PostgreSQL"),
-        ("a length that lies", b"R\x7f\xff\xff\xff".to_vec(), silent(), "malformed"),
-        ("a length below its own", b"R\0\0\0\x03".to_vec(), silent(), "malformed"),
-        ("HTTP", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), silent(), "malformed"),
-        ("a query's answer", message(b'Z', b"I"), silent(), "does not answer as PostgreSQL"),
-        ("more than a login", [ok(), message(b'D', &[0, 0])].concat(), silent(), "does not answer"),
-        (
-            "endless reports",
-            [ok(), message(b'S', b"a\0b\0").repeat(10_000)].concat(),
-            silent(),
-            "does not answer",
-        ),
-        (
-            "its words",
-            message(b'E', format!("C28P01\0Mcanary: {PASSWORD}\0\0").as_bytes()),
-            silent(),
-            "no usable reason",
-        ),
     ] {
-        let (error, got) = against(false, first, next).await;
-        assert!(error.to_string().contains(expected), "{name}: {error}");
-        let got = String::from_utf8_lossy(&got);
-        assert!(!got.contains(PASSWORD) && !got.contains("md5"), "{name}: {got}");
-        assert!(!name.ends_with("rounds") || !got.contains(",p="), "{name}: {got}");
-        assert!(!error.to_string().contains(PASSWORD), "{name}: {error}");
+        assert_nothing_given(name, first, next, expected).await;
     }
 }
 

@@ -158,7 +158,7 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
         REFUSED_FUNCTIONS.contains(word)
             || REFUSED_PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && *word != "lo_get"
     };
-    if words.iter().any(|word| is_refused(word)) {
+    if words.iter().any(is_refused) {
         return Err("a function in it could change settings, run other statements or write");
     }
     // A rule of this view calls set_config.
