@@ -54,14 +54,13 @@ use self::notify::Manager;
 use self::reload::Reloader;
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
-use crate::config::{Config, ListenAgent, ListenAt};
+use crate::config::{Config, ListenAgent, ListenAt, ListenDatabase};
 use keyward_api::{
     self as admin, Admin, AdminSocket, AdminTls, AuditLog, Deps, Locations, NetworkAccess, Reloads,
     Runs,
 };
-use keyward_proxy::Cores;
-use keyward_proxy::Gateway;
-use keyward_proxy::ListenerOwner;
+use keyward_databases::DatabaseListener;
+use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner};
 use keyward_state::observe::audit::{Audit, Writer};
 use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::log::Verbosity;
@@ -85,6 +84,7 @@ pub struct Running {
     runs: Runs,
     proxy_addrs: Vec<SocketAddr>,
     agent_addrs: Vec<(ListenerOwner, ListenAt)>,
+    database_addrs: Vec<ListenDatabase>,
     admin_addr: SocketAddr,
     locations: Locations,
     drain: watch::Sender<bool>,
@@ -127,7 +127,6 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     // The store first: a second gateway on the same data fails because of the store, not of a port in use.
     let opened = Opened::open(&config).await?;
     let bound = Listeners::bind(&config).await?;
-    let (proxy_addrs, agent_addrs) = (bound.proxy_addrs(), bound.agents_at.clone());
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
@@ -138,7 +137,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     services.telemetry.begin(&config, verbosity.as_ref())?;
     let (gateway, links) = data_path::serving(&config, &services, &upstream, &audit, &draining)?;
     let cores = start_cores(&gateway)?;
-    let locations = locations(&config, &bound);
+    let (proxy_addrs, locations) = (bound.proxy_addrs(), bound.locations(&config));
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
@@ -170,11 +169,12 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         services,
         runs,
         proxy_addrs,
-        agent_addrs,
+        agent_addrs: bound.agents_at,
+        database_addrs: bound.databases_at,
         admin_addr: bound.admin_addr,
         locations,
         drain,
-        listeners: bound.proxy.into_iter().map(|at| cores.clone().accept(at)).collect(),
+        listeners: accept(&cores, bound.proxy, bound.databases),
         cores,
         tasks,
         recorder,
@@ -183,6 +183,22 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         reloads,
         manager,
     })
+}
+
+/// Accepts from all listeners until draining begins.
+fn accept(
+    cores: &Arc<Cores>,
+    proxy: Vec<Listener>,
+    databases: Vec<(Listener, Arc<DatabaseListener>)>,
+) -> JoinSet<()> {
+    let mut listeners = JoinSet::new();
+    for listener in proxy {
+        listeners.spawn(cores.clone().accept(listener));
+    }
+    for (listener, service) in databases {
+        listeners.spawn(cores.clone().accept_for(listener, service));
+    }
+    listeners
 }
 
 fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
@@ -424,6 +440,11 @@ impl Running {
         &self.agent_addrs
     }
 
+    /// The listeners for sessions with databases, in the order of the configuration, with real ports.
+    pub fn database_addrs(&self) -> &[ListenDatabase] {
+        &self.database_addrs
+    }
+
     /// Requests reloads of the configuration.
     pub fn reloads(&self) -> &Reloads {
         &self.reloads
@@ -469,20 +490,5 @@ impl Running {
             tracing::error!("the audit writer panicked");
         }
         services.telemetry.finish().await;
-    }
-}
-
-fn locations(config: &Config, bound: &Listeners) -> Locations {
-    Locations {
-        config: config.file().display().to_string(),
-        proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
-        agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
-        admin: match &bound.admin_tls {
-            None => bound.admin_addr.to_string(),
-            Some(_) => format!("https://{}", bound.admin_addr),
-        },
-        metrics: bound.metrics_addr.map(|at| at.to_string()),
-        data: config.data_dir.display().to_string(),
-        ca: config.ca.cert.display().to_string(),
     }
 }

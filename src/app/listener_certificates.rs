@@ -22,6 +22,9 @@ pub(super) const ADMIN: &str = "listen.admin_tls";
 /// Far longer than any key.
 const KEY_BYTES_MAX: usize = 64 * 1024;
 
+/// The key of the configuration that names the certificates of listeners for databases.
+pub(super) const DATABASES: &str = "listen.databases";
+
 /// The certificates of a gateway, with their files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ListenerCertificates(Vec<ListenerCertificate>);
@@ -113,7 +116,11 @@ fn measure(
     let mut first: BTreeMap<&'static str, Timestamp> = BTreeMap::new();
     for (named_by, ends) in certificates {
         let Some(ends) = ends else { continue };
-        let listener = if named_by == ADMIN { "admin" } else { "proxy" };
+        let listener = match named_by {
+            ADMIN => "admin",
+            DATABASES => "databases",
+            _ => "proxy",
+        };
         let earlier = first.get(listener).map_or(ends, |known| ends.min(*known));
         first.insert(listener, earlier);
     }

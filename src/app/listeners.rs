@@ -9,8 +9,11 @@ use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use super::error::AppError;
-use super::listener_certificates::{ADMIN, ListenerCertificates};
-use crate::config::{Config, ListenAt, ListenTls};
+use super::listener_certificates::{ADMIN, DATABASES, ListenerCertificates};
+use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
+use keyward_api::{DatabaseLocation, Locations};
+use keyward_base::id::OrgId;
+use keyward_databases::{DatabaseListener, OVERLOADED};
 use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
 
 /// All bound listeners.
@@ -23,6 +26,10 @@ pub(super) struct Listeners {
     pub(super) certificates: ListenerCertificates,
     /// The listeners of single agents: owner and address.
     pub(super) agents_at: Vec<(ListenerOwner, ListenAt)>,
+    /// The listeners for sessions with databases.
+    pub(super) databases: Vec<(Listener, Arc<DatabaseListener>)>,
+    /// Their addresses, with real ports.
+    pub(super) databases_at: Vec<ListenDatabase>,
     /// The listener for metrics.
     pub(super) metrics: Option<TcpListener>,
     /// Its address.
@@ -84,26 +91,66 @@ impl Listeners {
         metrics_addr.map(ListenAt::Tcp).iter().for_each(warn_when_open);
         let by = config.listen.admin_access.tls.as_ref();
         let admin_tls = by.map(|by| certificates.add(ADMIN, by)).transpose()?;
-        let mut agents_at = Vec::new();
-        for own in &config.listen.agents {
-            let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
-            let failed = |error| refused("listen.agents", &own.at, error);
-            let listener = bound(&own.at).await.map_err(failed)?;
-            let listener = listener.owned_by(owner.clone()).map_err(failed)?;
-            agents_at.push((owner, own.at.bound(listener.addr())));
-            proxy.push(listener);
-        }
-        Ok(Self {
+        let mut all = Self {
             proxy,
             proxy_at,
             certificates,
-            agents_at,
+            agents_at: Vec::new(),
+            databases: Vec::new(),
+            databases_at: Vec::new(),
             metrics,
             metrics_addr,
             admin,
             admin_addr,
             admin_tls,
-        })
+        };
+        all.bind_agents(config).await?;
+        all.bind_databases(config).await?;
+        Ok(all)
+    }
+
+    async fn bind_agents(&mut self, config: &Config) -> anyhow::Result<()> {
+        for own in &config.listen.agents {
+            let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
+            let failed = |error| refused("listen.agents", &own.at, error);
+            let listener = bound(&own.at).await.map_err(failed)?;
+            let listener = listener.owned_by(owner.clone()).map_err(failed)?;
+            self.agents_at.push((owner, own.at.bound(listener.addr())));
+            self.proxy.push(listener);
+        }
+        Ok(())
+    }
+
+    async fn bind_databases(&mut self, config: &Config) -> anyhow::Result<()> {
+        for listen in &config.listen.databases {
+            let listener = for_databases(listen).await;
+            let mut listener = listener.map_err(|e| refused(DATABASES, &listen.at, e))?;
+            if let Some(by) = &listen.tls {
+                listener = listener.with_tls(self.certificates.add(DATABASES, by)?);
+            }
+            let at = listen.at.bound(listener.addr());
+            warn_when_open(&at);
+            self.databases_at.push(ListenDatabase { at, ..listen.clone() });
+            self.databases.push((listener, DatabaseListener::new(listen.connection.clone())));
+        }
+        Ok(())
+    }
+
+    /// Where the gateway is reached and keeps its files, for people and the API.
+    pub(super) fn locations(&self, config: &Config) -> Locations {
+        Locations {
+            config: config.file().display().to_string(),
+            proxy: self.proxy_at.iter().map(ToString::to_string).collect(),
+            agents: self.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
+            databases: self.databases_at.iter().map(database_location).collect(),
+            admin: match &self.admin_tls {
+                None => self.admin_addr.to_string(),
+                Some(_) => format!("https://{}", self.admin_addr),
+            },
+            metrics: self.metrics_addr.map(|at| at.to_string()),
+            data: config.data_dir.display().to_string(),
+            ca: config.ca.cert.display().to_string(),
+        }
     }
 
     /// The bound TCP addresses of the shared listeners.
@@ -114,9 +161,11 @@ impl Listeners {
     /// All TCP addresses of the gateway; none of them is ever dialled.
     pub(super) fn own_addrs(&self) -> Vec<SocketAddr> {
         let agents = self.agents_at.iter().filter_map(|(_, at)| at.tcp());
+        let databases = self.databases_at.iter().filter_map(|listen| listen.at.tcp());
         self.proxy_addrs()
             .into_iter()
             .chain(agents)
+            .chain(databases)
             .chain([self.admin_addr])
             .chain(self.metrics_addr)
             .collect()
@@ -180,6 +229,26 @@ async fn bound(at: &ListenAt) -> std::io::Result<Listener> {
             Listener::tcp(*addr).await
         }
         ListenAt::Unix(path) => Listener::unix(path.clone()).await,
+    }
+}
+
+/// Binds a listener for sessions with databases, for all agents or for one.
+async fn for_databases(listen: &ListenDatabase) -> std::io::Result<Listener> {
+    let listener = bound(&listen.at).await?.with_overload_answer(OVERLOADED);
+    match &listen.agent {
+        Some((org, agent)) => {
+            listener.owned_by(ListenerOwner { org: org.clone(), agent: agent.clone() })
+        }
+        None => Ok(listener),
+    }
+}
+
+fn database_location(listen: &ListenDatabase) -> DatabaseLocation {
+    let owner = |(org, agent): (OrgId, String)| ListenerOwner { org, agent };
+    DatabaseLocation {
+        at: listen.at.to_string(),
+        connection: listen.connection.clone(),
+        agent: listen.agent.clone().map(owner),
     }
 }
 

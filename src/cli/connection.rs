@@ -16,6 +16,7 @@ mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
+mod url;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -372,6 +373,7 @@ pub(in crate::cli) fn home(connection: &Shown<Connection>) -> Option<&str> {
 fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
     let name = &connection.name;
     let based = match home(connection) {
+        _ if connection.facts.database.is_some() => String::new(),
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
         None => base_url(proxy, name, Some("HOST")),
     };
@@ -391,6 +393,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.facts.hosts.join(", ")),
+        ("database", connection.facts.database.clone().unwrap_or_default()),
         ("account", connection.facts.account.clone().unwrap_or_default()),
         ("granted", connection.facts.granted.join(", ")),
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),

@@ -2,6 +2,7 @@
 //! ends with it. It uses the running gateway, or starts a private one.
 
 pub(crate) mod child;
+mod databases;
 pub(crate) mod folder;
 mod gateway;
 mod lease;
@@ -130,7 +131,8 @@ impl Args {
         let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
         let (proxy, own) = (proxy.to_string(), tcp_listener(&facts.agent));
         let entrance = Entrance { proxy: &proxy, own, token: lease.token() };
-        let made = facts.environment(entrance, &paths, &inherited);
+        let mut made = facts.environment(entrance, &paths, &inherited);
+        databases::add(&mut made, facts, lease.token(), &gateway).await?;
         made.files.write(folder.path()).map_err(|error| {
             Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
         })?;

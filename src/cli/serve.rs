@@ -18,7 +18,7 @@ use super::output;
 use super::settings::{self, Global};
 use super::table;
 use crate::app::{self, AppError, Life, Running};
-use crate::config::{Config, ListenAt};
+use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_base::limits::Limits;
@@ -73,6 +73,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     })
 }
 
+fn log_ready(locations: &Locations) {
+    let Locations { proxy, agents, databases, admin, metrics, data, ca, config: _ } = locations;
+    let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
+    let databases: Vec<_> = databases.iter().map(|listener| &listener.at).collect();
+    tracing::info!(id = "ready", ?proxy, ?agents, ?databases, admin, metrics, data, ca, "ready");
+}
+
 /// Reports the failure in the log.
 fn logged(failure: Failure) -> Failure {
     log::init(Format::Json, Level::Info, false);
@@ -110,12 +117,7 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
             let (is_new, quiet) = (view.has_no_user(), args.quiet);
             tokio::spawn(announced(global.clone(), text, is_new, quiet));
         }
-        Format::Json => {
-            let Locations { proxy, agents, admin, metrics, data, ca, config: _ } =
-                running.locations();
-            let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
-            tracing::info!(id = "ready", ?proxy, ?agents, admin, metrics, data, ca, "ready");
-        }
+        Format::Json => log_ready(running.locations()),
     };
     let socket = config.data_dir.join(SOCKET_NAME);
     let deadline = Instant::now() + ENDING_WITHIN;
@@ -170,6 +172,9 @@ async fn show_requests(global: Global) {
 /// run has closed.
 fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
+    // The program reaches its databases too; those of the configuration may be in use by another gateway.
+    let database = ListenAt::Tcp(SocketAddr::new(at.ip(), 0));
+    config.listen.databases = vec![ListenDatabase::at(database)];
     config.listen.admin = SocketAddr::new(at.ip(), 0);
     // A gateway that is served as well has the configured port.
     config.listen.metrics = None;
@@ -223,6 +228,7 @@ fn announcement(locations: &Locations, next: &str) -> String {
     fields.extend(
         locations.agents.iter().map(|(own, at)| ("agent", format!("{} at {at}", own.agent))),
     );
+    fields.extend(locations.databases.iter().map(|listener| ("databases", listener.at.clone())));
     fields.push(("admin", settings::admin_url(&locations.admin)));
     let metrics = locations.metrics.iter();
     fields.extend(metrics.map(|at| ("metrics", format!("http://{at}/metrics"))));
@@ -263,6 +269,7 @@ mod tests {
         let locations = Locations {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
             agents: vec![(own, "127.0.0.1:8090".to_owned())],
+            databases: Vec::new(),
             admin: "127.0.0.1:8081".to_owned(),
             metrics: Some("127.0.0.1:9464".to_owned()),
             config: "/data/keyward.yaml".to_owned(),

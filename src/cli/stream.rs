@@ -81,6 +81,7 @@ fn table(all: &[StreamView], layout: &Layout) -> String {
             StreamKind::Request => "request",
             StreamKind::Websocket => "websocket",
             StreamKind::Tunnel => "tunnel",
+            StreamKind::Database => "database",
         };
         table.row([
             stream.id.as_str().into(),

@@ -190,6 +190,10 @@ impl Check<'_> {
     }
 
     fn settings(&self, settings: &Settings, reading: &mut Reading<'_>) {
+        if let Some(name) = settings.without_effect(self.provider.protocol.is_some()) {
+            let message = format!("it has no effect on connections of `{}`", self.provider.id);
+            reading.problems.add(&self.at("settings", name), message, "remove it");
+        }
         for name in settings.headers.names().filter(|name| self.provider.clears.covers(name)) {
             let at = key_of(&self.at("settings", "headers"), name.as_str());
             let message = format!("provider `{}` authenticates with this field", self.provider.id);

@@ -9,6 +9,7 @@ use serde_yaml::Value;
 
 use super::listen_admin::{self, ListenAdmin};
 use super::listen_agents::{self, ListenAgent, ListenAgentText};
+use super::listen_databases::{self, ListenDatabase, ListenDatabaseText};
 use super::listen_tls::{self, ListenTls};
 use super::reading::Reading;
 use keyward_base::host::{Host, Scheme, Target};
@@ -36,6 +37,8 @@ pub struct Listen {
     pub metrics: Option<SocketAddr>,
     /// For one agent each.
     pub agents: Vec<ListenAgent>,
+    /// For sessions with databases.
+    pub databases: Vec<ListenDatabase>,
     /// Which base URLs the listeners for all agents serve.
     pub base_urls: ServedBaseUrls,
 }
@@ -72,6 +75,9 @@ section! {
         /// Listeners of one agent each, for clients that cannot authenticate to a proxy.
         #[key(list of ListenAgentText)]
         agents: Option<Value>,
+        /// Listeners for sessions with [databases](../guides/databases.md).
+        #[key(list of ListenDatabaseText)]
+        databases: Option<Value>,
         /// Serve [base URLs](../guides/base-url.md), for programs that cannot use a proxy. Not on `agents`.
         #[key(one of ["true", "false"], "true")]
         base_urls: Option<bool>,
@@ -105,6 +111,7 @@ impl Default for Listen {
             admin_access: ListenAdmin::default(),
             metrics: None,
             agents: Vec::new(),
+            databases: Vec::new(),
             base_urls: ServedBaseUrls::default(),
         }
     }
@@ -136,6 +143,7 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen
         listen.proxy = proxies(proxy, reading);
     }
     listen.agents = listen_agents::agents(text.agents.as_ref(), reading);
+    listen.databases = listen_databases::databases(text.databases.as_ref(), reading);
     listen.base_urls = base_urls(text.base_urls, &text.base_url_hosts, reading);
     clashes(&listen, reading);
     listen
@@ -237,6 +245,16 @@ fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
         if let Some(at) = others.into_iter().find(|at| at.clashes(&own.at)) {
             let message = format!("another listener is at {at} as well");
             let path = key_of(&item_of("listen.agents", index), "at");
+            reading.problems.add(&path, message, "choose another place for one of them");
+        }
+    }
+    for (index, own) in listen.databases.iter().enumerate() {
+        let others = listen.databases[..index].iter().map(|other| &other.at);
+        let others = others.chain(listen.agents.iter().map(|other| &other.at));
+        let others = others.chain(&listen.proxy).chain(std::iter::once(&admin)).chain(&metrics);
+        if let Some(at) = others.into_iter().find(|at| at.clashes(&own.at)) {
+            let message = format!("another listener is at {at} as well");
+            let path = key_of(&item_of("listen.databases", index), "at");
             reading.problems.add(&path, message, "choose another place for one of them");
         }
     }

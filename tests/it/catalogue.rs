@@ -202,6 +202,7 @@ impl Client {
                         Location::Cookie(name) => fields.push(format!("Cookie: {name}={value}")),
                         Location::Path(_) => path = beneath(&value, &path),
                         Location::Body(path) => panic!("this test sends no body: {path}"),
+                        Location::Login(part) => panic!("no request has a login: {part:?}"),
                     }
                 }
             }
@@ -329,6 +330,7 @@ fn assert_received(account: &Account, spot: &Spot, head: &Head, canary: &str, ca
                 assert_eq!(head.target().split('?').next(), Some(&*path), "{case}");
             }
             Location::Body(path) => panic!("this test sends no body: {path}"),
+            Location::Login(part) => panic!("no request has a login: {part:?}"),
         }
     }
     if path_is_kept {

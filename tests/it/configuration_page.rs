@@ -19,12 +19,13 @@ const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
-const ITEMS: [(&str, &str); 12] = [
+const ITEMS: [(&str, &str); 13] = [
     (
         "apps[]",
         r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
     ),
     ("listen.agents[]", r#"{"agent": "ci", "at": "unix:ci.sock"}"#),
+    ("listen.databases[]", r#"{"agent": "ci", "at": "unix:db.sock"}"#),
     (
         "connections[]",
         r#"{"name": "gh", "provider": "github", "auth": "pat", "fields": {"token": {"env": "T"}}}"#,

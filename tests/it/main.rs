@@ -43,6 +43,7 @@ mod connections_states;
 mod connections_templates;
 mod corporate_proxy;
 mod crash;
+mod databases;
 mod day;
 mod deadlines;
 mod decoders;

@@ -40,6 +40,7 @@ mod oauth_grants;
 mod openapi;
 mod packages;
 mod person;
+mod postgres;
 mod python;
 mod refused;
 mod relay;

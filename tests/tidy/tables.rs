@@ -94,12 +94,13 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (
         "streams",
-        "authorize base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
-         server session sockets tunnel",
+        "authorize base base_url body directory exchange inject limits net observe policy proxy::gateway proxy::record \
+         refusal server session sockets tunnel",
     ),
+    ("databases", "base directory inject policy proxy"),
     (
         "api",
-        "backup base base_url ca crypto directory events hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
+        "backup base base_url ca crypto databases directory events hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook store vault",
     ),
     ("console", "api base model provider"),
     ("config", "*"),
@@ -116,6 +117,8 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
     "crates/state/src/crypto/",
     "crates/rules/src/inject/",
     "crates/vault/src/grant/",
+    "crates/rules/src/provider/connection_url.rs",
+    "crates/databases/src/postgres/login.rs",
     "crates/net/src/corporate.rs",
     "crates/net/src/tls.rs",
     "crates/vault/src/events/keys.rs",

@@ -1,6 +1,7 @@
 //! `POST /connections/{id}/test`: sends the provider's test request through the data path, and explains the
 //! response with remedies.
 
+mod database;
 mod diagnosis;
 pub(super) mod status;
 
@@ -71,6 +72,9 @@ pub(super) async fn tested(
     let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;
+    if provider.protocol.is_some() {
+        return database::tested(admin, connection, &provider.name, trial).await;
+    }
     let docs = provider.about.docs_url.clone();
     let view = admin.deps().directory.view();
     let asked = TestedConnection {
@@ -102,7 +106,9 @@ pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let provider = catalogue.get(&connection.provider);
     let auth =
         provider.and_then(|provider| Some((provider, provider.auth(connection.auth.as_deref())?)));
-    auth.is_some_and(|(provider, auth)| provider.test(auth).is_some())
+    auth.is_some_and(|(provider, auth)| {
+        provider.protocol.is_some() || provider.test(auth).is_some()
+    })
 }
 
 fn authority(uri: &http::Uri) -> &str {

@@ -27,7 +27,7 @@ use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes};
 use keyward_base::secret::Secret;
 use keyward_model::{Connection, ConnectionShown, Reference, Shown, User};
-use keyward_rules::provider::Catalogue;
+use keyward_rules::provider::{Catalogue, Instance};
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, ManagedBy, Need, Remedies};
 use keyward_vault as vault;
 use keyward_vault::oauth::{FlowError, NewMcp, Revoked};
@@ -293,6 +293,8 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
         owner: facts.owner,
         visibility: facts.visibility,
         hosts: hosts(&catalogue, connection),
+        database: instance(&catalogue, connection)
+            .and_then(|instance| Some(instance.database?.url())),
         granted: facts.granted,
         account: facts.account.or(facts.whose),
         ends: facts.ends,
@@ -342,9 +344,12 @@ fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionSh
 
 /// The hosts that the connection owns; none when its provider left the catalogue.
 pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
-    let instance = catalogue.get(&connection.provider).and_then(|provider| {
-        let auth = provider.auth(connection.auth.as_deref())?;
-        provider.instantiate(auth, &connection.host_variables()).ok()
-    });
+    let instance = instance(catalogue, connection);
     instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()
+}
+
+fn instance(catalogue: &Catalogue, connection: &ConnectionRecord) -> Option<Instance> {
+    let provider = catalogue.get(&connection.provider)?;
+    let auth = provider.auth(connection.auth.as_deref())?;
+    provider.instantiate(auth, &connection.host_variables()).ok()
 }

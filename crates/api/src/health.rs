@@ -11,8 +11,10 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::reload::Reloads;
 use super::state::Admin;
+use super::state::DatabaseLocation;
 use super::wire::{
-    AgentListener, CallerView, Health, OidcView, Status, TelemetryFailure, TelemetryView,
+    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, Status, TelemetryFailure,
+    TelemetryView,
 };
 use keyward_state::observe::telemetry::Telemetry;
 
@@ -84,6 +86,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
                 at,
             })
             .collect(),
+        databases: places.databases.into_iter().map(database_view).collect(),
         admin: places.admin,
         metrics: places.metrics,
         data: places.data,
@@ -101,6 +104,11 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         telemetry: admin.deps().telemetry.get().map(|telemetry| telemetry_view(&telemetry)),
         reload: admin.reloads().and_then(Reloads::last),
     }))
+}
+
+fn database_view(place: DatabaseLocation) -> DatabaseListenerView {
+    let DatabaseLocation { at, connection, agent } = place;
+    DatabaseListenerView { at, connection, agent: agent.map(|owner| owner.agent) }
 }
 
 fn telemetry_view(telemetry: &Telemetry) -> TelemetryView {

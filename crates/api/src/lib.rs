@@ -100,4 +100,4 @@ pub use run_counter::Runs;
 pub use serve::{AdminTls, serve_metrics, serve_network, serve_socket, serve_tcp};
 pub use sign_in::own_path;
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
-pub use state::{Admin, Deps, Locations};
+pub use state::{Admin, DatabaseLocation, Deps, Locations};

@@ -135,6 +135,7 @@ impl From<&Provider> for ProviderView {
             id: provider.id.to_string(),
             name: provider.name.clone(),
             category: provider.category.clone(),
+            protocol: provider.protocol,
             hosts: provider.hosts.iter().map(ToString::to_string).collect(),
             variables: asked.map(VariableView::from).collect(),
             auth: provider.auth.iter().map(AuthView::from).collect(),

@@ -92,6 +92,8 @@ pub struct Locations {
     pub proxy: Vec<String>,
     /// Listeners of single agents, with their owners.
     pub agents: Vec<(ListenerOwner, String)>,
+    /// Listeners for sessions with databases.
+    pub databases: Vec<DatabaseLocation>,
     /// The bound admin listener.
     pub admin: String,
     /// The bound listener for metrics.
@@ -102,6 +104,17 @@ pub struct Locations {
     pub config: String,
     /// The CA's certificate.
     pub ca: String,
+}
+
+/// A listener for sessions with databases.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DatabaseLocation {
+    /// The bound address: `127.0.0.1:6432` or `unix:/run/keyward/.s.PGSQL.5432`.
+    pub at: String,
+    /// The connection of all its sessions, by name.
+    pub connection: Option<String>,
+    /// The agent of all its sessions, which need no token.
+    pub agent: Option<ListenerOwner>,
 }
 
 /// State of both routers; cheap to clone.

@@ -36,11 +36,11 @@ impl Lab {
         let owner =
             |org: &str| ListenerOwner { org: OrgId::named(org).unwrap(), agent: "ci".to_owned() };
         let locations = Locations {
-            agents: vec![
-                (owner("default"), "127.0.0.1:8090".to_owned()),
-                (owner("acme"), "127.0.0.1:8091".to_owned()),
-            ],
+            agents: [("default", 8090), ("acme", 8091)]
+                .map(|(org, port)| (owner(org), format!("127.0.0.1:{port}")))
+                .to_vec(),
             proxy: vec!["127.0.0.1:8080".to_owned()],
+            databases: Vec::new(),
             metrics: None,
             admin: "127.0.0.1:8081".to_owned(),
             config: String::new(),

@@ -66,8 +66,8 @@ pub use self::sign_in::{
     LoginLinkAsk, LoginLinkView, PasswordAsk, SignInAsk, SignInView, TotpAsk, TotpCode, TotpView,
 };
 pub use self::status::{
-    AgentListener, CallerView, Health, OidcView, ReloadView, Status, TelemetryFailure,
-    TelemetryView,
+    AgentListener, CallerView, DatabaseListenerView, Health, OidcView, ReloadView, Status,
+    TelemetryFailure, TelemetryView,
 };
 pub use self::stream::{StreamKind, StreamView};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
@@ -79,6 +79,7 @@ pub use self::usage::{
     UsageTotals, UsageView, Waits,
 };
 pub use self::webhook::{EventType, WebhookAdded};
+use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::{AppId, TokenId};
 use keyward_model::PluginAffected;
 pub use keyward_model::{SecretFields, SecretText};
@@ -193,6 +194,9 @@ pub struct ProviderView {
     pub name: String,
     /// Its category.
     pub category: Option<String>,
+    /// The wire protocol of a database; absent for services that are used over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<DatabaseProtocol>,
     /// Hosts, with variables in braces.
     pub hosts: Vec<String>,
     /// The variables that the owner gives.

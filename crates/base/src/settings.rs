@@ -50,6 +50,15 @@ section! {
         #[key("map of text to text", "{}")]
         #[serde(skip_serializing_if = "Headers::is_empty")]
         pub headers: Headers,
+        /// Databases: sessions are [read-only](../guides/databases.md#read-only).
+        #[key("`true` or `false`")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub read_only: Option<bool>,
+        /// Databases: the longest time that one statement may take; 10ms to 1h. Agents cannot change it in read-only
+        /// sessions. Default: the server's.
+        #[key("time")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub statement_timeout: Option<Wait>,
     }
 }
 
@@ -150,7 +159,28 @@ impl Settings {
             concurrency: self.concurrency.or(base.concurrency),
             user_agent: self.user_agent.clone().or_else(|| base.user_agent.clone()),
             headers: self.headers.over(&base.headers),
+            read_only: self.read_only.or(base.read_only),
+            statement_timeout: self.statement_timeout.or(base.statement_timeout),
         }
+    }
+
+    /// The first setting that has no effect on connections of a provider: those of requests for a database, those of
+    /// databases for any other.
+    pub fn without_effect(&self, is_database: bool) -> Option<&'static str> {
+        let of_requests = [
+            (self.timeout.is_some(), "timeout"),
+            (self.retry.is_some(), "retry"),
+            (self.rate_limit.is_some(), "rate_limit"),
+            (self.concurrency.is_some(), "concurrency"),
+            (self.user_agent.is_some(), "user_agent"),
+            (!self.headers.is_empty(), "headers"),
+        ];
+        let of_databases = [
+            (self.read_only.is_some(), "read_only"),
+            (self.statement_timeout.is_some(), "statement_timeout"),
+        ];
+        let others: &[_] = if is_database { &of_requests } else { &of_databases };
+        others.iter().find(|(is_set, _)| *is_set).map(|(_, name)| *name)
     }
 
     /// Whether nothing is set.

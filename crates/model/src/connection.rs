@@ -222,6 +222,9 @@ pub struct ConnectionShown {
     pub visibility: Visibility,
     /// Hosts that its credential may go to.
     pub hosts: Vec<String>,
+    /// The database that it logs in at, without the login; absent for services that are used over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// Scopes that it requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<String>,

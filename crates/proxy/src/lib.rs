@@ -80,3 +80,7 @@ pub use sockets::listener::{Listener, ListenerOwner};
 pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;
 pub use streams::cores::Cores;
+pub use streams::service::{
+    CheckedUpstream, DatabaseChoice, ServiceExchange, ServiceStream, SessionEnd, StreamPlace,
+    StreamService,
+};

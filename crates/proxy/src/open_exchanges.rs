@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::policy_query::PolicyQuery;
 use crate::record::Record;
 use keyward_base::agent::Agent;
+use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId};
 use keyward_state::observe::change::Actor;
@@ -47,7 +48,7 @@ pub struct CurrentExchange {
     number: u64,
 }
 
-/// A request, a WebSocket or a tunnel that is open.
+/// A request, a WebSocket, a tunnel or a session with a database that is open.
 #[derive(Clone, Debug)]
 pub struct OpenExchange {
     /// As in the audit log.
@@ -77,6 +78,8 @@ pub enum OpenKind {
     WebSocket,
     /// A tunnel whose bytes are not inspected.
     Tunnel,
+    /// A session with a database.
+    Database,
 }
 
 /// What an exchange is for.
@@ -84,6 +87,7 @@ pub enum OpenKind {
 pub(crate) enum Subject {
     Request(Arc<PolicyQuery>),
     Tunnel(Target),
+    Database(Arc<DatabaseEndpoint>),
 }
 
 /// An open exchange with its byte counts.
@@ -231,6 +235,15 @@ impl OpenExchange {
         match &self.subject {
             Subject::Request(query) => &query.target,
             Subject::Tunnel(target) => target,
+            Subject::Database(endpoint) => &endpoint.target,
+        }
+    }
+
+    /// The upstream for people, with the scheme of its protocol.
+    pub fn target_text(&self) -> String {
+        match &self.subject {
+            Subject::Database(endpoint) => endpoint.url(),
+            Subject::Request(_) | Subject::Tunnel(_) => self.target().to_string(),
         }
     }
 
@@ -238,24 +251,25 @@ impl OpenExchange {
     pub fn kind(&self) -> OpenKind {
         match self.subject {
             Subject::Tunnel(_) => OpenKind::Tunnel,
+            Subject::Database(_) => OpenKind::Database,
             Subject::Request(_) if self.is_websocket => OpenKind::WebSocket,
             Subject::Request(_) => OpenKind::Request,
         }
     }
 
-    /// The method, unless it is a tunnel.
+    /// The method, of a request.
     pub fn method(&self) -> Option<&Method> {
         match &self.subject {
             Subject::Request(query) => Some(&query.method),
-            Subject::Tunnel(_) => None,
+            Subject::Tunnel(_) | Subject::Database(_) => None,
         }
     }
 
-    /// The path without query, unless it is a tunnel.
+    /// The path without query, of a request.
     pub fn path(&self) -> Option<&str> {
         match &self.subject {
             Subject::Request(query) => Some(query.path.raw()),
-            Subject::Tunnel(_) => None,
+            Subject::Tunnel(_) | Subject::Database(_) => None,
         }
     }
 

@@ -16,13 +16,14 @@ use crate::gateway::Gateway;
 use crate::refusal::{Refusal, scrub_code};
 use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::codes::Code;
+use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placeholder::holds_mark;
 use keyward_rules::inject::scrub::InspectError;
-use keyward_rules::policy::{Permit, set_for};
+use keyward_rules::policy::{DatabasePermit, Permit, set_for};
 use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::change::Actor;
 use keyward_state::observe::event::{Event, Outcome};
@@ -55,6 +56,7 @@ struct EventFields {
     connection_id: Option<ConnectionId>,
     generation: Option<u64>,
     target: Option<Target>,
+    database: Option<Box<DatabaseSession>>,
     method: Option<Method>,
     path: Option<String>,
     status: Option<u16>,
@@ -67,6 +69,14 @@ struct EventFields {
     /// Until the upstream's answer began.
     waited: Option<Duration>,
     limit: Option<Remaining>,
+}
+
+/// A session with a database.
+#[derive(Debug)]
+struct DatabaseSession {
+    endpoint: Arc<DatabaseEndpoint>,
+    /// The role that Keyward logs in as.
+    role: Option<String>,
 }
 
 #[derive(Debug)]
@@ -179,6 +189,23 @@ impl Record {
         self.fields.rule = Some(permit.rule().clone());
         self.fields.connection = permit.wanted().map(|wanted| wanted.name.clone());
         self.fields.connection_id = permit.wanted().map(|wanted| wanted.connection.clone());
+    }
+
+    /// The permit of a session with a database.
+    pub fn set_database(&mut self, permit: &DatabasePermit) {
+        let endpoint = permit.shared_endpoint().clone();
+        self.fields.rule = Some(permit.rule().clone());
+        self.fields.connection = Some(permit.wanted().name.clone());
+        self.fields.connection_id = Some(permit.wanted().connection.clone());
+        self.fields.target = Some(endpoint.target.clone());
+        self.fields.database = Some(Box::new(DatabaseSession { endpoint, role: None }));
+    }
+
+    /// The role of the login at a database.
+    pub fn set_database_role(&mut self, role: &str) {
+        if let Some(session) = &mut self.fields.database {
+            session.role = Some(role.to_owned());
+        }
     }
 
     /// The rule of a tunnel.
@@ -300,6 +327,7 @@ impl EventFields {
             connection_id: None,
             generation: None,
             target: None,
+            database: None,
             method: None,
             path: None,
             status: None,
@@ -392,6 +420,7 @@ impl EventFields {
             scrubbed: self.scrubbed,
             outcome: self.outcome,
             cut_by: self.cut_by.as_deref(),
+            database_role: self.database.as_ref().and_then(|it| it.role.as_deref()),
             ..Event::begun(self.time, self.exchange.as_str())
         }
     }
@@ -432,7 +461,10 @@ impl Drop for Record {
         if let Some(attempts) = &self.attempts {
             self.fields.attempts += attempts.load(Relaxed);
         }
-        let target = self.fields.target.as_ref().map(text_of);
+        let target = match &self.fields.database {
+            Some(session) => Some(session.endpoint.url()),
+            None => self.fields.target.as_ref().map(text_of),
+        };
         let elapsed = self.begun.elapsed().as_millis();
         let event = Event {
             bytes_in: self.bytes_in.load(Relaxed),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::grant::{GrantError, MintError};
 use keyward_rules::provider::FormError;
+use keyward_rules::provider::connection_url::UrlError;
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, DirectoryError, Need};
 use keyward_state::store::StoreError;
@@ -42,6 +43,17 @@ pub enum VaultError {
         /// The provider.
         provider: String,
     },
+    /// A setting that has no effect on connections of the provider.
+    #[error("`{name}` has no effect on connections of {provider}: leave it out")]
+    SettingWithoutEffect {
+        /// The setting.
+        name: &'static str,
+        /// The provider.
+        provider: String,
+    },
+    /// The caller's connection string cannot be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// The caller's fields do not fit the auth method.
     #[error(transparent)]
     Grant(#[from] GrantError),

@@ -213,11 +213,13 @@ impl Vault {
     pub fn check(
         catalogue: &Catalogue,
         new: &NewConnection,
-        fields: BTreeMap<String, Secret>,
+        mut fields: BTreeMap<String, Secret>,
     ) -> Result<(), VaultError> {
         let (provider, auth) = method(catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
-        provider.instantiate(auth, &new.spec.variables)?;
-        not_authenticating(provider, &new.spec.settings)?;
+        let mut variables = new.spec.variables.clone();
+        provider.expand_url(&mut variables, &mut fields)?;
+        provider.instantiate(auth, &variables)?;
+        fitting(provider, &new.spec.settings)?;
         Grant::from_fields(auth, fields)?;
         Ok(())
     }
@@ -241,14 +243,15 @@ impl Vault {
 
     async fn add_with(
         &self,
-        new: NewConnection,
-        fields: BTreeMap<String, Secret>,
+        mut new: NewConnection,
+        mut fields: BTreeMap<String, Secret>,
         untested: bool,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let catalogue = self.catalogue(&new.org);
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
+        provider.expand_url(&mut new.spec.variables, &mut fields)?;
         provider.instantiate(auth, &new.spec.variables)?;
-        not_authenticating(provider, &new.spec.settings)?;
+        fitting(provider, &new.spec.settings)?;
         let grant = Grant::from_fields(auth, fields)?;
         let mut record = self.new_record(new, auth);
         if untested {
@@ -277,7 +280,7 @@ impl Vault {
     /// Whether a connection of the provider may have these settings.
     ///
     /// # Errors
-    /// When a field of the settings is one that the provider authenticates with.
+    /// When a field of the settings is one that the provider authenticates with, or a setting has no effect.
     pub fn check_settings(
         &self,
         org: &OrgId,
@@ -286,7 +289,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let catalogue = self.catalogue(org);
         let (provider, _) = method(&catalogue, provider, None)?;
-        not_authenticating(provider, settings)
+        fitting(provider, settings)
     }
 
     /// Rotates the grant if `fields` differ from the given ones; the old grant is kept for a while. Returns
@@ -399,7 +402,11 @@ impl Vault {
     }
 }
 
-fn not_authenticating(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
+fn fitting(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
+    if let Some(name) = settings.without_effect(provider.protocol.is_some()) {
+        let provider = provider.id.to_string();
+        return Err(VaultError::SettingWithoutEffect { name, provider });
+    }
     match settings.headers.names().find(|name| provider.clears.covers(name)) {
         None => Ok(()),
         Some(name) => Err(VaultError::SettingsField {

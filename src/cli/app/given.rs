@@ -82,7 +82,7 @@ pub(super) struct Given {
     #[arg(long, value_name = "ID")]
     key_id: Option<String>,
     #[command(flatten)]
-    requests: settings::Given,
+    requests: settings::Requests,
 }
 
 /// A request with secrets in it.
@@ -241,7 +241,7 @@ mod tests {
             token_params: vec![],
             client_auth: None,
             key_id: None,
-            requests: settings::Given::default(),
+            requests: settings::Requests::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::secrets::{self, SecretSource};
 use super::shape::{self, Shapes};
+use super::url;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::secret::{self, Typed};
@@ -61,7 +62,7 @@ impl Given {
     /// can be asked.
     pub(in crate::cli) fn complete(self, provider: &ProviderView) -> Result<Filled, Failure> {
         let auth = choose(provider, self.auth.as_deref())?;
-        let given = self.named(auth)?;
+        let given = url::expanded(self, provider)?.named(auth)?;
         given.check(auth)?;
         given.check_variables(provider)?;
         let asking = secret::can_ask() && !given.secrets.iter().any(SecretSource::is_stdin);
@@ -221,7 +222,7 @@ fn unknown(name: &str, auth: &AuthView) -> Failure {
         .hint(format!("its fields are: {}", known.join(", ")))
 }
 
-fn exposed(name: &str) -> Failure {
+pub(super) fn exposed(name: &str) -> Failure {
     Failure::usage(format!("`{name}` is a secret: arguments can be read by other processes"))
         .hint(format!(
             "--secret-stdin {name}, --secret-file {name}=PATH, --secret-env {name}=VARIABLE, or type it \

@@ -59,6 +59,11 @@ impl SecretArgs {
 }
 
 impl SecretSource {
+    /// A secret that was read already.
+    pub(in crate::cli) fn held(field: &str, secret: Typed) -> Self {
+        Self { field: field.to_owned(), from: From::Held(secret) }
+    }
+
     /// With a name: an empty one becomes that of the only secret field.
     ///
     /// # Errors

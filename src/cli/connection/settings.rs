@@ -10,19 +10,43 @@ use keyward_base::settings::{
 };
 
 /// What may be cleared, as arguments and as the API name it.
-const CLEARED: [(&str, &str); 6] = [
+const CLEARED: [(&str, &str); 8] = [
     ("timeout", "timeout"),
     ("retry", "retry"),
     ("rate-limit", "rate_limit"),
     ("concurrency", "concurrency"),
     ("user-agent", "user_agent"),
     ("headers", "headers"),
+    ("read-only", "read_only"),
+    ("statement-timeout", "statement_timeout"),
 ];
+
+/// The settings of a connection.
+#[derive(Debug, Default, Args)]
+#[group(skip)]
+pub(in crate::cli) struct Given {
+    #[command(flatten)]
+    requests: Requests,
+    #[command(flatten)]
+    sessions: Sessions,
+}
+
+/// How sessions with a connection's database are.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Settings of databases")]
+struct Sessions {
+    /// sessions may only read
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    read_only: Option<bool>,
+    /// the longest time that one statement may take, such as 30s
+    #[arg(long, value_name = "TIME")]
+    statement_timeout: Option<Wait>,
+}
 
 /// How requests with a connection's credential are sent.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Settings")]
-pub(in crate::cli) struct Given {
+pub(in crate::cli) struct Requests {
     /// time until an answer begins, attempts and waits included, such as 30s
     #[arg(long, value_name = "TIME")]
     timeout: Option<Wait>,
@@ -61,6 +85,51 @@ impl Given {
     /// As the API takes them; only what was given.
     ///
     /// # Errors
+    /// As [`Requests::to_json`].
+    pub(in crate::cli) fn to_json(&self) -> Result<Map<String, Value>, Failure> {
+        let Sessions { read_only, statement_timeout } = &self.sessions;
+        let mut settings = self.requests.to_json()?;
+        settings.extend(of([
+            ("read_only", read_only.map(Value::from)),
+            ("statement_timeout", statement_timeout.map(|wait| json!(wait))),
+        ]));
+        Ok(settings)
+    }
+
+    /// A merge patch of these and of what is cleared.
+    ///
+    /// # Errors
+    /// When nothing is to be changed, or one thing in two ways.
+    pub(in crate::cli) fn patch(&self, cleared: &[Cleared]) -> Result<Value, Failure> {
+        let mut patch = self.to_json()?;
+        let nothing_else = patch.is_empty() && cleared.len() == 1;
+        for one in cleared {
+            match one {
+                Cleared::All if nothing_else => return Ok(Value::Null),
+                Cleared::All => return Err(Failure::usage("--clear all stands alone")),
+                Cleared::Setting(name) => clear(&mut patch, name)?,
+                Cleared::Header(name) => {
+                    match patch.entry("headers").or_insert_with(|| json!({})) {
+                        Value::Object(headers) => clear(headers, name)?,
+                        _ => return Err(Failure::usage("header is both set and cleared")),
+                    }
+                }
+            }
+        }
+        match patch.is_empty() {
+            true => {
+                let hint = "give settings, or --clear SETTING";
+                Err(Failure::usage("nothing is to be changed").hint(hint))
+            }
+            false => Ok(patch.into()),
+        }
+    }
+}
+
+impl Requests {
+    /// As the API takes them; only what was given.
+    ///
+    /// # Errors
     /// When a field is none, or given twice.
     pub(in crate::cli) fn to_json(&self) -> Result<Map<String, Value>, Failure> {
         let retry = [
@@ -96,35 +165,6 @@ impl Given {
             }
         }
         Ok(headers)
-    }
-
-    /// A merge patch of these and of what is cleared.
-    ///
-    /// # Errors
-    /// When nothing is to be changed, or one thing in two ways.
-    pub(in crate::cli) fn patch(&self, cleared: &[Cleared]) -> Result<Value, Failure> {
-        let mut patch = self.to_json()?;
-        let nothing_else = patch.is_empty() && cleared.len() == 1;
-        for one in cleared {
-            match one {
-                Cleared::All if nothing_else => return Ok(Value::Null),
-                Cleared::All => return Err(Failure::usage("--clear all stands alone")),
-                Cleared::Setting(name) => clear(&mut patch, name)?,
-                Cleared::Header(name) => {
-                    match patch.entry("headers").or_insert_with(|| json!({})) {
-                        Value::Object(headers) => clear(headers, name)?,
-                        _ => return Err(Failure::usage("header is both set and cleared")),
-                    }
-                }
-            }
-        }
-        match patch.is_empty() {
-            true => {
-                let hint = "give settings, or --clear SETTING";
-                Err(Failure::usage("nothing is to be changed").hint(hint))
-            }
-            false => Ok(patch.into()),
-        }
     }
 }
 
@@ -196,6 +236,10 @@ pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
         ("concurrency", text(settings.concurrency.map(|max| max.to_string()))),
         ("user agent", text(settings.user_agent.as_ref().map(ToString::to_string))),
     ];
+    // Of databases alone.
+    rows.extend(settings.read_only.map(|is_set| ("read only", is_set.to_string())));
+    let timeout = settings.statement_timeout;
+    rows.extend(timeout.map(|wait| ("statement timeout", wait.to_string())));
     for (name, value) in settings.headers.iter() {
         rows.push(("header", format!("{name}: {}", value.to_str().unwrap_or_default())));
     }

@@ -46,6 +46,8 @@ pub(crate) struct Facts {
     bundle: String,
     /// Host patterns of its bindings.
     hosts: Vec<String>,
+    /// The names of its connections to databases; its default first.
+    pub(crate) databases: Vec<String>,
     /// Its connections that cannot be used, as people read them.
     pub(crate) unusable: Vec<Unusable>,
 }
@@ -112,15 +114,21 @@ impl Facts {
     /// Reads the facts of an agent from the gateway.
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
-        let (mut hosts, mut unusable) = (Vec::new(), Vec::new());
+        let (mut hosts, mut unusable, mut databases) = (Vec::new(), Vec::new(), Vec::new());
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
             unusable.extend(Unusable::of(&connection));
+            if connection.facts.database.is_some() {
+                match binding.default {
+                    true => databases.insert(0, connection.name.clone()),
+                    false => databases.push(connection.name.clone()),
+                }
+            }
             hosts.extend(connection.facts.hosts);
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
-        Ok(Self { agent, ca, bundle, hosts, unusable })
+        Ok(Self { agent, ca, bundle, hosts, databases, unusable })
     }
 
     /// The facts of an agent without bindings, which need not exist.
@@ -130,7 +138,8 @@ impl Facts {
         let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
         let agent = agent.shown(AgentShown::default());
         let (ca, bundle) = (String::new(), String::new());
-        Self { agent, ca, bundle, hosts: Vec::new(), unusable: Vec::new() }
+        let (hosts, databases, unusable) = (Vec::new(), Vec::new(), Vec::new());
+        Self { agent, ca, bundle, hosts, databases, unusable }
     }
 
     /// The same with the CA of another proxy.
@@ -293,7 +302,8 @@ pub(super) mod tests {
         }));
         let hosts = vec!["api.github.com".to_owned()];
         let (ca, bundle) = ("the CA\n".into(), "roots\n".into());
-        Facts { agent: agent.unwrap(), ca, bundle, hosts, unusable: Vec::new() }
+        let (databases, unusable) = (Vec::new(), Vec::new());
+        Facts { agent: agent.unwrap(), ca, bundle, hosts, databases, unusable }
     }
 
     fn at(proxy: &str) -> Entrance<'_> {

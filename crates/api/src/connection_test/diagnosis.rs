@@ -27,11 +27,11 @@ pub(super) struct Diagnosis {
 }
 
 impl Diagnosis {
-    fn new(outcome: TestOutcome, message: impl Into<String>) -> Self {
+    pub(super) fn new(outcome: TestOutcome, message: impl Into<String>) -> Self {
         Self { outcome, message: message.into(), hint: None }
     }
 
-    fn hint(self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 }

@@ -38,7 +38,8 @@ fn is_broken_by(connection: &ConnectionRecord, by: BrokenReason) -> bool {
 }
 
 fn is_refused(found: &ConnectionTested) -> bool {
-    found.outcome == TestOutcome::WrongKey && found.status == Some(401)
+    // A database has no status.
+    found.outcome == TestOutcome::WrongKey && found.status.is_none_or(|status| status == 401)
 }
 
 /// Stores the result. It does not override a state that a person or the token server has set.

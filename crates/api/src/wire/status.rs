@@ -30,6 +30,9 @@ pub struct Status {
     /// Listeners of one agent each.
     #[serde(default)]
     pub agents: Vec<AgentListener>,
+    /// Listeners for sessions with databases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<DatabaseListenerView>,
     /// The admin listener.
     pub admin: String,
     /// The listener for metrics.
@@ -60,6 +63,19 @@ pub struct Status {
     /// What came of the last reload; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadView>,
+}
+
+/// A listener for sessions with databases.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct DatabaseListenerView {
+    /// `127.0.0.1:6432`, or `unix:/run/keyward/.s.PGSQL.5432`.
+    pub at: String,
+    /// The connection of all its sessions, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// The agent of all its sessions, which need no token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 /// Sign-in with an identity provider, by OpenID Connect.

@@ -18,6 +18,8 @@ pub enum StreamKind {
     Websocket,
     /// A tunnel whose bytes are not inspected.
     Tunnel,
+    /// A session with a database.
+    Database,
 }
 
 /// A request, a WebSocket or a tunnel of an agent that is open now.
@@ -43,7 +45,7 @@ pub struct StreamView {
     /// The id of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_id: Option<ConnectionId>,
-    /// The upstream: `https://host` or `https://host:port`.
+    /// The upstream: `https://host`, `https://host:port`, or `postgres://host:port/database`.
     pub target: String,
     /// The method; absent for a tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +68,7 @@ impl StreamView {
             OpenKind::Request => StreamKind::Request,
             OpenKind::WebSocket => StreamKind::Websocket,
             OpenKind::Tunnel => StreamKind::Tunnel,
+            OpenKind::Database => StreamKind::Database,
         };
         let session: Option<&AgentSession> = open.agent.session.as_deref();
         let user = session.and_then(|session| session.user.as_ref());
@@ -79,7 +82,7 @@ impl StreamView {
             user: user.map(|(_, name)| name.to_string()),
             connection: connection.map(|name| name.to_string()),
             connection_id,
-            target: open.target().to_string(),
+            target: open.target_text(),
             method: open.method().map(ToString::to_string),
             path: open.path().map(str::to_owned),
             since: open.since,

@@ -8,11 +8,13 @@ use maud::{Markup, html};
 use super::connections::{renewal_verb, soon, state_of, why};
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
-use crate::parts::{Action, Field, ago, chips, facts, failures, head, lock, mark, series};
+use crate::parts::{Action, Check, Field, ago, chips, facts, failures, head, lock, mark, series};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{Event, List, ProviderView, Share, StreamView, UsageView};
+use keyward_base::settings::Settings;
 use keyward_model::{
-    Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
+    Connection, ConnectionSpec, ConnectionState, ManagedBy, Renewal, RotationState, Shown,
+    Visibility,
 };
 
 /// Changes that the page shows.
@@ -266,7 +268,9 @@ fn about(view: &View) -> Markup {
         ("Service", Some(html! { (service(view)) })),
         ("Method", method),
         ("Account", text(&shown.account)),
-        ("Hosts", Some(chips(&shown.hosts))),
+        ("Hosts", (!shown.hosts.is_empty()).then(|| chips(&shown.hosts))),
+        ("Database", shown.database.as_ref().map(|url| html! { code { (url) } })),
+        ("Sessions", shown.database.as_ref().map(|_| rights(spec))),
         ("Environment", text(&spec.environment)),
         ("Purpose", text(&spec.purpose)),
         ("Tags", (!spec.tags.is_empty()).then(|| chips(&spec.tags))),
@@ -284,6 +288,15 @@ fn about(view: &View) -> Markup {
         ("Created", Some(ago(view.connection.created))),
         ("Id", Some(html! { code { (view.connection.id) } })),
     ])
+}
+
+/// What sessions with the connection's database may do.
+fn rights(spec: &ConnectionSpec) -> Markup {
+    let Settings { read_only, statement_timeout, .. } = &spec.settings;
+    html! {
+        @if *read_only == Some(true) { "are read-only" } @else { "may write" }
+        @if let Some(timeout) = statement_timeout { ", statements take " (timeout) " at most" }
+    }
 }
 
 fn scopes(connection: &Shown<Connection>) -> Markup {
@@ -327,6 +340,7 @@ fn settings(view: &View) -> Markup {
                         data-done="Saved." {
                         (field("description", "Description", spec.description.as_deref(), None).show())
                         (field("purpose", "Purpose", spec.purpose.as_deref(), Some("Shown in approvals and the audit log.")).show())
+                        @if view.connection.facts.database.is_some() { (sessions(spec)) }
                         (Field { json: Some("list"), ..field("tags", "Tags", Some(&tags), Some("Separated by blanks.")) }.show())
                         button.first { "Save settings" }
                     }
@@ -334,6 +348,28 @@ fn settings(view: &View) -> Markup {
             }
         }
     }
+}
+
+/// The settings of a database.
+fn sessions(spec: &ConnectionSpec) -> Markup {
+    let timeout = spec.settings.statement_timeout.map(|timeout| timeout.to_string());
+    let field = Field {
+        name: "settings.statement_timeout",
+        label: "Statement timeout",
+        value: timeout.as_deref(),
+        help: Some("Such as 30s."),
+        is_optional: true,
+        empties: true,
+        ..Field::default()
+    };
+    let check = Check {
+        name: "settings.read_only",
+        label: "Read-only",
+        help: Some("Open sessions end when this is changed."),
+        is_ticked: spec.settings.read_only == Some(true),
+        ..Check::default()
+    };
+    html! { (check.show()) (field.show()) }
 }
 
 /// What stops working without the connection, by name.

@@ -61,6 +61,7 @@ fn row(visit: &Visit, owner: Owner, stream: &StreamView) -> Markup {
         StreamKind::Request => None,
         StreamKind::Websocket => Some("WebSocket"),
         StreamKind::Tunnel => Some("tunnel, not inspected"),
+        StreamKind::Database => Some("database"),
     };
     html! {
         tr {

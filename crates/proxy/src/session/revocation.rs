@@ -17,7 +17,7 @@ use crate::refusal::{Refusal, Shortage};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
-use keyward_rules::policy::{Permit, Reason, Route, SlotProblem};
+use keyward_rules::policy::{DatabasePermit, Permit, Reason, Route, SlotProblem};
 use keyward_state::directory::{ConnectionState, View};
 use keyward_state::observe::change::Actor;
 use keyward_state::rulebook::Progress;
@@ -48,6 +48,7 @@ enum Activity {
     Tunnel(Target),
     /// The input of the decision that permitted it, and the connection of the credential.
     Exchange(Arc<PolicyQuery>, Option<ConnectionId>),
+    Database(Arc<DatabasePermit>),
 }
 
 impl Revocation {
@@ -114,6 +115,18 @@ impl Revocation {
             let (agent, subject) = (dependencies.agent.clone(), Subject::Tunnel(target.clone()));
             self.current.begin(OpenExchange::begun(agent, subject, record));
             dependencies.activity = Some(Activity::Tunnel(target.clone()));
+        }
+    }
+
+    /// Adds a session with a database to the dependencies. It is listed as open from now on.
+    pub fn begin_database(&self, permit: &Arc<DatabasePermit>, record: &Record) {
+        if let Some(dependencies) = &mut *self.dependencies.lock() {
+            let subject = Subject::Database(permit.shared_endpoint().clone());
+            let open = OpenExchange::begun(dependencies.agent.clone(), subject, record);
+            let wanted = permit.wanted();
+            let connection = Some((wanted.connection.clone(), wanted.name.clone()));
+            self.current.begin(OpenExchange { connection, ..open });
+            dependencies.activity = Some(Activity::Database(permit.clone()));
         }
     }
 
@@ -192,6 +205,17 @@ impl Activity {
         let policy = gateway.rulebook.current();
         match self {
             Self::Tunnel(target) => matches!(policy.route(agent, target), Route::Tunnel(_)),
+            Self::Database(permit) => {
+                match policy.permit_database(agent, permit.wanted().connection.as_str()) {
+                    // Another host or setting, such as `read_only`, applies to new sessions only.
+                    Ok(now) => now.is_same_session(permit),
+                    Err(Reason::ConnectionBroken { .. }) => true,
+                    Err(Reason::PluginBlocked(blocked)) => {
+                        matches!(blocked.problem, SlotProblem::Broken(_))
+                    }
+                    Err(_) => false,
+                }
+            }
             Self::Exchange(query, used) => {
                 let connection = used.as_ref().map(|used| view.connection(&agent.org, used));
                 // A connection that its provider has ended does not end the exchange: no person has

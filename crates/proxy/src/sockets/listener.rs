@@ -27,6 +27,7 @@ pub struct Listener {
     socket: BoundSocket,
     owner: Option<Arc<ListenerOwner>>,
     proxy_tls: Option<Arc<ProxyTls>>,
+    overloaded: &'static [u8],
     /// A spare descriptor, released when the process has none left for the next stream. Acceptors accept one at a
     /// time, so that only one of them uses it.
     reserve: Mutex<Option<OwnedFd>>,
@@ -122,7 +123,8 @@ impl Listener {
     }
 
     fn new(socket: BoundSocket) -> Self {
-        let listener = Self { socket, owner: None, proxy_tls: None, reserve: Mutex::default() };
+        let (overloaded, reserve) = (OVERLOADED, Mutex::default());
+        let listener = Self { socket, owner: None, proxy_tls: None, overloaded, reserve };
         *listener.reserve.lock() = listener.spare();
         listener
     }
@@ -142,6 +144,12 @@ impl Listener {
     /// Makes TCP streams of the listener begin with TLS.
     pub fn with_tls(mut self, proxy_tls: Arc<ProxyTls>) -> Self {
         self.proxy_tls = Some(proxy_tls);
+        self
+    }
+
+    /// Sends this to streams above the limit: the listener speaks another protocol than HTTP.
+    pub fn with_overload_answer(mut self, answer: &'static [u8]) -> Self {
+        self.overloaded = answer;
         self
     }
 
@@ -263,8 +271,8 @@ impl Acceptor {
         let told = match socket.detach() {
             // In cleartext it would only be a riddle.
             _ if self.listener.proxy_tls.is_some() => false,
-            Ok(DetachedSocket::Tcp(tcp)) => tell_and_close(tcp),
-            Ok(DetachedSocket::Unix(unix)) => tell_and_close(unix),
+            Ok(DetachedSocket::Tcp(tcp)) => tell_and_close(tcp, self.listener.overloaded),
+            Ok(DetachedSocket::Unix(unix)) => tell_and_close(unix, self.listener.overloaded),
             Err(_) => false,
         };
         tracing::warn!(id = "streams_refused", told, "turned a stream away: too many are open");
@@ -332,8 +340,8 @@ pub fn is_of_descriptors(error: &io::Error) -> bool {
 
 /// Never waits, because the socket's buffer is empty and the socket does not block. Received bytes are read,
 /// because closing without reading can cost the peer the answer (RFC 9112 §9.6).
-fn tell_and_close(mut socket: impl io::Read + io::Write) -> bool {
-    let written = socket.write(OVERLOADED);
+fn tell_and_close(mut socket: impl io::Read + io::Write, answer: &[u8]) -> bool {
+    let written = socket.write(answer);
     let mut sent = [0; 4096];
     let read = socket.read(&mut sent);
     tracing::trace!(?read, "a stream that is turned away had sent this");

@@ -19,7 +19,7 @@ use keyward_base::host::Host;
 use keyward_net::tls::ALPN_HTTP1;
 
 /// The content type that every TLS stream begins with (RFC 8446 §5.1).
-const HANDSHAKE: u8 = 22;
+pub const HANDSHAKE: u8 = 22;
 
 /// The answer to a client that sends cleartext HTTP.
 const TLS_WANTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nKeyward-Error: bad_request\r\n\
@@ -60,32 +60,45 @@ impl ProxyTls {
         timeout: Duration,
         socket: TcpStream,
     ) -> Result<Box<TlsStream<TcpStream>>, String> {
-        let handshake = self.handshake(leaves, socket);
-        match tokio::time::timeout(timeout, handshake).await {
-            Ok(Ok(tls)) => Ok(Box::new(tls)),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("it took too long".to_owned()),
-        }
+        let handshake = async {
+            let socket = only_tls(socket).await?;
+            self.handshake(leaves, socket, ALPN_HTTP1).await
+        };
+        within(timeout, handshake).await
+    }
+
+    /// Accepts TLS within `timeout` from a client that has asked for it, for the protocol that `alpn` names.
+    ///
+    /// # Errors
+    /// The cause, for the log.
+    pub async fn accept_protocol(
+        &self,
+        leaves: &Leaves,
+        timeout: Duration,
+        socket: TcpStream,
+        alpn: &[u8],
+    ) -> Result<Box<TlsStream<TcpStream>>, String> {
+        within(timeout, self.handshake(leaves, socket, alpn)).await
     }
 
     async fn handshake(
         &self,
         leaves: &Leaves,
-        mut socket: TcpStream,
+        socket: TcpStream,
+        alpn: &[u8],
     ) -> io::Result<TlsStream<TcpStream>> {
-        let mut first = [0];
-        match socket.peek(&mut first).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            _ if first == [HANDSHAKE] => {}
-            _ => {
-                socket.write_all(TLS_WANTED).await?;
-                socket.shutdown().await?;
-                return Err(io::Error::other("this is not TLS"));
-            }
-        }
         let here = socket.local_addr()?.ip().to_canonical();
         let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
         let config = self.config(leaves, begun.client_hello().server_name(), here)?;
+        // Leaves are made for streams inside a CONNECT, where HTTP/2 is spoken too.
+        let config = match config.alpn_protocols == [alpn] {
+            true => config,
+            false => {
+                let mut own = ServerConfig::clone(&config);
+                own.alpn_protocols = vec![alpn.to_vec()];
+                Arc::new(own)
+            }
+        };
         begun.into_stream(config).await
     }
 
@@ -106,10 +119,31 @@ impl ProxyTls {
             IpAddr::V4(v4) => Host::V4(v4),
             IpAddr::V6(v6) => Host::V6(v6),
         });
-        let leaf = leaves.server_config(&host).map_err(io::Error::other)?;
-        // Inside a CONNECT we speak HTTP/2; as a proxy not.
-        let mut config = ServerConfig::clone(&leaf);
-        config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
-        Ok(Arc::new(config))
+        leaves.server_config(&host).map_err(io::Error::other)
+    }
+}
+
+/// The socket of a client that begins with TLS; any other gets an error.
+async fn only_tls(mut socket: TcpStream) -> io::Result<TcpStream> {
+    let mut first = [0];
+    match socket.peek(&mut first).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ if first == [HANDSHAKE] => Ok(socket),
+        _ => {
+            socket.write_all(TLS_WANTED).await?;
+            socket.shutdown().await?;
+            Err(io::Error::other("this is not TLS"))
+        }
+    }
+}
+
+async fn within(
+    timeout: Duration,
+    handshake: impl Future<Output = io::Result<TlsStream<TcpStream>>>,
+) -> Result<Box<TlsStream<TcpStream>>, String> {
+    match tokio::time::timeout(timeout, handshake).await {
+        Ok(Ok(tls)) => Ok(Box::new(tls)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it took too long".to_owned()),
     }
 }

@@ -65,6 +65,15 @@ impl AgentStream {
         &self.watchdog
     }
 
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The socket of a stream of which nothing was read ahead.
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// Turns the stream into a tunnel: `early` is read first, and `watchdog` observes it from now on.
     pub fn into_tunnel(self, early: Bytes, watchdog: Arc<Watchdog>) -> Self {
         // Also what is empty holds the buffer that it was read into.

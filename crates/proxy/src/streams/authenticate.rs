@@ -124,6 +124,11 @@ pub fn prove(gateway: &Gateway, presented: PresentedToken) -> Result<Authenticat
 }
 
 impl PresentedToken {
+    /// A token without a name.
+    pub fn bare(token: &str) -> Self {
+        Self { name: None, token: Zeroizing::new(token.to_owned()) }
+    }
+
     /// Reads Basic (`name:token`, `token:`, `:token`, `token`) or Bearer, the scheme in any case.
     pub fn read(value: &HeaderValue) -> Option<Self> {
         let text = std::str::from_utf8(value.as_bytes()).ok()?;

@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::connect;
+use super::service::{ServiceSocket, ServiceStream, StreamService};
 use crate::gateway::{Core, Gateway};
 use crate::limits::agent_streams::CoreStreamCount;
 use crate::server::h1::draining;
@@ -56,6 +57,14 @@ struct NewStream {
     /// TLS of the listener.
     proxy_tls: Option<Arc<ProxyTls>>,
     accepted: AcceptedStream,
+    /// What serves it in place of the HTTP proxy.
+    service: Option<Arc<dyn StreamService>>,
+}
+
+/// A listener on one core, and what serves its streams in place of the HTTP proxy.
+struct Served {
+    acceptor: Acceptor,
+    service: Option<Arc<dyn StreamService>>,
 }
 
 #[derive(Debug)]
@@ -81,11 +90,24 @@ impl Cores {
 
     /// Accepts, on several cores at once, until the gateway drains.
     pub async fn accept(self: Arc<Self>, listener: Listener) {
-        let listener = Arc::new(listener);
+        self.accept_all(Arc::new(listener), None).await;
+    }
+
+    /// [`Cores::accept`] for a listener of another protocol than HTTP.
+    pub async fn accept_for(self: Arc<Self>, listener: Listener, service: Arc<dyn StreamService>) {
+        self.accept_all(Arc::new(listener), Some(service)).await;
+    }
+
+    /// `service`: what serves the streams in place of the HTTP proxy.
+    async fn accept_all(
+        self: Arc<Self>,
+        listener: Arc<Listener>,
+        service: Option<Arc<dyn StreamService>>,
+    ) {
         // Those that accept end when this does.
         let mut acceptors = JoinSet::new();
         for (index, handle) in self.cores.iter().enumerate().take(ACCEPTING_MAX) {
-            let accepts = self.clone().accept_on(index, listener.clone());
+            let accepts = self.clone().accept_on(index, listener.clone(), service.clone());
             acceptors.spawn_on(accepts, &handle.runtime);
         }
         while let Some(ended) = acceptors.join_next().await {
@@ -97,11 +119,17 @@ impl Cores {
 
     /// Accepts on one core. A failed accept loses one stream only. When no descriptor is left, streams are rejected
     /// one by one, so that they do not wait.
-    async fn accept_on(self: Arc<Self>, index: usize, listener: Arc<Listener>) {
-        let acceptor = match listener.acceptor() {
-            Ok(acceptor) => acceptor,
+    async fn accept_on(
+        self: Arc<Self>,
+        index: usize,
+        listener: Arc<Listener>,
+        service: Option<Arc<dyn StreamService>>,
+    ) {
+        let served = match listener.acceptor() {
+            Ok(acceptor) => Served { acceptor, service },
             Err(error) => return tracing::error!(%error, index, "a core does not accept"),
         };
+        let acceptor = &served.acceptor;
         let mut drain = self.gateway.draining.clone();
         loop {
             let accepted = tokio::select! {
@@ -109,7 +137,7 @@ impl Cores {
                 () = draining(&mut drain) => return,
             };
             match accepted {
-                Ok((socket, peer)) => self.serve(index, socket, peer, &acceptor),
+                Ok((socket, peer)) => self.serve(index, socket, peer, &served),
                 Err(error) if is_of_one_socket(&error) => {}
                 Err(error) if is_of_descriptors(&error) && acceptor.turn_one_away().await => {}
                 Err(error) => {
@@ -121,7 +149,13 @@ impl Cores {
     }
 
     /// Serves a stream that core `here` accepted, on that core or on one with fewer streams.
-    fn serve(&self, here: usize, socket: NewSocket, peer: Option<IpAddr>, acceptor: &Acceptor) {
+    fn serve(
+        &self,
+        here: usize,
+        socket: NewSocket,
+        peer: Option<IpAddr>,
+        Served { acceptor, service }: &Served,
+    ) {
         let Gateway { streams, unauthenticated, .. } = &*self.gateway;
         let permit = || streams.clone().try_acquire_owned().ok();
         let Some(place) = unauthenticated.enter(peer, permit) else {
@@ -132,7 +166,7 @@ impl Cores {
         }
         let (owner, proxy_tls) =
             (acceptor.listener().owner().cloned(), acceptor.listener().proxy_tls().cloned());
-        let probed = !self.gateway.probes.is_empty();
+        let probed = !self.gateway.probes.is_empty() && service.is_none();
         let preface = probed.then(|| preface(acceptor.listener()));
         let index = self.place(here);
         let Handle { core, runtime, open, .. } = &self.cores[index];
@@ -143,14 +177,16 @@ impl Cores {
         );
         let scheme = if proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
         let accepted = AcceptedStream { peer, owner, scheme, watchdog, revocation, counted };
-        let core = core.clone();
+        let (core, service) = (core.clone(), service.clone());
         if index == here {
-            return begin(core, NewStream { socket, proxy_tls, accepted }, preface);
+            return begin(core, NewStream { socket, proxy_tls, accepted, service }, preface);
         }
         match socket.detach() {
             Ok(detached) => drop(runtime.spawn(async move {
                 match detached.attach() {
-                    Ok(socket) => begin(core, NewStream { socket, proxy_tls, accepted }, preface),
+                    Ok(socket) => {
+                        begin(core, NewStream { socket, proxy_tls, accepted, service }, preface)
+                    }
                     Err(error) => lost(&error),
                 }
             })),
@@ -256,7 +292,7 @@ fn begin(core: Arc<Core>, stream: NewStream, preface: Option<Preface>) {
 
 /// Hands a stream to a probe until the stream or the gateway ends, or the stream is evicted.
 async fn probed(core: &Core, stream: NewStream, at: SocketAddr, preface: &Preface) {
-    let NewStream { socket, proxy_tls, accepted } = stream;
+    let NewStream { socket, proxy_tls, accepted, .. } = stream;
     let mut drain = core.gateway.draining.clone();
     let (leaves, timeout) = (&core.gateway.leaves, core.gateway.limits.handshake_timeout);
     let detached = async {
@@ -281,7 +317,16 @@ async fn probed(core: &Core, stream: NewStream, at: SocketAddr, preface: &Prefac
 }
 
 fn serve(core: Arc<Core>, stream: NewStream) {
-    let NewStream { socket, proxy_tls, accepted } = stream;
+    let NewStream { socket, proxy_tls, accepted, service } = stream;
+    if let Some(service) = service {
+        // Its clients ask for TLS in its own way.
+        let socket = match socket {
+            NewSocket::Tcp(tcp) => ServiceSocket::Tcp(tcp, proxy_tls),
+            NewSocket::Unix(unix) => ServiceSocket::Unix(unix),
+        };
+        let stream = ServiceStream::new(core.gateway.clone(), socket, accepted);
+        return drop(tokio::spawn(service.serve(stream)));
+    }
     let socket = match (socket, proxy_tls) {
         (NewSocket::Tcp(tcp), Some(proxy_tls)) => {
             return drop(tokio::spawn(Box::pin(fronted(core, tcp, proxy_tls, accepted))));

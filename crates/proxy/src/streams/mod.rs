@@ -6,3 +6,4 @@ pub mod connect;
 pub mod cores;
 pub mod intercept;
 pub mod refused_request;
+pub mod service;

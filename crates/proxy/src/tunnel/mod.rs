@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::session::Session;
+use crate::session::revocation::Revocation;
 use crate::sockets::copy::{Broken, CopyDirection};
 use crate::sockets::progress::stalled;
 use crate::sockets::websocket_frames::FrameTracker;
@@ -87,13 +88,22 @@ where
 
     /// Copies until one of the reasons in [`TunnelEnd`].
     pub async fn run(&mut self, session: &Session, gateway: &Gateway) -> TunnelEnd {
-        session.revocation().current().join(self.down.moved());
+        self.run_until_revoked(session.revocation(), gateway).await
+    }
+
+    /// [`StreamPair::run`] for a stream that has no session of HTTP.
+    pub async fn run_until_revoked(
+        &mut self,
+        revocation: &Revocation,
+        gateway: &Gateway,
+    ) -> TunnelEnd {
+        revocation.current().join(self.down.moved());
         let counts = [self.up.moved().clone(), self.down.moved().clone()];
         let counts = [&*counts[0], &*counts[1]];
         tokio::select! {
             end = poll_fn(|cx| self.poll(cx)) => end,
             () = stalled(&counts, gateway.limits.tunnel_idle_timeout) => TunnelEnd::Idle,
-            () = session.revocation().revoked(gateway) => TunnelEnd::Revoked,
+            () = revocation.revoked(gateway) => TunnelEnd::Revoked,
             () = gateway.cut() => TunnelEnd::GatewayStopped,
         }
     }

@@ -1,6 +1,7 @@
 //! Placements: where a credential is written, with the template of its value.
 
 use http::HeaderName;
+use serde::Deserialize;
 
 use super::body::BodyPath;
 use super::path_prefix::PathPrefix;
@@ -19,6 +20,18 @@ pub enum Location {
     Path(PathPrefix),
     /// A member of a JSON body, or a field of a form.
     Body(BodyPath),
+    /// A part of a database login. It is never written into an HTTP request.
+    Login(LoginPart),
+}
+
+/// A part of a database login.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LoginPart {
+    /// The user name.
+    User,
+    /// The password.
+    Password,
 }
 
 /// A place in the request, with the template of its value.

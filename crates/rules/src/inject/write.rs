@@ -60,6 +60,8 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
                 head.path = path.ok_or(WriteError::Unsendable)?.into();
             }
             Location::Body(_) => {}
+            // Connections of databases own no host that requests are sent to.
+            Location::Login(_) => return Err(WriteError::NoPlace),
         }
     }
     match holds_mark(&head.path) {

@@ -9,6 +9,7 @@ mod choose;
 mod compile;
 mod considered;
 mod counted;
+mod database;
 mod decide;
 mod deciding_rule;
 mod denial;
@@ -46,6 +47,7 @@ use index::HostIndex;
 
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
 pub use considered::{Considered, Fit};
+pub use database::DatabasePermit;
 pub use explain::Explanation;
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};

@@ -10,6 +10,7 @@ use super::slots::{EmptySlot, Extent};
 use crate::inject::credential::{RequiredConnection, Scoped};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
+use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathError, PathPattern};
@@ -127,6 +128,8 @@ pub struct Account {
     pub remedy: Option<Arc<str>>,
     /// The connection's settings; `None` for the defaults.
     pub settings: Option<Arc<Settings>>,
+    /// Where the database is, if the connection is one's. Such a connection owns no hosts.
+    pub database: Option<Arc<DatabaseEndpoint>>,
 }
 
 /// Whether a connection is usable.

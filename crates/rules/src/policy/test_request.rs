@@ -47,6 +47,7 @@ mod tests {
             state,
             remedy: None,
             settings: None,
+            database: None,
             prefixes: Vec::new(),
         }
     }

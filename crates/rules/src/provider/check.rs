@@ -6,6 +6,7 @@ use serde_yaml::Value;
 
 use super::catalogue::Catalogue;
 use super::check_auth;
+use super::check_protocol;
 use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
@@ -107,6 +108,7 @@ impl ProviderCheck<'_> {
         let own = OwnHosts { hosts: &hosts, variables: &variables };
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
+        check_protocol::check(self.text, &variables, &auth, self.path, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
         for places in auth.iter().flat_map(|auth| &auth.placements) {
             clears.add(&places.places);
@@ -121,6 +123,7 @@ impl ProviderCheck<'_> {
             .collect();
         Provider {
             id: self.text.id.as_str().into(),
+            protocol: self.text.protocol,
             name: self.text.name.clone(),
             category: self.text.category.clone(),
             paths,
@@ -499,7 +502,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, hosts, paths, variables, auth, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, hosts, paths, variables, auth, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
         ),
         (
             "hosts: [a.test]\nclears: { headers: [Connection] }",

@@ -335,7 +335,9 @@ impl Provider {
         }
         let values = self.values(variables)?;
         let fill = |template: &HostTemplate| template.fill(&values, &self.variables);
-        let hosts = self.hosts.iter().map(fill).collect::<Result<_, _>>()?;
+        let hosts: Vec<HostPattern> = self.hosts.iter().map(fill).collect::<Result<_, _>>()?;
+        let database = self.database(&hosts, &values)?;
+        let hosts = if database.is_some() { Vec::new() } else { hosts };
         let scoped = |scope: &super::ScopedPlaces| {
             Ok(Scoped {
                 hosts: scope.hosts.iter().map(fill).collect::<Result<_, FormError>>()?,
@@ -359,6 +361,7 @@ impl Provider {
             clears,
             oauth_endpoints,
             shown,
+            database,
         })
     }
 

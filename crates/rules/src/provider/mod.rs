@@ -11,7 +11,10 @@ pub mod catalogue;
 pub mod check;
 mod check_auth;
 mod check_oauth;
+mod check_protocol;
 mod check_test_request;
+pub mod connection_url;
+mod database;
 pub mod decode;
 pub mod document;
 pub mod form;
@@ -34,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::inject::credential::{Clears, Scoped};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
+use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use oauth::GrantText;
 
@@ -51,6 +55,8 @@ pub struct Provider {
     pub name: String,
     /// The category, such as `llm`.
     pub category: Option<String>,
+    /// The wire protocol of a database; `None` for services that are used over HTTP.
+    pub protocol: Option<DatabaseProtocol>,
     /// Hosts, before variables (`{shop}.myshopify.com`) are filled in.
     pub hosts: Vec<HostTemplate>,
     /// Paths that belong to the service on these hosts; empty means all.
@@ -280,6 +286,8 @@ pub struct Instance {
     pub oauth_endpoints: Vec<(HostPattern, PathPattern)>,
     /// Fields of the method that are not secret.
     pub shown: Vec<String>,
+    /// Where the database is, if the provider is one. Then `hosts` is empty, so that no HTTP request gets the credential.
+    pub database: Option<DatabaseEndpoint>,
 }
 
 impl Provider {

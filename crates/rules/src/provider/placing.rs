@@ -9,7 +9,7 @@ use super::schema::{AuthText, PlaceText, ScopedText};
 use super::{AuthKind, Field, PlannedFeature, ScopedPlaces};
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placement::{Location, Place};
+use crate::inject::placement::{Location, LoginPart, Place};
 use crate::inject::steering;
 use crate::inject::template::{Encoding, Template};
 
@@ -176,6 +176,9 @@ impl PlacementParser<'_> {
         path: &str,
         problems: &mut Problems<'_>,
     ) -> Option<Place> {
+        if let Some(part) = text.login {
+            return self.login(text, part, path, problems);
+        }
         let given = [
             ("header", &text.header),
             ("query", &text.query),
@@ -226,6 +229,27 @@ impl PlacementParser<'_> {
             }
         };
         Some(Place { at: place, value })
+    }
+
+    /// A part of a database login, which is the only key beside `value`.
+    fn login(
+        &self,
+        text: &PlaceText,
+        part: LoginPart,
+        path: &str,
+        problems: &mut Problems<'_>,
+    ) -> Option<Place> {
+        let alone =
+            PlaceText { login: Some(part), value: text.value.clone(), ..PlaceText::default() };
+        if *text != alone {
+            let remedy = "write `login` and `value`, nothing else";
+            problems.add(path, "this does not name one place", remedy);
+            return None;
+        }
+        let template = self.value(text, path, problems)?;
+        let at = key_of(path, "login");
+        let value = self.template(&template, Encoding::Plain, &at, problems)?;
+        Some(Place { at: Location::Login(part), value })
     }
 
     /// The template of a place with one value.

@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 
+use crate::inject::placement::LoginPart;
+
 use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
 use super::{AuthKind, Confidence};
+use keyward_base::database::DatabaseProtocol;
 
 /// A provider.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,6 +28,8 @@ pub struct ProviderText {
     pub name: String,
     /// The category, such as `llm` or `payments`.
     pub category: Option<String>,
+    /// The wire protocol of a database; absent for services that are used over HTTP.
+    pub protocol: Option<DatabaseProtocol>,
     /// Host patterns: `api.acme.test`, `*.acme.test`, `{shop}.myshopify.com`, each optionally with a port.
     pub hosts: Vec<String>,
     /// Paths that belong to the service on these hosts; empty means all.
@@ -257,8 +262,8 @@ pub struct ExpiredText {
     pub json: BTreeMap<String, Value>,
 }
 
-/// A place, with exactly one of the first seven keys, and the format of its value.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// A place, with exactly one of the first eight keys, and the format of its value.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceText {
     /// A header field.
@@ -275,6 +280,8 @@ pub struct PlaceText {
     pub body: Option<String>,
     /// A template of whole query parameters, such as a signed URL's.
     pub query_string: Option<String>,
+    /// A part of a database login: `user` or `password`.
+    pub login: Option<LoginPart>,
     /// Text before the value.
     pub prefix: Option<String>,
     /// A template; replaces `prefix`.

@@ -90,6 +90,10 @@ pub struct Event<S = String> {
     /// Who has cut it: `operator` or `usr_…`. Only records of exchanges that a person has cut have this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_by: Option<S>,
+    /// The role that Keyward logged in as. Only records of sessions with a database have this; their `target` is
+    /// `postgres://host:port/database`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_role: Option<S>,
     /// The change, if the record is of a change instead of an exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Box<Change>>,
@@ -133,6 +137,7 @@ impl<S: Default> Event<S> {
             attempts: 0,
             outcome: Outcome::ClientAborted,
             cut_by: None,
+            database_role: None,
             change: None,
         }
     }
@@ -175,6 +180,9 @@ impl<S: AsRef<str>> Event<S> {
         entry.text("outcome", Some(self.outcome.as_str()));
         if self.cut_by.is_some() {
             text(&self.cut_by, "cut_by", &mut entry);
+        }
+        if self.database_role.is_some() {
+            text(&self.database_role, "database_role", &mut entry);
         }
         if let Some(change) = &self.change {
             let change = serde_json::to_string(change).expect("it holds text alone");
@@ -284,6 +292,7 @@ mod tests {
             scrubbed: 4,
             attempts: 5,
             cut_by: text("operator"),
+            database_role: text("app"),
             change: Some(Box::new(Change {
                 by: "file".to_owned(),
                 why: text("\"x"),

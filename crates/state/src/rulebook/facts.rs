@@ -444,8 +444,10 @@ pub(super) fn connection_facts(
     let provider: Arc<str> = record.provider.as_str().into();
     let mut oauth_endpoints = Vec::new();
     let mut prefixes = Vec::new();
+    let mut database = None;
     let (hosts, paths, state) = match instance(record, catalogue) {
         Ok(instance) => {
+            database = instance.database.clone().map(Arc::new);
             prefixes = instance.path_prefixes();
             let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
             let found = found.flatten().filter_map(|url| endpoint(url));
@@ -470,7 +472,8 @@ pub(super) fn connection_facts(
     };
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
-    let account = Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings };
+    let account =
+        Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings, database };
     ConnectionFacts { account: Arc::new(account), oauth_endpoints }
 }
 

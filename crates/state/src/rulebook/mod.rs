@@ -27,7 +27,7 @@ use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
 use keyward_model::{Record, Rule, RuleSpec};
 use keyward_rules::policy::{
-    Account, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
+    Account, DatabasePermit, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
 };
 use keyward_rules::provider::Catalogue;
 
@@ -205,6 +205,17 @@ impl Rulebook {
     ) -> Result<Permit, Reason> {
         let account = self.account(connection);
         self.current().permit_test(&connection.org, &account, asked)
+    }
+
+    /// Permits the session by which a person tests a connection to a database, in any state.
+    ///
+    /// # Errors
+    /// When the connection is not a database's.
+    pub fn permit_database_test(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<DatabasePermit, Reason> {
+        Policy::permit_database_test(&self.account(connection))
     }
 
     /// Permits a call that a person makes with a connection in its present state.

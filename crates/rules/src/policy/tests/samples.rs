@@ -47,6 +47,7 @@ impl Sample {
             state: AccountState::Active,
             remedy: None,
             settings: None,
+            database: None,
             prefixes: Vec::new(),
         })
     }

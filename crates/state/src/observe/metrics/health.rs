@@ -42,7 +42,7 @@ impl HealthMetrics {
         self.audit_failing.set(i64::from(is_failing));
     }
 
-    /// Sets when the first certificate of the listeners of a kind expires: `proxy` or `admin`.
+    /// Sets when the first certificate of the listeners of a kind expires: `proxy`, `databases` or `admin`.
     pub fn certificate_ends(&self, listener: &'static str, at: Timestamp) {
         self.certificate_ends.get_or_create(&[("listener", listener)]).set(at.as_second());
     }

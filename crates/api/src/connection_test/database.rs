@@ -1,0 +1,79 @@
+//! The test of a connection to a database: Keyward logs in and asks the server who it is.
+
+use super::Trial;
+use super::diagnosis::Diagnosis;
+use crate::error::ApiError;
+use crate::state::Admin;
+use crate::wire::{ConnectionTested, TestOutcome};
+use keyward_databases::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure};
+use keyward_state::directory::ConnectionRecord;
+
+/// Logs in, and reports version, role and whether sessions are read-only as the connection's settings wish.
+///
+/// # Errors
+/// When the gateway opens no more sessions.
+pub(super) async fn tested(
+    admin: &Admin,
+    connection: &ConnectionRecord,
+    provider: &str,
+    trial: Option<Trial>,
+) -> Result<ConnectionTested, ApiError> {
+    let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
+    let credential = trial.map(|trial| trial.credential);
+    let report = keyward_databases::test(&gateway, connection, credential).await;
+    let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+    let diagnosis = match &report.result {
+        Ok(facts) => answered(provider, facts, took_ms),
+        Err(error) => refused(error),
+    };
+    let DatabaseReport { exchange, result, .. } = report;
+    Ok(ConnectionTested {
+        connection: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        ok: diagnosis.outcome == TestOutcome::Ok,
+        outcome: diagnosis.outcome,
+        message: diagnosis.message,
+        hint: diagnosis.hint,
+        request: None,
+        status: None,
+        latency_ms: Some(took_ms),
+        retry_after: None,
+        account: result.ok().map(|facts| facts.user),
+        scopes: Vec::new(),
+        missing: Vec::new(),
+        exchange,
+    })
+}
+
+/// `PostgreSQL 16.4 accepted the login: role app, sessions are read-only (12 ms)`.
+fn answered(provider: &str, facts: &DatabaseFacts, took_ms: u64) -> Diagnosis {
+    let DatabaseFacts { version, user, read_only, superuser } = facts;
+    let rights = if *read_only { "sessions are read-only" } else { "sessions may write" };
+    let message =
+        format!("{provider} {version} accepted the login: role {user}, {rights} ({took_ms} ms)");
+    let diagnosis = Diagnosis::new(TestOutcome::Ok, message);
+    match superuser {
+        true => diagnosis.hint(format!(
+            "{user} is a superuser, whom nothing restricts: use a role with the rights that the agent needs"
+        )),
+        false => diagnosis,
+    }
+}
+
+fn refused(error: &DatabaseTestError) -> Diagnosis {
+    let outcome = match error.failure {
+        DatabaseTestFailure::RejectedLogin => TestOutcome::WrongKey,
+        DatabaseTestFailure::Unreachable => TestOutcome::Unreachable,
+        DatabaseTestFailure::Timeout => TestOutcome::Timeout,
+        DatabaseTestFailure::UntrustedTls => TestOutcome::TlsUntrusted,
+        DatabaseTestFailure::RefusedAddress => TestOutcome::AddressRefused,
+        DatabaseTestFailure::UnexpectedAnswer => TestOutcome::UnexpectedAnswer,
+        DatabaseTestFailure::NotTried => TestOutcome::NotSent,
+    };
+    let diagnosis = Diagnosis::new(outcome, error.text.message.clone());
+    match &error.text.hint {
+        Some(hint) => diagnosis.hint(hint.clone()),
+        None => diagnosis,
+    }
+}

@@ -1,0 +1,121 @@
+//! Cancel requests. The agent sees a random key of Keyward's own, so that it cannot cancel sessions that are not its own at
+//! the server, and the server's key stays here.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::upstream::Upstream;
+use keyward_proxy::Gateway;
+use keyward_rules::policy::DatabasePermit;
+
+/// The key that an agent sees. The two numbers together are random.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct ShownKey {
+    pub process: i32,
+    pub secret: i32,
+}
+
+/// The key of a session at its server.
+#[derive(Clone, Copy)]
+pub struct ServerKey {
+    pub process: i32,
+    pub secret: i32,
+}
+
+/// The keys of a listener's open sessions.
+#[derive(Debug, Default)]
+pub struct CancelKeys {
+    sessions: Mutex<HashMap<ShownKey, Cancellable>>,
+}
+
+#[derive(Clone)]
+struct Cancellable {
+    permit: Arc<DatabasePermit>,
+    key: ServerKey,
+}
+
+/// The key of an open session; removed when dropped.
+#[derive(Debug)]
+pub struct CancelKey {
+    shown: ShownKey,
+    keys: Arc<CancelKeys>,
+}
+
+impl CancelKeys {
+    /// A key for a session. Without a server's key, its cancel requests do nothing.
+    pub fn enter(
+        self: &Arc<Self>,
+        permit: Arc<DatabasePermit>,
+        key: Option<ServerKey>,
+    ) -> CancelKey {
+        let shown = ShownKey::random();
+        if let Some(key) = key {
+            self.sessions.lock().insert(shown, Cancellable { permit, key });
+        }
+        CancelKey { shown, keys: self.clone() }
+    }
+
+    /// Passes a cancel request on, if its key is one of an open session. Like a server, it answers
+    /// nothing.
+    pub async fn cancel(&self, gateway: &Arc<Gateway>, shown: ShownKey) {
+        let Some(session) = self.sessions.lock().get(&shown).cloned() else {
+            return tracing::debug!("a cancel request has no session here");
+        };
+        let within = gateway.limits.connect_timeout;
+        let passed_on = async {
+            let mut upstream = Upstream::reach_again(gateway, &session.permit).await?;
+            let mut request = BytesMut::new();
+            frontend::cancel_request(session.key.process, session.key.secret, &mut request);
+            upstream.write_all(&request).await.ok()?;
+            upstream.flush().await.ok()?;
+            // The server closes the stream when it has sent the signal.
+            let mut end = [0; 1];
+            upstream.read(&mut end).await.ok()
+        };
+        if tokio::time::timeout(within, passed_on).await.ok().flatten().is_none() {
+            tracing::info!("a cancel request may not have reached its server");
+        }
+    }
+}
+
+impl CancelKey {
+    /// The key for the agent.
+    pub fn shown(&self) -> ShownKey {
+        self.shown
+    }
+}
+
+impl Drop for CancelKey {
+    fn drop(&mut self) {
+        self.keys.sessions.lock().remove(&self.shown);
+    }
+}
+
+impl ShownKey {
+    fn random() -> Self {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).expect("the system has random bytes");
+        let [a, b, c, d, e, f, g, h] = bytes;
+        // Some clients keep the process number as an unsigned one.
+        let process = i32::from_be_bytes([a & 0x7f, b, c, d]);
+        Self { process, secret: i32::from_be_bytes([e, f, g, h]) }
+    }
+}
+
+impl fmt::Debug for ShownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ShownKey(…)")
+    }
+}
+
+impl fmt::Debug for Cancellable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cancellable(…)")
+    }
+}

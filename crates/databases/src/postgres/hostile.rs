@@ -1,0 +1,310 @@
+//! Hostile clients and servers, in process: malformed start-up messages, and servers that want the password without
+//! proving anything.
+
+use std::sync::Arc;
+
+use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, StreamSecurity};
+use keyward_base::host::{Scheme, Target};
+use keyward_base::id::ConnectionId;
+use keyward_base::secret::Secret;
+use keyward_rules::inject::credential::{Clears, Credential, Scoped, Write};
+use keyward_rules::inject::placement::{Location, LoginPart};
+use keyward_rules::inject::scrub::Needles;
+use keyward_rules::policy::{Account, AccountState, Policy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use super::login::{Login, LoginError};
+use super::parameters::StartupParameters;
+use super::startup::{self, FirstMessage, Malformed};
+
+const PASSWORD: &str = "canary-password";
+
+fn startup_message(version: u32, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 8).expect("short");
+    [&length.to_be_bytes()[..], &version.to_be_bytes(), body].concat()
+}
+
+async fn begun(sent: &[u8]) -> (Result<FirstMessage, Malformed>, Vec<u8>) {
+    let (mut client, mut server) = duplex(1 << 20);
+    client.write_all(sent).await.expect("it has room");
+    client.shutdown().await.expect("it is open");
+    let first = startup::read(&mut server, false).await;
+    drop(server);
+    let mut answered = Vec::new();
+    client.read_to_end(&mut answered).await.expect("it ends");
+    (first, answered)
+}
+
+#[tokio::test]
+async fn a_malformed_first_message_is_refused_without_reading_on() {
+    let ssl = [0, 0, 0, 8, 4, 210, 22, 47];
+    let user = b"user\0x\0\0";
+    for (sent, expected) in [
+        (vec![], Malformed::Ended),
+        (vec![0, 0, 0], Malformed::Ended),
+        (vec![0, 0, 0, 7, 0, 3, 0, 0], Malformed::Length),
+        (vec![0, 0, 0, 0], Malformed::Length),
+        (vec![0xff; 8], Malformed::Length),
+        // A TLS handshake, and HTTP.
+        (vec![0x16, 3, 1, 2, 0, 1], Malformed::Length),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), Malformed::Length),
+        (vec![0, 0, 0x27, 0x11, 0, 3, 0, 0], Malformed::Length),
+        // A length that promises more than comes.
+        (vec![0, 0, 1, 0, 0, 3, 0, 0, b'u'], Malformed::Ended),
+        (startup_message(0x0002_0000, user), Malformed::Version),
+        (startup_message(0x0004_0000, user), Malformed::Version),
+        (startup_message(0x0003_0000, b""), Malformed::Parameters),
+        (startup_message(0x0003_0000, b"\0"), Malformed::User),
+        (startup_message(0x0003_0000, b"user\0\0\0"), Malformed::User),
+        (startup_message(0x0003_0000, b"user\0x\0"), Malformed::Parameters),
+        (startup_message(0x0003_0000, b"user\0x\0\0more"), Malformed::Parameters),
+        (startup_message(0x0003_0000, b"user\0\xff\0\0"), Malformed::Parameters),
+        (
+            startup_message(0x0003_0000, b"user\0x\0replication\0database\0\0"),
+            Malformed::Replication,
+        ),
+        ([&ssl[..], &ssl, &ssl, &ssl].concat(), Malformed::Requests),
+        (vec![0, 0, 0, 9, 4, 210, 22, 47, 0], Malformed::Length),
+        (vec![0, 0, 0, 12, 4, 210, 22, 46, 0, 0, 0, 1], Malformed::Length),
+    ] {
+        let (first, _) = begun(&sent).await;
+        assert_eq!(first.err(), Some(expected), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn encryption_is_declined_and_the_message_after_it_is_read() {
+    let ssl = [0, 0, 0, 8, 4, 210, 22, 47];
+    let gss = [0, 0, 0, 8, 4, 210, 22, 48];
+    let startup = startup_message(0x0003_0000, b"user\0u\0database\0d\0\0");
+    let (first, answered) = begun(&[&gss[..], &ssl, &startup].concat()).await;
+    let Ok(FirstMessage::Startup(startup)) = first else { panic!("{first:?}") };
+    assert_eq!((startup.user(), startup.database(), &answered[..]), ("u", "d", &b"NN"[..]));
+    assert_eq!(startup.negotiation(), None);
+    let later = startup_message(0x0003_0002, b"user\0u\0_pq_.x\0y\0\0");
+    let Ok(FirstMessage::Startup(later)) = begun(&later).await.0 else { panic!("a startup") };
+    assert_eq!(later.negotiation().expect("3.0")[5..], *b"\0\x03\0\0\0\0\0\x01_pq_.x\0");
+    assert_eq!(later.database(), "u");
+}
+
+#[tokio::test]
+async fn nothing_but_the_password_is_accepted_before_the_login() {
+    for (sent, expected) in [
+        (&b"Q\0\0\0\x0dSELECT 1\0"[..], Malformed::NoPassword),
+        (b"X\0\0\0\x04", Malformed::NoPassword),
+        (b"p\0\0\0\x04", Malformed::Length),
+        (b"p\xff\xff\xff\xff", Malformed::Length),
+        (b"p\0\0\x20\0", Malformed::Length),
+        (b"p\0\0\0\x07abc", Malformed::NoPassword),
+        (b"p\0\0\0\x06\xff\0", Malformed::NoPassword),
+        (b"p\0\0\0\x20abc", Malformed::Ended),
+        (b"", Malformed::Ended),
+    ] {
+        let (mut client, mut server) = duplex(1 << 16);
+        client.write_all(sent).await.expect("it has room");
+        client.shutdown().await.expect("it is open");
+        let password = startup::password(&mut server, &startup::Startup::default()).await;
+        assert_eq!(password.err(), Some(expected), "{sent:?}");
+    }
+}
+
+fn login() -> Login {
+    let target = Target::parse(Scheme::Https, "db.test:5432").expect("a target");
+    let endpoint = DatabaseEndpoint {
+        protocol: DatabaseProtocol::Postgres,
+        target,
+        database: "app".to_owned(),
+        security: StreamSecurity::VerifiedTls,
+    };
+    let id = ConnectionId::random();
+    let account = Account {
+        id: id.clone(),
+        name: "main".into(),
+        provider: "postgres".into(),
+        hosts: Vec::new(),
+        paths: Vec::new(),
+        prefixes: Vec::new(),
+        state: AccountState::Active,
+        remedy: None,
+        settings: None,
+        database: Some(Arc::new(endpoint)),
+    };
+    let permit = Policy::permit_database_test(&account).expect("it is a database's");
+    let write = |part, text: &str| Write {
+        at: Location::Login(part),
+        value: Secret::from(text.to_owned()),
+    };
+    let what = vec![write(LoginPart::User, "app"), write(LoginPart::Password, PASSWORD)];
+    let credential = Credential {
+        connection: id,
+        generation: 1,
+        expires: None,
+        writes: vec![Scoped { hosts: Vec::new(), paths: Vec::new(), what }],
+        clears: Clears::default(),
+        needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
+        renews: None,
+    };
+    Login::new(Arc::new(permit), &credential, StartupParameters::default()).expect("it is complete")
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("short");
+    [&[tag][..], &length.to_be_bytes(), body].concat()
+}
+
+fn asks(kind: u32, rest: &[u8]) -> Vec<u8> {
+    message(b'R', &[&kind.to_be_bytes()[..], rest].concat())
+}
+
+/// Reads a client's message; `None` at the end.
+async fn read(stream: &mut DuplexStream) -> Option<Vec<u8>> {
+    let _tag = stream.read_u8().await.ok()?;
+    let length = stream.read_u32().await.ok()? as usize;
+    let mut body = vec![0; length - 4];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(body)
+}
+
+/// What comes of a server that answers the start-up with `first`, and each further message by `next`; and what it got.
+async fn against(
+    verified: bool,
+    first: Vec<u8>,
+    mut next: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static,
+) -> (LoginError, Vec<u8>) {
+    let (mut keyward, mut server) = duplex(1 << 20);
+    let served = tokio::spawn(async move {
+        let length = server.read_u32().await.expect("a start-up") as usize;
+        let mut all = vec![0; length - 4];
+        server.read_exact(&mut all).await.expect("a start-up");
+        if server.write_all(&first).await.is_err() {
+            return all;
+        }
+        while let Some(body) = read(&mut server).await {
+            let answer = next(&body);
+            all.extend(body);
+            if server.write_all(&answer).await.is_err() {
+                break;
+            }
+        }
+        all
+    });
+    let opened = login().open_on(&mut keyward, verified, None).await;
+    drop(keyward);
+    let got = served.await.expect("no panic");
+    let error = opened.err().expect("no session is opened");
+    (error, got)
+}
+
+fn nonce(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body).into_owned();
+    text.rsplit("r=").next().unwrap_or_default().to_owned()
+}
+
+/// What a server answers to the messages of a login.
+type Next = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send>;
+
+fn silent() -> Next {
+    Box::new(|_| Vec::new())
+}
+
+/// Asserts that a server without verified TLS gets nothing that helps it, and that the error says why.
+async fn assert_nothing_given(name: &str, first: Vec<u8>, next: Next, expected: &str) {
+    let (error, got) = against(false, first, next).await;
+    assert!(error.to_string().contains(expected), "{name}: {error}");
+    let got = String::from_utf8_lossy(&got);
+    assert!(!got.contains(PASSWORD) && !got.contains("md5"), "{name}: {got}");
+    assert!(!name.ends_with("rounds") || !got.contains(",p="), "{name}: {got}");
+    assert!(!error.to_string().contains(PASSWORD), "{name}: {error}");
+}
+
+#[tokio::test]
+async fn a_server_that_proves_nothing_gets_neither_the_password_nor_its_hash() {
+    let ok = || asks(0, b"");
+    for (name, first, expected) in [
+        ("cleartext", asks(3, b""), "password in cleartext"),
+        ("md5", asks(5, b"salt"), "an md5 hash"),
+        ("GSSAPI", asks(7, b""), "GSSAPI"),
+        ("another mechanism", asks(10, b"PLAIN\0\0"), "a SASL mechanism"),
+        ("no mechanism", asks(10, b"\0"), "a SASL mechanism"),
+        ("a length that lies", b"R\x7f\xff\xff\xff".to_vec(), "malformed"),
+        ("a length below its own", b"R\0\0\0\x03".to_vec(), "malformed"),
+        ("HTTP", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "malformed"),
+        ("a query's answer", message(b'Z', b"I"), "does not answer as PostgreSQL"),
+        ("more than a login", [ok(), message(b'D', &[0, 0])].concat(), "does not answer"),
+        (
+            "endless reports",
+            [ok(), message(b'S', b"a\0b\0").repeat(10_000)].concat(),
+            "does not answer",
+        ),
+        (
+            "its words",
+            message(b'E', format!("C28P01\0Mcanary: {PASSWORD}\0\0").as_bytes()),
+            "no usable reason",
+        ),
+    ] {
+        assert_nothing_given(name, first, silent(), expected).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_scram_gets_no_session() {
+    let ok = || asks(0, b"");
+    let scram = || asks(10, b"SCRAM-SHA-256\0\0");
+    let continued = |rounds: &'static str| -> Next {
+        Box::new(move |body: &[u8]| {
+            asks(11, format!("r={}x,s=c2FsdA==,i={rounds}", nonce(body)).as_bytes())
+        })
+    };
+    let fake_final: Next = {
+        let mut messages = 0;
+        Box::new(move |body: &[u8]| {
+            messages += 1;
+            match messages {
+                1 => asks(11, format!("r={}x,s=c2FsdA==,i=4096", nonce(body)).as_bytes()),
+                _ => [asks(12, b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), asks(0, b"")]
+                    .concat(),
+            }
+        })
+    };
+    let skips_final: Next = {
+        let mut messages = 0;
+        Box::new(move |body: &[u8]| {
+            messages += 1;
+            match messages {
+                1 => asks(11, format!("r={}x,s=c2FsdA==,i=4096", nonce(body)).as_bytes()),
+                _ => asks(0, b""),
+            }
+        })
+    };
+    let asks_again: Next = Box::new(|_| asks(3, b""));
+    for (name, first, next, expected) in [
+        ("an ok within SCRAM", [scram(), ok()].concat(), silent(), "does not prove"),
+        ("an ok before the proof", scram(), skips_final, "does not prove"),
+        ("a wrong proof", scram(), fake_final, "does not prove"),
+        ("endless rounds", scram(), continued("4294967295"), "does not prove"),
+        ("few rounds", scram(), continued("4095"), "SCRAM with few rounds"),
+        ("one round", scram(), continued("1"), "SCRAM with few rounds"),
+        ("no number of rounds", scram(), continued("x"), "SCRAM with few rounds"),
+        (
+            "another nonce",
+            scram(),
+            Box::new(|_| asks(11, b"r=x,s=c2FsdA==,i=4096")),
+            "does not prove",
+        ),
+        ("a downgrade within SCRAM", scram(), asks_again, "does not answer as PostgreSQL"),
+    ] {
+        assert_nothing_given(name, first, next, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn over_verified_tls_a_server_may_ask_for_the_password_once() {
+    let cleartext = || asks(3, b"");
+    let (error, got) = against(true, cleartext(), move |_| cleartext()).await;
+    assert!(error.to_string().contains("does not answer as PostgreSQL"), "{error}");
+    assert_eq!(String::from_utf8_lossy(&got).matches(PASSWORD).count(), 1);
+    let refuses = |_: &[u8]| message(b'E', b"C28P01\0Mno\0\0");
+    let (_, got) = against(true, asks(5, b"salt"), refuses).await;
+    assert!(String::from_utf8_lossy(&got).contains("md5"));
+    assert!(!String::from_utf8_lossy(&got).contains(PASSWORD));
+}

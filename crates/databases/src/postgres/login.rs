@@ -1,0 +1,422 @@
+//! The login at a server with a connection's credential. The password itself goes only over verified TLS, and so does an
+//! md5 hash, which is as good as the password; elsewhere only SCRAM is answered, by which the server proves that it
+//! knows the password too.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
+use postgres_protocol::message::backend::{
+    AuthenticationSaslBody, AuthenticationSaslContinueBody, ErrorResponseBody, Message,
+};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::cancel::ServerKey;
+use super::messages::{self, ReadError, SessionStart};
+use super::parameters::StartupParameters;
+use super::read_only;
+use super::refused::Refused;
+use super::upstream::Upstream;
+use keyward_base::codes::Code;
+use keyward_base::secret::Secret;
+use keyward_proxy::ServiceExchange;
+use keyward_rules::inject::credential::Credential;
+use keyward_rules::inject::placement::{Location, LoginPart};
+use keyward_rules::policy::DatabasePermit;
+
+/// Messages of a server between the login and the first `ReadyForQuery`. Servers send about twenty.
+const MESSAGES_MAX: usize = 512;
+
+/// The rounds of a hash that a server without TLS may ask for at least (RFC 7677 §4). With fewer, one that only wants the
+/// answer can try many passwords on it.
+const ROUNDS_MIN: u32 = 4096;
+
+/// What is kept of them, in bytes.
+const PASSED_ON_BYTES_MAX: usize = 128 * 1024;
+
+/// A login that has not begun.
+pub struct Login {
+    permit: Arc<DatabasePermit>,
+    role: String,
+    password: Secret,
+    parameters: StartupParameters,
+    negotiation: Option<Vec<u8>>,
+}
+
+/// A session that the server has opened.
+pub struct LoggedIn {
+    pub start: SessionStart,
+    pub permit: Arc<DatabasePermit>,
+    pub server_key: Option<ServerKey>,
+}
+
+/// Why a server opens no session.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// It closed the stream, or does not speak the protocol.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It does not speak the protocol.
+    #[error("the server does not answer as PostgreSQL does")]
+    Protocol,
+    /// It asks for a proof that would give the password away.
+    #[error("the server asks for {method}, which is answered only over verified TLS")]
+    Weak { method: &'static str },
+    /// It asks for a proof that Keyward does not have.
+    #[error("the server asks for {method}, which is not supported")]
+    Unsupported { method: &'static str },
+    /// It does not know the password itself, or changed what was said.
+    #[error("the server does not prove that it knows the password")]
+    Unproved,
+    /// It refuses.
+    #[error("the database server refuses the login: {message}")]
+    Refused { state: String, message: String },
+    /// It drops what the session begins with.
+    #[error("the server does not keep the session read-only")]
+    NotReadOnly,
+    /// It takes too long.
+    #[error("the server did not finish the login in time")]
+    Timeout,
+}
+
+/// How far the server's proof is.
+enum Proof {
+    /// Nothing was asked for: the server trusts the address, or has a certificate alone.
+    NotAsked,
+    /// The password or its hash was sent.
+    Sent,
+    /// The server has yet to prove that it knows the password.
+    Pending(Box<ScramSha256>),
+    Given,
+}
+
+impl Login {
+    /// The login that `permit` allows, with the connection's `credential`.
+    ///
+    /// # Errors
+    /// When the credential has no user or password.
+    pub fn new(
+        permit: Arc<DatabasePermit>,
+        credential: &Credential,
+        parameters: StartupParameters,
+    ) -> Result<Self, Refused> {
+        let part = |wanted: LoginPart| {
+            let mut writes = credential.writes.iter().flat_map(|scope| &scope.what);
+            writes.find(|write| write.at == Location::Login(wanted)).map(|write| &write.value)
+        };
+        let incomplete = || {
+            let text = "the connection has no complete login";
+            Refused::Keyward(Code::ConnectionBroken.because(text))
+        };
+        let user = part(LoginPart::User).and_then(Secret::expose_text).ok_or_else(incomplete)?;
+        let password = part(LoginPart::Password).ok_or_else(incomplete)?.clone();
+        Ok(Self { permit, role: user.to_owned(), password, parameters, negotiation: None })
+    }
+
+    /// The role of the login.
+    pub fn role(&self) -> &str {
+        &self.role
+    }
+
+    pub fn permit(&self) -> &DatabasePermit {
+        &self.permit
+    }
+
+    /// Tells the agent of the protocol version after the login, because it was not asked for a token before.
+    pub fn with_negotiation(mut self, negotiation: Option<Vec<u8>>) -> Self {
+        self.negotiation = negotiation;
+        self
+    }
+
+    /// Logs in on a fresh stream.
+    ///
+    /// # Errors
+    /// When the server opens no session in time.
+    pub async fn run(
+        self,
+        exchange: &mut ServiceExchange,
+        mut upstream: Upstream,
+    ) -> Result<(Upstream, LoggedIn), Refused> {
+        let within = exchange.connect_timeout();
+        let opened = tokio::time::timeout(within, self.open(&mut upstream)).await;
+        match opened.unwrap_or(Err(LoginError::Timeout)) {
+            Ok((start, server_key)) => {
+                let permit = self.permit;
+                Ok((upstream, LoggedIn { start, permit, server_key }))
+            }
+            Err(error) => {
+                tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+                Err(Refused::Server(error))
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        upstream: &mut Upstream,
+    ) -> Result<(SessionStart, Option<ServerKey>), LoginError> {
+        let (verified, binding) = (upstream.is_verified(), upstream.channel_binding());
+        self.open_on(upstream, verified, binding).await
+    }
+
+    /// `verified`: whether the server has proved its name by TLS. `binding`: what ties SCRAM to that TLS.
+    pub(super) async fn open_on<S>(
+        &self,
+        stream: &mut S,
+        verified: bool,
+        binding: Option<Vec<u8>>,
+    ) -> Result<(SessionStart, Option<ServerKey>), LoginError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let parameters = self.parameters.all.iter().map(|(name, value)| (&**name, &**value));
+        let parameters = std::iter::once(("user", self.role.as_str())).chain(parameters);
+        let mut out = BytesMut::new();
+        frontend::startup_message(parameters, &mut out).map_err(|_| LoginError::Protocol)?;
+        send(stream, &mut out).await?;
+        self.prove(stream, verified, binding).await?;
+        let started = self.started(stream).await?;
+        if self.parameters.are_read_only {
+            read_only::confirm(stream).await?;
+        }
+        Ok(started)
+    }
+
+    /// Answers what the server asks for, until it says `AuthenticationOk`.
+    async fn prove<S>(
+        &self,
+        stream: &mut S,
+        verified: bool,
+        binding: Option<Vec<u8>>,
+    ) -> Result<(), LoginError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (mut proof, mut binding) = (Proof::NotAsked, Some(binding));
+        let mut out = BytesMut::new();
+        loop {
+            let (message, _) = messages::read(stream).await?;
+            proof = match (message, proof) {
+                (Message::AuthenticationOk, Proof::Pending(_)) => return Err(LoginError::Unproved),
+                (Message::AuthenticationOk, _) => return Ok(()),
+                (Message::AuthenticationCleartextPassword, Proof::NotAsked) if verified => {
+                    let sent = frontend::password_message(self.password.expose(), &mut out);
+                    sent.map_err(|_| LoginError::Protocol)?;
+                    Proof::Sent
+                }
+                (Message::AuthenticationMd5Password(asked), Proof::NotAsked) if verified => {
+                    let (user, password) = (self.role.as_bytes(), self.password.expose());
+                    let hash = Zeroizing::new(md5_hash(user, password, asked.salt()));
+                    let sent = frontend::password_message(hash.as_bytes(), &mut out);
+                    sent.map_err(|_| LoginError::Protocol)?;
+                    Proof::Sent
+                }
+                (Message::AuthenticationCleartextPassword, Proof::NotAsked) => {
+                    return Err(LoginError::Weak { method: "the password in cleartext" });
+                }
+                (Message::AuthenticationMd5Password(_), Proof::NotAsked) => {
+                    return Err(LoginError::Weak { method: "an md5 hash" });
+                }
+                (Message::AuthenticationSasl(offered), Proof::NotAsked) => {
+                    let binding = binding.take().flatten();
+                    let scram = self.begin_scram(&offered, verified, binding, &mut out)?;
+                    Proof::Pending(Box::new(scram))
+                }
+                (Message::AuthenticationSaslContinue(body), Proof::Pending(scram)) => {
+                    if !verified && rounds(body.data()).is_none_or(|rounds| rounds < ROUNDS_MIN) {
+                        let method = "SCRAM with few rounds, by which a password can be guessed";
+                        return Err(LoginError::Weak { method });
+                    }
+                    let scram = continued(scram, &body).await?;
+                    let sent = frontend::sasl_response(scram.message(), &mut out);
+                    sent.map_err(|_| LoginError::Protocol)?;
+                    Proof::Pending(scram)
+                }
+                (Message::AuthenticationSaslFinal(body), Proof::Pending(mut scram)) => {
+                    scram.finish(body.data()).map_err(|_| LoginError::Unproved)?;
+                    Proof::Given
+                }
+                (Message::ErrorResponse(error), _) => return Err(self.refused(&error)),
+                (other, _) => return Err(unexpected(&other)),
+            };
+            send(stream, &mut out).await?;
+        }
+    }
+
+    fn begin_scram(
+        &self,
+        offered: &AuthenticationSaslBody,
+        verified: bool,
+        binding: Option<Vec<u8>>,
+        out: &mut BytesMut,
+    ) -> Result<ScramSha256, LoginError> {
+        let offers = |name: &str| offered.mechanisms().any(|it| Ok(it == name)).unwrap_or(false);
+        let (mechanism, binding) =
+            match (offers(SCRAM_SHA_256_PLUS), offers(SCRAM_SHA_256), binding) {
+                (true, _, Some(binding)) => {
+                    (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(binding))
+                }
+                // The server learns that Keyward could bind the channel: one that offered it too notices the difference.
+                (false, true, Some(_)) if verified => {
+                    (SCRAM_SHA_256, ChannelBinding::unrequested())
+                }
+                (_, true, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+                (_, false, _) => {
+                    return Err(LoginError::Unsupported { method: "a SASL mechanism" });
+                }
+            };
+        let scram = ScramSha256::new(self.password.expose(), binding);
+        let sent = frontend::sasl_initial_response(mechanism, scram.message(), out);
+        sent.map_err(|_| LoginError::Protocol)?;
+        Ok(scram)
+    }
+
+    /// Reads what follows the login, up to the first `ReadyForQuery`.
+    async fn started<S>(
+        &self,
+        stream: &mut S,
+    ) -> Result<(SessionStart, Option<ServerKey>), LoginError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let negotiation = self.negotiation.clone();
+        let (mut start, mut key) = (SessionStart { negotiation, ..SessionStart::default() }, None);
+        for _ in 0..MESSAGES_MAX {
+            let (message, bytes) = messages::read(stream).await?;
+            match message {
+                Message::ReadyForQuery(_) => return Ok((start, key)),
+                Message::BackendKeyData(data) => {
+                    let (process, secret) = (data.process_id(), data.secret_key());
+                    key = Some(ServerKey { process, secret });
+                }
+                Message::ParameterStatus(_) | Message::NoticeResponse(_)
+                    if start.passed_on.len() + bytes.len() <= PASSED_ON_BYTES_MAX =>
+                {
+                    start.passed_on.extend_from_slice(&bytes);
+                }
+                Message::ErrorResponse(error) => return Err(self.refused(&error)),
+                _ => return Err(LoginError::Protocol),
+            }
+        }
+        Err(LoginError::Protocol)
+    }
+
+    /// The server's own words, unless they repeat the password.
+    fn refused(&self, error: &ErrorResponseBody) -> LoginError {
+        let (mut state, mut message) = (String::new(), String::new());
+        let mut fields = error.fields();
+        while let Ok(Some(field)) = fields.next() {
+            let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+            match field.type_() {
+                b'C' => state = value,
+                b'M' => message = value,
+                _ => {}
+            }
+        }
+        let is_state = state.len() == 5 && state.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_state {
+            state = "08004".to_owned();
+        }
+        let password = self.password.expose_text().unwrap_or_default();
+        if message.is_empty() || (!password.is_empty() && message.contains(password)) {
+            message = "it gives no usable reason".to_owned();
+        }
+        let message = message.chars().filter(|c| !c.is_control()).take(300).collect();
+        LoginError::Refused { state, message }
+    }
+}
+
+impl LoginError {
+    /// The code for the audit log.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Read(ReadError::Ended(_)) => Code::UpstreamUnreachable,
+            Self::Timeout => Code::UpstreamTimeout,
+            // Invalid authorization specification: the password or the role.
+            Self::Refused { state, .. } if state.starts_with("28") => Code::ConnectionBroken,
+            Self::Refused { .. } => Code::UpstreamUnreachable,
+            Self::Unproved => Code::UpstreamTls,
+            Self::Read(ReadError::Malformed)
+            | Self::Protocol
+            | Self::NotReadOnly
+            | Self::Weak { .. }
+            | Self::Unsupported { .. } => Code::UpstreamProtocol,
+        }
+    }
+
+    /// The SQLSTATE for the agent. A rejected password of the connection is not the agent's own.
+    pub fn state(&self) -> &str {
+        match self {
+            Self::Refused { state, .. } if !state.starts_with("28") => state,
+            Self::Refused { .. } => "57P03",
+            _ => "08001",
+        }
+    }
+
+    /// What a person can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Weak { .. } => Some(
+                "set `password_encryption = 'scram-sha-256'` at the server and the password once more, or use \
+                 `sslmode: verify-full`",
+            ),
+            Self::Unsupported { .. } => Some("a password with scram-sha-256 is supported"),
+            Self::NotReadOnly => Some(
+                "a pooler before the server may drop `default_transaction_read_only`: log in at the server itself",
+            ),
+            Self::Unproved => Some("somebody may answer in the server's place; check its address"),
+            Self::Refused { state, .. } if state.starts_with("28") => {
+                Some("correct the connection: `keyward connection rotate NAME`")
+            }
+            _ => None,
+        }
+    }
+}
+
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut BytesMut) -> Result<(), LoginError> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let sent = async {
+        stream.write_all(out).await?;
+        stream.flush().await
+    };
+    let sent = sent.await.map_err(ReadError::Ended);
+    // It may hold the password.
+    out[..].zeroize();
+    out.clear();
+    sent.map_err(LoginError::from)
+}
+
+/// The hash takes up to 100,000 rounds, as the server wishes: not on a thread that serves streams.
+async fn continued(
+    mut scram: Box<ScramSha256>,
+    body: &AuthenticationSaslContinueBody,
+) -> Result<Box<ScramSha256>, LoginError> {
+    let data = body.data().to_vec();
+    let hashed = tokio::task::spawn_blocking(move || scram.update(&data).map(|()| scram));
+    hashed.await.map_err(|_| LoginError::Protocol)?.map_err(|_| LoginError::Unproved)
+}
+
+/// The rounds that a server's first message of SCRAM asks for (RFC 5802 §7).
+fn rounds(message: &[u8]) -> Option<u32> {
+    let (_, rounds) = std::str::from_utf8(message).ok()?.rsplit_once(",i=")?;
+    rounds.parse().ok()
+}
+
+fn unexpected(message: &Message) -> LoginError {
+    let method = match message {
+        Message::AuthenticationGss | Message::AuthenticationGssContinue(_) => "GSSAPI",
+        Message::AuthenticationSspi => "SSPI",
+        Message::AuthenticationKerberosV5 => "Kerberos",
+        Message::AuthenticationScmCredential => "the credentials of a local user",
+        _ => return LoginError::Protocol,
+    };
+    LoginError::Unsupported { method }
+}

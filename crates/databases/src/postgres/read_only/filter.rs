@@ -1,0 +1,287 @@
+//! [`StatementFilter`] reads an agent's messages and replaces statements that a read-only session may not send. The
+//! replacement raises the refusal at the server, so that transactions, pipelines and `ReadyForQuery` stay the server's
+//! and nothing has to be put between its answers.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub use super::statement::Kept;
+use super::statement::{Reason, check};
+
+/// The longest statement that is read, in bytes. Data of `COPY` are no statements.
+const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// An agent's stream whose statements are checked.
+#[derive(Debug)]
+pub struct StatementFilter<S> {
+    stream: S,
+    messages: Messages,
+    /// What the server gets next.
+    checked: BytesMut,
+}
+
+/// The messages of an agent, in pieces of any size.
+#[derive(Debug)]
+struct Messages {
+    kept: Kept,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Type and length, as far as they have come.
+    Header(BytesMut),
+    /// The rest of a message that is passed on.
+    Passing(usize),
+    /// A statement, and how many of its bytes are missing.
+    Statement(BytesMut, usize),
+    /// The rest of a statement that is too long.
+    Skipping(u8, usize),
+}
+
+impl<S> StatementFilter<S> {
+    /// Checks what is read from `stream`.
+    pub fn new(stream: S, kept: Kept) -> Self {
+        let messages = Messages { kept, state: State::Header(BytesMut::new()) };
+        Self { stream, messages, checked: BytesMut::new() }
+    }
+}
+
+impl Messages {
+    /// Takes what came, and appends what the server gets.
+    fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match &mut self.state {
+                State::Header(header) => {
+                    let take = (5 - header.len()).min(bytes.len());
+                    header.extend_from_slice(&bytes[..take]);
+                    bytes.advance(take);
+                    if let [tag, length @ ..] = &header[..]
+                        && let Ok(length) = <[u8; 4]>::try_from(length)
+                    {
+                        let length = u32::from_be_bytes(length) as usize;
+                        let body = length.checked_sub(4).ok_or(io::ErrorKind::InvalidData)?;
+                        self.state = match (*tag, body) {
+                            (b'Q' | b'P' | b'F', STATEMENT_BYTES_MAX..) => {
+                                State::Skipping(*tag, body)
+                            }
+                            (b'Q' | b'P' | b'F', _) => State::Statement(header.split(), body),
+                            _ => {
+                                checked.extend_from_slice(header);
+                                State::Passing(body)
+                            }
+                        };
+                        self.end(checked);
+                    }
+                }
+                State::Passing(left) => {
+                    let take = (*left).min(bytes.len());
+                    checked.extend_from_slice(&bytes[..take]);
+                    bytes.advance(take);
+                    *left -= take;
+                    self.end(checked);
+                }
+                State::Statement(message, left) => {
+                    let take = (*left).min(bytes.len());
+                    message.extend_from_slice(&bytes[..take]);
+                    bytes.advance(take);
+                    *left -= take;
+                    self.end(checked);
+                }
+                State::Skipping(_, left) => {
+                    let take = (*left).min(bytes.len());
+                    bytes.advance(take);
+                    *left -= take;
+                    self.end(checked);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on to the next header when a message is complete.
+    fn end(&mut self, checked: &mut BytesMut) {
+        match &self.state {
+            State::Passing(0) => {}
+            State::Statement(message, 0) => match refusal(message, self.kept) {
+                None => checked.extend_from_slice(message),
+                Some(replacement) => checked.extend_from_slice(&replacement),
+            },
+            State::Skipping(tag, 0) => {
+                let reason = "the statement is longer than 1 MiB";
+                // Its name is not known: a later use of that fails as well.
+                checked.extend_from_slice(&replaced(*tag, b"", reason, false));
+            }
+            _ => return,
+        }
+        self.state = State::Header(BytesMut::with_capacity(5));
+    }
+}
+
+/// What is sent instead of a statement that is refused.
+fn refusal(message: &[u8], kept: Kept) -> Option<Vec<u8>> {
+    let (tag, body) = (message[0], &message[5..]);
+    let malformed = "the message is malformed";
+    match tag {
+        b'Q' => {
+            let text = body.strip_suffix(b"\0").filter(|text| !text.contains(&0));
+            let reason = match text {
+                Some(text) => check(text, kept).err()?,
+                None => malformed,
+            };
+            Some(replaced(tag, b"", reason, false))
+        }
+        b'P' => {
+            let mut parts = body.splitn(3, |byte| *byte == 0);
+            let (name, text, rest) = (parts.next(), parts.next(), parts.next());
+            let (Some(name), Some(text), Some(_)) = (name, text, rest) else {
+                return Some(replaced(tag, b"", malformed, false));
+            };
+            let reason = check(text, kept).err()?;
+            Some(replaced(tag, name, reason, text.contains(&b'$')))
+        }
+        _ => Some(replaced(tag, b"", "functions are not called by message", false)),
+    }
+}
+
+/// A message of the same kind whose statement fails. One with parameters fails when it is parsed: a `DO` would fail for
+/// its number of parameters first, with other words.
+fn replaced(tag: u8, name: &[u8], reason: Reason, has_parameters: bool) -> Vec<u8> {
+    let words = format!("keyward: the connection is read-only: {reason}");
+    let text = match has_parameters {
+        true => format!("SELECT '{words}'::pg_catalog.int4"),
+        // 25006: read_only_sql_transaction.
+        false => format!(
+            "DO $keyward$BEGIN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = '{words}', \
+             HINT = 'the setting read_only of the connection keeps it so'; END$keyward$"
+        ),
+    };
+    let mut body = Vec::new();
+    if tag == b'P' {
+        body.extend(name);
+        body.push(0);
+    }
+    body.extend(text.as_bytes());
+    body.push(0);
+    if tag == b'P' {
+        body.put_u16(0);
+    }
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    // The answer to a function call has the shape of one to a query.
+    let tag = if tag == b'P' { b'P' } else { b'Q' };
+    [&[tag][..], &length.to_be_bytes(), &body].concat()
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for StatementFilter<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.checked.is_empty() {
+            let mut space = [0; CHUNK_BYTES];
+            let mut read = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.messages.feed(read.filled(), &mut this.checked)?;
+        }
+        let length = this.checked.len().min(out.remaining());
+        out.put_slice(&this.checked.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for StatementFilter<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[tag][..], &length.to_be_bytes(), body].concat()
+    }
+
+    fn fed(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
+        let state = State::Header(BytesMut::new());
+        let mut messages = Messages { kept: Kept::default(), state };
+        let mut checked = BytesMut::new();
+        for piece in bytes.chunks(piece) {
+            messages.feed(piece, &mut checked)?;
+        }
+        Ok(checked.to_vec())
+    }
+
+    #[test]
+    fn what_is_permitted_passes_unchanged_in_pieces_of_any_size() {
+        let all = [
+            message(b'Q', b"SELECT 1\0"),
+            message(b'P', b"name\0SELECT $1\0\0\0"),
+            message(b'B', &[0; 40]),
+            message(b'S', b""),
+            message(b'd', b"SET ROLE x\0"),
+            message(b'X', b""),
+        ]
+        .concat();
+        for piece in [1, 2, 3, 5, 7, 64, 4096] {
+            assert_eq!(fed(&all, piece).unwrap(), all, "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_refused_statement_becomes_one_that_fails_in_pieces_of_any_size() {
+        let before = message(b'Q', b"SELECT 1\0");
+        for (refused, begins, contains) in [
+            (message(b'Q', b"SET ROLE x\0"), &b"Q"[..], &b"cannot be changed"[..]),
+            (message(b'Q', b"SELECT 1\0SET ROLE x\0"), b"Q", b"malformed"),
+            (message(b'Q', b"SELECT 1"), b"Q", b"malformed"),
+            (message(b'P', b"n\0DO $$ $$\0\0\0"), b"P", b"SELECT 'keyward"),
+            (message(b'P', b"n\0CALL x()\0\0\0"), b"P", b"n\0DO $keyward$"),
+            (message(b'P', b"n\0SELECT set_config($1,$2,$3)\0\0\0"), b"P", b"n\0SELECT 'keyward"),
+            (message(b'P', b"n"), b"P", b"malformed"),
+            (message(b'F', &[0; 12]), b"Q", b"not called by message"),
+            (message(b'Q', &vec![b' '; STATEMENT_BYTES_MAX]), b"Q", b"1 MiB"),
+        ] {
+            let all = [&before[..], &refused, &before].concat();
+            for piece in [1, 6, 4096] {
+                let sent = fed(&all, piece).unwrap();
+                let sent = sent.strip_prefix(&*before).unwrap().strip_suffix(&*before).unwrap();
+                assert!(sent.starts_with(begins), "{refused:?}");
+                assert!(sent.windows(contains.len()).any(|it| it == contains), "{sent:?}");
+                let length = u32::from_be_bytes(sent[1..5].try_into().unwrap()) as usize;
+                assert_eq!(length + 1, sent.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_ends_the_session() {
+        assert!(fed(&[b'Q', 0, 0, 0, 3, 0], 1).is_err());
+    }
+}

@@ -1,0 +1,282 @@
+//! Tokens of PostgreSQL's SQL, as its own lexer finds them (`src/backend/parser/scan.l`), with
+//! `standard_conforming_strings`. Lexers for many dialects differ in what ends a comment or a string, and every difference
+//! would be a way out; here what is not certainly the same is an error.
+
+/// A token. Constants have no content: what is inside a string is not a statement.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Token {
+    /// A keyword or a name, in lower case; also a quoted name.
+    Word(String),
+    /// A string, a number or a parameter.
+    Constant,
+    /// One character of an operator or a separator.
+    Symbol(u8),
+}
+
+/// Why a text has no tokens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LexError {
+    /// A string, a name or a comment does not end.
+    Unterminated,
+    /// `U&"…"` and `U&'…'`, whose characters are written in several ways.
+    UnicodeEscapes,
+    /// A string with escapes that goes on in another line.
+    Continued,
+    /// A control character.
+    Control,
+}
+
+/// The tokens of a text.
+///
+/// # Errors
+/// When the text is not certainly read as the server reads it.
+pub fn tokens(text: &[u8]) -> Result<Vec<Token>, LexError> {
+    let mut lexer = Lexer { text, at: 0 };
+    let mut found = Vec::new();
+    while let Some(token) = lexer.next()? {
+        found.push(token);
+    }
+    Ok(found)
+}
+
+struct Lexer<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Lexer<'_> {
+    fn peek(&self, ahead: usize) -> u8 {
+        self.text.get(self.at + ahead).copied().unwrap_or_default()
+    }
+
+    fn next(&mut self) -> Result<Option<Token>, LexError> {
+        self.skip_blanks()?;
+        let Some(first) = self.text.get(self.at).copied() else { return Ok(None) };
+        let token = match (first, self.peek(1)) {
+            (b'e' | b'E', b'\'') => {
+                self.at += 1;
+                self.escaped_string()?
+            }
+            (b'u' | b'U', b'&') if matches!(self.peek(2), b'\'' | b'"') => {
+                return Err(LexError::UnicodeEscapes);
+            }
+            (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', b'\'') => {
+                self.at += 1;
+                self.string()?
+            }
+            (b'\'', _) => self.string()?,
+            (b'"', _) => self.quoted_name()?,
+            (b'$', digit) if digit.is_ascii_digit() => {
+                self.at += 1;
+                self.skip(|byte| byte.is_ascii_digit());
+                Token::Constant
+            }
+            (b'$', _) => self.dollar()?,
+            (digit, _) if digit.is_ascii_digit() => {
+                self.skip(|byte| byte.is_ascii_digit());
+                Token::Constant
+            }
+            (letter, _) if begins_name(letter) => self.name(),
+            (control, _) if control.is_ascii_control() => return Err(LexError::Control),
+            (symbol, _) => {
+                self.at += 1;
+                Token::Symbol(symbol)
+            }
+        };
+        Ok(Some(token))
+    }
+
+    fn skip(&mut self, is_part: impl Fn(u8) -> bool) {
+        while self.text.get(self.at).is_some_and(|byte| is_part(*byte)) {
+            self.at += 1;
+        }
+    }
+
+    /// Blanks and comments. A comment also begins inside of what would be an operator.
+    fn skip_blanks(&mut self) -> Result<(), LexError> {
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, _) => self.at += 1,
+                (b'-', b'-') => self.skip(|byte| !matches!(byte, b'\n' | b'\r')),
+                (b'/', b'*') => self.comment()?,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Comments nest.
+    fn comment(&mut self) -> Result<(), LexError> {
+        let mut depth = 0_usize;
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (b'/', b'*') => {
+                    depth += 1;
+                    self.at += 2;
+                }
+                (b'*', b'/') => {
+                    depth -= 1;
+                    self.at += 2;
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                }
+                _ if self.at >= self.text.len() => return Err(LexError::Unterminated),
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    /// `'…'`, in which a quote is doubled. Two strings in a row have the same ends as one that goes on.
+    fn string(&mut self) -> Result<Token, LexError> {
+        self.at += 1;
+        loop {
+            match (self.text.get(self.at), self.peek(1)) {
+                (None, _) => return Err(LexError::Unterminated),
+                (Some(b'\''), b'\'') => self.at += 2,
+                (Some(b'\''), _) => {
+                    self.at += 1;
+                    return Ok(Token::Constant);
+                }
+                (Some(_), _) => self.at += 1,
+            }
+        }
+    }
+
+    /// `E'…'`, in which a backslash escapes. It goes on after a line break, with its escapes.
+    fn escaped_string(&mut self) -> Result<Token, LexError> {
+        self.at += 1;
+        loop {
+            match (self.text.get(self.at), self.peek(1)) {
+                (None, _) => return Err(LexError::Unterminated),
+                (Some(b'\\'), _) | (Some(b'\''), b'\'') => self.at += 2,
+                (Some(b'\''), _) => {
+                    self.at += 1;
+                    break;
+                }
+                (Some(_), _) => self.at += 1,
+            }
+        }
+        self.skip_blanks()?;
+        match self.peek(0) {
+            b'\'' => Err(LexError::Continued),
+            _ => Ok(Token::Constant),
+        }
+    }
+
+    /// `"…"`. In lower case as well, because names of settings are compared so.
+    fn quoted_name(&mut self) -> Result<Token, LexError> {
+        self.at += 1;
+        let mut name = Vec::new();
+        loop {
+            match (self.text.get(self.at), self.peek(1)) {
+                (None, _) => return Err(LexError::Unterminated),
+                (Some(b'"'), b'"') => {
+                    name.push(b'"');
+                    self.at += 2;
+                }
+                (Some(b'"'), _) => {
+                    self.at += 1;
+                    return Ok(Token::Word(lower(&name)));
+                }
+                (Some(byte), _) => {
+                    name.push(*byte);
+                    self.at += 1;
+                }
+            }
+        }
+    }
+
+    fn name(&mut self) -> Token {
+        let from = self.at;
+        self.skip(|byte| begins_name(byte) || byte.is_ascii_digit() || byte == b'$');
+        Token::Word(lower(&self.text[from..self.at]))
+    }
+
+    /// `$tag$…$tag$`, or a lone `$`.
+    fn dollar(&mut self) -> Result<Token, LexError> {
+        let from = self.at;
+        self.at += 1;
+        if begins_name(self.peek(0)) {
+            self.skip(|byte| begins_name(byte) || byte.is_ascii_digit());
+        }
+        if self.peek(0) != b'$' {
+            // The server refuses it.
+            self.at = from + 1;
+            return Ok(Token::Symbol(b'$'));
+        }
+        self.at += 1;
+        let tag = &self.text[from..self.at];
+        let rest = &self.text[self.at..];
+        let end = rest.windows(tag.len()).position(|window| window == tag);
+        self.at += end.ok_or(LexError::Unterminated)? + tag.len();
+        Ok(Token::Constant)
+    }
+}
+
+fn begins_name(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+/// The server folds ASCII only, of what matters here.
+fn lower(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Result<Vec<String>, LexError> {
+        let word = |token: Token| match token {
+            Token::Word(word) => Some(word),
+            _ => None,
+        };
+        tokens(text.as_bytes()).map(|all| all.into_iter().filter_map(word).collect())
+    }
+
+    #[test]
+    fn what_is_inside_a_string_or_a_comment_is_no_statement_and_what_follows_is() {
+        for text in [
+            "select 'set' ; x",
+            "select 'it''s set' ; x",
+            "select 'a\\' ; x",
+            "select e'a\\'set' ; x",
+            "select E'\\\\' ; x",
+            "select $$set$$ ; x",
+            "select $a$ $b$ set $a$ ; x",
+            "select 1 -- set\n x",
+            "select 1 -- set\r x",
+            "select 1 /* set /* set */ set */ x",
+            "select 1+/* set */1 x",
+            "select 1*-- set\n1 x",
+            "select b'01' x'ff' n'set' x",
+            "select 'a'\n'set' x",
+            "select 1$$set$$ x",
+        ] {
+            let found = words(text).unwrap();
+            assert!(!found.iter().any(|word| word == "set"), "{text}: {found:?}");
+            assert_eq!(found.last().map(String::as_str), Some("x"), "{text}");
+        }
+        assert_eq!(words("SELECT a$b$set").unwrap(), ["select", "a$b$set"]);
+        assert_eq!(words("\"Set\"\"x\"").unwrap(), ["set\"x"]);
+    }
+
+    #[test]
+    fn what_the_server_may_read_otherwise_is_an_error() {
+        use LexError::{Continued, Control, UnicodeEscapes, Unterminated};
+        for (text, error) in [
+            ("select 'a", Unterminated),
+            ("select E'a\\'", Unterminated),
+            ("select \"a", Unterminated),
+            ("select $a$ b $$", Unterminated),
+            ("select /* /* */", Unterminated),
+            ("select U&\"set\\005fconfig\"('a','b',true)", UnicodeEscapes),
+            ("select u&'a'", UnicodeEscapes),
+            ("select E'a'\n'b\\'", Continued),
+            ("select E'a' -- c\n 'b'", Continued),
+            ("select \u{1}", Control),
+        ] {
+            assert_eq!(tokens(text.as_bytes()), Err(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Which statements a read-only session may send. The first word must be one of those that read or that begin and end
+//! transactions; then settings and functions that would lead out of the session's mode are looked for.
+
+use super::is_safe_encoding;
+use super::lexer::{LexError, Token, tokens};
+
+/// Why a statement is refused. A sentence without a full stop and without quotes.
+pub type Reason = &'static str;
+
+/// Statements that read, or only change the session.
+const ALLOWED: &[&str] = &[
+    "abort",
+    "begin",
+    "close",
+    "commit",
+    "copy",
+    "deallocate",
+    "declare",
+    "discard",
+    "end",
+    "execute",
+    "explain",
+    "fetch",
+    "listen",
+    "move",
+    "notify",
+    "prepare",
+    "release",
+    "reset",
+    "rollback",
+    "savepoint",
+    "select",
+    "set",
+    "show",
+    "start",
+    "table",
+    "unlisten",
+    "values",
+    "with",
+];
+
+/// Settings that decide about writes, the role, or how texts are read.
+const KEPT_SETTINGS: &[&str] = &[
+    "authorization",
+    "backslash_quote",
+    "default_transaction_read_only",
+    "role",
+    "session_authorization",
+    "session_replication_role",
+    "standard_conforming_strings",
+    "transaction_read_only",
+];
+
+/// The setting that `statement_timeout` of the connection sets.
+const STATEMENT_TIMEOUT: &str = "statement_timeout";
+
+/// Functions that change settings, run SQL in a text, write files or large objects, or act on the server.
+const REFUSED_FUNCTIONS: &[&str] = &[
+    "connectby",
+    "lowrite",
+    "pg_cancel_backend",
+    "pg_create_logical_replication_slot",
+    "pg_create_physical_replication_slot",
+    "pg_create_restore_point",
+    "pg_drop_replication_slot",
+    "pg_stat_statements_reset",
+    "pg_import_system_collations",
+    "pg_promote",
+    "pg_reload_conf",
+    "pg_rotate_logfile",
+    "pg_switch_wal",
+    "pg_terminate_backend",
+    "set_config",
+    "ts_rewrite",
+    "ts_stat",
+    "xpath_table",
+];
+
+/// The same, by how their names begin.
+const REFUSED_PREFIXES: &[&str] = &[
+    "binary_upgrade_",
+    "brin_desummarize_",
+    "brin_summarize_",
+    "crosstab",
+    "dblink",
+    "gin_clean_",
+    "lo_",
+    "heap_force_",
+    "pg_background",
+    "pg_clear_",
+    "pg_copy_",
+    "pg_file_",
+    "pg_logical_",
+    "pg_replication_",
+    "pg_restore_",
+    "pg_stat_reset",
+    "query_export_to_",
+    "query_to_xml",
+    "run_command_on_",
+    "table_import_from_",
+];
+
+const TWO_PHASES: Reason = "transactions in two phases are not permitted";
+
+/// What a session keeps besides its mode.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    /// Whether `statement_timeout` was set for it.
+    pub statement_timeout: bool,
+}
+
+/// Checks a text with any number of statements.
+///
+/// # Errors
+/// Why one of them is refused.
+pub fn check(text: &[u8], kept: Kept) -> Result<(), Reason> {
+    let tokens = tokens(text).map_err(|error| match error {
+        LexError::Unterminated => "a string, name or comment does not end",
+        LexError::UnicodeEscapes => "names and strings with U& are refused",
+        LexError::Continued => "a string with escapes goes on in another line",
+        LexError::Control => "the statement has a control character",
+    })?;
+    // One that stands in parentheses is no statement, and checking it as one is stricter.
+    tokens
+        .split(|token| *token == Token::Symbol(b';'))
+        .try_for_each(|one| statement(one, text, kept))
+}
+
+fn statement(tokens: &[Token], text: &[u8], kept: Kept) -> Result<(), Reason> {
+    let words: Vec<&str> = tokens.iter().filter_map(word).collect();
+    functions(&words)?;
+    let Some(first) = tokens.iter().find(|token| **token != Token::Symbol(b'(')) else {
+        return Ok(());
+    };
+    let Some(first) = word(first).filter(|word| ALLOWED.contains(word)) else {
+        return Err("only statements that read are permitted");
+    };
+    match first {
+        "set" | "reset" => settings(&words, text, kept),
+        "abort" | "begin" | "commit" | "end" | "rollback" | "start" => transaction(&words),
+        "prepare" if words.get(1) == Some(&"transaction") => Err(TWO_PHASES),
+        "copy" => copy(tokens),
+        "explain" => explain(&words),
+        _ => Ok(()),
+    }
+}
+
+fn word(token: &Token) -> Option<&str> {
+    match token {
+        Token::Word(word) => Some(word),
+        Token::Constant | Token::Symbol(_) => None,
+    }
+}
+
+/// Names of functions stand anywhere in a statement, also quoted or after a schema.
+fn functions(words: &[&str]) -> Result<(), Reason> {
+    let is_refused = |word: &&str| {
+        REFUSED_FUNCTIONS.contains(word)
+            || REFUSED_PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && *word != "lo_get"
+    };
+    if words.iter().any(is_refused) {
+        return Err("a function in it could change settings, run other statements or write");
+    }
+    // A rule of this view calls set_config.
+    if words.contains(&"pg_settings") && words.contains(&"update") {
+        return Err("settings are not changed by an update of pg_settings");
+    }
+    Ok(())
+}
+
+/// What another session has prepared may write, and servers let a read-only session commit it.
+fn transaction(words: &[&str]) -> Result<(), Reason> {
+    match words.contains(&"prepared") {
+        true => Err(TWO_PHASES),
+        false => mode(words),
+    }
+}
+
+fn mode(words: &[&str]) -> Result<(), Reason> {
+    match words.windows(2).any(|pair| pair == ["read", "write"]) {
+        true => Err("a transaction cannot be made read-write"),
+        false => Ok(()),
+    }
+}
+
+fn settings(words: &[&str], text: &[u8], kept: Kept) -> Result<(), Reason> {
+    mode(words)?;
+    let is_kept = |word: &&str| {
+        KEPT_SETTINGS.contains(word) || kept.statement_timeout && *word == STATEMENT_TIMEOUT
+    };
+    if words.iter().any(is_kept) {
+        return Err("this setting cannot be changed");
+    }
+    let encodes = words.iter().any(|word| matches!(*word, "client_encoding" | "names"));
+    if encodes && words.first() == Some(&"set") && !names_safe_encoding(text) {
+        return Err("the client encoding must be UTF8");
+    }
+    Ok(())
+}
+
+/// Whether the last word or string of the only statement is a safe encoding.
+fn names_safe_encoding(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == ';');
+    let last = text.rsplit(|c: char| c.is_ascii_whitespace() || c == '=').next();
+    !text.contains(';') && last.is_some_and(is_safe_encoding)
+}
+
+/// Servers create a table for `EXPLAIN ANALYZE CREATE TABLE … AS` and `EXPLAIN ANALYZE SELECT … INTO` also in a read-only
+/// transaction, at least up to version 15.
+fn explain(words: &[&str]) -> Result<(), Reason> {
+    match words.iter().any(|word| matches!(*word, "create" | "into" | "refresh")) {
+        true => Err("only statements that read are explained"),
+        false => Ok(()),
+    }
+}
+
+/// `COPY … TO STDOUT` alone: neither from anywhere, nor to a file or a program.
+fn copy(tokens: &[Token]) -> Result<(), Reason> {
+    let mut depth = 0_i32;
+    let mut outside = Vec::new();
+    for token in tokens {
+        match token {
+            Token::Symbol(b'(') => depth += 1,
+            Token::Symbol(b')') => depth -= 1,
+            Token::Word(word) if depth == 0 => outside.push(word.as_str()),
+            _ => {}
+        }
+    }
+    let to_stdout = outside.windows(2).any(|pair| pair == ["to", "stdout"]);
+    let elsewhere = outside.iter().any(|word| matches!(*word, "from" | "program" | "stdin"));
+    // A schema or a table may be named "to".
+    let is_plain = outside.iter().filter(|word| **word == "to").count() == 1;
+    match to_stdout && is_plain && !elsewhere {
+        true => Ok(()),
+        false => Err("only COPY to STDOUT is permitted"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_that_read_pass() {
+        for text in [
+            "",
+            ";",
+            "  -- nothing\n",
+            "SELECT 1",
+            "(SELECT 1) UNION (SELECT 2)",
+            "select * from t where name = 'set role'; select 2;",
+            "WITH x AS (SELECT 1) SELECT * FROM x",
+            "VALUES (1)",
+            "TABLE t",
+            "EXPLAIN ANALYZE SELECT 1",
+            "BEGIN",
+            "begin isolation level repeatable read read only",
+            "START TRANSACTION READ ONLY",
+            "COMMIT AND CHAIN",
+            "ROLLBACK TO SAVEPOINT a",
+            "SET search_path TO a, b",
+            "SET LOCAL statement_timeout = '1s'",
+            "SET TIME ZONE 'UTC'",
+            "SET application_name = 'x'",
+            "SET client_encoding TO 'UTF8'",
+            "SET NAMES 'utf-8';",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            "SHOW default_transaction_read_only",
+            "RESET ALL",
+            "DISCARD ALL",
+            "COPY t TO STDOUT",
+            "COPY (SELECT * FROM t) TO STDOUT WITH (FORMAT csv)",
+            "DECLARE c CURSOR FOR SELECT * FROM t",
+            "FETCH 10 FROM c",
+            "PREPARE p AS SELECT $1::int",
+            "EXECUTE p(1)",
+            "LISTEN a",
+            "SELECT lo_get(1)",
+            "SELECT current_setting('transaction_read_only')",
+        ] {
+            assert_eq!(check(text.as_bytes(), Kept::default()), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_that_was_set_for_the_session_is_kept() {
+        let kept = Kept { statement_timeout: true };
+        for text in ["SET statement_timeout = 0", "SET LOCAL \"Statement_Timeout\" TO 0"] {
+            assert!(check(text.as_bytes(), kept).is_err(), "{text}");
+        }
+    }
+
+    /// Each is tried at a real server too, where the others of `tests/real/postgres` are.
+    #[test]
+    fn ways_out_of_the_mode_are_refused() {
+        for text in WAYS_OUT.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let text = text.replace("\\r", "\r").replace("\\n", "\n");
+            assert!(check(text.as_bytes(), Kept::default()).is_err(), "{text}");
+        }
+    }
+
+    const WAYS_OUT: &str = include_str!("ways_out.sql");
+}

@@ -1,0 +1,440 @@
+//! What listeners of other protocols than HTTP use of the data path: accepted streams within the same limits, agents by
+//! their tokens, permits, credentials, checked addresses, revocation, and one audit record for each session.
+//! `keyward-databases` speaks the protocols.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
+
+use super::authenticate::{Authenticated, PresentedToken, Unproved, failure, prove};
+use crate::exchange::respond;
+use crate::gateway::Gateway;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::session::AcceptedStream;
+use crate::sockets::proxy_tls::{HANDSHAKE, ProxyTls};
+use crate::sockets::streams::{AgentStream, Socket};
+use crate::tunnel::{StreamPair, TunnelEnd};
+use keyward_base::agent::Agent;
+use keyward_base::codes::{Code, RefusalText};
+use keyward_base::database::StreamSecurity;
+use keyward_base::id::OrgId;
+use keyward_net::client::{HandshakeError, connect_tls};
+use keyward_net::wire::Wire;
+use keyward_rules::inject::credential::Credential;
+use keyward_rules::policy::DatabasePermit;
+use keyward_state::directory::ConnectionRecord;
+use keyward_state::observe::event::Outcome;
+
+/// Serves the streams of a listener in place of the HTTP proxy.
+pub trait StreamService: fmt::Debug + Send + Sync {
+    /// Serves one stream until it ends.
+    fn serve(self: Arc<Self>, stream: ServiceStream) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// An accepted stream on which no agent has authenticated yet. It counts as such, and may be evicted.
+pub struct ServiceStream {
+    /// The data path.
+    pub gateway: Arc<Gateway>,
+    socket: AgentStream,
+    /// What a client that asks for TLS gets.
+    tls: Option<Arc<ProxyTls>>,
+    accepted: Arc<AcceptedStream>,
+}
+
+/// The socket of an accepted stream, with the TLS of its listener.
+pub(super) enum ServiceSocket {
+    Tcp(TcpStream, Option<Arc<ProxyTls>>),
+    Unix(UnixStream),
+}
+
+/// A connection to a database that an agent may name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DatabaseChoice {
+    /// The connection's name.
+    pub name: Arc<str>,
+    /// The name of the database at the server.
+    pub database: String,
+}
+
+/// A session while it is opened and open. Its audit record is written when this is dropped.
+pub struct ServiceExchange {
+    gateway: Arc<Gateway>,
+    accepted: Option<Arc<AcceptedStream>>,
+    record: Record,
+}
+
+/// A stream to a server that may be sent a credential: to a checked address, verified where the permit says so.
+pub type CheckedUpstream = Wire;
+
+impl ServiceStream {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        socket: ServiceSocket,
+        accepted: AcceptedStream,
+    ) -> Self {
+        let (socket, tls) = match socket {
+            ServiceSocket::Tcp(tcp, tls) => (Socket::Tcp(tcp), tls),
+            ServiceSocket::Unix(unix) => (Socket::Unix(unix), None),
+        };
+        let socket = AgentStream::new(socket, accepted.watchdog.clone());
+        Self { gateway, socket, tls, accepted: Arc::new(accepted) }
+    }
+
+    /// Whether a client that asks for TLS gets it. Not twice.
+    pub fn offers_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether a client may send its token on the stream as it is: nothing but this machine sees it, or it is encrypted.
+    pub fn is_confidential(&self) -> bool {
+        match self.socket.socket() {
+            Socket::Tls(_) | Socket::Unix(_) => true,
+            Socket::Tcp(tcp) => {
+                tcp.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback())
+            }
+        }
+    }
+
+    /// Whether the client begins with TLS without asking for it, if the listener has TLS. Waits for its first byte.
+    pub async fn begins_with_tls(&self) -> bool {
+        let mut first = [0];
+        match (self.socket.socket(), &self.tls) {
+            (Socket::Tcp(tcp), Some(_)) => {
+                tcp.peek(&mut first).await.is_ok_and(|_| first == [HANDSHAKE])
+            }
+            _ => false,
+        }
+    }
+
+    /// Accepts the TLS that the client begins now, for the protocol that `alpn` names. `None` when that fails.
+    pub async fn with_tls(self, alpn: &[u8]) -> Option<Self> {
+        let Self { gateway, socket, tls, accepted } = self;
+        let (Socket::Tcp(tcp), Some(tls)) = (socket.into_socket(), tls) else { return None };
+        let (leaves, within) = (&gateway.leaves, gateway.limits.handshake_timeout);
+        let entered = tls.accept_protocol(leaves, within, tcp, alpn).await;
+        let entered = entered.inspect_err(|cause| {
+            gateway.metrics.handshakes_failed.inc();
+            let cause = cause.escape_debug().to_string();
+            tracing::info!(cause, "no TLS with a client of a listener");
+        });
+        let socket = AgentStream::new(Socket::Tls(entered.ok()?), accepted.watchdog.clone());
+        Some(Self { gateway, socket, tls: None, accepted })
+    }
+
+    /// The bytes.
+    pub fn socket(&mut self) -> &mut (impl AsyncRead + AsyncWrite + Unpin + Send + use<>) {
+        &mut self.socket
+    }
+
+    /// Whether the listener belongs to one agent, so that no token is needed.
+    pub fn is_owned(&self) -> bool {
+        self.accepted.owner.is_some()
+    }
+
+    /// Does `work` while no agent has authenticated. `None` when it takes too long, the stream is evicted, or the
+    /// gateway ends its streams.
+    pub async fn while_unauthenticated<T>(
+        gateway: &Gateway,
+        place: &StreamPlace,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::select! {
+            done = tokio::time::timeout(gateway.limits.handshake_timeout, work) => done.ok(),
+            () = place.0.revocation.evicted() => None,
+            () = gateway.cut() => None,
+        }
+    }
+
+    /// The place of the stream among those on which no agent has authenticated.
+    pub fn place(&self) -> StreamPlace {
+        StreamPlace(self.accepted.clone())
+    }
+
+    /// Begins a session and its record.
+    ///
+    /// # Errors
+    /// When the audit log cannot be written.
+    pub async fn begin(&self) -> Result<ServiceExchange, RefusalText> {
+        let record = Record::begin(&self.gateway).await;
+        let record = record.map_err(|refusal| respond::refusal_info(&refusal, None))?;
+        let accepted = Some(self.accepted.clone());
+        Ok(ServiceExchange { gateway: self.gateway.clone(), accepted, record })
+    }
+}
+
+/// The place of a stream among those on which no agent has authenticated.
+#[derive(Clone, Debug)]
+pub struct StreamPlace(Arc<AcceptedStream>);
+
+impl ServiceExchange {
+    /// Begins the session by which a person tests a connection. No agent takes part.
+    ///
+    /// # Errors
+    /// When the audit log cannot be written, or the connection is no database's.
+    pub async fn begin_test(
+        gateway: &Arc<Gateway>,
+        connection: &ConnectionRecord,
+        trial: Option<Arc<Credential>>,
+    ) -> Result<(Self, Arc<DatabasePermit>, Arc<Credential>), RefusalText> {
+        let record = Record::begin(gateway).await;
+        let record = record.map_err(|refusal| respond::refusal_info(&refusal, None))?;
+        let mut exchange = Self { gateway: gateway.clone(), accepted: None, record };
+        exchange.record.set_owner(&connection.org);
+        let permitted = gateway.rulebook.permit_database_test(connection);
+        let permit = match permitted {
+            Ok(permit) => Arc::new(permit),
+            Err(reason) => return Err(exchange.refuse(&Refusal::Policy(reason))),
+        };
+        exchange.record.set_database(&permit);
+        let credential = match trial.filter(|trial| trial.connection == connection.id) {
+            Some(trial) => trial,
+            None => exchange.credential(&connection.org, &permit).await?,
+        };
+        Ok((exchange, permit, credential))
+    }
+
+    /// The id in the audit log.
+    pub fn id(&self) -> &str {
+        self.record.exchange()
+    }
+
+    /// The agent of the token, or that of the listener if it belongs to one. The stream counts as the agent's.
+    ///
+    /// # Errors
+    /// When the token proves no agent, or the agent has too many streams.
+    pub fn authenticate(&mut self, token: Option<&str>) -> Result<Agent, RefusalText> {
+        let proved = self.prove(token);
+        proved.map_err(|refusal| self.refuse(&refusal))
+    }
+
+    fn prove(&mut self, token: Option<&str>) -> Result<Agent, Refusal> {
+        let accepted = self.accepted.clone().ok_or(Refusal::Internal("a test has no agent"))?;
+        let agent = match &accepted.owner {
+            Some(owner) => {
+                let agent = self.gateway.directory.view().of_listener(&owner.org, &owner.agent);
+                agent.ok_or_else(|| Refusal::ListenerAgentGone { agent: owner.agent.clone() })?
+            }
+            None => self.by_token(&accepted, token)?,
+        };
+        self.record.set_agent(&agent);
+        accepted.revocation.attach_agent(&self.gateway, &agent)?;
+        Ok(agent)
+    }
+
+    fn by_token(&self, accepted: &AcceptedStream, token: Option<&str>) -> Result<Agent, Refusal> {
+        let token = token.ok_or(Refusal::Unauthenticated)?;
+        match prove(&self.gateway, PresentedToken::bare(token)) {
+            Ok(Authenticated { agent, .. }) => Ok(agent),
+            Err(Unproved::SessionEnded) => Err(Refusal::SessionEnded),
+            Err(Unproved::Unknown) => Err(failure(&self.gateway, accepted.peer)),
+        }
+    }
+
+    /// The connections to databases that the agent may use, sorted by name.
+    pub fn databases(&self, agent: &Agent) -> Vec<DatabaseChoice> {
+        let policy = self.gateway.rulebook.current();
+        let found = policy.databases(agent).into_iter();
+        let choice = found.filter_map(|account| {
+            let database = account.database.as_ref()?.database.clone();
+            Some(DatabaseChoice { name: account.name.clone(), database })
+        });
+        choice.collect()
+    }
+
+    /// The permit and the credential for a session of the agent with a database, by the connection's name.
+    ///
+    /// # Errors
+    /// When policy refuses, or there is no usable credential.
+    pub async fn permit(
+        &mut self,
+        agent: &Agent,
+        connection: &str,
+    ) -> Result<(Arc<DatabasePermit>, Arc<Credential>), RefusalText> {
+        let permitted = self.gateway.rulebook.current().permit_database(agent, connection);
+        let permit = match permitted {
+            Ok(permit) => Arc::new(permit),
+            Err(reason) => return Err(self.refuse(&Refusal::Policy(reason))),
+        };
+        self.record.set_database(&permit);
+        if let Some(accepted) = &self.accepted {
+            accepted.revocation.begin_database(&permit, &self.record);
+        }
+        let credential = self.credential(&agent.org, &permit).await?;
+        Ok((permit, credential))
+    }
+
+    async fn credential(
+        &mut self,
+        org: &OrgId,
+        permit: &DatabasePermit,
+    ) -> Result<Arc<Credential>, RefusalText> {
+        let found = self.gateway.vault.credential_in(org, Some(permit.wanted())).await;
+        match found {
+            Ok(Some(credential)) => {
+                self.record.set_credential(Some(&credential));
+                Ok(credential)
+            }
+            Ok(None) => Err(self.refuse(&Refusal::Internal("a permit without a connection"))),
+            Err(error) => Err(self.refuse(&Refusal::Vault(error))),
+        }
+    }
+
+    /// Dials the server of the permit, at a checked address. Without TLS, the address is on the explicit private list.
+    ///
+    /// # Errors
+    /// When no address may be dialled or accepts.
+    pub async fn dial(&mut self, permit: &DatabasePermit) -> Result<CheckedUpstream, RefusalText> {
+        self.record.count_attempt();
+        dial(&self.gateway, permit).await.map_err(|refusal| self.refuse(&refusal))
+    }
+
+    /// Dials once more for an open session, to cancel its statement.
+    pub async fn dial_again(gateway: &Gateway, permit: &DatabasePermit) -> Option<CheckedUpstream> {
+        dial(gateway, permit).await.ok()
+    }
+
+    /// The time for connecting, and for each step of a login.
+    pub fn connect_timeout(&self) -> Duration {
+        self.gateway.limits.connect_timeout
+    }
+
+    /// Does the TLS handshake on a stream to the server of the permit. Chain and host name are verified.
+    ///
+    /// # Errors
+    /// When the server does not prove to be the permit's host.
+    pub async fn secure(
+        &mut self,
+        upstream: CheckedUpstream,
+        permit: &DatabasePermit,
+    ) -> Result<TlsStream<CheckedUpstream>, RefusalText> {
+        let secured = secure(&self.gateway, upstream, permit).await;
+        secured.map_err(|error| self.refuse(&Refusal::Tls(error)))
+    }
+
+    /// The handshake of [`ServiceExchange::dial_again`].
+    pub async fn secure_again(
+        gateway: &Gateway,
+        upstream: CheckedUpstream,
+        permit: &DatabasePermit,
+    ) -> Option<TlsStream<CheckedUpstream>> {
+        secure(gateway, upstream, permit).await.ok()
+    }
+
+    /// Whether the listener belongs to one agent.
+    pub fn is_owned(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|accepted| accepted.owner.is_some())
+    }
+
+    /// Notes the role of the login.
+    pub fn set_role(&mut self, role: &str) {
+        self.record.set_database_role(role);
+    }
+
+    /// Ends the session with a refusal that the protocol found, such as a server that does not prove itself.
+    pub fn refused_by_protocol(&mut self, code: Code) {
+        self.record.set_refused(code);
+    }
+
+    /// The session has done what it was for.
+    pub fn completed(&mut self) {
+        self.record.set_outcome(Outcome::Completed);
+    }
+
+    /// Copies bytes in both directions until one side ends, no byte moves for `tunnel_idle_timeout`, the session is
+    /// revoked or cut, or the gateway stops.
+    pub async fn splice<A, U>(&mut self, agents: A, upstream: U) -> SessionEnd
+    where
+        A: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(accepted) = self.accepted.clone() else { return SessionEnd::Closed };
+        let mut pair = StreamPair::of_bytes(agents, upstream, &self.record);
+        let end = pair.run_until_revoked(&accepted.revocation, &self.gateway).await;
+        // Clients of databases end a session by closing the stream, servers by closing theirs.
+        let outcome = match end {
+            TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke => end.outcome(),
+            TunnelEnd::Finished | TunnelEnd::Closed => Outcome::Completed,
+            TunnelEnd::Idle | TunnelEnd::Revoked | TunnelEnd::GatewayStopped => Outcome::Ended,
+        };
+        pair.tell(&mut self.record, outcome);
+        if let Some(by) = accepted.revocation.end_exchange() {
+            self.record.set_cut_by(&by);
+        }
+        match end {
+            TunnelEnd::Revoked => SessionEnd::Revoked,
+            TunnelEnd::UpstreamBroke => SessionEnd::ServerClosed,
+            _ => SessionEnd::Closed,
+        }
+    }
+
+    /// Whether everything that the session depends on is still permitted.
+    pub fn still_permitted(&self) -> bool {
+        self.accepted.as_ref().is_none_or(|it| it.revocation.is_valid(&self.gateway))
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) -> RefusalText {
+        respond::refusal_info(refusal, Some(&mut self.record))
+    }
+}
+
+async fn dial(gateway: &Gateway, permit: &DatabasePermit) -> Result<CheckedUpstream, Refusal> {
+    let (endpoint, within) = (permit.endpoint(), gateway.limits.connect_timeout);
+    let dialled = gateway.dialler.dial(&endpoint.target, within).await?;
+    match endpoint.security == StreamSecurity::Cleartext && !dialled.private {
+        true => Err(Refusal::Plaintext),
+        false => Ok(dialled.stream),
+    }
+}
+
+async fn secure(
+    gateway: &Gateway,
+    upstream: CheckedUpstream,
+    permit: &DatabasePermit,
+) -> Result<TlsStream<CheckedUpstream>, HandshakeError> {
+    let mut config = ClientConfig::clone(&gateway.upstream_tls());
+    config.alpn_protocols = Vec::new();
+    // A TLS session of an HTTP upstream at the same host is another server's.
+    config.resumption = Resumption::disabled();
+    let (target, within) = (&permit.endpoint().target, gateway.limits.connect_timeout);
+    connect_tls(upstream, target, Arc::new(config), within).await
+}
+
+/// Why a session's bytes are copied no more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionEnd {
+    /// The agent has ended it, or the gateway because no bytes came or because it stops.
+    Closed,
+    /// The server has closed its stream.
+    ServerClosed,
+    /// Its token, binding or connection was revoked, or a person has cut it.
+    Revoked,
+}
+
+impl Drop for ServiceExchange {
+    fn drop(&mut self) {
+        let ended = self.accepted.as_ref().and_then(|it| it.revocation.end_exchange());
+        if let Some(by) = ended {
+            self.record.set_cut_by(&by);
+        }
+    }
+}
+
+impl fmt::Debug for ServiceStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceStream").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ServiceExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceExchange").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

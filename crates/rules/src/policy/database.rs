@@ -1,0 +1,133 @@
+//! [`Policy::permit_database`]: whether an agent may log in at a database with a connection. A session with a database is
+//! one decision: methods and paths do not exist there, so a rule or slot that has some permits nothing.
+
+use std::sync::Arc;
+
+use super::decide::is_usable;
+use super::rule::{Account, RuleAction};
+use super::{CompiledRule, OrgPolicy, Policy, Reason};
+use crate::inject::credential::RequiredConnection;
+use crate::policy::Extent;
+use keyward_base::agent::Agent;
+use keyward_base::database::DatabaseEndpoint;
+use keyward_base::id::RuleId;
+
+/// Proof that an agent, or a person's test, may log in at a database.
+#[must_use]
+#[derive(Debug)]
+pub struct DatabasePermit {
+    rule: RuleId,
+    endpoint: Arc<DatabaseEndpoint>,
+    wanted: RequiredConnection,
+}
+
+impl Policy {
+    /// The connections to databases that the agent may use, usable or not, sorted by name.
+    pub fn databases(&self, agent: &Agent) -> Vec<&Account> {
+        let names = self.account_names(agent).into_iter();
+        let accounts = names.filter_map(|name| self.account(agent, name));
+        accounts.filter(|account| account.database.is_some()).collect()
+    }
+
+    /// Permits a session at the database of a connection, by the connection's name or id.
+    ///
+    /// # Errors
+    /// When the agent has no such connection, it is not a database's or not usable, or a rule or slot is in the way.
+    pub fn permit_database(&self, agent: &Agent, name: &str) -> Result<DatabasePermit, Reason> {
+        let missing = || Reason::ConnectionMissing { name: name.into() };
+        let account = self.account(agent, name).ok_or_else(missing)?;
+        let endpoint = account.database.clone().ok_or_else(missing)?;
+        let org = self.org(&agent.org);
+        let rule = org.granting(agent, account)?;
+        org.is_not_denied(agent, &endpoint)?;
+        is_usable(account)?;
+        Ok(DatabasePermit { rule, endpoint, wanted: account.wanted() })
+    }
+
+    /// Permits the session by which a person tests a connection, in any state. No agent takes part.
+    ///
+    /// # Errors
+    /// When the connection is not a database's.
+    pub fn permit_database_test(account: &Account) -> Result<DatabasePermit, Reason> {
+        let missing = || Reason::ConnectionMissing { name: account.name.clone() };
+        let endpoint = account.database.clone().ok_or_else(missing)?;
+        let rule = RuleId::new(format!("test:{}", account.id));
+        Ok(DatabasePermit { rule, endpoint, wanted: account.wanted() })
+    }
+}
+
+impl OrgPolicy {
+    /// The rule or binding that gives the agent the whole connection.
+    fn granting(&self, agent: &Agent, account: &Account) -> Result<RuleId, Reason> {
+        let uses = |rule: &&CompiledRule| match &rule.rule.action {
+            RuleAction::Use(used) => used.id == account.id && rule.is_for(&agent.id),
+            _ => false,
+        };
+        // As for requests: a rule that uses the connection replaces its binding.
+        if let Some(rule) = self.rules.all.iter().find(uses) {
+            let id = rule.rule.id.clone();
+            let bound = self.held(agent).and_then(|held| held.by_name(account.id.as_str()));
+            return match !rule.rule.is_conditional() && (rule.is_grant(agent) || bound.is_some()) {
+                true => Ok(id),
+                false => Err(Reason::Narrowed { rule: id, connection: account.name.clone() }),
+            };
+        }
+        let missing = || Reason::ConnectionMissing { name: account.name.clone() };
+        let held = self.held(agent).ok_or_else(missing)?;
+        let binding = held.by_name(account.id.as_str()).ok_or_else(missing)?;
+        let Extent::Slots(slots) = &binding.extent else { return Ok(binding.id.clone()) };
+        let whole = |slot: &&Arc<super::Slot>| slot.methods.is_empty() && slot.paths.is_empty();
+        match (slots.iter().find(whole), slots.first()) {
+            (Some(slot), _) => match &slot.blocked {
+                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
+                None => Ok(binding.id.clone()),
+            },
+            (None, Some(slot)) => {
+                let connection = account.name.clone();
+                Err(Reason::BeyondSlot { slot: slot.clone(), connection })
+            }
+            (None, None) => Err(missing()),
+        }
+    }
+
+    /// Checks that no rule denies the agent all requests to the server's host and port.
+    fn is_not_denied(&self, agent: &Agent, endpoint: &DatabaseEndpoint) -> Result<(), Reason> {
+        let rules = self.rules.candidates(&agent.id, &endpoint.target).into_iter();
+        let mut decisive = rules.map(|candidate| &candidate.compiled.rule);
+        // A rule for all hosts is about requests: `default` and its like do not decide about databases.
+        let is_meant = |rule: &&super::Rule| !rule.hosts.is_empty() && !rule.is_conditional();
+        match decisive.find(is_meant) {
+            Some(rule) if matches!(rule.action, RuleAction::Deny) => {
+                Err(Reason::Denied { rule: rule.id.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl DatabasePermit {
+    /// The rule or binding that decided.
+    pub fn rule(&self) -> &RuleId {
+        &self.rule
+    }
+
+    /// The permitted database.
+    pub fn endpoint(&self) -> &DatabaseEndpoint {
+        &self.endpoint
+    }
+
+    /// The permitted database, shared.
+    pub fn shared_endpoint(&self) -> &Arc<DatabaseEndpoint> {
+        &self.endpoint
+    }
+
+    /// Whether both permit the same session: the same database with the same settings.
+    pub fn is_same_session(&self, other: &Self) -> bool {
+        self.endpoint == other.endpoint && self.wanted == other.wanted
+    }
+
+    /// The connection whose credential is required, with its settings.
+    pub fn wanted(&self) -> &RequiredConnection {
+        &self.wanted
+    }
+}

@@ -1,0 +1,290 @@
+//! Connection strings: `postgres://user:password@host:port/database?sslmode=…` becomes the variables and fields of a
+//! connection, once. Errors name the part and repeat no value: any part may hold a password that was put there by mistake.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use super::database::{DATABASE, DISABLE, HOST, SSLMODE, VERIFY_FULL};
+use super::{Provider, Variable};
+use keyward_base::secret::Secret;
+
+/// The name of the field that takes a connection string.
+pub const URL: &str = "url";
+
+/// The parts of a connection string.
+#[derive(Debug, Default)]
+pub struct ConnectionUrl {
+    /// Variables of the provider: host, database, sslmode.
+    pub variables: BTreeMap<String, String>,
+    /// The user name, if it has one.
+    pub user: Option<String>,
+    /// The password, if it has one.
+    pub password: Option<Zeroizing<String>>,
+}
+
+/// Why text is not a connection string.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum UrlError {
+    /// Another scheme, or none.
+    #[error("the URL does not begin with `postgres://` or `postgresql://`")]
+    Scheme,
+    /// No `@`, so neither user nor password.
+    #[error("the URL names no user: write `postgres://USER:PASSWORD@HOST/DATABASE`")]
+    User,
+    /// Several hosts, which libpq tries in turn.
+    #[error("the URL names several hosts: give one")]
+    SeveralHosts,
+    /// A socket's path, or nothing.
+    #[error("the URL names no host: databases are reached over TCP")]
+    Host,
+    /// No path.
+    #[error("the URL names no database: write it after the host, `…/DATABASE`")]
+    Database,
+    /// Bad percent-encoding.
+    #[error(
+        "the {0} of the URL is not valid percent-encoded UTF-8: encode special characters as `%40`"
+    )]
+    Encoding(&'static str),
+    /// A value that the connection's variable refuses.
+    #[error("the {part} of the URL cannot be used: {why}")]
+    Part {
+        /// The variable.
+        part: String,
+        /// What values it accepts.
+        why: String,
+    },
+    /// `sslmode` has no meaning.
+    #[error("`sslmode` of the URL is none of PostgreSQL's: write `verify-full`, or `disable`")]
+    SslMode,
+    /// A parameter that has no effect.
+    #[error(
+        "parameter `{name}` of the URL is not supported: leave it out (a private CA goes into `upstream.trust`)"
+    )]
+    Parameter {
+        /// Its name, if it looks like one.
+        name: String,
+    },
+    /// A part that is given beside the URL too.
+    #[error("`{0}` is given twice: by the URL, and by itself")]
+    Twice(String),
+}
+
+impl Provider {
+    /// Replaces the field `url` by the variables and fields that it stands for. Of a provider that is no database, it is
+    /// a field like any other.
+    ///
+    /// # Errors
+    /// When it is not a connection string, or gives something that is given already.
+    pub fn expand_url(
+        &self,
+        variables: &mut BTreeMap<String, String>,
+        fields: &mut BTreeMap<String, Secret>,
+    ) -> Result<(), UrlError> {
+        if self.protocol.is_none() {
+            return Ok(());
+        }
+        let Some(url) = fields.remove(URL) else { return Ok(()) };
+        let text = url.expose_text().ok_or(UrlError::Encoding("text"))?;
+        let parts = ConnectionUrl::parse(text.trim(), &self.variables)?;
+        for (name, value) in parts.variables {
+            if variables.insert(name.clone(), value).is_some() {
+                return Err(UrlError::Twice(name));
+            }
+        }
+        let user = parts.user.map(|user| ("username", Secret::from(user)));
+        let password =
+            parts.password.as_ref().map(|text| ("password", Secret::new(text.as_bytes())));
+        for (name, value) in user.into_iter().chain(password) {
+            if fields.insert(name.to_owned(), value).is_some() {
+                return Err(UrlError::Twice(name.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ConnectionUrl {
+    /// Parses a connection string (libpq, §34.1.1.2). `variables`: those of the provider, which say what values fit.
+    ///
+    /// # Errors
+    /// The part that cannot be used.
+    pub fn parse(text: &str, variables: &[Variable]) -> Result<Self, UrlError> {
+        let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
+        let rest = rest.ok_or(UrlError::Scheme)?;
+        let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // A password may hold a slash or an `@` that was not encoded: the last `@` ends it.
+        let (login, rest) = rest.rsplit_once('@').ok_or(UrlError::User)?;
+        let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, password) = match login.split_once(':') {
+            Some((user, password)) => (user, Some(password)),
+            None => (login, None),
+        };
+        let mut found = Self::default();
+        if user.is_empty() {
+            return Err(UrlError::User);
+        }
+        found.user = Some(decoded(user, "user")?);
+        if let Some(password) = password.filter(|password| !password.is_empty()) {
+            found.password = Some(Zeroizing::new(decoded(password, "password")?));
+        }
+        found.set(HOST, host_of(host)?, variables)?;
+        if database.is_empty() {
+            return Err(UrlError::Database);
+        }
+        found.set(DATABASE, decoded(database, "database")?, variables)?;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            found.parameter(name, value, variables)?;
+        }
+        Ok(found)
+    }
+
+    fn parameter(
+        &mut self,
+        name: &str,
+        value: &str,
+        variables: &[Variable],
+    ) -> Result<(), UrlError> {
+        match (name, value) {
+            // Keyward verifies the certificate, or does not encrypt: the modes between become the stricter one.
+            ("sslmode", "verify-full" | "verify-ca" | "require" | "prefer" | "allow") => {
+                self.set(SSLMODE, VERIFY_FULL.to_owned(), variables)
+            }
+            ("sslmode", "disable") => self.set(SSLMODE, DISABLE.to_owned(), variables),
+            ("sslmode", _) => Err(UrlError::SslMode),
+            // Always used where TLS is; the name and the encoding are the agent's to choose.
+            ("channel_binding" | "application_name" | "client_encoding" | "connect_timeout", _) => {
+                Ok(())
+            }
+            _ => {
+                let is_name = name.len() <= 32
+                    && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let name = if is_name { name } else { "…" };
+                Err(UrlError::Parameter { name: name.to_owned() })
+            }
+        }
+    }
+
+    fn set(&mut self, name: &str, value: String, variables: &[Variable]) -> Result<(), UrlError> {
+        if let Some(variable) = variables.iter().find(|variable| variable.name == name) {
+            let refused = |error: super::FormError| UrlError::Part {
+                part: name.to_owned(),
+                why: error.to_string(),
+            };
+            variable.accept(&value).map_err(refused)?;
+        }
+        self.variables.insert(name.to_owned(), value);
+        Ok(())
+    }
+}
+
+fn host_of(host: &str) -> Result<String, UrlError> {
+    match host {
+        "" => Err(UrlError::Host),
+        // A path, percent-encoded as in a host it must be.
+        _ if host.starts_with("%2F") || host.starts_with("%2f") || host.starts_with('/') => {
+            Err(UrlError::Host)
+        }
+        _ if host.contains(',') => Err(UrlError::SeveralHosts),
+        _ => decoded(host, "host"),
+    }
+}
+
+fn decoded(text: &str, part: &'static str) -> Result<String, UrlError> {
+    // `%` that encodes nothing is most likely a character of a password that was pasted as it is.
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('%') {
+        let digits = after.get(..2).ok_or(UrlError::Encoding(part))?;
+        if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(UrlError::Encoding(part));
+        }
+        rest = after;
+    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(std::borrow::Cow::into_owned).map_err(|_| UrlError::Encoding(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::Catalogue;
+
+    fn parsed(url: &str) -> Result<ConnectionUrl, UrlError> {
+        let catalogue = Catalogue::built_in();
+        ConnectionUrl::parse(url, &catalogue.get("postgres").unwrap().variables)
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_named_and_no_part_is_repeated() {
+        for (url, says) in [
+            ("mysql://u:canary@h/d", "does not begin with"),
+            ("u:canary@h/d", "does not begin with"),
+            ("postgres://canary", "names no user"),
+            ("postgres://:canary@h/d", "names no user"),
+            ("postgres://u:canary@/d", "names no host"),
+            ("postgres://u:canary@%2Fvar%2Frun/d", "names no host"),
+            ("postgres://u:canary@a,b/d", "several hosts"),
+            ("postgres://u:canary@h", "names no database"),
+            ("postgres://u:canary@h/", "names no database"),
+            ("postgres://u:canary%zz@h/d", "the password of the URL is not valid"),
+            ("postgres://u:canary%ff@h/d", "the password of the URL is not valid"),
+            ("postgres://u:canary%e2%82%@h/d", "the password of the URL is not valid"),
+            ("postgres://u:p@h/d%20canary", "the database of the URL cannot be used"),
+            ("postgres://u:p@*.canary.test/d", "the host of the URL cannot be used"),
+            ("postgres://u:canary@h:port/d", "the host of the URL cannot be used"),
+            ("postgres://u:p@h/d?sslmode=canary", "`sslmode` of the URL"),
+            ("postgres://u:p@h/d?password=canary", "parameter `password`"),
+            ("postgres://u:p@h/d?canary%20=1", "parameter `…`"),
+            ("postgres://u:p@h/d?sslrootcert=/canary", "`upstream.trust`"),
+            ("postgres://u:p@h/d?options=canary", "parameter `options`"),
+        ] {
+            let error = parsed(url).unwrap_err().to_string();
+            assert!(error.contains(says), "{url}: {error}");
+            assert!(!error.contains("canary"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_url_becomes_host_database_user_and_password() {
+        for (url, host, sslmode, password) in [
+            ("postgres://u:p@db.example.com/app", "db.example.com", None, Some("p")),
+            ("postgresql://u:p%40ss@db:6543/app", "db:6543", None, Some("p@ss")),
+            ("postgres://u:a/b@c@[::1]:5433/app", "[::1]:5433", None, Some("a/b@c")),
+            ("postgres://u@h/app?sslmode=require", "h", Some("verify-full"), None),
+            (
+                "postgres://u:@h/app?sslmode=disable&channel_binding=prefer",
+                "h",
+                Some("disable"),
+                None,
+            ),
+        ] {
+            let url = parsed(url).unwrap();
+            assert_eq!(url.variables["host"], host);
+            assert_eq!(url.variables["database"], "app");
+            assert_eq!(url.variables.get("sslmode").map(String::as_str), sslmode);
+            assert_eq!(url.user.as_deref(), Some("u"));
+            assert_eq!(url.password.as_ref().map(|text| text.as_str()), password);
+        }
+    }
+
+    #[test]
+    fn a_part_is_not_given_twice() {
+        let catalogue = Catalogue::built_in();
+        let postgres = catalogue.get("postgres").unwrap();
+        let url = || ("url".to_owned(), Secret::from("postgres://u:p@h/d".to_owned()));
+        let mut variables = BTreeMap::from([("host".to_owned(), "other".to_owned())]);
+        let mut fields = BTreeMap::from([url()]);
+        let twice = postgres.expand_url(&mut variables, &mut fields);
+        assert_eq!(twice, Err(UrlError::Twice("host".to_owned())));
+        let mut fields = BTreeMap::from([url(), ("password".into(), Secret::from("x".to_owned()))]);
+        let twice = postgres.expand_url(&mut BTreeMap::new(), &mut fields);
+        assert_eq!(twice, Err(UrlError::Twice("password".to_owned())));
+        let stripe = catalogue.get("stripe").unwrap();
+        let mut fields = BTreeMap::from([url()]);
+        stripe.expand_url(&mut BTreeMap::new(), &mut fields).unwrap();
+        assert!(fields.contains_key("url"), "a field like any other");
+    }
+}

@@ -1,0 +1,50 @@
+//! Connection strings among the arguments of a database: `--field url=…` without a password, `--secret-env url=…` with one.
+
+use super::form::{Given, exposed};
+use super::secrets::SecretSource;
+use crate::cli::failure::Failure;
+use crate::cli::secret::Typed;
+use keyward_api::wire::ProviderView;
+use keyward_rules::provider::connection_url::{ConnectionUrl, URL, UrlError};
+
+/// The arguments with the parts of the URL in its place. The server checks the parts as it checks any.
+///
+/// # Errors
+/// When the URL cannot be used, or an argument contains a password.
+pub(super) fn expanded(mut given: Given, provider: &ProviderView) -> Result<Given, Failure> {
+    if provider.protocol.is_none() {
+        return Ok(given);
+    }
+    let refused = |error: UrlError| Failure::usage(error.to_string());
+    if let Some(url) = given.fields.remove(URL) {
+        let parts = ConnectionUrl::parse(url.trim(), &[]).map_err(refused)?;
+        if parts.password.is_some() {
+            return Err(exposed(URL));
+        }
+        add(&mut given, parts)?;
+    }
+    if let Some(place) = given.secrets.iter().position(|source| source.field == URL) {
+        let url = given.secrets.remove(place).read()?;
+        let parts = ConnectionUrl::parse(url.text().trim(), &[]).map_err(refused)?;
+        add(&mut given, parts)?;
+    }
+    Ok(given)
+}
+
+fn add(given: &mut Given, parts: ConnectionUrl) -> Result<(), Failure> {
+    let twice = |name: &str| Failure::usage(UrlError::Twice(name.to_owned()).to_string());
+    for (name, value) in parts.variables {
+        if given.variables.insert(name.clone(), value).is_some() {
+            return Err(twice(&name));
+        }
+    }
+    if let Some(user) = parts.user
+        && given.fields.insert("username".to_owned(), user).is_some()
+    {
+        return Err(twice("username"));
+    }
+    if let Some(password) = parts.password {
+        given.secrets.push(SecretSource::held("password", Typed::from(password.to_string())));
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! A PostgreSQL server of the system's packages, with TLS, on a free port of loopback.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::stage::installed;
+use crate::support::pki::pki;
+use crate::support::process::reserved_address;
+
+/// The name that its certificate is for.
+pub(crate) const NAME: &str = "db.acme.test";
+
+/// A running server. Stopped when dropped.
+pub(crate) struct Server {
+    folder: TempDir,
+    pub(crate) at: SocketAddr,
+}
+
+impl Server {
+    /// With the database `app`, the table `t` of one row, and the role `app`, which owns both and logs in by SCRAM.
+    pub(crate) fn start(password: &str) -> Self {
+        let (folder, at) = (TempDir::new().expect("a directory"), reserved_address());
+        let server = Self { folder, at };
+        let data = server.data();
+        server.own();
+        let data_text = data.to_str().expect("UTF-8");
+        let made = server.as_owner(
+            "initdb",
+            &[
+                "-D",
+                data_text,
+                "-U",
+                "postgres",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "-E",
+                "UTF8",
+                "--no-sync",
+            ],
+        );
+        assert!(made.status.success(), "{made:?}");
+        let (certificate, key) = pki().pem(&[NAME]);
+        std::fs::write(data.join("server.crt"), certificate).expect("a file");
+        std::fs::write(data.join("server.key"), key).expect("a file");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(data.join("server.key"), private).expect("ours");
+        let settings = format!(
+            "\nport = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nssl = on\nfsync = off\n\
+             max_connections = 50\nmax_prepared_transactions = 5\n",
+            at.port(),
+            server.folder.path().display()
+        );
+        let file = data.join("postgresql.conf");
+        let usual = std::fs::read_to_string(&file).expect("initdb wrote it");
+        std::fs::write(&file, usual + &settings).expect("a file");
+        server.own();
+        let log = server.folder.path().join("log");
+        let log = log.to_str().expect("UTF-8");
+        let started = server.as_owner("pg_ctl", &["-D", data_text, "-l", log, "-w", "start"]);
+        assert!(started.status.success(), "{started:?}: {:?}", std::fs::read_to_string(log));
+        server.sql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{password}'"));
+        server.sql("postgres", "CREATE DATABASE app OWNER app");
+        server.sql("app", "SET ROLE app; CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+        server
+    }
+
+    /// What the superuser gets, past the gateway.
+    pub(crate) fn sql(&self, database: &str, text: &str) -> String {
+        let mut command = Command::new("psql");
+        let socket = self.folder.path();
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("PGHOST", socket).env("PGPORT", self.at.port().to_string());
+        command.args(["-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-qAtc", text]);
+        let output = command.output().expect("`tests/run` installs it");
+        assert!(output.status.success(), "{text}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The server does not run as root: its packages make a user for it.
+    fn own(&self) {
+        if is_root() {
+            let owned =
+                Command::new("chown").args(["-R", "postgres"]).arg(self.folder.path()).status();
+            assert!(owned.expect("chown is there").success());
+        }
+    }
+
+    fn as_owner(&self, program: &str, arguments: &[&str]) -> Output {
+        let program = installed("real-postgres").join(program);
+        let mut command = match is_root() {
+            true => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", "postgres", "--"]).arg(program);
+                command
+            }
+            false => Command::new(program),
+        };
+        // The server inherits what is open here, and `output` would wait for it.
+        command.args(arguments).current_dir(self.folder.path());
+        command.stdin(std::process::Stdio::null());
+        let out = std::fs::File::create(self.folder.path().join("said")).expect("a file");
+        command.stderr(out.try_clone().expect("a file")).stdout(out);
+        let status = command.status().expect("`tests/run` installs it");
+        let said = std::fs::read(self.folder.path().join("said")).unwrap_or_default();
+        Output { status, stdout: said, stderr: Vec::new() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let data = self.data();
+        let data = data.to_str().expect("UTF-8").to_owned();
+        self.as_owner("pg_ctl", &["-D", &data, "-m", "immediate", "-w", "stop"]);
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,110 @@
+//! A real server, a gateway with connections to it, and psql.
+
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use super::server::{NAME, Server};
+use crate::stage::{run, said};
+use crate::support::*;
+
+/// A gateway with three connections to one server, and the agents `ci` (all three), `reader` and `stranger`.
+pub(super) struct Stage {
+    pub(super) server: Server,
+    pub(super) lab: Lab,
+    pub(super) password: canary::Canary,
+}
+
+impl Stage {
+    pub(super) async fn new() -> Self {
+        Self::listening("databases: [{ at: \"127.0.0.1:0\" }]").await
+    }
+
+    /// With these listeners, as a part of `listen:` in flow style.
+    pub(super) async fn listening(listeners: &str) -> Self {
+        let password = canary::Canary::new("pg");
+        let server = Server::start(&password.text);
+        let port = server.at.port();
+        let connection = |name: &str, more: &str| {
+            format!(
+                "{{ name: {name}, provider: postgres, variables: {{ host: \"{NAME}:{port}\", database: app }}, \
+                 fields: {{ username: app, password: {{ env: PG_SECRET }} }}{more} }}"
+            )
+        };
+        let plain = format!(
+            "{{ name: plain, provider: postgres, variables: {{ host: \"127.0.0.1:{port}\", database: app, sslmode: disable }}, \
+             fields: {{ username: app, password: {{ env: PG_SECRET }} }} }}"
+        );
+        let plan = Plan::api_key()
+            .no_agents()
+            .agent("ci", "main, plain, copy")
+            .agent("reader", "reports")
+            .agent("stranger", "acme")
+            .connection(&connection("main", ""))
+            .connection(&plain)
+            .connection(&connection("copy", ""))
+            .connection(&connection(
+                "reports",
+                ", settings: { read_only: true, statement_timeout: 20s }",
+            ))
+            .secret("PG_SECRET", &password)
+            .listen(listeners)
+            .resolve(&format!("{NAME}: \"{}\"", server.at))
+            .allow(&server.at.to_string());
+        let lab = plan.start(Origin::answering(|_| ok("fine")).await).await;
+        Self { server, lab, password }
+    }
+
+    pub(super) fn listener(&self) -> SocketAddr {
+        let listeners = self.lab.gateway.running().database_addrs();
+        listeners[0].at.tcp().expect("it is TCP")
+    }
+
+    /// psql with a token as its password, for the connection that `database` names.
+    pub(super) fn psql(&self, token: &str, database: &str) -> Command {
+        let mut command = Command::new("psql");
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        if let Some(at) = self.lab.gateway.running().database_addrs()[0].at.tcp() {
+            command.env("PGHOST", at.ip().to_string()).env("PGPORT", at.port().to_string());
+        }
+        command
+            .env("PGUSER", "anybody")
+            .env("PGDATABASE", database)
+            .env("PGPASSWORD", token)
+            .env("HOME", self.lab.gateway.folder())
+            .current_dir(self.lab.gateway.folder())
+            .args(["-X", "-v", "ON_ERROR_STOP=1", "-qAt"]);
+        command
+    }
+
+    pub(super) async fn sql(&self, agent: &str, database: &str, text: &str) -> Output {
+        let mut command = self.psql(self.lab.token(agent), database);
+        command.args(["-c", text]);
+        let output = run(command).await;
+        self.password.assert_absent("what psql said", said(&output).as_bytes());
+        output
+    }
+
+    pub(super) async fn refused(&self, token: &str, database: &str) -> String {
+        let mut command = self.psql(token, database);
+        command.args(["-c", "SELECT 1"]);
+        let output = run(command).await;
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        said(&output)
+    }
+
+    pub(super) async fn served(&self, agent: &str, database: &str, text: &str) -> String {
+        let output = self.sql(agent, database, text).await;
+        assert!(output.status.success(), "{text}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Stops the gateway, looks for the secrets, and gives the audit records. Then the server stops.
+    pub(super) async fn finish(self) -> Vec<Value> {
+        let Self { server, lab, .. } = self;
+        let records = lab.finish().await;
+        drop(server);
+        records
+    }
+}
