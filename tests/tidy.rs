@@ -23,6 +23,7 @@ use rust::{blank_comments_and_literals, blank_test_items, functions, imports, te
 
 /// The folders of crates that hold several floors. What stands beside them is a floor of the crate's name.
 const ROOMS: &[(&str, &str)] = &[
+    ("rules", "actions"),
     ("rules", "host_sets"),
     ("rules", "inject"),
     ("rules", "policy"),
@@ -61,16 +62,17 @@ const FLOORS: &[(&str, &str)] = &[
     ("net", "base"),
     ("hooks", "base"),
     ("inject", "base"),
-    ("provider", "base inject"),
+    ("actions", "base"),
+    ("provider", "actions base inject"),
     ("host_sets", "base"),
-    ("policy", "base host_sets inject"),
+    ("policy", "actions base host_sets inject"),
     ("rules", ""),
     ("model", "base host_sets inject policy provider"),
     ("crypto", "base"),
     ("store", "base"),
     ("observe", "base model policy"),
     ("directory", "base crypto inject model observe provider store"),
-    ("rulebook", "base directory model observe policy provider store"),
+    ("rulebook", "actions base directory model observe policy provider store"),
     ("state", ""),
     ("grant", "base inject net provider"),
     ("keys", "base crypto store"),

@@ -18,6 +18,7 @@ mod corporate;
 mod doctor;
 mod doctor_gateway;
 mod git;
+mod git_over_https;
 mod go;
 mod grpc;
 mod hook_signatures;

@@ -293,6 +293,7 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
         owner: facts.owner,
         visibility: facts.visibility,
         hosts: hosts(&catalogue, connection),
+        git_hosts: git_hosts(&catalogue, connection),
         granted: facts.granted,
         account: facts.account.or(facts.whose),
         ends: facts.ends,
@@ -347,4 +348,12 @@ pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec
         provider.instantiate(auth, &connection.host_variables()).ok()
     });
     instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()
+}
+
+/// Those whose repositories git reaches over HTTPS.
+fn git_hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|it| Some((it, it.auth(connection.auth.as_deref())?)));
+    let found = auth.map(|(it, auth)| it.git_hosts(auth, &connection.host_variables()));
+    found.unwrap_or_default().iter().map(ToString::to_string).collect()
 }

@@ -222,6 +222,9 @@ pub struct ConnectionShown {
     pub visibility: Visibility,
     /// Hosts that its credential may go to.
     pub hosts: Vec<String>,
+    /// Those whose repositories git reaches over HTTPS with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub git_hosts: Vec<String>,
     /// Scopes that it requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<String>,

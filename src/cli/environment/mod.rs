@@ -2,6 +2,7 @@
 //! and placeholders. `keyward run` passes it to a child process; `keyward env` prints it.
 
 pub(crate) mod files;
+mod git;
 mod no_proxy;
 pub(super) mod placeholders;
 pub(crate) mod table;
@@ -46,6 +47,8 @@ pub(crate) struct Facts {
     bundle: String,
     /// Host patterns of its bindings.
     hosts: Vec<String>,
+    /// Hosts of repositories that git reaches over HTTPS with its bindings.
+    git_hosts: Vec<String>,
     /// Its connections that cannot be used, as people read them.
     pub(crate) unusable: Vec<Unusable>,
 }
@@ -96,6 +99,7 @@ pub(crate) struct Inherited {
     node: String,
     wgetrc: String,
     apt: String,
+    git_config_count: String,
 }
 
 /// A new environment.
@@ -112,15 +116,16 @@ impl Facts {
     /// Reads the facts of an agent from the gateway.
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
-        let (mut hosts, mut unusable) = (Vec::new(), Vec::new());
+        let (mut hosts, mut git_hosts, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
             unusable.extend(Unusable::of(&connection));
             hosts.extend(connection.facts.hosts);
+            git_hosts.extend(connection.facts.git_hosts);
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
-        Ok(Self { agent, ca, bundle, hosts, unusable })
+        Ok(Self { agent, ca, bundle, hosts, git_hosts, unusable })
     }
 
     /// The facts of an agent without bindings, which need not exist.
@@ -130,7 +135,8 @@ impl Facts {
         let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
         let agent = agent.shown(AgentShown::default());
         let (ca, bundle) = (String::new(), String::new());
-        Self { agent, ca, bundle, hosts: Vec::new(), unusable: Vec::new() }
+        let (hosts, git_hosts, unusable) = (Vec::new(), Vec::new(), Vec::new());
+        Self { agent, ca, bundle, hosts, git_hosts, unusable }
     }
 
     /// The same with the CA of another proxy.
@@ -179,7 +185,10 @@ impl Facts {
             apt: &inherited.apt,
         };
         Environment {
-            variables: ours.chain(placeholders.variables).collect(),
+            variables: ours
+                .chain(git::variables(&self.git_hosts, &inherited.git_config_count))
+                .chain(placeholders.variables)
+                .collect(),
             files: Files::new(paths, sources),
             notes: placeholders.notes,
         }
@@ -201,6 +210,7 @@ impl Inherited {
             maven: text("MAVEN_OPTS"),
             gradle: text("GRADLE_OPTS"),
             node: text("NODE_OPTIONS"),
+            git_config_count: text("GIT_CONFIG_COUNT"),
             wgetrc: file(path("WGETRC").map(Into::into).or_else(home)),
             apt: file(path("APT_CONFIG").map(Into::into)),
         }
@@ -293,7 +303,8 @@ pub(super) mod tests {
         }));
         let hosts = vec!["api.github.com".to_owned()];
         let (ca, bundle) = ("the CA\n".into(), "roots\n".into());
-        Facts { agent: agent.unwrap(), ca, bundle, hosts, unusable: Vec::new() }
+        let git_hosts = vec!["github.com".to_owned()];
+        Facts { agent: agent.unwrap(), ca, bundle, hosts, git_hosts, unusable: Vec::new() }
     }
 
     fn at(proxy: &str) -> Entrance<'_> {

@@ -92,6 +92,8 @@ pub struct PolicyRequest<'a> {
     /// The decoded path as the agent sent it. If a credential will be part of the path, the rewritten path must
     /// be permitted too.
     pub path: &'a DecodedPath,
+    /// The query as it is sent, without `?`.
+    pub query: Option<&'a str>,
     /// Cores of placeholders in fields and URL (those in bodies do not select a connection).
     pub placeholders: &'a [Core],
     /// The value of `Keyward-Connection`: a connection's name or id.

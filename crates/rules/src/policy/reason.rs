@@ -60,6 +60,11 @@ pub enum Reason {
         /// The rule or binding that depends on the path.
         rule: RuleId,
     },
+    /// `bad_target`: a parameter of the query is ambiguous, and the decision depends on it.
+    QueryAmbiguous {
+        /// The rule that depends on the query.
+        rule: RuleId,
+    },
     /// `denied`: whether the rule matches depends on the credential that will be part of the path.
     CredentialInPath {
         /// The rule or binding that depends on the path.
@@ -160,6 +165,9 @@ impl Reason {
                 "servers read this path in two ways (an encoded or doubled slash, `;`, or a stray \
                  percent sign), and `{rule}` depends on it"
             )),
+            Self::QueryAmbiguous { rule } => Code::BadTarget.because(format!(
+                "servers read this query in two ways (a parameter twice, or `;`), and `{rule}` depends on it"
+            )),
             Self::ConnectionMissing { name } => Code::ConnectionMissing
                 .because(format!("this agent has no connection `{name}` here"))
                 .hint(format!("bind it: `keyward agent bind NAME {name}`")),
@@ -200,6 +208,7 @@ impl Reason {
             Self::Denied { rule }
             | Self::Narrowed { rule, .. }
             | Self::PathAmbiguous { rule }
+            | Self::QueryAmbiguous { rule }
             | Self::CredentialInPath { rule }
             | Self::Unbound { rule } => Some(rule),
             Self::PortRefused { rule, .. } => rule.as_ref(),

@@ -67,6 +67,7 @@ mod tests {
             method: &Method::from_bytes(method.as_bytes()).unwrap(),
             overrides: &[],
             path: &path,
+            query: None,
             placeholders: &[],
             named: None,
         };

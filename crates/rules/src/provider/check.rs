@@ -4,6 +4,7 @@
 use http::HeaderName;
 use serde_yaml::Value;
 
+use super::actions;
 use super::catalogue::Catalogue;
 use super::check_auth;
 use super::check_test_request::test_request;
@@ -107,6 +108,9 @@ impl ProviderCheck<'_> {
         let own = OwnHosts { hosts: &hosts, variables: &variables };
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
+        let git = actions::git_hosts(&self.text.git, &self.at("git"), &own, problems);
+        let actions =
+            actions::actions(&self.text.actions, &self.at("actions"), &own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
         for places in auth.iter().flat_map(|auth| &auth.placements) {
             clears.add(&places.places);
@@ -125,6 +129,8 @@ impl ProviderCheck<'_> {
             category: self.text.category.clone(),
             paths,
             auth,
+            git,
+            actions,
             oauth_endpoints,
             endpoints,
             clears,
@@ -499,7 +505,27 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, hosts, paths, variables, auth, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, hosts, paths, variables, auth, git, actions, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+        ),
+        (
+            "hosts: [a.test]\ngit: [b.test]",
+            "p.yaml:4: git: `b.test` is not one of the provider's hosts; list it under the provider's `hosts`",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: Clone, label: x, requests: [{ methods: [GET] }] }]",
+            "p.yaml:4: actions[0].name: this is not an action's name; write lower-case letters, digits and hyphens, such as `read-code`",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: all, label: x, requests: [{ query: { a: b } }] }]",
+            "p.yaml:4: actions[0].requests[0]: this covers every request; name hosts, methods or paths",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: none, label: x, requests: [] }]",
+            "p.yaml:4: actions[0].requests: the action covers nothing; name hosts, methods or paths",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: x, label: x, requests: [{ hosts: [b.test] }] }]",
+            "p.yaml:4: actions[0].requests[0].hosts: `b.test` is not one of the provider's hosts; list it under the provider's `hosts`",
         ),
         (
             "hosts: [a.test]\nclears: { headers: [Connection] }",

@@ -233,7 +233,7 @@ impl HostTemplate {
     }
 
     /// The pattern, or the name of the missing variable.
-    fn fill(
+    pub(super) fn fill(
         &self,
         values: &BTreeMap<String, String>,
         all: &[Variable],

@@ -2,10 +2,11 @@
 //! code: built-in YAML (`catalogue/`) and the user's own, with the same schema.
 //!
 //! `schema.rs` (with `oauth_keys.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own_hosts.rs` and
-//! `kinds.rs`, converts it into the types below. `form.rs` fills in variables, `test_request.rs` builds the
+//! `kinds.rs`, converts it into the types below, and `actions.rs` has the named actions. `form.rs` fills in variables, `test_request.rs` builds the
 //! request that tests a connection, `catalogue.rs` holds all providers. `pasted.rs` recognises wrongly pasted
 //! secrets. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
 
+pub mod actions;
 mod built_in;
 pub mod catalogue;
 pub mod check;
@@ -37,6 +38,7 @@ use crate::inject::placement::{Location, Place};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use oauth::GrantText;
 
+pub use actions::NamedAction;
 pub use catalogue::Catalogue;
 pub use form::{FormError, HostTemplate, HostTemplateError};
 pub use oauth::OAuth;
@@ -59,6 +61,10 @@ pub struct Provider {
     pub variables: Vec<Variable>,
     /// Ways to authenticate; never empty. The first is the default.
     pub auth: Vec<AuthMethod>,
+    /// Hosts of repositories that git reaches over HTTPS, before variables are filled in.
+    pub git: Vec<HostTemplate>,
+    /// Named parts of the API.
+    pub actions: Vec<NamedAction>,
     /// OAuth endpoints on the provider's own hosts, where nothing is injected. [`Instance::oauth_endpoints`] has those
     /// on hosts with variables.
     pub oauth_endpoints: Vec<(HostPattern, PathPattern)>,

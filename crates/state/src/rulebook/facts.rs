@@ -20,7 +20,7 @@ use keyward_rules::policy::{
     Account, AccountBinding, AccountState, AgentAllow, AgentBindings, DefaultAction, Endpoint,
     Extent, PolicyInput, Rule, hosts_of_sets,
 };
-use keyward_rules::provider::{Catalogue, Instance};
+use keyward_rules::provider::{Catalogue, Instance, Provider};
 
 /// The agents, connections and hosts of one view.
 #[derive(Debug)]
@@ -280,6 +280,11 @@ impl Facts {
     ) -> Option<Connection<'a>> {
         let owned = self.orgs.get(org)?.accounts.get(&record.id)?;
         Some(Connection { record, account: &owned.account })
+    }
+
+    /// The provider with this id, as the org has it.
+    pub(super) fn provider(&self, org: &OrgId, id: &str) -> Option<Arc<Provider>> {
+        self.view.catalogue(org, &self.catalogue).get(id).cloned()
     }
 
     /// The names of the org's agents, for suggestions.
