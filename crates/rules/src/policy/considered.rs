@@ -138,7 +138,8 @@ impl Evaluation<'_> {
     /// Whether only the rule's actions are in the way.
     fn is_other_action(&self, candidate: RuleCandidate<'_>) -> bool {
         let rule = &candidate.compiled.rule;
-        matches!(self.covers(rule), Ok(false)) && matches!(self.takes(&rule.paths, &rule.id), Ok(true))
+        matches!(self.covers(rule), Ok(false))
+            && matches!(self.takes(&rule.paths, &rule.id), Ok(true))
     }
 
     fn bindings(&self) -> Vec<Considered> {

@@ -23,6 +23,7 @@ mod reason;
 mod route;
 pub mod rule;
 mod slots;
+mod ssh;
 mod test_request;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub use rule::{
     Endpoint, PolicyInput, Rule, RuleAction,
 };
 pub use slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
+pub use ssh::SshPermit;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
 /// bindings for the host. A clone shares everything, and a later change copies one part: an agent's bindings or

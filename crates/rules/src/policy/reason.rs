@@ -119,6 +119,13 @@ pub enum Reason {
         /// The connections' names, sorted.
         names: Vec<Arc<str>>,
     },
+    /// `denied`: an SSH login that is not signed.
+    Login {
+        /// Why.
+        detail: String,
+        /// The connection of the key, if it is known.
+        connection: Option<Arc<str>>,
+    },
     /// `denied`: rule, field and placeholders select different connections.
     Contradiction {
         /// Which of them differ.
@@ -142,6 +149,7 @@ impl Reason {
             Self::BeyondSlot { slot, connection } => beyond_slot(slot, connection),
             Self::CredentialInPath { rule } => credential_in_path(rule),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
+            Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
             Self::DefaultDeny { others, set } => default_deny(*others, *set),
             Self::NoneInSession => none_in_session(),
             Self::PortRefused { port, rule } => port_refused(*port, rule.as_ref()),
@@ -223,6 +231,7 @@ impl Reason {
             | Self::BeyondSlot { connection, .. }
             | Self::PlaintextRefused { connection } => Some(connection),
             Self::PluginBlocked(blocked) => blocked.connection.as_ref(),
+            Self::Login { connection, .. } => connection.as_ref(),
             Self::ConnectionMissing { name }
             | Self::ConnectionDraft { name, .. }
             | Self::ConnectionPaused { name, .. }

@@ -130,6 +130,8 @@ pub struct Account {
     pub remedy: Option<Arc<str>>,
     /// The connection's settings; `None` for the defaults.
     pub settings: Option<Arc<Settings>>,
+    /// Whether it is the key of an SSH agent. Such a connection owns no hosts.
+    pub is_ssh: bool,
 }
 
 /// Whether a connection is usable.

@@ -47,6 +47,7 @@ mod tests {
             state,
             remedy: None,
             settings: None,
+            is_ssh: false,
             prefixes: Vec::new(),
         }
     }

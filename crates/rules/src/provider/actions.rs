@@ -227,3 +227,168 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::ScopedRequest;
+    use crate::provider::Catalogue;
+    use keyward_base::host::{Scheme, Target};
+    use keyward_base::pattern::DecodedPath;
+
+    /// Provider and action, what it covers, and what it does not.
+    const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
+        (
+            "github",
+            "clone",
+            &[
+                "GET github.com/o/r.git/info/refs?service=git-upload-pack",
+                "POST github.com/o/r/git-upload-pack",
+                "GET gist.github.com/abc.git/info/refs?service=git-upload-pack",
+                "POST gist.github.com/me/abc.git/git-upload-pack",
+            ],
+            &[
+                "GET github.com/o/r.git/info/refs?service=git-receive-pack",
+                "GET github.com/o/r.git/info/refs",
+                "POST github.com/o/r.git/git-receive-pack",
+                "GET github.com/o/r.git/git-upload-pack",
+                "POST github.com/o/r.git/info/lfs/objects/batch",
+                "GET github.com/o/r/settings",
+                "GET api.github.com/repos/o/r",
+                "GET github.com.evil.test/o/r.git/info/refs?service=git-upload-pack",
+            ],
+        ),
+        (
+            "github",
+            "push",
+            &[
+                "GET github.com/o/r.git/info/refs?service=git-receive-pack",
+                "POST github.com/o/r.git/git-receive-pack",
+                "PUT github.com/o/r/git-receive-pack",
+                "POST gist.github.com/abc/git-receive-pack",
+            ],
+            &[
+                "GET github.com/o/r.git/info/refs?service=git-upload-pack",
+                "POST github.com/o/r.git/git-upload-pack",
+                "POST github.com/o/r.git/info/lfs/objects/batch",
+                "POST api.github.com/repos/o/r/merges",
+            ],
+        ),
+        (
+            "github",
+            "lfs",
+            &["POST github.com/o/r.git/info/lfs/objects/batch"],
+            &["POST github.com/o/r.git/git-upload-pack"],
+        ),
+        (
+            "gitlab",
+            "clone",
+            &[
+                "GET gitlab.com/g/r.git/info/refs?service=git-upload-pack",
+                "POST gitlab.com/a/b/c/d/e/r.git/git-upload-pack",
+            ],
+            &[
+                "POST gitlab.com/g/s/r.git/git-receive-pack",
+                "GET gitlab.com/api/v4/projects",
+                "GET git.acme.test/g/r.git/info/refs?service=git-upload-pack",
+            ],
+        ),
+        (
+            "gitlab",
+            "push",
+            &["POST gitlab.com/a/b/c/d/e/r.git/git-receive-pack"],
+            &["POST gitlab.com/g/r.git/git-upload-pack"],
+        ),
+        (
+            "hugging-face",
+            "clone",
+            &[
+                "POST huggingface.co/bert/git-upload-pack",
+                "POST huggingface.co/datasets/o/d/git-upload-pack",
+            ],
+            &["POST huggingface.co/o/m/git-receive-pack", "GET huggingface.co/api/models"],
+        ),
+        (
+            "hugging-face",
+            "push",
+            &["POST huggingface.co/o/m/git-receive-pack"],
+            &["POST huggingface.co/o/m/git-upload-pack"],
+        ),
+    ];
+
+    fn covers(scopes: &[ActionScope], line: &str) -> bool {
+        let (method, url) = line.split_once(' ').unwrap();
+        let (host, rest) = url.split_at(url.find('/').unwrap());
+        let (path, query) = rest.split_once('?').map_or((rest, None), |(p, q)| (p, Some(q)));
+        let request = ScopedRequest {
+            target: &Target::parse(Scheme::Https, host).unwrap(),
+            method: &method.parse().unwrap(),
+            path: &DecodedPath::parse(path).unwrap(),
+            query,
+        };
+        scopes.iter().any(|scope| scope.covers(request) == Ok(true))
+    }
+
+    #[test]
+    fn an_action_covers_its_requests_and_no_others() {
+        let catalogue = Catalogue::built_in();
+        for (id, action, within, beyond) in TABLE {
+            let provider = catalogue.get(id).unwrap();
+            let scopes = provider.action(action, &BTreeMap::new()).unwrap().unwrap();
+            for line in *within {
+                assert!(covers(&scopes, line), "{id} {action}: {line}");
+            }
+            for line in *beyond {
+                assert!(!covers(&scopes, line), "{id} {action}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_action_of_the_catalogue_is_in_the_table() {
+        for provider in Catalogue::built_in().all() {
+            for action in &provider.actions {
+                let is_it =
+                    |row: &&(&str, &str, _, _)| (row.0, row.1) == (&*provider.id, &*action.name);
+                let lfs = action.name == "lfs";
+                assert!(
+                    lfs || TABLE.iter().any(|row| is_it(&row)),
+                    "{} {}",
+                    provider.id,
+                    action.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_action_is_on_the_hosts_of_the_connection() {
+        let catalogue = Catalogue::built_in();
+        let gitlab = catalogue.get("gitlab").unwrap();
+        let own = BTreeMap::from([("host".to_owned(), "git.acme.test:8443".to_owned())]);
+        let scopes = gitlab.action("clone", &own).unwrap().unwrap();
+        assert!(covers(&scopes, "POST git.acme.test:8443/g/r.git/git-upload-pack"));
+        assert!(!covers(&scopes, "POST gitlab.com/g/r.git/git-upload-pack"));
+        assert!(gitlab.action("clones", &own).is_none());
+        let any = gitlab.action_anywhere("clone").unwrap();
+        assert!(covers(&any, "POST git.other.test/g/r.git/git-upload-pack"));
+        let github = catalogue.get("github").unwrap().action_anywhere("clone").unwrap();
+        assert!(!covers(&github, "POST git.other.test/g/r.git/git-upload-pack"));
+    }
+
+    #[test]
+    fn git_is_rewritten_only_for_hosts_where_the_method_writes_basic() {
+        let hosts = |id: &str, auth: &str| -> Vec<String> {
+            let catalogue = Catalogue::built_in();
+            let provider = catalogue.get(id).unwrap();
+            let auth = provider.auth(Some(auth)).unwrap();
+            let found = provider.git_hosts(auth, &BTreeMap::new());
+            found.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(hosts("github", "pat"), ["github.com", "gist.github.com"]);
+        assert_eq!(hosts("gitlab", "oauth"), ["gitlab.com"]);
+        assert_eq!(hosts("hugging-face", "token"), ["huggingface.co"]);
+        assert_eq!(hosts("hugging-face", "oauth"), [""; 0], "it has no place for git");
+        assert_eq!(hosts("openai", "api_key"), [""; 0]);
+    }
+}

@@ -48,6 +48,7 @@ const FILES: &[(&str, &str)] = &[
     ("shopify.yaml", include_str!("catalogue/shopify.yaml")),
     ("slack.yaml", include_str!("catalogue/slack.yaml")),
     ("spotify.yaml", include_str!("catalogue/spotify.yaml")),
+    ("ssh.yaml", include_str!("catalogue/ssh.yaml")),
     ("stripe.yaml", include_str!("catalogue/stripe.yaml")),
     ("telegram-bot.yaml", include_str!("catalogue/telegram-bot.yaml")),
     ("twilio.yaml", include_str!("catalogue/twilio.yaml")),
@@ -114,8 +115,8 @@ mod tests {
         for (name, _) in FILES {
             let id = name.strip_suffix(".yaml").unwrap();
             let provider = catalogue.get(id).unwrap();
-            // Self-hosted servers have no common key page, and no request that is harmless on all of them.
-            let is_service = id != "mcp";
+            // Servers of one's own have no common key page, and no request that is harmless on all of them.
+            let is_service = !["mcp", "ssh"].contains(&id);
             assert_eq!(provider.about.key_url.is_some(), is_service, "{id}");
             assert!(provider.about.docs_url.is_some(), "{id}");
             assert!(!provider.about.sources.is_empty(), "{id}");
@@ -124,7 +125,7 @@ mod tests {
             assert!(provider.auth[0].later.is_none(), "{id}: the default method works now");
             let given = |auth: &&AuthMethod| auth.later.is_none() && auth.minted.is_none();
             let methods = provider.auth.iter().filter(given);
-            for field in methods.flat_map(|auth| &auth.fields).filter(|field| field.secret) {
+            for field in methods.flat_map(AuthMethod::carried) {
                 assert!(!field.env.is_empty(), "{id}.{}", field.name);
             }
         }

@@ -109,8 +109,7 @@ impl ProviderCheck<'_> {
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
         let git = actions::git_hosts(&self.text.git, &self.at("git"), &own, problems);
-        let actions =
-            actions::actions(&self.text.actions, &self.at("actions"), &own, problems);
+        let actions = actions::actions(&self.text.actions, &self.at("actions"), &own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
         for places in auth.iter().flat_map(|auth| &auth.placements) {
             clears.add(&places.places);
@@ -161,7 +160,8 @@ impl ProviderCheck<'_> {
             let remedy = "write 1 to 64 lower-case letters, digits and hyphens";
             problems.add(&self.at("id"), "this is not an id", remedy);
         }
-        if self.text.hosts.is_empty() {
+        let is_ssh = |auth: &AuthText| auth.kind == super::AuthKind::SshKey;
+        if self.text.hosts.is_empty() && !self.text.auth.iter().all(is_ssh) {
             problems.add(&self.at("hosts"), "there is no host", "name at least one");
         }
         if self.text.auth.is_empty() {
@@ -336,7 +336,7 @@ mod tests {
         ("[]", "p.yaml:4: auth: there is no auth method; describe at least one"),
         (
             "[{ id: a, kind: api_kee, placement: { header: X } }]",
-            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; write api_key, bearer, basic, custom, oauth2, oauth1, aws_sigv4, service_account, github_app, signed_jwt, session, digest, hmac, mtls",
+            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; write api_key, bearer, basic, custom, oauth2, oauth1, aws_sigv4, service_account, github_app, signed_jwt, session, digest, hmac, mtls, ssh_key",
         ),
         (
             "[{ id: a, kind: api_key }]",

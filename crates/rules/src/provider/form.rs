@@ -359,6 +359,7 @@ impl Provider {
             clears,
             oauth_endpoints,
             shown,
+            is_ssh: auth.kind == super::AuthKind::SshKey,
         })
     }
 

@@ -195,6 +195,8 @@ pub enum AuthKind {
     Hmac,
     /// A client certificate.
     Mtls,
+    /// A private key that signs logins of an SSH agent's clients.
+    SshKey,
 }
 
 /// One way to authenticate at a provider.
@@ -286,6 +288,8 @@ pub struct Instance {
     pub oauth_endpoints: Vec<(HostPattern, PathPattern)>,
     /// Fields of the method that are not secret.
     pub shown: Vec<String>,
+    /// Whether the credential is the key of an SSH agent, which no request gets.
+    pub is_ssh: bool,
 }
 
 impl Provider {
@@ -339,7 +343,8 @@ impl Instance {
 impl AuthMethod {
     /// The secrets that requests carry; agents hold a placeholder of each.
     pub fn carried(&self) -> impl Iterator<Item = &Field> {
-        let given = self.fields.iter().filter(|field| field.secret && self.minted.is_none());
+        let is_sent = self.minted.is_none() && self.kind != AuthKind::SshKey;
+        let given = self.fields.iter().filter(move |field| field.secret && is_sent);
         given.chain(&self.minted)
     }
 

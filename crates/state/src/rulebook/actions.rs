@@ -47,7 +47,7 @@ pub(super) fn scopes(
         match (Named { text, connection, facts, name }).scopes() {
             Ok(scopes) => found.extend(scopes),
             Err(Unknown { problem, hosts }) => {
-                problems.extend(problem);
+                problems.extend(problem.map(|problem| *problem));
                 lost.push(hosts);
             }
         }
@@ -102,7 +102,7 @@ struct Named<'a> {
 
 /// An action that is not known.
 struct Unknown {
-    problem: Option<RulebookError>,
+    problem: Option<Box<RulebookError>>,
     hosts: Vec<HostPattern>,
 }
 
@@ -151,22 +151,29 @@ impl Named<'_> {
             && of != used
         {
             let (name, provider) = (self.name.to_owned(), used.to_owned());
-            let found = self.facts.provider(self.text.org, used);
+            let found = self.known(used);
             let problem = RulebookError::ForeignAction { place: place(), name, provider };
             return Err(self.unknown(found.as_deref(), Some(problem)));
         }
         let id = used.or(of).unwrap_or_default();
-        let found = self.facts.provider(self.text.org, id);
+        let found = self.known(id);
         found.ok_or_else(|| {
             let provider = id.to_owned();
             self.unknown(None, Some(RulebookError::UnknownProvider { place: place(), provider }))
         })
     }
 
+    /// The provider with this id, as the org has it.
+    fn known(&self, id: &str) -> Option<Arc<Provider>> {
+        let Facts { catalogue, .. } = self.facts;
+        self.facts.view().catalogue(self.text.org, catalogue).get(id).cloned()
+    }
+
     fn unknown(&self, provider: Option<&Provider>, problem: Option<RulebookError>) -> Unknown {
         let variables = self.connection.map(ConnectionRecord::host_variables).unwrap_or_default();
         let auth = provider.and_then(|it| Some((it, it.auth.first()?)));
         let instance = auth.and_then(|(it, auth)| it.instantiate(auth, &variables).ok());
+        let problem = problem.map(Box::new);
         Unknown { problem, hosts: instance.map(|it| it.hosts).unwrap_or_default() }
     }
 }

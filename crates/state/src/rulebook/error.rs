@@ -72,7 +72,10 @@ pub enum RulebookError {
         text: String,
     },
     /// `actions` names an action that the provider does not have.
-    #[error("{place}: provider `{provider}` has no action `{name}`: {}", remedy(nearest, SHOW_PROVIDER))]
+    #[error(
+        "{place}: provider `{provider}` has no action `{name}`: {}",
+        remedy(nearest, SHOW_PROVIDER)
+    )]
     UnknownAction {
         /// The rule's place in the configuration.
         place: String,
@@ -102,7 +105,9 @@ pub enum RulebookError {
         provider: String,
     },
     /// The hosts of the action depend on the connection, and the rule names neither.
-    #[error("{place}: the hosts of `{name}` depend on the connection: name `hosts`, or a connection with `use`")]
+    #[error(
+        "{place}: the hosts of `{name}` depend on the connection: name `hosts`, or a connection with `use`"
+    )]
     ActionWithoutHosts {
         /// The rule's place in the configuration.
         place: String,

@@ -20,12 +20,12 @@ use keyward_rules::policy::{
     Account, AccountBinding, AccountState, AgentAllow, AgentBindings, DefaultAction, Endpoint,
     Extent, PolicyInput, Rule, hosts_of_sets,
 };
-use keyward_rules::provider::{Catalogue, Instance, Provider};
+use keyward_rules::provider::{Catalogue, Instance};
 
 /// The agents, connections and hosts of one view.
 #[derive(Debug)]
 pub(super) struct Facts {
-    catalogue: Arc<Catalogue>,
+    pub(super) catalogue: Arc<Catalogue>,
     view: Arc<View>,
     orgs: HashMap<OrgId, OrgFacts, RandomState>,
 }
@@ -282,11 +282,6 @@ impl Facts {
         Some(Connection { record, account: &owned.account })
     }
 
-    /// The provider with this id, as the org has it.
-    pub(super) fn provider(&self, org: &OrgId, id: &str) -> Option<Arc<Provider>> {
-        self.view.catalogue(org, &self.catalogue).get(id).cloned()
-    }
-
     /// The names of the org's agents, for suggestions.
     pub(super) fn agent_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
         let all = self.view.agents().filter(move |agent| agent.org == *org);
@@ -448,10 +443,11 @@ pub(super) fn connection_facts(
 ) -> ConnectionFacts {
     let provider: Arc<str> = record.provider.as_str().into();
     let mut oauth_endpoints = Vec::new();
-    let mut prefixes = Vec::new();
+    let (mut prefixes, mut is_ssh) = (Vec::new(), false);
     let (hosts, paths, state) = match instance(record, catalogue) {
         Ok(instance) => {
             prefixes = instance.path_prefixes();
+            is_ssh = instance.is_ssh;
             let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
             let found = found.flatten().filter_map(|url| endpoint(url));
             let own = instance.oauth_endpoints.into_iter().chain(found);
@@ -475,7 +471,8 @@ pub(super) fn connection_facts(
     };
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
-    let account = Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings };
+    let account =
+        Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings, is_ssh };
     ConnectionFacts { account: Arc::new(account), oauth_endpoints }
 }
 

@@ -136,7 +136,8 @@ impl<'a> Resolver<'a> {
         // For every host, it would refuse all requests of the agent; there is nothing to inject.
         let injects_nothing = hosts.is_empty() && matches!(action, RuleAction::UseMissing(_));
         let (id, org, allow_plaintext) = (id.clone(), (*org).clone(), spec.allow_plaintext);
-        let rule = Rule { id, org, agents, hosts, methods, paths, actions, action, allow_plaintext };
+        let rule =
+            Rule { id, org, agents, hosts, methods, paths, actions, action, allow_plaintext };
         Some(ResolvedRule { rule, applies: has_agents && !injects_nothing })
     }
 

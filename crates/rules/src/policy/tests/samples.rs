@@ -48,6 +48,7 @@ impl Sample {
             state: AccountState::Active,
             remedy: None,
             settings: None,
+            is_ssh: false,
             prefixes: Vec::new(),
         })
     }

@@ -72,7 +72,8 @@ impl ActionScope {
         let query = query.unwrap_or_default();
         for (name, value) in &self.query {
             // Some servers also split at `;` (HTML 4.01, appendix B.2.2).
-            let readings = [&['&'][..], &['&', ';']].map(|at| has_parameter(query, at, name, value));
+            let readings =
+                [&['&'][..], &['&', ';']].map(|at| has_parameter(query, at, name, value));
             match readings {
                 [Some(true), Some(true)] => {}
                 [Some(false), Some(false)] => return Ok(false),
