@@ -26,6 +26,8 @@
 //! | Permitted, Admitted, Outbound, Sent, Answer | a request with its permit and credential; within the limits; ready to send; sent; its checked answer | `proxy::authorize`, `proxy::upstream` |
 //! | Leaf | a certificate for an upstream's name, signed by the local CA | `proxy::ca` |
 //! | Event, Webhook | a change of a connection, binding, plugin or token; a URL that receives events | `state::observe::notice`, `vault::events` |
+//! | SSH agent | signs logins of an agent's programs with keys of the vault | `ssh`, `proxy::streams::ssh_agent` |
+//! | Named action | a part of a provider's API that rules name, such as `clone`. Data, not code | `rules::actions` |
 //! | Signature scheme | how a service signs its webhooks. Data, not code | `hooks::Scheme` |
 //! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `state::observe` |
 //!
@@ -49,6 +51,7 @@
 //! keyward-model                              each resource declared once: members, checks, JSON
 //! keyward-rules  provider  policy            providers, decisions; pure, without IO
 //!                host_sets  inject           sets of hosts that agents may reach; injection
+//! keyward-ssh                                the protocol of SSH agents; bound sessions, signatures; without IO
 //! keyward-hooks                              how services sign their webhooks; verification; pure, without IO
 //! keyward-net                                outgoing sockets, TLS
 //! keyward-base                               basic types: ids, hosts, secrets, limits, time
@@ -91,6 +94,7 @@
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
 //! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `Job::deliver` |
 //! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |
+//! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `Bindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs` | `answer` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What does a changed configuration do? | `src/app/plan/mod.rs`, `src/app/apply.rs` | `plan`, `apply` |

@@ -23,7 +23,6 @@ use rust::{blank_comments_and_literals, blank_test_items, functions, imports, te
 
 /// The folders of crates that hold several floors. What stands beside them is a floor of the crate's name.
 const ROOMS: &[(&str, &str)] = &[
-    ("rules", "actions"),
     ("rules", "host_sets"),
     ("rules", "inject"),
     ("rules", "policy"),
@@ -61,22 +60,22 @@ const FLOORS: &[(&str, &str)] = &[
     ("base", ""),
     ("net", "base"),
     ("hooks", "base"),
+    ("ssh", "base"),
     ("inject", "base"),
-    ("actions", "base"),
-    ("provider", "actions base inject"),
+    ("provider", "base inject rules::actions"),
     ("host_sets", "base"),
-    ("policy", "actions base host_sets inject"),
-    ("rules", ""),
+    ("policy", "base host_sets inject rules::actions"),
+    ("rules", "base"),
     ("model", "base host_sets inject policy provider"),
     ("crypto", "base"),
     ("store", "base"),
     ("observe", "base model policy"),
     ("directory", "base crypto inject model observe provider store"),
-    ("rulebook", "actions base directory model observe policy provider store"),
+    ("rulebook", "base directory model observe policy provider rules::actions store"),
     ("state", ""),
-    ("grant", "base inject net provider"),
+    ("grant", "base inject net provider ssh"),
     ("keys", "base crypto store"),
-    ("vault", "base crypto directory grant inject model net observe provider store"),
+    ("vault", "base crypto directory grant inject model net observe policy provider ssh store"),
     ("oauth", "base crypto directory grant model net observe provider store vault"),
     ("oidc", "base crypto grant model net oauth provider vault"),
     ("events", "base crypto directory model net observe store vault"),
@@ -94,8 +93,7 @@ const FLOORS: &[(&str, &str)] = &[
     ),
     (
         "session",
-        "base directory inject limits model net observe policy proxy::gateway proxy::open_exchanges \
-         proxy::policy_query proxy::record refusal rulebook sockets",
+        "base directory inject limits model net observe policy proxy::gateway proxy::open_exchanges proxy::policy_query proxy::record refusal rulebook sockets",
     ),
     ("request", "base body h2 inject policy proxy::policy_query refusal session sockets"),
     (
@@ -109,14 +107,12 @@ const FLOORS: &[(&str, &str)] = &[
     ("tunnel", "base observe proxy::gateway proxy::record session sockets"),
     (
         "exchange",
-        "authorize base base_url body directory inject limits net observe policy provider proxy::connect_link \
-         proxy::gateway proxy::record refusal request session sockets tunnel upstream vault",
+        "authorize base base_url body directory inject limits net observe policy provider proxy::connect_link proxy::gateway proxy::record refusal request session sockets tunnel upstream vault",
     ),
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (
         "streams",
-        "authorize base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
-         server session sockets tunnel",
+        "authorize base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal server session sockets ssh tunnel vault",
     ),
     (
         "api",
@@ -135,6 +131,7 @@ const MAY_EXPOSE: &[&str] = &[
     "crates/hooks/src/key.rs",
     "crates/state/src/crypto/",
     "crates/rules/src/inject/",
+    "crates/ssh/src/private_key.rs",
     "crates/vault/src/grant/",
     "crates/net/src/corporate.rs",
     "crates/net/src/tls.rs",

@@ -6,6 +6,7 @@ pub(crate) mod folder;
 mod gateway;
 mod lease;
 mod others;
+mod ssh_agent;
 mod summary;
 mod verbose;
 
@@ -20,6 +21,7 @@ use self::child::{Child, Invocation};
 use self::folder::Folder;
 use self::gateway::Gateway;
 use self::lease::OpenRun;
+use self::ssh_agent::SshAgent;
 use self::verbose::Verbose;
 use super::allow::Allow;
 use super::client::Client;
@@ -130,7 +132,7 @@ impl Args {
         let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
         let (proxy, own) = (proxy.to_string(), tcp_listener(&facts.agent));
         let entrance = Entrance { proxy: &proxy, own, token: lease.token() };
-        let made = facts.environment(entrance, &paths, &inherited);
+        let mut made = facts.environment(entrance, &paths, &inherited);
         made.files.write(folder.path()).map_err(|error| {
             Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
         })?;
@@ -139,6 +141,12 @@ impl Args {
             facts.unusable.iter().for_each(|it| output::note(&it.note(&gateway.global)));
             next(facts, &gateway.global).iter().for_each(|next| output::note(next));
         }
+        let ssh_agent = facts
+            .has_ssh_key
+            .then(|| SshAgent::start(folder.path(), &proxy, &facts.agent.name, lease.token()));
+        let ssh_agent = ssh_agent.transpose()?;
+        made.variables
+            .extend(ssh_agent.iter().map(|agent| (ssh_agent::VARIABLE.to_owned(), agent.socket())));
         let verbose = match self.verbose {
             true => Verbose::begin(&gateway.client().await?, lease.token_id()).await,
             false => None,

@@ -49,6 +49,7 @@ mod served;
 mod service;
 mod shelf;
 mod shells;
+mod ssh;
 mod stage;
 mod tls_proxy;
 mod unable;

@@ -80,3 +80,4 @@ pub use sockets::listener::{Listener, ListenerOwner};
 pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;
 pub use streams::cores::Cores;
+pub use streams::ssh_agent::HOST as SSH_AGENT_HOST;

@@ -1,6 +1,8 @@
 //! [`Record`]: a guard that writes exactly one audit event for each exchange, however the exchange ends. The record
 //! moves into the body of the answer and writes the event when it is dropped.
 
+mod login;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -55,6 +57,8 @@ struct EventFields {
     connection_id: Option<ConnectionId>,
     generation: Option<u64>,
     target: Option<Target>,
+    /// The account of an SSH login.
+    login: Option<Box<str>>,
     method: Option<Method>,
     path: Option<String>,
     status: Option<u16>,
@@ -300,6 +304,7 @@ impl EventFields {
             connection_id: None,
             generation: None,
             target: None,
+            login: None,
             method: None,
             path: None,
             status: None,
@@ -432,7 +437,7 @@ impl Drop for Record {
         if let Some(attempts) = &self.attempts {
             self.fields.attempts += attempts.load(Relaxed);
         }
-        let target = self.fields.target.as_ref().map(text_of);
+        let target = self.fields.target_text();
         let elapsed = self.begun.elapsed().as_millis();
         let event = Event {
             bytes_in: self.bytes_in.load(Relaxed),

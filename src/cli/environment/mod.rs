@@ -49,6 +49,8 @@ pub(crate) struct Facts {
     hosts: Vec<String>,
     /// Hosts of repositories that git reaches over HTTPS with its bindings.
     git_hosts: Vec<String>,
+    /// Whether one of its bindings is the key of an SSH agent.
+    pub(crate) has_ssh_key: bool,
     /// Its connections that cannot be used, as people read them.
     pub(crate) unusable: Vec<Unusable>,
 }
@@ -117,15 +119,17 @@ impl Facts {
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
         let (mut hosts, mut git_hosts, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
+        let mut has_ssh_key = false;
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
             unusable.extend(Unusable::of(&connection));
             hosts.extend(connection.facts.hosts);
             git_hosts.extend(connection.facts.git_hosts);
+            has_ssh_key |= connection.facts.ssh_key.is_some();
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
-        Ok(Self { agent, ca, bundle, hosts, git_hosts, unusable })
+        Ok(Self { agent, ca, bundle, hosts, git_hosts, has_ssh_key, unusable })
     }
 
     /// The facts of an agent without bindings, which need not exist.
@@ -136,7 +140,7 @@ impl Facts {
         let agent = agent.shown(AgentShown::default());
         let (ca, bundle) = (String::new(), String::new());
         let (hosts, git_hosts, unusable) = (Vec::new(), Vec::new(), Vec::new());
-        Self { agent, ca, bundle, hosts, git_hosts, unusable }
+        Self { agent, ca, bundle, hosts, git_hosts, has_ssh_key: false, unusable }
     }
 
     /// The same with the CA of another proxy.
@@ -304,7 +308,15 @@ pub(super) mod tests {
         let hosts = vec!["api.github.com".to_owned()];
         let (ca, bundle) = ("the CA\n".into(), "roots\n".into());
         let git_hosts = vec!["github.com".to_owned()];
-        Facts { agent: agent.unwrap(), ca, bundle, hosts, git_hosts, unusable: Vec::new() }
+        Facts {
+            agent: agent.unwrap(),
+            ca,
+            bundle,
+            hosts,
+            git_hosts,
+            has_ssh_key: false,
+            unusable: Vec::new(),
+        }
     }
 
     fn at(proxy: &str) -> Entrance<'_> {

@@ -1,4 +1,4 @@
-//! Agents' streams from accept to exchange: cores, CONNECT, interception, authentication, base URLs.
+//! Agents' streams from accept to exchange: cores, CONNECT, interception, authentication, base URLs, the SSH agent.
 
 pub mod authenticate;
 pub mod base_url_requests;
@@ -6,3 +6,4 @@ pub mod connect;
 pub mod cores;
 pub mod intercept;
 pub mod refused_request;
+pub mod ssh_agent;
