@@ -13,7 +13,9 @@ use super::etag::{Etag, IfMatch, Tagged};
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::remove_stored;
-use super::wire::{ActionView, AuthView, FieldView, List, ProviderSource, ProviderView, VariableView};
+use super::wire::{
+    ActionView, AuthView, FieldView, List, ProviderSource, ProviderView, VariableView,
+};
 use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec};
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{AuthMethod, Catalogue, Field, NamedAction, Provider, Variable};

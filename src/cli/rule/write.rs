@@ -54,7 +54,7 @@ struct Lists {
     /// a path; `*` is one segment, a final `**` any rest; several times
     #[arg(long = "path", value_name = "PATH")]
     paths: Vec<String>,
-    /// a named action of the provider, such as `clone`, or `github:push` without `--use`; several times
+    /// a named action: `clone`, or `github:push` without --use; several times
     #[arg(long = "named-action", value_name = "ACTION")]
     actions: Vec<String>,
 }

@@ -261,12 +261,15 @@ fn about(view: &View) -> Markup {
         let own = provider.auth.iter().find(|auth| Some(&auth.id) == spec.auth.as_ref());
         own.map(|auth| html! { (auth.label) })
     });
-    let token = shown.token.as_ref();
+    let (token, key) = (shown.token.as_ref(), shown.ssh_key.as_ref());
     facts(&[
         ("Service", Some(html! { (service(view)) })),
         ("Method", method),
         ("Account", text(&shown.account)),
-        ("Hosts", Some(chips(&shown.hosts))),
+        ("Hosts", (shown.ssh_key.is_none()).then(|| chips(&shown.hosts))),
+        ("Public key", key.map(|key| html! { code { (key.public_key) } })),
+        ("Accounts", key.map(|key| chips(&key.users))),
+        ("Servers", key.map(|key| chips(&key.servers))),
         ("Environment", text(&spec.environment)),
         ("Purpose", text(&spec.purpose)),
         ("Tags", (!spec.tags.is_empty()).then(|| chips(&spec.tags))),
