@@ -27,6 +27,8 @@
 //! | Leaf | a certificate for an upstream's name, signed by the local CA | `proxy::ca` |
 //! | Event, Webhook | a change of a connection, binding, plugin or token; a URL that receives events | `state::observe::notice`, `vault::events` |
 //! | Hook, Hook event | a URL to which a service posts its webhooks; a request there whose signature was valid | `inbox` |
+//! | SSH agent | signs logins of an agent's programs with keys of the vault | `ssh`, `proxy::streams::ssh_agent` |
+//! | Named action | a part of a provider's API that rules name, such as `clone`. Data, not code | `rules::actions` |
 //! | Signature scheme | how a service signs its webhooks. Data, not code | `hooks::Scheme` |
 //! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `state::observe` |
 //!
@@ -53,6 +55,7 @@
 //! keyward-model                              each resource declared once: members, checks, JSON
 //! keyward-rules  provider  policy            providers, decisions; pure, without IO
 //!                host_sets  inject           sets of hosts that agents may reach; injection
+//! keyward-ssh                                the protocol of SSH agents; bound sessions, signatures; without IO
 //! keyward-hooks                              how services sign their webhooks; verification; pure, without IO
 //! keyward-net                                outgoing sockets, TLS
 //! keyward-base                               basic types: ids, hosts, secrets, limits, time
@@ -98,6 +101,7 @@
 //! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `Job::deliver` |
 //! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |
 //! | What becomes of a webhook that a service posts? | `inbox/src/accept.rs`, `inbox/src/deliver.rs` | `Inbox::accept`, `Inbox::deliver` |
+//! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `Bindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs` | `answer` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What is in a backup, and when is it consistent? | `backup/src/write.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |

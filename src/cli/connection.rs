@@ -372,8 +372,9 @@ pub(in crate::cli) fn home(connection: &Shown<Connection>) -> Option<&str> {
 
 fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
     let name = &connection.name;
+    let key = connection.facts.ssh_key.as_ref();
     let based = match home(connection) {
-        _ if connection.facts.database.is_some() => String::new(),
+        _ if connection.facts.database.is_some() || key.is_some() => String::new(),
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
         None => base_url(proxy, name, Some("HOST")),
     };
@@ -394,6 +395,9 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.facts.hosts.join(", ")),
         ("database", connection.facts.database.clone().unwrap_or_default()),
+        ("public key", key.map(|key| key.public_key.clone()).unwrap_or_default()),
+        ("accounts", key.map(|key| key.users.join(", ")).unwrap_or_default()),
+        ("servers", key.map(|key| key.servers.join(", ")).unwrap_or_default()),
         ("account", connection.facts.account.clone().unwrap_or_default()),
         ("granted", connection.facts.granted.join(", ")),
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),

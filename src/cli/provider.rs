@@ -196,6 +196,12 @@ fn show(provider: &ProviderView) -> String {
     for auth in &provider.auth {
         text.push_str(&form(auth));
     }
+    if !provider.actions.is_empty() {
+        text.push_str("\nactions for rules:\n");
+    }
+    for action in &provider.actions {
+        text.push_str(&format!("  {}: {}\n", action.name, action.label));
+    }
     text
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod folder;
 mod gateway;
 mod lease;
 mod others;
+mod ssh_agent;
 mod summary;
 mod verbose;
 
@@ -21,6 +22,7 @@ use self::child::{Child, Invocation};
 use self::folder::Folder;
 use self::gateway::Gateway;
 use self::lease::OpenRun;
+use self::ssh_agent::SshAgent;
 use self::verbose::Verbose;
 use super::allow::Allow;
 use super::client::Client;
@@ -141,6 +143,12 @@ impl Args {
             facts.unusable.iter().for_each(|it| output::note(&it.note(&gateway.global)));
             next(facts, &gateway.global).iter().for_each(|next| output::note(next));
         }
+        let ssh_agent = facts
+            .has_ssh_key
+            .then(|| SshAgent::start(folder.path(), &proxy, &facts.agent.name, lease.token()));
+        let ssh_agent = ssh_agent.transpose()?;
+        made.variables
+            .extend(ssh_agent.iter().map(|agent| (ssh_agent::VARIABLE.to_owned(), agent.socket())));
         let verbose = match self.verbose {
             true => Verbose::begin(&gateway.client().await?, lease.token_id()).await,
             false => None,

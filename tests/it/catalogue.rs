@@ -12,7 +12,7 @@ use keyward_rules::inject::credential::Clears;
 use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::template::{Encoding, Part, Template};
 use keyward_rules::provider::{
-    AuthMethod, Catalogue, Field, Instance, Provider, Variable, VariableKind,
+    AuthKind, AuthMethod, Catalogue, Field, Instance, Provider, Variable, VariableKind,
 };
 
 use crate::support::*;
@@ -51,9 +51,9 @@ enum Client {
     Confused,
 }
 
-/// Whether what is injected is what the owner gives: no token endpoint is asked here.
+/// Whether what is injected is what the owner gives: no token endpoint is asked here. The key of an SSH agent is not.
 fn is_given(auth: &AuthMethod) -> bool {
-    auth.later.is_none() && auth.minted.is_none()
+    auth.later.is_none() && auth.minted.is_none() && auth.kind != AuthKind::SshKey
 }
 
 impl Account {

@@ -158,7 +158,7 @@ async fn a_push_that_a_rule_denies_is_told_so_every_time() {
     hub.lab.finish().await;
 }
 
-const GITHUB: Service = Service::known(
+pub(crate) const GITHUB: Service = Service::known(
     "github",
     "{ token: { env: CANARY } }",
     &["github.com"],
@@ -179,7 +179,7 @@ async fn git_is_served_in_a_run() {
 }
 
 /// Makes `me/repo.git` with one commit.
-fn publish(root: &Path) {
+pub(crate) fn publish(root: &Path) {
     let work = root.join("work");
     std::fs::create_dir_all(&work).expect("a directory");
     std::fs::write(work.join("README"), "hello\n").expect("a file");
@@ -201,7 +201,7 @@ const REFUSAL: &[u8] =
     b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n";
 
 /// Answers by `git http-backend`, a CGI (RFC 3875).
-fn backend(root: &Path, request: &Message) -> Vec<u8> {
+pub(crate) fn backend(root: &Path, request: &Message) -> Vec<u8> {
     let (path, query) =
         request.head.target().split_once('?').unwrap_or((request.head.target(), ""));
     let field = |name| request.head.one(name).unwrap_or_default();

@@ -26,8 +26,8 @@ use super::state::Admin;
 use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes};
 use keyward_base::secret::Secret;
-use keyward_model::{Connection, ConnectionShown, Reference, Shown, User};
-use keyward_rules::provider::{Catalogue, Instance};
+use keyward_model::{Connection, ConnectionShown, Reference, Shown, SshKeyShown, User};
+use keyward_rules::provider::{AuthKind, Catalogue, Instance};
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, ManagedBy, Need, Remedies};
 use keyward_vault as vault;
 use keyward_vault::oauth::{FlowError, NewMcp, Revoked};
@@ -278,6 +278,7 @@ async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Conne
         view.facts.remedy = vault.remedy(connection, Need::Token);
     }
     view.facts.token = token;
+    view.facts.ssh_key = ssh_key(admin, connection).await;
     view.facts.last_used = admin.deps().metrics.usage.last_used(&connection.id);
     view
 }
@@ -295,6 +296,7 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
         hosts: hosts(&catalogue, connection),
         database: instance(&catalogue, connection)
             .and_then(|instance| Some(instance.database?.url())),
+        git_hosts: git_hosts(&catalogue, connection),
         granted: facts.granted,
         account: facts.account.or(facts.whose),
         ends: facts.ends,
@@ -352,4 +354,23 @@ fn instance(catalogue: &Catalogue, connection: &ConnectionRecord) -> Option<Inst
     let provider = catalogue.get(&connection.provider)?;
     let auth = provider.auth(connection.auth.as_deref())?;
     provider.instantiate(auth, &connection.host_variables()).ok()
+}
+
+/// Those whose repositories git reaches over HTTPS.
+fn git_hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|it| Some((it, it.auth(connection.auth.as_deref())?)));
+    let found = auth.map(|(it, auth)| it.git_hosts(auth, &connection.host_variables()));
+    found.unwrap_or_default().iter().map(ToString::to_string).collect()
+}
+
+/// The SSH key of a connection, if it is one that can be opened.
+async fn ssh_key(admin: &Admin, connection: &ConnectionRecord) -> Option<SshKeyShown> {
+    let vault = &admin.deps().vault;
+    let catalogue = vault.catalogue(&connection.org);
+    let auth = catalogue.get(&connection.provider)?.auth(connection.auth.as_deref())?;
+    if auth.kind != AuthKind::SshKey {
+        return None;
+    }
+    Some(vault.ssh_identity(&connection.org, &connection.id).await.ok()?.shown())
 }

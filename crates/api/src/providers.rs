@@ -13,10 +13,12 @@ use super::etag::{Etag, IfMatch, Tagged};
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::remove_stored;
-use super::wire::{AuthView, FieldView, List, ProviderSource, ProviderView, VariableView};
+use super::wire::{
+    ActionView, AuthView, FieldView, List, ProviderSource, ProviderView, VariableView,
+};
 use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec};
 use keyward_rules::provider::document::Problem;
-use keyward_rules::provider::{AuthMethod, Catalogue, Field, Provider, Variable};
+use keyward_rules::provider::{AuthMethod, Catalogue, Field, NamedAction, Provider, Variable};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -139,11 +141,18 @@ impl From<&Provider> for ProviderView {
             hosts: provider.hosts.iter().map(ToString::to_string).collect(),
             variables: asked.map(VariableView::from).collect(),
             auth: provider.auth.iter().map(AuthView::from).collect(),
+            actions: provider.actions.iter().map(ActionView::from).collect(),
             templates: provider.about.templates.clone(),
             docs_url: provider.about.docs_url.clone(),
             key_url: provider.about.key_url.clone(),
             managed_by: None,
         }
+    }
+}
+
+impl From<&NamedAction> for ActionView {
+    fn from(action: &NamedAction) -> Self {
+        Self { name: action.name.clone(), label: action.label.clone() }
     }
 }
 

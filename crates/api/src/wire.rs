@@ -203,6 +203,9 @@ pub struct ProviderView {
     pub variables: Vec<VariableView>,
     /// Ways to authenticate; the first is the default.
     pub auth: Vec<AuthView>,
+    /// Named parts of its API, for `actions` of rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<ActionView>,
     /// What apps can be begun with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<Template>,
@@ -213,6 +216,15 @@ pub struct ProviderView {
     /// Where its definition is; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<ProviderSource>,
+}
+
+/// A named part of a provider's API.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ActionView {
+    /// The name, as in `actions` of rules.
+    pub name: String,
+    /// What it allows.
+    pub label: String,
 }
 
 /// Where a provider is defined.

@@ -3,6 +3,7 @@
 
 mod account;
 mod secret;
+mod ssh;
 mod state;
 mod token;
 
@@ -30,6 +31,7 @@ use super::{given, name};
 
 pub use account::{Account, AccountId, AccountSource};
 pub use secret::{Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationState};
+pub use ssh::SshKeyShown;
 pub use state::{BrokenReason, ConnectionState};
 pub use token::{Failing, Renewal, TokenStatus};
 
@@ -225,6 +227,12 @@ pub struct ConnectionShown {
     /// The database that it logs in at, without the login; absent for services that are used over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
+    /// Those whose repositories git reaches over HTTPS with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub git_hosts: Vec<String>,
+    /// The SSH key with which Keyward's agent signs logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_key: Option<SshKeyShown>,
     /// Scopes that it requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<String>,

@@ -54,7 +54,7 @@ pub use connect_session::{
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
     ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,
-    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, TokenStatus,
+    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, SshKeyShown, TokenStatus,
 };
 pub use deadline::Deadline;
 pub use given::in_days;

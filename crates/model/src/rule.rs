@@ -54,6 +54,12 @@ section! {
         #[key("list of path patterns")]
         #[serde(default)]
         pub paths: Vec<String>,
+        /// Named parts of the API of the connection's provider, such as `clone`, of which a request belongs to one;
+        /// default: all requests. Without `use`: `PROVIDER:ACTION`, such as `github:push`. See
+        /// [named actions](../guides/rules.md#named-actions).
+        #[key("list of names of actions")]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub actions: Vec<String>,
         /// `inject` is implied by `use`. `pass` looks inside and forwards without a credential,
         /// `tunnel` does not look inside.
         #[key(one of ["inject", "deny", "pass", "tunnel"])]
@@ -177,6 +183,7 @@ impl Resource for Rule {
             ("hosts", spec.hosts.len()),
             ("methods", spec.methods.len()),
             ("paths", spec.paths.len()),
+            ("actions", spec.actions.len()),
         ] {
             if count > ITEMS_MAX {
                 let rule = format!("has more than {ITEMS_MAX} items");
@@ -238,8 +245,22 @@ impl RuleSpec {
             .chain(hosts)
             .chain(paths)
             .chain(methods)
+            .chain(self.unnamed_actions())
             .chain(self.contradiction())
             .collect()
+    }
+
+    /// Actions whose provider is not known without a connection.
+    fn unnamed_actions(&self) -> Vec<Refusal> {
+        if self.use_connection.is_some() {
+            return Vec::new();
+        }
+        let unnamed = |(_, text): &(usize, &String)| !text.contains(':');
+        let refused = |(index, text): (usize, &String)| {
+            Refusal::new(format!("actions[{index}]"), "does not name its provider")
+                .hint(format!("write `PROVIDER:{text}`, such as `github:{text}`"))
+        };
+        self.actions.iter().enumerate().filter(unnamed).map(refused).collect()
     }
 
     /// What `action` and `use` say against each other.
@@ -255,9 +276,11 @@ impl RuleSpec {
                 Some(Refusal::new("action", rule).hint("leave `use` or `action` out"))
             }
             (Some(ActionKind::Tunnel), None)
-                if !(self.methods.is_empty() && self.paths.is_empty()) =>
+                if !(self.methods.is_empty()
+                    && self.paths.is_empty()
+                    && self.actions.is_empty()) =>
             {
-                let rule = "methods and paths cannot be seen in a tunnel";
+                let rule = "methods, paths and actions cannot be seen in a tunnel";
                 let hint = "leave them out, or write `action: pass`";
                 Some(Refusal::new("action", rule).hint(hint))
             }
@@ -297,6 +320,8 @@ mod tests {
             (json!({ "action": "deny", "use": "work" }), vec!["action"]),
             (json!({ "action": "tunnel", "paths": ["/x"] }), vec!["action"]),
             (json!({ "action": "tunnel", "methods": ["GET"] }), vec!["action"]),
+            (json!({ "action": "tunnel", "actions": ["github:push"] }), vec!["action"]),
+            (json!({ "action": "deny", "actions": ["github:push", "push"] }), vec!["actions[1]"]),
             (json!({ "action": "deny", "methods": ["GET", "GE T"] }), vec!["methods[1]"]),
             (
                 json!({ "name": "a b", "hosts": ["*.com", "a.test", "a b"], "paths": ["x"] }),
@@ -309,6 +334,7 @@ mod tests {
             json!({ "use": "work" }),
             json!({ "action": "inject", "use": "work", "agents": ["ci"] }),
             json!({ "action": "inject" }),
+            json!({ "use": "work", "actions": ["clone"] }),
             json!({ "name": "no", "action": "deny", "methods": ["propfind"], "paths": ["/a/**"] }),
             json!({ "action": "tunnel", "hosts": ["a.test:8443"] }),
         ] {

@@ -84,3 +84,4 @@ pub use streams::service::{
     CheckedUpstream, DatabaseChoice, ServiceExchange, ServiceStream, SessionEnd, StreamPlace,
     StreamService,
 };
+pub use streams::ssh_agent::HOST as SSH_AGENT_HOST;

@@ -15,6 +15,7 @@ pub struct PolicyQuery {
     pub method: Method,
     pub overrides: Vec<Method>,
     pub path: DecodedPath,
+    pub query: Option<Box<str>>,
     pub placeholders: Vec<Core>,
     pub named: Option<String>,
 }
@@ -32,6 +33,7 @@ impl PolicyQuery {
             method: &self.method,
             overrides: &self.overrides,
             path: &self.path,
+            query: self.query.as_deref(),
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
         }

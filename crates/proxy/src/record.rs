@@ -1,6 +1,8 @@
 //! [`Record`]: a guard that writes exactly one audit event for each exchange, however the exchange ends. The record
 //! moves into the body of the answer and writes the event when it is dropped.
 
+mod login;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -57,6 +59,8 @@ struct EventFields {
     generation: Option<u64>,
     target: Option<Target>,
     database: Option<Box<DatabaseSession>>,
+    /// The account of an SSH login.
+    login: Option<Box<str>>,
     method: Option<Method>,
     path: Option<String>,
     status: Option<u16>,
@@ -328,6 +332,7 @@ impl EventFields {
             generation: None,
             target: None,
             database: None,
+            login: None,
             method: None,
             path: None,
             status: None,
@@ -463,7 +468,7 @@ impl Drop for Record {
         }
         let target = match &self.fields.database {
             Some(session) => Some(session.endpoint.url()),
-            None => self.fields.target.as_ref().map(text_of),
+            None => self.fields.target_text(),
         };
         let elapsed = self.begun.elapsed().as_millis();
         let event = Event {

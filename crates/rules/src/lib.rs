@@ -1,6 +1,7 @@
-//! Providers, sets of hosts, policy and injection: which requests are allowed, and which credentials are written into
+//! Providers and their named actions, sets of hosts, policy and injection: which requests are allowed, and which credentials are written into
 //! them. Pure and synchronous.
 
+pub mod actions;
 pub mod host_sets;
 pub mod inject;
 pub mod policy;

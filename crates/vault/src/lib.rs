@@ -31,6 +31,7 @@ mod renew;
 mod rotate;
 mod rows;
 mod servers;
+pub mod ssh;
 mod status;
 mod template;
 #[cfg(test)]

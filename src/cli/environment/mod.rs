@@ -2,6 +2,7 @@
 //! and placeholders. `keyward run` passes it to a child process; `keyward env` prints it.
 
 pub(crate) mod files;
+mod git;
 mod no_proxy;
 pub(super) mod placeholders;
 pub(crate) mod table;
@@ -48,6 +49,10 @@ pub(crate) struct Facts {
     hosts: Vec<String>,
     /// The names of its connections to databases; its default first.
     pub(crate) databases: Vec<String>,
+    /// Hosts of repositories that git reaches over HTTPS with its bindings.
+    git_hosts: Vec<String>,
+    /// Whether one of its bindings is the key of an SSH agent.
+    pub(crate) has_ssh_key: bool,
     /// Its connections that cannot be used, as people read them.
     pub(crate) unusable: Vec<Unusable>,
 }
@@ -98,6 +103,7 @@ pub(crate) struct Inherited {
     node: String,
     wgetrc: String,
     apt: String,
+    git_config_count: String,
 }
 
 /// A new environment.
@@ -114,7 +120,8 @@ impl Facts {
     /// Reads the facts of an agent from the gateway.
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
-        let (mut hosts, mut unusable, mut databases) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut hosts, mut git_hosts, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut databases, mut has_ssh_key) = (Vec::new(), false);
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
@@ -126,9 +133,11 @@ impl Facts {
                 }
             }
             hosts.extend(connection.facts.hosts);
+            git_hosts.extend(connection.facts.git_hosts);
+            has_ssh_key |= connection.facts.ssh_key.is_some();
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
-        Ok(Self { agent, ca, bundle, hosts, databases, unusable })
+        Ok(Self { agent, ca, bundle, hosts, databases, git_hosts, has_ssh_key, unusable })
     }
 
     /// The facts of an agent without bindings, which need not exist.
@@ -138,8 +147,9 @@ impl Facts {
         let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
         let agent = agent.shown(AgentShown::default());
         let (ca, bundle) = (String::new(), String::new());
-        let (hosts, databases, unusable) = (Vec::new(), Vec::new(), Vec::new());
-        Self { agent, ca, bundle, hosts, databases, unusable }
+        let (hosts, databases, git_hosts, unusable) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { agent, ca, bundle, hosts, databases, git_hosts, has_ssh_key: false, unusable }
     }
 
     /// The same with the CA of another proxy.
@@ -188,7 +198,10 @@ impl Facts {
             apt: &inherited.apt,
         };
         Environment {
-            variables: ours.chain(placeholders.variables).collect(),
+            variables: ours
+                .chain(git::variables(&self.git_hosts, &inherited.git_config_count))
+                .chain(placeholders.variables)
+                .collect(),
             files: Files::new(paths, sources),
             notes: placeholders.notes,
         }
@@ -210,6 +223,7 @@ impl Inherited {
             maven: text("MAVEN_OPTS"),
             gradle: text("GRADLE_OPTS"),
             node: text("NODE_OPTIONS"),
+            git_config_count: text("GIT_CONFIG_COUNT"),
             wgetrc: file(path("WGETRC").map(Into::into).or_else(home)),
             apt: file(path("APT_CONFIG").map(Into::into)),
         }
@@ -302,8 +316,17 @@ pub(super) mod tests {
         }));
         let hosts = vec!["api.github.com".to_owned()];
         let (ca, bundle) = ("the CA\n".into(), "roots\n".into());
-        let (databases, unusable) = (Vec::new(), Vec::new());
-        Facts { agent: agent.unwrap(), ca, bundle, hosts, databases, unusable }
+        let git_hosts = vec!["github.com".to_owned()];
+        Facts {
+            agent: agent.unwrap(),
+            ca,
+            bundle,
+            hosts,
+            databases: Vec::new(),
+            git_hosts,
+            has_ssh_key: false,
+            unusable: Vec::new(),
+        }
     }
 
     fn at(proxy: &str) -> Entrance<'_> {

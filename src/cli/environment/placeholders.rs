@@ -58,7 +58,9 @@ fn note(agent: &str, variables: &str, winner: &BindingShown, other: &BindingShow
 }
 
 fn is_ours(variable: &str) -> bool {
-    TABLE.iter().any(|ours| ours.name.eq_ignore_ascii_case(variable))
+    variable.starts_with(super::git::PREFIX)
+        || variable == "SSH_AUTH_SOCK"
+        || TABLE.iter().any(|ours| ours.name.eq_ignore_ascii_case(variable))
 }
 
 #[cfg(test)]
@@ -101,7 +103,14 @@ mod tests {
 
     #[test]
     fn a_provider_cannot_redirect_what_leads_to_the_gateway() {
-        let found = of("a", &[binding("x", 1, &[("https_PROXY", "x"), ("NODE_OPTIONS", "x")])]);
+        let found = of(
+            "a",
+            &[binding(
+                "x",
+                1,
+                &[("https_PROXY", "x"), ("NODE_OPTIONS", "x"), ("GIT_CONFIG_COUNT", "x")],
+            )],
+        );
         assert_eq!(found, Placeholders::default());
     }
 }

@@ -1,5 +1,5 @@
 //! The table of environment variables that make clients use the gateway. `keyward run` and `keyward env`
-//! set these variables and the placeholders, and no others.
+//! set these variables, those of `git.rs` and the placeholders, and no others.
 
 /// What a variable is set to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,6 +99,9 @@ pub(crate) const TABLE: &[Variable] = &[
 
 /// Whom a variable is for; `None` for one of a provider.
 pub(crate) fn why(name: &str) -> Option<&'static str> {
+    if name.starts_with(super::git::PREFIX) {
+        return Some("git: SSH URLs of a forge become HTTPS URLs");
+    }
     TABLE.iter().find(|variable| variable.name == name).map(|variable| variable.why)
 }
 

@@ -96,6 +96,7 @@ impl Does {
         if !spec.methods.is_empty() {
             action.push(spec.methods.join(","));
         }
+        action.extend(spec.actions.iter().cloned());
         let path = spec.paths.first().map(String::as_str).unwrap_or_default();
         let requests = match spec.hosts.first() {
             Some(host) => format!("{host}{path}"),
@@ -208,6 +209,7 @@ pub(super) fn details(rule: &RuleShown) -> String {
         ("hosts", all(&spec.hosts)),
         ("methods", all(&spec.methods)),
         ("paths", all(&spec.paths)),
+        ("actions", spec.actions.join(", ")),
         ("cleartext", plaintext.to_owned()),
         ("from", standing.place.clone().unwrap_or_else(|| source(rule))),
         ("created", rule.created.map(moment).unwrap_or_default()),
@@ -221,7 +223,8 @@ pub(super) fn details(rule: &RuleShown) -> String {
 
 /// `rule no-deletes denies DELETE requests of agent ci to api.github.com`.
 pub(super) fn sentence(rule: &RuleShown) -> String {
-    let RuleSpec { name, agents, hosts, methods, paths, action, use_connection, .. } = &rule.spec;
+    let RuleSpec { name, agents, hosts, methods, paths, actions, action, use_connection, .. } =
+        &rule.spec;
     let subject = match name {
         Some(name) => format!("rule {name}"),
         None => match written_name(&rule.id) {
@@ -237,7 +240,11 @@ pub(super) fn sentence(rule: &RuleShown) -> String {
     };
     let to = if hosts.is_empty() { "all hosts".to_owned() } else { joined(hosts) };
     let paths = if paths.is_empty() { String::new() } else { format!(" at {}", joined(paths)) };
-    let requests = format!("{kinds} requests of {by} to {to}{paths}");
+    let actions = match actions.is_empty() {
+        true => String::new(),
+        false => format!(", where they belong to {}", joined(actions)),
+    };
+    let requests = format!("{kinds} requests of {by} to {to}{paths}{actions}");
     match (action.unwrap_or(ActionKind::Inject), use_connection) {
         (ActionKind::Deny, _) => format!("{subject} denies {requests}"),
         (ActionKind::Pass, _) => format!("{subject} passes {requests} without a credential"),

@@ -54,6 +54,9 @@ struct Lists {
     /// a path; `*` is one segment, a final `**` any rest; several times
     #[arg(long = "path", value_name = "PATH")]
     paths: Vec<String>,
+    /// a named action: `clone`, or `github:push` without --use; several times
+    #[arg(long = "named-action", value_name = "ACTION")]
+    actions: Vec<String>,
 }
 
 /// A place among the stored rules.
@@ -113,6 +116,9 @@ pub(crate) struct Edit {
     /// for all paths
     #[arg(long, conflicts_with = "paths")]
     all_paths: bool,
+    /// for all actions
+    #[arg(long, conflicts_with = "actions")]
+    all_actions: bool,
     /// cleartext to an address of `upstream.allow_private` is allowed
     #[arg(long, value_name = "BOOL")]
     allow_plaintext: Option<bool>,
@@ -135,13 +141,14 @@ impl Add {
 
     fn body(self) -> Result<New, Failure> {
         let Request { methods, host, path } = Request::of(&self.request)?;
-        let Lists { agents, hosts, methods: more, paths } = self.lists;
+        let Lists { agents, hosts, methods: more, paths, actions } = self.lists;
         let spec = RuleSpec {
             name: self.name,
             agents: Some(agents).filter(|agents| !agents.is_empty()),
             hosts: host.into_iter().chain(hosts).collect(),
             methods: methods.into_iter().chain(more.iter().map(|it| it.to_uppercase())).collect(),
             paths: path.into_iter().chain(paths).collect(),
+            actions,
             action: Some(self.action),
             use_connection: self.use_connection,
             allow_plaintext: self.allow_plaintext,
@@ -171,7 +178,7 @@ impl Edit {
     }
 
     fn patch(self) -> Map<String, Value> {
-        let Lists { agents, hosts, methods, paths } = self.lists;
+        let Lists { agents, hosts, methods, paths, actions } = self.lists;
         let hosts = hosts.into_iter().filter(|host| host != ALL_HOSTS).collect::<Vec<_>>();
         let methods: Vec<_> = methods.iter().map(|method| method.to_uppercase()).collect();
         let list = |items: Vec<String>, all: bool| match items.is_empty() {
@@ -193,6 +200,7 @@ impl Edit {
             ("hosts", list(hosts, self.all_hosts)),
             ("methods", list(methods, self.all_methods)),
             ("paths", list(paths, self.all_paths)),
+            ("actions", list(actions, self.all_actions)),
             ("use", connection),
             ("allow_plaintext", self.allow_plaintext.map(Value::from)),
         ];

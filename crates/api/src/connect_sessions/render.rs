@@ -232,7 +232,8 @@ fn variable(variable: &Variable) -> FormField {
 }
 
 fn key_field(kind: AuthKind, field: &keyward_rules::provider::Field) -> FormField {
-    let has_lines = matches!(kind, AuthKind::ServiceAccount | AuthKind::GithubApp);
+    let has_lines =
+        matches!(kind, AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SshKey);
     FormField {
         name: format!("{FIELD}{}", field.name),
         label: field.label.clone(),

@@ -22,6 +22,7 @@ pub(super) struct DescribedRequest {
     pub(super) path: DecodedPath,
     /// The path as it would be sent.
     pub(super) path_sent: String,
+    query: Option<String>,
     placeholders: Vec<Core>,
     named: Option<String>,
     overrides: Vec<Method>,
@@ -50,6 +51,7 @@ impl DescribedRequest {
             method,
             path: DecodedPath::parse(path_sent).map_err(refused)?,
             path_sent: path_sent.to_owned(),
+            query: uri.query().map(str::to_owned),
             placeholders: strip::placeholders(&fields, path_and_query),
             named: named(ask, &fields),
             overrides: overrides(&fields, uri.query())
@@ -64,6 +66,7 @@ impl DescribedRequest {
             method: &self.method,
             overrides: &self.overrides,
             path: &self.path,
+            query: self.query.as_deref(),
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
         }

@@ -263,7 +263,7 @@ fn about(view: &View) -> Markup {
         let own = provider.auth.iter().find(|auth| Some(&auth.id) == spec.auth.as_ref());
         own.map(|auth| html! { (auth.label) })
     });
-    let token = shown.token.as_ref();
+    let (token, key) = (shown.token.as_ref(), shown.ssh_key.as_ref());
     facts(&[
         ("Service", Some(html! { (service(view)) })),
         ("Method", method),
@@ -271,6 +271,9 @@ fn about(view: &View) -> Markup {
         ("Hosts", (!shown.hosts.is_empty()).then(|| chips(&shown.hosts))),
         ("Database", shown.database.as_ref().map(|url| html! { code { (url) } })),
         ("Sessions", shown.database.as_ref().map(|_| rights(spec))),
+        ("Public key", key.map(|key| html! { code { (key.public_key) } })),
+        ("Accounts", key.map(|key| chips(&key.users))),
+        ("Servers", key.map(|key| chips(&key.servers))),
         ("Environment", text(&spec.environment)),
         ("Purpose", text(&spec.purpose)),
         ("Tags", (!spec.tags.is_empty()).then(|| chips(&spec.tags))),

@@ -111,6 +111,7 @@ fn about(rule: &RuleShown) -> Markup {
             ("Agents", Some(html! { @match &rule.spec.agents { Some(agents) => (agents.join(", ")), None => "all" } })),
             ("Hosts", listed(&rule.spec.hosts)),
             ("Methods", listed(&rule.spec.methods)),
+            ("Actions", listed(&rule.spec.actions)),
             ("Paths", listed(&rule.spec.paths)),
             ("Cleartext", rule.spec.allow_plaintext.then(|| html! { "the credential may go over plain HTTP to private addresses" })),
             ("Created", rule.created.map(ago)),

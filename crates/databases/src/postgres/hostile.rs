@@ -128,6 +128,7 @@ fn login() -> Login {
         remedy: None,
         settings: None,
         database: Some(Arc::new(endpoint)),
+        is_ssh: false,
     };
     let permit = Policy::permit_database_test(&account).expect("it is a database's");
     let write = |part, text: &str| Write {

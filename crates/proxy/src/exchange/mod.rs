@@ -76,7 +76,7 @@ pub async fn answer(
     session: &Arc<Session>,
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
-    let format = RefusalFormat::of(request.headers());
+    let format = RefusalFormat::of(&request);
     let stream = OccupiedStream::Session(session.clone());
     let mut exchange = match ExchangeGuard::begin(&core.gateway, stream, format).await {
         Ok(exchange) => exchange,

@@ -140,6 +140,7 @@ fn response(view: &RefusalView, format: RefusalFormat, exchange: &str) -> Respon
     let mut response = match format {
         RefusalFormat::Http => in_http(view, exchange),
         RefusalFormat::Grpc => in_grpc(view, exchange),
+        RefusalFormat::Text => in_text(view, exchange),
     };
     let fields = response.headers_mut();
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -169,12 +170,26 @@ fn in_http(view: &RefusalView, exchange: &str) -> Response<Bytes> {
     response
 }
 
-/// A gRPC client shows the message only, so it contains everything.
-fn in_grpc(view: &RefusalView, exchange: &str) -> Response<Bytes> {
+/// As [`in_http`], for people who see it behind `remote: `.
+fn in_text(view: &RefusalView, exchange: &str) -> Response<Bytes> {
+    let text = sentence(view, exchange);
+    let mut response = in_http(view, exchange).map(|_| Bytes::from(text + "\n"));
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+/// Everything on one line, for clients that show nothing else.
+fn sentence(view: &RefusalView, exchange: &str) -> String {
     let RefusalText { code, message, hint } = &view.text;
     let hint = hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
     let link = view.link.url.as_ref().map_or_else(String::new, |url| format!("; connect: {url}"));
-    let words = format!("{code}: {message}{hint}{link} (exchange {exchange})");
+    format!("{code}: {message}{hint}{link} (exchange {exchange})")
+}
+
+/// A gRPC client shows the message only, so it contains everything.
+fn in_grpc(view: &RefusalView, exchange: &str) -> Response<Bytes> {
+    let words = sentence(view, exchange);
     let mut response = Response::new(Bytes::new());
     grpc::trailers_only(response.headers_mut(), view.status().as_u16(), &words);
     response

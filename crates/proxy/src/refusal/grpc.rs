@@ -1,7 +1,10 @@
-//! Refusals of gRPC calls: as a gRPC status and message, which every client library shows.
+//! Formats of refusals. A gRPC call gets a gRPC status and message, which every client library shows, and git gets text.
 
+use http::Request;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use keyward_rules::inject::names::parameters;
 
 /// The format in which a refusal is sent.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -12,6 +15,8 @@ pub enum RefusalFormat {
     /// Status 200 without a body; the gRPC status is in the head ("Trailers-Only" of
     /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
     Grpc,
+    /// An HTTP status and plain text: git shows its user no other type.
+    Text,
 }
 
 /// The media type of gRPC calls. A suffix names the encoding of messages.
@@ -24,9 +29,18 @@ static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 
 impl RefusalFormat {
+    /// The format for a request.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        let is_git = |query| parameters(query).any(|it| it.0 == "service" && is_git_service(it.1));
+        match request.uri().path().ends_with("/info/refs") {
+            true if request.uri().query().is_some_and(is_git) => Self::Text,
+            _ => Self::of_call(request.headers()),
+        }
+    }
+
     /// The format for a request with these fields. gRPC-Web gets HTTP: its clients are browsers, which derive a
     /// gRPC status from the HTTP status.
-    pub fn of(fields: &HeaderMap) -> Self {
+    fn of_call(fields: &HeaderMap) -> Self {
         let Some(value) = fields.get(header::CONTENT_TYPE) else { return Self::Http };
         let bytes = value.as_bytes();
         let is_grpc = bytes.split_at_checked(MEDIA_TYPE.len()).is_some_and(|(name, rest)| {
@@ -35,6 +49,11 @@ impl RefusalFormat {
         });
         if is_grpc { Self::Grpc } else { Self::Http }
     }
+}
+
+/// The first request of every fetch and push, gitprotocol-http(5). git shows the text of no other one's refusal.
+fn is_git_service(value: &str) -> bool {
+    value.starts_with("git-")
 }
 
 /// Sets the fields that turn an answer with status 200 into a refused call. `status` is the HTTP status of the
@@ -73,7 +92,21 @@ mod tests {
     fn dialect(content_type: &str) -> RefusalFormat {
         let mut fields = HeaderMap::new();
         fields.insert(header::CONTENT_TYPE, content_type.parse().expect("a value"));
-        RefusalFormat::of(&fields)
+        RefusalFormat::of_call(&fields)
+    }
+
+    #[test]
+    fn only_the_first_request_of_git_is_answered_in_text() {
+        let format = |uri: &str| RefusalFormat::of(&Request::get(uri).body(()).expect("a request"));
+        for other in [
+            "https://git.test/o/r/info/refs",
+            "https://git.test/o/r/info/refs?service=other",
+            "https://git.test/o/r?service=git-upload-pack",
+        ] {
+            assert_eq!(format(other), RefusalFormat::Http, "{other}");
+        }
+        let first = "https://git.test/o/r/info/refs?service=git-receive-pack";
+        assert_eq!(format(first), RefusalFormat::Text);
     }
 
     #[test]
@@ -91,7 +124,7 @@ mod tests {
         for other in others {
             assert_eq!(dialect(other), RefusalFormat::Http, "{other}");
         }
-        assert_eq!(RefusalFormat::of(&HeaderMap::new()), RefusalFormat::Http);
+        assert_eq!(RefusalFormat::of_call(&HeaderMap::new()), RefusalFormat::Http);
         let calls = [
             "application/grpc",
             "application/grpc+proto",

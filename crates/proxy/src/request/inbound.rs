@@ -70,7 +70,8 @@ impl Inbound {
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
         let method = request.method().clone();
-        let query = PolicyQuery { target, method, overrides, path, placeholders, named };
+        let query = request.uri().query().map(Into::into);
+        let query = PolicyQuery { target, method, overrides, path, query, placeholders, named };
         Ok(CheckedRequest { query, expects_continue })
     }
 
@@ -132,6 +133,7 @@ impl Inbound {
             method: request.method().clone(),
             overrides,
             path: DecodedPath::parse(path(request.method(), request.uri())?)?,
+            query: request.uri().query().map(Into::into),
             placeholders: Vec::new(),
             named: None,
         };

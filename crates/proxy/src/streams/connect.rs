@@ -9,7 +9,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::authenticate::authenticate;
 use super::refused_request::{RefusedRequest, refused};
-use super::{base_url_requests, intercept};
+use super::{base_url_requests, intercept, ssh_agent};
 use crate::authorize::decide::{self, ConnectRoute};
 use crate::authorize::tripwire;
 use crate::base_url::BaseUrl;
@@ -35,6 +35,7 @@ use keyward_rules::policy::{InterceptPermit, TunnelPermit};
 enum Opening {
     Intercept(InterceptPermit),
     Tunnel(TunnelPermit, Dialled),
+    SshAgent,
 }
 
 /// A CONNECT that is answered with 200.
@@ -151,6 +152,9 @@ async fn open(
     let target = target?;
     without_body(request)?;
     accepted.revocation.attach_agent(gateway, &agent)?;
+    if ssh_agent::is_meant(&target) {
+        return Ok((agent, Opening::SshAgent));
+    }
     let opening = match decide::route(gateway, &agent, &target, record).await? {
         ConnectRoute::Intercept(permit) => Opening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
@@ -199,6 +203,12 @@ impl OpenedTunnel {
                 exchange.record.discard();
                 drop(exchange);
                 intercept::intercept(core, stream, permit, agent, accepted).await;
+            }
+            // Each signature has a record.
+            Opening::SshAgent => {
+                exchange.record.discard();
+                drop(exchange);
+                Box::pin(ssh_agent::serve(stream, agent, accepted, core.gateway.clone())).await;
             }
             Opening::Tunnel(permit, dialled) => {
                 let target_source =

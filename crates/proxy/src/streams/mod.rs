@@ -1,4 +1,4 @@
-//! Agents' streams from accept to exchange: cores, CONNECT, interception, authentication, base URLs.
+//! Agents' streams from accept to exchange: cores, CONNECT, interception, authentication, base URLs, the SSH agent.
 
 pub mod authenticate;
 pub mod base_url_requests;
@@ -7,3 +7,4 @@ pub mod cores;
 pub mod intercept;
 pub mod refused_request;
 pub mod service;
+pub mod ssh_agent;

@@ -1,7 +1,7 @@
 //! [`Policy::permit_call`]: the permit for a call that a person makes with a connection, named by id. Bindings
 //! do not apply, because no agent is involved; rules that name no agents apply to people too.
 
-use super::decide::{is_refused, is_usable, takes};
+use super::decide::{covers, is_refused, is_usable, takes};
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, RuleAction};
@@ -65,7 +65,10 @@ impl Policy {
     fn is_not_denied(&self, org: &OrgId, asked: &PolicyRequest<'_>) -> Result<(), Reason> {
         for candidate in self.org(org).rules.for_everybody(asked.target) {
             let rule = &candidate.compiled.rule;
-            if !rule.takes(asked.method) || !takes(asked.path, &rule.paths, &rule.id)? {
+            let is_meant = rule.takes(asked.method)
+                && takes(asked.path, &rule.paths, &rule.id)?
+                && covers(rule, asked, asked.path)?;
+            if !is_meant {
                 continue;
             }
             return match rule.action {

@@ -35,6 +35,8 @@ pub enum Fit {
     Method,
     /// It is for other paths.
     Path,
+    /// It is for other actions.
+    Action,
     /// It uses a connection that the agent is not bound to.
     Connection,
     /// It fits, but another one was chosen, or the request was refused before.
@@ -51,6 +53,7 @@ impl Fit {
             Self::Host => "another host",
             Self::Method => "another method",
             Self::Path => "another path",
+            Self::Action => "another action",
             Self::Connection => "not bound to it",
             Self::NotChosen => "fits, not chosen",
         }
@@ -124,11 +127,19 @@ impl Evaluation<'_> {
         match &rule.action {
             _ if !rule.takes(self.asked.method) => Fit::Method,
             RuleAction::Use(account) if account.owning(self.asked.target).is_none() => Fit::Host,
+            _ if self.is_other_action(candidate) => Fit::Action,
             // A path that is ambiguous fits none.
             _ if !matches!(self.applies(candidate), Ok(true)) => Fit::Path,
             _ if self.missing(candidate).is_some() => Fit::Connection,
             _ => Fit::NotChosen,
         }
+    }
+
+    /// Whether only the rule's actions are in the way.
+    fn is_other_action(&self, candidate: RuleCandidate<'_>) -> bool {
+        let rule = &candidate.compiled.rule;
+        matches!(self.covers(rule), Ok(false))
+            && matches!(self.takes(&rule.paths, &rule.id), Ok(true))
     }
 
     fn bindings(&self) -> Vec<Considered> {

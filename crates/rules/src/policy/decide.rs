@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
-use super::rule::{Account, AccountState, DefaultAction, RuleAction};
+use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
 use super::slots::{Blocked, Extent};
 use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
     is_web_port,
 };
+use crate::actions::{ScopedRequest, Unclear};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
@@ -133,15 +134,21 @@ impl<'a> Evaluation<'a> {
             return Ok(false);
         }
         let RuleAction::Use(account) = &rule.action else {
-            return self.takes(&rule.paths, &rule.id);
+            return Ok(self.takes(&rule.paths, &rule.id)? && self.covers(rule)?);
         };
         Ok(account.owning(self.asked.target).is_some()
             && self.takes(&rule.paths, &rule.id)?
-            && takes(self.asked.path, &account.paths, &rule.id)?)
+            && takes(self.asked.path, &account.paths, &rule.id)?
+            && self.covers(rule)?)
+    }
+
+    /// Whether the request belongs to one of the rule's actions.
+    pub(super) fn covers(&self, rule: &Rule) -> Result<bool, Reason> {
+        covers(rule, &self.asked, self.path)
     }
 
     /// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
-    fn takes(&self, paths: &[PathPattern], rule: &RuleId) -> Result<bool, Reason> {
+    pub(super) fn takes(&self, paths: &[PathPattern], rule: &RuleId) -> Result<bool, Reason> {
         takes(self.path, paths, rule)
     }
 
@@ -369,6 +376,34 @@ pub(super) fn takes(
             Err(Reason::CredentialInPath { rule: rule.clone() })
         }
         _ => Ok(false),
+    }
+}
+
+/// Whether the request, at `path`, belongs to one of the rule's actions; a rule without any takes all.
+pub(super) fn covers(
+    rule: &Rule,
+    asked: &PolicyRequest<'_>,
+    path: &DecodedPath,
+) -> Result<bool, Reason> {
+    if rule.actions.is_empty() {
+        return Ok(true);
+    }
+    let PolicyRequest { target, method, query, .. } = *asked;
+    let request = ScopedRequest { target, method, path, query };
+    let mut unclear = None;
+    for scope in &rule.actions {
+        match scope.covers(request) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(why) => unclear = Some(why),
+        }
+    }
+    let rule = || rule.id.clone();
+    match unclear {
+        None => Ok(false),
+        Some(Unclear::Path) => Err(Reason::PathAmbiguous { rule: rule() }),
+        Some(Unclear::CredentialInPath) => Err(Reason::CredentialInPath { rule: rule() }),
+        Some(Unclear::Query) => Err(Reason::QueryAmbiguous { rule: rule() }),
     }
 }
 

@@ -24,6 +24,7 @@ mod reason;
 mod route;
 pub mod rule;
 mod slots;
+mod ssh;
 mod test_request;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ pub use rule::{
     Endpoint, PolicyInput, Rule, RuleAction,
 };
 pub use slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
+pub use ssh::SshPermit;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
 /// bindings for the host. A clone shares everything, and a later change copies one part: an agent's bindings or
@@ -94,6 +96,8 @@ pub struct PolicyRequest<'a> {
     /// The decoded path as the agent sent it. If a credential will be part of the path, the rewritten path must
     /// be permitted too.
     pub path: &'a DecodedPath,
+    /// The query as it is sent, without `?`.
+    pub query: Option<&'a str>,
     /// Cores of placeholders in fields and URL (those in bodies do not select a connection).
     pub placeholders: &'a [Core],
     /// The value of `Keyward-Connection`: a connection's name or id.

@@ -60,6 +60,11 @@ pub enum Reason {
         /// The rule or binding that depends on the path.
         rule: RuleId,
     },
+    /// `bad_target`: a parameter of the query is ambiguous, and the decision depends on it.
+    QueryAmbiguous {
+        /// The rule that depends on the query.
+        rule: RuleId,
+    },
     /// `denied`: whether the rule matches depends on the credential that will be part of the path.
     CredentialInPath {
         /// The rule or binding that depends on the path.
@@ -114,6 +119,13 @@ pub enum Reason {
         /// The connections' names, sorted.
         names: Vec<Arc<str>>,
     },
+    /// `denied`: an SSH login that is not signed.
+    Login {
+        /// Why.
+        detail: String,
+        /// The connection of the key, if it is known.
+        connection: Option<Arc<str>>,
+    },
     /// `denied`: rule, field and placeholders select different connections.
     Contradiction {
         /// Which of them differ.
@@ -137,6 +149,7 @@ impl Reason {
             Self::BeyondSlot { slot, connection } => beyond_slot(slot, connection),
             Self::CredentialInPath { rule } => credential_in_path(rule),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
+            Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
             Self::DefaultDeny { others, set } => default_deny(*others, *set),
             Self::NoneInSession => none_in_session(),
             Self::PortRefused { port, rule } => port_refused(*port, rule.as_ref()),
@@ -159,6 +172,9 @@ impl Reason {
             Self::PathAmbiguous { rule } => Code::BadTarget.because(format!(
                 "servers read this path in two ways (an encoded or doubled slash, `;`, or a stray \
                  percent sign), and `{rule}` depends on it"
+            )),
+            Self::QueryAmbiguous { rule } => Code::BadTarget.because(format!(
+                "servers read this query in two ways (a parameter twice, or `;`), and `{rule}` depends on it"
             )),
             Self::ConnectionMissing { name } => Code::ConnectionMissing
                 .because(format!("this agent has no connection `{name}` here"))
@@ -200,6 +216,7 @@ impl Reason {
             Self::Denied { rule }
             | Self::Narrowed { rule, .. }
             | Self::PathAmbiguous { rule }
+            | Self::QueryAmbiguous { rule }
             | Self::CredentialInPath { rule }
             | Self::Unbound { rule } => Some(rule),
             Self::PortRefused { rule, .. } => rule.as_ref(),
@@ -214,6 +231,7 @@ impl Reason {
             | Self::BeyondSlot { connection, .. }
             | Self::PlaintextRefused { connection } => Some(connection),
             Self::PluginBlocked(blocked) => blocked.connection.as_ref(),
+            Self::Login { connection, .. } => connection.as_ref(),
             Self::ConnectionMissing { name }
             | Self::ConnectionDraft { name, .. }
             | Self::ConnectionPaused { name, .. }

@@ -7,6 +7,7 @@ use http::Method;
 
 use super::allow::AllowedSets;
 use super::slots::{EmptySlot, Extent};
+use crate::actions::ActionScope;
 use crate::inject::credential::{RequiredConnection, Scoped};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
@@ -82,6 +83,8 @@ pub struct Rule {
     pub methods: Vec<Method>,
     /// Path patterns; empty means all.
     pub paths: Vec<PathPattern>,
+    /// Named actions, of which a request belongs to one; empty means all requests.
+    pub actions: Vec<ActionScope>,
     /// What the rule does.
     pub action: RuleAction,
     /// Whether the credential may be sent in cleartext to addresses on the private list.
@@ -130,6 +133,8 @@ pub struct Account {
     pub settings: Option<Arc<Settings>>,
     /// Where the database is, if the connection is one's. Such a connection owns no hosts.
     pub database: Option<Arc<DatabaseEndpoint>>,
+    /// Whether it is the key of an SSH agent. Such a connection owns no hosts.
+    pub is_ssh: bool,
 }
 
 /// Whether a connection is usable.
@@ -200,9 +205,9 @@ pub enum CompileError {
         /// The id of the rule.
         rule: RuleId,
     },
-    /// A tunnel cannot be restricted to methods or paths.
+    /// A tunnel cannot be restricted to methods, paths or actions.
     #[error(
-        "rule `{rule}` tunnels but has methods or paths, which are invisible in a tunnel: leave them \
+        "rule `{rule}` tunnels but has methods, paths or actions, which are invisible in a tunnel: leave them \
          out, or use `action: pass`"
     )]
     TunnelLooksInside {
@@ -293,12 +298,14 @@ impl Rule {
         let methods = is_all(&self.methods, &other.methods, |method: &Method| self.takes(method));
         let paths =
             is_all(&self.paths, &other.paths, |path: &PathPattern| self.paths.contains(path));
-        decides && agents && hosts && methods && paths
+        let is_action = |scope: &ActionScope| self.actions.contains(scope);
+        let actions = is_all(&self.actions, &other.actions, is_action);
+        decides && agents && hosts && methods && paths && actions
     }
 
     /// Whether the rule depends on more than agent and host.
     pub(super) fn is_conditional(&self) -> bool {
-        !self.methods.is_empty() || !self.paths.is_empty()
+        !self.methods.is_empty() || !self.paths.is_empty() || !self.actions.is_empty()
     }
 
     /// Whether the rule requires inspecting requests.

@@ -48,6 +48,7 @@ mod tests {
             remedy: None,
             settings: None,
             database: None,
+            is_ssh: false,
             prefixes: Vec::new(),
         }
     }
@@ -68,6 +69,7 @@ mod tests {
             method: &Method::from_bytes(method.as_bytes()).unwrap(),
             overrides: &[],
             path: &path,
+            query: None,
             placeholders: &[],
             named: None,
         };

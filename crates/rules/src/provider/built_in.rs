@@ -49,6 +49,7 @@ const FILES: &[(&str, &str)] = &[
     ("shopify.yaml", include_str!("catalogue/shopify.yaml")),
     ("slack.yaml", include_str!("catalogue/slack.yaml")),
     ("spotify.yaml", include_str!("catalogue/spotify.yaml")),
+    ("ssh.yaml", include_str!("catalogue/ssh.yaml")),
     ("stripe.yaml", include_str!("catalogue/stripe.yaml")),
     ("telegram-bot.yaml", include_str!("catalogue/telegram-bot.yaml")),
     ("twilio.yaml", include_str!("catalogue/twilio.yaml")),
@@ -116,7 +117,7 @@ mod tests {
             let id = name.strip_suffix(".yaml").unwrap();
             let provider = catalogue.get(id).unwrap();
             // Self-hosted servers have no common key page, and no request that is harmless on all of them.
-            let is_service = id != "mcp" && provider.protocol.is_none();
+            let is_service = !["mcp", "ssh"].contains(&id) && provider.protocol.is_none();
             assert_eq!(provider.about.key_url.is_some(), is_service, "{id}");
             assert!(provider.about.docs_url.is_some(), "{id}");
             assert!(!provider.about.sources.is_empty(), "{id}");
@@ -127,7 +128,7 @@ mod tests {
             // `run` sets the variables of databases, whose values depend on the listener.
             let methods =
                 provider.auth.iter().filter(given).filter(|_| provider.protocol.is_none());
-            for field in methods.flat_map(|auth| &auth.fields).filter(|field| field.secret) {
+            for field in methods.flat_map(AuthMethod::carried) {
                 assert!(!field.env.is_empty(), "{id}.{}", field.name);
             }
         }

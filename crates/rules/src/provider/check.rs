@@ -4,6 +4,7 @@
 use http::HeaderName;
 use serde_yaml::Value;
 
+use super::actions;
 use super::catalogue::Catalogue;
 use super::check_auth;
 use super::check_protocol;
@@ -109,6 +110,8 @@ impl ProviderCheck<'_> {
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
         check_protocol::check(self.text, &variables, &auth, self.path, problems);
+        let git = actions::git_hosts(&self.text.git, &self.at("git"), &own, problems);
+        let actions = actions::actions(&self.text.actions, &self.at("actions"), &own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
         for places in auth.iter().flat_map(|auth| &auth.placements) {
             clears.add(&places.places);
@@ -128,6 +131,8 @@ impl ProviderCheck<'_> {
             category: self.text.category.clone(),
             paths,
             auth,
+            git,
+            actions,
             oauth_endpoints,
             endpoints,
             clears,
@@ -158,7 +163,8 @@ impl ProviderCheck<'_> {
             let remedy = "write 1 to 64 lower-case letters, digits and hyphens";
             problems.add(&self.at("id"), "this is not an id", remedy);
         }
-        if self.text.hosts.is_empty() {
+        let is_ssh = |auth: &AuthText| auth.kind == super::AuthKind::SshKey;
+        if self.text.hosts.is_empty() && !self.text.auth.iter().all(is_ssh) {
             problems.add(&self.at("hosts"), "there is no host", "name at least one");
         }
         if self.text.auth.is_empty() {
@@ -333,7 +339,7 @@ mod tests {
         ("[]", "p.yaml:4: auth: there is no auth method; describe at least one"),
         (
             "[{ id: a, kind: api_kee, placement: { header: X } }]",
-            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; write api_key, bearer, basic, custom, oauth2, oauth1, aws_sigv4, service_account, github_app, signed_jwt, session, digest, hmac, mtls",
+            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; write api_key, bearer, basic, custom, oauth2, oauth1, aws_sigv4, service_account, github_app, signed_jwt, session, digest, hmac, mtls, ssh_key",
         ),
         (
             "[{ id: a, kind: api_key }]",
@@ -502,7 +508,27 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, hosts, paths, variables, auth, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, hosts, paths, variables, auth, git, actions, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+        ),
+        (
+            "hosts: [a.test]\ngit: [b.test]",
+            "p.yaml:4: git: `b.test` is not one of the provider's hosts; list it under the provider's `hosts`",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: Clone, label: x, requests: [{ methods: [GET] }] }]",
+            "p.yaml:4: actions[0].name: this is not an action's name; write lower-case letters, digits and hyphens, such as `read-code`",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: all, label: x, requests: [{ query: { a: b } }] }]",
+            "p.yaml:4: actions[0].requests[0]: this covers every request; name hosts, methods or paths",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: none, label: x, requests: [] }]",
+            "p.yaml:4: actions[0].requests: the action covers nothing; name hosts, methods or paths",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: x, label: x, requests: [{ hosts: [b.test] }] }]",
+            "p.yaml:4: actions[0].requests[0].hosts: `b.test` is not one of the provider's hosts; list it under the provider's `hosts`",
         ),
         (
             "hosts: [a.test]\nclears: { headers: [Connection] }",

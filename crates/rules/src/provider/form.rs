@@ -233,7 +233,7 @@ impl HostTemplate {
     }
 
     /// The pattern, or the name of the missing variable.
-    fn fill(
+    pub(super) fn fill(
         &self,
         values: &BTreeMap<String, String>,
         all: &[Variable],
@@ -362,6 +362,7 @@ impl Provider {
             oauth_endpoints,
             shown,
             database,
+            is_ssh: auth.kind == super::AuthKind::SshKey,
         })
     }
 

@@ -12,7 +12,7 @@ impl AuthKind {
     /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the
     /// field `access_token`.
     pub fn mints(self) -> bool {
-        !matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom)
+        !matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom | Self::SshKey)
     }
 
     /// The name in provider files.
@@ -32,6 +32,7 @@ impl AuthKind {
             Self::Digest => "digest",
             Self::Hmac => "hmac",
             Self::Mtls => "mtls",
+            Self::SshKey => "ssh_key",
         }
     }
 }
@@ -104,7 +105,11 @@ const CONSENT: &[&str] = &[
 /// Keys of a kind in addition to [`COMMON`].
 pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
     match kind {
-        AuthKind::ApiKey | AuthKind::Bearer | AuthKind::Basic | AuthKind::Custom => [&[], &[]],
+        AuthKind::ApiKey
+        | AuthKind::Bearer
+        | AuthKind::Basic
+        | AuthKind::Custom
+        | AuthKind::SshKey => [&[], &[]],
         AuthKind::Oauth2 | AuthKind::Oauth1 => [TOKEN, CONSENT],
         AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SignedJwt => [TOKEN, &[]],
         AuthKind::Session => [TOKEN, &["login", "renewal"]],
@@ -165,6 +170,13 @@ pub(super) fn usual_fields(
             ("client_certificate", "Client certificate", false, false),
             ("client_key", "Client key", true, false),
         ],
+        AuthKind::SshKey => &[
+            ("private_key", "Private key", true, false),
+            ("passphrase", "Passphrase", true, true),
+            ("users", "Accounts at the servers", false, false),
+            ("known_hosts", "Host keys, as `ssh-keyscan HOST` prints them", false, false),
+            ("forwarding", "Forwarded agents (true or false)", false, true),
+        ],
     }
 }
 
@@ -188,5 +200,6 @@ pub(super) fn usual_label(kind: AuthKind) -> &'static str {
         AuthKind::Digest => "Digest",
         AuthKind::Hmac => "Signed requests",
         AuthKind::Mtls => "Client certificate",
+        AuthKind::SshKey => "SSH key",
     }
 }

@@ -2,10 +2,11 @@
 //! code: built-in YAML (`catalogue/`) and the user's own, with the same schema.
 //!
 //! `schema.rs` (with `oauth_keys.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own_hosts.rs` and
-//! `kinds.rs`, converts it into the types below. `form.rs` fills in variables, `test_request.rs` builds the
+//! `kinds.rs`, converts it into the types below, and `actions.rs` has the named actions. `form.rs` fills in variables, `test_request.rs` builds the
 //! request that tests a connection, `catalogue.rs` holds all providers. `pasted.rs` recognises wrongly pasted
 //! secrets. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
 
+pub mod actions;
 mod built_in;
 pub mod catalogue;
 pub mod check;
@@ -41,6 +42,7 @@ use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use oauth::GrantText;
 
+pub use actions::NamedAction;
 pub use catalogue::Catalogue;
 pub use form::{FormError, HostTemplate, HostTemplateError};
 pub use oauth::OAuth;
@@ -65,6 +67,10 @@ pub struct Provider {
     pub variables: Vec<Variable>,
     /// Ways to authenticate; never empty. The first is the default.
     pub auth: Vec<AuthMethod>,
+    /// Hosts of repositories that git reaches over HTTPS, before variables are filled in.
+    pub git: Vec<HostTemplate>,
+    /// Named parts of the API.
+    pub actions: Vec<NamedAction>,
     /// OAuth endpoints on the provider's own hosts, where nothing is injected. [`Instance::oauth_endpoints`] has those
     /// on hosts with variables.
     pub oauth_endpoints: Vec<(HostPattern, PathPattern)>,
@@ -195,6 +201,8 @@ pub enum AuthKind {
     Hmac,
     /// A client certificate.
     Mtls,
+    /// A private key that signs logins of an SSH agent's clients.
+    SshKey,
 }
 
 /// One way to authenticate at a provider.
@@ -288,6 +296,8 @@ pub struct Instance {
     pub shown: Vec<String>,
     /// Where the database is, if the provider is one. Then `hosts` is empty, so that no HTTP request gets the credential.
     pub database: Option<DatabaseEndpoint>,
+    /// Whether the credential is the key of an SSH agent, which no request gets.
+    pub is_ssh: bool,
 }
 
 impl Provider {
@@ -341,7 +351,8 @@ impl Instance {
 impl AuthMethod {
     /// The secrets that requests carry; agents hold a placeholder of each.
     pub fn carried(&self) -> impl Iterator<Item = &Field> {
-        let given = self.fields.iter().filter(|field| field.secret && self.minted.is_none());
+        let is_sent = self.minted.is_none() && self.kind != AuthKind::SshKey;
+        let given = self.fields.iter().filter(move |field| field.secret && is_sent);
         given.chain(&self.minted)
     }
 

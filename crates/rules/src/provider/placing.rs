@@ -159,7 +159,7 @@ impl PlacementParser<'_> {
             AuthKind::Basic => {
                 PlaceText { basic: Some("{username}:{password}".into()), ..PlaceText::default() }
             }
-            AuthKind::Mtls => return Vec::new(),
+            AuthKind::Mtls | AuthKind::SshKey => return Vec::new(),
             _ => PlaceText {
                 header: Some("Authorization".into()),
                 prefix: Some("Bearer ".into()),

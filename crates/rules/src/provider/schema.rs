@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 
+use super::actions::ActionText;
 use crate::inject::placement::LoginPart;
 
 use super::oauth_keys::{
@@ -40,6 +41,12 @@ pub struct ProviderText {
     pub variables: Vec<VariableText>,
     /// Ways to authenticate; the first is the default.
     pub auth: Vec<AuthText>,
+    /// Hosts of repositories that git reaches over HTTPS with this credential, a subset of `hosts`.
+    #[serde(default)]
+    pub git: Vec<String>,
+    /// Named parts of the API.
+    #[serde(default)]
+    pub actions: Vec<ActionText>,
     /// Further places of credentials that are removed before one is written.
     #[serde(default)]
     pub clears: ClearsText,

@@ -71,6 +71,49 @@ pub enum RulebookError {
         /// The text as written.
         text: String,
     },
+    /// `actions` names an action that the provider does not have.
+    #[error(
+        "{place}: provider `{provider}` has no action `{name}`: {}",
+        remedy(nearest, SHOW_PROVIDER)
+    )]
+    UnknownAction {
+        /// The rule's place in the configuration.
+        place: String,
+        /// The provider's id.
+        provider: String,
+        /// The name as written.
+        name: String,
+        /// The most similar existing name.
+        nearest: Option<String>,
+    },
+    /// `actions` names an action of a provider that does not exist.
+    #[error("{place}: there is no provider `{provider}`: `keyward provider list` shows all")]
+    UnknownProvider {
+        /// The rule's place in the configuration.
+        place: String,
+        /// The provider as written.
+        provider: String,
+    },
+    /// `actions` names an action of another provider than the connection's.
+    #[error("{place}: `{name}` is not an action of `{provider}`, the provider of the connection")]
+    ForeignAction {
+        /// The rule's place in the configuration.
+        place: String,
+        /// The action as written.
+        name: String,
+        /// The id of the connection's provider.
+        provider: String,
+    },
+    /// The hosts of the action depend on the connection, and the rule names neither.
+    #[error(
+        "{place}: the hosts of `{name}` depend on the connection: name `hosts`, or a connection with `use`"
+    )]
+    ActionWithoutHosts {
+        /// The rule's place in the configuration.
+        place: String,
+        /// The action as written.
+        name: String,
+    },
     /// `use` is combined with an action that does not inject.
     #[error("{place}: `action: {action}` injects nothing: leave `use` or `action` out")]
     UseWithAction {
@@ -101,6 +144,7 @@ pub enum RulebookError {
     },
 }
 
+const SHOW_PROVIDER: &str = "`keyward provider show` lists its actions";
 const ADD_AGENT: &str = "add it with `keyward agent add`";
 const ADD_CONNECTION: &str = "add it with `keyward connection add`";
 

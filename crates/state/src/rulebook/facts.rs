@@ -25,7 +25,7 @@ use keyward_rules::provider::{Catalogue, Instance};
 /// The agents, connections and hosts of one view.
 #[derive(Debug)]
 pub(super) struct Facts {
-    catalogue: Arc<Catalogue>,
+    pub(super) catalogue: Arc<Catalogue>,
     view: Arc<View>,
     orgs: HashMap<OrgId, OrgFacts, RandomState>,
 }
@@ -444,11 +444,12 @@ pub(super) fn connection_facts(
     let provider: Arc<str> = record.provider.as_str().into();
     let mut oauth_endpoints = Vec::new();
     let mut prefixes = Vec::new();
-    let mut database = None;
+    let (mut database, mut is_ssh) = (None, false);
     let (hosts, paths, state) = match instance(record, catalogue) {
         Ok(instance) => {
             database = instance.database.clone().map(Arc::new);
             prefixes = instance.path_prefixes();
+            is_ssh = instance.is_ssh;
             let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
             let found = found.flatten().filter_map(|url| endpoint(url));
             let own = instance.oauth_endpoints.into_iter().chain(found);
@@ -472,8 +473,19 @@ pub(super) fn connection_facts(
     };
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
-    let account =
-        Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings, database };
+    let account = Account {
+        id,
+        name,
+        provider,
+        hosts,
+        paths,
+        prefixes,
+        state,
+        remedy,
+        settings,
+        database,
+        is_ssh,
+    };
     ConnectionFacts { account: Arc::new(account), oauth_endpoints }
 }
 

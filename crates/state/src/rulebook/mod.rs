@@ -4,6 +4,7 @@
 //! `resolve.rs` turns names into ids, `facts.rs` indexes the directory, `compiled.rs` applies changes; all are
 //! pure.
 
+mod actions;
 mod compiled;
 mod error;
 mod facts;

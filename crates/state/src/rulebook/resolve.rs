@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::PlacedRule;
+use super::actions::{ActionScopes, Limited, limited, scopes};
 use super::error::RulebookError;
 use super::facts::Facts;
 use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
@@ -22,9 +23,9 @@ use keyward_rules::provider::decode::nearest;
 #[derive(Clone, Debug)]
 pub(super) struct RuleText<'a> {
     id: RuleId,
-    org: &'a OrgId,
-    spec: &'a RuleSpec,
-    place: String,
+    pub(super) org: &'a OrgId,
+    pub(super) spec: &'a RuleSpec,
+    pub(super) place: String,
 }
 
 /// Resolved rules, with the errors in their text.
@@ -119,6 +120,7 @@ impl<'a> Resolver<'a> {
         let hosts = self.patterns(&spec.hosts, HostPattern::parse);
         let paths = self.patterns(&spec.paths, PathPattern::parse);
         let methods = self.methods();
+        let scopes = self.scopes(&used);
         let action = self.action(used).map(|action| self.owned(id, action, &hosts))?;
         let is_lost = |given: usize, read: usize| given > 0 && read == 0;
         // Without its hosts, paths or methods, the rule would apply to all of them.
@@ -130,10 +132,12 @@ impl<'a> Resolver<'a> {
         }
         let named = spec.agents.as_ref().map_or(0, Vec::len);
         let has_agents = !is_lost(named, agents.as_ref().map_or(0, Vec::len));
+        let Limited { hosts, action, actions } = limited(hosts, action, scopes)?;
         // For every host, it would refuse all requests of the agent; there is nothing to inject.
         let injects_nothing = hosts.is_empty() && matches!(action, RuleAction::UseMissing(_));
         let (id, org, allow_plaintext) = (id.clone(), (*org).clone(), spec.allow_plaintext);
-        let rule = Rule { id, org, agents, hosts, methods, paths, action, allow_plaintext };
+        let rule =
+            Rule { id, org, agents, hosts, methods, paths, actions, action, allow_plaintext };
         Some(ResolvedRule { rule, applies: has_agents && !injects_nothing })
     }
 
@@ -229,6 +233,19 @@ impl<'a> Resolver<'a> {
             }
         }
         methods
+    }
+
+    /// The requests of its actions.
+    fn scopes(&mut self, used: &UsedConnection<'_>) -> ActionScopes {
+        let connection = match used {
+            UsedConnection::Connection(record, _) => Some(*record),
+            UsedConnection::Nothing => None,
+            // It refuses all requests.
+            UsedConnection::Missing(_) => return ActionScopes::All,
+        };
+        let (scopes, problems) = scopes(self.text, connection, self.facts);
+        self.problems.extend(problems);
+        scopes
     }
 
     fn action(&mut self, used: UsedConnection<'_>) -> Option<RuleAction> {

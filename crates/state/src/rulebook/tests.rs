@@ -36,6 +36,7 @@ fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static s
         method: &method,
         overrides: &[],
         path: &path,
+        query: None,
         placeholders: &[],
         named: None,
     };

@@ -22,6 +22,7 @@ pub(super) enum StoredKind {
     Custom = 4,
     OAuth = 5,
     App = 6,
+    SshKey = 7,
 }
 
 /// Encodes a grant. The buffer is allocated once, so that no unwiped copy is left.
@@ -58,6 +59,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secre
         4 => StoredKind::Custom,
         5 => StoredKind::OAuth,
         6 => StoredKind::App,
+        7 => StoredKind::SshKey,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_or_kind_is_refused() {
-        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 7), (1, 255)] {
+        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 8), (1, 255)] {
             let mut bytes = sample().to_vec();
             bytes[at] = value;
             assert!(decode(&bytes).is_err(), "byte {at} = {value}");

@@ -80,6 +80,14 @@ pub enum GrantError {
         /// The known fields.
         known: String,
     },
+    /// A value of which a library says what is wrong.
+    #[error("field `{field}`: {why}")]
+    Refused {
+        /// The field.
+        field: String,
+        /// The reason, without the value.
+        why: String,
+    },
     /// An empty value.
     #[error("field `{field}` is empty")]
     Empty {

@@ -12,6 +12,7 @@ mod custom;
 mod error;
 mod fields;
 pub mod oauth;
+mod ssh_key;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ use bearer::Bearer;
 use custom::Custom;
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuth, RequestContext, Revocable};
+pub use ssh_key::OpenedSshKey;
+use ssh_key::SshKey;
 
 /// The grant of an owner. Wiped when dropped, since its fields are [`Secret`]s.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub enum Grant {
     Custom(Custom),
     /// Expiring tokens, or the data that they are minted from.
     OAuth(OAuth),
+    /// A private key that signs logins.
+    SshKey(SshKey),
 }
 
 /// The context of minting.
@@ -106,6 +111,7 @@ impl Grant {
             AuthKind::Bearer => Ok(Self::Bearer(Bearer::new(values))),
             AuthKind::Basic => Basic::new(auth, values).map(Self::Basic),
             AuthKind::Custom => Ok(Self::Custom(Custom::new(values))),
+            AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
             AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp => {
                 OAuth::from_fields(auth, values).map(Self::OAuth)
             }
@@ -123,6 +129,7 @@ impl Grant {
             Self::Bearer(_) => codec::StoredKind::Bearer,
             Self::Basic(_) => codec::StoredKind::Basic,
             Self::Custom(_) => codec::StoredKind::Custom,
+            Self::SshKey(_) => codec::StoredKind::SshKey,
             Self::OAuth(grant) => {
                 return codec::encode(codec::StoredKind::OAuth, &grant.to_fields());
             }
@@ -142,6 +149,7 @@ impl Grant {
             codec::StoredKind::Basic => Self::Basic(Basic::stored(values)),
             codec::StoredKind::Custom => Self::Custom(Custom::new(values)),
             codec::StoredKind::OAuth => Self::OAuth(OAuth::stored(values)?),
+            codec::StoredKind::SshKey => Self::SshKey(SshKey::stored(values)),
             codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
@@ -303,6 +311,7 @@ impl Grant {
             Self::Basic(grant) => grant.fields(),
             Self::Custom(grant) => grant.fields(),
             Self::OAuth(grant) => grant.fields(),
+            Self::SshKey(grant) => grant.fields(),
         }
     }
 

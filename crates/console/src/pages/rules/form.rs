@@ -140,8 +140,8 @@ pub(super) async fn edit(
 
 fn show(form: &Form<'_>) -> Markup {
     let spec = form.spec;
-    let (hosts, methods, paths) =
-        (spec.hosts.join(" "), spec.methods.join(" "), spec.paths.join(" "));
+    let [hosts, methods, paths, actions] =
+        [&spec.hosts, &spec.methods, &spec.paths, &spec.actions].map(|list| list.join(" "));
     let list = |name, label, value, example, help| Field {
         name,
         label,
@@ -169,6 +169,7 @@ fn show(form: &Form<'_>) -> Markup {
             (list("hosts", "Hosts", &hosts, "api.github.com *.example.com", "Separated by blanks; empty: all hosts, or those of the connection.").show())
             (list("methods", "Methods", &methods, "GET HEAD", "Empty: all methods.").show())
             (list("paths", "Paths", &paths, "/repos/** /user", "* is one segment, a final ** any rest; empty: all paths.").show())
+            (list("actions", "Named actions", &actions, "clone github:push", "Parts of the API, as the service names them; empty: all requests.").show())
             (name.show())
             (place(form))
             div.actions { button.first { (form.verb) } a.button href="/rules" { "Cancel" } }

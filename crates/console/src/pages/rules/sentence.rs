@@ -88,10 +88,14 @@ fn what(spec: &RuleSpec, how: &How) -> String {
         ([], _) => "any host".to_owned(),
         (hosts, _) => listed(hosts, "and"),
     };
-    match (&spec.paths[..], spec.hosts.len()) {
+    let place = match (&spec.paths[..], spec.hosts.len()) {
         ([], _) => hosts,
         ([path], 1) => hosts + path,
         (paths, _) => format!("{hosts} at {}", listed(paths, "and")),
+    };
+    match &spec.actions[..] {
+        [] => place,
+        actions => format!("{place} for {}", listed(actions, "or")),
     }
 }
 

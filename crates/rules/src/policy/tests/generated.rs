@@ -223,6 +223,7 @@ fn rule_of(at: usize, pick: &RuleSeed, agent: &Agent, account: &Arc<Account>) ->
         hosts,
         methods: methods.filter(|_| !is_tunnel).collect(),
         paths: if is_tunnel { Vec::new() } else { paths(under) },
+        actions: Vec::new(),
         action,
         allow_plaintext: *cleartext && injects,
     }

@@ -1,6 +1,7 @@
 //! Tests of policy: claims about small hand-written worlds, and generated worlds on which a second, naive
 //! interpreter must agree.
 
+mod actions;
 mod allow;
 mod generated;
 mod naive;

@@ -32,6 +32,7 @@ impl Sample {
             hosts: hosts.iter().map(|text| HostPattern::parse(text).expect(text)).collect(),
             methods: Vec::new(),
             paths: Vec::new(),
+            actions: Vec::new(),
             action,
             allow_plaintext: false,
         }
@@ -48,6 +49,7 @@ impl Sample {
             remedy: None,
             settings: None,
             database: None,
+            is_ssh: false,
             prefixes: Vec::new(),
         })
     }
@@ -75,13 +77,15 @@ impl Sample {
         let scheme = if scheme == "http" { Scheme::Http } else { Scheme::Https };
         let slash = rest.find('/').expect("a path");
         let target = Target::parse(scheme, &rest[..slash]).expect(url);
-        let path = DecodedPath::parse(&rest[slash..]).expect(url);
+        let (path, query) = rest[slash..].split_once('?').unwrap_or((&rest[slash..], ""));
+        let path = DecodedPath::parse(path).expect(url);
         let method = Method::from_bytes(method.as_bytes()).expect(line);
         with(&PolicyRequest {
             target: &target,
             method: &method,
             overrides: &[],
             path: &path,
+            query: Some(query).filter(|query| !query.is_empty()),
             placeholders,
             named,
         })

@@ -354,6 +354,7 @@ fn decisions(policy: &Policy, agent: &Agent, request: &Request<'_>) -> String {
         method: &method,
         overrides: &[],
         path: &path,
+        query: None,
         placeholders: request.placeholders,
         named: request.named,
     };

@@ -1,0 +1,198 @@
+//! The SSH agent of an agent: what a CONNECT to [`HOST`] reaches. Keys stay in the vault; each signature is decided by
+//! itself, and leaves one record. `keyward-ssh` has the protocol.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::exchange::respond;
+use crate::gateway::Gateway;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::session::AcceptedStream;
+use keyward_base::agent::Agent;
+use keyward_base::host::Target;
+use keyward_base::id::ConnectionId;
+use keyward_rules::policy::{AccountState, Reason};
+use keyward_ssh::agent::{self, AgentRequest, Identity, MESSAGE_BYTES_MAX, SignRequest};
+use keyward_ssh::binding::Bindings;
+use keyward_ssh::login::Login;
+use keyward_vault::ssh::SshIdentity;
+
+/// The name that is reserved for it: `.internal` is no public domain, and `keyward.internal` is Keyward itself.
+pub const HOST: &str = "ssh-agent.keyward.internal";
+
+/// One stream of a client, such as `ssh`.
+struct AgentProtocol<'a> {
+    gateway: &'a Arc<Gateway>,
+    agent: &'a Agent,
+    accepted: &'a AcceptedStream,
+    bindings: Bindings,
+}
+
+/// Whether a CONNECT is for the SSH agent.
+pub fn is_meant(target: &Target) -> bool {
+    target.host().name() == Some(HOST)
+}
+
+/// Serves the stream until it ends, idles, the agent's token is revoked, or the gateway ends its streams.
+pub async fn serve<S>(
+    mut stream: S,
+    agent: Agent,
+    accepted: Arc<AcceptedStream>,
+    gateway: Arc<Gateway>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (gateway, agent, accepted) = (&gateway, &agent, &*accepted);
+    let mut protocol = AgentProtocol { gateway, agent, accepted, bindings: Bindings::default() };
+    let served = async {
+        let idle = gateway.limits.tunnel_idle_timeout;
+        while let Some(message) = tokio::time::timeout(idle, read(&mut stream)).await?? {
+            let answer = protocol.answer(&message).await;
+            stream.write_all(&answer).await?;
+            stream.flush().await?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    tokio::select! {
+        ended = served => if let Err(error) = ended {
+            tracing::debug!(%error, agent = &*agent.name, "a stream of the SSH agent ended");
+        },
+        () = accepted.revocation.revoked(gateway) => {}
+        () = gateway.cut() => {}
+    }
+}
+
+/// The next message. `None` at the end of the stream.
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<Vec<u8>>> {
+    let length = match stream.read_u32().await {
+        Ok(length) => usize::try_from(length).unwrap_or(usize::MAX),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if length > MESSAGE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
+    }
+    let mut message = vec![0; length];
+    stream.read_exact(&mut message).await?;
+    Ok(Some(message))
+}
+
+impl AgentProtocol<'_> {
+    async fn answer(&mut self, message: &[u8]) -> Vec<u8> {
+        match AgentRequest::parse(message) {
+            Ok(AgentRequest::List) => agent::identities(&self.identities().await),
+            Ok(AgentRequest::Sign(request)) => match self.sign(&request).await {
+                Some(signature) => agent::signed(&signature),
+                None => agent::failure(),
+            },
+            Ok(AgentRequest::Bind(proof)) => match self.bindings.bind(&proof) {
+                Ok(()) => agent::success(),
+                Err(error) => {
+                    tracing::info!(%error, agent = &*self.agent.name, "an SSH session is not bound");
+                    agent::failure()
+                }
+            },
+            Ok(AgentRequest::OtherExtension) => agent::extension_failure(),
+            Ok(AgentRequest::Other) | Err(_) => agent::failure(),
+        }
+    }
+
+    /// The keys that may be used, with the names of their connections.
+    async fn identities(&self) -> Vec<Identity> {
+        let found = self.keys().await.into_iter();
+        let identity = |(_, comment, key): (_, String, SshIdentity)| Identity {
+            key: key.public().to_vec(),
+            comment,
+        };
+        found.map(identity).collect()
+    }
+
+    async fn keys(&self) -> Vec<(ConnectionId, String, SshIdentity)> {
+        let policy = self.gateway.rulebook.current();
+        let usable: Vec<_> = policy
+            .ssh_keys(self.agent)
+            .into_iter()
+            .filter(|account| account.state == AccountState::Active)
+            .map(|account| (account.id.clone(), account.name.to_string()))
+            .collect();
+        let mut found = Vec::new();
+        for (id, name) in usable {
+            match self.gateway.vault.ssh_identity(&self.agent.org, &id).await {
+                Ok(key) => found.push((id, name, key)),
+                Err(error) => tracing::warn!(%error, connection = name, "an SSH key is not listed"),
+            }
+        }
+        found
+    }
+
+    /// One decision, one record.
+    async fn sign(&self, request: &SignRequest<'_>) -> Option<Vec<u8>> {
+        let mut record = match Record::begin(self.gateway).await {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(%error, "an SSH login is not signed");
+                return None;
+            }
+        };
+        record.set_agent(self.agent);
+        match self.signature(request, &mut record).await {
+            Ok(signature) => {
+                record.set_login_signed();
+                Some(signature)
+            }
+            Err(refusal) => {
+                respond::refusal_info(&refusal, Some(&mut record));
+                None
+            }
+        }
+    }
+
+    async fn signature(
+        &self,
+        request: &SignRequest<'_>,
+        record: &mut Record,
+    ) -> Result<Vec<u8>, Refusal> {
+        record.set_login(None, "");
+        if !self.accepted.revocation.is_valid(self.gateway) {
+            return Err(Refusal::Unauthenticated);
+        }
+        let refused = |detail: String| Refusal::Policy(Reason::Login { detail, connection: None });
+        let login = Login::parse(request.data)
+            .map_err(|_| refused("the text to sign is not an SSH login".to_owned()))?;
+        record.set_login(None, login.user);
+        let keys = self.keys().await;
+        let found = keys.iter().find(|(.., key)| key.public() == request.key);
+        let (id, name, key) =
+            found.ok_or_else(|| refused("the agent may not use this key".to_owned()))?;
+        let refused = |detail: String| {
+            Refusal::Policy(Reason::Login { detail, connection: Some(name.as_str().into()) })
+        };
+        let path = self.bindings.path(&login).map_err(|error| refused(error.to_string()))?;
+        record.set_login(key.host_of(path.destination), login.user);
+        let servers = key.servers(request, &login, &path);
+        let servers = servers.map_err(|error| refused(error.to_string()))?;
+        let policy = self.gateway.rulebook.current();
+        let permit = policy.permit_ssh(self.agent, id.as_str(), &servers)?;
+        record.set_ssh_permit(&permit);
+        let signature = key.sign(&permit, request);
+        signature.ok_or_else(|| refused("the key does not sign this".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_is_read_whole_and_a_long_one_not_at_all() {
+        let long = u32::try_from(MESSAGE_BYTES_MAX + 1).expect("it fits").to_be_bytes();
+        assert!(read(&mut &long[..]).await.is_err());
+        assert!(read(&mut &[0, 0, 0, 2, 11][..]).await.is_err(), "it is cut short");
+        let whole = read(&mut &[0, 0, 0, 1, 11][..]).await.expect("a message");
+        assert_eq!(whole.as_deref(), Some(&[11][..]));
+        assert_eq!(read(&mut &[][..]).await.expect("the end"), None);
+    }
+}

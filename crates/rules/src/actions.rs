@@ -1,0 +1,176 @@
+//! [`ActionScope`]: a part of a provider's API by host, method, path and query. A named action, such as `clone`, is a
+//! list of them. Providers declare actions, rules name them, `policy` matches requests.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use keyward_base::host::Target;
+use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+
+/// Requests that belong to an action.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ActionScope {
+    /// The hosts; empty means all of the rule's.
+    pub hosts: Vec<HostPattern>,
+    /// The methods; empty means all. Case is ignored, as lenient servers do.
+    pub methods: Vec<Method>,
+    /// The paths; empty means all.
+    pub paths: Vec<PathPattern>,
+    /// Parameters that the query has, decoded: names and values.
+    pub query: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A request as scopes see it.
+#[derive(Clone, Copy, Debug)]
+pub struct ScopedRequest<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// The method.
+    pub method: &'a Method,
+    /// The path.
+    pub path: &'a DecodedPath,
+    /// The query as it is sent, without `?`.
+    pub query: Option<&'a str>,
+}
+
+/// Servers read the path or the query of a request in two ways, and a scope depends on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unclear {
+    /// The path has two readings.
+    Path,
+    /// The path has a credential, on whose characters the scope depends.
+    CredentialInPath,
+    /// A parameter is given several times, or is separated by `;`.
+    Query,
+}
+
+impl ActionScope {
+    /// Whether the request belongs to it.
+    ///
+    /// # Errors
+    /// When servers may read the request in two ways, one of which belongs to it.
+    pub fn covers(&self, request: ScopedRequest<'_>) -> Result<bool, Unclear> {
+        let is_method = |one: &Method| one.as_str().eq_ignore_ascii_case(request.method.as_str());
+        let here = self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(request.target));
+        let this_way = self.methods.is_empty() || self.methods.iter().any(is_method);
+        Ok(here && this_way && self.has_path(request.path)? && self.has_query(request.query)?)
+    }
+
+    fn has_path(&self, path: &DecodedPath) -> Result<bool, Unclear> {
+        match &self.paths[..] {
+            [] => Ok(true),
+            _ if path.ambiguous() => Err(Unclear::Path),
+            paths if paths.iter().any(|pattern| pattern.matches(path)) => Ok(true),
+            paths if path.is_masked() && paths.iter().any(|pattern| pattern.may_match(path)) => {
+                Err(Unclear::CredentialInPath)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn has_query(&self, query: Option<&str>) -> Result<bool, Unclear> {
+        let query = query.unwrap_or_default();
+        for (name, value) in &self.query {
+            // Some servers also split at `;` (HTML 4.01, appendix B.2.2).
+            let readings =
+                [&['&'][..], &['&', ';']].map(|at| has_parameter(query, at, name, value));
+            match readings {
+                [Some(true), Some(true)] => {}
+                [Some(false), Some(false)] => return Ok(false),
+                _ => return Err(Unclear::Query),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether the query has the parameter with this value. `None` if it also has it with another one: servers take the first
+/// or the last.
+fn has_parameter(query: &str, separators: &[char], name: &str, value: &str) -> Option<bool> {
+    let pairs = query.split(separators).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let given = pairs.filter(|(given, _)| decoded(given) == name);
+    let mut found = given.map(|(_, given)| decoded(given) == value);
+    let first = found.next().unwrap_or(false);
+    found.all(|other| other == first).then_some(first)
+}
+
+fn decoded(piece: &str) -> String {
+    percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::host::Scheme;
+
+    fn scope() -> ActionScope {
+        ActionScope {
+            hosts: vec![HostPattern::parse("git.test").unwrap()],
+            methods: vec![Method::GET],
+            paths: vec![PathPattern::parse("/*/*/info/refs").unwrap()],
+            query: vec![("service".into(), "git-upload-pack".into())],
+        }
+    }
+
+    fn covers(scope: &ActionScope, line: &str) -> Result<bool, Unclear> {
+        let (method, url) = line.split_once(' ').unwrap();
+        let (host, rest) = url.split_at(url.find('/').unwrap());
+        let (path, query) = rest.split_once('?').map_or((rest, None), |(p, q)| (p, Some(q)));
+        scope.covers(ScopedRequest {
+            target: &Target::parse(Scheme::Https, host).unwrap(),
+            method: &method.parse().unwrap(),
+            path: &DecodedPath::parse(path).unwrap(),
+            query,
+        })
+    }
+
+    #[test]
+    fn another_host_method_path_or_query_does_not_belong_to_it() {
+        for line in [
+            "GET evil.test/o/r/info/refs?service=git-upload-pack",
+            "POST git.test/o/r/info/refs?service=git-upload-pack",
+            "GET git.test/o/info/refs?service=git-upload-pack",
+            "GET git.test/o/r/info/refs?service=git-receive-pack",
+            "GET git.test/o/r/info/refs?service=git-upload-packs",
+            "GET git.test/o/r/info/refs?Service=git-upload-pack",
+            "GET git.test/o/r/info/refs?service",
+            "GET git.test/o/r/info/refs",
+        ] {
+            assert_eq!(covers(&scope(), line), Ok(false), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_servers_may_read_otherwise_is_unclear() {
+        for line in [
+            "GET git.test/o/r/info/refs?service=git-upload-pack&service=git-receive-pack",
+            "GET git.test/o/r/info/refs?service=git-receive-pack&service=git-upload-pack",
+            "GET git.test/o/r/info/refs?service=git-upload-pack;service=git-receive-pack",
+            "GET git.test/o/r/info/refs?a=1;service=git-upload-pack",
+            "GET git.test/o/r/info/refs?service=git-upload-pack;a=1",
+        ] {
+            assert_eq!(covers(&scope(), line), Err(Unclear::Query), "{line}");
+        }
+        let path = "GET git.test/o%2fr/r/info/refs?service=git-upload-pack";
+        assert_eq!(covers(&scope(), path), Err(Unclear::Path));
+    }
+
+    #[test]
+    fn encoded_names_and_values_are_decoded() {
+        for line in [
+            "GET git.test/o/r/info/refs?service=git-upload-pack",
+            "get git.test/o/r/info/refs?a=b&service=git-upload-pack&c",
+            "GET git.test/o/r/info/refs?serv%69ce=git%2dupload-pack",
+            "GET git.test/o/r/info/refs?service=git-upload-pack&service=git-upload-pack",
+        ] {
+            assert_eq!(covers(&scope(), line), Ok(true), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_scope_does_not_name_is_not_compared() {
+        let all = ActionScope { hosts: scope().hosts, ..ActionScope::default() };
+        assert_eq!(covers(&all, "DELETE git.test/x;y?service=a&service=b"), Ok(true));
+        assert_eq!(covers(&all, "GET evil.test/"), Ok(false));
+    }
+}

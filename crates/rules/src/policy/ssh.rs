@@ -1,0 +1,178 @@
+//! [`Policy::permit_ssh`]: whether an agent may log in at a server with an SSH key. A signature is one decision: methods and
+//! paths do not exist there, so a rule or slot that has some permits nothing.
+
+use std::sync::Arc;
+
+use super::decide::is_usable;
+use super::rule::{Account, RuleAction};
+use super::slots::{Extent, Slot};
+use super::{CompiledRule, OrgPolicy, Policy, Reason};
+use crate::inject::credential::RequiredConnection;
+use keyward_base::agent::Agent;
+use keyward_base::host::Target;
+use keyward_base::id::RuleId;
+
+/// Proof that an agent may have a login at some servers signed.
+#[must_use]
+#[derive(Debug)]
+pub struct SshPermit {
+    rule: RuleId,
+    wanted: RequiredConnection,
+}
+
+impl Policy {
+    /// The SSH keys that the agent may use, usable or not, sorted by the names of their connections.
+    pub fn ssh_keys(&self, agent: &Agent) -> Vec<&Account> {
+        let names = self.account_names(agent).into_iter();
+        names.filter_map(|name| self.account(agent, name)).filter(|it| it.is_ssh).collect()
+    }
+
+    /// Permits a login with the key of a connection, by its name or id, at each of the servers.
+    ///
+    /// # Errors
+    /// When the agent has no such key, it is not usable, or a rule or slot is in the way.
+    pub fn permit_ssh(
+        &self,
+        agent: &Agent,
+        name: &str,
+        servers: &[&Target],
+    ) -> Result<SshPermit, Reason> {
+        let missing = || Reason::ConnectionMissing { name: name.into() };
+        let account = self.account(agent, name).filter(|it| it.is_ssh).ok_or_else(missing)?;
+        let org = self.org(&agent.org);
+        let rule = org.giving_key(agent, account)?;
+        servers.iter().try_for_each(|server| org.allows_login(agent, server))?;
+        is_usable(account)?;
+        Ok(SshPermit { rule, wanted: account.wanted() })
+    }
+}
+
+impl OrgPolicy {
+    /// The rule or binding that gives the agent the key.
+    fn giving_key(&self, agent: &Agent, account: &Account) -> Result<RuleId, Reason> {
+        let uses = |rule: &&CompiledRule| match &rule.rule.action {
+            RuleAction::Use(used) => used.id == account.id && rule.is_for(&agent.id),
+            _ => false,
+        };
+        let missing = || Reason::ConnectionMissing { name: account.name.clone() };
+        let held = self.held(agent).and_then(|held| held.by_name(account.id.as_str()));
+        // As for requests: a rule that uses the connection replaces its binding.
+        if let Some(rule) = self.rules.all.iter().find(uses) {
+            let id = rule.rule.id.clone();
+            return match !rule.rule.is_conditional() && (rule.is_grant(agent) || held.is_some()) {
+                true => Ok(id),
+                false => Err(Reason::Narrowed { rule: id, connection: account.name.clone() }),
+            };
+        }
+        let binding = held.ok_or_else(missing)?;
+        let Extent::Slots(slots) = &binding.extent else { return Ok(binding.id.clone()) };
+        let is_whole = |slot: &&Arc<Slot>| slot.methods.is_empty() && slot.paths.is_empty();
+        match (slots.iter().find(is_whole), slots.first()) {
+            (Some(slot), _) => match &slot.blocked {
+                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
+                None => Ok(binding.id.clone()),
+            },
+            (None, Some(slot)) => {
+                let connection = account.name.clone();
+                Err(Reason::BeyondSlot { slot: slot.clone(), connection })
+            }
+            (None, None) => Err(missing()),
+        }
+    }
+
+    /// Checks that the first rule about the server does not deny it.
+    fn allows_login(&self, agent: &Agent, server: &Target) -> Result<(), Reason> {
+        let rules = self.rules.candidates(&agent.id, server).into_iter();
+        let mut rules = rules.map(|candidate| &candidate.compiled.rule);
+        // A rule for all hosts, or for some methods or paths, is about requests.
+        let is_meant = |rule: &&super::Rule| !rule.hosts.is_empty() && !rule.is_conditional();
+        match rules.find(is_meant) {
+            Some(rule) if matches!(rule.action, RuleAction::Deny) => {
+                Err(Reason::Denied { rule: rule.id.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl SshPermit {
+    /// The rule or binding that decided.
+    pub fn rule(&self) -> &RuleId {
+        &self.rule
+    }
+
+    /// The connection whose key signs.
+    pub fn wanted(&self) -> &RequiredConnection {
+        &self.wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::policy::tests::samples::{Sample, agent_of};
+    use crate::policy::{AccountState, PolicyInput, Rule};
+    use keyward_base::host::Scheme;
+
+    fn key(name: &str, state: AccountState) -> Arc<Account> {
+        Arc::new(Account { is_ssh: true, state, ..Account::clone(&Sample::account(name, &[])) })
+    }
+
+    /// The rule that permits a login at `server` with the key `name`, or the code of the refusal.
+    fn asked(
+        policy: &Policy,
+        agent: &Agent,
+        name: &str,
+        server: &str,
+    ) -> Result<String, &'static str> {
+        let server = Target::parse(Scheme::Https, server).expect("a server");
+        let permitted = policy.permit_ssh(agent, name, &[&server]);
+        permitted.map(|it| it.rule().to_string()).map_err(|reason| reason.code().as_str())
+    }
+
+    #[test]
+    fn only_a_key_that_is_bound_and_usable_and_at_servers_that_no_rule_denies() {
+        let sample = Sample::new();
+        let (work, paused) = (key("work", AccountState::Active), key("off", AccountState::Paused));
+        let api = Sample::account("api", &["api.a.test"]);
+        let rules = vec![
+            Sample::rule("no-prod", &["prod.test:22"], RuleAction::Deny),
+            Sample::rule("nothing", &[], RuleAction::Deny),
+            Rule {
+                methods: vec![Method::GET],
+                ..Sample::rule("no-get", &["dev.test:22"], RuleAction::Deny)
+            },
+        ];
+        let bindings = [&work, &paused, &api].map(|it| sample.bound(it)).into();
+        let input =
+            PolicyInput { rules, bindings, hostless_rules_max: 9, ..PolicyInput::default() };
+        let policy = Policy::compile(input).expect("a policy");
+        let of = |name: &str, server: &str| asked(&policy, &sample.agent, name, server);
+        assert_eq!(of("work", "prod.test:22"), Err("denied"));
+        assert_eq!(of("off", "dev.test:22"), Err("connection_paused"));
+        assert_eq!(of("api", "dev.test:22"), Err("connection_missing"));
+        assert_eq!(of("none", "dev.test:22"), Err("connection_missing"));
+        let other = agent_of(sample.agent.org.clone(), "other");
+        assert_eq!(asked(&policy, &other, "work", "dev.test:22"), Err("connection_missing"));
+        assert_eq!(of("work", "dev.test:22"), Ok(format!("binding:{}", work.id)));
+        assert_eq!(of("work", "prod.test:2222"), Ok(format!("binding:{}", work.id)));
+        let names: Vec<_> = policy.ssh_keys(&sample.agent).iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["off", "work"]);
+        assert!(policy.ssh_keys(&other).is_empty());
+    }
+
+    #[test]
+    fn a_rule_with_conditions_gives_no_key() {
+        let (sample, work) = (Sample::new(), key("work", AccountState::Active));
+        for (methods, expected) in [(vec![Method::GET], Err("denied")), (vec![], Ok("u".into()))] {
+            let agents = Some(vec![sample.agent.id.clone()]);
+            let uses = Sample::rule("u", &[], RuleAction::Use(work.clone()));
+            let rules = vec![Rule { agents, methods, ..uses }];
+            let input = PolicyInput { rules, hostless_rules_max: 9, ..PolicyInput::default() };
+            let policy = Policy::compile(input).expect("a policy");
+            assert_eq!(asked(&policy, &sample.agent, "work", "dev.test:22"), expected);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Resolves the named actions of a rule: `clone` becomes hosts, methods, paths and query. A rule that has lost an action
+//! never allows more than it was written for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::RulebookError;
+use super::facts::Facts;
+use super::resolve::RuleText;
+use crate::directory::ConnectionRecord;
+use keyward_base::pattern::HostPattern;
+use keyward_rules::actions::ActionScope;
+use keyward_rules::policy::RuleAction;
+use keyward_rules::provider::Provider;
+use keyward_rules::provider::decode::nearest;
+
+/// The requests of a rule's actions.
+#[derive(Debug)]
+pub(super) enum ActionScopes {
+    /// The rule names no action.
+    All,
+    /// Those of its actions.
+    Some(Vec<ActionScope>),
+    /// An action is unknown. The hosts of its provider, if that is known.
+    Lost(Vec<HostPattern>),
+}
+
+/// Hosts, effect and actions of a rule.
+#[derive(Debug)]
+pub(super) struct Limited {
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) action: RuleAction,
+    pub(super) actions: Vec<ActionScope>,
+}
+
+/// The requests of the rule's actions, and what is wrong with their names. `connection` is the one that it uses.
+pub(super) fn scopes(
+    text: &RuleText<'_>,
+    connection: Option<&ConnectionRecord>,
+    facts: &Facts,
+) -> (ActionScopes, Vec<RulebookError>) {
+    if text.spec.actions.is_empty() {
+        return (ActionScopes::All, Vec::new());
+    }
+    let (mut found, mut problems, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    for name in &text.spec.actions {
+        match (Named { text, connection, facts, name }).scopes() {
+            Ok(scopes) => found.extend(scopes),
+            Err(Unknown { problem, hosts }) => {
+                problems.extend(problem.map(|problem| *problem));
+                lost.push(hosts);
+            }
+        }
+    }
+    match lost.is_empty() {
+        true => (ActionScopes::Some(found), problems),
+        false => (ActionScopes::Lost(lost.concat()), problems),
+    }
+}
+
+/// The rule with its actions. `None`: without them it would allow more.
+pub(super) fn limited(
+    hosts: Vec<HostPattern>,
+    action: RuleAction,
+    scopes: ActionScopes,
+) -> Option<Limited> {
+    match (scopes, action) {
+        (ActionScopes::All, action) => Some(Limited { hosts, action, actions: Vec::new() }),
+        (ActionScopes::Some(actions), action) => {
+            let is_bound = !hosts.is_empty() || actions.iter().any(|it| it.hosts.is_empty());
+            let hosts = match is_bound {
+                true => hosts,
+                false => {
+                    let mut all: Vec<_> =
+                        actions.iter().flat_map(|it| &it.hosts).cloned().collect();
+                    all.sort();
+                    all.dedup();
+                    all
+                }
+            };
+            Some(Limited { hosts, action, actions })
+        }
+        (ActionScopes::Lost(known), action) => {
+            let hosts = if hosts.is_empty() { known } else { hosts };
+            let action = match action {
+                RuleAction::Use(account) => RuleAction::UseMissing(account.name.clone()),
+                RuleAction::UseMissing(_) | RuleAction::Deny => action,
+                RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => return None,
+            };
+            (!hosts.is_empty()).then_some(Limited { hosts, action, actions: Vec::new() })
+        }
+    }
+}
+
+/// An action by its name in a rule.
+struct Named<'a> {
+    text: &'a RuleText<'a>,
+    connection: Option<&'a ConnectionRecord>,
+    facts: &'a Facts,
+    name: &'a str,
+}
+
+/// An action that is not known.
+struct Unknown {
+    problem: Option<Box<RulebookError>>,
+    hosts: Vec<HostPattern>,
+}
+
+impl Named<'_> {
+    fn scopes(&self) -> Result<Vec<ActionScope>, Unknown> {
+        let (of, action) = match self.name.split_once(':') {
+            Some((of, action)) => (Some(of), action),
+            None => (None, self.name),
+        };
+        let provider = self.provider(of)?;
+        let no_variables = BTreeMap::new();
+        let scopes = match self.connection {
+            Some(record) => provider.action(action, &record.host_variables()),
+            None if !provider.has_host_variables() => provider.action(action, &no_variables),
+            None if self.text.spec.hosts.is_empty() => {
+                let (place, name) = (self.text.place.clone(), self.name.to_owned());
+                return Err(self.unknown(
+                    Some(&provider),
+                    Some(RulebookError::ActionWithoutHosts { place, name }),
+                ));
+            }
+            None => provider.action_anywhere(action).map(Ok),
+        };
+        match scopes {
+            Some(Ok(scopes)) => Ok(scopes),
+            // A connection without its variables owns no host.
+            Some(Err(_)) => Err(self.unknown(Some(&provider), None)),
+            None => {
+                let names = provider.actions.iter().map(|action| &*action.name);
+                let problem = RulebookError::UnknownAction {
+                    place: self.text.place.clone(),
+                    provider: provider.id.to_string(),
+                    name: action.to_owned(),
+                    nearest: nearest(action, names).map(str::to_owned),
+                };
+                Err(self.unknown(Some(&provider), Some(problem)))
+            }
+        }
+    }
+
+    /// The provider of the connection, or the one that the name gives.
+    fn provider(&self, of: Option<&str>) -> Result<Arc<Provider>, Unknown> {
+        let place = || self.text.place.clone();
+        let used = self.connection.map(|record| record.provider.as_str());
+        if let (Some(of), Some(used)) = (of, used)
+            && of != used
+        {
+            let (name, provider) = (self.name.to_owned(), used.to_owned());
+            let found = self.known(used);
+            let problem = RulebookError::ForeignAction { place: place(), name, provider };
+            return Err(self.unknown(found.as_deref(), Some(problem)));
+        }
+        let id = used.or(of).unwrap_or_default();
+        let found = self.known(id);
+        found.ok_or_else(|| {
+            let provider = id.to_owned();
+            self.unknown(None, Some(RulebookError::UnknownProvider { place: place(), provider }))
+        })
+    }
+
+    /// The provider with this id, as the org has it.
+    fn known(&self, id: &str) -> Option<Arc<Provider>> {
+        let Facts { catalogue, .. } = self.facts;
+        self.facts.view().catalogue(self.text.org, catalogue).get(id).cloned()
+    }
+
+    fn unknown(&self, provider: Option<&Provider>, problem: Option<RulebookError>) -> Unknown {
+        let variables = self.connection.map(ConnectionRecord::host_variables).unwrap_or_default();
+        let auth = provider.and_then(|it| Some((it, it.auth.first()?)));
+        let instance = auth.and_then(|(it, auth)| it.instantiate(auth, &variables).ok());
+        let problem = problem.map(Box::new);
+        Unknown { problem, hosts: instance.map(|it| it.hosts).unwrap_or_default() }
+    }
+}

@@ -1,0 +1,120 @@
+//! SSH keys: what may be known of a connection's key, and its signatures. The private key stays in this crate.
+
+use keyward_base::host::Target;
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_model::SshKeyShown;
+use keyward_rules::policy::SshPermit;
+use keyward_ssh::agent::SignRequest;
+use keyward_ssh::binding::LoginPath;
+use keyward_ssh::login::Login;
+
+use super::Vault;
+use super::error::VaultError;
+use crate::grant::{Grant, MintError, OpenedSshKey};
+
+/// The key of a connection.
+#[derive(Debug)]
+pub struct SshIdentity {
+    opened: OpenedSshKey,
+}
+
+/// Why a key does not log in at a server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LoginRefused {
+    /// The host key is not one of the connection's.
+    #[error("the server's host key is not one of the connection's `known_hosts`")]
+    HostKey,
+    /// The account is not one of the connection's.
+    #[error("the account is not one of the connection's `users`")]
+    User,
+    /// The agent is forwarded.
+    #[error("the agent is forwarded, which the connection does not allow")]
+    Forwarded,
+    /// The text names another key or another algorithm than the request.
+    #[error("the login is for another key or algorithm")]
+    Mismatch,
+}
+
+impl Vault {
+    /// The key of a connection.
+    ///
+    /// # Errors
+    /// When the connection is of another organisation or another kind, or its grant cannot be opened.
+    pub async fn ssh_identity(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<SshIdentity, VaultError> {
+        let connection = self.connection(org, id)?;
+        let grant = self.stored(&connection).await?.grant(self, &connection)?;
+        let opened = match &grant {
+            Grant::SshKey(key) => key.opened(),
+            _ => None,
+        };
+        let damaged = || MintError::Malformed { what: "this is no usable SSH key".to_owned() };
+        let opened = opened.ok_or_else(|| self.unmintable(&connection, damaged()))?;
+        Ok(SshIdentity { opened })
+    }
+}
+
+impl SshIdentity {
+    /// The public key, in the protocol's form.
+    pub fn public(&self) -> &[u8] {
+        self.opened.key.public()
+    }
+
+    /// What is shown of it.
+    pub fn shown(&self) -> SshKeyShown {
+        let OpenedSshKey { key, users, known_hosts, forwarding } = &self.opened;
+        let mut servers: Vec<_> = known_hosts
+            .all()
+            .map(|it| format!("{}:{}", it.target.host(), it.target.port()))
+            .collect();
+        servers.dedup();
+        SshKeyShown {
+            public_key: key.public_line(),
+            users: users.clone(),
+            servers,
+            forwarding: *forwarding,
+        }
+    }
+
+    /// The first server with the host key.
+    pub fn host_of(&self, host_key: &[u8]) -> Option<&Target> {
+        self.opened.known_hosts.all().find(|it| it.key == host_key).map(|it| &it.target)
+    }
+
+    /// The servers of a login, if the connection is for them and for the account. Several may share a host key.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn servers(
+        &self,
+        request: &SignRequest<'_>,
+        login: &Login<'_>,
+        path: &LoginPath<'_>,
+    ) -> Result<Vec<&Target>, LoginRefused> {
+        let OpenedSshKey { key, users, known_hosts, forwarding } = &self.opened;
+        if login.key != request.key || login.algorithm != key.algorithm(request.hash) {
+            return Err(LoginRefused::Mismatch);
+        }
+        let is_known = |host_key: &[u8]| known_hosts.with_key(host_key).next().is_some();
+        if !path.through.is_empty() && !forwarding {
+            return Err(LoginRefused::Forwarded);
+        }
+        if !is_known(path.destination) || !path.through.iter().all(|host| is_known(host)) {
+            return Err(LoginRefused::HostKey);
+        }
+        if !users.iter().any(|user| user == login.user) {
+            return Err(LoginRefused::User);
+        }
+        let all = path.through.iter().copied().chain([path.destination]);
+        let with = |host_key| known_hosts.all().filter(move |it| it.key == host_key);
+        Ok(all.flat_map(with).map(|it| &it.target).collect())
+    }
+
+    /// The signature of a permitted login. `None` if the key does not sign it.
+    pub fn sign(&self, _permit: &SshPermit, request: &SignRequest<'_>) -> Option<Vec<u8>> {
+        self.opened.key.sign(request.data, request.hash).ok()
+    }
+}
