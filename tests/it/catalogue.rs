@@ -60,7 +60,8 @@ impl Account {
     fn all(canary: &str) -> Vec<Self> {
         let catalogue = Catalogue::built_in();
         let mut found = Vec::new();
-        for provider in catalogue.all() {
+        // Databases are not used over HTTP.
+        for provider in catalogue.all().filter(|provider| provider.protocol.is_none()) {
             for auth in provider.auth.iter().filter(|auth| is_given(auth)) {
                 let mut chosen = vec![variables(provider, |variable| variable.default.is_none())];
                 chosen.push(variables(provider, |_| true));

@@ -1,6 +1,7 @@
 //! [`Record`]: a guard that writes exactly one audit event for each exchange, however the exchange ends. The record
 //! moves into the body of the answer and writes the event when it is dropped.
 
+mod database;
 mod login;
 
 use std::borrow::Cow;
@@ -18,19 +19,20 @@ use crate::gateway::Gateway;
 use crate::refusal::{Refusal, scrub_code};
 use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::codes::Code;
-use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placeholder::holds_mark;
 use keyward_rules::inject::scrub::InspectError;
-use keyward_rules::policy::{DatabasePermit, Permit, set_for};
+use keyward_rules::policy::{Permit, set_for};
 use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::change::Actor;
 use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::telemetry::{ExchangeTrace, FinishedExchange};
 use keyward_state::observe::usage::{Remaining, Used};
+
+use database::DatabaseSession;
 
 /// The audit event of an exchange while it is built. It is serialised once, at the end.
 #[derive(Debug)]
@@ -73,14 +75,6 @@ struct EventFields {
     /// Until the upstream's answer began.
     waited: Option<Duration>,
     limit: Option<Remaining>,
-}
-
-/// A session with a database.
-#[derive(Debug)]
-struct DatabaseSession {
-    endpoint: Arc<DatabaseEndpoint>,
-    /// The role that Keyward logs in as.
-    role: Option<String>,
 }
 
 #[derive(Debug)]
@@ -193,23 +187,6 @@ impl Record {
         self.fields.rule = Some(permit.rule().clone());
         self.fields.connection = permit.wanted().map(|wanted| wanted.name.clone());
         self.fields.connection_id = permit.wanted().map(|wanted| wanted.connection.clone());
-    }
-
-    /// The permit of a session with a database.
-    pub fn set_database(&mut self, permit: &DatabasePermit) {
-        let endpoint = permit.shared_endpoint().clone();
-        self.fields.rule = Some(permit.rule().clone());
-        self.fields.connection = Some(permit.wanted().name.clone());
-        self.fields.connection_id = Some(permit.wanted().connection.clone());
-        self.fields.target = Some(endpoint.target.clone());
-        self.fields.database = Some(Box::new(DatabaseSession { endpoint, role: None }));
-    }
-
-    /// The role of the login at a database.
-    pub fn set_database_role(&mut self, role: &str) {
-        if let Some(session) = &mut self.fields.database {
-            session.role = Some(role.to_owned());
-        }
     }
 
     /// The rule of a tunnel.

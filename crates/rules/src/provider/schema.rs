@@ -6,17 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
 use super::actions::ActionText;
-use crate::inject::placement::LoginPart;
-
+use super::decode::one_or_many;
 use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
 use super::{AuthKind, Confidence};
+use crate::inject::placement::LoginPart;
 use keyward_base::database::DatabaseProtocol;
 
 /// A provider.
@@ -476,29 +476,4 @@ pub struct JwtText {
 
 fn yes() -> bool {
     true
-}
-
-/// Reads `x` as `[x]`; keeps the position of errors inside a list.
-fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct OneOrMany<T>(std::marker::PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for OneOrMany<T> {
-        type Value = Vec<T>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("one or a list of them")
-        }
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<Vec<T>, A::Error> {
-            Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))
-        }
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
-            T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(|one| vec![one])
-        }
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<T>, E> {
-            T::deserialize(serde::de::value::StrDeserializer::new(text)).map(|one| vec![one])
-        }
-    }
-    deserializer.deserialize_any(OneOrMany(std::marker::PhantomData))
 }

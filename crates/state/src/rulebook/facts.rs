@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::account::connection_facts;
 use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
-use super::plugins::{Plugins, broken};
+use super::plugins::Plugins;
 use super::sessions::SessionIndex;
 use crate::directory::{
-    AgentRecord, AppRecord, ConnectionRecord, ConnectionState, Need, PluginRecord, Remedies, View,
-    may_be_used_by,
+    AgentRecord, AppRecord, ConnectionRecord, PluginRecord, View, may_be_used_by,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
 use keyward_rules::policy::{
-    Account, AccountBinding, AccountState, AgentAllow, AgentBindings, DefaultAction, Endpoint,
-    Extent, PolicyInput, Rule, hosts_of_sets,
+    Account, AccountBinding, AgentAllow, AgentBindings, DefaultAction, Endpoint, Extent,
+    PolicyInput, Rule, hosts_of_sets,
 };
-use keyward_rules::provider::{Catalogue, Instance};
+use keyward_rules::provider::Catalogue;
 
 /// The agents, connections and hosts of one view.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct OrgFacts {
 pub(super) struct ConnectionFacts {
     pub(super) account: Arc<Account>,
     /// OAuth endpoints on the connection's own hosts.
-    oauth_endpoints: Vec<Endpoint>,
+    pub(super) oauth_endpoints: Vec<Endpoint>,
 }
 
 /// A connection with its record and its policy account.
@@ -74,7 +74,7 @@ pub(super) struct Changed {
 }
 
 /// Host and path of a URL that was checked.
-fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
+pub(super) fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
     let rest = url.strip_prefix("https://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
@@ -432,84 +432,6 @@ impl Changed {
     }
 }
 
-/// Derives the data of a connection. `app`: the app of its tokens, whose settings it inherits.
-///
-/// A connection whose provider or variables are no longer valid owns no host and is broken; it must not prevent
-/// compiling the policy for the others.
-pub(super) fn connection_facts(
-    record: &ConnectionRecord,
-    app: Option<&AppRecord>,
-    catalogue: &Catalogue,
-) -> ConnectionFacts {
-    let provider: Arc<str> = record.provider.as_str().into();
-    let mut oauth_endpoints = Vec::new();
-    let mut prefixes = Vec::new();
-    let (mut database, mut is_ssh) = (None, false);
-    let (hosts, paths, state) = match instance(record, catalogue) {
-        Ok(instance) => {
-            database = instance.database.clone().map(Arc::new);
-            prefixes = instance.path_prefixes();
-            is_ssh = instance.is_ssh;
-            let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
-            let found = found.flatten().filter_map(|url| endpoint(url));
-            let own = instance.oauth_endpoints.into_iter().chain(found);
-            oauth_endpoints.extend(own.map(|(host, path)| (provider.clone(), host, path)));
-            (instance.hosts, instance.paths, state(&record.facts.state))
-        }
-        // Values that the provider has not sent yet are not an error of a draft.
-        Err(_) if matches!(record.facts.state, ConnectionState::Draft { .. }) => {
-            (Vec::new(), Vec::new(), state(&record.facts.state))
-        }
-        Err(why) => {
-            let (connection, provider) = (&record.name, &record.provider);
-            tracing::warn!(%connection, %provider, %why, "a connection cannot be used");
-            (Vec::new(), Vec::new(), AccountState::Broken(why.into()))
-        }
-    };
-    let (id, name) = (record.id.clone(), record.name.as_str().into());
-    let settings = match app {
-        Some(app) => record.settings.over(&app.settings.requests),
-        None => record.settings.clone(),
-    };
-    let settings = (!settings.is_empty()).then(|| Arc::new(settings));
-    let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
-    let account = Account {
-        id,
-        name,
-        provider,
-        hosts,
-        paths,
-        prefixes,
-        state,
-        remedy,
-        settings,
-        database,
-        is_ssh,
-    };
-    ConnectionFacts { account: Arc::new(account), oauth_endpoints }
-}
-
-/// The hosts that the connection owns, or an error.
-fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance, String> {
-    let provider = catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
-    let auth =
-        provider.auth(record.auth.as_deref()).ok_or("its provider lost the way to log in")?;
-    provider.instantiate(auth, &record.host_variables()).map_err(|error| error.to_string())
-}
-
-fn state(state: &ConnectionState) -> AccountState {
-    match state {
-        ConnectionState::Active | ConnectionState::Testing => AccountState::Active,
-        ConnectionState::Draft { failure } => {
-            AccountState::Draft(failure.as_deref().map(Into::into))
-        }
-        ConnectionState::Paused => AccountState::Paused,
-        ConnectionState::Broken { reason, detail } => {
-            AccountState::Broken(broken(*reason, detail.as_deref()))
-        }
-    }
-}
-
 #[cfg(test)]
 pub(super) mod samples {
     //! Records as the directory would contain them.
@@ -608,6 +530,8 @@ mod tests {
     use super::samples::Samples;
     use super::*;
     use crate::directory::BrokenReason;
+    use crate::directory::ConnectionState;
+    use keyward_rules::policy::AccountState;
 
     fn spec(samples: &Samples) -> PolicyInput {
         samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)

@@ -4,6 +4,7 @@
 //! `resolve.rs` turns names into ids, `facts.rs` indexes the directory, `compiled.rs` applies changes; all are
 //! pure.
 
+mod account;
 mod actions;
 mod compiled;
 mod error;
@@ -32,8 +33,9 @@ use keyward_rules::policy::{
 };
 use keyward_rules::provider::Catalogue;
 
+use account::connection_facts;
 use compiled::CompiledPolicy;
-use facts::{Facts, connection_facts};
+use facts::Facts;
 use inputs::app_of;
 use resolve::{RuleText, resolve};
 
