@@ -387,12 +387,7 @@ impl Opened {
         rulebook: Rulebook,
     ) -> anyhow::Result<Arc<Services>> {
         let Place { own, public_url, client_secret } = place;
-        let guard = Guard::new(config.upstream.allow_private.clone(), own);
-        let resolve = config.upstream.resolve.clone();
-        // The dialler's own proxy gets its login from [`UpstreamSettings`].
-        let proxy = config.upstream.proxy.as_ref().map(UpstreamProxy::without_login);
-        let dialler = Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy);
-        let dialler = Arc::new(dialler);
+        let dialler = Arc::new(dialler(config, own));
         let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
         self.vault.use_client(caller.clone());
         self.events.use_client(caller.clone());
@@ -458,6 +453,15 @@ fn existing_authority(config: &Config) -> anyhow::Result<Authority> {
         true => Authority::load_or_create(cert, key, &Clock::System)?,
         false => Authority::ephemeral(),
     })
+}
+
+/// Dials authorization servers and receivers of events, but not the listeners at `own`.
+fn dialler(config: &Config, own: Vec<SocketAddr>) -> Dialler {
+    let guard = Guard::new(config.upstream.allow_private.clone(), own);
+    let resolve = config.upstream.resolve.clone();
+    // The dialler's own proxy gets its login from [`UpstreamSettings`].
+    let proxy = config.upstream.proxy.as_ref().map(UpstreamProxy::without_login);
+    Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy)
 }
 
 /// The TLS configuration for authorization servers. An unreadable root is only a warning, so that commands

@@ -68,7 +68,7 @@ impl<R: Read> BackupReader<R> {
     ///
     /// # Errors
     /// When it is damaged or truncated, or has a row of a table that this version does not know.
-    pub fn next(&mut self) -> Result<Option<Entry>, BackupError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, BackupError> {
         let frame = self.frames.next().map_err(BackupError::of_read)?;
         let entry = match frame.ok_or(BackupError::Damaged)? {
             (FrameKind::Part, payload) => {
@@ -106,10 +106,10 @@ impl<R: Read> BackupReader<R> {
 /// Reads a whole backup and returns its header: everything of it is there and unchanged.
 ///
 /// # Errors
-/// As [`BackupReader::open`] and [`BackupReader::next`].
+/// As [`BackupReader::open`] and [`BackupReader::next_entry`].
 pub fn verify<R: Read>(file: R, opening: &Opening) -> Result<Header, BackupError> {
     let mut reader = BackupReader::open(file, opening)?;
-    while reader.next()?.is_some() {}
+    while reader.next_entry()?.is_some() {}
     Ok(reader.header)
 }
 

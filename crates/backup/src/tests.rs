@@ -71,7 +71,7 @@ async fn every_row_and_part_comes_back_and_the_same_state_opens_under_another_ke
     assert_eq!(reader.header().rows["orgs"], 40);
     let (other, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
     let (mut rows, mut parts) = (Vec::new(), Vec::new());
-    while let Some(entry) = reader.next().unwrap() {
+    while let Some(entry) = reader.next_entry().unwrap() {
         match entry {
             Entry::Part(part) => parts.push(part),
             Entry::Row(row) => rows.push(row.seal(&keyring.sealing().await).unwrap()),
@@ -187,11 +187,14 @@ fn files_of_other_programs_and_versions_say_what_they_are() {
     assert_eq!(told(table), expected);
 }
 
+/// Writes the frames of a backup.
+type WriteFrames<'a> = &'a dyn Fn(&mut Hashed<&mut dyn Write>);
+
 #[test]
 fn an_end_that_does_not_fit_what_was_read_is_damage() {
     let (encryption, opening) = keys();
     let header = HEADER.replace("\"rows\":{}", "\"rows\":{\"agents\":1}");
-    let cases: [(&str, &dyn Fn(&mut Hashed<&mut dyn Write>)); 5] = [
+    let cases: [(&str, WriteFrames<'_>); 5] = [
         ("no end", &|frames| head(frames, HEADER)),
         ("a missing row", &|frames| {
             head(frames, &header);

@@ -76,7 +76,7 @@ impl Staging {
         let Some(store) = &self.store else { return Ok(()) };
         let mut reader = BackupReader::open(file, opening).map_err(FillError::Backup)?;
         let mut batch = Batch::new(store, &keyring);
-        while let Some(entry) = reader.next().map_err(FillError::Backup)? {
+        while let Some(entry) = reader.next_entry().map_err(FillError::Backup)? {
             match entry {
                 Entry::Row(row) => batch.add(row).await?,
                 Entry::Part(part) if !keeps_ca => {

@@ -26,6 +26,7 @@ use keyward_state::directory::Directory;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{Rulebook, Sources};
+use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
@@ -35,7 +36,7 @@ use keyward_vault::oauth;
 pub(super) async fn services() -> Deps {
     let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
     let keyring = Arc::new(Keyring::ephemeral());
-    let store: Arc<dyn keyward_state::store::Store> = Arc::new(MemoryStore::new());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
@@ -47,22 +48,7 @@ pub(super) async fn services() -> Deps {
     let (authority, metrics) = (Authority::ephemeral(), Arc::<Metrics>::default());
     let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
     let caller = HttpClient::new(dialler.clone(), tls::client_config(&[root]).unwrap());
-    let events = Events::new(events::Parts {
-        store: sealed.0.clone(),
-        keyring: sealed.1.clone(),
-        directory: directory.clone(),
-        metrics: metrics.clone(),
-        clock: clock.clone(),
-        settings: Default::default(),
-    });
-    let inbox = Inbox::new(keyward_inbox::Parts {
-        store: sealed.0.clone(),
-        keyring: sealed.1.clone(),
-        directory: directory.clone(),
-        vault: vault.clone(),
-        clock: clock.clone(),
-        settings: Default::default(),
-    });
+    let (events, inbox) = deliveries(&sealed, &directory, &vault, &metrics);
     let flows = oauth::Flows::new(oauth::Parts {
         store: sealed.0,
         keyring: sealed.1,
@@ -73,13 +59,7 @@ pub(super) async fn services() -> Deps {
         public_url: "http://localhost:8081".to_owned(),
     });
     let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
-    let backups = Backups::new(
-        directory.clone(),
-        || Ok(Vec::new()),
-        clock.clone(),
-        BackupSettings::default(),
-    );
-    let backups = Arc::new(backups);
+    let backups = backups(&directory, &clock);
     Deps {
         directory,
         vault,
@@ -104,4 +84,36 @@ pub(super) async fn services() -> Deps {
         oidc: None,
         data_path: std::sync::Weak::new(),
     }
+}
+
+/// What is told to others, and what others tell.
+fn deliveries(
+    (store, keyring): &(Arc<dyn Store>, Arc<Keyring>),
+    directory: &Arc<Directory>,
+    vault: &Arc<Vault>,
+    metrics: &Arc<Metrics>,
+) -> (Arc<Events>, Arc<Inbox>) {
+    let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
+    let events = Events::new(events::Parts {
+        store: store.clone(),
+        keyring: keyring.clone(),
+        directory: directory.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        settings: Default::default(),
+    });
+    let inbox = Inbox::new(keyward_inbox::Parts {
+        store: store.clone(),
+        keyring: keyring.clone(),
+        directory: directory.clone(),
+        vault: vault.clone(),
+        clock,
+        settings: Default::default(),
+    });
+    (events, inbox)
+}
+
+fn backups(directory: &Arc<Directory>, clock: &Clock) -> Arc<Backups> {
+    let no_ca = || Ok(Vec::new());
+    Arc::new(Backups::new(directory.clone(), no_ca, clock.clone(), BackupSettings::default()))
 }

@@ -255,11 +255,17 @@ fn refusals(registry: &mut Registry) -> Refusals {
     family
 }
 
+/// Of the program's metrics, with its version.
+fn registry() -> Registry {
+    let mut registry = Registry::with_prefix("keyward");
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "the version of the program", build);
+    registry
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("keyward");
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "the version of the program", build);
+        let mut registry = registry();
         let outcomes = Outcomes::registered(&mut registry);
         let help = "streams without a request or a token, closed for new ones";
         let evictions = counted(&mut registry, "streams_evicted", help);
