@@ -2,16 +2,18 @@
 //! when no gateway runs.
 
 mod declared_only;
+mod opened_store;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use anyhow::Context;
 use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+
+use opened_store::open_store;
 
 use super::apply::Target;
 use super::backups;
@@ -21,7 +23,6 @@ use super::keys;
 use super::listeners::Listeners;
 use super::plan::{self, Basis, Inputs, Plan, unplaced};
 use super::public_url::public_url;
-use super::restore;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
@@ -47,10 +48,9 @@ use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
+use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::observed::{ObservedStore, StoreOperation};
-use keyward_state::store::sled::SledStore;
-use keyward_state::store::{Store, StoreError};
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
 use keyward_vault::keys::{Home, Keys};
@@ -481,21 +481,4 @@ pub(super) fn refused(problems: Vec<Problem>) -> AppError {
 
 fn all(errors: Vec<RulebookError>) -> AppError {
     AppError::Declared(errors.iter().map(ToString::to_string).collect())
-}
-
-async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(match &config.store {
-        StoreChoice::Memory => Arc::new(MemoryStore::new()),
-        StoreChoice::Sled { path } => match SledStore::open(path).await {
-            Ok(store) => {
-                restore::complete(config, path)?;
-                Arc::new(store)
-            }
-            // The system's message does not name the path.
-            Err(error @ StoreError::Io { .. }) => {
-                return Err(error).with_context(|| format!("cannot use {}", path.display()));
-            }
-            Err(error) => return Err(error.into()),
-        },
-    })
 }

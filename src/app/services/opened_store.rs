@@ -1,0 +1,29 @@
+//! The store of a configuration.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::app::restore;
+use crate::config::{Config, StoreChoice};
+use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::sled::SledStore;
+use keyward_state::store::{Store, StoreError};
+
+/// Opens it, and completes a restore that was interrupted.
+pub(super) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StoreChoice::Memory => Arc::new(MemoryStore::new()),
+        StoreChoice::Sled { path } => match SledStore::open(path).await {
+            Ok(store) => {
+                restore::complete(config, path)?;
+                Arc::new(store)
+            }
+            // The system's message does not name the path.
+            Err(error @ StoreError::Io { .. }) => {
+                return Err(error).with_context(|| format!("cannot use {}", path.display()));
+            }
+            Err(error) => return Err(error.into()),
+        },
+    })
+}
