@@ -6,6 +6,7 @@ mod support;
 
 mod allow;
 mod api;
+mod aws;
 mod backup;
 mod base_url;
 mod body_placement;

@@ -216,6 +216,7 @@ fn placement(place: &Place) -> PlacementView {
         Location::Cookie(name) => format!("cookie {name}"),
         Location::Path(_) => "path".to_owned(),
         Location::Body(path) => format!("body {path}, in JSON or a form"),
+        Location::Signature => "signature".to_owned(),
         Location::Login(_) => "login".to_owned(),
     };
     PlacementView { at, value: template(&place.value) }

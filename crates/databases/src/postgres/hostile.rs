@@ -144,6 +144,7 @@ fn login() -> Login {
         clears: Clears::default(),
         needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
         renews: None,
+        signer: None,
     };
     Login::new(Arc::new(permit), &credential, StartupParameters::default()).expect("it is complete")
 }

@@ -3,6 +3,7 @@
 use h2::Reason;
 
 use keyward_rules::inject::scrub::InspectError;
+use keyward_rules::inject::sign::aws_chunks::ChunkError;
 
 /// The sender's stream broke or was reset.
 #[derive(Debug, thiserror::Error)]
@@ -35,4 +36,10 @@ pub enum BodyError {
     /// The body contains the credential, or cannot be searched for it.
     #[error(transparent)]
     Scrubbed(#[from] InspectError),
+    /// The agent's body is not in signed chunks, as its head says.
+    #[error(transparent)]
+    Chunks(#[from] ChunkError),
+    /// The memory for chunks that are signed is used up.
+    #[error("no memory is left for the body")]
+    NoRoom,
 }

@@ -8,4 +8,5 @@ pub mod http2_upload;
 pub mod incoming_body;
 pub mod replay;
 pub mod request_body;
+pub mod signed_chunks;
 pub mod trailer_filter;

@@ -16,6 +16,7 @@ use super::body_error::BodyError;
 use super::expect_continue::{BodyDemand, ContinueGate, ContinueWait};
 use super::incoming_body::IncomingBody;
 use super::replay::BodyCopyWriter;
+use super::signed_chunks::SignedChunks;
 use super::trailer_filter::TrailerFilter;
 use crate::h2::websocket::PendingWebSocket;
 use keyward_base::id::AgentId;
@@ -28,6 +29,8 @@ pub struct RequestBody {
     gate: Option<ContinueWait>,
     demand: Option<Arc<BodyDemand>>,
     trailers: Trailers,
+    /// Signs what is received before it is sent.
+    chunks: Option<SignedChunks>,
     /// Pieces that were sent before and are sent again first.
     again: VecDeque<Bytes>,
     /// The writers of copies. The last one gets the rest when the body is dropped.
@@ -73,6 +76,7 @@ impl RequestBody {
             gate: None,
             demand: None,
             trailers: Trailers::Undecided,
+            chunks: None,
             again: VecDeque::new(),
             copies: Vec::new(),
             owner: None,
@@ -118,6 +122,11 @@ impl RequestBody {
         if !matches!(self.trailers, Trailers::Dropped) {
             self.trailers = Trailers::Filtered(sieve);
         }
+    }
+
+    /// Signs the chunks that the body consists of. Once some were sent, it cannot be sent again.
+    pub fn sign_chunks(&mut self, chunks: SignedChunks) {
+        self.chunks = Some(chunks);
     }
 
     pub fn drop_trailers(&mut self) {
@@ -197,7 +206,7 @@ impl Body for RequestBody {
             Some(data) => (Some(Ok(Frame::data(data))), true),
             None => {
                 let is_own = matches!(this.content, Content::Own(_));
-                (std::task::ready!(this.poll_content(cx)), is_own)
+                (std::task::ready!(this.poll_signed(cx)), is_own)
             }
         };
         if let Some(frame) = &frame {
@@ -207,7 +216,8 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.again.is_empty() && self.content.is_end_stream()
+        let is_signed = self.chunks.as_ref().is_none_or(|chunks| chunks.end().is_ok());
+        self.again.is_empty() && self.content.is_end_stream() && is_signed
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -225,7 +235,7 @@ impl RequestBody {
         if self.copies.is_empty() {
             return;
         }
-        let Some(frame) = frame else {
+        let Some(frame) = frame.filter(|_| self.chunks.is_none()) else {
             return self.copies.iter().for_each(BodyCopyWriter::discard);
         };
         let Some(data) = frame.data_ref() else { return };
@@ -238,7 +248,29 @@ impl RequestBody {
         }
     }
 
-    /// The next frame that was not sent before.
+    /// The next frame that was not sent before, signed where chunks are.
+    fn poll_signed(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let frame = std::task::ready!(self.poll_content(cx));
+            let Some(chunks) = &mut self.chunks else { return Poll::Ready(frame) };
+            let data = match &frame {
+                Some(Ok(frame)) => frame.data_ref(),
+                Some(Err(_)) => None,
+                None => return Poll::Ready(chunks.end().err().map(Err)),
+            };
+            let Some(data) = data else { return Poll::Ready(frame) };
+            match chunks.push(data) {
+                Ok(None) => {}
+                Ok(Some(signed)) => return Poll::Ready(Some(Ok(Frame::data(signed)))),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+
+    /// The next frame as it was received.
     fn poll_content(
         &mut self,
         cx: &mut Context<'_>,
@@ -308,6 +340,7 @@ impl Drop for RequestBody {
         let mut rest = Self::empty();
         rest.count = self.count.clone();
         std::mem::swap(&mut rest.content, &mut self.content);
+        rest.chunks = self.chunks.take();
         (rest.gate, rest.demand) = (self.gate.take(), self.demand.take());
         rest.owner = self.owner.take();
         rest.trailers = std::mem::replace(&mut self.trailers, Trailers::Undecided);

@@ -24,6 +24,7 @@ use keyward_base::id::ExchangeId;
 use keyward_net::client::HandshakeError;
 use keyward_net::dial::{DialError, ProxyFault};
 use keyward_rules::inject::body::BodyError;
+use keyward_rules::inject::sign::SignError;
 use keyward_rules::inject::write::WriteError;
 use keyward_vault::VaultError;
 
@@ -356,6 +357,10 @@ fn of_write(error: &WriteError) -> RefusalText {
             .hint("a rule with `action: pass` for the path sends it without a credential"),
         WriteError::Body(body) => malformed().hint(body_hint(body)),
         WriteError::PlaceholderInPath => malformed(),
+        WriteError::Sign(SignError::AnswersWithCredentials(_)) => {
+            Code::TokenEndpointRefused.because(error.to_string())
+        }
+        WriteError::Sign(_) => malformed(),
     }
 }
 

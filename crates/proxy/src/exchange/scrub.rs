@@ -266,7 +266,9 @@ fn refusal(error: BodyError) -> Refusal {
         BodyError::Receive(cut) => {
             Refusal::Protocol { what: "it ended before its body did", source: Some(cut) }
         }
-        BodyError::NotWanted => Refusal::Internal("an answer's body was not wanted"),
+        BodyError::NotWanted | BodyError::Chunks(_) | BodyError::NoRoom => {
+            Refusal::Internal("an answer's body was not wanted")
+        }
     }
 }
 

@@ -380,8 +380,8 @@ impl StreamUse {
 /// The reset code for a body that breaks.
 fn reason(error: &BodyError) -> Reason {
     match error {
-        BodyError::Receive(_) | BodyError::NotWanted => Reason::CANCEL,
-        BodyError::Scrubbed(_) => Reason::INTERNAL_ERROR,
+        BodyError::Receive(_) | BodyError::NotWanted | BodyError::Chunks(_) => Reason::CANCEL,
+        BodyError::Scrubbed(_) | BodyError::NoRoom => Reason::INTERNAL_ERROR,
     }
 }
 

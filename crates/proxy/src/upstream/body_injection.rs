@@ -27,7 +27,7 @@ static UNTRUE: [HeaderName; 5] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// A body that contains a credential. Wiped when dropped.
+/// A body that was read whole. Wiped when dropped, because it may contain a credential.
 struct InjectedBody {
     bytes: Zeroizing<Vec<u8>>,
     /// Its share of the memory budget.
@@ -71,6 +71,24 @@ pub async fn write(
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     inbound.body = RequestBody::own(Bytes::from_owner(InjectedBody { bytes, _share: share }));
     Ok(())
+}
+
+/// Reads the body and keeps it, so that it can be signed before it is sent.
+///
+/// # Errors
+/// When it is too large or never ends.
+pub async fn hold(gateway: &Gateway, inbound: &mut Inbound) -> Result<Bytes, Refusal> {
+    if inbound.body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let (sent, share) = read(gateway, &mut inbound.body).await?;
+    let fields = &mut inbound.head.headers;
+    fields.remove(header::TRAILER);
+    fields.remove(header::EXPECT);
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(sent.len()));
+    let held = Bytes::from_owner(InjectedBody { bytes: Zeroizing::new(sent), _share: share });
+    inbound.body = RequestBody::own(held.clone());
+    Ok(held)
 }
 
 /// The format of the body. A request with an unsafe method and no body counts as an empty body.

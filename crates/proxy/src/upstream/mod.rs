@@ -13,6 +13,7 @@ mod http1;
 mod http2;
 mod plan;
 mod settings_fields;
+mod signing;
 mod spare_request;
 
 use std::sync::Arc;

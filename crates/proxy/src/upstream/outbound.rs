@@ -12,6 +12,7 @@ use super::lease::Lease;
 use super::plan::SendPlan;
 use super::retries::Retries;
 use super::sent::Sent;
+use super::signing::Signing;
 use super::{binds_identity, body_injection, check_head, kept_for, protocol, with_stream};
 use crate::authorize::connection_limits::Admitted;
 use crate::body::request_body::RequestBody;
@@ -81,6 +82,7 @@ impl Outbound {
         let upgrade = inbound.take_upgrade();
         let settings = permit.settings().map(|settings| &**settings);
         let writes = writes(credential.as_deref(), &target, inbound.asked().path)?;
+        let signing = Signing::read(credential.as_deref(), &target, &inbound)?;
         let decoders = gateway.decoders.share(inbound.agent());
         let changes = HeadChanges {
             target: &target,
@@ -90,10 +92,14 @@ impl Outbound {
             websocket: upgrade.is_some(),
             decoders: &decoders,
         };
-        let uri = changes.apply(&mut inbound.head)?;
+        let mut uri = changes.apply(&mut inbound.head)?;
         if body_injection::is_wanted(writes) {
             // On the heap: few requests are kept whole.
             Box::pin(body_injection::write(gateway, &mut inbound, writes)).await?;
+        }
+        if let Some(signing) = signing {
+            // On the heap, as above.
+            uri = Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?;
         }
         let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
         let Inbound { mut head, body, .. } = *inbound;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::names::is_alias;
 use super::placement::{Location, Place};
 use super::scrub::Needles;
+use super::sign::{Signer, aws_sigv4};
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
@@ -84,6 +85,8 @@ pub struct Credential {
     pub needles: Arc<Needles>,
     /// How it is renewed when the upstream rejects it, if it can be.
     pub renews: Option<Renews>,
+    /// What signs the requests, for kinds that are never sent themselves.
+    pub signer: Option<Signer>,
 }
 
 impl<T> Scoped<T> {
@@ -98,6 +101,12 @@ impl Clears {
     /// Whether a field with this name, in any of its spellings, is cleared.
     pub fn covers(&self, name: &HeaderName) -> bool {
         self.headers.iter().any(|gone| is_alias(name, gone))
+    }
+
+    /// Adds what an AWS signature consists of.
+    pub fn add_aws_signature(&mut self) {
+        self.headers.extend(aws_sigv4::FIELDS);
+        self.queries.extend(aws_sigv4::PARAMETERS.map(Into::into));
     }
 
     /// Adds the places that `places` write to.

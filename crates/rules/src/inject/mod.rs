@@ -8,6 +8,7 @@ pub mod path_prefix;
 pub mod placeholder;
 pub mod placement;
 pub mod scrub;
+pub mod sign;
 pub mod steering;
 pub mod strip;
 pub mod template;

@@ -20,6 +20,8 @@ pub enum Location {
     Path(PathPrefix),
     /// A member of a JSON body, or a field of a form.
     Body(BodyPath),
+    /// A signature over the request, which `sign` makes; the value is what the signature names.
+    Signature,
     /// A part of a database login. It is never written into an HTTP request.
     Login(LoginPart),
 }

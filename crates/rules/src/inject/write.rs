@@ -10,6 +10,7 @@ use super::credential::Write;
 use super::names::pair;
 use super::placeholder::holds_mark;
 use super::placement::Location;
+use super::sign::SignError;
 use keyward_base::secret::Secret;
 
 /// Why a credential cannot be written. The message names the place and never quotes the value.
@@ -29,6 +30,9 @@ pub enum WriteError {
     /// The credential goes into the body, which cannot take it.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// The request cannot be signed with the credential.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 /// The parts of a request head that a credential may change.
@@ -59,7 +63,8 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
                 let path = prefix.write(&head.path, sound_path(value)?);
                 head.path = path.ok_or(WriteError::Unsendable)?.into();
             }
-            Location::Body(_) => {}
+            // A signature is made when the rest of the request is final.
+            Location::Body(_) | Location::Signature => {}
             // Connections of databases own no host that requests are sent to.
             Location::Login(_) => return Err(WriteError::NoPlace),
         }

@@ -12,6 +12,7 @@ const FILES: &[(&str, &str)] = &[
     ("anthropic.yaml", include_str!("catalogue/anthropic.yaml")),
     ("asana.yaml", include_str!("catalogue/asana.yaml")),
     ("atlassian.yaml", include_str!("catalogue/atlassian.yaml")),
+    ("aws.yaml", include_str!("catalogue/aws.yaml")),
     ("box.yaml", include_str!("catalogue/box.yaml")),
     ("brave-search.yaml", include_str!("catalogue/brave-search.yaml")),
     ("clickup.yaml", include_str!("catalogue/clickup.yaml")),

@@ -116,6 +116,9 @@ impl ProviderCheck<'_> {
         for places in auth.iter().flat_map(|auth| &auth.placements) {
             clears.add(&places.places);
         }
+        if auth.iter().any(|auth| auth.kind == super::AuthKind::AwsSigv4) {
+            clears.add_aws_signature();
+        }
         if let Some(test) = &self.text.test {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
             test_request(test, &fields, &self.at("test"), &own, problems);

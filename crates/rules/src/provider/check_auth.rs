@@ -12,7 +12,7 @@ use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
 use super::own_hosts::{OwnHosts, is_word, split_https};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
-use super::{AuthKind, AuthMethod, Field, KeyPattern, PlannedFeature};
+use super::{AuthKind, AuthMethod, AwsScope, Field, KeyPattern, PlannedFeature};
 
 /// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
 pub(super) fn method(
@@ -57,6 +57,7 @@ pub(super) fn method(
         test: text.test.clone(),
         minted,
         oauth: check_oauth::oauth(text, path, own, problems).map(Arc::new),
+        aws: AwsScope { region: text.region.clone(), service: text.service.clone() },
         later,
     }
 }

@@ -362,6 +362,7 @@ impl Provider {
             oauth_endpoints,
             shown,
             database,
+            aws: auth.aws.clone(),
             is_ssh: auth.kind == super::AuthKind::SshKey,
         })
     }

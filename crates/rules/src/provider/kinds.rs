@@ -12,7 +12,15 @@ impl AuthKind {
     /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the
     /// field `access_token`.
     pub fn mints(self) -> bool {
-        !matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom | Self::SshKey)
+        !matches!(
+            self,
+            Self::ApiKey
+                | Self::Bearer
+                | Self::Basic
+                | Self::Custom
+                | Self::SshKey
+                | Self::AwsSigv4
+        )
     }
 
     /// The name in provider files.

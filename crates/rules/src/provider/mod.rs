@@ -228,8 +228,19 @@ pub struct AuthMethod {
     pub oauth: Option<Arc<OAuth>>,
     /// URL of the page where apps are registered.
     pub app_url: Option<String>,
+    /// What AWS signatures name for requests that the agent does not sign.
+    pub aws: AwsScope,
     /// The part that is not supported yet.
     pub later: Option<PlannedFeature>,
+}
+
+/// Region and service of an AWS signature.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AwsScope {
+    /// The region; `None`: the host or the connection names it.
+    pub region: Option<String>,
+    /// The name of the service in signatures; `None`: the host or the connection names it.
+    pub service: Option<String>,
 }
 
 /// A feature that provider files may use before it is supported.
@@ -296,6 +307,8 @@ pub struct Instance {
     pub shown: Vec<String>,
     /// Where the database is, if the provider is one. Then `hosts` is empty, so that no HTTP request gets the credential.
     pub database: Option<DatabaseEndpoint>,
+    /// Region and service of AWS signatures, if the provider fixes them.
+    pub aws: AwsScope,
     /// Whether the credential is the key of an SSH agent, which no request gets.
     pub is_ssh: bool,
 }

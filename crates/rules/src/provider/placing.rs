@@ -160,6 +160,11 @@ impl PlacementParser<'_> {
                 PlaceText { basic: Some("{username}:{password}".into()), ..PlaceText::default() }
             }
             AuthKind::Mtls | AuthKind::SshKey => return Vec::new(),
+            AuthKind::AwsSigv4 => {
+                let value = Template::parse("{access_key_id}", Encoding::Plain);
+                let at = Location::Signature;
+                return value.into_iter().map(|value| Place { at: at.clone(), value }).collect();
+            }
             _ => PlaceText {
                 header: Some("Authorization".into()),
                 prefix: Some("Bearer ".into()),

@@ -44,6 +44,7 @@ impl Desk {
             clears: Clears::default(),
             needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
             renews: None,
+            signer: None,
         };
         CachedCredential::new(Arc::new(credential), self.clock.moment(), life)
     }

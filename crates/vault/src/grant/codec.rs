@@ -23,6 +23,7 @@ pub(super) enum StoredKind {
     OAuth = 5,
     App = 6,
     SshKey = 7,
+    AwsKey = 8,
 }
 
 /// Encodes a grant. The buffer is allocated once, so that no unwiped copy is left.
@@ -60,6 +61,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secre
         5 => StoredKind::OAuth,
         6 => StoredKind::App,
         7 => StoredKind::SshKey,
+        8 => StoredKind::AwsKey,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;

@@ -71,9 +71,11 @@ pub(super) fn check_places(
         let (name, sendable): (_, fn(u8) -> bool) = match place.at {
             Location::Path(_) => ("path", is_path_byte),
             Location::Cookie(_) => ("cookie", is_cookie_byte),
-            Location::Header(_) | Location::Query(_) | Location::Body(_) | Location::Login(_) => {
-                continue;
-            }
+            Location::Header(_)
+            | Location::Query(_)
+            | Location::Body(_)
+            | Location::Signature
+            | Location::Login(_) => continue,
         };
         for field in place.value.fields() {
             let value = values.get(field).map(Secret::expose).unwrap_or_default();

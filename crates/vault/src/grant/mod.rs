@@ -5,6 +5,7 @@
 
 mod api_key;
 mod app_secret;
+mod aws_key;
 mod basic;
 mod bearer;
 mod codec;
@@ -25,10 +26,12 @@ use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::{Credential, Renews, Scoped, Write};
 use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::scrub::Needles;
+use keyward_rules::inject::sign::Signer;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance, PlannedFeature};
 
 use api_key::ApiKey;
 pub use app_secret::AppSecret;
+use aws_key::AwsKey;
 use basic::Basic;
 use bearer::Bearer;
 use custom::Custom;
@@ -52,6 +55,8 @@ pub enum Grant {
     OAuth(OAuth),
     /// A private key that signs logins.
     SshKey(SshKey),
+    /// An AWS access key, which signs requests.
+    AwsKey(AwsKey),
 }
 
 /// The context of minting.
@@ -112,6 +117,7 @@ impl Grant {
             AuthKind::Basic => Basic::new(auth, values).map(Self::Basic),
             AuthKind::Custom => Ok(Self::Custom(Custom::new(values))),
             AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
+            AuthKind::AwsSigv4 => Ok(Self::AwsKey(AwsKey::new(values))),
             AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp => {
                 OAuth::from_fields(auth, values).map(Self::OAuth)
             }
@@ -130,6 +136,7 @@ impl Grant {
             Self::Basic(_) => codec::StoredKind::Basic,
             Self::Custom(_) => codec::StoredKind::Custom,
             Self::SshKey(_) => codec::StoredKind::SshKey,
+            Self::AwsKey(_) => codec::StoredKind::AwsKey,
             Self::OAuth(grant) => {
                 return codec::encode(codec::StoredKind::OAuth, &grant.to_fields());
             }
@@ -150,6 +157,7 @@ impl Grant {
             codec::StoredKind::Custom => Self::Custom(Custom::new(values)),
             codec::StoredKind::OAuth => Self::OAuth(OAuth::stored(values)?),
             codec::StoredKind::SshKey => Self::SshKey(SshKey::stored(values)),
+            codec::StoredKind::AwsKey => Self::AwsKey(AwsKey::new(values)),
             codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
@@ -223,6 +231,7 @@ impl Grant {
             renews: self.renews(ctx, life.renewable),
             writes,
             clears: ctx.instance.clears.clone(),
+            signer: self.signer(ctx.instance)?,
         };
         Ok(Minted { credential, rotated: None, life })
     }
@@ -239,6 +248,14 @@ impl Grant {
             });
         }
         Ok(writes)
+    }
+
+    /// What signs requests, for kinds that sign them.
+    fn signer(&self, instance: &Instance) -> Result<Option<Signer>, MintError> {
+        match self {
+            Self::AwsKey(grant) => grant.signer(&instance.aws).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The texts that must not appear in a response, even if nothing can be injected yet.
@@ -312,6 +329,7 @@ impl Grant {
             Self::Custom(grant) => grant.fields(),
             Self::OAuth(grant) => grant.fields(),
             Self::SshKey(grant) => grant.fields(),
+            Self::AwsKey(grant) => grant.fields(),
         }
     }
 

@@ -1,0 +1,338 @@
+//! AWS Signature Version 4, by the `aws-sigv4` crate. The scope, the signed fields and the way in which the body is
+//! signed are those of the agent's own signature; keys and date are ours.
+//!
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{
+    self, PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest,
+    SignatureLocation, SigningSettings, UriPathNormalizationMode,
+};
+use aws_sigv4::sign::v4;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use zeroize::Zeroizing;
+
+use super::SignError;
+use super::aws_action;
+use super::aws_chunks::ChunkSigner;
+use super::aws_host::scope_of;
+use super::aws_signature::{AgentSignature, Place};
+use keyward_base::secret::Secret;
+
+/// SHA-256 of the body, or a word that says how it is signed.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html>
+pub(super) const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+
+/// Fields that each signature writes; what the agent sent there is removed before.
+pub const FIELDS: [HeaderName; 3] = [header::AUTHORIZATION, DATE, SECURITY_TOKEN];
+
+/// Parameters of a presigned URL.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+pub const PARAMETERS: [&str; 7] = [
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-Security-Token",
+    "X-Amz-Signature",
+    "X-Amz-SignedHeaders",
+];
+
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+const CHUNKS: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+const CHUNKS_AND_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
+const UNSIGNED_CHUNKS: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
+
+/// Keys of an account, permanent or temporary.
+#[derive(Debug)]
+pub struct AwsKeys {
+    /// The id, which each signature names.
+    pub access_key_id: Secret,
+    /// The key that signs.
+    pub secret_access_key: Secret,
+    /// Sent with the signatures of temporary keys.
+    pub session_token: Option<Secret>,
+    /// The region of requests that the agent does not sign.
+    pub region: Option<Box<str>>,
+    /// The service of requests that the agent does not sign.
+    pub service: Option<Box<str>>,
+}
+
+/// What a request's signature covers.
+#[derive(Debug)]
+pub struct AwsRequest {
+    region: Box<str>,
+    service: Box<str>,
+    /// The fields that the agent signed; empty if it signed nothing.
+    signed: Vec<HeaderName>,
+    place: Place,
+    payload: Payload,
+}
+
+/// How the body is signed.
+#[derive(Debug, Eq, PartialEq)]
+enum Payload {
+    /// By this value of `x-amz-content-sha256`: the body's hash, or a word for none.
+    Declared(Box<str>),
+    /// By its hash, which nothing declares.
+    Whole,
+    /// Each chunk carries a signature, and so does a trailer.
+    Chunks { trailer: bool },
+}
+
+/// A request without signature: what the upstream will receive.
+#[derive(Debug)]
+pub struct Unsigned<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// Host and port, as in `Host`.
+    pub authority: &'a str,
+    /// Path and query, as on the wire.
+    pub path: &'a str,
+    /// The fields; the signature is added to them.
+    pub fields: &'a mut HeaderMap,
+    /// The body, if [`AwsRequest::needs_body`].
+    pub body: Option<&'a [u8]>,
+    /// The time of the signature.
+    pub now: Timestamp,
+}
+
+/// What is left to do after a request was signed.
+#[derive(Debug, Default)]
+pub struct Signed {
+    /// The new path and query, if the signature is in the query.
+    pub path: Option<String>,
+    /// Signs the chunks of the body.
+    pub chunks: Option<ChunkSigner>,
+}
+
+impl AwsKeys {
+    /// Reads the agent's signature in the head of a request to `host`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is of another algorithm, or nothing names region and service.
+    pub fn read(
+        &self,
+        host: &str,
+        fields: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<AwsRequest, SignError> {
+        let agents = AgentSignature::find(fields, query)?;
+        let (region, service, signed, place) = match agents {
+            Some(found) => (found.region, found.service, found.signed, found.place),
+            None => {
+                let named = scope_of(host);
+                let region = self.region.as_deref().or(named.map(|(region, _)| region));
+                let service = self.service.as_deref().or(named.map(|(_, service)| service));
+                let (Some(region), Some(service)) = (region, service) else {
+                    return Err(SignError::NoScope);
+                };
+                (region.into(), service.into(), Vec::new(), Place::Header)
+            }
+        };
+        let payload = Payload::of(fields, &service, &place)?;
+        Ok(AwsRequest { region, service, signed, place, payload })
+    }
+
+    /// Signs a request.
+    ///
+    /// # Errors
+    /// When a field cannot be signed, or the answer would contain credentials.
+    pub fn sign(&self, plan: &AwsRequest, request: Unsigned<'_>) -> Result<Signed, SignError> {
+        aws_action::check(&plan.service, request.path, request.body)?;
+        let time = SystemTime::from(match plan.place {
+            Place::Header => request.now,
+            Place::Query { date, .. } => date,
+        });
+        let payload = plan.payload.value(request.body);
+        let uri = format!("https://{}{}", request.authority, request.path);
+        let covered = plan.covered(request.fields, request.authority)?;
+        let covered = covered.iter().map(|(name, value)| (name.as_str(), &**value));
+        let body = SignableBody::Precomputed(payload.into_owned());
+        let signable = SignableRequest::new(request.method, uri, covered, body);
+        let identity = self.credentials()?.into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&plan.region)
+            .name(&plan.service)
+            .time(time)
+            .settings(plan.settings())
+            .build()
+            .map_err(|_| SignError::Unsignable)?
+            .into();
+        let signed = http_request::sign(signable.map_err(|_| SignError::Unsignable)?, &params);
+        let (instructions, signature) = signed.map_err(|_| SignError::Unsignable)?.into_parts();
+        for (name, value) in instructions.headers() {
+            let name =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| SignError::Unsignable)?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| SignError::Unsignable)?;
+            value.set_sensitive(name != CONTENT_SHA256 && name != DATE);
+            request.fields.insert(name, value);
+        }
+        let path = (!instructions.params().is_empty())
+            .then(|| with_parameters(request.path, instructions.params()));
+        let chunks = match plan.payload {
+            Payload::Chunks { trailer } => Some(self.chunk_signer(plan, time, signature, trailer)?),
+            _ => None,
+        };
+        Ok(Signed { path, chunks })
+    }
+
+    fn chunk_signer(
+        &self,
+        plan: &AwsRequest,
+        time: SystemTime,
+        seed: String,
+        trailer: bool,
+    ) -> Result<ChunkSigner, SignError> {
+        let secret = self.secret_access_key.expose_text().ok_or(SignError::Unsignable)?;
+        let key = v4::generate_signing_key(secret, time, &plan.region, &plan.service);
+        let key = Zeroizing::new(key.as_ref().to_vec());
+        let time = Timestamp::try_from(time).map_err(|_| SignError::Unsignable)?;
+        let scope =
+            format!("{}/{}/{}/aws4_request", time.strftime("%Y%m%d"), plan.region, plan.service);
+        let date = time.strftime("%Y%m%dT%H%M%SZ").to_string();
+        Ok(ChunkSigner::new(key, date, scope, seed, trailer))
+    }
+
+    fn credentials(&self) -> Result<Credentials, SignError> {
+        let text = |secret: &Secret| secret.expose_text().map(str::to_owned);
+        let (id, key) = (text(&self.access_key_id), text(&self.secret_access_key));
+        let (Some(id), Some(key)) = (id, key) else { return Err(SignError::Unsignable) };
+        let token = match &self.session_token {
+            Some(token) => Some(text(token).ok_or(SignError::Unsignable)?),
+            None => None,
+        };
+        Ok(Credentials::new(id, key, token, None, "keyward"))
+    }
+}
+
+impl AwsRequest {
+    /// Whether the body must be read before the request is signed.
+    pub fn needs_body(&self) -> bool {
+        self.payload == Payload::Whole
+    }
+
+    fn settings(&self) -> SigningSettings {
+        let mut settings = SigningSettings::default();
+        // What is covered is chosen before.
+        settings.excluded_headers = None;
+        if self.is_s3() {
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        }
+        match self.place {
+            Place::Header if self.declares_payload() => {
+                settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+            }
+            Place::Header => {}
+            Place::Query { expires, .. } => {
+                settings.signature_location = SignatureLocation::QueryParams;
+                settings.expires_in = Some(expires);
+            }
+        }
+        settings
+    }
+
+    fn is_s3(&self) -> bool {
+        self.service.starts_with("s3")
+    }
+
+    fn declares_payload(&self) -> bool {
+        self.is_s3() || self.payload != Payload::Whole
+    }
+
+    /// Names and values of the fields that are signed, beside those that the signature adds.
+    fn covered(
+        &self,
+        fields: &HeaderMap,
+        authority: &str,
+    ) -> Result<Vec<(HeaderName, Box<str>)>, SignError> {
+        let is_header = matches!(self.place, Place::Header);
+        let is_wanted = |name: &HeaderName| match name.as_str() {
+            "host" => false,
+            "x-amz-content-sha256" => !is_header && self.signed.contains(name),
+            text if is_header && text.starts_with("x-amz-") => true,
+            _ if self.signed.is_empty() => *name == header::CONTENT_TYPE,
+            _ => self.signed.contains(name),
+        };
+        let mut covered = vec![(header::HOST, authority.into())];
+        for name in fields.keys().filter(|name| is_wanted(name)) {
+            let values: Result<Vec<&str>, _> =
+                fields.get_all(name).iter().map(HeaderValue::to_str).collect();
+            let joined = values.map_err(|_| SignError::Unsignable)?.join(",");
+            covered.push((name.clone(), joined.into()));
+        }
+        Ok(covered)
+    }
+}
+
+impl Payload {
+    fn of(fields: &HeaderMap, service: &str, place: &Place) -> Result<Self, SignError> {
+        if aws_action::reads_body(service) {
+            return Ok(Self::Whole);
+        }
+        let declared = fields.get(&CONTENT_SHA256).and_then(|value| value.to_str().ok());
+        let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        match declared {
+            None if service.starts_with("s3") => Ok(Self::Declared(UNSIGNED.into())),
+            None => Ok(Self::Whole),
+            Some(CHUNKS) if matches!(place, Place::Header) => Ok(Self::Chunks { trailer: false }),
+            Some(CHUNKS_AND_TRAILER) if matches!(place, Place::Header) => {
+                Ok(Self::Chunks { trailer: true })
+            }
+            Some(text) if is_hash(text) || [UNSIGNED, UNSIGNED_CHUNKS].contains(&text) => {
+                Ok(Self::Declared(text.into()))
+            }
+            Some("STREAMING-AWS4-HMAC-SHA256-EVENTS") => {
+                Err(SignError::Algorithm("an event stream's signature"))
+            }
+            Some(_) => Err(SignError::Unreadable("`x-amz-content-sha256` is not known")),
+        }
+    }
+
+    /// The value that is signed for the body.
+    fn value(&self, body: Option<&[u8]>) -> Cow<'_, str> {
+        match self {
+            Self::Declared(text) => Cow::Borrowed(text),
+            Self::Chunks { trailer: false } => Cow::Borrowed(CHUNKS),
+            Self::Chunks { trailer: true } => Cow::Borrowed(CHUNKS_AND_TRAILER),
+            Self::Whole => Cow::Owned(sha256_hex(body.unwrap_or_default())),
+        }
+    }
+}
+
+/// SHA-256 in lower-case hexadecimal digits.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    base16ct(&Sha256::digest(bytes))
+}
+
+fn base16ct(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn with_parameters(path: &str, parameters: &[(&str, Cow<'static, str>)]) -> String {
+    let mut path = path.to_owned();
+    for (name, value) in parameters {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str(name);
+        path.push('=');
+        path.extend(percent_encode(value.as_bytes(), NON_ALPHANUMERIC));
+    }
+    path
+}
+
+/// The longest validity of a presigned URL: seven days.
+pub(super) const EXPIRES_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);

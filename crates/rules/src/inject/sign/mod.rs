@@ -1,0 +1,47 @@
+//! Signatures of requests: for services whose secret is never sent, but signs what is sent. The agent signs with a
+//! placeholder; its signature says for what, is removed, and the request is signed again.
+
+mod aws_action;
+pub mod aws_chunks;
+mod aws_host;
+mod aws_signature;
+pub mod aws_sigv4;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use self::aws_sigv4::AwsKeys;
+
+/// What signs a connection's requests.
+#[derive(Clone, Debug)]
+pub enum Signer {
+    /// AWS Signature Version 4.
+    AwsSigV4(Arc<AwsKeys>),
+}
+
+/// Why a request cannot be signed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SignError {
+    /// The agent's signature cannot be read.
+    #[error("the request's own AWS signature cannot be read: {0}")]
+    Unreadable(&'static str),
+    /// Neither the request nor its host nor the connection names region and service.
+    #[error(
+        "the AWS region and service of this request are unknown: sign it with the placeholder keys, or set the \
+         connection's fields `region` and `service`"
+    )]
+    NoScope,
+    /// The signature is of a kind that is not made here.
+    #[error("the request is signed with {0}, which is not supported; use AWS4-HMAC-SHA256")]
+    Algorithm(&'static str),
+    /// The answer would contain credentials.
+    #[error(
+        "`{0}` answers with credentials, which the agent would hold; add a connection for that role instead"
+    )]
+    AnswersWithCredentials(&'static str),
+    /// A field cannot be part of a signature.
+    #[error("a field of the request cannot be signed")]
+    Unsignable,
+}

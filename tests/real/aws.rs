@@ -1,0 +1,150 @@
+//! AWS signatures: programs sign with placeholder keys, and the server verifies with botocore's signer that what arrives
+//! is signed with the live ones.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::stage::{installed, run, said};
+use crate::support::canary::Canary;
+use crate::support::install::Install;
+use crate::support::pki::pki;
+use crate::support::*;
+
+const HOSTS: [&str; 5] = [
+    "s3.amazonaws.com",
+    "photos.s3.amazonaws.com",
+    "photos.s3.eu-west-1.amazonaws.com",
+    "sts.eu-west-1.amazonaws.com",
+    "dynamodb.eu-west-1.amazonaws.com",
+];
+
+/// The live id; the live key is the canary.
+const KEY_ID: &str = "AKIAIOSFODNN7KEYWARD";
+
+/// The server, and a user whose agent `ci` is bound to an AWS connection.
+struct Aws {
+    install: Install,
+    canary: Canary,
+    folder: TempDir,
+    server: Child,
+    _origin: Origin,
+}
+
+impl Aws {
+    async fn new() -> Self {
+        let folder = TempDir::new().expect("a directory");
+        let plan = Plan::api_key();
+        let canary = plan.canary().clone();
+        let (certificate, key) = pki().pem(&HOSTS);
+        std::fs::write(folder.path().join("certificate.pem"), certificate).expect("a file");
+        std::fs::write(folder.path().join("key.pem"), key).expect("a file");
+        let mut server = Command::new(installed("real-venv/bin/python"));
+        server.arg(program("server.py")).args(["certificate.pem", "key.pem", "log"]);
+        server.env("ACCESS_KEY", KEY_ID).env("SECRET_KEY", &canary.text);
+        let server = server.current_dir(folder.path()).stdout(Stdio::piped()).spawn();
+        let mut server = server.expect("`tests/run` installs Python");
+        let mut port = String::new();
+        let out = server.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut port).expect("the server says its port");
+        let port = port.trim();
+        let plan = HOSTS
+            .iter()
+            .fold(plan, |plan, host| plan.resolve(&format!("{host}: \"127.0.0.1:{port}\"")));
+        let plan = plan.connection(&format!(
+            "{{ name: live, provider: aws, fields: {{ access_key_id: {{ command: [echo, {KEY_ID}] }}, \
+             secret_access_key: {{ env: CANARY }} }} }}"
+        ));
+        let plan = plan.allow(&format!("127.0.0.1/32:{port}"));
+        let plan = plan.no_agents().agent("ci", "live");
+        let origin = Origin::answering(|_: &Message| ok("nothing")).await;
+        Self { install: Install::new(&plan, &origin), canary, folder, server, _origin: origin }
+    }
+
+    async fn python(&self, script: &str) -> Output {
+        let mut command = self.install.keyward(&["run", "--agent", "ci", "--"]);
+        command.arg(installed("real-venv/bin/python")).arg(program(script));
+        run(command).await
+    }
+
+    /// What the server received, and that the secret is nowhere else.
+    fn received(&self, output: &Output) -> Vec<serde_json::Value> {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        for stands_for_it in ["kwph", "kwa_", &*self.canary.text] {
+            assert!(!log.contains(stands_for_it), "{stands_for_it} arrived: {log}");
+        }
+        self.canary.assert_absent("what the program said", said(output).as_bytes());
+        self.canary.assert_absent_below(self.install.folder());
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+impl Drop for Aws {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/real/programs/aws").join(name)
+}
+
+/// How often requests were signed in this way.
+fn count(received: &[serde_json::Value], how: &str) -> usize {
+    received.iter().filter(|request| request["how"] == how).count()
+}
+
+#[tokio::test]
+async fn boto3_signs_with_placeholders_and_aws_accepts_all_of_it() {
+    let aws = Aws::new().await;
+    let output = aws.python("boto.py").await;
+    let said = said(&output);
+    assert!(output.status.success() && said.contains("answer: fine"), "{said}");
+    assert_eq!(
+        said.matches("refused: True").count(),
+        2,
+        "credentials stay with the gateway: {said}"
+    );
+    let received = aws.received(&output);
+    assert_eq!(count(&received, "field") + count(&received, "query"), received.len(), "{said}");
+    assert_eq!(count(&received, "query"), 1);
+    let parts =
+        received.iter().filter(|request| request["request"] == "PUT photos.s3.amazonaws.com/large");
+    assert_eq!(parts.count(), 3);
+    let sts =
+        received.iter().filter(|request| request["request"] == "POST sts.eu-west-1.amazonaws.com/");
+    assert_eq!(sts.count(), 1, "actions that answer with credentials are not sent");
+}
+
+#[tokio::test]
+async fn signed_chunks_are_signed_again_and_unsigned_requests_are_signed() {
+    let aws = Aws::new().await;
+    let output = aws.python("chunks.py").await;
+    let said = said(&output);
+    let received = aws.received(&output);
+    assert!(output.status.success() && said.contains("answer: fine"), "{said} {received:#?}");
+    assert_eq!(count(&received, "chunks"), 1, "{received:#?}");
+    assert_eq!(count(&received, "field"), 2, "{received:#?}");
+}
+
+#[tokio::test]
+async fn the_command_line_of_aws_copies_lists_and_says_who_one_is() {
+    let aws = Aws::new().await;
+    let line = "echo hello > file
+        \"$1\" s3 mb s3://photos
+        \"$1\" s3 cp file s3://photos/one.txt
+        \"$1\" s3 cp s3://photos/one.txt -
+        \"$1\" sts get-caller-identity --region eu-west-1";
+    let mut command = aws.install.keyward(&["run", "--agent", "ci", "--", "sh", "-ec", line, "sh"]);
+    command.arg(installed("real-venv/bin/aws"));
+    command.env("AWS_DEFAULT_REGION", "us-east-1");
+    let output = run(command).await;
+    let said = said(&output);
+    let received = aws.received(&output);
+    assert!(output.status.success(), "{said} {received:#?}");
+    assert!(said.contains("hello") && said.contains("\"Arn\""), "{said}");
+    assert_eq!(count(&received, "field"), received.len(), "{received:#?}");
+}
