@@ -25,10 +25,12 @@ assert "-" in s3.head_object(Bucket="photos", Key="large")["ETag"], "in parts"
 signed = Config(s3={"payload_signing_enabled": True}, request_checksum_calculation="when_required")
 boto3.client("s3", region_name="us-east-1", config=signed).put_object(Bucket="photos", Key="hashed", Body=b"hashed")
 
-url = s3.generate_presigned_url("get_object", {"Bucket": "photos", "Key": name}, ExpiresIn=600)
-assert "kwph" in url, "signed with the placeholder"
-answer = requests.get(url, timeout=20)
-assert answer.text == "hello", answer.text
+for version in ("s3", "s3v4"):
+    signer = boto3.client("s3", region_name="us-east-1", config=Config(signature_version=version))
+    url = signer.generate_presigned_url("get_object", {"Bucket": "photos", "Key": name}, ExpiresIn=600)
+    assert "kwph" in url, "signed with the placeholder"
+    answer = requests.get(url, timeout=20)
+    assert answer.text == "hello", answer.text
 
 table = boto3.client("dynamodb", region_name=REGION)
 table.create_table(

@@ -88,6 +88,8 @@ def check(method, url, fields, body):
     access, _, region, service, _ = credential.split("/")
     if access != ACCESS_KEY:
         raise Refused(f"key {access}")
+    if "Signature" in query or "AWSAccessKeyId" in query:
+        raise Refused("two signatures")
     declared = fields.get("x-amz-content-sha256")
     hashed = "UNSIGNED-PAYLOAD" if in_query and service == "s3" else declared or hexed(body)
     if len(hashed) == 64 and hashed != hexed(body):

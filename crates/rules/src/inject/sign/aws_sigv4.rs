@@ -4,6 +4,7 @@
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -14,7 +15,8 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::SignError;
@@ -33,9 +35,14 @@ const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 /// Fields that each signature writes; what the agent sent there is removed before.
 pub const FIELDS: [HeaderName; 3] = [header::AUTHORIZATION, DATE, SECURITY_TOKEN];
 
-/// Parameters of a presigned URL.
+/// Parameters of a presigned URL, also of Signature Version 2, which boto3 still makes for S3: such a request is
+/// signed in its fields instead.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
-pub const PARAMETERS: [&str; 7] = [
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationQueryStringAuth>
+pub const PARAMETERS: [&str; 10] = [
+    "AWSAccessKeyId",
+    "Expires",
+    "Signature",
     "X-Amz-Algorithm",
     "X-Amz-Credential",
     "X-Amz-Date",
@@ -311,17 +318,15 @@ impl Payload {
 
 /// SHA-256 in lower-case hexadecimal digits.
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
-    base16ct(&Sha256::digest(bytes))
-}
-
-fn base16ct(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
+
+/// Characters that are not encoded: RFC 3986 §2.3.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn with_parameters(path: &str, parameters: &[(&str, Cow<'static, str>)]) -> String {
     let mut path = path.to_owned();
@@ -329,7 +334,7 @@ fn with_parameters(path: &str, parameters: &[(&str, Cow<'static, str>)]) -> Stri
         path.push(if path.contains('?') { '&' } else { '?' });
         path.push_str(name);
         path.push('=');
-        path.extend(percent_encode(value.as_bytes(), NON_ALPHANUMERIC));
+        path.extend(percent_encode(value.as_bytes(), UNRESERVED));
     }
     path
 }
