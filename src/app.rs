@@ -49,7 +49,7 @@ pub use restore::{Restore, RestoreError, Restored};
 use services::Opened;
 pub use services::Services;
 
-use self::listeners::Listeners;
+use self::listeners::{BoundHooks, Listeners};
 use self::notify::Manager;
 use self::reload::Reloader;
 use self::upstream_settings::UpstreamSettings;
@@ -148,6 +148,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let tls = bound.admin_tls.map(|tls| AdminTls::new(tls, &services.leaves));
     tasks.serve_network(bound.admin, tls, &admin, admin_access(&config, bound.admin_addr));
     tasks.serve_metrics(bound.metrics, &admin);
+    tasks.serve_hooks(bound.hooks, &admin, &services);
     tasks.spawn(|close| until(close, admin::make_links(admin.clone(), links)));
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
@@ -368,6 +369,13 @@ impl AdminTasks {
     fn serve_metrics(&mut self, listener: Option<TcpListener>, state: &Admin) {
         if let Some(listener) = listener {
             self.spawn(|close| admin::serve_metrics(listener, state.clone(), close));
+        }
+    }
+
+    fn serve_hooks(&mut self, bound: Option<BoundHooks>, state: &Admin, services: &Services) {
+        if let Some(BoundHooks { listener, tls, .. }) = bound {
+            let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
+            self.spawn(|close| admin::serve_hooks(listener, tls, state.clone(), close));
         }
     }
 

@@ -19,6 +19,9 @@ use keyward_state::observe::metrics::Metrics;
 /// The key of the configuration that names the certificate of the admin listener.
 pub(super) const ADMIN: &str = "listen.admin_tls";
 
+/// The key of the configuration that names the certificate of the listener for webhooks.
+pub(super) const HOOKS: &str = "listen.hooks";
+
 /// Far longer than any key.
 const KEY_BYTES_MAX: usize = 64 * 1024;
 

@@ -9,7 +9,7 @@ use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use super::error::AppError;
-use super::listener_certificates::{ADMIN, DATABASES, ListenerCertificates};
+use super::listener_certificates::{ADMIN, DATABASES, HOOKS, ListenerCertificates};
 use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
 use keyward_api::{DatabaseLocation, Locations};
 use keyward_base::id::OrgId;
@@ -34,12 +34,23 @@ pub(super) struct Listeners {
     pub(super) metrics: Option<TcpListener>,
     /// Its address.
     pub(super) metrics_addr: Option<SocketAddr>,
+    /// The listener for webhooks.
+    pub(super) hooks: Option<BoundHooks>,
     /// The admin listener: health and the CA's certificate for everyone, the API for tokens.
     pub(super) admin: TcpListener,
     /// Its address.
     pub(super) admin_addr: SocketAddr,
     /// Its certificate, if it speaks TLS.
     pub(super) admin_tls: Option<Arc<ProxyTls>>,
+}
+
+/// The bound listener for webhooks of services.
+pub(super) struct BoundHooks {
+    pub(super) listener: TcpListener,
+    addr: SocketAddr,
+    /// The base of the hooks' URLs.
+    pub(super) url: String,
+    pub(super) tls: Option<Arc<ProxyTls>>,
 }
 
 /// Sockets from a service manager: sd_listen_fds(3).
@@ -100,12 +111,14 @@ impl Listeners {
             databases_at: Vec::new(),
             metrics,
             metrics_addr,
+            hooks: None,
             admin,
             admin_addr,
             admin_tls,
         };
         all.bind_agents(config).await?;
         all.bind_databases(config).await?;
+        all.bind_hooks(config).await?;
         Ok(all)
     }
 
@@ -136,6 +149,17 @@ impl Listeners {
         Ok(())
     }
 
+    async fn bind_hooks(&mut self, config: &Config) -> anyhow::Result<()> {
+        let Some(hooks) = &config.listen.hooks else { return Ok(()) };
+        let failed = |error| refused(HOOKS, &ListenAt::Tcp(hooks.at), error);
+        let listener = TcpListener::bind(hooks.at).await.map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let by = hooks.tls.as_ref();
+        let tls = by.map(|by| self.certificates.add(HOOKS, by)).transpose()?;
+        self.hooks = Some(BoundHooks { listener, addr, url: hooks.base(addr), tls });
+        Ok(())
+    }
+
     /// Where the gateway is reached and keeps its files, for people and the API.
     pub(super) fn locations(&self, config: &Config) -> Locations {
         Locations {
@@ -148,6 +172,7 @@ impl Listeners {
                 Some(_) => format!("https://{}", self.admin_addr),
             },
             metrics: self.metrics_addr.map(|at| at.to_string()),
+            hooks: self.hooks.as_ref().map(|hooks| hooks.url.clone()),
             data: config.data_dir.display().to_string(),
             ca: config.ca.cert.display().to_string(),
         }
@@ -168,6 +193,7 @@ impl Listeners {
             .chain(databases)
             .chain([self.admin_addr])
             .chain(self.metrics_addr)
+            .chain(self.hooks.as_ref().map(|hooks| hooks.addr))
             .collect()
     }
 }

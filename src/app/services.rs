@@ -215,6 +215,8 @@ impl Services {
 struct Place {
     own: Vec<SocketAddr>,
     public_url: String,
+    /// The base of the URLs of hooks, if they have a listener of their own.
+    hooks_url: Option<String>,
     /// Of the client at the identity provider; `None` in a process without sign-in.
     client_secret: Option<Secret>,
 }
@@ -222,7 +224,12 @@ struct Place {
 impl Place {
     /// Of a process without listeners.
     fn at_rest(config: &Config) -> Self {
-        Self { own: Vec::new(), public_url: config.public_url.clone(), client_secret: None }
+        Self {
+            own: Vec::new(),
+            public_url: config.public_url.clone(),
+            hooks_url: config.listen.hooks.as_ref().map(|hooks| hooks.base(hooks.at)),
+            client_secret: None,
+        }
     }
 }
 
@@ -350,8 +357,10 @@ impl Opened {
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = public_url(config, bound.admin_addr);
+        let hooks_url = bound.hooks.as_ref().map(|hooks| hooks.url.clone());
         let own = bound.own_addrs();
-        self.finish(config, Place { own, public_url, client_secret }, rulebook)
+        let place = Place { own, public_url, hooks_url, client_secret };
+        self.finish(config, place, rulebook)
     }
 
     fn plan(&self, config: &Config, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
@@ -386,14 +395,14 @@ impl Opened {
         place: Place,
         rulebook: Rulebook,
     ) -> anyhow::Result<Arc<Services>> {
-        let Place { own, public_url, client_secret } = place;
+        let Place { own, public_url, hooks_url, client_secret } = place;
         let dialler = Arc::new(dialler(config, own));
         let caller = Arc::new(HttpClient::new(dialler.clone(), trusted(config)?));
         self.vault.use_client(caller.clone());
         self.events.use_client(caller.clone());
         self.vault.follow_settings(config.oauth.clone());
         self.vault.rotate_by(config.rotation.clone());
-        self.inbox.serve(caller.clone(), public_url.clone());
+        self.inbox.serve(caller.clone(), hooks_url.unwrap_or_else(|| public_url.clone()));
         let flows = Flows::new(oauth::Parts {
             store: self.store,
             keyring: self.keyring,

@@ -74,10 +74,22 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
 }
 
 fn log_ready(locations: &Locations) {
-    let Locations { proxy, agents, databases, admin, metrics, data, ca, config: _ } = locations;
+    let Locations { proxy, agents, databases, admin, metrics, hooks, data, ca, config: _ } =
+        locations;
     let agents: Vec<_> = agents.iter().map(|(_, at)| at).collect();
     let databases: Vec<_> = databases.iter().map(|listener| &listener.at).collect();
-    tracing::info!(id = "ready", ?proxy, ?agents, ?databases, admin, metrics, data, ca, "ready");
+    tracing::info!(
+        id = "ready",
+        ?proxy,
+        ?agents,
+        ?databases,
+        admin,
+        metrics,
+        hooks,
+        data,
+        ca,
+        "ready"
+    );
 }
 
 /// Reports the failure in the log.
@@ -232,6 +244,7 @@ fn announcement(locations: &Locations, next: &str) -> String {
     fields.push(("admin", settings::admin_url(&locations.admin)));
     let metrics = locations.metrics.iter();
     fields.extend(metrics.map(|at| ("metrics", format!("http://{at}/metrics"))));
+    fields.extend(locations.hooks.iter().map(|url| ("hooks", format!("{url}/hooks/"))));
     fields.push(("data", locations.data.clone()));
     fields.push(("CA", locations.ca.clone()));
     let mut text = table::fields(&fields);
@@ -272,6 +285,7 @@ mod tests {
             databases: Vec::new(),
             admin: "127.0.0.1:8081".to_owned(),
             metrics: Some("127.0.0.1:9464".to_owned()),
+            hooks: Some("https://hooks.example.com".to_owned()),
             config: "/data/keyward.yaml".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
@@ -281,6 +295,7 @@ mod tests {
         agent     ci at 127.0.0.1:8090
         admin     http://127.0.0.1:8081
         metrics   http://127.0.0.1:9464/metrics
+        hooks     https://hooks.example.com/hooks/
         data      /data
         CA        /data/ca/ca.pem
         ready; stop with Ctrl-C

@@ -10,6 +10,7 @@ use serde_yaml::Value;
 use super::listen_admin::{self, ListenAdmin};
 use super::listen_agents::{self, ListenAgent, ListenAgentText};
 use super::listen_databases::{self, ListenDatabase, ListenDatabaseText};
+use super::listen_hooks::{self, ListenHooks, ListenHooksText};
 use super::listen_tls::{self, ListenTls};
 use super::reading::Reading;
 use keyward_base::host::{Host, Scheme, Target};
@@ -35,6 +36,8 @@ pub struct Listen {
     pub admin_access: ListenAdmin,
     /// For metrics alone.
     pub metrics: Option<SocketAddr>,
+    /// For webhooks of services alone.
+    pub hooks: Option<ListenHooks>,
     /// For one agent each.
     pub agents: Vec<ListenAgent>,
     /// For sessions with databases.
@@ -72,6 +75,10 @@ section! {
         /// For `/metrics` alone, in the format of Prometheus, over plain HTTP and without authentication.
         #[key("`IP:PORT`")]
         metrics: Option<String>,
+        /// For [webhooks of services](../guides/hooks.md) alone (`/hooks/…`), so that they do not need the admin
+        /// listener.
+        #[key(map of ListenHooksText)]
+        hooks: Option<Value>,
         /// Listeners of one agent each, for clients that cannot authenticate to a proxy.
         #[key(list of ListenAgentText)]
         agents: Option<Value>,
@@ -110,6 +117,7 @@ impl Default for Listen {
             admin: SocketAddr::new(loopback, ADMIN_PORT),
             admin_access: ListenAdmin::default(),
             metrics: None,
+            hooks: None,
             agents: Vec::new(),
             databases: Vec::new(),
             base_urls: ServedBaseUrls::default(),
@@ -139,6 +147,7 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen
     }
     let metrics = text.metrics.as_deref();
     listen.metrics = metrics.and_then(|at| tcp(at, "listen.metrics", reading));
+    listen.hooks = listen_hooks::hooks(text.hooks.as_ref(), reading);
     if let Some(proxy) = &text.proxy {
         listen.proxy = proxies(proxy, reading);
     }
@@ -232,31 +241,25 @@ fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
         let message = format!("the admin listener is at {at} as well");
         reading.problems.add("listen.proxy", message, "choose another port for one of them");
     }
-    let metrics = listen.metrics.map(ListenAt::Tcp);
-    if let Some(metrics) = &metrics
-        && let Some(at) = listen.proxy.iter().chain([&admin]).find(|at| at.clashes(metrics))
-    {
-        let message = format!("another listener is at {at} as well");
-        reading.problems.add("listen.metrics", message, "choose another port for one of them");
-    }
-    for (index, own) in listen.agents.iter().enumerate() {
-        let others = listen.agents[..index].iter().map(|other| &other.at);
-        let others = others.chain(&listen.proxy).chain(std::iter::once(&admin)).chain(&metrics);
-        if let Some(at) = others.into_iter().find(|at| at.clashes(&own.at)) {
-            let message = format!("another listener is at {at} as well");
-            let path = key_of(&item_of("listen.agents", index), "at");
-            reading.problems.add(&path, message, "choose another place for one of them");
+    let tcp = |key: &str, at: SocketAddr| (format!("listen.{key}"), "port", ListenAt::Tcp(at));
+    let named = |key: &'static str| {
+        move |(index, at): (usize, &ListenAt)| {
+            let path = key_of(&item_of(&format!("listen.{key}"), index), "at");
+            (path, "place", at.clone())
         }
-    }
-    for (index, own) in listen.databases.iter().enumerate() {
-        let others = listen.databases[..index].iter().map(|other| &other.at);
-        let others = others.chain(listen.agents.iter().map(|other| &other.at));
-        let others = others.chain(&listen.proxy).chain(std::iter::once(&admin)).chain(&metrics);
-        if let Some(at) = others.into_iter().find(|at| at.clashes(&own.at)) {
-            let message = format!("another listener is at {at} as well");
-            let path = key_of(&item_of("listen.databases", index), "at");
-            reading.problems.add(&path, message, "choose another place for one of them");
+    };
+    let mut others: Vec<_> = listen.metrics.map(|at| tcp("metrics", at)).into_iter().collect();
+    others.extend(listen.hooks.as_ref().map(|hooks| tcp("hooks", hooks.at)));
+    others.extend(listen.agents.iter().map(|own| &own.at).enumerate().map(named("agents")));
+    others.extend(listen.databases.iter().map(|own| &own.at).enumerate().map(named("databases")));
+    let mut taken: Vec<ListenAt> = listen.proxy.iter().cloned().chain([admin]).collect();
+    for (path, what, at) in others {
+        if let Some(other) = taken.iter().find(|other| other.clashes(&at)) {
+            let message = format!("another listener is at {other} as well");
+            let remedy = format!("choose another {what} for one of them");
+            reading.problems.add(&path, message, remedy);
         }
+        taken.push(at);
     }
 }
 
@@ -294,9 +297,14 @@ pub(super) fn public_url(
     let scheme = if listen.admin_access.tls.is_some() { "https" } else { "http" };
     let default = || format!("{scheme}://localhost:{}", listen.admin.port());
     let Some(url) = reading.section::<String>(value, "public_url") else { return default() };
+    base_url(url, "public_url", reading)
+}
+
+/// The URL of a server, without a slash at its end.
+pub(super) fn base_url(url: String, path: &str, reading: &mut Reading<'_>) -> String {
     if !is_base_url(&url) {
         let remedy = "write `https://keyward.example.com`, without user, query and fragment";
-        reading.problems.add("public_url", "this is not the URL of a server", remedy);
+        reading.problems.add(path, "this is not the URL of a server", remedy);
     }
     url.trim_end_matches('/').to_owned()
 }

@@ -51,9 +51,12 @@ enum Client {
     Confused,
 }
 
-/// Whether what is injected is what the owner gives: no token endpoint is asked here. The key of an SSH agent is not.
+/// Whether what is injected is what the owner gives: no token endpoint is asked here. Keys that sign are not: `real` has
+/// programs for them.
 fn is_given(auth: &AuthMethod) -> bool {
-    auth.later.is_none() && auth.minted.is_none() && auth.kind != AuthKind::SshKey
+    auth.later.is_none()
+        && auth.minted.is_none()
+        && !matches!(auth.kind, AuthKind::SshKey | AuthKind::AwsSigv4)
 }
 
 impl Account {
@@ -203,6 +206,7 @@ impl Client {
                         Location::Cookie(name) => fields.push(format!("Cookie: {name}={value}")),
                         Location::Path(_) => path = beneath(&value, &path),
                         Location::Body(path) => panic!("this test sends no body: {path}"),
+                        Location::Signature => panic!("signing keys are not sent"),
                         Location::Login(part) => panic!("no request has a login: {part:?}"),
                     }
                 }
@@ -331,6 +335,7 @@ fn assert_received(account: &Account, spot: &Spot, head: &Head, canary: &str, ca
                 assert_eq!(head.target().split('?').next(), Some(&*path), "{case}");
             }
             Location::Body(path) => panic!("this test sends no body: {path}"),
+            Location::Signature => panic!("signing keys are not sent"),
             Location::Login(part) => panic!("no request has a login: {part:?}"),
         }
     }

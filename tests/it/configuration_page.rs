@@ -19,7 +19,7 @@ const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
-const ITEMS: [(&str, &str); 13] = [
+const ITEMS: [(&str, &str); 14] = [
     (
         "apps[]",
         r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
@@ -38,6 +38,7 @@ const ITEMS: [(&str, &str); 13] = [
     ("hooks[]", r#"{"name": "ci", "scheme": "github", "secret": {"env": "W"}}"#),
     ("honeytokens[]", r#"{"name": "readme"}"#),
     ("plugins[]", r#"{"manifest": "keyward-plugin.yaml", "agent": "ci"}"#),
+    ("listen.hooks", r#"{"at": "127.0.0.1:8082"}"#),
     ("upstream.proxy", r#"{"url": "http://corp:3128"}"#),
     (
         "sign_in.oidc",

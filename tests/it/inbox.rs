@@ -4,6 +4,7 @@
 mod delivered;
 mod file;
 mod killed;
+mod listener;
 mod queue;
 mod refused;
 
@@ -77,8 +78,12 @@ fn signed(secret: &str, body: &str) -> String {
 
 /// One request from outside to the admin listener.
 async fn send(lab: &Lab, path: &str, fields: &str, body: &str) -> Message {
-    let (at, length) = (lab.gateway.admin, body.len());
-    let port = at.port();
+    send_to(lab.gateway.admin, path, fields, body).await
+}
+
+/// The same to this address.
+async fn send_to(at: std::net::SocketAddr, path: &str, fields: &str, body: &str) -> Message {
+    let (port, length) = (at.port(), body.len());
     let mut wire = Wire::plain(TcpStream::connect(at).await.expect("it listens"));
     wire.send(format!(
         "POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n\

@@ -89,6 +89,7 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         databases: places.databases.into_iter().map(database_view).collect(),
         admin: places.admin,
         metrics: places.metrics,
+        hooks: places.hooks,
         data: places.data,
         config: places.config,
         ca: places.ca,

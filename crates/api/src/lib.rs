@@ -95,9 +95,11 @@ pub use host::{Arrival, OwnNames};
 pub use network::NetworkAccess;
 pub use reload::{ReloadAsk, ReloadAsks, Reloads};
 pub use request_refusal::RequestRefusal;
-pub use router::{metrics_router, network_router, open_router, openapi, socket_router};
+pub use router::{
+    hooks_router, metrics_router, network_router, open_router, openapi, socket_router,
+};
 pub use run_counter::Runs;
-pub use serve::{AdminTls, serve_metrics, serve_network, serve_socket, serve_tcp};
+pub use serve::{AdminTls, serve_hooks, serve_metrics, serve_network, serve_socket, serve_tcp};
 pub use sign_in::own_path;
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
 pub use state::{Admin, DatabaseLocation, Deps, Locations};

@@ -59,6 +59,17 @@ pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
         .with_state(admin)
 }
 
+/// `/hooks/…` and no other path, for a listener of its own. A request's signature is its authentication, so the name by
+/// which the listener is reached does not matter.
+pub fn hooks_router(admin: Admin) -> Router {
+    hooks::open_routes()
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method)
+        .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn(request_id::identify))
+        .with_state(admin)
+}
+
 /// The metrics and no other path, without authentication, for a listener of their own.
 pub fn metrics_router(admin: Admin) -> Router {
     health::metrics_route()

@@ -24,7 +24,7 @@ use tower::ServiceExt;
 
 use super::host::{Arrival, OwnNames};
 use super::probes::Peer;
-use super::router::{metrics_router, open_router, socket_router};
+use super::router::{hooks_router, metrics_router, open_router, socket_router};
 use super::socket::AdminSocket;
 use super::state::Admin;
 use keyward_base::limits::Limits;
@@ -68,6 +68,17 @@ pub async fn serve_network(
 pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: watch::Receiver<bool>) {
     let router = metrics_router(admin.clone());
     OpenListener { listener, name: "metrics", router, admin, tls: None }.serve(stop).await;
+}
+
+/// Serves the webhooks of services on `listener` in the same way.
+pub async fn serve_hooks(
+    listener: TcpListener,
+    tls: Option<AdminTls>,
+    admin: Admin,
+    stop: watch::Receiver<bool>,
+) {
+    let router = hooks_router(admin.clone());
+    OpenListener { listener, name: "hooks", router, admin, tls }.serve(stop).await;
 }
 
 /// A TCP listener that everybody can reach.

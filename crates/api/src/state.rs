@@ -98,6 +98,8 @@ pub struct Locations {
     pub admin: String,
     /// The bound listener for metrics.
     pub metrics: Option<String>,
+    /// The base of the hooks' URLs, if they have a listener of their own.
+    pub hooks: Option<String>,
     /// The data directory.
     pub data: String,
     /// The configuration file, which may be absent.

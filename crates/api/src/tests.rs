@@ -42,6 +42,7 @@ impl Lab {
             proxy: vec!["127.0.0.1:8080".to_owned()],
             databases: Vec::new(),
             metrics: None,
+            hooks: None,
             admin: "127.0.0.1:8081".to_owned(),
             config: String::new(),
             data: "/data".to_owned(),

@@ -131,6 +131,16 @@ const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        r#"listen: { hooks: { url: "ftp://x" } }"#,
+        &["keyward.yaml:1: listen.hooks: `at` is missing; add `at:`"],
+    ),
+    (
+        r#"listen: { hooks: { at: "127.0.0.1:8081", url: "ftp://x", tls: { key: k } } }"#,
+        &[
+            "keyward.yaml:1: listen.hooks.url: this is not the URL of a server; write `https://keyward.example.com`, without user, query and fragment",
+        ],
+    ),
+    (
         "listen: { proxy: [] }",
         &["keyward.yaml:1: listen.proxy: there is no listener for agents; name at least one"],
     ),

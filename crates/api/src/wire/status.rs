@@ -38,6 +38,9 @@ pub struct Status {
     /// The listener for metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
+    /// The base of the hooks' URLs, if `listen.hooks` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<String>,
     /// The data directory.
     pub data: String,
     /// The configuration file, which may be absent.
