@@ -137,7 +137,9 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"listen: { hooks: { at: "127.0.0.1:8081", url: "ftp://x", tls: { key: k } } }"#,
         &[
+            "keyward.yaml:1: listen.hooks.tls: a certificate and its key belong together; name `cert` and `key`, or leave both out for one of Keyward's own CA",
             "keyward.yaml:1: listen.hooks.url: this is not the URL of a server; write `https://keyward.example.com`, without user, query and fragment",
+            "keyward.yaml:1: listen.hooks: another listener is at 127.0.0.1:8081 as well; choose another port for one of them",
         ],
     ),
     (
