@@ -104,6 +104,11 @@ impl BuiltIn {
         let own = OwnHosts { hosts: &self.hosts, variables: &self.variables };
         self.file.endpoints.iter().filter_map(move |url| {
             let (authority, path) = split_https(url)?;
+            // Most endpoints are elsewhere, and need no more.
+            let may_own = |host: &&str| *host == authority || host.starts_with("*.");
+            if !self.file.hosts.iter().any(may_own) {
+                return None;
+            }
             let host = HostTemplate::parse(authority).ok()?;
             let is_own = own.owns(&host);
             let endpoint = (host.usual(&self.variables)?, path_pattern(path).ok()?);
