@@ -165,7 +165,7 @@ fn check(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
         }
     };
     let catalogue = Catalogue::built_in().with(own);
-    let providers: Vec<_> = catalogue.all().map(|provider| &*provider.id).collect();
+    let providers: Vec<_> = catalogue.ids().collect();
     let manifest = file::read(path, &providers)?;
     output::show(global.json, &manifest, |manifest| {
         let Manifest { plugin, version, .. } = manifest;

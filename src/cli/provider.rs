@@ -25,6 +25,9 @@ pub(crate) enum Command {
         /// part of an id, name or category
         #[arg(long, value_name = "TEXT")]
         q: Option<String>,
+        /// only of this category, such as llm or crm
+        #[arg(long, value_name = "CATEGORY")]
+        category: Option<String>,
     },
     /// show a provider's hosts, auth methods and fields
     Show {
@@ -48,9 +51,11 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            Self::List { q } => {
+            Self::List { q, category } => {
                 let client = known(global).await?;
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
+                let given = [("q", q.as_deref()), ("category", category.as_deref())];
+                let query: Vec<_> =
+                    given.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
                 let all = client.list("/api/v1/providers", &query).await?;
                 output::show(global.json, &all, |all| list(&all.items, &output::layout(global)))
             }

@@ -177,7 +177,7 @@ pub(super) fn known(id: &str, path: &str, providers: &Providers<'_>, reading: &m
     if providers.catalogue.get(id).is_some() || providers.declared.contains(&id) {
         return;
     }
-    let ids = providers.catalogue.all().map(|provider| &*provider.id);
+    let ids = providers.catalogue.ids();
     let remedy = match nearest(id, ids.chain(providers.declared.iter().copied())) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "define it under `providers:`, or see `keyward provider list`".to_owned(),

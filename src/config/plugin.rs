@@ -117,7 +117,7 @@ fn source(
         Some(Value::String(file)) => reading.input(file, &at).map(ManifestSource::File),
         Some(value @ Value::Mapping(_)) => {
             // One that is defined and wrong has its own problems reported.
-            let sound = providers.catalogue.all().map(|provider| &*provider.id);
+            let sound = providers.catalogue.ids();
             let ids: Vec<_> = sound.chain(providers.declared.iter().copied()).collect();
             let manifest = manifest::read(value, &at, &ids, &mut reading.problems);
             Some(ManifestSource::Inline(Box::new(manifest)))

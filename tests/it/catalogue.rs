@@ -1,390 +1,55 @@
 //! Every built-in provider through the real proxy: generated from the catalogue, so that one that
 //! is added is tried as well. For each auth method that can be used and each place it writes to:
-//! what the origin receives, and what is refused nearby.
+//! what the origin receives, and what is refused nearby; and the request that tests a connection.
+
+mod accounts;
+mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use keyward_base::host::{Scheme, Target};
-use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
-use keyward_rules::inject::credential::Clears;
-use keyward_rules::inject::placement::{Location, Place};
-use keyward_rules::inject::template::{Encoding, Part, Template};
-use keyward_rules::provider::{
-    AuthKind, AuthMethod, Catalogue, Field, Instance, Provider, Variable, VariableKind,
-};
+use keyward_base::pattern::HostPattern;
+use keyward_rules::provider::Field;
+use keyward_rules::provider::schema::TestText;
+use serde_json::{Value, json};
 
+use crate::support::pki::pki;
 use crate::support::*;
+use accounts::{Account, Spot, sample_host, samples};
+use requests::assert_received;
 
-/// What is sent in every field that could hold a credential, and arrives in none.
-const STALE: &str = "stale-0123456789";
+/// What the origin answers; a test sets it.
+type NextAnswer = Arc<Mutex<String>>;
 
-/// One auth method of a provider with its variables filled in, an agent that may use it alone.
-struct Account {
-    /// Name of agent and connection.
-    name: String,
-    provider: String,
-    auth: AuthMethod,
-    instance: Instance,
-    variables: BTreeMap<String, String>,
-    values: BTreeMap<String, String>,
-}
-
-/// Where a request goes.
-#[derive(Clone, Debug)]
-struct Spot {
-    host: String,
-    path: String,
-    /// The places that are written there.
-    places: Vec<Place>,
-}
-
-/// How a client sends its credential.
-#[derive(Clone, Copy, Debug)]
-enum Client {
-    /// Not at all.
-    Bare,
-    /// The placeholder, where the service documents it.
-    Sdk,
-    /// Something, wherever the service could look.
-    Confused,
-}
-
-/// Whether what is injected is what the owner gives: no token endpoint is asked here. Keys that sign are not: `real` has
-/// programs for them.
-fn is_given(auth: &AuthMethod) -> bool {
-    auth.later.is_none()
-        && auth.minted.is_none()
-        && !matches!(auth.kind, AuthKind::SshKey | AuthKind::AwsSigv4)
-}
-
-impl Account {
-    fn all(canary: &str) -> Vec<Self> {
-        let catalogue = Catalogue::built_in();
-        let mut found = Vec::new();
-        // Databases are not used over HTTP.
-        for provider in catalogue.all().filter(|provider| provider.protocol.is_none()) {
-            for auth in provider.auth.iter().filter(|auth| is_given(auth)) {
-                let mut chosen = vec![variables(provider, |variable| variable.default.is_none())];
-                chosen.push(variables(provider, |_| true));
-                chosen.dedup();
-                for (number, variables) in chosen.into_iter().enumerate() {
-                    let name = format!("{}-{}-{number}", provider.id, auth.id);
-                    found.push(Self::new(name, provider, auth, variables, canary));
+/// An origin that is every host.
+async fn origin(answer: NextAnswer) -> Origin {
+    let script = move |mut stream: Stream| {
+        let answer = Arc::clone(&answer);
+        async move {
+            while stream.request().await.is_some() {
+                let text = answer.lock().expect("not poisoned").clone();
+                if stream.try_send(text).await.is_err() {
+                    return;
                 }
             }
         }
-        found
-    }
-
-    fn new(
-        name: String,
-        provider: &Provider,
-        auth: &AuthMethod,
-        variables: BTreeMap<String, String>,
-        canary: &str,
-    ) -> Self {
-        let instance = provider.instantiate(auth, &variables);
-        let instance = instance.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let fields = auth.fields.iter().enumerate();
-        let values = fields
-            .map(|(number, field)| (field.name.clone(), value(&name, field, number, canary)))
-            .collect();
-        let (provider, auth) = (provider.id.to_string(), auth.clone());
-        Self { name, provider, auth, instance, variables, values }
-    }
-
-    /// As a line of `connections:`, and the variables that it reads.
-    fn declared(&self) -> (String, BTreeMap<String, String>) {
-        let variable =
-            |field: &str| format!("{}__{field}", self.name).to_ascii_uppercase().replace('-', "_");
-        let fields: Vec<String> = self
-            .values
-            .keys()
-            .map(|field| format!("{field}: {{ env: {} }}", variable(field)))
-            .collect();
-        let variables: Vec<String> =
-            self.variables.iter().map(|(name, value)| format!("{name}: \"{value}\"")).collect();
-        let yaml = format!(
-            "{{ name: {}, provider: {}, auth: {}, fields: {{ {} }}, variables: {{ {} }} }}",
-            self.name,
-            self.provider,
-            self.auth.id,
-            fields.join(", "),
-            variables.join(", ")
-        );
-        let values = self.values.iter().map(|(field, value)| (variable(field), value.clone()));
-        (yaml, values.collect())
-    }
-
-    /// A sample of each host and path of each scope.
-    ///
-    /// # Panics
-    /// When no request reaches a scope: those before it take all.
-    fn spots(&self) -> Vec<Spot> {
-        let mut found = Vec::new();
-        for (number, scope) in self.instance.placements.iter().enumerate() {
-            let hosts = or(&scope.hosts, &self.instance.hosts);
-            let paths = samples(or(&scope.paths, &self.instance.paths));
-            let before = found.len();
-            for (host, path) in hosts.iter().flat_map(|host| paths.iter().map(move |p| (host, p))) {
-                let host = sample_host(host);
-                if self.scope(&host, path) == Some(number) && !self.is_carved(&host, path) {
-                    found.push(Spot { host, path: path.clone(), places: scope.what.clone() });
-                }
-            }
-            assert!(found.len() > before, "{}: nothing reaches placements[{number}]", self.name);
-        }
-        found
-    }
-
-    /// The scope that a request falls under, if it is the provider's.
-    fn scope(&self, host: &str, path: &str) -> Option<usize> {
-        if !self.owns(host) || !self.owns_path(path) {
-            return None;
-        }
-        let (target, path) = parsed(host, path);
-        self.instance.placements.iter().position(|scope| scope.matches(&target, &path))
-    }
-
-    fn is_carved(&self, host: &str, path: &str) -> bool {
-        let (target, path) = parsed(host, path);
-        let mut carved = self.instance.oauth_endpoints.iter();
-        carved.any(|(host, pattern)| host.matches(&target) && pattern.matches(&path))
-    }
-
-    fn owns(&self, host: &str) -> bool {
-        let (target, _) = parsed(host, "/");
-        self.instance.hosts.iter().any(|own| own.matches(&target))
-    }
-
-    fn owns_path(&self, path: &str) -> bool {
-        let path = DecodedPath::parse(path).expect("a path");
-        let paths = &self.instance.paths;
-        paths.is_empty() || paths.iter().any(|own| own.matches(&path))
-    }
-
-    fn hosts(&self) -> BTreeSet<String> {
-        self.instance.hosts.iter().map(sample_host).collect()
-    }
-
-    /// Names that are nearly the provider's: beside, below, above, and run together.
-    fn strangers(&self) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        for host in self.instance.hosts.iter().map(|host| host.to_string()) {
-            let host = host.split(':').next().unwrap_or_default();
-            let (first, parent) = host.split_once('.').expect("a host has labels");
-            if first != "*" {
-                names.extend([format!("x{host}"), format!("x.{host}"), format!("{host}.x.test")]);
-            } else {
-                names.extend([format!("x{parent}"), format!("{parent}.x.test")]);
-            }
-            if parent.contains('.') {
-                names.extend([parent.to_owned(), format!("x{first}.{parent}").replace('*', "")]);
-            }
-        }
-        names.retain(|name| !self.owns(name));
-        names
-    }
-}
-
-impl Client {
-    const ALL: [Self; 3] = [Self::Bare, Self::Sdk, Self::Confused];
-
-    /// A request without its `Host`.
-    fn request(self, spot: &Spot, clears: &Clears, values: &BTreeMap<String, String>) -> String {
-        let (mut path, mut query, mut fields) = (spot.path.clone(), vec!["x=1".to_owned()], vec![]);
-        match self {
-            Self::Bare => {}
-            Self::Sdk => {
-                for place in &spot.places {
-                    let value = rendered(&place.value, values);
-                    match &place.at {
-                        Location::Header(name) => fields.push(format!("{name}: {value}")),
-                        Location::Query(name) => query.push(format!("{name}={value}")),
-                        Location::Cookie(name) => fields.push(format!("Cookie: {name}={value}")),
-                        Location::Path(_) => path = beneath(&value, &path),
-                        Location::Body(path) => panic!("this test sends no body: {path}"),
-                        Location::Signature => panic!("signing keys are not sent"),
-                        Location::Login(part) => panic!("no request has a login: {part:?}"),
-                    }
-                }
-            }
-            Self::Confused => {
-                fields.extend(clears.headers.iter().map(|name| format!("{name}: {STALE}")));
-                query.extend(clears.queries.iter().map(|name| format!("{name}={STALE}")));
-                fields.extend(clears.cookies.iter().map(|name| format!("Cookie: {name}={STALE}")));
-            }
-        }
-        let fields: String = fields.iter().map(|field| format!("\r\n{field}")).collect();
-        format!("GET {path}?{}{fields}", query.join("&"))
-    }
-}
-
-/// What the owner gives for those variables that are `chosen`.
-fn variables(provider: &Provider, chosen: impl Fn(&Variable) -> bool) -> BTreeMap<String, String> {
-    let sample = |variable: &Variable| match (variable.choices.last(), variable.kind) {
-        (Some(choice), _) => choice.clone(),
-        (None, VariableKind::Host) => format!("{}.own.test", provider.id),
-        (None, VariableKind::Label | VariableKind::Text) => "mine".to_owned(),
     };
-    let chosen = provider.variables.iter().filter(|variable| chosen(variable));
-    chosen.map(|variable| (variable.name.clone(), sample(variable))).collect()
-}
-
-/// A value of the field's shape, with the canary in it where it is secret.
-fn value(account: &str, field: &Field, number: usize, canary: &str) -> String {
-    let prefix = field.prefixes.first().map(String::as_str).unwrap_or_default();
-    let hex = "0123456789abcdef".repeat(4);
-    let bodies = match field.secret {
-        true => vec![format!("{canary}{number:02}"), hex[..32].to_owned(), hex.clone()],
-        false => vec!["someone".to_owned(), hex[..32].to_owned(), "1234567890".to_owned()],
-    };
-    let mut values = bodies.iter().map(|body| format!("{prefix}{body}"));
-    let fitting =
-        values.find(|text| field.pattern.as_ref().is_none_or(|shape| shape.matches(text)));
-    fitting.unwrap_or_else(|| panic!("{account}: teach `value` the shape of {}", field.name))
-}
-
-fn or<'a, T>(first: &'a [T], second: &'a [T]) -> &'a [T] {
-    if first.is_empty() { second } else { first }
-}
-
-fn parsed(host: &str, path: &str) -> (Target, DecodedPath) {
-    let target = Target::parse(Scheme::Https, host).expect("a host");
-    (target, DecodedPath::parse(path).expect("a path"))
-}
-
-fn sample_host(pattern: &HostPattern) -> String {
-    pattern.to_string().replacen("*.", "sample.", 1)
-}
-
-/// A path for each pattern; one that is nobody's in particular when there are none.
-fn samples(patterns: &[PathPattern]) -> Vec<String> {
-    let sample =
-        |pattern: &PathPattern| pattern.to_string().replace("/**", "/deep/down").replace('*', "1");
-    match patterns {
-        [] => vec!["/some/thing".to_owned()],
-        patterns => patterns.iter().map(sample).collect(),
-    }
-}
-
-/// The template with `values`, by other means than Keyward's own.
-fn rendered(template: &Template, values: &BTreeMap<String, String>) -> String {
-    let part = |part: &Part| match part {
-        Part::Literal(text) => text.to_string(),
-        Part::Field(name) => values[&**name].clone(),
-    };
-    let text: String = template.parts().iter().map(part).collect();
-    match template.encoding() {
-        Encoding::Plain => text,
-        Encoding::Basic => format!("Basic {}", BASE64_STANDARD.encode(text)),
-    }
-}
-
-/// `/bot1:abc/` before `/some/thing`. A sample of `/file/**` begins with the prefix's own segment.
-fn beneath(prefix: &str, path: &str) -> String {
-    let own = prefix.split('/').nth(1).unwrap_or_default();
-    let rest = path.strip_prefix(&format!("/{own}/")).unwrap_or(&path[1..]);
-    format!("{prefix}{rest}")
-}
-
-/// Parameters of a target, by name.
-fn parameters<'t>(target: &'t str, name: &str) -> Vec<&'t str> {
-    let query = target.split_once('?').map_or("", |(_, query)| query);
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
-}
-
-fn cookies(head: &Head, name: &str) -> Vec<String> {
-    let all = head.all("cookie").join("; ");
-    let pairs = all.split("; ").filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(given, _)| *given == name).map(|(_, value)| value.to_owned()).collect()
-}
-
-/// What stands in a head, Basic pairs decoded too.
-fn readable(head: &Head) -> String {
-    let pairs = head.fields.iter().filter_map(|(_, value)| value.strip_prefix("Basic "));
-    let decoded = pairs.filter_map(|pair| BASE64_STANDARD.decode(pair).ok());
-    let mut text = String::from_utf8_lossy(&head.raw).into_owned();
-    decoded.for_each(|pair| text.push_str(&String::from_utf8_lossy(&pair)));
-    text
-}
-
-/// The credential stands in its places and nothing else where another could.
-fn assert_received(account: &Account, spot: &Spot, head: &Head, canary: &str, case: &str) {
-    assert_eq!(head.one("host"), Some(&*spot.host), "{case}");
-    let written = |at: &Location| spot.places.iter().any(|place| place.at == *at);
-    let mut path_is_kept = true;
-    for place in &spot.places {
-        let value = rendered(&place.value, &account.values);
-        match &place.at {
-            Location::Header(name) => assert_eq!(head.all(name.as_str()), [value], "{case}"),
-            Location::Query(name) => {
-                let encoded = percent_encoding::percent_decode_str(
-                    parameters(head.target(), name).first().copied().unwrap_or_default(),
-                );
-                assert_eq!(encoded.decode_utf8_lossy(), value, "{case}");
-                assert_eq!(parameters(head.target(), name).len(), 1, "{case}");
-            }
-            Location::Cookie(name) => assert_eq!(cookies(head, name), [value], "{case}"),
-            Location::Path(_) => {
-                path_is_kept = false;
-                let path = beneath(&value, &spot.path);
-                assert_eq!(head.target().split('?').next(), Some(&*path), "{case}");
-            }
-            Location::Body(path) => panic!("this test sends no body: {path}"),
-            Location::Signature => panic!("signing keys are not sent"),
-            Location::Login(part) => panic!("no request has a login: {part:?}"),
-        }
-    }
-    if path_is_kept {
-        assert_eq!(head.target().split('?').next(), Some(&*spot.path), "{case}");
-    }
-    assert_eq!(parameters(head.target(), "x"), ["1"], "{case}: others' parameters stay");
-    let clears = &account.instance.clears;
-    for name in clears.headers.iter().filter(|name| !written(&Location::Header((*name).clone()))) {
-        assert!(!head.has(name.as_str()), "{case}: {name}");
-    }
-    for name in clears.queries.iter().filter(|name| !written(&Location::Query((*name).clone()))) {
-        assert!(parameters(head.target(), name).is_empty(), "{case}: {name}");
-    }
-    for name in clears.cookies.iter().filter(|name| !written(&Location::Cookie((*name).clone()))) {
-        assert!(cookies(head, name).is_empty(), "{case}: {name}");
-    }
-    let text = readable(head);
-    assert!(!text.contains("kwph") && !text.contains(STALE), "{case}: {text}");
-    let places = spot.places.iter().flat_map(|place| place.value.fields());
-    let expected = places.filter(|name| account.values[*name].contains(canary)).count();
-    assert_eq!(text.matches(canary).count(), expected, "{case}: the secret, how often");
-}
-
-/// An origin that is all `hosts`.
-async fn origin(hosts: &BTreeSet<String>) -> Origin {
-    let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
-    let script = |mut stream: Stream| async move {
-        while stream.request().await.is_some() {
-            if stream.try_send(ok("fine")).await.is_err() {
-                return;
-            }
-        }
-    };
-    Origin::named(&names, script).await
+    Origin::with_tls(Some(pki().any_name()), script).await
 }
 
 /// A gateway with a connection and an agent for each account, before an origin that is everything
-/// they name.
-async fn lab() -> (Lab, Vec<Account>) {
+/// they name. Names beside theirs lead there too, where a request would be noticed.
+async fn lab() -> (Lab, Vec<Account>, NextAnswer) {
     let mut plan = Plan::api_key().no_agents();
     let accounts = Account::all(&plan.canary().text);
-    let hosts: BTreeSet<String> = accounts
-        .iter()
-        .flat_map(|account| [account.hosts(), account.strangers()])
-        .flatten()
-        .collect();
-    let origin = origin(&hosts).await;
-    for host in &hosts {
+    let hosts: BTreeSet<String> = accounts.iter().flat_map(Account::hosts).collect();
+    let tested = accounts.iter().filter_map(|account| account.test.as_ref()?.url.split('/').nth(2));
+    let hosts = hosts.into_iter().chain(tested.filter(|it| !it.contains('{')).map(str::to_owned));
+    let hosts: BTreeSet<String> = hosts.collect();
+    let strangers: BTreeSet<String> = accounts.iter().flat_map(Account::strangers).collect();
+    let answer = NextAnswer::new(Mutex::new(ok("fine")));
+    let origin = origin(answer.clone()).await;
+    for host in hosts.union(&strangers) {
         plan = plan.resolve(&format!("\"{host}\": \"{}\"", origin.addr));
     }
     for account in &accounts {
@@ -394,7 +59,7 @@ async fn lab() -> (Lab, Vec<Account>) {
             plan = plan.variable(&name, &value);
         }
     }
-    (plan.start(origin).await, accounts)
+    (plan.start(origin).await, accounts, answer)
 }
 
 /// What `account`'s agent holds instead of secrets, and the values of the other fields.
@@ -403,7 +68,8 @@ fn held(lab: &Lab, account: &Account) -> BTreeMap<String, String> {
         true => lab.gateway.placeholder(&account.name, &account.name, &field.name),
         false => account.values[&field.name].clone(),
     };
-    account.auth.fields.iter().map(|field| (field.name.clone(), held(field))).collect()
+    let given = account.auth.fields.iter().filter(|it| account.values.contains_key(&it.name));
+    given.map(|field| (field.name.clone(), held(field))).collect()
 }
 
 /// The code that a request of `account`'s agent is refused with, at CONNECT or inside the tunnel.
@@ -423,7 +89,7 @@ async fn refusal(lab: &Lab, account: &Account, host: &str, path: &str) -> String
 
 #[tokio::test]
 async fn every_provider_receives_its_credential_in_its_place_and_nothing_else() {
-    let (mut lab, accounts) = lab().await;
+    let (mut lab, accounts, _) = lab().await;
     let canary = lab.canary.text.clone();
     for account in &accounts {
         let held = held(&lab, account);
@@ -435,14 +101,15 @@ async fn every_provider_receives_its_credential_in_its_place_and_nothing_else() 
                 wires.insert(spot.host.clone(), wire);
             }
             let wire = wires.get_mut(&spot.host).expect("it was just opened");
-            for client in Client::ALL {
+            for client in account.clients() {
                 let case = format!("{} {client:?} {}{}", account.name, spot.host, spot.path);
                 let request = client.request(&spot, &account.instance.clears, &held);
-                wire.send(request_text(&request, &spot.host)).await;
+                wire.send(request).await;
                 let answer = wire.answer("GET").await;
                 assert_eq!(answer.head.status(), 200, "{case}: {}", answer.text());
-                let head = lab.origin.arrival().await.head;
-                assert_received(account, &spot, &head, &canary, &case);
+                let received = lab.origin.arrival().await;
+                assert!(received.head.target().contains("x=1"), "{case}: other parameters stay");
+                assert_received(account, &spot, &received, &canary, &case);
             }
         }
     }
@@ -451,9 +118,16 @@ async fn every_provider_receives_its_credential_in_its_place_and_nothing_else() 
 
 #[tokio::test]
 async fn hosts_one_label_off_and_what_else_the_hosts_serve_get_nothing() {
-    let (lab, accounts) = lab().await;
+    let (lab, accounts, _) = lab().await;
+    let mut seen: Vec<(&str, &[HostPattern])> = Vec::new();
     for account in &accounts {
         let name = &account.name;
+        // Hosts are those of the provider, whatever the method.
+        let of = (&*account.provider, &*account.instance.hosts);
+        if seen.contains(&of) {
+            continue;
+        }
+        seen.push(of);
         for host in account.strangers() {
             let code = refusal(&lab, account, &host, "/some/thing").await;
             assert_eq!(code, "default_deny", "{name}: {host}");
@@ -473,6 +147,69 @@ async fn hosts_one_label_off_and_what_else_the_hosts_serve_get_nothing() {
             assert_eq!(code, expected, "{name}: {host}{path}");
         }
     }
-    assert!(lab.origin.received().is_empty(), "{:#?}", lab.origin.received());
+    assert_eq!(lab.origin.streams(), 0, "{:#?}", lab.origin.received());
+    lab.finish().await;
+}
+
+/// The answer that a service gives to a good credential, with the name `someone` for each member of the identity.
+fn good_answer(test: &TestText) -> String {
+    let status = test.expect_status.unwrap_or(200);
+    let mut body = Value::Null;
+    for path in &test.account {
+        put(&mut body, path, json!("someone"));
+    }
+    for (path, value) in test.expect_json.iter().flatten() {
+        put(&mut body, path, serde_json::to_value(value).expect("YAML of a file is JSON"));
+    }
+    let text = if body.is_null() { "{}".to_owned() } else { body.to_string() };
+    match status {
+        204 => "HTTP/1.1 204 Fine\r\n\r\n".to_owned(),
+        status => format!("HTTP/1.1 {status} Fine\r\nContent-Length: {}\r\n\r\n{text}", text.len()),
+    }
+}
+
+/// Sets the value at a dotted path; a number is an index of a list.
+fn put(body: &mut Value, path: &str, value: Value) {
+    let at = path.split('.').fold(body, |at, name| match name.parse::<usize>() {
+        Ok(index) => {
+            if !at.is_array() {
+                *at = Value::Array(vec![Value::Null; index + 1]);
+            }
+            &mut at[index]
+        }
+        Err(_) => &mut at[name],
+    });
+    *at = value;
+}
+
+#[tokio::test]
+async fn every_test_request_carries_the_credential_and_names_the_account() {
+    let (mut lab, accounts, answer) = lab().await;
+    let canary = lab.canary.text.clone();
+    let mut named = 0;
+    for account in &accounts {
+        let Some(test) = &account.test else { continue };
+        *answer.lock().expect("not poisoned") = good_answer(test);
+        let case = format!("the test of {}", account.name);
+        let told =
+            lab.gateway.api("POST", &format!("/connections/{}/test", account.name), "").await;
+        let told = told.json();
+        assert_eq!(told["outcome"], "ok", "{case}: {told}");
+        let received = lab.origin.arrival().await;
+        let host = received.head.one("host").expect("it has one").to_owned();
+        // A path with the credential is compared by its placement.
+        let own_path = received.head.target().split('?').next().unwrap_or_default().to_owned();
+        let path = account.path_of_test().unwrap_or(own_path);
+        let Some(number) = account.scope(&host, &path) else {
+            panic!("{case}: {host}{path} is not the provider's, or has no placement")
+        };
+        let places = account.instance.placements[number].what.clone();
+        assert_received(account, &Spot { host, path, places }, &received, &canary, &case);
+        if !test.account.is_empty() {
+            named += 1;
+            assert!(told["message"].to_string().contains("someone"), "{case}: {told}");
+        }
+    }
+    assert!(named > 100, "{named}");
     lab.finish().await;
 }

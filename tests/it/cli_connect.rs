@@ -298,7 +298,10 @@ fn secrets_that_do_not_look_right_are_refused_unless_someone_insists() {
             [command, &["github", "--secret-stdin", "token"], more].concat()
         };
         for (secret, says) in [
-            (&*stripe, "`token` looks like a key of Stripe (`sk_live_…`), not of GitHub\nhint: "),
+            (
+                &*stripe,
+                "`token` looks like a key of Clerk, Stripe or WorkOS (`sk_live_…`), not of GitHub\nhint: ",
+            ),
             (&*quoted, "`token` stands in quotes\nhint: give it without them"),
             (&*line, "`token` is a line that sets a variable\nhint: "),
             ("ghp_short", "`token` has 9 characters only: it was not copied whole\nhint: "),

@@ -55,7 +55,11 @@ async fn world_with(
 }
 
 async fn add(lab: &Lab) -> Message {
-    let new = json!({ "provider": "mcp", "name": "tools", "url": format!("https://{HOST}/mcp/") });
+    add_as(lab, "tools").await
+}
+
+async fn add_as(lab: &Lab, name: &str) -> Message {
+    let new = json!({ "provider": "mcp", "name": name, "url": format!("https://{HOST}/mcp/") });
     lab.gateway.api("POST", "/connections", &new.to_string()).await
 }
 
@@ -100,6 +104,40 @@ async fn an_mcp_server_connects_from_its_url_alone() {
     assert_eq!(wire.answer("GET").await.json(), "fine");
     let secret = Canary::of(server.only_call().issued.expect("tokens").access);
     secret.assert_absent_below(lab.gateway.folder());
+    lab.finish().await;
+}
+
+/// One that the catalogue or the configuration names needs no URL, and its client serves no other server.
+#[tokio::test]
+async fn a_named_mcp_server_connects_by_its_id() {
+    let named = format!(
+        "{{ id: named-mcp, name: Named, mcp: \"https://{HOST}/mcp\", hosts: [{HOST}], \
+         auth: [{{ id: oauth, kind: oauth2, pkce: required }}] }}"
+    );
+    let (lab, server) = world_with(honest(), Rules::default(), |plan| plan.provider(&named)).await;
+    let shown = lab.gateway.api("GET", "/providers/named-mcp", "").await.json();
+    assert_eq!(shown["mcp"], format!("https://{HOST}/mcp"));
+    assert_eq!(shown["auth"][0]["needs_app"], false, "Keyward registers one: {shown}");
+    let new = json!({ "provider": "named-mcp", "name": "tools" }).to_string();
+    let made = lab.gateway.api("POST", "/connections", &new).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    assert_eq!(made.json()["provider"], "named-mcp");
+    let apps = lab.gateway.api("GET", "/apps", "").await.json();
+    assert_eq!(apps["items"][0]["provider"], "named-mcp", "{apps}");
+    let mut browser = Browser::new(&lab.gateway);
+    let url = browser.begin(made.json()["authorize_url"].as_str().expect("a page")).await;
+    assert_eq!(query(&url)["resource"], format!("https://{HOST}/mcp"));
+    assert_eq!(browser.get(&server.issuer().consent(&url)).await.head.status(), 303);
+
+    // The same server by its URL is another provider, which does not get its client.
+    assert_eq!(add_as(&lab, "more").await.head.status(), 201);
+    assert_eq!(server.issuer().registered().len(), 2);
+
+    let bind = json!({ "connection": "tools" }).to_string();
+    lab.gateway.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
+    let mut wire = lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    wire.send(crate::support::request_text("GET /mcp", HOST)).await;
+    assert_eq!(wire.answer("GET").await.json(), "fine");
     lab.finish().await;
 }
 

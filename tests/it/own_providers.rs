@@ -1,5 +1,7 @@
 //! Providers that an organisation adds: what is refused, what the upstream receives, and who sees them.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::canary::Canary;
@@ -221,5 +223,50 @@ async fn a_file_that_defines_a_stored_provider_as_well_is_refused() {
     assert!(answer.head.status() >= 400, "{}", answer.text());
     assert!(answer.text().contains("`corp` is stored as well"), "{}", answer.text());
     std::fs::write(&file, text).expect("a file");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn one_that_extends_github_is_an_enterprise_server_at_once_and_after_a_restart() {
+    let origin = Origin::answering(|request: &Message| match request.head.target() {
+        "/api/v3/user" => ok(r#"{"login":"octocat"}"#),
+        _ => ok("fine"),
+    });
+    let mut lab = Plan::api_key().start(origin.await).await;
+    let key = Canary::new("ghp_");
+    lab.guard(key.clone());
+    let mine = json!({"id": "corp", "name": "Corp", "extends": "github", "hosts": [OTHER]});
+    let made = post(&lab, "/providers", &mine).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    assert_eq!(made.json()["hosts"], json!([OTHER]));
+    connected(&mut lab, json!({"token": key.text})).await;
+    let tested = post(&lab, "/connections/corp/test", &json!({})).await.json();
+    assert!(tested["message"].as_str().is_some_and(|it| it.contains("octocat")), "{tested}");
+    assert_eq!(lab.origin.arrival().await.head.target(), "/api/v3/user");
+    let bearer = format!("Bearer {}", key.text);
+    let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("x-access-token:{}", key.text)));
+    for step in ["at once", "after a restart"] {
+        if step == "after a restart" {
+            lab.gateway.restart().await;
+        }
+        for (path, value) in [
+            ("/api/v3/repos/o/r", &bearer),
+            ("/api/graphql", &bearer),
+            ("/o/r.git/info/refs", &basic),
+        ] {
+            assert_eq!(asked(&lab, path).await.head.status(), 200, "{step}: {path}");
+            let received = lab.origin.arrival().await;
+            assert_eq!(received.head.all("authorization"), [value.as_str()], "{step}: {path}");
+        }
+        for path in ["/login", "/o/r/settings", "/login/oauth/access_token"] {
+            let refused = asked(&lab, path).await;
+            assert!(refused.head.status() >= 400, "{step}: {path}: {}", refused.text());
+        }
+    }
+    let nothing =
+        json!({"id": "nothing", "name": "Nothing", "extends": "no-such", "hosts": [OTHER]});
+    let refused = post(&lab, "/providers", &nothing).await;
+    assert_eq!(refused.head.status(), 422);
+    assert!(refused.text().contains("this is not a built-in provider"), "{}", refused.text());
     lab.finish().await;
 }

@@ -1,9 +1,16 @@
-//! The pages about providers: the list is made from the catalogue, and the examples of the guide work.
+//! The pages about providers: an index and a page for each category are made from the catalogue, and the examples of
+//! the guide work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::generated_page::{GeneratedPage, between};
 use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
 
-const PAGE: GeneratedPage = GeneratedPage {
+const INDEX: GeneratedPage = GeneratedPage {
     file: "providers.md",
     text: include_str!("../../docs/reference/providers.md"),
     marks: ["<!-- made from the catalogue: begin -->\n", "<!-- end -->\n"],
@@ -12,16 +19,111 @@ const PAGE: GeneratedPage = GeneratedPage {
 /// How to write one.
 const GUIDE: &str = include_str!("../../docs/guides/providers.md");
 
-fn list() -> String {
-    let mut text = String::from(
-        "| `provider` | hosts | `auth` | variables set for programs | get one |\n|---|---|---|---|---|\n",
-    );
-    for provider in Catalogue::built_in().all() {
-        for (number, auth) in usable(provider).enumerate() {
-            text.push_str(&row(provider, auth, number == 0));
-        }
+/// The folder of the categories' pages, in the package.
+const FOLDER: &str = "docs/reference/providers";
+
+/// The categories in the order of the index, with their titles.
+const CATEGORIES: &[(&str, &str)] = &[
+    ("llm", "Models"),
+    ("mcp", "MCP servers"),
+    ("dev", "Development"),
+    ("infra", "Infrastructure"),
+    ("productivity", "Productivity"),
+    ("comms", "Communication"),
+    ("email", "Email"),
+    ("search", "Search and web data"),
+    ("crm", "Customers"),
+    ("payments", "Payments"),
+    ("ecommerce", "Shops"),
+    ("data", "Data"),
+    ("database", "Databases"),
+    ("storage", "Storage"),
+    ("observability", "Observability"),
+    ("social", "Social"),
+    ("maps", "Maps"),
+];
+
+/// The built-in providers by category.
+fn by_category(catalogue: &Catalogue) -> BTreeMap<&str, Vec<&Arc<Provider>>> {
+    let mut found: BTreeMap<&str, Vec<&Arc<Provider>>> = BTreeMap::new();
+    for provider in catalogue.all() {
+        found.entry(provider.category.as_deref().unwrap_or_default()).or_default().push(provider);
+    }
+    found
+}
+
+fn index() -> String {
+    let catalogue = Catalogue::built_in();
+    let of = by_category(&catalogue);
+    let mut text = format!("{} providers:\n\n", catalogue.all().count());
+    text.push_str("| category | `--category` | providers |\n|---|---|---|\n");
+    for (category, title) in CATEGORIES {
+        let link = |it: &&Arc<Provider>| {
+            format!("[{}](providers/{category}.md#{})", it.id, anchor(&it.name, &it.id))
+        };
+        let links: Vec<String> = of[category].iter().map(link).collect();
+        let _ = writeln!(
+            text,
+            "| [{title}](providers/{category}.md) | `{category}` | {} |",
+            links.join(", ")
+        );
     }
     text
+}
+
+/// The anchor that Markdown gives to the heading `NAME: ID`.
+fn anchor(name: &str, id: &str) -> String {
+    let heading = format!("{name}: {id}").to_lowercase();
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    heading.chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn page(title: &str, providers: &[&Arc<Provider>]) -> String {
+    let mut text = format!(
+        "# Providers: {title}\n\nA part of the [built-in providers](../providers.md), which says how to read it. This \
+         page is made from the catalogue.\n"
+    );
+    for provider in providers {
+        section(provider, &mut text);
+    }
+    text
+}
+
+fn section(provider: &Provider, text: &mut String) {
+    let about = &provider.about;
+    let _ = write!(text, "\n## {}: `{}`\n\n", provider.name, provider.id);
+    let hosts: Vec<String> = provider.hosts.iter().map(|host| shown(provider, host)).collect();
+    if let Some(url) = &about.mcp {
+        let _ = writeln!(text, "- server: <{url}>");
+    }
+    if !hosts.is_empty() {
+        let _ = writeln!(text, "- hosts: {}", hosts.join(" "));
+    }
+    if !provider.paths.is_empty() {
+        let _ = writeln!(text, "- paths: {}", code(&provider.paths));
+    }
+    for variable in provider.variables.iter().filter(|variable| !variable.captured) {
+        let help = variable.help.as_ref().map(|help| format!(", {help}")).unwrap_or_default();
+        let value = match (&variable.default, variable.choices.as_slice()) {
+            (_, [_, ..]) => format!(" ({})", code(&variable.choices)),
+            (Some(default), []) => format!(" (`{default}` if not given)"),
+            (None, []) => String::new(),
+        };
+        let _ = writeln!(text, "- `--var {}`: {}{help}{value}", variable.name, variable.label);
+    }
+    let pages = [("key", &about.key_url), ("documentation", &about.docs_url)];
+    let pages = pages.iter().filter_map(|(name, url)| Some(format!("[{name}]({})", url.as_ref()?)));
+    let _ = writeln!(text, "- pages: {}", pages.collect::<Vec<_>>().join(", "));
+    text.push_str("\n| `auth` | | variables | begins with |\n|---|---|---|---|\n");
+    usable(provider).for_each(|auth| text.push_str(&row(auth)));
+    if !about.quirks.is_empty() {
+        text.push('\n');
+        about.quirks.iter().for_each(|quirk| {
+            let _ = writeln!(text, "- {quirk}");
+        });
+    }
+    let checked = about.checked.as_ref().map(|day| format!(", {day}")).unwrap_or_default();
+    let _ = writeln!(text, "\nSources: {}{checked}.", about.sources.join(", "));
 }
 
 /// Ways to authenticate that exist.
@@ -29,26 +131,21 @@ fn usable(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
     provider.auth.iter().filter(|auth| auth.later.is_none())
 }
 
-fn row(provider: &Provider, auth: &AuthMethod, first: bool) -> String {
-    let code = |texts: Vec<String>| {
-        let texts: Vec<String> = texts.iter().map(|text| format!("`{text}`")).collect();
-        texts.join(" ")
-    };
-    let named = match first {
-        true => format!("`{}` ({})", provider.id, provider.name),
-        false => String::new(),
-    };
-    let hosts = match first {
-        true => {
-            provider.hosts.iter().map(|host| shown(provider, host)).collect::<Vec<_>>().join(" ")
-        }
-        false => String::new(),
-    };
-    let secrets = auth.fields.iter().filter(|field| field.secret);
-    let variables = code(secrets.flat_map(|field| field.env.clone()).collect());
-    let key = provider.about.key_url.as_ref().filter(|_| first);
-    let key = key.map(|url| format!("[here]({url})")).unwrap_or_default();
-    format!("| {named} | {hosts} | `{}`: {} | {variables} | {key} |\n", auth.id, auth.label)
+fn row(auth: &AuthMethod) -> String {
+    let secrets: Vec<_> = auth.fields.iter().filter(|field| field.secret).collect();
+    let variables = code(secrets.iter().flat_map(|field| &field.env));
+    let prefixes = code(secrets.iter().flat_map(|field| &field.prefixes));
+    let app = auth.app_url.as_ref().map(|url| format!(" ([app]({url}))")).unwrap_or_default();
+    let note = auth.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+    let scopes = auth.oauth.as_ref().map(|oauth| &oauth.scopes).filter(|scopes| !scopes.is_empty());
+    let scopes = scopes.map(|scopes| format!("; scopes {}", code(scopes))).unwrap_or_default();
+    let label = &auth.label;
+    format!("| `{}` | {label}{app}{note}{scopes} | {variables} | {prefixes} |\n", auth.id)
+}
+
+fn code<T: ToString>(texts: impl IntoIterator<Item = T>) -> String {
+    let texts = texts.into_iter().map(|text| format!("`{}`", text.to_string()));
+    texts.collect::<Vec<_>>().join(" ")
 }
 
 /// A host as it is written, with the one it is when the owner says nothing.
@@ -60,8 +157,32 @@ fn shown(provider: &Provider, host: &HostTemplate) -> String {
 }
 
 #[test]
-fn the_page_lists_every_provider_and_what_can_be_used_of_it() {
-    PAGE.check(&list());
+fn the_index_page_lists_every_provider_under_its_category() {
+    let catalogue = Catalogue::built_in();
+    let known: BTreeSet<&str> = CATEGORIES.iter().map(|(category, _)| *category).collect();
+    let used: BTreeSet<&str> = by_category(&catalogue).into_keys().collect();
+    assert_eq!(used, known, "each category has a title, and each title providers");
+    INDEX.check(&index());
+}
+
+#[test]
+fn each_category_has_a_page_with_what_can_be_used_of_its_providers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
+    let (catalogue, mut made) = (Catalogue::built_in(), BTreeSet::new());
+    let of = by_category(&catalogue);
+    for (category, title) in CATEGORIES {
+        let (file, text) = (folder.join(format!("{category}.md")), page(title, &of[category]));
+        if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
+            fs::create_dir_all(&folder).expect("the folder can be made");
+            fs::write(&file, &text).expect("the page can be written");
+        }
+        let written = fs::read_to_string(&file).unwrap_or_default();
+        assert!(written == text, "{category}: run this test once with KEYWARD_WRITE_DOCS=1");
+        made.insert(file);
+    }
+    let entries = fs::read_dir(&folder).expect("the folder is there");
+    let found: BTreeSet<PathBuf> = entries.map(|it| it.expect("an entry").path()).collect();
+    assert_eq!(found, made, "no page is left of a category that is gone");
 }
 
 #[test]
@@ -74,5 +195,5 @@ fn the_guide_s_examples_are_right() {
         assert!(problems.is_empty(), "{problems:#?}");
         checked += 1;
     }
-    assert!(checked > 0, "the guide has an example");
+    assert!(checked > 1, "the guide has an example, and one that extends a provider");
 }

@@ -131,7 +131,8 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
 ];
 
 /// Where the environment may be read: configuration, and a master key that lies in a variable.
-pub(super) const MAY_READ_ENVIRONMENT: &[&str] = &["src/config/", "src/cli/"];
+pub(super) const MAY_READ_ENVIRONMENT: &[&str] =
+    &["src/config/", "src/cli/", "crates/rules/build.rs"];
 
 /// Where a socket may be opened outwards.
 pub(super) const MAY_DIAL: &[&str] = &["crates/net/src/"];
@@ -140,6 +141,7 @@ pub(super) const MAY_DIAL: &[&str] = &["crates/net/src/"];
 pub(super) const MAY_READ_YAML: &[&str] = &[
     "src/config/",
     "crates/hooks/src/written.rs",
+    "crates/rules/build.rs",
     "crates/rules/src/host_sets/",
     "crates/rules/src/provider/",
 ];

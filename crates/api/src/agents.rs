@@ -108,7 +108,7 @@ fn may_serve_users(context: &Context, providers: &[String]) -> Result<(), ApiErr
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let is_unknown = |id: &&String| *id != "*" && catalogue.get(id).is_none();
     let Some(id) = providers.iter().find(is_unknown) else { return Ok(()) };
-    let near = nearest(id, catalogue.all().map(|provider| &*provider.id));
+    let near = nearest(id, catalogue.ids());
     let hint = near.map_or_else(
         || "`keyward provider list` shows which there are".to_owned(),
         |near| format!("did you mean `{near}`?"),

@@ -26,7 +26,9 @@ use super::state::Admin;
 use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes};
 use keyward_base::secret::Secret;
-use keyward_model::{Connection, ConnectionShown, Reference, Shown, SshKeyShown, User};
+use keyward_model::{
+    Connection, ConnectionGiven, ConnectionShown, Reference, Shown, SshKeyShown, User,
+};
 use keyward_rules::provider::{AuthKind, Catalogue, Instance};
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, ManagedBy, Need, Remedies};
 use keyward_vault as vault;
@@ -109,10 +111,11 @@ async fn add(
     connection_change::resolve(admin, &mut spec);
     let owner = owners::of_new(admin, caller, with.owner.as_deref())?;
     let visibility = owners::visibility(owner.as_ref(), with.visibility);
-    if let Some(url) = with.url {
+    if let Some((url, provider)) = mcp_server(&context, &spec.provider, &with) {
         takes_consents(admin)?;
         let mcp = NewMcp {
             url,
+            provider,
             name: Some(spec.name).filter(|name| !name.is_empty()),
             issuer: with.issuer,
             scopes: spec.scopes,
@@ -146,6 +149,21 @@ async fn add(
     let made = given(&context, made, fields, with.test).await?;
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// The URL of an MCP server that is connected, and its provider, if it is one of the catalogue.
+fn mcp_server(
+    context: &Context,
+    provider: &str,
+    with: &ConnectionGiven,
+) -> Option<(String, Option<String>)> {
+    if let Some(url) = &with.url {
+        return Some((url.clone(), None));
+    }
+    let catalogue = context.deps().vault.catalogue(context.caller.org());
+    let url = catalogue.get(provider)?.about.mcp.clone()?;
+    // Tokens that another tool has need no consent.
+    with.fields.0.is_empty().then(|| (url, Some(provider.to_owned())))
 }
 
 /// One whose secret was given; `test`: it is active when the provider takes that.

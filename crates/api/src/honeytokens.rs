@@ -56,7 +56,7 @@ fn facts(context: &Context, spec: &HoneytokenSpec) -> Result<HoneytokenFacts, Ap
         return Ok(HoneytokenFacts { placeholder: Placeholder::issue("", None) });
     };
     let catalogue = context.deps().vault.catalogue(context.caller.org());
-    let known = || catalogue.all().map(|provider| &*provider.id);
+    let known = || catalogue.ids();
     let provider = catalogue.get(id);
     let provider = provider.ok_or_else(|| ApiError::not_found_among("provider", id, known()))?;
     let (prefix, length) = provider.key_shape();

@@ -240,7 +240,7 @@ fn find(context: &Context, name: &str, whose: &Whose) -> Result<Arc<PluginRecord
 /// All that is wrong with a manifest.
 fn check(admin: &Admin, org: &OrgId, manifest: &Manifest) -> Result<(), ApiError> {
     let catalogue = admin.deps().vault.catalogue(org);
-    let providers: Vec<&str> = catalogue.all().map(|provider| &*provider.id).collect();
+    let providers: Vec<&str> = catalogue.ids().collect();
     let faults = manifest.faults(&providers);
     let Some(first) = faults.first() else { return Ok(()) };
     let line = |fault: &Fault| match fault.remedy.is_empty() {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::body::{Body, Params, Segments};
@@ -18,7 +20,9 @@ use super::wire::{
 };
 use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec};
 use keyward_rules::provider::document::Problem;
-use keyward_rules::provider::{AuthMethod, Catalogue, Field, NamedAction, Provider, Variable};
+use keyward_rules::provider::{
+    AuthMethod, Catalogue, Entry, Field, NamedAction, Provider, Variable,
+};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -28,17 +32,36 @@ pub(super) fn routes() -> Routes {
         .delete("/providers/{provider}", ["removeProvider", "Remove an own provider"], remove)
 }
 
+/// The query of the list.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    /// Part of an id, name or category, any case.
+    q: Option<String>,
+    /// A category, such as `llm`.
+    category: Option<String>,
+    /// Items wanted.
+    #[schemars(range(min = 1, max = 1_000))]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
 async fn list(
     context: Context,
-    Params(page): Params<Page>,
+    Params(asked): Params<Search>,
 ) -> Result<Json<List<ProviderView>>, ApiError> {
-    let wants = |provider: &Provider| {
-        page.wants(&[&provider.id, &provider.name, provider.category.as_deref().unwrap_or("")])
+    let Search { category, q, limit, after } = asked;
+    let page = Page::of(q, limit, after);
+    let wants = |entry: &Entry<'_>| {
+        let of = entry.category().unwrap_or_default();
+        category.as_deref().is_none_or(|category| category == of)
+            && page.wants(&[entry.id(), entry.name(), of])
     };
     let catalogue = catalogue(&context);
-    let wanted = catalogue.all().filter(|provider| wants(provider));
-    let page = page.cut(wanted.collect(), |provider| &provider.id)?;
-    Ok(Json(page.map(|provider| view(&context, provider))))
+    let wanted = catalogue.entries().filter(wants);
+    let page = page.cut(wanted.collect(), |entry| entry.id())?;
+    Ok(Json(page.map(|entry| view(&context, entry.provider()))))
 }
 
 async fn show(
@@ -66,8 +89,8 @@ async fn add(
     let provider = spec.provider(&known).map_err(|problems| refused(&problems))?;
     if let Some((owner, host)) = known.host_owner(&provider.hosts) {
         return Err(ApiError::RefusedUntil {
-            message: format!("{host} belongs to provider `{}` ({})", owner.id, owner.name),
-            hint: format!("connect an account there: keyward connect {}", owner.id),
+            message: format!("{host} belongs to provider `{}` ({})", owner.id(), owner.name()),
+            hint: format!("connect an account there: keyward connect {}", owner.id()),
         });
     }
     let directory = &admin.deps().directory;
@@ -104,8 +127,7 @@ fn catalogue(context: &Context) -> Arc<Catalogue> {
 }
 
 fn unknown(catalogue: &Catalogue, id: &str) -> ApiError {
-    let known = catalogue.all().map(|provider| &*provider.id);
-    ApiError::not_found_among("provider", id, known)
+    ApiError::not_found_among("provider", id, catalogue.ids())
 }
 
 fn refused(problems: &[Problem]) -> ApiError {
@@ -133,6 +155,12 @@ impl From<&Provider> for ProviderView {
     fn from(provider: &Provider) -> Self {
         // The others come from the service's own answers.
         let asked = provider.variables.iter().filter(|variable| !variable.captured);
+        // An MCP server registers its app itself.
+        let is_mcp = provider.about.mcp.is_some();
+        let auth = |auth: &AuthMethod| AuthView {
+            needs_app: auth.needs_app() && !is_mcp,
+            ..AuthView::from(auth)
+        };
         Self {
             id: provider.id.to_string(),
             name: provider.name.clone(),
@@ -140,11 +168,12 @@ impl From<&Provider> for ProviderView {
             protocol: provider.protocol,
             hosts: provider.hosts.iter().map(ToString::to_string).collect(),
             variables: asked.map(VariableView::from).collect(),
-            auth: provider.auth.iter().map(AuthView::from).collect(),
+            auth: provider.auth.iter().map(auth).collect(),
             actions: provider.actions.iter().map(ActionView::from).collect(),
             templates: provider.about.templates.clone(),
             docs_url: provider.about.docs_url.clone(),
             key_url: provider.about.key_url.clone(),
+            mcp: provider.about.mcp.clone(),
             managed_by: None,
         }
     }

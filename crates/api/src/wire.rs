@@ -213,6 +213,9 @@ pub struct ProviderView {
     pub docs_url: Option<String>,
     /// Where the owner gets a key.
     pub key_url: Option<String>,
+    /// The URL of a remote MCP server; it is connected without an app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<String>,
     /// Where its definition is; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<ProviderSource>,

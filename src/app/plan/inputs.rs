@@ -174,7 +174,7 @@ impl Reader<'_> {
 
     fn manifests(&mut self) -> Vec<Manifest> {
         let catalogue = self.config.catalogue();
-        let providers: Vec<&str> = catalogue.all().map(|provider| &*provider.id).collect();
+        let providers: Vec<&str> = catalogue.ids().collect();
         let mut found = Vec::new();
         for declared in &self.config.plugins {
             match manifest(declared, &providers) {

@@ -1,6 +1,5 @@
 //! [`Names`]: the names that an argument takes, and who knows them. What is not known within a moment is not offered.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Arg;
@@ -12,7 +11,7 @@ use crate::cli::settings::Global;
 use keyward_api::wire::List;
 use keyward_base::codes::Code;
 use keyward_model::NoticeKind;
-use keyward_rules::provider::{Catalogue, Provider};
+use keyward_rules::provider::{Catalogue, Entry};
 
 /// A person waits for the completion.
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
@@ -184,11 +183,9 @@ impl Names {
 }
 
 fn built_in() -> Vec<Offer> {
-    let offer = |provider: &Arc<Provider>| Offer {
-        word: provider.id.to_string(),
-        about: provider.name.clone(),
-    };
-    Catalogue::built_in().all().map(offer).collect()
+    let offer =
+        |entry: Entry<'_>| Offer { word: entry.id().to_string(), about: entry.name().to_owned() };
+    Catalogue::built_in().entries().map(offer).collect()
 }
 
 #[cfg(test)]

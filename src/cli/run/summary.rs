@@ -1,7 +1,6 @@
 //! What was refused during a run, in a few lines when the program has ended.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::gateway::Gateway;
@@ -13,7 +12,7 @@ use crate::cli::settings::Global;
 use keyward_api::wire::{Rejected, RunRefusals};
 use keyward_base::pattern::HostPattern;
 use keyward_model::{Agent, ManagedBy, Shown};
-use keyward_rules::provider::{Catalogue, Provider};
+use keyward_rules::provider::{Catalogue, Entry};
 
 /// Hosts, and connections, that are named.
 const NAMED_MAX: usize = 4;
@@ -101,12 +100,12 @@ fn accounts(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Vec<
         name => format!(" --agent {name}"),
     };
     let catalogue = Catalogue::built_in();
-    let meant = catalogue.all().filter(|provider| hosts.iter().any(|host| provider.has_host(host)));
-    let line = |provider: &Arc<Provider>| {
-        let Provider { id, name, .. } = &**provider;
+    let meant = catalogue.entries().filter(|entry| hosts.iter().any(|host| entry.has_host(host)));
+    let line = |entry: Entry<'_>| {
+        let (id, name) = (entry.id(), entry.name());
         format!("keyward: for an account at {name}: {keyward} connect {id}{option}")
     };
-    meant.filter(|provider| !has(&provider.id)).take(NAMED_MAX).map(line).collect()
+    meant.filter(|entry| !has(entry.id())).take(NAMED_MAX).map(line).collect()
 }
 
 /// `keyward: work was rejected by GitHub (401): keyward connection rotate work`.

@@ -16,7 +16,7 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "connections:\n  - { name: a, provider: githb }\n  - { name: a, provider: github, auth: pta }\n  - { name: b, provider: github, auth: app }\n  - { name: con_x, provider: nowhere }",
+        "connections:\n  - { name: a, provider: githb }\n  - { name: a, provider: github, auth: pta }\n  - { name: b, provider: github, auth: app }\n  - { name: con_x, provider: not-a-service }",
         &[
             "keyward.yaml:2: connections[0].provider: there is no provider `githb`; did you mean `github`?",
             "keyward.yaml:3: connections[1].name: the name `a` is used twice; rename or remove one",
@@ -25,7 +25,7 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
             "keyward.yaml:4: connections[2].fields: field `installation_id` is missing; add `fields: { installation_id: … }`",
             "keyward.yaml:4: connections[2].fields: field `private_key` is missing; add `fields: { private_key: { env: NAME } }`",
             "keyward.yaml:5: connections[3].name: `name` must be 1 to 64 letters, digits or `-_.`, not an id and not only dots; write another one",
-            "keyward.yaml:5: connections[3].provider: there is no provider `nowhere`; define it under `providers:`, or see `keyward provider list`",
+            "keyward.yaml:5: connections[3].provider: there is no provider `not-a-service`; define it under `providers:`, or see `keyward provider list`",
         ],
     ),
     (

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::canary::{self, Canary};
+use super::canary::{self, Canaries, Canary};
 use super::gateway::Gateway;
 use super::origin::Origin;
 use super::pki::{pki, trusting};
@@ -476,17 +476,16 @@ impl Lab {
         let records = self.gateway.stop_with_changes().await;
         let log = canary::log().lock().expect("not poisoned").clone();
         assert!(!log.is_empty(), "nothing was logged: the capture does not work");
-        for secret in self.tokens.values().chain(&self.secrets).chain([&self.canary]) {
-            secret.assert_absent("the log", &log);
-            secret.assert_absent("what the admin API tells", &told);
-            secret.assert_absent_below(self.gateway.folder());
-            for seen in self.clients.lock().expect("not poisoned").iter() {
-                secret.assert_absent("what a client saw", &seen.lock().expect("not poisoned"));
-            }
+        let all = self.tokens.values().chain(&self.secrets).chain([&self.canary]);
+        let secrets = Canaries::new(all.cloned().collect());
+        secrets.assert_absent("the log", &log);
+        secrets.assert_absent("what the admin API tells", &told);
+        secrets.assert_absent_below(self.gateway.folder());
+        for seen in self.clients.lock().expect("not poisoned").iter() {
+            secrets.assert_absent("what a client saw", &seen.lock().expect("not poisoned"));
         }
-        for token in self.tokens.values() {
-            token.assert_absent("what the origin received", &self.origin.bytes());
-        }
+        let tokens = Canaries::new(self.tokens.values().cloned().collect());
+        tokens.assert_absent("what the origin received", &self.origin.bytes());
         records
     }
 }

@@ -1,10 +1,14 @@
 //! A certificate authority for origins, one for the whole test run, and the roots that trust it.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// The authority that issues origins' certificates.
@@ -64,6 +68,21 @@ impl Pki {
         (certificate.pem() + &self.pem, key.serialize_pem())
     }
 
+    /// Whatever name a client asks for, each with a certificate of its own.
+    pub(crate) fn any_name(&'static self) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().expect("a key");
+        let der = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let signing = provider().key_provider.load_private_key(der).expect("a key");
+        let made = Mutex::default();
+        let names = AnyName { pki: self, key, signing, made };
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(names));
+        Arc::new(config)
+    }
+
     fn server_with(&self, params: CertificateParams) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
@@ -75,6 +94,33 @@ impl Pki {
             .with_no_client_auth()
             .with_single_cert(chain, key);
         config.expect("the key is the certificate's")
+    }
+}
+
+/// Makes the certificate of a name when a client first asks for it.
+struct AnyName {
+    pki: &'static Pki,
+    key: KeyPair,
+    signing: Arc<dyn SigningKey>,
+    made: Mutex<BTreeMap<String, Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for AnyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyName")
+    }
+}
+
+impl ResolvesServerCert for AnyName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name()?.to_owned();
+        let mut made = self.made.lock().expect("not poisoned");
+        let make = || {
+            let params = CertificateParams::new(vec![name.clone()]).expect("a name");
+            let made = params.signed_by(&self.key, &self.pki.issuer).expect("a certificate");
+            Arc::new(CertifiedKey::new(vec![made.der().clone()], self.signing.clone()))
+        };
+        Some(made.entry(name.clone()).or_insert_with(make).clone())
     }
 }
 

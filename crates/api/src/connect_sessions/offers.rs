@@ -11,7 +11,7 @@ use keyward_base::id::OrgId;
 use keyward_model::{ConnectSession, ConnectSessionSpec, Record};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
-use keyward_rules::provider::{AuthMethod, Catalogue, Field, Provider};
+use keyward_rules::provider::{AuthMethod, Catalogue, Entry, Field, Provider};
 
 /// What can be connected.
 pub(super) struct Offers {
@@ -64,11 +64,11 @@ impl Offers {
             return Self { catalogue, all };
         }
         let named = spec.providers.as_deref();
-        let is_named = |provider: &&Arc<Provider>| {
-            named.is_none_or(|named| named.iter().any(|id| **id == *provider.id))
+        let is_named = |entry: &Entry<'_>| {
+            named.is_none_or(|named| named.iter().any(|id| **id == **entry.id()))
         };
-        let wanted = catalogue.all().filter(is_named);
-        let all = wanted.flat_map(|it| usable(admin, org, it)).collect();
+        let wanted = catalogue.entries().filter(is_named);
+        let all = wanted.flat_map(|it| usable(admin, org, it.provider())).collect();
         Self { catalogue, all }
     }
 
@@ -87,7 +87,7 @@ impl Offers {
         let catalogue = admin.deps().vault.catalogue(org);
         for id in spec.providers.iter().flatten() {
             let Some(provider) = catalogue.get(id) else {
-                let known = catalogue.all().map(|provider| &*provider.id);
+                let known = catalogue.ids();
                 let text = ApiError::not_found_among("provider", id, known).text();
                 let field = "providers".to_owned();
                 return Err(ApiError::Field { field, message: text.message, hint: text.hint });

@@ -19,7 +19,7 @@ const MCP: &str = "mcp";
 /// Categories in the order of the page, with their names. Others follow under their own.
 const CATEGORIES: &[(&str, &str)] = &[
     ("llm", "Models"),
-    ("ai", "MCP"),
+    ("mcp", "MCP servers"),
     ("dev", "Development"),
     ("productivity", "Productivity"),
     ("comms", "Communication"),
@@ -32,6 +32,8 @@ const CATEGORIES: &[(&str, &str)] = &[
     ("storage", "Storage"),
     ("observability", "Observability"),
     ("social", "Social"),
+    ("infra", "Infrastructure"),
+    ("maps", "Maps"),
 ];
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -4,53 +4,95 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use super::Provider;
-use keyward_base::pattern::HostPattern;
+use super::built_in::BuiltIn;
+use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// All providers. A user's provider may not have the id of a built-in one.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    providers: BTreeMap<Arc<str>, Arc<Provider>>,
+    /// Sorted by id; each is parsed when it is first asked for.
+    built_in: &'static [BuiltIn],
+    /// The user's own; they take precedence.
+    own: BTreeMap<Arc<str>, Arc<Provider>>,
     /// Which provider a host without variables belongs to; `None`: several. Made at the first look-up.
     owners: OnceLock<HashMap<String, Option<Arc<str>>>>,
 }
 
+/// A provider's place in the catalogue: what lists and searches need, without parsing its file.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a>(Kind<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind<'a> {
+    BuiltIn(&'a BuiltIn),
+    Own(&'a Arc<Provider>),
+}
+
 impl Catalogue {
+    pub(super) fn of(built_in: &'static [BuiltIn]) -> Self {
+        Self { built_in, ..Self::default() }
+    }
+
     /// Adds `own`, whose ids `check` has compared with the built-in ones.
     #[must_use]
     pub fn with(&self, own: impl IntoIterator<Item = Provider>) -> Self {
-        let mut providers = self.providers.clone();
-        for provider in own {
-            providers.entry(provider.id.clone()).or_insert_with(|| Arc::new(provider));
+        let mut all = self.own.clone();
+        for provider in own.into_iter().filter(|own| self.find(&own.id).is_none()) {
+            all.entry(provider.id.clone()).or_insert_with(|| Arc::new(provider));
         }
-        Self { providers, owners: OnceLock::new() }
+        Self { built_in: self.built_in, own: all, owners: OnceLock::new() }
     }
 
     /// The catalogue of an organisation that has providers of its own. They come first, so that a provider
     /// which gets the same id later takes over none of their connections.
     #[must_use]
     pub fn beside<'a>(&self, own: impl IntoIterator<Item = &'a Arc<Provider>>) -> Self {
-        let mut providers = self.providers.clone();
-        providers.extend(own.into_iter().map(|own| (own.id.clone(), Arc::clone(own))));
-        Self { providers, owners: OnceLock::new() }
+        let mut all = self.own.clone();
+        all.extend(own.into_iter().map(|own| (own.id.clone(), Arc::clone(own))));
+        Self { built_in: self.built_in, own: all, owners: OnceLock::new() }
     }
 
     /// The provider with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
-        self.providers.get(id)
+        self.own.get(id).or_else(|| self.find(id).map(BuiltIn::provider))
     }
 
-    /// All providers, sorted by id.
+    /// The file of a built-in provider.
+    pub(super) fn text(&self, id: &str) -> Option<&'static str> {
+        self.find(id).map(BuiltIn::text)
+    }
+
+    fn find(&self, id: &str) -> Option<&'static BuiltIn> {
+        let at = self.built_in.binary_search_by(|it| (*it.id).cmp(id));
+        at.ok().map(|at| &self.built_in[at])
+    }
+
+    /// All providers, sorted by id, without parsing their files.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let built_in = self.built_in.iter().filter(|it| !self.own.contains_key(&it.id));
+        let own = self.own.values().map(|own| Entry(Kind::Own(own)));
+        let mut all: Vec<_> = built_in.map(|it| Entry(Kind::BuiltIn(it))).chain(own).collect();
+        all.sort_by_key(Entry::id);
+        all.into_iter()
+    }
+
+    /// The ids of all providers, sorted.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.entries().map(|entry| &**entry.id())
+    }
+
+    /// All providers, sorted by id. Their files are parsed; [`Self::entries`] is for lists.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        self.providers.values()
+        self.entries().map(|entry| entry.provider())
     }
 
     /// The id of the only provider of a host; `None` for hosts with variables, and for those of several providers.
     pub fn owner_of(&self, host: &str) -> Option<&Arc<str>> {
         let owners = self.owners.get_or_init(|| {
             let mut owners = HashMap::new();
-            for provider in self.all() {
-                for pattern in provider.known_hosts() {
-                    let id = Some(provider.id.clone());
+            for entry in self.entries() {
+                for pattern in entry.known_hosts() {
+                    let id = Some(entry.id().clone());
                     let owner = owners.entry(pattern.to_string()).or_insert_with(|| id.clone());
                     if *owner != id {
                         *owner = None;
@@ -64,6 +106,71 @@ impl Catalogue {
 
     /// Hosts without variables; refusals for them are sent inside TLS.
     pub fn known_hosts(&self) -> impl Iterator<Item = HostPattern> {
-        self.all().flat_map(|provider| provider.known_hosts())
+        self.entries().flat_map(|entry| entry.known_hosts())
+    }
+
+    /// OAuth endpoints on the providers' own hosts, each with its provider's id.
+    pub fn oauth_endpoints(&self) -> impl Iterator<Item = (Arc<str>, HostPattern, PathPattern)> {
+        self.entries().flat_map(|entry| {
+            let id = entry.id().clone();
+            entry.oauth_endpoints().into_iter().map(move |(host, path)| (id.clone(), host, path))
+        })
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// The provider's id.
+    pub fn id(&self) -> &'a Arc<str> {
+        match self.0 {
+            Kind::BuiltIn(it) => &it.id,
+            Kind::Own(own) => &own.id,
+        }
+    }
+
+    /// The display name.
+    pub fn name(&self) -> &'a str {
+        match self.0 {
+            Kind::BuiltIn(it) => it.name(),
+            Kind::Own(own) => &own.name,
+        }
+    }
+
+    /// The category, such as `llm`.
+    pub fn category(&self) -> Option<&'a str> {
+        match self.0 {
+            Kind::BuiltIn(it) => Some(it.category()),
+            Kind::Own(own) => own.category.as_deref(),
+        }
+    }
+
+    /// The provider; a built-in one is parsed now, if it was not before.
+    pub fn provider(&self) -> &'a Arc<Provider> {
+        match self.0 {
+            Kind::BuiltIn(it) => it.provider(),
+            Kind::Own(own) => own,
+        }
+    }
+
+    /// As [`Provider::known_hosts`].
+    pub fn known_hosts(&self) -> Vec<HostPattern> {
+        match self.0 {
+            Kind::BuiltIn(it) => it.known_hosts().collect(),
+            Kind::Own(own) => own.known_hosts().collect(),
+        }
+    }
+
+    /// As [`Provider::has_host`].
+    pub fn has_host(&self, pattern: &HostPattern) -> bool {
+        match self.0 {
+            Kind::BuiltIn(it) => it.has_host(pattern),
+            Kind::Own(own) => own.has_host(pattern),
+        }
+    }
+
+    pub(super) fn oauth_endpoints(&self) -> Vec<(HostPattern, PathPattern)> {
+        match self.0 {
+            Kind::BuiltIn(it) => it.oauth_endpoints().collect(),
+            Kind::Own(own) => own.oauth_endpoints.clone(),
+        }
     }
 }

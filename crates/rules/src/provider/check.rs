@@ -11,8 +11,9 @@ use super::check_protocol;
 use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
+use super::extends;
 use super::form::HostTemplate;
-use super::own_hosts::{OwnHosts, hosts, is_word, paths, split_https};
+use super::own_hosts::{OwnHosts, hosts, is_word, path_pattern, paths, split_https};
 use super::placing::header_name;
 use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
 use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
@@ -77,6 +78,11 @@ pub fn provider(
     problems: &mut Problems<'_>,
 ) -> Option<Provider> {
     let before = problems.count();
+    let extended = extends::extended(value, path, problems);
+    if problems.count() > before {
+        return None;
+    }
+    let value = extended.as_ref().unwrap_or(value);
     let text: ProviderText = decode(value, path, problems)?;
     if reserved.get(&text.id).is_some() {
         problems.add(
@@ -158,6 +164,8 @@ impl ProviderCheck<'_> {
             quirks: text.quirks.clone(),
             sources: text.sources.clone(),
             confidence: text.confidence,
+            checked: text.checked.clone(),
+            mcp: text.mcp.clone(),
         }
     }
 
@@ -170,6 +178,7 @@ impl ProviderCheck<'_> {
         if self.text.hosts.is_empty() && !self.text.auth.iter().all(is_ssh) {
             problems.add(&self.at("hosts"), "there is no host", "name at least one");
         }
+        self.mcp(problems);
         if self.text.auth.is_empty() {
             problems.add(&self.at("auth"), "there is no auth method", "describe at least one");
         }
@@ -178,9 +187,34 @@ impl ProviderCheck<'_> {
                 problems.add(&self.at(key), "this is not an https URL", "write `https://…`");
             }
         }
+        let is_day = |text: &str| text.parse::<jiff::civil::Date>().is_ok();
+        if self.text.checked.as_deref().is_some_and(|text| !is_day(text)) {
+            problems.add(&self.at("checked"), "this is not a day", "write `2026-08-21`");
+        }
         for name in self.text.default_headers.keys() {
             let at = key_of(&self.at("default_headers"), name);
             header_name(name, &at, problems);
+        }
+    }
+
+    /// A remote MCP server names its authorization server itself: its only method declares no endpoint.
+    fn mcp(&self, problems: &mut Problems<'_>) {
+        let Some(url) = &self.text.mcp else { return };
+        let at = self.at("mcp");
+        match split_https(url) {
+            None => problems.add(&at, "this is not an https URL", "write `https://host/path`"),
+            Some((host, _)) if self.text.hosts != [host] => {
+                let remedy = "list the host of the URL alone";
+                problems.add(&at, "it is not at the provider's host", remedy);
+            }
+            Some(_) => {}
+        }
+        let is_consent = |auth: &AuthText| {
+            auth.kind == super::AuthKind::Oauth2 && auth.token.is_none() && auth.issuer.is_none()
+        };
+        if self.text.auth.len() != 1 || !self.text.auth.iter().all(is_consent) {
+            let remedy = "keep one of kind `oauth2`, without endpoints";
+            problems.add(&self.at("auth"), "an MCP server names its endpoints itself", remedy);
         }
     }
 
@@ -279,15 +313,6 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     ]
     .into_iter()
     .filter_map(|(key, url, is_endpoint)| Some((key, url.as_deref()?, is_endpoint)))
-}
-
-/// A pattern of a URL's path; a segment with a variable matches any one segment.
-fn path_pattern(path: &str) -> Result<PathPattern, keyward_base::pattern::PatternError> {
-    let segments = path.split('/').map(|segment| match segment.contains('{') {
-        true => "*",
-        false => segment,
-    });
-    PathPattern::parse(&segments.collect::<Vec<_>>().join("/"))
 }
 
 fn variable(text: &VariableText) -> Variable {
@@ -511,7 +536,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, hosts, paths, variables, auth, git, actions, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, protocol, mcp, hosts, paths, variables, auth, git, actions, clears, templates, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
         ),
         (
             "hosts: [a.test]\ngit: [b.test]",

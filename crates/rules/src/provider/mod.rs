@@ -18,6 +18,7 @@ pub mod connection_url;
 mod database;
 pub mod decode;
 pub mod document;
+mod extends;
 pub mod form;
 mod kinds;
 pub mod oauth;
@@ -43,7 +44,7 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 use oauth::GrantText;
 
 pub use actions::NamedAction;
-pub use catalogue::Catalogue;
+pub use catalogue::{Catalogue, Entry};
 pub use form::{FormError, HostTemplate, HostTemplateError};
 pub use oauth::OAuth;
 pub use test_request::{Expected, TestRequest, TestRequestError};
@@ -105,6 +106,10 @@ pub struct ProviderInfo {
     pub sources: Vec<String>,
     /// How reliable these data are.
     pub confidence: Option<Confidence>,
+    /// The URL of a remote MCP server, which says itself where consents are asked for.
+    pub mcp: Option<String>,
+    /// The day on which they were last compared with their sources.
+    pub checked: Option<String>,
 }
 
 /// Initial values of an app.

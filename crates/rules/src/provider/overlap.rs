@@ -1,9 +1,8 @@
 //! Whether a host belongs to a provider already: for new own providers, whose credentials would otherwise compete
 //! with those of the provider that is known.
 
-use std::sync::Arc;
-
-use super::{Catalogue, HostTemplate, Provider};
+use super::catalogue::Entry;
+use super::{Catalogue, HostTemplate, Provider, Variable};
 use keyward_base::pattern::HostPattern;
 
 impl Catalogue {
@@ -11,10 +10,10 @@ impl Catalogue {
     pub fn host_owner<'a>(
         &self,
         hosts: &'a [HostTemplate],
-    ) -> Option<(&Arc<Provider>, &'a HostTemplate)> {
+    ) -> Option<(Entry<'_>, &'a HostTemplate)> {
         let owner = |host: &HostTemplate| {
             let pattern = host.literal()?;
-            self.all().find(|provider| provider.has_host(&pattern))
+            self.entries().find(|entry| entry.has_host(&pattern))
         };
         hosts.iter().find_map(|host| Some((owner(host)?, host)))
     }
@@ -24,12 +23,21 @@ impl Provider {
     /// Whether some target matches the pattern and a host of the provider. A host that the owner enters whole
     /// is compared by its default.
     pub fn has_host(&self, pattern: &HostPattern) -> bool {
-        let is_at = |host: &HostTemplate| match host.usual(&self.variables) {
-            Some(usual) => usual.overlaps(pattern),
-            None => is_filled_to(&host.to_string(), pattern),
-        };
-        self.hosts.iter().any(is_at)
+        has_host(&self.hosts, &self.variables, pattern)
     }
+}
+
+/// Whether some target matches the pattern and one of the hosts.
+pub(super) fn has_host(
+    hosts: &[HostTemplate],
+    variables: &[Variable],
+    pattern: &HostPattern,
+) -> bool {
+    let is_at = |host: &HostTemplate| match host.usual(variables) {
+        Some(usual) => usual.overlaps(pattern),
+        None => is_filled_to(&host.to_string(), pattern),
+    };
+    hosts.iter().any(is_at)
 }
 
 /// Whether some values of variables make the host of `pattern`: `{shop}.myshopify.com`, `acme.myshopify.com`.
@@ -62,7 +70,7 @@ mod tests {
             ("api.github.com:8443", None),
         ] {
             let hosts = [HostTemplate::parse(host).unwrap()];
-            let found = catalogue.host_owner(&hosts).map(|(provider, _)| &*provider.id);
+            let found = catalogue.host_owner(&hosts).map(|(owner, _)| &**owner.id());
             assert_eq!(found, owner, "{host}");
         }
     }

@@ -4,7 +4,7 @@ use super::Variable;
 use super::document::{Problems, item_of};
 use super::form::HostTemplate;
 use keyward_base::host::{Scheme, Target};
-use keyward_base::pattern::PathPattern;
+use keyward_base::pattern::{PathPattern, PatternError};
 
 /// The provider's own hosts.
 pub(super) struct OwnHosts<'a> {
@@ -89,6 +89,15 @@ pub(super) fn split_https(url: &str) -> Option<(&str, &str)> {
     let path = tail.split(['?', '#']).next().unwrap_or_default();
     let sound = !authority.is_empty() && url.bytes().all(|b| b.is_ascii_graphic());
     sound.then_some((authority, if path.is_empty() { "/" } else { path }))
+}
+
+/// A pattern of a URL's path; a segment with a variable matches any one segment.
+pub(super) fn path_pattern(path: &str) -> Result<PathPattern, PatternError> {
+    let segments = path.split('/').map(|segment| match segment.contains('{') {
+        true => "*",
+        false => segment,
+    });
+    PathPattern::parse(&segments.collect::<Vec<_>>().join("/"))
 }
 
 /// Whether the text is a valid variable name: lower-case letters, digits and `_`.

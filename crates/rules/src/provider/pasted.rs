@@ -1,6 +1,8 @@
 //! Detects wrongly pasted secrets by the prefixes of the catalogue's keys. Services introduce new formats, so
 //! people can override most findings. Messages name prefixes of the catalogue and never quote the value.
 
+use std::collections::BTreeSet;
+
 use crate::inject::placeholder;
 
 /// Shorter prefixes of other services are ignored: two letters occur anywhere.
@@ -61,12 +63,13 @@ pub fn judge<'a>(
     }
     wrapped(value).map_or(Ok(()), Err)?;
     let own = wanted.longest(value);
-    let other = others.filter_map(|keys| Some((keys.longest(value)?, keys)));
-    let other = other.max_by_key(|(prefix, _)| prefix.len());
-    if let Some((prefix, keys)) = other
-        && wanted.is_told_by(prefix, own)
-    {
-        return Err(others_key(prefix, wanted, &keys));
+    let others = others.filter_map(|keys| Some((keys.longest(value)?, keys)));
+    let mut others: Vec<_> = others.filter(|(prefix, _)| wanted.is_told_by(prefix, own)).collect();
+    let longest = others.iter().map(|(prefix, _)| prefix.len()).max().unwrap_or(0);
+    // Services share beginnings, such as `sk_live_`.
+    others.retain(|(prefix, _)| prefix.len() == longest);
+    if let Some(misfit) = others_key(wanted, &others) {
+        return Err(misfit);
     }
     match own {
         None if wanted.begins_somehow() => Err(wanted.strange()),
@@ -128,14 +131,26 @@ fn misfit(says: &str, remedy: &str) -> ValueMismatch {
     ValueMismatch { says: says.to_owned(), remedy: remedy.to_owned(), is_final: false }
 }
 
-fn others_key(prefix: &str, wanted: &KeyShapes<'_>, keys: &KeyShapes<'_>) -> ValueMismatch {
-    if keys.provider == wanted.provider {
+/// What is said of a value that begins as keys of `others` do, all with prefixes of the same length.
+fn others_key(wanted: &KeyShapes<'_>, others: &[(&str, KeyShapes<'_>)]) -> Option<ValueMismatch> {
+    let (prefix, _) = others.first()?;
+    if let Some((_, keys)) = others.iter().find(|(_, keys)| keys.provider == wanted.provider) {
         let says =
             format!("looks like what `--auth {}` of {} takes (`{prefix}…`)", keys.auth, keys.name);
-        return misfit(&says, &format!("add it with --auth {}", keys.auth));
+        return Some(misfit(&says, &format!("add it with --auth {}", keys.auth)));
     }
-    let says = format!("looks like a key of {} (`{prefix}…`), not of {}", keys.name, wanted.name);
-    misfit(&says, &format!("for that one the provider is `{}`", keys.provider))
+    let names: BTreeSet<&str> = others.iter().map(|(_, keys)| keys.name).collect();
+    let ids: BTreeSet<_> = others.iter().map(|(_, keys)| format!("`{}`", keys.provider)).collect();
+    let says =
+        format!("looks like a key of {} (`{prefix}…`), not of {}", any_of(names), wanted.name);
+    Some(misfit(&says, &format!("for that one the provider is {}", any_of(ids))))
+}
+
+/// `A, B or C`.
+fn any_of<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> String {
+    let mut words: Vec<_> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+    let last = words.pop().unwrap_or_default();
+    if words.is_empty() { last } else { format!("{} or {last}", words.join(", ")) }
 }
 
 /// Detects text that was copied along with the value.
@@ -244,7 +259,7 @@ mod tests {
             (format!("export GITHUB_TOKEN={good}"), "sets a variable"),
             (format!("GITHUB_TOKEN='{good}'"), "sets a variable"),
             (key("ghp_", 11), "not copied whole"),
-            (key("sk_live_", 60), "a key of Stripe"),
+            (key("sk_live_", 60), "a key of Clerk, Stripe or WorkOS (`sk_live_…`)"),
             (key("nothing-known-", 40), "(`ghp_…`, `github_pat_…`,"),
         ] {
             let told = told("github", None, &value).unwrap_err();

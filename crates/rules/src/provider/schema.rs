@@ -31,6 +31,8 @@ pub struct ProviderText {
     pub category: Option<String>,
     /// The wire protocol of a database; absent for services that are used over HTTP.
     pub protocol: Option<DatabaseProtocol>,
+    /// The URL of a remote MCP server, which says itself where consents are asked for.
+    pub mcp: Option<String>,
     /// Host patterns: `api.acme.test`, `*.acme.test`, `{shop}.myshopify.com`, each optionally with a port.
     pub hosts: Vec<String>,
     /// Paths that belong to the service on these hosts; empty means all.
@@ -56,6 +58,9 @@ pub struct ProviderText {
     /// Fields added if the client sent none.
     #[serde(default)]
     pub default_headers: BTreeMap<String, String>,
+    /// The paths of each host on a server that has all of them on one host; used by providers that extend this one.
+    #[serde(default)]
+    pub one_host: BTreeMap<String, Vec<String>>,
     /// A harmless request that tests a credential.
     pub test: Option<TestText>,
     /// The source for `test`.
@@ -77,6 +82,8 @@ pub struct ProviderText {
     pub sources: Vec<String>,
     /// How reliable these data are.
     pub confidence: Option<Confidence>,
+    /// The day on which these data were last compared with their sources, such as `2026-08-21`.
+    pub checked: Option<String>,
 }
 
 /// A variable of hosts and URLs.

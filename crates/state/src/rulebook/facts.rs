@@ -302,12 +302,8 @@ impl Facts {
         hostless_rules_max: usize,
     ) -> PolicyInput {
         let mut spec = PolicyInput { default, rules, hostless_rules_max, ..PolicyInput::default() };
-        for provider in self.catalogue.all() {
-            spec.known.extend(provider.known_hosts());
-            let oauth_endpoints = provider.oauth_endpoints.iter().cloned();
-            spec.oauth_endpoints
-                .extend(oauth_endpoints.map(|(host, path)| (provider.id.clone(), host, path)));
-        }
+        spec.known.extend(self.catalogue.known_hosts());
+        spec.oauth_endpoints.extend(self.catalogue.oauth_endpoints());
         spec.known.extend(hosts_of_sets().cloned());
         spec.oauth_endpoints.sort();
         spec.oauth_endpoints.dedup();

@@ -34,6 +34,8 @@ const URL_BYTES_MAX: usize = 2 * 1024;
 pub struct NewMcp {
     /// Its URL, https.
     pub url: String,
+    /// Its provider in the catalogue; `None`: one that is known by its URL alone.
+    pub provider: Option<String>,
     /// The connection's name; default: the host.
     pub name: Option<String>,
     /// The chosen authorization server, if it has several.
@@ -48,6 +50,13 @@ pub struct NewMcp {
     pub owner: Option<UserId>,
     /// Which agents may use it.
     pub visibility: Visibility,
+}
+
+/// The server that an app is registered for. Its app belongs to its provider, so that no other server gets its tokens.
+#[derive(Clone, Copy)]
+struct Server<'a> {
+    provider: &'a str,
+    url: &'a str,
 }
 
 /// The members of protected resource metadata that are read (RFC 9728 §2).
@@ -82,7 +91,9 @@ impl Flows {
         let issuer = chosen(&resource, new.issuer.as_deref())?;
         let metadata = self.metadata(&issuer).await?;
         takes_s256(&metadata, true)?;
-        let app = self.app_at(org, &metadata, &url).await?;
+        let provider = new.provider.as_deref().unwrap_or(PROVIDER);
+        let server = Server { provider, url: &url };
+        let app = self.app_at(org, &metadata, server).await?;
         let scopes = match (new.scopes.is_empty(), challenge.scopes.is_empty()) {
             (false, _) => new.scopes,
             (true, false) => challenge.scopes,
@@ -90,9 +101,12 @@ impl Flows {
         };
         let spec = ConnectionSpec {
             name: new.name.unwrap_or_else(|| name_of(&url)),
-            provider: PROVIDER.to_owned(),
+            provider: provider.to_owned(),
             auth: Some(AUTH.to_owned()),
-            variables: BTreeMap::from([("host".to_owned(), host(&url).to_owned())]),
+            variables: match new.provider {
+                Some(_) => BTreeMap::new(),
+                None => BTreeMap::from([("host".to_owned(), host(&url).to_owned())]),
+            },
             app: Some(Reference::Id(app.id.clone())),
             scopes: with_offline(scopes, &metadata),
             environment: new.environment,
@@ -118,7 +132,8 @@ impl Flows {
         };
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
-        let new = self.register_app(org, &metadata, url).await?;
+        let server = Server { provider: &connection.provider, url };
+        let new = self.register_app(org, &metadata, server).await?;
         let use_it =
             |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
         let updated = self.directory().update_connection(org, &connection.id, &use_it).await?;
@@ -198,21 +213,23 @@ impl Flows {
         &self,
         org: &OrgId,
         metadata: &Metadata,
-        url: &str,
+        server: Server<'_>,
     ) -> Result<Arc<AppRecord>, FlowError> {
         let view = self.directory().view();
         let now = self.clock.now();
         let fits = |app: &&Arc<AppRecord>| {
             let of = app.facts.registered.as_ref();
             app.org == *org
+                && app.provider == server.provider
                 && of.is_some_and(|of| of.issuer == metadata.issuer)
                 && of.is_some_and(|of| of.expires.is_none_or(|expires| now < expires))
-                && app.settings.tokens.token_params.get("resource").map(String::as_str) == Some(url)
+                && app.settings.tokens.token_params.get("resource").map(String::as_str)
+                    == Some(server.url)
         };
         if let Some(app) = view.apps().find(fits) {
             return Ok(app.clone());
         }
-        self.register_app(org, metadata, url).await
+        self.register_app(org, metadata, server).await
     }
 
     /// Registers a client at the server, and stores it as an app.
@@ -220,8 +237,9 @@ impl Flows {
         &self,
         org: &OrgId,
         metadata: &Metadata,
-        url: &str,
+        server: Server<'_>,
     ) -> Result<Arc<AppRecord>, FlowError> {
+        let Server { provider, url } = server;
         let id = AppId::random();
         let client = self.client_at(metadata, &id).await?;
         let tokens = TokenOptions {
@@ -231,7 +249,7 @@ impl Flows {
         };
         let spec = AppSpec {
             name: self.free_name(org, url),
-            provider: PROVIDER.to_owned(),
+            provider: provider.to_owned(),
             auth: Some(AUTH.to_owned()),
             client_id: client.client_id,
             urls: urls(metadata),

@@ -155,7 +155,7 @@ impl Given {
         match (<[Provider; 1]>::try_from(found), value) {
             (Ok([provider]), Value::Object(definition)) if definition.contains_key("id") => {
                 let owner = catalogue.host_owner(&provider.hosts);
-                let owner = owner.map(|(owner, _)| owner.id.to_string());
+                let owner = owner.map(|(owner, _)| owner.id().to_string());
                 Ok(Checked { provider, definition, owner })
             }
             _ => Err(vec![Wrong {

@@ -5,6 +5,7 @@ mod actions;
 mod allow;
 mod generated;
 mod naive;
+mod overlaps;
 mod routes;
 mod rules;
 pub(super) mod samples;

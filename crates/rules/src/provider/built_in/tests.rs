@@ -1,0 +1,338 @@
+//! Tests of the built-in files: each is sound, and what single services need.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::inject::path_prefix::PathPrefix;
+use crate::inject::placement::{Location, Place};
+use crate::inject::template::{Encoding, Template};
+use crate::provider::{AuthMethod, FormError, Instance};
+use keyward_base::host::{Scheme, Target};
+use keyward_base::pattern::DecodedPath;
+
+fn instance(provider: &str, auth: &str, variables: &[(&str, &str)]) -> Instance {
+    let catalogue = Catalogue::built_in();
+    let provider = catalogue.get(provider).unwrap();
+    let variables: BTreeMap<String, String> =
+        variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    provider.instantiate(provider.auth(Some(auth)).unwrap(), &variables).unwrap()
+}
+
+fn places<'i>(instance: &'i Instance, host: &str, path: &str) -> Option<&'i [Place]> {
+    let target = Target::parse(Scheme::Https, host).unwrap();
+    let path = DecodedPath::parse(path).unwrap();
+    assert!(instance.hosts.iter().any(|own| own.matches(&target)), "{host} is not owned");
+    let scope = instance.placements.iter().find(|scope| scope.matches(&target, &path));
+    scope.map(|scope| &*scope.what)
+}
+
+fn header(name: &'static str, template: &str) -> Place {
+    let at = Location::Header(http::HeaderName::from_static(name));
+    Place { at, value: Template::parse(template, Encoding::Plain).unwrap() }
+}
+
+/// Providers that have no page with keys, and no request that is harmless at all of their servers.
+const ANYWHERE: [&str; 2] = ["mcp", "ssh"];
+
+/// Providers with a wildcard. Each label below it is the service's own: what is stored there is read back only by the
+/// owner of the credential, so that none of its customers can collect the credentials of others.
+const WILDCARDS: [&str; 3] = ["pinecone", "sentry", "twilio"];
+
+#[test]
+fn every_built_in_file_is_sound_and_named_after_its_id() {
+    let catalogue = Catalogue::built_in();
+    assert!(FILES.len() >= 300, "{}", FILES.len());
+    for file in FILES {
+        let provider = catalogue.get(file.id).unwrap_or_else(|| panic!("{}", file.id));
+        let id = &*provider.id;
+        assert_eq!(id, file.id);
+        let is_service = !ANYWHERE.contains(&id)
+            && provider.protocol.is_none()
+            && provider.category.as_deref() != Some("mcp");
+        assert_eq!(provider.about.key_url.is_some(), is_service, "{id}");
+        assert!(provider.about.docs_url.is_some(), "{id}");
+        assert!(!provider.about.sources.is_empty(), "{id}");
+        assert!(provider.about.confidence.is_some() && provider.category.is_some(), "{id}");
+        let says_why = provider.about.quirks.iter().any(|it| it.starts_with("no request is known"));
+        let is_tested = provider.test(&provider.auth[0]).is_some();
+        assert_eq!(is_tested, is_service && !says_why, "{id}: a test, or the reason for none");
+        assert!(provider.auth[0].later.is_none(), "{id}: the default method works now");
+        let given = |auth: &&AuthMethod| auth.later.is_none() && auth.minted.is_none();
+        // `run` sets the variables of databases, whose values depend on the listener.
+        let methods = provider.auth.iter().filter(given).filter(|_| provider.protocol.is_none());
+        for field in methods.flat_map(AuthMethod::carried) {
+            assert!(!field.env.is_empty(), "{id}.{}", field.name);
+        }
+    }
+}
+
+#[test]
+fn every_file_of_the_folder_is_compiled_in_under_its_name() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/catalogue");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort_unstable();
+    let mut listed: Vec<String> = FILES.iter().map(|file| format!("{}.yaml", file.id)).collect();
+    assert!(FILES.is_sorted_by_key(|file| file.id), "providers are searched by id");
+    listed.sort_unstable();
+    assert_eq!(names, listed);
+}
+
+#[test]
+fn the_list_says_of_each_provider_what_its_file_says() {
+    for entry in Catalogue::built_in().entries() {
+        let (id, provider) = (&**entry.id(), entry.provider());
+        assert_eq!(
+            (entry.name(), entry.category()),
+            (&*provider.name, provider.category.as_deref())
+        );
+        assert_eq!(entry.known_hosts(), provider.known_hosts().collect::<Vec<_>>(), "{id}");
+        let listed = entry.oauth_endpoints();
+        assert!(provider.oauth_endpoints.iter().all(|it| listed.contains(it)), "{id}: {listed:?}");
+        assert!(listed.iter().all(|it| provider.oauth_endpoints.contains(it)), "{id}: {listed:?}");
+        for host in &provider.hosts {
+            let sample = HostPattern::parse(&host.sample(&provider.variables)).unwrap();
+            assert_eq!(entry.has_host(&sample), provider.has_host(&sample), "{id}: {sample}");
+        }
+    }
+}
+
+#[test]
+fn what_a_gateway_asks_at_its_start_parses_no_file() {
+    let all: &'static [BuiltIn] = FILES.iter().map(BuiltIn::new).collect::<Vec<_>>().leak();
+    let text = "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{ id: k, kind: bearer }]\n";
+    let acme = check::file("p", text, &Catalogue::default()).unwrap().remove(0);
+    let catalogue = Catalogue::of(all).with([acme.clone()]);
+    let catalogue = catalogue.beside([&Arc::new(acme)]);
+    assert!(catalogue.known_hosts().count() > 200 && catalogue.oauth_endpoints().count() > 50);
+    assert_eq!(catalogue.owner_of("api.openai.com").map(|id| &**id), Some("openai"));
+    assert_eq!(catalogue.owner_of("api.acme.test").map(|id| &**id), Some("acme"));
+    assert_eq!(catalogue.ids().count(), FILES.len() + 1);
+    let hosts = [HostTemplate::parse("x.myshopify.com").unwrap()];
+    assert_eq!(catalogue.host_owner(&hosts).map(|(it, _)| it.name()), Some("Shopify Admin"));
+    let found = catalogue.entries().filter(|it| it.category() == Some("llm")).count();
+    assert!(found > 10, "{found}");
+    assert_eq!(all.iter().filter(|it| it.is_parsed()).count(), 0);
+    assert!(catalogue.get("openai").is_some() && catalogue.get("no-such").is_none());
+    assert_eq!(all.iter().filter(|it| it.is_parsed()).count(), 1, "the one that was asked for");
+}
+
+#[test]
+fn a_wildcard_is_reviewed() {
+    let has_wildcard =
+        |it: &Arc<Provider>| it.hosts.iter().any(|host| host.to_string().contains('*'));
+    let catalogue = Catalogue::built_in();
+    let found: Vec<_> = catalogue.all().filter(|it| has_wildcard(it)).map(|it| &*it.id).collect();
+    assert_eq!(found, WILDCARDS);
+}
+
+#[test]
+fn a_service_whose_paths_are_public_pages_owns_only_those_of_its_api() {
+    for (id, path) in
+        [("discord", "/channels/1"), ("jira", "/browse/A-1"), ("coda", "/d/x"), ("kagi", "/search")]
+    {
+        let catalogue = Catalogue::built_in();
+        let provider = catalogue.get(id).unwrap();
+        let path = DecodedPath::parse(path).unwrap();
+        assert!(!provider.paths.is_empty(), "{id}");
+        assert!(!provider.paths.iter().any(|own| own.matches(&path)), "{id}");
+    }
+}
+
+#[test]
+fn a_length_leaves_room_behind_every_prefix() {
+    for provider in Catalogue::built_in().all() {
+        for field in provider.auth.iter().flat_map(|auth| &auth.fields) {
+            let longest = field.prefixes.iter().map(String::len).max().unwrap_or(0);
+            assert!(field.length.is_none_or(|length| length > longest), "{}", field.name);
+        }
+    }
+}
+
+#[test]
+fn what_the_test_request_is_filled_with_is_a_variable_or_a_field() {
+    for provider in Catalogue::built_in().all() {
+        for auth in provider.auth.iter().filter(|auth| auth.later.is_none()) {
+            let Some(test) = provider.test(auth) else { continue };
+            let names = test.url.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+            for name in names {
+                let known = provider.variable(name).is_some() || auth.field(name).is_some();
+                assert!(known, "{}.{}: {name}", provider.id, auth.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_of_an_own_gitlab_goes_nowhere_else() {
+    let own = instance("gitlab", "token", &[("host", "git.acme.test:8443")]);
+    let hosts: Vec<String> = own.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["git.acme.test:8443"]);
+    assert_eq!(own.oauth_endpoints.len(), 2);
+    let usual = instance("gitlab", "token", &[]);
+    assert_eq!(usual.hosts[0].to_string(), "gitlab.com");
+}
+
+#[test]
+fn gitlab_takes_the_header_in_the_api_and_basic_for_git_and_registries() {
+    let gitlab = instance("gitlab", "token", &[]);
+    let basic = |text| {
+        let value = Template::parse(text, Encoding::Basic).unwrap();
+        vec![Place { at: Location::Header(http::header::AUTHORIZATION), value }]
+    };
+    let bearer = vec![header("authorization", "Bearer {api_key}")];
+    for (path, expected) in [
+        ("/api/v4/projects/a%2Fb", Some(vec![header("private-token", "{api_key}")])),
+        ("/api/graphql", Some(bearer.clone())),
+        ("/api/v4/projects/1/packages/npm/x", Some(bearer)),
+        ("/api/v4/projects/1/packages/pypi/simple/x", Some(basic("__token__:{api_key}"))),
+        ("/g/s/p.git/git-receive-pack", Some(basic("oauth2:{api_key}"))),
+        ("/g/p/info/refs", Some(basic("oauth2:{api_key}"))),
+        ("/g/p.git/info/lfs/objects/batch", Some(basic("oauth2:{api_key}"))),
+        ("/users/sign_in", None),
+        ("/g/p/-/settings/ci_cd", None),
+    ] {
+        assert_eq!(places(&gitlab, "gitlab.com", path), expected.as_deref(), "{path}");
+    }
+}
+
+#[test]
+fn hosts_with_defaults_are_known_and_their_token_endpoints_carved() {
+    let catalogue = Catalogue::built_in();
+    let known: Vec<String> = catalogue.known_hosts().map(|host| host.to_string()).collect();
+    assert!(known.contains(&"gitlab.com".to_owned()));
+    assert!(!catalogue.get("gitlab").unwrap().oauth_endpoints.is_empty());
+    assert_eq!(catalogue.get("sentry-self-hosted").unwrap().known_hosts().count(), 0);
+}
+
+/// For itself, for a user of the domain, and as another account.
+#[test]
+fn a_service_account_of_google_reaches_each_of_its_services_with_their_scopes() {
+    let catalogue = Catalogue::built_in();
+    for (id, host, scope) in [
+        ("google", "people.googleapis.com", "userinfo.email"),
+        ("gmail", "gmail.googleapis.com", "gmail.modify"),
+        ("google-calendar", "www.googleapis.com", "calendar"),
+        ("google-docs", "docs.googleapis.com", "documents"),
+        ("google-drive", "www.googleapis.com", "drive"),
+        ("google-sheets", "sheets.googleapis.com", "spreadsheets"),
+    ] {
+        let auth = catalogue.get(id).unwrap().auth(Some("service_account")).unwrap();
+        let fields: Vec<_> = auth.fields.iter().map(|it| (&*it.name, it.secret)).collect();
+        let expected = [("service_account", true), ("subject", false), ("impersonate", false)];
+        assert_eq!(fields, expected, "{id}");
+        let oauth = auth.oauth.as_ref().unwrap();
+        assert_eq!(oauth.scopes, [format!("https://www.googleapis.com/auth/{scope}")], "{id}");
+        let token = oauth.token.as_ref().unwrap().as_str();
+        assert_eq!(token, "https://oauth2.googleapis.com/token", "{id}");
+        let other = BTreeMap::from([("impersonate".to_owned(), "a@p.test".to_owned())]);
+        let renew = oauth.renew().unwrap().fill(&other).unwrap();
+        let of_other = "/v1/projects/-/serviceAccounts/a%40p.test:generateAccessToken";
+        assert_eq!(renew, format!("https://iamcredentials.googleapis.com{of_other}"), "{id}");
+        let instance = instance(id, "service_account", &[]);
+        let path = match id {
+            "gmail" => "/gmail/v1/users/me/profile",
+            "google-calendar" => "/calendar/v3/users/me/calendarList",
+            "google-drive" => "/drive/v3/about",
+            _ => "/v1/x",
+        };
+        let written = places(&instance, host, path).unwrap();
+        assert_eq!(written, [header("authorization", "Bearer {access_token}")], "{id}");
+    }
+}
+
+#[test]
+fn own_providers_never_replace_built_in_ones() {
+    let built_in = Catalogue::built_in();
+    let mut other = (**built_in.get("openai").unwrap()).clone();
+    other.name = "Not OpenAI".into();
+    assert_eq!(built_in.with([other]).get("openai").unwrap().name, "OpenAI");
+}
+
+#[test]
+fn anthropic_empties_both_fields_whichever_is_used() {
+    for auth in ["api_key", "oauth_token"] {
+        let clears = instance("anthropic", auth, &[]).clears;
+        let names: Vec<&str> = clears.headers.iter().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["x-api-key", "authorization"]);
+    }
+    let key = instance("anthropic", "api_key", &[]);
+    let written = places(&key, "api.anthropic.com", "/v1/messages");
+    assert_eq!(written, Some(&[header("x-api-key", "{api_key}")][..]));
+}
+
+#[test]
+fn github_sends_bearer_to_the_api_and_basic_to_git_and_nothing_to_the_website() {
+    let github = instance("github", "pat", &[]);
+    let bearer = [header("authorization", "Bearer {token}")];
+    assert_eq!(places(&github, "api.github.com", "/user"), Some(&bearer[..]));
+    assert_eq!(places(&github, "uploads.github.com", "/repos/a/b"), Some(&bearer[..]));
+    let value = Template::parse("x-access-token:{token}", Encoding::Basic).unwrap();
+    let basic = [Place { at: Location::Header(http::header::AUTHORIZATION), value }];
+    for path in ["/o/r.git/info/refs", "/o/r/git-upload-pack", "/o/r.git/info/lfs/objects/batch"] {
+        assert_eq!(places(&github, "github.com", path), Some(&basic[..]), "{path}");
+    }
+    for path in ["/", "/login", "/o/r/settings", "/settings/tokens"] {
+        assert_eq!(places(&github, "github.com", path), None, "{path}");
+    }
+}
+
+#[test]
+fn github_token_endpoints_are_carved_out() {
+    let github = instance("github", "pat", &[]);
+    let is_endpoint = |host: &str, path: &str| {
+        let target = Target::parse(Scheme::Https, host).unwrap();
+        let path = DecodedPath::parse(path).unwrap();
+        github.oauth_endpoints.iter().any(|(h, p)| h.matches(&target) && p.matches(&path))
+    };
+    assert!(is_endpoint("github.com", "/login/oauth/access_token"));
+    assert!(is_endpoint("api.github.com", "/applications/abc/token"));
+    assert!(is_endpoint("api.github.com", "/app/installations/1/access_tokens"));
+    assert!(!is_endpoint("api.github.com", "/user"));
+}
+
+#[test]
+fn telegram_writes_the_path_of_calls_and_of_files() {
+    let telegram = instance("telegram-bot", "token", &[]);
+    let path = |text| {
+        let value = Template::parse(text, Encoding::Plain).unwrap();
+        [Place { at: Location::Path(PathPrefix::of(&value, |_| true)), value }]
+    };
+    let written = places(&telegram, "api.telegram.org", "/botX/getMe");
+    assert_eq!(written, Some(&path("/bot{api_key}/")[..]));
+    let written = places(&telegram, "api.telegram.org", "/file/botX/a.jpg");
+    assert_eq!(written, Some(&path("/file/bot{api_key}/")[..]));
+}
+
+#[test]
+fn a_shop_is_one_label_of_myshopify() {
+    let catalogue = Catalogue::built_in();
+    let shopify = catalogue.get("shopify").unwrap();
+    let auth = shopify.auth(None).unwrap();
+    let fill = |shop: &str| {
+        shopify.instantiate(auth, &BTreeMap::from([("shop".to_owned(), shop.to_owned())]))
+    };
+    for bad in ["", "a.b", "evil.test/", "a:1", "*", "-a", "a-", "a b", "é", "{shop}"] {
+        assert!(matches!(fill(bad), Err(FormError::Label { .. })), "{bad}");
+    }
+    let found = fill("My-Shop").unwrap();
+    assert_eq!(found.hosts[0].to_string(), "my-shop.myshopify.com");
+    assert_eq!(found.oauth_endpoints.len(), 1);
+    assert!(
+        shopify.oauth_endpoints.is_empty(),
+        "a host with a variable has its endpoints per connection"
+    );
+    let missing = shopify.instantiate(auth, &BTreeMap::new());
+    assert!(matches!(missing, Err(FormError::Missing { .. })));
+    let unknown = BTreeMap::from([("shopp".to_owned(), "a".to_owned())]);
+    assert!(matches!(shopify.instantiate(auth, &unknown), Err(FormError::Unknown { .. })));
+}
+
+#[test]
+fn a_kind_that_comes_later_is_not_supported_yet() {
+    let text = "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{ id: o, kind: oauth1 }]\n";
+    let acme = check::file("p", text, &Catalogue::default()).unwrap().remove(0);
+    let error = acme.instantiate(&acme.auth[0], &BTreeMap::new());
+    let said = error.map(|_| ()).unwrap_err().to_string();
+    assert!(said.ends_with("is not supported yet"), "{said}");
+}
