@@ -232,89 +232,59 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::actions::ScopedRequest;
-    use crate::provider::Catalogue;
+    use crate::provider::{Catalogue, Variable};
     use keyward_base::host::{Scheme, Target};
     use keyward_base::pattern::DecodedPath;
 
-    /// Provider and action, what it covers, and what it does not.
-    const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
-        (
-            "github",
-            "clone",
-            &[
-                "GET github.com/o/r.git/info/refs?service=git-upload-pack",
-                "POST github.com/o/r/git-upload-pack",
-                "GET gist.github.com/abc.git/info/refs?service=git-upload-pack",
-                "POST gist.github.com/me/abc.git/git-upload-pack",
-            ],
-            &[
-                "GET github.com/o/r.git/info/refs?service=git-receive-pack",
-                "GET github.com/o/r.git/info/refs",
-                "POST github.com/o/r.git/git-receive-pack",
-                "GET github.com/o/r.git/git-upload-pack",
-                "POST github.com/o/r.git/info/lfs/objects/batch",
-                "GET github.com/o/r/settings",
-                "GET api.github.com/repos/o/r",
-                "GET github.com.evil.test/o/r.git/info/refs?service=git-upload-pack",
-            ],
-        ),
-        (
-            "github",
-            "push",
-            &[
-                "GET github.com/o/r.git/info/refs?service=git-receive-pack",
-                "POST github.com/o/r.git/git-receive-pack",
-                "PUT github.com/o/r/git-receive-pack",
-                "POST gist.github.com/abc/git-receive-pack",
-            ],
-            &[
-                "GET github.com/o/r.git/info/refs?service=git-upload-pack",
-                "POST github.com/o/r.git/git-upload-pack",
-                "POST github.com/o/r.git/info/lfs/objects/batch",
-                "POST api.github.com/repos/o/r/merges",
-            ],
-        ),
-        (
-            "github",
-            "lfs",
-            &["POST github.com/o/r.git/info/lfs/objects/batch"],
-            &["POST github.com/o/r.git/git-upload-pack"],
-        ),
-        (
-            "gitlab",
-            "clone",
-            &[
-                "GET gitlab.com/g/r.git/info/refs?service=git-upload-pack",
-                "POST gitlab.com/a/b/c/d/e/r.git/git-upload-pack",
-            ],
-            &[
-                "POST gitlab.com/g/s/r.git/git-receive-pack",
-                "GET gitlab.com/api/v4/projects",
-                "GET git.acme.test/g/r.git/info/refs?service=git-upload-pack",
-            ],
-        ),
-        (
-            "gitlab",
-            "push",
-            &["POST gitlab.com/a/b/c/d/e/r.git/git-receive-pack"],
-            &["POST gitlab.com/g/r.git/git-upload-pack"],
-        ),
-        (
-            "hugging-face",
-            "clone",
-            &[
-                "POST huggingface.co/bert/git-upload-pack",
-                "POST huggingface.co/datasets/o/d/git-upload-pack",
-            ],
-            &["POST huggingface.co/o/m/git-receive-pack", "GET huggingface.co/api/models"],
-        ),
-        (
-            "hugging-face",
-            "push",
-            &["POST huggingface.co/o/m/git-receive-pack"],
-            &["POST huggingface.co/o/m/git-upload-pack"],
-        ),
-    ];
+    /// Requests of a provider, by the actions that cover them (`read-code`, `clone, push`, `none`):
+    /// `METHOD HOST/PATH`, or `METHOD /PATH` for the first host.
+    type RequestTable = BTreeMap<String, Vec<String>>;
+
+    fn requests_to(provider: &Provider) -> RequestTable {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/requests");
+        match std::fs::read_to_string(format!("{folder}/{}.yaml", provider.id)) {
+            Ok(text) => serde_yaml::from_str(&text).unwrap(),
+            Err(_) => RequestTable::new(),
+        }
+    }
+
+    /// Examples of the provider's variables.
+    fn examples(provider: &Provider) -> BTreeMap<String, String> {
+        let of = |it: &Variable| Some((it.name.clone(), it.example.clone()?));
+        let without_default = provider.variables.iter().filter(|it| it.default.is_none());
+        without_default.filter_map(of).collect()
+    }
+
+    fn with_host(provider: &Provider, line: &str) -> String {
+        let Some((method, path)) = line.split_once(" /") else { return line.to_owned() };
+        let values = provider.values(&examples(provider)).unwrap();
+        let host = provider.hosts[0].fill(&values, &provider.variables).unwrap();
+        format!("{method} {host}/{path}")
+    }
+
+    /// The actions that cover the request, sorted and separated by commas.
+    fn covering(provider: &Provider, line: &str) -> String {
+        let line = with_host(provider, line);
+        let is_in = |action: &&NamedAction| {
+            let scopes = provider.action(&action.name, &examples(provider));
+            covers(&scopes.unwrap().unwrap(), &line)
+        };
+        sorted(provider.actions.iter().filter(is_in).map(|action| &*action.name))
+    }
+
+    fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    /// All requests to the provider's hosts and paths.
+    fn whole_of(provider: &Provider) -> ActionScope {
+        let values = provider.values(&examples(provider)).unwrap();
+        let fill = |host: &HostTemplate| host.fill(&values, &provider.variables).unwrap();
+        let hosts = provider.hosts.iter().map(fill).collect();
+        ActionScope { hosts, paths: provider.paths.clone(), ..ActionScope::default() }
+    }
 
     fn covers(scopes: &[ActionScope], line: &str) -> bool {
         let (method, url) = line.split_once(' ').unwrap();
@@ -330,33 +300,63 @@ mod tests {
     }
 
     #[test]
-    fn an_action_covers_its_requests_and_no_others() {
-        let catalogue = Catalogue::built_in();
-        for (id, action, within, beyond) in TABLE {
-            let provider = catalogue.get(id).unwrap();
-            let scopes = provider.action(action, &BTreeMap::new()).unwrap().unwrap();
-            for line in *within {
-                assert!(covers(&scopes, line), "{id} {action}: {line}");
+    fn actions_cover_their_requests_and_no_others() {
+        let mut wrong = Vec::new();
+        for provider in Catalogue::built_in().all() {
+            for (names, lines) in requests_to(provider) {
+                let expected = sorted(names.split(", "));
+                for line in lines {
+                    let found = covering(provider, &line);
+                    if found != expected {
+                        wrong.push(format!("{} {line}: {found}, not {expected}", provider.id));
+                    }
+                }
             }
-            for line in *beyond {
-                assert!(!covers(&scopes, line), "{id} {action}: {line}");
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn every_action_has_requests_that_it_covers_and_requests_that_it_does_not() {
+        for provider in Catalogue::built_in().all().filter(|it| !it.actions.is_empty()) {
+            let requests = requests_to(provider);
+            let count = |is_wanted: &dyn Fn(&str) -> bool| {
+                let wanted = requests.iter().filter(|(names, _)| is_wanted(names));
+                wanted.map(|(_, lines)| lines.len()).sum::<usize>()
+            };
+            for action in &provider.actions {
+                let name = &*action.name;
+                let has = |names: &str| names.split(", ").any(|other| other == name);
+                let (within, beyond) = (count(&has), count(&|names| !has(names)));
+                assert!(within >= 2 && beyond >= 2, "{} {name}: {within}, {beyond}", provider.id);
+            }
+            let beyond_all = count(&|names| names == "none");
+            assert!(beyond_all >= 2, "{}: {beyond_all} requests of no action", provider.id);
+        }
+    }
+
+    #[test]
+    fn an_action_covers_only_requests_that_get_the_credential() {
+        for provider in Catalogue::built_in().all() {
+            for (names, lines) in requests_to(provider) {
+                for line in lines.iter().filter(|_| names != "none") {
+                    let line = with_host(provider, line);
+                    assert!(covers(&[whole_of(provider)], &line), "{}: {line}", provider.id);
+                }
             }
         }
     }
 
     #[test]
-    fn every_action_of_the_catalogue_is_in_the_table() {
-        for provider in Catalogue::built_in().all() {
-            for action in &provider.actions {
-                let is_it =
-                    |row: &&(&str, &str, _, _)| (row.0, row.1) == (&*provider.id, &*action.name);
-                let lfs = action.name == "lfs";
-                assert!(
-                    lfs || TABLE.iter().any(|row| is_it(&row)),
-                    "{} {}",
-                    provider.id,
-                    action.name
-                );
+    fn the_requests_are_those_of_known_providers_and_written_once() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/requests");
+        let catalogue = Catalogue::built_in();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let provider = catalogue.get(name.strip_suffix(".yaml").unwrap()).expect(&name);
+            let mut seen = std::collections::BTreeSet::new();
+            for line in requests_to(provider).values().flatten() {
+                assert!(seen.insert(line.clone()), "{name}: {line} is written twice");
             }
         }
     }
