@@ -1,12 +1,14 @@
 //! Named actions of a provider: `actions:` of its file, checked. [`Provider::action`] fills in the variables of a
-//! connection.
+//! connection. `requests/*.yaml` has requests to each built-in provider and the actions that cover them, for the tests.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use http::Method;
 use serde::Deserialize;
 
-use super::document::{Problems, item_of, key_of};
+use super::decode::decode;
+use super::document::{Document, Problems, item_of, key_of};
 use super::form::{FormError, HostTemplate};
 use super::own_hosts::{self, OwnHosts};
 use super::{AuthMethod, Provider};
@@ -64,7 +66,53 @@ struct Requests {
     query: Vec<(Box<str>, Box<str>)>,
 }
 
+/// The actions of a provider. Those of a built-in one are parsed at the first use: they are most of the catalogue, and
+/// a gateway uses those of few providers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Actions {
+    parsed: OnceLock<Vec<NamedAction>>,
+    /// The text from `actions:` to the end of the file; empty if there is none.
+    unparsed: &'static str,
+}
+
+/// The end of a built-in file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActionsText {
+    actions: Vec<ActionText>,
+}
+
+impl Actions {
+    pub(super) fn parsed(actions: Vec<NamedAction>) -> Self {
+        Self { parsed: actions.into(), unparsed: "" }
+    }
+
+    /// `text` begins with `actions:` or is empty.
+    pub(super) fn unparsed(text: &'static str) -> Self {
+        Self { parsed: OnceLock::new(), unparsed: text }
+    }
+
+    fn of(&self, provider: &Provider) -> &[NamedAction] {
+        self.parsed.get_or_init(|| {
+            if self.unparsed.is_empty() {
+                return Vec::new();
+            }
+            let sound = "built-in actions are sound: a test reads them all";
+            let document = Document::parse(&provider.id, self.unparsed).expect(sound);
+            let mut problems = document.problems();
+            let text: ActionsText = decode(document.root(), "", &mut problems).expect(sound);
+            let own = OwnHosts { hosts: &provider.hosts, variables: &provider.variables };
+            actions(&text.actions, "actions", &own, &mut problems)
+        })
+    }
+}
+
 impl Provider {
+    /// Named parts of the API.
+    pub fn actions(&self) -> &[NamedAction] {
+        self.actions.of(self)
+    }
+
     /// The requests of an action, on the hosts of a connection with these variables. `None`: there is no such action.
     ///
     /// # Errors
@@ -74,7 +122,7 @@ impl Provider {
         name: &str,
         variables: &BTreeMap<String, String>,
     ) -> Option<Result<Vec<ActionScope>, FormError>> {
-        let action = self.actions.iter().find(|action| action.name == name)?;
+        let action = self.actions().iter().find(|action| action.name == name)?;
         let scopes = self.values(variables).and_then(|values| {
             let fill = |host: &HostTemplate| host.fill(&values, &self.variables);
             let scope = |requests: &Requests| {
@@ -92,7 +140,7 @@ impl Provider {
 
     /// The requests of an action on hosts that the rule names. `None`: there is no such action.
     pub fn action_anywhere(&self, name: &str) -> Option<Vec<ActionScope>> {
-        let action = self.actions.iter().find(|action| action.name == name)?;
+        let action = self.actions().iter().find(|action| action.name == name)?;
         let scope = |requests: &Requests| {
             let hosts = if requests.hosts.is_empty() { &self.hosts } else { &requests.hosts };
             let literal: Option<Vec<_>> = hosts.iter().map(HostTemplate::literal).collect();
@@ -269,7 +317,7 @@ mod tests {
             let scopes = provider.action(&action.name, &examples(provider));
             covers(&scopes.unwrap().unwrap(), &line)
         };
-        sorted(provider.actions.iter().filter(is_in).map(|action| &*action.name))
+        sorted(provider.actions().iter().filter(is_in).map(|action| &*action.name))
     }
 
     fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -318,13 +366,13 @@ mod tests {
 
     #[test]
     fn every_action_has_requests_that_it_covers_and_requests_that_it_does_not() {
-        for provider in Catalogue::built_in().all().filter(|it| !it.actions.is_empty()) {
+        for provider in Catalogue::built_in().all().filter(|it| !it.actions().is_empty()) {
             let requests = requests_to(provider);
             let count = |is_wanted: &dyn Fn(&str) -> bool| {
                 let wanted = requests.iter().filter(|(names, _)| is_wanted(names));
                 wanted.map(|(_, lines)| lines.len()).sum::<usize>()
             };
-            for action in &provider.actions {
+            for action in provider.actions() {
                 let name = &*action.name;
                 let has = |names: &str| names.split(", ").any(|other| other == name);
                 let (within, beyond) = (count(&has), count(&|names| !has(names)));

@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
+use super::actions::Actions;
 use super::catalogue::Catalogue;
-use super::check;
+use super::{Provider, check};
 
 /// The built-in provider files, one provider each.
 const FILES: &[(&str, &str)] = &[
@@ -70,11 +71,21 @@ impl Catalogue {
 
     fn read() -> Self {
         let none = Self::default();
-        let read = |(name, text): &(&str, &str)| {
-            check::file(name, text, &none).expect("built-in files are sound: a test reads them all")
+        let read = |(name, text): &(&str, &'static str)| {
+            let (text, actions) = text.split_at(start_of_actions(text));
+            let found = check::file(name, text, &none);
+            let found = found.expect("built-in files are sound: a test reads them all");
+            let with_actions =
+                |provider| Provider { actions: Actions::unparsed(actions), ..provider };
+            found.into_iter().map(with_actions)
         };
         none.with(FILES.iter().flat_map(read))
     }
+}
+
+/// `actions:` is the last key of a built-in file, so that it can be parsed later than the rest.
+fn start_of_actions(text: &str) -> usize {
+    text.find("\nactions:\n").map_or(text.len(), |end_of_line| end_of_line + 1)
 }
 
 #[cfg(test)]
@@ -132,6 +143,16 @@ mod tests {
             for field in methods.flat_map(AuthMethod::carried) {
                 assert!(!field.env.is_empty(), "{id}.{}", field.name);
             }
+        }
+    }
+
+    #[test]
+    fn actions_that_are_parsed_later_are_those_of_the_whole_file() {
+        let catalogue = Catalogue::built_in();
+        for (name, text) in FILES {
+            let whole = check::file(name, text, &Catalogue::default()).unwrap().remove(0);
+            let later = catalogue.get(&whole.id).unwrap().actions();
+            assert_eq!(format!("{later:?}"), format!("{:?}", whole.actions()), "{name}");
         }
     }
 
