@@ -1,4 +1,4 @@
-//! `keyward provider`: lists and shows providers with their fields, checks a provider file, and adds and removes
+//! `keyward provider`: lists and shows providers with their fields and actions, checks a provider file, and adds and removes
 //! own providers.
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Layout, Table, fields};
-use keyward_api::wire::{AuthView, FieldView, ProviderSource, ProviderView};
+use keyward_api::wire::{ActionView, AuthView, FieldView, ProviderSource, ProviderView};
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check};
 
@@ -31,6 +31,11 @@ pub(crate) enum Command {
     },
     /// show a provider's hosts, auth methods and fields
     Show {
+        /// the provider's id
+        provider: String,
+    },
+    /// list the named actions of a provider, for rules
+    Actions {
         /// the provider's id
         provider: String,
     },
@@ -63,6 +68,11 @@ impl Command {
                 let client = known(global).await?;
                 let provider = of(&client, &provider).await?;
                 output::show(global.json, &provider, show)
+            }
+            Self::Actions { provider } => {
+                let client = known(global).await?;
+                let actions = of(&client, &provider).await?.actions;
+                output::show(global.json, &actions, |all| actions_of(all, &output::layout(global)))
             }
             Self::Add { file } => add(global, &file).await,
             Self::Remove(removal) => remove(global, removal).await,
@@ -180,6 +190,14 @@ fn list(providers: &[ProviderView], layout: &Layout) -> String {
         ]);
     }
     table.render("no providers", layout)
+}
+
+fn actions_of(actions: &[ActionView], layout: &Layout) -> String {
+    let mut table = Table::new(["ACTION", "ALLOWS"]);
+    for action in actions {
+        table.row([action.name.clone().into(), action.label.clone().into()]);
+    }
+    table.render("no named actions", layout)
 }
 
 fn show(provider: &ProviderView) -> String {

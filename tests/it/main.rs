@@ -4,6 +4,7 @@ mod support;
 
 mod absolute_form;
 mod account_walks;
+mod actions_page;
 mod admin_network;
 mod admin_remote;
 mod agent_listeners;
@@ -82,6 +83,7 @@ mod many_connections;
 mod means;
 mod metrics;
 mod metrics_page;
+mod named_actions;
 mod newcomers;
 mod oauth_accounts;
 mod oauth_agents;

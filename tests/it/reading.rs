@@ -139,6 +139,7 @@ const READING: &[&str] = &[
     "plugin remove digest",
     "plugin set digest --slot gh=work",
     "plugin show digest",
+    "provider actions github",
     "provider check provider.yaml",
     "provider list",
     "provider remove acme",
@@ -264,7 +265,12 @@ fn where_nothing_is_installed_the_answer_says_so_and_the_catalogue_is_whole() {
         assert_eq!(output.status.code(), Some(code), "{words}: {said}");
         assert!(said.contains(&absent) && said.contains("`keyward serve`"), "{words}: {said}");
     }
-    for words in ["provider list", "provider show github", "provider check provider.yaml"] {
+    for words in [
+        "provider list",
+        "provider show github",
+        "provider actions github",
+        "provider check provider.yaml",
+    ] {
         let output = bare.run(words);
         assert!(output.status.success() && output.stderr.is_empty(), "{words}: {output:?}");
         assert!(!output.stdout.is_empty(), "{words}");

@@ -169,7 +169,7 @@ impl From<&Provider> for ProviderView {
             hosts: provider.hosts.iter().map(ToString::to_string).collect(),
             variables: asked.map(VariableView::from).collect(),
             auth: provider.auth.iter().map(auth).collect(),
-            actions: provider.actions.iter().map(ActionView::from).collect(),
+            actions: provider.actions().iter().map(ActionView::from).collect(),
             templates: provider.about.templates.clone(),
             docs_url: provider.about.docs_url.clone(),
             key_url: provider.about.key_url.clone(),

@@ -18,6 +18,8 @@ pub struct ActionScope {
     pub paths: Vec<PathPattern>,
     /// Parameters that the query has, decoded: names and values.
     pub query: Vec<(Box<str>, Box<str>)>,
+    /// Parameters that the query does not have, because they change what the request does.
+    pub without_query: Vec<Box<str>>,
 }
 
 /// A request as scopes see it.
@@ -53,7 +55,12 @@ impl ActionScope {
         let is_method = |one: &Method| one.as_str().eq_ignore_ascii_case(request.method.as_str());
         let here = self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(request.target));
         let this_way = self.methods.is_empty() || self.methods.iter().any(is_method);
-        Ok(here && this_way && self.has_path(request.path)? && self.has_query(request.query)?)
+        let query = request.query.unwrap_or_default();
+        Ok(here
+            && this_way
+            && self.has_path(request.path)?
+            && self.has_query(query)?
+            && self.lacks_query(query)?)
     }
 
     fn has_path(&self, path: &DecodedPath) -> Result<bool, Unclear> {
@@ -68,8 +75,7 @@ impl ActionScope {
         }
     }
 
-    fn has_query(&self, query: Option<&str>) -> Result<bool, Unclear> {
-        let query = query.unwrap_or_default();
+    fn has_query(&self, query: &str) -> Result<bool, Unclear> {
         for (name, value) in &self.query {
             // Some servers also split at `;` (HTML 4.01, appendix B.2.2).
             let readings =
@@ -82,6 +88,27 @@ impl ActionScope {
         }
         Ok(true)
     }
+
+    fn lacks_query(&self, query: &str) -> Result<bool, Unclear> {
+        for name in &self.without_query {
+            match [&['&'][..], &['&', ';']].map(|at| may_have_name(query, at, name)) {
+                [false, false] => {}
+                [true, true] => return Ok(false),
+                _ => return Err(Unclear::Query),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether the query has a parameter that some server reads as `name`: servers ignore case, PHP removes leading spaces
+/// and cuts at a NUL.
+fn may_have_name(query: &str, separators: &[char], name: &str) -> bool {
+    query.split(separators).any(|pair| {
+        let given = decoded(pair.split_once('=').map_or(pair, |(given, _)| given));
+        let given = given.trim_start_matches(' ').split(['\0', '[']).next().unwrap_or_default();
+        given.eq_ignore_ascii_case(name)
+    })
 }
 
 /// Whether the query has the parameter with this value. `None` if it also has it with another one: servers take the first
@@ -109,6 +136,7 @@ mod tests {
             methods: vec![Method::GET],
             paths: vec![PathPattern::parse("/*/*/info/refs").unwrap()],
             query: vec![("service".into(), "git-upload-pack".into())],
+            without_query: vec!["method".into()],
         }
     }
 
@@ -135,6 +163,10 @@ mod tests {
             "GET git.test/o/r/info/refs?Service=git-upload-pack",
             "GET git.test/o/r/info/refs?service",
             "GET git.test/o/r/info/refs",
+            "GET git.test/o/r/info/refs?service=git-upload-pack&method=delete",
+            "GET git.test/o/r/info/refs?METHOD&service=git-upload-pack",
+            "GET git.test/o/r/info/refs?service=git-upload-pack&m%65thod[]=delete",
+            "GET git.test/o/r/info/refs?service=git-upload-pack&+method%00x=delete",
         ] {
             assert_eq!(covers(&scope(), line), Ok(false), "{line}");
         }
@@ -148,6 +180,7 @@ mod tests {
             "GET git.test/o/r/info/refs?service=git-upload-pack;service=git-receive-pack",
             "GET git.test/o/r/info/refs?a=1;service=git-upload-pack",
             "GET git.test/o/r/info/refs?service=git-upload-pack;a=1",
+            "GET git.test/o/r/info/refs?service=git-upload-pack&a=1;method=delete",
         ] {
             assert_eq!(covers(&scope(), line), Err(Unclear::Query), "{line}");
         }
@@ -160,6 +193,7 @@ mod tests {
         for line in [
             "GET git.test/o/r/info/refs?service=git-upload-pack",
             "get git.test/o/r/info/refs?a=b&service=git-upload-pack&c",
+            "GET git.test/o/r/info/refs?methods=a&a=method&service=git-upload-pack",
             "GET git.test/o/r/info/refs?serv%69ce=git%2dupload-pack",
             "GET git.test/o/r/info/refs?service=git-upload-pack&service=git-upload-pack",
         ] {

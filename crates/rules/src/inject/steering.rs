@@ -18,10 +18,17 @@ static METHODS: [HeaderName; 3] = [
 ];
 
 /// Parameters that change the method: Laravel and Symfony, Express, Google's APIs
-/// (<https://cloud.google.com/apis/docs/system-parameters>); and the names of the fields. Written with `_` for
-/// `-`.
-const PARAMETERS: [&str; 5] =
-    ["_method", "$httpmethod", "x_http_method_override", "x_http_method", "x_method_override"];
+/// (<https://cloud.google.com/apis/docs/system-parameters>), Salesforce
+/// (<https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/dome_update_fields.htm>); and the names
+/// of the fields. Written with `_` for `-`.
+const PARAMETERS: [&str; 6] = [
+    "_method",
+    "_httpmethod",
+    "$httpmethod",
+    "x_http_method_override",
+    "x_http_method",
+    "x_method_override",
+];
 
 /// Whether a server may read the path from the field.
 pub fn is_path_field(name: &HeaderName) -> bool {
@@ -58,8 +65,13 @@ mod tests {
         {
             assert_eq!(is_method_parameter(name), name != "  method", "{name:?}");
         }
-        for name in ["$httpMethod", "X-HTTP-Method-Override", "x_http_method", "x.method.override"]
-        {
+        for name in [
+            "$httpMethod",
+            "_HttpMethod",
+            "X-HTTP-Method-Override",
+            "x_http_method",
+            "x.method.override",
+        ] {
             assert!(is_method_parameter(name), "{name}");
         }
         for name in ["", "method", "my_method", "_methods", "_method[]", "httpMethod", "__method"] {

@@ -1,12 +1,14 @@
 //! Named actions of a provider: `actions:` of its file, checked. [`Provider::action`] fills in the variables of a
-//! connection.
+//! connection. `requests/*.yaml` has requests to each built-in provider and the actions that cover them, for the tests.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use http::Method;
 use serde::Deserialize;
 
-use super::document::{Problems, item_of, key_of};
+use super::decode::decode;
+use super::document::{Document, Problems, item_of, key_of};
 use super::form::{FormError, HostTemplate};
 use super::own_hosts::{self, OwnHosts};
 use super::{AuthMethod, Provider};
@@ -43,6 +45,9 @@ pub struct RequestsText {
     /// Parameters that the query has.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
+    /// Parameters that the query does not have.
+    #[serde(default)]
+    pub without_query: Vec<String>,
 }
 
 /// A named part of a provider's API.
@@ -62,9 +67,56 @@ struct Requests {
     methods: Vec<Method>,
     paths: Vec<PathPattern>,
     query: Vec<(Box<str>, Box<str>)>,
+    without_query: Vec<Box<str>>,
+}
+
+/// The actions of a provider. Those of a built-in one are parsed at the first use: they are most of the catalogue, and
+/// a gateway uses those of few providers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Actions {
+    parsed: OnceLock<Vec<NamedAction>>,
+    /// The text from `actions:` to the end of the file; empty if there is none.
+    unparsed: &'static str,
+}
+
+/// The end of a built-in file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActionsText {
+    actions: Vec<ActionText>,
+}
+
+impl Actions {
+    pub(super) fn parsed(actions: Vec<NamedAction>) -> Self {
+        Self { parsed: actions.into(), unparsed: "" }
+    }
+
+    /// `text` begins with `actions:` or is empty.
+    pub(super) fn unparsed(text: &'static str) -> Self {
+        Self { parsed: OnceLock::new(), unparsed: text }
+    }
+
+    fn of(&self, provider: &Provider) -> &[NamedAction] {
+        self.parsed.get_or_init(|| {
+            if self.unparsed.is_empty() {
+                return Vec::new();
+            }
+            let sound = "built-in actions are sound: a test reads them all";
+            let document = Document::parse(&provider.id, self.unparsed).expect(sound);
+            let mut problems = document.problems();
+            let text: ActionsText = decode(document.root(), "", &mut problems).expect(sound);
+            let own = OwnHosts { hosts: &provider.hosts, variables: &provider.variables };
+            actions(&text.actions, "actions", &own, &mut problems)
+        })
+    }
 }
 
 impl Provider {
+    /// Named parts of the API.
+    pub fn actions(&self) -> &[NamedAction] {
+        self.actions.of(self)
+    }
+
     /// The requests of an action, on the hosts of a connection with these variables. `None`: there is no such action.
     ///
     /// # Errors
@@ -74,7 +126,7 @@ impl Provider {
         name: &str,
         variables: &BTreeMap<String, String>,
     ) -> Option<Result<Vec<ActionScope>, FormError>> {
-        let action = self.actions.iter().find(|action| action.name == name)?;
+        let action = self.actions().iter().find(|action| action.name == name)?;
         let scopes = self.values(variables).and_then(|values| {
             let fill = |host: &HostTemplate| host.fill(&values, &self.variables);
             let scope = |requests: &Requests| {
@@ -92,7 +144,7 @@ impl Provider {
 
     /// The requests of an action on hosts that the rule names. `None`: there is no such action.
     pub fn action_anywhere(&self, name: &str) -> Option<Vec<ActionScope>> {
-        let action = self.actions.iter().find(|action| action.name == name)?;
+        let action = self.actions().iter().find(|action| action.name == name)?;
         let scope = |requests: &Requests| {
             let hosts = if requests.hosts.is_empty() { &self.hosts } else { &requests.hosts };
             let literal: Option<Vec<_>> = hosts.iter().map(HostTemplate::literal).collect();
@@ -132,9 +184,13 @@ impl Provider {
 
 impl Requests {
     fn on(&self, hosts: Vec<HostPattern>) -> ActionScope {
-        let Self { methods, paths, query, .. } = self;
-        let (methods, paths, query) = (methods.clone(), paths.clone(), query.clone());
-        ActionScope { hosts, methods, paths, query }
+        ActionScope {
+            hosts,
+            methods: self.methods.clone(),
+            paths: self.paths.clone(),
+            query: self.query.clone(),
+            without_query: self.without_query.clone(),
+        }
     }
 }
 
@@ -204,6 +260,7 @@ fn requests(
         methods,
         paths: own_hosts::paths(&text.paths, &key_of(path, "paths"), problems),
         query: query.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
+        without_query: text.without_query.iter().map(|name| name.as_str().into()).collect(),
     }
 }
 
@@ -232,131 +289,172 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::actions::ScopedRequest;
-    use crate::provider::Catalogue;
+    use crate::provider::{Catalogue, Instance, Variable};
     use keyward_base::host::{Scheme, Target};
     use keyward_base::pattern::DecodedPath;
 
-    /// Provider and action, what it covers, and what it does not.
-    const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
-        (
-            "github",
-            "clone",
-            &[
-                "GET github.com/o/r.git/info/refs?service=git-upload-pack",
-                "POST github.com/o/r/git-upload-pack",
-                "GET gist.github.com/abc.git/info/refs?service=git-upload-pack",
-                "POST gist.github.com/me/abc.git/git-upload-pack",
-            ],
-            &[
-                "GET github.com/o/r.git/info/refs?service=git-receive-pack",
-                "GET github.com/o/r.git/info/refs",
-                "POST github.com/o/r.git/git-receive-pack",
-                "GET github.com/o/r.git/git-upload-pack",
-                "POST github.com/o/r.git/info/lfs/objects/batch",
-                "GET github.com/o/r/settings",
-                "GET api.github.com/repos/o/r",
-                "GET github.com.evil.test/o/r.git/info/refs?service=git-upload-pack",
-            ],
-        ),
-        (
-            "github",
-            "push",
-            &[
-                "GET github.com/o/r.git/info/refs?service=git-receive-pack",
-                "POST github.com/o/r.git/git-receive-pack",
-                "PUT github.com/o/r/git-receive-pack",
-                "POST gist.github.com/abc/git-receive-pack",
-            ],
-            &[
-                "GET github.com/o/r.git/info/refs?service=git-upload-pack",
-                "POST github.com/o/r.git/git-upload-pack",
-                "POST github.com/o/r.git/info/lfs/objects/batch",
-                "POST api.github.com/repos/o/r/merges",
-            ],
-        ),
-        (
-            "github",
-            "lfs",
-            &["POST github.com/o/r.git/info/lfs/objects/batch"],
-            &["POST github.com/o/r.git/git-upload-pack"],
-        ),
-        (
-            "gitlab",
-            "clone",
-            &[
-                "GET gitlab.com/g/r.git/info/refs?service=git-upload-pack",
-                "POST gitlab.com/a/b/c/d/e/r.git/git-upload-pack",
-            ],
-            &[
-                "POST gitlab.com/g/s/r.git/git-receive-pack",
-                "GET gitlab.com/api/v4/projects",
-                "GET git.acme.test/g/r.git/info/refs?service=git-upload-pack",
-            ],
-        ),
-        (
-            "gitlab",
-            "push",
-            &["POST gitlab.com/a/b/c/d/e/r.git/git-receive-pack"],
-            &["POST gitlab.com/g/r.git/git-upload-pack"],
-        ),
-        (
-            "hugging-face",
-            "clone",
-            &[
-                "POST huggingface.co/bert/git-upload-pack",
-                "POST huggingface.co/datasets/o/d/git-upload-pack",
-            ],
-            &["POST huggingface.co/o/m/git-receive-pack", "GET huggingface.co/api/models"],
-        ),
-        (
-            "hugging-face",
-            "push",
-            &["POST huggingface.co/o/m/git-receive-pack"],
-            &["POST huggingface.co/o/m/git-upload-pack"],
-        ),
-    ];
+    /// Requests of a provider, by the actions that cover them (`read-code`, `clone, push`, `none`):
+    /// `METHOD HOST/PATH`, or `METHOD /PATH` for the first host.
+    type RequestTable = BTreeMap<String, Vec<String>>;
+
+    fn requests_to(provider: &Provider) -> RequestTable {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/requests");
+        match std::fs::read_to_string(format!("{folder}/{}.yaml", provider.id)) {
+            Ok(text) => serde_yaml::from_str(&text).unwrap(),
+            Err(_) => RequestTable::new(),
+        }
+    }
+
+    /// Examples of the provider's variables.
+    fn examples(provider: &Provider) -> BTreeMap<String, String> {
+        let of = |it: &Variable| Some((it.name.clone(), it.example.clone()?));
+        let without_default = provider.variables.iter().filter(|it| it.default.is_none());
+        without_default.filter_map(of).collect()
+    }
+
+    fn with_host(provider: &Provider, line: &str) -> String {
+        let Some((method, path)) = line.split_once(" /") else { return line.to_owned() };
+        let values = provider.values(&examples(provider)).unwrap();
+        let host = provider.hosts[0].fill(&values, &provider.variables).unwrap();
+        format!("{method} {host}/{path}")
+    }
+
+    /// The actions that cover the request, sorted and separated by commas.
+    fn covering(provider: &Provider, line: &str) -> String {
+        let line = with_host(provider, line);
+        let is_in = |action: &&NamedAction| {
+            let scopes = provider.action(&action.name, &examples(provider));
+            covers(&scopes.unwrap().unwrap(), &line)
+        };
+        sorted(provider.actions().iter().filter(is_in).map(|action| &*action.name))
+    }
+
+    fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    fn gets_credential(instance: &Instance, line: &str) -> bool {
+        let Line { target, path, .. } = Line::parse(line);
+        let owned = instance.hosts.iter().any(|host| host.matches(&target))
+            && (instance.paths.is_empty() || instance.paths.iter().any(|it| it.matches(&path)));
+        let endpoint = instance.oauth_endpoints.iter();
+        let is_endpoint =
+            endpoint.into_iter().any(|(host, at)| host.matches(&target) && at.matches(&path));
+        // AWS signatures are written by code, not by a placement.
+        let is_placed = instance.placements.is_empty()
+            || instance.placements.iter().any(|scope| scope.matches(&target, &path));
+        owned && !is_endpoint && is_placed
+    }
+
+    /// `GET host/path?query`.
+    struct Line<'a> {
+        method: Method,
+        target: Target,
+        path: DecodedPath,
+        query: Option<&'a str>,
+    }
+
+    impl<'a> Line<'a> {
+        fn parse(line: &'a str) -> Self {
+            let (method, url) = line.split_once(' ').unwrap();
+            let (host, rest) = url.split_at(url.find('/').unwrap());
+            let (path, query) = rest.split_once('?').map_or((rest, None), |(p, q)| (p, Some(q)));
+            Self {
+                method: method.parse().unwrap(),
+                target: Target::parse(Scheme::Https, host).unwrap(),
+                path: DecodedPath::parse(path).unwrap(),
+                query,
+            }
+        }
+    }
 
     fn covers(scopes: &[ActionScope], line: &str) -> bool {
-        let (method, url) = line.split_once(' ').unwrap();
-        let (host, rest) = url.split_at(url.find('/').unwrap());
-        let (path, query) = rest.split_once('?').map_or((rest, None), |(p, q)| (p, Some(q)));
-        let request = ScopedRequest {
-            target: &Target::parse(Scheme::Https, host).unwrap(),
-            method: &method.parse().unwrap(),
-            path: &DecodedPath::parse(path).unwrap(),
-            query,
-        };
+        let Line { method, target, path, query } = Line::parse(line);
+        let request = ScopedRequest { target: &target, method: &method, path: &path, query };
         scopes.iter().any(|scope| scope.covers(request) == Ok(true))
     }
 
     #[test]
-    fn an_action_covers_its_requests_and_no_others() {
-        let catalogue = Catalogue::built_in();
-        for (id, action, within, beyond) in TABLE {
-            let provider = catalogue.get(id).unwrap();
-            let scopes = provider.action(action, &BTreeMap::new()).unwrap().unwrap();
-            for line in *within {
-                assert!(covers(&scopes, line), "{id} {action}: {line}");
+    fn actions_cover_their_requests_and_no_others() {
+        let mut wrong = Vec::new();
+        for provider in Catalogue::built_in().all() {
+            for (names, lines) in requests_to(provider) {
+                let expected = sorted(names.split(", "));
+                for line in lines {
+                    let found = covering(provider, &line);
+                    if found != expected {
+                        wrong.push(format!("{} {line}: {found}, not {expected}", provider.id));
+                    }
+                }
             }
-            for line in *beyond {
-                assert!(!covers(&scopes, line), "{id} {action}: {line}");
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn every_action_has_requests_that_it_covers_and_requests_that_it_does_not() {
+        for provider in Catalogue::built_in().all().filter(|it| !it.actions().is_empty()) {
+            let requests = requests_to(provider);
+            let count = |is_wanted: &dyn Fn(&str) -> bool| {
+                let wanted = requests.iter().filter(|(names, _)| is_wanted(names));
+                wanted.map(|(_, lines)| lines.len()).sum::<usize>()
+            };
+            for action in provider.actions() {
+                let name = &*action.name;
+                let has = |names: &str| names.split(", ").any(|other| other == name);
+                let (within, beyond) = (count(&has), count(&|names| !has(names)));
+                assert!(within >= 2 && beyond >= 2, "{} {name}: {within}, {beyond}", provider.id);
+            }
+            let beyond_all = count(&|names| names == "none");
+            assert!(beyond_all >= 2, "{}: {beyond_all} requests of no action", provider.id);
+        }
+    }
+
+    #[test]
+    fn an_action_covers_only_requests_that_get_the_credential() {
+        for provider in Catalogue::built_in().all() {
+            let usable = provider.auth.iter().filter(|auth| auth.later.is_none());
+            let instances = usable.map(|auth| provider.instantiate(auth, &examples(provider)));
+            let instances: Vec<_> = instances.collect::<Result<_, _>>().unwrap();
+            let requests = requests_to(provider).into_iter().filter(|(names, _)| names != "none");
+            for line in requests.flat_map(|(_, lines)| lines) {
+                let line = with_host(provider, &line);
+                let owned = instances.iter().any(|instance| gets_credential(instance, &line));
+                assert!(owned, "{}: {line}", provider.id);
             }
         }
     }
 
     #[test]
-    fn every_action_of_the_catalogue_is_in_the_table() {
-        for provider in Catalogue::built_in().all() {
-            for action in &provider.actions {
-                let is_it =
-                    |row: &&(&str, &str, _, _)| (row.0, row.1) == (&*provider.id, &*action.name);
-                let lfs = action.name == "lfs";
-                assert!(
-                    lfs || TABLE.iter().any(|row| is_it(&row)),
-                    "{} {}",
-                    provider.id,
-                    action.name
-                );
+    fn what_is_called_reading_changes_nothing_by_its_method() {
+        // Their methods are named by the path.
+        let by_path = ["dropbox", "slack", "telegram-bot"];
+        for provider in Catalogue::built_in().all().filter(|it| !by_path.contains(&&*it.id)) {
+            let read = |action: &&NamedAction| action.name.starts_with("read");
+            for action in provider.actions().iter().filter(read) {
+                for requests in &action.requests {
+                    let reads =
+                        |it: &Method| [Method::GET, Method::HEAD, Method::POST].contains(it);
+                    let all_read = requests.methods.iter().all(reads);
+                    let named = format!("{} {}", provider.id, action.name);
+                    assert!(all_read && !requests.methods.is_empty(), "{named}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_requests_are_those_of_known_providers_and_written_once() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/requests");
+        let catalogue = Catalogue::built_in();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let provider = catalogue.get(name.strip_suffix(".yaml").unwrap()).expect(&name);
+            let mut seen = std::collections::BTreeSet::new();
+            for line in requests_to(provider).values().flatten() {
+                assert!(seen.insert(line.clone()), "{name}: {line} is written twice");
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use super::actions::Actions;
 use super::catalogue::Catalogue;
 use super::form::HostTemplate;
 use super::own_hosts::{OwnHosts, path_pattern, split_https};
@@ -83,9 +84,12 @@ impl BuiltIn {
     /// The provider; its file is parsed once.
     pub(super) fn provider(&self) -> &Arc<Provider> {
         self.provider.get_or_init(|| {
-            let found = check::file(self.file.id, self.file.text, &Catalogue::default());
+            let (text, actions) = self.file.text.split_at(start_of_actions(self.file.text));
+            let found = check::file(self.file.id, text, &Catalogue::default());
             let found = found.expect("built-in files are sound: a test reads them all");
-            Arc::new(found.into_iter().next().expect("a file holds one provider: a test reads it"))
+            let provider = found.into_iter().next();
+            let provider = provider.expect("a file holds one provider: a test reads it");
+            Arc::new(Provider { actions: Actions::unparsed(actions), ..provider })
         })
     }
 
@@ -121,6 +125,11 @@ impl BuiltIn {
     pub(super) fn is_parsed(&self) -> bool {
         self.provider.get().is_some()
     }
+}
+
+/// `actions:` is the last key of a built-in file, so that it can be parsed later than the rest.
+fn start_of_actions(text: &str) -> usize {
+    text.find("\nactions:\n").map_or(text.len(), |end_of_line| end_of_line + 1)
 }
 
 fn variable(text: &FileVariable) -> Variable {

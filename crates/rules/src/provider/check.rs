@@ -4,7 +4,7 @@
 use http::HeaderName;
 use serde_yaml::Value;
 
-use super::actions;
+use super::actions::{self, Actions};
 use super::catalogue::Catalogue;
 use super::check_auth;
 use super::check_protocol;
@@ -141,7 +141,7 @@ impl ProviderCheck<'_> {
             paths,
             auth,
             git,
-            actions,
+            actions: Actions::parsed(actions),
             oauth_endpoints,
             endpoints,
             clears,

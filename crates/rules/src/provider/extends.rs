@@ -229,7 +229,7 @@ mod tests {
         let instance = corp.instantiate(&corp.auth[0], &BTreeMap::new()).unwrap();
         let told = format!("{:?} {:?} {:?}", instance.hosts, instance.placements, corp.git);
         assert!(!told.contains("github.com") && !told.contains("githubusercontent"), "{told}");
-        for action in &corp.actions {
+        for action in corp.actions() {
             let scopes = corp.action(&action.name, &BTreeMap::new()).unwrap().unwrap();
             assert!(!format!("{scopes:?}").contains("github.com"), "{}", action.name);
         }

@@ -70,8 +70,7 @@ pub struct Provider {
     pub auth: Vec<AuthMethod>,
     /// Hosts of repositories that git reaches over HTTPS, before variables are filled in.
     pub git: Vec<HostTemplate>,
-    /// Named parts of the API.
-    pub actions: Vec<NamedAction>,
+    actions: actions::Actions,
     /// OAuth endpoints on the provider's own hosts, where nothing is injected. [`Instance::oauth_endpoints`] has those
     /// on hosts with variables.
     pub oauth_endpoints: Vec<(HostPattern, PathPattern)>,

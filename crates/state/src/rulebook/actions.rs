@@ -131,7 +131,7 @@ impl Named<'_> {
             // A connection without its variables owns no host.
             Some(Err(_)) => Err(self.unknown(Some(&provider), None)),
             None => {
-                let names = provider.actions.iter().map(|action| &*action.name);
+                let names = provider.actions().iter().map(|action| &*action.name);
                 let problem = RulebookError::UnknownAction {
                     place: self.text.place.clone(),
                     provider: provider.id.to_string(),

@@ -35,8 +35,20 @@ fn header(name: &'static str, template: &str) -> Place {
 const ANYWHERE: [&str; 2] = ["mcp", "ssh"];
 
 /// Providers with a wildcard. Each label below it is the service's own: what is stored there is read back only by the
-/// owner of the credential, so that none of its customers can collect the credentials of others.
-const WILDCARDS: [&str; 3] = ["pinecone", "sentry", "twilio"];
+/// owner of the credential, so that none of its customers can collect the credentials of others. To the hosts of AWS and
+/// of storage with buckets goes a signature over the host and the request, which is of use nowhere else.
+const WILDCARDS: [&str; 6] =
+    ["aws", "backblaze-b2", "cloudflare-r2", "pinecone", "sentry", "twilio"];
+
+#[test]
+fn actions_that_are_parsed_later_are_those_of_the_whole_file() {
+    let catalogue = Catalogue::built_in();
+    for file in FILES {
+        let whole = check::file(file.id, file.text, &Catalogue::default()).unwrap().remove(0);
+        let later = catalogue.get(&whole.id).unwrap().actions();
+        assert_eq!(format!("{later:?}"), format!("{:?}", whole.actions()), "{}", file.id);
+    }
+}
 
 #[test]
 fn every_built_in_file_is_sound_and_named_after_its_id() {
