@@ -3,6 +3,7 @@
 
 mod declared_only;
 mod opened_store;
+mod shared_store;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,7 +14,8 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use opened_store::open_store;
+pub(super) use opened_store::open_store;
+use shared_store::turn_to_start;
 
 use super::apply::Target;
 use super::backups;
@@ -48,9 +50,9 @@ use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
 use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
-use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::observed::{ObservedStore, StoreOperation};
+use keyward_state::store::{Lease, Store};
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
 use keyward_vault::keys::{Home, Keys};
@@ -161,6 +163,7 @@ impl Services {
         let has_some = |path: &Path| fs::read_dir(path).is_ok_and(|mut all| all.next().is_some());
         match &config.store {
             StoreChoice::Sled { path } => has_some(path) || path.is_file(),
+            StoreChoice::Postgres(_) => true,
             StoreChoice::Memory => false,
         }
     }
@@ -245,6 +248,8 @@ pub(super) struct Opened {
     pub(super) inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
     pub(super) clock: Clock,
+    /// The turn of this replica to start, if there are several.
+    _starting: Option<Lease>,
 }
 
 impl Opened {
@@ -296,6 +301,7 @@ impl Opened {
         let failed =
             move |operation: StoreOperation| counting.health.store_failed(operation.as_str());
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, failed));
+        let starting = turn_to_start(&*store).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
         let keys = Keys::new(store.clone(), keyring.clone(), home)?;
@@ -336,6 +342,7 @@ impl Opened {
             inbox,
             metrics,
             clock,
+            _starting: starting,
         })
     }
 

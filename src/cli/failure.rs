@@ -14,6 +14,7 @@ use keyward_api::wire::ErrorView;
 use keyward_base::codes::Code;
 use keyward_state::directory::DirectoryError;
 use keyward_state::store::StoreError;
+use keyward_state::store::postgres::PostgresError;
 
 /// Exit codes of the interface. 0 is success, 2 (usage) is clap's as well.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -237,7 +238,8 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
     let of_app = error.downcast_ref().and_then(AppError::hint);
     let of_store = || error.downcast_ref().and_then(StoreError::hint).map(str::to_owned);
     let of_directory = || error.downcast_ref().and_then(DirectoryError::hint).map(str::to_owned);
-    of_app.or_else(of_store).or_else(of_directory)
+    let of_database = || error.downcast_ref().and_then(PostgresError::hint).map(str::to_owned);
+    of_app.or_else(of_store).or_else(of_directory).or_else(of_database)
 }
 
 /// Whether a message needs its field's name in front.

@@ -11,7 +11,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Operate",
         &[
             "doctor", "audit", "logs", "stream", "usage", "webhook", "hook", "plan", "apply",
-            "reload", "config", "backup", "restore", "export", "health", "whoami",
+            "reload", "config", "backup", "restore", "store", "export", "health", "whoami",
         ],
     ),
     (

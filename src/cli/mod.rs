@@ -52,6 +52,7 @@ mod service;
 mod session;
 mod settings;
 mod status;
+mod store;
 mod stream;
 mod table;
 mod terminal;
@@ -188,6 +189,9 @@ enum Command {
     /// replace the state by that of a backup, while no gateway runs
     #[command(after_help = restore::EXAMPLES)]
     Restore(restore::Args),
+    /// move the state to another store, such as a database that several gateways share
+    #[command(subcommand)]
+    Store(store::Command),
     /// print all resources as a configuration without secrets
     #[command(after_help = export::EXAMPLES)]
     Export(export::Args),
@@ -318,6 +322,7 @@ impl Command {
             Self::Run(_) => Some("run"),
             Self::Doctor(_) => Some("doctor"),
             Self::Restore(_) => Some("restore"),
+            Self::Store(_) => Some("store"),
             Self::Apply(_) => Some("apply"),
             Self::Service(_) => Some("service"),
             _ => None,
@@ -353,6 +358,7 @@ impl Command {
             Self::Backup(args) => args.run(global).await,
             Self::Export(args) => args.run(global).await,
             Self::Restore(args) => Box::pin(args.run(global)).await,
+            Self::Store(command) => Box::pin(command.run(global)).await,
             Self::Audit(command) => command.run(global).await,
             Self::Logs(logs) => logs.run(global).await,
             Self::Usage(args) => args.run(global).await,

@@ -29,6 +29,7 @@ mod oauth;
 mod oidc;
 mod parse;
 mod plugin;
+mod postgres;
 mod reading;
 pub mod reference;
 mod rule;
@@ -77,6 +78,7 @@ pub use listen_tls::{Certificate, ListenTls};
 pub use manifest::{ManifestError, manifest, manifest_file};
 pub use oidc::OidcSources;
 pub use plugin::{DeclaredPlugin, ManifestSource};
+pub use postgres::{PostgresChoice, PostgresTls};
 pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
 pub use sign_in::SignIn;
@@ -255,10 +257,14 @@ impl Config {
         let oidc = self.sign_in.oidc.iter().map(|oidc| &oidc.client_secret);
         let headers = self.telemetry.iter().flat_map(|otlp| &otlp.headers);
         let headers = headers.map(|(_, value)| value);
+        let store = match &self.store {
+            StoreChoice::Postgres(choice) => Some(&choice.url),
+            StoreChoice::Sled { .. } | StoreChoice::Memory => None,
+        };
         let hooks = self.hooks.iter().map(|hook| &hook.with);
         let hooks = hooks.flat_map(|it| it.secret.iter().chain(&it.signing_key));
         let all = fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks).chain(oidc);
-        all.chain(headers).chain(hooks)
+        all.chain(headers).chain(hooks).chain(store)
     }
 
     /// The built-in providers and the configured ones.

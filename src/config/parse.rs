@@ -12,7 +12,7 @@ use super::environment::Environment;
 use super::listen::ListenText;
 use super::plugin::PluginText;
 use super::reading::{Folders, Reading};
-use super::state::{AuditText, CaText, StoreText};
+use super::state::{AuditText, CaText, StoreChoice, StoreText};
 use super::telemetry::TelemetryText;
 use super::upstream::UpstreamText;
 use super::{
@@ -154,6 +154,16 @@ impl Sections {
         let keys = source::master_keys(self.master_key.as_ref(), reading);
         let default_key = || vec![KeySource::File(reading.default_state("master.key"))];
         let master_keys = keys.unwrap_or_else(default_key);
+        let store = state::store(self.store.as_ref(), reading);
+        if let (StoreChoice::Postgres(_), None) = (&store, &self.master_key) {
+            let remedy =
+                "name the key that all replicas have, as in `master_key: { env: KEYWARD_KEY }`";
+            reading.problems.add(
+                "store.postgres",
+                "a shared store needs a shared `master_key`",
+                remedy,
+            );
+        }
         let providers = self.providers(reading);
         let catalogue = Catalogue::built_in().with(providers.iter().cloned());
         let known = Providers { catalogue: &catalogue, declared: self.provider_ids() };
@@ -164,7 +174,7 @@ impl Sections {
             data_dir: reading.folders.data.clone(),
             public_url: listen::public_url(self.public_url.as_ref(), &listen, reading),
             listen,
-            store: state::store(self.store.as_ref(), reading),
+            store,
             default_master_key: self.master_key.is_none(),
             master_keys,
             ca: state::ca(self.ca.as_ref(), reading),

@@ -55,15 +55,6 @@ impl<'d> Reading<'d> {
         }
     }
 
-    /// Refuses a key whose feature comes later.
-    pub(super) fn later(&mut self, value: Option<&Value>, path: &str) {
-        if value.is_some() {
-            let key = path.rsplit('.').next().unwrap_or(path);
-            let message = format!("`{key}` is not supported yet");
-            self.problems.add(path, message, "remove it");
-        }
-    }
-
     /// A key that must be there; empty when it is not.
     pub(super) fn required(&mut self, text: Option<String>, key: &str, path: &str) -> String {
         if text.is_none() {

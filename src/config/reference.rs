@@ -78,24 +78,6 @@ pub fn parts() -> Vec<Part> {
     found
 }
 
-/// Keys that are known, and refused until their feature exists.
-pub fn later() -> Vec<String> {
-    fn walk(path: &str, keys: &[Key], found: &mut Vec<String>) {
-        for key in keys {
-            let at = joined(path, key.name);
-            match key.shape {
-                Shape::Later => found.push(at),
-                Shape::Map(inner) => walk(&at, &inner(), found),
-                Shape::List(inner) => walk(&format!("{at}[]"), &inner(), found),
-                Shape::Value(..) | Shape::Choice(..) => {}
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk("", &Sections::keys(), &mut found);
-    found
-}
-
 fn collect(path: &str, meaning: &str, keys: &[Key], found: &mut Vec<Part>) {
     let entries = keys.iter().filter_map(|key| entry(path, key)).collect();
     found.push(Part { path: path.to_owned(), meaning: meaning.to_owned(), entries });

@@ -53,6 +53,18 @@ pub enum SecretSourceError {
     Command(#[from] CommandError),
 }
 
+/// Two inline secrets are never equal: secrets are not compared.
+impl PartialEq for SecretSource {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Env(one), Self::Env(other)) => one == other,
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Command(one), Self::Command(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 impl SecretSource {
     /// Reads the secret. Of files and commands, one line end is cut off. Blocks, up to 10 s for a
     /// command, whose standard error is dropped: it may repeat the secret.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use super::postgres::{PostgresChoice, PostgresText, postgres};
 use super::reading::Reading;
 use keyward_base::keys::section;
 use keyward_state::observe::log::{Format, Level};
@@ -17,13 +18,15 @@ const FILE_BYTES_MIN: u64 = 4096;
 const FILES_MIN: usize = 2;
 
 /// Which store.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreChoice {
     /// The embedded one.
     Sled {
         /// Its directory.
         path: PathBuf,
     },
+    /// Shared by several replicas.
+    Postgres(Box<PostgresChoice>),
     /// Gone with the process; for tests.
     Memory,
 }
@@ -72,9 +75,9 @@ section! {
         /// A store in memory, whose content is lost when Keyward stops.
         #[key(map of MemoryText)]
         memory: Option<MemoryText>,
-        /// Many replicas on one database.
-        #[key(later)]
-        postgres: Option<Value>,
+        /// A PostgreSQL database that several replicas share. It requires `master_key`, which is the same for all.
+        #[key(map of PostgresText)]
+        postgres: Option<PostgresText>,
     }
 }
 
@@ -132,16 +135,17 @@ pub(super) fn store(value: Option<&Value>, reading: &mut Reading<'_>) -> StoreCh
     let default = StoreChoice::Sled { path: reading.default_state("store") };
     let Some(text) = reading.section::<StoreText>(value, "store") else { return default };
     let choice = match text {
-        StoreText { postgres: postgres @ Some(_), .. } => {
-            reading.later(postgres.as_ref(), "store.postgres");
-            None
+        StoreText { postgres: Some(text), sled: None, memory: None } => {
+            postgres(text, reading).map(|choice| StoreChoice::Postgres(choice.into()))
         }
-        StoreText { sled: Some(sled), memory: None, .. } => {
+        StoreText { sled: Some(sled), memory: None, postgres: None } => {
             sled_path(sled, reading).map(|path| StoreChoice::Sled { path })
         }
-        StoreText { sled: None, memory: Some(MemoryText {}), .. } => Some(StoreChoice::Memory),
+        StoreText { sled: None, memory: Some(MemoryText {}), postgres: None } => {
+            Some(StoreChoice::Memory)
+        }
         _ => {
-            let remedy = "write `{ sled: { path: store } }` or `{ memory: {} }`";
+            let remedy = "write `{ sled: { path: store } }`, `{ postgres: { url: { env: DATABASE_URL } } }` or `{ memory: {} }`";
             reading.problems.add("store", "this does not name one store", remedy);
             None
         }

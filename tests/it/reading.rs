@@ -159,6 +159,7 @@ const READING: &[&str] = &[
     "session revoke ses_1",
     "session show ses_1",
     "status",
+    "store copy --to postgres.yaml",
     "stream cut exc_1",
     "stream list",
     "token list",

@@ -47,6 +47,7 @@ mod python;
 mod refused;
 mod relay;
 mod remedies;
+mod replicas;
 mod run;
 mod served;
 mod service;

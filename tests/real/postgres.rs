@@ -2,7 +2,7 @@
 
 mod clients;
 mod encrypted;
-mod server;
+pub(crate) mod server;
 mod speed;
 mod stage;
 

@@ -127,6 +127,7 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
     "crates/vault/src/oauth/",
     "crates/vault/src/oidc/id_token.rs",
     "crates/api/src/tokens.rs",
+    "src/app/services/shared_store.rs",
     "crates/backup/src/encryption.rs",
 ];
 

@@ -185,6 +185,10 @@ impl ApiError {
             if let Some(StoreError::Io { .. }) = error.downcast_ref() {
                 refusal = Self::StoreFailed;
             }
+            if let Some(StoreError::Conflict { .. }) = error.downcast_ref() {
+                let text = Code::Stale.because("another replica changed it at the same time");
+                refusal = Self::Declined(text.usual_hint());
+            }
             let words = error.to_string();
             if !chain.ends_with(&words) {
                 let colon = if chain.is_empty() { "" } else { ": " };

@@ -65,7 +65,12 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
 }
 
 fn word(admin: &Admin) -> &'static str {
-    if admin.is_ready() { "ready" } else { "draining" }
+    match (admin.is_draining(), admin.is_ready()) {
+        (true, _) => "draining",
+        (false, true) => "ready",
+        // A load balancer must send requests to a replica that hears of revocations.
+        (false, false) => "stale",
+    }
 }
 
 /// The addresses of the gateway; only it knows ports that the system chose.

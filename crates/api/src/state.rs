@@ -228,7 +228,11 @@ impl Admin {
 
     /// Whether the gateway accepts work.
     pub(super) fn is_ready(&self) -> bool {
-        !*self.0.draining.borrow()
+        !self.is_draining() && !self.deps().directory.is_stale()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        *self.0.draining.borrow()
     }
 
     /// Waits until the stored change is in force, so that no response precedes the policy.

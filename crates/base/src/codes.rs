@@ -254,7 +254,7 @@ codes! {
         "Agent and connection belong to two environments.",
         "bind a connection of the agent's own environment";
     Stale: "stale" 412 Api,
-        "`If-Match` names an earlier version of the resource: it was changed after it was read.",
+        "The resource was changed after it was read: `If-Match` names an earlier version, or another replica changed it at the same time.",
         "read it again, and repeat the change with its present `ETag`";
     MediaTypeRefused: "media_type_refused" 415 Api,
         "The body is not declared as JSON.",
@@ -282,7 +282,7 @@ codes! {
         "read it as the gateway's user; `audit.file` says where it is";
     StoreFailed: "store_failed" 500 Api,
         "The store cannot be written: the change may or may not be there.",
-        "make sure that its disk has room and is writable, then restart the gateway";
+        "make sure that its disk has room and is writable, then restart the gateway; after an outage of a shared database, no restart is needed";
     AnswerTooLarge: "answer_too_large" 502 Api,
         "The provider's answer to a single request exceeds the limit.",
         "send the request through the proxy, which passes on any size";

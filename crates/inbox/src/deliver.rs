@@ -69,10 +69,19 @@ impl Inbox {
     }
 
     /// Queues one entry; one of a removed hook is deleted.
-    async fn take_up(&self, org: &OrgId, row: &str, entry: Entry) -> Result<(), InboxError> {
+    pub(crate) async fn take_up(
+        &self,
+        org: &OrgId,
+        row: &str,
+        entry: Entry,
+    ) -> Result<(), InboxError> {
         let exists = |hook: &HookId| self.directory.view().one::<Hook>(org, hook).is_some();
         if !exists(entry.hook()) {
-            return Ok(self.events.delete(org, row).await?);
+            return match self.directory.is_shared() {
+                // The hook may be on its way to this replica.
+                true => Ok(()),
+                false => Ok(self.events.delete(org, row).await?),
+            };
         }
         let mut queue = self.queue.lock();
         match entry {
@@ -139,6 +148,12 @@ impl Inbox {
         waiting: &Waiting,
     ) -> Result<Option<LastTry>, InboxError> {
         let (org, view) = (&waiting.org, self.directory.view());
+        if !self.owns(hook).await? {
+            // The other replica may stop.
+            let next = self.clock.now() + TRY_AGAIN_AFTER;
+            self.queue.lock().postpone(hook, &waiting.id, next);
+            return Ok(None);
+        }
         let found = self.events.get(org, &event::row(hook, &waiting.id)).await?;
         let (Some((Entry::Waiting(event), version)), Some(hook)) =
             (found, view.one::<Hook>(org, hook))

@@ -9,8 +9,10 @@ mod deliver;
 mod event;
 mod keys;
 mod queue;
+mod replicas;
 mod waiting;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -27,7 +29,7 @@ use keyward_model::{Hook, Record, Reference};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
-use keyward_state::store::{Store, StoreError, Table};
+use keyward_state::store::{Lease, Store, StoreError, Table};
 use keyward_vault::events::LastTry;
 use keyward_vault::{RowError, Rows, Vault};
 
@@ -66,6 +68,7 @@ pub struct Parts {
 
 /// Events of all hooks.
 pub struct Inbox {
+    store: Arc<dyn Store>,
     directory: Arc<Directory>,
     vault: Arc<Vault>,
     keys: Rows<HookKeys>,
@@ -75,6 +78,8 @@ pub struct Inbox {
     /// Base of the URLs of hooks, without a trailing slash.
     public_url: OnceLock<String>,
     queue: Mutex<Queue>,
+    /// The hooks whose deliveries this replica makes.
+    owned: Mutex<HashMap<HookId, Lease>>,
     /// Wakes the delivery job when the queue changes.
     stirred: Notify,
     /// Counts changes of the queue, for those who read from it.
@@ -129,10 +134,12 @@ impl Inbox {
         Arc::new(Self {
             keys: Rows::new(store(), keyring(), Table::HookKeys, ""),
             events: Rows::new(store(), keyring(), Table::HookEvents, ""),
+            store: parts.store,
             directory: parts.directory,
             vault: parts.vault,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(parts.settings),
+            owned: Mutex::default(),
             public_url: OnceLock::new(),
             queue: Mutex::default(),
             stirred: Notify::new(),
@@ -222,6 +229,7 @@ impl Inbox {
     /// When the store fails.
     pub async fn forget(&self, org: &OrgId, hook: &HookId) -> Result<(), InboxError> {
         self.queue.lock().forget(hook);
+        self.owned.lock().remove(hook);
         self.keys.delete(org, hook.as_str()).await?;
         let of_it = format!("{hook}.");
         for (id, ..) in self.events.all(org).await? {

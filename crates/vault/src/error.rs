@@ -265,6 +265,11 @@ impl FlightRefusal {
 }
 
 impl VaultError {
+    /// Whether the store does not answer now, so that what is not in memory cannot be had.
+    pub fn is_store_away(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Io { .. }))
+    }
+
     /// The remedy, for errors about a connection.
     pub fn hint(&self) -> Option<String> {
         Some(match self.root() {

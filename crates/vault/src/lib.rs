@@ -76,7 +76,9 @@ use keyward_model::{
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{BindingRecord, ConnectionRecord, Directory, Need, Remedies};
+use keyward_state::directory::{
+    BindingRecord, ConnectionRecord, Directory, Leftovers, Need, Remedies,
+};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Expect, Store, Table};
 
@@ -150,10 +152,13 @@ impl Vault {
             settings: Arc::default(),
             rotation: Arc::default(),
         };
-        vault.sweep().await?;
-        vault.cut_tests().await?;
+        // What another replica is making now looks like the rest of a crash.
+        if vault.directory.leftovers() == Leftovers::Remove {
+            vault.sweep().await?;
+            vault.cut_tests().await?;
+            vault.wipe_untested().await?;
+        }
         vault.settle().await?;
-        vault.wipe_untested().await?;
         vault.wipe_overdue().await?;
         Ok(vault)
     }
@@ -204,6 +209,29 @@ impl Vault {
             if !same {
                 self.cache.forget(&connection.id);
             }
+        }
+    }
+
+    /// Another replica has changed this row: what is in memory of it is not used any more.
+    pub fn changed_elsewhere(&self, table: Table, key: &str) {
+        let Some((org, id)) = key.split_once('/') else { return };
+        match table {
+            Table::Grants | Table::Connections => {
+                let Ok(connection) = ConnectionId::parse(id) else {
+                    return self.forget_all_of(org);
+                };
+                self.cache.forget(&connection);
+            }
+            // Their credentials have hosts, placements and clients of these.
+            Table::Apps | Table::Providers => self.forget_all_of(org),
+            _ => {}
+        }
+    }
+
+    fn forget_all_of(&self, org: &str) {
+        let view = self.directory.view();
+        for connection in view.connections().filter(|it| it.org.as_str() == org) {
+            self.cache.forget(&connection.id);
         }
     }
 

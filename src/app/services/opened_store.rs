@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use super::shared_store::open_postgres;
 use crate::app::restore;
 use crate::config::{Config, StoreChoice};
 use keyward_state::store::memory::MemoryStore;
@@ -11,9 +12,10 @@ use keyward_state::store::sled::SledStore;
 use keyward_state::store::{Store, StoreError};
 
 /// Opens it, and completes a restore that was interrupted.
-pub(super) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub(in crate::app) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &config.store {
         StoreChoice::Memory => Arc::new(MemoryStore::new()),
+        StoreChoice::Postgres(choice) => Arc::new(open_postgres(config, choice).await?),
         StoreChoice::Sled { path } => match SledStore::open(path).await {
             Ok(store) => {
                 restore::complete(config, path)?;

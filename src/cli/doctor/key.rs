@@ -84,6 +84,8 @@ fn of_the_gateway(sources: &[KeySource], owner: u32, report: &mut Report) {
 fn has_store(store: &StoreChoice) -> bool {
     match store {
         StoreChoice::Sled { path } => path.exists(),
+        // The key of a shared store is never created.
+        StoreChoice::Postgres(_) => true,
         StoreChoice::Memory => false,
     }
 }

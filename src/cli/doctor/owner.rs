@@ -17,7 +17,7 @@ const ID: &str = "user";
 pub(super) fn of(install: &Installation<'_>) -> Option<Uid> {
     let store = match &install.config.store {
         StoreChoice::Sled { path } => Some(&**path),
-        StoreChoice::Memory => None,
+        StoreChoice::Postgres(_) | StoreChoice::Memory => None,
     };
     let owner = |path: &Path| Some(Uid::from_raw(fs::metadata(path).ok()?.uid()));
     store.and_then(owner).or_else(|| owner(&install.data))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::installation::Installation;
 use super::report::Report;
+use crate::app::Services;
 use crate::config::StoreChoice;
 use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
@@ -21,13 +22,17 @@ pub(super) async fn check(
     serves: bool,
     report: &mut Report,
 ) -> bool {
-    let StoreChoice::Sled { path } = &install.config.store else {
-        report.warn(
-            ID,
-            "the store is in memory: its content is lost when the gateway stops",
-            "set `store.sled`",
-        );
-        return false;
+    let path = match &install.config.store {
+        StoreChoice::Sled { path } => path,
+        StoreChoice::Postgres(_) => return shared(install, serves, report).await,
+        StoreChoice::Memory => {
+            report.warn(
+                ID,
+                "the store is in memory: its content is lost when the gateway stops",
+                "set `store.sled`",
+            );
+            return false;
+        }
     };
     let shown = path.display();
     let held_by = held_by(path);
@@ -51,6 +56,23 @@ pub(super) async fn check(
                     .is_ok();
             }
         },
+    }
+    false
+}
+
+/// A store that gateways share can be opened beside them.
+async fn shared(install: &Installation<'_>, serves: bool, report: &mut Report) -> bool {
+    if serves {
+        // It has the variables of the URL and of the key; this process may not.
+        report.ok(ID, "the store in the database is open in the gateway");
+        return false;
+    }
+    match Services::open_existing(&install.config).await {
+        Ok(_) => report.ok(ID, "the database answers, and the master key opens the store in it"),
+        Err(error) => {
+            let hint = "check `store.postgres`, `master_key`, and whether the database is up";
+            report.fail(ID, format!("{error:#}"), hint);
+        }
     }
     false
 }

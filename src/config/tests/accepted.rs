@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{is, read};
 use crate::config::{
     AuditTo, CaPaths, Certificate, Config, Environment, Listen, ListenAt, ListenTls, Log, Otlp,
-    SecretSource, StoreChoice,
+    PostgresTls, SecretSource, StoreChoice,
 };
 use keyward_base::host::Host;
 use keyward_base::limits::Limits;
@@ -89,12 +89,18 @@ fn the_example_names_every_key() {
 }
 
 #[test]
-fn what_the_example_shows_as_a_comment_is_refused_by_name() {
-    let (comment, key) = ("  # postgres:", "store.postgres");
-    assert!(EXAMPLE.contains(comment), "{comment}");
-    let live = EXAMPLE.replace(comment, &comment.replace("# ", ""));
-    let said = super::said(&live, &[]);
-    assert!(said.contains(&format!("{key}: `postgres` is not supported yet")), "{said}");
+fn the_shared_store_of_the_example_is_accepted() {
+    let (before, after) = EXAMPLE.split_once("  sled: { path: store }\n").unwrap();
+    let (shared, after) = after.split_once("\n\n").unwrap();
+    let shared = shared.replace("\n  # ", "\n  ");
+    let StoreChoice::Postgres(choice) = read(&format!("{before}{shared}\n\n{after}"), &[]).store
+    else {
+        panic!("a shared store")
+    };
+    let short = "master_key: { env: K }\nstore: { postgres: { url: { env: DATABASE_URL } } }";
+    assert_eq!(StoreChoice::Postgres(choice.clone()), read(short, &[]).store, "the defaults");
+    assert_eq!(choice.url.variable(), Some("DATABASE_URL"));
+    assert_eq!((choice.tls, choice.streams_max), (PostgresTls::Verify, 16));
 }
 
 /// The keys of the example that are comments are the defaults.

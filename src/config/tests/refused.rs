@@ -185,12 +185,33 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     (
         r#"store: { postgres: { url: "postgres://u:canary@h/db" } }"#,
-        &["keyward.yaml:1: store.postgres: `postgres` is not supported yet; remove it"],
+        &[
+            "keyward.yaml:1: store.postgres.url: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        ],
+    ),
+    (
+        "store: { postgres: { url: { env: D } } }",
+        &[
+            "keyward.yaml:1: store.postgres: a shared store needs a shared `master_key`; name the key that all replicas have, as in `master_key: { env: KEYWARD_KEY }`",
+        ],
+    ),
+    (
+        "store: { postgres: { tls: off } }",
+        &[
+            "keyward.yaml:1: store.postgres: `url` is missing; write `{ postgres: { url: { env: DATABASE_URL } } }`",
+        ],
+    ),
+    (
+        "master_key: { env: K }\nstore: { postgres: { url: { env: D }, streams_max: 1, timeout: 1ms } }",
+        &[
+            "keyward.yaml:2: store.postgres.streams_max: 1 streams cannot serve a replica; write 2 or more",
+            "keyward.yaml:2: store.postgres.timeout: the time is too short for a commit; write 500ms or more, such as 5s",
+        ],
     ),
     (
         "store: { sled: {}, memory: {} }",
         &[
-            "keyward.yaml:1: store: this does not name one store; write `{ sled: { path: store } }` or `{ memory: {} }`",
+            "keyward.yaml:1: store: this does not name one store; write `{ sled: { path: store } }`, `{ postgres: { url: { env: DATABASE_URL } } }` or `{ memory: {} }`",
         ],
     ),
     ("store: sled", &["keyward.yaml:1: store: this is text; write a map"]),
@@ -198,7 +219,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
         "store: { sledd: { path: x } }",
         &[
             "keyward.yaml:1: store.sledd: unknown key `sledd`; did you mean `sled`?",
-            "keyward.yaml:1: store: this does not name one store; write `{ sled: { path: store } }` or `{ memory: {} }`",
+            "keyward.yaml:1: store: this does not name one store; write `{ sled: { path: store } }`, `{ postgres: { url: { env: DATABASE_URL } } }` or `{ memory: {} }`",
         ],
     ),
     (

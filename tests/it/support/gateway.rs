@@ -66,6 +66,28 @@ impl Gateway {
         Ok(Self { running: Some(running), folder, proxy, admin, ca_pem, yaml, variables })
     }
 
+    /// Another gateway with the same configuration, variables, files and CA, and a data directory of its own.
+    pub(crate) async fn replica(&self) -> Self {
+        let folder = TempDir::new().expect("a temporary directory");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        for part in ["data", "data/ca"] {
+            let made = folder.path().join(part);
+            std::fs::create_dir(&made).expect("a folder");
+            std::fs::set_permissions(made, std::fs::Permissions::clone(&private)).expect("ours");
+        }
+        for part in ["", "data/ca"] {
+            for entry in std::fs::read_dir(self.folder.path().join(part)).expect("a folder") {
+                let from = entry.expect("an entry").path();
+                if from.is_file() {
+                    let name = from.file_name().expect("a name");
+                    std::fs::copy(&from, folder.path().join(part).join(name)).expect("a copy");
+                }
+            }
+        }
+        let started = Self::try_start_in(folder, &self.yaml, &self.variables, &[]).await;
+        started.unwrap_or_else(|error| panic!("the replica did not start: {error}"))
+    }
+
     /// Stops it, and starts it again on the same data.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;

@@ -92,6 +92,28 @@ fn the_composed_agent_has_no_route_and_no_secret_but_its_token() {
 }
 
 #[test]
+fn composed_replicas_share_store_key_and_ca_and_nothing_else() {
+    let compose = &documents("deploy/docker-compose.replicas.yaml")[0];
+    let common = &compose["x-keyward"];
+    assert_command(&common["command"]);
+    let yaml = compose["configs"]["keyward.yaml"]["content"].as_str().expect("text");
+    let given = keys(&common["environment"]);
+    assert_eq!(secrets(yaml), ["KEYWARD_KEY", "DATABASE_URL"]);
+    assert!(secrets(yaml).iter().all(|name| given.contains(name)), "{given:?}");
+    let services = compose["services"].as_mapping().expect("services");
+    let replicas = services
+        .iter()
+        .filter(|(name, _)| name.as_str().is_some_and(|name| name.starts_with("keyward-")));
+    let volumes: Vec<String> = replicas.flat_map(|(_, it)| texts(&it["volumes"])).collect();
+    assert_eq!(volumes.iter().filter(|it| *it == "ca:/certs").count(), 3, "{volumes:?}");
+    let own: std::collections::BTreeSet<_> =
+        volumes.iter().filter(|it| it.ends_with(":/data")).collect();
+    assert_eq!(own.len(), 3, "each has a data directory of its own");
+    let config = Config::parse(yaml, Path::new("keyward.yaml"), &BTreeMap::new()).expect("read");
+    assert!(config.ca.cert.starts_with("/certs") && config.ca.key.starts_with("/certs"));
+}
+
+#[test]
 fn the_composed_commands_exist() {
     let compose = &documents("deploy/docker-compose.yaml")[0];
     let services = compose["services"].as_mapping().expect("services");

@@ -57,14 +57,26 @@ impl Server {
         let usual = std::fs::read_to_string(&file).expect("initdb wrote it");
         std::fs::write(&file, usual + &settings).expect("a file");
         server.own();
-        let log = server.folder.path().join("log");
-        let log = log.to_str().expect("UTF-8");
-        let started = server.as_owner("pg_ctl", &["-D", data_text, "-l", log, "-w", "start"]);
-        assert!(started.status.success(), "{started:?}: {:?}", std::fs::read_to_string(log));
+        server.run();
         server.sql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{password}'"));
         server.sql("postgres", "CREATE DATABASE app OWNER app");
         server.sql("app", "SET ROLE app; CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
         server
+    }
+
+    /// Starts it, again too.
+    pub(crate) fn run(&self) {
+        let (data, log) = (self.data(), self.folder.path().join("log"));
+        let [data, log] = [&data, &log].map(|path| path.to_str().expect("UTF-8"));
+        let started = self.as_owner("pg_ctl", &["-D", data, "-l", log, "-w", "start"]);
+        assert!(started.status.success(), "{started:?}: {:?}", std::fs::read_to_string(log));
+    }
+
+    /// Ends it at once, as a crash does.
+    pub(crate) fn stop(&self) {
+        let data = self.data();
+        let data = data.to_str().expect("UTF-8");
+        self.as_owner("pg_ctl", &["-D", data, "-m", "immediate", "-w", "stop"]);
     }
 
     /// What the superuser gets, past the gateway.
@@ -115,9 +127,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let data = self.data();
-        let data = data.to_str().expect("UTF-8").to_owned();
-        self.as_owner("pg_ctl", &["-D", &data, "-m", "immediate", "-w", "stop"]);
+        self.stop();
     }
 }
 

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 /// `/healthz` and `/readyz`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Health {
-    /// `ok`, `ready` or `draining`.
+    /// `ok`, `ready`, `draining`, or `stale` without news of a shared store for too long.
     pub status: String,
 }
 
 /// `/api/v1/status` of a running gateway.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Status {
-    /// `ready` or `draining`.
+    /// `ready`, `draining` or `stale`.
     pub status: String,
     /// The program's version.
     pub version: String,

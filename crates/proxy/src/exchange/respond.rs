@@ -31,6 +31,9 @@ use keyward_vault::VaultError;
 static KEYWARD_ERROR: HeaderName = HeaderName::from_static("keyward-error");
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+/// A credential that is not in memory, and a store that does not answer.
+const STORE_AWAY: &str = "the credential cannot be read now, because the store does not answer";
+
 /// The message for bugs of Keyward.
 const FAILED: &str = "keyward failed; its log has this exchange's id";
 
@@ -329,6 +332,7 @@ fn of_base_url(fault: &base_url::BaseUrlError) -> RefusalView {
 /// There is no credential; an owner, or time, can do something about it.
 fn of_vault(error: &VaultError) -> RefusalView {
     let text = match error {
+        _ if error.is_store_away() => Code::RefreshUnavailable.because(STORE_AWAY),
         VaultError::Store(_) => Code::Internal.because(FAILED),
         VaultError::ConnectionMissing | VaultError::Draft { .. } => {
             Code::ConnectionMissing.because(error.to_string())
@@ -342,6 +346,7 @@ fn of_vault(error: &VaultError) -> RefusalView {
     let hint = hint.unwrap_or_else(|| "the gateway's log names the cause and this exchange".into());
     let retry_after = match error {
         VaultError::RefreshUnavailable { retry_after, .. } => Some(whole_seconds(*retry_after)),
+        _ if error.is_store_away() => Some(1),
         _ => None,
     };
     RefusalView { connection: connection_of(error), retry_after, ..text.hint(hint).into() }

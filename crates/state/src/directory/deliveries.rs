@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::error::DirectoryError;
+use super::follow::Leftovers;
 use super::rows::{At, Read};
 use super::view::View;
 use super::{Directory, Shared};
@@ -21,6 +22,9 @@ use keyward_model::Webhook;
 
 /// Events that wait to be taken note of; whoever changes something waits then.
 const NEWS_MAX: usize = 1_024;
+
+/// A change follows its event at once; a replica that was paused for longer may lose the event.
+const MADE_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Rows that are deleted at the same time.
 const TOGETHER: usize = 64;
@@ -140,11 +144,19 @@ impl Directory {
             }
             if there && self.shared.happened(&record).await? {
                 all.push(Owed { delivery: record, version });
+            } else if self.may_be_made_now(&record) {
+                // Its replica delivers it.
             } else {
                 self.shared.rows.delete(&at, Some(version)).await?;
             }
         }
         Ok(all)
+    }
+
+    /// Whether another replica may be about to make the change of this event.
+    fn may_be_made_now(&self, delivery: &Delivery) -> bool {
+        let age = self.shared.clock.now().duration_since(delivery.notice.at);
+        self.leftovers() == Leftovers::Keep && age < MADE_WITHIN
     }
 
     /// Writes down how far a delivery has come. `None`: another replica has it by now, or it is gone.

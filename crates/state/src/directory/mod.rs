@@ -17,6 +17,7 @@ mod connect_sessions;
 mod connections;
 mod deliveries;
 mod error;
+mod follow;
 mod hooks;
 mod index;
 mod logins;
@@ -54,6 +55,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use crate::crypto::keyring::Keyring;
 use crate::observe::change::Acting;
 use crate::store::Store;
+use follow::Following;
 use index::Index;
 use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
@@ -64,6 +66,7 @@ pub use check::editable;
 pub use connect_sessions::{ConnectStepError, ConnectTokens, NewConnectSession};
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
+pub use follow::Leftovers;
 pub use keyward_model::{
     Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Fault, ManagedBy,
     Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,
@@ -100,6 +103,7 @@ pub struct Shared {
     catalogue: ArcSwap<Catalogue>,
     changes: watch::Sender<u64>,
     listener: deliveries::Listener,
+    following: Following,
     clock: Clock,
 }
 
@@ -124,8 +128,9 @@ impl Directory {
         keyring: Arc<Keyring>,
         clock: Clock,
     ) -> Result<Self, DirectoryError> {
+        let following = Following::begin(&*store).await?;
         let rows = Rows::new(store, keyring);
-        let loaded = open::load(&rows, &clock).await?;
+        let loaded = open::load(&rows, &clock, following.leftovers).await?;
         let shared = Shared {
             rows,
             index: loaded.index,
@@ -133,6 +138,7 @@ impl Directory {
             catalogue: ArcSwap::default(),
             changes: watch::Sender::new(0),
             listener: deliveries::Listener::new(),
+            following,
             clock,
         };
         Ok(Self { shared: shared.into(), turns: Arc::default() })

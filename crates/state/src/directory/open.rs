@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::commit::Viewed;
 use super::error::DirectoryError;
+use super::follow::Leftovers;
 use super::index::{Claim, Index, everyone};
 use super::orgs;
 use super::records::{AgentRecord, PluginRecord};
@@ -47,11 +48,16 @@ pub(super) struct Sentinel {
 /// Of the directory's records.
 const FORMAT: u32 = 1;
 
-pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, DirectoryError> {
+/// Reads everything. While other replicas write, nothing is removed: what has no owner yet may get it now.
+pub(super) async fn load(
+    rows: &Rows,
+    clock: &Clock,
+    leftovers: Leftovers,
+) -> Result<Loaded, DirectoryError> {
     let index = sentinel(rows, clock).await?;
     let agents = rows.all::<AgentRecord>(Table::Agents).await?;
     let (mut wanted, mut view) = (HashMap::new(), View::default());
-    let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
+    let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view, leftovers };
     let owners: HashSet<_> = agents.iter().map(|(_, read)| read.record.id.clone()).collect();
     let slots = known.take_plugins(rows, &owners).await?;
     known.take_people(rows).await?;
@@ -59,7 +65,7 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
         if at != At::new(Table::Agents, &record.org, &record.id) {
             return Err(at.malformed());
         }
-        if drop_inert(&mut record, &slots) {
+        if leftovers == Leftovers::Remove && drop_inert(&mut record, &slots) {
             tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
             rows.write(&at, &record, Some(version)).await?;
         }
@@ -78,7 +84,9 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     known.take_all::<Session>(rows).await?;
     known.take_all::<ConnectSession>(rows).await?;
     known.take_all::<Login>(rows).await?;
-    repair(rows, wanted).await?;
+    if leftovers == Leftovers::Remove {
+        repair(rows, wanted).await?;
+    }
     Ok(Loaded { index, view })
 }
 
@@ -90,6 +98,7 @@ struct Known<'a> {
     index: &'a Index,
     wanted: &'a mut HashMap<At, Claim>,
     view: &'a mut View,
+    leftovers: Leftovers,
 }
 
 impl Known<'_> {
@@ -125,6 +134,9 @@ impl Known<'_> {
                 return Err(at.malformed());
             }
             let agent = record.agent.id().ok_or_else(|| at.malformed())?.clone();
+            if !owners.contains(&agent) && self.leftovers == Leftovers::Keep {
+                continue;
+            }
             if !owners.contains(&agent) {
                 tracing::warn!(row = at.key(), "dropping a plugin whose agent was removed");
                 rows.delete(&at, Some(version)).await?;

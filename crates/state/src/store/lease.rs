@@ -49,6 +49,11 @@ impl Lease {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// Distinguishes successive holders of the name.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl fmt::Debug for Lease {

@@ -9,7 +9,9 @@ use std::time::Duration;
 mod lease;
 pub mod memory;
 pub mod observed;
+pub mod postgres;
 mod row;
+pub mod shared;
 pub mod sled;
 mod snapshot;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod tests;
 mod watch;
 
 pub use lease::Lease;
+pub use shared::SharedStore;
 pub use snapshot::Snapshot;
 
 /// Maximum length of a key.
@@ -259,6 +262,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// `Io`, if changes arrive over a network.
     async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError>;
+
+    /// The store as other replicas write it too; `None` when one process owns it.
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
+    }
 }
 
 impl Table {

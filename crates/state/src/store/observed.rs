@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
+use super::{Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version};
 
 /// What a failed call wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -123,6 +123,10 @@ impl Store for ObservedStore {
 
     async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
         self.observed(StoreOperation::Read, self.store.changed(table, seen).await)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        self.store.shared()
     }
 }
 

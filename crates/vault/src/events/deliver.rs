@@ -19,6 +19,9 @@ use keyward_state::directory::Owed;
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// A delivery that is late by so much has no replica any more.
+const ADOPT_EVERY: Duration = Duration::from_secs(60);
+
 /// Longest sleep, so that a change of the clock is noticed.
 const REST_MAX: Duration = Duration::from_secs(60);
 
@@ -53,15 +56,20 @@ impl Events {
         }
         let mut changes = self.directory.changes();
         let mut under_way = JoinSet::new();
+        let mut adopt = tokio::time::interval(ADOPT_EVERY);
         loop {
             let rest = self.send_due(&caller, &mut under_way);
-            tokio::select! {
-                () = tokio::time::sleep(rest) => {}
-                () = self.stirred.notified() => {}
+            let is_late = tokio::select! {
+                _ = adopt.tick(), if self.directory.is_shared() => true,
+                () = tokio::time::sleep(rest) => false,
+                () = self.stirred.notified() => false,
                 // A webhook may have been resumed, or have a new URL.
-                _ = changes.changed() => {}
-                Some(_) = under_way.join_next() => {}
+                _ = changes.changed() => false,
+                Some(_) = under_way.join_next() => false,
                 _ = close.wait_for(|close| *close) => return,
+            };
+            if is_late {
+                self.adopt().await;
             }
         }
     }
@@ -74,6 +82,23 @@ impl Events {
         }
         self.take_up(owed);
         Ok(())
+    }
+
+    /// Queues deliveries of a replica that has stopped. If it has not, one of the two makes each attempt: it is stored
+    /// before.
+    async fn adopt(&self) {
+        let owed = match self.directory.owed().await {
+            Ok(owed) => owed,
+            Err(error) => return tracing::debug!(%error, "events of other replicas cannot be read"),
+        };
+        let late = self.clock.now() - ADOPT_EVERY;
+        let queue = self.queue.lock();
+        let owed: Vec<_> =
+            owed.into_iter().filter(|one| one.delivery.next < late && !queue.has(one)).collect();
+        drop(queue);
+        if !owed.is_empty() {
+            self.take_up(owed);
+        }
     }
 
     /// Starts due deliveries. Returns the time until the next one is due.

@@ -78,6 +78,13 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether it waits here.
+    pub(super) fn has(&self, owed: &Owed) -> bool {
+        let line = self.of.get(&owed.delivery.webhook);
+        let is_it = |one: &Owed| one.delivery.notice.id == owed.delivery.notice.id;
+        line.is_some_and(|line| line.waiting.values().any(is_it))
+    }
+
     /// Takes a due delivery of a webhook that is active and below its limit. Otherwise returns when the
     /// next one is due.
     pub(super) fn take(

@@ -9,10 +9,31 @@ use crate::store::{Expect, Row, Store, StoreError, Table, VALUE_BYTES_MAX, Versi
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// One test per guarantee. `$open` is a future of `(a guard that must outlive the store, the store)`.
+/// One test per guarantee. `$open` is a future of `(a guard that must outlive the store, the store)`. With `@together`, one
+/// test for all, each with a store of its own: for backends that take long to start.
 macro_rules! conforms {
-    ($open:expr) => {
-        $crate::store::tests::conformance::conforms! { $open;
+    (@each $open:expr; $($claim:ident)*) => {$(
+        #[tokio::test]
+        async fn $claim() {
+            let (_guard, store) = $open.await;
+            $crate::store::tests::conformance::$claim(std::sync::Arc::new(store)).await;
+        }
+    )*};
+    (@all $open:expr; $($claim:ident)*) => {
+        #[tokio::test]
+        async fn conforms() {
+            $(
+                let (_guard, store) = $open.await;
+                println!("{}", stringify!($claim));
+                $crate::store::tests::conformance::$claim(std::sync::Arc::new(store)).await;
+            )*
+        }
+    };
+    (@together $open:expr) => {
+        $crate::store::tests::conformance::conforms! { @list all $open }
+    };
+    (@list $how:ident $open:expr) => {
+        $crate::store::tests::conformance::conforms! { @$how $open;
             an_absent_row_is_none
             a_write_that_expects_otherwise_changes_nothing
             versions_count_writes_and_begin_anew_after_a_delete
@@ -34,13 +55,9 @@ macro_rules! conforms {
             loaded_rows_keep_their_versions_and_replace_nothing
         }
     };
-    ($open:expr; $($claim:ident)*) => {$(
-        #[tokio::test]
-        async fn $claim() {
-            let (_guard, store) = $open.await;
-            $crate::store::tests::conformance::$claim(std::sync::Arc::new(store)).await;
-        }
-    )*};
+    ($open:expr) => {
+        $crate::store::tests::conformance::conforms! { @list each $open }
+    };
 }
 pub(in crate::store) use conforms;
 

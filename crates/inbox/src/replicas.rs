@@ -1,0 +1,66 @@
+//! Several replicas on one store: every replica knows the events of every hook, and one of them delivers those of a hook,
+//! so that they keep their order. It holds the lease of the hook; another takes over when that has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::Entry;
+use super::{Inbox, InboxError};
+use keyward_base::id::{HookId, OrgId};
+use keyward_state::store::Table;
+use keyward_vault::RowError;
+
+/// How long a hook stays with a replica that has stopped, in addition to the time of a delivery.
+const LEASE: Duration = Duration::from_secs(20);
+
+impl Inbox {
+    /// Takes or renews the lease of a hook. False while another replica delivers its events.
+    pub(crate) async fn owns(&self, hook: &HookId) -> Result<bool, InboxError> {
+        let long = self.settings.load().timeout + LEASE;
+        let held = self.owned.lock().remove(hook);
+        let lease = match held {
+            Some(lease)
+                if self.store.renew_lease(&lease, long).await.map_err(RowError::Store)? =>
+            {
+                Some(lease)
+            }
+            _ => self.store.lease(&format!("hook/{hook}"), long).await.map_err(RowError::Store)?,
+        };
+        let Some(lease) = lease else { return Ok(false) };
+        self.owned.lock().insert(hook.clone(), lease);
+        Ok(true)
+    }
+
+    /// Another replica has changed this row: the queue follows.
+    pub fn changed_elsewhere(self: &Arc<Self>, table: Table, key: &str) {
+        let (Table::HookEvents, Some((org, row))) = (table, key.split_once('/')) else { return };
+        let (Ok(org), row) = (OrgId::parse(org), row.to_owned()) else { return };
+        let inbox = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = inbox.follow(&org, &row).await {
+                tracing::warn!(%error, row, "an event of another replica is not known here");
+            }
+        });
+    }
+
+    async fn follow(&self, org: &OrgId, row: &str) -> Result<(), InboxError> {
+        match self.events.get(org, row).await? {
+            Some((entry, _)) => {
+                // It may have been put off.
+                if let Entry::Waiting(event) = &entry {
+                    self.queue.lock().postpone(&event.hook, &event.id, event.next);
+                }
+                self.take_up(org, row, entry).await?;
+            }
+            None => {
+                if let Some((hook, id)) = row.split_once('.')
+                    && let Ok(hook) = HookId::parse(hook)
+                {
+                    self.queue.lock().remove(&hook, id);
+                }
+            }
+        }
+        self.stir();
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! Following a store that other replicas write too: their changes come into the view within a second. Without such a
+//! store there is nothing to follow.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::error::DirectoryError;
+use super::orgs;
+use super::rows::At;
+use super::stored::Stored;
+use super::view::View;
+use super::{Directory, Writer};
+use crate::store::shared::{Changes, Position};
+use crate::store::{Store, StoreError, Table};
+use keyward_base::id::Id;
+use keyward_model::{
+    Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin,
+    Record, Rule, Session, User, Webhook,
+};
+
+/// Rows that are read in one turn to write.
+const ROWS_A_TURN: usize = 64;
+
+/// The pause after a failure of the store.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Records of changes that no replica needs are deleted as often.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+
+/// `$shown` with the kind of records that the view has of a table; `$other` for tables that it has not.
+macro_rules! viewed {
+    ($table:expr, $kind:ident => $shown:expr, $other:expr) => {
+        viewed!(@ $table, $kind, $shown, $other; Users User, Agents Agent, Connections Connection, Apps App,
+            Plugins Plugin, Webhooks Webhook, Honeytokens Honeytoken, Providers OwnProvider, Rules Rule,
+            Sessions Session, ConnectSessions ConnectSession, Logins Login, Hooks Hook)
+    };
+    (@ $table:expr, $kind:ident, $shown:expr, $other:expr; $($of:ident $record:ident),*) => {
+        match $table {
+            $(Table::$of => {
+                type $kind = $record;
+                $shown
+            })*
+            _ => $other,
+        }
+    };
+}
+
+/// What opening does with rows that look like the rest of a crash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Leftovers {
+    /// No other process can be writing them.
+    Remove,
+    /// Another replica may be writing them now.
+    Keep,
+}
+
+/// How far this replica has followed the store.
+#[derive(Debug)]
+pub(super) struct Following {
+    /// Where it began; taken by the first follower.
+    begun: Mutex<Option<Position>>,
+    pub(super) leftovers: Leftovers,
+    /// When the view was last known to have all changes.
+    fresh: Mutex<Instant>,
+    /// For how long it may lack changes.
+    stale_max: Mutex<Duration>,
+}
+
+impl Following {
+    /// Before anything is read: what changes while it is read is followed.
+    pub(super) async fn begin(store: &dyn Store) -> Result<Self, StoreError> {
+        let (begun, leftovers) = match store.shared() {
+            None => (None, Leftovers::Remove),
+            Some(shared) => {
+                let leftovers = match shared.is_alone().await? {
+                    true => Leftovers::Remove,
+                    false => Leftovers::Keep,
+                };
+                (Some(shared.position().await?), leftovers)
+            }
+        };
+        let (fresh, stale_max) = (Mutex::new(Instant::now()), Mutex::new(Duration::MAX));
+        Ok(Self { begun: Mutex::new(begun), leftovers, fresh, stale_max })
+    }
+}
+
+impl Directory {
+    /// What opening did with rows that look like the rest of a crash; other services that open the store do the same.
+    pub fn leftovers(&self) -> Leftovers {
+        self.shared.following.leftovers
+    }
+
+    /// For how long changes of other replicas may be missing; zero where there are none.
+    pub fn staleness(&self) -> Duration {
+        match self.shared.rows.store.shared() {
+            None => Duration::ZERO,
+            Some(_) => self.shared.following.fresh.lock().elapsed(),
+        }
+    }
+
+    /// After so long without news of the store, [`Directory::is_stale`].
+    pub fn ready_within(&self, stale_max: Duration) {
+        *self.shared.following.stale_max.lock() = stale_max;
+    }
+
+    /// Whether changes of other replicas may be missing for too long.
+    pub fn is_stale(&self) -> bool {
+        self.staleness() > *self.shared.following.stale_max.lock()
+    }
+
+    /// Whether other replicas may write the store.
+    pub fn is_shared(&self) -> bool {
+        self.shared.rows.store.shared().is_some()
+    }
+
+    /// Brings changes of other replicas into the view, until dropped. `changed` hears of each row, also of tables that
+    /// the view does not have, when the view shows it.
+    pub async fn follow(&self, changed: &(dyn Fn(Table, &str) + Send + Sync)) {
+        let Some(store) = self.shared.rows.store.shared() else { return };
+        let Some(mut position) = self.shared.following.begun.lock().take() else { return };
+        let (mut is_away, mut forget_at) = (false, Instant::now() + FORGET_EVERY);
+        loop {
+            let asked = Instant::now();
+            let followed = async {
+                let (changes, next) = store.changes_after(&position).await?;
+                self.take_over(changes, changed).await?;
+                Ok::<_, DirectoryError>(next)
+            };
+            match followed.await {
+                Ok(next) => {
+                    if std::mem::take(&mut is_away) {
+                        tracing::info!(id = "store_back", "the store answers again");
+                    }
+                    // What was written before the question is in the view.
+                    *self.shared.following.fresh.lock() = asked;
+                    position = next;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_away, true) {
+                        tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: what is in memory is served");
+                    }
+                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                }
+            }
+            if Instant::now() > forget_at {
+                forget_at = Instant::now() + FORGET_EVERY;
+                if let Err(error) = store.forget_old().await {
+                    tracing::debug!(%error, "old records of changes stay");
+                }
+            }
+        }
+    }
+
+    async fn take_over(
+        &self,
+        changes: Changes,
+        changed: &(dyn Fn(Table, &str) + Send + Sync),
+    ) -> Result<(), DirectoryError> {
+        let Changes { mut rows, unknown } = changes;
+        for table in unknown {
+            tracing::warn!(
+                table = table.name(),
+                "this replica was away for long: it reads the table again"
+            );
+            rows.extend(self.all_keys(table).await?.into_iter().map(|key| (table, key)));
+        }
+        let rows: Vec<_> = rows.into_iter().collect();
+        for some in rows.chunks(ROWS_A_TURN) {
+            let writer = self.turn().await;
+            for (table, key) in some {
+                writer.follow_row(*table, key).await?;
+            }
+            drop(writer);
+            for (table, key) in some {
+                changed(*table, key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys of a table, in the store and in the view.
+    async fn all_keys(&self, table: Table) -> Result<BTreeSet<String>, DirectoryError> {
+        let at = self.shared.rows.all_places(table).await?;
+        let mut keys: BTreeSet<_> = at.iter().map(At::key).collect();
+        let view = self.view();
+        let shown: Vec<String> = match table {
+            Table::Orgs => view.orgs().map(|org| orgs::at(&org.id).key()).collect(),
+            table => viewed!(table, R => keys_of::<R>(&view, table), Vec::new()),
+        };
+        keys.extend(shown);
+        Ok(keys)
+    }
+}
+
+/// The keys of the rows that the view shows.
+fn keys_of<R: Stored>(view: &View, table: Table) -> Vec<String> {
+    let all = view.orgs().flat_map(|org| view.all::<R>(&org.id));
+    all.map(|record| At::new(table, &record.org, Id::as_str(&record.id)).key()).collect()
+}
+
+impl Writer {
+    /// Makes the view show what the store has. A row that does not open stays as it was in the view.
+    async fn follow_row(&self, table: Table, key: &str) -> Result<(), DirectoryError> {
+        let Some(at) = At::parse(table, key) else { return Ok(()) };
+        let followed = match table {
+            Table::Orgs => self.follow_org(&at).await,
+            table => viewed!(table, R => self.read::<R>(&at).await.map(drop), Ok(())),
+        };
+        match followed {
+            Err(error @ DirectoryError::Store(_)) => Err(error),
+            // It was removed, and the view shows that.
+            Err(DirectoryError::NotFound { .. }) | Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::error!(id = "row_not_followed", table = table.name(), key, %error, "a change of another replica is not in force here");
+                Ok(())
+            }
+        }
+    }
+
+    async fn follow_org(&self, at: &At) -> Result<(), DirectoryError> {
+        match self.rows.read::<Record<Org>>(at).await? {
+            Some(read) => {
+                let seen = self.view.load().org(&read.record.id).cloned();
+                if seen.as_deref() != Some(&read.record) {
+                    self.publish(|view| view.put_org(read.record.into()));
+                }
+            }
+            None => {
+                self.publish(|view| view.remove_org(&at.org));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! A store in PostgreSQL, which several replicas share. The statements are plain SQL (`postgres/sql.rs`): compare
+//! and swap of single rows, rows for leases, and a log of changes that replicas poll. Nothing relies on `LISTEN`,
+//! advisory locks or the order of sequences, so databases that speak PostgreSQL's dialect serve as well.
+//!
+//! A statement that fails may have been executed: its caller gets an error and repeats it, and compare-and-swap
+//! tells whether it was.
+
+mod feed;
+mod pool;
+mod presence;
+mod schema;
+mod sql;
+mod tls;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use tokio::runtime::Handle;
+use tokio_postgres::IsolationLevel;
+use tokio_postgres::types::ToSql;
+
+use super::shared::PARTS;
+use super::{
+    Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version, check, conflict,
+};
+pub use pool::PostgresError;
+use pool::{Pool, failed};
+use presence::Presence;
+
+/// Settings of the store.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// Where the database is, and the login. Its debug text leaves the password out.
+    pub database: tokio_postgres::Config,
+    /// Verifies the server; `None`: the stream is not encrypted.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// The most streams to the database.
+    pub streams_max: usize,
+    /// How long an operation may take.
+    pub timeout: Duration,
+}
+
+/// A store in PostgreSQL.
+pub struct PostgresStore {
+    pool: Pool,
+    presence: Presence,
+    /// Changes of this replica that the feed must leave out: table, part and number.
+    own: Mutex<BTreeSet<(Table, u16, u64)>>,
+}
+
+impl PostgresStore {
+    /// Connects, and makes or updates the tables.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, refuses the login, or belongs to a newer version of Keyward.
+    pub async fn open(settings: PostgresSettings) -> Result<Self, PostgresError> {
+        let pool = Pool::new(settings)?;
+        schema::prepare(&pool).await?;
+        let presence = Presence::begin(&pool).await?;
+        Ok(Self { pool, presence, own: Mutex::default() })
+    }
+
+    /// Remembers a change of this replica.
+    fn made(&self, table: Table, key: &str, number: i64) {
+        self.own.lock().insert((table, part_of(key), number.cast_unsigned()));
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").finish_non_exhaustive()
+    }
+}
+
+/// The part of its table in which changes of a row are counted. Every replica must compute the same.
+fn part_of(key: &str) -> u16 {
+    (crc32fast::hash(key.as_bytes()) % u32::from(PARTS)) as u16
+}
+
+/// Versions are stored as signed numbers of the same bits: SQL has no others.
+fn version(stored: i64) -> Version {
+    Version(stored.cast_unsigned())
+}
+
+fn key(table: Table, stored: &[u8]) -> Result<String, StoreError> {
+    String::from_utf8(stored.to_vec()).map_err(|_| StoreError::Corrupt {
+        table: table.name(),
+        key: stored.escape_ascii().to_string(),
+    })
+}
+
+#[async_trait::async_trait]
+impl Store for PostgresStore {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        let place: [&(dyn ToSql + Sync); 2] = [&table.name(), &key.as_bytes()];
+        let rows = self.pool.query("read a row", sql::GET, &place).await?;
+        let row = rows.into_iter().next().map(|row| Row {
+            key: key.to_owned(),
+            version: version(row.get(0)),
+            value: row.get(1),
+        });
+        Ok(row)
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        check(table, key, value)?;
+        let (name, part) = (table.name(), part_of(key).cast_signed());
+        let action = "write a row";
+        let at = key.as_bytes();
+        let rows = match expect {
+            Expect::Absent => {
+                self.pool.query(action, sql::INSERT, &[&name, &at, &part, &value]).await?
+            }
+            Expect::Any => {
+                self.pool.query(action, sql::UPSERT, &[&name, &at, &part, &value]).await?
+            }
+            Expect::Version(over) => {
+                let over = over.0.cast_signed();
+                self.pool.query(action, sql::UPDATE, &[&name, &at, &part, &value, &over]).await?
+            }
+        };
+        let row = rows.into_iter().next().ok_or_else(|| conflict(table, key))?;
+        self.made(table, key, row.get(1));
+        Ok(version(row.get(0)))
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        check(table, &row.key, value)?;
+        let (name, at, over) = (table.name(), row.key.as_bytes(), row.version.0.cast_signed());
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&name, &at, &over, &row.value.as_slice(), &value];
+        let done = self.pool.query("seal a row again", sql::RESEAL, &parameters).await?;
+        match done.is_empty() {
+            true => Err(conflict(table, &row.key)),
+            false => Ok(()),
+        }
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        let (name, at, part) = (table.name(), key.as_bytes(), part_of(key).cast_signed());
+        let action = "delete a row";
+        let rows = match expect {
+            Expect::Absent => {
+                return match self.get(table, key).await? {
+                    None => Ok(()),
+                    Some(_) => Err(conflict(table, key)),
+                };
+            }
+            Expect::Any => self.pool.query(action, sql::DELETE_ANY, &[&name, &at, &part]).await?,
+            Expect::Version(over) => {
+                let over = over.0.cast_signed();
+                self.pool.query(action, sql::DELETE, &[&name, &at, &part, &over]).await?
+            }
+        };
+        match (rows.first(), expect) {
+            (Some(row), _) => self.made(table, key, row.get(1)),
+            (None, Expect::Any) => {}
+            (None, _) => return Err(conflict(table, key)),
+        }
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        // Keys are visible ASCII, so that a byte 0 follows every key, and 0xff every key of a prefix.
+        let from = match after {
+            Some(after) if after >= prefix => [after.as_bytes(), b"\0"].concat(),
+            _ => prefix.into(),
+        };
+        let to = [prefix.as_bytes(), b"\xff"].concat();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&table.name(), &from, &to, &limit];
+        let rows = self.pool.query("list rows", sql::LIST, &parameters).await?;
+        let row = |row: tokio_postgres::Row| {
+            Ok(Row {
+                key: key(table, row.get(0))?,
+                version: version(row.get(1)),
+                value: row.get(2),
+            })
+        };
+        rows.into_iter().map(row).collect()
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let action = "read all rows";
+        let mut stream = self.pool.stream(action).await?;
+        let begun = stream
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start();
+        let transaction = begun.await.map_err(|error| failed(action, &error))?;
+        // It takes as long as there are rows.
+        let unbounded = transaction.batch_execute("SET LOCAL statement_timeout = 0");
+        unbounded.await.map_err(|error| failed(action, &error))?;
+        let read =
+            transaction.query(sql::ALL, &[]).await.map_err(|error| failed(action, &error))?;
+        transaction.commit().await.map_err(|error| failed(action, &error))?;
+        let mut rows = Vec::with_capacity(read.len());
+        for row in read {
+            let name: &str = row.get(0);
+            let table = Table::named(name).ok_or_else(|| schema::unknown_table(name))?;
+            let (key, version) = (key(table, row.get(1))?, version(row.get(2)));
+            rows.push((table, Row { key, version, value: row.get(3) }));
+        }
+        rows.sort_by(|(a, one), (b, other)| (a, &one.key).cmp(&(b, &other.key)));
+        Ok(Snapshot::new(rows))
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        for (table, row) in &rows {
+            check(*table, &row.key, &row.value)?;
+        }
+        let action = "add rows";
+        let mut stream = self.pool.stream(action).await?;
+        let add = stream.prepare_cached(sql::LOAD).await.map_err(|error| failed(action, &error))?;
+        let transaction = stream.transaction().await.map_err(|error| failed(action, &error))?;
+        let mut numbers = Vec::with_capacity(rows.len());
+        for (table, row) in &rows {
+            let (part, over) = (part_of(&row.key).cast_signed(), row.version.0.cast_signed());
+            let parameters: [&(dyn ToSql + Sync); 5] =
+                [&table.name(), &row.key.as_bytes(), &part, &row.value.as_slice(), &over];
+            let added = transaction
+                .query(&add, &parameters)
+                .await
+                .map_err(|error| failed(action, &error))?;
+            let added = added.first().ok_or_else(|| conflict(*table, &row.key))?;
+            numbers.push(added.get(1));
+        }
+        transaction.commit().await.map_err(|error| failed(action, &error))?;
+        for ((table, row), number) in rows.iter().zip(numbers) {
+            self.made(*table, &row.key, number);
+        }
+        Ok(())
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        // Two holders of one name are told apart by a random number. Until it is replaced by another holder's, its
+        // holder may renew and release the lease.
+        let number = random_number()?;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&name.as_bytes(), &number, &ttl.as_secs_f64()];
+        if self.pool.query("take a lease", sql::LEASE, &parameters).await?.is_empty() {
+            return Ok(None);
+        }
+        let (pool, held) = (self.pool.clone(), name.to_owned());
+        let release = move || {
+            let Ok(runtime) = Handle::try_current() else { return };
+            runtime.spawn(async move {
+                let parameters: [&(dyn ToSql + Sync); 2] = [&held.as_bytes(), &number];
+                if let Err(error) = pool.query("end a lease", sql::RELEASE, &parameters).await {
+                    tracing::debug!(%error, lease = held, "the lease ends when its time is over");
+                }
+            });
+        };
+        Ok(Some(Lease::new(name, number.cast_unsigned(), release)))
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        let (name, number) = (lease.name().as_bytes(), lease.number().cast_signed());
+        let parameters: [&(dyn ToSql + Sync); 3] = [&name, &number, &ttl.as_secs_f64()];
+        Ok(!self.pool.query("renew a lease", sql::RENEW, &parameters).await?.is_empty())
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        loop {
+            let position = self.position().await?;
+            let counts = position.0.iter().filter(|((of, _), _)| *of == table);
+            let count = Version(1 + counts.map(|(_, count)| count).sum::<u64>());
+            if count > seen {
+                return Ok(count);
+            }
+            tokio::time::sleep(feed::POLL).await;
+        }
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+}
+
+fn random_number() -> Result<i64, StoreError> {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(i64::from_be_bytes(bytes)),
+        Err(error) => {
+            let source = std::io::Error::other(error.to_string());
+            Err(StoreError::Io { action: "take a lease", source })
+        }
+    }
+}
+
+#[cfg(feature = "real")]
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The feed of changes: numbers per part of a table, which replicas poll, and the log of the keys behind them.
+//!
+//! Polling costs one small statement a few times a second, works through connection poolers and on every dialect, and
+//! loses nothing while a replica is away. `NOTIFY` would make writers wait for one lock of the whole database.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
+
+use super::{PostgresStore, key, schema, sql};
+use crate::store::shared::{Changes, Position, SharedStore};
+use crate::store::{StoreError, Table};
+
+/// Between two looks: a change is in force everywhere within a second, also when a look is slow.
+pub(super) const POLL: Duration = Duration::from_millis(200);
+
+/// Looks without a change until the caller hears that the store answers.
+const LOOKS: usize = 5;
+
+/// Keys that are read at once. Of more changes, the rest follows at once.
+const CHANGES_MAX: i64 = 1_000;
+
+#[async_trait::async_trait]
+impl SharedStore for PostgresStore {
+    async fn position(&self) -> Result<Position, StoreError> {
+        let rows = self.pool.query("look for changes", sql::COUNTS, &[]).await?;
+        let counts = rows.into_iter().filter_map(|row| {
+            // Tables of newer versions are none of ours.
+            let table = Table::named(row.get(0))?;
+            let (part, count): (i16, i64) = (row.get(1), row.get(2));
+            Some(((table, part.cast_unsigned()), count.cast_unsigned()))
+        });
+        Ok(Position(counts.collect()))
+    }
+
+    async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError> {
+        let (mut changes, mut reached) = (Changes::default(), position.clone());
+        for look in 0..LOOKS {
+            let begun = Instant::now();
+            let now = self.position().await?;
+            for (place, count) in now.0 {
+                let seen = position.0.get(&place).copied().unwrap_or_default();
+                if count != seen {
+                    let followed = self.follow(place, (seen, count), &mut changes).await?;
+                    reached.0.insert(place, followed);
+                }
+            }
+            if reached != *position {
+                break;
+            }
+            if look + 1 < LOOKS {
+                tokio::time::sleep_until(begun + POLL).await;
+            }
+        }
+        Ok((changes, reached))
+    }
+
+    async fn is_alone(&self) -> Result<bool, StoreError> {
+        let own = self.presence.name();
+        Ok(self.pool.query("look for other replicas", sql::OTHERS, &[&own]).await?.is_empty())
+    }
+
+    async fn forget_old(&self) -> Result<(), StoreError> {
+        schema::forget(&self.pool).await
+    }
+}
+
+impl PostgresStore {
+    /// Adds the changes of one part between two numbers, and returns the last one that it has.
+    async fn follow(
+        &self,
+        (table, part): (Table, u16),
+        (seen, count): (u64, u64),
+        changes: &mut Changes,
+    ) -> Result<u64, StoreError> {
+        let (name, from) = (table.name(), seen.cast_signed());
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&name, &part.cast_signed(), &from, &CHANGES_MAX];
+        let rows = self.pool.query("read changes", sql::CHANGES, &parameters).await?;
+        let mut last = seen;
+        let mut own = self.own.lock();
+        for row in rows {
+            let number = row.get::<_, i64>(0).cast_unsigned();
+            if number != last + 1 {
+                break;
+            }
+            last = number;
+            if !own.remove(&(table, part, number)) {
+                changes.rows.insert((table, key(table, row.get(1))?));
+            }
+        }
+        own.retain(|(of, at, number)| (*of, *at) != (table, part) || *number > last);
+        drop(own);
+        // The log does not reach back to where this replica was, or the counts were restored from an older copy.
+        if last == seen {
+            changes.unknown.insert(table);
+            last = count;
+        }
+        Ok(last)
+    }
+}

@@ -1,0 +1,225 @@
+//! Streams to the database: bounded in number, each operation bounded in time. A stream whose operation took too long is
+//! closed, because its answer may come at any time. Operations that the database wants to be repeated (serialization
+//! failures, deadlocks) are.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime,
+};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+
+use super::PostgresSettings;
+use super::tls::Tls;
+use crate::store::StoreError;
+
+/// How often an operation is repeated that lost against another.
+const REPEATS: usize = 20;
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// The settings do not fit together.
+    #[error("the settings of the database cannot be used: {0}")]
+    Settings(String),
+    /// The database cannot be reached or refuses.
+    #[error("cannot use the database: {0}")]
+    Unusable(Failure),
+    /// A newer version of Keyward has changed the tables.
+    #[error(
+        "the database needs tables of version {oldest}, and this version of Keyward knows {known}: update it"
+    )]
+    Newer {
+        /// The oldest version of the tables that a program must know.
+        oldest: i32,
+        /// The version that this program knows.
+        known: i32,
+    },
+    /// An operation failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Other replicas were making the tables all the time.
+    #[error("other replicas are preparing the database: start again")]
+    Interrupted,
+}
+
+/// Why an operation failed. It never has the login.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    text: String,
+    state: Option<SqlState>,
+}
+
+/// The streams. Clones share them.
+#[derive(Clone)]
+pub(super) struct Pool {
+    streams: deadpool_postgres::Pool,
+    timeout: Duration,
+    place: Arc<str>,
+}
+
+impl PostgresError {
+    /// What the operator can do, if the message does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unusable(_) | Self::Store(_) => Some(
+                "check `store.postgres`, and whether the database is up and lets this role create tables",
+            ),
+            Self::Settings(_) | Self::Newer { .. } | Self::Interrupted => None,
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(settings: PostgresSettings) -> Result<Self, PostgresError> {
+        let PostgresSettings { mut database, tls, streams_max, timeout } = settings;
+        let place = place(&database).into();
+        database.connect_timeout(timeout).application_name("keyward");
+        database.keepalives_idle(Duration::from_secs(10));
+        #[cfg(target_os = "linux")]
+        database.tcp_user_timeout(timeout * 2);
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = match tls {
+            Some(config) => Manager::from_config(database, Tls(config), manager),
+            None => Manager::from_config(database, tokio_postgres::NoTls, manager),
+        };
+        let milliseconds = timeout.as_millis();
+        let bounded = Hook::async_fn(move |stream: &mut deadpool_postgres::ClientWrapper, _| {
+            Box::pin(async move {
+                let set = format!("SET statement_timeout = {milliseconds}");
+                stream.batch_execute(&set).await.map_err(HookError::Backend)
+            })
+        });
+        let streams = deadpool_postgres::Pool::builder(manager)
+            .max_size(streams_max)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(timeout))
+            .create_timeout(Some(timeout))
+            .recycle_timeout(Some(timeout))
+            .post_create(bounded)
+            .build()
+            .map_err(|error| PostgresError::Settings(error.to_string()))?;
+        Ok(Self { streams, timeout, place })
+    }
+
+    /// A stream, for the start.
+    pub(super) async fn connect(&self) -> Result<Object, PostgresError> {
+        self.streams.get().await.map_err(|error| PostgresError::Unusable(self.unreachable(&error)))
+    }
+
+    /// A stream for several statements.
+    pub(super) async fn stream(&self, action: &'static str) -> Result<Object, StoreError> {
+        self.streams.get().await.map_err(|error| self.unreachable(&error).during(action))
+    }
+
+    /// One statement, which is repeated when the database asks for it.
+    pub(super) async fn query(
+        &self,
+        action: &'static str,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut repeats = 0;
+        loop {
+            let stream = self.stream(action).await?;
+            let statement = async {
+                let prepared = stream.prepare_cached(sql).await?;
+                stream.query(&prepared, parameters).await
+            };
+            let failure = match tokio::time::timeout(self.timeout, statement).await {
+                Ok(Ok(rows)) => return Ok(rows),
+                Ok(Err(error)) => Failure::of(error),
+                Err(_) => {
+                    drop(Object::take(stream));
+                    let text = format!("{} did not answer within {:?}", self.place, self.timeout);
+                    let source = io::Error::new(io::ErrorKind::TimedOut, text);
+                    return Err(StoreError::Io { action, source });
+                }
+            };
+            if !failure.is_repeated() || repeats == REPEATS {
+                return Err(failure.during(action));
+            }
+            repeats += 1;
+            tokio::time::sleep(Duration::from_millis(1 << repeats.min(7))).await;
+        }
+    }
+
+    fn unreachable(&self, error: &PoolError) -> Failure {
+        let (text, state) = match error {
+            PoolError::Timeout(_) => (format!("no answer within {:?}", self.timeout), None),
+            PoolError::Backend(error) => {
+                let failure = Failure::of_ref(error);
+                (failure.text, failure.state)
+            }
+            PoolError::PostCreateHook(HookError::Backend(error)) => {
+                let failure = Failure::of_ref(error);
+                (failure.text, failure.state)
+            }
+            other => (other.to_string(), None),
+        };
+        Failure { text: format!("{}: {text}", self.place), state }
+    }
+}
+
+impl Failure {
+    pub(super) fn of(error: tokio_postgres::Error) -> Self {
+        Self::of_ref(&error)
+    }
+
+    pub(super) fn of_ref(error: &tokio_postgres::Error) -> Self {
+        let state = error.code().cloned();
+        let text = match error.as_db_error() {
+            Some(error) => format!("{} ({})", error.message(), error.code().code()),
+            None => {
+                // The error's own text leaves out its cause.
+                let cause = std::error::Error::source(error);
+                cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+            }
+        };
+        Self { text, state }
+    }
+
+    /// Whether the same operation is likely to succeed at once.
+    pub(super) fn is_repeated(&self) -> bool {
+        let Some(state) = &self.state else { return false };
+        [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            // Two replicas make a table at the same time.
+            SqlState::DUPLICATE_TABLE,
+            SqlState::UNIQUE_VIOLATION,
+        ]
+        .contains(state)
+    }
+
+    fn during(self, action: &'static str) -> StoreError {
+        StoreError::Io { action, source: io::Error::other(self.text) }
+    }
+}
+
+impl From<Failure> for PostgresError {
+    fn from(failure: Failure) -> Self {
+        Self::Unusable(failure)
+    }
+}
+
+/// The error of an operation that is not repeated.
+pub(super) fn failed(action: &'static str, error: &tokio_postgres::Error) -> StoreError {
+    Failure::of_ref(error).during(action)
+}
+
+/// Host and database, for messages.
+fn place(database: &tokio_postgres::Config) -> String {
+    use tokio_postgres::config::Host;
+    let hosts = database.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let hosts: Vec<_> = hosts.collect();
+    format!("database {} at {}", database.get_dbname().unwrap_or_default(), hosts.join(", "))
+}

@@ -1,0 +1,75 @@
+//! The presence of a replica: a lease that it renews as long as it has the store open. A replica that starts while others
+//! are present leaves alone what looks like the rest of a crash: it may be the work of another.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::pool::{Pool, PostgresError};
+use super::{random_number, sql};
+use crate::store::StoreError;
+
+/// A replica that has not renewed its lease for so long is gone.
+const TTL: Duration = Duration::from_secs(20);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// The lease of this replica. It ends when dropped.
+#[derive(Debug)]
+pub(super) struct Presence {
+    name: Vec<u8>,
+    renewing: JoinHandle<()>,
+}
+
+impl Presence {
+    pub(super) async fn begin(pool: &Pool) -> Result<Self, PostgresError> {
+        let number = random_number().map_err(PostgresError::Store)?;
+        let name = format!("replica/{:016x}", number.cast_unsigned()).into_bytes();
+        announce(pool, &name, number).await.map_err(PostgresError::Store)?;
+        let renewing = tokio::spawn(renew(pool.clone(), name.clone(), number));
+        Ok(Self { name, renewing })
+    }
+
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+async fn renew(pool: Pool, name: Vec<u8>, number: i64) {
+    let _given_up = GivenUp { pool: pool.clone(), name: name.clone(), number };
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        // The database may be away: the feed warns of that.
+        if let Err(error) = announce(&pool, &name, number).await {
+            tracing::debug!(%error, "the presence of this replica is not renewed");
+        }
+    }
+}
+
+async fn announce(pool: &Pool, name: &[u8], number: i64) -> Result<(), StoreError> {
+    let seconds = TTL.as_secs_f64();
+    pool.query("announce a replica", sql::PRESENT, &[&name, &number, &seconds]).await.map(drop)
+}
+
+/// Ends the lease when the renewal is aborted.
+struct GivenUp {
+    pool: Pool,
+    name: Vec<u8>,
+    number: i64,
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (pool, name, number) = (self.pool.clone(), std::mem::take(&mut self.name), self.number);
+        runtime.spawn(async move {
+            // It ends by itself otherwise.
+            drop(pool.query("end a lease", sql::RELEASE, &[&name, &number]).await);
+        });
+    }
+}

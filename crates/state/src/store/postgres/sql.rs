@@ -1,0 +1,92 @@
+//! The statements. A statement that changes a row also counts the change of its part of the table and logs its key,
+//! as one: the number's row is locked until the statement commits, so numbers become visible in their order and
+//! without gaps. A reader that has seen number 7 never gets a 6 later, as it would with a sequence.
+//!
+//! Parameters: `$1` table, `$2` key, `$3` part, `$4` value, `$5` version.
+
+/// The end of a statement whose first part is named `done` and returns the version.
+macro_rules! counted {
+    ($change:literal) => {
+        concat!(
+            "WITH done AS (",
+            $change,
+            " RETURNING version), counted AS (UPDATE keyward_counts SET n = n + 1 \
+             WHERE tbl = $1 AND part = $3 AND EXISTS (SELECT 1 FROM done) RETURNING n), \
+             logged AS (INSERT INTO keyward_changes (tbl, part, n, key) \
+             SELECT $1, $3, counted.n, $2 FROM counted RETURNING n) \
+             SELECT done.version, logged.n FROM done, logged"
+        )
+    };
+}
+
+pub(super) const GET: &str = "SELECT version, value FROM keyward_rows WHERE tbl = $1 AND key = $2";
+
+pub(super) const INSERT: &str = counted!(
+    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, 1, $4) \
+     ON CONFLICT (tbl, key) DO NOTHING"
+);
+
+pub(super) const LOAD: &str = counted!(
+    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, $5, $4) \
+     ON CONFLICT (tbl, key) DO NOTHING"
+);
+
+pub(super) const UPSERT: &str = counted!(
+    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, 1, $4) \
+     ON CONFLICT (tbl, key) DO UPDATE SET value = excluded.value, version = keyward_rows.version + 1"
+);
+
+pub(super) const UPDATE: &str = counted!(
+    "UPDATE keyward_rows SET value = $4, version = version + 1 \
+     WHERE tbl = $1 AND key = $2 AND version = $5"
+);
+
+pub(super) const DELETE_ANY: &str =
+    counted!("DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2");
+
+/// `$4`: version.
+pub(super) const DELETE: &str =
+    counted!("DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2 AND version = $4");
+
+/// `$3`: version, `$4`: the present value, `$5`: the new one. Not counted: the content is the same.
+pub(super) const RESEAL: &str = "UPDATE keyward_rows SET value = $5 \
+     WHERE tbl = $1 AND key = $2 AND version = $3 AND value = $4 RETURNING version";
+
+/// `$2`: first key, `$3`: the key after the last one, `$4`: limit.
+pub(super) const LIST: &str = "SELECT key, version, value FROM keyward_rows \
+     WHERE tbl = $1 AND key >= $2 AND key < $3 ORDER BY key LIMIT $4";
+
+pub(super) const ALL: &str = "SELECT tbl, key, version, value FROM keyward_rows";
+
+/// `$1`: name, `$2`: number of the holder, `$3`: seconds. The database's clock counts for every replica.
+pub(super) const LEASE: &str = "INSERT INTO keyward_leases (name, holder, until) \
+     VALUES ($1, $2, now() + $3::float8 * interval '1 second') \
+     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
+     WHERE keyward_leases.until <= now() RETURNING holder";
+
+/// A name that no other process takes.
+pub(super) const PRESENT: &str = "INSERT INTO keyward_leases (name, holder, until) \
+     VALUES ($1, $2, now() + $3::float8 * interval '1 second') \
+     ON CONFLICT (name) DO UPDATE SET until = excluded.until RETURNING holder";
+
+pub(super) const RENEW: &str = "UPDATE keyward_leases \
+     SET until = now() + $3::float8 * interval '1 second' \
+     WHERE name = $1 AND holder = $2 AND until > now() RETURNING holder";
+
+pub(super) const RELEASE: &str = "DELETE FROM keyward_leases WHERE name = $1 AND holder = $2";
+
+pub(super) const COUNTS: &str = "SELECT tbl, part, n FROM keyward_counts";
+
+/// `$1`: table, `$2`: part, `$3`: the last number that is known, `$4`: limit.
+pub(super) const CHANGES: &str = "SELECT n, key FROM keyward_changes \
+     WHERE tbl = $1 AND part = $2 AND n > $3 ORDER BY n LIMIT $4";
+
+/// Leases of replicas other than `$1`, which have the store open.
+pub(super) const OTHERS: &str = "SELECT name FROM keyward_leases \
+     WHERE name >= 'replica/' AND name < 'replica0' AND name <> $1 AND until > now() LIMIT 1";
+
+/// Old changes, and leases that ended long ago.
+pub(super) const FORGET_CHANGES: &str =
+    "DELETE FROM keyward_changes WHERE at < now() - interval '1 hour'";
+pub(super) const FORGET_LEASES: &str =
+    "DELETE FROM keyward_leases WHERE until < now() - interval '1 hour'";

@@ -1,0 +1,177 @@
+//! Tests with a real PostgreSQL server: the conformance tests, and what only several replicas show.
+
+mod server;
+
+use super::*;
+use crate::store::shared::Changes;
+use crate::store::tests::conformance::conforms;
+use server::Server;
+
+conforms!(@together fresh());
+
+/// All stores of a test are on one server, in schemas of their own.
+async fn fresh() -> (&'static Server, PostgresStore) {
+    let server = Server::shared();
+    (server, server.open().await)
+}
+
+async fn two() -> (PostgresStore, PostgresStore) {
+    let server = Server::shared();
+    let database = server.database();
+    (server.open_in(&database).await, server.open_in(&database).await)
+}
+
+fn row(table: Table, key: &str) -> (Table, String) {
+    (table, key.to_owned())
+}
+
+/// All changes until there are none for a while.
+async fn drained(store: &PostgresStore, position: &mut super::super::shared::Position) -> Changes {
+    let mut all = Changes::default();
+    loop {
+        let (changes, next) = store.changes_after(position).await.unwrap();
+        let is_last = next == *position;
+        *position = next;
+        all.rows.extend(changes.rows);
+        all.unknown.extend(changes.unknown);
+        if is_last {
+            return all;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replica_hears_of_the_others_changes_and_not_of_its_own() {
+    let (one, other) = two().await;
+    let mut position = one.position().await.unwrap();
+    one.put(Table::Agents, "o/own", b"x", Expect::Absent).await.unwrap();
+    other.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
+    other.put(Table::Grants, "o/b", b"x", Expect::Any).await.unwrap();
+    other.delete(Table::Grants, "o/b", Expect::Any).await.unwrap();
+    other.delete(Table::Grants, "o/none", Expect::Any).await.unwrap();
+    let resealed = other.get(Table::Agents, "o/a").await.unwrap().unwrap();
+    other.reseal(Table::Agents, &resealed, b"y").await.unwrap();
+    let all = drained(&one, &mut position).await;
+    let expected = [row(Table::Agents, "o/a"), row(Table::Grants, "o/b")];
+    assert_eq!((all.rows, all.unknown), (expected.into(), BTreeSet::new()));
+}
+
+/// With a sequence, a number that is visible before a smaller one would make a poller miss the smaller one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_change_is_missed_while_many_writers_commit_in_any_order() {
+    const WRITERS: usize = 16;
+    const ROWS: usize = 25;
+    let (reader, writer) = two().await;
+    let (mut position, writer) = (reader.position().await.unwrap(), Arc::new(writer));
+    let writers = (0..WRITERS).map(|at| {
+        let writer = writer.clone();
+        tokio::spawn(async move {
+            for row in 0..ROWS {
+                let key = format!("o/{at}-{row}");
+                writer.put(Table::Agents, &key, b"x", Expect::Absent).await.unwrap();
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut seen = BTreeSet::new();
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        let (changes, next) = reader.changes_after(&position).await.unwrap();
+        assert!(changes.unknown.is_empty());
+        seen.extend(changes.rows);
+        position = next;
+    }
+    seen.extend(drained(&reader, &mut position).await.rows);
+    assert_eq!(seen.len(), WRITERS * ROWS);
+}
+
+#[tokio::test]
+async fn a_replica_that_was_away_for_too_long_is_told_which_tables_to_read_again() {
+    let server = Server::shared();
+    let database = server.database();
+    let (one, other) = (server.open_in(&database).await, server.open_in(&database).await);
+    let mut position = one.position().await.unwrap();
+    other.put(Table::Agents, "o/a", b"x", Expect::Any).await.unwrap();
+    server.sql(&database, "UPDATE keyward_changes SET at = now() - interval '2 hours'");
+    other.forget_old().await.unwrap();
+    other.put(Table::Agents, "o/a", b"y", Expect::Any).await.unwrap();
+    let all = drained(&one, &mut position).await;
+    assert_eq!(all.unknown, [Table::Agents].into());
+    other.put(Table::Agents, "o/a", b"z", Expect::Any).await.unwrap();
+    let all = drained(&one, &mut position).await;
+    assert_eq!((all.rows, all.unknown), ([row(Table::Agents, "o/a")].into(), BTreeSet::new()));
+}
+
+#[tokio::test]
+async fn a_lease_of_one_replica_excludes_the_other() {
+    let (one, other) = two().await;
+    let long = Duration::from_secs(3600);
+    let held = one.lease("con_1", long).await.unwrap().unwrap();
+    assert!(other.lease("con_1", long).await.unwrap().is_none());
+    // The holder is paused until its lease has ended, and another takes it: then it has lost it.
+    assert!(one.renew_lease(&held, Duration::ZERO).await.unwrap());
+    let next = other.lease("con_1", long).await.unwrap().unwrap();
+    assert!(!one.renew_lease(&held, long).await.unwrap());
+    drop(held);
+    assert!(other.renew_lease(&next, long).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_replica_knows_whether_it_is_alone() {
+    let (one, other) = two().await;
+    assert!(!one.is_alone().await.unwrap());
+    drop(other);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !one.is_alone().await.unwrap() {
+        assert!(tokio::time::Instant::now() < deadline, "it is still there");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let server = Server::shared();
+    let database = server.database();
+    drop(server.open_in(&database).await);
+    server.sql(&database, "UPDATE keyward_schema SET version = 2, oldest_program = 1");
+    drop(server.open_in(&database).await);
+    server.sql(&database, "UPDATE keyward_schema SET version = 2, oldest_program = 2");
+    let refused = PostgresStore::open(server.settings(&database)).await.unwrap_err();
+    assert!(matches!(refused, PostgresError::Newer { oldest: 2, known: 1 }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_stopped_database_is_an_error_within_the_timeout_and_serves_again_afterwards() {
+    let server = Server::start();
+    let database = server.database();
+    let store = server.open_in(&database).await;
+    store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
+    server.stop();
+    let failed = store.put(Table::Agents, "o/b", b"x", Expect::Absent).await.unwrap_err();
+    assert!(matches!(failed, StoreError::Io { .. }), "{failed}");
+    server.run();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while store.get(Table::Agents, "o/a").await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "it does not heal");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.get(Table::Agents, "o/a").await.unwrap().unwrap().value, b"x");
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_fails_calls_after_the_timeout_and_serves_again_afterwards() {
+    let server = Server::shared();
+    let database = server.database();
+    let second = Duration::from_secs(1);
+    let settings = PostgresSettings { timeout: second, ..server.settings(&database) };
+    let store = PostgresStore::open(settings).await.unwrap();
+    let holder = store.pool.stream("hold all rows").await.unwrap();
+    let hold = "BEGIN; LOCK TABLE keyward_rows IN ACCESS EXCLUSIVE MODE";
+    holder.batch_execute(hold).await.unwrap();
+    // More calls than streams: those that wait for one fail too.
+    let calls = (0..20).map(|_| store.get(Table::Agents, "o/a"));
+    for failed in futures_util::future::join_all(calls).await {
+        assert!(matches!(failed, Err(StoreError::Io { .. })), "{failed:?}");
+    }
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());
+}

@@ -1,0 +1,57 @@
+//! [`SharedStore`]: a store that several replicas write, and the feed of what the others have changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{StoreError, Table};
+
+/// Parts of a table that are counted apart, so that writers of one table rarely wait for each other.
+pub const PARTS: u16 = 8;
+
+/// How far a replica has followed the changes of the store.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Position(pub(super) BTreeMap<(Table, u16), u64>);
+
+/// Changes that other replicas have made.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Changes {
+    /// Rows that were written or deleted, ordered by table and key.
+    pub rows: BTreeSet<(Table, String)>,
+    /// Tables of which changes are not known any more, because the replica was away for too long.
+    pub unknown: BTreeSet<Table>,
+}
+
+/// What only a store of several replicas has.
+#[async_trait::async_trait]
+pub trait SharedStore: Send + Sync {
+    /// The present position: everything that is read from now on contains all changes up to it.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn position(&self) -> Result<Position, StoreError>;
+
+    /// Waits for changes after `position`, and returns those of other replicas with the position after them.
+    /// Returns without changes now and then, so that the caller knows that the store answers.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError>;
+
+    /// Whether no other replica has the store open.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn is_alone(&self) -> Result<bool, StoreError>;
+
+    /// Deletes records of changes that are older than any replica needs.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn forget_old(&self) -> Result<(), StoreError>;
+}
+
+impl Changes {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.unknown.is_empty()
+    }
+}

@@ -1,0 +1,107 @@
+//! The store of several replicas: from its configuration to a connected [`PostgresStore`], and the turn in which a
+//! replica starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustls::ClientConfig;
+use tokio::time::Instant;
+use tokio_postgres::config::{Host, SslMode};
+
+use crate::config::{Config, PostgresChoice, PostgresTls};
+use keyward_net::tls;
+use keyward_state::store::postgres::{PostgresSettings, PostgresStore};
+use keyward_state::store::{Lease, Store};
+
+/// A start takes less. A replica that crashes while it starts holds the others up for so long.
+const TURN: Duration = Duration::from_secs(30);
+/// Several replicas may start before this one.
+const WAIT_MAX: Duration = Duration::from_secs(180);
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Connects to the database.
+pub(super) async fn open_postgres(
+    config: &Config,
+    choice: &PostgresChoice,
+) -> anyhow::Result<PostgresStore> {
+    let url = choice.url.load(&config.environment, &config.secret_variables());
+    let url = url.context("`store.postgres.url`")?;
+    let text = std::str::from_utf8(url.expose()).ok();
+    // The parser's error may quote a part of the password.
+    let mut database = text.and_then(|text| without_ssl_mode(text).parse().ok()).context(
+        "`store.postgres.url`: this is not the URL of a database: write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, \
+         with `%40` for `@` in the password",
+    )?;
+    let tls = encryption(choice, &mut database)?;
+    let PostgresChoice { streams_max, timeout, .. } = *choice;
+    let settings = PostgresSettings { database, tls, streams_max, timeout };
+    Ok(PostgresStore::open(settings).await?)
+}
+
+/// TLS for databases that are reached by TCP.
+fn encryption(
+    choice: &PostgresChoice,
+    database: &mut tokio_postgres::Config,
+) -> anyhow::Result<Option<Arc<ClientConfig>>> {
+    let by_tcp = |host: &Host| matches!(host, Host::Tcp(_));
+    if choice.tls == PostgresTls::Off || !database.get_hosts().iter().any(by_tcp) {
+        database.ssl_mode(SslMode::Disable);
+        return Ok(None);
+    }
+    let mut roots = Vec::new();
+    for path in &choice.trust {
+        let found = tls::load_pem_certs(path);
+        let place = || format!("`store.postgres.trust`: {}", path.display());
+        roots.extend(found.with_context(place)?);
+    }
+    database.ssl_mode(SslMode::Require);
+    let mut config = ClientConfig::clone(&*tls::client_config(&roots)?);
+    // It names HTTP, which a server of version 17 refuses.
+    config.alpn_protocols = Vec::new();
+    Ok(Some(config.into()))
+}
+
+/// `tls` decides; and `verify-full` is a word that the parser does not know.
+fn without_ssl_mode(url: &str) -> String {
+    let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
+    let kept: Vec<_> = query.split('&').filter(|it| !it.starts_with("sslmode=")).collect();
+    match kept.is_empty() {
+        true => base.to_owned(),
+        false => format!("{base}?{}", kept.join("&")),
+    }
+}
+
+/// Replicas start one after the other, so that each finds the resources of the file as the one before left them.
+pub(super) async fn turn_to_start(store: &dyn Store) -> anyhow::Result<Option<Lease>> {
+    if store.shared().is_none() {
+        return Ok(None);
+    }
+    let until = Instant::now() + WAIT_MAX;
+    loop {
+        if let Some(lease) = store.lease("start", TURN).await? {
+            return Ok(Some(lease));
+        }
+        anyhow::ensure!(
+            Instant::now() < until,
+            "other replicas have been starting for too long: start again"
+        );
+        tokio::time::sleep(TRY_AGAIN_AFTER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_of_the_url_is_left_out_and_nothing_else() {
+        for (given, kept) in [
+            ("postgres://a:b@h/d", "postgres://a:b@h/d"),
+            ("postgres://a:b@h/d?sslmode=verify-full", "postgres://a:b@h/d"),
+            ("postgres://h/d?a=b&sslmode=disable&c=d", "postgres://h/d?a=b&c=d"),
+        ] {
+            assert_eq!(without_ssl_mode(given), kept);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Two gateways on one PostgreSQL server: changes, tokens, a server that stops, and the way there and back.
+
+use std::process::Command;
+
+use aws_lc_rs::hmac;
+use serde_json::{Value, json};
+
+use crate::postgres::server::{NAME, Server};
+use crate::stage::said;
+use crate::support::authorization::Authorization;
+use crate::support::canary::Canary;
+use crate::support::gateway::Gateway;
+use crate::support::hooks::Hooks;
+use crate::support::tokens::{api, method, plan_of, refresh_only, rules};
+use crate::support::*;
+
+const MASTER_KEY: &str = "6b65792d6f662d6f6e652d73746f72652d6f662d74776f2d7265706c69636173";
+
+/// Keeps what a server and its user need.
+struct Database {
+    server: Server,
+    password: Canary,
+}
+
+impl Database {
+    fn start() -> Self {
+        let password = Canary::new("pg");
+        Self { server: Server::start(&password.text), password }
+    }
+
+    fn url(&self) -> String {
+        let port = self.server.at.port();
+        let password = &self.password.text;
+        // The name is for the certificate; the address needs no resolver.
+        format!(
+            "postgres://app:{password}@{NAME}:{port}/app?hostaddr=127.0.0.1&sslmode=verify-full"
+        )
+    }
+
+    /// The same plan on this database.
+    fn under(&self, plan: Plan) -> Plan {
+        plan.top(STORE)
+            .top("master_key: { env: MASTER_KEY }")
+            .variable("MASTER_KEY", MASTER_KEY)
+            .secret("DATABASE_PASSWORD", &self.password)
+            .variable("DATABASE_URL", &self.url())
+    }
+}
+
+const STORE: &str = "store: { postgres: { url: { env: DATABASE_URL }, trust: [origin-ca.pem], timeout: 2s, stale_max: 4s } }";
+
+/// A request of an agent through one of the gateways.
+async fn ask_at(lab: &Lab, gateway: &Gateway, agent: &str) -> Message {
+    let mut wire = lab.client_at(gateway.proxy).await;
+    let authorization = lab.authorization(agent);
+    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{authorization}\r\n"))
+        .await;
+    let answer = wire.answer("CONNECT").await;
+    if answer.head.status() != 200 {
+        return answer;
+    }
+    let mut wire = lab.secure(wire, HOST).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    wire.answer("GET").await
+}
+
+/// Waits until a gateway shows so many tokens of an agent: attempts with an unknown one are limited.
+async fn until_tokens(gateway: &Gateway, agent: &str, count: usize) {
+    let shown = async {
+        loop {
+            let tokens = gateway.api("GET", &format!("/agents/{agent}/tokens"), "").await;
+            let found = tokens.head.status() == 200;
+            if found && tokens.json()["items"].as_array().is_some_and(|all| all.len() == count) {
+                return;
+            }
+        }
+    };
+    patiently(&format!("{count} tokens of {agent}"), shown).await;
+}
+
+async fn until_status(lab: &Lab, gateway: &Gateway, agent: &str, status: u16) {
+    let asked = async { while ask_at(lab, gateway, agent).await.head.status() != status {} };
+    patiently(&format!("{status} for {agent}"), asked).await;
+}
+
+async fn call(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Value {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let answer = gateway.api(method, path, &body).await;
+    assert!((200..300).contains(&answer.head.status()), "{method} {path}: {}", answer.text());
+    if answer.body.is_empty() { Value::Null } else { answer.json() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_changed_at_one_replica_is_in_force_at_the_other() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let mut lab = database.under(Plan::api_key()).start(origin).await;
+    let mut other = lab.gateway.replica().await;
+    assert_eq!(ask_at(&lab, &other, "ci").await.head.status(), 200);
+    lab.add_agent("late").await;
+    let bind = json!({ "connection": "acme" });
+    until_tokens(&other, "late", 1).await;
+    assert_eq!(ask_at(&lab, &other, "late").await.head.status(), 403);
+    call(&other, "POST", "/agents/late/bindings", &bind).await;
+    until_status(&lab, &lab.gateway, "late", 200).await;
+    until_status(&lab, &other, "late", 200).await;
+    // The same name at both: one of them gets it.
+    let (one, two) = (r#"{"name":"twin"}"#, r#"{"name":"twin"}"#);
+    let both =
+        tokio::join!(lab.gateway.api("POST", "/agents", one), other.api("POST", "/agents", two));
+    let mut both = [both.0.head.status(), both.1.head.status()];
+    both.sort_unstable();
+    assert_eq!(both, [201, 409]);
+    // A token that is revoked at one opens nothing at the other.
+    let tokens = call(&lab.gateway, "GET", "/agents/late/tokens", &Value::Null).await;
+    let token = tokens["items"][0]["id"].as_str().expect("a token");
+    call(&lab.gateway, "DELETE", &format!("/agents/late/tokens/{token}"), &Value::Null).await;
+    until_tokens(&other, "late", 0).await;
+    assert_eq!(ask_at(&lab, &other, "late").await.head.status(), 407);
+    let rows = database.server.sql("app", "SELECT count(*) > 5 FROM keyward_rows");
+    assert_eq!(rows, "t");
+    // Who owns the database owns no secret, and no name.
+    let found = format!(
+        "SELECT count(*) FROM keyward_rows WHERE position('{}'::bytea IN value) > 0 OR position('late'::bytea IN value) > 0",
+        lab.canary.text
+    );
+    assert_eq!(database.server.sql("app", &found), "0");
+    other.stop().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_replicas_that_need_a_token_one_asks_for_it() {
+    let database = Database::start();
+    let authorization = Authorization::with(rules()).await;
+    let pair = refresh_only(&authorization);
+    let origin = api(&authorization).await;
+    let plan = plan_of(&authorization, &pair, &method(""));
+    let lab = database.under(plan).start(origin).await;
+    let mut other = lab.gateway.replica().await;
+    for round in 1..=5 {
+        let asks = (0..16).map(|at| {
+            let gateway = if at % 2 == 0 { &lab.gateway } else { &other };
+            ask_at(&lab, gateway, "ci")
+        });
+        for answer in futures_util::future::join_all(asks).await {
+            assert_eq!(answer.head.status(), 200, "{}", answer.text());
+        }
+        assert_eq!(authorization.calls().len(), round, "one refresh a round");
+        authorization.issuer().expire_all();
+    }
+    other.stop().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let second = "{ name: cold, provider: acme, fields: { api_key: { env: CANARY } } }";
+    let plan = Plan::api_key().connection(second).agent("waits", "cold");
+    let lab = database.under(plan).start(origin).await;
+    let mut other = lab.gateway.replica().await;
+    for gateway in [&lab.gateway, &other] {
+        assert_eq!(ask_at(&lab, gateway, "ci").await.head.status(), 200);
+    }
+    database.server.stop();
+    let cold = ask_at(&lab, &other, "waits").await;
+    assert_eq!((cold.head.status(), cold.head.one("retry-after")), (503, Some("1")));
+    assert_eq!(cold.head.one("keyward-error"), Some("refresh_unavailable"));
+    let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await;
+    assert_eq!(refused.head.status(), 500, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "store_failed");
+    for gateway in [&lab.gateway, &other] {
+        assert_eq!(ask_at(&lab, gateway, "ci").await.head.status(), 200, "warm traffic goes on");
+    }
+    database.server.run();
+    let added = async {
+        while lab.gateway.api("POST", "/agents", r#"{"name":"again"}"#).await.head.status() != 201 {
+        }
+    };
+    patiently("the store", added).await;
+    let known = async { while other.api("GET", "/agents/again", "").await.head.status() != 200 {} };
+    patiently("the other replica", known).await;
+    until_status(&lab, &other, "waits", 200).await;
+    other.stop().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_without_news_for_too_long_is_not_ready_until_there_are() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let lab = database.under(Plan::api_key()).start(origin).await;
+    let ready = async || {
+        let mut wire = lab.client_at(lab.gateway.admin).await;
+        let port = lab.gateway.admin.port();
+        wire.send(format!("GET /readyz HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n")).await;
+        let answer = wire.answer("GET").await;
+        (answer.head.status(), answer.json()["status"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(ready().await, (200, "ready".to_owned()));
+    database.server.stop();
+    let stale = async { while ready().await != (503, "stale".to_owned()) {} };
+    patiently("stale", stale).await;
+    database.server.run();
+    let fresh = async { while ready().await != (200, "ready".to_owned()) {} };
+    patiently("ready", fresh).await;
+    lab.finish().await;
+}
+
+/// A service repeats its requests to whichever replica the load balancer chooses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_both_replicas_get_is_delivered_once() {
+    const EVENTS: usize = 20;
+    const SECRET: &str = "the-secret-of-the-service-canary";
+    let (database, program) = (Database::start(), Hooks::start().await);
+    let plan = program.reached(database.under(Plan::api_key()));
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    lab.guard(Canary::of(SECRET.to_owned()));
+    let mut other = lab.gateway.replica().await;
+    let hook = json!({"name": "ci", "scheme": "github", "to": program.url(), "secret": SECRET});
+    let made = call(&lab.gateway, "POST", "/hooks", &hook).await;
+    lab.guard(Canary::of(made["signing_key"].as_str().expect("shown once").to_owned()));
+    let known = async { while other.api("GET", "/hooks/ci", "").await.head.status() != 200 {} };
+    patiently("the hook at the other replica", known).await;
+    for event in 0..EVENTS {
+        let body = format!("{{\"event\":{event}}}");
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+        let tag = hmac::sign(&key, body.as_bytes());
+        let signature: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        for gateway in [&lab.gateway, &other] {
+            let mut wire = lab.client_at(gateway.admin).await;
+            let (port, length) = (gateway.admin.port(), body.len());
+            wire.send(format!(
+                "POST /hooks/ci HTTP/1.1\r\nHost: localhost:{port}\r\nX-GitHub-Event: push\r\n\
+                 Content-Type: application/json\r\nX-GitHub-Delivery: {event}\r\n\
+                 X-Hub-Signature-256: sha256={signature}\r\nContent-Length: {length}\r\n\r\n{body}"
+            ))
+            .await;
+            let answer = wire.answer("POST").await;
+            assert!((200..300).contains(&answer.head.status()), "{}", answer.text());
+        }
+    }
+    for gateway in [&lab.gateway, &other] {
+        let delivered = async {
+            while call(gateway, "GET", "/hooks/ci", &Value::Null).await["waiting"] != 0 {}
+        };
+        patiently("all deliveries", delivered).await;
+    }
+    let bodies: Vec<String> = program.origin.received().iter().map(Message::text).collect();
+    let expected: Vec<String> = (0..EVENTS).map(|event| format!("{{\"event\":{event}}}")).collect();
+    assert_eq!(bodies, expected, "each once, in their order");
+    other.stop().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_moves_to_a_database_and_back_with_all_that_is_in_it() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let key = "master_key: { env: MASTER_KEY }";
+    let plan = Plan::api_key().top(key).variable("MASTER_KEY", MASTER_KEY);
+    let mut lab = plan.start(origin).await;
+    lab.guard(database.password.clone());
+    lab.add_agent("kept").await;
+    let before = call(&lab.gateway, "GET", "/export", &Value::Null).await;
+    let folder = lab.gateway.folder().to_owned();
+    let write = |name: &str, text: String| {
+        std::fs::write(folder.join(name), text).expect("a file");
+        folder.join(name).display().to_string()
+    };
+    let here = write("here.yaml", format!("{key}\n"));
+    let there = write("there.yaml", format!("{key}\n{STORE}\n"));
+    let back = write("back.yaml", format!("{key}\nstore: {{ sled: {{ path: back }} }}\n"));
+    let wrong = write("wrong.yaml", format!("master_key: {{ env: OTHER_KEY }}\n{STORE}\n"));
+    let copy = |from: &str, to: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command.env_clear().env("KEYWARD_DATA", folder.join("data"));
+        command.env("MASTER_KEY", MASTER_KEY).env("OTHER_KEY", MASTER_KEY.replace('6', "7"));
+        command.env("DATABASE_URL", database.url());
+        let output = command.args(["store", "copy", "--from", from, "--to", to]).output();
+        let output = output.expect("it runs");
+        (output.status.success(), said(&output))
+    };
+    let running = copy(&here, &there);
+    assert!(!running.0 && running.1.contains("locked by process"), "{running:?}");
+    lab.gateway.stop().await;
+    let unopened = copy(&here, &wrong);
+    assert!(!unopened.0 && unopened.1.contains("do not open the store"), "{unopened:?}");
+    let copied = copy(&here, &there);
+    assert!(copied.0 && copied.1.contains("both stores are equal"), "{copied:?}");
+    let twice = copy(&here, &there);
+    assert!(!twice.0 && twice.1.contains("the target is not empty"), "{twice:?}");
+    let returned = copy(&there, &back);
+    assert!(returned.0, "{returned:?}");
+    for text in [&running.1, &unopened.1, &copied.1, &twice.1, &returned.1] {
+        assert!(!text.contains(&database.password.text), "{text}");
+    }
+    std::fs::rename(folder.join("data/store"), folder.join("data/before")).expect("it is closed");
+    std::fs::rename(folder.join("data/back"), folder.join("data/store")).expect("it is closed");
+    lab.gateway.restart().await;
+    let after = call(&lab.gateway, "GET", "/export", &Value::Null).await;
+    assert_eq!(after, before);
+    assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
+    lab.finish().await;
+}
