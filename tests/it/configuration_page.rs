@@ -19,7 +19,7 @@ const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
-const ITEMS: [(&str, &str); 14] = [
+const ITEMS: [(&str, &str); 15] = [
     (
         "apps[]",
         r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
