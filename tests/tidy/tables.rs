@@ -120,6 +120,7 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
     "crates/ssh/src/private_key.rs",
     "crates/vault/src/grant/",
     "crates/rules/src/provider/connection_url.rs",
+    "crates/databases/src/login.rs",
     "crates/databases/src/postgres/login.rs",
     "crates/net/src/corporate.rs",
     "crates/net/src/tls.rs",

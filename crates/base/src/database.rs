@@ -44,6 +44,13 @@ impl DatabaseProtocol {
         }
     }
 
+    /// The name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+
     /// The scheme of connection strings, and the name in provider files.
     pub fn as_str(self) -> &'static str {
         match self {

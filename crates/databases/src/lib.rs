@@ -3,7 +3,12 @@
 //!
 //! ```text
 //! listener    serves the streams of a database listener; one protocol, one folder
+//! session     the spine of a session: token, connection, permit, login, copying
 //! choice      which connection an agent means
+//! refused     why a session is not opened
+//! login       the user and password of a connection
+//! upstream    the stream to the server
+//! test        the test of a connection
 //! postgres    start-up, login, cancel requests and read-only sessions of PostgreSQL
 //! ```
 //!
@@ -12,10 +17,14 @@
 
 mod choice;
 mod listener;
+mod login;
 mod postgres;
+mod refused;
+#[cfg(test)]
+mod sample;
+mod session;
+mod test;
+mod upstream;
 
-pub use listener::DatabaseListener;
-pub use postgres::OVERLOADED;
-pub use postgres::test::{
-    DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure, test,
-};
+pub use listener::{DatabaseListener, overload_answer};
+pub use test::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure, test};
