@@ -12,7 +12,6 @@ use super::error::AppError;
 use super::listener_certificates::{ADMIN, DATABASES, ListenerCertificates};
 use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
 use keyward_api::{DatabaseLocation, Locations};
-use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::OrgId;
 use keyward_databases::{DatabaseListener, overload_answer};
 use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
@@ -132,7 +131,10 @@ impl Listeners {
             let at = listen.at.bound(listener.addr());
             warn_when_open(&at);
             self.databases_at.push(ListenDatabase { at, ..listen.clone() });
-            self.databases.push((listener, DatabaseListener::new(DatabaseProtocol::Postgres, listen.connection.clone())));
+            self.databases.push((
+                listener,
+                DatabaseListener::new(listen.protocol, listen.connection.clone()),
+            ));
         }
         Ok(())
     }
@@ -235,7 +237,8 @@ async fn bound(at: &ListenAt) -> std::io::Result<Listener> {
 
 /// Binds a listener for sessions with databases, for all agents or for one.
 async fn for_databases(listen: &ListenDatabase) -> std::io::Result<Listener> {
-    let listener = bound(&listen.at).await?.with_overload_answer(overload_answer(DatabaseProtocol::Postgres));
+    let listener = bound(&listen.at).await?;
+    let listener = listener.with_overload_answer(overload_answer(listen.protocol));
     match &listen.agent {
         Some((org, agent)) => {
             listener.owned_by(ListenerOwner { org: org.clone(), agent: agent.clone() })
@@ -248,6 +251,7 @@ fn database_location(listen: &ListenDatabase) -> DatabaseLocation {
     let owner = |(org, agent): (OrgId, String)| ListenerOwner { org, agent };
     DatabaseLocation {
         at: listen.at.to_string(),
+        protocol: listen.protocol,
         connection: listen.connection.clone(),
         agent: listen.agent.clone().map(owner),
     }

@@ -10,6 +10,8 @@
 //! upstream    the stream to the server
 //! test        the test of a connection
 //! postgres    start-up, login, cancel requests and read-only sessions of PostgreSQL
+//! mysql       login and commands of MySQL and MariaDB
+//! redis       commands, login and read-only sessions of Redis
 //! ```
 //!
 //! Limits, agents, permits, credentials, addresses, revocation and audit are those of the data path:
@@ -18,7 +20,9 @@
 mod choice;
 mod listener;
 mod login;
+mod mysql;
 mod postgres;
+mod redis;
 mod refused;
 #[cfg(test)]
 mod sample;

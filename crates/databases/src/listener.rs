@@ -3,8 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::mysql::login_key::LoginKey;
 use crate::postgres::cancel::CancelKeys;
-use crate::postgres;
+use crate::{mysql, postgres, redis};
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{ServiceStream, StreamService};
 
@@ -14,13 +15,17 @@ pub struct DatabaseListener {
     protocol: DatabaseProtocol,
     /// The connection of all its sessions, by name; `None`: each session names one.
     connection: Option<String>,
+    /// PostgreSQL: the keys by which statements are cancelled.
     cancels: Arc<CancelKeys>,
+    /// MySQL: the key to which tokens are encrypted.
+    login_key: Arc<LoginKey>,
 }
 
 impl DatabaseListener {
     /// `connection`: the connection of all sessions, by name; without one, each session names its own.
     pub fn new(protocol: DatabaseProtocol, connection: Option<String>) -> Arc<Self> {
-        Arc::new(Self { protocol, connection, cancels: Arc::default() })
+        let (cancels, login_key) = (Arc::default(), Arc::default());
+        Arc::new(Self { protocol, connection, cancels, login_key })
     }
 
     pub(crate) fn connection(&self) -> Option<&str> {
@@ -30,12 +35,18 @@ impl DatabaseListener {
     pub(crate) fn cancels(&self) -> &Arc<CancelKeys> {
         &self.cancels
     }
+
+    pub(crate) fn login_key(&self) -> &Arc<LoginKey> {
+        &self.login_key
+    }
 }
 
 impl StreamService for DatabaseListener {
     fn serve(self: Arc<Self>, stream: ServiceStream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match self.protocol {
             DatabaseProtocol::Postgres => Box::pin(postgres::serve(self, stream)),
+            DatabaseProtocol::Redis => Box::pin(redis::serve(self, stream)),
+            DatabaseProtocol::Mysql => Box::pin(mysql::serve(self, stream)),
         }
     }
 }
@@ -44,5 +55,7 @@ impl StreamService for DatabaseListener {
 pub fn overload_answer(protocol: DatabaseProtocol) -> &'static [u8] {
     match protocol {
         DatabaseProtocol::Postgres => postgres::OVERLOADED,
+        DatabaseProtocol::Redis => redis::OVERLOADED,
+        DatabaseProtocol::Mysql => mysql::OVERLOADED,
     }
 }

@@ -51,6 +51,12 @@ pub enum ServerError {
     /// It does not speak the protocol.
     #[error("the server does not answer as {} does", .0.name())]
     Protocol(DatabaseProtocol),
+    /// It asks for a proof that would give the password away.
+    #[error("the server asks for {method}, which is answered only over verified TLS")]
+    Weak { method: &'static str },
+    /// It asks for a proof that Keyward does not have, or speaks an old version.
+    #[error("the server asks for {method}, which is not supported")]
+    Unsupported { method: &'static str },
     /// It refuses. The message is its own.
     #[error("the database server refuses the login: {message}")]
     Refused { message: String, rejects_login: bool },
@@ -67,7 +73,9 @@ impl ServerError {
             Self::Timeout => Code::UpstreamTimeout,
             Self::Refused { rejects_login: true, .. } => Code::ConnectionBroken,
             Self::Refused { .. } => Code::UpstreamUnreachable,
-            Self::Protocol(_) => Code::UpstreamProtocol,
+            Self::Protocol(_) | Self::Weak { .. } | Self::Unsupported { .. } => {
+                Code::UpstreamProtocol
+            }
         }
     }
 

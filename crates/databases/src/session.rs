@@ -51,6 +51,15 @@ pub trait Greeting: Send + Sized {
 
     /// A refusal as clients of the protocol show it.
     fn refusal(&self, refused: &Refused, exchange: Option<&str>) -> Vec<u8>;
+
+    /// Answers what the client sends behind a refusal, in protocols whose clients expect that, until it leaves.
+    fn refuse_all(
+        &mut self,
+        _stream: &mut ServiceStream,
+        _refusal: &[u8],
+    ) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Runs the session of a client until it ends. Its audit record is written then.
@@ -77,7 +86,14 @@ pub async fn run<G: Greeting>(
                 exchange.refused_by_protocol(code);
             }
             let bytes = greeting.refusal(&refused, Some(exchange.id()));
-            send_last(&mut stream, &bytes).await;
+            // The record is written now.
+            drop(exchange);
+            if send_first(&mut stream, &bytes).await {
+                let (gateway, place) = (stream.gateway.clone(), stream.place());
+                let rest = greeting.refuse_all(&mut stream, &bytes);
+                ServiceStream::while_unauthenticated(&gateway, &place, rest).await;
+            }
+            send_last(&mut stream, b"").await;
         }
     }
 }

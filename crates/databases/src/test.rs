@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::login::Permitted;
 use crate::refused::Refused;
-use crate::postgres;
+use crate::{mysql, postgres, redis};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{Gateway, ServiceExchange};
@@ -87,6 +87,8 @@ pub async fn test(
     let permitted = Permitted { permit, credential };
     let asked = match protocol {
         DatabaseProtocol::Postgres => postgres::test::facts(&mut exchange, permitted).await,
+        DatabaseProtocol::Redis => redis::test::facts(&mut exchange, permitted).await,
+        DatabaseProtocol::Mysql => mysql::test::facts(&mut exchange, permitted).await,
     };
     let result = asked.map_err(|refused| failed(&mut exchange, refused));
     if result.is_ok() {
