@@ -85,8 +85,10 @@
 //! | How does a revocation end open streams? | `proxy/src/session/revocation.rs`, `proxy/src/server/h1.rs`, `proxy/src/server/h2.rs` | `Revocation::revoked`, `must_end`, `holds` |
 //! | What is open now, and how is it cut? | `proxy/src/open_exchanges.rs`, `api/src/streams.rs` | `OpenExchanges::list`, `CurrentExchange::cut` |
 //! | How does a revocation end a tunnel? | `proxy/src/tunnel/mod.rs` | `StreamPair::run` |
-//! | Who may use a database, and with which login? | `rules/src/policy/database.rs`, `databases/src/postgres/login.rs` | `Policy::permit_database`, `Login::run` |
+//! | Who may use a database, and with which login? | `rules/src/policy/database.rs`, `databases/src/session.rs` | `Policy::permit_database`, `run` |
 //! | Which statements does a read-only session refuse? | `databases/src/postgres/read_only/statement.rs` | `check` |
+//! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `Allowed::verdict` |
+//! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `Client::token` |
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
 //! | What follows a 401 of the upstream? | `proxy/src/exchange/refused_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `refused_credential`, `Attempts::after`, `Vault::renew` |

@@ -13,7 +13,7 @@ use super::listener_certificates::{ADMIN, DATABASES, HOOKS, ListenerCertificates
 use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
 use keyward_api::{DatabaseLocation, Locations};
 use keyward_base::id::OrgId;
-use keyward_databases::{DatabaseListener, OVERLOADED};
+use keyward_databases::{DatabaseListener, overload_answer};
 use keyward_proxy::{Listener, ListenerOwner, ProxyTls};
 
 /// All bound listeners.
@@ -144,7 +144,10 @@ impl Listeners {
             let at = listen.at.bound(listener.addr());
             warn_when_open(&at);
             self.databases_at.push(ListenDatabase { at, ..listen.clone() });
-            self.databases.push((listener, DatabaseListener::new(listen.connection.clone())));
+            self.databases.push((
+                listener,
+                DatabaseListener::new(listen.protocol, listen.connection.clone()),
+            ));
         }
         Ok(())
     }
@@ -260,7 +263,8 @@ async fn bound(at: &ListenAt) -> std::io::Result<Listener> {
 
 /// Binds a listener for sessions with databases, for all agents or for one.
 async fn for_databases(listen: &ListenDatabase) -> std::io::Result<Listener> {
-    let listener = bound(&listen.at).await?.with_overload_answer(OVERLOADED);
+    let listener = bound(&listen.at).await?;
+    let listener = listener.with_overload_answer(overload_answer(listen.protocol));
     match &listen.agent {
         Some((org, agent)) => {
             listener.owned_by(ListenerOwner { org: org.clone(), agent: agent.clone() })
@@ -273,6 +277,7 @@ fn database_location(listen: &ListenDatabase) -> DatabaseLocation {
     let owner = |(org, agent): (OrgId, String)| ListenerOwner { org, agent };
     DatabaseLocation {
         at: listen.at.to_string(),
+        protocol: listen.protocol,
         connection: listen.connection.clone(),
         agent: listen.agent.clone().map(owner),
     }

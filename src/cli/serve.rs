@@ -21,6 +21,7 @@ use crate::app::{self, AppError, Life, Running};
 use crate::config::{Config, ListenAt, ListenDatabase};
 use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
+use keyward_base::database::DatabaseProtocol;
 use keyward_base::limits::Limits;
 use keyward_state::directory::View;
 use keyward_state::observe::log::{self, Format, Level};
@@ -186,7 +187,8 @@ fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
     // The program reaches its databases too; those of the configuration may be in use by another gateway.
     let database = ListenAt::Tcp(SocketAddr::new(at.ip(), 0));
-    config.listen.databases = vec![ListenDatabase::at(database)];
+    let listener = |protocol| ListenDatabase { protocol, ..ListenDatabase::at(database.clone()) };
+    config.listen.databases = DatabaseProtocol::ALL.map(listener).into();
     config.listen.admin = SocketAddr::new(at.ip(), 0);
     // A gateway that is served as well has the configured port.
     config.listen.metrics = None;

@@ -190,7 +190,7 @@ impl Check<'_> {
     }
 
     fn settings(&self, settings: &Settings, reading: &mut Reading<'_>) {
-        if let Some(name) = settings.without_effect(self.provider.protocol.is_some()) {
+        if let Some(name) = settings.without_effect(self.provider.protocol) {
             let message = format!("it has no effect on connections of `{}`", self.provider.id);
             reading.problems.add(&self.at("settings", name), message, "remove it");
         }

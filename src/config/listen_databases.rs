@@ -8,6 +8,7 @@ use super::listen::{self, ListenAt};
 use super::listen_tls::{self, Certificate};
 use super::names;
 use super::reading::Reading;
+use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -17,6 +18,8 @@ use keyward_rules::provider::document::{item_of, key_of};
 pub struct ListenDatabase {
     /// Where.
     pub at: ListenAt,
+    /// What is spoken there.
+    pub protocol: DatabaseProtocol,
     /// The connection of all its sessions, by name; `None`: each session names one.
     pub connection: Option<String>,
     /// The agent whose sessions need no token: org and name.
@@ -28,7 +31,7 @@ pub struct ListenDatabase {
 impl ListenDatabase {
     /// A listener for the agents of all tokens, who name their connections.
     pub fn at(at: ListenAt) -> Self {
-        Self { at, connection: None, agent: None, tls: None }
+        Self { at, protocol: DatabaseProtocol::default(), connection: None, agent: None, tls: None }
     }
 }
 
@@ -39,6 +42,10 @@ section! {
         /// On this machine, unless there is `tls`. Clients of PostgreSQL look for a socket named `.s.PGSQL.PORT`.
         #[key("`IP:PORT` or `unix:PATH`", required)]
         at: Option<Value>,
+        /// What is spoken there. A listener takes sessions for databases of one protocol.
+        #[key(one of ["postgres", "redis", "mysql"], "postgres")]
+        #[serde(default)]
+        protocol: DatabaseProtocol,
         /// For clients that ask for TLS: with `cert` and `key`, PEM files whose changes are applied, or without them with
         /// leaves of Keyward's CA for its address, `localhost` and `names`. From other machines only TLS is accepted.
         #[key("`{ cert, key, names }`")]
@@ -114,5 +121,6 @@ fn database(
         }
     }
     let agent = text.agent.map(|agent| (org, agent));
-    Some(ListenDatabase { at, connection: text.connection, agent, tls })
+    let ListenDatabaseText { protocol, connection, .. } = text;
+    Some(ListenDatabase { at, protocol, connection, agent, tls })
 }

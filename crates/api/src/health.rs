@@ -113,8 +113,8 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
 }
 
 fn database_view(place: DatabaseLocation) -> DatabaseListenerView {
-    let DatabaseLocation { at, connection, agent } = place;
-    DatabaseListenerView { at, connection, agent: agent.map(|owner| owner.agent) }
+    let DatabaseLocation { at, protocol, connection, agent } = place;
+    DatabaseListenerView { at, protocol, connection, agent: agent.map(|owner| owner.agent) }
 }
 
 fn telemetry_view(telemetry: &Telemetry) -> TelemetryView {

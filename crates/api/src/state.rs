@@ -16,6 +16,7 @@ use super::run_counter::Runs;
 use super::sign_in::SignInLimits;
 use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
+use keyward_base::database::DatabaseProtocol;
 use keyward_base::limits::Limits;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
@@ -113,6 +114,8 @@ pub struct Locations {
 pub struct DatabaseLocation {
     /// The bound address: `127.0.0.1:6432` or `unix:/run/keyward/.s.PGSQL.5432`.
     pub at: String,
+    /// What is spoken there.
+    pub protocol: DatabaseProtocol,
     /// The connection of all its sessions, by name.
     pub connection: Option<String>,
     /// The agent of all its sessions, which need no token.

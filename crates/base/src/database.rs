@@ -6,11 +6,16 @@ use serde::{Deserialize, Serialize};
 use super::host::Target;
 
 /// The wire protocol of a database.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DatabaseProtocol {
     /// PostgreSQL, version 3 of its protocol.
+    #[default]
     Postgres,
+    /// Redis, Valkey and what else speaks RESP.
+    Redis,
+    /// MySQL and MariaDB, version 4.1 of their protocol.
+    Mysql,
 }
 
 /// Where a connection's database is.
@@ -37,10 +42,15 @@ pub enum StreamSecurity {
 }
 
 impl DatabaseProtocol {
+    /// All protocols.
+    pub const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Mysql];
+
     /// The port of servers, unless another one is given.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Postgres => 5432,
+            Self::Redis => 6379,
+            Self::Mysql => 3306,
         }
     }
 
@@ -48,6 +58,39 @@ impl DatabaseProtocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Mysql => "mysql",
+        }
+    }
+
+    /// Whether sessions can be read-only.
+    pub fn has_read_only(self) -> bool {
+        match self {
+            Self::Postgres | Self::Redis => true,
+            Self::Mysql => false,
+        }
+    }
+
+    /// Whether a session can bound the time of a statement.
+    pub fn has_statement_timeout(self) -> bool {
+        match self {
+            Self::Postgres => true,
+            Self::Redis | Self::Mysql => false,
+        }
+    }
+
+    /// The protocol of a name for people and the audit log, [`DatabaseEndpoint::url`].
+    pub fn of_url(url: &str) -> Option<Self> {
+        let (scheme, _) = url.split_once("://")?;
+        Self::ALL.into_iter().find(|protocol| protocol.as_str() == scheme)
+    }
+
+    /// The name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Redis => "Redis",
+            Self::Mysql => "MySQL",
         }
     }
 }

@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::database::DatabaseProtocol;
 use super::keys::section;
 use super::time::{parse_duration, written};
 
@@ -54,7 +55,7 @@ section! {
         #[key("`true` or `false`")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub read_only: Option<bool>,
-        /// Databases: the longest time that one statement may take; 10ms to 1h. Agents cannot change it in read-only
+        /// PostgreSQL: the longest time that one statement may take; 10ms to 1h. Agents cannot change it in read-only
         /// sessions. Default: the server's.
         #[key("time")]
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,8 +166,8 @@ impl Settings {
     }
 
     /// The first setting that has no effect on connections of a provider: those of requests for a database, those of
-    /// databases for any other.
-    pub fn without_effect(&self, is_database: bool) -> Option<&'static str> {
+    /// databases for any other, and those that its protocol does not have.
+    pub fn without_effect(&self, protocol: Option<DatabaseProtocol>) -> Option<&'static str> {
         let of_requests = [
             (self.timeout.is_some(), "timeout"),
             (self.retry.is_some(), "retry"),
@@ -175,12 +176,16 @@ impl Settings {
             (self.user_agent.is_some(), "user_agent"),
             (!self.headers.is_empty(), "headers"),
         ];
+        let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
         let of_databases = [
-            (self.read_only.is_some(), "read_only"),
-            (self.statement_timeout.is_some(), "statement_timeout"),
+            (self.read_only.is_some() && !has(DatabaseProtocol::has_read_only), "read_only"),
+            (
+                self.statement_timeout.is_some() && !has(DatabaseProtocol::has_statement_timeout),
+                "statement_timeout",
+            ),
         ];
-        let others: &[_] = if is_database { &of_requests } else { &of_databases };
-        others.iter().find(|(is_set, _)| *is_set).map(|(_, name)| *name)
+        let of_requests = of_requests.into_iter().filter(|_| protocol.is_some());
+        of_requests.chain(of_databases).find(|(is_set, _)| *is_set).map(|(_, name)| name)
     }
 
     /// Whether nothing is set.

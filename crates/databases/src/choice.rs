@@ -5,37 +5,55 @@ use keyward_proxy::DatabaseChoice;
 
 /// What a client names.
 #[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
-    pub database: &'a str,
-    pub user: &'a str,
+pub enum Named<'a> {
+    /// A database and a user, either of which may be the name of a connection.
+    Database { database: &'a str, user: &'a str },
+    /// A user alone, in protocols whose databases have no names.
+    User(&'a str),
 }
 
+/// The user of clients that name none (Redis, `AUTH`).
+const DEFAULT_USER: &str = "default";
+
 impl Named<'_> {
-    /// Whether the client names no database: then it sends the user's name.
+    /// Whether the client names nothing: then it sends the user's name as the database, or the default user.
     fn is_default(self) -> bool {
-        self.database == self.user || self.database.is_empty()
+        match self {
+            Self::Database { database, user } => database == user || database.is_empty(),
+            Self::User(user) => user.is_empty() || user == DEFAULT_USER,
+        }
+    }
+
+    /// What names a connection, for people.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Database { .. } => "database",
+            Self::User(_) => "user",
+        }
     }
 }
 
-/// The name of the connection. A database that is none of the agent's is an error, also if the agent has one connection
-/// only: the client would believe to be at another database than it is, such as a test database that may be emptied.
+/// The name of the connection. A name that is none of the agent's is an error, also if the agent has one connection only:
+/// the client would believe to be at another database than it is, such as a test database that may be emptied.
 ///
 /// # Errors
 /// When nothing, or several connections, are meant.
 pub fn choose(choices: &[DatabaseChoice], named: Named<'_>) -> Result<String, RefusalText> {
     let by_name = |name: &str| choices.iter().find(|choice| *choice.name == *name);
-    let mut at_server = choices.iter().filter(|choice| choice.database == named.database);
-    let at_server = || match (at_server.next(), at_server.next()) {
-        (Some(only), None) => Some(only),
-        _ => None,
-    };
-    let by_user = || {
-        let fits =
-            |choice: &&DatabaseChoice| named.is_default() || choice.database == named.database;
-        by_name(named.user).filter(fits)
-    };
     let only = || choices.first().filter(|_| choices.len() == 1 && named.is_default());
-    match by_name(named.database).or_else(by_user).or_else(at_server).or_else(only) {
+    let found = match named {
+        Named::User(user) => by_name(user),
+        Named::Database { database, user } => {
+            let mut at_server = choices.iter().filter(|choice| choice.database == database);
+            let at_server = || match (at_server.next(), at_server.next()) {
+                (Some(only), None) => Some(only),
+                _ => None,
+            };
+            let fits = |choice: &&DatabaseChoice| named.is_default() || choice.database == database;
+            by_name(database).or_else(|| by_name(user).filter(fits)).or_else(at_server)
+        }
+    };
+    match found.or_else(only) {
         Some(choice) => Ok(choice.name.to_string()),
         None => Err(refused(choices, named)),
     }
@@ -48,25 +66,28 @@ fn refused(choices: &[DatabaseChoice], named: Named<'_>) -> RefusalText {
             .hint("bind one: `keyward agent bind NAME CONNECTION`");
     }
     let names: Vec<_> = choices.iter().map(|choice| &*choice.name).collect();
-    let names = names.join(", ");
+    let (names, what) = (names.join(", "), named.what());
+    let hint = format!("name one as the {what}: {names}");
     if named.is_default() {
         return Code::ConnectionAmbiguous
             .because("the agent has several connections to databases")
-            .hint(format!("name one as the database: {names}"));
+            .hint(hint);
     }
     Code::ConnectionMissing
-        .because("the database is none of the agent's connections")
-        .hint(format!("name one as the database: {names}"))
+        .because(format!("the {what} is none of the agent's connections"))
+        .hint(hint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_base::database::DatabaseProtocol;
 
     fn choices(all: &[(&str, &str)]) -> Vec<DatabaseChoice> {
         let choice = |(name, database): &(&str, &str)| DatabaseChoice {
             name: (*name).into(),
             database: (*database).to_owned(),
+            protocol: DatabaseProtocol::Postgres,
         };
         all.iter().map(choice).collect()
     }
@@ -95,9 +116,29 @@ mod tests {
             (&same, "app", "x", Err(Code::ConnectionMissing)),
             (&Vec::new(), "x", "x", Err(Code::ConnectionMissing)),
         ] {
-            let found = choose(choices, Named { database, user });
+            let found = choose(choices, Named::Database { database, user });
             let found = found.map_err(|refusal| refusal.code);
             assert_eq!(found, expected.map(str::to_owned), "{database} {user}");
+        }
+    }
+    #[test]
+    fn a_user_alone_names_a_connection_or_nothing() {
+        let two = choices(&[("main", "0"), ("cache", "1")]);
+        let one = choices(&[("main", "0")]);
+        for (choices, user, expected) in [
+            (&one, "main", Ok("main")),
+            (&one, "default", Ok("main")),
+            (&one, "", Ok("main")),
+            // The number of a database is no name, and a wrong name is no reason to use the only connection.
+            (&one, "0", Err(Code::ConnectionMissing)),
+            (&one, "cache", Err(Code::ConnectionMissing)),
+            (&two, "cache", Ok("cache")),
+            (&two, "default", Err(Code::ConnectionAmbiguous)),
+            (&two, "other", Err(Code::ConnectionMissing)),
+            (&Vec::new(), "main", Err(Code::ConnectionMissing)),
+        ] {
+            let found = choose(choices, Named::User(user)).map_err(|refusal| refusal.code);
+            assert_eq!(found, expected.map(str::to_owned), "{user}");
         }
     }
 }

@@ -3,8 +3,15 @@
 //!
 //! ```text
 //! listener    serves the streams of a database listener; one protocol, one folder
+//! session     the spine of a session: token, connection, permit, login, copying
 //! choice      which connection an agent means
+//! refused     why a session is not opened
+//! login       the user and password of a connection
+//! upstream    the stream to the server
+//! test        the test of a connection
 //! postgres    start-up, login, cancel requests and read-only sessions of PostgreSQL
+//! mysql       login and commands of MySQL and MariaDB
+//! redis       commands, login and read-only sessions of Redis
 //! ```
 //!
 //! Limits, agents, permits, credentials, addresses, revocation and audit are those of the data path:
@@ -12,10 +19,16 @@
 
 mod choice;
 mod listener;
+mod login;
+mod mysql;
 mod postgres;
+mod redis;
+mod refused;
+#[cfg(test)]
+mod sample;
+mod session;
+mod test;
+mod upstream;
 
-pub use listener::DatabaseListener;
-pub use postgres::OVERLOADED;
-pub use postgres::test::{
-    DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure, test,
-};
+pub use listener::{DatabaseListener, overload_answer};
+pub use test::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure, test};

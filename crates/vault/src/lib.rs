@@ -432,7 +432,7 @@ impl Vault {
 }
 
 fn fitting(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
-    if let Some(name) = settings.without_effect(provider.protocol.is_some()) {
+    if let Some(name) = settings.without_effect(provider.protocol) {
         let provider = provider.id.to_string();
         return Err(VaultError::SettingWithoutEffect { name, provider });
     }

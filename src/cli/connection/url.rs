@@ -12,12 +12,10 @@ use keyward_rules::provider::connection_url::{ConnectionUrl, URL, UrlError};
 /// # Errors
 /// When the URL cannot be used, or an argument contains a password.
 pub(super) fn expanded(mut given: Given, provider: &ProviderView) -> Result<Given, Failure> {
-    if provider.protocol.is_none() {
-        return Ok(given);
-    }
+    let Some(protocol) = provider.protocol else { return Ok(given) };
     let refused = |error: UrlError| Failure::usage(error.to_string());
     if let Some(url) = given.fields.remove(URL) {
-        let parts = ConnectionUrl::parse(url.trim(), &[]).map_err(refused)?;
+        let parts = ConnectionUrl::parse(protocol, url.trim(), &[]).map_err(refused)?;
         if parts.password.is_some() {
             return Err(exposed(URL));
         }
@@ -25,7 +23,7 @@ pub(super) fn expanded(mut given: Given, provider: &ProviderView) -> Result<Give
     }
     if let Some(place) = given.secrets.iter().position(|source| source.field == URL) {
         let url = given.secrets.remove(place).read()?;
-        let parts = ConnectionUrl::parse(url.text().trim(), &[]).map_err(refused)?;
+        let parts = ConnectionUrl::parse(protocol, url.text().trim(), &[]).map_err(refused)?;
         add(&mut given, parts)?;
     }
     Ok(given)

@@ -19,6 +19,7 @@ use super::client::{Client, segment};
 use super::connection::state;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
+use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::OrgId;
 use keyward_model::{
     Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown,
@@ -47,14 +48,33 @@ pub(crate) struct Facts {
     bundle: String,
     /// Host patterns of its bindings.
     hosts: Vec<String>,
-    /// The names of its connections to databases; its default first.
-    pub(crate) databases: Vec<String>,
+    /// Its connections to databases; its default first.
+    pub(crate) databases: Vec<Database>,
     /// Hosts of repositories that git reaches over HTTPS with its bindings.
     git_hosts: Vec<String>,
     /// Whether one of its bindings is the key of an SSH agent.
     pub(crate) has_ssh_key: bool,
     /// Its connections that cannot be used, as people read them.
     pub(crate) unusable: Vec<Unusable>,
+}
+
+/// A connection to a database.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    pub(crate) connection: String,
+    pub(crate) protocol: DatabaseProtocol,
+    /// Its name at the server.
+    pub(crate) name: String,
+}
+
+impl Database {
+    /// `None` for a service that is used over HTTP.
+    fn of(connection: &Shown<Connection>) -> Option<Self> {
+        let url = connection.facts.database.as_deref()?;
+        let name = url.rsplit_once('/').map_or("", |(_, name)| name).to_owned();
+        let connection = connection.name.clone();
+        Some(Self { connection, protocol: DatabaseProtocol::of_url(url)?, name })
+    }
 }
 
 /// A connection that cannot be used.
@@ -126,10 +146,10 @@ impl Facts {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
             unusable.extend(Unusable::of(&connection));
-            if connection.facts.database.is_some() {
+            if let Some(database) = Database::of(&connection) {
                 match binding.default {
-                    true => databases.insert(0, connection.name.clone()),
-                    false => databases.push(connection.name.clone()),
+                    true => databases.insert(0, database),
+                    false => databases.push(database),
                 }
             }
             hosts.extend(connection.facts.hosts);

@@ -1,15 +1,21 @@
-//! The variables by which a program finds its database: `DATABASE_URL` and those of libpq. The password is the run's token.
+//! The variables by which a program finds its databases: `DATABASE_URL` and those of the protocols' own clients. The password
+//! is the run's token.
 
 use std::net::SocketAddr;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::gateway::Gateway;
-use crate::cli::environment::{Environment, Facts};
+use crate::cli::environment::{Database, Environment, Facts};
 use crate::cli::failure::Failure;
 use keyward_api::wire::DatabaseListenerView;
+use keyward_base::database::DatabaseProtocol;
 
-/// Adds the variables for the agent's database: its only one, or its default. Notes what a program does not get.
+/// The variable of a database in any protocol.
+const DATABASE_URL: &str = "DATABASE_URL";
+
+/// Adds the variables for the agent's database of each protocol: its only one, or its default. Notes what a program does not
+/// get.
 ///
 /// # Errors
 /// When the gateway does not answer.
@@ -19,54 +25,103 @@ pub(super) async fn add(
     token: &str,
     gateway: &Gateway,
 ) -> Result<(), Failure> {
-    let Some(connection) = facts.databases.first() else { return Ok(()) };
+    if facts.databases.is_empty() {
+        return Ok(());
+    }
     let status = gateway.client().await?.status().await;
     let listeners = status.map(|status| status.databases).unwrap_or_default();
-    let Some(at) = listener(&listeners, connection) else {
-        made.notes.push(format!(
-            "note: the gateway has no listener on 127.0.0.1 for the database of {connection}\n\
-             hint: add one to `listen.databases`, such as `- at: \"127.0.0.1:6432\"`"
-        ));
-        return Ok(());
-    };
-    let others = &facts.databases[1..];
-    if !others.is_empty() {
-        made.notes.push(format!(
-            "note: DATABASE_URL and PGHOST lead to {connection}\n\
-             hint: for others, name them as the database: {}",
-            others.join(", ")
-        ));
+    let mut urls = 0;
+    for protocol in DatabaseProtocol::ALL {
+        let mut own = facts.databases.iter().filter(|database| database.protocol == protocol);
+        let Some(first) = own.next() else { continue };
+        let Some(at) = listener(&listeners, first) else {
+            made.notes.push(without_listener(first));
+            continue;
+        };
+        let others: Vec<&str> = own.map(|database| database.connection.as_str()).collect();
+        if !others.is_empty() {
+            made.notes.push(with_others(first, &others));
+        }
+        let found = variables(at, first, token);
+        urls += found.iter().filter(|(name, _)| name == DATABASE_URL).count();
+        made.variables.extend(found);
     }
-    made.variables.extend(variables(at, connection, token));
+    // A program of one protocol would be led to a listener of another.
+    if urls > 1 {
+        made.variables.retain(|(name, _)| name != DATABASE_URL);
+        made.notes.push(
+            "note: DATABASE_URL is not set: the agent has databases of several protocols\n\
+             hint: use the variables of each, such as PGHOST and MYSQL_HOST"
+                .to_owned(),
+        );
+    }
     Ok(())
 }
 
+fn without_listener(database: &Database) -> String {
+    let example = match database.protocol {
+        DatabaseProtocol::Postgres => "`- at: \"127.0.0.1:6432\"`",
+        DatabaseProtocol::Redis => "`- { at: \"127.0.0.1:6380\", protocol: redis }`",
+        DatabaseProtocol::Mysql => "`- { at: \"127.0.0.1:3307\", protocol: mysql }`",
+    };
+    format!(
+        "note: the gateway has no listener on 127.0.0.1 for the database of {}\n\
+         hint: add one to `listen.databases`, such as {example}",
+        database.connection
+    )
+}
+
+fn with_others(database: &Database, others: &[&str]) -> String {
+    let (names, place) = match database.protocol {
+        DatabaseProtocol::Postgres => ("DATABASE_URL and PGHOST lead", "database"),
+        DatabaseProtocol::Redis => ("REDIS_URL leads", "user"),
+        DatabaseProtocol::Mysql => ("MYSQL_HOST leads", "database"),
+    };
+    format!(
+        "note: {names} to {}\nhint: for others, name them as the {place}: {}",
+        database.connection,
+        others.join(", ")
+    )
+}
+
 /// A listener on this machine for the connection, that every agent with a token can use. It takes no TLS there.
-fn listener(listeners: &[DatabaseListenerView], connection: &str) -> Option<SocketAddr> {
+fn listener(listeners: &[DatabaseListenerView], database: &Database) -> Option<SocketAddr> {
     let fits = |listener: &&DatabaseListenerView| {
-        listener.agent.is_none()
-            && listener.connection.as_deref().is_none_or(|own| own == connection)
+        listener.protocol == database.protocol
+            && listener.agent.is_none()
+            && listener.connection.as_deref().is_none_or(|own| own == database.connection)
     };
     let at = |listener: &DatabaseListenerView| listener.at.parse().ok();
     listeners.iter().filter(fits).filter_map(at).find(|at: &SocketAddr| at.ip().is_loopback())
 }
 
-/// The connection is named twice, because some programs replace the database and others the user.
-fn variables(at: SocketAddr, connection: &str, token: &str) -> Vec<(String, String)> {
+fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec<(String, String)> {
+    let connection = &database.connection;
     let name = utf8_percent_encode(connection, NON_ALPHANUMERIC);
-    let url = format!("postgres://{name}:{token}@{at}/{name}?sslmode=disable");
-    [
-        ("DATABASE_URL", url),
-        ("PGHOST", at.ip().to_string()),
-        ("PGPORT", at.port().to_string()),
-        ("PGUSER", connection.to_owned()),
-        ("PGPASSWORD", token.to_owned()),
-        ("PGDATABASE", connection.to_owned()),
-        // The listener is on this machine.
-        ("PGSSLMODE", "disable".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .to_vec()
+    let all = match database.protocol {
+        // The connection is named twice, because some programs replace the database and others the user.
+        DatabaseProtocol::Postgres => vec![
+            (DATABASE_URL, format!("postgres://{name}:{token}@{at}/{name}?sslmode=disable")),
+            ("PGHOST", at.ip().to_string()),
+            ("PGPORT", at.port().to_string()),
+            ("PGUSER", connection.clone()),
+            ("PGPASSWORD", token.to_owned()),
+            ("PGDATABASE", connection.clone()),
+            // The listener is on this machine.
+            ("PGSSLMODE", "disable".to_owned()),
+        ],
+        // Clients select the number of the URL.
+        DatabaseProtocol::Redis => {
+            vec![("REDIS_URL", format!("redis://{name}:{token}@{at}/{}", database.name))]
+        }
+        DatabaseProtocol::Mysql => vec![
+            (DATABASE_URL, format!("mysql://{name}:{token}@{at}/{name}")),
+            ("MYSQL_HOST", at.ip().to_string()),
+            ("MYSQL_TCP_PORT", at.port().to_string()),
+            ("MYSQL_PWD", token.to_owned()),
+        ],
+    };
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 #[cfg(test)]
@@ -81,32 +136,50 @@ mod tests {
         let text = |text: &str| text.to_owned();
         DatabaseListenerView {
             at: text(at),
+            protocol: DatabaseProtocol::Postgres,
             connection: connection.map(text),
             agent: agent.map(text),
         }
     }
 
+    fn database(protocol: DatabaseProtocol, connection: &str, name: &str) -> Database {
+        Database { connection: connection.to_owned(), protocol, name: name.to_owned() }
+    }
+
     #[test]
     fn a_program_is_led_to_a_listener_that_takes_its_token() {
+        let redis = DatabaseProtocol::Redis;
         let all = [
             listener_at("unix:/run/.s.PGSQL.5432", None, None),
             listener_at("0.0.0.0:6", None, None),
             listener_at("127.0.0.1:1", None, Some("ci")),
             listener_at("127.0.0.1:2", Some("other"), None),
             listener_at("127.0.0.1:3", Some("main"), None),
+            DatabaseListenerView { protocol: redis, ..listener_at("127.0.0.1:5", None, None) },
             listener_at("127.0.0.1:4", None, None),
         ];
-        let found = |connection: &str| listener(&all, connection).map(|at| at.port());
-        assert_eq!(found("main"), Some(3));
-        assert_eq!(found("third"), Some(4));
-        assert_eq!(listener(&all[..4], "main"), None);
+        let found = |protocol, connection| {
+            listener(&all, &database(protocol, connection, "")).map(|at| at.port())
+        };
+        assert_eq!(found(DatabaseProtocol::Postgres, "main"), Some(3));
+        assert_eq!(found(DatabaseProtocol::Postgres, "third"), Some(4));
+        assert_eq!(found(redis, "main"), Some(5));
+        let main = database(DatabaseProtocol::Postgres, "main", "");
+        assert_eq!(listener(&all[..4], &main), None);
     }
 
     #[test]
     fn a_name_cannot_change_the_url() {
-        let all = variables("[::1]:6432".parse().unwrap(), "a@b/c", "kwa_t");
+        let at = "[::1]:6432".parse().unwrap();
+        let all = variables(at, &database(DatabaseProtocol::Postgres, "a@b/c", "app"), "kwa_t");
         let url = all.iter().find(|(name, _)| name == "DATABASE_URL").unwrap();
         assert_eq!(url.1, "postgres://a%40b%2Fc:kwa_t@[::1]:6432/a%40b%2Fc?sslmode=disable");
         assert!(all.contains(&("PGHOST".to_owned(), "::1".to_owned())));
+        let all = variables(at, &database(DatabaseProtocol::Redis, "a@b/c", "3"), "kwa_t");
+        let own = variables(at, &database(DatabaseProtocol::Mysql, "a@b/c", "app"), "kwa_t");
+        let url = "mysql://a%40b%2Fc:kwa_t@[::1]:6432/a%40b%2Fc";
+        assert!(own.contains(&("DATABASE_URL".to_owned(), url.to_owned())), "{own:?}");
+        let url = "redis://a%40b%2Fc:kwa_t@[::1]:6432/3";
+        assert_eq!(all, [("REDIS_URL".to_owned(), url.to_owned())]);
     }
 }

@@ -1,6 +1,7 @@
 //! What a gateway says of itself: its health, where it is reached, and its last reload.
 
 use jiff::Timestamp;
+use keyward_base::database::DatabaseProtocol;
 use keyward_rules::policy::DefaultAction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,9 @@ pub struct Status {
 pub struct DatabaseListenerView {
     /// `127.0.0.1:6432`, or `unix:/run/keyward/.s.PGSQL.5432`.
     pub at: String,
+    /// What is spoken there.
+    #[serde(default)]
+    pub protocol: DatabaseProtocol,
     /// The connection of all its sessions, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,

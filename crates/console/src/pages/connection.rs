@@ -11,6 +11,7 @@ use crate::frame::{Page, Section};
 use crate::parts::{Action, Check, Field, ago, chips, facts, failures, head, lock, mark, series};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{Event, List, ProviderView, Share, StreamView, UsageView};
+use keyward_base::database::DatabaseProtocol;
 use keyward_base::settings::Settings;
 use keyward_model::{
     Connection, ConnectionSpec, ConnectionState, ManagedBy, Renewal, RotationState, Shown,
@@ -343,7 +344,7 @@ fn settings(view: &View) -> Markup {
                         data-done="Saved." {
                         (field("description", "Description", spec.description.as_deref(), None).show())
                         (field("purpose", "Purpose", spec.purpose.as_deref(), Some("Shown in approvals and the audit log.")).show())
-                        @if view.connection.facts.database.is_some() { (sessions(spec)) }
+                        @if let Some(url) = &view.connection.facts.database { (sessions(spec, url)) }
                         (Field { json: Some("list"), ..field("tags", "Tags", Some(&tags), Some("Separated by blanks.")) }.show())
                         button.first { "Save settings" }
                     }
@@ -354,7 +355,8 @@ fn settings(view: &View) -> Markup {
 }
 
 /// The settings of a database.
-fn sessions(spec: &ConnectionSpec) -> Markup {
+fn sessions(spec: &ConnectionSpec, url: &str) -> Markup {
+    let protocol = DatabaseProtocol::of_url(url);
     let timeout = spec.settings.statement_timeout.map(|timeout| timeout.to_string());
     let field = Field {
         name: "settings.statement_timeout",
@@ -372,7 +374,11 @@ fn sessions(spec: &ConnectionSpec) -> Markup {
         is_ticked: spec.settings.read_only == Some(true),
         ..Check::default()
     };
-    html! { (check.show()) (field.show()) }
+    let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
+    html! {
+        @if has(DatabaseProtocol::has_read_only) { (check.show()) }
+        @if has(DatabaseProtocol::has_statement_timeout) { (field.show()) }
+    }
 }
 
 /// What stops working without the connection, by name.

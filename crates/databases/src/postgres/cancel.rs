@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::upstream::Upstream;
+use super::upstream;
 use keyward_proxy::Gateway;
 use keyward_rules::policy::DatabasePermit;
 
@@ -69,7 +69,7 @@ impl CancelKeys {
         };
         let within = gateway.limits.connect_timeout;
         let passed_on = async {
-            let mut upstream = Upstream::reach_again(gateway, &session.permit).await?;
+            let mut upstream = upstream::reach_again(gateway, &session.permit).await?;
             let mut request = BytesMut::new();
             frontend::cancel_request(session.key.process, session.key.secret, &mut request);
             upstream.write_all(&request).await.ok()?;

@@ -1,21 +1,13 @@
 //! Hostile clients and servers, in process: malformed start-up messages, and servers that want the password without
 //! proving anything.
 
-use std::sync::Arc;
-
-use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, StreamSecurity};
-use keyward_base::host::{Scheme, Target};
-use keyward_base::id::ConnectionId;
-use keyward_base::secret::Secret;
-use keyward_rules::inject::credential::{Clears, Credential, Scoped, Write};
-use keyward_rules::inject::placement::{Location, LoginPart};
-use keyward_rules::inject::scrub::Needles;
-use keyward_rules::policy::{Account, AccountState, Policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::login::{Login, LoginError};
 use super::parameters::StartupParameters;
 use super::startup::{self, FirstMessage, Malformed};
+use crate::sample;
+use keyward_base::database::DatabaseProtocol;
 
 const PASSWORD: &str = "canary-password";
 
@@ -109,44 +101,8 @@ async fn nothing_but_the_password_is_accepted_before_the_login() {
 }
 
 fn login() -> Login {
-    let target = Target::parse(Scheme::Https, "db.test:5432").expect("a target");
-    let endpoint = DatabaseEndpoint {
-        protocol: DatabaseProtocol::Postgres,
-        target,
-        database: "app".to_owned(),
-        security: StreamSecurity::VerifiedTls,
-    };
-    let id = ConnectionId::random();
-    let account = Account {
-        id: id.clone(),
-        name: "main".into(),
-        provider: "postgres".into(),
-        hosts: Vec::new(),
-        paths: Vec::new(),
-        prefixes: Vec::new(),
-        state: AccountState::Active,
-        remedy: None,
-        settings: None,
-        database: Some(Arc::new(endpoint)),
-        is_ssh: false,
-    };
-    let permit = Policy::permit_database_test(&account).expect("it is a database's");
-    let write = |part, text: &str| Write {
-        at: Location::Login(part),
-        value: Secret::from(text.to_owned()),
-    };
-    let what = vec![write(LoginPart::User, "app"), write(LoginPart::Password, PASSWORD)];
-    let credential = Credential {
-        connection: id,
-        generation: 1,
-        expires: None,
-        writes: vec![Scoped { hosts: Vec::new(), paths: Vec::new(), what }],
-        clears: Clears::default(),
-        needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
-        renews: None,
-        signer: None,
-    };
-    Login::new(Arc::new(permit), &credential, StartupParameters::default()).expect("it is complete")
+    let permitted = sample::permitted(DatabaseProtocol::Postgres, Some("app"), PASSWORD);
+    Login::new(permitted, StartupParameters::default()).expect("it is complete")
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {

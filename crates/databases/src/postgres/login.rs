@@ -21,13 +21,13 @@ use super::cancel::ServerKey;
 use super::messages::{self, ReadError, SessionStart};
 use super::parameters::StartupParameters;
 use super::read_only;
-use super::refused::Refused;
-use super::upstream::Upstream;
+use super::upstream::channel_binding;
+use crate::login::{Permitted, words_of_server};
+use crate::refused::Refused;
+use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
 use keyward_proxy::ServiceExchange;
-use keyward_rules::inject::credential::Credential;
-use keyward_rules::inject::placement::{Location, LoginPart};
 use keyward_rules::policy::DatabasePermit;
 
 /// Messages of a server between the login and the first `ReadyForQuery`. Servers send about twenty.
@@ -97,26 +97,14 @@ enum Proof {
 }
 
 impl Login {
-    /// The login that `permit` allows, with the connection's `credential`.
+    /// The permitted login.
     ///
     /// # Errors
     /// When the credential has no user or password.
-    pub fn new(
-        permit: Arc<DatabasePermit>,
-        credential: &Credential,
-        parameters: StartupParameters,
-    ) -> Result<Self, Refused> {
-        let part = |wanted: LoginPart| {
-            let mut writes = credential.writes.iter().flat_map(|scope| &scope.what);
-            writes.find(|write| write.at == Location::Login(wanted)).map(|write| &write.value)
-        };
-        let incomplete = || {
-            let text = "the connection has no complete login";
-            Refused::Keyward(Code::ConnectionBroken.because(text))
-        };
-        let user = part(LoginPart::User).and_then(Secret::expose_text).ok_or_else(incomplete)?;
-        let password = part(LoginPart::Password).ok_or_else(incomplete)?.clone();
-        Ok(Self { permit, role: user.to_owned(), password, parameters, negotiation: None })
+    pub fn new(permitted: Permitted, parameters: StartupParameters) -> Result<Self, Refused> {
+        let role = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
+        let password = permitted.password()?.clone();
+        Ok(Self { permit: permitted.permit, role, password, parameters, negotiation: None })
     }
 
     /// The role of the login.
@@ -152,7 +140,7 @@ impl Login {
             }
             Err(error) => {
                 tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
-                Err(Refused::Server(error))
+                Err(Refused::from(error))
             }
         }
     }
@@ -161,7 +149,7 @@ impl Login {
         &self,
         upstream: &mut Upstream,
     ) -> Result<(SessionStart, Option<ServerKey>), LoginError> {
-        let (verified, binding) = (upstream.is_verified(), upstream.channel_binding());
+        let (verified, binding) = (upstream.is_verified(), channel_binding(upstream));
         self.open_on(upstream, verified, binding).await
     }
 
@@ -323,11 +311,7 @@ impl Login {
         if !is_state {
             state = "08004".to_owned();
         }
-        let password = self.password.expose_text().unwrap_or_default();
-        if message.is_empty() || (!password.is_empty() && message.contains(password)) {
-            message = "it gives no usable reason".to_owned();
-        }
-        let message = message.chars().filter(|c| !c.is_control()).take(300).collect();
+        let message = words_of_server(&message, &self.password);
         LoginError::Refused { state, message }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::read_only::filter::Kept;
 use super::read_only::is_safe_encoding;
-use super::refused::Refused;
 use super::startup::Startup;
+use crate::refused::Refused;
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_rules::policy::DatabasePermit;

@@ -2,66 +2,33 @@
 
 use super::login::LoginError;
 use super::startup::Malformed;
-use keyward_base::codes::{Code, RefusalText};
+use crate::refused::{RefusalWords, Refused, ServerRefusal};
+use keyward_base::codes::Code;
 
-/// Why a session is not opened.
-#[derive(Debug)]
-pub enum Refused {
-    /// By Keyward's data path, which has recorded it.
-    Recorded(RefusalText),
-    /// By Keyward.
-    Keyward(RefusalText),
-    /// The client's message.
-    Client(Malformed),
-    /// The server refused the login, or proved nothing.
-    Server(LoginError),
-}
-
-impl Refused {
-    /// Something that the session depends on was revoked while it was opened.
-    pub fn revoked() -> Self {
-        Self::Keyward(Code::Denied.because("the agent's access was revoked during the login"))
-    }
-
-    /// The code for the audit log; `None` for what is recorded already.
-    pub fn code(&self) -> Option<Code> {
-        match self {
-            Self::Recorded(_) => None,
-            Self::Keyward(text) => Some(text.code),
-            Self::Client(_) => Some(Code::BadRequest),
-            Self::Server(error) => Some(error.code()),
-        }
-    }
-
-    /// The message for the client.
-    pub fn bytes(&self, exchange: Option<&str>) -> Vec<u8> {
-        match self {
-            Self::Recorded(text) | Self::Keyward(text) => {
-                let message = format!("keyward: {}", message(text));
-                let exchange = exchange.map(|id| format!(", exchange {id}")).unwrap_or_default();
-                let detail = format!("code {}{exchange}", text.code);
-                fatal(state(text.code), &message, Some(&detail), hint(text).as_deref())
-            }
-            Self::Client(malformed) => fatal("08P01", &format!("keyward: {malformed}"), None, None),
-            Self::Server(error) => {
-                let exchange = exchange.map(|id| format!(", exchange {id}")).unwrap_or_default();
-                let detail = format!("code {}{exchange}", error.code());
-                let message = format!("keyward: {error}");
-                fatal(error.state(), &message, Some(&detail), error.hint())
-            }
-        }
-    }
-}
-
-impl From<RefusalText> for Refused {
-    fn from(text: RefusalText) -> Self {
-        Self::Recorded(text)
-    }
+/// The message for the client.
+pub fn bytes(refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
+    let RefusalWords { code, message, detail, hint } = refused.words(exchange);
+    let state = match refused {
+        Refused::Server(ServerRefusal { state: Some(state), .. }) => state,
+        _ => code.map_or("08P01", state),
+    };
+    fatal(state, &message, detail.as_deref(), hint.as_deref())
 }
 
 impl From<Malformed> for Refused {
     fn from(malformed: Malformed) -> Self {
-        Self::Client(malformed)
+        Self::Client(malformed.text())
+    }
+}
+
+impl From<LoginError> for Refused {
+    fn from(error: LoginError) -> Self {
+        let text = error.code().because(error.to_string());
+        Self::Server(ServerRefusal {
+            text: text.hint_if(error.hint().map(str::to_owned)),
+            state: Some(error.state().to_owned()),
+            rejects_login: matches!(&error, LoginError::Refused { state, .. } if state == "28P01"),
+        })
     }
 }
 
@@ -82,31 +49,6 @@ fn state(code: Code) -> &'static str {
         | Code::UpstreamProtocol => "08001",
         Code::Internal => "XX000",
         _ => "28000",
-    }
-}
-
-/// The message. That of the table is about a proxy.
-fn message(text: &RefusalText) -> &str {
-    match text.code {
-        Code::AgentUnauthenticated => "the password is no valid token of an agent",
-        _ => &text.message,
-    }
-}
-
-/// What the reader should do. Some hints of the table are about proxies.
-fn hint(text: &RefusalText) -> Option<String> {
-    match text.code {
-        Code::AgentUnauthenticated => {
-            Some("give the agent's token (kwa_…) as the password".to_owned())
-        }
-        Code::PlaintextRefused => Some(
-            "use `sslmode: verify-full`, or add the server's address to `upstream.allow_private`"
-                .to_owned(),
-        ),
-        Code::UpstreamTls if text.hint.is_none() => {
-            Some("name the root of a private CA in `upstream.trust`".to_owned())
-        }
-        _ => text.hint.clone(),
     }
 }
 

@@ -1,8 +1,6 @@
 //! The first messages of a client: start-up, requests for encryption, cancel requests, and the password message with the
 //! agent's token. Reads exactly what belongs to them. `pgwire` would bring a whole server for this one decoder.
 
-use std::fmt;
-
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
@@ -63,8 +61,6 @@ pub enum Malformed {
     Replication,
     /// Another message than the password.
     NoPassword,
-    /// No password in time.
-    Silent,
     /// No TLS, and the token would go over the network.
     Cleartext,
 }
@@ -212,9 +208,10 @@ impl From<std::io::Error> for Malformed {
     }
 }
 
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Malformed {
+    /// What is wrong.
+    pub fn text(self) -> &'static str {
+        match self {
             Self::Ended => "the stream ended before the start-up message did",
             Self::Length => "the length of the message is out of bounds",
             Self::Version => "only version 3 of PostgreSQL's protocol is spoken here",
@@ -223,10 +220,9 @@ impl fmt::Display for Malformed {
             Self::User => "the start-up message names no user",
             Self::Replication => "replication is not possible through Keyward",
             Self::NoPassword => "the password message was expected: the agent's token",
-            Self::Silent => "no password was sent in time",
             Self::Cleartext => {
                 "this listener is reached over the network: use `sslmode=verify-full`"
             }
-        })
+        }
     }
 }

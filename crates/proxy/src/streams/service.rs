@@ -24,7 +24,7 @@ use crate::sockets::streams::{AgentStream, Socket};
 use crate::tunnel::{StreamPair, TunnelEnd};
 use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
-use keyward_base::database::StreamSecurity;
+use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::id::OrgId;
 use keyward_net::client::{HandshakeError, connect_tls};
 use keyward_net::wire::Wire;
@@ -62,6 +62,8 @@ pub struct DatabaseChoice {
     pub name: Arc<str>,
     /// The name of the database at the server.
     pub database: String,
+    /// The protocol of the server.
+    pub protocol: DatabaseProtocol,
 }
 
 /// A session while it is opened and open. Its audit record is written when this is dropped.
@@ -243,8 +245,9 @@ impl ServiceExchange {
         let policy = self.gateway.rulebook.current();
         let found = policy.databases(agent).into_iter();
         let choice = found.filter_map(|account| {
-            let database = account.database.as_ref()?.database.clone();
-            Some(DatabaseChoice { name: account.name.clone(), database })
+            let endpoint = account.database.as_ref()?;
+            let (name, database) = (account.name.clone(), endpoint.database.clone());
+            Some(DatabaseChoice { name, database, protocol: endpoint.protocol })
         });
         choice.collect()
     }

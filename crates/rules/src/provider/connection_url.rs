@@ -1,4 +1,4 @@
-//! Connection strings: `postgres://user:password@host:port/database?sslmode=…` becomes the variables and fields of a
+//! Connection strings: `postgres://user:password@host:port/database?sslmode=…` and its like become the variables and fields of a
 //! connection, once. Errors name the part and repeat no value: any part may hold a password that was put there by mistake.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::database::{DATABASE, DISABLE, HOST, SSLMODE, VERIFY_FULL};
 use super::{Provider, Variable};
+use keyward_base::database::DatabaseProtocol;
 use keyward_base::secret::Secret;
 
 /// The name of the field that takes a connection string.
@@ -24,15 +25,57 @@ pub struct ConnectionUrl {
     pub password: Option<Zeroizing<String>>,
 }
 
+/// How connection strings of a protocol look.
+struct Form {
+    /// Their schemes; some say how the stream is secured.
+    schemes: &'static [(&'static str, Option<&'static str>)],
+    schemes_shown: &'static str,
+    example: &'static str,
+    /// Whether there may be a password without a user.
+    user_is_optional: bool,
+    /// Whether there may be no database: the variable has a default.
+    database_is_optional: bool,
+}
+
+impl Form {
+    fn of(protocol: DatabaseProtocol) -> Self {
+        match protocol {
+            DatabaseProtocol::Postgres => Self {
+                schemes: &[("postgresql://", None), ("postgres://", None)],
+                schemes_shown: "`postgres://` or `postgresql://`",
+                example: "postgres://USER:PASSWORD@HOST/DATABASE",
+                user_is_optional: false,
+                database_is_optional: false,
+            },
+            // https://www.iana.org/assignments/uri-schemes/prov/rediss
+            DatabaseProtocol::Redis => Self {
+                schemes: &[("rediss://", Some(VERIFY_FULL)), ("redis://", Some(DISABLE))],
+                schemes_shown: "`rediss://` or `redis://`",
+                example: "rediss://:PASSWORD@HOST",
+                user_is_optional: true,
+                database_is_optional: true,
+            },
+            // https://dev.mysql.com/doc/refman/8.4/en/connecting-using-uri-or-key-value-pairs.html
+            DatabaseProtocol::Mysql => Self {
+                schemes: &[("mysql://", None), ("mariadb://", None)],
+                schemes_shown: "`mysql://` or `mariadb://`",
+                example: "mysql://USER:PASSWORD@HOST/DATABASE",
+                user_is_optional: false,
+                database_is_optional: false,
+            },
+        }
+    }
+}
+
 /// Why text is not a connection string.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum UrlError {
     /// Another scheme, or none.
-    #[error("the URL does not begin with `postgres://` or `postgresql://`")]
-    Scheme,
+    #[error("the URL does not begin with {0}")]
+    Scheme(&'static str),
     /// No `@`, so neither user nor password.
-    #[error("the URL names no user: write `postgres://USER:PASSWORD@HOST/DATABASE`")]
-    User,
+    #[error("the URL names no user: write `{0}`")]
+    User(&'static str),
     /// Several hosts, which libpq tries in turn.
     #[error("the URL names several hosts: give one")]
     SeveralHosts,
@@ -56,7 +99,7 @@ pub enum UrlError {
         why: String,
     },
     /// `sslmode` has no meaning.
-    #[error("`sslmode` of the URL is none of PostgreSQL's: write `verify-full`, or `disable`")]
+    #[error("`sslmode` of the URL is none of the protocol's: write `verify-full`, or `disable`")]
     SslMode,
     /// A parameter that has no effect.
     #[error(
@@ -82,12 +125,10 @@ impl Provider {
         variables: &mut BTreeMap<String, String>,
         fields: &mut BTreeMap<String, Secret>,
     ) -> Result<(), UrlError> {
-        if self.protocol.is_none() {
-            return Ok(());
-        }
+        let Some(protocol) = self.protocol else { return Ok(()) };
         let Some(url) = fields.remove(URL) else { return Ok(()) };
         let text = url.expose_text().ok_or(UrlError::Encoding("text"))?;
-        let parts = ConnectionUrl::parse(text.trim(), &self.variables)?;
+        let parts = ConnectionUrl::parse(protocol, text.trim(), &self.variables)?;
         for (name, value) in parts.variables {
             if variables.insert(name.clone(), value).is_some() {
                 return Err(UrlError::Twice(name));
@@ -110,36 +151,90 @@ impl ConnectionUrl {
     ///
     /// # Errors
     /// The part that cannot be used.
-    pub fn parse(text: &str, variables: &[Variable]) -> Result<Self, UrlError> {
-        let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
-        let rest = rest.ok_or(UrlError::Scheme)?;
+    pub fn parse(
+        protocol: DatabaseProtocol,
+        text: &str,
+        variables: &[Variable],
+    ) -> Result<Self, UrlError> {
+        let form = Form::of(protocol);
+        let after = |(scheme, mode): &(&str, Option<&'static str>)| {
+            Some((text.strip_prefix(scheme)?, *mode))
+        };
+        let found = form.schemes.iter().find_map(after);
+        let (rest, mode) = found.ok_or(UrlError::Scheme(form.schemes_shown))?;
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         // A password may hold a slash or an `@` that was not encoded: the last `@` ends it.
-        let (login, rest) = rest.rsplit_once('@').ok_or(UrlError::User)?;
+        let (login, rest) = rest.rsplit_once('@').ok_or(UrlError::User(form.example))?;
         let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, password) = match login.split_once(':') {
             Some((user, password)) => (user, Some(password)),
             None => (login, None),
         };
         let mut found = Self::default();
-        if user.is_empty() {
-            return Err(UrlError::User);
+        match user {
+            "" if form.user_is_optional => {}
+            "" => return Err(UrlError::User(form.example)),
+            user => found.user = Some(decoded(user, "user")?),
         }
-        found.user = Some(decoded(user, "user")?);
         if let Some(password) = password.filter(|password| !password.is_empty()) {
             found.password = Some(Zeroizing::new(decoded(password, "password")?));
         }
         found.set(HOST, host_of(host)?, variables)?;
-        if database.is_empty() {
-            return Err(UrlError::Database);
+        match database {
+            "" if form.database_is_optional => {}
+            "" => return Err(UrlError::Database),
+            database => found.set(DATABASE, decoded(database, "database")?, variables)?,
         }
-        found.set(DATABASE, decoded(database, "database")?, variables)?;
+        if let Some(mode) = mode {
+            found.set(SSLMODE, mode.to_owned(), variables)?;
+        }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            found.parameter(name, value, variables)?;
+            match protocol {
+                DatabaseProtocol::Postgres => found.parameter(name, value, variables)?,
+                DatabaseProtocol::Redis => found.parameter_of_redis(name, value, variables)?,
+                DatabaseProtocol::Mysql => found.parameter_of_mysql(name, value, variables)?,
+            }
         }
         Ok(found)
+    }
+
+    fn parameter_of_redis(
+        &mut self,
+        name: &str,
+        value: &str,
+        variables: &[Variable],
+    ) -> Result<(), UrlError> {
+        match name {
+            "db" => self.set(DATABASE, decoded(value, "database")?, variables),
+            // The agent's to choose.
+            "protocol" | "client_name" => Ok(()),
+            _ => Err(unsupported(name)),
+        }
+    }
+
+    fn parameter_of_mysql(
+        &mut self,
+        name: &str,
+        value: &str,
+        variables: &[Variable],
+    ) -> Result<(), UrlError> {
+        match (name, &*value.to_ascii_lowercase().replace('-', "_")) {
+            // As of PostgreSQL: the modes between become the stricter one.
+            (
+                "ssl-mode" | "ssl_mode" | "sslmode",
+                "verify_identity" | "verify_full" | "verify_ca" | "required" | "require"
+                | "preferred" | "prefer",
+            ) => self.set(SSLMODE, VERIFY_FULL.to_owned(), variables),
+            ("ssl-mode" | "ssl_mode" | "sslmode", "disabled" | "disable") => {
+                self.set(SSLMODE, DISABLE.to_owned(), variables)
+            }
+            ("ssl-mode" | "ssl_mode" | "sslmode", _) => Err(UrlError::SslMode),
+            // The agent's to choose.
+            ("charset" | "collation", _) => Ok(()),
+            _ => Err(unsupported(name)),
+        }
     }
 
     fn parameter(
@@ -159,12 +254,7 @@ impl ConnectionUrl {
             ("channel_binding" | "application_name" | "client_encoding" | "connect_timeout", _) => {
                 Ok(())
             }
-            _ => {
-                let is_name = name.len() <= 32
-                    && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-                let name = if is_name { name } else { "…" };
-                Err(UrlError::Parameter { name: name.to_owned() })
-            }
+            _ => Err(unsupported(name)),
         }
     }
 
@@ -179,6 +269,13 @@ impl ConnectionUrl {
         self.variables.insert(name.to_owned(), value);
         Ok(())
     }
+}
+
+fn unsupported(name: &str) -> UrlError {
+    let is_name =
+        name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let name = if is_name { name } else { "…" };
+    UrlError::Parameter { name: name.to_owned() }
 }
 
 fn host_of(host: &str) -> Result<String, UrlError> {
@@ -212,9 +309,54 @@ mod tests {
     use super::*;
     use crate::provider::Catalogue;
 
-    fn parsed(url: &str) -> Result<ConnectionUrl, UrlError> {
+    fn parsed_for(provider: &str, url: &str) -> Result<ConnectionUrl, UrlError> {
         let catalogue = Catalogue::built_in();
-        ConnectionUrl::parse(url, &catalogue.get("postgres").unwrap().variables)
+        let provider = catalogue.get(provider).unwrap();
+        ConnectionUrl::parse(provider.protocol.unwrap(), url, &provider.variables)
+    }
+
+    fn parsed(url: &str) -> Result<ConnectionUrl, UrlError> {
+        parsed_for("postgres", url)
+    }
+
+    #[test]
+    fn a_url_of_redis_becomes_its_parts_and_its_scheme_says_whether_there_is_tls() {
+        for (url, host, database, sslmode, user) in [
+            ("rediss://:p%40@cache.test", "cache.test", None, "verify-full", None),
+            (
+                "rediss://app:p%40@cache.test:6380/3",
+                "cache.test:6380",
+                Some("3"),
+                "verify-full",
+                Some("app"),
+            ),
+            (
+                "redis://default:p@@[::1]/0?protocol=3",
+                "[::1]",
+                Some("0"),
+                "disable",
+                Some("default"),
+            ),
+            ("redis://:p@@h?db=5", "h", Some("5"), "disable", None),
+        ] {
+            let found = parsed_for("redis", url).unwrap();
+            assert_eq!(found.variables["host"], host, "{url}");
+            assert_eq!(found.variables.get("database").map(String::as_str), database, "{url}");
+            assert_eq!(found.variables["sslmode"], sslmode, "{url}");
+            assert_eq!(found.user.as_deref(), user, "{url}");
+            assert_eq!(found.password.unwrap().as_str(), "p@", "{url}");
+        }
+        for (url, says) in [
+            ("postgres://u:canary@h/d", "does not begin with `rediss://` or `redis://`"),
+            ("redis://canary", "names no user: write `rediss://:PASSWORD@HOST`"),
+            ("redis://:canary@/0", "names no host"),
+            ("redis://:p@h/canary%20", "the database of the URL cannot be used"),
+            ("redis://:p@h?ssl_cert_reqs=canary", "parameter `ssl_cert_reqs`"),
+        ] {
+            let error = parsed_for("redis", url).unwrap_err().to_string();
+            assert!(error.contains(says), "{url}: {error}");
+            assert!(!error.contains("canary"), "{url}: {error}");
+        }
     }
 
     #[test]
@@ -267,6 +409,30 @@ mod tests {
             assert_eq!(url.variables.get("sslmode").map(String::as_str), sslmode);
             assert_eq!(url.user.as_deref(), Some("u"));
             assert_eq!(url.password.as_ref().map(|text| text.as_str()), password);
+        }
+    }
+
+    #[test]
+    fn a_url_of_mysql_becomes_its_parts() {
+        for (url, host, sslmode) in [
+            ("mysql://u:p@sql.test/app", "sql.test", None),
+            ("mariadb://u:p@sql.test:3307/app?charset=utf8mb4", "sql.test:3307", None),
+            ("mysql://u:p@h/app?ssl-mode=REQUIRED", "h", Some("verify-full")),
+            ("mysql://u:p@h/app?ssl-mode=DISABLED", "h", Some("disable")),
+        ] {
+            let found = parsed_for("mysql", url).unwrap();
+            assert_eq!((&*found.variables["host"], &*found.variables["database"]), (host, "app"));
+            assert_eq!(found.variables.get("sslmode").map(String::as_str), sslmode, "{url}");
+        }
+        for (url, says) in [
+            ("postgres://u:canary@h/d", "does not begin with `mysql://` or `mariadb://`"),
+            ("mysql://u:canary@h", "names no database"),
+            ("mysql://u:p@h/d?ssl-mode=canary", "`sslmode` of the URL"),
+            ("mysql://u:p@h/d?allowPublicKeyRetrieval=canary", "parameter `…`"),
+        ] {
+            let error = parsed_for("mysql", url).unwrap_err().to_string();
+            assert!(error.contains(says), "{url}: {error}");
+            assert!(!error.contains("canary"), "{url}: {error}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{FormError, Provider};
-use keyward_base::database::{DatabaseEndpoint, StreamSecurity};
+use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol, StreamSecurity};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::HostPattern;
 
@@ -36,6 +36,9 @@ impl Provider {
         let host = pattern.literal().ok_or_else(|| missing(HOST))?.clone();
         let port = if pattern.names_port() { pattern.port() } else { protocol.default_port() };
         let database = values.get(DATABASE).ok_or_else(|| missing(DATABASE))?.clone();
+        if protocol == DatabaseProtocol::Redis && database.parse::<u16>().is_err() {
+            return Err(FormError::Number { name: DATABASE.to_owned() });
+        }
         let security = match values.get(SSLMODE).map(String::as_str) {
             Some(DISABLE) => StreamSecurity::Cleartext,
             _ => StreamSecurity::VerifiedTls,

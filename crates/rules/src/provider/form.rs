@@ -100,6 +100,12 @@ pub enum FormError {
         /// The allowed values.
         choices: String,
     },
+    /// The database of a protocol whose databases have numbers.
+    #[error("`{name}` must be a number, such as 0")]
+    Number {
+        /// The variable.
+        name: String,
+    },
     /// A filled-in host is not a pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),

@@ -1,0 +1,110 @@
+//! What every login at a server begins with: the permit, and the user and password of its connection.
+
+use std::sync::Arc;
+
+use crate::refused::{Refused, ServerRefusal};
+use keyward_base::codes::Code;
+use keyward_base::database::DatabaseProtocol;
+use keyward_base::secret::Secret;
+use keyward_rules::inject::credential::Credential;
+use keyward_rules::inject::placement::{Location, LoginPart};
+use keyward_rules::policy::DatabasePermit;
+
+/// A permit with the credential of its connection.
+#[derive(Debug)]
+pub struct Permitted {
+    pub permit: Arc<DatabasePermit>,
+    pub credential: Arc<Credential>,
+}
+
+impl Permitted {
+    /// The user, if the connection has one.
+    pub fn user(&self) -> Option<&str> {
+        self.part(LoginPart::User).and_then(Secret::expose_text)
+    }
+
+    /// The password.
+    ///
+    /// # Errors
+    /// When the credential has none.
+    pub fn password(&self) -> Result<&Secret, Refused> {
+        self.part(LoginPart::Password).ok_or_else(Self::incomplete)
+    }
+
+    /// The refusal of a connection that lacks a part of its login.
+    pub fn incomplete() -> Refused {
+        Refused::Keyward(Code::ConnectionBroken.because("the connection has no complete login"))
+    }
+
+    fn part(&self, wanted: LoginPart) -> Option<&Secret> {
+        let mut writes = self.credential.writes.iter().flat_map(|scope| &scope.what);
+        writes.find(|write| write.at == Location::Login(wanted)).map(|write| &write.value)
+    }
+}
+
+/// Why a server opens no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// It closed the stream.
+    #[error("the server closed the stream")]
+    Ended(#[from] std::io::Error),
+    /// It does not speak the protocol.
+    #[error("the server does not answer as {} does", .0.name())]
+    Protocol(DatabaseProtocol),
+    /// It asks for a proof that would give the password away.
+    #[error("the server asks for {method}, which is answered only over verified TLS")]
+    Weak { method: &'static str },
+    /// It asks for a proof that Keyward does not have, or speaks an old version.
+    #[error("the server asks for {method}, which is not supported")]
+    Unsupported { method: &'static str },
+    /// It refuses. The message is its own.
+    #[error("the database server refuses the login: {message}")]
+    Refused { message: String, rejects_login: bool },
+    /// It takes too long.
+    #[error("the server did not finish the login in time")]
+    Timeout,
+}
+
+impl ServerError {
+    /// The code for the audit log.
+    fn code(&self) -> Code {
+        match self {
+            Self::Ended(_) => Code::UpstreamUnreachable,
+            Self::Timeout => Code::UpstreamTimeout,
+            Self::Refused { rejects_login: true, .. } => Code::ConnectionBroken,
+            Self::Refused { .. } => Code::UpstreamUnreachable,
+            Self::Protocol(_) | Self::Weak { .. } | Self::Unsupported { .. } => {
+                Code::UpstreamProtocol
+            }
+        }
+    }
+
+    /// What a person can do.
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { rejects_login: true, .. } => {
+                Some("correct the connection: `keyward connection rotate NAME`".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<ServerError> for Refused {
+    fn from(error: ServerError) -> Self {
+        Self::Server(ServerRefusal {
+            text: error.code().because(error.to_string()).hint_if(error.hint()),
+            state: None,
+            rejects_login: matches!(error, ServerError::Refused { rejects_login: true, .. }),
+        })
+    }
+}
+
+/// Text of a server for people: without the password, without control characters, and short.
+pub fn words_of_server(text: &str, password: &Secret) -> String {
+    let password = password.expose_text().unwrap_or_default();
+    if text.is_empty() || (!password.is_empty() && text.contains(password)) {
+        return "it gives no usable reason".to_owned();
+    }
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}

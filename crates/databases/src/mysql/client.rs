@@ -1,0 +1,287 @@
+//! The login of a client at Keyward: `caching_sha2_password`, always in full, which hands over the token itself: within TLS and
+//! over a socket as it is, else encrypted to an RSA key. Keyward keeps hashes of tokens that no challenge of MySQL can use.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
+
+use super::login_key::{LoginKey, combined};
+use super::packet::{
+    CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, FOUND_ROWS, IGNORE_SPACE, INTERACTIVE,
+    LOCAL_FILES, LONG_AUTH_DATA, LONG_FLAG, LONG_PASSWORD, MORE_DATA, MULTI_RESULTS,
+    MULTI_STATEMENTS, ODBC, PLUGIN_AUTH, PROTOCOL_41, PS_MULTI_RESULTS, Parts, SECURE_CONNECTION,
+    SESSION_TRACK, SWITCH, Sequence, TLS, TRANSACTIONS,
+};
+
+/// The plugin that hands over a password in full.
+pub const PLUGIN: &[u8] = b"caching_sha2_password";
+
+/// The version that clients see. Keyward speaks first, so the server's is not known yet; MySQL 8.0 is what clients expect of
+/// `caching_sha2_password`. It is not above 8.0: clients would use what MariaDB lacks.
+const VERSION: &[u8] = b"8.0.11-keyward";
+
+/// `utf8mb4_general_ci`.
+const CHARSET: u8 = 45;
+
+/// `SERVER_STATUS_AUTOCOMMIT`.
+const STATUS: u16 = 2;
+
+/// The length of a nonce, in bytes.
+pub const NONCE_BYTES: usize = 20;
+
+/// What Keyward and a client may agree on for the session. Not compression, nor what MySQL and MariaDB do differently.
+const OF_SESSION: u32 = LONG_PASSWORD
+    | FOUND_ROWS
+    | LONG_FLAG
+    | ODBC
+    | LOCAL_FILES
+    | IGNORE_SPACE
+    | PROTOCOL_41
+    | INTERACTIVE
+    | TRANSACTIONS
+    | SECURE_CONNECTION
+    | MULTI_STATEMENTS
+    | MULTI_RESULTS
+    | PS_MULTI_RESULTS
+    | SESSION_TRACK
+    | DEPRECATE_EOF;
+
+/// What is agreed on for the login alone.
+const OF_LOGIN: u32 = CONNECT_WITH_DB | PLUGIN_AUTH | CONNECT_ATTRIBUTES | LONG_AUTH_DATA;
+
+/// Says that the whole password is wanted.
+const FULL: [u8; 2] = [MORE_DATA, 4];
+/// Says that no password is wanted.
+const FAST: [u8; 2] = [MORE_DATA, 3];
+/// Asks for the public key.
+const KEY_WANTED: &[u8] = &[2];
+
+/// A client that has answered the greeting.
+#[derive(Debug)]
+pub struct Client {
+    pub user: String,
+    /// Empty if it names none.
+    pub database: String,
+    /// What it agreed on for the session.
+    pub flags: u32,
+    pub charset: u8,
+    pub packet_bytes_max: u32,
+    sequence: Sequence,
+    nonce: [u8; NONCE_BYTES],
+    /// Whether it can answer without being switched to the plugin.
+    has_plugin: bool,
+    /// Whether it gave a password at all.
+    has_password: bool,
+    key: Arc<LoginKey>,
+}
+
+/// What a client answers to the greeting.
+pub enum Answer {
+    /// A request for TLS.
+    Tls,
+    Login(Box<Client>),
+}
+
+/// A greeting that was sent.
+pub struct Greeting {
+    nonce: [u8; NONCE_BYTES],
+    sequence: Sequence,
+    offers_tls: bool,
+}
+
+/// Why a client's login cannot be understood.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Malformed(pub &'static str);
+
+impl From<std::io::Error> for Malformed {
+    fn from(_: std::io::Error) -> Self {
+        Self("the stream ended before the login did, or a packet of the login is malformed")
+    }
+}
+
+impl Greeting {
+    /// Greets a client, as servers do before anything else.
+    ///
+    /// # Errors
+    /// When the client has left.
+    pub async fn send<S>(stream: &mut S, offers_tls: bool) -> Result<Self, Malformed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let nonce = nonce().ok_or(Malformed("the system has no random bytes"))?;
+        let mut sequence = Sequence::default();
+        sequence.write(stream, &greeting(&nonce, offers_tls)).await?;
+        Ok(Self { nonce, sequence, offers_tls })
+    }
+
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub async fn answer<S>(
+        &mut self,
+        stream: &mut S,
+        key: &Arc<LoginKey>,
+    ) -> Result<Answer, Malformed>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let payload = self.sequence.read(stream).await?;
+        let mut parts = Parts(&payload);
+        let flags = parts.u32().ok_or(Malformed("the login is malformed"))?;
+        // 32 bytes: the beginning of a login, which follows within TLS.
+        if flags & TLS != 0 && payload.len() == 32 && self.offers_tls {
+            self.offers_tls = false;
+            return Ok(Answer::Tls);
+        }
+        if flags & (PROTOCOL_41 | SECURE_CONNECTION) != PROTOCOL_41 | SECURE_CONNECTION {
+            return Err(Malformed("the client is older than version 4.1 of the protocol"));
+        }
+        let sequence = std::mem::take(&mut self.sequence);
+        let client = Client::parse(&payload, self.nonce, sequence, key.clone());
+        client
+            .map(|client| Answer::Login(Box::new(client)))
+            .ok_or(Malformed("the login is malformed"))
+    }
+
+    /// The answer to a client that is refused before its login.
+    pub fn last_packet(&self, payload: &[u8]) -> Vec<u8> {
+        self.sequence.last_packet(payload)
+    }
+}
+
+impl Client {
+    /// `HandshakeResponse41`.
+    fn parse(
+        payload: &[u8],
+        nonce: [u8; NONCE_BYTES],
+        sequence: Sequence,
+        key: Arc<LoginKey>,
+    ) -> Option<Self> {
+        let mut parts = Parts(payload);
+        let flags = parts.u32()?;
+        let packet_bytes_max = parts.u32()?;
+        let charset = parts.u8()?;
+        parts.bytes(23)?;
+        let user = std::str::from_utf8(parts.until_nul()?).ok()?.to_owned();
+        let response = parts.counted()?;
+        let database = match flags & CONNECT_WITH_DB {
+            0 => String::new(),
+            _ => std::str::from_utf8(parts.until_nul()?).ok()?.to_owned(),
+        };
+        let plugin = match flags & PLUGIN_AUTH {
+            0 => b"",
+            // Some clients leave the NUL out.
+            _ => parts.until_nul().unwrap_or(parts.0),
+        };
+        Some(Self {
+            user,
+            database,
+            flags: flags & OF_SESSION,
+            charset,
+            packet_bytes_max,
+            sequence,
+            nonce,
+            has_plugin: plugin == PLUGIN,
+            has_password: !response.is_empty(),
+            key,
+        })
+    }
+
+    /// Asks for the token. `is_confidential`: nothing but this machine sees what the client sends as it is, by TLS or a socket.
+    ///
+    /// # Errors
+    /// When the client gives none.
+    pub async fn token<S>(&mut self, stream: &mut S) -> Result<Zeroizing<String>, Malformed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.switch(stream).await?;
+        if !self.has_password {
+            return Err(Malformed(
+                "no password was sent: give the agent's token (kwa_…) as the password",
+            ));
+        }
+        self.sequence.write(stream, &FULL).await?;
+        let mut given = self.sequence.read(stream).await?;
+        if *given == KEY_WANTED {
+            let pair = self.key.pair().await.ok_or(Malformed("the system has no random bytes"))?;
+            let public = [&[MORE_DATA], pair.public.as_bytes()].concat();
+            self.sequence.write(stream, &public).await?;
+            let encrypted = self.sequence.read(stream).await?;
+            let wrong = Malformed("the password is not encrypted to Keyward's key");
+            let decrypted = pair.decrypt(&encrypted).ok_or(wrong)?;
+            given = combined(&decrypted, &self.nonce);
+            given.truncate(decrypted.len());
+        }
+        let text = given.strip_suffix(b"\0").unwrap_or(&given);
+        let text = std::str::from_utf8(text).map_err(|_| Malformed("the password is no text"))?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    /// Makes the client use the plugin, if it has begun with another one.
+    async fn switch<S>(&mut self, stream: &mut S) -> Result<(), Malformed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if self.has_plugin {
+            return Ok(());
+        }
+        let request = [&[SWITCH], PLUGIN, b"\0", &self.nonce, b"\0"].concat();
+        self.sequence.write(stream, &request).await?;
+        self.has_password = !self.sequence.read(stream).await?.is_empty();
+        self.has_plugin = true;
+        Ok(())
+    }
+
+    /// Ends the login of a client whose listener asks for no token.
+    ///
+    /// # Errors
+    /// When the client has left.
+    pub async fn skip<S>(&mut self, stream: &mut S) -> Result<(), Malformed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.switch(stream).await?;
+        if self.has_password {
+            self.sequence.write(stream, &FAST).await?;
+        }
+        Ok(())
+    }
+
+    /// The packet that ends the login.
+    pub fn last_packet(&self, payload: &[u8]) -> Vec<u8> {
+        self.sequence.last_packet(payload)
+    }
+}
+
+/// `HandshakeV10`.
+fn greeting(nonce: &[u8; NONCE_BYTES], offers_tls: bool) -> Vec<u8> {
+    let flags = OF_SESSION | OF_LOGIN | if offers_tls { TLS } else { 0 };
+    let [low, high] = [flags & 0xffff, flags >> 16].map(|half| half.to_le_bytes());
+    let mut payload = vec![10];
+    payload.extend(VERSION);
+    // No thread has this number: clients name it to stop their statements by a second session.
+    payload.extend([0, 0, 0, 0, 0]);
+    payload.extend(&nonce[..8]);
+    payload.push(0);
+    payload.extend(&low[..2]);
+    payload.push(CHARSET);
+    payload.extend(STATUS.to_le_bytes());
+    payload.extend(&high[..2]);
+    payload.push(21);
+    payload.extend([0; 10]);
+    payload.extend(&nonce[8..]);
+    payload.push(0);
+    payload.extend(PLUGIN);
+    payload.push(0);
+    payload
+}
+
+/// Random bytes without NUL, which would end a text.
+fn nonce() -> Option<[u8; NONCE_BYTES]> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).ok()?;
+    Some(nonce.map(|byte| byte % 94 + 33))
+}

@@ -1,0 +1,232 @@
+//! [`CommandFilter`] reads the kind of each command of an agent and replaces those that a session may not send. The replacement
+//! is a statement that raises the refusal at the server, so that nothing has to be put between the server's answers.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::packet::packet;
+
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The length of a packet that the next one continues, in bytes.
+const CONTINUED_BYTES: usize = 0xff_ffff;
+
+const COM_QUERY: u8 = 0x03;
+
+/// An agent's stream whose commands are checked.
+#[derive(Debug)]
+pub struct CommandFilter<S> {
+    stream: S,
+    packets: Packets,
+    /// What the server gets next.
+    checked: BytesMut,
+}
+
+/// The packets of an agent, in pieces of any size.
+#[derive(Debug, Default)]
+struct Packets {
+    /// The header, and the first byte of the payload where that decides.
+    begun: Vec<u8>,
+    /// What is missing of the packet, and whether it is passed on.
+    missing: usize,
+    refused: bool,
+    before: Before,
+}
+
+/// The packet before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    number: u8,
+    length: usize,
+}
+
+impl Before {
+    /// Whether the next packet goes on with this one. A file that is loaded from the client has more than 256 packets, whose
+    /// numbers begin with 0 again; it ends with an empty one.
+    fn goes_on(self) -> bool {
+        self.length == CONTINUED_BYTES || (self.number == u8::MAX && self.length > 0)
+    }
+}
+
+/// Why a command is refused. The others pass: what they do is the user's right at the server.
+fn refusal(command: u8) -> Option<&'static str> {
+    match command {
+        0x11 => Some("a session cannot change its user"),
+        0x12 | 0x15 | 0x1e => Some("replication is not possible through Keyward"),
+        0x13 | 0x20 | 0x21 => Some("copies of a server are not possible through Keyward"),
+        // Of servers themselves, and of a protocol extension that was not agreed on.
+        0x0b | 0x0f | 0x10 | 0x14 | 0xfe => Some("the command is none of a client"),
+        _ => None,
+    }
+}
+
+impl<S> CommandFilter<S> {
+    /// Checks what is read from `stream`.
+    pub fn new(stream: S) -> Self {
+        Self { stream, packets: Packets::default(), checked: BytesMut::new() }
+    }
+}
+
+impl Packets {
+    /// Takes what came, and appends what the server gets.
+    fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) {
+        while !bytes.is_empty() {
+            if self.missing > 0 {
+                let take = self.missing.min(bytes.len());
+                if !self.refused {
+                    checked.extend_from_slice(&bytes[..take]);
+                }
+                bytes.advance(take);
+                self.missing -= take;
+                continue;
+            }
+            self.begun.push(bytes[0]);
+            bytes.advance(1);
+            self.begin(checked);
+        }
+    }
+
+    fn begin(&mut self, checked: &mut BytesMut) {
+        let [a, b, c, number, first @ ..] = &self.begun[..] else { return };
+        let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+        let goes_on = self.before.goes_on();
+        // Answers to the server within a command have other numbers.
+        let is_command = *number == 0 && !goes_on;
+        if is_command && length > 0 && first.is_empty() {
+            return;
+        }
+        let reason = first.first().filter(|_| is_command).and_then(|first| refusal(*first));
+        // What continues a refused command is refused with it.
+        self.refused = reason.is_some() || (goes_on && self.refused);
+        match reason {
+            Some(reason) => checked.extend_from_slice(&refused(reason)),
+            None if self.refused => {}
+            None => checked.extend_from_slice(&self.begun),
+        }
+        self.missing = length - first.len();
+        self.before = Before { number: *number, length };
+        self.begun.clear();
+    }
+}
+
+/// A statement that fails with the reason.
+fn refused(reason: &str) -> Vec<u8> {
+    tracing::debug!(reason, "a command was refused");
+    // 1227: ER_SPECIFIC_ACCESS_DENIED_ERROR.
+    let text = format!(
+        "SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1227, MESSAGE_TEXT = 'keyward: {reason}'"
+    );
+    packet(0, &[&[COM_QUERY], text.as_bytes()].concat())
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for CommandFilter<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.checked.is_empty() {
+            let mut space = [0; CHUNK_BYTES];
+            let mut read = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.packets.feed(read.filled(), &mut this.checked);
+        }
+        let length = this.checked.len().min(out.remaining());
+        out.put_slice(&this.checked.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for CommandFilter<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fed(bytes: &[u8], piece: usize) -> Vec<u8> {
+        let (mut packets, mut checked) = (Packets::default(), BytesMut::new());
+        for piece in bytes.chunks(piece) {
+            packets.feed(piece, &mut checked);
+        }
+        checked.to_vec()
+    }
+
+    #[test]
+    fn what_is_permitted_passes_unchanged_in_pieces_of_any_size() {
+        let mut all = [
+            packet(0, b"\x03SELECT 1"),
+            packet(0, b"\x0e"),
+            packet(0, b"\x03LOAD DATA LOCAL INFILE 'x' INTO TABLE t"),
+        ]
+        .concat();
+        // A file whose packets look like commands; their numbers begin anew.
+        (2..=600_u16).for_each(|number| {
+            all.extend(packet(number.to_le_bytes()[0], b"\x11 not a command"));
+        });
+        let last = 601_u16.to_le_bytes()[0];
+        all.extend(packet(last, b""));
+        all.extend(packet(0, b"\x01"));
+        for piece in [1, 4, 5, 1000, 1_000_000] {
+            assert_eq!(fed(&all, piece), all, "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_refused_command_becomes_a_statement_that_fails_in_pieces_of_any_size() {
+        let around = packet(0, b"\x03SELECT 1");
+        for (command, says) in [
+            (&b"\x11root\0"[..], "cannot change its user"),
+            (b"\x11", "cannot change its user"),
+            (b"\x12\0\0\0\0", "replication"),
+            (b"\x15\0\0\0\0", "replication"),
+            (b"\x1e\0\0\0\0", "replication"),
+            (b"\x20", "copies of a server"),
+            (b"\xfe", "none of a client"),
+        ] {
+            let all = [&around[..], &packet(0, command), &around].concat();
+            for piece in [1, 6, 4096] {
+                let sent = fed(&all, piece);
+                let sent = sent.strip_prefix(&*around).unwrap().strip_suffix(&*around).unwrap();
+                let text = String::from_utf8_lossy(&sent[5..]).into_owned();
+                assert!(sent[4] == COM_QUERY && text.starts_with("SIGNAL"), "{text}");
+                assert!(text.contains(says), "{text}");
+                assert_eq!(usize::from(sent[0]) + 4, sent.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_continues_a_refused_command_is_refused_with_it() {
+        let mut long = vec![0x11];
+        long.resize(CONTINUED_BYTES, b'x');
+        let after = packet(0, b"\x03SELECT 1");
+        let all = [packet(0, &long), packet(1, b"\x11rest"), after.clone()].concat();
+        let sent = fed(&all, 100_000);
+        assert!(sent.ends_with(&after) && sent.len() < 300, "{}", sent.len());
+    }
+}

@@ -1,0 +1,197 @@
+//! Hostile clients and servers, in process: what is sent in place of a login, and servers that ask for the password without
+//! proving anything.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use super::client::{Answer, Greeting, PLUGIN};
+use super::login::{Agreed, Login};
+use super::login_key::{LoginKey, combined, encrypt};
+use super::packet::{PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet};
+use crate::login::ServerError;
+use crate::sample;
+use keyward_base::database::DatabaseProtocol;
+
+const PASSWORD: &str = "canary-password";
+const USUAL: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
+
+fn login_payload(flags: u32, rest: &[u8]) -> Vec<u8> {
+    let mut payload = flags.to_le_bytes().to_vec();
+    payload.extend([0, 0, 0, 1, 45]);
+    payload.extend([0; 23]);
+    payload.extend(rest);
+    payload
+}
+
+/// What comes of a client that sends this after the greeting.
+async fn answered(sent: &[u8], offers_tls: bool) -> Result<Answer, &'static str> {
+    let (mut client, mut server) = duplex(1 << 20);
+    client.write_all(sent).await.expect("it has room");
+    client.shutdown().await.expect("it is open");
+    let mut greeting = Greeting::send(&mut server, offers_tls).await.map_err(|error| error.0)?;
+    let key = Arc::<LoginKey>::default();
+    greeting.answer(&mut server, &key).await.map_err(|error| error.0)
+}
+
+#[tokio::test]
+async fn what_is_no_login_is_refused_without_reading_on() {
+    let usual = |rest: &[u8]| packet(1, &login_payload(USUAL, rest));
+    for (sent, says) in [
+        (vec![], "the stream ended"),
+        (vec![1, 2], "the stream ended"),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "malformed"),
+        (vec![0xff; 40], "malformed"),
+        // The number of another packet.
+        (packet(0, &login_payload(USUAL, b"u\0\0\0")), "malformed"),
+        (packet(1, b""), "the login is malformed"),
+        (packet(1, &login_payload(PROTOCOL_41, b"u\0\0")), "older than version 4.1"),
+        (packet(1, &login_payload(TLS, b"")), "older than version 4.1"),
+        (usual(b"u"), "the login is malformed"),
+        (usual(b"u\0\x20short"), "the login is malformed"),
+        (usual(b"\xff\0\0\0"), "the login is malformed"),
+        (usual(b"u\0\xfe"), "the login is malformed"),
+        (packet(1, &vec![0; 70_000]), "malformed"),
+    ] {
+        let refused = answered(&sent, false).await.err().expect("no login");
+        assert!(refused.contains(says), "{refused}: {:?}", &sent[..sent.len().min(40)]);
+    }
+    let tls = packet(1, &login_payload(USUAL | TLS, b""));
+    assert!(matches!(answered(&tls, true).await, Ok(Answer::Tls)));
+    assert!(answered(&tls, false).await.is_err(), "TLS that was not offered");
+}
+
+/// A client that logs in with this plugin and gives the password, encrypted or not.
+async fn logs_in(plugin: &[u8], encrypts: bool) -> Result<String, &'static str> {
+    let (mut stream, mut server) = duplex(1 << 20);
+    let plugin = plugin.to_vec();
+    let client = tokio::spawn(async move {
+        let mut sequence = Sequence::default();
+        let greeting = sequence.read(&mut stream).await.expect("a greeting");
+        let at = greeting.windows(PLUGIN.len()).position(|it| it == PLUGIN).expect("the plugin");
+        // Eight bytes before the flags, and the rest before the plugin.
+        let version = greeting[1..].iter().position(|byte| *byte == 0).expect("a version") + 2;
+        let nonce = [&greeting[version + 4..version + 12], &greeting[at - 13..at - 1]].concat();
+        let rest = [b"app\0\x04hash", &plugin[..], b"\0"].concat();
+        let login = login_payload(USUAL, &rest);
+        sequence.write(&mut stream, &login).await.expect("it is open");
+        if plugin != PLUGIN {
+            let switch = sequence.read(&mut stream).await.expect("a switch");
+            assert_eq!(switch[..PLUGIN.len() + 2], [&[0xfe], PLUGIN, b"\0"].concat());
+            sequence.write(&mut stream, b"hash").await.expect("it is open");
+        }
+        assert_eq!(sequence.read(&mut stream).await.expect("it asks")[..], [1, 4]);
+        if !encrypts {
+            return drop(sequence.write(&mut stream, b"kwa_t\0").await);
+        }
+        sequence.write(&mut stream, &[2]).await.expect("it is open");
+        let key = sequence.read(&mut stream).await.expect("a key");
+        let encrypted = encrypt(&key[1..], &combined(b"kwa_t", &nonce)).expect("a key");
+        drop(sequence.write(&mut stream, &encrypted).await);
+    });
+    let mut greeting = Greeting::send(&mut server, false).await.map_err(|error| error.0)?;
+    let key = Arc::<LoginKey>::default();
+    let answer = greeting.answer(&mut server, &key).await.map_err(|error| error.0)?;
+    let Answer::Login(mut login) = answer else { return Err("a request for TLS") };
+    let token = login.token(&mut server).await.map_err(|error| error.0)?;
+    client.await.expect("no panic");
+    Ok(token.to_string())
+}
+
+#[tokio::test]
+async fn a_client_hands_over_its_token_whatever_plugin_it_begins_with() {
+    for plugin in [PLUGIN, b"mysql_native_password", b"client_ed25519"] {
+        for encrypts in [false, true] {
+            assert_eq!(logs_in(plugin, encrypts).await.expect("a token"), "kwa_t");
+        }
+    }
+}
+
+fn server_greeting(flags: u32, plugin: &[u8]) -> Vec<u8> {
+    let [low, high] = [flags & 0xffff, flags >> 16].map(|half| half.to_le_bytes());
+    let mut payload = b"\x0a8.4.0\0\x01\0\0\0AAAAAAAA\0".to_vec();
+    payload.extend([low[0], low[1], 45, 2, 0, high[0], high[1], 21]);
+    payload.extend([0; 10]);
+    payload.extend(b"BBBBBBBBBBBB\0");
+    payload.extend(plugin);
+    payload.push(0);
+    payload
+}
+
+/// What comes of a server that sends these payloads, and what it got behind the login.
+async fn against(
+    verified: bool,
+    greeting: Vec<u8>,
+    payloads: &[&[u8]],
+) -> (Result<Vec<u8>, ServerError>, Vec<u8>) {
+    let permitted = sample::permitted(DatabaseProtocol::Mysql, Some("app"), PASSWORD);
+    let agreed =
+        Agreed { flags: USUAL, charset: 45, packet_bytes_max: 1 << 24, program: "x".to_owned() };
+    let login = Login::new(permitted, agreed).expect("it is complete");
+    let (mut stream, mut server) = duplex(1 << 20);
+    let mut sent = packet(0, &greeting);
+    // Each answer of the client has a number between those of the server.
+    for (index, payload) in payloads.iter().enumerate() {
+        sent.extend(packet(u8::try_from(2 * index + 2).expect("few"), payload));
+    }
+    server.write_all(&sent).await.expect("it has room");
+    server.shutdown().await.expect("it is open");
+    let mut sequence = Sequence::default();
+    let result = match login.greeting(&mut stream, &mut sequence).await {
+        Ok(greeting) => login.prove(&mut stream, &mut sequence, greeting, verified).await,
+        Err(error) => Err(error),
+    };
+    drop(stream);
+    (result, all_of(server).await)
+}
+
+async fn all_of(mut stream: DuplexStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.expect("it ends");
+    all
+}
+
+#[tokio::test]
+async fn the_password_is_given_to_no_server_that_has_not_proved_its_name() {
+    let greeting = || server_greeting(USUAL, b"caching_sha2_password");
+    let short = server_greeting(PROTOCOL_41, b"caching_sha2_password");
+    let denied = format!("\u{1}#28000Access denied using {PASSWORD}");
+    let denied = [b"\xff\x15\x04", &denied.as_bytes()[1..]].concat();
+    for (verified, greeting, payloads, says) in [
+        (false, greeting(), &[&b"\xfemysql_clear_password\0"[..]][..], "only over verified TLS"),
+        (false, greeting(), &[b"\xfesha256_password\0AAAA"], "only over verified TLS"),
+        (true, greeting(), &[b"\xfemysql_old_password\0"], "not supported"),
+        (true, greeting(), &[b"\xfe"], "does not answer as MySQL does"),
+        (true, greeting(), &[b"\xfemysql_native_password\0short"], "does not answer as MySQL does"),
+        (true, greeting(), &[b"\x01\x09"], "does not answer as MySQL does"),
+        (false, greeting(), &[b"\x01\x04", b"\x01no key"], "does not answer as MySQL does"),
+        (true, greeting(), &[&denied], "no usable reason"),
+        (true, greeting(), &[], "closed the stream"),
+        (true, short, &[], "too old"),
+        (true, b"HTTP/1.1 400".to_vec(), &[], "does not answer as MySQL does"),
+        (true, b"\xff\x10\x04Too many connections".to_vec(), &[], "Too many connections"),
+    ] {
+        let (result, got) = against(verified, greeting, payloads).await;
+        let error = result.expect_err("no session").to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(!error.contains(PASSWORD), "{error}");
+        assert!(!got.windows(PASSWORD.len()).any(|it| it == PASSWORD.as_bytes()), "{says}");
+    }
+}
+
+#[tokio::test]
+async fn the_password_goes_over_verified_tls_in_full_and_else_by_challenge() {
+    let greeting = || server_greeting(USUAL, b"caching_sha2_password");
+    let ok: &[u8] = b"\0\0\0\x02\0\0\0";
+    let (result, got) = against(true, greeting(), &[b"\x01\x04", ok]).await;
+    assert_eq!(result.expect("a session"), ok);
+    assert!(got.ends_with(format!("{PASSWORD}\0").as_bytes()));
+    // The client answers neither `1 3` nor `OK`, so that the next number is the server's own.
+    let (result, got) = against(false, greeting(), &[ok]).await;
+    result.expect("a session");
+    assert!(!got.windows(PASSWORD.len()).any(|it| it == PASSWORD.as_bytes()));
+    let native = b"\xfemysql_native_password\0AAAAAAAABBBBBBBBBBBB\0";
+    let (result, got) = against(false, greeting(), &[native, ok]).await;
+    result.expect("a session");
+    assert_eq!(got[got.len() - 24..got.len() - 20], [20, 0, 0, 3], "a hash of 20 bytes");
+}

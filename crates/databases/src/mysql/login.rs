@@ -1,0 +1,348 @@
+//! The login at a server with a connection's credential: `caching_sha2_password` and `mysql_native_password`, as the server asks.
+//! The password itself goes over verified TLS, or encrypted to the key that a server without TLS sends.
+
+use std::io;
+
+use aws_lc_rs::digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
+
+use super::client::{NONCE_BYTES, PLUGIN};
+use super::login_key::{combined, encrypt};
+use super::packet::{
+    CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, LONG_PASSWORD, MORE_DATA, OK,
+    PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS,
+    put_counted,
+};
+use crate::login::{Permitted, ServerError, words_of_server};
+use crate::refused::Refused;
+use crate::upstream::Upstream;
+use keyward_base::codes::Code;
+use keyward_base::database::{DatabaseProtocol, StreamSecurity};
+use keyward_base::secret::Secret;
+use keyward_proxy::{CheckedUpstream, ServiceExchange};
+
+/// What every server since 2010 has.
+const REQUIRED: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
+
+/// What changes the bytes of a session, so that the server must have it if the client was told that it is there.
+const MUST_AGREE: u32 = SESSION_TRACK | DEPRECATE_EOF;
+
+/// Packets of a server during the login. Servers send up to five.
+const PACKETS_MAX: usize = 16;
+
+const NATIVE: &[u8] = b"mysql_native_password";
+const CLEAR: &[u8] = b"mysql_clear_password";
+const SHA256_PASSWORD: &[u8] = b"sha256_password";
+
+/// Errors of servers about the user or the password: `ER_DBACCESS_DENIED_ERROR`, `ER_ACCESS_DENIED_ERROR`,
+/// `ER_ACCESS_DENIED_NO_PASSWORD_ERROR`, and expired passwords and locked accounts.
+const REJECTIONS: [u16; 6] = [1045, 1698, 1820, 1862, 3118, 4151];
+
+/// How the session is, as its client has agreed.
+#[derive(Clone, Debug)]
+pub struct Agreed {
+    pub flags: u32,
+    pub charset: u8,
+    pub packet_bytes_max: u32,
+    /// The name for the server's own lists.
+    pub program: String,
+}
+
+/// A login that has not begun.
+pub struct Login {
+    permitted: Permitted,
+    user: String,
+    password: Secret,
+    agreed: Agreed,
+}
+
+/// What a server begins with.
+#[derive(Debug)]
+pub struct ServerGreeting {
+    flags: u32,
+    nonce: Vec<u8>,
+    plugin: Vec<u8>,
+}
+
+impl Login {
+    /// The permitted login.
+    ///
+    /// # Errors
+    /// When the credential has no user or password.
+    pub fn new(permitted: Permitted, agreed: Agreed) -> Result<Self, Refused> {
+        let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
+        let password = permitted.password()?.clone();
+        Ok(Self { permitted, user, password, agreed })
+    }
+
+    /// Dials the server and logs in. The payload is the server's last, which the client gets.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, does not prove its name, or refuses.
+    pub async fn run(
+        &self,
+        exchange: &mut ServiceExchange,
+    ) -> Result<(Upstream, Vec<u8>), Refused> {
+        exchange.set_role(&self.user);
+        let mut stream = exchange.dial(&self.permitted.permit).await?;
+        let within = exchange.connect_timeout();
+        let mut sequence = Sequence::default();
+        let begun = tokio::time::timeout(within, self.begin(&mut stream, &mut sequence)).await;
+        let greeting =
+            begun.unwrap_or(Err(ServerError::Timeout)).map_err(|error| failed(exchange, error))?;
+        if self.wants_tls() && greeting.flags & TLS == 0 {
+            let text = Code::UpstreamTls.because("the database server offers no TLS");
+            let hint = "switch TLS on at the server, or set `sslmode: disable`";
+            return Err(Refused::Keyward(text.hint(hint)));
+        }
+        let mut upstream = Upstream::secured(exchange, stream, &self.permitted.permit).await?;
+        let verified = upstream.is_verified();
+        let opened = self.prove(&mut upstream, &mut sequence, greeting, verified);
+        match tokio::time::timeout(within, opened).await.unwrap_or(Err(ServerError::Timeout)) {
+            Ok(payload) => Ok((upstream, payload)),
+            Err(error) => Err(failed(exchange, error)),
+        }
+    }
+
+    fn wants_tls(&self) -> bool {
+        self.permitted.permit.endpoint().security == StreamSecurity::VerifiedTls
+    }
+
+    /// Reads the greeting, and asks for TLS. Nothing else is sent before it.
+    async fn begin(
+        &self,
+        stream: &mut CheckedUpstream,
+        sequence: &mut Sequence,
+    ) -> Result<ServerGreeting, ServerError> {
+        let greeting = self.greeting(stream, sequence).await?;
+        if self.wants_tls() && greeting.flags & TLS != 0 {
+            let request = self.response_head(&greeting, TLS);
+            sequence.write(stream, &request).await?;
+        }
+        Ok(greeting)
+    }
+
+    pub(super) async fn greeting<S>(
+        &self,
+        stream: &mut S,
+        sequence: &mut Sequence,
+    ) -> Result<ServerGreeting, ServerError>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let payload = read(stream, sequence).await?;
+        if payload.first() == Some(&ERROR) {
+            return Err(self.refused(&payload));
+        }
+        let greeting = ServerGreeting::parse(&payload).ok_or(PROTOCOL)?;
+        let missing = (REQUIRED | (self.agreed.flags & MUST_AGREE)) & !greeting.flags;
+        match missing {
+            0 => Ok(greeting),
+            _ => Err(ServerError::Unsupported {
+                method: "a version of the protocol that is too old",
+            }),
+        }
+    }
+
+    /// Logs in, and answers what the server asks for until it says `OK`.
+    pub(super) async fn prove<S>(
+        &self,
+        stream: &mut S,
+        sequence: &mut Sequence,
+        greeting: ServerGreeting,
+        verified: bool,
+    ) -> Result<Vec<u8>, ServerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let ServerGreeting { mut nonce, mut plugin, .. } =
+            self.respond(stream, sequence, greeting).await?;
+        let mut wants_key = false;
+        for _ in 0..PACKETS_MAX {
+            let payload = read(stream, sequence).await?;
+            match payload.split_first() {
+                Some((&OK, _)) => return Ok(payload.to_vec()),
+                Some((&ERROR, _)) => return Err(self.refused(&payload)),
+                Some((&SWITCH, rest)) => {
+                    let mut parts = Parts(rest);
+                    plugin = parts.until_nul().ok_or(PROTOCOL)?.to_vec();
+                    nonce = parts.0.strip_suffix(b"\0").unwrap_or(parts.0).to_vec();
+                    let answer = self.answer(&plugin, &nonce, verified)?;
+                    sequence.write(stream, &answer).await?;
+                }
+                Some((&MORE_DATA, [3])) if plugin == PLUGIN => {}
+                Some((&MORE_DATA, [4])) if plugin == PLUGIN && verified => {
+                    sequence.write(stream, &self.cleartext()).await?;
+                }
+                Some((&MORE_DATA, [4])) if plugin == PLUGIN && !wants_key => {
+                    wants_key = true;
+                    sequence.write(stream, &[2]).await?;
+                }
+                Some((&MORE_DATA, pem)) if wants_key => {
+                    let text = combined(self.password.expose(), &nonce);
+                    let encrypted = encrypt(pem, &text).ok_or(PROTOCOL)?;
+                    sequence.write(stream, &encrypted).await?;
+                }
+                _ => return Err(PROTOCOL),
+            }
+        }
+        Err(PROTOCOL)
+    }
+
+    /// Sends `HandshakeResponse41`, with the answer to the greeting's challenge if that is a challenge.
+    async fn respond<S>(
+        &self,
+        stream: &mut S,
+        sequence: &mut Sequence,
+        mut greeting: ServerGreeting,
+    ) -> Result<ServerGreeting, ServerError>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        // Servers name the plugin of most users; for a user with another one, they switch.
+        if greeting.plugin != PLUGIN {
+            greeting.plugin = NATIVE.to_vec();
+        }
+        let tls = if self.wants_tls() { TLS } else { 0 };
+        let mut payload = self.response_head(&greeting, tls);
+        payload.extend(self.user.as_bytes());
+        payload.push(0);
+        put_counted(&self.answer(&greeting.plugin, &greeting.nonce, false)?, &mut payload);
+        payload.extend(self.permitted.permit.endpoint().database.as_bytes());
+        payload.push(0);
+        payload.extend(&greeting.plugin);
+        payload.push(0);
+        if greeting.flags & CONNECT_ATTRIBUTES != 0 {
+            let mut attributes = Vec::new();
+            put_counted(b"program_name", &mut attributes);
+            put_counted(
+                &self.agreed.program.as_bytes()[..self.agreed.program.len().min(100)],
+                &mut attributes,
+            );
+            put_counted(&attributes, &mut payload);
+        }
+        sequence.write(stream, &payload).await?;
+        Ok(greeting)
+    }
+
+    /// What a request for TLS and a response begin with.
+    fn response_head(&self, greeting: &ServerGreeting, tls: u32) -> Vec<u8> {
+        // With the first flag, a client says that it is none of MariaDB's, whose further flags follow otherwise.
+        let flags = self.agreed.flags | REQUIRED | LONG_PASSWORD | CONNECT_WITH_DB | tls;
+        let flags = flags | (greeting.flags & CONNECT_ATTRIBUTES);
+        let mut payload = flags.to_le_bytes().to_vec();
+        payload.extend(self.agreed.packet_bytes_max.to_le_bytes());
+        payload.push(self.agreed.charset);
+        payload.extend([0; 23]);
+        payload
+    }
+
+    /// The answer to a plugin's challenge.
+    fn answer(
+        &self,
+        plugin: &[u8],
+        nonce: &[u8],
+        verified: bool,
+    ) -> Result<Zeroizing<Vec<u8>>, ServerError> {
+        let password = self.password.expose();
+        if password.is_empty() {
+            return Ok(Zeroizing::default());
+        }
+        let is_challenge = plugin == NATIVE || plugin == PLUGIN;
+        if is_challenge && nonce.len() != NONCE_BYTES {
+            return Err(PROTOCOL);
+        }
+        match plugin {
+            // SHA1(password) XOR SHA1(nonce, SHA1(SHA1(password)))
+            NATIVE => {
+                let once = hashed(&SHA1_FOR_LEGACY_USE_ONLY, &[password]);
+                let twice = hashed(&SHA1_FOR_LEGACY_USE_ONLY, &[&once]);
+                Ok(xor(once, &hashed(&SHA1_FOR_LEGACY_USE_ONLY, &[nonce, &twice])))
+            }
+            // SHA256(password) XOR SHA256(SHA256(SHA256(password)), nonce)
+            PLUGIN => {
+                let once = hashed(&SHA256, &[password]);
+                let twice = hashed(&SHA256, &[&once]);
+                Ok(xor(once, &hashed(&SHA256, &[&twice, nonce])))
+            }
+            CLEAR | SHA256_PASSWORD if verified => Ok(self.cleartext()),
+            CLEAR | SHA256_PASSWORD => {
+                Err(ServerError::Weak { method: "the password in cleartext" })
+            }
+            b"client_ed25519" => Err(ServerError::Unsupported { method: "ed25519" }),
+            b"parsec" => Err(ServerError::Unsupported { method: "PARSEC" }),
+            _ => Err(ServerError::Unsupported { method: "a plugin" }),
+        }
+    }
+
+    fn cleartext(&self) -> Zeroizing<Vec<u8>> {
+        let mut text = Zeroizing::new(Vec::with_capacity(self.password.expose().len() + 1));
+        text.extend(self.password.expose());
+        text.push(0);
+        text
+    }
+
+    /// The server's own words, unless they repeat the password.
+    fn refused(&self, payload: &[u8]) -> ServerError {
+        let mut parts = Parts(payload.get(1..).unwrap_or_default());
+        let Some(number) = parts.u16() else { return PROTOCOL };
+        let words = match parts.0 {
+            [b'#', _, _, _, _, _, words @ ..] | words => String::from_utf8_lossy(words),
+        };
+        ServerError::Refused {
+            rejects_login: REJECTIONS.contains(&number),
+            message: words_of_server(&words, &self.password),
+        }
+    }
+}
+
+const PROTOCOL: ServerError = ServerError::Protocol(DatabaseProtocol::Mysql);
+
+impl ServerGreeting {
+    /// `HandshakeV10`.
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let mut parts = Parts(payload);
+        if parts.u8()? != 10 {
+            return None;
+        }
+        let (_version, _thread) = (parts.until_nul()?, parts.u32()?);
+        let mut nonce = parts.bytes(8)?.to_vec();
+        parts.bytes(1)?;
+        let low = parts.u16()?;
+        parts.bytes(3)?;
+        let flags = u32::from(low) | (u32::from(parts.u16()?) << 16);
+        let length = usize::from(parts.u8()?);
+        parts.bytes(10)?;
+        let rest = parts.bytes(length.saturating_sub(8).max(13).min(parts.0.len()))?;
+        nonce.extend(rest.strip_suffix(b"\0").unwrap_or(rest));
+        let plugin = parts.until_nul().unwrap_or(parts.0).to_vec();
+        Some(Self { flags, nonce, plugin })
+    }
+}
+
+async fn read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    sequence: &mut Sequence,
+) -> Result<Zeroizing<Vec<u8>>, ServerError> {
+    sequence.read(stream).await.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => PROTOCOL,
+        _ => ServerError::Ended(error),
+    })
+}
+
+fn failed(exchange: &ServiceExchange, error: ServerError) -> Refused {
+    tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+    error.into()
+}
+
+fn hashed(algorithm: &'static Algorithm, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    let mut context = Context::new(algorithm);
+    parts.iter().for_each(|part| context.update(part));
+    Zeroizing::new(context.finish().as_ref().to_vec())
+}
+
+fn xor(mut left: Zeroizing<Vec<u8>>, right: &[u8]) -> Zeroizing<Vec<u8>> {
+    left.iter_mut().zip(right).for_each(|(left, right)| *left ^= right);
+    left
+}

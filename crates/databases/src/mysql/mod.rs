@@ -1,0 +1,164 @@
+//! MySQL and MariaDB. `serve` greets a client and reads its answer; each stage has a file.
+
+mod client;
+mod filter;
+#[cfg(test)]
+mod hostile;
+mod login;
+pub mod login_key;
+mod packet;
+pub mod test;
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use self::client::{Answer, Client, Malformed};
+use self::filter::CommandFilter;
+use self::login::{Agreed, Login};
+use crate::choice::Named;
+use crate::listener::DatabaseListener;
+use crate::login::Permitted;
+use crate::refused::Refused;
+use crate::session::{self, Greeting, send_first, send_last};
+use crate::upstream::{Leaving, Upstream};
+use keyward_base::agent::Agent;
+use keyward_base::codes::Code;
+use keyward_base::database::DatabaseProtocol;
+use keyward_proxy::{ServiceExchange, ServiceStream};
+
+/// The answer to a stream above the limit, in place of the greeting: error 1040, "Too many connections".
+pub const OVERLOADED: &[u8] =
+    b"\x34\0\0\0\xff\x10\x04#08004keyward: too many open streams, retry later";
+
+/// Clients name no protocol in TLS (ALPN); one that does names this.
+const ALPN: &[u8] = b"mysql";
+
+/// `COM_QUIT`: the last packet of a client.
+const QUIT: &[u8] = b"\x01\0\0\0\x01";
+
+/// A session that is logged in at the server.
+pub struct OpenSession {
+    upstream: Upstream,
+    /// The server's last packet of the login.
+    welcome: Vec<u8>,
+}
+
+/// Serves one stream of a listener until it ends.
+pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
+    let (gateway, place) = (stream.gateway.clone(), stream.place());
+    let greeted = greeted(&listener, stream);
+    let greeted = ServiceStream::while_unauthenticated(&gateway, &place, greeted).await;
+    // Otherwise it sent nothing in time or nothing that is understood, or had to make room.
+    if let Some((stream, client)) = greeted.flatten() {
+        session::run(&listener, stream, client).await;
+    }
+}
+
+/// The client's login, within TLS if it wants that.
+async fn greeted(
+    listener: &DatabaseListener,
+    mut stream: ServiceStream,
+) -> Option<(ServiceStream, Client)> {
+    let offers_tls = stream.offers_tls();
+    let key = listener.login_key();
+    let sent = client::Greeting::send(stream.socket(), offers_tls).await;
+    let mut greeting = sent.ok()?;
+    let mut answer = greeting.answer(stream.socket(), key).await;
+    if matches!(answer, Ok(Answer::Tls)) {
+        stream = stream.with_tls(ALPN).await?;
+        answer = greeting.answer(stream.socket(), key).await;
+    }
+    let why = match answer {
+        Ok(Answer::Login(client)) if stream.is_confidential() => return Some((stream, *client)),
+        Ok(Answer::Login(_) | Answer::Tls) => {
+            "this listener is reached over the network: use TLS (ssl-mode=VERIFY_IDENTITY)"
+        }
+        Err(Malformed(why)) => why,
+    };
+    tracing::debug!(why, "a client of a database listener has not logged in");
+    let bytes = greeting.last_packet(&error(&Refused::Client(why), None));
+    send_last(&mut stream, &bytes).await;
+    None
+}
+
+impl Greeting for Client {
+    type Open = OpenSession;
+
+    const PROTOCOL: DatabaseProtocol = DatabaseProtocol::Mysql;
+
+    async fn token(&mut self, stream: &mut ServiceStream) -> Result<Zeroizing<String>, Refused> {
+        let token = Client::token(self, stream.socket()).await;
+        token.map_err(|Malformed(why)| Refused::Client(why))
+    }
+
+    fn named(&self) -> Named<'_> {
+        Named::Database { database: &self.database, user: &self.user }
+    }
+
+    async fn open(
+        &mut self,
+        _listener: &DatabaseListener,
+        exchange: &mut ServiceExchange,
+        agent: &Agent,
+        permitted: Permitted,
+    ) -> Result<OpenSession, Refused> {
+        let agreed = Agreed {
+            flags: self.flags,
+            charset: self.charset,
+            packet_bytes_max: self.packet_bytes_max,
+            program: format!("keyward/{}", agent.name),
+        };
+        let (upstream, welcome) = Login::new(permitted, agreed)?.run(exchange).await?;
+        Ok(OpenSession { upstream, welcome })
+    }
+
+    async fn run(
+        mut self,
+        open: OpenSession,
+        mut exchange: ServiceExchange,
+        mut stream: ServiceStream,
+    ) {
+        if stream.is_owned() && self.skip(stream.socket()).await.is_err() {
+            return;
+        }
+        let welcome = self.last_packet(&open.welcome);
+        if !send_first(&mut stream, &welcome).await {
+            return;
+        }
+        let (agents, left) = Leaving::new(stream.socket(), |read| read.ends_with(QUIT));
+        let end = exchange.splice(CommandFilter::new(agents), open.upstream).await;
+        left.note(&mut exchange, end);
+    }
+
+    fn refusal(&self, refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
+        self.last_packet(&error(refused, exchange))
+    }
+}
+
+/// A refusal as an error of MySQL: number, SQLSTATE and words.
+fn error(refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
+    let words = refused.words(exchange);
+    let (number, state) = match words.code {
+        Some(Code::AgentUnauthenticated | Code::TooManyGuesses | Code::SessionExpired) => {
+            (1045, "28000")
+        }
+        Some(Code::ConnectionMissing | Code::ConnectionAmbiguous) => (1049, "42000"),
+        Some(Code::Denied | Code::PluginBlocked) => (1044, "42000"),
+        Some(Code::Overloaded | Code::RateLimited) => (1040, "08004"),
+        None => (1043, "08S01"),
+        Some(_) => (1105, "HY000"),
+    };
+    packet::error(number, state, &words.line())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_streams_above_the_limit_is_a_whole_packet() {
+        let words = "keyward: too many open streams, retry later";
+        assert_eq!(OVERLOADED, packet::packet(0, &packet::error(1040, "08004", words)));
+    }
+}

@@ -1,0 +1,161 @@
+//! Packets of MySQL's protocol: a length of three bytes, a sequence number, and a payload.
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basics.html>
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
+
+/// The longest packet of a login, in bytes. Attributes of clients make it longer than it must be.
+const LOGIN_BYTES_MAX: usize = 64 * 1024;
+
+/// The protocol as of version 4.1, which all that follows depends on.
+pub const PROTOCOL_41: u32 = 1 << 9;
+pub const LONG_PASSWORD: u32 = 1;
+pub const FOUND_ROWS: u32 = 1 << 1;
+pub const LONG_FLAG: u32 = 1 << 2;
+pub const CONNECT_WITH_DB: u32 = 1 << 3;
+pub const ODBC: u32 = 1 << 6;
+pub const LOCAL_FILES: u32 = 1 << 7;
+pub const IGNORE_SPACE: u32 = 1 << 8;
+pub const INTERACTIVE: u32 = 1 << 10;
+pub const TLS: u32 = 1 << 11;
+pub const TRANSACTIONS: u32 = 1 << 13;
+pub const SECURE_CONNECTION: u32 = 1 << 15;
+pub const MULTI_STATEMENTS: u32 = 1 << 16;
+pub const MULTI_RESULTS: u32 = 1 << 17;
+pub const PS_MULTI_RESULTS: u32 = 1 << 18;
+pub const PLUGIN_AUTH: u32 = 1 << 19;
+pub const CONNECT_ATTRIBUTES: u32 = 1 << 20;
+pub const LONG_AUTH_DATA: u32 = 1 << 21;
+pub const SESSION_TRACK: u32 = 1 << 23;
+pub const DEPRECATE_EOF: u32 = 1 << 24;
+
+/// First bytes of a server's packets.
+pub const OK: u8 = 0x00;
+pub const MORE_DATA: u8 = 0x01;
+pub const SWITCH: u8 = 0xfe;
+pub const ERROR: u8 = 0xff;
+
+/// A stream whose packets of a login are read and written; it counts them.
+#[derive(Debug, Default)]
+pub struct Sequence(u8);
+
+impl Sequence {
+    /// Reads one packet, exactly.
+    ///
+    /// # Errors
+    /// When the stream ends, or the packet is too long or out of order.
+    pub async fn read<S>(&mut self, stream: &mut S) -> io::Result<Zeroizing<Vec<u8>>>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut header = [0; 4];
+        stream.read_exact(&mut header).await?;
+        let [a, b, c, number] = header;
+        let length = u32::from_le_bytes([a, b, c, 0]) as usize;
+        if length > LOGIN_BYTES_MAX || number != self.0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.0 = self.0.wrapping_add(1);
+        let mut payload = Zeroizing::new(vec![0; length]);
+        stream.read_exact(&mut payload).await?;
+        Ok(payload)
+    }
+
+    /// Writes one packet.
+    ///
+    /// # Errors
+    /// When the stream breaks.
+    pub async fn write<S>(&mut self, stream: &mut S, payload: &[u8]) -> io::Result<()>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        stream.write_all(&Zeroizing::new(self.packet(payload))).await?;
+        stream.flush().await
+    }
+
+    /// The next packet.
+    pub fn packet(&mut self, payload: &[u8]) -> Vec<u8> {
+        let packet = packet(self.0, payload);
+        self.0 = self.0.wrapping_add(1);
+        packet
+    }
+
+    /// What [`Sequence::packet`] would make, without counting it: the last packet of a stream.
+    pub fn last_packet(&self, payload: &[u8]) -> Vec<u8> {
+        packet(self.0, payload)
+    }
+}
+
+/// A packet of a payload that is shorter than 16 MiB.
+pub fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
+    let [a, b, c, _] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let mut packet = Vec::with_capacity(payload.len() + 4);
+    packet.extend([a, b, c, number]);
+    packet.extend(payload);
+    packet
+}
+
+/// `ERR_Packet` with an error number and an SQLSTATE.
+pub fn error(number: u16, state: &str, message: &str) -> Vec<u8> {
+    let mut payload = vec![ERROR];
+    payload.extend(number.to_le_bytes());
+    payload.extend(b"#");
+    payload.extend(state.as_bytes());
+    payload.extend(message.bytes().take(512));
+    payload
+}
+
+/// The parts of a payload, in turn. `None`: it is shorter than it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a>(pub &'a [u8]);
+
+impl<'a> Parts<'a> {
+    pub fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (part, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(part)
+    }
+
+    pub fn u8(&mut self) -> Option<u8> {
+        self.bytes(1).map(|bytes| bytes[0])
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_le_bytes(self.bytes(2)?.try_into().ok()?))
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?))
+    }
+
+    /// What ends with a NUL, without it.
+    pub fn until_nul(&mut self) -> Option<&'a [u8]> {
+        let end = self.0.iter().position(|byte| *byte == 0)?;
+        let part = self.bytes(end)?;
+        self.bytes(1)?;
+        Some(part)
+    }
+
+    /// What a length of one byte, or one that says its own length, is before.
+    pub fn counted(&mut self) -> Option<&'a [u8]> {
+        let length = match self.u8()? {
+            length @ ..=250 => usize::from(length),
+            0xfc => usize::from(self.u16()?),
+            0xfd => {
+                let [a, b, c] = self.bytes(3)?.try_into().ok()?;
+                u32::from_le_bytes([a, b, c, 0]) as usize
+            }
+            _ => return None,
+        };
+        self.bytes(length)
+    }
+}
+
+/// Appends a text of up to 250 bytes with its length.
+pub fn put_counted(text: &[u8], out: &mut Vec<u8>) {
+    let text = &text[..text.len().min(250)];
+    out.push(u8::try_from(text.len()).unwrap_or(250));
+    out.extend(text);
+}

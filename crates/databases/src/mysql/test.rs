@@ -1,0 +1,74 @@
+//! Logs in with a connection and asks the server for its version and the user.
+
+use tokio::io::AsyncWriteExt;
+
+use super::login::{Agreed, Login};
+use super::packet::{
+    ERROR, MULTI_RESULTS, PROTOCOL_41, Parts, SECURE_CONNECTION, Sequence, TRANSACTIONS,
+};
+use crate::login::{Permitted, ServerError};
+use crate::refused::Refused;
+use crate::test::DatabaseFacts;
+use crate::upstream::Upstream;
+use keyward_base::database::DatabaseProtocol;
+use keyward_proxy::ServiceExchange;
+
+/// One row with everything; nothing is written. The last is the number of rights that nothing restricts.
+const QUESTION: &[u8] = b"\x03SELECT VERSION(), CURRENT_USER(), (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES \
+    WHERE PRIVILEGE_TYPE = 'SUPER' AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), ''''))";
+
+/// Packets of the answer that are read. Servers send seven.
+const PACKETS_MAX: usize = 64;
+
+/// Logs in and asks one question.
+///
+/// # Errors
+/// When the server opens no session, or does not answer.
+pub async fn facts(
+    exchange: &mut ServiceExchange,
+    permitted: Permitted,
+) -> Result<DatabaseFacts, Refused> {
+    let agreed = Agreed {
+        flags: PROTOCOL_41 | SECURE_CONNECTION | TRANSACTIONS | MULTI_RESULTS,
+        charset: 45,
+        packet_bytes_max: 1 << 24,
+        program: "keyward".to_owned(),
+    };
+    let (mut upstream, _) = Login::new(permitted, agreed)?.run(exchange).await?;
+    let within = exchange.connect_timeout();
+    let answer = tokio::time::timeout(within, ask(&mut upstream)).await;
+    Ok(answer.unwrap_or(Err(ServerError::Timeout))?)
+}
+
+async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, ServerError> {
+    let protocol = || ServerError::Protocol(DatabaseProtocol::Mysql);
+    let mut sequence = Sequence::default();
+    sequence.write(upstream, QUESTION).await?;
+    upstream.flush().await?;
+    let mut ends = 0;
+    for _ in 0..PACKETS_MAX {
+        let payload = sequence.read(upstream).await?;
+        match payload.first() {
+            Some(&ERROR) | None => return Err(protocol()),
+            // `EOF_Packet`: behind the columns, and behind the row.
+            Some(0xfe) if payload.len() < 9 => ends += 1,
+            Some(_) if ends == 1 => return facts_of(&payload).ok_or_else(protocol),
+            Some(_) => {}
+        }
+    }
+    Err(protocol())
+}
+
+fn facts_of(row: &[u8]) -> Option<DatabaseFacts> {
+    let mut parts = Parts(row);
+    let mut next = || {
+        let text = String::from_utf8_lossy(parts.counted()?).into_owned();
+        Some(text.chars().filter(|c| !c.is_control()).take(100).collect::<String>())
+    };
+    Some(DatabaseFacts {
+        version: next()?,
+        user: next()?,
+        read_only: false,
+        superuser: next()? != "0",
+    })
+}

@@ -1,0 +1,312 @@
+//! Which commands a session may send, by their names and subcommands. The names are data: `refused.txt` is for all sessions,
+//! `read_only.txt` for read-only ones.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+/// The longest name of a command or subcommand that is looked up, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// The arguments of `HELLO` that are read.
+const HELLO_ARGUMENTS_MAX: usize = 8;
+
+/// What a session may send.
+#[derive(Clone, Debug)]
+pub struct Allowed {
+    /// The number of the connection's database.
+    pub database: u32,
+    /// Whether only commands that read pass.
+    pub read_only: bool,
+}
+
+/// What becomes of a command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    Passes,
+    /// It is refused, with these words.
+    Refused(String),
+    /// More of its arguments are needed.
+    Undecided,
+}
+
+/// Which subcommands a line of `refused.txt` names.
+#[derive(Debug)]
+struct Refusal {
+    all: bool,
+    /// Those that are refused, or with `all` those that are not.
+    named: Vec<&'static str>,
+    reason: &'static str,
+}
+
+static REFUSED: LazyLock<HashMap<&'static str, Refusal>> =
+    LazyLock::new(|| lines(include_str!("refused.txt")).map(refusal).collect());
+
+static READING: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| lines(include_str!("read_only.txt")).collect());
+
+fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn refusal(line: &'static str) -> (&'static str, Refusal) {
+    let mut columns = line.split('|').map(str::trim);
+    let mut column = || columns.next().expect("each line has three columns: a test reads them all");
+    let (name, subcommands, reason) = (column(), column(), column());
+    let mut words = subcommands.split_whitespace();
+    let all = subcommands.starts_with('*');
+    let named = words.by_ref().filter(|word| !matches!(*word, "*" | "but")).collect();
+    (name, Refusal { all, named, reason })
+}
+
+impl Allowed {
+    /// What becomes of a command of `count` arguments that begins with `head`.
+    pub fn verdict<A: AsRef<[u8]>>(&self, head: &[A], count: usize) -> Verdict {
+        let mut head = head.iter().map(AsRef::as_ref);
+        let Some(name) = head.next() else { return Verdict::Undecided };
+        let Some(name) = word(name) else {
+            return Verdict::Refused("keyward: a command without a name is refused".to_owned());
+        };
+        let rest: Vec<&[u8]> = head.collect();
+        match &*name {
+            "HELLO" => return hello(&rest, count),
+            "SELECT" => return self.select(&rest, count),
+            _ => {}
+        }
+        let subcommand = match (rest.first(), count) {
+            (Some(subcommand), _) => word(subcommand),
+            (None, 0 | 1) => None,
+            (None, _) if has_subcommands(&name) => return Verdict::Undecided,
+            (None, _) => None,
+        };
+        if let Some(refusal) = REFUSED.get(&*name)
+            && refusal.covers(subcommand.as_deref())
+        {
+            return refused(&name, refusal.reason);
+        }
+        let pair = subcommand.map(|subcommand| format!("{name} {subcommand}"));
+        let reads = READING.contains(&*name) || pair.is_some_and(|it| READING.contains(&*it));
+        match self.read_only && !reads {
+            true => refused(&name, "the connection is read-only"),
+            false => Verdict::Passes,
+        }
+    }
+
+    /// `SELECT index`. The connection's own number is what its URL makes clients send.
+    fn select(&self, rest: &[&[u8]], count: usize) -> Verdict {
+        match rest {
+            [] if count > 1 => Verdict::Undecided,
+            [number, ..] if *number == self.database.to_string().as_bytes() => Verdict::Passes,
+            _ => refused("SELECT", &format!("the connection is for database {}", self.database)),
+        }
+    }
+}
+
+/// `HELLO` may change the version of the protocol, not the login.
+fn hello(rest: &[&[u8]], count: usize) -> Verdict {
+    if count > HELLO_ARGUMENTS_MAX {
+        return refused("HELLO", "it has too many arguments");
+    }
+    if rest.len() + 1 < count {
+        return Verdict::Undecided;
+    }
+    // A name may be the word as well, which no client has.
+    match rest.iter().any(|argument| argument.eq_ignore_ascii_case(b"AUTH")) {
+        true => refused("HELLO", "the session is logged in already"),
+        false => Verdict::Passes,
+    }
+}
+
+impl Refusal {
+    fn covers(&self, subcommand: Option<&str>) -> bool {
+        let is_named = subcommand.is_some_and(|it| self.named.contains(&it));
+        self.all != is_named
+    }
+}
+
+fn has_subcommands(name: &str) -> bool {
+    let refused = REFUSED.get(name).is_some_and(|refusal| !refusal.named.is_empty());
+    refused || READING.iter().any(|it| it.strip_prefix(name).is_some_and(|it| it.starts_with(' ')))
+}
+
+/// A name in upper case, if it can be one.
+fn word(bytes: &[u8]) -> Option<String> {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if bytes.is_empty() || bytes.len() > NAME_BYTES_MAX || !bytes.iter().all(is_name) {
+        return None;
+    }
+    String::from_utf8(bytes.to_ascii_uppercase()).ok()
+}
+
+fn refused(name: &str, reason: &str) -> Verdict {
+    Verdict::Refused(format!("keyward: {name} is refused: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(allowed: &Allowed, command: &str) -> Verdict {
+        let all: Vec<&str> = command.split(' ').collect();
+        // As the filter asks: with each argument more.
+        for known in 1..=all.len() {
+            match allowed.verdict(&all[..known], all.len()) {
+                Verdict::Undecided => {}
+                decided => return decided,
+            }
+        }
+        panic!("undecided: {command}")
+    }
+
+    const WRITES: Allowed = Allowed { database: 3, read_only: false };
+    const READS: Allowed = Allowed { database: 3, read_only: true };
+
+    #[test]
+    fn commands_that_leave_the_connection_or_read_credentials_are_refused() {
+        for command in [
+            "CONFIG",
+            "config GET requirepass",
+            "CoNfIg SET dir /",
+            "CONFIG HELP",
+            "ACL",
+            "ACL LIST",
+            "acl getuser x",
+            "ACL SETUSER x",
+            "AUTH x",
+            "AUTH x y",
+            "RESET",
+            "MONITOR",
+            "DEBUG SLEEP 1",
+            "MIGRATE h 1 k 0 1",
+            "REPLICAOF h 1",
+            "SLAVEOF h 1",
+            "MODULE LOAD x",
+            "SHUTDOWN",
+            "SYNC",
+            "PSYNC ? -1",
+            "FAILOVER",
+            "CLIENT KILL x",
+            "client kill ID 3",
+            "CLIENT PAUSE 1",
+            "CLUSTER MEET h 1",
+            "CLUSTER RESET",
+            "SENTINEL MASTERS",
+            "SELECT 0",
+            "SELECT 03",
+            "SELECT x",
+            "SELECT",
+            "MOVE k 1",
+            "SWAPDB 0 1",
+            "HELLO 3 AUTH u p",
+            "HELLO 3 SETNAME x auth u p",
+            "HELLO 1 2 3 4 5 6 7 8",
+            "config|get x",
+        ] {
+            assert!(matches!(verdict(&WRITES, command), Verdict::Refused(_)), "{command}");
+        }
+        let Verdict::Refused(words) = verdict(&WRITES, "config get x") else { panic!("refused") };
+        assert_eq!(
+            words,
+            "keyward: CONFIG is refused: it reads and changes passwords of the server"
+        );
+    }
+
+    #[test]
+    fn what_clients_need_passes() {
+        for command in [
+            "GET k",
+            "SET k v",
+            "PING",
+            "HELLO",
+            "HELLO 3",
+            "HELLO 2 SETNAME x",
+            "SELECT 3",
+            "CLIENT SETINFO lib-name x",
+            "CLIENT ID",
+            "CLIENT LIST",
+            "ACL WHOAMI",
+            "CLUSTER SLOTS",
+            "COMMAND",
+            "COMMAND DOCS",
+            "INFO",
+            "EVAL x 0",
+            "MULTI",
+            "EXEC",
+            "SUBSCRIBE c",
+            "JSON.GET k",
+            "FT.SEARCH i q",
+            "QUIT",
+            "MODULE LIST",
+            "CLIENT",
+        ] {
+            assert_eq!(verdict(&WRITES, command), Verdict::Passes, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_read_only_session_sends_only_commands_that_are_known_to_read() {
+        for command in [
+            "GET k",
+            "MGET a b",
+            "SCAN 0",
+            "HGETALL h",
+            "XRANGE s - +",
+            "PING",
+            "HELLO 3",
+            "SELECT 3",
+            "CLIENT SETNAME x",
+            "MULTI",
+            "EXEC",
+            "SUBSCRIBE c",
+            "COMMAND DOCS",
+            "OBJECT ENCODING k",
+            "EVAL_RO x 0",
+        ] {
+            assert_eq!(verdict(&READS, command), Verdict::Passes, "{command}");
+        }
+        for command in [
+            "SET k v",
+            "DEL k",
+            "GETDEL k",
+            "GETEX k",
+            "GETSET k v",
+            "EVAL x 0",
+            "EVALSHA x 0",
+            "FCALL f 0",
+            "SORT k",
+            "FLUSHALL",
+            "SCRIPT LOAD x",
+            "FUNCTION LOAD x",
+            "PUBLISH c m",
+            "XREADGROUP GROUP g c STREAMS s >",
+            "SPOP k",
+            "GEORADIUS k 1 1 1 m STORE x",
+            "BITFIELD k SET u8 0 1",
+            "JSON.GET k",
+            "UNKNOWN",
+            "CLIENT KILL x",
+            "CLIENT NO-SUCH",
+            "CONFIG GET x",
+            "RESTORE k 0 x",
+            "COPY a b",
+            "SAVE",
+            "OBJECT",
+        ] {
+            assert!(matches!(verdict(&READS, command), Verdict::Refused(_)), "{command}");
+        }
+    }
+
+    #[test]
+    fn every_line_of_the_lists_is_read_and_its_words_fit_into_an_error() {
+        for (name, refusal) in &*REFUSED {
+            assert!(
+                !refusal.reason.is_empty() && (refusal.all || !refusal.named.is_empty()),
+                "{name}"
+            );
+            // Redis cuts names in its errors after 128 bytes.
+            let Verdict::Refused(words) = refused(name, refusal.reason) else { panic!("refused") };
+            assert!(words.len() <= 128, "{words}");
+        }
+        assert!(READING.len() > 100, "{}", READING.len());
+        assert!(READING.iter().all(|it| !REFUSED.get(it).is_some_and(|it| it.all)));
+    }
+}

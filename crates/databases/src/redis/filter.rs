@@ -1,0 +1,387 @@
+//! [`CommandFilter`] reads an agent's commands and replaces those that its session may not send. The replacement is a command
+//! that no server knows and whose name is the refusal: the server's own error has these words, in its place among the answers,
+//! also within `MULTI`, in pipelines and after `CLIENT REPLY OFF`. So nothing has to be put between the server's answers.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::commands::{Allowed, Verdict};
+use super::resp::{self, Arguments, FirstLine, HEADER_BYTES_MAX, Malformed};
+
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The longest argument that a decision reads, in bytes.
+const READ_ARGUMENT_BYTES_MAX: usize = 1024;
+
+/// What no server reads as a request: it answers in its own words, and closes the stream.
+const MALFORMED: &[u8] = b"*1\r\n!\r\n";
+
+/// An agent's stream whose commands are checked.
+pub struct CommandFilter<S> {
+    stream: S,
+    commands: Commands,
+    /// What the server gets next.
+    checked: BytesMut,
+    malformed: Arc<AtomicBool>,
+}
+
+/// The commands of an agent, in pieces of any size.
+struct Commands {
+    allowed: Allowed,
+    state: State,
+    /// The line that is not complete.
+    line: Vec<u8>,
+    /// The command that is not complete.
+    command: Command,
+}
+
+/// A command, as far as it has come.
+#[derive(Default)]
+struct Command {
+    /// The number of its arguments.
+    count: usize,
+    /// How many of them have not begun.
+    left: usize,
+    fate: Fate,
+}
+
+enum Fate {
+    /// The arguments that have come, of which the last may be incomplete.
+    Undecided(Arguments),
+    Passes,
+    Refused,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// The first line of a command.
+    First,
+    /// The length of an argument.
+    Length,
+    /// An argument, and how many of its bytes are missing.
+    Argument(usize),
+    /// The end of an argument's line.
+    End,
+    /// The server has been told that what came is no request.
+    Malformed,
+}
+
+impl Default for Fate {
+    fn default() -> Self {
+        Self::Undecided(Arguments::new())
+    }
+}
+
+impl<S> CommandFilter<S> {
+    /// Checks what is read from `stream`, and `rest` before it. The server gets `first` before all. `malformed`: set when
+    /// what came was no request.
+    pub fn new(
+        stream: S,
+        allowed: Allowed,
+        first: &[u8],
+        rest: &[u8],
+        malformed: Arc<AtomicBool>,
+    ) -> Self {
+        let mut commands = Commands::new(allowed);
+        let mut checked = BytesMut::from(first);
+        commands.feed(rest, &mut checked);
+        let filter = Self { stream, commands, checked, malformed };
+        filter.note();
+        filter
+    }
+
+    fn note(&self) {
+        if matches!(self.commands.state, State::Malformed) {
+            self.malformed.store(true, Relaxed);
+        }
+    }
+}
+
+impl Commands {
+    fn new(allowed: Allowed) -> Self {
+        Self { allowed, state: State::First, line: Vec::new(), command: Command::default() }
+    }
+
+    /// Takes what came, and appends what the server gets.
+    fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) {
+        while !bytes.is_empty() {
+            let fed = match self.state {
+                State::Malformed => return,
+                State::Argument(missing) => {
+                    let take = missing.min(bytes.len());
+                    self.argument(&bytes[..take], checked);
+                    bytes.advance(take);
+                    self.state = match missing - take {
+                        0 => State::End,
+                        missing => State::Argument(missing),
+                    };
+                    Ok(())
+                }
+                State::First | State::Length | State::End => self.take_line(&mut bytes, checked),
+            };
+            if let Err(malformed) = fed {
+                tracing::debug!(why = malformed.text(), "an agent sent no request of Redis");
+                checked.extend_from_slice(MALFORMED);
+                self.state = State::Malformed;
+            }
+        }
+    }
+
+    /// Takes a line, or what has come of it.
+    fn take_line(&mut self, bytes: &mut &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+        let (come, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        self.line.extend_from_slice(come);
+        *bytes = rest;
+        let max = match self.state {
+            State::First => resp::line_bytes_max(self.line.first().copied()),
+            _ => HEADER_BYTES_MAX,
+        };
+        if self.line.len() > max {
+            return Err(Malformed::Line);
+        }
+        if end.is_none() {
+            return Ok(());
+        }
+        let line = std::mem::take(&mut self.line);
+        match self.state {
+            State::First => self.begin(&line, checked),
+            State::Length => self.begin_argument(&line, checked),
+            _ => self.end_argument(&line, checked),
+        }
+    }
+
+    fn begin(&mut self, line: &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+        match resp::first_line(line)? {
+            FirstLine::Array(0) => {}
+            FirstLine::Array(count) => {
+                self.command = Command { count, left: count, fate: Fate::default() };
+                self.state = State::Length;
+            }
+            FirstLine::Inline(arguments) if arguments.is_empty() => {}
+            FirstLine::Inline(arguments) => {
+                let count = arguments.len();
+                self.command = Command { count, left: 0, fate: Fate::Undecided(arguments) };
+                self.decide(checked);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_argument(&mut self, line: &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+        let length = resp::bulk_length(line)?;
+        self.command.left -= 1;
+        match &mut self.command.fate {
+            Fate::Undecided(_) if length > READ_ARGUMENT_BYTES_MAX => {
+                refuse("keyward: a command whose name is too long is refused", checked);
+                self.command.fate = Fate::Refused;
+            }
+            Fate::Undecided(arguments) => arguments.push(Vec::with_capacity(length).into()),
+            Fate::Passes => checked.extend_from_slice(format!("${length}\r\n").as_bytes()),
+            Fate::Refused => {}
+        }
+        self.state = if length == 0 { State::End } else { State::Argument(length) };
+        Ok(())
+    }
+
+    fn argument(&mut self, bytes: &[u8], checked: &mut BytesMut) {
+        match &mut self.command.fate {
+            Fate::Undecided(arguments) => {
+                let last = arguments.last_mut().expect("`begin_argument` added it");
+                last.extend_from_slice(bytes);
+            }
+            Fate::Passes => checked.extend_from_slice(bytes),
+            Fate::Refused => {}
+        }
+    }
+
+    fn end_argument(&mut self, line: &[u8], checked: &mut BytesMut) -> Result<(), Malformed> {
+        if line != b"\r\n" {
+            return Err(Malformed::Bulk);
+        }
+        match self.command.fate {
+            Fate::Undecided(_) => self.decide(checked),
+            Fate::Passes => checked.extend_from_slice(b"\r\n"),
+            Fate::Refused => {}
+        }
+        self.state = if self.command.left == 0 { State::First } else { State::Length };
+        Ok(())
+    }
+
+    /// Decides about the command, if enough of it has come.
+    fn decide(&mut self, checked: &mut BytesMut) {
+        let Fate::Undecided(arguments) = &self.command.fate else { return };
+        self.command.fate = match self.allowed.verdict(arguments, self.command.count) {
+            Verdict::Undecided => return,
+            Verdict::Passes => {
+                checked.extend_from_slice(format!("*{}\r\n", self.command.count).as_bytes());
+                for argument in arguments {
+                    resp::write_argument(argument, checked);
+                }
+                Fate::Passes
+            }
+            Verdict::Refused(words) => {
+                refuse(&words, checked);
+                Fate::Refused
+            }
+        };
+    }
+}
+
+fn refuse(words: &str, checked: &mut BytesMut) {
+    tracing::debug!(words, "a command was refused");
+    resp::write_command(&[words], checked);
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for CommandFilter<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.checked.is_empty() {
+            let mut space = [0; CHUNK_BYTES];
+            let mut read = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.commands.feed(read.filled(), &mut this.checked);
+            this.note();
+        }
+        let length = this.checked.len().min(out.remaining());
+        out.put_slice(&this.checked.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for CommandFilter<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fed(bytes: &[u8], piece: usize) -> Vec<u8> {
+        let mut commands = Commands::new(Allowed { database: 0, read_only: false });
+        let mut checked = BytesMut::new();
+        for piece in bytes.chunks(piece) {
+            commands.feed(piece, &mut checked);
+        }
+        checked.to_vec()
+    }
+
+    fn command(arguments: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        resp::write_command(arguments, &mut out);
+        out
+    }
+
+    #[test]
+    fn what_is_permitted_passes_unchanged_in_pieces_of_any_size() {
+        let big = vec![b'\n'; 100_000];
+        let all = [
+            command(&[b"PING"]),
+            command(&[b"SET", b"k", &big]),
+            command(&[b"set", b"", b"*1\r\n$6\r\nCONFIG\r\n"]),
+            command(&[b"CLIENT", b"SETNAME", b"x"]),
+            command(&[b"HELLO", b"3", b"SETNAME", b"x"]),
+            command(&[b"SELECT", b"0"]),
+        ]
+        .concat();
+        for piece in [1, 2, 3, 7, 64, 4096, 1_000_000] {
+            assert_eq!(fed(&all, piece), all, "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_refused_command_becomes_one_that_no_server_knows_in_pieces_of_any_size() {
+        let around = command(&[b"GET", b"k"]);
+        let long = vec![b'x'; 5000];
+        for (refused, says) in [
+            (command(&[b"CONFIG", b"GET", b"requirepass"]), "CONFIG is refused"),
+            (command(&[b"config"]), "CONFIG is refused"),
+            (command(&[b"AUTH", &long]), "AUTH is refused"),
+            (command(&[b"HELLO", b"3", b"AUTH", b"u", b"p"]), "HELLO is refused"),
+            (command(&[b"CLIENT", b"KILL", b"x"]), "CLIENT is refused"),
+            (command(&[b"CLIENT", &long]), "too long is refused"),
+            (command(&[&long, b"x"]), "too long is refused"),
+            (command(&[b"", b"x"]), "without a name is refused"),
+            (command(&[b"GET\0", b"x"]), "without a name is refused"),
+            (b"\"\\x43ONFIG\" get requirepass\r\n".to_vec(), "CONFIG is refused"),
+            (b"monitor\n".to_vec(), "MONITOR is refused"),
+        ] {
+            let all = [&around[..], &refused, &around].concat();
+            for piece in [1, 5, 100_000] {
+                let sent = fed(&all, piece);
+                let sent = sent.strip_prefix(&*around).unwrap().strip_suffix(&*around).unwrap();
+                let text = String::from_utf8(sent.to_vec()).unwrap();
+                assert!(text.starts_with("*1\r\n$") && text.contains("keyward: "), "{text}");
+                assert!(text.contains(says), "{text}");
+                assert_eq!(text.matches("\r\n").count(), 3, "one argument: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn inline_commands_reach_the_server_as_arrays_and_empty_ones_not_at_all() {
+        let sent = fed(b"\r\n*0\r\n*-1\r\nSET a \"b c\"\n  \r\nPING\r\n", 1);
+        assert_eq!(sent, [command(&[b"SET", b"a", b"b c"]), command(&[b"PING"])].concat());
+    }
+
+    #[test]
+    fn what_is_no_request_ends_what_the_server_gets() {
+        let long_line = vec![b'x'; 70_000];
+        for sent in [
+            &b"*x\r\n"[..],
+            b"*1\n",
+            b"*99999999\r\n",
+            b"*1\r\n:1\r\n",
+            b"*1\r\n$-1\r\n",
+            b"*1\r\n$99999999999999999\r\n",
+            b"*1\r\n$4\r\nPINGxx",
+            b"*1\r\n$3\r\nPING\r\n",
+            b"SET \"a\r\n",
+            b"*1111111111111111111111111111111111111",
+            &long_line,
+        ] {
+            let all = [sent, b"\r\n", &command(&[b"GET", b"k"])].concat();
+            for piece in [1, 3, 100_000] {
+                let got = fed(&all, piece);
+                assert!(got.ends_with(MALFORMED), "{sent:?}: {got:?}");
+                assert!(!got.windows(3).any(|it| it == b"GET"), "{sent:?}: {got:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_that_lies_takes_no_memory() {
+        let mut commands = Commands::new(Allowed { database: 0, read_only: false });
+        let mut checked = BytesMut::new();
+        commands.feed(b"*1048576\r\n$4\r\nMGET\r\n$4294967296\r\n", &mut checked);
+        assert!(checked.capacity() < 10_000 && commands.line.capacity() < 10_000);
+    }
+}

@@ -1,0 +1,152 @@
+//! Hostile clients and servers, in process: what is sent before the login, and servers that answer it wrongly.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+use super::greeting::{self, Answer, Client, NoClient};
+use super::login::Login;
+use super::resp::{Malformed, write_command};
+use crate::login::ServerError;
+use crate::sample;
+use keyward_base::database::DatabaseProtocol;
+
+const PASSWORD: &str = "canary-password";
+
+fn command(arguments: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_command(arguments, &mut out);
+    out
+}
+
+/// What comes of a client that sends this, in pieces, and what it is answered.
+async fn sent(bytes: &[u8], is_owned: bool) -> (Result<Client, NoClient>, String) {
+    let (mut client, mut server) = duplex(1 << 20);
+    client.write_all(bytes).await.expect("it has room");
+    client.shutdown().await.expect("it is open");
+    let read = greeting::read(&mut server, is_owned).await;
+    drop(server);
+    let mut answered = String::new();
+    client.read_to_string(&mut answered).await.expect("it ends");
+    (read, answered)
+}
+
+#[tokio::test]
+async fn nothing_but_a_login_is_accepted_before_the_login() {
+    let many = vec!["x"; 11];
+    let mut flood = Vec::new();
+    (0..40).for_each(|_| flood.extend(command(&["PING"])));
+    let long = "x".repeat(20_000);
+    for (bytes, expected) in [
+        (vec![], NoClient::Left),
+        (command(&["QUIT"]), NoClient::Left),
+        (command(&["GET", "k"]), NoClient::Left),
+        (b"*2\r\n$4\r\nAUTH\r\n$300\r\nx".to_vec(), NoClient::Left),
+        (command(&many), NoClient::Malformed(Malformed::TooLong)),
+        (b"*1000000\r\n".to_vec(), NoClient::Malformed(Malformed::TooLong)),
+        (b"*99999999999999999999\r\n".to_vec(), NoClient::Malformed(Malformed::Number)),
+        (b"*2\r\n$4\r\nAUTH\r\n$99999999\r\n".to_vec(), NoClient::Malformed(Malformed::TooLong)),
+        (b"*2\r\n$4\r\nAUTH\r\n:3\r\n".to_vec(), NoClient::Malformed(Malformed::Bulk)),
+        (b"*2\r\n$4\r\nAUTHxx$1\r\nx\r\n".to_vec(), NoClient::Malformed(Malformed::Bulk)),
+        (long.into_bytes(), NoClient::Malformed(Malformed::Line)),
+        (b"AUTH \"x\r\n".to_vec(), NoClient::Malformed(Malformed::Quotes)),
+        (flood, NoClient::Malformed(Malformed::TooLong)),
+    ] {
+        let (read, _) = sent(&bytes, false).await;
+        assert_eq!(read.err(), Some(expected), "{:?}", &bytes[..bytes.len().min(40)]);
+    }
+}
+
+#[tokio::test]
+async fn commands_before_the_login_are_answered_as_redis_answers_them() {
+    for (bytes, answer) in [
+        (command(&["CLIENT", "SETINFO", "LIB-NAME", "x"]), "-NOAUTH Authentication required"),
+        (command(&["CONFIG", "GET", "requirepass"]), "-NOAUTH"),
+        (b"get k\r\n".to_vec(), "-NOAUTH"),
+        (command(&["HELLO"]), "-NOAUTH HELLO must be called"),
+        (command(&["HELLO", "3"]), "-NOAUTH HELLO must be called"),
+        (command(&["HELLO", "4", "AUTH", "u", "t"]), "-NOPROTO"),
+        (command(&["HELLO", "3", "AUTH", "u"]), "-ERR Syntax error"),
+        (command(&["AUTH"]), "-ERR wrong number of arguments"),
+        (command(&["AUTH", "a", "b", "c"]), "-ERR wrong number of arguments"),
+        (command(&["QUIT"]), "+OK"),
+    ] {
+        let (read, answered) = sent(&bytes, false).await;
+        assert_eq!(read.err(), Some(NoClient::Left));
+        assert!(answered.starts_with(answer), "{answered}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_is_taken_apart_and_what_follows_it_is_kept() {
+    let follows = command(&["GET", "k"]);
+    for (login, user, answer) in [
+        (command(&["AUTH", "kwa_t"]), "", Answer::Ok),
+        (command(&["auth", "main", "kwa_t"]), "main", Answer::Ok),
+        (b"AUTH main kwa_t\r\n".to_vec(), "main", Answer::Ok),
+        (
+            command(&["HELLO", "3", "AUTH", "main", "kwa_t", "SETNAME", "x"]),
+            "main",
+            Answer::ServersHello(command(&["HELLO", "3", "SETNAME", "x"])),
+        ),
+    ] {
+        let bytes = [command(&["PING"]), login, follows.clone()].concat();
+        let (read, answered) = sent(&bytes, false).await;
+        let client = read.expect("a login");
+        assert_eq!((&*client.user, &client.answer), (user, &answer));
+        assert_eq!(client.token.expect("a token").as_str(), "kwa_t");
+        assert_eq!(client.rest[..], follows);
+        assert!(answered.starts_with("-NOAUTH") && answered.lines().count() == 1, "{answered}");
+    }
+    let (read, _) = sent(&follows, true).await;
+    assert_eq!(read.expect("its listener has an agent").rest[..], follows);
+}
+
+/// What comes of a server that answers commands with these, and what it got.
+async fn against(user: Option<&str>, answers: &[&str]) -> (Result<(), ServerError>, String) {
+    let permitted = sample::permitted_at(DatabaseProtocol::Redis, "2", user, PASSWORD);
+    let login = Login::new(permitted, "ci").expect("it is complete");
+    let (mut stream, mut server) = duplex(1 << 20);
+    server.write_all(answers.concat().as_bytes()).await.expect("it has room");
+    server.shutdown().await.expect("it is open");
+    let opened = login.open_on(&mut stream).await;
+    drop(stream);
+    let mut got = String::new();
+    server.read_to_string(&mut got).await.expect("it ends");
+    (opened, got)
+}
+
+#[tokio::test]
+async fn a_login_sends_the_user_unless_it_is_the_default_and_selects_the_database() {
+    for (user, begins) in [
+        (None, command(&["AUTH", PASSWORD])),
+        (Some("default"), command(&["AUTH", PASSWORD])),
+        (Some("app"), command(&["AUTH", "app", PASSWORD])),
+    ] {
+        let (opened, got) = against(user, &["+OK\r\n", "-NOPERM no\r\n", "+OK\r\n"]).await;
+        opened.expect("a session");
+        assert!(got.as_bytes().starts_with(&begins), "{got}");
+        assert!(got.as_bytes().ends_with(&command(&["SELECT", "2"])), "{got}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_or_speaks_another_protocol_opens_no_session() {
+    let echo = format!("-ERR unknown command {PASSWORD}\r\n");
+    let endless = "+".repeat(10_000);
+    for (answers, says) in [
+        (&["-WRONGPASS invalid username-password pair\r\n"][..], "refuses the login: WRONGPASS"),
+        (&["-LOADING Redis is loading\r\n"], "refuses the login: LOADING"),
+        (&["+OK\r\n", "+OK\r\n", "-ERR DB index is out of range\r\n"], "DB index is out of range"),
+        (&[&echo], "no usable reason"),
+        (&["HTTP/1.1 400 Bad Request\r\n"], "does not answer as Redis does"),
+        (&["+PONG\r\n"], "does not answer as Redis does"),
+        (&["$99999999\r\n"], "does not answer as Redis does"),
+        (&[&endless], "does not answer as Redis does"),
+        (&["+O"], "does not answer as Redis does"),
+        (&[], "closed the stream"),
+    ] {
+        let (opened, _) = against(None, answers).await;
+        let error = opened.expect_err("no session").to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(!error.contains(PASSWORD), "{error}");
+    }
+}

@@ -1,0 +1,160 @@
+//! Redis and Valkey: RESP2 and RESP3. `serve` reads commands until one authenticates; each stage has a file.
+
+mod commands;
+mod filter;
+mod greeting;
+#[cfg(test)]
+mod hostile;
+mod login;
+mod resp;
+pub mod test;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use zeroize::Zeroizing;
+
+use self::commands::Allowed;
+use self::filter::CommandFilter;
+use self::greeting::{Answer, Client, NoClient};
+use self::login::Login;
+use crate::choice::Named;
+use crate::listener::DatabaseListener;
+use crate::login::Permitted;
+use crate::refused::{RefusalWords, Refused};
+use crate::session::{self, Greeting, send_first, send_last};
+use crate::upstream::{Leaving, Upstream};
+use keyward_base::agent::Agent;
+use keyward_base::codes::Code;
+use keyward_base::database::DatabaseProtocol;
+use keyward_proxy::{ServiceExchange, ServiceStream};
+
+/// The answer to a stream above the limit.
+pub const OVERLOADED: &[u8] =
+    b"-ERR max number of clients reached: keyward: too many open streams, retry later\r\n";
+
+/// Clients name no protocol in TLS (ALPN); one that does names this.
+const ALPN: &[u8] = b"redis";
+
+/// A session that is logged in at the server.
+pub struct OpenSession {
+    upstream: Upstream,
+    allowed: Allowed,
+}
+
+/// Serves one stream of a listener until it ends.
+pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
+    let (gateway, place) = (stream.gateway.clone(), stream.place());
+    let greeted = ServiceStream::while_unauthenticated(&gateway, &place, greeted(stream)).await;
+    // Otherwise it sent nothing in time or nothing that is understood, or had to make room.
+    if let Some((stream, client)) = greeted.flatten() {
+        session::run(&listener, stream, client).await;
+    }
+}
+
+/// The client's login, within TLS if it wants that.
+async fn greeted(mut stream: ServiceStream) -> Option<(ServiceStream, Client)> {
+    if stream.begins_with_tls().await {
+        stream = stream.with_tls(ALPN).await?;
+    }
+    let why = match stream.is_confidential() {
+        false => "this listener is reached over the network: use TLS (rediss://)",
+        true => {
+            let is_owned = stream.is_owned();
+            match greeting::read(stream.socket(), is_owned).await {
+                Ok(client) => return Some((stream, client)),
+                Err(NoClient::Left) => return None,
+                Err(NoClient::Malformed(malformed)) => malformed.text(),
+            }
+        }
+    };
+    tracing::debug!(why, "a client of a database listener has not authenticated");
+    send_last(&mut stream, &line(&Refused::Client(why), None)).await;
+    None
+}
+
+impl Greeting for Client {
+    type Open = OpenSession;
+
+    const PROTOCOL: DatabaseProtocol = DatabaseProtocol::Redis;
+
+    async fn token(&mut self, _stream: &mut ServiceStream) -> Result<Zeroizing<String>, Refused> {
+        self.token.take().ok_or(Refused::Client("no password was sent"))
+    }
+
+    fn named(&self) -> Named<'_> {
+        Named::User(&self.user)
+    }
+
+    async fn open(
+        &mut self,
+        _listener: &DatabaseListener,
+        exchange: &mut ServiceExchange,
+        agent: &Agent,
+        permitted: Permitted,
+    ) -> Result<OpenSession, Refused> {
+        let login = Login::new(permitted, &agent.name)?;
+        let upstream = login.run(exchange).await?;
+        Ok(OpenSession { upstream, allowed: login.allowed() })
+    }
+
+    async fn run(
+        self,
+        open: OpenSession,
+        mut exchange: ServiceExchange,
+        mut stream: ServiceStream,
+    ) {
+        let (answer, hello) = match &self.answer {
+            Answer::Nothing => (&b""[..], &[][..]),
+            Answer::Ok => (&b"+OK\r\n"[..], &[][..]),
+            Answer::ServersHello(request) => (&b""[..], &request[..]),
+        };
+        if !send_first(&mut stream, answer).await {
+            return;
+        }
+        let malformed = Arc::<AtomicBool>::default();
+        let (agents, left) = Leaving::new(stream.socket(), ends_with_quit);
+        let agents = CommandFilter::new(agents, open.allowed, hello, &self.rest, malformed.clone());
+        let end = exchange.splice(agents, open.upstream).await;
+        left.note(&mut exchange, end);
+        if malformed.load(Relaxed) {
+            exchange.refused_by_protocol(Code::BadRequest);
+        }
+    }
+
+    fn refusal(&self, refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
+        line(refused, exchange)
+    }
+
+    async fn refuse_all(&mut self, stream: &mut ServiceStream, refusal: &[u8]) {
+        let rest = std::mem::take(&mut self.rest);
+        let end = greeting::refuse_all(stream.socket(), &rest, refusal).await;
+        tracing::trace!(?end, "a refused client has left, or may send no more");
+    }
+}
+
+/// A refusal as an error of Redis. Clients tell errors apart by their first word.
+fn line(refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
+    let words: RefusalWords = refused.words(exchange);
+    let kind = match words.code {
+        Some(Code::AgentUnauthenticated | Code::TooManyGuesses | Code::SessionExpired) => {
+            "WRONGPASS"
+        }
+        Some(
+            Code::ConnectionMissing
+            | Code::ConnectionAmbiguous
+            | Code::ConnectionPaused
+            | Code::Denied
+            | Code::PluginBlocked,
+        ) => "NOPERM",
+        _ => "ERR",
+    };
+    format!("-{kind} {}\r\n", words.line()).into_bytes()
+}
+
+/// Whether `QUIT` comes last, as an array or inline.
+fn ends_with_quit(read: &[u8]) -> bool {
+    let read = read.strip_suffix(b"\n").unwrap_or(read);
+    let read = read.strip_suffix(b"\r").unwrap_or(read);
+    read.len() >= 4 && read[read.len() - 4..].eq_ignore_ascii_case(b"QUIT")
+}

@@ -1,0 +1,78 @@
+//! Logs in with a connection and asks the server for its version and the user.
+
+use super::login::{Login, Reply, ask};
+use crate::login::{Permitted, ServerError};
+use crate::refused::Refused;
+use crate::test::DatabaseFacts;
+use crate::upstream::Upstream;
+use keyward_proxy::ServiceExchange;
+
+/// Logs in and asks.
+///
+/// # Errors
+/// When the server opens no session, or does not answer.
+pub async fn facts(
+    exchange: &mut ServiceExchange,
+    permitted: Permitted,
+) -> Result<DatabaseFacts, Refused> {
+    let login = Login::new(permitted, "keyward")?;
+    let mut upstream = login.run(exchange).await?;
+    let within = exchange.connect_timeout();
+    let asked = tokio::time::timeout(within, questions(&mut upstream)).await;
+    let (version, user) = asked.unwrap_or(Err(ServerError::Timeout))?;
+    Ok(DatabaseFacts {
+        version,
+        user: user.unwrap_or_else(|| login.user().to_owned()),
+        read_only: login.allowed().read_only,
+        superuser: false,
+    })
+}
+
+/// The version and the user. The user may lack the right to ask.
+async fn questions(upstream: &mut Upstream) -> Result<(String, Option<String>), ServerError> {
+    let version = match ask(upstream, &[b"INFO", b"server"]).await? {
+        Reply::Text(info) => version(&info),
+        Reply::Line(_) | Reply::Error(_) => "(of unknown version)".to_owned(),
+    };
+    let user = match ask(upstream, &[b"ACL", b"WHOAMI"]).await? {
+        Reply::Text(user) => Some(short(&user)),
+        Reply::Line(_) | Reply::Error(_) => None,
+    };
+    Ok((version, user))
+}
+
+/// `7.0.15`, or `7.2.4 (Valkey 8.1.1)`.
+fn version(info: &str) -> String {
+    let value = |name: &str| {
+        let mut lines = info.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(short)
+    };
+    let redis = value("redis_version").unwrap_or_else(|| "(of unknown version)".to_owned());
+    match value("valkey_version") {
+        Some(valkey) => format!("{redis} (Valkey {valkey})"),
+        None => redis,
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_that_of_the_server() {
+        for (info, expected) in [
+            ("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n", "7.0.15"),
+            (
+                "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\n",
+                "7.2.4 (Valkey 8.1.1)",
+            ),
+            ("", "(of unknown version)"),
+        ] {
+            assert_eq!(version(info), expected);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! [`Refused`]: why a session is not opened, in no protocol's words yet.
+
+use keyward_base::codes::{Code, RefusalText};
+
+/// Why a session is not opened.
+#[derive(Debug)]
+pub enum Refused {
+    /// By Keyward's data path, which has recorded it.
+    Recorded(RefusalText),
+    /// By Keyward.
+    Keyward(RefusalText),
+    /// What the client sent cannot be understood. The text repeats nothing of it.
+    Client(&'static str),
+    /// The server refused the login, or proved nothing.
+    Server(ServerRefusal),
+}
+
+/// Why a server opens no session.
+#[derive(Clone, Debug)]
+pub struct ServerRefusal {
+    /// The code for the audit log, the words and the remedy.
+    pub text: RefusalText,
+    /// The state for clients, in protocols that have one.
+    pub state: Option<String>,
+    /// Whether the server rejects the user or the password.
+    pub rejects_login: bool,
+}
+
+/// What a client is shown.
+#[derive(Debug)]
+pub struct RefusalWords {
+    /// The code; `None` for a client that cannot be understood.
+    pub code: Option<Code>,
+    /// The reason, which begins with `keyward: `.
+    pub message: String,
+    /// The code and the id in the audit log.
+    pub detail: Option<String>,
+    /// What the reader should do.
+    pub hint: Option<String>,
+}
+
+impl Refused {
+    /// The code for the audit log; `None` for what is recorded already.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Recorded(_) => None,
+            Self::Keyward(text) => Some(text.code),
+            Self::Client(_) => Some(Code::BadRequest),
+            Self::Server(refusal) => Some(refusal.text.code),
+        }
+    }
+
+    /// What the client is shown, whatever its protocol.
+    pub fn words(&self, exchange: Option<&str>) -> RefusalWords {
+        let detail = |code: Code| {
+            let exchange = exchange.map(|id| format!(", exchange {id}")).unwrap_or_default();
+            Some(format!("code {code}{exchange}"))
+        };
+        match self {
+            Self::Recorded(text) | Self::Keyward(text) => RefusalWords {
+                code: Some(text.code),
+                message: format!("keyward: {}", message(text)),
+                detail: detail(text.code),
+                hint: hint(text),
+            },
+            Self::Client(why) => RefusalWords {
+                code: None,
+                message: format!("keyward: {why}"),
+                detail: None,
+                hint: None,
+            },
+            Self::Server(ServerRefusal { text, .. }) => RefusalWords {
+                code: Some(text.code),
+                message: format!("keyward: {}", text.message),
+                detail: detail(text.code),
+                hint: text.hint.clone(),
+            },
+        }
+    }
+}
+
+impl RefusalWords {
+    /// All of it on one line, for protocols whose errors are a line.
+    pub fn line(&self) -> String {
+        let Self { message, detail, hint, .. } = self;
+        let detail = detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        let line = format!("{message}{detail}{hint}");
+        line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+}
+
+impl From<RefusalText> for Refused {
+    fn from(text: RefusalText) -> Self {
+        Self::Recorded(text)
+    }
+}
+
+/// The message. That of the table is about a proxy.
+fn message(text: &RefusalText) -> &str {
+    match text.code {
+        Code::AgentUnauthenticated => "the password is no valid token of an agent",
+        _ => &text.message,
+    }
+}
+
+/// What the reader should do. Some hints of the table are about proxies.
+fn hint(text: &RefusalText) -> Option<String> {
+    match text.code {
+        Code::AgentUnauthenticated => {
+            Some("give the agent's token (kwa_…) as the password".to_owned())
+        }
+        Code::PlaintextRefused => Some(
+            "use `sslmode: verify-full`, or add the server's address to `upstream.allow_private`"
+                .to_owned(),
+        ),
+        Code::UpstreamTls if text.hint.is_none() => {
+            Some("name the root of a private CA in `upstream.trust`".to_owned())
+        }
+        _ => text.hint.clone(),
+    }
+}

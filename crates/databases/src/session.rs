@@ -1,0 +1,174 @@
+//! [`run`]: the spine of a session, in every protocol: the agent by its token, the connection it means, the permit, the login
+//! at the server, and the session's bytes. A protocol says each of them in its own words.
+
+use std::io;
+
+use tokio::io::AsyncWriteExt;
+use zeroize::Zeroizing;
+
+use crate::choice::{Named, choose};
+use crate::listener::DatabaseListener;
+use crate::login::Permitted;
+use crate::refused::Refused;
+use keyward_base::agent::Agent;
+use keyward_base::codes::Code;
+use keyward_base::database::DatabaseProtocol;
+use keyward_proxy::{ServiceExchange, ServiceStream};
+
+/// What a client has said first, in its protocol.
+pub trait Greeting: Send + Sized {
+    /// A session that is logged in at the server.
+    type Open: Send;
+
+    /// The protocol. A session is only for a connection to a database of this one.
+    const PROTOCOL: DatabaseProtocol;
+
+    /// The agent's token: asked for, unless the client has sent it already.
+    fn token(
+        &mut self,
+        stream: &mut ServiceStream,
+    ) -> impl Future<Output = Result<Zeroizing<String>, Refused>> + Send;
+
+    /// What the client names.
+    fn named(&self) -> Named<'_>;
+
+    /// Logs in at the server.
+    fn open(
+        &mut self,
+        listener: &DatabaseListener,
+        exchange: &mut ServiceExchange,
+        agent: &Agent,
+        permitted: Permitted,
+    ) -> impl Future<Output = Result<Self::Open, Refused>> + Send;
+
+    /// Tells the agent that the session is open, and copies bytes until it ends.
+    fn run(
+        self,
+        open: Self::Open,
+        exchange: ServiceExchange,
+        stream: ServiceStream,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// A refusal as clients of the protocol show it.
+    fn refusal(&self, refused: &Refused, exchange: Option<&str>) -> Vec<u8>;
+
+    /// Answers what the client sends behind a refusal, in protocols whose clients expect that, until it leaves.
+    fn refuse_all(
+        &mut self,
+        _stream: &mut ServiceStream,
+        _refusal: &[u8],
+    ) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+}
+
+/// Runs the session of a client until it ends. Its audit record is written then.
+pub async fn run<G: Greeting>(
+    listener: &DatabaseListener,
+    mut stream: ServiceStream,
+    mut greeting: G,
+) {
+    let mut exchange = match stream.begin().await {
+        Ok(exchange) => exchange,
+        Err(refusal) => {
+            let bytes = greeting.refusal(&Refused::from(refusal), None);
+            return send_last(&mut stream, &bytes).await;
+        }
+    };
+    let opened = match authenticated(&mut stream, &mut exchange, &mut greeting).await {
+        Ok(agent) => opened(listener, &mut exchange, &agent, &mut greeting).await,
+        Err(refused) => Err(refused),
+    };
+    match opened {
+        Ok(open) => greeting.run(open, exchange, stream).await,
+        Err(refused) => {
+            if let Some(code) = refused.code() {
+                exchange.refused_by_protocol(code);
+            }
+            let bytes = greeting.refusal(&refused, Some(exchange.id()));
+            // The record is written now.
+            drop(exchange);
+            if send_first(&mut stream, &bytes).await {
+                let (gateway, place) = (stream.gateway.clone(), stream.place());
+                let rest = greeting.refuse_all(&mut stream, &bytes);
+                ServiceStream::while_unauthenticated(&gateway, &place, rest).await;
+            }
+            send_last(&mut stream, b"").await;
+        }
+    }
+}
+
+/// The agent of the stream: that of the listener, or that of the client's token.
+async fn authenticated<G: Greeting>(
+    stream: &mut ServiceStream,
+    exchange: &mut ServiceExchange,
+    greeting: &mut G,
+) -> Result<Agent, Refused> {
+    let token = match stream.is_owned() {
+        true => None,
+        false => {
+            let (gateway, place) = (stream.gateway.clone(), stream.place());
+            let asked = greeting.token(stream);
+            let given = ServiceStream::while_unauthenticated(&gateway, &place, asked).await;
+            Some(given.unwrap_or(Err(Refused::Client("no password was sent in time")))?)
+        }
+    };
+    let token = token.as_ref().map(|token| token.as_str());
+    Ok(exchange.authenticate(token)?)
+}
+
+/// Logs in at the server of the connection that the agent means.
+async fn opened<G: Greeting>(
+    listener: &DatabaseListener,
+    exchange: &mut ServiceExchange,
+    agent: &Agent,
+    greeting: &mut G,
+) -> Result<G::Open, Refused> {
+    let mut choices = exchange.databases(agent);
+    choices.retain(|choice| choice.protocol == G::PROTOCOL);
+    if let Some(only) = listener.connection() {
+        choices.retain(|choice| *choice.name == *only);
+    }
+    let connection = choose(&choices, greeting.named()).map_err(Refused::Keyward)?;
+    let (permit, credential) = exchange.permit(agent, &connection).await?;
+    // The name may have become another connection's since the choice.
+    if permit.endpoint().protocol != G::PROTOCOL {
+        return Err(Refused::revoked());
+    }
+    let opened = greeting.open(listener, exchange, agent, Permitted { permit, credential }).await;
+    // A revocation during the login ends it here: from now on the stream itself is watched.
+    match exchange.still_permitted() {
+        true => opened,
+        false => Err(Refused::revoked()),
+    }
+}
+
+/// Sends what begins the session. Copying has not begun, so a revocation does not end this: the limit does.
+pub async fn send_first(stream: &mut ServiceStream, bytes: &[u8]) -> bool {
+    let within = stream.gateway.limits.handshake_timeout;
+    matches!(tokio::time::timeout(within, send(stream, bytes)).await, Ok(Ok(())))
+}
+
+/// Sends a refusal and closes the stream. A client that has left already is no failure.
+pub async fn send_last(stream: &mut ServiceStream, bytes: &[u8]) {
+    let within = stream.gateway.limits.handshake_timeout;
+    let sent = async {
+        send(stream, bytes).await?;
+        stream.socket().shutdown().await
+    };
+    if !matches!(tokio::time::timeout(within, sent).await, Ok(Ok(()))) {
+        tracing::trace!("a client of a database listener left before its refusal");
+    }
+}
+
+async fn send(stream: &mut ServiceStream, bytes: &[u8]) -> io::Result<()> {
+    stream.socket().write_all(bytes).await?;
+    stream.socket().flush().await
+}
+
+impl Refused {
+    /// Something that the session depends on was revoked while it was opened.
+    fn revoked() -> Self {
+        Self::Keyward(Code::Denied.because("the agent's access was revoked during the login"))
+    }
+}

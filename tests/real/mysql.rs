@@ -1,0 +1,198 @@
+//! The client of MariaDB, PyMySQL and mysql2 at a real MariaDB server, through a listener for databases.
+
+mod clients;
+mod server;
+mod stage;
+
+use self::server::{NAME, Server};
+use self::stage::Stage;
+use crate::stage::{ca, run, said};
+use crate::support::install::{Install, TOKEN_CI};
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_uses_a_database_with_its_token_and_never_has_the_password() {
+    let stage = Stage::new().await;
+    let who = "SELECT CURRENT_USER(), DATABASE(), IFNULL((SELECT VARIABLE_VALUE <> '' FROM information_schema.SESSION_STATUS \
+               WHERE VARIABLE_NAME = 'Ssl_cipher'), 0)";
+    assert_eq!(stage.served("ci", "main", who).await, "app@%\tapp\t1");
+    assert_eq!(stage.served("ci", "plain", who).await, "app@%\tapp\t0");
+    let prepared = "PREPARE p FROM 'SELECT ? + 1'; SET @n = 41; EXECUTE p USING @n";
+    assert_eq!(stage.served("ci", "main", prepared).await, "42");
+    let big = "SELECT REPEAT('x', 1000000) FROM seq_1_to_50";
+    assert_eq!(stage.served("ci", "main", big).await.len(), 50 * 1_000_000 + 49);
+    // The database of the server is a name too, when it is only one connection's.
+    assert_eq!(stage.served("one", "app", "SELECT COUNT(*) FROM t").await, "1");
+    let port = stage.server.at.port();
+    let records = stage.finish().await;
+    assert_eq!(records.len(), 5);
+    assert_eq!(records[0]["target"], format!("mysql://{NAME}:{port}/app"));
+    assert_eq!([&records[0]["agent"], &records[0]["connection"]], ["ci", "main"]);
+    assert_eq!([&records[0]["database_role"], &records[0]["outcome"]], ["app", "completed"]);
+    assert!(records[3]["bytes_out"].as_u64() > Some(50_000_000), "{}", records[3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_are_in_words_that_the_client_shows() {
+    let mut stage = Stage::new().await;
+    stage.lab.add_agent("former").await;
+    let revoked = stage.lab.token("former").to_owned();
+    let removed = stage.lab.gateway.api("DELETE", "/agents/former", "").await;
+    assert!(removed.head.status() < 300, "{}", removed.text());
+    let token = |agent: &str| stage.lab.token(agent).to_owned();
+    for (token, database, says) in [
+        (
+            "kwa_wrong".to_owned(),
+            "main",
+            "ERROR 1045 (28000): keyward: the password is no valid token of an agent",
+        ),
+        (revoked, "main", "give the agent's token (kwa_…) as the password"),
+        (String::new(), "main", "no password was sent"),
+        (token("ci"), "prod", "name one as the database: main, plain"),
+        (token("one"), "prod", "name one as the database: main"),
+        (token("ci"), "anybody", "the agent has several connections to databases"),
+        (token("stranger"), "main", "this agent has no connection to a database"),
+    ] {
+        let mut command = stage.client(&token, database);
+        command.args(["-e", "SELECT 'served'"]);
+        let output = run(command).await;
+        let refused = said(&output);
+        assert!(!output.status.success() && refused.contains(says), "{database}: {refused}");
+        assert!(!refused.contains("served"), "{refused}");
+    }
+    assert_eq!(
+        stage.server.sql("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'app'"),
+        "0"
+    );
+    let Stage { lab, server, .. } = stage;
+    let (at, token) =
+        (lab.gateway.running().database_addrs()[0].at.tcp().expect("TCP"), lab.token("one"));
+    drop(server);
+    let mut command = std::process::Command::new("mariadb");
+    command.env("MYSQL_PWD", token).args(["--no-defaults", "-h", "127.0.0.1", "-u", "x"]);
+    command.args(["-P", &at.port().to_string(), "-e", "SELECT 1"]);
+    let refused = said(&run(command).await);
+    assert!(refused.contains("code upstream_unreachable"), "{refused}");
+    let records = lab.finish().await;
+    let codes: Vec<_> = records.iter().filter_map(|record| record["code"].as_str()).collect();
+    assert_eq!(codes[..3], ["agent_unauthenticated", "agent_unauthenticated", "bad_request"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_ends_the_session() {
+    let mut stage = Stage::new().await;
+    stage.lab.add_agent("guest").await;
+    let bound = stage.lab.gateway.api("POST", "/agents/guest/bindings", r#"{"connection":"main"}"#);
+    let bound = bound.await;
+    assert!(bound.head.status() < 300, "{}", bound.text());
+    let token = stage.lab.token("guest").to_owned();
+    let mut waiting = stage.client(&token, "main");
+    waiting.args(["-e", "SELECT SLEEP(600)"]);
+    let waiting = tokio::spawn(run(waiting));
+    let sleeping = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'app' AND INFO LIKE '%SLEEP(600)%'";
+    let met = async {
+        while stage.server.sql(sleeping) != "1" {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the server's view of a session", met).await;
+    let unbound = stage.lab.gateway.api("DELETE", "/agents/guest/bindings/main", "").await;
+    assert!(unbound.head.status() < 300, "{}", unbound.text());
+    let ended = waiting.await.expect("no panic");
+    assert!(said(&ended).contains("Lost connection to server"), "{}", said(&ended));
+    let records = stage.finish().await;
+    let guest = records.iter().find(|record| record["agent"] == "guest").expect("a record");
+    assert_eq!(guest["outcome"], "ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_verifies_the_listener_by_the_local_ca() {
+    let stage =
+        Stage::listening("databases: [{ at: \"127.0.0.1:0\", protocol: mysql, tls: {} }]").await;
+    let asks = "SHOW STATUS LIKE 'Ssl_cipher'";
+    let mut command = stage.client(stage.lab.token("ci"), "main");
+    command.arg("--ssl-verify-server-cert").arg("--ssl-ca").arg(ca(&stage.lab));
+    command.args(["-e", asks]);
+    let output = run(command).await;
+    assert!(output.status.success() && said(&output).contains("TLS_"), "{}", said(&output));
+    stage.served("ci", "main", "SELECT 1").await;
+    // Without TLS, a client that insists on it ends.
+    let plain = Stage::new().await;
+    let mut command = plain.client(plain.lab.token("ci"), "main");
+    command.arg("--ssl-verify-server-cert").arg("--ssl-ca").arg(ca(&plain.lab));
+    command.args(["-e", asks]);
+    let refused = said(&run(command).await);
+    assert!(refused.contains("SSL is required"), "{refused}");
+    plain.finish().await;
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agents_own_socket_needs_no_token() {
+    let own =
+        "databases: [{ at: \"unix:mysql.sock\", protocol: mysql, agent: ci, connection: main }]";
+    let stage = Stage::listening(own).await;
+    for password in ["", "anything"] {
+        let mut command = std::process::Command::new("mariadb");
+        command.env("MYSQL_PWD", password).args(["--no-defaults", "-BN", "-u", "x", "-S"]);
+        command.arg(stage.lab.gateway.data().join("mysql.sock"));
+        command.args(["-e", "SELECT CONCAT(CURRENT_USER(), ' at ', DATABASE())"]);
+        let output = run(command).await;
+        assert!(said(&output).contains("app@% at app"), "{password}: {}", said(&output));
+    }
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_under_run_finds_its_database_and_a_url_becomes_a_connection() {
+    let plan = Plan::api_key().no_agents().agent("ci", "main");
+    let server = Server::start(&plan.canary().text);
+    let plan = plan
+        .connection(&format!(
+            "{{ name: main, provider: mysql, variables: {{ host: \"{NAME}:{}\", database: app }}, \
+             fields: {{ username: app, password: {{ env: CANARY }} }} }}",
+            server.at.port()
+        ))
+        .resolve(&format!("{NAME}: \"{}\"", server.at))
+        .allow(&server.at.to_string());
+    let canary = plan.canary().clone();
+    let origin = Origin::answering(|_| ok("fine")).await;
+    let install = Install::new(&plan, &origin);
+    let script = "mariadb --no-defaults -BNe 'SELECT CURRENT_USER(), DATABASE()'; echo \"$DATABASE_URL\" | cut -c 1-20";
+    let command = install.keyward(&["run", "--quiet", "--agent", "ci", "--", "sh", "-c", script]);
+    let output = run(command).await;
+    let text = said(&output);
+    assert!(text.contains("app@%\tapp") && text.contains("mysql://main:"), "{text}");
+    assert!(!text.contains(TOKEN_CI), "the run has a token of its own");
+    canary.assert_absent("what the program said", text.as_bytes());
+    let _gateway = install.serve();
+    let tested = said(&run(install.keyward(&["connection", "test", "main"])).await);
+    assert!(tested.contains("MySQL 10.") && tested.contains("app@%"), "{tested}");
+    let add = ["connection", "add", "mysql", "--name", "stored", "--secret-env", "url=THE_URL"];
+    let url = |password: &str| format!("mysql://app:{password}@{NAME}:{}/app", server.at.port());
+    let mut command = install.keyward(&add);
+    command.env("THE_URL", url(&canary.text));
+    let added = said(&run(command).await);
+    canary.assert_absent("what the command said", added.as_bytes());
+    let shown = said(&run(install.keyward(&["connection", "show", "stored"])).await);
+    assert!(
+        shown.contains(&format!("mysql://{NAME}:{}/app", server.at.port())),
+        "{added}\n{shown}"
+    );
+    let mut command = install.keyward(&[
+        "connection",
+        "add",
+        "mysql",
+        "--name",
+        "wrong",
+        "--secret-env",
+        "url=THE_URL",
+    ]);
+    command.env("THE_URL", url("not-it"));
+    let refused = said(&run(command).await);
+    assert!(refused.contains("Access denied"), "{refused}");
+    let refused =
+        said(&run(install.keyward(&["connection", "set", "stored", "--read-only"])).await);
+    assert!(refused.contains("no effect"), "{refused}");
+    drop(server);
+}

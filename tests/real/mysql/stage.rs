@@ -1,0 +1,89 @@
+//! A real server, a gateway with connections to it, and the client of MariaDB.
+
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use super::server::{NAME, Server};
+use crate::stage::{run, said};
+use crate::support::*;
+
+/// A gateway with two connections to one server, and the agents `ci` (both) and `stranger`.
+pub(super) struct Stage {
+    pub(super) server: Server,
+    pub(super) lab: Lab,
+    pub(super) password: canary::Canary,
+}
+
+impl Stage {
+    pub(super) async fn new() -> Self {
+        Self::listening("databases: [{ at: \"127.0.0.1:0\", protocol: mysql }]").await
+    }
+
+    /// With these listeners, as a part of `listen:` in flow style.
+    pub(super) async fn listening(listeners: &str) -> Self {
+        let password = canary::Canary::new("mysql");
+        let server = Server::start(&password.text);
+        let login = "fields: { username: app, password: { env: SQL_SECRET } }";
+        let port = server.at.port();
+        let main = format!(
+            "{{ name: main, provider: mysql, variables: {{ host: \"{NAME}:{port}\", database: app }}, {login} }}"
+        );
+        let plain = format!(
+            "{{ name: plain, provider: mysql, variables: {{ host: \"{}\", database: app, sslmode: disable }}, {login} }}",
+            server.at
+        );
+        let plan = Plan::api_key()
+            .no_agents()
+            .agent("ci", "main, plain")
+            .agent("one", "main")
+            .agent("stranger", "acme")
+            .connection(&main)
+            .connection(&plain)
+            .secret("SQL_SECRET", &password)
+            .listen(listeners)
+            .resolve(&format!("{NAME}: \"{}\"", server.at))
+            .allow(&server.at.to_string());
+        let lab = plan.start(Origin::answering(|_| ok("fine")).await).await;
+        Self { server, lab, password }
+    }
+
+    pub(super) fn listener(&self) -> SocketAddr {
+        let listeners = self.lab.gateway.running().database_addrs();
+        listeners[0].at.tcp().expect("it is TCP")
+    }
+
+    /// The client with a token as its password, for the connection that `database` names.
+    pub(super) fn client(&self, token: &str, database: &str) -> Command {
+        let mut command = Command::new("mariadb");
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.lab.gateway.folder()).env("MYSQL_PWD", token);
+        let at = self.listener();
+        command.args(["--no-defaults", "--protocol=TCP", "-h", &at.ip().to_string()]);
+        command.args(["-P", &at.port().to_string(), "-u", "anybody", "-BN", "-D", database]);
+        command
+    }
+
+    pub(super) async fn sql(&self, agent: &str, database: &str, text: &str) -> Output {
+        let mut command = self.client(self.lab.token(agent), database);
+        command.args(["-e", text]);
+        let output = run(command).await;
+        self.password.assert_absent("what the client said", said(&output).as_bytes());
+        output
+    }
+
+    pub(super) async fn served(&self, agent: &str, database: &str, text: &str) -> String {
+        let output = self.sql(agent, database, text).await;
+        assert!(output.status.success(), "{text}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Stops the gateway, looks for the secrets, and gives the audit records. Then the server stops.
+    pub(super) async fn finish(self) -> Vec<Value> {
+        let Self { server, lab, .. } = self;
+        let records = lab.finish().await;
+        drop(server);
+        records
+    }
+}

@@ -1,0 +1,81 @@
+//! A Redis server of the system's packages, with and without TLS, on free ports of loopback.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::support::pki::pki;
+use crate::support::process::reserved_address;
+
+/// The name that its certificate is for.
+pub(crate) const NAME: &str = "cache.acme.test";
+
+/// The ACL user of the tests.
+pub(crate) const USER: &str = "app";
+
+/// A running server. Stopped when dropped.
+pub(crate) struct Server {
+    folder: TempDir,
+    process: Child,
+    /// With TLS.
+    pub(crate) at: SocketAddr,
+    /// Without TLS.
+    pub(crate) plain: SocketAddr,
+    password: String,
+}
+
+impl Server {
+    /// With the password for the default user, and for the ACL user `app`, who may do everything.
+    pub(crate) fn start(password: &str) -> Self {
+        let (folder, at, plain) =
+            (TempDir::new().expect("a directory"), reserved_address(), reserved_address());
+        let (certificate, key) = pki().pem(&[NAME]);
+        let file = |name: &str| folder.path().join(name);
+        std::fs::write(file("server.crt"), certificate).expect("a file");
+        std::fs::write(file("server.key"), key).expect("a file");
+        let folder_text = folder.path().display();
+        let settings = format!(
+            "bind 127.0.0.1\nport {}\ntls-port {}\ntls-auth-clients no\ntls-cert-file {folder_text}/server.crt\n\
+             tls-key-file {folder_text}/server.key\ntls-ca-cert-file {folder_text}/server.crt\ndir {folder_text}\nsave \"\"\n\
+             requirepass {password}\nuser {USER} on >{password} ~* &* +@all\n",
+            plain.port(),
+            at.port(),
+        );
+        std::fs::write(file("redis.conf"), settings).expect("a file");
+        let said = std::fs::File::create(file("said")).expect("a file");
+        let mut command = Command::new("redis-server");
+        command.arg(file("redis.conf")).stdin(Stdio::null()).stderr(Stdio::null()).stdout(said);
+        let process = command.spawn().expect("`tests/run` installs it");
+        let server = Self { folder, process, at, plain, password: password.to_owned() };
+        // It says so, and then accepts.
+        let started = std::time::Instant::now();
+        while !server.said().contains("Ready to accept connections") {
+            assert!(started.elapsed().as_secs() < 60, "{}", server.said());
+            std::thread::yield_now();
+        }
+        server
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
+    }
+
+    /// What the default user gets, past the gateway.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("REDISCLI_AUTH", &self.password);
+        command.args(["-p", &self.plain.port().to_string()]).args(arguments);
+        let output = command.output().expect("`tests/run` installs it");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().expect("it is ours");
+        self.process.wait().expect("it is ours");
+    }
+}
