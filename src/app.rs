@@ -1,6 +1,7 @@
 //! Starts a gateway from a configuration: opens the services, binds the listeners, and runs until a signal.
 //! It connects the crates: streams are served by `keyward-proxy`, the admin listeners by `keyward-api`.
 
+mod admin_tasks;
 mod apply;
 mod audit_file;
 mod backups;
@@ -35,7 +36,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -52,16 +52,14 @@ use services::Opened;
 pub use services::Services;
 pub use store_copy::copy_store;
 
-use self::listeners::{BoundHooks, Listeners};
+use self::admin_tasks::{AdminTasks, all_ended, until};
+use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::Reloader;
 use self::upstream_settings::UpstreamSettings;
 use self::watched::Watched;
 use crate::config::{Config, ListenAgent, ListenAt, ListenDatabase};
-use keyward_api::{
-    self as admin, Admin, AdminSocket, AdminTls, AuditLog, Deps, Locations, NetworkAccess, Reloads,
-    Runs,
-};
+use keyward_api::{self as admin, Admin, AdminSocket, AuditLog, Deps, Locations, Reloads, Runs};
 use keyward_databases::DatabaseListener;
 use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner};
 use keyward_state::observe::audit::{Audit, Writer};
@@ -108,13 +106,6 @@ struct EventRecorder {
     task: Option<JoinHandle<()>>,
 }
 
-/// The admin listeners and background jobs. They run until the last exchange has ended, so that `/readyz`
-/// says `draining` and the admin API stays available.
-struct AdminTasks {
-    close: watch::Sender<bool>,
-    tasks: JoinSet<()>,
-}
-
 /// Starts a gateway. Returns when it serves.
 ///
 /// # Errors
@@ -148,10 +139,9 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let admin = Admin::serving(deps, draining, locations.clone(), reloads.clone());
     let runs = admin.runs().clone();
     let mut tasks = AdminTasks::new();
-    let tls = bound.admin_tls.map(|tls| AdminTls::new(tls, &services.leaves));
-    tasks.serve_network(bound.admin, tls, &admin, admin_access(&config, bound.admin_addr));
-    tasks.serve_metrics(bound.metrics, &admin);
-    tasks.serve_hooks(bound.hooks, &admin, &services);
+    let access = admin_access(&config, bound.admin_addr);
+    tasks.serve_network((bound.admin, bound.admin_tls), &admin, access, &services);
+    tasks.serve_parts((bound.metrics, bound.hooks), &admin, &services);
     tasks.spawn(|close| until(close, admin::make_links(admin.clone(), links)));
     tasks.spawn(|close| admin::serve_socket(socket, admin, close));
     tasks.start_jobs(&services, &config);
@@ -313,14 +303,6 @@ impl Life {
     }
 }
 
-/// Runs `work` until `close` turns true.
-async fn until(mut close: watch::Receiver<bool>, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        _ = close.wait_for(|close| *close) => {}
-    }
-}
-
 impl EventRecorder {
     /// Starts recording, with the audit log that it writes to.
     fn begin(config: &Config, opened: &Opened) -> anyhow::Result<(Audit, Writer, Changes, Self)> {
@@ -339,105 +321,6 @@ impl EventRecorder {
             && let Err(error) = task.await
         {
             tracing::error!(%error, "events may be unrecorded");
-        }
-    }
-}
-
-impl AdminTasks {
-    fn new() -> Self {
-        Self { close: watch::channel(false).0, tasks: JoinSet::new() }
-    }
-
-    fn spawn<F>(&mut self, task: impl FnOnce(watch::Receiver<bool>) -> F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.tasks.spawn(task(self.close.subscribe()));
-    }
-
-    fn serve_network(
-        &mut self,
-        listener: TcpListener,
-        tls: Option<AdminTls>,
-        state: &Admin,
-        access: NetworkAccess,
-    ) {
-        let router = keyward_console::router(
-            admin::network_router(state.clone(), access),
-            state.sign_in().clone(),
-        );
-        self.spawn(|close| admin::serve_network(listener, tls, state.clone(), router, close));
-    }
-
-    fn serve_metrics(&mut self, listener: Option<TcpListener>, state: &Admin) {
-        if let Some(listener) = listener {
-            self.spawn(|close| admin::serve_metrics(listener, state.clone(), close));
-        }
-    }
-
-    fn serve_hooks(&mut self, bound: Option<BoundHooks>, state: &Admin, services: &Services) {
-        if let Some(BoundHooks { listener, tls, .. }) = bound {
-            let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
-            self.spawn(|close| admin::serve_hooks(listener, tls, state.clone(), close));
-        }
-    }
-
-    /// Starts the background jobs.
-    fn start_jobs(&mut self, services: &Services, config: &Config) {
-        services.metrics.started(services.clock.now());
-        let (rulebook, keys) = (services.rulebook.clone(), services.keys.clone());
-        let (authority, files) = (services.authority.clone(), config.ca.clone());
-        self.spawn(|close| async move { until(close, rulebook.follow()).await });
-        let following = replicas::follow(services, config);
-        self.spawn(|close| until(close, following));
-        self.spawn(|close| async move { until(close, finish_rotation(&keys)).await });
-        self.spawn(|close| async move { until(close, ca::follow(authority, files)).await });
-        let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
-        let rotating = rotations::run(vault, metrics, services.clock.clone());
-        self.spawn(|close| until(close, rotating));
-        let usage = usage::Job {
-            directory: services.directory.clone(),
-            metrics: services.metrics.clone(),
-            clock: services.clock.clone(),
-        };
-        self.spawn(|close| usage.run(close));
-        let backups = backups::Job {
-            backups: services.backups.clone(),
-            metrics: services.metrics.clone(),
-            clock: services.clock.clone(),
-        };
-        self.spawn(|close| until(close, backups.run()));
-        let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
-        self.spawn(|close| until(close, ended));
-        self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
-        let vault = services.vault.clone();
-        self.spawn(|close| async move { until(close, vault.keep_alive()).await });
-        let flows = services.flows.clone();
-        self.spawn(|close| async move { until(close, Box::pin(flows.follow_moves())).await });
-        let events = services.events.clone();
-        self.spawn(|close| Box::pin(events.deliver(close)));
-        let inbox = services.inbox.clone();
-        self.spawn(|close| Box::pin(inbox.deliver(close)));
-        let (flows, directory) = (services.flows.clone(), services.directory.clone());
-        self.spawn(|mut close| async move {
-            for org in directory.view().orgs() {
-                flows.resume(&org.id).await;
-            }
-            let _ = close.wait_for(|close| *close).await;
-            flows.close().await;
-        });
-    }
-
-    async fn close(mut self) {
-        self.close.send_replace(true);
-        all_ended(&mut self.tasks).await;
-    }
-}
-
-async fn all_ended(tasks: &mut JoinSet<()>) {
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a listener failed");
         }
     }
 }

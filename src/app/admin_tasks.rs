@@ -1,0 +1,132 @@
+//! [`AdminTasks`]: the admin listeners and the background jobs of a gateway.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::listeners::BoundHooks;
+use super::services::Services;
+use super::{backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions, usage};
+use crate::config::Config;
+use keyward_api::{self as admin, Admin, AdminTls, NetworkAccess};
+use keyward_proxy::ProxyTls;
+
+/// The admin listeners and background jobs. They run until the last exchange has ended, so that `/readyz`
+/// says `draining` and the admin API stays available.
+pub(super) struct AdminTasks {
+    close: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// Runs `work` until `close` turns true.
+pub(super) async fn until(mut close: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = close.wait_for(|close| *close) => {}
+    }
+}
+
+impl AdminTasks {
+    pub(super) fn new() -> Self {
+        Self { close: watch::channel(false).0, tasks: JoinSet::new() }
+    }
+
+    pub(super) fn spawn<F>(&mut self, task: impl FnOnce(watch::Receiver<bool>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task(self.close.subscribe()));
+    }
+
+    pub(super) fn serve_network(
+        &mut self,
+        (listener, tls): (TcpListener, Option<Arc<ProxyTls>>),
+        state: &Admin,
+        access: NetworkAccess,
+        services: &Services,
+    ) {
+        let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
+        let router = keyward_console::router(
+            admin::network_router(state.clone(), access),
+            state.sign_in().clone(),
+        );
+        self.spawn(|close| admin::serve_network(listener, tls, state.clone(), router, close));
+    }
+
+    /// Serves the listeners for metrics and webhooks.
+    pub(super) fn serve_parts(
+        &mut self,
+        (metrics, hooks): (Option<TcpListener>, Option<BoundHooks>),
+        state: &Admin,
+        services: &Services,
+    ) {
+        if let Some(listener) = metrics {
+            self.spawn(|close| admin::serve_metrics(listener, state.clone(), close));
+        }
+        if let Some(BoundHooks { listener, tls, .. }) = hooks {
+            let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
+            self.spawn(|close| admin::serve_hooks(listener, tls, state.clone(), close));
+        }
+    }
+
+    /// Starts the background jobs.
+    pub(super) fn start_jobs(&mut self, services: &Services, config: &Config) {
+        services.metrics.started(services.clock.now());
+        let (rulebook, keys) = (services.rulebook.clone(), services.keys.clone());
+        let (authority, files) = (services.authority.clone(), config.ca.clone());
+        self.spawn(|close| async move { until(close, rulebook.follow()).await });
+        let following = replicas::follow(services, config);
+        self.spawn(|close| until(close, following));
+        self.spawn(|close| async move { until(close, finish_rotation(&keys)).await });
+        self.spawn(|close| async move { until(close, ca::follow(authority, files)).await });
+        let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
+        let rotating = rotations::run(vault, metrics, services.clock.clone());
+        self.spawn(|close| until(close, rotating));
+        let usage = usage::Job {
+            directory: services.directory.clone(),
+            metrics: services.metrics.clone(),
+            clock: services.clock.clone(),
+        };
+        self.spawn(|close| usage.run(close));
+        let backups = backups::Job {
+            backups: services.backups.clone(),
+            metrics: services.metrics.clone(),
+            clock: services.clock.clone(),
+        };
+        self.spawn(|close| until(close, backups.run()));
+        let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
+        self.spawn(|close| until(close, ended));
+        self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
+        let vault = services.vault.clone();
+        self.spawn(|close| async move { until(close, vault.keep_alive()).await });
+        let flows = services.flows.clone();
+        self.spawn(|close| async move { until(close, Box::pin(flows.follow_moves())).await });
+        let events = services.events.clone();
+        self.spawn(|close| Box::pin(events.deliver(close)));
+        let inbox = services.inbox.clone();
+        self.spawn(|close| Box::pin(inbox.deliver(close)));
+        let (flows, directory) = (services.flows.clone(), services.directory.clone());
+        self.spawn(|mut close| async move {
+            for org in directory.view().orgs() {
+                flows.resume(&org.id).await;
+            }
+            let _ = close.wait_for(|close| *close).await;
+            flows.close().await;
+        });
+    }
+
+    pub(super) async fn close(mut self) {
+        self.close.send_replace(true);
+        all_ended(&mut self.tasks).await;
+    }
+}
+
+pub(super) async fn all_ended(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a listener failed");
+        }
+    }
+}
