@@ -142,9 +142,17 @@ async fn a_cut_ends_one_of_two_answers_of_an_agent_and_the_other_goes_on() {
     drop(two);
     let none = async { while !listed(&lab, "").await.is_empty() {} };
     patiently("an empty list", none).await;
-    let change = lab.gateway.api("GET", &format!("/audit?changed={cut_one}"), "").await.json();
-    // The newest is the second attempt, which was refused.
-    let change = change["items"][1]["change"].clone();
+    // The newest is the second attempt, which was refused. Records are written behind the answer.
+    let both = async {
+        loop {
+            let found =
+                lab.gateway.api("GET", &format!("/audit?changed={cut_one}"), "").await.json();
+            if found["items"].as_array().is_some_and(|items| items.len() == 2) {
+                return found;
+            }
+        }
+    };
+    let change = patiently("both records", both).await["items"][1]["change"].clone();
     assert_eq!((&change["what"], &change["action"]), (&json!("stream"), &json!("cut")));
     assert_eq!((&change["by"], &change["name"]), (&json!("operator"), &json!("ci")));
     assert_eq!(change["why"], "GET https://api.acme.test/one with connection acme");
