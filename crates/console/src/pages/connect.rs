@@ -86,8 +86,15 @@ async fn choose(visit: Visit, Query(asked): Query<Asked>) -> Result<Page, Stop> 
                 section.panel { (empty("No service fits", "Every host with an HTTP API works: define it as a service of your own.",
                     Some(html! { a.button href="/services/new" { "Define a service" } }))) }
             }
-            @for (category, providers) in grouped(&list.items) {
-                h2.group { (category) }
+            @let groups = grouped(&list.items);
+            @if groups.len() > 1 {
+                p.small { @for (index, (category, _)) in groups.iter().enumerate() {
+                    @if index > 0 { " · " }
+                    a href={ "#group-" (index) } { (category) }
+                } }
+            }
+            @for (index, (category, providers)) in groups.iter().enumerate() {
+                h2.group id={ "group-" (index) } { (category) }
                 ul.cards { @for provider in providers { li { (card(provider, asked.agent.as_deref())) } } }
             }
             @if !list.items.is_empty() { p.small.muted { "Not in the list? " a href="/services/new" { "Define any host with an HTTP API." } } }
