@@ -29,6 +29,7 @@ const CATEGORIES: &[(&str, &str)] = &[
     ("payments", "Payments"),
     ("ecommerce", "Shops"),
     ("data", "Data"),
+    ("database", "Databases"),
     ("storage", "Storage"),
     ("observability", "Observability"),
     ("social", "Social"),
