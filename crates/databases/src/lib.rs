@@ -7,6 +7,7 @@
 //! choice      which connection an agent means
 //! refused     why a session is not opened
 //! login       the user and password of a connection
+//! stream      checks and observers of a session's bytes
 //! upstream    the stream to the server
 //! test        the test of a connection
 //! postgres    start-up, login, cancel requests and read-only sessions of PostgreSQL
@@ -27,6 +28,7 @@ mod refused;
 #[cfg(test)]
 mod sample;
 mod session;
+mod stream;
 mod test;
 mod upstream;
 

@@ -1,4 +1,4 @@
-//! [`Upstream`]: the stream to the server; [`Leaving`]: how the end of a session is told apart.
+//! [`Upstream`]: the stream to the server; [`leaving`]: which side ended a session.
 
 use std::io;
 use std::pin::Pin;
@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use crate::refused::Refused;
+use crate::stream::{Watch, Watched};
 use keyward_base::database::StreamSecurity;
 use keyward_proxy::{CheckedUpstream, ServiceExchange, SessionEnd};
 use keyward_rules::policy::DatabasePermit;
@@ -46,10 +47,10 @@ impl Upstream {
     }
 }
 
-/// An agent's stream, which notes that the agent has ended the session: by its last message, as `is_last` finds, or by
-/// closing its side. What is noted decides about the outcome in the audit log alone, so messages are not told apart.
-pub struct Leaving<'a, S> {
-    stream: &'a mut S,
+/// Notes that an agent has ended its session: by its last message, as `is_last` finds, or by closing its side. What is
+/// noted decides about the outcome in the audit log alone, so messages are not separated.
+#[derive(Debug)]
+pub struct Leaving {
     left: Arc<AtomicBool>,
     is_last: fn(&[u8]) -> bool,
 }
@@ -58,52 +59,25 @@ pub struct Leaving<'a, S> {
 #[derive(Debug)]
 pub struct Left(Arc<AtomicBool>);
 
-impl<'a, S> Leaving<'a, S> {
-    pub fn new(stream: &'a mut S, is_last: fn(&[u8]) -> bool) -> (Self, Left) {
-        let left = Arc::<AtomicBool>::default();
-        (Self { stream, left: left.clone(), is_last }, Left(left))
+/// The agent's stream, and whether its agent has ended the session.
+pub fn leaving<S>(stream: &mut S, is_last: fn(&[u8]) -> bool) -> (Watched<&mut S, Leaving>, Left) {
+    let left = Arc::<AtomicBool>::default();
+    (Watched::new(stream, Leaving { left: left.clone(), is_last }), Left(left))
+}
+
+impl Watch for Leaving {
+    fn came(&mut self, read: &[u8]) -> io::Result<()> {
+        self.left.store(read.is_empty() || (self.is_last)(read), Relaxed);
+        Ok(())
     }
 }
 
 impl Left {
-    /// Notes how a session has ended. The server ends its stream when the agent has said goodbye, or has gone.
+    /// Notes how a session has ended. The server ends its stream when the agent has ended the session or closed its side.
     pub fn note(&self, exchange: &mut ServiceExchange, end: SessionEnd) {
         if end == SessionEnd::ServerClosed && self.0.load(Relaxed) {
             exchange.completed();
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Leaving<'_, S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = out.filled().len();
-        ready!(Pin::new(&mut *this.stream).poll_read(cx, out))?;
-        let read = &out.filled()[before..];
-        this.left.store(read.is_empty() || (this.is_last)(read), Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Leaving<'_, S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.get_mut().stream).poll_shutdown(cx)
     }
 }
 

@@ -2,34 +2,20 @@
 //! is a statement that raises the refusal at the server, so that nothing has to be put between the server's answers.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::packet::packet;
-
-/// Bytes read at a time.
-const CHUNK_BYTES: usize = 16 * 1024;
+use crate::stream::Filter;
 
 /// The length of a packet that the next one continues, in bytes.
 const CONTINUED_BYTES: usize = 0xff_ffff;
 
 const COM_QUERY: u8 = 0x03;
 
-/// An agent's stream whose commands are checked.
-#[derive(Debug)]
-pub struct CommandFilter<S> {
-    stream: S,
-    packets: Packets,
-    /// What the server gets next.
-    checked: BytesMut,
-}
-
-/// The packets of an agent, in pieces of any size.
+/// Checks the packets of an agent.
 #[derive(Debug, Default)]
-struct Packets {
+pub struct CommandFilter {
     /// The header, and the first byte of the payload where that decides.
     begun: Vec<u8>,
     /// What is missing of the packet, and whether it is passed on.
@@ -65,16 +51,8 @@ fn refusal(command: u8) -> Option<&'static str> {
     }
 }
 
-impl<S> CommandFilter<S> {
-    /// Checks what is read from `stream`.
-    pub fn new(stream: S) -> Self {
-        Self { stream, packets: Packets::default(), checked: BytesMut::new() }
-    }
-}
-
-impl Packets {
-    /// Takes what came, and appends what the server gets.
-    fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) {
+impl Filter for CommandFilter {
+    fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.missing > 0 {
                 let take = self.missing.min(bytes.len());
@@ -89,8 +67,11 @@ impl Packets {
             bytes.advance(1);
             self.begin(checked);
         }
+        Ok(())
     }
+}
 
+impl CommandFilter {
     fn begin(&mut self, checked: &mut BytesMut) {
         let [a, b, c, number, first @ ..] = &self.begun[..] else { return };
         let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
@@ -124,54 +105,14 @@ fn refused(reason: &str) -> Vec<u8> {
     packet(0, &[&[COM_QUERY], text.as_bytes()].concat())
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for CommandFilter<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        while this.checked.is_empty() {
-            let mut space = [0; CHUNK_BYTES];
-            let mut read = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
-            if read.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            this.packets.feed(read.filled(), &mut this.checked);
-        }
-        let length = this.checked.len().min(out.remaining());
-        out.put_slice(&this.checked.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for CommandFilter<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn fed(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let (mut packets, mut checked) = (Packets::default(), BytesMut::new());
+        let (mut packets, mut checked) = (CommandFilter::default(), BytesMut::new());
         for piece in bytes.chunks(piece) {
-            packets.feed(piece, &mut checked);
+            packets.feed(piece, &mut checked).unwrap();
         }
         checked.to_vec()
     }
@@ -184,7 +125,7 @@ mod tests {
             packet(0, b"\x03LOAD DATA LOCAL INFILE 'x' INTO TABLE t"),
         ]
         .concat();
-        // A file whose packets look like commands; their numbers begin anew.
+        // A file whose packets look like commands; their numbers begin with 0 again.
         (2..=600_u16).for_each(|number| {
             all.extend(packet(number.to_le_bytes()[0], b"\x11 not a command"));
         });

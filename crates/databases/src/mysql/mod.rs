@@ -11,6 +11,7 @@ pub mod test;
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use zeroize::Zeroizing;
 
 use self::client::{Answer, Client, Malformed};
@@ -21,7 +22,8 @@ use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::session::{self, Greeting, send_first, send_last};
-use crate::upstream::{Leaving, Upstream};
+use crate::stream::Filtered;
+use crate::upstream::{Upstream, leaving};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
@@ -126,8 +128,9 @@ impl Greeting for Client {
         if !send_first(&mut stream, &welcome).await {
             return;
         }
-        let (agents, left) = Leaving::new(stream.socket(), |read| read.ends_with(QUIT));
-        let end = exchange.splice(CommandFilter::new(agents), open.upstream).await;
+        let (agents, left) = leaving(stream.socket(), |read| read.ends_with(QUIT));
+        let agents = Filtered::new(agents, CommandFilter::default(), BytesMut::new());
+        let end = exchange.splice(agents, open.upstream).await;
         left.note(&mut exchange, end);
     }
 

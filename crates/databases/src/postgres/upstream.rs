@@ -13,7 +13,8 @@ use super::channel_binding::server_end_point;
 use super::read_only::filter::{Kept, StatementFilter};
 use super::read_only::watch::ModeWatch;
 use crate::refused::Refused;
-use crate::upstream::{Leaving, Upstream};
+use crate::stream::{Filtered, Watched};
+use crate::upstream::{Upstream, leaving};
 use keyward_base::codes::Code;
 use keyward_base::database::StreamSecurity;
 use keyward_proxy::{CheckedUpstream, Gateway, ServiceExchange, ServiceStream};
@@ -89,13 +90,13 @@ pub async fn copy(
     upstream: Upstream,
     kept: Option<Kept>,
 ) {
-    let (agents, left) = Leaving::new(stream.socket(), |read| read.ends_with(TERMINATE));
+    let (agents, left) = leaving(stream.socket(), |read| read.ends_with(TERMINATE));
     let end = match kept {
         None => exchange.splice(agents, upstream).await,
         Some(kept) => {
             let changed = Arc::new(AtomicBool::new(false));
-            let agents = StatementFilter::new(agents, kept);
-            let upstream = ModeWatch::new(upstream, changed.clone());
+            let agents = Filtered::new(agents, StatementFilter::new(kept), BytesMut::new());
+            let upstream = Watched::new(upstream, ModeWatch::new(changed.clone()));
             let end = exchange.splice(agents, upstream).await;
             if changed.load(Relaxed) {
                 tracing::warn!(

@@ -3,19 +3,14 @@
 //! also within `MULTI`, in pipelines and after `CLIENT REPLY OFF`. So nothing has to be put between the server's answers.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::commands::{Allowed, Verdict};
 use super::resp::{self, Arguments, FirstLine, HEADER_BYTES_MAX, Malformed};
-
-/// Bytes read at a time.
-const CHUNK_BYTES: usize = 16 * 1024;
+use crate::stream::Filter;
 
 /// The longest argument that a decision reads, in bytes.
 const READ_ARGUMENT_BYTES_MAX: usize = 1024;
@@ -23,23 +18,16 @@ const READ_ARGUMENT_BYTES_MAX: usize = 1024;
 /// What no server reads as a request: it answers in its own words, and closes the stream.
 const MALFORMED: &[u8] = b"*1\r\n!\r\n";
 
-/// An agent's stream whose commands are checked.
-pub struct CommandFilter<S> {
-    stream: S,
-    commands: Commands,
-    /// What the server gets next.
-    checked: BytesMut,
-    malformed: Arc<AtomicBool>,
-}
-
-/// The commands of an agent, in pieces of any size.
-struct Commands {
+/// Checks the commands of an agent.
+pub struct CommandFilter {
     allowed: Allowed,
     state: State,
     /// The line that is not complete.
     line: Vec<u8>,
     /// The command that is not complete.
     command: Command,
+    /// Set when what came was no request.
+    malformed: Arc<AtomicBool>,
 }
 
 /// A command, as far as it has come.
@@ -69,7 +57,7 @@ enum State {
     Argument(usize),
     /// The end of an argument's line.
     End,
-    /// The server has been told that what came is no request.
+    /// What came is no request, and the server has got [`MALFORMED`].
     Malformed,
 }
 
@@ -79,38 +67,22 @@ impl Default for Fate {
     }
 }
 
-impl<S> CommandFilter<S> {
-    /// Checks what is read from `stream`, and `rest` before it. The server gets `first` before all. `malformed`: set when
-    /// what came was no request.
-    pub fn new(
-        stream: S,
-        allowed: Allowed,
-        first: &[u8],
-        rest: &[u8],
-        malformed: Arc<AtomicBool>,
-    ) -> Self {
-        let mut commands = Commands::new(allowed);
-        let mut checked = BytesMut::from(first);
-        commands.feed(rest, &mut checked);
-        let filter = Self { stream, commands, checked, malformed };
-        filter.note();
-        filter
-    }
-
-    fn note(&self) {
-        if matches!(self.commands.state, State::Malformed) {
-            self.malformed.store(true, Relaxed);
-        }
+impl Filter for CommandFilter {
+    fn feed(&mut self, bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
+        self.read(bytes, checked);
+        Ok(())
     }
 }
 
-impl Commands {
-    fn new(allowed: Allowed) -> Self {
-        Self { allowed, state: State::First, line: Vec::new(), command: Command::default() }
+impl CommandFilter {
+    /// `malformed`: set when what came was no request.
+    pub fn new(allowed: Allowed, malformed: Arc<AtomicBool>) -> Self {
+        let (line, command) = (Vec::new(), Command::default());
+        Self { allowed, state: State::First, line, command, malformed }
     }
 
     /// Takes what came, and appends what the server gets.
-    fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) {
+    pub fn read(&mut self, mut bytes: &[u8], checked: &mut BytesMut) {
         while !bytes.is_empty() {
             let fed = match self.state {
                 State::Malformed => return,
@@ -130,6 +102,7 @@ impl Commands {
                 tracing::debug!(why = malformed.text(), "an agent sent no request of Redis");
                 checked.extend_from_slice(MALFORMED);
                 self.state = State::Malformed;
+                self.malformed.store(true, Relaxed);
             }
         }
     }
@@ -240,56 +213,19 @@ fn refuse(words: &str, checked: &mut BytesMut) {
     resp::write_command(&[words], checked);
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for CommandFilter<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        while this.checked.is_empty() {
-            let mut space = [0; CHUNK_BYTES];
-            let mut read = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
-            if read.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            this.commands.feed(read.filled(), &mut this.checked);
-            this.note();
-        }
-        let length = this.checked.len().min(out.remaining());
-        out.put_slice(&this.checked.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for CommandFilter<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn filter() -> CommandFilter {
+        CommandFilter::new(Allowed { database: 0, read_only: false }, Arc::default())
+    }
+
     fn fed(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let mut commands = Commands::new(Allowed { database: 0, read_only: false });
+        let mut commands = filter();
         let mut checked = BytesMut::new();
         for piece in bytes.chunks(piece) {
-            commands.feed(piece, &mut checked);
+            commands.read(piece, &mut checked);
         }
         checked.to_vec()
     }
@@ -379,9 +315,9 @@ mod tests {
 
     #[test]
     fn a_count_that_lies_takes_no_memory() {
-        let mut commands = Commands::new(Allowed { database: 0, read_only: false });
+        let mut commands = filter();
         let mut checked = BytesMut::new();
-        commands.feed(b"*1048576\r\n$4\r\nMGET\r\n$4294967296\r\n", &mut checked);
+        commands.read(b"*1048576\r\n$4\r\nMGET\r\n$4294967296\r\n", &mut checked);
         assert!(checked.capacity() < 10_000 && commands.line.capacity() < 10_000);
     }
 }

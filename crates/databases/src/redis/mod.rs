@@ -12,6 +12,7 @@ pub mod test;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use bytes::BytesMut;
 use zeroize::Zeroizing;
 
 use self::commands::Allowed;
@@ -23,7 +24,8 @@ use crate::listener::DatabaseListener;
 use crate::login::Permitted;
 use crate::refused::{RefusalWords, Refused};
 use crate::session::{self, Greeting, send_first, send_last};
-use crate::upstream::{Leaving, Upstream};
+use crate::stream::Filtered;
+use crate::upstream::{Upstream, leaving};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
@@ -113,8 +115,11 @@ impl Greeting for Client {
             return;
         }
         let malformed = Arc::<AtomicBool>::default();
-        let (agents, left) = Leaving::new(stream.socket(), ends_with_quit);
-        let agents = CommandFilter::new(agents, open.allowed, hello, &self.rest, malformed.clone());
+        let (agents, left) = leaving(stream.socket(), ends_with_quit);
+        let mut filter = CommandFilter::new(open.allowed, malformed.clone());
+        let mut first = BytesMut::from(hello);
+        filter.read(&self.rest, &mut first);
+        let agents = Filtered::new(agents, filter, first);
         let end = exchange.splice(agents, open.upstream).await;
         left.note(&mut exchange, end);
         if malformed.load(Relaxed) {

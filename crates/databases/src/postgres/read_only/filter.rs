@@ -3,33 +3,19 @@
 //! and nothing has to be put between its answers.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use super::statement::Kept;
 use super::statement::{Reason, check};
+use crate::stream::Filter;
 
 /// The longest statement that is read, in bytes. Data of `COPY` are no statements.
 const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes read at a time.
-const CHUNK_BYTES: usize = 16 * 1024;
-
-/// An agent's stream whose statements are checked.
+/// Checks the messages of an agent.
 #[derive(Debug)]
-pub struct StatementFilter<S> {
-    stream: S,
-    messages: Messages,
-    /// What the server gets next.
-    checked: BytesMut,
-}
-
-/// The messages of an agent, in pieces of any size.
-#[derive(Debug)]
-struct Messages {
+pub struct StatementFilter {
     kept: Kept,
     state: State,
 }
@@ -46,16 +32,14 @@ enum State {
     Skipping(u8, usize),
 }
 
-impl<S> StatementFilter<S> {
-    /// Checks what is read from `stream`.
-    pub fn new(stream: S, kept: Kept) -> Self {
-        let messages = Messages { kept, state: State::Header(BytesMut::new()) };
-        Self { stream, messages, checked: BytesMut::new() }
+impl StatementFilter {
+    /// `kept`: what the session keeps.
+    pub fn new(kept: Kept) -> Self {
+        Self { kept, state: State::Header(BytesMut::new()) }
     }
 }
 
-impl Messages {
-    /// Takes what came, and appends what the server gets.
+impl Filter for StatementFilter {
     fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         while !bytes.is_empty() {
             match &mut self.state {
@@ -105,8 +89,10 @@ impl Messages {
         }
         Ok(())
     }
+}
 
-    /// Goes on to the next header when a message is complete.
+impl StatementFilter {
+    /// Continues with the next header when a message is complete.
     fn end(&mut self, checked: &mut BytesMut) {
         match &self.state {
             State::Passing(0) => {}
@@ -179,46 +165,6 @@ fn replaced(tag: u8, name: &[u8], reason: Reason, has_parameters: bool) -> Vec<u
     [&[tag][..], &length.to_be_bytes(), &body].concat()
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for StatementFilter<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        while this.checked.is_empty() {
-            let mut space = [0; CHUNK_BYTES];
-            let mut read = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
-            if read.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            this.messages.feed(read.filled(), &mut this.checked)?;
-        }
-        let length = this.checked.len().min(out.remaining());
-        out.put_slice(&this.checked.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for StatementFilter<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,8 +175,7 @@ mod tests {
     }
 
     fn fed(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
-        let state = State::Header(BytesMut::new());
-        let mut messages = Messages { kept: Kept::default(), state };
+        let mut messages = StatementFilter::new(Kept::default());
         let mut checked = BytesMut::new();
         for piece in bytes.chunks(piece) {
             messages.feed(piece, &mut checked)?;

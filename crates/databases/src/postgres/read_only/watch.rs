@@ -2,43 +2,43 @@
 //! `default_transaction_read_only` to the client, whatever changed it.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::is_safe_encoding;
+use crate::stream::Watch;
 
 /// The longest report that is read. Longer ones are about other settings.
 const REPORT_BYTES_MAX: usize = 1024;
 
-/// A server's stream whose reports of settings are read.
+/// Reads the reports of settings of a server.
 #[derive(Debug)]
-pub struct ModeWatch<S> {
-    stream: S,
-    messages: Messages,
-    changed: Arc<AtomicBool>,
-}
-
-#[derive(Debug, Default)]
-struct Messages {
+pub struct ModeWatch {
     /// Type and length of the next message, or a report, as far as they have come.
     begun: BytesMut,
     /// The rest of a message that is not read.
     passing: usize,
+    changed: Arc<AtomicBool>,
 }
 
-impl<S> ModeWatch<S> {
-    /// Sets `changed` when the session is no longer what it was.
-    pub fn new(stream: S, changed: Arc<AtomicBool>) -> Self {
-        Self { stream, messages: Messages::default(), changed }
+impl Watch for ModeWatch {
+    fn came(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.report_change(bytes) {
+            self.changed.store(true, Relaxed);
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(())
     }
 }
 
-impl Messages {
+impl ModeWatch {
+    /// Sets `changed` when the session is no longer what it was.
+    pub fn new(changed: Arc<AtomicBool>) -> Self {
+        Self { begun: BytesMut::new(), passing: 0, changed }
+    }
+
     /// Whether what came reports a change of the session's mode.
     fn report_change(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
@@ -75,42 +75,6 @@ fn is_change(body: &[u8]) -> bool {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for ModeWatch<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = out.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
-        if this.messages.report_change(&out.filled()[before..]) {
-            this.changed.store(true, Relaxed);
-            out.set_filled(before);
-            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for ModeWatch<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,7 +97,7 @@ mod tests {
         ] {
             let all = [&row[..], &message(b'S', report), &row, &message(b'Z', b"I")].concat();
             for piece in [1, 3, 5, 1000, 100_000] {
-                let mut messages = Messages::default();
+                let mut messages = ModeWatch::new(Arc::default());
                 let found = all.chunks(piece).any(|bytes| messages.report_change(bytes));
                 assert_eq!(found, is_found, "{report:?} in {piece}");
             }

@@ -1,0 +1,122 @@
+//! Streams of a session that are read on their way: [`Filtered`] replaces what a side may not send, [`Watched`] only looks.
+//! What is written to them passes unread.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Checks the messages of a stream, which come in pieces of any size.
+pub trait Filter {
+    /// Takes the next bytes, and appends what the other side gets.
+    ///
+    /// # Errors
+    /// When the session must end.
+    fn feed(&mut self, bytes: &[u8], checked: &mut BytesMut) -> io::Result<()>;
+}
+
+/// A stream whose messages are checked.
+#[derive(Debug)]
+pub struct Filtered<S, F> {
+    stream: S,
+    filter: F,
+    /// What the other side gets next.
+    checked: BytesMut,
+}
+
+/// Looks at the bytes of a stream.
+pub trait Watch {
+    /// Takes the bytes that were read; none at the end of the stream.
+    ///
+    /// # Errors
+    /// When the session must end: the other side does not get these bytes.
+    fn came(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// A stream whose bytes are looked at.
+#[derive(Debug)]
+pub struct Watched<S, W> {
+    stream: S,
+    watch: W,
+}
+
+impl<S, F> Filtered<S, F> {
+    /// The other side gets `first` before all.
+    pub fn new(stream: S, filter: F, first: BytesMut) -> Self {
+        Self { stream, filter, checked: first }
+    }
+}
+
+impl<S, W> Watched<S, W> {
+    pub fn new(stream: S, watch: W) -> Self {
+        Self { stream, watch }
+    }
+}
+
+impl<S: AsyncRead + Unpin, F: Filter + Unpin> AsyncRead for Filtered<S, F> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.checked.is_empty() {
+            let mut space = [0; CHUNK_BYTES];
+            let mut read = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.filter.feed(read.filled(), &mut this.checked)?;
+        }
+        let length = this.checked.len().min(out.remaining());
+        out.put_slice(&this.checked.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin, W: Watch + Unpin> AsyncRead for Watched<S, W> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = out.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
+        let watched = this.watch.came(&out.filled()[before..]);
+        if watched.is_err() {
+            out.set_filled(before);
+        }
+        Poll::Ready(watched)
+    }
+}
+
+macro_rules! writes_pass {
+    ($type:ident) => {
+        impl<S: AsyncWrite + Unpin, T: Unpin> AsyncWrite for $type<S, T> {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+            }
+        }
+    };
+}
+writes_pass!(Filtered);
+writes_pass!(Watched);
