@@ -1,5 +1,5 @@
 //! Lists the built-in providers for `src/provider/built_in.rs`: one entry for each file of the catalogue, with the
-//! parts that are asked of all providers at once. A new file needs no other edit, and no file is parsed at start-up.
+//! parts that are needed of all providers at once. A new file needs no other edit, and no file is parsed at start-up.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ mod conformance;
 mod consent;
 mod console;
 mod corporate;
+mod database_stage;
 mod doctor;
 mod doctor_gateway;
 mod git;

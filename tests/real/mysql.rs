@@ -80,29 +80,15 @@ async fn refusals_are_in_words_that_the_client_shows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_ends_the_session() {
-    let mut stage = Stage::new().await;
-    stage.lab.add_agent("guest").await;
-    let bound = stage.lab.gateway.api("POST", "/agents/guest/bindings", r#"{"connection":"main"}"#);
-    let bound = bound.await;
-    assert!(bound.head.status() < 300, "{}", bound.text());
-    let token = stage.lab.token("guest").to_owned();
-    let mut waiting = stage.client(&token, "main");
-    waiting.args(["-e", "SELECT SLEEP(600)"]);
-    let waiting = tokio::spawn(run(waiting));
     let sleeping = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'app' AND INFO LIKE '%SLEEP(600)%'";
-    let met = async {
-        while stage.server.sql(sleeping) != "1" {
-            tokio::task::yield_now().await;
-        }
+    let client = |stage: &Stage, token: &str| {
+        let mut client = stage.client(token, "main");
+        client.args(["-e", "SELECT SLEEP(600)"]);
+        client
     };
-    patiently("the server's view of a session", met).await;
-    let unbound = stage.lab.gateway.api("DELETE", "/agents/guest/bindings/main", "").await;
-    assert!(unbound.head.status() < 300, "{}", unbound.text());
-    let ended = waiting.await.expect("no panic");
-    assert!(said(&ended).contains("Lost connection to server"), "{}", said(&ended));
-    let records = stage.finish().await;
-    let guest = records.iter().find(|record| record["agent"] == "guest").expect("a record");
-    assert_eq!(guest["outcome"], "ended");
+    let is_open = |server: &Server| server.sql(sleeping) == "1";
+    let stage = Stage::new().await;
+    stage.ends_a_session_when_unbound(client, is_open, "Lost connection to server").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

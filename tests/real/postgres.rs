@@ -108,9 +108,7 @@ async fn refusals_are_in_words_that_psql_shows() {
 async fn a_revocation_ends_the_session_and_a_cancel_only_its_own_statement() {
     let mut stage = Stage::new().await;
     stage.lab.add_agent("guest").await;
-    let bound = stage.lab.gateway.api("POST", "/agents/guest/bindings", r#"{"connection":"main"}"#);
-    let bound = bound.await;
-    assert!(bound.head.status() < 300, "{}", bound.text());
+    stage.bind_guest().await;
     let sleeping = |name: &str| {
         format!(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event = 'PgSleep'"
@@ -129,8 +127,7 @@ async fn a_revocation_ends_the_session_and_a_cancel_only_its_own_statement() {
         patiently("the server's view of a session", met).await;
     };
     until(&stage, &sleeping("guest/psql"), "1").await;
-    let unbound = stage.lab.gateway.api("DELETE", "/agents/guest/bindings/main", "").await;
-    assert!(unbound.head.status() < 300, "{}", unbound.text());
+    stage.unbind_guest().await;
     let ended = sleeper.await.expect("no panic");
     assert!(said(&ended).contains("server closed the connection unexpectedly"), "{}", said(&ended));
     // psql sends a cancel request at SIGINT, with the key that it got.

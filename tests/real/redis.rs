@@ -82,33 +82,17 @@ async fn refusals_are_in_words_that_redis_cli_shows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_ends_the_session() {
-    let mut stage = Stage::new().await;
-    stage.lab.add_agent("guest").await;
-    let bound = stage.lab.gateway.api("POST", "/agents/guest/bindings", r#"{"connection":"main"}"#);
-    let bound = bound.await;
-    assert!(bound.head.status() < 300, "{}", bound.text());
-    let token = stage.lab.token("guest").to_owned();
-    let mut waiting = stage.cli(&token, "main");
-    waiting.args(["BLPOP", "never", "0"]);
-    let waiting = tokio::spawn(run(waiting));
-    let met = async {
-        while stage
-            .server
-            .ask(&["INFO", "clients"])
-            .lines()
-            .all(|it| it.trim() != "blocked_clients:1")
-        {
-            tokio::task::yield_now().await;
-        }
+    let client = |stage: &Stage, token: &str| {
+        let mut client = stage.cli(token, "main");
+        client.args(["BLPOP", "never", "0"]);
+        client
     };
-    patiently("the server's view of a session", met).await;
-    let unbound = stage.lab.gateway.api("DELETE", "/agents/guest/bindings/main", "").await;
-    assert!(unbound.head.status() < 300, "{}", unbound.text());
-    let ended = waiting.await.expect("no panic");
-    assert!(said(&ended).contains("Server closed the connection"), "{}", said(&ended));
-    let records = stage.finish().await;
-    let guest = records.iter().find(|record| record["agent"] == "guest").expect("a record");
-    assert_eq!(guest["outcome"], "ended");
+    let is_open = |server: &Server| {
+        let clients = server.ask(&["INFO", "clients"]);
+        clients.lines().any(|line| line.trim() == "blocked_clients:1")
+    };
+    let stage = Stage::new().await;
+    stage.ends_a_session_when_unbound(client, is_open, "Server closed the connection").await;
 }
 
 /// What leaves the connection or reads credentials, as an array, inline, in any case, in a transaction.

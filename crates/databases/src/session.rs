@@ -23,7 +23,7 @@ pub trait Greeting: Send + Sized {
     /// The protocol. A session is only for a connection to a database of this one.
     const PROTOCOL: DatabaseProtocol;
 
-    /// The agent's token: asked for, unless the client has sent it already.
+    /// The agent's token. Requests it from the client, unless the client has sent it already.
     fn token(
         &mut self,
         stream: &mut ServiceStream,

@@ -88,7 +88,7 @@ impl Server {
     }
 }
 
-/// The server runs as root only when it is told to.
+/// The server's option for its user: as root it does not run without one.
 fn user() -> String {
     match rustix::process::geteuid().is_root() {
         true => "root".to_owned(),

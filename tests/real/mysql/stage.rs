@@ -1,20 +1,14 @@
 //! A real server, a gateway with connections to it, and the client of MariaDB.
 
-use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-use serde_json::Value;
-
 use super::server::{NAME, Server};
+use crate::database_stage::DatabaseStage;
 use crate::stage::{run, said};
 use crate::support::*;
 
 /// A gateway with two connections to one server, and the agents `ci` (both) and `stranger`.
-pub(super) struct Stage {
-    pub(super) server: Server,
-    pub(super) lab: Lab,
-    pub(super) password: canary::Canary,
-}
+pub(super) type Stage = DatabaseStage<Server>;
 
 impl Stage {
     pub(super) async fn new() -> Self {
@@ -45,20 +39,13 @@ impl Stage {
             .listen(listeners)
             .resolve(&format!("{NAME}: \"{}\"", server.at))
             .allow(&server.at.to_string());
-        let lab = plan.start(Origin::answering(|_| ok("fine")).await).await;
-        Self { server, lab, password }
-    }
-
-    pub(super) fn listener(&self) -> SocketAddr {
-        let listeners = self.lab.gateway.running().database_addrs();
-        listeners[0].at.tcp().expect("it is TCP")
+        Self::start(plan, server, password).await
     }
 
     /// The client with a token as its password, for the connection that `database` names.
     pub(super) fn client(&self, token: &str, database: &str) -> Command {
-        let mut command = Command::new("mariadb");
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.lab.gateway.folder()).env("MYSQL_PWD", token);
+        let mut command = self.command("mariadb");
+        command.env("MYSQL_PWD", token);
         let at = self.listener();
         command.args(["--no-defaults", "--protocol=TCP", "-h", &at.ip().to_string()]);
         command.args(["-P", &at.port().to_string(), "-u", "anybody", "-BN", "-D", database]);
@@ -77,13 +64,5 @@ impl Stage {
         let output = self.sql(agent, database, text).await;
         assert!(output.status.success(), "{text}: {}", said(&output));
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-    }
-
-    /// Stops the gateway, looks for the secrets, and gives the audit records. Then the server stops.
-    pub(super) async fn finish(self) -> Vec<Value> {
-        let Self { server, lab, .. } = self;
-        let records = lab.finish().await;
-        drop(server);
-        records
     }
 }

@@ -1,50 +1,36 @@
 //! The usual drivers at a real server: what applications do in a session, and what the drivers show of a refusal.
 
-use std::process::Command;
-
 use super::stage::Stage;
-use crate::stage::{installed, run, said};
-
-const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/postgres");
+use crate::database_stage::Driver;
+use crate::stage::{run, said};
 
 /// Runs the program with a valid URL and one with a wrong token.
-async fn serve(program: &str, script: &str) {
+async fn serve(interpreter: &str, script: &str) {
     let stage = Stage::new().await;
     let at = stage.listener();
     let url = |token: &str| format!("postgresql://main:{token}@{at}/main");
-    let mut command = Command::new(installed(program));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("DATABASE_URL", url(stage.lab.token("ci"))).env("REFUSED_URL", url("kwa_wrong"));
-    command.env("NODE_MODULES", installed("real-node/node_modules"));
-    command.env("PGSSLMODE", "disable").env("HOME", stage.lab.gateway.folder());
-    command.arg(format!("{PROGRAMS}/{script}"));
-    let output = run(command).await;
-    let text = said(&output);
-    assert!(output.status.success() && text.contains("answer: fine"), "{text}");
-    assert!(text.contains("refused: "), "{text}");
-    assert!(text.contains("the password is no valid token of an agent"), "{text}");
-    assert!(text.contains("give the agent's token (kwa_…) as the password"), "{text}");
-    stage.password.assert_absent("what the program said", text.as_bytes());
-    let records = stage.finish().await;
-    let refused = records.iter().filter(|record| record["code"] == "agent_unauthenticated").count();
-    assert_eq!(refused, 1, "{records:?}");
-    let completed = records.iter().filter(|record| record["outcome"] == "completed").count();
-    assert_eq!(completed + refused, records.len(), "{records:?}");
+    let variables = [
+        ("DATABASE_URL", url(stage.lab.token("ci"))),
+        ("REFUSED_URL", url("kwa_wrong")),
+        ("PGSSLMODE", "disable".to_owned()),
+    ];
+    let variables = &variables;
+    assert_eq!(stage.serves(&Driver { interpreter, script, variables, says: &[] }).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psycopg_uses_a_database() {
-    serve("real-venv/bin/python", "session.py").await;
+    serve("real-venv/bin/python", "postgres/session.py").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asyncpg_uses_a_database() {
-    serve("real-venv/bin/python", "session_async.py").await;
+    serve("real-venv/bin/python", "postgres/session_async.py").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_postgres_uses_a_database() {
-    serve("real-node/node_modules/node24/bin/node", "session.mjs").await;
+    serve("real-node/node_modules/node24/bin/node", "postgres/session.mjs").await;
 }
 
 /// psql reads and writes large objects by function calls of the protocol.

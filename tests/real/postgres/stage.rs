@@ -1,20 +1,14 @@
 //! A real server, a gateway with connections to it, and psql.
 
-use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-use serde_json::Value;
-
 use super::server::{NAME, Server};
+use crate::database_stage::DatabaseStage;
 use crate::stage::{run, said};
 use crate::support::*;
 
 /// A gateway with three connections to one server, and the agents `ci` (all three), `reader` and `stranger`.
-pub(super) struct Stage {
-    pub(super) server: Server,
-    pub(super) lab: Lab,
-    pub(super) password: canary::Canary,
-}
+pub(super) type Stage = DatabaseStage<Server>;
 
 impl Stage {
     pub(super) async fn new() -> Self {
@@ -52,19 +46,12 @@ impl Stage {
             .listen(listeners)
             .resolve(&format!("{NAME}: \"{}\"", server.at))
             .allow(&server.at.to_string());
-        let lab = plan.start(Origin::answering(|_| ok("fine")).await).await;
-        Self { server, lab, password }
-    }
-
-    pub(super) fn listener(&self) -> SocketAddr {
-        let listeners = self.lab.gateway.running().database_addrs();
-        listeners[0].at.tcp().expect("it is TCP")
+        Self::start(plan, server, password).await
     }
 
     /// psql with a token as its password, for the connection that `database` names.
     pub(super) fn psql(&self, token: &str, database: &str) -> Command {
-        let mut command = Command::new("psql");
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let mut command = self.command("psql");
         if let Some(at) = self.lab.gateway.running().database_addrs()[0].at.tcp() {
             command.env("PGHOST", at.ip().to_string()).env("PGPORT", at.port().to_string());
         }
@@ -72,7 +59,6 @@ impl Stage {
             .env("PGUSER", "anybody")
             .env("PGDATABASE", database)
             .env("PGPASSWORD", token)
-            .env("HOME", self.lab.gateway.folder())
             .current_dir(self.lab.gateway.folder())
             .args(["-X", "-v", "ON_ERROR_STOP=1", "-qAt"]);
         command
@@ -98,13 +84,5 @@ impl Stage {
         let output = self.sql(agent, database, text).await;
         assert!(output.status.success(), "{text}: {}", said(&output));
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-    }
-
-    /// Stops the gateway, looks for the secrets, and gives the audit records. Then the server stops.
-    pub(super) async fn finish(self) -> Vec<Value> {
-        let Self { server, lab, .. } = self;
-        let records = lab.finish().await;
-        drop(server);
-        records
     }
 }

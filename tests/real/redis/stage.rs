@@ -1,20 +1,14 @@
 //! A real server, a gateway with connections to it, and redis-cli.
 
-use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-use serde_json::Value;
-
 use super::server::{NAME, Server, USER};
+use crate::database_stage::DatabaseStage;
 use crate::stage::{run, said};
 use crate::support::*;
 
 /// A gateway with four connections to one server, and the agents `ci` (`main`, `plain` and `third`), `reader` and `stranger`.
-pub(super) struct Stage {
-    pub(super) server: Server,
-    pub(super) lab: Lab,
-    pub(super) password: canary::Canary,
-}
+pub(super) type Stage = DatabaseStage<Server>;
 
 impl Stage {
     pub(super) async fn new() -> Self {
@@ -51,20 +45,13 @@ impl Stage {
             .resolve(&format!("{NAME}: \"{}\"", server.at))
             .allow(&server.at.to_string())
             .allow(&server.plain.to_string());
-        let lab = plan.start(Origin::answering(|_| ok("fine")).await).await;
-        Self { server, lab, password }
-    }
-
-    pub(super) fn listener(&self) -> SocketAddr {
-        let listeners = self.lab.gateway.running().database_addrs();
-        listeners[0].at.tcp().expect("it is TCP")
+        Self::start(plan, server, password).await
     }
 
     /// redis-cli with a token as its password, for the connection that `user` names.
     pub(super) fn cli(&self, token: &str, user: &str) -> Command {
-        let mut command = Command::new("redis-cli");
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.lab.gateway.folder()).env("REDISCLI_AUTH", token);
+        let mut command = self.command("redis-cli");
+        command.env("REDISCLI_AUTH", token);
         let at = self.listener();
         command.args(["-h", &at.ip().to_string(), "-p", &at.port().to_string()]);
         command.args(["--user", user, "--no-raw"]);
@@ -82,13 +69,5 @@ impl Stage {
     /// What redis-cli shows of an answer.
     pub(super) async fn answer(&self, agent: &str, user: &str, arguments: &[&str]) -> String {
         said(&self.asked(agent, user, arguments).await).trim_end().to_owned()
-    }
-
-    /// Stops the gateway, looks for the secrets, and gives the audit records. Then the server stops.
-    pub(super) async fn finish(self) -> Vec<Value> {
-        let Self { server, lab, .. } = self;
-        let records = lab.finish().await;
-        drop(server);
-        records
     }
 }

@@ -86,7 +86,7 @@ pub(super) async fn services() -> Deps {
     }
 }
 
-/// What is told to others, and what others tell.
+/// The webhooks that are sent, and those of services.
 fn deliveries(
     (store, keyring): &(Arc<dyn Store>, Arc<Keyring>),
     directory: &Arc<Directory>,

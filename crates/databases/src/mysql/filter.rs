@@ -32,9 +32,9 @@ struct Before {
 }
 
 impl Before {
-    /// Whether the next packet goes on with this one. A file that is loaded from the client has more than 256 packets, whose
+    /// Whether the next packet continues this one. A file that is loaded from the client has more than 256 packets, whose
     /// numbers begin with 0 again; it ends with an empty one.
-    fn goes_on(self) -> bool {
+    fn is_continued(self) -> bool {
         self.length == CONTINUED_BYTES || (self.number == u8::MAX && self.length > 0)
     }
 }
@@ -75,15 +75,15 @@ impl CommandFilter {
     fn begin(&mut self, checked: &mut BytesMut) {
         let [a, b, c, number, first @ ..] = &self.begun[..] else { return };
         let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
-        let goes_on = self.before.goes_on();
+        let continues = self.before.is_continued();
         // Answers to the server within a command have other numbers.
-        let is_command = *number == 0 && !goes_on;
+        let is_command = *number == 0 && !continues;
         if is_command && length > 0 && first.is_empty() {
             return;
         }
         let reason = first.first().filter(|_| is_command).and_then(|first| refusal(*first));
         // What continues a refused command is refused with it.
-        self.refused = reason.is_some() || (goes_on && self.refused);
+        self.refused = reason.is_some() || (continues && self.refused);
         match reason {
             Some(reason) => checked.extend_from_slice(&refused(reason)),
             None if self.refused => {}

@@ -25,7 +25,7 @@ use keyward_proxy::{CheckedUpstream, ServiceExchange};
 /// What every server since 2010 has.
 const REQUIRED: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
 
-/// What changes the bytes of a session, so that the server must have it if the client was told that it is there.
+/// What changes the bytes of a session, so that the server must support it if Keyward has offered it to the client.
 const MUST_AGREE: u32 = SESSION_TRACK | DEPRECATE_EOF;
 
 /// Packets of a server during the login. Servers send up to five.

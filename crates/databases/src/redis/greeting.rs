@@ -23,16 +23,16 @@ pub struct Client {
     pub user: String,
     /// What it gave as its password.
     pub token: Option<Zeroizing<String>>,
-    /// What it is told when its session is open.
+    /// The answer to it when its session is open.
     pub answer: Answer,
     /// What it has sent behind that.
     pub rest: Zeroizing<Vec<u8>>,
 }
 
-/// What a client is told when its session is open.
+/// The answer to a client whose session is open.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub enum Answer {
-    /// Nothing: it has asked for nothing yet.
+    /// None: the client has sent no command yet.
     #[default]
     Nothing,
     /// `+OK`, to `AUTH`.

@@ -138,7 +138,7 @@ impl Greeting for Client {
     }
 }
 
-/// A refusal as an error of Redis. Clients tell errors apart by their first word.
+/// A refusal as an error of Redis. Clients distinguish errors by their first word.
 fn line(refused: &Refused, exchange: Option<&str>) -> Vec<u8> {
     let words: RefusalWords = refused.words(exchange);
     let kind = match words.code {

@@ -1,5 +1,5 @@
 //! The built-in providers, compiled in from `catalogue/*.yaml`. `build.rs` lists the files with the parts that are
-//! asked of all providers at once; a file is parsed when its provider is first asked for.
+//! needed of all providers at once; a file is parsed when its provider is first used.
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -34,7 +34,7 @@ struct FileVariable {
 
 static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
-/// A built-in provider: its place in the lists, and the provider itself once it was asked for.
+/// A built-in provider: its place in the lists, and the provider itself once it was used.
 #[derive(Debug)]
 pub(super) struct BuiltIn {
     file: &'static File,

@@ -10,7 +10,7 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 /// All providers. A user's provider may not have the id of a built-in one.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    /// Sorted by id; each is parsed when it is first asked for.
+    /// Sorted by id; each is parsed at its first use.
     built_in: &'static [BuiltIn],
     /// The user's own; they take precedence.
     own: BTreeMap<Arc<str>, Arc<Provider>>,

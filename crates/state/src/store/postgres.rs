@@ -250,7 +250,7 @@ impl Store for PostgresStore {
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        // Two holders of one name are told apart by a random number. Until it is replaced by another holder's, its
+        // A random number distinguishes two holders of one name. Until it is replaced by another holder's, its
         // holder may renew and release the lease.
         let number = random_number()?;
         let parameters: [&(dyn ToSql + Sync); 3] = [&name.as_bytes(), &number, &ttl.as_secs_f64()];

@@ -126,7 +126,7 @@ fn what_a_gateway_asks_at_its_start_parses_no_file() {
     assert!(found > 10, "{found}");
     assert_eq!(all.iter().filter(|it| it.is_parsed()).count(), 0);
     assert!(catalogue.get("openai").is_some() && catalogue.get("no-such").is_none());
-    assert_eq!(all.iter().filter(|it| it.is_parsed()).count(), 1, "the one that was asked for");
+    assert_eq!(all.iter().filter(|it| it.is_parsed()).count(), 1, "the one that is used");
 }
 
 #[test]

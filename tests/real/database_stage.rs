@@ -1,0 +1,124 @@
+//! A gateway before a database server, whatever its protocol: what the stages and the drivers' tests of all share.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::stage::{installed, run, said};
+use crate::support::*;
+
+/// A server, and a gateway with connections to it. The password is the server's.
+pub(crate) struct DatabaseStage<S> {
+    pub(crate) server: S,
+    pub(crate) lab: Lab,
+    pub(crate) password: canary::Canary,
+}
+
+/// A driver's program, and what it must say beside the usual.
+pub(crate) struct Driver<'a> {
+    /// Its interpreter, as `tests/run` installs it.
+    pub(crate) interpreter: &'a str,
+    /// Its script, below `tests/real/programs`.
+    pub(crate) script: &'a str,
+    pub(crate) variables: &'a [(&'a str, String)],
+    pub(crate) says: &'a [&'a str],
+}
+
+impl<S> DatabaseStage<S> {
+    /// Starts the gateway of a plan whose connections are to `server`.
+    pub(crate) async fn start(plan: Plan, server: S, password: canary::Canary) -> Self {
+        let lab = plan.start(Origin::answering(|_| ok("fine")).await).await;
+        Self { server, lab, password }
+    }
+
+    /// The first listener for databases.
+    pub(crate) fn listener(&self) -> SocketAddr {
+        let listeners = self.lab.gateway.running().database_addrs();
+        listeners[0].at.tcp().expect("it is TCP")
+    }
+
+    /// A program with nothing in its environment.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.lab.gateway.folder());
+        command
+    }
+
+    /// Runs a program that uses the database with a valid token, and then shows how a wrong one is refused. Gives the
+    /// audit records of refused logins.
+    pub(crate) async fn serves(self, driver: &Driver<'_>) -> usize {
+        let mut command = self.command(installed(driver.interpreter));
+        command.env("NODE_MODULES", installed("real-node/node_modules"));
+        command.envs(driver.variables.iter().map(|(name, value)| (name, value)));
+        command.arg(format!(
+            "{}/tests/real/programs/{}",
+            env!("CARGO_MANIFEST_DIR"),
+            driver.script
+        ));
+        let output = run(command).await;
+        let text = said(&output);
+        assert!(output.status.success(), "{text}");
+        let usual = [
+            "answer: fine",
+            "refused: ",
+            "the password is no valid token of an agent",
+            "give the agent's token (kwa_…) as the password",
+        ];
+        for words in usual.iter().chain(driver.says) {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        self.password.assert_absent("what the program said", text.as_bytes());
+        let records = self.finish().await;
+        let count = |key, value| records.iter().filter(|record| record[key] == value).count();
+        let refused = count("code", "agent_unauthenticated");
+        assert_eq!(count("outcome", "completed") + refused, records.len(), "{records:?}");
+        refused
+    }
+
+    /// A session of `client`, for which `is_open` waits, ends when the agent of its token loses the connection `main`, and
+    /// the client says `words`.
+    pub(crate) async fn ends_a_session_when_unbound(
+        mut self,
+        client: impl Fn(&Self, &str) -> Command,
+        is_open: impl Fn(&S) -> bool,
+        words: &str,
+    ) {
+        self.lab.add_agent("guest").await;
+        self.bind_guest().await;
+        let waiting = tokio::spawn(run(client(&self, self.lab.token("guest"))));
+        let met = async {
+            while !is_open(&self.server) {
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently("the server's view of a session", met).await;
+        self.unbind_guest().await;
+        let ended = waiting.await.expect("no panic");
+        assert!(said(&ended).contains(words), "{}", said(&ended));
+        let records = self.finish().await;
+        let guest = records.iter().find(|record| record["agent"] == "guest").expect("a record");
+        assert_eq!(guest["outcome"], "ended");
+    }
+
+    /// Lets agent `guest` use `main`.
+    pub(crate) async fn bind_guest(&self) {
+        let body = r#"{"connection":"main"}"#;
+        let bound = self.lab.gateway.api("POST", "/agents/guest/bindings", body).await;
+        assert!(bound.head.status() < 300, "{}", bound.text());
+    }
+
+    pub(crate) async fn unbind_guest(&self) {
+        let unbound = self.lab.gateway.api("DELETE", "/agents/guest/bindings/main", "").await;
+        assert!(unbound.head.status() < 300, "{}", unbound.text());
+    }
+
+    /// Stops the gateway, looks for the secrets, and gives the audit records. Then the server stops.
+    pub(crate) async fn finish(self) -> Vec<Value> {
+        let Self { server, lab, .. } = self;
+        let records = lab.finish().await;
+        drop(server);
+        records
+    }
+}
