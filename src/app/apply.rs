@@ -8,11 +8,12 @@ use super::plan::{
     Action, AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given, HookWork,
     NewlyConnected, Plan, PluginWork, ResourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
 };
+use crate::config::Use;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
 use keyward_inbox::Inbox;
 use keyward_model::{
-    Agent, AgentFacts, App, ConnectionSpec, Hook, HookFacts, HookSpec, PluginSpec, Record,
-    Reference, Webhook, WebhookFacts, WebhookState,
+    Agent, AgentFacts, App, BindTerms, ConnectionSpec, Hook, HookFacts, HookSpec, PluginSpec,
+    Record, Reference, Webhook, WebhookFacts, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -258,9 +259,10 @@ impl Target<'_> {
         if let Some(hash) = change.token {
             directory.set_chosen_token(org, id, Some(TOKEN_LABEL.to_owned()), hash).await?;
         }
-        for name in &change.binds {
-            let connection = self.connection_named(org, name)?;
-            self.vault.bind(org, id, &connection, ManagedBy::File).await?;
+        for Use { connection, limits } in change.binds {
+            let connection = self.connection_named(org, &connection)?;
+            let terms = BindTerms { managed_by: ManagedBy::File, limits: limits.into() };
+            self.vault.bind(org, id, &connection, terms).await?;
         }
         if let Some(names) = change.defaults {
             let named = names.iter().map(|name| self.connection_named(org, name));

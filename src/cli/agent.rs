@@ -21,7 +21,10 @@ use super::settings::Global;
 use super::table::{Layout, fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
 use keyward_api::wire::{List, TokenIssued};
-use keyward_model::{Agent, AgentGiven, AgentSpec, BindingShown, BindingSpec, Reference, Shown};
+use keyward_model::{
+    Agent, AgentGiven, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
+    Reference, Shown,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -118,6 +121,15 @@ pub(crate) struct Bind {
     /// make them the default of requests that several connections fit
     #[arg(long)]
     default: bool,
+    /// only these named actions of the provider, such as read-code (repeatable)
+    #[arg(long, value_name = "ACTION", value_delimiter = ',')]
+    allow: Vec<String>,
+    /// not these named actions, also not for plugins (repeatable)
+    #[arg(long, value_name = "ACTION", value_delimiter = ',')]
+    deny: Vec<String>,
+    /// end the limits of a binding: all requests of the connection
+    #[arg(long, conflicts_with_all = ["allow", "deny"])]
+    all_actions: bool,
 }
 
 #[derive(Debug, Args)]
@@ -229,8 +241,14 @@ impl Bind {
         let mut items: Vec<BindingShown> = Vec::new();
         for connection in self.connections {
             let connection = Reference::new(&connection);
-            let spec = BindingSpec { connection, default: self.default };
-            items.push(client.post(&at, &spec).await?);
+            let (allow, deny) = (given(&self.allow), given(&self.deny));
+            let spec = BindingSpec { connection, default: self.default, allow, deny };
+            let mut bound: BindingShown = client.post(&at, &spec).await?;
+            if self.all_actions && !bound.limits.is_empty() {
+                let all = BindingPatch { allow: Some(None), deny: Some(None) };
+                bound = client.patch(&format!("{at}/{}", bound.connection), &all).await?;
+            }
+            items.push(bound);
         }
         output::show(global.json, &List { items, next: None }, |bound| {
             bound.items.iter().map(|binding| told(&self.name, binding)).collect()
@@ -257,10 +275,23 @@ impl Unbind {
     }
 }
 
+/// The items of a repeated option, if there are any.
+fn given(items: &[String]) -> Option<Vec<String>> {
+    (!items.is_empty()).then(|| items.to_vec())
+}
+
 /// A binding just made.
 fn told(agent: &str, binding: &BindingShown) -> String {
     let BindingShown { name, provider, .. } = binding;
-    format!("{name} ({provider}) bound to {agent}\n{}", lines(binding))
+    format!("{name} ({provider}) bound to {agent}\n{}{}", limits(binding), lines(binding))
+}
+
+/// A line for each list of actions.
+fn limits(binding: &BindingShown) -> String {
+    let BindingLimits { allow, deny } = &binding.limits;
+    let lists = [("allowed", allow), ("denied", deny)].into_iter();
+    let lists = lists.filter(|(_, names)| !names.is_empty());
+    lists.map(|(what, names)| format!("  actions {what}: {}\n", names.join(", "))).collect()
 }
 
 /// The placeholders of a binding, as lines that set the variables that SDKs read.
@@ -349,7 +380,9 @@ fn show(agent: &Shown<Agent>, owner: &str, layout: &Layout) -> String {
         let slots = slots.iter().map(|it| format!(", slot {} of {}", it.slot, it.plugin));
         let slots: String = slots.collect();
         let default = if is_default_of_several(agent, binding) { ", default" } else { "" };
-        text.push_str(&format!("{name} ({provider}{default}{slots})\n{}", lines(binding)));
+        text.push_str(&format!("{name} ({provider}{default}{slots})\n"));
+        text.push_str(&limits(binding));
+        text.push_str(&lines(binding));
     }
     if agent.facts.bindings.is_empty() {
         let none = "none: bind one with";

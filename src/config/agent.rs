@@ -10,7 +10,8 @@ use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::keys::section;
-use keyward_model::{Agent, Connection};
+use keyward_model::{Agent, BindingLimits, Connection};
+use keyward_rules::provider::decode::decode;
 use keyward_rules::provider::document::{item_of, key_of};
 use keyward_state::crypto::token;
 
@@ -19,12 +20,41 @@ use keyward_state::crypto::token;
 pub struct AgentInFile {
     /// Its token, when it is chosen here; others are issued.
     pub token: Option<SecretSource>,
-    /// Names of connections, of the configuration or of the store.
-    pub uses: Vec<String>,
+    /// The connections, of the configuration or of the store.
+    pub uses: Vec<Use>,
     /// Those of them that are the default of their hosts.
     pub defaults: Vec<String>,
     /// `agents[0]`.
     path: String,
+}
+
+/// An item of `use`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Use {
+    /// The name of a connection.
+    pub connection: String,
+    /// The named actions that the agent is limited to.
+    pub limits: BindingLimits,
+}
+
+section! {
+    /// An item of `use` that limits the agent.
+    #[derive(Clone, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct LimitedUse {
+        /// What the agent may use.
+        #[key("name of a connection", required)]
+        connection: String,
+        /// [Named actions](../guides/rules.md#named-actions) of the connection's provider that the agent may use;
+        /// default: all requests.
+        #[key("list of names of actions")]
+        #[serde(default)]
+        allow: Option<Vec<String>>,
+        /// Named actions that the agent and its plugins may not use; default: none.
+        #[key("list of names of actions")]
+        #[serde(default)]
+        deny: Option<Vec<String>>,
+    }
 }
 
 section! {
@@ -35,10 +65,12 @@ section! {
         /// issued by commands.
         #[key("[secret](#secrets)")]
         token: Option<Value>,
-        /// The connections that it may use, of this file or of the store.
+        /// The connections that it may use, of this file or of the store. Instead of a name, an item can be
+        /// `{ connection: NAME, allow: [ACTION], deny: [ACTION] }`, which limits the agent to
+        /// [named actions](../guides/rules.md#named-actions).
         #[key("list of names of connections", "[]")]
         #[serde(default, rename = "use")]
-        uses: Vec<String>,
+        uses: Vec<Value>,
         /// Connections of `use` that requests use which select none, where several fit. Without it, the oldest
         /// binding is the default; new ones are bound in the order of `use`.
         #[key("list of names of connections", "[]")]
@@ -55,6 +87,7 @@ impl InFile for Agent {
         let token = beside.token.as_ref();
         let token = token.and_then(|value| self::token(value, &key_of(path, "token"), reading));
         let Beside { uses, defaults, .. } = beside;
+        let uses = self::read_uses(&uses, &key_of(path, "use"), reading);
         Some(AgentInFile { token, uses, defaults, path: path.to_owned() })
     }
 }
@@ -91,15 +124,38 @@ fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretS
     Some(source)
 }
 
+/// Reads the items of `use`.
+fn read_uses(items: &[Value], path: &str, reading: &mut Reading<'_>) -> Vec<Use> {
+    let each = items.iter().enumerate().filter_map(|(index, item)| {
+        let at = item_of(path, index);
+        let LimitedUse { connection, allow, deny } = match item {
+            Value::Mapping(_) => decode::<LimitedUse>(item, &at, &mut reading.problems)?,
+            name => {
+                let connection = decode::<String>(name, &at, &mut reading.problems)?;
+                LimitedUse { connection, allow: None, deny: None }
+            }
+        };
+        for (key, names) in [("allow", &allow), ("deny", &deny)] {
+            if names.as_ref().is_some_and(Vec::is_empty) {
+                let remedy = "name an action, or leave the key out";
+                reading.problems.add(&key_of(&at, key), "the list is empty", remedy);
+            }
+        }
+        let (allow, deny) = (allow.unwrap_or_default(), deny.unwrap_or_default());
+        Some(Use { connection, limits: BindingLimits { allow, deny } })
+    });
+    each.collect()
+}
+
 /// Connections that are not declared may be in the store, which only the running gateway knows.
 fn uses(agent: &Declared<Agent>, connections: &[Declared<Connection>], reading: &mut Reading<'_>) {
     let AgentInFile { uses, path, .. } = &agent.with;
-    for (index, name) in uses.iter().enumerate() {
+    for (index, Use { connection: name, .. }) in uses.iter().enumerate() {
         let at = item_of(&key_of(path, "use"), index);
         if name.is_empty() {
             reading.problems.add(&at, "the name is empty", "name a connection");
         }
-        if uses[..index].contains(name) {
+        if uses[..index].iter().any(|it| it.connection == *name) {
             reading.problems.add(&at, format!("`{name}` is named twice"), "remove one");
             continue;
         }
@@ -128,7 +184,7 @@ fn defaults(
     };
     for (index, name) in defaults.iter().enumerate() {
         let at = item_of(&key_of(path, "defaults"), index);
-        if !uses.contains(name) {
+        if !uses.iter().any(|it| it.connection == *name) {
             let message = format!("`use` does not name `{name}`");
             reading.problems.add(&at, message, "name it there too");
         }

@@ -64,7 +64,7 @@ use keyward_state::crypto::source::KeySource;
 use keyward_state::observe::log::Format;
 use keyward_state::rulebook::PlacedRule;
 
-pub use agent::AgentInFile;
+pub use agent::{AgentInFile, Use};
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, InFile};
 pub use environment::Environment;

@@ -14,7 +14,10 @@ use super::page::Page;
 use super::resource;
 use super::wire::List;
 use keyward_base::id::ConnectionId;
-use keyward_model::{Agent, BindingShown, BindingSpec, BoundSlot};
+use keyward_model::{
+    Agent, BindTerms, BindingLimits, BindingPatch, BindingShown, BindingSpec, BoundSlot,
+    LimitsChange, unknown_action,
+};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
 
@@ -22,6 +25,11 @@ pub(super) fn routes() -> Routes {
     Routes::new()
         .get("/agents/{agent}/bindings", ["listBindings", "List the bindings of an agent"], list)
         .post("/agents/{agent}/bindings", ["bind", "Permit an agent to use a connection"], bind)
+        .patch(
+            "/agents/{agent}/bindings/{connection}",
+            ["limitBinding", "Limit a binding to named actions"],
+            limit,
+        )
         .delete(
             "/agents/{agent}/bindings/{connection}",
             ["unbind", "End the permission of an agent to use a connection"],
@@ -83,6 +91,7 @@ pub(super) fn shown(
         slots,
         direct: binding.direct,
         default: defaults.contains(&binding.connection),
+        limits: binding.limits.clone(),
     })
 }
 
@@ -131,7 +140,10 @@ async fn bind(
     let agent = resource::found::<Agent>(&context, &agent)?;
     let connection = admin.connection(caller, new.connection.as_str())?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
-    let mut binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
+    let limits = LimitsChange { allow: new.allow, deny: new.deny };
+    check_limits(&context, &connection, &limits)?;
+    let terms = BindTerms { managed_by: ManagedBy::Store, limits };
+    let mut binding = vault.bind(org, &agent.id, &connection.id, terms).await?;
     if new.default {
         binding = admin.deps().directory.make_default(org, &agent.id, &connection.id).await?;
     }
@@ -140,6 +152,47 @@ async fn bind(
     let shown = shown(&context, &agent, &binding, &Defaults::of(&context, &agent));
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", new.connection.as_str()))?;
     Ok((StatusCode::CREATED, Json(shown)))
+}
+
+/// Checks that the connection's provider has the actions. An empty list could be read as "none" or as "all".
+fn check_limits(
+    context: &Context,
+    connection: &ConnectionRecord,
+    limits: &LimitsChange,
+) -> Result<(), ApiError> {
+    let catalogue = context.deps().vault.catalogue(&connection.org);
+    let Some(provider) = catalogue.get(&connection.provider) else { return Ok(()) };
+    for (key, names) in [("allow", &limits.allow), ("deny", &limits.deny)] {
+        let Some(names) = names else { continue };
+        if names.is_empty() {
+            return Err(ApiError::field(key, "must name an action, or be left out"));
+        }
+        let list = BindingLimits { allow: names.clone(), deny: Vec::new() };
+        if let Some((name, near)) = list.unknown(provider).first() {
+            let (message, remedy) = unknown_action(provider, name, *near);
+            return Err(ApiError::field(key, format!("{message}; {remedy}")));
+        }
+    }
+    Ok(())
+}
+
+async fn limit(
+    context: Context,
+    Segments((agent, connection)): Segments<(String, String)>,
+    Body(patch): Body<BindingPatch>,
+) -> Result<Json<BindingShown>, ApiError> {
+    let Context { admin, caller } = &context;
+    let agent = resource::found::<Agent>(&context, &agent)?;
+    let connection = admin.connection(caller, &connection)?;
+    let (allow, deny) = (patch.allow.clone().flatten(), patch.deny.clone().flatten());
+    check_limits(&context, &connection, &LimitsChange { allow, deny })?;
+    let (org, limits) = (caller.org(), patch.into());
+    let directory = &admin.deps().directory;
+    let binding = directory.limit_binding(org, &agent.id, &connection.id, limits).await?;
+    admin.enforce().await?;
+    let agent = resource::found::<Agent>(&context, agent.id.as_str())?;
+    let shown = shown(&context, &agent, &binding, &Defaults::of(&context, &agent));
+    shown.ok_or_else(|| ApiError::not_found("binding", &connection.name)).map(Json)
 }
 
 async fn unbind(

@@ -149,17 +149,26 @@ impl Exported for Agent {
         let mut bindings: Vec<_> = record.facts.bindings.iter().filter(|it| it.direct).collect();
         bindings.sort_by_key(|it| (it.created, it.connection.as_str()));
         let connection = |id| export.view.connection(&record.org, id);
-        let uses: Vec<&str> =
-            bindings.iter().filter_map(|it| Some(connection(&it.connection)?.name())).collect();
+        let uses = bindings.iter().filter_map(|it| {
+            let name = connection(&it.connection)?.name();
+            let mut item = json!({ "connection": name });
+            for (key, names) in [("allow", &it.limits.allow), ("deny", &it.limits.deny)] {
+                if !names.is_empty() {
+                    item[key] = json!(names);
+                }
+            }
+            Some(if it.limits.is_empty() { json!(name) } else { item })
+        });
+        let uses: Vec<Value> = uses.collect();
         // Of several defaults of a provider, the latest counts.
         let mut preferred: Vec<_> = bindings.iter().filter(|it| it.preferred.is_some()).collect();
         preferred.sort_by_key(|it| std::cmp::Reverse(it.preferred));
         let mut providers = BTreeSet::new();
-        let defaults: Vec<&str> = preferred
+        let defaults: Vec<Value> = preferred
             .iter()
             .filter_map(|it| connection(&it.connection))
             .filter(|it| providers.insert(it.provider.as_str()))
-            .map(|it| it.name())
+            .map(|it| json!(it.name()))
             .collect();
         let lists = [("use", uses), ("defaults", defaults)];
         let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());

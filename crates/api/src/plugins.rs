@@ -241,7 +241,8 @@ fn find(context: &Context, name: &str, whose: &Whose) -> Result<Arc<PluginRecord
 fn check(admin: &Admin, org: &OrgId, manifest: &Manifest) -> Result<(), ApiError> {
     let catalogue = admin.deps().vault.catalogue(org);
     let providers: Vec<&str> = catalogue.ids().collect();
-    let faults = manifest.faults(&providers);
+    let mut faults = manifest.faults(&providers);
+    faults.extend(manifest.unknown_actions(&catalogue));
     let Some(first) = faults.first() else { return Ok(()) };
     let line = |fault: &Fault| match fault.remedy.is_empty() {
         true => format!("{}: {}", fault.path, fault.message),
@@ -375,7 +376,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
             hosts: connections::hosts(&catalogue, connection),
             remedy: remedies.remedy(Need::Use).or_else(wider),
             renewal: Some(remedies.renewal()),
-            unlimited: binding.is_some_and(|binding| binding.direct),
+            unlimited: binding.is_some_and(|it| it.direct && it.limits.is_empty()),
             state: connection.facts.state.clone(),
             scopes_missing,
         }
@@ -389,6 +390,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
         scopes: slot.scopes.clone(),
         methods: slot.methods.clone(),
         paths: slot.paths.clone(),
+        allow: slot.allow.clone(),
         connection: connection.map(plugged),
     }
 }

@@ -182,14 +182,24 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleShown> {
                 ..RuleSpec::default()
             };
             if binding.direct {
-                all.push(unmanaged(id, whole));
+                let actions = binding.limits.allow.clone();
+                let deny = &binding.limits.deny;
+                let denied = (!deny.is_empty()).then(|| RuleSpec {
+                    actions: deny.clone(),
+                    action: Some(ActionKind::Deny),
+                    use_connection: None,
+                    ..whole.clone()
+                });
+                all.extend(denied.map(|spec| unmanaged(id.clone(), spec)));
+                all.push(unmanaged(id, RuleSpec { actions, ..whole }));
                 continue;
             }
             let plugins = directory.plugins_of(caller.org(), &agent.id);
             let slots = plugins.flat_map(|plugin| plugin.slots_with(&connection.id));
             all.extend(slots.map(|slot| {
                 let (methods, paths) = (slot.methods.clone(), slot.paths.clone());
-                let spec = RuleSpec { methods, paths, ..whole.clone() };
+                let actions = slot.allow.clone();
+                let spec = RuleSpec { methods, paths, actions, ..whole.clone() };
                 unmanaged(id.clone(), spec)
             }));
         }

@@ -6,9 +6,12 @@ use jiff::Timestamp;
 use keyward_base::id::ConnectionId;
 use keyward_base::keys::section;
 use keyward_rules::inject::placeholder::Placeholder;
+use keyward_rules::provider::Provider;
+use keyward_rules::provider::decode::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::given::also_null;
 use super::reference::Reference;
 use super::resource::ManagedBy;
 
@@ -27,6 +30,111 @@ section! {
         #[key(one of ["true", "false"], "false")]
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub default: bool,
+        /// [Named actions](../guides/rules.md#named-actions) of the connection's provider that the agent may use.
+        /// Default: all requests, or for a connection that is bound already, what it allowed.
+        #[key("list of names of actions")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub allow: Option<Vec<String>>,
+        /// Named actions that the agent may not use. Default: none, or for a connection that is bound already, what it
+        /// denied.
+        #[key("list of names of actions")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub deny: Option<Vec<String>>,
+    }
+}
+
+/// The named actions that a binding is limited to. They hold for what the agent itself does; what it denies, it denies
+/// the agent's plugins too.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default)]
+pub struct BindingLimits {
+    /// Actions that it allows; empty means all requests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Actions that it denies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+}
+
+impl BindingLimits {
+    /// Whether it allows all requests.
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
+    /// `allow read-code, clone; deny administer`. Empty if all requests are allowed.
+    pub fn text(&self) -> String {
+        let lists = [("allow", &self.allow), ("deny", &self.deny)].into_iter();
+        let lists = lists.filter(|(_, names)| !names.is_empty());
+        let lists: Vec<_> =
+            lists.map(|(verb, names)| format!("{verb} {}", names.join(", "))).collect();
+        lists.join("; ")
+    }
+
+    /// These limits, where `change` does not say otherwise.
+    pub fn changed(&self, change: &LimitsChange) -> Self {
+        let list =
+            |given: &Option<Vec<String>>, now: &Vec<String>| given.as_ref().unwrap_or(now).clone();
+        Self { allow: list(&change.allow, &self.allow), deny: list(&change.deny, &self.deny) }
+    }
+
+    /// Each action that `provider` does not have, with the most similar that it has.
+    pub fn unknown<'a>(&'a self, provider: &'a Provider) -> Vec<(&'a str, Option<&'a str>)> {
+        let names = || provider.actions().iter().map(|action| &*action.name);
+        let given = self.allow.iter().chain(&self.deny).map(String::as_str);
+        let unknown = given.filter(|name| !names().any(|known| known == *name));
+        unknown.map(|name| (name, nearest(name, names()))).collect()
+    }
+}
+
+/// Other limits of a binding, as the API gets them. A list that is left out stays as it is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BindingPatch {
+    /// Named actions that the agent may use; `null`: all requests.
+    #[serde(deserialize_with = "also_null", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub allow: Option<Option<Vec<String>>>,
+    /// Named actions that the agent may not use; `null`: none.
+    #[serde(deserialize_with = "also_null", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub deny: Option<Option<Vec<String>>>,
+}
+
+impl From<BindingPatch> for LimitsChange {
+    fn from(patch: BindingPatch) -> Self {
+        let list = |given: Option<Option<Vec<String>>>| given.map(Option::unwrap_or_default);
+        Self { allow: list(patch.allow), deny: list(patch.deny) }
+    }
+}
+
+/// Other limits of a binding. `None` leaves a list as it is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LimitsChange {
+    /// Actions that it allows; empty means all requests.
+    pub allow: Option<Vec<String>>,
+    /// Actions that it denies.
+    pub deny: Option<Vec<String>>,
+}
+
+impl From<BindingLimits> for LimitsChange {
+    fn from(limits: BindingLimits) -> Self {
+        Self { allow: Some(limits.allow), deny: Some(limits.deny) }
+    }
+}
+
+/// Who binds, and with which limits.
+#[derive(Clone, Debug)]
+pub struct BindTerms {
+    /// Who may edit the binding.
+    pub managed_by: ManagedBy,
+    /// The actions that it is limited to.
+    pub limits: LimitsChange,
+}
+
+impl From<ManagedBy> for BindTerms {
+    fn from(managed_by: ManagedBy) -> Self {
+        Self { managed_by, limits: LimitsChange::default() }
     }
 }
 
@@ -48,6 +156,9 @@ pub struct BindingRecord {
     /// When it was made the default. Of several, the latest is; without any, the oldest binding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred: Option<Timestamp>,
+    /// The actions that it is limited to.
+    #[serde(default, skip_serializing_if = "BindingLimits::is_empty")]
+    pub limits: BindingLimits,
 }
 
 /// A binding as the API answers with it. Placeholders are text here: what reads an answer does not check them.
@@ -78,6 +189,9 @@ pub struct BindingShown {
     /// Requests that select no connection use it, at least for one of its hosts.
     #[serde(default)]
     pub default: bool,
+    /// The named actions that it is limited to.
+    #[serde(flatten)]
+    pub limits: BindingLimits,
 }
 
 /// A slot that a binding is in.

@@ -45,7 +45,10 @@ pub use app::{
     App, AppChange, AppFacts, AppSettings, AppShown, AppSpec, AppUrls, AppWith, Registered,
     TokenOptions, redirect_uri,
 };
-pub use binding::{BINDINGS_MAX, BindingRecord, BindingShown, BindingSpec, BoundSlot};
+pub use binding::{
+    BINDINGS_MAX, BindTerms, BindingLimits, BindingPatch, BindingRecord, BindingShown, BindingSpec,
+    BoundSlot, LimitsChange,
+};
 pub use connect_session::{
     BoundBrowser, CONNECT_FAILURES_MAX, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession,
     ConnectSessionFacts, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec,
@@ -63,7 +66,7 @@ pub use hook::{Hook, HookChange, HookFacts, HookRefusal, HookShown, HookSpec, Ho
 pub use login::{
     LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginShown, LoginSpec, SignInMethod,
 };
-pub use manifest::{Fault, Manifest, Slot};
+pub use manifest::{Fault, Manifest, Slot, unknown_action};
 pub use name::is_label;
 pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};

@@ -9,9 +9,11 @@ use schemars::JsonSchema;
 use semver::{Prerelease, Version};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::binding::BindingLimits;
 use super::name;
 use keyward_base::pattern::PathPattern;
 use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::{Catalogue, Provider};
 
 /// Slots of one plugin.
 const SLOTS_MAX: usize = 32;
@@ -65,6 +67,9 @@ pub struct Slot {
     /// Paths that the plugin may use; none named: all.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
+    /// Named actions of the provider that the plugin may use, within `methods` and `paths`; none named: all.
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
 }
 
 /// One thing wrong with a manifest.
@@ -129,6 +134,24 @@ impl Manifest {
         faults.0
     }
 
+    /// Each action of a slot that the slot's provider does not have.
+    pub fn unknown_actions(&self, catalogue: &Catalogue) -> Vec<Fault> {
+        let each = self.connections.iter().enumerate().flat_map(|(index, slot)| {
+            let limits = BindingLimits { allow: slot.allow.clone(), deny: Vec::new() };
+            let provider = catalogue.get(&slot.provider);
+            let unknown = provider.into_iter().flat_map(move |provider| {
+                let unknown = limits.unknown(provider).into_iter();
+                unknown.map(|(name, near)| unknown_action(provider, name, near)).collect::<Vec<_>>()
+            });
+            unknown.map(move |(message, remedy)| Fault {
+                path: format!("connections[{index}].allow"),
+                message,
+                remedy,
+            })
+        });
+        each.collect()
+    }
+
     /// How its version compares with another one's, as <https://semver.org> orders them.
     pub fn compared_with(&self, other: &Self) -> Ordering {
         version(&self.version).cmp(&version(&other.version))
@@ -171,11 +194,14 @@ impl Slot {
         }
         faults.text(&at("label"), self.label.as_deref());
         faults.sentence(&at("help"), self.help.as_deref());
-        for (key, items) in
-            [("scopes", &self.scopes), ("methods", &self.methods), ("paths", &self.paths)]
-        {
+        for (key, items) in [
+            ("scopes", &self.scopes),
+            ("methods", &self.methods),
+            ("paths", &self.paths),
+            ("allow", &self.allow),
+        ] {
             if items.len() > ITEMS_MAX {
-                faults.add(&at(key), format!("more than {ITEMS_MAX} {key}"), "name fewer");
+                faults.add(&at(key), format!("more than {ITEMS_MAX} items"), "name fewer");
             }
             let each = items.iter().enumerate();
             each.for_each(|(index, item)| {
@@ -217,6 +243,10 @@ impl Faults {
                     format!("write 1 to {TEXT_CHARS_MAX} visible characters, one scope an item");
                 self.add(path, "this is not a scope", rule);
             }
+            "allow" if !is_word(item) => {
+                let rule = "write the name of an action, such as read-code";
+                self.add(path, "this is not an action", rule);
+            }
             "methods" if !is_method(item) => {
                 self.add(
                     path,
@@ -231,6 +261,22 @@ impl Faults {
             }
             _ => {}
         }
+    }
+}
+
+/// What is wrong with an action that the provider does not have, and the remedy.
+pub fn unknown_action(provider: &Provider, name: &str, near: Option<&str>) -> (String, String) {
+    let id = &provider.id;
+    let remedy = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if provider.actions().is_empty() => {
+            "use a rule with methods and paths instead".to_owned()
+        }
+        None => format!("`keyward provider actions {id}` lists them"),
+    };
+    match provider.actions().is_empty() {
+        true => (format!("`{id}` has no named actions"), remedy),
+        false => (format!("`{id}` has no action `{}`", shown(name)), remedy),
     }
 }
 
@@ -356,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_list_that_names_none_is_never_read_as_all() {
-        for key in ["scopes", "methods", "paths"] {
+        for key in ["scopes", "methods", "paths", "allow"] {
             let slot = serde_json::json!({"slot": "a", "provider": "p", key: []});
             let error = serde_json::from_value::<Slot>(slot).unwrap_err().to_string();
             assert!(error.starts_with("the list is empty"), "{error}");

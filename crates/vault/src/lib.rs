@@ -71,7 +71,7 @@ use keyward_base::settings::Settings;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{
-    ConnectionFacts, ConnectionSpec, ConnectionState, ManagedBy, Record, Visibility,
+    BindTerms, ConnectionFacts, ConnectionSpec, ConnectionState, ManagedBy, Record, Visibility,
 };
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
@@ -373,10 +373,10 @@ impl Vault {
         org: &OrgId,
         agent: &AgentId,
         connection: &ConnectionId,
-        managed_by: ManagedBy,
+        terms: impl Into<BindTerms>,
     ) -> Result<BindingRecord, VaultError> {
         let placeholders = self.placeholders(&*self.connection(org, connection)?)?;
-        Ok(self.directory.bind(org, agent, connection, placeholders, managed_by).await?)
+        Ok(self.directory.bind(org, agent, connection, placeholders, terms).await?)
     }
 
     /// The credential of the connection that a permit requires; `None` if it requires none. From the cache,

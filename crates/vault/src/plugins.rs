@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Vault, VaultError, method};
 use keyward_base::id::{OrgId, PluginId};
-use keyward_model::PluginSpec;
+use keyward_model::{BindingLimits, PluginSpec};
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_state::directory::{BindingRecord, ConnectionRecord, ManagedBy, Plugged, PluginRecord};
 
@@ -56,6 +56,7 @@ impl Vault {
                 placeholders: self.placeholders(connection)?,
                 direct: false,
                 preferred: None,
+                limits: BindingLimits::default(),
             })
         };
         existing.map(binding).collect()

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Action, Basis, Planning, Step, Subject, TOKEN_LABEL, Work, differing, named};
-use crate::config::Declared;
+use crate::config::{Declared, Use};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_base::secret::Secret;
-use keyward_model::{Agent, AgentFacts, AgentSpec, BINDINGS_MAX, PluginSpec, User};
+use keyward_model::{
+    Agent, AgentFacts, AgentSpec, BINDINGS_MAX, BindingLimits, PluginSpec, User, unknown_action,
+};
 use keyward_rules::provider::decode::nearest;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
@@ -33,8 +35,8 @@ pub(in crate::app) struct AgentChange {
     pub(in crate::app) describes: Option<AgentSpec>,
     pub(in crate::app) resumes: bool,
     pub(in crate::app) token: Option<TokenHash>,
-    /// Names or ids of connections.
-    pub(in crate::app) binds: Vec<String>,
+    /// With names or ids of connections: new bindings, and those whose limits differ.
+    pub(in crate::app) binds: Vec<Use>,
     /// Names or ids of the connections that are defaults, if others were.
     pub(in crate::app) defaults: Option<Vec<String>>,
 }
@@ -61,7 +63,7 @@ enum Holder {
 struct Bindings {
     bindings: Vec<BindingRecord>,
     unbinds: Vec<ConnectionId>,
-    binds: Vec<String>,
+    binds: Vec<Use>,
     defaults: Option<Vec<String>>,
 }
 
@@ -161,10 +163,12 @@ impl Planning<'_> {
     ) -> Bindings {
         let view = self.basis.view;
         let (mut wanted, mut binds) = (Vec::new(), Vec::new());
-        let is_bound = |id: &ConnectionId| {
-            agent.facts.bindings.iter().any(|it| it.direct && it.connection == *id)
+        let is_bound = |id: &ConnectionId, limits: &BindingLimits| {
+            let mut all = agent.facts.bindings.iter();
+            all.any(|it| it.direct && it.connection == *id && it.limits == *limits)
         };
-        for name in &declared.with.uses {
+        for it in &declared.with.uses {
+            let Use { connection: name, limits } = it;
             let Some(connection) = self.to_come.find_connection(&declared.org, name).cloned()
             else {
                 let message = format!("`use` names connection `{name}`, which does not exist");
@@ -182,8 +186,9 @@ impl Planning<'_> {
                 );
                 self.refuse(subject, message, "share it, or name another");
             }
-            if !is_bound(&connection.id) {
-                binds.push(name.clone());
+            self.actions(subject, &connection, limits);
+            if !is_bound(&connection.id, limits) {
+                binds.push(it.clone());
             }
             wanted.push(connection);
         }
@@ -216,6 +221,22 @@ impl Planning<'_> {
         self.environments(subject, agent, &all);
         let defaults = other_defaults(declared, agent, &wanted);
         Bindings { bindings, unbinds, binds, defaults }
+    }
+
+    /// Refuses limits to actions that the connection's provider does not have.
+    fn actions(
+        &mut self,
+        subject: &Subject,
+        connection: &ConnectionRecord,
+        limits: &BindingLimits,
+    ) {
+        // A provider of the store is compared when the rulebook compiles the binding.
+        let found = self.basis.catalogue.get(&connection.provider);
+        let Some(provider) = found else { return };
+        for (name, near) in limits.unknown(provider) {
+            let (message, remedy) = unknown_action(provider, name, near);
+            self.refuse(subject, format!("`use`: {message}"), &remedy);
+        }
     }
 
     /// Refuses connections of another environment than the agent's.
@@ -343,6 +364,7 @@ fn binding(connection: &Arc<ConnectionRecord>) -> BindingRecord {
         placeholders: BTreeMap::new(),
         direct: true,
         preferred: None,
+        limits: BindingLimits::default(),
     }
 }
 

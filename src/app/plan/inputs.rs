@@ -178,7 +178,14 @@ impl Reader<'_> {
         let mut found = Vec::new();
         for declared in &self.config.plugins {
             match manifest(declared, &providers) {
-                Ok(manifest) => found.push(manifest),
+                Ok(manifest) => {
+                    let unknown = manifest.unknown_actions(&catalogue).into_iter().map(|fault| {
+                        let message = format!("{}: {}", fault.path, fault.message);
+                        problem(&format!("{}.manifest", declared.place), message, &fault.remedy)
+                    });
+                    self.problems.extend(unknown);
+                    found.push(manifest);
+                }
                 Err(problems) => self.problems.extend(problems),
             }
         }

@@ -242,7 +242,8 @@ impl Before {
         let same = installed.slots.len() == self.manifest.connections.len()
             && installed.slots.iter().zip(&self.manifest.connections).all(|(a, b)| {
                 (&a.slot, &a.provider, a.required) == (&b.slot, &b.provider, b.required)
-                    && (&a.scopes, &a.methods, &a.paths) == (&b.scopes, &b.methods, &b.paths)
+                    && (&a.scopes, &a.methods) == (&b.scopes, &b.methods)
+                    && (&a.paths, &a.allow) == (&b.paths, &b.allow)
             });
         !same || !choices.slots.is_empty()
     }
@@ -337,6 +338,7 @@ impl Before {
         for (what, was, is) in [
             ("methods", &before.methods, &slot.methods),
             ("paths", &before.paths, &slot.paths),
+            ("actions", &before.allow, &slot.allow),
             ("scopes", &before.scopes, &slot.scopes),
         ] {
             if was != is {
@@ -389,6 +391,7 @@ fn slot_view(slot: &Slot, connection: Option<PluggedView>) -> SlotView {
         scopes: slot.scopes.clone(),
         methods: slot.methods.clone(),
         paths: slot.paths.clone(),
+        allow: slot.allow.clone(),
         connection,
     }
 }

@@ -19,7 +19,9 @@ pub(super) fn text(slots: &[SlotView]) -> String {
     for slot in slots {
         let Some(connection) = &slot.connection else { continue };
         let name = &connection.name;
-        if connection.unlimited && !(slot.methods.is_empty() && slot.paths.is_empty()) {
+        if connection.unlimited
+            && !(slot.methods.is_empty() && slot.paths.is_empty() && slot.allow.is_empty())
+        {
             text += &format!(
                 "note: the agent may use {name} without the plugin as well: what slot {} is limited \
                  to holds only\nonce it is unbound: keyward agent unbind AGENT {name}\n",
@@ -46,10 +48,12 @@ fn filled(slot: &SlotView, connection: &PluggedView) -> String {
         _ if connection.unlimited => "all".to_owned(),
         texts => texts.join(", "),
     };
+    let actions = if connection.unlimited { String::new() } else { slot.allow.join(", ") };
     let rows = fields(&[
         ("  hosts", connection.hosts.join(", ")),
         ("  methods", allowed(&slot.methods)),
         ("  paths", allowed(&slot.paths)),
+        ("  actions", actions),
         ("  scopes", slot.scopes.join(", ")),
     ]);
     format!("{}: {}{}\n{rows}", slot.slot, connection.name, account.unwrap_or_default())

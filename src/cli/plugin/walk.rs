@@ -191,9 +191,12 @@ fn described(slot: &Slot, provider: &ProviderView, (place, count): (usize, usize
     if let Some(help) = &slot.help {
         text += &format!("\n  {help}");
     }
-    for (what, items) in
-        [("methods", &slot.methods), ("paths", &slot.paths), ("scopes", &slot.scopes)]
-    {
+    for (what, items) in [
+        ("methods", &slot.methods),
+        ("paths", &slot.paths),
+        ("actions", &slot.allow),
+        ("scopes", &slot.scopes),
+    ] {
         if !items.is_empty() {
             text += &format!("\n  {what}: {}", items.join(", "));
         }

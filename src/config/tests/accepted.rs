@@ -267,7 +267,7 @@ rules:
         &[],
     );
     assert_eq!(config.agents[0].place, "/etc/keyward/keyward.yaml:3: agents[0]");
-    assert_eq!(config.agents[0].with.uses, ["in-the-store"]);
+    assert_eq!(config.agents[0].with.uses[0].connection, "in-the-store");
     let rule = &config.rules[0];
     assert_eq!(rule.place, "/etc/keyward/keyward.yaml:5: rules[0]");
     assert_eq!((rule.agents.as_deref(), rule.action), (Some(&["ci".to_owned()][..]), None));

@@ -80,6 +80,9 @@ pub struct SlotView {
     pub methods: Vec<String>,
     /// Paths; empty: all.
     pub paths: Vec<String>,
+    /// Named actions; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
     /// What is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<PluggedView>,

@@ -200,6 +200,9 @@ impl CompiledBindings {
             }
             None => self.push(account, bound.extent),
         };
+        if let Some(more) = bound.deny {
+            self.all[at].deny.get_or_insert_default().widen(more);
+        }
         self.all[at].by_default |= bound.by_default;
         self.by_core.extend(bound.placeholders.iter().map(|placeholder| (placeholder.core(), at)));
     }
@@ -213,7 +216,14 @@ impl CompiledBindings {
         self.by_name.entry(account.name.clone()).or_insert(at);
         self.by_name.insert(account.id.as_str().into(), at);
         let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
-        self.all.push(CompiledBinding { id, account, wanted, extent, by_default: false });
+        self.all.push(CompiledBinding {
+            id,
+            account,
+            wanted,
+            extent,
+            deny: None,
+            by_default: false,
+        });
         at
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::Evaluation;
 use super::rule::RuleAction;
-use super::{CompiledRule, Policy, PolicyRequest, RuleCandidate};
+use super::{CompiledRule, Policy, PolicyRequest, Reason, RuleCandidate};
 use keyward_base::agent::Agent;
 use keyward_base::id::RuleId;
 
@@ -148,8 +148,11 @@ impl Evaluation<'_> {
             held.by_host.matching(self.asked.target).map(|entry| entry.value).collect();
         let fit = |at: usize| match hosts.contains(&at) {
             false => Fit::Host,
-            true if self.is_within(&held.all[at]).is_err() => Fit::Path,
-            true => Fit::NotChosen,
+            true => match self.is_within(&held.all[at]) {
+                Ok(()) => Fit::NotChosen,
+                Err(Reason::BeyondActions { .. } | Reason::DeniedAction { .. }) => Fit::Action,
+                Err(_) => Fit::Path,
+            },
         };
         let all = held.all.iter().enumerate();
         all.map(|(at, binding)| Considered::new(&binding.id, fit(at))).collect()

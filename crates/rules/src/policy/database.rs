@@ -7,7 +7,6 @@ use super::decide::is_usable;
 use super::rule::{Account, RuleAction};
 use super::{CompiledRule, OrgPolicy, Policy, Reason};
 use crate::inject::credential::RequiredConnection;
-use crate::policy::Extent;
 use keyward_base::agent::Agent;
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::id::RuleId;
@@ -75,19 +74,7 @@ impl OrgPolicy {
         let missing = || Reason::ConnectionMissing { name: account.name.clone() };
         let held = self.held(agent).ok_or_else(missing)?;
         let binding = held.by_name(account.id.as_str()).ok_or_else(missing)?;
-        let Extent::Slots(slots) = &binding.extent else { return Ok(binding.id.clone()) };
-        let whole = |slot: &&Arc<super::Slot>| slot.methods.is_empty() && slot.paths.is_empty();
-        match (slots.iter().find(whole), slots.first()) {
-            (Some(slot), _) => match &slot.blocked {
-                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
-                None => Ok(binding.id.clone()),
-            },
-            (None, Some(slot)) => {
-                let connection = account.name.clone();
-                Err(Reason::BeyondSlot { slot: slot.clone(), connection })
-            }
-            (None, None) => Err(missing()),
-        }
+        binding.for_login()
     }
 
     /// Checks that no rule denies the agent all requests to the server's host and port.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
-use super::slots::{Blocked, Extent};
+use super::slots::{ActionList, Blocked, Extent, Parts, Slot};
 use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
     is_web_port,
 };
-use crate::actions::{ScopedRequest, Unclear};
+use crate::actions::{ActionScope, ScopedRequest, Unclear};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
@@ -231,12 +231,23 @@ impl<'a> Evaluation<'a> {
         empty.next().map(|entry| &entry.value)
     }
 
-    /// Whether the binding's slots allow the request.
+    /// Whether the binding's actions and slots allow the request.
     pub(super) fn is_within(&self, binding: &CompiledBinding) -> Result<(), Reason> {
-        let Extent::Slots(slots) = &binding.extent else { return Ok(()) };
+        let connection = || binding.account.name.clone();
+        if let Some(list) = &binding.deny
+            && (list.lost.is_some() || self.is_in(list, &binding.id)?)
+        {
+            return Err(Reason::DeniedAction { connection: connection(), list: list.clone() });
+        }
+        let Extent::Parts(Parts { allow, slots }) = &binding.extent else { return Ok(()) };
         let (mut blocked, mut unclear) = (None, None);
-        for slot in slots.iter().filter(|slot| slot.takes(self.asked.method)) {
-            match self.takes(&slot.paths, &binding.id) {
+        match allow.as_ref().map(|list| self.is_in(list, &binding.id)) {
+            Some(Ok(true)) => return Ok(()),
+            Some(Err(reason)) => unclear = Some(reason),
+            Some(Ok(false)) | None => {}
+        }
+        for slot in slots {
+            match self.is_in_slot(slot, &binding.id) {
                 Ok(false) => {}
                 Err(reason) => unclear = Some(reason),
                 // If the account itself is not usable, that is the reason to report.
@@ -247,14 +258,28 @@ impl<'a> Evaluation<'a> {
                 },
             }
         }
-        Err(match (unclear, blocked, slots.first()) {
+        Err(match (unclear, blocked, allow, slots.first()) {
             (Some(reason), ..) => reason,
-            (_, Some(why), _) => Reason::PluginBlocked(why.clone()),
-            (_, _, Some(slot)) => {
-                Reason::BeyondSlot { slot: slot.clone(), connection: binding.account.name.clone() }
+            (_, Some(why), ..) => Reason::PluginBlocked(why.clone()),
+            (_, _, Some(list), _) => {
+                Reason::BeyondActions { connection: connection(), list: list.clone() }
             }
-            (None, None, None) => Reason::DefaultDeny { others: true, set: None },
+            (.., Some(slot)) => Reason::BeyondSlot { slot: slot.clone(), connection: connection() },
+            (None, None, None, None) => Reason::DefaultDeny { others: true, set: None },
         })
+    }
+
+    /// Whether the slot is for the request.
+    fn is_in_slot(&self, slot: &Slot, binding: &RuleId) -> Result<bool, Reason> {
+        if !slot.takes(self.asked.method) || !self.takes(&slot.paths, binding)? {
+            return Ok(false);
+        }
+        slot.allow.as_ref().map_or(Ok(true), |list| self.is_in(list, binding))
+    }
+
+    /// Whether the request belongs to one of the actions. `binding` is named if servers may read it in two ways.
+    fn is_in(&self, list: &ActionList, binding: &RuleId) -> Result<bool, Reason> {
+        in_scopes(&list.scopes, &self.asked, self.path).map_err(|why| unclear(why, binding))
     }
 
     fn by_binding(
@@ -388,22 +413,34 @@ pub(super) fn covers(
     if rule.actions.is_empty() {
         return Ok(true);
     }
+    in_scopes(&rule.actions, asked, path).map_err(|why| unclear(why, &rule.id))
+}
+
+/// Whether the request, at `path`, belongs to one of the scopes.
+fn in_scopes(
+    scopes: &[ActionScope],
+    asked: &PolicyRequest<'_>,
+    path: &DecodedPath,
+) -> Result<bool, Unclear> {
     let PolicyRequest { target, method, query, .. } = *asked;
     let request = ScopedRequest { target, method, path, query };
     let mut unclear = None;
-    for scope in &rule.actions {
+    for scope in scopes {
         match scope.covers(request) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
             Err(why) => unclear = Some(why),
         }
     }
-    let rule = || rule.id.clone();
-    match unclear {
-        None => Ok(false),
-        Some(Unclear::Path) => Err(Reason::PathAmbiguous { rule: rule() }),
-        Some(Unclear::CredentialInPath) => Err(Reason::CredentialInPath { rule: rule() }),
-        Some(Unclear::Query) => Err(Reason::QueryAmbiguous { rule: rule() }),
+    unclear.map_or(Ok(false), Err)
+}
+
+fn unclear(why: Unclear, rule: &RuleId) -> Reason {
+    let rule = rule.clone();
+    match why {
+        Unclear::Path => Reason::PathAmbiguous { rule },
+        Unclear::CredentialInPath => Reason::CredentialInPath { rule },
+        Unclear::Query => Reason::QueryAmbiguous { rule },
     }
 }
 

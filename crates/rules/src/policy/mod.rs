@@ -57,7 +57,7 @@ pub use rule::{
     Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction,
     Endpoint, PolicyInput, Rule, RuleAction,
 };
-pub use slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
+pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
@@ -172,6 +172,8 @@ struct CompiledBinding {
     wanted: RequiredConnection,
     /// Which requests it allows.
     extent: Extent,
+    /// Named actions that it denies.
+    deny: Option<ActionList>,
     /// See [`AccountBinding::by_default`].
     by_default: bool,
 }

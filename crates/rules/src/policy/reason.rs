@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::slots::{Blocked, Slot, SlotProblem};
+use super::slots::{ActionList, Blocked, Slot, SlotProblem};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::id::RuleId;
 
@@ -112,6 +112,20 @@ pub enum Reason {
         /// The connection's name.
         connection: Arc<str>,
     },
+    /// `denied`: the agent's binding allows other actions only.
+    BeyondActions {
+        /// The connection's name.
+        connection: Arc<str>,
+        /// What it allows.
+        list: ActionList,
+    },
+    /// `denied`: the agent's binding denies the action.
+    DeniedAction {
+        /// The connection's name.
+        connection: Arc<str>,
+        /// What it denies.
+        list: ActionList,
+    },
     /// `plugin_blocked`: a required slot has no usable connection.
     PluginBlocked(Arc<Blocked>),
     /// `connection_ambiguous`: several connections match.
@@ -147,6 +161,8 @@ impl Reason {
                 "rule `{rule}` uses connection `{connection}` for other requests only"
             )),
             Self::BeyondSlot { slot, connection } => beyond_slot(slot, connection),
+            Self::BeyondActions { list, connection } => beyond_actions(list, connection),
+            Self::DeniedAction { list, connection } => denied_action(list, connection),
             Self::CredentialInPath { rule } => credential_in_path(rule),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
             Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
@@ -229,6 +245,8 @@ impl Reason {
         match self {
             Self::Narrowed { connection, .. }
             | Self::BeyondSlot { connection, .. }
+            | Self::BeyondActions { connection, .. }
+            | Self::DeniedAction { connection, .. }
             | Self::PlaintextRefused { connection } => Some(connection),
             Self::PluginBlocked(blocked) => blocked.connection.as_ref(),
             Self::Login { connection, .. } => connection.as_ref(),
@@ -251,6 +269,34 @@ fn beyond_slot(slot: &Slot, connection: &str) -> RefusalText {
             "slot `{name}` of plugin `{plugin}` lets connection `{connection}` be used for {extent} only"
         ))
         .hint(format!("if the agent itself is to do more: `keyward agent bind NAME {connection}`"))
+}
+
+fn beyond_actions(list: &ActionList, connection: &str) -> RefusalText {
+    Code::Denied
+        .because(format!(
+            "the agent's binding allows these actions of connection `{connection}` only: {}",
+            list.text()
+        ))
+        .hint(format!(
+            "to allow more: `keyward agent bind NAME {connection} --allow ACTION`, with all actions that it may use"
+        ))
+}
+
+fn denied_action(list: &ActionList, connection: &str) -> RefusalText {
+    match &list.lost {
+        Some(lost) => Code::Denied
+            .because(format!(
+                "the agent's binding denies action `{lost}` of connection `{connection}`, which its provider does \
+                 not have"
+            ))
+            .hint(format!("name another: `keyward agent bind NAME {connection} --deny ACTION`")),
+        None => Code::Denied
+            .because(format!(
+                "the agent's binding denies this action of connection `{connection}`: it denies {}",
+                list.text()
+            ))
+            .hint(format!("`keyward agent bind NAME {connection} --deny ACTION` replaces what it denies")),
+    }
 }
 
 fn credential_in_path(rule: &RuleId) -> RefusalText {

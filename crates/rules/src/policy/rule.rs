@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::allow::AllowedSets;
-use super::slots::{EmptySlot, Extent};
+use super::slots::{ActionList, EmptySlot, Extent};
 use crate::actions::ActionScope;
 use crate::inject::credential::{RequiredConnection, Scoped};
 use crate::inject::path_prefix::PathPrefix;
@@ -163,6 +163,8 @@ pub struct AccountBinding {
     pub placeholders: Vec<Placeholder>,
     /// Which requests it allows.
     pub extent: Extent,
+    /// Named actions that it denies, slots included; `None` means none.
+    pub deny: Option<ActionList>,
     /// Whether a request that selects no connection may use it although others fit as well. The first such binding
     /// of the agent is used.
     pub by_default: bool,

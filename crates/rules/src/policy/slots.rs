@@ -1,10 +1,13 @@
-//! Plugin slots: which requests they allow an agent to make with a connection, and why a plugin is blocked.
+//! Which requests an agent may make with a connection: the named actions of its binding, and the slots of its plugins; and
+//! why a plugin is blocked.
 
 use std::sync::Arc;
 
 use http::Method;
 
-use keyward_base::id::{AgentId, OrgId};
+use super::{CompiledBinding, Reason};
+use crate::actions::ActionScope;
+use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// Which requests a binding allows.
@@ -12,8 +15,28 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 pub enum Extent {
     /// All requests that the connection allows.
     Whole,
-    /// The union of these slots.
-    Slots(Vec<Arc<Slot>>),
+    /// Those of its actions and of the slots, together.
+    Parts(Parts),
+}
+
+/// Parts of what a connection allows.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// The actions that the agent itself may use; `None` if the binding exists for slots only.
+    pub allow: Option<ActionList>,
+    /// The slots of plugins.
+    pub slots: Vec<Arc<Slot>>,
+}
+
+/// Named actions, as a binding or a slot lists them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ActionList {
+    /// Their names.
+    pub names: Vec<Arc<str>>,
+    /// The requests that belong to them.
+    pub scopes: Vec<ActionScope>,
+    /// One that the provider does not have, or whose hosts are not known.
+    pub lost: Option<Arc<str>>,
 }
 
 /// Which requests one slot allows.
@@ -27,6 +50,8 @@ pub struct Slot {
     pub methods: Vec<Method>,
     /// Path patterns; empty means all.
     pub paths: Vec<PathPattern>,
+    /// Named actions; `None` means all.
+    pub allow: Option<ActionList>,
     /// Why its plugin is blocked, if it is.
     pub blocked: Option<Arc<Blocked>>,
 }
@@ -79,8 +104,54 @@ impl Extent {
     pub(super) fn widen(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Whole, _) => {}
-            (Self::Slots(slots), Self::Slots(more)) => slots.extend(more),
-            (Self::Slots(_), Self::Whole) => *self = Self::Whole,
+            (Self::Parts(_), Self::Whole) => *self = Self::Whole,
+            (Self::Parts(parts), Self::Parts(more)) => {
+                parts.slots.extend(more.slots);
+                match (&mut parts.allow, more.allow) {
+                    (Some(list), Some(more)) => list.widen(more),
+                    (list, more) => *list = list.take().or(more),
+                }
+            }
+        }
+    }
+}
+
+impl ActionList {
+    /// Extends this to the union with `other`.
+    pub(super) fn widen(&mut self, other: Self) {
+        self.names.extend(other.names);
+        self.scopes.extend(other.scopes);
+        self.lost = self.lost.take().or(other.lost);
+    }
+
+    /// `read-code, write-issues`.
+    pub(super) fn text(&self) -> String {
+        self.names.join(", ")
+    }
+}
+
+impl CompiledBinding {
+    /// Checks that it allows all requests, and answers its label. For logins, in which no request is seen.
+    pub(super) fn for_login(&self) -> Result<RuleId, Reason> {
+        let connection = || self.account.name.clone();
+        if let Some(denied) = &self.deny {
+            return Err(Reason::DeniedAction { connection: connection(), list: denied.clone() });
+        }
+        let Extent::Parts(Parts { allow, slots }) = &self.extent else {
+            return Ok(self.id.clone());
+        };
+        match (slots.iter().find(|slot| slot.is_unlimited()), slots.first(), allow) {
+            (Some(slot), ..) => match &slot.blocked {
+                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
+                None => Ok(self.id.clone()),
+            },
+            (None, Some(slot), _) => {
+                Err(Reason::BeyondSlot { slot: slot.clone(), connection: connection() })
+            }
+            (None, None, Some(list)) => {
+                Err(Reason::BeyondActions { connection: connection(), list: list.clone() })
+            }
+            (None, None, None) => Err(Reason::ConnectionMissing { name: connection() }),
         }
     }
 }
@@ -92,14 +163,24 @@ impl Slot {
         self.methods.is_empty() || self.methods.iter().any(same)
     }
 
-    /// A readable form: `GET, HEAD on /crm/**`.
+    /// Whether it allows all requests.
+    fn is_unlimited(&self) -> bool {
+        self.methods.is_empty() && self.paths.is_empty() && self.allow.is_none()
+    }
+
+    /// A readable form: `GET, HEAD on /crm/**`, `actions read-code, clone`.
     pub(super) fn extent(&self) -> String {
         let methods: Vec<_> = self.methods.iter().map(Method::as_str).collect();
         let paths: Vec<_> = self.paths.iter().map(ToString::to_string).collect();
-        match (methods.join(", "), paths.join(", ")) {
+        let requests = match (methods.join(", "), paths.join(", ")) {
             (methods, paths) if paths.is_empty() => methods,
             (methods, paths) if methods.is_empty() => paths,
             (methods, paths) => format!("{methods} on {paths}"),
+        };
+        match &self.allow {
+            None => requests,
+            Some(list) if requests.is_empty() => format!("actions {}", list.text()),
+            Some(list) => format!("actions {}, {requests}", list.text()),
         }
     }
 }

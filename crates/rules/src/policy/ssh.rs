@@ -1,11 +1,8 @@
 //! [`Policy::permit_ssh`]: whether an agent may log in at a server with an SSH key. A signature is one decision: methods and
 //! paths do not exist there, so a rule or slot that has some permits nothing.
 
-use std::sync::Arc;
-
 use super::decide::is_usable;
 use super::rule::{Account, RuleAction};
-use super::slots::{Extent, Slot};
 use super::{CompiledRule, OrgPolicy, Policy, Reason};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
@@ -65,19 +62,7 @@ impl OrgPolicy {
             };
         }
         let binding = held.ok_or_else(missing)?;
-        let Extent::Slots(slots) = &binding.extent else { return Ok(binding.id.clone()) };
-        let is_whole = |slot: &&Arc<Slot>| slot.methods.is_empty() && slot.paths.is_empty();
-        match (slots.iter().find(is_whole), slots.first()) {
-            (Some(slot), _) => match &slot.blocked {
-                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
-                None => Ok(binding.id.clone()),
-            },
-            (None, Some(slot)) => {
-                let connection = account.name.clone();
-                Err(Reason::BeyondSlot { slot: slot.clone(), connection })
-            }
-            (None, None) => Err(missing()),
-        }
+        binding.for_login()
     }
 
     /// Checks that the first rule about the server does not deny it.

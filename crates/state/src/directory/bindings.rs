@@ -8,12 +8,12 @@ use super::rows::At;
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::{Agent, Connection};
+use keyward_model::{Agent, BindTerms, BindingLimits, Connection, LimitsChange};
 use keyward_rules::inject::placeholder::Placeholder;
 
 impl Directory {
     /// Binds; `placeholders` were issued by the caller from the provider's key shapes. What is
-    /// bound already stays as it is, placeholders included: programs hold them.
+    /// bound already stays as it is, placeholders included, because programs hold them; only the limits change.
     ///
     /// # Errors
     /// When agent and connection are in two different environments, one of them does not exist in
@@ -25,8 +25,9 @@ impl Directory {
         agent: &AgentId,
         connection: &ConnectionId,
         placeholders: BTreeMap<String, Placeholder>,
-        managed_by: ManagedBy,
+        terms: impl Into<BindTerms>,
     ) -> Result<BindingRecord, DirectoryError> {
+        let BindTerms { managed_by, limits } = terms.into();
         let new = BindingRecord {
             connection: connection.clone(),
             created: self.shared.clock.now(),
@@ -34,9 +35,10 @@ impl Directory {
             placeholders,
             direct: true,
             preferred: None,
+            limits: BindingLimits::default(),
         };
         let (org, agent) = (org.clone(), agent.clone());
-        self.write(|writer| async move { writer.bind(&org, &agent, new).await }).await
+        self.write(|writer| async move { writer.bind(&org, &agent, new, &limits).await }).await
     }
 
     /// Makes a bound connection the default of the agent, where several fit a request.
@@ -59,6 +61,37 @@ impl Directory {
                 let found =
                     found.ok_or_else(|| DirectoryError::not_found("binding", &connection))?;
                 found.preferred = Some(now);
+                Ok(())
+            };
+            let (_, after) = writer.edit::<Agent>(&org, &agent, &change).await?;
+            let bound = after.facts.binding(&connection).cloned();
+            bound.ok_or_else(|| DirectoryError::not_found("binding", &connection))
+        })
+        .await
+    }
+
+    /// Limits a binding to other actions.
+    ///
+    /// # Errors
+    /// When there is no such binding, or the file manages the agent or the binding.
+    pub async fn limit_binding(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+        limits: LimitsChange,
+    ) -> Result<BindingRecord, DirectoryError> {
+        let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
+        self.write(|writer| async move {
+            let change = |agent: &mut AgentRecord| {
+                check::editable(agent, ManagedBy::Store)?;
+                let mut all = agent.facts.bindings.iter_mut();
+                let found = all.find(|it| it.direct && it.connection == connection);
+                let found =
+                    found.ok_or_else(|| DirectoryError::not_found("binding", &connection))?;
+                let (by, kind) = (ManagedBy::Store, "binding");
+                check::editor(found.managed_by, by, kind, connection.as_str())?;
+                found.limits = found.limits.changed(&limits);
                 Ok(())
             };
             let (_, after) = writer.edit::<Agent>(&org, &agent, &change).await?;
@@ -141,7 +174,8 @@ impl Writer {
             match slot {
                 None => drop(agent.facts.bindings.remove(at)),
                 Some(_) if agent.facts.bindings[at].direct => {
-                    agent.facts.bindings[at].direct = false
+                    agent.facts.bindings[at].direct = false;
+                    agent.facts.bindings[at].limits = BindingLimits::default();
                 }
                 Some((plugin, slot)) => {
                     return Err(DirectoryError::BoundBySlot {
@@ -164,6 +198,7 @@ impl Writer {
         org: &OrgId,
         agent: &AgentId,
         new: BindingRecord,
+        limits: &LimitsChange,
     ) -> Result<BindingRecord, DirectoryError> {
         let at = At::new(Table::Connections, org, &new.connection);
         let connection = self.read::<Connection>(&at).await?.record;
@@ -174,14 +209,17 @@ impl Writer {
                 agent.facts.bindings.iter().position(|bound| bound.connection == new.connection);
             match known {
                 Some(at) => {
-                    agent.facts.bindings[at].direct = true;
+                    let bound = &mut agent.facts.bindings[at];
+                    bound.direct = true;
+                    bound.limits = bound.limits.changed(limits);
                     if new.managed_by == ManagedBy::File {
-                        agent.facts.bindings[at].managed_by = ManagedBy::File;
+                        bound.managed_by = ManagedBy::File;
                     }
                 }
                 None => {
                     check::room_for_binding(agent)?;
-                    agent.facts.bindings.push(new.clone());
+                    let limits = new.limits.changed(limits);
+                    agent.facts.bindings.push(BindingRecord { limits, ..new.clone() });
                 }
             }
             Ok(())

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 
 use super::account::connection_facts;
 use super::inputs::{allowed_sets, app_of, binding_inputs, connection_inputs, rule_inputs};
+use super::limits::Allowed;
 use super::plugins::Plugins;
 use super::sessions::SessionIndex;
 use crate::directory::{
@@ -17,8 +18,8 @@ use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::shared_map::Difference;
 use keyward_rules::policy::{
-    Account, AccountBinding, AgentAllow, AgentBindings, DefaultAction, Endpoint, Extent,
-    PolicyInput, Rule, hosts_of_sets,
+    Account, AccountBinding, AgentAllow, AgentBindings, DefaultAction, Endpoint, PolicyInput, Rule,
+    hosts_of_sets,
 };
 use keyward_rules::provider::Catalogue;
 
@@ -348,17 +349,15 @@ impl Facts {
             if !may_be_used_by(record, agent) {
                 return None;
             }
-            let extent = match binding.direct {
-                true => Extent::Whole,
-                // Without a slot it allows nothing.
-                false => Extent::Slots(plugins.slots(&binding.connection)?),
-            };
+            // Without a slot it allows nothing.
+            let Allowed { extent, deny } = self.allowed(Some(binding), record, &plugins)?;
             Some(AccountBinding {
                 org: agent.org.clone(),
                 agent: agent.id.clone(),
                 account: connection.account.clone(),
                 placeholders: binding.placeholders.values().cloned().collect(),
                 extent,
+                deny,
                 // What a plugin may use is chosen for that plugin.
                 by_default: binding.direct && !agent.require_selection,
             })

@@ -10,6 +10,7 @@ mod compiled;
 mod error;
 mod facts;
 mod inputs;
+mod limits;
 mod plugins;
 mod resolve;
 mod sessions;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::limits::action_list;
 use crate::directory::{
     BrokenReason, ConnectionState, Missing, Need, PluginRecord, Remedies, View,
 };
@@ -39,11 +40,13 @@ impl Plugins {
         let blocked = first.map(|missing| Arc::new(blocked(plugin, missing, catalogue, view)));
         for slot in &plugin.manifest.connections {
             let Some(connection) = plugin.connection_in(&slot.slot) else { continue };
+            let record = view.connection(&plugin.org, connection).map(|record| &**record);
             let slot = Slot {
                 plugin: plugin.name().into(),
                 name: slot.slot.as_str().into(),
                 methods: slot.parsed_methods(),
                 paths: slot.parsed_paths(),
+                allow: action_list(&slot.allow, record, catalogue),
                 blocked: blocked.clone(),
             };
             self.slots.entry(connection.clone()).or_default().push(Arc::new(slot));

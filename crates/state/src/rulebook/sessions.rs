@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 
 use super::facts::{Changed, Facts};
 use super::inputs::allowed_sets;
+use super::limits::Allowed;
 use super::plugins::Plugins;
 use crate::directory::{AgentRecord, ConnectionRecord, SessionAccess};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, UserId};
@@ -195,10 +196,9 @@ impl Facts {
     ) -> Option<AccountBinding> {
         let connection = self.known(&agent.org, record)?;
         let binding = agent.facts.binding(&record.id);
-        let extent = match access {
-            SessionAccess::ByProvider => Extent::Whole,
-            SessionAccess::ByBinding if binding.is_some_and(|it| it.direct) => Extent::Whole,
-            SessionAccess::ByBinding => Extent::Slots(plugins.slots(&record.id)?),
+        let Allowed { extent, deny } = match access {
+            SessionAccess::ByProvider => Allowed { extent: Extent::Whole, deny: None },
+            SessionAccess::ByBinding => self.allowed(binding, record, plugins)?,
         };
         let placeholders = binding.into_iter().flat_map(|it| it.placeholders.values());
         Some(AccountBinding {
@@ -207,6 +207,7 @@ impl Facts {
             account: connection.account.clone(),
             placeholders: placeholders.cloned().collect(),
             extent,
+            deny,
             by_default: !agent.require_selection,
         })
     }

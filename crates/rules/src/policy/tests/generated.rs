@@ -173,6 +173,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
         account: account_of(&agents[*agent], *at),
         placeholders: vec![Placeholder::issue("", None)],
         extent: Extent::Whole,
+        deny: None,
         by_default: (agent + at) % 2 == 0,
     });
     let rules = seed.rules.iter().enumerate().map(|(at, pick)| {

@@ -61,6 +61,7 @@ impl Sample {
             account: account.clone(),
             placeholders: vec![Placeholder::issue("sk-", None)],
             extent: Extent::Whole,
+            deny: None,
             by_default: true,
         }
     }

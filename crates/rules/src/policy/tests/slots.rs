@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::Method;
 
 use super::world::{World, in_state, uses, with_prefix, work};
-use crate::policy::slots::{Blocked, EmptySlot, Extent, Slot, SlotProblem};
+use crate::actions::ActionScope;
+use crate::policy::slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 use crate::policy::{Account, AccountState, DefaultAction, Rule};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
@@ -17,13 +18,13 @@ fn blocked() -> Arc<Blocked> {
 fn slot(methods: &[Method], paths: &[&str], blocked: Option<Arc<Blocked>>) -> Arc<Slot> {
     let paths = paths.iter().map(|text| PathPattern::parse(text).expect(text)).collect();
     let (plugin, name) = ("p".into(), "s".into());
-    Arc::new(Slot { plugin, name, methods: methods.to_vec(), paths, blocked })
+    Arc::new(Slot { plugin, name, methods: methods.to_vec(), paths, allow: None, blocked })
 }
 
 /// A world in which `ci` has the connection in these slots.
 fn with(account: &Arc<Account>, slots: Vec<Arc<Slot>>) -> World {
     let mut world = World::new().bind(account);
-    world.spec.bindings[0].extent = Extent::Slots(slots);
+    world.spec.bindings[0].extent = Extent::Parts(Parts { allow: None, slots });
     world
 }
 
@@ -43,6 +44,73 @@ fn a_slot_permits_its_methods_on_its_paths_and_nothing_else() {
     let core = world.core(&world.spec.bindings[0].account);
     let said = world.says(&world.ci, "POST https://api.a.test/v1/x", &[core], Some("work"));
     assert_eq!(said, "denied", "choosing the connection widens nothing");
+}
+
+/// `GET /v1/**`, as an action.
+fn actions(name: &str, method: &Method, path: &str) -> ActionList {
+    let scope = ActionScope {
+        methods: vec![method.clone()],
+        paths: vec![PathPattern::parse(path).expect("a path")],
+        ..ActionScope::default()
+    };
+    ActionList { names: vec![name.into()], scopes: vec![scope], lost: None }
+}
+
+#[test]
+fn a_binding_permits_its_actions_and_denies_those_that_it_names() {
+    let mut world = World::new().bind(&work());
+    let read = actions("read", &Method::GET, "/v1/**");
+    world.spec.bindings[0].extent =
+        Extent::Parts(Parts { allow: Some(read.clone()), slots: Vec::new() });
+    world.spec.bindings[0].deny = Some(actions("secrets", &Method::GET, "/v1/secrets/**"));
+    for (line, says) in [
+        ("GET https://api.a.test/v1/x", "inject work by binding"),
+        ("GET https://api.a.test/v1/secrets/x", "denied"),
+        ("GET https://api.a.test/v2", "denied"),
+        ("POST https://api.a.test/v1/x", "denied"),
+        ("GET https://api.a.test/v1//x", "bad_target"),
+    ] {
+        assert_eq!(world.ci(line), says, "{line}");
+    }
+    // The slots of plugins add to what the binding allows, and not to what it denies.
+    let more = slot(&[Method::POST], &["/v1/**", "/v1/secrets/**"], None);
+    world.spec.bindings[0].extent = Extent::Parts(Parts { allow: Some(read), slots: vec![more] });
+    for (line, says) in [
+        ("POST https://api.a.test/v1/x", "inject work by binding"),
+        ("GET https://api.a.test/v1/x", "inject work by binding"),
+        ("GET https://api.a.test/v1/secrets/x", "denied"),
+        ("PUT https://api.a.test/v1/x", "denied"),
+    ] {
+        assert_eq!(world.ci(line), says, "with a slot: {line}");
+    }
+}
+
+#[test]
+fn a_denied_action_holds_for_the_whole_connection_and_closes_it_when_it_is_lost() {
+    let mut world = World::new().bind(&work());
+    world.spec.bindings[0].deny = Some(actions("write", &Method::POST, "/**"));
+    assert_eq!(world.ci("POST https://api.a.test/v1/x"), "denied");
+    assert_eq!(world.ci("GET https://api.a.test/v1/x"), "inject work by binding");
+    let lost = ActionList { lost: Some("gone".into()), ..ActionList::default() };
+    world.spec.bindings[0].deny = Some(lost);
+    assert_eq!(world.ci("GET https://api.a.test/v1/x"), "denied", "what it denies is not known");
+}
+
+#[test]
+fn a_slot_permits_its_actions_within_its_methods_and_paths() {
+    let slot = Slot {
+        allow: Some(actions("read", &Method::GET, "/v1/**")),
+        ..(*slot(&[], &["/v1/a", "/v2"], None)).clone()
+    };
+    let world = with(&work(), vec![Arc::new(slot)]);
+    for (line, says) in [
+        ("GET https://api.a.test/v1/a", "inject work by binding"),
+        ("GET https://api.a.test/v1/b", "denied"),
+        ("GET https://api.a.test/v2", "denied"),
+        ("POST https://api.a.test/v1/a", "denied"),
+    ] {
+        assert_eq!(world.ci(line), says, "{line}");
+    }
 }
 
 #[test]

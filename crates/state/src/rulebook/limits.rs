@@ -1,0 +1,67 @@
+//! What a binding allows: the whole connection, or the requests of named actions and of slots.
+
+use super::facts::Facts;
+use super::plugins::Plugins;
+use crate::directory::{BindingRecord, ConnectionRecord};
+use keyward_rules::policy::{ActionList, Extent, Parts};
+use keyward_rules::provider::Catalogue;
+
+/// The requests that a binding allows.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    pub(super) extent: Extent,
+    /// What it denies in any case.
+    pub(super) deny: Option<ActionList>,
+}
+
+impl Facts {
+    /// The requests that the binding, or else slots alone, allow with the connection; `None` if they allow nothing.
+    pub(super) fn allowed(
+        &self,
+        binding: Option<&BindingRecord>,
+        record: &ConnectionRecord,
+        plugins: &Plugins,
+    ) -> Option<Allowed> {
+        let slots = plugins.slots(&record.id);
+        let Some(binding) = binding.filter(|binding| binding.direct) else {
+            let extent = Extent::Parts(Parts { allow: None, slots: slots? });
+            return Some(Allowed { extent, deny: None });
+        };
+        let list = |names: &[String]| self.list(names, record);
+        let extent = match list(&binding.limits.allow) {
+            None => Extent::Whole,
+            allow => Extent::Parts(Parts { allow, slots: slots.unwrap_or_default() }),
+        };
+        Some(Allowed { extent, deny: list(&binding.limits.deny) })
+    }
+
+    fn list(&self, names: &[String], record: &ConnectionRecord) -> Option<ActionList> {
+        let view = self.view();
+        let catalogue = view.catalogue(&record.org, &self.catalogue);
+        action_list(names, Some(record), &catalogue)
+    }
+}
+
+/// The requests of these actions of the connection's provider; `None` if none is named. Without the connection there are
+/// none.
+pub(super) fn action_list(
+    names: &[String],
+    record: Option<&ConnectionRecord>,
+    catalogue: &Catalogue,
+) -> Option<ActionList> {
+    if names.is_empty() {
+        return None;
+    }
+    let mut list = ActionList::default();
+    let provider = record.and_then(|record| catalogue.get(&record.provider));
+    let variables = record.map(ConnectionRecord::host_variables).unwrap_or_default();
+    for name in names {
+        list.names.push(name.as_str().into());
+        match provider.and_then(|provider| provider.action(name, &variables)) {
+            Some(Ok(scopes)) => list.scopes.extend(scopes),
+            // A list that allows it allows less; one that denies it denies everything.
+            None | Some(Err(_)) => list.lost = Some(name.as_str().into()),
+        }
+    }
+    Some(list)
+}
