@@ -5,7 +5,7 @@ pub(super) mod made;
 mod own_api;
 pub(super) mod questions;
 pub(super) mod registration;
-mod tools;
+pub(super) mod tools;
 
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};

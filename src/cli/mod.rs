@@ -32,6 +32,7 @@ mod help;
 mod honeytoken;
 mod hook;
 mod identity;
+mod import;
 mod init;
 mod key;
 mod login;
@@ -42,6 +43,7 @@ mod plan;
 mod plugin;
 mod provider;
 mod reload;
+mod replace_file;
 mod resource;
 mod restore;
 mod rule;
@@ -123,6 +125,9 @@ enum Command {
     /// connect an account step by step: key, test, agent
     #[command(after_help = connect::EXAMPLES)]
     Connect(Box<connect::Args>),
+    /// connect the accounts whose keys are in .env, the environment or other tools' files
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Args),
     /// make a link by which a person connects an account in a browser
     #[command(after_help = connect_link::EXAMPLES)]
     ConnectLink(connect_link::Command),
@@ -337,6 +342,7 @@ impl Command {
             Self::Init => init::run(global).await,
             Self::Agent(command) => command.run(global).await,
             Self::Connect(args) => Box::pin(args.run(global)).await,
+            Self::Import(args) => Box::pin(args.run(global)).await,
             Self::App(command) => command.run(global).await,
             Self::Connection(command) => command.run(global).await,
             Self::Plugin(command) => Box::pin(command.run(global)).await,

@@ -73,6 +73,7 @@ mod home_page;
 mod honeytokens_declared;
 mod host_mismatch;
 mod host_sets_page;
+mod import;
 mod inbox;
 mod injection;
 mod leaves;

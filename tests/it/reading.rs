@@ -193,6 +193,7 @@ const MAKING: &[&str] = &[
     "env",
     "honeytoken add",
     "hook add",
+    "import",
     "init",
     "login-link",
     "org add",

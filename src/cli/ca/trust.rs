@@ -11,9 +11,10 @@ use std::process::Command;
 use clap::Args;
 use serde::Serialize;
 
-use super::out::replace;
+use super::out::MODE;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::replace_file::replace_file;
 use crate::cli::settings::Global;
 use keyward_api::wire::CaView;
 
@@ -162,14 +163,14 @@ impl Plan {
                     if let Some(folder) = file.parent() {
                         fs::create_dir_all(folder).map_err(failed)?;
                     }
-                    replace(file, pem.as_bytes()).map_err(failed)?;
+                    replace_file(file, pem.as_bytes(), MODE).map_err(failed)?;
                 }
             }
         }
         self.update().inspect_err(|_| {
             for (file, content) in before {
                 let back = match content {
-                    Some(content) => replace(file, &content),
+                    Some(content) => replace_file(file, &content, MODE),
                     None => fs::remove_file(file),
                 };
                 if let Err(error) = back {

@@ -12,11 +12,11 @@ use crate::cli::secret::Typed;
 
 /// A command line with a token.
 #[derive(Debug)]
-pub(super) struct Tool {
+pub(in crate::cli) struct Tool {
     /// The program.
     name: &'static str,
     /// The provider of its token.
-    pub(super) provider: &'static str,
+    pub(in crate::cli) provider: &'static str,
     /// The auth method that takes it.
     pub(super) auth: &'static str,
     /// Arguments that print it.
@@ -39,7 +39,10 @@ impl Tool {
     ///
     /// # Errors
     /// When there is none, or its token is of another provider.
-    pub(super) fn named(name: &str, provider: Option<&str>) -> Result<&'static Self, Failure> {
+    pub(in crate::cli) fn named(
+        name: &str,
+        provider: Option<&str>,
+    ) -> Result<&'static Self, Failure> {
         let tool = TOOLS.iter().find(|tool| tool.name == name).ok_or_else(|| {
             let known: Vec<_> = TOOLS.iter().map(|tool| tool.name).collect();
             Failure::usage(format!("no token can be taken from `{name}`"))
@@ -56,7 +59,7 @@ impl Tool {
     ///
     /// # Errors
     /// When it is missing or has no token.
-    pub(super) fn token(&self) -> Result<Typed, Failure> {
+    pub(in crate::cli) fn token(&self) -> Result<Typed, Failure> {
         let Self { name, login, provider, .. } = self;
         let mut command = Command::new(name);
         command.args(self.print).stdin(Stdio::null()).stderr(Stdio::null());

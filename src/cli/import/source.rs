@@ -1,0 +1,362 @@
+//! [`Source`]: where keys are looked for. Each source becomes candidates: values with what is known about them.
+
+use std::env;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use http::Uri;
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use super::dotenv;
+use crate::cli::connect::tools::Tool;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::secret::Typed;
+
+/// Longest file that is read.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A place where keys are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Source {
+    /// The environment of this process.
+    Environment,
+    /// `credentials` of AWS's tools.
+    Aws,
+    /// The GitHub command line.
+    Gh,
+    /// The default credentials of `gcloud`.
+    Gcloud,
+    /// `.netrc`.
+    Netrc,
+    /// `.npmrc`.
+    Npm,
+    /// `pip.conf`.
+    Pip,
+    /// A file of variables.
+    File(PathBuf),
+}
+
+/// A value that may be a key.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// Where it is: `.env:3`.
+    pub(super) place: String,
+    /// Values of one group may be fields of one account: a file, a profile.
+    pub(super) group: String,
+    /// The variable that has it, or that programs read it from.
+    pub(super) variable: Option<String>,
+    /// The host that it is for.
+    pub(super) host: Option<String>,
+    /// The user name that belongs to it.
+    pub(super) user: Option<String>,
+    /// The provider, where the source has keys of one only.
+    pub(super) provider: Option<&'static str>,
+    /// The value.
+    pub(super) value: Typed,
+    /// Where the value is in its file of variables.
+    pub(super) at: Option<Range<usize>>,
+}
+
+/// What a source has.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The values.
+    pub(super) candidates: Vec<Candidate>,
+    /// Accounts that cannot be imported, with the reason.
+    pub(super) unusable: Vec<(String, String)>,
+    /// The text of a file of variables.
+    pub(super) text: Option<Zeroizing<String>>,
+}
+
+impl Source {
+    /// The sources with these names. A name with a dot or a slash, or of a file that exists, is a file.
+    ///
+    /// # Errors
+    /// When there is no such source.
+    pub(super) fn parse(name: &str) -> Result<Self, Failure> {
+        Ok(match name {
+            "env" => Self::Environment,
+            "aws" => Self::Aws,
+            "gh" => Self::Gh,
+            "gcloud" => Self::Gcloud,
+            "netrc" => Self::Netrc,
+            "npm" => Self::Npm,
+            "pip" => Self::Pip,
+            file if file.contains(['.', '/']) || Path::new(file).is_file() => {
+                Self::File(file.into())
+            }
+            other => {
+                return Err(Failure::usage(format!("there is no source `{other}`"))
+                    .hint("sources: env, aws, gh, gcloud, netrc, npm, pip, or a file of variables such as .env"));
+            }
+        })
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When its file is missing or cannot be read, or its program fails.
+    pub(super) fn read(&self) -> Result<Read, Failure> {
+        match self {
+            Self::Environment => Ok(environment(env::vars())),
+            Self::Gh => gh(),
+            Self::File(path) => {
+                let text = text_of(path)?;
+                let candidates = variables(&path.display().to_string(), &text);
+                Ok(Read { candidates, text: Some(text), ..Read::default() })
+            }
+            Self::Aws | Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip => {
+                let path = self.file()?;
+                let (name, text) = (path.display().to_string(), text_of(&path)?);
+                Ok(match self {
+                    Self::Aws => aws(&name, &text),
+                    Self::Gcloud => gcloud(&name, text),
+                    Self::Netrc => netrc(&name, &text),
+                    Self::Npm => npm(&name, &text),
+                    _ => pip(&name, &text),
+                })
+            }
+        }
+    }
+
+    /// Its file, which a variable of its tool may name.
+    fn file(&self) -> Result<PathBuf, Failure> {
+        let home = env::home_dir().ok_or_else(|| Failure::new(Exit::Failed, "HOME is not set"))?;
+        let (variable, usual) = match self {
+            Self::Aws => ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+            Self::Gcloud => (
+                "GOOGLE_APPLICATION_CREDENTIALS",
+                ".config/gcloud/application_default_credentials.json",
+            ),
+            Self::Npm => ("NPM_CONFIG_USERCONFIG", ".npmrc"),
+            Self::Pip => ("PIP_CONFIG_FILE", ".config/pip/pip.conf"),
+            _ => ("NETRC", ".netrc"),
+        };
+        Ok(env::var_os(variable).map_or_else(|| home.join(usual), PathBuf::from))
+    }
+}
+
+impl Candidate {
+    fn of(place: String, group: &str, value: &str) -> Self {
+        Self {
+            place,
+            group: group.to_owned(),
+            variable: None,
+            host: None,
+            user: None,
+            provider: None,
+            value: Typed::from(value.to_owned()),
+            at: None,
+        }
+    }
+
+    fn in_variable(place: String, group: &str, (name, value): (&str, &str)) -> Self {
+        Self { variable: Some(name.to_owned()), ..Self::of(place, group, value) }
+    }
+}
+
+fn text_of(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let name = path.display();
+    let failed = |error: &std::io::Error| Failure::failed(&format!("cannot read {name}"), error);
+    let found = std::fs::metadata(path).map_err(|error| failed(&error))?;
+    if found.len() > FILE_BYTES_MAX {
+        return Err(Failure::new(Exit::Failed, format!("{name} is longer than 1 MiB")));
+    }
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| failed(&error))
+}
+
+fn environment(all: impl Iterator<Item = (String, String)>) -> Read {
+    let set = all.filter(|(_, value)| !value.is_empty());
+    // Keyward's own variables, and what `keyward run` sets, are not accounts.
+    let set = set.filter(|(name, _)| !name.starts_with("KEYWARD_"));
+    let candidates = set.map(|(name, value)| {
+        Candidate::in_variable(format!("environment: {name}"), "environment", (&name, &value))
+    });
+    Read { candidates: candidates.collect(), ..Read::default() }
+}
+
+fn variables(file: &str, text: &str) -> Vec<Candidate> {
+    let set = dotenv::lines(text).into_iter().filter(|line| !line.value.is_empty());
+    let each = set.map(|line| {
+        let place = format!("{file}:{} {}", line.number, line.name);
+        let found = Candidate::in_variable(place, file, (line.name, line.value));
+        Candidate { at: Some(line.at), ..found }
+    });
+    each.collect()
+}
+
+fn gh() -> Result<Read, Failure> {
+    let tool = Tool::named("gh", None)?;
+    let found = Candidate {
+        provider: Some(tool.provider),
+        value: tool.token()?,
+        ..Candidate::of("gh auth token".to_owned(), "gh", "")
+    };
+    Ok(Read { candidates: vec![found], ..Read::default() })
+}
+
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>
+fn aws(file: &str, text: &str) -> Read {
+    let mut found = Read::default();
+    let mut profile = "default".to_owned();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            profile = name.trim().to_owned();
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        let key = key.trim();
+        let is_key =
+            ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"].contains(&key);
+        if is_key {
+            let place = format!("{file}:{} [{profile}] {key}", index + 1);
+            let variable = key.to_ascii_uppercase();
+            let one = Candidate::in_variable(place, &profile, (&variable, value.trim()));
+            found.candidates.push(Candidate { provider: Some("aws"), ..one });
+        }
+    }
+    found
+}
+
+/// The document of a service account is one secret; the tokens of a person belong to gcloud's own app.
+fn gcloud(file: &str, text: Zeroizing<String>) -> Read {
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let mut found = Read::default();
+    match document["type"].as_str() {
+        Some("service_account") => found.candidates.push(Candidate {
+            provider: Some("google-cloud"),
+            ..Candidate::of(file.to_owned(), "gcloud", &text)
+        }),
+        Some("authorized_user") => found.unusable.push((
+            file.to_owned(),
+            "the login of a person belongs to gcloud's own OAuth app: keyward connect google-cloud"
+                .to_owned(),
+        )),
+        _ => found.unusable.push((file.to_owned(), "it has no credentials of gcloud".to_owned())),
+    }
+    found
+}
+
+/// `machine HOST login USER password SECRET`, in any order after `machine`, on one line or several.
+fn netrc(file: &str, text: &str) -> Read {
+    let mut found = Read::default();
+    let mut words = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if !line.starts_with('#') {
+            words.extend(line.split_whitespace().map(|word| (index + 1, word)));
+        }
+    }
+    let mut words = words.into_iter();
+    let (mut host, mut user) = (None, None);
+    while let Some((line, word)) = words.next() {
+        match word {
+            "machine" => (host, user) = (words.next().map(|(_, host)| host.to_owned()), None),
+            "default" => (host, user) = (None, None),
+            "login" => user = words.next().map(|(_, user)| user.to_owned()),
+            "password" => {
+                let Some((_, value)) = words.next() else { break };
+                let Some(host) = host.clone() else { continue };
+                let place = format!("{file}:{line} {host}");
+                let one = Candidate::of(place, &host, value);
+                found.candidates.push(Candidate { host: Some(host), user: user.clone(), ..one });
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// `//HOST/PATH/:_authToken=TOKEN`.
+fn npm(file: &str, text: &str) -> Read {
+    let mut found = Read::default();
+    for (index, line) in text.lines().enumerate() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        let Some(rest) = key.trim().strip_prefix("//") else { continue };
+        let Some(host) = rest.strip_suffix(":_authToken").and_then(|rest| rest.split('/').next())
+        else {
+            continue;
+        };
+        let (place, value) =
+            (format!("{file}:{} {host}", index + 1), value.trim().trim_matches('"'));
+        // `${NPM_TOKEN}` is a variable.
+        if !value.starts_with("${") {
+            let one = Candidate::of(place, host, value);
+            found.candidates.push(Candidate { host: Some(host.to_owned()), ..one });
+        }
+    }
+    found
+}
+
+/// `index-url = https://USER:PASSWORD@HOST/simple`.
+fn pip(file: &str, text: &str) -> Read {
+    let mut found = Read::default();
+    for (index, line) in text.lines().enumerate() {
+        let Some((_, value)) = line.split_once('=') else { continue };
+        let Ok(url) = value.trim().parse::<Uri>() else { continue };
+        let login = url.authority().and_then(|it| it.as_str().rsplit_once('@'));
+        if let (Some(host), Some((user, password))) =
+            (url.host(), login.and_then(|it| it.0.split_once(':')))
+        {
+            let decoded = percent_decode_str(password).decode_utf8_lossy();
+            let one = Candidate::of(format!("{file}:{} {host}", index + 1), host, &decoded);
+            let (host, user) = (Some(host.to_owned()), Some(user.to_owned()));
+            found.candidates.push(Candidate { host, user, ..one });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(read: &Read) -> Vec<String> {
+        let each = read.candidates.iter().map(|it| {
+            let of = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (variable, host, user) = (of(&it.variable), of(&it.host), of(&it.user));
+            format!("{} | {variable}{host} {user} | {}", it.place, it.value.text())
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn files_of_tools_are_read_as_their_tools_read_them() {
+        let text = "[default]\naws_access_key_id = A1\n# aws_session_token = no\naws_secret_access_key=S1\nregion=x\n[work]\naws_access_key_id=A2\n";
+        let found = aws("c", text);
+        assert_eq!(
+            shown(&found),
+            [
+                "c:2 [default] aws_access_key_id | AWS_ACCESS_KEY_ID  | A1",
+                "c:4 [default] aws_secret_access_key | AWS_SECRET_ACCESS_KEY  | S1",
+                "c:7 [work] aws_access_key_id | AWS_ACCESS_KEY_ID  | A2",
+            ]
+        );
+        let text = "# password no\nmachine a.test login me password P1\nmachine b.test\n  password P2\n  login you\ndefault password P3\n";
+        assert_eq!(
+            shown(&netrc("n", text)),
+            ["n:2 a.test | a.test me | P1", "n:4 b.test | b.test  | P2"]
+        );
+        let text = "registry=https://r.test\n//r.test/:_authToken=T1\n//s.test/p/:_authToken=\"T2\"\n//v.test/:_authToken=${NPM_TOKEN}\n";
+        assert_eq!(
+            shown(&npm("m", text)),
+            ["m:2 r.test | r.test  | T1", "m:3 s.test | s.test  | T2"]
+        );
+        let text = "[global]\nindex-url = https://me:p%40ss@pypi.test/simple\nextra-index-url = https://open.test/\n";
+        assert_eq!(shown(&pip("p", text)), ["p:2 pypi.test | pypi.test me | p@ss"]);
+    }
+
+    #[test]
+    fn a_persons_login_of_gcloud_is_not_taken() {
+        let text = r#"{"type":"authorized_user","refresh_token":"canary"}"#.to_owned();
+        let found = gcloud("g", Zeroizing::new(text));
+        assert!(found.candidates.is_empty());
+        assert!(!found.unusable[0].1.contains("canary"));
+        let text = r#"{"type":"service_account","private_key":"k"}"#.to_owned();
+        assert_eq!(gcloud("g", Zeroizing::new(text)).candidates.len(), 1);
+    }
+}

@@ -1,0 +1,53 @@
+//! [`replace_file`]: files that commands write.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// Replaces a file atomically: programs may be reading the old one. It gets this mode whatever the umask is.
+pub(crate) fn replace_file(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let staged = folder.unwrap_or(Path::new(".")).join(format!(".{name}.{}", std::process::id()));
+    let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
+    let mut write = || {
+        to.write_all(content)?;
+        to.set_permissions(Permissions::from_mode(mode))?;
+        to.sync_all()?;
+        fs::rename(&staged, file)
+    };
+    let written = write();
+    if written.is_err() {
+        // A failure to remove the temporary file is less important than the first error.
+        drop(fs::remove_file(&staged));
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_leaves_the_old_file_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(replace_file(&dir.path().join("none/ca.pem"), b"new", 0o644).is_err());
+        assert!(replace_file(Path::new("/"), b"new", 0o644).is_err());
+        fs::create_dir(dir.path().join("ca.pem")).unwrap();
+        assert!(replace_file(&dir.path().join("ca.pem"), b"new", 0o644).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_with_its_new_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        fs::write(&file, "something longer").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        replace_file(&file, b"new", 0o644).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+}

@@ -1,0 +1,175 @@
+//! `keyward import`: keys of a file of variables and of the AWS profiles become connections, and the file has placeholders.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::support::canary::Canary;
+use crate::support::install::Install;
+use crate::support::origin::{ok, serve};
+use crate::support::*;
+
+const GITHUB: &str = "api.github.com";
+const STRIPE: &str = "api.stripe.com";
+/// What the service does not accept.
+const REVOKED: &str = "sk_live_revokedREVOKEDrevokedREVOKEDrevokedREVOKED";
+
+struct Desk {
+    install: Install,
+    origin: Origin,
+    canary: Canary,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let answer = Arc::new(|message: &Message| {
+            match message.head.one("authorization").is_some_and(|it| it.contains(REVOKED)) {
+                true => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                false => ok(r#"{"login":"octocat"}"#),
+            }
+        });
+        let names = [GITHUB, STRIPE];
+        let origin = Origin::named(&names, move |stream| serve(stream, Arc::clone(&answer))).await;
+        let plan = Plan::api_key().no_agents();
+        let plan = names
+            .iter()
+            .fold(plan, |plan, name| plan.resolve(&format!("{name}: \"{}\"", origin.addr)));
+        let install = Install::new(&plan, &origin);
+        let canary = Canary::of(format!("ghp_{}", "caNARY123".repeat(4)));
+        Self { install, origin, canary }
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        let path = self.install.folder().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, text).expect("a file");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("a mode");
+    }
+
+    fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.install.folder().join(name)).expect(name)
+    }
+
+    /// Its output has no key.
+    fn runs(&self, arguments: &[&str]) -> Output {
+        let output = self.install.keyward(arguments).output().expect("it runs");
+        self.canary.assert_absent("standard output", &output.stdout);
+        self.canary.assert_absent("standard error", &output.stderr);
+        output
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.runs(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    }
+
+    fn names(&self, of: &str) -> Vec<String> {
+        let list = self.json(&[of, "list"]);
+        let items = list["items"].as_array().expect("a list").iter();
+        items.filter_map(|it| it["name"].as_str()).map(str::to_owned).collect()
+    }
+}
+
+fn dotenv(desk: &Desk) -> String {
+    let key = &desk.canary.text;
+    format!(
+        "# keys\nGITHUB_TOKEN=\"{key}\" # of work\nPORT=8080\nexport STRIPE_API_KEY={REVOKED}\nMY_SECRET=unknown-value-1234\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_imported_is_refused_and_changes_nothing() {
+    let desk = Desk::new().await;
+    let text = dotenv(&desk);
+    for (arguments, says) in [
+        (&["import"][..], "cannot read .env"),
+        (&["import", "nope"], "there is no source `nope`"),
+        (&["import", "aws"], "cannot read"),
+        (&["import", "gh"], "gh is not installed"),
+    ] {
+        let output = desk.install.keyward(arguments).env("PATH", "").output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(says), "{arguments:?}: {said}");
+    }
+    desk.file(".env", &text);
+    // Without a terminal and without `--yes`.
+    let output = desk.runs(&["import"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--dry-run"), "{output:?}");
+    let found = desk.json(&["import", "--dry-run"]);
+    let names: Vec<_> =
+        found["accounts"].as_array().expect("accounts").iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["github", "stripe"], "{found}");
+    assert_eq!(found["accounts"][0]["places"], json!([".env:2 GITHUB_TOKEN"]));
+    assert_eq!(found["skipped"][0]["place"], ".env:5 MY_SECRET", "{found}");
+    assert_eq!(
+        (desk.names("connection"), desk.names("agent")),
+        (Vec::<String>::new(), Vec::<String>::new())
+    );
+    assert_eq!(desk.text(".env"), text);
+    assert!(desk.origin.received().is_empty(), "nothing was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_become_connections_and_the_file_has_placeholders() {
+    let desk = Desk::new().await;
+    let text = dotenv(&desk);
+    desk.file(".env", &text);
+    let output = desk.runs(&["import", "--yes", "--agent", "ci"]);
+    let (said, failed) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "one key is revoked: {said} {failed}");
+    assert!(failed.contains("1 accounts were not connected"), "{failed}");
+    assert!(!said.contains(REVOKED) && !failed.contains(REVOKED), "{said} {failed}");
+    // The service saw both keys, each at its own host.
+    for (host, key) in [(GITHUB, desk.canary.text.as_str()), (STRIPE, REVOKED)] {
+        let sent = desk.origin.received();
+        let to_host = sent.iter().find(|it| it.head.one("host") == Some(host)).expect(host);
+        assert!(
+            to_host.head.one("authorization").is_some_and(|it| it.contains(key)),
+            "{to_host:?}"
+        );
+    }
+    assert_eq!(desk.names("connection"), ["github"]);
+    let shown = desk.json(&["agent", "show", "ci"]);
+    let placeholder =
+        shown["bindings"][0]["placeholders"]["token"].as_str().expect("a placeholder");
+    assert_eq!(
+        desk.text(".env"),
+        text.replace(&desk.canary.text, placeholder),
+        "the revoked key stays"
+    );
+    assert_eq!(desk.text(".env.keyward-backup"), text);
+    let mode = |name: &str| {
+        let path = desk.install.folder().join(name);
+        std::fs::metadata(path).expect(name).permissions().mode() & 0o777
+    };
+    assert_eq!((mode(".env"), mode(".env.keyward-backup")), (0o640, 0o600));
+    // Placeholders are not imported again, and a backup is not overwritten.
+    let again = desk.json(&["import", "--dry-run"]);
+    let names: Vec<_> =
+        again["accounts"].as_array().expect("accounts").iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["stripe"], "{again}");
+    let output = desk.runs(&["import", "--yes", "--no-test"]);
+    let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(failed.contains("cannot write .env.keyward-backup"), "{failed}");
+    assert_eq!(desk.text(".env.keyward-backup"), text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_profile_of_aws_becomes_a_connection() {
+    let desk = Desk::new().await;
+    let profile = |name: &str, id: &str| {
+        format!(
+            "[{name}]\naws_access_key_id = {id}\naws_secret_access_key = {}\n",
+            "s3cr".repeat(10)
+        )
+    };
+    let text =
+        profile("default", "AKIAIOSFODNN7EXAMPLE") + &profile("work", "AKIAI44QH7DHBEXAMPLE");
+    desk.file(".aws/credentials", &text);
+    desk.runs(&["import", "aws", "--yes", "--no-test"]);
+    assert_eq!(desk.names("connection"), ["aws", "aws-work"]);
+    assert_eq!(desk.text(".aws/credentials"), text, "the tool's own file stays as it is");
+}
