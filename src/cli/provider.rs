@@ -1,6 +1,7 @@
 //! `keyward provider`: lists and shows providers with their fields and actions, checks a provider file, and adds and removes
 //! own providers.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -11,7 +12,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Layout, Table, fields};
-use keyward_api::wire::{ActionView, AuthView, FieldView, ProviderSource, ProviderView};
+use keyward_api::wire::{ActionView, AuthView, FieldView, List, ProviderSource, ProviderView};
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check};
 
@@ -53,6 +54,20 @@ pub(crate) enum Command {
     },
 }
 
+/// Refuses a category that no provider has.
+async fn known_category(client: &Client, category: &str) -> Result<(), Failure> {
+    let all: List<ProviderView> = client.list("/api/v1/providers", &[]).await?;
+    let known: BTreeSet<_> = all.items.into_iter().filter_map(|it| it.category).collect();
+    match known.contains(category) {
+        true => Ok(()),
+        false => {
+            let known: Vec<_> = known.into_iter().collect();
+            Err(Failure::usage(format!("there is no category `{category}`"))
+                .hint(format!("categories: {}", known.join(", "))))
+        }
+    }
+}
+
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
@@ -62,6 +77,9 @@ impl Command {
                 let query: Vec<_> =
                     given.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
                 let all = client.list("/api/v1/providers", &query).await?;
+                if let Some(category) = category.filter(|_| all.items.is_empty()) {
+                    known_category(&client, &category).await?;
+                }
                 output::show(global.json, &all, |all| list(&all.items, &output::layout(global)))
             }
             Self::Show { provider } => {

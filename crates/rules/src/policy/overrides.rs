@@ -5,6 +5,13 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::inject::{names, steering};
 
+/// The parameter of Meta's Graph API. <https://developers.facebook.com/docs/graph-api/overview>
+const PLAIN: &str = "method";
+
+/// The methods that rules are written for.
+const USUAL: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
 /// A field or parameter names an override that is not a method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a field or parameter overrides the method with an invalid one")]
@@ -24,9 +31,17 @@ pub fn overrides(fields: &HeaderMap, query: Option<&str>) -> Result<Vec<Method>,
     for (name, value) in query.into_iter().flat_map(names::parameters) {
         if steering::is_method_parameter(&name) {
             methods.push(method(&names::decoded(value))?);
+        } else if name.eq_ignore_ascii_case(PLAIN) {
+            methods.extend(usual(&names::decoded(value)));
         }
     }
     Ok(methods)
+}
+
+/// The method that a parameter `method` names, if it is a usual one: elsewhere the name has other meanings.
+fn usual(value: &str) -> Option<Method> {
+    let value = value.trim();
+    USUAL.into_iter().find(|method| method.as_str().eq_ignore_ascii_case(value))
 }
 
 fn method(text: &str) -> Result<Method, NoMethod> {
@@ -69,7 +84,8 @@ mod tests {
             ("_method=DELETE", vec![Method::DELETE]),
             ("a=1;%5FMETHOD=p%75t&b", vec![Method::PUT]),
             ("_method=get&$httpMethod=+patch+", vec![Method::GET, Method::PATCH]),
-            ("method=DELETE&x_method=DELETE&a=_method", vec![]),
+            ("x_method=DELETE&a=_method&method=photos.search&method=", vec![]),
+            ("a=1&Method=delete", vec![Method::DELETE]),
         ] {
             assert_eq!(found(query), Ok(methods), "{query}");
         }
