@@ -11,6 +11,7 @@ use super::id_token::Fault;
 use crate::grant::oauth::{Failure, MetadataError};
 use crate::oauth::error::cleaned;
 use crate::oauth::{FlowError, Refusal};
+use keyward_state::directory::DirectoryError;
 
 /// Why there is no sign-in.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub enum SignInError {
     NotAdmitted(#[from] NotAdmitted),
 
     // The operator.
+    /// The store does not answer.
+    #[error("the gateway cannot reach its store at present")]
+    Store(#[source] DirectoryError),
     /// The provider cannot be asked, or is none.
     #[error("the identity provider cannot be used at present")]
     Metadata(#[source] Arc<MetadataError>),
