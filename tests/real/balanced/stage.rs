@@ -14,6 +14,7 @@ use super::load::Owners;
 use crate::issuer::{Issuer, Program, SECRET, bearer, client, code_method};
 use crate::relay::Relay;
 use crate::replicas::{Database, MASTER_KEY};
+use crate::stage::service;
 use crate::support::authorization::AUTH_HOST;
 use crate::support::process::{Served, reserved_address};
 use crate::support::*;
@@ -76,7 +77,7 @@ impl Balancer {
         let file = folder.path().join("haproxy.cfg");
         fs::write(&file, text).expect("a file");
         let said = fs::File::create(folder.path().join("said")).expect("a file");
-        let mut command = Command::new("/usr/sbin/haproxy");
+        let mut command = Command::new(service("haproxy"));
         command.arg("-db").arg("-f").arg(file).stdin(Stdio::null());
         command.stdout(said.try_clone().expect("a file")).stderr(said);
         let child = command.spawn().expect("`tests/run` installs it");

@@ -8,10 +8,10 @@ use http::StatusCode;
 
 use super::admission::NotAdmitted;
 use super::id_token::Fault;
+use crate::VaultError;
 use crate::grant::oauth::{Failure, MetadataError};
 use crate::oauth::error::cleaned;
 use crate::oauth::{FlowError, Refusal};
-use keyward_state::directory::DirectoryError;
 
 /// Why there is no sign-in.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum SignInError {
     // The operator.
     /// The store does not answer.
     #[error("the gateway cannot reach its store at present")]
-    Store(#[source] DirectoryError),
+    Store(#[source] Box<VaultError>),
     /// The provider cannot be asked, or is none.
     #[error("the identity provider cannot be used at present")]
     Metadata(#[source] Arc<MetadataError>),

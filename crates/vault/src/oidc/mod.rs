@@ -182,7 +182,8 @@ impl RelyingParty {
         let attempt = self.attempts.take(returned.cookie, state, now)?;
         let life = Duration::from_secs(ATTEMPT_LIFE.as_secs().unsigned_abs());
         let once = format!("sign-in/{}", attempt.state);
-        if !self.vault.directory().is_first_time(&once, life).await.map_err(SignInError::Store)? {
+        let is_first = self.vault.directory().is_first_time(&once, life).await;
+        if !is_first.map_err(|error| SignInError::Store(Box::new(error.into())))? {
             return Err(SignInError::Used);
         }
         let work = Box::pin(self.completed(attempt, callback));
