@@ -282,10 +282,21 @@ impl Flight<'_> {
             let (org, id) = (&self.connection.org, &self.connection.id);
             self.vault.delete_failures(org, id).await;
         }
-        let stored = self.vault.stored(self.connection).await?;
-        let result = self.result_of_row(&stored).await?;
-        // A token that is already expired is no reason to request again and again.
-        Ok(result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default())))
+        let read = async {
+            let stored = self.vault.stored(self.connection).await?;
+            self.result_of_row(&stored).await
+        };
+        match read.await {
+            // A token that is already expired is no reason to request again and again.
+            Ok(result) => {
+                Ok(result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default())))
+            }
+            Err(error) => {
+                // What is cached is older than what is stored, and the feed leaves out a replica's own changes.
+                self.vault.cache.forget(&self.connection.id);
+                Err(error)
+            }
+        }
     }
 
     /// The current context of a token request.
