@@ -175,9 +175,10 @@ impl Load {
                 loop {
                     turns.tick().await;
                     let number = load.0.next.fetch_add(1, Relaxed) % load.0.connections;
-                    // It may end after the fault that it met.
-                    let phase = load.current();
+                    let begun = load.current();
                     let outcome = load.ask(load.0.at, number).await;
+                    // It may end after the fault that it met, or begin before it.
+                    let phase = if has_fault(begun) { begun } else { load.current() };
                     load.count(phase, outcome);
                 }
             });
