@@ -327,7 +327,7 @@ impl Command {
             Self::Run(_) => Some("run"),
             Self::Doctor(_) => Some("doctor"),
             Self::Restore(_) => Some("restore"),
-            Self::Store(_) => Some("store"),
+            Self::Store(command) => command.of_this_machine(),
             Self::Apply(_) => Some("apply"),
             Self::Service(_) => Some("service"),
             _ => None,

@@ -1,21 +1,27 @@
-//! `keyward store copy`: moves an installation to another store.
+//! `keyward store`: moves an installation to another store, and lists the gateways that share one.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
+use super::table::{Layout, Table};
 use crate::app::copy_store;
 use crate::config::Config;
+use keyward_api::wire::{List, ReplicaView};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// copy all rows into the empty store of another configuration, and compare
     #[command(after_help = COPY_HELP)]
     Copy(Copy),
+    /// list the gateways that use the store, with their versions and states
+    Replicas,
 }
 
 const COPY_HELP: &str = "\
@@ -44,7 +50,24 @@ struct Copied {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self::Copy(Copy { from, to }) = self;
+        match self {
+            Self::Copy(copy) => copy.run(global).await,
+            Self::Replicas => replicas(global).await,
+        }
+    }
+
+    /// The name, if it works with the files of this machine.
+    pub(crate) fn of_this_machine(&self) -> Option<&'static str> {
+        match self {
+            Self::Copy(_) => Some("store copy"),
+            Self::Replicas => None,
+        }
+    }
+}
+
+impl Copy {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        let Self { from, to } = self;
         let data = global.data_dir()?;
         let from = match from {
             Some(path) => Config::load(Some(&path), Some(&data))?,
@@ -55,5 +78,51 @@ impl Command {
         let told =
             |copied: &Copied| format!("copied {} rows; both stores are equal\n", copied.rows);
         output::show(global.json, &Copied { rows }, told)
+    }
+}
+
+async fn replicas(global: &Global) -> Result<(), Failure> {
+    let client = Client::open(global).await?;
+    let all: List<ReplicaView> = client.list("/api/v1/replicas", &[]).await?;
+    output::show(global.json, &all, |all| table(&all.items, &output::layout(global)))
+}
+
+fn table(all: &[ReplicaView], layout: &Layout) -> String {
+    let mut table =
+        Table::new(["HOST", "PROXY", "STATE", "VERSION", "SEEN", "LAG", "CONFIGURATION"]);
+    for replica in all {
+        let host = if replica.own { "* " } else { "" }.to_owned() + &replica.host;
+        table.row([
+            host.into(),
+            replica.proxy.as_str().into(),
+            replica.state.name().into(),
+            replica.version.as_str().into(),
+            replica.seen.into(),
+            format!("{:.1}s", Duration::from_millis(replica.lag_ms).as_secs_f64()).into(),
+            if replica.config_differs { "differs" } else { "same" }.into(),
+        ]);
+    }
+    table.render("no replicas: the gateway has its store for itself", layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn replicas_fit_a_terminal() {
+        let replica = |host: &str, state: &str, own: bool| {
+            serde_json::from_value(json!({
+                "host": host, "proxy": "0.0.0.0:8080", "admin": "127.0.0.1:8081", "version": "0.1.0",
+                "started": "2025-01-02T09:00:00Z", "seen": "2025-01-02T11:59:57Z", "lag_ms": 210,
+                "state": state, "own": own, "config_differs": !own,
+            }))
+            .unwrap()
+        };
+        let all = [replica("keyward-1", "ready", true), replica("keyward-2", "gone", false)];
+        insta::assert_snapshot!(table(&all, &Layout::narrow()));
+        insta::assert_snapshot!(table(&[], &Layout::narrow()), @"no replicas: the gateway has its store for itself");
     }
 }

@@ -160,6 +160,7 @@ const READING: &[&str] = &[
     "session show ses_1",
     "status",
     "store copy --to postgres.yaml",
+    "store replicas",
     "stream cut exc_1",
     "stream list",
     "token list",

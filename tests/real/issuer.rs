@@ -105,7 +105,7 @@ impl Program {
 
 impl Issuer {
     /// Running, and waiting for its settings.
-    fn start(program: Program) -> Self {
+    pub(crate) fn start(program: Program) -> Self {
         let folder = tempfile::TempDir::new().expect("a temporary directory");
         let mut child = program.command(folder.path()).spawn().expect("`tests/run` installs it");
         let stdin = child.stdin.take().expect("piped");
@@ -386,6 +386,18 @@ fn line(lines: &mut impl BufRead) -> String {
     let mut line = String::new();
     lines.read_line(&mut line).expect("text");
     line.trim_end().to_owned()
+}
+
+/// The auth method of a provider whose server is `oidc-provider`.
+pub(crate) fn code_method() -> String {
+    let at = |path: &str| format!("\"https://{AUTH_HOST}/{path}\"");
+    format!(
+        "{{ id: oauth, kind: oauth2, grant: authorization_code, issuer: \"https://{AUTH_HOST}\", \
+         authorize: {}, token: {}, revoke: {}, client_auth: basic, scopes: [openid] }}",
+        at("auth"),
+        at("token"),
+        at("token/revocation"),
+    )
 }
 
 /// A client of `oidc-provider` that persons consent to, and how it proves itself.

@@ -8,6 +8,7 @@ mod allow;
 mod api;
 mod aws;
 mod backup;
+mod balanced;
 mod base_url;
 mod body_placement;
 mod certificate;

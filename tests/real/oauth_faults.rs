@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::issuer::{Program, SECRET, World, client};
+use crate::issuer::{Program, SECRET, World, client, code_method};
 use crate::relay::Relay;
-use crate::support::authorization::{AUTH_HOST, Fault};
+use crate::support::authorization::Fault;
 use crate::support::*;
 
 /// Short pauses, no rest for a server that fails, and a second for an answer.
@@ -18,16 +18,8 @@ const OFTEN: &str = "oauth: { backoff_first: 50ms, backoff_jitter_percent: 0, \
 
 /// Connections `c0`, `c1` … as long as there are rows, each with a refresh token of its own.
 async fn world(rows: usize) -> World {
-    let at = |path: &str| format!("\"https://{AUTH_HOST}/{path}\"");
-    let auth = format!(
-        "{{ id: oauth, kind: oauth2, grant: authorization_code, issuer: \"https://{AUTH_HOST}\", \
-         authorize: {}, token: {}, revoke: {}, client_auth: basic, scopes: [openid] }}",
-        at("auth"),
-        at("token"),
-        at("token/revocation"),
-    );
     let often = |plan: Plan| plan.top(OFTEN);
-    let mut world = World::with(Program::OidcProvider, &auth, true, often).await;
+    let mut world = World::with(Program::OidcProvider, &code_method(), true, often).await;
     let redirect = world.app("keyward", json!({ "secrets": { "client_secret": SECRET } })).await;
     let secret = json!({ "client_secret": SECRET });
     world.issuer.settle([client("keyward", &redirect, "client_secret_basic", secret)], json!({}));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -31,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) form: BTreeMap<String, String>,
     /// What the server answered; nothing where it was not asked.
     pub(crate) reply: Option<Value>,
+    /// When it arrived, and when the server had answered.
+    pub(crate) time: (Instant, Instant),
 }
 
 impl Relay {
@@ -53,7 +56,12 @@ impl Relay {
         self.state.lock().expect("not poisoned").faults.push_back(fault.clone());
     }
 
-    /// Calls of the token endpoint so far, in order of arrival.
+    /// Calls of the token endpoint after so many.
+    pub(crate) fn calls_after(&self, count: usize) -> Vec<Call> {
+        self.state.lock().expect("not poisoned").calls[count..].to_vec()
+    }
+
+    /// Calls of the token endpoint so far, in order of their answers.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.state.lock().expect("not poisoned").calls.clone()
     }
@@ -81,6 +89,7 @@ async fn token(
     request: &Message,
     state: &Mutex<State>,
 ) -> Option<Stream> {
+    let arrived = Instant::now();
     let fault = state.lock().expect("not poisoned").faults.pop_front();
     let (status, reply) = match fault.as_ref().is_some_and(Fault::prevents) {
         true => (0, None),
@@ -89,7 +98,8 @@ async fn token(
             (answer.head.status(), Some(answer.json()))
         }
     };
-    let call = Call { form: form(&request.text()), reply: reply.clone() };
+    let time = (arrived, Instant::now());
+    let call = Call { form: form(&request.text()), reply: reply.clone(), time };
     state.lock().expect("not poisoned").calls.push(call);
     deliver(stream, fault, (status, &reply.unwrap_or_default())).await
 }

@@ -1,5 +1,7 @@
 //! Two gateways on one PostgreSQL server: changes, tokens, a server that stops, and the way there and back.
 
+mod operations;
+
 use std::process::Command;
 
 use aws_lc_rs::hmac;
@@ -14,21 +16,22 @@ use crate::support::hooks::Hooks;
 use crate::support::tokens::{api, method, plan_of, refresh_only, rules};
 use crate::support::*;
 
-const MASTER_KEY: &str = "6b65792d6f662d6f6e652d73746f72652d6f662d74776f2d7265706c69636173";
+pub(crate) const MASTER_KEY: &str =
+    "6b65792d6f662d6f6e652d73746f72652d6f662d74776f2d7265706c69636173";
 
 /// Keeps what a server and its user need.
-struct Database {
-    server: Server,
-    password: Canary,
+pub(crate) struct Database {
+    pub(crate) server: Server,
+    pub(crate) password: Canary,
 }
 
 impl Database {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let password = Canary::new("pg");
         Self { server: Server::start(&password.text), password }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let port = self.server.at.port();
         let password = &self.password.text;
         // The name is for the certificate; the address needs no resolver.

@@ -4,13 +4,13 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::stage::{run, said};
+use crate::stage::{run, said, service};
 use crate::support::canary::Canary;
 use crate::support::install::Install;
 use crate::support::*;
@@ -50,7 +50,8 @@ impl Server {
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 let output = OwnedFd::from(stream.try_clone().expect("a descriptor"));
-                let mut sshd = Command::new(sshd());
+                // By its path, because it starts itself again.
+                let mut sshd = Command::new(service("sshd"));
                 sshd.args(["-i", "-f"]).arg(&config).arg("-E").arg(own.join("log"));
                 sshd.stdin(Stdio::from(OwnedFd::from(stream))).stdout(Stdio::from(output));
                 let mut sshd = sshd.stderr(Stdio::null()).spawn().expect("`tests/run` installs it");
@@ -136,15 +137,6 @@ impl Site {
 fn user() -> String {
     let output = Command::new("id").arg("-un").output().expect("coreutils");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Its path: it starts itself again, and is not in the path of every user.
-fn sshd() -> PathBuf {
-    let path = std::env::var_os("PATH").expect("programs are found by it");
-    let folders: Vec<_> = std::env::split_paths(&path).collect();
-    let all = folders.iter().flat_map(|it| [it.join("sshd"), it.join("../sbin/sshd")]);
-    let found = all.filter_map(|path| path.canonicalize().ok()).find(|path| path.is_file());
-    found.expect("`tests/run` installs it")
 }
 
 fn keygen(path: &Path) {

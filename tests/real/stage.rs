@@ -54,6 +54,15 @@ pub(crate) fn installed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)
 }
 
+/// A program of the system's services, which may be in no folder of `PATH`: beside `bin`, in `sbin`.
+pub(crate) fn service(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").expect("programs are found by it");
+    let folders: Vec<_> = std::env::split_paths(&path).collect();
+    let all = folders.iter().flat_map(|it| [it.join(name), it.join("../sbin").join(name)]);
+    let found = all.filter_map(|path| path.canonicalize().ok()).find(|path| path.is_file());
+    found.expect("`tests/run` installs it")
+}
+
 /// The CA in a file, as a user would have it.
 pub(crate) fn ca(lab: &Lab) -> PathBuf {
     let ca = lab.gateway.folder().join("keyward-ca.pem");

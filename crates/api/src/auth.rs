@@ -410,7 +410,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
         "hooks" if parts.get(2) == Some(&"events") => Area::HookEvents,
         "hooks" | "hook-schemes" => Area::Hooks,
         "backup" | "ca" | "export" | "keys" | "metrics" | "orgs" | "plan" | "reload"
-        | "upstreams" => Area::Install,
+        | "replicas" | "upstreams" => Area::Install,
         _ => return (None, access),
     };
     (Some(area), access)

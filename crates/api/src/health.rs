@@ -64,7 +64,8 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
     (status, Json(Health { status: word(&admin).to_owned() }))
 }
 
-fn word(admin: &Admin) -> &'static str {
+/// The state of the gateway.
+pub(super) fn word(admin: &Admin) -> &'static str {
     match (admin.is_draining(), admin.is_ready()) {
         (true, _) => "draining",
         (false, true) => "ready",
@@ -158,6 +159,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     deps.metrics.ca_ends.set(deps.authority.expires().as_second());
     let gateway = deps.data_path.upgrade();
     deps.metrics.health.audit_fails(gateway.is_some_and(|it| it.audit.is_failing()));
+    deps.metrics.health.stale_for(deps.directory.staleness());
     let (failing, long) = deps.vault.failing_counts();
     deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));
     deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));

@@ -1,6 +1,8 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a POST that a client repeats with the same key has
-//! effect once. Answers are kept in memory for an hour, and forgotten by a restart. They may contain a new token, so
-//! their buffers are wiped.
+//! effect once. Answers are kept in memory for an hour, and forgotten by a restart; where replicas share a store, they are
+//! kept there (`idempotency/replicas.rs`). They may contain a new token, so their buffers are wiped.
+
+mod replicas;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -18,6 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use self::replicas::Taken;
 use super::auth::Caller;
 use super::body::collect;
 use super::error::ApiError;
@@ -105,6 +108,14 @@ struct RunningKey {
     key: OwnKey,
 }
 
+/// What becomes of the key of an ended request.
+enum Outcome {
+    /// It is free again.
+    Free,
+    /// It is used up; without an answer, if that was too long.
+    Kept(Option<KeptAnswer>),
+}
+
 /// Bytes of a kept answer.
 struct KeptBody(Arc<Zeroizing<Vec<u8>>>);
 
@@ -142,13 +153,26 @@ where
     };
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let fingerprint = fingerprint(&[target, caller.org().as_str()], &body);
-    let running = match admin.idempotency().begin(key, fingerprint) {
+    let running = match admin.idempotency().begin(key.clone(), fingerprint) {
         Ok(Ok(running)) => running,
         Ok(Err(kept)) => return kept.answer(),
         Err(refusal) => return ApiError::from(refusal).into_response(),
     };
+    let directory = admin.deps().directory.clone();
+    let shared = match replicas::take(&directory, &key, fingerprint).await {
+        Ok(Some(Taken::Answered(response))) => return response,
+        Ok(Some(Taken::Free(key))) => Some(key),
+        Ok(None) => None,
+        Err(error) => return error.into_response(),
+    };
     let work = run(Request::from_parts(parts, Body::from(Bytes::from_owner(body))));
-    let work = request_id::carried(async move { running.ended(work.await).await });
+    let work = request_id::carried(async move {
+        let (response, outcome) = running.ended(work.await).await;
+        if let (Some(shared), Outcome::Kept(answer)) = (shared, outcome) {
+            shared.keep(&directory, answer.as_ref()).await;
+        }
+        response
+    });
     match tokio::spawn(work).await {
         Ok(response) => response,
         Err(error) => ApiError::internal(error).into_response(),
@@ -228,12 +252,14 @@ impl Keys {
 
 impl RunningKey {
     /// Keeps the answer. The key is free again if nothing was changed, and if the answer is a stream.
-    async fn ended(self, response: Response) -> Response {
+    async fn ended(self, response: Response) -> (Response, Outcome) {
         let status = response.status();
         let may_have_changed =
             !status.is_client_error() && status != StatusCode::SERVICE_UNAVAILABLE;
         let length = response.body().size_hint().exact();
-        let Some(length) = length.filter(|_| may_have_changed) else { return response };
+        let Some(length) = length.filter(|_| may_have_changed) else {
+            return (response, Outcome::Free);
+        };
         if usize::try_from(length).is_ok_and(|length| length <= ANSWER_BYTES_MAX) {
             let (parts, body) = response.into_parts();
             return match collect(body, ANSWER_BYTES_MAX).await {
@@ -243,16 +269,16 @@ impl RunningKey {
                     self.keep(Some(kept.clone()));
                     let mut response = kept.response();
                     *response.extensions_mut() = parts.extensions;
-                    response
+                    (response, Outcome::Kept(Some(kept)))
                 }
                 Err(refusal) => {
                     self.keep(None);
-                    refusal.into_response()
+                    (refusal.into_response(), Outcome::Kept(None))
                 }
             };
         }
         self.keep(None);
-        response
+        (response, Outcome::Kept(None))
     }
 
     fn keep(self, kept: Option<KeptAnswer>) {

@@ -32,6 +32,7 @@ const COLLECTIONS: &[&str] = &[
     "orgs",
     "plugins",
     "providers",
+    "replicas",
     "rules",
     "session",
     "sessions",

@@ -59,6 +59,7 @@ mod probes;
 mod providers;
 mod refresh;
 mod reload;
+mod replicas;
 mod request_id;
 mod request_refusal;
 mod resource;
@@ -94,6 +95,7 @@ pub use error::ApiError;
 pub use host::{Arrival, OwnNames};
 pub use network::NetworkAccess;
 pub use reload::{ReloadAsk, ReloadAsks, Reloads};
+pub use replicas::announce;
 pub use request_refusal::RequestRefusal;
 pub use router::{
     hooks_router, metrics_router, network_router, open_router, openapi, socket_router,

@@ -20,8 +20,8 @@ use super::{
     activations, agents, apps, audit, auth, backup, bindings, ca, call, connect_sessions,
     connection_test, connections, consents, errors_page, explain, export, flows, health, home,
     honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys, passwords, personal,
-    plugins, probes, providers, refresh, reload, request_id, rotations, rule_test, rules, runs,
-    sessions, sign_in, streams, summary, tokens, totp, upstreams, usage, users, webhooks,
+    plugins, probes, providers, refresh, reload, replicas, request_id, rotations, rule_test, rules,
+    runs, sessions, sign_in, streams, summary, tokens, totp, upstreams, usage, users, webhooks,
 };
 
 /// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
@@ -120,6 +120,7 @@ pub(super) fn described() -> Routes {
         .merge(runs::routes())
         .merge(sessions::routes())
         .merge(streams::routes())
+        .merge(replicas::routes())
         .merge(summary::routes())
         .merge(connect_sessions::routes())
         .merge(explain::routes())

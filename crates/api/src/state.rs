@@ -165,6 +165,7 @@ impl Admin {
 
     fn new(deps: Deps, draining: watch::Receiver<bool>, serving: Option<Serving>) -> Self {
         let sign_in_limits = SignInLimits::new(&deps.limits);
+        let shared = deps.directory.shared_key("challenges of passkeys");
         Self(Arc::new(Inner {
             deps,
             draining,
@@ -173,7 +174,7 @@ impl Admin {
             runs: Runs::default(),
             idempotency: IdempotencyKeys::default(),
             sign_in_limits,
-            challenges: Challenges::default(),
+            challenges: Challenges::new(shared.as_deref()),
         }))
     }
 

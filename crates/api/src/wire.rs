@@ -14,6 +14,7 @@ mod index;
 mod keys;
 mod passkey;
 mod plan;
+mod replica;
 mod rotation;
 mod rule_order;
 mod rule_test;
@@ -58,6 +59,7 @@ pub use self::passkey::{
     PasskeyRequest, PasskeyUser, RelyingParty, UsedCredential, UsedResponse,
 };
 pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
+pub use self::replica::{ReplicaAbout, ReplicaState, ReplicaView};
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_order::RuleOrderAsk;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};

@@ -20,6 +20,7 @@ mod person;
 mod personal_tokens;
 mod plan;
 mod plugins;
+mod replicas;
 mod rules;
 mod services;
 mod settings;

@@ -70,7 +70,7 @@ struct Flight<'a> {
     /// What failures are about, once the request was sent.
     about: Mutex<Option<FailureSubject>>,
     /// Held until the result is stored, so that no other replica sends a request.
-    lease: OnceLock<Lease>,
+    lease: OnceLock<Arc<Lease>>,
 }
 
 /// The result of a token request.
@@ -236,6 +236,12 @@ impl Flight<'_> {
         if let Some(result) = self.read_endpoints(&stored).await? {
             return Ok(result);
         }
+        // It needs no request; and its task holds the lease.
+        if let Some(unsaved) = self.ticket.unsaved(stored.version)
+            && let RequestResult::Stored = self.keep(unsaved).await?
+        {
+            return self.result_of_stored(false).await;
+        }
         let asked = self.vault.asked(&self.token_context()?);
         let slot = self.vault.servers.slot(&asked, &self.vault.clock, &self.settings);
         let slot = match slot.await {
@@ -243,7 +249,7 @@ impl Flight<'_> {
             Err(pause) => return Ok(FlightResult::Paused(pause)),
         };
         match self.claim().await? {
-            LeaseResult::Lease(lease) => drop(self.lease.set(lease)),
+            LeaseResult::Lease(lease) => drop(self.lease.set(Arc::new(lease))),
             LeaseResult::Landed(result) => return Ok(result),
         }
         for round in 0..ROUNDS_MAX {
@@ -264,21 +270,33 @@ impl Flight<'_> {
             match self.ask(&stored, &asked, &slot).await? {
                 RequestResult::Landed(result) => return Ok(result),
                 RequestResult::Overtaken => {}
-                RequestResult::Stored => {
-                    if has_failed {
-                        let (org, id) = (&self.connection.org, &self.connection.id);
-                        self.vault.delete_failures(org, id).await;
-                    }
-                    let stored = self.vault.stored(self.connection).await?;
-                    let result = self.result_of_row(&stored).await?;
-                    // A token that is already expired is no reason to request again and again.
-                    return Ok(
-                        result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default()))
-                    );
-                }
+                RequestResult::Stored => return self.result_of_stored(has_failed).await,
             }
         }
         Ok(FlightResult::Failed(FailureDetails::default()))
+    }
+
+    /// The result after a response was stored.
+    async fn result_of_stored(&self, has_failed: bool) -> Result<FlightResult, VaultError> {
+        if has_failed {
+            let (org, id) = (&self.connection.org, &self.connection.id);
+            self.vault.delete_failures(org, id).await;
+        }
+        let read = async {
+            let stored = self.vault.stored(self.connection).await?;
+            self.result_of_row(&stored).await
+        };
+        match read.await {
+            // A token that is already expired is no reason to request again and again.
+            Ok(result) => {
+                Ok(result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default())))
+            }
+            Err(error) => {
+                // What is cached is older than what is stored, and the feed leaves out a replica's own changes.
+                self.vault.cache.forget(&self.connection.id);
+                Err(error)
+            }
+        }
     }
 
     /// The current context of a token request.
@@ -447,7 +465,9 @@ impl Flight<'_> {
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {
                     if self.ticket.keep_unsaved(&newer) {
-                        self.vault.keep_saving(self.connection, newer);
+                        // Another replica that gets the lease would send the spent token.
+                        let lease = self.lease.get().cloned();
+                        self.vault.keep_saving(self.connection, newer, lease);
                     }
                     return Err(error);
                 }

@@ -1,11 +1,13 @@
 //! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent,
 //! so this response is the only way to the next one: this replica retries until it is stored, even over the
-//! verdict of another replica that used the spent token meanwhile.
+//! verdict of another replica that used the spent token meanwhile. It holds the lease of the connection as long as the
+//! store lets it, so that no other replica sends the spent token.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use super::Vault;
@@ -14,13 +16,13 @@ use super::grants::{StoredGrant, is_conflict};
 use super::record::NewRow;
 use crate::grant::Grant;
 use keyward_state::directory::ConnectionRecord;
-use keyward_state::store::Version;
+use keyward_state::store::{Lease, Version};
 
 /// The first pause; doubles.
 const FIRST: Duration = Duration::from_secs(2);
 
-/// The longest pause.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest pause: shorter than other replicas wait after the store was away (`flight/lease.rs`).
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// A response that is stored over the version that it came from, or over a verdict on that version.
 pub struct UnsavedTokens {
@@ -32,6 +34,8 @@ pub struct UnsavedTokens {
     on_trial: bool,
     /// The newer grant.
     pub bytes: Zeroizing<Vec<u8>>,
+    /// Notified when it is stored.
+    stored: Notify,
 }
 
 /// The result of a retry.
@@ -57,16 +61,17 @@ impl UnsavedTokens {
     ) -> Arc<Self> {
         let row = stored.becomes(connection, None, &bytes);
         let on_trial = stored.on_trial || stored.broken.is_some();
-        Arc::new(Self { over: stored.version, row, on_trial, bytes })
+        Arc::new(Self { over: stored.version, row, on_trial, bytes, stored: Notify::new() })
     }
 }
 
 impl Vault {
-    /// Retries in a task that counts as a flight, so that a shutdown waits for it.
+    /// Retries in a task that counts as a flight, so that a shutdown waits for it. Holds `lease` meanwhile.
     pub(super) fn keep_saving(
         &self,
         connection: &Arc<ConnectionRecord>,
         unsaved: Arc<UnsavedTokens>,
+        lease: Option<Arc<Lease>>,
     ) {
         let (vault, connection) = (self.clone(), connection.clone());
         tracing::error!(
@@ -79,9 +84,13 @@ impl Vault {
             let _pending = pending;
             let mut pause = FIRST;
             loop {
-                tokio::time::sleep(pause).await;
+                // A request of an agent may have stored it.
+                drop(tokio::time::timeout(pause, unsaved.stored.notified()).await);
                 match vault.save_again(&connection, &unsaved).await {
-                    SaveResult::Failed => pause = (pause * 2).min(LONGEST),
+                    SaveResult::Failed => {
+                        pause = (pause * 2).min(LONGEST);
+                        vault.hold(lease.as_deref()).await;
+                    }
                     SaveResult::Needless => break,
                     SaveResult::Stored => {
                         tracing::info!(connection = %connection.id, "the newer token is stored");
@@ -92,6 +101,15 @@ impl Vault {
             // Requests read the row again.
             vault.cache.saved(&connection.id);
         });
+    }
+
+    /// Extends the lease, if the store answers.
+    async fn hold(&self, lease: Option<&Lease>) {
+        let Some(lease) = lease else { return };
+        let ttl = self.token_settings().lease;
+        if let Err(error) = self.store.renew_lease(lease, ttl).await {
+            tracing::debug!(%error, lease = lease.name(), "a lease is not renewed");
+        }
     }
 
     async fn save_again(
@@ -146,6 +164,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let row = unsaved.row.clone();
         let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
+        unsaved.stored.notify_one();
         self.count("brought");
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
         if let Err(error) = self.record_follows(connection, unsaved).await {

@@ -29,6 +29,11 @@ pub enum RestoreError {
     /// The configuration has no store in files.
     #[error("the store of this configuration is in memory: it cannot be restored")]
     InMemory,
+    /// The configuration has its store in a database.
+    #[error(
+        "the store of this configuration is in a database: a backup is restored into files first"
+    )]
+    InDatabase,
     /// The data directory or the master key cannot be used, or the disk is full.
     #[error("{0}")]
     Unprepared(String),
@@ -102,6 +107,9 @@ impl RestoreError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::InMemory => Some("set `store.sled`"),
+            Self::InDatabase => Some(
+                "restore with a configuration that has `store.sled`, then `keyward store copy` into an empty database",
+            ),
             Self::Locked(_) => Some("stop the gateway first"),
             Self::StoreAppeared(_) => Some("stop the gateway, and restore again"),
             Self::NotExchanged { .. } => {
@@ -126,8 +134,10 @@ impl<'a> Restore<'a> {
         path: &Path,
         opening: Opening,
     ) -> Result<Self, RestoreError> {
-        let StoreChoice::Sled { path: store } = &config.store else {
-            return Err(RestoreError::InMemory);
+        let store = match &config.store {
+            StoreChoice::Sled { path } => path,
+            StoreChoice::Postgres(_) => return Err(RestoreError::InDatabase),
+            StoreChoice::Memory => return Err(RestoreError::InMemory),
         };
         let file = open(path)?;
         let header = verify(&file, &opening).map_err(refused(path))?;

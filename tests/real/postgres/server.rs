@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::stage::installed;
@@ -79,6 +81,20 @@ impl Server {
         self.as_owner("pg_ctl", &["-D", data, "-m", "immediate", "-w", "stop"]);
     }
 
+    /// A signal for all its processes: SIGSTOP and SIGCONT.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).expect("it runs");
+        let main: i32 = file.lines().next().and_then(|line| line.parse().ok()).expect("its id");
+        // The main process first: it makes no others while it is stopped.
+        for process in std::iter::once(main).chain(children(main)) {
+            let process = Pid::from_raw(process).expect("not zero");
+            match kill_process(process, signal) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     /// What the superuser gets, past the gateway.
     pub(crate) fn sql(&self, database: &str, text: &str) -> String {
         let mut command = Command::new("psql");
@@ -129,6 +145,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Processes whose parent is this one, as proc_pid_stat(5) says.
+fn children(parent: i32) -> Vec<i32> {
+    let all = std::fs::read_dir("/proc").expect("Linux").filter_map(Result::ok);
+    let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |id: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    all.filter(is_child).collect()
 }
 
 fn is_root() -> bool {

@@ -1,6 +1,8 @@
 //! Sign-in with a passkey. The browser asks for a challenge, and gives it back signed; `webauthn` of `keyward-state`
 //! checks the rest.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use data_encoding::BASE64URL_NOPAD;
@@ -138,6 +140,9 @@ impl Browser<'_> {
             Ok(count) => count,
             Err(error) => return Err(self.passkey_failed(error)?),
         };
+        if !self.is_first_use(&given).await? {
+            return Err(self.passkey_failed(WebauthnError::Challenge)?);
+        }
         let now = deps.clock.now();
         let used = |own: &mut keyward_model::Passkey| {
             own.count = own.count.max(count);
@@ -145,6 +150,15 @@ impl Browser<'_> {
         };
         deps.directory.change_passkey(&user.org, &user.id, &passkey.id, used).await?;
         Ok(Proved { user: user.clone(), login_until: None, method: SignInMethod::Passkey })
+    }
+
+    /// Whether no other replica has accepted the challenge.
+    async fn is_first_use(&self, given: &UsedCredential) -> Result<bool, ApiError> {
+        let client_data = decoded(&given.response.client_data_json).unwrap_or_default();
+        let challenge = challenge_in(&client_data).unwrap_or_default();
+        let name = format!("passkey/{}", BASE64URL_NOPAD.encode(&challenge));
+        let life = Duration::from_secs(challenge::LIFE.as_secs().unsigned_abs());
+        Ok(self.admin.deps().directory.is_first_time(&name, life).await?)
     }
 
     fn check(

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::routing::get;
 use maud::{Markup, html};
 
-use super::backups;
+use super::{backups, replicas};
 use crate::frame::{Page, Section, sign_out};
 use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, empty, facts, head, now, settings_nav, state,
@@ -14,7 +14,7 @@ use crate::parts::{
 use crate::visit::{Console, Stop, Visit, sentence};
 use keyward_api::wire::{
     BackupView, CaView, CertificateRole, KeySourceKind, KeySourceView, KeyView, List, ReloadView,
-    Status, TelemetryView, UpstreamView,
+    ReplicaView, Status, TelemetryView, UpstreamView,
 };
 use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Org, Shown};
@@ -35,6 +35,7 @@ struct View {
     keys: Option<Vec<KeyView>>,
     orgs: Vec<Shown<Org>>,
     backup: Option<BackupView>,
+    replicas: Vec<ReplicaView>,
 }
 
 /// Whether the reader may change what all organisations share.
@@ -45,12 +46,14 @@ pub(super) fn runs_install(visit: &Visit) -> bool {
 async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Stop> {
     let keys: Option<List<KeyView>> = visit.maybe("/keys?limit=100").await?;
     let orgs: Option<List<Shown<Org>>> = visit.maybe(&format!("/orgs?limit={ORGS}")).await?;
+    let replicas: Option<List<ReplicaView>> = visit.maybe("/replicas").await?;
     let view = View {
         status: visit.maybe("/status").await?,
         ca: visit.maybe("/ca").await?,
         keys: keys.map(|list| list.items),
         orgs: orgs.map(|list| list.items).unwrap_or_default(),
         backup: visit.maybe("/backup").await?,
+        replicas: replicas.map(|list| list.items).unwrap_or_default(),
     };
     let is_operator = runs_install(&visit);
     let content = html! {
@@ -64,6 +67,9 @@ async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Stop
                         header { h2 { "Configuration" } }
                         div.body { (configuration(status.reload.as_ref(), is_operator)) }
                     }
+                }
+                @if !view.replicas.is_empty() {
+                    section.panel #replicas data-live { header { h2 { "Replicas" } (replicas::in_short(&view.replicas)) } (replicas::show(&view.replicas)) }
                 }
                 @if view.keys.is_some() {
                     section.panel { header { h2 { "Upstream hosts" } } div.body {

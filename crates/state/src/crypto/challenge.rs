@@ -2,7 +2,7 @@
 //! that asking for many fills no memory; one that was used is remembered until it ends.
 //!
 //! `nonce (16 bytes) || end (8 bytes, seconds) || HMAC-SHA-256(key, nonce || end || purpose)`, under a key that lives as
-//! long as the process.
+//! long as the process, or that all replicas of a store have.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -40,6 +40,16 @@ impl Default for Challenges {
 }
 
 impl Challenges {
+    /// With the key of all replicas, or a random one.
+    pub fn new(shared: Option<&[u8; 32]>) -> Self {
+        match shared {
+            None => Self::default(),
+            Some(key) => {
+                Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), used: Mutex::default() }
+            }
+        }
+    }
+
     /// A new one.
     pub fn issue(&self, purpose: &str, now: Timestamp) -> Vec<u8> {
         let end = now.as_second() + LIFE.as_secs();

@@ -14,7 +14,7 @@ use super::stored::Stored;
 use super::view::View;
 use super::{Directory, Writer};
 use crate::store::shared::{Changes, Position};
-use crate::store::{Store, StoreError, Table};
+use crate::store::{AnnouncedReplica, Store, StoreError, Table};
 use keyward_base::id::Id;
 use keyward_model::{
     Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin,
@@ -67,6 +67,18 @@ pub(super) struct Following {
     fresh: Mutex<Instant>,
     /// For how long it may lack changes.
     stale_max: Mutex<Duration>,
+    absence: Mutex<Absence>,
+}
+
+/// The last time that the store did not answer.
+#[derive(Clone, Copy, Debug, Default)]
+enum Absence {
+    #[default]
+    Never,
+    /// Since then.
+    Now(Instant),
+    /// For so long, and until then.
+    Ended(Duration, Instant),
 }
 
 impl Following {
@@ -83,7 +95,29 @@ impl Following {
             }
         };
         let (fresh, stale_max) = (Mutex::new(Instant::now()), Mutex::new(Duration::MAX));
-        Ok(Self { begun: Mutex::new(begun), leftovers, fresh, stale_max })
+        let absence = Mutex::default();
+        Ok(Self { begun: Mutex::new(begun), leftovers, fresh, stale_max, absence })
+    }
+}
+
+impl Following {
+    /// What was written before the question is in the view.
+    fn answers(&self, asked: Instant) {
+        let mut absence = self.absence.lock();
+        if let Absence::Now(from) = *absence {
+            *absence = Absence::Ended(from.elapsed(), Instant::now());
+            tracing::info!(id = "store_back", "the store answers again");
+        }
+        *self.fresh.lock() = asked;
+    }
+
+    fn fails(&self, error: &DirectoryError) {
+        let mut absence = self.absence.lock();
+        if !matches!(*absence, Absence::Now(_)) {
+            // It answered then.
+            *absence = Absence::Now(*self.fresh.lock());
+            tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: what is in memory is served");
+        }
     }
 }
 
@@ -111,9 +145,41 @@ impl Directory {
         self.staleness() > *self.shared.following.stale_max.lock()
     }
 
+    /// False while the store has been away for `absence` or longer, and for the time `settling` afterwards: leases could
+    /// not be renewed meanwhile, though their holders may be running.
+    pub fn has_settled(&self, absence: Duration, settling: Duration) -> bool {
+        match *self.shared.following.absence.lock() {
+            Absence::Never => true,
+            Absence::Now(from) => from.elapsed() < absence,
+            Absence::Ended(length, at) => length < absence || at.elapsed() >= settling,
+        }
+    }
+
     /// Whether other replicas may write the store.
     pub fn is_shared(&self) -> bool {
         self.shared.rows.store.shared().is_some()
+    }
+
+    /// Tells all replicas about this one; nothing where there are no others.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn announce_replica(&self, about: &str) -> Result<(), DirectoryError> {
+        match self.shared.rows.store.shared() {
+            None => Ok(()),
+            Some(store) => Ok(store.announce(about).await?),
+        }
+    }
+
+    /// The replicas that use the store; none where one process owns it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn replicas(&self) -> Result<Vec<AnnouncedReplica>, DirectoryError> {
+        match self.shared.rows.store.shared() {
+            None => Ok(Vec::new()),
+            Some(store) => Ok(store.replicas().await?),
+        }
     }
 
     /// Brings changes of other replicas into the view, until dropped. `changed` hears of each row, also of tables that
@@ -121,7 +187,7 @@ impl Directory {
     pub async fn follow(&self, changed: &(dyn Fn(Table, &str) + Send + Sync)) {
         let Some(store) = self.shared.rows.store.shared() else { return };
         let Some(mut position) = self.shared.following.begun.lock().take() else { return };
-        let (mut is_away, mut forget_at) = (false, Instant::now() + FORGET_EVERY);
+        let mut forget_at = Instant::now() + FORGET_EVERY;
         loop {
             let asked = Instant::now();
             let followed = async {
@@ -131,17 +197,11 @@ impl Directory {
             };
             match followed.await {
                 Ok(next) => {
-                    if std::mem::take(&mut is_away) {
-                        tracing::info!(id = "store_back", "the store answers again");
-                    }
-                    // What was written before the question is in the view.
-                    *self.shared.following.fresh.lock() = asked;
+                    self.shared.following.answers(asked);
                     position = next;
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut is_away, true) {
-                        tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: what is in memory is served");
-                    }
+                    self.shared.following.fails(&error);
                     tokio::time::sleep(TRY_AGAIN_AFTER).await;
                 }
             }

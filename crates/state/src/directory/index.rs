@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -103,6 +104,15 @@ impl Index {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(key.as_mut_slice()).expect("the operating system has randomness");
         key
+    }
+
+    /// A key for another purpose, which all processes with this store can compute.
+    pub(super) fn derived(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice());
+        let tag = hmac::sign(&key, format!("derived key: {purpose}").as_bytes());
+        let mut derived = Zeroizing::new([0; 32]);
+        derived.copy_from_slice(tag.as_ref());
+        derived
     }
 
     /// The row of a name.

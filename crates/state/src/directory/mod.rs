@@ -30,6 +30,7 @@ mod personal;
 mod plugins;
 mod records;
 mod remedy;
+mod replicas;
 mod rows;
 mod rule_order;
 mod rules;

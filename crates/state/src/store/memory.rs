@@ -1,5 +1,7 @@
 //! A store in memory: for tests, and for gateways that must not persist anything.
 
+mod replica;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound;
@@ -10,6 +12,7 @@ use parking_lot::Mutex;
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
 use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version, check, conflict};
+pub use replica::MemoryReplica;
 
 /// A store that lives as long as the process.
 #[derive(Debug)]

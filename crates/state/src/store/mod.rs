@@ -19,7 +19,7 @@ mod tests;
 mod watch;
 
 pub use lease::Lease;
-pub use shared::SharedStore;
+pub use shared::{AnnouncedReplica, SharedStore};
 pub use snapshot::Snapshot;
 
 /// Maximum length of a key.

@@ -28,7 +28,7 @@ use super::{
     Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version, check, conflict,
 };
 pub use pool::PostgresError;
-use pool::{Pool, failed};
+use pool::{Failure, Pool, failed};
 use presence::Presence;
 
 /// Settings of the store.
@@ -67,6 +67,37 @@ impl PostgresStore {
     /// Remembers a change of this replica.
     fn made(&self, table: Table, key: &str, number: i64) {
         self.own.lock().insert((table, part_of(key), number.cast_unsigned()));
+    }
+}
+
+/// What adding many rows is called in errors.
+const ADD: &str = "add rows";
+
+/// Why rows were not added.
+enum AddFailure {
+    /// The row of this index exists.
+    Taken(usize),
+    Stream(StoreError),
+    Statement(Failure),
+}
+
+impl PostgresStore {
+    /// Adds rows as one transaction, and returns the numbers of their changes.
+    async fn add(&self, rows: &[(Table, Row)]) -> Result<Vec<i64>, AddFailure> {
+        let of = |error| AddFailure::Statement(Failure::of(error));
+        let mut stream = self.pool.stream(ADD).await.map_err(AddFailure::Stream)?;
+        let add = stream.prepare_cached(sql::LOAD).await.map_err(of)?;
+        let transaction = stream.transaction().await.map_err(of)?;
+        let mut numbers = Vec::with_capacity(rows.len());
+        for (at, (table, row)) in rows.iter().enumerate() {
+            let (part, over) = (part_of(&row.key).cast_signed(), row.version.0.cast_signed());
+            let parameters: [&(dyn ToSql + Sync); 5] =
+                [&table.name(), &row.key.as_bytes(), &part, &row.value.as_slice(), &over];
+            let added = transaction.query(&add, &parameters).await.map_err(of)?;
+            numbers.push(added.first().ok_or(AddFailure::Taken(at))?.get(1));
+        }
+        transaction.commit().await.map_err(of)?;
+        Ok(numbers)
     }
 }
 
@@ -226,23 +257,18 @@ impl Store for PostgresStore {
         for (table, row) in &rows {
             check(*table, &row.key, &row.value)?;
         }
-        let action = "add rows";
-        let mut stream = self.pool.stream(action).await?;
-        let add = stream.prepare_cached(sql::LOAD).await.map_err(|error| failed(action, &error))?;
-        let transaction = stream.transaction().await.map_err(|error| failed(action, &error))?;
-        let mut numbers = Vec::with_capacity(rows.len());
-        for (table, row) in &rows {
-            let (part, over) = (part_of(&row.key).cast_signed(), row.version.0.cast_signed());
-            let parameters: [&(dyn ToSql + Sync); 5] =
-                [&table.name(), &row.key.as_bytes(), &part, &row.value.as_slice(), &over];
-            let added = transaction
-                .query(&add, &parameters)
-                .await
-                .map_err(|error| failed(action, &error))?;
-            let added = added.first().ok_or_else(|| conflict(*table, &row.key))?;
-            numbers.push(added.get(1));
-        }
-        transaction.commit().await.map_err(|error| failed(action, &error))?;
+        let mut repeats = 0;
+        let numbers = loop {
+            match self.add(&rows).await {
+                Ok(numbers) => break numbers,
+                Err(AddFailure::Taken(at)) => return Err(conflict(rows[at].0, &rows[at].1.key)),
+                Err(AddFailure::Stream(error)) => return Err(error),
+                Err(AddFailure::Statement(failure)) if !failure.repeats(&mut repeats).await => {
+                    return Err(failure.during(ADD));
+                }
+                Err(AddFailure::Statement(_)) => {}
+            }
+        };
         for ((table, row), number) in rows.iter().zip(numbers) {
             self.made(*table, &row.key, number);
         }

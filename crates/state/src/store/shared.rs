@@ -1,6 +1,7 @@
 //! [`SharedStore`]: a store that several replicas write, and the feed of what the others have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{StoreError, Table};
 
@@ -18,6 +19,17 @@ pub struct Changes {
     pub rows: BTreeSet<(Table, String)>,
     /// Tables of which changes are not known any more, because the replica was away for too long.
     pub unknown: BTreeSet<Table>,
+}
+
+/// A replica, as it announced itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AnnouncedReplica {
+    /// Whether it is this one.
+    pub is_own: bool,
+    /// Its own words.
+    pub about: String,
+    /// How long ago that was, by the clock of the store.
+    pub ago: Duration,
 }
 
 /// What only a store of several replicas has.
@@ -41,6 +53,30 @@ pub trait SharedStore: Send + Sync {
     /// # Errors
     /// `Io`.
     async fn is_alone(&self) -> Result<bool, StoreError>;
+
+    /// Tells all replicas about this one.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn announce(&self, about: &str) -> Result<(), StoreError>;
+
+    /// The replicas that announced themselves within the last hour and have not ended since.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn replicas(&self) -> Result<Vec<AnnouncedReplica>, StoreError>;
+
+    /// Keeps sealed bytes for a time; they are in no backup.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn keep(&self, name: &str, sealed: &[u8], life: Duration) -> Result<(), StoreError>;
+
+    /// The bytes that are kept under a name.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Deletes records of changes that are older than any replica needs.
     ///

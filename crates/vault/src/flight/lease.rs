@@ -16,6 +16,9 @@ use keyward_state::store::Lease;
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
 
+/// After an absence of the store for this part of a lease, leases may end soon although their holders run.
+const ENDS_WITHOUT: u32 = 4;
+
 /// How often a row is read again while another replica holds its lease.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 
@@ -80,7 +83,13 @@ impl Flight<'_> {
         let name = lease_name(&self.connection.id);
         let until = Instant::now() + self.settings.lease;
         loop {
-            if let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await? {
+            // A holder may have an answer that it could not store. It stores it within this time, and another replica
+            // that took its lease would send the spent token.
+            let lease = self.settings.lease;
+            let settled = self.vault.directory.has_settled(lease / ENDS_WITHOUT, lease / 2);
+            if settled
+                && let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await?
+            {
                 return Ok(LeaseResult::Lease(lease));
             }
             if Instant::now() >= until {

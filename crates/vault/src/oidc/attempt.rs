@@ -25,7 +25,8 @@ const PATH_BYTES_MAX: usize = 1_024;
 /// ten minutes; and the provider accepts each code once (RFC 6749 §4.1.2).
 const USED_MAX: usize = 4_096;
 
-/// The key of a process. A restart voids the sign-ins that were begun before.
+/// The key of a process, or of all replicas of a store. A restart of a process with a key of its own voids the sign-ins
+/// that were begun before.
 pub(super) struct AttemptKey {
     key: hmac::Key,
     used: Mutex<LruCache<String, ()>>,
@@ -45,9 +46,12 @@ pub(super) struct Attempt {
 }
 
 impl AttemptKey {
-    /// A random key.
-    pub(super) fn new() -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, random().as_bytes());
+    /// The key of all replicas, or a random one.
+    pub(super) fn new(shared: Option<&[u8; 32]>) -> Self {
+        let key = match shared {
+            Some(shared) => hmac::Key::new(hmac::HMAC_SHA256, shared),
+            None => hmac::Key::new(hmac::HMAC_SHA256, random().as_bytes()),
+        };
         let max = NonZeroUsize::new(USED_MAX).expect("not zero");
         Self { key, used: Mutex::new(LruCache::new(max)) }
     }
@@ -127,9 +131,9 @@ mod tests {
 
     #[test]
     fn only_the_unchanged_cookie_of_the_same_sign_in_completes_it_in_time_and_once() {
-        let key = AttemptKey::new();
+        let key = AttemptKey::new(None);
         let (one, two) = (key.begin("/agents", NOW), key.begin("/agents", NOW));
-        let other = AttemptKey::new();
+        let other = AttemptKey::new(None);
         let refused = Err("OtherBrowser".to_owned());
         assert!(matches!(key.take(None, Some(&one.state), NOW), Err(SignInError::OtherBrowser)));
         assert!(matches!(key.take(Some(&one.cookie), None, NOW), Err(SignInError::OtherBrowser)));
@@ -155,8 +159,19 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_with_the_same_key_completes_a_sign_in() {
+        let [one, other] = [(); 2].map(|()| AttemptKey::new(Some(&[7; 32])));
+        let begun = one.begin("/agents", NOW);
+        assert_eq!(taken(&other, &begun.cookie, &begun.state, 0).as_deref(), Ok("/agents"));
+        assert_eq!(taken(&other, &begun.cookie, &begun.state, 0), Err("Used".to_owned()));
+        let stranger = AttemptKey::new(Some(&[8; 32]));
+        let refused = taken(&stranger, &begun.cookie, &begun.state, 0);
+        assert_eq!(refused, Err("OtherBrowser".to_owned()));
+    }
+
+    #[test]
     fn what_a_sign_in_is_made_of_differs_and_has_the_forms_of_the_standards() {
-        let key = AttemptKey::new();
+        let key = AttemptKey::new(None);
         let long = key.begin(&"/a".repeat(600), NOW);
         assert_eq!(long.to, "/");
         let all = [&long.state, &long.nonce, &*long.verifier];

@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use super::admission::NotAdmitted;
 use super::id_token::Fault;
+use crate::VaultError;
 use crate::grant::oauth::{Failure, MetadataError};
 use crate::oauth::error::cleaned;
 use crate::oauth::{FlowError, Refusal};
@@ -41,6 +42,9 @@ pub enum SignInError {
     NotAdmitted(#[from] NotAdmitted),
 
     // The operator.
+    /// The store does not answer.
+    #[error("the gateway cannot reach its store at present")]
+    Store(#[source] Box<VaultError>),
     /// The provider cannot be asked, or is none.
     #[error("the identity provider cannot be used at present")]
     Metadata(#[source] Arc<MetadataError>),

@@ -128,10 +128,12 @@ impl RelyingParty {
     pub fn new(parts: Parts) -> Self {
         let Parts { settings, org, client_secret, vault, caller, clock, public_url } = parts;
         let secret = AppSecret { client_secret: Some(client_secret), ..AppSecret::default() };
+        // A load balancer may send the browser back to another replica.
+        let shared = vault.directory().shared_key("sign-ins with an identity provider");
         Self {
             client: Client { id: settings.client_id.clone(), secret, key_id: None },
             redirect_uri: format!("{public_url}{CALLBACK}"),
-            attempts: AttemptKey::new(),
+            attempts: AttemptKey::new(shared.as_deref()),
             keys: SigningKeys::default(),
             settings,
             org,
@@ -178,6 +180,12 @@ impl RelyingParty {
         let callback = CallbackQuery::read(returned.query)?;
         let (state, now) = (callback.state.as_deref(), self.clock.now());
         let attempt = self.attempts.take(returned.cookie, state, now)?;
+        let life = Duration::from_secs(ATTEMPT_LIFE.as_secs().unsigned_abs());
+        let once = format!("sign-in/{}", attempt.state);
+        let is_first = self.vault.directory().is_first_time(&once, life).await;
+        if !is_first.map_err(|error| SignInError::Store(Box::new(error.into())))? {
+            return Err(SignInError::Used);
+        }
         let work = Box::pin(self.completed(attempt, callback));
         self.in_time(tokio::time::timeout(DEADLINE, work).await)
     }

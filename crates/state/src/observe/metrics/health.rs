@@ -1,5 +1,8 @@
 //! [`HealthMetrics`]: whether the gateway itself is well: its store, audit log, certificates and limits.
 
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -14,6 +17,7 @@ pub struct HealthMetrics {
     /// The limit of open streams of agents.
     pub streams_max: Gauge,
     certificate_ends: Gauges,
+    store_staleness: Gauge<f64, AtomicU64>,
 }
 
 impl HealthMetrics {
@@ -29,12 +33,25 @@ impl HealthMetrics {
         let certificate_ends = Gauges::default();
         let name = "listener_certificate_ends_timestamp";
         registry.register_with_unit(name, help, Unit::Seconds, certificate_ends.clone());
-        Self { store_failures, audit_failing, streams_max, certificate_ends }
+        let help = "for how long changes of other replicas may be missing here; 0 without replicas";
+        let store_staleness = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            "store_staleness",
+            help,
+            Unit::Seconds,
+            store_staleness.clone(),
+        );
+        Self { store_failures, audit_failing, streams_max, certificate_ends, store_staleness }
     }
 
     /// Counts a failure of the store: `read` or `write`.
     pub fn store_failed(&self, operation: &'static str) {
         self.store_failures.get_or_create(&[("operation", operation)]).inc();
+    }
+
+    /// Sets for how long changes of other replicas may be missing.
+    pub fn stale_for(&self, time: Duration) {
+        self.store_staleness.set(time.as_secs_f64());
     }
 
     /// Sets whether the audit log cannot be written.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
 use super::{PostgresStore, key, schema, sql};
-use crate::store::shared::{Changes, Position, SharedStore};
+use crate::store::shared::{AnnouncedReplica, Changes, Position, SharedStore};
 use crate::store::{StoreError, Table};
 
 /// Between two looks: a change is in force everywhere within a second, also when a look is slow.
@@ -59,6 +59,31 @@ impl SharedStore for PostgresStore {
     async fn is_alone(&self) -> Result<bool, StoreError> {
         let own = self.presence.name();
         Ok(self.pool.query("look for other replicas", sql::OTHERS, &[&own]).await?.is_empty())
+    }
+
+    async fn announce(&self, about: &str) -> Result<(), StoreError> {
+        let own = self.presence.name();
+        self.pool.query("announce a replica", sql::ANNOUNCE, &[&own, &about]).await.map(drop)
+    }
+
+    async fn replicas(&self) -> Result<Vec<AnnouncedReplica>, StoreError> {
+        let rows = self.pool.query("list replicas", sql::REPLICAS, &[]).await?;
+        let replica = |row: tokio_postgres::Row| AnnouncedReplica {
+            is_own: row.get::<_, &[u8]>(0) == self.presence.name(),
+            about: row.get(1),
+            ago: Duration::from_secs_f64(row.get::<_, f64>(2).max(0.0)),
+        };
+        Ok(rows.into_iter().map(replica).collect())
+    }
+
+    async fn keep(&self, name: &str, sealed: &[u8], life: Duration) -> Result<(), StoreError> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&name.as_bytes(), &sealed, &life.as_secs_f64()];
+        self.pool.query("keep an answer", sql::KEEP, &parameters).await.map(drop)
+    }
+
+    async fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let rows = self.pool.query("read an answer", sql::KEPT, &[&name.as_bytes()]).await?;
+        Ok(rows.first().map(|row| row.get(0)))
     }
 
     async fn forget_old(&self) -> Result<(), StoreError> {

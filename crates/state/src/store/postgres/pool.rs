@@ -18,7 +18,7 @@ use super::tls::Tls;
 use crate::store::StoreError;
 
 /// How often an operation is repeated that lost against another.
-const REPEATS: usize = 20;
+const REPEATS: u32 = 20;
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -141,11 +141,9 @@ impl Pool {
                     return Err(StoreError::Io { action, source });
                 }
             };
-            if !failure.is_repeated() || repeats == REPEATS {
+            if !failure.repeats(&mut repeats).await {
                 return Err(failure.during(action));
             }
-            repeats += 1;
-            tokio::time::sleep(Duration::from_millis(1 << repeats.min(7))).await;
         }
     }
 
@@ -197,7 +195,17 @@ impl Failure {
         .contains(state)
     }
 
-    fn during(self, action: &'static str) -> StoreError {
+    /// Waits before the next repetition; false if the failure stays, or there were enough.
+    pub(super) async fn repeats(&self, repeats: &mut u32) -> bool {
+        if !self.is_repeated() || *repeats == REPEATS {
+            return false;
+        }
+        *repeats += 1;
+        tokio::time::sleep(Duration::from_millis(1 << (*repeats).min(7))).await;
+        true
+    }
+
+    pub(super) fn during(self, action: &'static str) -> StoreError {
         StoreError::Io { action, source: io::Error::other(self.text) }
     }
 }

@@ -70,6 +70,7 @@ impl Drop for GivenUp {
         runtime.spawn(async move {
             // It ends by itself otherwise.
             drop(pool.query("end a lease", sql::RELEASE, &[&name, &number]).await);
+            drop(pool.query("leave the list of replicas", sql::LEAVE, &[&name]).await);
         });
     }
 }

@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS keyward_changes (
     at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (tbl, part, n));
 CREATE TABLE IF NOT EXISTS keyward_leases (
     name bytea PRIMARY KEY, holder bigint NOT NULL, until timestamptz NOT NULL);
+CREATE TABLE IF NOT EXISTS keyward_replicas (
+    name bytea PRIMARY KEY, about text NOT NULL, seen timestamptz NOT NULL);
+CREATE TABLE IF NOT EXISTS keyward_kept (
+    name bytea PRIMARY KEY, value bytea NOT NULL, until timestamptz NOT NULL);
 ";
 
 /// Makes what is missing, and refuses a database of a newer version.
@@ -48,13 +52,13 @@ async fn attempt(pool: &Pool) -> Result<(), PostgresError> {
     let is_made = stream
         .query(
             "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() \
-                AND table_name IN ('keyward_schema', 'keyward_leases')",
+                AND table_name IN ('keyward_schema', 'keyward_leases', 'keyward_replicas', 'keyward_kept')",
             &[],
         )
         .await
         .map_err(Failure::of)?
         .len()
-        == 2;
+        == 4;
     // A role that may not create tables can use those that exist.
     if !is_made {
         stream.batch_execute(TABLES).await.map_err(Failure::of)?;
@@ -96,5 +100,7 @@ pub(super) fn unknown_table(name: &str) -> StoreError {
 pub(super) async fn forget(pool: &Pool) -> Result<(), StoreError> {
     let action = "forget old changes";
     pool.query(action, super::sql::FORGET_CHANGES, &[]).await?;
-    pool.query(action, super::sql::FORGET_LEASES, &[]).await.map(drop)
+    pool.query(action, super::sql::FORGET_LEASES, &[]).await?;
+    pool.query(action, super::sql::FORGET_KEPT, &[]).await?;
+    pool.query(action, super::sql::FORGET_REPLICAS, &[]).await.map(drop)
 }

@@ -85,6 +85,30 @@ pub(super) const CHANGES: &str = "SELECT n, key FROM keyward_changes \
 pub(super) const OTHERS: &str = "SELECT name FROM keyward_leases \
      WHERE name >= 'replica/' AND name < 'replica0' AND name <> $1 AND until > now() LIMIT 1";
 
+/// `$1`: name of the replica, `$2`: what it tells about itself.
+pub(super) const ANNOUNCE: &str = "INSERT INTO keyward_replicas (name, about, seen) \
+     VALUES ($1, $2, now()) \
+     ON CONFLICT (name) DO UPDATE SET about = excluded.about, seen = excluded.seen RETURNING name";
+
+pub(super) const REPLICAS: &str = "SELECT name, about, \
+     extract(epoch FROM now() - seen)::float8 FROM keyward_replicas \
+     WHERE seen > now() - interval '1 hour' ORDER BY name";
+
+pub(super) const LEAVE: &str = "DELETE FROM keyward_replicas WHERE name = $1";
+
+pub(super) const FORGET_REPLICAS: &str =
+    "DELETE FROM keyward_replicas WHERE seen < now() - interval '1 day'";
+
+/// `$1`: name, `$2`: sealed bytes, `$3`: seconds.
+pub(super) const KEEP: &str = "INSERT INTO keyward_kept (name, value, until) \
+     VALUES ($1, $2, now() + $3::float8 * interval '1 second') \
+     ON CONFLICT (name) DO UPDATE SET value = excluded.value, until = excluded.until \
+     RETURNING name";
+
+pub(super) const KEPT: &str = "SELECT value FROM keyward_kept WHERE name = $1 AND until > now()";
+
+pub(super) const FORGET_KEPT: &str = "DELETE FROM keyward_kept WHERE until < now()";
+
 /// Old changes, and leases that ended long ago.
 pub(super) const FORGET_CHANGES: &str =
     "DELETE FROM keyward_changes WHERE at < now() - interval '1 hour'";

@@ -1,5 +1,6 @@
 //! Tests with a real PostgreSQL server: the conformance tests, and what only several replicas show.
 
+mod serializable;
 mod server;
 
 use super::*;
@@ -174,4 +175,28 @@ async fn a_database_that_hangs_fails_calls_after_the_timeout_and_serves_again_af
     }
     holder.batch_execute("ROLLBACK").await.unwrap();
     assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());
+}
+
+/// What a replica tells of itself is there as long as it is, and an answer as long as it was to be kept.
+#[tokio::test]
+async fn replicas_see_what_each_announces_and_keeps() {
+    let (one, other) = two().await;
+    one.announce("one").await.unwrap();
+    other.announce("first").await.unwrap();
+    other.announce("other").await.unwrap();
+    let mut all = one.replicas().await.unwrap();
+    all.sort_by(|a, b| a.about.cmp(&b.about));
+    let told: Vec<_> = all.iter().map(|it| (&*it.about, it.is_own)).collect();
+    assert_eq!(told, [("one", true), ("other", false)]);
+    assert!(all.iter().all(|it| it.ago < Duration::from_secs(10)));
+    one.keep("n", b"sealed", Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(other.kept("n").await.unwrap().as_deref(), Some(&b"sealed"[..]));
+    one.keep("n", b"sealed", Duration::ZERO).await.unwrap();
+    assert_eq!(other.kept("n").await.unwrap(), None);
+    drop(other);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while one.replicas().await.unwrap().len() > 1 {
+        assert!(tokio::time::Instant::now() < deadline, "it is still listed");
+        tokio::task::yield_now().await;
+    }
 }

@@ -3,6 +3,7 @@
 //! simulated.
 
 mod candidates;
+mod fleet;
 mod idle;
 mod rows;
 mod schedules;
@@ -301,7 +302,7 @@ async fn open(
     let vault = Vault::open(store, keyring.clone(), directory, catalogue, clock.clone());
     let vault = vault.await.unwrap();
     let (world, clock, answered) = (world.clone(), clock.clone(), Arc::default());
-    vault.asker.scripted(CALLER.clone(), Script { world, clock, answered });
+    vault.asker.scripted(CALLER.clone(), Script { world, clock, answered, replica: None });
     vault
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use super::fleet::AskingReplica;
 use super::*;
 use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
 use crate::grant::{Dead, MintError};
@@ -57,6 +58,8 @@ pub(crate) struct Script {
     pub(super) clock: Clock,
     /// The tokens that it got a newer one for.
     pub(super) answered: Arc<Mutex<HashSet<(u64, u64)>>>,
+    /// In simulations of several replicas, the one that asks.
+    pub(super) replica: Option<AskingReplica>,
 }
 
 struct Asking<'a>(&'a World, &'a ConnectionId);
@@ -90,7 +93,7 @@ pub(super) fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u3
 }
 
 /// The numbers of a grant's refresh token, as [`grant`] writes them.
-fn numbers(grant: &Grant) -> (u64, u64) {
+pub(super) fn numbers(grant: &Grant) -> (u64, u64) {
     let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
     let refresh = refresh.expose_text().expect("text").to_owned();
     let (family, number) = refresh.split_once('-').expect("two numbers");
@@ -99,7 +102,7 @@ fn numbers(grant: &Grant) -> (u64, u64) {
 
 impl World {
     /// The next answer, as a client sees it that waits for so long.
-    fn next_answer(&self, limit: Duration) -> Answer {
+    pub(super) fn next_answer(&self, limit: Duration) -> Answer {
         let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
         let Answer { after, what } = self.answers.lock().pop_front().unwrap_or(usual);
         match Duration::from_millis(after) > limit {
@@ -116,7 +119,10 @@ impl Script {
         grant: &Grant,
         limit: Duration,
     ) -> Result<Grant, MintError> {
-        let Self { world, clock, answered } = self;
+        let Self { world, clock, answered, replica } = self;
+        if let Some(replica) = replica {
+            return replica.asked(clock, grant, limit).await;
+        }
         if !world.asking.lock().insert(connection.id.clone()) {
             world.is_wrong("two mints at once");
         }

@@ -1,0 +1,166 @@
+//! `/replicas`: the gateways that use the same store, as they announced themselves there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::Json;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::context::Context;
+use super::error::ApiError;
+use super::health::word;
+use super::openapi::Routes;
+use super::state::{Admin, Locations};
+use super::wire::{List, ReplicaAbout, ReplicaState, ReplicaView};
+use keyward_state::store::AnnouncedReplica;
+
+/// Between two announcements.
+const ANNOUNCED_EVERY: Duration = Duration::from_secs(5);
+
+/// A replica that is silent for so long has crashed, or cannot reach the store.
+const GONE_AFTER: Duration = Duration::from_secs(20);
+
+/// Digits of the hash of a configuration.
+const HASH_DIGITS: usize = 12;
+
+pub(super) fn routes() -> Routes {
+    Routes::new().get(
+        "/replicas",
+        ["listReplicas", "List the gateways that use the same store"],
+        replicas,
+    )
+}
+
+/// Announces this gateway to the replicas of its store, until dropped. Ends at once where there cannot be any.
+pub async fn announce(admin: Admin) {
+    let Some(places) = admin.locations().cloned() else { return };
+    let mut told = BTreeSet::new();
+    while admin.deps().directory.is_shared() {
+        let about = about(&admin, &places).await;
+        let text = serde_json::to_string(&about).unwrap_or_default();
+        // The feed of changes reports a store that does not answer.
+        match admin.deps().directory.announce_replica(&text).await {
+            Ok(()) => warn_of_differences(&admin, &about, &mut told).await,
+            Err(error) => tracing::debug!(%error, "the replica is not announced"),
+        }
+        tokio::time::sleep(ANNOUNCED_EVERY).await;
+    }
+}
+
+async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
+    let file = places.config.clone();
+    // It may be absent.
+    let config = tokio::task::spawn_blocking(move || std::fs::read(file).unwrap_or_default());
+    let config = config.await.unwrap_or_default();
+    let digits =
+        Sha256::digest(config).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let lag = admin.deps().directory.staleness();
+    ReplicaAbout {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        proxy: places.proxy.first().cloned().unwrap_or_default(),
+        admin: places.admin.clone(),
+        started: admin.started().unwrap_or_default(),
+        config: digits[..HASH_DIGITS].to_owned(),
+        lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+        status: word(admin).to_owned(),
+    }
+}
+
+/// Warns once about each other configuration and version: during an upgrade both are usual, for longer neither.
+async fn warn_of_differences(
+    admin: &Admin,
+    own: &ReplicaAbout,
+    told: &mut BTreeSet<(String, String)>,
+) {
+    let Ok(all) = admin.deps().directory.replicas().await else { return };
+    let present = all.iter().filter(|one| !one.is_own && one.ago <= GONE_AFTER);
+    let others = present.filter_map(|one| serde_json::from_str::<ReplicaAbout>(&one.about).ok());
+    for other in others {
+        let is_same = (&other.version, &other.config) == (&own.version, &own.config);
+        if !is_same && told.insert((other.version.clone(), other.config.clone())) {
+            tracing::warn!(
+                id = "replica_differs",
+                host = other.host,
+                version = other.version,
+                own_version = own.version,
+                config = other.config,
+                own_config = own.config,
+                "another replica has another version or configuration: replicas need the same file"
+            );
+        }
+    }
+}
+
+/// Empty where the gateway has its store for itself.
+async fn replicas(context: Context) -> Result<Json<List<ReplicaView>>, ApiError> {
+    let all = context.deps().directory.replicas().await?;
+    let now = context.deps().clock.now();
+    // Replicas of other versions may tell something else.
+    let told: Vec<(AnnouncedReplica, ReplicaAbout)> = all
+        .into_iter()
+        .filter_map(|one| serde_json::from_str(&one.about).ok().map(|about| (one, about)))
+        .collect();
+    let own = told.iter().find(|(one, _)| one.is_own);
+    let config = own.map(|(_, about)| about.config.clone());
+    let mut items: Vec<_> =
+        told.into_iter().map(|(one, about)| view(&one, about, config.as_deref(), now)).collect();
+    items.sort_by(|a, b| (&a.host, &a.proxy, a.seen).cmp(&(&b.host, &b.proxy, b.seen)));
+    Ok(Json(List { items, next: None }))
+}
+
+fn view(
+    announced: &AnnouncedReplica,
+    about: ReplicaAbout,
+    config: Option<&str>,
+    now: Timestamp,
+) -> ReplicaView {
+    let state = match &*about.status {
+        _ if announced.ago > GONE_AFTER => ReplicaState::Gone,
+        "draining" => ReplicaState::Draining,
+        "stale" => ReplicaState::Stale,
+        _ => ReplicaState::Ready,
+    };
+    ReplicaView {
+        state,
+        own: announced.is_own,
+        config_differs: config.is_some_and(|config| config != about.config),
+        seen: now.checked_sub(announced.ago).unwrap_or(now),
+        host: about.host,
+        proxy: about.proxy,
+        admin: about.admin,
+        version: about.version,
+        started: about.started,
+        lag_ms: about.lag_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_gone_whatever_it_said_last() {
+        let about = ReplicaAbout {
+            host: "a".to_owned(),
+            version: "0.1.0".to_owned(),
+            proxy: "0.0.0.0:8080".to_owned(),
+            admin: "127.0.0.1:8081".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            config: "one".to_owned(),
+            lag_ms: 7,
+            status: "stale".to_owned(),
+        };
+        let seen = |seconds, config| {
+            let ago = Duration::from_secs(seconds);
+            let one = AnnouncedReplica { is_own: false, about: String::new(), ago };
+            let now = Timestamp::UNIX_EPOCH + Duration::from_secs(60);
+            let view = view(&one, about.clone(), config, now);
+            (view.state, view.config_differs, view.seen.as_second())
+        };
+        assert_eq!(seen(20, Some("one")), (ReplicaState::Stale, false, 40));
+        assert_eq!(seen(21, Some("other")), (ReplicaState::Gone, true, 39));
+        assert_eq!(seen(21, None), (ReplicaState::Gone, false, 39));
+    }
+}

@@ -1,0 +1,37 @@
+//! The part of `/settings` about replicas: the gateways that use the same store.
+
+use maud::{Markup, html};
+
+use crate::parts::{Tone, ago, state};
+use keyward_api::wire::{ReplicaState, ReplicaView};
+
+/// The word beside the title.
+pub(super) fn in_short(all: &[ReplicaView]) -> Markup {
+    let ready = all.iter().filter(|one| one.state == ReplicaState::Ready).count();
+    let is_well = ready == all.len() && all.iter().all(|one| !one.config_differs);
+    let tone = if is_well { Tone::Ok } else { Tone::Warn };
+    state(tone, &format!("{ready} of {} ready", all.len()))
+}
+
+pub(super) fn show(all: &[ReplicaView]) -> Markup {
+    html! {
+        ul.rows { @for one in all { li { div.grow {
+            p {
+                code { (one.host) } " " code { (one.proxy) } " "
+                (state(tone(one.state), one.state.name()))
+                @if one.own { " " span.chip { "this one" } }
+                @if one.config_differs { " " span.chip.bad { "other configuration" } }
+            }
+            p.small.muted { "Keyward " (one.version) " · seen " (ago(one.seen)) " · " (one.lag_ms) " ms behind the store" }
+        } } } }
+        div.body { p.small.muted { "Replicas share one store and need the same configuration file. One that was stopped by force stays here for an hour." } }
+    }
+}
+
+fn tone(state: ReplicaState) -> Tone {
+    match state {
+        ReplicaState::Ready => Tone::Ok,
+        ReplicaState::Draining | ReplicaState::Stale => Tone::Warn,
+        ReplicaState::Gone => Tone::Bad,
+    }
+}

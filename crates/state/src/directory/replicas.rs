@@ -1,0 +1,127 @@
+//! What the replicas of one store have in common beside resources: keys, things that happen once, and answers that are
+//! kept for a while. Where one process owns the store, its own memory serves.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::Directory;
+use super::error::DirectoryError;
+use super::index::everyone;
+use super::rows::unreadable;
+use crate::crypto::envelope::{EnvelopeError, Place};
+use crate::store::Lease;
+
+/// The table's name in the seals of kept bytes.
+const KEPT: &str = "kept";
+
+impl Directory {
+    /// A key for one purpose that all replicas have; `None` where one process owns the store.
+    pub fn shared_key(&self, purpose: &str) -> Option<Zeroizing<[u8; 32]>> {
+        self.is_shared().then(|| self.shared.index.derived(purpose))
+    }
+
+    /// Whether no other replica did this within `life`. True where one process owns the store: it remembers that itself.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_first_time(&self, name: &str, life: Duration) -> Result<bool, DirectoryError> {
+        if !self.is_shared() {
+            return Ok(true);
+        }
+        let lease = self.shared.rows.store.lease(&format!("once/{name}"), life).await?;
+        Ok(lease.map(Lease::outlives_its_holder).is_some())
+    }
+
+    /// Excludes the other replicas until the lease is dropped, for `life` at most; `None` while another one has it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn exclude_replicas(
+        &self,
+        name: &str,
+        life: Duration,
+    ) -> Result<Option<Lease>, DirectoryError> {
+        Ok(self.shared.rows.store.lease(name, life).await?)
+    }
+
+    /// Keeps bytes, sealed, where all replicas can read them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        life: Duration,
+    ) -> Result<(), DirectoryError> {
+        let Some(store) = self.shared.rows.store.shared() else { return Ok(()) };
+        let org = everyone();
+        let place = Place { org: &org, table: KEPT, key: name };
+        let sealing = self.shared.rows.keyring.sealing().await;
+        let sealed = sealing.seal(&place, bytes).map_err(DirectoryError::Seal)?;
+        Ok(store.keep(name, &sealed, life).await?)
+    }
+
+    /// The bytes that a replica keeps under a name.
+    ///
+    /// # Errors
+    /// When the store fails, or they do not open.
+    pub async fn kept(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, DirectoryError> {
+        let Some(store) = self.shared.rows.store.shared() else { return Ok(None) };
+        let Some(sealed) = store.kept(name).await? else { return Ok(None) };
+        let org = everyone();
+        let place = Place { org: &org, table: KEPT, key: name };
+        match self.shared.rows.keyring.open(&place, &sealed) {
+            Ok(bytes) => Ok(Some(bytes)),
+            // A rotation of the master key does not seal them again.
+            Err(EnvelopeError::UnknownKey(_)) => Ok(None),
+            Err(source) => Err(unreadable(KEPT, name, source)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::keyring::Keyring;
+    use crate::store::Store;
+    use crate::store::memory::{MemoryReplica, MemoryStore};
+    use keyward_base::time::Clock;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    async fn open(store: impl Store + 'static, keyring: &Arc<Keyring>) -> Directory {
+        let store: Arc<dyn Store> = Arc::new(store);
+        Directory::open(store, keyring.clone(), Clock::simulated()).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replicas_share_keys_single_uses_and_answers() {
+        let (keyring, rows) = (Arc::new(Keyring::ephemeral()), MemoryReplica::first());
+        let other = rows.another();
+        let (one, other) = (open(rows, &keyring).await, open(other, &keyring).await);
+        let key = |of: &Directory, purpose| of.shared_key(purpose).map(|key| *key);
+        assert_eq!(key(&one, "a"), key(&other, "a"));
+        assert!(key(&one, "a").is_some() && key(&one, "a") != key(&one, "b"));
+        assert!(one.is_first_time("x", MINUTE).await.unwrap());
+        assert!(!other.is_first_time("x", MINUTE).await.unwrap());
+        assert!(other.is_first_time("y", MINUTE).await.unwrap());
+        one.keep("n", b"an answer", MINUTE).await.unwrap();
+        assert_eq!(other.kept("n").await.unwrap().unwrap().as_slice(), b"an answer");
+        assert!(other.kept("m").await.unwrap().is_none());
+        tokio::time::advance(MINUTE).await;
+        assert!(other.kept("n").await.unwrap().is_none());
+        assert!(one.is_first_time("x", MINUTE).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_owns_its_store_has_keys_of_its_own() {
+        let alone = open(MemoryStore::new(), &Arc::new(Keyring::ephemeral())).await;
+        assert!(alone.shared_key("a").is_none());
+        assert!(alone.is_first_time("x", MINUTE).await.unwrap());
+        assert!(alone.is_first_time("x", MINUTE).await.unwrap());
+    }
+}

@@ -1,0 +1,259 @@
+//! What is between a replica and the store they share: it can be cut, the replica can be paused, and a crash ends all
+//! that the replica does.
+
+use std::io;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::*;
+use keyward_state::store::memory::MemoryReplica;
+use keyward_state::store::shared::{Changes, Position};
+use keyward_state::store::{AnnouncedReplica, Lease, Row, SharedStore, Snapshot};
+
+/// The time of one operation, in milliseconds.
+const OPERATION: u64 = 1;
+
+/// An operation on a store that does not answer takes so long, in milliseconds.
+const TIMEOUT: u64 = 2_000;
+
+/// A replica that was paused or cut off stores what it was answered within this time afterwards, and no other one asks
+/// before. Longer than half a lease.
+const CATCHES_UP: Duration = Duration::from_secs(16);
+
+/// A lease lasts as long without its holder, whatever the moment.
+const LEASES_LAST: Duration = Duration::from_secs(5);
+
+/// What becomes of operations.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LinkState {
+    Up,
+    /// The store cannot be reached: operations fail.
+    Cut,
+    /// The replica is paused: nothing happens until it goes on.
+    Paused,
+    /// The replica has crashed: nothing happens any more.
+    Dead,
+}
+
+/// A replica's way to the store.
+#[derive(Debug)]
+pub(super) struct Link {
+    rows: MemoryReplica,
+    fleet: Arc<FleetWorld>,
+    state: watch::Sender<LinkState>,
+    /// When it was last up again.
+    up_since: Mutex<Instant>,
+    /// When the last fault began, or the first of several that followed each other.
+    faulty_since: Mutex<Option<Instant>>,
+    /// Whether the server has given it a token that is not in the store.
+    has_unsaved: AtomicBool,
+}
+
+impl Link {
+    pub(super) fn first(fleet: &Arc<FleetWorld>) -> Arc<Self> {
+        Self::of(MemoryReplica::first(), fleet)
+    }
+
+    /// The way of another replica to the same store.
+    pub(super) fn another(&self) -> Arc<Self> {
+        Self::of(self.rows.another(), &self.fleet)
+    }
+
+    fn of(rows: MemoryReplica, fleet: &Arc<FleetWorld>) -> Arc<Self> {
+        Arc::new(Self {
+            rows,
+            fleet: fleet.clone(),
+            state: watch::Sender::new(LinkState::Up),
+            up_since: Mutex::new(Instant::now()),
+            faulty_since: Mutex::default(),
+            has_unsaved: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn is(&self, state: LinkState) -> bool {
+        *self.state.borrow() == state
+    }
+
+    /// Of a crash there is no return.
+    pub(super) fn set(&self, state: LinkState) {
+        if self.is(LinkState::Dead) {
+            return;
+        }
+        if state == LinkState::Dead && self.has_unsaved.load(SeqCst) {
+            // Nothing knows the newer token any more.
+            self.fleet.world.may_break.store(true, SeqCst);
+        }
+        let has_settled = self.steady_for() >= CATCHES_UP;
+        if state != LinkState::Up {
+            let mut since = self.faulty_since.lock();
+            *since = since.filter(|_| !has_settled).or(Some(Instant::now()));
+        }
+        *self.up_since.lock() = Instant::now();
+        self.state.send_replace(state);
+    }
+
+    /// Whether the replica may have lost a lease that it needs: it crashed, or was cut off or paused for long.
+    pub(super) fn is_excused(&self) -> bool {
+        if self.is(LinkState::Dead) {
+            return true;
+        }
+        let since = *self.faulty_since.lock();
+        let steady = self.steady_for();
+        let is_long = since.is_some_and(|since| since.elapsed() - steady >= LEASES_LAST);
+        is_long && steady < CATCHES_UP
+    }
+
+    /// For how long it has been up.
+    pub(super) fn steady_for(&self) -> Duration {
+        match self.is(LinkState::Up) {
+            true => self.up_since.lock().elapsed(),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Resolves when the replica runs: at once, after a pause, or never.
+    pub(super) async fn running(&self) {
+        let mut state = self.state.subscribe();
+        let runs = |state: &LinkState| matches!(state, LinkState::Up | LinkState::Cut);
+        if state.wait_for(runs).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) fn unsaved(&self, is: bool) {
+        self.has_unsaved.store(is, SeqCst);
+    }
+
+    /// An operation: it may fail before the store has it, and after.
+    async fn operation<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.passed().await?;
+        let done = work.await;
+        self.passed().await?;
+        done
+    }
+
+    async fn passed(&self) -> Result<(), StoreError> {
+        self.running().await;
+        passes(OPERATION).await;
+        self.running().await;
+        if !self.is(LinkState::Cut) {
+            return Ok(());
+        }
+        passes(TIMEOUT).await;
+        self.running().await;
+        let source = io::Error::new(io::ErrorKind::TimedOut, "the database does not answer");
+        Err(StoreError::Io { action: "ask", source })
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Link {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.operation(self.rows.get(table, key)).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        let write = async {
+            let version = self.rows.put(table, key, value, expect).await?;
+            if table == Table::Grants {
+                self.fleet.written(key, version, expect);
+                self.unsaved(false);
+            }
+            Ok(version)
+        };
+        self.operation(write).await
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.operation(self.rows.reseal(table, row, value)).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.operation(self.rows.delete(table, key, expect)).await
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.operation(self.rows.list(table, prefix, after, limit)).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.operation(self.rows.snapshot()).await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.operation(self.rows.load(rows)).await
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.operation(self.rows.lease(name, ttl)).await
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        self.operation(self.rows.renew_lease(lease, ttl)).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.operation(self.rows.changed(table, seen)).await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+}
+
+#[async_trait::async_trait]
+impl SharedStore for Link {
+    async fn position(&self) -> Result<Position, StoreError> {
+        self.operation(self.shared_rows().position()).await
+    }
+
+    async fn changes_after(&self, position: &Position) -> Result<(Changes, Position), StoreError> {
+        self.operation(self.shared_rows().changes_after(position)).await
+    }
+
+    async fn is_alone(&self) -> Result<bool, StoreError> {
+        self.operation(self.shared_rows().is_alone()).await
+    }
+
+    async fn announce(&self, about: &str) -> Result<(), StoreError> {
+        self.operation(self.shared_rows().announce(about)).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<AnnouncedReplica>, StoreError> {
+        self.operation(self.shared_rows().replicas()).await
+    }
+
+    async fn keep(&self, name: &str, sealed: &[u8], life: Duration) -> Result<(), StoreError> {
+        self.operation(self.shared_rows().keep(name, sealed, life)).await
+    }
+
+    async fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.operation(self.shared_rows().kept(name)).await
+    }
+
+    async fn forget_old(&self) -> Result<(), StoreError> {
+        self.operation(self.shared_rows().forget_old()).await
+    }
+}
+
+impl Link {
+    fn shared_rows(&self) -> &dyn SharedStore {
+        &self.rows
+    }
+}

@@ -1,0 +1,269 @@
+//! Several replicas over one store: crashes, pauses, cuts and clocks that differ, at every moment of a refresh. The
+//! replicas' own code runs, with the leases, the feed of changes and the versions of the shared store.
+
+mod link;
+mod schedules;
+mod server;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use self::link::{Link, LinkState};
+pub(super) use self::server::AskingReplica;
+use self::server::FleetWorld;
+use super::server::{Answer, What, grant as grant_of};
+use super::*;
+
+/// Replicas of a schedule.
+const REPLICAS: usize = 3;
+
+/// A change is in force at the other replicas within this time: the feed's pause after a failure, and an operation that
+/// was waiting for its timeout.
+const IN_FORCE: Duration = Duration::from_secs(5);
+
+/// When all parts work again, a connection is usable again within this time: leases end, pauses too.
+const HEALED_WITHIN: Duration = Duration::from_secs(1_200);
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum FleetStep {
+    /// Time passes, in milliseconds.
+    Pass(u64),
+    /// So many agents want the credential of a replica.
+    Want(usize, u8),
+    /// The upstream refuses the last credential that an agent of this replica got.
+    Refused(usize),
+    /// The owner connects again; a token of so many seconds.
+    Connect(usize, Option<u32>),
+    /// A replica crashes, and starts again with a clock that differs by so many seconds.
+    Crash(usize, u64),
+    /// A replica does nothing until it goes on.
+    Pause(usize),
+    /// A replica does not reach the store.
+    Cut(usize),
+    /// No replica reaches the store.
+    Absent,
+    /// A replica runs and reaches the store.
+    Mend(usize),
+}
+
+/// One replica, until it crashes.
+struct Replica {
+    vault: Vault,
+    link: Arc<Link>,
+    last: Arc<Mutex<Option<Arc<Credential>>>>,
+    follower: JoinHandle<()>,
+    tasks: JoinSet<()>,
+}
+
+/// The replicas and their connection.
+struct Fleet {
+    fleet: Arc<FleetWorld>,
+    keyring: Arc<Keyring>,
+    replicas: Vec<Replica>,
+    connection: Arc<ConnectionRecord>,
+}
+
+impl Replica {
+    async fn start(
+        fleet: &Arc<FleetWorld>,
+        keyring: &Arc<Keyring>,
+        link: Arc<Link>,
+        ahead: u64,
+    ) -> Self {
+        let clock = Clock::Simulated(Instant::now() - Duration::from_secs(ahead));
+        let store: Arc<dyn Store> = link.clone();
+        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await;
+        let directory = Arc::new(directory.expect("the store answers"));
+        let vault =
+            Vault::open(store, keyring.clone(), directory, CATALOGUE.clone(), clock.clone());
+        let vault = vault.await.expect("the store answers");
+        let replica = Some(AskingReplica { fleet: fleet.clone(), link: link.clone() });
+        let (world, answered) = (fleet.world.clone(), Arc::default());
+        vault.asker.scripted(CALLER.clone(), Script { world, clock, answered, replica });
+        let following = vault.clone();
+        let follower = tokio::spawn(async move {
+            let changed = |table: Table, key: &str| following.changed_elsewhere(table, key);
+            following.directory().follow(&changed).await;
+        });
+        Self { vault, link, last: Arc::default(), follower, tasks: JoinSet::new() }
+    }
+
+    fn crash(&mut self) {
+        self.link.set(LinkState::Dead);
+        self.follower.abort();
+        self.tasks.abort_all();
+    }
+}
+
+impl Fleet {
+    async fn new(answers: Vec<Answer>, life: Option<u32>) -> Self {
+        let (fleet, keyring) = (FleetWorld::new(answers), Arc::new(Keyring::ephemeral()));
+        let link = Link::first(&fleet);
+        let first = Replica::start(&fleet, &keyring, link, 0).await;
+        let grant = fleet.world.consent(&first.vault.clock, life);
+        let connection = add(&first.vault, grant).await;
+        let mut replicas = vec![first];
+        for number in 1..REPLICAS as u64 {
+            let link = replicas[0].link.another();
+            replicas.push(Replica::start(&fleet, &keyring, link, number * 20).await);
+        }
+        Self { fleet, keyring, replicas, connection }
+    }
+
+    fn want(&mut self, at: usize, count: u8) {
+        for _ in 0..count {
+            let (fleet, replica) = (self.fleet.clone(), &mut self.replicas[at]);
+            let (vault, link) = (replica.vault.clone(), replica.link.clone());
+            let (last, connection) = (replica.last.clone(), self.connection.clone());
+            replica.tasks.spawn(async move {
+                link.running().await;
+                // Of a replica that has been cut off, memory is served.
+                let steady = link.steady_for();
+                let least = match steady > IN_FORCE {
+                    true => fleet.version_at(Instant::now() - IN_FORCE),
+                    false => 0,
+                };
+                let wanted = wanted(&connection);
+                let credential = vault.credential_in(&connection.org, Some(&wanted)).await;
+                fleet.checked(&vault.clock, credential, least, &last);
+            });
+        }
+    }
+
+    fn refused(&mut self, at: usize) {
+        let (fleet, replica) = (self.fleet.clone(), &mut self.replicas[at]);
+        let Some(stale) = replica.last.lock().clone() else { return };
+        let (vault, link, last) =
+            (replica.vault.clone(), replica.link.clone(), replica.last.clone());
+        replica.tasks.spawn(async move {
+            link.running().await;
+            let newer = vault.renew(&stale).await;
+            fleet.checked(&vault.clock, newer, stale.generation + 1, &last);
+        });
+    }
+
+    fn connect(&mut self, at: usize, life: Option<u32>) {
+        let (fleet, connection) = (self.fleet.clone(), self.connection.clone());
+        let replica = &mut self.replicas[at];
+        let (vault, link) = (replica.vault.clone(), replica.link.clone());
+        replica.tasks.spawn(async move {
+            link.running().await;
+            let grant = fleet.world.consent(&vault.clock, life);
+            let facts = Granted::default();
+            match vault.connect(&connection.org, &connection.id, grant, facts).await {
+                Ok(_) => {}
+                Err(error) if is_of_store(&error) => {}
+                Err(error) => fleet.world.is_wrong(format!("connecting: {error}")),
+            }
+        });
+    }
+
+    /// A replica starts only while the store answers; so the other faults end before.
+    async fn crash(&mut self, at: usize, ahead: u64) {
+        self.replicas[at].crash();
+        let link = self.replicas[at].link.another();
+        self.replicas[at] = Replica::start(&self.fleet, &self.keyring, link, ahead).await;
+    }
+
+    async fn play(&mut self, steps: &[FleetStep]) {
+        for step in steps {
+            match *step {
+                FleetStep::Pass(ms) => passes(ms).await,
+                FleetStep::Want(at, count) => self.want(at, count),
+                FleetStep::Refused(at) => self.refused(at),
+                FleetStep::Connect(at, life) => self.connect(at, life),
+                FleetStep::Crash(at, ahead) => self.crash(at, ahead).await,
+                FleetStep::Pause(at) => self.replicas[at].link.set(LinkState::Paused),
+                FleetStep::Cut(at) => self.replicas[at].link.set(LinkState::Cut),
+                FleetStep::Absent => {
+                    self.replicas.iter().for_each(|it| it.link.set(LinkState::Cut));
+                }
+                FleetStep::Mend(at) => self.replicas[at].link.set(LinkState::Up),
+            }
+        }
+        self.heals().await;
+    }
+
+    /// All parts work again: requests end, and all replicas agree.
+    async fn heals(&mut self) {
+        for replica in &mut self.replicas {
+            replica.link.set(LinkState::Up);
+        }
+        for replica in &mut self.replicas {
+            let all_end = async {
+                while let Some(ended) = replica.tasks.join_next().await {
+                    ended.expect("no task panics");
+                }
+            };
+            if tokio::time::timeout(ENDED_WITHIN, all_end).await.is_err() {
+                self.fleet.world.is_wrong("a request never ended");
+            }
+            if !replica.vault.landed(ENDED_WITHIN).await {
+                self.fleet.world.is_wrong("a flight never ended");
+            }
+        }
+        passes(IN_FORCE.as_millis() as u64).await;
+        if self.fleet.world.may_break.load(SeqCst) {
+            return;
+        }
+        for at in 0..self.replicas.len() {
+            if let Err(error) = self.healed(at).await
+                && !self.fleet.world.may_break.load(SeqCst)
+            {
+                self.fleet.world.is_wrong(format!("replica {at} does not heal: {error:?}"));
+            }
+        }
+    }
+
+    /// Asks a replica until it has a credential.
+    async fn healed(&self, at: usize) -> Result<(), VaultError> {
+        let (wanted, vault) = (wanted(&self.connection), &self.replicas[at].vault);
+        let until = Instant::now() + HEALED_WITHIN;
+        loop {
+            match vault.credential_in(&self.connection.org, Some(&wanted)).await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > until => return Err(error),
+                Err(_) => passes(5_000).await,
+            }
+        }
+    }
+}
+
+impl FleetWorld {
+    fn checked(
+        &self,
+        clock: &Clock,
+        given: Result<Option<Arc<Credential>>, VaultError>,
+        least: u64,
+        last: &Mutex<Option<Arc<Credential>>>,
+    ) {
+        match given {
+            Ok(None) => {}
+            Ok(Some(credential)) => {
+                if credential.expires.is_some_and(|ends| ends <= clock.now()) {
+                    self.world.is_wrong("an expired credential went out");
+                }
+                if credential.generation < least {
+                    let generation = credential.generation;
+                    let words =
+                        format!("generation {generation} went out {IN_FORCE:?} after {least}");
+                    self.world.is_wrong(words);
+                }
+                *last.lock() = Some(credential);
+            }
+            Err(error) => match error.root() {
+                VaultError::RefreshUnavailable { .. } => {}
+                VaultError::Broken { .. } if self.world.may_break.load(SeqCst) => {}
+                error if is_of_store(error) => {}
+                error => self.world.is_wrong(format!("a request failed: {error}")),
+            },
+        }
+    }
+}
+
+/// Whether the store did not answer.
+fn is_of_store(error: &VaultError) -> bool {
+    let text = format!("{:?}", error.root());
+    text.contains("the database does not answer")
+}

@@ -1,0 +1,108 @@
+//! Random schedules of three replicas, and the properties that hold in all of them.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+
+/// Simulated, one after the other: less than a minute on two busy cores. A million in `tests/run --soak`.
+const CASES: u32 = 1_500;
+const SOAK_CASES: u32 = 1_000_000;
+
+fn lives() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![Just(None), (2_u32..120).prop_map(Some), Just(Some(3_600))]
+}
+
+fn answers() -> impl Strategy<Value = Answer> {
+    let what = prop_oneof![
+        12 => lives().prop_map(What::Token),
+        2 => prop::option::of(0_u32..600).prop_map(What::Later),
+        1 => Just(What::Lost),
+    ];
+    let after = prop_oneof![6 => 0_u64..50, 4 => 0_u64..15_000, 1 => 15_000_u64..120_000];
+    (after, what).prop_map(|(after, what)| Answer { after, what })
+}
+
+fn steps() -> impl Strategy<Value = FleetStep> {
+    let at = 0..REPLICAS;
+    prop_oneof![
+        8 => prop_oneof![0_u64..20, 0_u64..5_000, 0_u64..60_000].prop_map(FleetStep::Pass),
+        6 => (at.clone(), 1_u8..4).prop_map(|(at, count)| FleetStep::Want(at, count)),
+        4 => at.clone().prop_map(FleetStep::Refused),
+        1 => (at.clone(), lives()).prop_map(|(at, life)| FleetStep::Connect(at, life)),
+        1 => (at.clone(), 0_u64..60).prop_map(|(at, ahead)| FleetStep::Crash(at, ahead)),
+        1 => at.clone().prop_map(FleetStep::Pause),
+        1 => at.clone().prop_map(FleetStep::Cut),
+        1 => Just(FleetStep::Absent),
+        4 => at.prop_map(FleetStep::Mend),
+    ]
+}
+
+/// What was wrong, and how many double uses had an excuse.
+fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[FleetStep]) -> (Vec<String>, usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut fleet = Fleet::new(answers, life).await;
+        fleet.play(steps).await;
+        let wrong = fleet.fleet.world.wrong.lock().clone();
+        (wrong, fleet.fleet.excused.load(SeqCst))
+    })
+}
+
+fn cases() -> u32 {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let scale: Option<f64> = set("KEYWARD_TEST_SCALE").and_then(|scale| scale.parse().ok());
+    match (scale, set("KEYWARD_TEST_SOAK")) {
+        (Some(scale), _) => (f64::from(CASES) * scale) as u32,
+        (None, Some(_)) => SOAK_CASES,
+        (None, None) => CASES,
+    }
+}
+
+/// No spent token is sent while a replica has the newer one, no write is lost, no older credential goes out when a newer
+/// one has been stored for [`IN_FORCE`], and all replicas work again without a restart.
+#[test]
+fn no_schedule_of_three_replicas_sends_a_spent_token_or_loses_a_write() {
+    let strategy =
+        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..40));
+    let mut runner = TestRunner::new(Config { cases: cases(), ..Config::default() });
+    let run = runner.run(&strategy, |(life, answers, steps)| {
+        let (wrong, _) = simulated(life, answers, &steps);
+        prop_assert!(wrong.is_empty(), "{wrong:?}");
+        Ok(())
+    });
+    run.unwrap();
+}
+
+/// The database is away for longer than a lease while a replica has an answer that it could not store. When the database
+/// is back, the others wait until it is stored.
+#[test]
+fn a_token_that_was_not_stored_before_a_long_absence_is_not_asked_for_twice() {
+    let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
+    let mut steps = vec![FleetStep::Want(0, 1), FleetStep::Pass(20), FleetStep::Absent];
+    // Longer than a lease, and no multiple of the pauses of any replica.
+    steps.push(FleetStep::Pass(47_310));
+    steps.extend((0..REPLICAS).rev().map(FleetStep::Mend));
+    for _ in 0..20 {
+        steps.extend([FleetStep::Want(1, 1), FleetStep::Want(2, 1), FleetStep::Pass(300)]);
+    }
+    steps.push(FleetStep::Pass(60_000));
+    assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 0));
+}
+
+/// A crash takes an answer with it: the next use of the token ends the grant, and that is all that goes wrong.
+#[test]
+fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
+    let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
+    let steps = [
+        FleetStep::Pass(3_000),
+        FleetStep::Want(0, 1),
+        FleetStep::Pass(30),
+        FleetStep::Crash(0, 0),
+        FleetStep::Pass(40_000),
+        FleetStep::Want(1, 1),
+        FleetStep::Pass(40_000),
+    ];
+    assert_eq!(simulated(Some(2), vec![answer], &steps), (Vec::new(), 1));
+}

@@ -1,0 +1,165 @@
+//! The authorization server of several replicas: a refresh token that arrives twice ends its grant, as RFC 9700 §4.14
+//! wants it. It knows which replica got which answer, and so which second use was a mistake.
+
+use tokio::time::Instant;
+
+use super::link::{Link, LinkState};
+use super::*;
+use crate::grant::oauth::{ErrorCode, Temporary};
+use crate::grant::{Dead, MintError};
+use crate::tests::simulation::server::numbers;
+
+/// All replicas, and everything that is checked.
+#[derive(Debug)]
+pub(super) struct FleetWorld {
+    pub(super) world: Arc<World>,
+    /// By family, the use of each refresh token.
+    uses: Mutex<HashMap<(u64, u64), Use>>,
+    asking: Mutex<Vec<(u64, Arc<Link>)>>,
+    /// Versions of the grant, with the time of their writing.
+    versions: Mutex<Vec<(Version, Instant)>>,
+    /// Second uses of a token that had an excuse.
+    pub(super) excused: AtomicUsize,
+}
+
+/// A refresh token that was used.
+#[derive(Debug)]
+struct Use {
+    by: Arc<Link>,
+    /// Whether the answer reached it.
+    is_answered: bool,
+}
+
+/// The replica that a [`Script`] answers.
+#[derive(Clone)]
+pub(in crate::tests::simulation) struct AskingReplica {
+    pub(super) fleet: Arc<FleetWorld>,
+    pub(super) link: Arc<Link>,
+}
+
+/// A request under way.
+struct Request<'a>(&'a FleetWorld, &'a Arc<Link>);
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        let mut asking = self.0.asking.lock();
+        if let Some(at) = asking.iter().position(|(_, link)| Arc::ptr_eq(link, self.1)) {
+            asking.remove(at);
+        }
+    }
+}
+
+impl FleetWorld {
+    pub(super) fn new(answers: Vec<Answer>) -> Arc<Self> {
+        Arc::new(Self {
+            world: World::new(answers),
+            uses: Mutex::default(),
+            asking: Mutex::default(),
+            versions: Mutex::default(),
+            excused: AtomicUsize::new(0),
+        })
+    }
+
+    /// A write of the grant.
+    pub(super) fn written(&self, key: &str, version: Version, expect: Expect) {
+        if expect == Expect::Any {
+            self.world.is_wrong(format!("{key} was written over whatever there was"));
+        }
+        let mut versions = self.versions.lock();
+        if versions.last().is_some_and(|(newest, _)| *newest >= version) {
+            self.world.is_wrong(format!("{version:?} of {key} was written late"));
+        }
+        versions.push((version, Instant::now()));
+    }
+
+    /// The version that was in force at this time.
+    pub(super) fn version_at(&self, at: Instant) -> u64 {
+        let versions = self.versions.lock();
+        versions.iter().rev().find(|(_, written)| *written <= at).map_or(0, |(it, _)| it.0)
+    }
+
+    /// A second use of a refresh token. Only a replica that could not store its answer is an excuse.
+    fn used_again(&self, token: (u64, u64), by: &Arc<Link>) {
+        let uses = self.uses.lock();
+        let Some(first) = uses.get(&token) else { return };
+        let is_dead = first.by.is(LinkState::Dead);
+        if !is_dead && !first.is_answered {
+            // The answer was lost on its way.
+            return;
+        }
+        if Arc::ptr_eq(&first.by, by) {
+            self.world.is_wrong("a replica sent a token that it has a newer one for");
+        } else if first.by.is_excused() {
+            self.excused.fetch_add(1, SeqCst);
+        } else {
+            self.world.is_wrong("a spent token was sent while another replica had the newer one");
+        }
+    }
+
+    fn begin(&self, family: u64, link: &Arc<Link>) {
+        let mut asking = self.asking.lock();
+        let beside = asking.iter().filter(|(of, other)| *of == family && !other.is_excused());
+        if beside.count() > 0 && !link.is_excused() {
+            self.world.is_wrong("two mints at once");
+        }
+        asking.push((family, link.clone()));
+    }
+}
+
+impl AskingReplica {
+    pub(in crate::tests::simulation) async fn asked(
+        &self,
+        clock: &Clock,
+        grant: &Grant,
+        limit: Duration,
+    ) -> Result<Grant, MintError> {
+        let Self { fleet, link } = self;
+        let (world, token) = (&fleet.world, numbers(grant));
+        link.running().await;
+        world.asked.fetch_add(1, SeqCst);
+        fleet.begin(token.0, link);
+        let request = Request(fleet, link);
+        let Answer { after, what } = world.next_answer(limit);
+        let is_spent = world.rotated.lock()[&token.0] != token.1;
+        if is_spent {
+            fleet.used_again(token, link);
+        }
+        if is_spent || matches!(what, What::Dead) {
+            world.rotated.lock().insert(token.0, u64::MAX);
+            world.may_break.store(true, SeqCst);
+            self.answers(after).await;
+            let (reason, code) = (Dead::Revoked, ErrorCode::of("invalid_grant"));
+            return Err(MintError::Dead { reason, code, said: None });
+        }
+        let sent = Clock::clone(clock);
+        if matches!(what, What::Token(_) | What::Lost | What::GivenUp) {
+            world.rotated.lock().insert(token.0, token.1 + 1);
+            fleet.uses.lock().insert(token, Use { by: link.clone(), is_answered: false });
+            link.unsaved(true);
+        }
+        self.answers(after).await;
+        drop(request);
+        match what {
+            What::Token(life) => {
+                let mut uses = fleet.uses.lock();
+                uses.get_mut(&token).expect("noted above").is_answered = true;
+                Ok(grant_of(&sent, (token.0, token.1 + 1), life))
+            }
+            What::Later(seconds) => {
+                let mut temporary = Temporary::of("later");
+                temporary.retry_after = seconds.map(|it| Duration::from_secs(it.into()));
+                Err(MintError::Unavailable(Box::new(temporary)))
+            }
+            _ => {
+                world.may_break.store(true, SeqCst);
+                Err(MintError::Unavailable(Box::new(Temporary::of("lost"))))
+            }
+        }
+    }
+
+    /// The way of the answer, which a paused replica reads when it goes on.
+    async fn answers(&self, after: u64) {
+        passes(after).await;
+        self.link.running().await;
+    }
+}

@@ -1,0 +1,172 @@
+//! What an operator and the clients of the API see of replicas: their list, repeated requests, and a disaster drill.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::issuer::{Program, SECRET, World, client, code_method};
+use crate::person;
+use crate::support::browser::Browser;
+use crate::support::process::{api_request, reserved_address};
+
+/// One call with an `Idempotency-Key`.
+async fn repeated(gateway: &Gateway, key: &str, body: &Value) -> Message {
+    let socket = gateway.data().join("admin.sock");
+    let stream = tokio::net::UnixStream::connect(socket).await.expect("the socket listens");
+    let mut wire = Wire::over(stream, None, Default::default());
+    let request = api_request("POST", "/agents", &body.to_string());
+    let field = format!("\r\nIdempotency-Key: {key}\r\n");
+    wire.send(request.replacen("\r\n", &field, 1)).await;
+    wire.answer("POST").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_request_has_effect_once_whichever_replica_gets_it() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let lab = database.under(Plan::api_key()).start(origin).await;
+    let mut other = lab.gateway.replica().await;
+    let first = repeated(&lab.gateway, "one", &json!({ "name": "a" })).await;
+    assert_eq!(first.head.status(), 201, "{}", first.text());
+    let again = repeated(&other, "one", &json!({ "name": "a" })).await;
+    assert_eq!(
+        (again.head.status(), again.json()["id"].clone()),
+        (201, first.json()["id"].clone())
+    );
+    assert_eq!(again.head.one("idempotency-replayed"), Some("true"));
+    let changed = repeated(&other, "one", &json!({ "name": "b" })).await;
+    assert_eq!(changed.head.status(), 422, "{}", changed.text());
+    // At both at once: one runs, and the others wait or get its answer.
+    let body = json!({ "name": "crowd" });
+    let asks = (0..8).map(|at| {
+        let gateway = if at % 2 == 0 { &lab.gateway } else { &other };
+        repeated(gateway, "many", &body)
+    });
+    let answers = futures_util::future::join_all(asks).await;
+    let made: Vec<_> = answers.iter().filter(|it| it.head.status() == 201).collect();
+    assert!(!made.is_empty());
+    for answer in &answers {
+        match answer.head.status() {
+            201 => assert_eq!(answer.json()["id"], made[0].json()["id"]),
+            status => assert_eq!(status, 409, "{}", answer.text()),
+        }
+    }
+    let ran = made.iter().filter(|it| it.head.one("idempotency-replayed").is_none()).count();
+    assert_eq!(ran, 1, "it ran once");
+    other.stop().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_are_listed_until_they_end() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let lab = database.under(Plan::api_key()).start(origin).await;
+    let mut other = lab.gateway.replica().await;
+    let until_listed = async |count: usize| {
+        let listed = async {
+            loop {
+                let all = call(&lab.gateway, "GET", "/replicas", &Value::Null).await;
+                let items = all["items"].as_array().expect("a list").clone();
+                if items.len() == count {
+                    return items;
+                }
+            }
+        };
+        patiently("the list of replicas", listed).await
+    };
+    let all = until_listed(2).await;
+    let own: Vec<_> = all.iter().filter(|one| one["own"] == true).collect();
+    assert_eq!(own.len(), 1, "{all:?}");
+    assert_eq!(own[0]["admin"], lab.gateway.admin.to_string());
+    for one in &all {
+        assert_eq!((&one["state"], &one["config_differs"]), (&json!("ready"), &json!(false)));
+        assert_eq!(one["version"], env!("CARGO_PKG_VERSION"));
+    }
+    let listed = keyward(&database, lab.gateway.folder(), "data", &["store", "replicas"]);
+    assert!(listed.contains(&other.proxy.to_string()), "{listed}");
+    let metrics = lab.gateway.metrics().await;
+    let line = metrics.lines().find(|line| line.starts_with("keyward_store_staleness_seconds "));
+    let seconds: f64 =
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("a metric");
+    assert!((0.0..30.0).contains(&seconds), "{seconds}");
+    other.stop().await;
+    assert_eq!(until_listed(1).await[0]["own"], true);
+    lab.finish().await;
+}
+
+/// A load balancer may send the browser that comes back from the authorization server to another replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consent_that_began_at_one_replica_is_completed_at_the_other() {
+    let database = Database::start();
+    let public = format!("public_url: http://localhost:{}", reserved_address().port());
+    let shared = |plan: Plan| database.under(plan).top(&public);
+    let mut world = World::with(Program::OidcProvider, &code_method(), false, shared).await;
+    let mut other = world.lab.gateway.replica().await;
+    let secret = json!({ "client_secret": SECRET });
+    let redirect = world.app("keyward", json!({ "secrets": secret })).await;
+    let registered = client("keyward", &redirect, "client_secret_basic", secret);
+    world.issuer.settle([registered], json!({}));
+    let begun = world.connection("work", &json!({})).await;
+    let mut browser = Browser::new(&world.lab.gateway);
+    let url = browser.begin(begun["authorize_url"].as_str().expect("a page")).await;
+    let back = person::consents(world.issuer.addr, &url).await;
+    let mut elsewhere = Browser::at(other.admin);
+    elsewhere.cookies = browser.cookies.clone();
+    let done = elsewhere.get(&back).await;
+    assert_eq!(done.head.status(), 303, "{}", done.text());
+    let works = async { while world.request("work").await.head.status() != 200 {} };
+    patiently("the connection at the replica that began", works).await;
+    other.stop().await;
+    world.finish().await;
+}
+
+/// What the command line says, with this data directory of the folder.
+fn keyward(database: &Database, folder: &Path, data: &str, words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command.env_clear().env("KEYWARD_DATA", folder.join(data)).env("MASTER_KEY", MASTER_KEY);
+    command.env("DATABASE_URL", database.url()).current_dir(folder);
+    command.stdin(std::process::Stdio::null());
+    let output = command.args(words).output().expect("it runs");
+    let told = said(&output);
+    assert!(output.status.success(), "{words:?}: {told}");
+    assert!(!told.contains(&database.password.text), "{told}");
+    told
+}
+
+/// The drill of `docs/guides/replicas.md`: a backup of the database is restored into files, and copied into another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
+    let database = Database::start();
+    let origin = Origin::saying("fine").await;
+    let mut lab = database.under(Plan::api_key()).start(origin).await;
+    lab.add_agent("kept").await;
+    let folder = lab.gateway.folder().to_owned();
+    let write = |name: &str, text: &str| {
+        let text = format!("master_key: {{ env: MASTER_KEY }}\n{text}\n");
+        std::fs::write(folder.join(name), text).expect("a file");
+    };
+    write("there.yaml", STORE);
+    write("files.yaml", "store: { sled: { path: restored } }");
+    std::fs::write(folder.join("words"), "a passphrase of a drill").expect("a file");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(folder.join("words"), private).expect("ours");
+    let run = |data: &str, words: &[&str]| keyward(&database, &folder, data, words);
+    run("data", &["backup", "k.age", "--passphrase-file", "words"]);
+    lab.gateway.stop().await;
+    database.server.sql("postgres", "ALTER DATABASE app RENAME TO before");
+    database.server.sql("postgres", "CREATE DATABASE app OWNER app");
+    let restore =
+        ["--config", "files.yaml", "restore", "k.age", "--passphrase-file", "words", "--yes"];
+    run("drill", &restore);
+    run("drill", &["store", "copy", "--from", "files.yaml", "--to", "there.yaml"]);
+    lab.gateway.restart().await;
+    let kept = call(&lab.gateway, "GET", "/agents/kept", &Value::Null).await;
+    assert_eq!(kept["name"], "kept");
+    assert_eq!(ask_at(&lab, &lab.gateway, "kept").await.head.status(), 403, "its token works");
+    assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
+    std::fs::remove_file(folder.join("words")).expect("a file");
+    lab.finish().await;
+}
