@@ -7,6 +7,7 @@ mod declared;
 pub(in crate::cli) mod form;
 mod import;
 pub(in crate::cli) mod list;
+mod references;
 mod refresh;
 mod remove;
 mod request;
@@ -39,7 +40,7 @@ use super::settings::Global;
 use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, Whose, owner_of};
 use keyward_api::wire::{self, ConnectionMade, Failing, List, TokenStatus};
-use keyward_model::{Connection, Shown};
+use keyward_model::{Connection, FieldReference, References, Shown};
 use keyward_state::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +182,9 @@ pub(in crate::cli) struct Options {
     fields: Vec<(String, String)>,
     #[command(flatten)]
     pub(in crate::cli) secrets: SecretArgs,
+    /// a field whose value is kept in a secret source; may be given several times
+    #[arg(long = "from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
+    references: Vec<(String, FieldReference)>,
     /// a variable of the provider's hosts; may be given several times
     #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
     variables: Vec<(String, String)>,
@@ -228,6 +232,8 @@ pub(in crate::cli) struct New {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) visibility: Option<&'static str>,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
+    #[serde(skip_serializing_if = "References::is_empty")]
+    pub(in crate::cli) references: References,
     /// For people, and of the secret.
     #[serde(flatten)]
     pub(in crate::cli) said: serde_json::Map<String, serde_json::Value>,
@@ -242,6 +248,7 @@ impl Options {
         Ok(Given {
             auth: self.auth.clone(),
             fields: unique(self.fields.clone())?,
+            references: self.references.iter().cloned().collect(),
             secrets: self.secrets.sources(),
             variables: unique(self.variables.clone())?,
         })
@@ -346,7 +353,7 @@ pub(in crate::cli) fn path(name: &str) -> String {
 }
 
 /// `FIELD=PATH` of an argument.
-fn file(text: &str) -> Result<(String, PathBuf), String> {
+pub(in crate::cli) fn file(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((field, path)) if !field.is_empty() && !path.is_empty() => {
             Ok((field.to_owned(), path.into()))
@@ -402,6 +409,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("granted", connection.facts.granted.join(", ")),
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
+    rows.extend(references::rows(connection));
     rows.extend(about::rows(connection));
     rows.extend([
         ("base URL", based),

@@ -35,6 +35,7 @@ const COLLECTIONS: &[&str] = &[
     "rules",
     "session",
     "sessions",
+    "sources",
     "streams",
     "summary",
     "tokens",

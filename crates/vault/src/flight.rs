@@ -139,7 +139,7 @@ impl Vault {
         why: Trigger,
     ) -> Result<Arc<Credential>, VaultError> {
         let cell = self.cache.cell(&connection.org, &connection.id);
-        let settings = self.token_settings();
+        let settings = self.settings_of(&connection);
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
         // A flight that began before the rejection has nothing newer for this request: it published the rejected
@@ -199,7 +199,7 @@ impl Vault {
     }
 
     async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Trigger, ticket: Ticket) {
-        let settings = self.token_settings();
+        let settings = self.settings_of(connection);
         let (about, lease) = (Mutex::default(), OnceLock::new());
         let flight =
             Flight { vault: self, connection, why, ticket: &ticket, settings, about, lease };
@@ -459,6 +459,17 @@ impl Flight<'_> {
 /// The refusal of a request without a credential, with the known cause.
 fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> VaultError {
     let backoff = cell.backoff();
+    if let Some(reference) = connection.references.values().next() {
+        return VaultError::SourceUnavailable {
+            connection: connection.name.clone(),
+            why: backoff.message().map_or_else(
+                || format!("source `{}` has not answered yet", reference.from),
+                ToOwned::to_owned,
+            ),
+            source_name: reference.from.clone(),
+            retry_after: rest.max(RETRY_AFTER_MIN),
+        };
+    }
     let late =
         cell.late_since().map(|_| "the authorization server has not answered yet".to_owned());
     VaultError::RefreshUnavailable {

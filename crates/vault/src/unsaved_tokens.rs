@@ -146,7 +146,9 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let row = unsaved.row.clone();
         let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
-        self.count("brought");
+        if connection.references.is_empty() {
+            self.count("brought");
+        }
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
         if let Err(error) = self.record_follows(connection, unsaved).await {
             tracing::warn!(

@@ -125,6 +125,7 @@ impl Add {
             variables: filled.variables,
             settings: Some(settings.into()),
             fields: filled.fields,
+            references: filled.references,
             said: self.said.to_json(),
             ..New::default()
         })

@@ -35,6 +35,7 @@ mod rule_order;
 mod rules;
 mod sessions;
 mod snapshot;
+mod sources;
 mod stored;
 #[cfg(test)]
 mod tests;

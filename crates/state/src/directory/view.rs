@@ -24,7 +24,7 @@ use keyward_base::id::{
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
     App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin, Record,
-    Role, Rule, Scope, Session, User, Webhook,
+    Role, Rule, Scope, Session, Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::provider::Provider;
@@ -53,6 +53,7 @@ pub struct OrgView {
     pub(super) plugins: Collection<Plugin>,
     pub(super) webhooks: Collection<Webhook>,
     pub(super) hooks: Collection<Hook>,
+    pub(super) sources: Collection<Source>,
     pub(super) honeytokens: Collection<Honeytoken>,
     pub(super) own_providers: Collection<OwnProvider>,
     /// The same by the provider's id, as far as its definition is valid.
