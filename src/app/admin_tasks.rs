@@ -8,7 +8,10 @@ use tokio::task::JoinSet;
 
 use super::listeners::BoundHooks;
 use super::services::Services;
-use super::{backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions, source_files, usage};
+use super::{
+    backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions, source_files,
+    usage,
+};
 use crate::config::Config;
 use keyward_api::{self as admin, Admin, AdminTls, NetworkAccess};
 use keyward_proxy::ProxyTls;

@@ -6,7 +6,8 @@ use anyhow::Context;
 
 use super::plan::{
     Action, AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given, HookWork,
-    NewlyConnected, Plan, PluginWork, ResourceWork, SourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
+    NewlyConnected, Plan, PluginWork, ResourceWork, SourceWork, Step, TOKEN_LABEL, WebhookWork,
+    Work,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, Id, OrgId, SourceId};
 use keyward_inbox::Inbox;

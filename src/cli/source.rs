@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::agent::pair;
 use super::client::Client;
 use super::confirm::Removal;
-use super::agent::pair;
 use super::connection::file;
 use super::failure::{Exit, Failure};
 use super::output;

@@ -66,7 +66,8 @@ pub(super) fn sources(
     let mut found = Declared::<Source>::read(value, providers, reading);
     for Declared { spec, with, .. } in &mut found {
         if let Some(SourceKind::Env(env)) = spec.kind() {
-            let variables = env.names.iter().map(|name| (name.clone(), SecretSource::Env(name.clone())));
+            let variables =
+                env.names.iter().map(|name| (name.clone(), SecretSource::Env(name.clone())));
             with.sources.extend(variables);
         }
         let names = with.sources.keys().map(String::as_str);

@@ -218,6 +218,7 @@ const PAGES: [&str; 23] = [
     "/webhooks",
     "/incoming",
     "/honeytokens",
+    "/sources",
     "/people",
     "/settings",
 ];

@@ -393,7 +393,9 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     let access = match (reads, parts.as_slice()) {
         (true, _) | (false, ["rules", "explain" | "test"]) => Access::Read,
         // A plan changes nothing, but reads secrets as a reload does: a caller that may reload may plan.
-        (false, ["plan"] | ["connections", _, "test" | "request"] | ["sources", _, "test"]) => Access::Use,
+        (false, ["plan"] | ["connections", _, "test" | "request"] | ["sources", _, "test"]) => {
+            Access::Use
+        }
         _ => Access::Write,
     };
     let area = match parts[0] {

@@ -403,8 +403,9 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         let retry_after = match self {
-            Self::Unavailable { retry_after, .. }
-            | Self::SourceUnavailable { retry_after, .. } => Some(retry_after),
+            Self::Unavailable { retry_after, .. } | Self::SourceUnavailable { retry_after, .. } => {
+                Some(retry_after)
+            }
             Self::Request(refusal) => refusal.retry_after(),
             _ => None,
         };

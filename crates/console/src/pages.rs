@@ -23,6 +23,7 @@ mod plugins;
 mod rules;
 mod services;
 mod settings;
+mod sources;
 mod streams;
 mod timeline;
 mod traffic;
@@ -54,6 +55,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(hooks::routes())
         .merge(hook::routes())
         .merge(honeytokens::routes())
+        .merge(sources::routes())
         .merge(people::routes())
         .merge(person::routes())
         .merge(settings::routes())

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use local::{CommandSource, EnvSource, FileSource};
 pub use remote::{
-    AwsService, AwsSource, AzureSource, DopplerSource, GcpSource, InfisicalSource, OnePasswordSource, VaultLogin,
-    VaultSource,
+    AwsService, AwsSource, AzureSource, DopplerSource, GcpSource, InfisicalSource,
+    OnePasswordSource, VaultLogin, VaultSource,
 };
 
 use super::refusal::{Refusal, failed};
@@ -163,7 +163,9 @@ pub struct SourceFailing {
 }
 
 /// A field whose value is kept in a source.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(deny_unknown_fields)]
 pub struct FieldReference {
     /// The name of the source.
@@ -396,14 +398,23 @@ mod tests {
     fn a_source_has_one_kind_and_times_within_bounds() {
         for (bad, expected) in [
             (json!({"name": "a"}), "`name` must have exactly one kind"),
-            (json!({"name": "a", "env": {"names": ["A"]}, "file": {"folder": "/run"}}), "`name` must"),
+            (
+                json!({"name": "a", "env": {"names": ["A"]}, "file": {"folder": "/run"}}),
+                "`name` must",
+            ),
             (json!({"name": "a", "ttl": "500ms", "env": {"names": ["A"]}}), "`ttl` must"),
             (json!({"name": "a", "keep": "31d", "env": {"names": ["A"]}}), "`keep` must"),
             (json!({"name": "a", "env": {"names": []}}), "`env.names` must"),
             (json!({"name": "a", "file": {"folder": "run/secrets"}}), "`file.folder` must"),
             (json!({"name": "a", "command": {"run": []}}), "`command.run` must"),
-            (json!({"name": "a", "vault": {"address": "http://vault.test"}}), "`vault.address` must"),
-            (json!({"name": "a", "vault": {"address": "https://v.test", "version": 3}}), "`vault.version`"),
+            (
+                json!({"name": "a", "vault": {"address": "http://vault.test"}}),
+                "`vault.address` must",
+            ),
+            (
+                json!({"name": "a", "vault": {"address": "https://v.test", "version": 3}}),
+                "`vault.version`",
+            ),
         ] {
             let found = refused(bad.clone());
             assert!(found.len() == 1 && found[0].starts_with(expected), "{bad}: {found:?}");

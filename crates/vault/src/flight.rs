@@ -30,6 +30,7 @@ use super::record::Verdict;
 use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
+use crate::grant::Grant;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
 use keyward_rules::inject::credential::Credential;
@@ -212,7 +213,8 @@ impl Vault {
         let lasting = matches!(result, FlightResult::Failed(_));
         if ticket.land(result).is_some() && lasting {
             let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
-            if let Some(about) = about.into_inner() {
+            // A start tries again at once: that costs a source little, and its last values have to be read.
+            if let Some(about) = about.into_inner().filter(|_| connection.references.is_empty()) {
                 self.store_failures(&connection.org, &connection.id, about, &backoff).await;
             }
             self.alert(connection);
@@ -323,7 +325,9 @@ impl Flight<'_> {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
             let enough = does && (self.why != Trigger::Needed || !held.ages(now));
-            if does {
+            // The last fetched values are used while a newer one is asked for, also after a start.
+            let is_kept = matches!(grant, Grant::Referred(_)) && !held.is_dead(now);
+            if does || is_kept {
                 self.ticket.publish(held);
             }
             if enough {

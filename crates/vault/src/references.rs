@@ -22,7 +22,9 @@ use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::{Failing, FetchedShown, FieldReference, Record, References, Source, SourceKind};
+use keyward_model::{
+    Failing, FetchedShown, FieldReference, Record, References, Source, SourceKind,
+};
 use keyward_rules::inject::credential::Renews;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::ConnectionRecord;
@@ -66,11 +68,7 @@ impl Vault {
     ///
     /// # Errors
     /// With the first of them.
-    pub fn check_references(
-        &self,
-        org: &OrgId,
-        references: &References,
-    ) -> Result<(), VaultError> {
+    pub fn check_references(&self, org: &OrgId, references: &References) -> Result<(), VaultError> {
         let view = self.directory.view();
         for FieldReference { from, .. } in references.values() {
             if view.find::<Source>(org, from).is_none() {
@@ -117,7 +115,13 @@ impl Vault {
         // A rejection may mean that the source has a newer value.
         credential.renews = Some(Renews { unsafe_too: true, expired_status: None });
         let is_current = fetched.facts.sources == self.sources_digest(connection);
-        let life = life_of(&fetched.facts, &at, is_current);
+        let known = self.cache.known(&connection.id);
+        let has_failed = known.is_some_and(|cell| cell.backoff().failures() > 0);
+        let life = match life_of(&fetched.facts, &at, is_current) {
+            // Requests do not wait again for a source that gave nothing the last time.
+            life if has_failed => life.without_waiting(),
+            life => life,
+        };
         Ok(Some(CachedCredential::new(Arc::new(credential), at, Some(life))))
     }
 
@@ -148,7 +152,11 @@ impl Vault {
         }
         let grant = match Grant::from_fields(auth, fields) {
             Ok(grant) => Box::new(grant),
-            Err(error) => return Ok(Err(failed(format!("the source's value is no secret for this: {error}")))),
+            Err(error) => {
+                return Ok(Err(failed(format!(
+                    "the source's value is no secret for this: {error}"
+                ))));
+            }
         };
         let at = self.clock.now();
         let until = after(at, ttl);
@@ -218,7 +226,8 @@ impl Vault {
         let credential = match self.cache.ready(&found.id, &self.clock) {
             Some(credential) => credential,
             None => {
-                let fetched: BoxFuture<'_, _> = Box::pin(self.fetch(found.clone(), Trigger::Needed));
+                let fetched: BoxFuture<'_, _> =
+                    Box::pin(self.fetch(found.clone(), Trigger::Needed));
                 fetched.await.map_err(|_| failed())?
             }
         };
@@ -274,9 +283,8 @@ impl Vault {
 
 /// Its ages from now on. Values of changed sources are fetched at once, and used if that fails.
 fn life_of(facts: &FetchedFacts, now: &Moment, is_current: bool) -> Lifetime {
-    let left = |until: Timestamp| {
-        Duration::try_from(until.duration_since(now.day())).unwrap_or_default()
-    };
+    let left =
+        |until: Timestamp| Duration::try_from(until.duration_since(now.day())).unwrap_or_default();
     let whole = Duration::try_from(facts.until.duration_since(facts.at)).unwrap_or_default();
     let (until, kept) = (left(facts.until), left(facts.kept_until));
     match is_current {

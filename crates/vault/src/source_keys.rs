@@ -43,9 +43,8 @@ impl SourceKeys {
     }
 
     fn credentials(&self) -> BTreeMap<String, Secret> {
-        let secret = |(name, KeyText(text)): (&String, &KeyText)| {
-            (name.clone(), Secret::new(text.as_str()))
-        };
+        let secret =
+            |(name, KeyText(text)): (&String, &KeyText)| (name.clone(), Secret::new(text.as_str()));
         self.0.iter().map(secret).collect()
     }
 }
@@ -67,7 +66,8 @@ impl Vault {
         Source::check(spec)?;
         if by == ManagedBy::Store && spec.is_local() {
             let kind = spec.kind().map(|kind| kind.as_str()).unwrap_or_default();
-            let rule = "reads the gateway's own machine: only the configuration file may declare it";
+            let rule =
+                "reads the gateway's own machine: only the configuration file may declare it";
             return Err(Refusal::new(kind, rule).hint("add it under `sources:` in the file"));
         }
         let names = credentials.keys().map(String::as_str);
@@ -121,7 +121,8 @@ impl Vault {
         let mut after = source.clone();
         edit(&mut after)?;
         let stored = self.source_credentials(source).await.unwrap_or_default();
-        if credentials.is_none() && !stored.is_empty() && goes_elsewhere(&source.spec, &after.spec) {
+        if credentials.is_none() && !stored.is_empty() && goes_elsewhere(&source.spec, &after.spec)
+        {
             let rule = "must be given again: what they are sent to changes";
             return Err(DirectoryError::from(Refusal::new("credentials", rule)).into());
         }

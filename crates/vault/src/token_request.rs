@@ -310,7 +310,8 @@ impl Vault {
     /// Whether the grant can be renewed by a token request.
     pub(super) fn renews(&self, token_context: &TokenContext, grant: &Grant) -> bool {
         let is_referred = matches!(grant, Grant::Referred(_));
-        is_referred || grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
+        is_referred
+            || grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
     }
 
     /// Whether the provider's file says that such a response means 401.

@@ -83,7 +83,11 @@ impl CommandSource {
         });
         let timeout = !self.timeout().is_zero() && self.timeout() <= TIMEOUT_MAX;
         failed([
-            Refusal::unless(program, "command.run", "must begin with a program's name or absolute path"),
+            Refusal::unless(
+                program,
+                "command.run",
+                "must begin with a program's name or absolute path",
+            ),
             Refusal::unless(timeout, "command.timeout", "must be more than 0s and up to 1m"),
         ])
     }

@@ -216,7 +216,11 @@ impl VaultSource {
             Refusal::unless(version, "vault.version", "must be 1 or 2"),
             Refusal::unless(role, "vault.role", "is required for a login by `kubernetes`"),
             Refusal::unless(token_file, "vault.token_file", "is for a login by `kubernetes`"),
-            Refusal::unless(mounts, "vault.mount", "must be letters, digits, `-_.` and `/`, like `login_mount` and `namespace`"),
+            Refusal::unless(
+                mounts,
+                "vault.mount",
+                "must be letters, digits, `-_.` and `/`, like `login_mount` and `namespace`",
+            ),
         ])
     }
 }
@@ -235,8 +239,16 @@ impl AwsSource {
 impl GcpSource {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
         failed([
-            Refusal::unless(is_segment(&self.project), "gcp.project", "must be the id of a project"),
-            Refusal::unless(!self.connection.is_empty(), "gcp.connection", "must name a connection"),
+            Refusal::unless(
+                is_segment(&self.project),
+                "gcp.project",
+                "must be the id of a project",
+            ),
+            Refusal::unless(
+                !self.connection.is_empty(),
+                "gcp.connection",
+                "must name a connection",
+            ),
             Refusal::unless(is_address(self.address.as_deref()), "gcp.address", ADDRESS),
         ])
     }
@@ -246,8 +258,16 @@ impl AzureSource {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
         failed([
             Refusal::unless(is_postable(&self.address), "azure.address", ADDRESS),
-            Refusal::unless(is_segment(&self.tenant), "azure.tenant", "must be the id or domain of a tenant"),
-            Refusal::unless(is_address(self.login_address.as_deref()), "azure.login_address", ADDRESS),
+            Refusal::unless(
+                is_segment(&self.tenant),
+                "azure.tenant",
+                "must be the id or domain of a tenant",
+            ),
+            Refusal::unless(
+                is_address(self.login_address.as_deref()),
+                "azure.login_address",
+                ADDRESS,
+            ),
         ])
     }
 }
@@ -261,8 +281,16 @@ impl OnePasswordSource {
 impl InfisicalSource {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
         failed([
-            Refusal::unless(!self.project.is_empty(), "infisical.project", "must be the id of a project"),
-            Refusal::unless(!self.environment.is_empty(), "infisical.environment", "must be the slug of an environment"),
+            Refusal::unless(
+                !self.project.is_empty(),
+                "infisical.project",
+                "must be the id of a project",
+            ),
+            Refusal::unless(
+                !self.environment.is_empty(),
+                "infisical.environment",
+                "must be the slug of an environment",
+            ),
             Refusal::unless(is_address(self.address.as_deref()), "infisical.address", ADDRESS),
         ])
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use keyward_model::{ManagedBy, Record, Source};
 
+use super::ConnectionRecord;
 use super::check;
 use super::error::DirectoryError;
 use super::index::Named;
 use super::stored::{Collection, Stored};
 use super::view::{OrgView, View};
-use super::ConnectionRecord;
 use crate::store::Table;
 use keyward_base::id::OrgId;
 
@@ -26,11 +26,7 @@ impl Stored for Source {
     }
 
     /// Connections would lose their values.
-    fn may_remove(
-        record: &Record<Self>,
-        by: ManagedBy,
-        view: &View,
-    ) -> Result<(), DirectoryError> {
+    fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         check::editor(record.managed_by, by, "source", record.name())?;
         match view.connections_of_source(&record.org, record.name()).next() {
             None => Ok(()),

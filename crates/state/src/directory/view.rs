@@ -225,7 +225,9 @@ impl View {
         let provider =
             || org.own_providers.values().next().map(|one| ("provider", one.name.clone()));
         let rule = || org.rules.values().next().map(|one| ("rule", one.name().to_owned()));
-        agent().or_else(connection).or_else(app).or_else(user).or_else(provider).or_else(rule)
+        let source = || org.sources.values().next().map(|one| ("source", one.name().to_owned()));
+        let some = agent().or_else(connection).or_else(app).or_else(user).or_else(provider);
+        some.or_else(rule).or_else(source)
     }
 
     /// Something that a user owns: its kind and name.

@@ -40,11 +40,7 @@ pub(super) fn check(
     let mut names = given.keys().map(String::as_str).chain(referred.iter().copied());
     if let Some(field) = names.find(|name| auth.field(name).is_none()).map(str::to_owned) {
         let known: Vec<&str> = auth.fields.iter().map(|field| field.name.as_str()).collect();
-        return Err(GrantError::Unknown {
-            auth: auth.id.clone(),
-            field,
-            known: known.join(", "),
-        });
+        return Err(GrantError::Unknown { auth: auth.id.clone(), field, known: known.join(", ") });
     }
     drop(names);
     let mut values = BTreeMap::new();

@@ -80,7 +80,8 @@ impl Referred {
     }
 
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let given = self.given.iter().map(|(name, value)| (format!("{GIVEN}{name}"), value.clone()));
+        let given =
+            self.given.iter().map(|(name, value)| (format!("{GIVEN}{name}"), value.clone()));
         let mut fields: BTreeMap<String, Secret> = given.collect();
         if let Some(Fetched { grant, facts }) = &self.fetched {
             let facts = serde_json::to_vec(facts).expect("times and digests serialise");
@@ -91,7 +92,8 @@ impl Referred {
     }
 
     pub(super) fn stored(mut fields: BTreeMap<String, Secret>) -> Result<Self, MintError> {
-        let malformed = || MintError::Malformed { what: "its fetched values are damaged".to_owned() };
+        let malformed =
+            || MintError::Malformed { what: "its fetched values are damaged".to_owned() };
         let fetched = match (fields.remove(GRANT), fields.remove(FACTS)) {
             (Some(grant), Some(facts)) => {
                 let facts = serde_json::from_slice(facts.expose()).map_err(|_| malformed())?;
@@ -116,7 +118,11 @@ impl Referred {
 pub(super) fn may_refer(kind: AuthKind) -> bool {
     matches!(
         kind,
-        AuthKind::ApiKey | AuthKind::Bearer | AuthKind::Basic | AuthKind::Custom | AuthKind::AwsSigv4
+        AuthKind::ApiKey
+            | AuthKind::Bearer
+            | AuthKind::Basic
+            | AuthKind::Custom
+            | AuthKind::AwsSigv4
     )
 }
 
@@ -141,7 +147,8 @@ mod tests {
 
     fn referred() -> Referred {
         let given = BTreeMap::from([("username".to_owned(), secret("ada"))]);
-        let grant = Grant::Bearer(Bearer::new(BTreeMap::from([("token".to_owned(), secret("canary"))])));
+        let grant =
+            Grant::Bearer(Bearer::new(BTreeMap::from([("token".to_owned(), secret("canary"))])));
         Referred::new(given).with(Fetched { grant: Box::new(grant), facts: facts() })
     }
 

@@ -60,7 +60,8 @@ pub(super) async fn value(
             match (answer.secret_string, answer.secret_binary) {
                 (Some(text), _) => Ok(text),
                 (None, Some(coded)) => {
-                    let bytes = BASE64_STANDARD.decode(coded).map_err(|_| SourceError::Malformed)?;
+                    let bytes =
+                        BASE64_STANDARD.decode(coded).map_err(|_| SourceError::Malformed)?;
                     String::from_utf8(bytes).map_err(|_| SourceError::Malformed)
                 }
                 (None, None) => Err(SourceError::Malformed),

@@ -75,7 +75,9 @@ impl SourceError {
             Self::Status { status, .. } if matches!(status.as_u16(), 401 | 403) => {
                 "check the source's credentials and what they may read"
             }
-            Self::NotFound => "check the reference of the field, and that the credentials may read it",
+            Self::NotFound => {
+                "check the reference of the field, and that the credentials may read it"
+            }
             _ => return None,
         })
     }
@@ -101,7 +103,9 @@ fn remedy(cause: Cause) -> &'static str {
         Cause::AddressRefused => {
             "if the server is yours, open its network and port in `upstream.allow_private`"
         }
-        Cause::TlsUnknownIssuer => "if the server has a CA of its own, name its root certificate in `upstream.trust`",
+        Cause::TlsUnknownIssuer => {
+            "if the server has a CA of its own, name its root certificate in `upstream.trust`"
+        }
         Cause::TlsCertificate => "check this machine's clock and the address of the source",
         Cause::ProxyFailed => "check the corporate proxy, and `upstream.proxy`",
         _ => "check that the server runs, and the network between this machine and it",

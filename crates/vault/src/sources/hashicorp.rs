@@ -129,7 +129,8 @@ fn in_namespace(ask: Ask, source: &VaultSource) -> Result<Ask, SourceError> {
 
 /// A wrong secret id is answered with 400.
 fn refusal(status: http::StatusCode, _: &[u8]) -> Option<SourceError> {
-    (status.as_u16() == 400).then_some(SourceError::Status { status, detail: Some("login refused".to_owned()) })
+    (status.as_u16() == 400)
+        .then_some(SourceError::Status { status, detail: Some("login refused".to_owned()) })
 }
 
 async fn pod_token(path: &str) -> Result<Secret, SourceError> {

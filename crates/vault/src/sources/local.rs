@@ -116,10 +116,16 @@ mod tests {
         };
         let print = ["sh", "-c", "printf '%s|' \"$@\"", "sh"];
         assert_eq!(of(&print, "a b; echo c").await.unwrap(), "a b; echo c|");
-        assert_eq!(of(&["sh", "-c", "printf '%s|' \"$@\"", "sh", "{ref}", "z"], "a").await.unwrap(), "a|z|");
+        assert_eq!(
+            of(&["sh", "-c", "printf '%s|' \"$@\"", "sh", "{ref}", "z"], "a").await.unwrap(),
+            "a|z|"
+        );
         let refused = of(&print, "--output=/tmp/x").await.unwrap_err();
         assert!(refused.contains("does not begin with `-`"), "{refused}");
-        let names = of(&["sh", "-c", "env | cut -d= -f1 | grep -v -e PWD -e _ -e SHLVL | sort | tr '\\n' ' '"], "x");
+        let names = of(
+            &["sh", "-c", "env | cut -d= -f1 | grep -v -e PWD -e _ -e SHLVL | sort | tr '\\n' ' '"],
+            "x",
+        );
         assert_eq!(names.await.unwrap().trim(), "HOME PATH TOKEN");
         let failed = of(&["sh", "-c", "echo canary; exit 3", "sh"], "a").await.unwrap_err();
         assert!(failed.contains("failed") && !failed.contains("canary"), "{failed}");

@@ -121,7 +121,8 @@ impl Sources {
                 let message = error.to_string();
                 let before = health.failing.take();
                 let (since, count) = before.map_or((now, 0), |it| (it.since, it.count));
-                health.failing = Some(SourceFailing { since, count: count.saturating_add(1), message });
+                health.failing =
+                    Some(SourceFailing { since, count: count.saturating_add(1), message });
             }
         }
     }

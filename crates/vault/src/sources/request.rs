@@ -14,8 +14,7 @@ use keyward_base::secret::Secret;
 use keyward_net::call::{Bounds, HttpClient, Servers};
 
 /// RFC 3986 §2.3: all but the unreserved characters.
-const UNRESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Ample for a service that answers within a second; a request of an agent may wait for it.
 const BOUNDS: Bounds = Bounds {

@@ -11,8 +11,8 @@ use crate::store::Table;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectionId, OrgId, TokenId};
 use keyward_model::{
-    App, ConnectSession, Honeytoken, Hook, Login, OwnProvider, Plugin, Record, Rule, Session, Source,
-    User, Webhook,
+    App, ConnectSession, Honeytoken, Hook, Login, OwnProvider, Plugin, Record, Rule, Session,
+    Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 
