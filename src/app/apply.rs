@@ -9,7 +9,7 @@ use super::plan::{
     NewlyConnected, Plan, PluginWork, ResourceWork, SourceWork, Step, TOKEN_LABEL, WebhookWork,
     Work,
 };
-use keyward_base::id::{AgentId, AppId, ConnectionId, Id, OrgId, SourceId};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SourceId};
 use keyward_inbox::Inbox;
 use keyward_model::{
     Agent, AgentFacts, App, ConnectionSpec, Hook, HookFacts, HookSpec, PluginSpec, Record,

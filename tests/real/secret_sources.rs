@@ -28,7 +28,8 @@ impl Bao {
     fn start() -> Self {
         let folder = TempDir::new().expect("a directory");
         // It does not tell the port that the system chose; another program rarely takes this one meanwhile.
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
         let at = format!("127.0.0.1:{port}");
         let mut server = Command::new(installed("real-venv/bin/bao"));
         server.args(["server", "-dev", "-dev-no-store-token"]);
@@ -73,7 +74,8 @@ impl Bao {
     /// A role id and a secret id.
     fn role(&self) -> (Canary, Canary) {
         let id = self.done(&["read", "-field=role_id", "auth/approle/role/keyward/role-id"]);
-        let secret = self.done(&["write", "-f", "-field=secret_id", "auth/approle/role/keyward/secret-id"]);
+        let secret =
+            self.done(&["write", "-f", "-field=secret_id", "auth/approle/role/keyward/secret-id"]);
         (Canary::of(id), Canary::of(secret))
     }
 
@@ -142,7 +144,11 @@ async fn openbao_gives_values_of_both_engines_and_its_outage_is_bridged() {
         ("kept", "apps/acme#absent", Some("it has no value of that reference")),
         ("kept", "apps/none#key", Some("it has no value of that reference")),
         ("kept", "other#key", Some("it answered 403 Forbidden")),
-        ("kept", "../sys/seal-status#type", Some("the reference must be PATH#FIELD, without the mount")),
+        (
+            "kept",
+            "../sys/seal-status#type",
+            Some("the reference must be PATH#FIELD, without the mount"),
+        ),
         ("wrong", "apps/acme#key", Some("it answered 403 Forbidden")),
     ] {
         let result = tested(&lab, source, reference).await;
@@ -150,9 +156,8 @@ async fn openbao_gives_values_of_both_engines_and_its_outage_is_bridged() {
     }
 
     bao.put("secret", &second);
-    let asked = async {
-        while lab.delivered("GET /a").await.one("x-api-key") != Some(&*second.text) {}
-    };
+    let asked =
+        async { while lab.delivered("GET /a").await.one("x-api-key") != Some(&*second.text) {} };
     patiently("the rotated value", asked).await;
 
     bao.server.kill().expect("it runs");
@@ -187,7 +192,9 @@ async fn a_source_is_added_used_and_tested_by_commands() {
         said_all.push_str(&said(&output));
         said(&output)
     };
-    let added = said_of(&["source", "add", "vault", "vault", &address, "--credential-file", &token], 0).await;
+    let added =
+        said_of(&["source", "add", "vault", "vault", &address, "--credential-file", &token], 0)
+            .await;
     assert!(added.contains("source vault added"), "{added}");
     let from = "api_key=vault:apps/acme#key";
     said_of(&["connection", "add", "acme", "--name", "b", "--no-test", "--from", from], 0).await;
@@ -206,7 +213,10 @@ async fn a_source_is_added_used_and_tested_by_commands() {
     let sent = origin.received();
     assert_eq!(sent.last().expect("a request").head.one("x-api-key"), Some(&*value.text));
     let shown = said_of(&["connection", "show", "b"], 0).await;
-    assert!(shown.contains("api_key from vault: apps/acme#key") && shown.contains("fetched"), "{shown}");
+    assert!(
+        shown.contains("api_key from vault: apps/acme#key") && shown.contains("fetched"),
+        "{shown}"
+    );
     let source = said_of(&["source", "show", "vault"], 0).await;
     assert!(source.contains("works") && source.contains("address=http"), "{source}");
     drop(gateway);
@@ -220,7 +230,11 @@ async fn aws_takes_the_signature_and_gives_values_of_both_services() {
     let value = Canary::new("cnry");
     let mut server = Command::new(installed("real-venv/bin/python"));
     server.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/sources/aws.py"));
-    server.env("VALUE", &value.text).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    server
+        .env("VALUE", &value.text)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut server = server.spawn().expect("`tests/run` installs moto");
     let mut line = String::new();
     let out = server.stdout.take().expect("piped");
@@ -237,7 +251,8 @@ async fn aws_takes_the_signature_and_gives_values_of_both_services() {
          - {{ name: wrong, aws: {{ region: eu-west-1, address: '{address}' }}, \
               credentials: {{ access_key_id: {{ env: ID }}, secret_access_key: {{ env: CANARY }} }} }}"
     );
-    let second = "{ name: second, provider: acme, fields: { api_key: { from: store, ref: /apps/acme } } }";
+    let second =
+        "{ name: second, provider: acme, fields: { api_key: { from: store, ref: /apps/acme } } }";
     let plan = plan("apps/acme#key").top(&sources).connection(second).agent("two", "second");
     let plan = plan.allow(&format!("127.0.0.1:{port}")).variable("ID", id).secret("KEY", &secret);
     let mut lab = plan.start(Origin::saying("fine").await).await;

@@ -42,7 +42,8 @@ async fn a_reference_to_no_source_or_by_no_admin_is_refused() {
     let source = json!({"name": "kept", "doppler": {}, "credentials": {"token": "t"}});
     api(&lab, "POST", "/sources", source, 201).await;
     api(&lab, "POST", "/users", json!({"name": "mia", "role": "member"}), 201).await;
-    let token = api(&lab, "POST", "/users/mia/tokens", json!({"label": "t"}), 201).await;
+    let token = json!({"user": "mia", "label": "first"});
+    let token = api(&lab, "POST", "/tokens", token, 201).await;
     let token = token["token"].as_str().expect("shown once").to_owned();
     let of_mia = format!("Authorization: Bearer {token}\r\n");
     let asked = lab.gateway.api_with(&of_mia, ("POST", "/connections"), &new.to_string()).await;

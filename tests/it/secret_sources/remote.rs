@@ -330,7 +330,8 @@ async fn vault_takes_the_token_of_the_pod() {
                 .to_string())
             }
             "/v1/secret/data/apps/acme" if request.head.one("x-vault-token") == Some("hvs.t") => {
-                ok(&json!({"data": {"data": {"key": value}, "metadata": {"version": 1}}}).to_string())
+                ok(&json!({"data": {"data": {"key": value}, "metadata": {"version": 1}}})
+                    .to_string())
             }
             _ => absent(),
         }
