@@ -42,6 +42,10 @@ pub(super) async fn change(
         Some(owner) => Some(owners::given_to(admin, caller, owner.as_deref())?),
         None => None,
     };
+    if change.with.test && after.references != found.references {
+        let why = "is not possible for references: test the source, then change them";
+        return Err(ApiError::field("test", why));
+    }
     if change.with.test {
         would_work(admin, &found, after).await?;
     }

@@ -76,9 +76,10 @@ async fn gives(
 async fn doppler_gives_the_computed_value() {
     let token = Canary::new("dp.st.");
     let bearer = format!("Bearer {}", token.text);
+    let credentials = [("token", &token)];
     let sent = gives(
         ("doppler: { address: KEEPER, project: web, config: prd }", "API_KEY"),
-        &[("token", &token)],
+        &credentials,
         move |request, value| match request.head.target().contains("name=API_KEY") {
             true if request.head.one("authorization") == Some(&*bearer) => ok(&json!({
                 "name": "API_KEY", "value": {"raw": "${OTHER}", "computed": value, "note": ""}
@@ -99,9 +100,10 @@ async fn infisical_logs_in_once_and_again_when_its_token_is_refused() {
         [id.text.clone(), secret.text.clone()],
         std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)),
     );
+    let credentials = [("client_id", &id), ("client_secret", &secret)];
     let sent = gives(
         ("infisical: { address: KEEPER, project: p-1, environment: prod }", "team/API_KEY"),
-        &[("client_id", &id), ("client_secret", &secret)],
+        &credentials,
         move |request, value| {
             use std::sync::atomic::Ordering::SeqCst;
             if request.head.target() == "/api/v1/auth/universal-auth/login" {
@@ -143,9 +145,10 @@ async fn infisical_logs_in_once_and_again_when_its_token_is_refused() {
 #[tokio::test]
 async fn onepassword_connect_finds_vault_and_item_by_name() {
     let token = Canary::new("eyJ");
+    let credentials = [("token", &token)];
     let sent = gives(
         ("onepassword: { address: KEEPER }", "op://Dev tools/Acme/api/credential"),
-        &[("token", &token)],
+        &credentials,
         |request, value| {
             match request.head.target() {
             "/v1/vaults?filter=name%20eq%20%22Dev%20tools%22" => {
@@ -176,9 +179,10 @@ async fn onepassword_connect_finds_vault_and_item_by_name() {
 async fn azure_gives_a_secret_after_the_login_of_an_application() {
     let (id, secret) = (Canary::new("app-"), Canary::new("s+/="));
     let client_secret = secret.text.clone();
+    let credentials = [("client_id", &id), ("client_secret", &secret)];
     let sent = gives(
         ("azure: { address: KEEPER, tenant: acme.test, login_address: KEEPER }", "api-key"),
-        &[("client_id", &id), ("client_secret", &secret)],
+        &credentials,
         move |request, value| {
             match request.head.target() {
             "/acme.test/oauth2/v2.0/token" => {
