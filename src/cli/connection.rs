@@ -157,6 +157,9 @@ pub(crate) struct Add {
     no_test: bool,
     #[command(flatten)]
     options: Options,
+    /// a field whose value is kept in a secret source; may be given several times
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
+    references: Vec<(String, FieldReference)>,
     /// take the tokens from a file that another tool wrote
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
     import: Option<PathBuf>,
@@ -182,9 +185,6 @@ pub(in crate::cli) struct Options {
     fields: Vec<(String, String)>,
     #[command(flatten)]
     pub(in crate::cli) secrets: SecretArgs,
-    /// a field whose value is kept in a secret source; may be given several times
-    #[arg(long = "from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
-    references: Vec<(String, FieldReference)>,
     /// a variable of the provider's hosts; may be given several times
     #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
     variables: Vec<(String, String)>,
@@ -248,7 +248,7 @@ impl Options {
         Ok(Given {
             auth: self.auth.clone(),
             fields: unique(self.fields.clone())?,
-            references: self.references.iter().cloned().collect(),
+            references: References::new(),
             secrets: self.secrets.sources(),
             variables: unique(self.variables.clone())?,
         })
@@ -350,16 +350,6 @@ async fn set_paused(
 /// The path of a connection.
 pub(in crate::cli) fn path(name: &str) -> String {
     format!("/api/v1/connections/{}", segment(name))
-}
-
-/// `FIELD=PATH` of an argument.
-pub(in crate::cli) fn file(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((field, path)) if !field.is_empty() && !path.is_empty() => {
-            Ok((field.to_owned(), path.into()))
-        }
-        _ => Err("write FIELD=PATH".to_owned()),
-    }
 }
 
 /// What stands for the connection's host in the settings of a program that cannot use a proxy.

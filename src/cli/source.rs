@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::agent::pair;
 use super::client::Client;
 use super::confirm::Removal;
-use super::connection::file;
+use super::connection::secrets::file;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::resource::{Asked, Column, Columns, path};
@@ -29,7 +29,7 @@ pub(crate) enum Command {
         them, under `sources:`. Settings and credentials of each kind: docs/guides/secret-sources.md\n\nexamples:\n  \
         keyward source add vault vault address=https://vault.example.com --credential-file token=token.txt\n  \
         keyward source add aws aws region=eu-west-1 --credential-env access_key_id=ID --credential-env secret_access_key=KEY\n  \
-        keyward connection add openai --from api_key=vault:apps/openai#key"
+        keyward connection add openai --secret-from api_key=vault:apps/openai#key"
     )]
     Add(Add),
     /// list them

@@ -34,8 +34,6 @@ section! {
 pub struct SourceCredentials {
     /// By name.
     pub sources: BTreeMap<String, SecretSource>,
-    /// `sources[0]`.
-    path: String,
 }
 
 impl InFile for Source {
@@ -53,7 +51,7 @@ impl InFile for Source {
             let source = source::secret(value, &key_of(&at, name), reading)?;
             sources.insert(name.clone(), source);
         }
-        Some(SourceCredentials { sources, path: path.to_owned() })
+        Some(SourceCredentials { sources })
     }
 }
 
@@ -69,11 +67,6 @@ pub(super) fn sources(
             let variables =
                 env.names.iter().map(|name| (name.clone(), SecretSource::Env(name.clone())));
             with.sources.extend(variables);
-        }
-        let names = with.sources.keys().map(String::as_str);
-        if let Some(refusal) = spec.credential_names().refusal(names) {
-            let remedy = refusal.hint.clone().unwrap_or_default();
-            reading.problems.add(&key_of(&with.path, &refusal.field), refusal.to_string(), remedy);
         }
     }
     found

@@ -40,7 +40,7 @@ const ITEMS: [(&str, &str); 25] = [
     ("sources[].env", r#"{"names": ["T"]}"#),
     ("sources[].file", r#"{"folder": "/run/secrets"}"#),
     ("sources[].command", r#"{"run": ["op", "read"]}"#),
-    ("sources[].vault", r#"{"address": "https://vault.example.com"}"#),
+    ("sources[].vault", r#"{"address": "https://vault.example.com", "role": "keyward"}"#),
     ("sources[].aws", r#"{"region": "eu-west-1"}"#),
     ("sources[].gcp", r#"{"project": "acme", "connection": "google"}"#),
     ("sources[].azure", r#"{"address": "https://acme.vault.azure.net", "tenant": "acme.example"}"#),
@@ -167,6 +167,10 @@ fn document(path: &str, value: serde_json::Value) -> String {
             Some(key) if rest == path => serde_json::json!({ key: [document] }),
             Some(key) => {
                 let mut item = item(rest);
+                // Exactly one kind: the one below.
+                if rest == "sources[]" {
+                    item.as_object_mut().expect("a map").remove("env");
+                }
                 let below = document.as_object_mut().expect("a map");
                 item.as_object_mut().expect("a map").append(below);
                 serde_json::json!({ key: [item] })

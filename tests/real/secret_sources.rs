@@ -197,7 +197,8 @@ async fn a_source_is_added_used_and_tested_by_commands() {
             .await;
     assert!(added.contains("source vault added"), "{added}");
     let from = "api_key=vault:apps/acme#key";
-    said_of(&["connection", "add", "acme", "--name", "b", "--no-test", "--from", from], 0).await;
+    said_of(&["connection", "add", "acme", "--name", "b", "--no-test", "--secret-from", from], 0)
+        .await;
     let tested = said_of(&["source", "test", "vault"], 0).await;
     assert!(tested.contains("apps/acme#key") && tested.contains("fetched"), "{tested}");
     let failed = said_of(&["source", "test", "vault", "apps/none#key"], 1).await;

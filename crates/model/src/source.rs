@@ -56,14 +56,14 @@ section! {
         #[serde(default)]
         pub name: String,
         /// How long a fetched value is used before it is fetched again. While it is used, it is fetched before this time
-        /// has passed.
-        #[key("time", "5m")]
+        /// has passed. Default: 5m.
+        #[key("time")]
         #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
         pub ttl: Option<Duration>,
         /// How long the last value is used after `ttl` while the source cannot be asked. Then requests are refused with 503
-        /// `source_unavailable`.
-        #[key("time", "1h")]
+        /// `source_unavailable`. Default: 1h, at most 30d.
+        #[key("time")]
         #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
         pub keep: Option<Duration>,

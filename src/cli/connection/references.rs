@@ -1,4 +1,4 @@
-//! Fields whose values are kept in secret sources: `--from FIELD=SOURCE:REF`, and what is shown of them.
+//! Fields whose values are kept in secret sources: `--secret-from FIELD=SOURCE:REF`, and what is shown of them.
 
 use keyward_model::{Connection, FieldReference, Shown};
 

@@ -31,7 +31,7 @@ pub(crate) struct Set {
     #[arg(long, value_name = "WHAT", value_parser = cleared)]
     clear: Vec<What>,
     /// keep a field that has a reference elsewhere; may be given several times
-    #[arg(long = "from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
     references: Vec<(String, FieldReference)>,
     /// ask the provider with the change first, and keep it only when it works
     #[arg(long, conflicts_with = "references")]

@@ -45,8 +45,8 @@ section! {
         /// them. The program's environment has PATH, HOME and the source's credentials.
         #[key("list of text", required)]
         pub run: Vec<String>,
-        /// How long it may run, up to 1m.
-        #[key("time", "10s")]
+        /// How long it may run, up to 1m. Default: 10s.
+        #[key("time")]
         #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
         pub timeout: Option<Duration>,

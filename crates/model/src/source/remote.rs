@@ -19,12 +19,12 @@ section! {
         /// Its address.
         #[key("URL", required)]
         pub address: String,
-        /// Where the key/value engine is mounted.
-        #[key("text", "secret")]
+        /// Where the key/value engine is mounted. Default: `secret`.
+        #[key("text")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub mount: Option<String>,
-        /// The version of the engine.
-        #[key("1 or 2", "2")]
+        /// The version of the engine. Default: 2.
+        #[key("1 or 2")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub version: Option<u8>,
         /// The namespace, for servers that have some.
@@ -44,8 +44,8 @@ section! {
         #[key("text")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub role: Option<String>,
-        /// The file of the pod's token, for a login by `kubernetes`.
-        #[key("path", "/var/run/secrets/kubernetes.io/serviceaccount/token")]
+        /// The file of the pod's token, for a login by `kubernetes`. Default: where Kubernetes puts it.
+        #[key("path")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub token_file: Option<String>,
     }
