@@ -579,7 +579,7 @@ mod tests {
     #[test]
     fn a_secret_file_needs_a_field_and_a_path() {
         for bad in ["token", "=path", "token="] {
-            assert!(file(bad).is_err(), "{bad}");
+            assert!(secrets::file(bad).is_err(), "{bad}");
         }
     }
 }

@@ -180,6 +180,7 @@ impl Vault {
         let unknown = || SourceError::Unknown(reference.from.clone());
         let source = view.find::<Source>(org, &reference.from).cloned().ok_or_else(unknown)?;
         let value = self.value_in(&source, &reference.reference).await;
+        self.sources.note(&source.id, self.clock.now(), value.as_ref().err());
         self.count_fetch(value.is_ok());
         Ok((value?, source))
     }
@@ -212,7 +213,10 @@ impl Vault {
         source: &Record<Source>,
         reference: &str,
     ) -> Result<(), SourceError> {
-        self.value_in(source, reference).await.map(drop)
+        self.value_in(source, reference).await?;
+        // A reference that somebody tries says nothing about those of connections.
+        self.sources.note(&source.id, self.clock.now(), None);
+        Ok(())
     }
 
     /// The token of the connection that the source names.

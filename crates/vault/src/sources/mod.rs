@@ -73,12 +73,6 @@ impl Sources {
         fetch: &Fetch<'_>,
         reference: &str,
     ) -> Result<Secret, SourceError> {
-        let result = self.value(fetch, reference).await;
-        self.note(&fetch.source.id, fetch.clock.now(), result.as_ref().err());
-        result
-    }
-
-    async fn value(&self, fetch: &Fetch<'_>, reference: &str) -> Result<Secret, SourceError> {
         let kind = fetch.source.spec.kind().ok_or(SourceError::Kind)?;
         match kind {
             SourceKind::Env(env) => return local::variable(env, fetch.credentials, reference),
@@ -112,7 +106,8 @@ impl Sources {
         member_of(text, member)
     }
 
-    fn note(&self, id: &SourceId, now: Timestamp, error: Option<&SourceError>) {
+    /// Notes the result of a fetch for a connection, or a test that succeeded.
+    pub(crate) fn note(&self, id: &SourceId, now: Timestamp, error: Option<&SourceError>) {
         let mut health = self.health.lock();
         let health = health.entry(id.clone()).or_default();
         match error {
