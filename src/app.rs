@@ -24,6 +24,7 @@ mod restore;
 mod rotations;
 mod services;
 mod sessions;
+mod source_files;
 mod store_copy;
 mod telemetry;
 mod upstream_settings;

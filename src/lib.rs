@@ -20,6 +20,7 @@
 //! | Host set | hosts that an agent may reach without a credential, such as `packages`. Data, not code | `rules::host_sets` |
 //! | Target | scheme, host and port, parsed once | `base::host` |
 //! | Grant | the secret or the tokens of a connection; encrypted in the store | `vault::grant`, `vault` |
+//! | Source, Reference | where values of fields are kept outside of Keyward; which of its values a field is | `model`, `vault::sources` |
 //! | Credential, Placement | what is injected now, and where | `rules::inject` |
 //! | Flow | one OAuth consent of a person; its result is a Grant | `vault::oauth` |
 //! | Permit | proof that policy allowed a request; only `rules::policy` makes one | `rules::policy::permit` |
@@ -49,6 +50,7 @@
 //! keyward-inbox                              webhooks of services: accepted, stored, delivered
 //! keyward-vault  oauth  events               consents, each of which ends in a grant; webhooks
 //!                grant  keys                 grants, sealed, and credentials; rotation of master keys
+//!                sources                     values of secret sources
 //! keyward-state  rulebook                    rules in force
 //!                directory                   all resources of all organisations, in memory and in the store
 //!                observe  store  crypto      audit, metrics, telemetry; key-value store; encryption
@@ -94,6 +96,7 @@
 //! | What follows a 401 of the upstream? | `proxy/src/exchange/refused_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `refused_credential`, `Attempts::after`, `Vault::renew` |
 //! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `Refusals::refused`, `Vault::reject` |
 //! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
+//! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
 //! | When is an idle upstream stream closed? | `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs` | `Idle::sweep`, `Load::is_spent` |
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `Sources::lenient_in`, `View::rules_in_order` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `Writer::take`, `write` |

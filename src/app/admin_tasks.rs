@@ -8,7 +8,10 @@ use tokio::task::JoinSet;
 
 use super::listeners::BoundHooks;
 use super::services::Services;
-use super::{backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions, usage};
+use super::{
+    backups, ca, connect_sessions, finish_rotation, replicas, rotations, sessions, source_files,
+    usage,
+};
 use crate::config::Config;
 use keyward_api::{self as admin, Admin, AdminTls, NetworkAccess};
 use keyward_proxy::ProxyTls;
@@ -84,6 +87,8 @@ impl AdminTasks {
         let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
         let rotating = rotations::run(vault, metrics, services.clock.clone());
         self.spawn(|close| until(close, rotating));
+        let files = source_files::follow(services.vault.clone());
+        self.spawn(|close| until(close, files));
         let usage = usage::Job {
             directory: services.directory.clone(),
             metrics: services.metrics.clone(),

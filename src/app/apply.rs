@@ -6,14 +6,15 @@ use anyhow::Context;
 
 use super::plan::{
     Action, AgentChange, AgentWork, AppWork, ConnectionWork, Declarable, Freed, Given, HookWork,
-    NewlyConnected, Plan, PluginWork, ResourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
+    NewlyConnected, Plan, PluginWork, ResourceWork, SourceWork, Step, TOKEN_LABEL, WebhookWork,
+    Work,
 };
 use crate::config::Use;
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SourceId};
 use keyward_inbox::Inbox;
 use keyward_model::{
     Agent, AgentFacts, App, BindTerms, ConnectionSpec, Hook, HookFacts, HookSpec, PluginSpec,
-    Record, Reference, Webhook, WebhookFacts, WebhookState,
+    Record, Reference, Source, Webhook, WebhookFacts, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -62,6 +63,7 @@ impl Target<'_> {
             Work::Honeytoken(work) => self.resource(org, work).await,
             Work::App(work) => self.app(org, *work).await,
             Work::Hook(work) => self.hook(org, *work).await,
+            Work::Source(work) => self.source(org, *work).await,
             Work::Connection(work) => self.connection(org, *work).await,
             Work::Agent(work) => self.agent(org, *work).await,
             Work::Plugin(work) => self.plugin(org, *work).await,
@@ -119,6 +121,29 @@ impl Target<'_> {
             }
         };
         Ok(self.inbox.set_keys(&hook, keys).await?)
+    }
+
+    async fn source(self, org: &OrgId, work: SourceWork) -> anyhow::Result<()> {
+        let view = self.directory().view();
+        let found = |id: &SourceId| {
+            view.one::<Source>(org, id).cloned().with_context(|| gone("source", id.as_str()))
+        };
+        match work {
+            SourceWork::Make(spec, credentials) => {
+                self.vault.add_source(org, spec, &credentials, ManagedBy::File).await?;
+            }
+            SourceWork::Change(id, spec, credentials) => {
+                let edit = |record: &mut Record<Source>| -> Result<(), VaultError> {
+                    record.spec.clone_from(&spec);
+                    Ok(())
+                };
+                self.vault.change_source(&*found(&id)?, &edit, Some(credentials)).await?;
+            }
+            SourceWork::Remove(id) => {
+                self.vault.remove_source(&*found(&id)?, ManagedBy::File).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The spec with the id of its connection.
@@ -190,15 +215,20 @@ impl Target<'_> {
             }
             ConnectionWork::Change(id, change) => (id, change),
         };
-        if let Some(fields) = change.fields {
-            self.vault.replace(org, &id, fields).await?;
-        }
+        let before = directory.view().connection(org, &id).map(|it| it.references.clone());
         let describe = |record: &mut ConnectionRecord| {
             // Its app may have been registered again meanwhile.
             let app = record.app.take();
             record.spec = ConnectionSpec { app, ..change.spec.clone() };
         };
-        directory.update_connection(org, &id, &describe).await?;
+        let described = directory.update_connection(org, &id, &describe).await?;
+        // The grant is made for the references of the record.
+        if let Some(fields) = change.fields {
+            self.vault.replace(org, &id, fields).await?;
+        }
+        if before.as_ref() != Some(&described.references) {
+            self.vault.references_changed(&id);
+        }
         if change.resumes {
             directory.set_connection_paused(org, &id, false, ManagedBy::File).await?;
         }

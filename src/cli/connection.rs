@@ -7,6 +7,7 @@ mod declared;
 pub(in crate::cli) mod form;
 mod import;
 pub(in crate::cli) mod list;
+mod references;
 mod refresh;
 mod remove;
 mod request;
@@ -39,7 +40,7 @@ use super::settings::Global;
 use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, Whose, owner_of};
 use keyward_api::wire::{self, ConnectionMade, Failing, List, TokenStatus};
-use keyward_model::{Connection, Shown};
+use keyward_model::{Connection, FieldReference, References, Shown};
 use keyward_state::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
@@ -156,6 +157,9 @@ pub(crate) struct Add {
     no_test: bool,
     #[command(flatten)]
     options: Options,
+    /// a field whose value is kept in a secret source; may be given several times
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
+    references: Vec<(String, FieldReference)>,
     /// take the tokens from a file that another tool wrote
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
     import: Option<PathBuf>,
@@ -228,6 +232,8 @@ pub(in crate::cli) struct New {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) visibility: Option<&'static str>,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
+    #[serde(skip_serializing_if = "References::is_empty")]
+    pub(in crate::cli) references: References,
     /// For people, and of the secret.
     #[serde(flatten)]
     pub(in crate::cli) said: serde_json::Map<String, serde_json::Value>,
@@ -242,6 +248,7 @@ impl Options {
         Ok(Given {
             auth: self.auth.clone(),
             fields: unique(self.fields.clone())?,
+            references: References::new(),
             secrets: self.secrets.sources(),
             variables: unique(self.variables.clone())?,
         })
@@ -345,16 +352,6 @@ pub(in crate::cli) fn path(name: &str) -> String {
     format!("/api/v1/connections/{}", segment(name))
 }
 
-/// `FIELD=PATH` of an argument.
-fn file(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((field, path)) if !field.is_empty() && !path.is_empty() => {
-            Ok((field.to_owned(), path.into()))
-        }
-        _ => Err("write FIELD=PATH".to_owned()),
-    }
-}
-
 /// What stands for the connection's host in the settings of a program that cannot use a proxy.
 pub(in crate::cli) fn base_url(proxy: &str, name: &str, host: Option<&str>) -> String {
     // A listener with TLS names its scheme.
@@ -402,6 +399,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("granted", connection.facts.granted.join(", ")),
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
+    rows.extend(references::rows(connection));
     rows.extend(about::rows(connection));
     rows.extend([
         ("base URL", based),
@@ -581,7 +579,7 @@ mod tests {
     #[test]
     fn a_secret_file_needs_a_field_and_a_path() {
         for bad in ["token", "=path", "token="] {
-            assert!(file(bad).is_err(), "{bad}");
+            assert!(secrets::file(bad).is_err(), "{bad}");
         }
     }
 }

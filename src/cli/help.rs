@@ -5,7 +5,7 @@ use clap::Command;
 /// The commands in the order in which people meet them.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Start", &["connect", "import", "run", "env", "status", "init", "serve", "service"]),
-    ("Accounts", &["connection", "connect-link", "app", "provider", "plugin"]),
+    ("Accounts", &["connection", "connect-link", "app", "provider", "source", "plugin"]),
     ("Policy", &["agent", "session", "rule", "explain", "honeytoken"]),
     (
         "Operate",

@@ -53,6 +53,7 @@ mod serve;
 mod service;
 mod session;
 mod settings;
+mod source;
 mod status;
 mod store;
 mod stream;
@@ -179,6 +180,9 @@ enum Command {
     /// take webhooks of services, verified, for programs
     #[command(subcommand)]
     Hook(hook::Command),
+    /// manage secret sources, where values of connections' fields are kept
+    #[command(subcommand)]
+    Source(source::Command),
     /// manage honeytokens: bait that raises an alarm when a program sends it
     #[command(subcommand)]
     Honeytoken(honeytoken::Command),
@@ -358,6 +362,7 @@ impl Command {
             Self::Org(command) => command.run(global).await,
             Self::Webhook(command) => command.run(global).await,
             Self::Hook(command) => command.run(global).await,
+            Self::Source(command) => command.run(global).await,
             Self::Honeytoken(command) => command.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,

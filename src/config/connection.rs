@@ -11,13 +11,13 @@ use super::declared::{Declared, InFile};
 use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
-use super::source;
+use super::{secret_sources, source};
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
 use keyward_base::rotation::{KEEP_OLD_MAX, RotationSettings};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_model::{App, Connection, Reference};
+use keyward_model::{App, Connection, Reference, References};
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::key_of;
 use keyward_rules::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
@@ -26,7 +26,8 @@ section! {
     /// The keys of an item beside those of the spec.
     #[derive(Deserialize)]
     pub struct Beside {
-        /// What the auth method requires. A field that is not secret may be text.
+        /// What the auth method requires. A field that is not secret may be text; one may be
+        /// `{ from: SOURCE, ref: REFERENCE }` for a value of a [secret source](#sources).
         #[key("map of names to [secrets](#secrets)", "{}")]
         #[serde(default)]
         fields: BTreeMap<String, Value>,
@@ -93,7 +94,9 @@ pub(super) fn connections(
         check.variables(&spec.variables, reading);
         check.settings(&spec.settings, reading);
         check.app(spec.app.as_ref().map(Reference::as_str), apps, reading);
-        with.sources = check.fields(&std::mem::take(&mut with.given), reading);
+        let mut given = std::mem::take(&mut with.given);
+        spec.references.extend(check.references(&mut given, reading));
+        with.sources = check.fields(&given, &spec.references, reading);
     }
     found
 }
@@ -201,9 +204,40 @@ impl Check<'_> {
         }
     }
 
+    /// Takes the fields by reference out of `given`.
+    fn references(
+        &self,
+        given: &mut BTreeMap<String, Value>,
+        reading: &mut Reading<'_>,
+    ) -> References {
+        let mut found = References::new();
+        given.retain(|name, value| {
+            let at = self.at("fields", name);
+            let Some(reference) = secret_sources::reference(value, &at, reading) else {
+                return true;
+            };
+            if self.auth.field(name).is_none() {
+                return true;
+            }
+            match reference {
+                Some(reference) if reference.is_plain() => {
+                    drop(found.insert(name.clone(), reference));
+                }
+                Some(_) => {
+                    let message = "`ref` must be 1 to 1024 characters on one line";
+                    reading.problems.add(&at, message, "write another one");
+                }
+                None => {}
+            }
+            false
+        });
+        found
+    }
+
     fn fields(
         &self,
         given: &BTreeMap<String, Value>,
+        references: &References,
         reading: &mut Reading<'_>,
     ) -> BTreeMap<String, SecretSource> {
         let mut found = BTreeMap::new();
@@ -228,7 +262,8 @@ impl Check<'_> {
             }
         }
         for field in &self.auth.fields {
-            if !field.optional && !given.contains_key(&field.name) {
+            let is_given = given.contains_key(&field.name) || references.contains_key(&field.name);
+            if !field.optional && !is_given {
                 let message = format!("field `{}` is missing", field.name);
                 let remedy = match field.secret {
                     true => format!("add `fields: {{ {}: {{ env: NAME }} }}`", field.name),

@@ -35,6 +35,7 @@ pub mod reference;
 mod rule;
 mod rule_cases;
 mod secret;
+mod secret_sources;
 mod sign_in;
 mod source;
 mod state;
@@ -56,7 +57,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Webhook};
+use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Source, Webhook};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
@@ -81,6 +82,7 @@ pub use plugin::{DeclaredPlugin, ManifestSource};
 pub use postgres::{PostgresChoice, PostgresTls};
 pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
+pub use secret_sources::SourceCredentials;
 pub use sign_in::SignIn;
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
 pub use telemetry::Otlp;
@@ -136,6 +138,8 @@ pub struct Config {
     pub webhooks: Vec<Declared<Webhook>>,
     /// Declared hooks.
     pub hooks: Vec<Declared<Hook>>,
+    /// Declared secret sources.
+    pub sources: Vec<Declared<Source>>,
     /// Declared honeytokens.
     pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
@@ -190,7 +194,8 @@ impl Config {
         let sign_in = self.sign_in.oidc.iter().map(|oidc| &oidc.org);
         let named = named.chain(rules).chain(listeners).chain(webhooks).chain(honeytokens);
         let hooks = self.hooks.iter().map(|hook| &hook.org);
-        named.chain(sign_in).chain(hooks).collect()
+        let sources = self.sources.iter().map(|source| &source.org);
+        named.chain(sign_in).chain(hooks).chain(sources).collect()
     }
 
     /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in
@@ -264,7 +269,8 @@ impl Config {
         let hooks = self.hooks.iter().map(|hook| &hook.with);
         let hooks = hooks.flat_map(|it| it.secret.iter().chain(&it.signing_key));
         let all = fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks).chain(oidc);
-        all.chain(headers).chain(hooks).chain(store)
+        let sources = self.sources.iter().flat_map(|it| it.with.sources.values());
+        all.chain(headers).chain(hooks).chain(store).chain(sources)
     }
 
     /// The built-in providers and the configured ones.

@@ -16,8 +16,8 @@ use super::state::{AuditText, CaText, StoreChoice, StoreText};
 use super::telemetry::TelemetryText;
 use super::upstream::UpstreamText;
 use super::{
-    Config, agent, app, backup, connect, connection, limits, listen, oauth, plugin, rule, sign_in,
-    source, state, telemetry, upstream, webhook,
+    Config, agent, app, backup, connect, connection, limits, listen, oauth, plugin, rule,
+    secret_sources, sign_in, source, state, telemetry, upstream, webhook,
 };
 use keyward_base::connect::ConnectSettings;
 use keyward_base::keys::section;
@@ -26,7 +26,7 @@ use keyward_base::rotation::RotationSettings;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Webhook};
+use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Source, Webhook};
 use keyward_rules::provider::check;
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{Catalogue, Provider};
@@ -70,6 +70,10 @@ section! {
         /// store.
         #[key(list of Item<App>)]
         apps: Option<Value>,
+        /// Secret sources, where values of connections' fields are kept. Others are added by commands and live in the
+        /// store.
+        #[key(list of Item<Source>)]
+        sources: Option<Value>,
         /// Accounts at providers. Others are added by commands and live in the store.
         #[key(list of Item<Connection>)]
         connections: Option<Value>,
@@ -189,6 +193,7 @@ impl Sections {
             backup: backup::backup(self.backup.as_ref(), reading),
             connect: connect::connect(self.connect.as_ref(), reading),
             webhooks: Declared::read(self.webhooks.as_ref(), &known, reading),
+            sources: secret_sources::sources(self.sources.as_ref(), &known, reading),
             hooks: Declared::read(self.hooks.as_ref(), &known, reading),
             events: webhook::settings(self.events.as_ref(), reading),
             honeytokens: Declared::read(self.honeytokens.as_ref(), &known, reading),

@@ -19,7 +19,7 @@ const EXAMPLE: &str = include_str!("../../config.example.yaml");
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
-const ITEMS: [(&str, &str); 15] = [
+const ITEMS: [(&str, &str); 25] = [
     (
         "apps[]",
         r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
@@ -36,6 +36,16 @@ const ITEMS: [(&str, &str); 15] = [
         r#"{"name": "ops", "url": "https://ops.example.com/k", "signing_key": {"env": "W"}}"#,
     ),
     ("hooks[]", r#"{"name": "ci", "scheme": "github", "secret": {"env": "W"}}"#),
+    ("sources[]", r#"{"name": "kept", "env": {"names": ["T"]}}"#),
+    ("sources[].env", r#"{"names": ["T"]}"#),
+    ("sources[].file", r#"{"folder": "/run/secrets"}"#),
+    ("sources[].command", r#"{"run": ["op", "read"]}"#),
+    ("sources[].vault", r#"{"address": "https://vault.example.com", "role": "keyward"}"#),
+    ("sources[].aws", r#"{"region": "eu-west-1"}"#),
+    ("sources[].gcp", r#"{"project": "acme", "connection": "google"}"#),
+    ("sources[].azure", r#"{"address": "https://acme.vault.azure.net", "tenant": "acme.example"}"#),
+    ("sources[].onepassword", r#"{"address": "https://connect.example.com"}"#),
+    ("sources[].infisical", r#"{"project": "p", "environment": "prod"}"#),
     ("honeytokens[]", r#"{"name": "readme"}"#),
     ("plugins[]", r#"{"manifest": "keyward-plugin.yaml", "agent": "ci"}"#),
     ("listen.hooks", r#"{"at": "127.0.0.1:8082"}"#),
@@ -157,6 +167,10 @@ fn document(path: &str, value: serde_json::Value) -> String {
             Some(key) if rest == path => serde_json::json!({ key: [document] }),
             Some(key) => {
                 let mut item = item(rest);
+                // Exactly one kind: the one below.
+                if rest == "sources[]" {
+                    item.as_object_mut().expect("a map").remove("env");
+                }
                 let below = document.as_object_mut().expect("a map");
                 item.as_object_mut().expect("a map").append(below);
                 serde_json::json!({ key: [item] })

@@ -148,6 +148,7 @@ mod run_gateway;
 mod run_token;
 mod screens;
 mod scrub;
+mod secret_sources;
 mod security_fuzz;
 mod security_injection;
 mod security_process;

@@ -196,7 +196,7 @@ async fn own_origin_only(tab: &mut Tab<'_>, lab: &Lab) {
 }
 
 /// Pages with and without a rail.
-const PAGES: [&str; 23] = [
+const PAGES: [&str; 24] = [
     "/",
     "/connections",
     "/connections/acme",
@@ -218,6 +218,7 @@ const PAGES: [&str; 23] = [
     "/webhooks",
     "/incoming",
     "/honeytokens",
+    "/sources",
     "/people",
     "/settings",
 ];

@@ -53,6 +53,7 @@ mod relay;
 mod remedies;
 mod replicas;
 mod run;
+mod secret_sources;
 mod served;
 mod service;
 mod shelf;

@@ -16,6 +16,7 @@ pub(super) const ROOMS: &[(&str, &str)] = &[
     ("vault", "keys"),
     ("vault", "oauth"),
     ("vault", "oidc"),
+    ("vault", "sources"),
     ("proxy", "authorize"),
     ("proxy", "base_url"),
     ("proxy", "body"),
@@ -54,7 +55,11 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("state", ""),
     ("grant", "base inject net provider ssh"),
     ("keys", "base crypto store"),
-    ("vault", "base crypto directory grant inject model net observe policy provider ssh store"),
+    ("sources", "base crypto inject model net"),
+    (
+        "vault",
+        "base crypto directory grant inject model net observe policy provider sources ssh store",
+    ),
     ("oauth", "base crypto directory grant model net observe provider store vault"),
     ("oidc", "base crypto grant model net oauth provider vault"),
     ("events", "base crypto directory model net observe store vault"),
@@ -128,15 +133,17 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
     "crates/net/src/tls.rs",
     "crates/vault/src/events/keys.rs",
     "crates/vault/src/oauth/",
+    "crates/vault/src/sources/",
+    "crates/vault/src/source_keys.rs",
     "crates/vault/src/oidc/id_token.rs",
     "crates/api/src/tokens.rs",
     "src/app/services/shared_store.rs",
     "crates/backup/src/encryption.rs",
 ];
 
-/// Where the environment may be read: configuration, and a master key that lies in a variable.
+/// Where the environment may be read: configuration, a master key that lies in a variable, and PATH and HOME of programs.
 pub(super) const MAY_READ_ENVIRONMENT: &[&str] =
-    &["src/config/", "src/cli/", "crates/rules/build.rs"];
+    &["src/config/", "src/cli/", "crates/rules/build.rs", "crates/state/src/crypto/command.rs"];
 
 /// Where a socket may be opened outwards.
 pub(super) const MAY_DIAL: &[&str] = &["crates/net/src/"];

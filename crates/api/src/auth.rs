@@ -393,13 +393,15 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     let access = match (reads, parts.as_slice()) {
         (true, _) | (false, ["rules", "explain" | "test"]) => Access::Read,
         // A plan changes nothing, but reads secrets as a reload does: a caller that may reload may plan.
-        (false, ["plan"] | ["connections", _, "test" | "request"]) => Access::Use,
+        (false, ["plan"] | ["connections", _, "test" | "request"] | ["sources", _, "test"]) => {
+            Access::Use
+        }
         _ => Access::Write,
     };
     let area = match parts[0] {
         "connections" | "connect-sessions" | "flows" => Area::Connections,
         "agents" | "runs" | "sessions" | "probes" | "plugins" | "streams" | "usage" => Area::Agents,
-        "apps" | "redirect-uri" => Area::Apps,
+        "apps" | "redirect-uri" | "sources" => Area::Apps,
         "providers" | "status" | "summary" => Area::Providers,
         "ca" if reads => Area::Providers,
         "rules" => Area::Rules,

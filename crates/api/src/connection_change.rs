@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::body::Segments;
 use super::changes;
 use super::connection_test::tested;
-use super::connections::view;
+use super::connections::{may_refer, view};
 use super::context::Context;
 use super::error::ApiError;
 use super::input::Change;
@@ -34,7 +34,7 @@ pub(super) async fn change(
     editable(&found, ManagedBy::Store)?;
     change.if_match.check(&found)?;
     in_lower_case(&mut change.patch);
-    let after = changed(admin, &found, &change)?;
+    let after = changed(&context, &found, &change)?;
     if after.name != found.name {
         is_not_named(admin, &found)?;
     }
@@ -42,13 +42,17 @@ pub(super) async fn change(
         Some(owner) => Some(owners::given_to(admin, caller, owner.as_deref())?),
         None => None,
     };
+    if change.with.test && after.references != found.references {
+        let why = "is not possible for references: test the source, then change them";
+        return Err(ApiError::field("test", why));
+    }
     if change.with.test {
         would_work(admin, &found, after).await?;
     }
     // Judged on the record that is written: others may change it meanwhile.
     let edit = |record: &mut ConnectionRecord| -> Result<(), ApiError> {
         change.if_match.check(record)?;
-        record.spec = changed(admin, record, &change)?;
+        record.spec = changed(&context, record, &change)?;
         let facts = &mut record.facts;
         facts.visibility = change.with.visibility.unwrap_or(facts.visibility);
         facts.owner = owner.clone().unwrap_or_else(|| facts.owner.take());
@@ -56,6 +60,9 @@ pub(super) async fn change(
     };
     let directory = &deps.directory;
     let connection = directory.edit::<Connection, ApiError>(&found.org, &found.id, &edit).await?;
+    if connection.references != found.references {
+        deps.vault.references_changed(&connection.id);
+    }
     admin.enforce().await?;
     if connection.updated != found.updated {
         changes::told(admin, caller, &connection, "changed", "by request").await;
@@ -64,7 +71,7 @@ pub(super) async fn change(
 }
 
 fn changed(
-    admin: &Admin,
+    Context { admin, caller }: &Context,
     before: &ConnectionRecord,
     change: &Change<Connection>,
 ) -> Result<ConnectionSpec, ApiError> {
@@ -75,6 +82,14 @@ fn changed(
     if let Some(member) = FIXED.iter().find(|member| was.get(member) != now.get(member)) {
         let why = "cannot be changed: add another connection";
         return Err(ApiError::field(*member, why));
+    }
+    if before.references != after.references {
+        may_refer(caller, &after.references)?;
+        if !before.references.keys().eq(after.references.keys()) {
+            let why = "cannot name other fields: add another connection";
+            return Err(ApiError::field("references", why));
+        }
+        admin.deps().vault.check_references(&before.org, &after.references)?;
     }
     if change.names("settings") {
         admin.deps().vault.check_settings(&before.org, &after.provider, &after.settings)?;

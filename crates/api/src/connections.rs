@@ -27,7 +27,7 @@ use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Connection, ConnectionGiven, ConnectionShown, Reference, Shown, SshKeyShown, User,
+    Connection, ConnectionGiven, ConnectionShown, Reference, References, Shown, SshKeyShown, User,
 };
 use keyward_rules::provider::{AuthKind, Catalogue, Instance};
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, ManagedBy, Need, Remedies};
@@ -127,13 +127,16 @@ async fn add(
         let draft = flows.add_mcp(caller.org(), mcp).await?;
         return drafted(&context, &draft, with.device).await;
     }
-    let (org, fields) = (caller.org().clone(), with.fields.0);
+    spec.references.extend(with.fields.references);
+    may_refer(caller, &spec.references)?;
+    let (org, fields) = (caller.org().clone(), with.fields.secrets);
     let method = (&*spec.provider, spec.auth.as_deref());
-    let consents = fields.is_empty() && flows.consents(caller.org(), method.0, method.1);
+    let has_fields = !fields.is_empty() || !spec.references.is_empty();
+    let consents = !has_fields && flows.consents(caller.org(), method.0, method.1);
     let named = spec.app.as_ref().map(Reference::as_str);
     let app = match flows.find_app(&org, method.0, method.1, named) {
         Err(FlowError::NoApp { .. })
-            if !flows.needs_app(caller.org(), method.0, method.1, !fields.is_empty()) =>
+            if !flows.needs_app(caller.org(), method.0, method.1, has_fields) =>
         {
             None
         }
@@ -151,6 +154,14 @@ async fn add(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
+/// A source may hold more than its user may have: admins decide which value goes to which connection.
+pub(super) fn may_refer(caller: &Caller, references: &References) -> Result<(), ApiError> {
+    match references.is_empty() || caller.edits_all() {
+        true => Ok(()),
+        false => Err(ApiError::field("fields", "may be references only if an admin gives them")),
+    }
+}
+
 /// The URL of an MCP server that is connected, and its provider, if it is one of the catalogue.
 fn mcp_server(
     context: &Context,
@@ -163,7 +174,9 @@ fn mcp_server(
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let url = catalogue.get(provider)?.about.mcp.clone()?;
     // Tokens that another tool has need no consent.
-    with.fields.0.is_empty().then(|| (url, Some(provider.to_owned())))
+    let fields = &with.fields;
+    let has_fields = !fields.secrets.is_empty() || !fields.references.is_empty();
+    (!has_fields).then(|| (url, Some(provider.to_owned())))
 }
 
 /// One whose secret was given; `test`: it is active when the provider takes that.
@@ -296,6 +309,9 @@ async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Conne
         view.facts.remedy = vault.remedy(connection, Need::Token);
     }
     view.facts.token = token;
+    let references = vault.reference_status(connection).await;
+    view.facts.fetched = references.fetched;
+    view.facts.fetch_failing = references.failing;
     view.facts.ssh_key = ssh_key(admin, connection).await;
     view.facts.last_used = admin.deps().metrics.usage.last_used(&connection.id);
     view

@@ -114,6 +114,15 @@ pub enum ApiError {
         /// Seconds until a retry makes sense.
         retry_after: u64,
     },
+    /// A secret source gives no value; a retry may succeed.
+    SourceUnavailable {
+        /// Which, and why.
+        message: String,
+        /// What the caller can do.
+        hint: Option<String>,
+        /// Seconds until a retry makes sense.
+        retry_after: u64,
+    },
     /// The provider rejected the credential in a test, so nothing was changed.
     TestFailed {
         /// The result of the test.
@@ -249,6 +258,9 @@ impl ApiError {
             Self::RefusedUntil { message, hint } => Code::Refused.because(message).hint(hint),
             Self::Unavailable { message, hint, .. } => {
                 hinted(Code::RefreshUnavailable, message, hint)
+            }
+            Self::SourceUnavailable { message, hint, .. } => {
+                hinted(Code::SourceUnavailable, message, hint)
             }
             Self::TestFailed { message, hint } => hinted(Code::TestFailed, message, hint),
             Self::NotInForce { causes } => not_in_force(causes),
@@ -391,7 +403,9 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         let retry_after = match self {
-            Self::Unavailable { retry_after, .. } => Some(retry_after),
+            Self::Unavailable { retry_after, .. } | Self::SourceUnavailable { retry_after, .. } => {
+                Some(retry_after)
+            }
             Self::Request(refusal) => refusal.retry_after(),
             _ => None,
         };

@@ -15,7 +15,7 @@ use super::wire::{ExportVariable, ExportView};
 use keyward_base::id::{Id, OrgId};
 use keyward_model::{
     Agent, App, Connection, ConnectionState, Honeytoken, Hook, ManagedBy, OwnProvider, Plugin,
-    Record, Resource, Rule, Visibility, Webhook,
+    Record, Resource, Rule, Source, Visibility, Webhook,
 };
 use keyward_state::directory::{Stored, View};
 
@@ -31,6 +31,7 @@ async fn show(context: Context) -> Result<Json<ExportView>, ApiError> {
     let mut export = Export::new(&context);
     export.providers();
     export.all::<App>().await?;
+    export.all::<Source>().await?;
     export.all::<Connection>().await?;
     export.all::<Agent>().await?;
     export.all::<Plugin>().await?;
@@ -120,6 +121,10 @@ impl Exported for Connection {
         let shown = vault.shown_fields(record).await.unwrap_or_default();
         let mut fields = Map::new();
         for field in &auth.fields {
+            // The spec has it.
+            if record.references.contains_key(&field.name) {
+                continue;
+            }
             match shown.get(&field.name) {
                 Some(text) => drop(fields.insert(field.name.clone(), text.clone().into())),
                 None if field.optional => {}
@@ -210,6 +215,23 @@ impl Exported for Hook {
         let keys = [("secret", has_secret), ("signing_key", !record.is_queue())];
         let keys = keys.into_iter().filter(|(_, is_there)| *is_there);
         Ok(keys.map(|(key, _)| (key.to_owned(), export.variable(record, key))).collect())
+    }
+}
+
+impl Exported for Source {
+    async fn beside(
+        export: &mut Export<'_>,
+        record: &Record<Self>,
+    ) -> Result<Map<String, Value>, ApiError> {
+        // The variables of `env` are named in the spec.
+        if record.facts.credentials.is_empty() || record.spec.env.is_some() {
+            return Ok(Map::new());
+        }
+        let mut credentials = Map::new();
+        for name in &record.facts.credentials {
+            credentials.insert(name.clone(), export.variable(record, name));
+        }
+        Ok(Map::from_iter([("credentials".to_owned(), Value::Object(credentials))]))
     }
 }
 

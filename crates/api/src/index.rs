@@ -36,6 +36,7 @@ const COLLECTIONS: &[&str] = &[
     "rules",
     "session",
     "sessions",
+    "sources",
     "streams",
     "summary",
     "tokens",

@@ -73,6 +73,7 @@ mod serve;
 mod sessions;
 mod sign_in;
 mod socket;
+mod sources;
 mod state;
 mod stored_rules;
 mod streams;

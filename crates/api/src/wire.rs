@@ -20,6 +20,7 @@ mod rule_order;
 mod rule_test;
 mod run;
 mod sign_in;
+mod source;
 mod status;
 mod stream;
 mod summary;
@@ -67,6 +68,7 @@ pub use self::run::{HostRefusals, Rejected, RunRefusals};
 pub use self::sign_in::{
     LoginLinkAsk, LoginLinkView, PasswordAsk, SignInAsk, SignInView, TotpAsk, TotpCode, TotpView,
 };
+pub use self::source::{SourceTest, SourceTested, TestedReference};
 pub use self::status::{
     AgentListener, CallerView, DatabaseListenerView, Health, OidcView, ReloadView, Status,
     TelemetryFailure, TelemetryView,

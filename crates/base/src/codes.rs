@@ -179,6 +179,9 @@ codes! {
     RefreshUnavailable: "refresh_unavailable" 503 Both(DENIED),
         "The token has ended, and the authorization server cannot issue another one now.",
         "retry when `Retry-After` says";
+    SourceUnavailable: "source_unavailable" 503 Both(DENIED),
+        "The secret source of the connection gives no value now, and the last value is older than its `keep` allows.",
+        "retry when `Retry-After` says; `keyward source show NAME` says what failed";
 
     // Errors of the upstream.
     UpstreamUnreachable: "upstream_unreachable" 502 Proxy("destination_unavailable"),

@@ -24,6 +24,7 @@ mod replicas;
 mod rules;
 mod services;
 mod settings;
+mod sources;
 mod streams;
 mod timeline;
 mod traffic;
@@ -55,6 +56,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(hooks::routes())
         .merge(hook::routes())
         .merge(honeytokens::routes())
+        .merge(sources::routes())
         .merge(people::routes())
         .merge(person::routes())
         .merge(settings::routes())

@@ -26,7 +26,8 @@ use super::owner::Visibility;
 use super::reference::Reference;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
-use super::secret_text::SecretFields;
+use super::secret_text::GivenFields;
+use super::source::{FetchedShown, References};
 use super::{given, name};
 
 pub use account::{Account, AccountId, AccountSource};
@@ -83,6 +84,10 @@ section! {
         #[key("list of text", "[]")]
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub scopes: Vec<String>,
+        /// Fields whose values are kept in a secret source: those of `fields` with `from` and `ref`.
+        #[key("map of names to references", "{}")]
+        #[serde(default, skip_serializing_if = "References::is_empty")]
+        pub references: References,
         /// What it is.
         #[key("text")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,10 +120,11 @@ section! {
     /// What a request that adds one gives beside the spec. `fields` are sealed at once and never shown.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     pub struct ConnectionGiven {
-        /// What the auth method requires.
+        /// What the auth method requires. A field is text, or `{ from: SOURCE, ref: REFERENCE }` for a value of a secret
+        /// source.
         #[key("map of text to text", "{}")]
         #[serde(default)]
-        pub fields: SecretFields,
+        pub fields: GivenFields,
         /// The user that owns it; default: the caller.
         #[key("name or id of a user")]
         #[serde(default)]
@@ -270,6 +276,12 @@ pub struct ConnectionShown {
     /// How its credential is replaced: by a new `secret`, a new `consent`, or its `app`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<Renewal>,
+    /// The values of `references`, if they were fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<FetchedShown>,
+    /// Failures of fetching them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch_failing: Option<Failing>,
     /// Its token, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenStatus>,
@@ -303,6 +315,7 @@ impl Resource for Connection {
             name::environment(spec.environment.as_deref()),
             text("description", spec.description.as_deref()),
             text("purpose", spec.purpose.as_deref()),
+            references(&spec.references),
             tags(&spec.tags),
             Refusal::unless(is_moment, "expires", expires)
                 .map_err(|refusal| refusal.hint("write 2026-01-31")),
@@ -383,6 +396,11 @@ fn tags(tags: &BTreeSet<String>) -> Result<(), Refusal> {
         "must be up to {TAGS_MAX} tags of 1 to {TAG_CHARS_MAX} characters each, without commas and blanks"
     );
     Refusal::unless(tags.len() <= TAGS_MAX && tags.iter().all(is_tag), "tags", rule)
+}
+
+fn references(references: &References) -> Result<(), Refusal> {
+    let rule = "must have a `ref` of up to 1024 characters on one line for each field";
+    Refusal::unless(references.values().all(|it| it.is_plain()), "references", rule)
 }
 
 impl Record<Connection> {

@@ -35,6 +35,7 @@ mod schema;
 mod scope;
 mod secret_text;
 mod session;
+mod source;
 mod token;
 mod totp;
 mod user;
@@ -87,9 +88,15 @@ pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Show
 pub use rule::{Rule, RuleFacts, RulePlace, RuleShown, RuleSpec, RuleStanding};
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
-pub use secret_text::{SecretFields, SecretText};
+pub use secret_text::{GivenFields, SecretFields, SecretText};
 pub use session::{
     SESSION_TTL_MAX, Session, SessionFacts, SessionGiven, SessionIssued, SessionShown, SessionSpec,
+};
+pub use source::{
+    AwsService, AwsSource, AzureSource, CommandSource, CredentialNames, DopplerSource, EnvSource,
+    FetchedShown, FieldReference, FileSource, GcpSource, InfisicalSource, OnePasswordSource,
+    References, Source, SourceFacts, SourceFailing, SourceKind, SourceShown, SourceSpec,
+    SourceWith, VaultLogin, VaultSource,
 };
 pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
 pub use totp::{NewTotp, Totp};

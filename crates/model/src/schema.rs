@@ -11,7 +11,7 @@ use super::rule::{Rule, RuleShown};
 use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
 use super::{
     Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, Plugin, PluginView,
-    Session, User, Webhook,
+    Session, Source, User, Webhook,
 };
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
@@ -50,6 +50,7 @@ pub fn schemas() -> Vec<Schemas> {
         of::<Webhook>(),
         of::<Hook>(),
         of::<Honeytoken>(),
+        of::<Source>(),
     ]
 }
 

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use keyward_base::secret::Secret;
+
+use super::source::{FieldReference, References};
 
 /// Text that becomes a [`Secret`] as it is read.
 #[derive(Debug)]
@@ -17,6 +20,19 @@ pub struct SecretText(pub Secret);
 /// Fields by name, each a [`Secret`]; a name given twice is refused.
 #[derive(Debug, Default)]
 pub struct SecretFields(pub BTreeMap<String, Secret>);
+
+/// Fields of a connection by name: secrets, and references to values of secret sources. A name given twice is refused.
+#[derive(Debug, Default)]
+pub struct GivenFields {
+    /// Those with a value.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Those with a reference.
+    pub references: References,
+}
+
+/// A field as it is given: a value, or else a reference. Read without serde's buffer of untagged enums, which would leave
+/// unwiped copies of the value.
+struct GivenField(Result<Secret, FieldReference>);
 
 impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -56,6 +72,71 @@ impl<'de> Deserialize<'de> for SecretFields {
             }
         }
         d.deserialize_map(Fields)
+    }
+}
+
+impl<'de> Deserialize<'de> for GivenFields {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = GivenFields;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GivenFields, A::Error> {
+                let mut fields = GivenFields::default();
+                while let Some((name, GivenField(value))) = map.next_entry::<String, _>()? {
+                    let is_repeated =
+                        fields.secrets.contains_key(&name) || fields.references.contains_key(&name);
+                    if is_repeated {
+                        return Err(A::Error::custom("duplicate field"));
+                    }
+                    match value {
+                        Ok(secret) => drop(fields.secrets.insert(name, secret)),
+                        Err(reference) => drop(fields.references.insert(name, reference)),
+                    }
+                }
+                Ok(fields)
+            }
+        }
+        d.deserialize_map(Fields)
+    }
+}
+
+impl<'de> Deserialize<'de> for GivenField {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Field;
+        impl<'de> Visitor<'de> for Field {
+            type Value = GivenField;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, or an object with `from` and `ref`")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<GivenField, E> {
+                Ok(GivenField(Ok(Secret::new(text))))
+            }
+            fn visit_string<E>(self, text: String) -> Result<GivenField, E> {
+                Ok(GivenField(Ok(Secret::from(text))))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<GivenField, A::Error> {
+                let reference = FieldReference::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(GivenField(Err(reference)))
+            }
+        }
+        d.deserialize_any(Field)
+    }
+}
+
+impl JsonSchema for GivenFields {
+    fn schema_name() -> Cow<'static, str> {
+        "GivenFields".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let text = generator.subschema_for::<SecretText>();
+        let reference = generator.subschema_for::<FieldReference>();
+        json_schema!({
+            "type": "object", "additionalProperties": { "anyOf": [text, reference] }, "writeOnly": true
+        })
     }
 }
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
 use super::record::{Header, NewRow};
-use super::{NewConnection, Vault, method};
-use crate::grant::Grant;
+use super::{NewConnection, Vault, method, references};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_state::directory::{ConnectionRecord, ConnectionState, Need};
@@ -46,7 +45,7 @@ impl Vault {
         let connection = self.draft(org, id)?;
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let grant = Grant::from_fields(auth, fields)?;
+        let grant = references::grant_of(auth, &connection.references, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
         let row = || {
             let header = Header { given: given.clone(), untested: true, ..Header::of(&connection) };

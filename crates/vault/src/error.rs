@@ -102,6 +102,12 @@ pub enum VaultError {
         /// The provider.
         provider: String,
     },
+    /// The caller named a secret source that the organisation does not have.
+    #[error("there is no source `{name}`; `keyward source list` shows them all")]
+    UnknownSource {
+        /// The given name.
+        name: String,
+    },
     /// The caller's app does not fit its provider.
     #[error("{what}")]
     App {
@@ -159,6 +165,18 @@ pub enum VaultError {
         why: Option<String>,
         /// The operator's remedy, if action is needed.
         remedy: Option<&'static str>,
+        /// When to retry.
+        retry_after: Duration,
+    },
+    /// The values of a connection's fields cannot be fetched at present, and the last ones are too old.
+    #[error("the secret of connection `{connection}` cannot be fetched just now: {why}")]
+    SourceUnavailable {
+        /// The connection's name.
+        connection: String,
+        /// The failure.
+        why: String,
+        /// The source's name.
+        source_name: String,
         /// When to retry.
         retry_after: Duration,
     },
@@ -228,6 +246,12 @@ pub enum VaultError {
         /// How its credential is replaced.
         remedy: Option<String>,
     },
+    /// The values are changed where they are kept.
+    #[error("connection `{connection}` has fields that are kept in a secret source")]
+    Referred {
+        /// The connection's name.
+        connection: String,
+    },
     /// An error that several waiting requests share.
     #[error(transparent)]
     Shared(Arc<Self>),
@@ -287,6 +311,13 @@ impl VaultError {
                     Some(remedy) => format!("{remedy}; it is tried again in {seconds} s"),
                     None => format!("no action needed; retry in {seconds} s"),
                 }
+            }
+            Self::SourceUnavailable { source_name, retry_after, .. } => {
+                let seconds = retry_after.as_millis().div_ceil(1_000);
+                format!("see `keyward source show {source_name}`; it is tried again in {seconds} s")
+            }
+            Self::Referred { .. } => {
+                "change the value in the source, or the reference of the connection".to_owned()
             }
             Self::SameSecret { .. } => {
                 "get another one from the provider, and give that".to_owned()

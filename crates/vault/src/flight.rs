@@ -30,6 +30,7 @@ use super::record::Verdict;
 use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
+use crate::grant::Grant;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Cause;
 use keyward_rules::inject::credential::Credential;
@@ -139,7 +140,7 @@ impl Vault {
         why: Trigger,
     ) -> Result<Arc<Credential>, VaultError> {
         let cell = self.cache.cell(&connection.org, &connection.id);
-        let settings = self.token_settings();
+        let settings = self.settings_of(&connection);
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
         // A flight that began before the rejection has nothing newer for this request: it published the rejected
@@ -199,7 +200,7 @@ impl Vault {
     }
 
     async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Trigger, ticket: Ticket) {
-        let settings = self.token_settings();
+        let settings = self.settings_of(connection);
         let (about, lease) = (Mutex::default(), OnceLock::new());
         let flight =
             Flight { vault: self, connection, why, ticket: &ticket, settings, about, lease };
@@ -212,7 +213,8 @@ impl Vault {
         let lasting = matches!(result, FlightResult::Failed(_));
         if ticket.land(result).is_some() && lasting {
             let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
-            if let Some(about) = about.into_inner() {
+            // A start tries again at once: that costs a source little, and its last values have to be read.
+            if let Some(about) = about.into_inner().filter(|_| connection.references.is_empty()) {
                 self.store_failures(&connection.org, &connection.id, about, &backoff).await;
             }
             self.alert(connection);
@@ -341,7 +343,9 @@ impl Flight<'_> {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
             let enough = does && (self.why != Trigger::Needed || !held.ages(now));
-            if does {
+            // The last fetched values are used while a newer one is asked for, also after a start.
+            let is_kept = matches!(grant, Grant::Referred(_)) && !held.is_dead(now);
+            if does || is_kept {
                 self.ticket.publish(held);
             }
             if enough {
@@ -479,6 +483,17 @@ impl Flight<'_> {
 /// The refusal of a request without a credential, with the known cause.
 fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> VaultError {
     let backoff = cell.backoff();
+    if let Some(reference) = connection.references.values().next() {
+        return VaultError::SourceUnavailable {
+            connection: connection.name.clone(),
+            why: backoff.message().map_or_else(
+                || format!("source `{}` has not answered yet", reference.from),
+                ToOwned::to_owned,
+            ),
+            source_name: reference.from.clone(),
+            retry_after: rest.max(RETRY_AFTER_MIN),
+        };
+    }
     let late =
         cell.late_since().map(|_| "the authorization server has not answered yet".to_owned());
     VaultError::RefreshUnavailable {

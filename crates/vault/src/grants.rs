@@ -203,11 +203,11 @@ impl Vault {
     }
 }
 
-/// The digest of given fields; `None` for kinds whose fields never change by themselves.
+/// The digest of given fields; `None` for kinds whose stored form never changes by itself.
 pub(super) fn given(grant: &Grant) -> Option<String> {
     let hash =
         |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    matches!(grant, Grant::OAuth(_)).then(|| hash(&grant.encode()))
+    matches!(grant, Grant::OAuth(_) | Grant::Referred(_)).then(|| hash(&grant.encode()))
 }
 
 /// Whether another write was first.

@@ -26,11 +26,15 @@ pub mod oauth;
 pub mod oidc;
 mod plugins;
 mod record;
+mod references;
 mod rejected;
 mod renew;
 mod rotate;
 mod rows;
 mod servers;
+mod source_files;
+mod source_keys;
+mod sources;
 pub mod ssh;
 mod status;
 mod template;
@@ -58,12 +62,14 @@ pub use keep_alive::KeepAliveCursor;
 pub use keyward_model::{Failing, TokenStatus};
 pub use late::LateAnswers;
 use record::{Header, NewRow};
+pub use references::ReferenceStatus;
 pub use rotate::RotationTerms;
 pub use rows::{RowError, Rows};
 use servers::Servers;
+use sources::Sources;
+pub use sources::{SourceError, SourceHealth};
 pub use template::{settings as template_settings, with_template};
 
-use crate::grant::Grant;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::rotation::RotationSettings;
 use keyward_base::secret::Secret;
@@ -97,6 +103,7 @@ pub struct Vault {
     asker: TokenRequester,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
     endpoint_changes: EndpointChanges,
+    sources: Arc<Sources>,
     settings: Arc<ArcSwap<TokenSettings>>,
     rotation: Arc<ArcSwap<RotationSettings>>,
 }
@@ -149,6 +156,7 @@ impl Vault {
             asker: TokenRequester::default(),
             metrics: Arc::default(),
             endpoint_changes: EndpointChanges::default(),
+            sources: Arc::default(),
             settings: Arc::default(),
             rotation: Arc::default(),
         };
@@ -223,7 +231,7 @@ impl Vault {
                 self.cache.forget(&connection);
             }
             // Their credentials have hosts, placements and clients of these.
-            Table::Apps | Table::Providers => self.forget_all_of(org),
+            Table::Apps | Table::Providers | Table::Sources => self.forget_all_of(org),
             _ => {}
         }
     }
@@ -249,8 +257,13 @@ impl Vault {
         provider.expand_url(&mut variables, &mut fields)?;
         provider.instantiate(auth, &variables)?;
         fitting(provider, &new.spec.settings)?;
-        Grant::from_fields(auth, fields)?;
+        references::grant_of(auth, &new.spec.references, fields)?;
         Ok(())
+    }
+
+    /// The references of a connection were changed: its values are fetched at the next use.
+    pub fn references_changed(&self, id: &ConnectionId) {
+        self.cache.forget(id);
     }
 
     /// The directory with the connections' records.
@@ -281,7 +294,8 @@ impl Vault {
         provider.expand_url(&mut new.spec.variables, &mut fields)?;
         provider.instantiate(auth, &new.spec.variables)?;
         fitting(provider, &new.spec.settings)?;
-        let grant = Grant::from_fields(auth, fields)?;
+        let grant = references::grant_of(auth, &new.spec.references, fields)?;
+        self.check_references(&new.org, &new.spec.references)?;
         let mut record = self.new_record(new, auth);
         if untested {
             record.facts.state = ConnectionState::Draft { failure: None };
@@ -335,7 +349,7 @@ impl Vault {
         let connection = self.connection(org, id)?;
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let grant = Grant::from_fields(auth, fields)?;
+        let grant = references::grant_of(auth, &connection.references, fields)?;
         self.put_declared(&connection, &grant).await
     }
 

@@ -176,7 +176,11 @@ impl Vault {
         if is_it(&self.stored(connection).await?) {
             return Ok(false);
         }
-        let old_for = self.rotation_settings().keep_old;
+        // What was fetched is not the owner's to take back.
+        let old_for = match grant {
+            Grant::Referred(_) => Duration::ZERO,
+            _ => self.rotation_settings().keep_old,
+        };
         let kept = RotationTerms { old_for, expires: connection.expires_at() };
         let since = self.clock.now();
         let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
@@ -288,6 +292,9 @@ impl Vault {
         let name = || connection.name.clone();
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        if !connection.references.is_empty() {
+            return Err(VaultError::Referred { connection: name() });
+        }
         if auth.kind == AuthKind::Oauth2 && fields.is_empty() {
             let remedy = self.remedy(&connection, Need::Credential);
             return Err(VaultError::NotRotatable { connection: name(), remedy });

@@ -14,11 +14,12 @@ use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
 use super::record::Verdict;
 use super::servers::ClientAtServer;
-use super::{Vault, method};
+use super::{Vault, method, references};
 use crate::grant::oauth::{Client, RequestContext, Temporary};
 use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::References;
 #[cfg(test)]
 use keyward_net::call::Bounds;
 use keyward_net::call::{Cause, HttpClient};
@@ -66,6 +67,8 @@ pub(super) struct TokenContext {
     client_secret: Option<Secret>,
     variables: BTreeMap<String, String>,
     scopes: Vec<String>,
+    /// Fields by reference, and the name of their sources' limits.
+    references: (References, Option<String>),
     settings: Arc<TokenSettings>,
 }
 
@@ -154,7 +157,12 @@ impl TokenContext {
         });
         let proof = oauth.map(|it| (it.client_auth, &it.scopes, &it.jwt));
         let all = (app, secret.0, asked, written, proof, &self.variables, &self.scopes);
-        let digest = Sha256::digest(format!("{all:?}"));
+        let mut text = format!("{all:?}");
+        // Fingerprints of other connections stay those of earlier versions.
+        if !self.references.0.is_empty() {
+            text += &format!("{:?}", self.references.0);
+        }
+        let digest = Sha256::digest(text);
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -243,6 +251,10 @@ impl Vault {
             client_secret: None,
             variables,
             scopes: connection.scopes.clone(),
+            references: (
+                connection.references.clone(),
+                references::server_of(&connection.org, &connection.references),
+            ),
             settings: self.token_settings(),
         })
     }
@@ -276,6 +288,9 @@ impl Vault {
         token_context: &TokenContext,
         grants: StoredGrants<'_>,
     ) -> Result<Option<CachedCredential>, VaultError> {
+        if let Grant::Referred(referred) = grants.grant {
+            return self.held_by_reference(connection, token_context, referred, grants);
+        }
         let StoredGrants { grant, other, version } = grants;
         let malformed = |source| self.unmintable(connection, source);
         let (instance, generation) = (&token_context.instance, version.0);
@@ -294,7 +309,9 @@ impl Vault {
 
     /// Whether the grant can be renewed by a token request.
     pub(super) fn renews(&self, token_context: &TokenContext, grant: &Grant) -> bool {
-        grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
+        let is_referred = matches!(grant, Grant::Referred(_));
+        is_referred
+            || grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
     }
 
     /// Whether the provider's file says that such a response means 401.
@@ -307,6 +324,9 @@ impl Vault {
 
     /// The client at its authorization server; the host is the issuer's if the endpoint is unknown.
     pub(super) fn asked(&self, token_context: &TokenContext) -> ClientAtServer {
+        if let Some(server) = token_context.references.1.clone() {
+            return ClientAtServer { server, client_id: String::new() };
+        }
         let client = Client::default();
         let ask = token_context.ask(&client, self.clock.now());
         let url = ask.and_then(|ask| ask.token_url().ok().or_else(|| ask.issuer()));
@@ -323,6 +343,10 @@ impl Vault {
         token_context: &TokenContext,
         grant: &Grant,
     ) -> Result<Result<Grant, RequestFailure>, VaultError> {
+        if let Grant::Referred(referred) = grant {
+            let now = self.connection(&connection.org, &connection.id)?;
+            return Box::pin(self.fetched(&now, referred)).await;
+        }
         let client = match &token_context.app {
             Some(app) => self.client(app).await?,
             None => Client::default(),

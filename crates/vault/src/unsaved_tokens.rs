@@ -165,7 +165,9 @@ impl Vault {
         let row = unsaved.row.clone();
         let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
         unsaved.stored.notify_one();
-        self.count("brought");
+        if connection.references.is_empty() {
+            self.count("brought");
+        }
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
         if let Err(error) = self.record_follows(connection, unsaved).await {
             tracing::warn!(

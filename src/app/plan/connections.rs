@@ -93,6 +93,7 @@ impl Planning<'_> {
         {
             self.refuse(&subject, error, "");
         }
+        self.check_references(&subject, declared);
         let app = match &fields {
             Some(_) => self.app_of(declared),
             None => Some(AppOf::None),
@@ -144,7 +145,7 @@ fn check_fields(
     declared: &Declared<Connection>,
     fields: &Fields,
 ) -> Result<(), VaultError> {
-    match fields.is_empty() && consents(catalogue, declared) {
+    match fields.is_empty() && declared.references.is_empty() && consents(catalogue, declared) {
         true => Ok(()),
         false => Vault::check(catalogue, &new_connection(declared), fields.clone()),
     }
@@ -216,7 +217,11 @@ fn newly_connected(
     let (new, app) = (new_connection(declared), declared.app.as_ref().map(ToString::to_string));
     match fields {
         None => NewlyConnected { new, app: None, given: Given::Unread(Box::new(record.clone())) },
-        Some(fields) if fields.is_empty() && consents(catalogue, declared) => {
+        Some(fields)
+            if fields.is_empty()
+                && declared.references.is_empty()
+                && consents(catalogue, declared) =>
+        {
             NewlyConnected { new, app, given: Given::Consent }
         }
         Some(fields) => NewlyConnected { new, app, given: Given::Fields(fields) },
@@ -252,7 +257,8 @@ fn resumed(found: &ConnectionRecord, declared: &Declared<Connection>) -> Connect
 fn to_be_made(declared: &Declared<Connection>, catalogue: &Catalogue) -> ConnectionRecord {
     let provider = catalogue.get(&declared.provider);
     let auth = provider.and_then(|provider| provider.auth(declared.auth.as_deref()));
-    let state = match declared.with.sources.is_empty() && consents(catalogue, declared) {
+    let has_fields = !declared.with.sources.is_empty() || !declared.references.is_empty();
+    let state = match !has_fields && consents(catalogue, declared) {
         true => ConnectionState::Draft { failure: None },
         false => ConnectionState::Active,
     };

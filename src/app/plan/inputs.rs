@@ -23,6 +23,7 @@ pub(in crate::app) type Fields = BTreeMap<String, Secret>;
 #[derive(Debug)]
 pub(in crate::app) struct Inputs {
     pub(super) apps: Vec<Fields>,
+    pub(super) sources: Vec<Fields>,
     /// `None`: its secrets were not read, and it is made without a grant.
     pub(super) connections: Vec<Option<Fields>>,
     pub(super) tokens: Vec<Option<Secret>>,
@@ -51,6 +52,11 @@ impl Inputs {
             reader.fields(&app.with.sources, &app.place, &subject)
         });
         let apps = apps.collect();
+        let sources = config.sources.iter().map(|source| {
+            let subject = format!("source `{}`: credential ", source.name);
+            reader.fields(&source.with.sources, &source.place, &subject)
+        });
+        let sources = sources.collect();
         let connections = config.connections.iter().map(|connection| {
             let subject = format!("connection `{}`: field ", connection.name);
             Some(reader.fields(&connection.with.sources, &connection.place, &subject))
@@ -61,7 +67,7 @@ impl Inputs {
         let hooks = reader.hook_keys();
         let manifests = reader.manifests();
         let oidc = reader.oidc();
-        reader.done(Self { apps, connections, tokens, webhooks, hooks, manifests, oidc })
+        reader.done(Self { apps, sources, connections, tokens, webhooks, hooks, manifests, oidc })
     }
 
     /// Reads manifests only: apps, webhooks and hooks are left out of the plan, and agents and connections are made
@@ -74,6 +80,7 @@ impl Inputs {
         let manifests = reader.manifests();
         reader.done(Self {
             apps: Vec::new(),
+            sources: Vec::new(),
             connections: config.connections.iter().map(|_| None).collect(),
             tokens: config.agents.iter().map(|_| None).collect(),
             webhooks: Vec::new(),

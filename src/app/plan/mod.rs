@@ -11,6 +11,7 @@ mod inputs;
 mod known;
 mod plugins;
 mod resources;
+mod sources;
 mod view;
 mod webhooks;
 
@@ -33,6 +34,7 @@ pub(super) use hooks::HookWork;
 pub(super) use inputs::Inputs;
 pub(super) use plugins::PluginWork;
 pub(super) use resources::{Declarable, ResourceWork};
+pub(super) use sources::SourceWork;
 pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use webhooks::WebhookWork;
@@ -108,6 +110,7 @@ pub(super) enum Work {
     App(Box<AppWork>),
     Connection(Box<ConnectionWork>),
     Hook(Box<HookWork>),
+    Source(Box<SourceWork>),
     Agent(Box<AgentWork>),
     Plugin(Box<PluginWork>),
 }
@@ -131,7 +134,7 @@ struct Planning<'a> {
 /// # Errors
 /// Everything that is wrong with the configuration, each with its place in the file.
 pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
-    let Inputs { apps, connections, tokens, webhooks, hooks, manifests, oidc: _ } = inputs;
+    let Inputs { apps, sources, connections, tokens, webhooks, hooks, manifests, oidc: _ } = inputs;
     let mut planning = Planning {
         basis,
         steps: Vec::new(),
@@ -147,7 +150,9 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     planning.webhooks(webhooks);
     planning.resources(&basis.config.honeytokens);
     planning.apps(apps);
+    planning.sources(sources);
     planning.connections(connections);
+    planning.unnamed_sources();
     planning.hooks(hooks);
     planning.agents(tokens);
     planning.plugins(manifests);

@@ -32,6 +32,7 @@ pub(super) enum Names {
     Plugins,
     Providers,
     Rules,
+    Sources,
     /// Rules that the file does not manage.
     StoredRules,
     /// By id: sessions have no names.
@@ -84,6 +85,7 @@ const COMMANDS: &[(&str, Names)] = &[
     ("plugin", Names::Plugins),
     ("provider", Names::Providers),
     ("rule", Names::StoredRules),
+    ("source", Names::Sources),
     ("user", Names::Users),
     ("webhook", Names::Webhooks),
 ];
@@ -162,6 +164,7 @@ impl Names {
             Self::Providers => "providers",
             Self::Rules | Self::StoredRules => "rules",
             Self::Sessions => "sessions",
+            Self::Sources => "sources",
             Self::Streams => "streams",
             Self::Users => "users",
             Self::Webhooks => "webhooks",

@@ -11,6 +11,7 @@ use crate::cli::output;
 use crate::cli::secret::{self, Typed};
 use crate::cli::terminal;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
+use keyward_model::References;
 
 /// The source of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -166,7 +167,8 @@ impl Questions {
             let value = self.looks_right(auth, field, value)?;
             fields.insert(field.name.clone(), value);
         }
-        Ok(Filled { auth: auth.id.clone(), fields, variables })
+        let references = References::new();
+        Ok(Filled { auth: auth.id.clone(), fields, references, variables })
     }
 
     fn tell_where_keys_are(&self, auth: &AuthView) {

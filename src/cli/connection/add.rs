@@ -103,7 +103,9 @@ impl Add {
         let settings = self.settings.to_json()?;
         let provider = provider::of(client, provider).await?;
         let options = self.options;
-        let mut filled = options.given()?.complete(&provider)?;
+        let references = self.references.into_iter().collect();
+        let given = Given { references, ..options.given()? };
+        let mut filled = given.complete(&provider)?;
         if let Some(file) = &self.import {
             filled.fields.extend(import::tokens(file)?);
         }
@@ -125,6 +127,7 @@ impl Add {
             variables: filled.variables,
             settings: Some(settings.into()),
             fields: filled.fields,
+            references: filled.references,
             said: self.said.to_json(),
             ..New::default()
         })

@@ -11,6 +11,7 @@ use crate::cli::output;
 use crate::cli::secret::{self, Typed};
 use crate::cli::terminal;
 use keyward_api::wire::{AuthView, FieldView, ProviderView, VariableView};
+use keyward_model::References;
 
 /// What the arguments say.
 #[derive(Debug, Default)]
@@ -18,6 +19,7 @@ pub(in crate::cli) struct Given {
     pub(in crate::cli) auth: Option<String>,
     pub(in crate::cli) fields: BTreeMap<String, String>,
     pub(in crate::cli) secrets: Vec<SecretSource>,
+    pub(in crate::cli) references: References,
     pub(in crate::cli) variables: BTreeMap<String, String>,
 }
 
@@ -26,6 +28,8 @@ pub(in crate::cli) struct Given {
 pub(in crate::cli) struct Filled {
     pub(in crate::cli) auth: String,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
+    /// Fields that are kept elsewhere.
+    pub(in crate::cli) references: References,
     pub(in crate::cli) variables: BTreeMap<String, String>,
 }
 
@@ -70,7 +74,7 @@ impl Given {
             given.check_nothing_is_missing(provider, auth)?;
         }
         let mut fields = given.read()?;
-        let mut variables = given.variables;
+        let (mut variables, references) = (given.variables, given.references);
         // What is easy first, the secret last.
         for variable in provider.variables.iter().filter(|variable| is_asked(variable)) {
             if !variables.contains_key(&variable.name) {
@@ -78,11 +82,11 @@ impl Given {
             }
         }
         for field in auth.fields.iter().filter(|field| !field.optional) {
-            if !fields.contains_key(&field.name) {
+            if !fields.contains_key(&field.name) && !references.contains_key(&field.name) {
                 fields.insert(field.name.clone(), ask(field, provider)?);
             }
         }
-        Ok(Filled { auth: auth.id.clone(), fields, variables })
+        Ok(Filled { auth: auth.id.clone(), fields, references, variables })
     }
 
     /// With the names of all fields: where there is one secret field, its sources need none.
@@ -153,7 +157,8 @@ impl Given {
 
     fn names(&self) -> impl Iterator<Item = &str> {
         let sources = self.secrets.iter().map(|source| source.field.as_str());
-        self.fields.keys().map(String::as_str).chain(sources)
+        let references = self.references.keys().map(String::as_str);
+        self.fields.keys().map(String::as_str).chain(sources).chain(references)
     }
 
     pub(in crate::cli) fn read(&self) -> Result<BTreeMap<String, Typed>, Failure> {

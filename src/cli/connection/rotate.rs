@@ -18,7 +18,7 @@ use crate::cli::settings::Global;
 use crate::cli::table::moment;
 use crate::cli::wait;
 use keyward_api::wire::Rotated;
-use keyward_model::{Connection, Shown};
+use keyward_model::{Connection, References, Shown};
 use keyward_state::directory::RotationState;
 
 pub(super) const EXAMPLES: &str = "\
@@ -118,6 +118,7 @@ impl Rotate {
             auth: connection.auth.clone(),
             fields: unique(self.fields.clone())?,
             secrets: self.secrets.sources(),
+            references: References::new(),
             // They stay as they are.
             variables: connection.variables.clone(),
         };

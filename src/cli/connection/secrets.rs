@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::file;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use keyward_api::wire::AuthView;
@@ -111,6 +110,16 @@ impl SecretSource {
 /// Reads each source.
 pub(in crate::cli) fn read(sources: &[SecretSource]) -> Result<BTreeMap<String, Typed>, Failure> {
     sources.iter().map(|source| Ok((source.field.clone(), source.read()?))).collect()
+}
+
+/// `FIELD=PATH` of an argument.
+pub(in crate::cli) fn file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((field, path)) if !field.is_empty() && !path.is_empty() => {
+            Ok((field.to_owned(), path.into()))
+        }
+        _ => Err("write FIELD=PATH".to_owned()),
+    }
 }
 
 /// `[FIELD=]VARIABLE` of an argument. The value itself has no place there and is not repeated.

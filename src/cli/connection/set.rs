@@ -6,13 +6,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::settings::{self, Cleared};
-use super::{about, path};
+use super::{about, path, references};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::wait;
-use keyward_model::{Connection, Shown};
+use keyward_model::{Connection, FieldReference, References, Shown};
 
 #[derive(Debug, Args)]
 pub(crate) struct Set {
@@ -30,8 +30,11 @@ pub(crate) struct Set {
     /// take away a setting or description, as named here, header=NAME, or all
     #[arg(long, value_name = "WHAT", value_parser = cleared)]
     clear: Vec<What>,
+    /// keep a field that has a reference elsewhere; may be given several times
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
+    references: Vec<(String, FieldReference)>,
     /// ask the provider with the change first, and keep it only when it works
-    #[arg(long)]
+    #[arg(long, conflicts_with = "references")]
     test: bool,
     #[command(flatten)]
     said: about::Said,
@@ -93,6 +96,10 @@ impl Set {
         }
         if let Some(environment) = &self.environment {
             patch.insert("environment".to_owned(), json!(environment));
+        }
+        if !self.references.is_empty() {
+            let references: References = self.references.iter().cloned().collect();
+            patch.insert("references".to_owned(), json!(references));
         }
         if patch.is_empty() {
             return Err(Failure::usage("nothing is to be changed: see --help for what can be"));

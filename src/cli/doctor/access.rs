@@ -139,6 +139,16 @@ fn check_connection(
         );
         report.warn(CONNECTIONS, message, what_helps(failing, &remedy));
     }
+    if let Some(failing) = &connection.facts.fetch_failing {
+        let message = format!(
+            "values of connection {name} cannot be fetched since {:.0}; {} attempts failed ({})",
+            failing.since,
+            failing.count,
+            failing.message.as_deref().unwrap_or("no answer")
+        );
+        let from = connection.references.values().next().map_or("", |it| it.from.as_str());
+        report.warn(CONNECTIONS, message, global.remedy(&format!("`keyward source show {from}`")));
+    }
     match &connection.facts.state {
         ConnectionState::Broken { reason, detail } => {
             let reason = serde_json::to_value(reason).ok();

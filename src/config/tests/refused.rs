@@ -11,7 +11,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         "zzz: 1",
         &[
-            "keyward.yaml:1: zzz: unknown key `zzz`; known here: listen, public_url, store, master_key, ca, default, upstream, providers, apps, connections, agents, plugins, rules, limits, oauth, rotation, backup, connect, webhooks, hooks, events, honeytokens, sign_in, log, audit, telemetry, insecure_inline",
+            "keyward.yaml:1: zzz: unknown key `zzz`; known here: listen, public_url, store, master_key, ca, default, upstream, providers, apps, sources, connections, agents, plugins, rules, limits, oauth, rotation, backup, connect, webhooks, hooks, events, honeytokens, sign_in, log, audit, telemetry, insecure_inline",
         ],
     ),
     ("- a", &["keyward.yaml: this is a list; write a map"]),

@@ -29,6 +29,7 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
             | DirectoryError::AppInUse { .. }
+            | DirectoryError::SourceInUse { .. }
             | DirectoryError::ProviderInUse { .. }
             | DirectoryError::SlotProvider { .. }
             | DirectoryError::NoSlot { .. }
@@ -77,6 +78,12 @@ impl From<VaultError> for ApiError {
             let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
             return Self::Unavailable { message, hint, retry_after };
         }
+        if let VaultError::SourceUnavailable { retry_after, .. } = error.root() {
+            let (message, hint) = (error.to_string(), error.hint());
+            let retry_after = retry_after.as_millis().div_ceil(1_000);
+            let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
+            return Self::SourceUnavailable { message, hint, retry_after };
+        }
         match error {
             VaultError::Directory(error) => error.into(),
             of_connection if of_connection.hint().is_some() => Self::RefusedUntil {
@@ -89,6 +96,7 @@ impl From<VaultError> for ApiError {
             VaultError::Grant(_) | VaultError::Url(_) => Self::field("fields", error.to_string()),
             VaultError::SettingWithoutEffect { .. } => Self::field("settings", error.to_string()),
             VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
+            VaultError::UnknownSource { .. } => Self::field("fields", error.to_string()),
             VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
             VaultError::App { field, what } => Self::field(field, what),
             VaultError::AppPaused { .. } => Self::Refused(error.to_string()),

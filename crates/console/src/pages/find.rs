@@ -28,6 +28,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("Services", "/services", "providers catalogue"),
     ("Webhooks", "/webhooks", "events deliveries"),
     ("Hooks", "/incoming", "incoming inbound webhooks of services"),
+    ("Secret sources", "/sources", "vault secrets manager"),
     ("Honeytokens", "/honeytokens", "canary alarm"),
     ("Audit", "/audit", "changes verify log"),
     ("People", "/people", "users tokens sessions"),

@@ -13,11 +13,19 @@ pub(crate) enum Subpage {
     Webhooks,
     Hooks,
     Honeytokens,
+    Sources,
 }
 
 impl Subpage {
-    const ALL: [Self; 6] =
-        [Self::Health, Self::Services, Self::Apps, Self::Webhooks, Self::Hooks, Self::Honeytokens];
+    const ALL: [Self; 7] = [
+        Self::Health,
+        Self::Services,
+        Self::Apps,
+        Self::Sources,
+        Self::Webhooks,
+        Self::Hooks,
+        Self::Honeytokens,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -27,6 +35,7 @@ impl Subpage {
             Self::Webhooks => "Webhooks",
             Self::Hooks => "Hooks",
             Self::Honeytokens => "Honeytokens",
+            Self::Sources => "Sources",
         }
     }
 
@@ -38,12 +47,15 @@ impl Subpage {
             Self::Webhooks => "/webhooks",
             Self::Hooks => "/incoming",
             Self::Honeytokens => "/honeytokens",
+            Self::Sources => "/sources",
         }
     }
 
-    /// Whether the reader may see it: members may not read webhooks, hooks and honeytokens.
+    /// Whether the reader may see it: members may not read sources, webhooks, hooks and honeytokens.
     fn is_for(self, visit: &Visit) -> bool {
-        visit.reads_all() || !matches!(self, Self::Webhooks | Self::Hooks | Self::Honeytokens)
+        let is_hidden =
+            matches!(self, Self::Sources | Self::Webhooks | Self::Hooks | Self::Honeytokens);
+        visit.reads_all() || !is_hidden
     }
 }
 

@@ -41,6 +41,7 @@ fn state(code: Code) -> &'static str {
         | Code::ConnectionBroken
         | Code::PluginBlocked
         | Code::RefreshUnavailable
+        | Code::SourceUnavailable
         | Code::AuditUnavailable => "57P03",
         Code::Overloaded | Code::RateLimited => "53300",
         Code::UpstreamUnreachable

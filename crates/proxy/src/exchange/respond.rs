@@ -340,12 +340,14 @@ fn of_vault(error: &VaultError) -> RefusalView {
         VaultError::RefreshUnavailable { .. } => {
             Code::RefreshUnavailable.because(error.to_string())
         }
+        VaultError::SourceUnavailable { .. } => Code::SourceUnavailable.because(error.to_string()),
         _ => Code::ConnectionBroken.because(error.to_string()),
     };
     let hint = error.hint();
     let hint = hint.unwrap_or_else(|| "the gateway's log names the cause and this exchange".into());
     let retry_after = match error {
-        VaultError::RefreshUnavailable { retry_after, .. } => Some(whole_seconds(*retry_after)),
+        VaultError::RefreshUnavailable { retry_after, .. }
+        | VaultError::SourceUnavailable { retry_after, .. } => Some(whole_seconds(*retry_after)),
         _ if error.is_store_away() => Some(1),
         _ => None,
     };
@@ -446,6 +448,7 @@ fn connection_of(error: &VaultError) -> Option<Arc<str>> {
         | VaultError::Draft { connection, .. }
         | VaultError::Broken { connection, .. }
         | VaultError::RefreshUnavailable { connection, .. }
+        | VaultError::SourceUnavailable { connection, .. }
         | VaultError::ByHand { connection, .. }
         | VaultError::NotRefreshable { connection } => Some(connection.as_str().into()),
         _ => None,

@@ -1,15 +1,23 @@
 //! Runs a program and returns its output, bounded in time and length. Used for master keys and secrets in the
 //! configuration; the caller interprets the output.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use keyward_base::secret::Secret;
+
 /// Poll interval for the exit of a program that has closed its output.
 const POLL: Duration = Duration::from_millis(5);
+
+/// Variables that programs need to be found, and to find their own files.
+const KEPT: [&str; 2] = ["PATH", "HOME"];
 
 /// Limits of a program's time and output.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +60,35 @@ pub enum CommandError {
     },
 }
 
+/// The environment of a program.
+#[derive(Clone, Debug)]
+pub enum ChildEnvironment<'a> {
+    /// That of this process, without these variables, which hold secrets of it.
+    Without(&'a [&'a str]),
+    /// PATH and HOME of this process, and these variables.
+    Only(BTreeMap<String, Secret>),
+}
+
+impl ChildEnvironment<'_> {
+    fn give(&self, command: &mut Command) {
+        match self {
+            Self::Without(hidden) => {
+                for variable in *hidden {
+                    command.env_remove(variable);
+                }
+            }
+            Self::Only(variables) => {
+                command.env_clear();
+                for kept in KEPT {
+                    command.envs(std::env::var_os(kept).map(|value| (kept, value)));
+                }
+                let text = |secret: &Secret| OsStr::from_bytes(secret.expose()).to_owned();
+                command.envs(variables.iter().map(|(name, value)| (name, text(value))));
+            }
+        }
+    }
+}
+
 /// Runs a program with empty standard input and without the `hidden` environment variables, which hold secrets
 /// of this process. Blocks until it has exited.
 ///
@@ -63,13 +100,24 @@ pub fn output_of(
     bounds: CommandLimits,
     stderr: Stdio,
 ) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    output_in(words, &ChildEnvironment::Without(hidden), bounds, stderr)
+}
+
+/// Runs a program with empty standard input and this environment. Blocks until it has exited.
+///
+/// # Errors
+/// As [`output_of`].
+pub fn output_in(
+    words: &[String],
+    environment: &ChildEnvironment<'_>,
+    bounds: CommandLimits,
+    stderr: Stdio,
+) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
     let broken = |source| CommandError::Broken { program: program.clone(), source };
     let deadline = Instant::now() + bounds.timeout;
     let mut command = Command::new(program);
-    for variable in hidden {
-        command.env_remove(variable);
-    }
+    environment.give(&mut command);
     let mut child = command
         .args(arguments)
         .stdin(Stdio::null())

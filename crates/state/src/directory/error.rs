@@ -109,6 +109,16 @@ pub enum DirectoryError {
         /// Its name.
         name: String,
     },
+    /// A source that connections name.
+    #[error(
+        "source `{source_name}` has values of connection `{connection}`: give its fields otherwise, or remove it first"
+    )]
+    SourceInUse {
+        /// The source's name.
+        source_name: String,
+        /// A connection's name.
+        connection: String,
+    },
     /// An organisation that still has something.
     #[error("organisation `{org}` has {what} `{name}`: remove everything of it first")]
     OrgInUse {

@@ -18,7 +18,7 @@ use crate::store::{AnnouncedReplica, Store, StoreError, Table};
 use keyward_base::id::Id;
 use keyward_model::{
     Agent, App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin,
-    Record, Rule, Session, User, Webhook,
+    Record, Rule, Session, Source, User, Webhook,
 };
 
 /// Rows that are read in one turn to write.
@@ -35,7 +35,8 @@ macro_rules! viewed {
     ($table:expr, $kind:ident => $shown:expr, $other:expr) => {
         viewed!(@ $table, $kind, $shown, $other; Users User, Agents Agent, Connections Connection, Apps App,
             Plugins Plugin, Webhooks Webhook, Honeytokens Honeytoken, Providers OwnProvider, Rules Rule,
-            Sessions Session, ConnectSessions ConnectSession, Logins Login, Hooks Hook)
+            Sessions Session, ConnectSessions ConnectSession, Logins Login, Hooks Hook,
+            Sources Source)
     };
     (@ $table:expr, $kind:ident, $shown:expr, $other:expr; $($of:ident $record:ident),*) => {
         match $table {

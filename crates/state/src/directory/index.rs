@@ -60,6 +60,7 @@ pub enum Named {
     Provider,
     Rule,
     Hook,
+    Source,
     /// Unused: sessions and connect sessions have no names.
     Session,
     /// Unused: logins have no names.
@@ -82,6 +83,7 @@ impl Named {
             Self::Provider => "provider",
             Self::Rule => "rule",
             Self::Hook => "hook",
+            Self::Source => "source",
             Self::Session => "session",
             Self::Login => "login",
         }

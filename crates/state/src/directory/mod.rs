@@ -36,6 +36,7 @@ mod rule_order;
 mod rules;
 mod sessions;
 mod snapshot;
+mod sources;
 mod stored;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ use keyward_base::id::{AgentId, ConnectionId, Id};
 use keyward_base::time::Clock;
 use keyward_model::{
     App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Record, Rule,
-    Session, User, Webhook,
+    Session, Source, User, Webhook,
 };
 
 /// What opening finds.
@@ -77,6 +77,7 @@ pub(super) async fn load(
     known.take_all::<App>(rows).await?;
     known.take_all::<OwnProvider>(rows).await?;
     known.take_all::<Connection>(rows).await?;
+    known.take_all::<Source>(rows).await?;
     known.take_all::<Webhook>(rows).await?;
     known.take_all::<Hook>(rows).await?;
     known.take_all::<Honeytoken>(rows).await?;

@@ -24,7 +24,7 @@ use keyward_base::id::{
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
 use keyward_model::{
     App, ConnectSession, Connection, Honeytoken, Hook, Login, Org, OwnProvider, Plugin, Record,
-    Role, Rule, Scope, Session, User, Webhook,
+    Role, Rule, Scope, Session, Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 use keyward_rules::provider::Provider;
@@ -53,6 +53,7 @@ pub struct OrgView {
     pub(super) plugins: Collection<Plugin>,
     pub(super) webhooks: Collection<Webhook>,
     pub(super) hooks: Collection<Hook>,
+    pub(super) sources: Collection<Source>,
     pub(super) honeytokens: Collection<Honeytoken>,
     pub(super) own_providers: Collection<OwnProvider>,
     /// The same by the provider's id, as far as its definition is valid.
@@ -224,7 +225,9 @@ impl View {
         let provider =
             || org.own_providers.values().next().map(|one| ("provider", one.name.clone()));
         let rule = || org.rules.values().next().map(|one| ("rule", one.name().to_owned()));
-        agent().or_else(connection).or_else(app).or_else(user).or_else(provider).or_else(rule)
+        let source = || org.sources.values().next().map(|one| ("source", one.name().to_owned()));
+        let some = agent().or_else(connection).or_else(app).or_else(user).or_else(provider);
+        some.or_else(rule).or_else(source)
     }
 
     /// Something that a user owns: its kind and name.

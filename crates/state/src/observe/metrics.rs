@@ -54,6 +54,8 @@ pub struct Metrics {
     pub renewed: Counter,
     /// Token refreshes, by result.
     refreshes: LabelledCounters,
+    /// Values fetched from secret sources, by result.
+    source_fetches: LabelledCounters,
     /// Failed refreshes, by cause.
     refresh_failures: LabelledCounters,
     /// Connections whose refreshes fail.
@@ -273,6 +275,9 @@ impl Default for Metrics {
         let help = "token refreshes, by outcome";
         let refreshes = counted(&mut registry, "token_refreshes", help);
         with_samples(&refreshes, "outcome", &["brought", "failed", "broken"]);
+        let help = "values asked of secret sources, by outcome";
+        let source_fetches = counted(&mut registry, "source_fetches", help);
+        with_samples(&source_fetches, "outcome", &["fetched", "failed"]);
         let help = "failed token refreshes that will be retried, by cause";
         let refresh_failures = counted(&mut registry, "token_refresh_failures", help);
         let mut counter = |name, help| {
@@ -300,6 +305,7 @@ impl Default for Metrics {
             outcomes,
             refusals,
             refreshes,
+            source_fetches,
             refresh_failures,
             bytes_in,
             bytes_out,
@@ -385,6 +391,12 @@ impl Metrics {
     /// Counts a token refresh: `brought`, `failed`, `broken`.
     pub fn refreshed(&self, outcome: &'static str) {
         self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts a value that a secret source gave, or did not.
+    pub fn source_fetched(&self, succeeded: bool) {
+        let outcome = if succeeded { "fetched" } else { "failed" };
+        self.source_fetches.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Counts a failed refresh by its cause: a word of `net::call::Cause`, or `http_answer`.

@@ -85,6 +85,10 @@ pub enum Table {
     HookKeys,
     /// Verified webhooks that have not been delivered yet, and the ids of delivered ones.
     HookEvents,
+    /// Secret sources, without their credentials.
+    Sources,
+    /// Sealed credentials of secret sources.
+    SourceKeys,
 }
 
 /// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
@@ -271,7 +275,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -299,6 +303,8 @@ impl Table {
         Self::Hooks,
         Self::HookKeys,
         Self::HookEvents,
+        Self::Sources,
+        Self::SourceKeys,
     ];
 
     /// The stable name: part of the file format and of every seal's associated data.
@@ -331,6 +337,8 @@ impl Table {
             Self::Hooks => "hooks",
             Self::HookKeys => "hook_keys",
             Self::HookEvents => "hook_events",
+            Self::Sources => "sources",
+            Self::SourceKeys => "source_keys",
         }
     }
 

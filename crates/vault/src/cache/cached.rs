@@ -74,6 +74,18 @@ impl CachedCredential {
 }
 
 impl Lifetime {
+    /// The lifetime of a credential that is fetched again from `ages` on, waited for from `late` on, and used until `ends`
+    /// if there is no newer one.
+    pub fn kept(ages: Duration, late: Duration, ends: Duration) -> Self {
+        Self { ages, late, ends }
+    }
+
+    /// The same, used to its end while it is renewed.
+    #[must_use]
+    pub fn without_waiting(self) -> Self {
+        Self { late: self.ends, ..self }
+    }
+
     /// The lifetime of a credential that expires after `left` of `whole`. It is renewed `buffer` before its
     /// end, or at half its life if that is later. A credential that cannot be renewed is used to its end.
     pub fn new(left: Duration, whole: Duration, buffer: Option<Duration>) -> Self {

@@ -39,6 +39,11 @@ impl Vault {
         let (name, provider) = (&connection.name, &connection.provider);
         match result {
             FlightResult::Published | FlightResult::Paused(_) => {}
+            FlightResult::Failed(failed) if !connection.references.is_empty() => tracing::warn!(
+                id = "source_failed",
+                connection = %connection.id, name, provider, why = failed.message,
+                "a secret source gives no value; it is asked again, and the last value is used meanwhile"
+            ),
             FlightResult::Failed(failed) => {
                 self.count("failed");
                 let cause = failed.cause.map_or(HTTP_ANSWER, Cause::as_str);

@@ -24,6 +24,8 @@ pub(super) enum StoredKind {
     App = 6,
     SshKey = 7,
     AwsKey = 8,
+    /// Far from the others, which are numbered in the order of their making.
+    Referred = 64,
 }
 
 /// Encodes a grant. The buffer is allocated once, so that no unwiped copy is left.
@@ -62,6 +64,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secre
         6 => StoredKind::App,
         7 => StoredKind::SshKey,
         8 => StoredKind::AwsKey,
+        64 => StoredKind::Referred,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;

@@ -70,6 +70,14 @@ pub enum GrantError {
         /// A label for people.
         label: String,
     },
+    /// Fields of this kind cannot be references.
+    #[error(
+        "auth `{auth}` renews its own secret, which a reference cannot follow: give the fields as text"
+    )]
+    NoReferences {
+        /// The auth method's id.
+        auth: String,
+    },
     /// An unknown field.
     #[error("auth `{auth}` has no field `{field}`; its fields are {known}")]
     Unknown {

@@ -1,7 +1,7 @@
 //! Checks the field values of a new grant: present, declared, sendable, and not a placeholder. Values are
 //! not repaired, except that one trailing line break is removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::GrantError;
 use keyward_base::secret::Secret;
@@ -31,19 +31,18 @@ const SAMPLES: &[&str] = &[
     "…",
 ];
 
-/// The checked values by field name.
+/// The checked values by field name. The values of `referred` fields are kept elsewhere.
 pub(super) fn check(
     auth: &AuthMethod,
     mut given: BTreeMap<String, Secret>,
+    referred: &BTreeSet<&str>,
 ) -> Result<BTreeMap<String, Secret>, GrantError> {
-    if let Some(field) = given.keys().find(|name| auth.field(name).is_none()) {
+    let mut names = given.keys().map(String::as_str).chain(referred.iter().copied());
+    if let Some(field) = names.find(|name| auth.field(name).is_none()).map(str::to_owned) {
         let known: Vec<&str> = auth.fields.iter().map(|field| field.name.as_str()).collect();
-        return Err(GrantError::Unknown {
-            auth: auth.id.clone(),
-            field: field.clone(),
-            known: known.join(", "),
-        });
+        return Err(GrantError::Unknown { auth: auth.id.clone(), field, known: known.join(", ") });
     }
+    drop(names);
     let mut values = BTreeMap::new();
     for field in &auth.fields {
         match given.remove(&field.name) {
@@ -51,7 +50,7 @@ pub(super) fn check(
                 drop(values.insert(field.name.clone(), check_document(field, value)?));
             }
             Some(value) => drop(values.insert(field.name.clone(), check_value(field, value)?)),
-            None if field.optional => {}
+            None if field.optional || referred.contains(&*field.name) => {}
             None => {
                 let (field, label) = (field.name.clone(), field.label.clone());
                 return Err(GrantError::Missing { field, label });

@@ -13,9 +13,10 @@ mod custom;
 mod error;
 mod fields;
 pub mod oauth;
+mod referred;
 mod ssh_key;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -37,6 +38,7 @@ use bearer::Bearer;
 use custom::Custom;
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuth, RequestContext, Revocable};
+pub use referred::{Fetched, FetchedFacts, Referred};
 pub use ssh_key::OpenedSshKey;
 use ssh_key::SshKey;
 
@@ -57,6 +59,8 @@ pub enum Grant {
     SshKey(SshKey),
     /// An AWS access key, which signs requests.
     AwsKey(AwsKey),
+    /// Fields whose values are kept in secret sources.
+    Referred(Referred),
 }
 
 /// The context of minting.
@@ -109,7 +113,7 @@ impl Grant {
         if let Some(later) = auth.later {
             return Err(GrantError::NotSupported { auth: auth.id.clone(), later });
         }
-        let values = fields::check(auth, given)?;
+        let values = fields::check(auth, given, &BTreeSet::new())?;
         fields::check_places(auth, &values)?;
         match auth.kind {
             AuthKind::ApiKey => Ok(Self::ApiKey(ApiKey::new(values))),
@@ -128,6 +132,25 @@ impl Grant {
         }
     }
 
+    /// Creates a grant without values from an owner's fields, of which those in `referred` are kept in secret sources.
+    ///
+    /// # Errors
+    /// As [`Grant::from_fields`]; when the kind replaces its own secret.
+    pub fn referring(
+        auth: &AuthMethod,
+        given: BTreeMap<String, Secret>,
+        referred: &BTreeSet<&str>,
+    ) -> Result<Self, GrantError> {
+        if let Some(later) = auth.later {
+            return Err(GrantError::NotSupported { auth: auth.id.clone(), later });
+        }
+        if !referred::may_refer(auth.kind) {
+            return Err(GrantError::NoReferences { auth: auth.id.clone() });
+        }
+        let values = fields::check(auth, given, referred)?;
+        Ok(Self::Referred(Referred::new(values)))
+    }
+
     /// Encodes it for sealing.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let kind = match self {
@@ -140,6 +163,7 @@ impl Grant {
             Self::OAuth(grant) => {
                 return codec::encode(codec::StoredKind::OAuth, &grant.to_fields());
             }
+            Self::Referred(grant) => return grant.encode(),
         };
         codec::encode(kind, self.fields())
     }
@@ -158,6 +182,7 @@ impl Grant {
             codec::StoredKind::OAuth => Self::OAuth(OAuth::stored(values)?),
             codec::StoredKind::SshKey => Self::SshKey(SshKey::stored(values)),
             codec::StoredKind::AwsKey => Self::AwsKey(AwsKey::new(values)),
+            codec::StoredKind::Referred => Self::Referred(Referred::stored(values)?),
             codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
@@ -170,6 +195,8 @@ impl Grant {
     /// When a placement needs a field that the grant does not have.
     pub fn ready(&self, ctx: &MintContext<'_>) -> Result<Option<Minted>, MintError> {
         match self {
+            // The vault mints what was fetched.
+            Self::Referred(_) => Ok(None),
             Self::OAuth(grant) if !grant.is_live(asking(ctx.ask.as_ref())?.now) => Ok(None),
             _ => self.minted(ctx).map(Some),
         }
@@ -328,6 +355,7 @@ impl Grant {
             Self::Basic(grant) => grant.fields(),
             Self::Custom(grant) => grant.fields(),
             Self::OAuth(grant) => grant.fields(),
+            Self::Referred(grant) => grant.fields(),
             Self::SshKey(grant) => grant.fields(),
             Self::AwsKey(grant) => grant.fields(),
         }

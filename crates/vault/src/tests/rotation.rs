@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::grant::Grant;
 use crate::keys::{Home, Keys};
 use crate::*;
 use keyward_base::id::FlowId;

@@ -20,7 +20,8 @@ use crate::directory::open::Sentinel;
 use crate::directory::rows::{At, Rows};
 use crate::observe::usage::UsageHistory;
 use keyward_model::{
-    ConnectSession, Honeytoken, Hook, Login, Org, OwnProvider, Record, Rule, Session, User, Webhook,
+    ConnectSession, Honeytoken, Hook, Login, Org, OwnProvider, Record, Rule, Session, Source, User,
+    Webhook,
 };
 
 /// The examples of a table that are not read, or not written back as they were. A new table does not compile
@@ -67,6 +68,11 @@ async fn changed_rows(table: Table) -> Vec<String> {
         }
         // The inbox's; `golden.rs` there has their examples.
         Table::HookKeys | Table::HookEvents => vec![],
+        Table::Sources => {
+            changed::<Record<Source>>(table, include_str!("golden/sources.json")).await
+        }
+        // The vault's, as grants are.
+        Table::SourceKeys => vec![],
         // No version has written a row here.
         Table::Bindings => vec![],
     }

@@ -11,8 +11,8 @@ use crate::store::Table;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectionId, OrgId, TokenId};
 use keyward_model::{
-    App, ConnectSession, Honeytoken, Hook, Login, OwnProvider, Plugin, Record, Rule, Session, User,
-    Webhook,
+    App, ConnectSession, Honeytoken, Hook, Login, OwnProvider, Plugin, Record, Rule, Session,
+    Source, User, Webhook,
 };
 use keyward_rules::inject::placeholder::Core;
 
@@ -47,6 +47,7 @@ impl View {
             Table::Rules => return self.thing_of::<Rule>(at),
             Table::Sessions => return self.thing_of::<Session>(at),
             Table::ConnectSessions => return self.thing_of::<ConnectSession>(at),
+            Table::Sources => return self.thing_of::<Source>(at),
             Table::Users => return self.thing_of::<User>(at),
             Table::Webhooks => return self.thing_of::<Webhook>(at),
             _ => return None,

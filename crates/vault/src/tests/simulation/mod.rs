@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use self::server::Script;
 use self::server::{Answer, What, grant};
+use crate::grant::Grant;
 use crate::*;
 use keyward_base::id::AppId;
 use keyward_model::Reference;

@@ -1,0 +1,132 @@
+//! `/sources`: secret sources. Only admins and auditors see them: what a source holds is not a matter of who uses one of
+//! its values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+
+use super::body::{Body, Segments};
+use super::context::Context;
+use super::error::ApiError;
+use super::input::{Change, Input};
+use super::openapi::Routes;
+use super::resource::{self, Exposed};
+use super::wire::{SourceTest, SourceTested, TestedReference};
+use keyward_base::secret::Secret;
+use keyward_model::{ManagedBy, Record, Shown, Source, SourceShown, SourceWith};
+
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        .get("/sources", ["listSources", "List secret sources"], resource::list::<Source>)
+        .post("/sources", ["addSource", "Add a secret source"], resource::add::<Source>)
+        .get("/sources/{source}", ["getSource", "Show a secret source"], resource::show::<Source>)
+        .patch(
+            "/sources/{source}",
+            ["changeSource", "Change a secret source"],
+            resource::change::<Source>,
+        )
+        .delete(
+            "/sources/{source}",
+            ["removeSource", "Remove a secret source that no connection names"],
+            resource::remove::<Source>,
+        )
+        .post(
+            "/sources/{source}/test",
+            ["testSource", "Fetch values of a secret source, without showing them"],
+            test,
+        )
+}
+
+impl Exposed for Source {
+    type Added = Shown<Self>;
+    type Changed = Shown<Self>;
+
+    fn texts(record: &Record<Self>) -> Vec<&str> {
+        record.spec.kind().map(|kind| kind.as_str()).into_iter().collect()
+    }
+
+    fn sees(context: &Context, _: &Record<Self>) -> bool {
+        context.caller.sees_all()
+    }
+
+    async fn beside(context: &Context, record: &Record<Self>) -> SourceShown {
+        let health = context.deps().vault.source_health(&record.id);
+        let view = context.view();
+        let connections = view.connections_of_source(&record.org, record.name());
+        let mut connections: Vec<_> = connections.map(|it| it.name.clone()).collect();
+        connections.sort_unstable();
+        SourceShown {
+            kind: record.spec.kind().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+            credentials: record.facts.credentials.clone(),
+            connections,
+            fetched: health.fetched,
+            failing: health.failing,
+        }
+    }
+
+    async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
+        let (vault, org) = (&context.deps().vault, context.caller.org());
+        let credentials = credentials(input.with).unwrap_or_default();
+        let made = vault.add_source(org, input.spec, &credentials, ManagedBy::Store).await?;
+        context.caller.names("source", &made.id, made.name());
+        Ok(resource::shown(context, &*made).await)
+    }
+
+    async fn change(
+        context: &Context,
+        record: Arc<Record<Self>>,
+        change: Change<Self>,
+    ) -> Result<Shown<Self>, ApiError> {
+        let edit = |record: &mut Record<Self>| -> Result<(), ApiError> {
+            change.if_match.check(record)?;
+            record.spec = change.of(&record.spec)?;
+            Ok(())
+        };
+        let credentials = change.with.credentials.as_ref().map(|it| it.0.clone());
+        let changed = context.deps().vault.change_source(&record, &edit, credentials).await?;
+        Ok(resource::shown(context, &*changed).await)
+    }
+
+    async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        Ok(context.deps().vault.forget_source(&record.org, &record.id).await?)
+    }
+}
+
+fn credentials(with: SourceWith) -> Option<BTreeMap<String, Secret>> {
+    with.credentials.map(|it| it.0)
+}
+
+/// Fetches one value, or all that connections have there. Answers whether that worked, never with a value.
+async fn test(
+    context: Context,
+    Segments(name): Segments<String>,
+    Body(asked): Body<SourceTest>,
+) -> Result<Json<SourceTested>, ApiError> {
+    let source = resource::found::<Source>(&context, &name)?;
+    let view = context.view();
+    let mut references: BTreeSet<String> = asked.reference.into_iter().collect();
+    if references.is_empty() {
+        let used = view.connections_of_source(&source.org, source.name());
+        let used = used.flat_map(|it| it.references.values());
+        let used = used.filter(|it| it.from == source.name());
+        references = used.map(|it| it.reference.clone()).collect();
+    }
+    if references.is_empty() {
+        let message = "is required: no connection has a value there".to_owned();
+        let hint = Some("name a value to fetch".to_owned());
+        return Err(ApiError::Field { field: "ref".to_owned(), message, hint });
+    }
+    let mut tested = Vec::with_capacity(references.len());
+    for reference in references {
+        let result = context.deps().vault.test_source(&source, &reference).await;
+        let error = result.err();
+        tested.push(TestedReference {
+            reference,
+            ok: error.is_none(),
+            hint: error.as_ref().and_then(|it| it.hint()).map(ToOwned::to_owned),
+            error: error.map(|it| it.to_string()),
+        });
+    }
+    Ok(Json(SourceTested { ok: tested.iter().all(|it| it.ok), tested }))
+}

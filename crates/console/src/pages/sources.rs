@@ -1,0 +1,78 @@
+//! `/sources`: secret sources, whether they give values, and which connections have values there. Adding one is for the
+//! command line and the configuration file: its credentials are files and variables there.
+
+use axum::Router;
+use axum::routing::get;
+use maud::{Markup, html};
+
+use crate::frame::{Page, Section};
+use crate::parts::{Action, Subpage, ago, empty, head, lock, settings_nav};
+use crate::visit::{Console, Stop, Visit, segment};
+use keyward_api::wire::List;
+use keyward_model::{Shown, Source};
+
+/// As many as an organisation may have.
+const ROWS: usize = 100;
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new().route("/sources", get(show))
+}
+
+async fn show(visit: Visit) -> Result<Page, Stop> {
+    let list: List<Shown<Source>> = visit.get(&format!("/sources?limit={ROWS}")).await?;
+    let is_admin = visit.is_admin();
+    let about = html! { "Where values of connections' fields are kept outside of Keyward. Values are shown nowhere." };
+    let content = html! {
+        (head(html! { "Secret sources" }, Some(about), html! {}))
+        (settings_nav(&visit, Subpage::Sources))
+        section.panel #sources data-live {
+            @if list.items.is_empty() {
+                (empty("No secret source yet", "Add one with `keyward source add`, or under `sources:` in the configuration file.", None))
+            } @else {
+                ul.rows { @for source in &list.items { (row(source, is_admin)) } }
+            }
+        }
+    };
+    Ok(Page::new(&visit, Section::Settings, "Secret sources", content))
+}
+
+fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
+    let (name, facts) = (&source.spec.name, &source.facts);
+    let test = Action {
+        api: format!("POST /sources/{}/test", segment(name)),
+        label: "Test",
+        done: "Asked: the row shows the result.",
+        ..Action::default()
+    };
+    let remove = Action {
+        api: format!("DELETE /sources/{}", segment(name)),
+        label: "Remove source",
+        confirm: Some(format!("Remove {name}?\nIts credentials are deleted.")),
+        done: "Removed.",
+        class: "danger",
+        ..Action::default()
+    };
+    html! {
+        li.top {
+            div.grow {
+                p { b { (name) } " " span.muted.small {
+                    (facts.kind)
+                    @if let Some(at) = facts.fetched { " · fetched " (ago(at)) }
+                    " · added " (ago(source.created))
+                } }
+                @if let Some(failing) = &facts.failing {
+                    p.status-bad { "Fails since " (ago(failing.since)) ", " (failing.count) " in a row: " (failing.message) }
+                }
+                @if !facts.connections.is_empty() {
+                    p.small { "Connections: " @for (at, connection) in facts.connections.iter().enumerate() {
+                        @if at > 0 { ", " }
+                        a href=(format!("/connections/{}", segment(connection))) { (connection) }
+                    } }
+                }
+            }
+            @if is_admin && !facts.connections.is_empty() { (test.show()) }
+            @if let Some(lock) = lock(source.managed_by) { (lock) }
+            @else if is_admin && facts.connections.is_empty() { (remove.show()) }
+        }
+    }
+}

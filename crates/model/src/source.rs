@@ -1,0 +1,458 @@
+//! Secret sources: where values of connections' fields are kept outside of Keyward. A field names a source and a
+//! reference in it; the vault fetches the value, and stores it sealed until the next one.
+//!
+//! Sources that read the gateway's own machine can be declared only in the configuration file: an admin of an organisation
+//! must not read the gateway's files or run its programs.
+
+mod local;
+mod remote;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyward_base::id::SourceId;
+use keyward_base::keys::section;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use local::{CommandSource, EnvSource, FileSource};
+pub use remote::{
+    AwsService, AwsSource, AzureSource, DopplerSource, GcpSource, InfisicalSource,
+    OnePasswordSource, VaultLogin, VaultSource,
+};
+
+use super::refusal::{Refusal, failed};
+use super::resource::{Kind, Resource};
+use super::secret_text::SecretFields;
+use super::{name, optional_duration};
+
+/// 5 minutes: a changed value is used soon, and a source is asked rarely.
+const TTL: Duration = Duration::from_secs(300);
+
+/// 1 s: a shorter time would ask the source with nearly every request.
+const TTL_MIN: Duration = Duration::from_secs(1);
+
+/// 1 hour: most outages of a source are shorter.
+const KEEP: Duration = Duration::from_secs(3_600);
+
+/// 30 days: an older value is no longer the source's.
+const KEEP_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// Bytes of a reference.
+const REF_BYTES_MAX: usize = 1_024;
+
+/// Secret sources.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {}
+
+section! {
+    /// What a person gives. Exactly one of the kinds.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct SourceSpec {
+        /// Unique. 1 to 64 letters, digits or `-_.`.
+        #[key("text", required)]
+        #[serde(default)]
+        pub name: String,
+        /// How long a fetched value is used before it is fetched again. While it is used, it is fetched before this time
+        /// has passed. Default: 5m.
+        #[key("time")]
+        #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        pub ttl: Option<Duration>,
+        /// How long the last value is used after `ttl` while the source cannot be asked. Then requests are refused with 503
+        /// `source_unavailable`. Default: 1h, at most 30d.
+        #[key("time")]
+        #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        pub keep: Option<Duration>,
+        /// Environment variables of the gateway. Only in the configuration file.
+        #[key(map of EnvSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub env: Option<EnvSource>,
+        /// Files of the gateway's machine, read again when they change. Only in the configuration file.
+        #[key(map of FileSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub file: Option<FileSource>,
+        /// A program of the gateway's machine, which prints the value. Only in the configuration file.
+        #[key(map of CommandSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub command: Option<CommandSource>,
+        /// HashiCorp Vault or OpenBao: key/value engine.
+        #[key(map of VaultSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub vault: Option<VaultSource>,
+        /// AWS Secrets Manager or the Parameter Store of AWS Systems Manager.
+        #[key(map of AwsSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub aws: Option<AwsSource>,
+        /// Google Secret Manager.
+        #[key(map of GcpSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub gcp: Option<GcpSource>,
+        /// Azure Key Vault.
+        #[key(map of AzureSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub azure: Option<AzureSource>,
+        /// 1Password Connect. For the `op` program, use `command`.
+        #[key(map of OnePasswordSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub onepassword: Option<OnePasswordSource>,
+        /// Infisical.
+        #[key(map of InfisicalSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub infisical: Option<InfisicalSource>,
+        /// Doppler.
+        #[key(map of DopplerSource)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub doppler: Option<DopplerSource>,
+    }
+}
+
+section! {
+    /// What a request may give beside the spec. Sealed at once and never shown.
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct SourceWith {
+        /// What the gateway proves itself with at the source, such as `token`.
+        #[key("map of text to text", "{}")]
+        pub credentials: Option<SecretFields>,
+    }
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SourceFacts {
+    /// Names of its credentials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<String>,
+    /// When its credentials were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Timestamp>,
+}
+
+/// What is shown beside the spec.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SourceShown {
+    /// The key of its kind, such as `vault`.
+    pub kind: String,
+    /// Names of its credentials.
+    pub credentials: Vec<String>,
+    /// Connections with fields in it.
+    pub connections: Vec<String>,
+    /// When a value was last fetched since the gateway began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub fetched: Option<Timestamp>,
+    /// Failures since then; absent if the last fetch succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<SourceFailing>,
+}
+
+/// Consecutive failures of a source.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SourceFailing {
+    /// The time of the first.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// Their number.
+    pub count: u32,
+    /// The last one, in words.
+    pub message: String,
+}
+
+/// A field whose value is kept in a source.
+#[derive(
+    Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct FieldReference {
+    /// The name of the source.
+    pub from: String,
+    /// Which of its values: the form depends on the kind.
+    #[serde(rename = "ref")]
+    pub reference: String,
+}
+
+/// Fields by reference, by field.
+pub type References = BTreeMap<String, FieldReference>;
+
+/// The fetched values of a connection.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct FetchedShown {
+    /// When they were fetched.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// When they are fetched again at the latest, if they are used.
+    #[schemars(with = "String")]
+    pub until: Timestamp,
+    /// Until then they are used while the source cannot be asked.
+    #[schemars(with = "String")]
+    pub kept_until: Timestamp,
+}
+
+/// The kind of a source, with its settings.
+#[derive(Clone, Copy, Debug)]
+pub enum SourceKind<'a> {
+    /// See [`SourceSpec::env`].
+    Env(&'a EnvSource),
+    /// See [`SourceSpec::file`].
+    File(&'a FileSource),
+    /// See [`SourceSpec::command`].
+    Command(&'a CommandSource),
+    /// See [`SourceSpec::vault`].
+    Vault(&'a VaultSource),
+    /// See [`SourceSpec::aws`].
+    Aws(&'a AwsSource),
+    /// See [`SourceSpec::gcp`].
+    Gcp(&'a GcpSource),
+    /// See [`SourceSpec::azure`].
+    Azure(&'a AzureSource),
+    /// See [`SourceSpec::onepassword`].
+    OnePassword(&'a OnePasswordSource),
+    /// See [`SourceSpec::infisical`].
+    Infisical(&'a InfisicalSource),
+    /// See [`SourceSpec::doppler`].
+    Doppler(&'a DopplerSource),
+}
+
+/// Credentials of a kind: those that it requires, and those that it also takes.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialNames {
+    /// All of them must be given.
+    pub required: &'static [&'static str],
+    /// These may be given; `None`: any may.
+    pub optional: Option<&'static [&'static str]>,
+}
+
+impl Resource for Source {
+    type Id = SourceId;
+    type Spec = SourceSpec;
+    type With = SourceWith;
+    type ChangeWith = SourceWith;
+    type Facts = SourceFacts;
+    type Shown = SourceShown;
+
+    const KIND: Kind = Kind { one: "source", article: "a source", many: "sources", max: 100 };
+    const FIXED: &[&str] = &["name"];
+    const DATED: bool = true;
+
+    fn name(spec: &SourceSpec) -> &str {
+        &spec.name
+    }
+
+    fn refusals(spec: &SourceSpec) -> Vec<Refusal> {
+        let mut found = failed([
+            name::plain(&spec.name),
+            Refusal::unless(spec.ttl() >= TTL_MIN, "ttl", "must be a second or more"),
+            Refusal::unless(spec.keep() <= KEEP_MAX, "keep", "must be 30d or less"),
+        ]);
+        match spec.kinds().as_slice() {
+            [kind] => found.extend(kind.refusals()),
+            _ => {
+                let hint = "such as `vault: { address: https://vault.example.com }`";
+                let rule = "must have exactly one kind beside it: env, file, command, vault, aws, gcp, azure, \
+                            onepassword, infisical or doppler";
+                found.push(Refusal::new("name", rule).hint(hint));
+            }
+        }
+        found
+    }
+}
+
+impl SourceSpec {
+    /// How long a value is used before it is fetched again.
+    pub fn ttl(&self) -> Duration {
+        self.ttl.unwrap_or(TTL)
+    }
+
+    /// How long the last value is used after [`SourceSpec::ttl`].
+    pub fn keep(&self) -> Duration {
+        self.keep.unwrap_or(KEEP)
+    }
+
+    /// Its kind; a stored spec has exactly one.
+    pub fn kind(&self) -> Option<SourceKind<'_>> {
+        self.kinds().into_iter().next()
+    }
+
+    fn kinds(&self) -> Vec<SourceKind<'_>> {
+        let all = [
+            self.env.as_ref().map(SourceKind::Env),
+            self.file.as_ref().map(SourceKind::File),
+            self.command.as_ref().map(SourceKind::Command),
+            self.vault.as_ref().map(SourceKind::Vault),
+            self.aws.as_ref().map(SourceKind::Aws),
+            self.gcp.as_ref().map(SourceKind::Gcp),
+            self.azure.as_ref().map(SourceKind::Azure),
+            self.onepassword.as_ref().map(SourceKind::OnePassword),
+            self.infisical.as_ref().map(SourceKind::Infisical),
+            self.doppler.as_ref().map(SourceKind::Doppler),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    /// Whether it reads the gateway's own machine, so that only the configuration file may declare it.
+    pub fn is_local(&self) -> bool {
+        match self.kind() {
+            Some(SourceKind::Env(_) | SourceKind::File(_) | SourceKind::Command(_)) => true,
+            // The login sends the token of the gateway's own pod.
+            Some(SourceKind::Vault(vault)) => vault.login == VaultLogin::Kubernetes,
+            _ => false,
+        }
+    }
+
+    /// The credentials that it takes.
+    pub fn credential_names(&self) -> CredentialNames {
+        let (required, optional): (&[_], Option<&[_]>) = match self.kind() {
+            // Values and environment variables by their names.
+            Some(SourceKind::Env(_) | SourceKind::Command(_)) => (&[], None),
+            Some(SourceKind::Vault(vault)) => (vault.login.credentials(), Some(&[])),
+            Some(SourceKind::Aws(_)) => {
+                (&["access_key_id", "secret_access_key"], Some(&["session_token"]))
+            }
+            Some(SourceKind::Azure(_) | SourceKind::Infisical(_)) => {
+                (&["client_id", "client_secret"], Some(&[]))
+            }
+            Some(SourceKind::OnePassword(_) | SourceKind::Doppler(_)) => (&["token"], Some(&[])),
+            Some(SourceKind::File(_) | SourceKind::Gcp(_)) | None => (&[], Some(&[])),
+        };
+        CredentialNames { required, optional }
+    }
+}
+
+impl SourceKind<'_> {
+    /// The key of the spec.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Env(_) => "env",
+            Self::File(_) => "file",
+            Self::Command(_) => "command",
+            Self::Vault(_) => "vault",
+            Self::Aws(_) => "aws",
+            Self::Gcp(_) => "gcp",
+            Self::Azure(_) => "azure",
+            Self::OnePassword(_) => "onepassword",
+            Self::Infisical(_) => "infisical",
+            Self::Doppler(_) => "doppler",
+        }
+    }
+
+    fn refusals(&self) -> Vec<Refusal> {
+        match self {
+            Self::Env(env) => env.refusals(),
+            Self::File(file) => file.refusals(),
+            Self::Command(command) => command.refusals(),
+            Self::Vault(vault) => vault.refusals(),
+            Self::Aws(aws) => aws.refusals(),
+            Self::Gcp(gcp) => gcp.refusals(),
+            Self::Azure(azure) => azure.refusals(),
+            Self::OnePassword(onepassword) => onepassword.refusals(),
+            Self::Infisical(infisical) => infisical.refusals(),
+            Self::Doppler(doppler) => doppler.refusals(),
+        }
+    }
+}
+
+impl CredentialNames {
+    /// Why credentials of these names are refused.
+    pub fn refusal<'a>(&self, given: impl Iterator<Item = &'a str> + Clone) -> Option<Refusal> {
+        let missing = self.required.iter().find(|name| !given.clone().any(|it| it == **name));
+        if let Some(name) = missing {
+            let rule = format!("must have `{name}`");
+            let hint = format!("this kind takes {}", self.required.join(" and "));
+            return Some(Refusal::new("credentials", rule).hint(hint));
+        }
+        let optional = self.optional?;
+        let unknown = |name: &&str| !self.required.contains(name) && !optional.contains(name);
+        let unknown = given.clone().find(unknown)?;
+        let known = [self.required, optional].concat().join(", ");
+        let rule = format!("must not have `{unknown}`");
+        Some(Refusal::new("credentials", rule).hint(match known.is_empty() {
+            true => "this kind takes none".to_owned(),
+            false => format!("this kind takes {known}"),
+        }))
+    }
+}
+
+impl FieldReference {
+    /// Whether the text can be a reference: the source judges the rest.
+    pub fn is_plain(&self) -> bool {
+        let reference = self.reference.as_str();
+        (1..=REF_BYTES_MAX).contains(&reference.len()) && !reference.contains(char::is_control)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn refused(spec: Value) -> Vec<String> {
+        let spec: SourceSpec = serde_json::from_value(spec).unwrap();
+        Source::refusals(&spec).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_source_has_one_kind_and_times_within_bounds() {
+        for (bad, expected) in [
+            (json!({"name": "a"}), "`name` must have exactly one kind"),
+            (
+                json!({"name": "a", "env": {"names": ["A"]}, "file": {"folder": "/run"}}),
+                "`name` must",
+            ),
+            (json!({"name": "a", "ttl": "500ms", "env": {"names": ["A"]}}), "`ttl` must"),
+            (json!({"name": "a", "keep": "31d", "env": {"names": ["A"]}}), "`keep` must"),
+            (json!({"name": "a", "env": {"names": []}}), "`env.names` must"),
+            (json!({"name": "a", "file": {"folder": "run/secrets"}}), "`file.folder` must"),
+            (json!({"name": "a", "command": {"run": []}}), "`command.run` must"),
+            (
+                json!({"name": "a", "vault": {"address": "http://vault.test"}}),
+                "`vault.address` must",
+            ),
+            (
+                json!({"name": "a", "vault": {"address": "https://v.test", "version": 3}}),
+                "`vault.version`",
+            ),
+        ] {
+            let found = refused(bad.clone());
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{bad}: {found:?}");
+        }
+        let good = json!({"name": "a", "vault": {"address": "http://127.0.0.1:8200"}});
+        assert!(refused(good).is_empty());
+    }
+
+    #[test]
+    fn what_reads_the_gateways_machine_is_local() {
+        let is_local = |spec: Value| serde_json::from_value::<SourceSpec>(spec).unwrap().is_local();
+        for local in [
+            json!({"name": "a", "env": {"names": ["A"]}}),
+            json!({"name": "a", "file": {"folder": "/run/secrets"}}),
+            json!({"name": "a", "command": {"run": ["op", "read"]}}),
+            json!({"name": "a", "vault": {"address": "https://v.test", "login": "kubernetes", "role": "r"}}),
+        ] {
+            assert!(is_local(local.clone()), "{local}");
+        }
+        assert!(!is_local(json!({"name": "a", "vault": {"address": "https://v.test"}})));
+        assert!(!is_local(json!({"name": "a", "aws": {"region": "eu-west-1"}})));
+    }
+
+    #[test]
+    fn credentials_are_those_of_the_kind() {
+        let names = |spec: Value, given: &[&str]| {
+            let spec: SourceSpec = serde_json::from_value(spec).unwrap();
+            let refusal = spec.credential_names().refusal(given.iter().copied());
+            refusal.map(|it| it.to_string())
+        };
+        let aws = || json!({"name": "a", "aws": {"region": "eu-west-1"}});
+        let missing = names(aws(), &["access_key_id"]).unwrap();
+        assert_eq!(missing, "`credentials` must have `secret_access_key`");
+        let unknown = names(aws(), &["access_key_id", "secret_access_key", "token"]).unwrap();
+        assert_eq!(unknown, "`credentials` must not have `token`");
+        assert_eq!(names(aws(), &["access_key_id", "secret_access_key", "session_token"]), None);
+        assert_eq!(names(json!({"name": "a", "command": {"run": ["op"]}}), &["OP_TOKEN"]), None);
+        let file = json!({"name": "a", "file": {"folder": "/run"}});
+        assert_eq!(names(file, &["token"]).unwrap(), "`credentials` must not have `token`");
+    }
+}

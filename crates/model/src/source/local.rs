@@ -1,0 +1,94 @@
+//! Sources on the gateway's own machine.
+
+use std::path::Path;
+use std::time::Duration;
+
+use keyward_base::keys::section;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::optional_duration;
+use crate::refusal::{Refusal, failed};
+
+/// Longer than programs that unlock a vault take.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+section! {
+    /// Environment variables of the gateway.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct EnvSource {
+        /// The variables that references may name. They are read when the configuration is read.
+        #[key("list of text", required)]
+        pub names: Vec<String>,
+    }
+}
+
+section! {
+    /// Files of the gateway's machine.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct FileSource {
+        /// The absolute path of the folder. A reference is a path below it. Only the gateway's user may be able to read the
+        /// files.
+        #[key("path", required)]
+        pub folder: String,
+    }
+}
+
+section! {
+    /// A program of the gateway's machine.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct CommandSource {
+        /// The program and its arguments. The reference replaces the argument `{ref}`, or follows the others. No shell reads
+        /// them. The program's environment has PATH, HOME and the source's credentials.
+        #[key("list of text", required)]
+        pub run: Vec<String>,
+        /// How long it may run, up to 1m. Default: 10s.
+        #[key("time")]
+        #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        pub timeout: Option<Duration>,
+    }
+}
+
+impl EnvSource {
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let is_variable = |name: &String| {
+            let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+            !name.is_empty() && name.bytes().all(is_word) && !name.as_bytes()[0].is_ascii_digit()
+        };
+        let names = !self.names.is_empty() && self.names.iter().all(is_variable);
+        failed([Refusal::unless(names, "env.names", "must be names of environment variables")])
+    }
+}
+
+impl FileSource {
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let is_absolute = Path::new(&self.folder).is_absolute();
+        failed([Refusal::unless(is_absolute, "file.folder", "must be an absolute path")])
+    }
+}
+
+impl CommandSource {
+    /// How long it may run.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(10))
+    }
+
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let program = self.run.first().is_some_and(|program| {
+            !program.is_empty() && (Path::new(program).is_absolute() || !program.contains('/'))
+        });
+        let timeout = !self.timeout().is_zero() && self.timeout() <= TIMEOUT_MAX;
+        failed([
+            Refusal::unless(
+                program,
+                "command.run",
+                "must begin with a program's name or absolute path",
+            ),
+            Refusal::unless(timeout, "command.timeout", "must be more than 0s and up to 1m"),
+        ])
+    }
+}

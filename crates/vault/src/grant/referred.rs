@@ -1,0 +1,175 @@
+//! [`Referred`]: a grant with fields whose values are kept in secret sources. It holds the fields that were given as text,
+//! and the grant that the last fetched values make. Which values those are is in the connection's record.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Grant, MintError, codec};
+use keyward_base::secret::Secret;
+use keyward_rules::provider::AuthKind;
+
+/// The name of the fetched grant among the stored fields; fields of a provider begin with [`GIVEN`].
+const GRANT: &str = "grant";
+
+/// The name of its facts.
+const FACTS: &str = "facts";
+
+/// Before the name of a given field.
+const GIVEN: &str = "=";
+
+/// Given fields, and the last fetched grant.
+#[derive(Debug)]
+pub struct Referred {
+    given: BTreeMap<String, Secret>,
+    fetched: Option<Fetched>,
+}
+
+/// A grant of fetched values.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Never a [`Grant::Referred`].
+    pub grant: Box<Grant>,
+    /// What is known of it.
+    pub facts: FetchedFacts,
+}
+
+/// When values were fetched, and what for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FetchedFacts {
+    /// When they were fetched.
+    pub at: Timestamp,
+    /// When they are fetched again.
+    pub until: Timestamp,
+    /// Until then they are used while the source cannot be asked.
+    pub kept_until: Timestamp,
+    /// A digest of the references. With others, the values are not used.
+    pub references: String,
+    /// A digest of the sources' settings. With others, the values are fetched again.
+    pub sources: String,
+}
+
+impl Referred {
+    /// Without values yet.
+    pub(super) fn new(given: BTreeMap<String, Secret>) -> Self {
+        Self { given, fetched: None }
+    }
+
+    /// The same fields with newer values.
+    pub fn with(&self, fetched: Fetched) -> Self {
+        Self { given: self.given.clone(), fetched: Some(fetched) }
+    }
+
+    /// The fields that were given as text.
+    pub fn given(&self) -> &BTreeMap<String, Secret> {
+        &self.given
+    }
+
+    /// The last fetched values, if they are those of these references and not too old.
+    pub fn fetched(&self, references: &str, now: Timestamp) -> Option<&Fetched> {
+        let fetched = self.fetched.as_ref()?;
+        let facts = &fetched.facts;
+        (facts.references == references && now < facts.kept_until).then_some(fetched)
+    }
+
+    /// The fields that are known.
+    pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
+        self.fetched.as_ref().map_or(&self.given, |fetched| fetched.grant.fields())
+    }
+
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let given =
+            self.given.iter().map(|(name, value)| (format!("{GIVEN}{name}"), value.clone()));
+        let mut fields: BTreeMap<String, Secret> = given.collect();
+        if let Some(Fetched { grant, facts }) = &self.fetched {
+            let facts = serde_json::to_vec(facts).expect("times and digests serialise");
+            fields.insert(GRANT.to_owned(), Secret::new(grant.encode().as_slice()));
+            fields.insert(FACTS.to_owned(), Secret::new(facts));
+        }
+        codec::encode(codec::StoredKind::Referred, &fields)
+    }
+
+    pub(super) fn stored(mut fields: BTreeMap<String, Secret>) -> Result<Self, MintError> {
+        let malformed =
+            || MintError::Malformed { what: "its fetched values are damaged".to_owned() };
+        let fetched = match (fields.remove(GRANT), fields.remove(FACTS)) {
+            (Some(grant), Some(facts)) => {
+                let facts = serde_json::from_slice(facts.expose()).map_err(|_| malformed())?;
+                match Grant::decode(grant.expose())? {
+                    Grant::Referred(_) => return Err(malformed()),
+                    grant => Some(Fetched { grant: Box::new(grant), facts }),
+                }
+            }
+            (None, None) => None,
+            _ => return Err(malformed()),
+        };
+        let given = fields.into_iter().map(|(name, value)| {
+            let name = name.strip_prefix(GIVEN).ok_or_else(malformed)?.to_owned();
+            Ok::<_, MintError>((name, value))
+        });
+        Ok(Self { given: given.collect::<Result<_, _>>()?, fetched })
+    }
+}
+
+/// Whether fields of this kind may be references: those that are used as they are. Grants that are renewed replace their
+/// own secret.
+pub(super) fn may_refer(kind: AuthKind) -> bool {
+    matches!(
+        kind,
+        AuthKind::ApiKey
+            | AuthKind::Bearer
+            | AuthKind::Basic
+            | AuthKind::Custom
+            | AuthKind::AwsSigv4
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::Bearer;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text)
+    }
+
+    fn facts() -> FetchedFacts {
+        FetchedFacts {
+            at: Timestamp::UNIX_EPOCH,
+            until: Timestamp::from_second(60).unwrap(),
+            kept_until: Timestamp::from_second(120).unwrap(),
+            references: "r".to_owned(),
+            sources: "s".to_owned(),
+        }
+    }
+
+    fn referred() -> Referred {
+        let given = BTreeMap::from([("username".to_owned(), secret("ada"))]);
+        let grant =
+            Grant::Bearer(Bearer::new(BTreeMap::from([("token".to_owned(), secret("canary"))])));
+        Referred::new(given).with(Fetched { grant: Box::new(grant), facts: facts() })
+    }
+
+    #[test]
+    fn values_of_other_references_and_old_ones_are_not_used() {
+        let (grant, second) = (referred(), |at| Timestamp::from_second(at).unwrap());
+        assert!(grant.fetched("other", second(0)).is_none());
+        assert!(grant.fetched("r", second(120)).is_none());
+        assert!(grant.fetched("r", second(119)).is_some());
+        assert!(Referred::new(BTreeMap::new()).fetched("r", second(0)).is_none());
+    }
+
+    #[test]
+    fn it_reads_back_as_it_was_and_a_nested_one_is_refused() {
+        let bytes = Grant::Referred(referred()).encode();
+        let Grant::Referred(read) = Grant::decode(&bytes).unwrap() else { panic!("it is one") };
+        assert_eq!(read.given().len(), 1);
+        assert_eq!(read.fetched.as_ref().unwrap().facts, facts());
+        assert_eq!(Grant::Referred(read).encode(), bytes);
+        let inner = Box::new(Grant::Referred(referred()));
+        let nested = referred().with(Fetched { grant: inner, facts: facts() });
+        assert!(Grant::decode(&nested.encode()).is_err());
+    }
+}

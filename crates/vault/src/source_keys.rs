@@ -1,0 +1,248 @@
+//! Secret sources with their credentials. The record is the directory's; the credentials are sealed in rows of their own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use super::rows::{RowError, Rows};
+use super::sources::SourceHealth;
+use super::{Vault, VaultError};
+use keyward_base::id::{OrgId, SourceId};
+use keyward_base::secret::Secret;
+use keyward_model::{ManagedBy, Record, Refusal, Resource, Source, SourceFacts, SourceSpec};
+use keyward_state::directory::DirectoryError;
+use keyward_state::store::{StoreError, Table, Version};
+
+/// How often a write is tried that another writer overtakes.
+const TRIES_MAX: usize = 8;
+
+/// The credentials of a source, as they are stored.
+#[derive(Default, Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+pub(super) struct SourceKeys(BTreeMap<String, KeyText>);
+
+/// Text in a sealed row; wiped on drop, never shown.
+#[derive(Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+struct KeyText(String);
+
+impl SourceKeys {
+    /// # Errors
+    /// When one is not text.
+    fn of(credentials: &BTreeMap<String, Secret>) -> Result<Self, Refusal> {
+        let text = |(name, value): (&String, &Secret)| {
+            let text = value.expose_text().ok_or_else(|| {
+                Refusal::new("credentials", format!("must be text, which `{name}` is not"))
+            })?;
+            Ok((name.clone(), KeyText(text.to_owned())))
+        };
+        Ok(Self(credentials.iter().map(text).collect::<Result<_, Refusal>>()?))
+    }
+
+    fn credentials(&self) -> BTreeMap<String, Secret> {
+        let secret =
+            |(name, KeyText(text)): (&String, &KeyText)| (name.clone(), Secret::new(text.as_str()));
+        self.0.iter().map(secret).collect()
+    }
+}
+
+impl Vault {
+    fn source_keys(&self) -> Rows<SourceKeys> {
+        Rows::new(self.store.clone(), self.keyring.clone(), Table::SourceKeys, "")
+    }
+
+    /// Whether [`Vault::add_source`] would accept this, as far as it can be told without the store.
+    ///
+    /// # Errors
+    /// When the kind may not be declared by `by`, or credentials do not fit the kind.
+    pub fn check_source(
+        spec: &SourceSpec,
+        credentials: &BTreeMap<String, Secret>,
+        by: ManagedBy,
+    ) -> Result<(), Refusal> {
+        Source::check(spec)?;
+        if by == ManagedBy::Store && spec.is_local() {
+            let kind = spec.kind().map(|kind| kind.as_str()).unwrap_or_default();
+            let rule =
+                "reads the gateway's own machine: only the configuration file may declare it";
+            return Err(Refusal::new(kind, rule).hint("add it under `sources:` in the file"));
+        }
+        let names = credentials.keys().map(String::as_str);
+        match spec.credential_names().refusal(names) {
+            Some(refusal) => Err(refusal),
+            None => SourceKeys::of(credentials).map(drop),
+        }
+    }
+
+    /// Validates, seals the credentials, then stores the record. Both are durable when this returns.
+    ///
+    /// # Errors
+    /// When something is refused, the name is taken, or the store fails.
+    pub async fn add_source(
+        &self,
+        org: &OrgId,
+        spec: SourceSpec,
+        credentials: &BTreeMap<String, Secret>,
+        by: ManagedBy,
+    ) -> Result<Arc<Record<Source>>, VaultError> {
+        Self::check_source(&spec, credentials, by).map_err(DirectoryError::from)?;
+        let now = self.clock.now();
+        let facts = SourceFacts {
+            credentials: credentials.keys().cloned().collect(),
+            given: (!credentials.is_empty()).then_some(now),
+        };
+        let record = Record::<Source>::new(org, by, spec, facts, now);
+        let id = record.id.clone();
+        self.put_source_keys(org, &id, credentials).await?;
+        match self.directory.add_record(record).await {
+            Ok(record) => Ok(record),
+            Err(refused) => {
+                self.source_keys().delete(org, id.as_str()).await.map_err(of_row)?;
+                Err(refused.into())
+            }
+        }
+    }
+
+    /// Changes a source: `edit` makes the new spec of the old, or refuses. `credentials` replace the stored ones; without
+    /// them those stay, unless they would be sent to another address.
+    ///
+    /// # Errors
+    /// When something is refused, there is no such source, or the store fails.
+    pub async fn change_source<E: From<VaultError> + From<DirectoryError>>(
+        &self,
+        source: &Record<Source>,
+        edit: &(dyn Fn(&mut Record<Source>) -> Result<(), E> + Sync),
+        credentials: Option<BTreeMap<String, Secret>>,
+    ) -> Result<Arc<Record<Source>>, E> {
+        let (org, id) = (&source.org, &source.id);
+        let mut after = source.clone();
+        edit(&mut after)?;
+        let stored = self.source_credentials(source).await.unwrap_or_default();
+        if credentials.is_none() && !stored.is_empty() && goes_elsewhere(&source.spec, &after.spec)
+        {
+            let rule = "must be given again: what they are sent to changes";
+            return Err(DirectoryError::from(Refusal::new("credentials", rule)).into());
+        }
+        let given = credentials.as_ref().unwrap_or(&stored);
+        Self::check_source(&after.spec, given, source.managed_by).map_err(DirectoryError::from)?;
+        let has_changed = match SourceKeys::of(given) {
+            Ok(keys) => keys != SourceKeys::of(&stored).unwrap_or_default(),
+            Err(refusal) => return Err(DirectoryError::from(refusal).into()),
+        };
+        if has_changed {
+            self.put_source_keys(org, id, given).await?;
+        }
+        let (names, now) = (given.keys().cloned().collect::<Vec<_>>(), self.clock.now());
+        let put = |record: &mut Record<Source>| -> Result<(), E> {
+            edit(record)?;
+            record.facts.credentials.clone_from(&names);
+            if has_changed {
+                record.facts.given = Some(now);
+            }
+            Ok(())
+        };
+        let changed = self.directory.edit::<Source, E>(org, id, &put).await?;
+        if changed.updated != source.updated {
+            self.source_changed(org, source.name());
+        }
+        Ok(changed)
+    }
+
+    /// Removes a source that no connection names.
+    ///
+    /// # Errors
+    /// When a connection names it, or the store fails.
+    pub async fn remove_source(
+        &self,
+        source: &Record<Source>,
+        by: ManagedBy,
+    ) -> Result<(), VaultError> {
+        self.directory.remove::<Source>(&source.org, &source.id, by).await?;
+        self.forget_source(&source.org, &source.id).await
+    }
+
+    /// Removes what is kept of a source whose record was removed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_source(&self, org: &OrgId, id: &SourceId) -> Result<(), VaultError> {
+        self.sources.forget(id);
+        self.source_keys().delete(org, id.as_str()).await.map_err(of_row)
+    }
+
+    /// The credentials of a source.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub(super) async fn source_credentials(
+        &self,
+        source: &Record<Source>,
+    ) -> Result<BTreeMap<String, Secret>, RowError> {
+        let found = self.source_keys().get(&source.org, source.id.as_str()).await?;
+        Ok(found.map(|(keys, _)| keys.credentials()).unwrap_or_default())
+    }
+
+    /// What is known of a source since the gateway began.
+    pub fn source_health(&self, id: &SourceId) -> SourceHealth {
+        self.sources.health(id)
+    }
+
+    async fn put_source_keys(
+        &self,
+        org: &OrgId,
+        id: &SourceId,
+        credentials: &BTreeMap<String, Secret>,
+    ) -> Result<Version, VaultError> {
+        let (rows, id) = (self.source_keys(), id.as_str());
+        let keys = SourceKeys::of(credentials).map_err(DirectoryError::from)?;
+        for _ in 0..TRIES_MAX {
+            let over = rows.get(org, id).await;
+            let over = match over {
+                Ok(found) => found.map(|(_, version)| version),
+                Err(RowError::Store(error)) => return Err(error.into()),
+                // A row that cannot be opened is replaced.
+                Err(_) => {
+                    rows.delete(org, id).await.map_err(of_row)?;
+                    None
+                }
+            };
+            match rows.put(org, id, &keys, over).await {
+                Err(RowError::Store(StoreError::Conflict { .. })) => {}
+                other => return other.map_err(of_row),
+            }
+        }
+        Err(VaultError::Directory(DirectoryError::Interrupted))
+    }
+}
+
+/// Whether credentials would be sent to another server.
+fn goes_elsewhere(before: &SourceSpec, now: &SourceSpec) -> bool {
+    let place = |spec: &SourceSpec| {
+        let SourceSpec { name: _, ttl: _, keep: _, .. } = spec;
+        SourceSpec { name: String::new(), ttl: None, keep: None, ..spec.clone() }
+    };
+    place(before) != place(now)
+}
+
+fn of_row(error: RowError) -> VaultError {
+    match error {
+        RowError::Store(error) => error.into(),
+        RowError::Sealed { source, .. } => source.into(),
+        RowError::Malformed { .. } => VaultError::Directory(DirectoryError::Interrupted),
+    }
+}
+
+impl Drop for KeyText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText(…)")
+    }
+}

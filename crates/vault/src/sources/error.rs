@@ -1,0 +1,119 @@
+//! [`SourceError`]: why a source gives no value. Messages name hosts, paths and remedies, never a value or a credential.
+
+use http::StatusCode;
+
+use keyward_net::call::{CallError, Cause};
+use keyward_state::crypto::command::CommandError;
+use keyward_state::crypto::private_file::FileError;
+
+/// Why there is no value.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The reference has another form than the source's references.
+    #[error("the reference must be {0}")]
+    Reference(&'static str),
+    /// The source has no such value.
+    #[error("it has no value of that reference")]
+    NotFound,
+    /// The value is no JSON object, or has no such member.
+    #[error("the value is no JSON object with a text at `{0}`")]
+    Member(String),
+    /// Several values, and the reference names none.
+    #[error("the reference names several values: add `#FIELD`")]
+    Several,
+    /// The value is empty.
+    #[error("the value is empty")]
+    Empty,
+    /// The server cannot be asked.
+    #[error("{}", told(.0))]
+    Call(CallError),
+    /// The server refuses.
+    #[error("it answered {status}{}", detail.as_deref().map(|it| format!(" ({it})")).unwrap_or_default())]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The server's error code, if its form is known.
+        detail: Option<String>,
+    },
+    /// The answer has another form than the service's documents say.
+    #[error("its answer has an unknown form: check the address")]
+    Malformed,
+    /// A credential is missing.
+    #[error("its credential `{0}` is missing: give it again")]
+    Credential(&'static str),
+    /// The connection whose token is sent gives none.
+    #[error("connection `{0}` gives no token for it")]
+    Connection(String),
+    /// The signature failed.
+    #[error("the request cannot be signed: check the access key")]
+    Sign,
+    /// A file of the gateway's machine.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A program of the gateway's machine.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A file that the login needs.
+    #[error("file {0} cannot be read")]
+    TokenFile(String),
+    /// The network is not configured yet.
+    #[error("the network is not configured")]
+    NoNetwork,
+    /// There is no such source.
+    #[error("there is no source `{0}`")]
+    Unknown(String),
+    /// The source has no kind, or its credentials cannot be opened.
+    #[error("the source cannot be used: give its credentials again")]
+    Kind,
+}
+
+impl SourceError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Call(error) => remedy(error.cause()),
+            Self::Status { status, .. } if matches!(status.as_u16(), 401 | 403) => {
+                "check the source's credentials and what they may read"
+            }
+            Self::NotFound => {
+                "check the reference of the field, and that the credentials may read it"
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether the credentials of a session were refused.
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if matches!(status.as_u16(), 401 | 403))
+    }
+}
+
+fn told(error: &CallError) -> String {
+    match error {
+        CallError::Address => "its address is no https URL".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// What an operator can do about a server that cannot be asked.
+fn remedy(cause: Cause) -> &'static str {
+    match cause {
+        Cause::BadAddress | Cause::UnusableAnswer => "check the address of the source",
+        Cause::Unresolved => "check the address of the source, and DNS on this machine",
+        Cause::AddressRefused => {
+            "if the server is yours, open its network and port in `upstream.allow_private`"
+        }
+        Cause::TlsUnknownIssuer => {
+            "if the server has a CA of its own, name its root certificate in `upstream.trust`"
+        }
+        Cause::TlsCertificate => "check this machine's clock and the address of the source",
+        Cause::ProxyFailed => "check the corporate proxy, and `upstream.proxy`",
+        _ => "check that the server runs, and the network between this machine and it",
+    }
+}
+
+impl From<CallError> for SourceError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}

@@ -1,0 +1,92 @@
+//! Steps for secret sources of the configuration. They come before connections, which name them.
+
+use std::collections::HashMap;
+
+use super::inputs::Fields;
+use super::resources::members;
+use super::{Action, Basis, Planning, Step, Subject, Work, named};
+use crate::config::Declared;
+use keyward_base::id::{OrgId, SourceId};
+use keyward_model::{Connection, ManagedBy, Resource, Source, SourceSpec};
+use keyward_vault::Vault;
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum SourceWork {
+    Make(SourceSpec, Fields),
+    Change(SourceId, SourceSpec, Fields),
+    Remove(SourceId),
+}
+
+impl Planning<'_> {
+    pub(super) fn sources(&mut self, credentials: Vec<Fields>) {
+        let Basis { config, view, .. } = self.basis;
+        let mut counts: HashMap<&OrgId, usize> = HashMap::new();
+        for (declared, credentials) in config.sources.iter().zip(credentials) {
+            let (org, name) = (&declared.org, declared.name());
+            let subject = Subject::new("source", org, name).at(&declared.place);
+            let found = view.find::<Source>(org, name);
+            let count = counts.entry(org).or_insert_with(|| view.all::<Source>(org).count());
+            *count += usize::from(found.is_none());
+            let refusal = Vault::check_source(&declared.spec, &credentials, ManagedBy::File);
+            if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
+                self.refuse_stored(&subject);
+            } else if *count > Source::KIND.max {
+                let message = format!("its organisation has {} already", Source::KIND.max);
+                self.refuse(&subject, message, "remove some");
+            } else if let Err(refusal) = refusal {
+                self.refuse(&subject, refusal.to_string(), refusal.hint.as_deref().unwrap_or(""));
+            } else {
+                let spec = declared.spec.clone();
+                self.steps.push(match found {
+                    None => {
+                        let work = SourceWork::Make(spec, credentials);
+                        Step::new(subject, Action::Make, Work::Source(Box::new(work)))
+                    }
+                    Some(found) => {
+                        let changes = members(&found.spec, &spec);
+                        let work = SourceWork::Change(found.id.clone(), spec, credentials);
+                        let work = Work::Source(Box::new(work));
+                        let step = Step::of_existing(subject, false, changes, work);
+                        Step { compares_secret: true, ..step }
+                    }
+                });
+            }
+        }
+    }
+
+    /// Sources that the file no longer names are removed when no connection has values there: paused connections keep
+    /// theirs.
+    pub(super) fn unnamed_sources(&mut self) {
+        let Basis { config, view, .. } = self.basis;
+        let named = named(&config.sources, |it| (&it.org, it.name()));
+        for found in view.orgs().flat_map(|org| view.all::<Source>(&org.id)) {
+            let is_used = || {
+                self.connections.iter().any(|it| {
+                    it.org == found.org
+                        && it.references.values().any(|reference| reference.from == found.name())
+                })
+            };
+            let is_named = named.contains(&(&found.org, found.name()));
+            if found.managed_by == ManagedBy::File && !is_named && !is_used() {
+                let subject = Subject::new("source", &found.org, found.name());
+                let work = Work::Source(Box::new(SourceWork::Remove(found.id.clone())));
+                self.pauses.push(Step::new(subject, Action::Remove, work));
+            }
+        }
+    }
+
+    /// Refuses references to sources that there will not be.
+    pub(super) fn check_references(&mut self, subject: &Subject, declared: &Declared<Connection>) {
+        let Basis { config, view, .. } = self.basis;
+        for reference in declared.references.values() {
+            let name = &reference.from;
+            let is_declared =
+                config.sources.iter().any(|it| it.org == declared.org && it.name() == name);
+            if !is_declared && view.find::<Source>(&declared.org, name).is_none() {
+                let message = format!("there is no source `{name}`");
+                self.refuse(subject, message, "declare it under `sources:`, or add it");
+            }
+        }
+    }
+}

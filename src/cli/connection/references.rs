@@ -1,0 +1,57 @@
+//! Fields whose values are kept in secret sources: `--secret-from FIELD=SOURCE:REF`, and what is shown of them.
+
+use keyward_model::{Connection, FieldReference, Shown};
+
+use crate::cli::table::moment;
+
+/// `FIELD=SOURCE:REF` of an argument.
+pub(super) fn argument(text: &str) -> Result<(String, FieldReference), String> {
+    let parts = text.split_once('=').and_then(|(field, rest)| {
+        let (from, reference) = rest.split_once(':')?;
+        Some((field, from, reference))
+    });
+    match parts {
+        Some((field, from, reference)) if ![field, from, reference].contains(&"") => {
+            let (from, reference) = (from.to_owned(), reference.to_owned());
+            Ok((field.to_owned(), FieldReference { from, reference }))
+        }
+        _ => Err("write FIELD=SOURCE:REF, such as api_key=vault:apps/openai#key".to_owned()),
+    }
+}
+
+/// The rows of `connection show`.
+pub(super) fn rows(connection: &Shown<Connection>) -> Vec<(&'static str, String)> {
+    let references = connection.references.iter();
+    let references = references.map(|(field, FieldReference { from, reference })| {
+        format!("{field} from {from}: {reference}")
+    });
+    let facts = &connection.facts;
+    let fetched = facts.fetched.as_ref().map(|it| {
+        let (at, kept) = (moment(it.at), moment(it.kept_until));
+        format!("{at}; used until {kept} if the source cannot be asked")
+    });
+    let failing = facts.fetch_failing.as_ref().map(|it| {
+        let message = it.message.as_deref().unwrap_or("no answer");
+        format!("since {}, {} in a row: {message}", moment(it.since), it.count)
+    });
+    vec![
+        ("by reference", references.collect::<Vec<_>>().join(", ")),
+        ("fetched", fetched.unwrap_or_default()),
+        ("fetching fails", failing.unwrap_or_default()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_has_a_field_a_source_and_a_value() {
+        for bad in ["", "token", "token=vault", "=vault:a", "token=:a", "token=vault:"] {
+            assert!(argument(bad).is_err(), "{bad}");
+        }
+        let (field, found) = argument("token=op:op://dev/github/token=x:1").unwrap();
+        assert_eq!((&*field, &*found.from), ("token", "op"));
+        assert_eq!(found.reference, "op://dev/github/token=x:1");
+    }
+}

@@ -1,0 +1,83 @@
+//! `sources:`: where values of connections' fields are kept. How the file names secrets of its own is in `source.rs`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use super::connection::Providers;
+use super::declared::{Declared, InFile};
+use super::reading::Reading;
+use super::secret::SecretSource;
+use super::source;
+use keyward_base::keys::section;
+use keyward_model::{FieldReference, Source, SourceKind};
+use keyward_rules::provider::document::key_of;
+
+section! {
+    /// What stands beside the spec of a source.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[doc(hidden)]
+    pub struct SourceBeside {
+        /// What Keyward proves itself with at the source: `token` (vault, onepassword, doppler), `role_id` and `secret_id`
+        /// (vault by `approle`), `access_key_id`, `secret_access_key` and perhaps `session_token` (aws), `client_id` and
+        /// `client_secret` (azure, infisical). For `command`, environment variables of the program.
+        #[key("map of names to [secrets](#secrets)", "{}")]
+        #[serde(default)]
+        credentials: BTreeMap<String, Value>,
+    }
+}
+
+/// Where the credentials of a source are.
+#[derive(Clone, Debug)]
+pub struct SourceCredentials {
+    /// By name.
+    pub sources: BTreeMap<String, SecretSource>,
+}
+
+impl InFile for Source {
+    type Beside = SourceBeside;
+    type With = SourceCredentials;
+
+    fn with(
+        beside: SourceBeside,
+        path: &str,
+        reading: &mut Reading<'_>,
+    ) -> Option<SourceCredentials> {
+        let at = key_of(path, "credentials");
+        let mut sources = BTreeMap::new();
+        for (name, value) in &beside.credentials {
+            let source = source::secret(value, &key_of(&at, name), reading)?;
+            sources.insert(name.clone(), source);
+        }
+        Some(SourceCredentials { sources })
+    }
+}
+
+/// Reads `sources:`.
+pub(super) fn sources(
+    value: Option<&Value>,
+    providers: &Providers<'_>,
+    reading: &mut Reading<'_>,
+) -> Vec<Declared<Source>> {
+    let mut found = Declared::<Source>::read(value, providers, reading);
+    for Declared { spec, with, .. } in &mut found {
+        if let Some(SourceKind::Env(env)) = spec.kind() {
+            let variables =
+                env.names.iter().map(|name| (name.clone(), SecretSource::Env(name.clone())));
+            with.sources.extend(variables);
+        }
+    }
+    found
+}
+
+/// A field by reference: `{ from: SOURCE, ref: REFERENCE }`; `None`: it is none.
+pub(super) fn reference(
+    value: &Value,
+    path: &str,
+    reading: &mut Reading<'_>,
+) -> Option<Option<FieldReference>> {
+    value.get("from")?;
+    Some(reading.section(Some(value), path))
+}
