@@ -79,6 +79,21 @@ impl DatabaseProtocol {
         }
     }
 
+    /// Whether statements can be read: for rules on them, and for the audit log.
+    pub fn has_statements(self) -> bool {
+        self == Self::Postgres
+    }
+
+    /// Whether a session can begin with another role than its login's.
+    pub fn has_role(self) -> bool {
+        self == Self::Postgres
+    }
+
+    /// Whether rows and bytes of answers can be limited.
+    pub fn has_answer_limits(self) -> bool {
+        self == Self::Postgres
+    }
+
     /// The protocol of a name for people and the audit log, [`DatabaseEndpoint::url`].
     pub fn of_url(url: &str) -> Option<Self> {
         let (scheme, _) = url.split_once("://")?;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::refused::{Refused, ServerRefusal};
 use keyward_base::codes::Code;
-use keyward_base::database::DatabaseProtocol;
+use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placement::{Location, LoginPart};
+use keyward_rules::inject::sign::Signer;
 use keyward_rules::policy::DatabasePermit;
 
 /// A permit with the credential of its connection.
@@ -15,6 +18,8 @@ use keyward_rules::policy::DatabasePermit;
 pub struct Permitted {
     pub permit: Arc<DatabasePermit>,
     pub credential: Arc<Credential>,
+    /// The time of the login.
+    pub now: Timestamp,
 }
 
 impl Permitted {
@@ -23,12 +28,22 @@ impl Permitted {
         self.part(LoginPart::User).and_then(Secret::expose_text)
     }
 
-    /// The password.
+    /// The password: the credential's, or one that its AWS key signs for this login.
     ///
     /// # Errors
-    /// When the credential has none.
-    pub fn password(&self) -> Result<&Secret, Refused> {
-        self.part(LoginPart::Password).ok_or_else(Self::incomplete)
+    /// When the credential has none, or the signed one would be sent without TLS.
+    pub fn password(&self) -> Result<Secret, Refused> {
+        let Some(Signer::AwsSigV4(keys)) = &self.credential.signer else {
+            return self.part(LoginPart::Password).cloned().ok_or_else(Self::incomplete);
+        };
+        let (endpoint, user) = (self.permit.endpoint(), self.user().ok_or_else(Self::incomplete)?);
+        if endpoint.security == StreamSecurity::Cleartext {
+            let text = "passwords of AWS IAM are sent over verified TLS alone";
+            let hint = "set `sslmode: verify-full`, and name Amazon's root in `upstream.trust`";
+            return Err(Refused::Keyward(Code::UpstreamTls.because(text).hint(hint)));
+        }
+        let signed = keys.database_password(&endpoint.target, user, self.now);
+        signed.map_err(|error| Refused::Keyward(Code::ConnectionBroken.because(error.to_string())))
     }
 
     /// The refusal of a connection that lacks a part of its login.

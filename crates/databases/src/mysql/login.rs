@@ -72,7 +72,7 @@ impl Login {
     /// When the credential has no user or password.
     pub fn new(permitted: Permitted, agreed: Agreed) -> Result<Self, Refused> {
         let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
-        let password = permitted.password()?.clone();
+        let password = permitted.password()?;
         Ok(Self { permitted, user, password, agreed })
     }
 
