@@ -213,12 +213,19 @@ async fn a_session_ends_with_its_token_its_binding_its_connection_and_by_a_cut()
 async fn a_pooler_that_drops_parameters_gives_no_read_only_session() {
     let databases = Databases::planned(Behaviour::DropsParameters, Databases::one).await;
     let refused = databases.open("reports").await.err().expect("no session");
-    assert!(refused.contains("does not begin the session as the connection's settings say"), "{refused}");
+    assert!(
+        refused.contains("does not begin the session as the connection's settings say"),
+        "{refused}"
+    );
     let mut may_write = databases.opened("main").await;
     may_write.query("INSERT").await.expect("it is not read-only");
     let tested = databases.lab.gateway.api("POST", "/connections/reports/test", "").await;
     assert_eq!(tested.json()["ok"], false, "{}", tested.text());
-    assert!(tested.text().contains("does not begin the session as the connection's settings say"), "{}", tested.text());
+    assert!(
+        tested.text().contains("does not begin the session as the connection's settings say"),
+        "{}",
+        tested.text()
+    );
     databases.lab.finish().await;
     let databases = Databases::planned(Behaviour::Serves, Databases::one).await;
     let mut session = databases.opened("reports").await;

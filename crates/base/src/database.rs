@@ -63,14 +63,6 @@ impl DatabaseProtocol {
         }
     }
 
-    /// Whether sessions can be read-only.
-    pub fn has_read_only(self) -> bool {
-        match self {
-            Self::Postgres | Self::Redis => true,
-            Self::Mysql => false,
-        }
-    }
-
     /// Whether a session can bound the time of a statement.
     pub fn has_statement_timeout(self) -> bool {
         match self {

@@ -12,7 +12,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::database::DatabaseProtocol;
 use super::keys::section;
 use super::time::{parse_duration, written};
 

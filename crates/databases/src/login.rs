@@ -75,6 +75,14 @@ pub enum ServerError {
     /// It refuses. The message is its own.
     #[error("the database server refuses the login: {message}")]
     Refused { message: String, rejects_login: bool },
+    /// It drops what the session begins with.
+    #[error("the server does not begin the session as the connection's settings say")]
+    OtherMode,
+    /// It reads strings otherwise than Keyward does.
+    #[error(
+        "the server's sql_mode has another form of strings, and statements cannot be read for certain"
+    )]
+    OtherSqlMode,
     /// It takes too long.
     #[error("the server did not finish the login in time")]
     Timeout,
@@ -88,9 +96,11 @@ impl ServerError {
             Self::Timeout => Code::UpstreamTimeout,
             Self::Refused { rejects_login: true, .. } => Code::ConnectionBroken,
             Self::Refused { .. } => Code::UpstreamUnreachable,
-            Self::Protocol(_) | Self::Weak { .. } | Self::Unsupported { .. } => {
-                Code::UpstreamProtocol
-            }
+            Self::Protocol(_)
+            | Self::Weak { .. }
+            | Self::Unsupported { .. }
+            | Self::OtherMode
+            | Self::OtherSqlMode => Code::UpstreamProtocol,
         }
     }
 
@@ -100,6 +110,12 @@ impl ServerError {
             Self::Refused { rejects_login: true, .. } => {
                 Some("correct the connection: `keyward connection rotate NAME`".to_owned())
             }
+            Self::OtherMode => Some(
+                "a pooler before the server may drop it: log in at the server itself".to_owned(),
+            ),
+            Self::OtherSqlMode => Some(
+                "take ANSI_QUOTES, NO_BACKSLASH_ESCAPES, ORACLE and MSSQL out of the server's sql_mode".to_owned(),
+            ),
             _ => None,
         }
     }

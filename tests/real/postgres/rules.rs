@@ -45,7 +45,8 @@ async fn rules_on_statements_have_no_way_around() {
     let ways = include_str!("../../../crates/databases/src/rules/ways_around.sql");
     let list = stage.lab.gateway.folder().join("ways.sql");
     std::fs::write(&list, ways).expect("a file");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/postgres/ways_around.py");
+    let script =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/postgres/ways_around.py");
     let mut command = python(&stage);
     command.arg(script).arg(&list);
     let text = said(&run(command).await);
@@ -61,7 +62,8 @@ async fn rules_on_statements_have_no_way_around() {
     let with = "WITH secret AS (SELECT a FROM orders) SELECT count(*) FROM secret";
     assert_eq!(stage.served("own", "own", with).await, "2");
     assert_eq!(stage.served("own", "own", "\\copy orders TO STDOUT").await, "1\n2");
-    let bound = extended(&stage, "SELECT a FROM orders WHERE a = $1 AND $2 <> ''", &["2", "x"]).await;
+    let bound =
+        extended(&stage, "SELECT a FROM orders WHERE a = $1 AND $2 <> ''", &["2", "x"]).await;
     assert_eq!(bound, "2");
     let refused = said(&stage.sql("own", "own", "SELECT * FROM secret").await);
     assert!(refused.contains("keyward: refused by the connection: secret is none of"), "{refused}");
@@ -72,13 +74,17 @@ async fn rules_on_statements_have_no_way_around() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_begins_with_the_role_of_its_connection_and_keeps_it_where_statements_are_read() {
     let stage = stage("{ role: narrow, statements: [select] }").await;
-    stage.server.sql("app", "CREATE ROLE narrow; GRANT narrow TO app; GRANT SELECT ON orders TO narrow");
+    stage
+        .server
+        .sql("app", "CREATE ROLE narrow; GRANT narrow TO app; GRANT SELECT ON orders TO narrow");
     let who = "SELECT current_user || ' of ' || session_user";
     assert_eq!(stage.served("own", "own", who).await, "narrow of app");
     assert_eq!(stage.served("own", "own", "SELECT sum(a) FROM orders").await, "3");
     let denied = said(&stage.sql("own", "own", "SELECT * FROM secret").await);
     assert!(denied.contains("permission denied"), "the server refuses: {denied}");
-    for leaves in ["SET ROLE NONE", "SET ROLE app", "RESET SESSION AUTHORIZATION", "SET role = 'app'"] {
+    for leaves in
+        ["SET ROLE NONE", "SET ROLE app", "RESET SESSION AUTHORIZATION", "SET role = 'app'"]
+    {
         let refused = said(&stage.sql("own", "own", leaves).await);
         assert!(refused.contains("keyward: "), "{leaves}: {refused}");
     }
@@ -105,7 +111,10 @@ async fn an_answer_above_its_limits_ends_the_session_with_words() {
         (rows(101), "FATAL:  keyward: the answer has more than 100 rows"),
         (format!("{0}; {0}", rows(60)), "more than 100 rows"),
         ("COPY (SELECT generate_series(1, 101)) TO STDOUT".to_owned(), "more than 100 rows"),
-        ("SELECT repeat('x', 100000)".to_owned(), "FATAL:  keyward: the answer has more than 100000 bytes"),
+        (
+            "SELECT repeat('x', 100000)".to_owned(),
+            "FATAL:  keyward: the answer has more than 100000 bytes",
+        ),
     ] {
         let ended = said(&stage.sql("own", "own", &text).await);
         assert!(ended.contains(says) && ended.contains("HINT:  ask for "), "{text}: {ended}");
@@ -124,13 +133,17 @@ async fn an_answer_above_its_limits_ends_the_session_with_words() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_are_recorded_without_their_literals() {
     let stage = stage("{ audit_statements: true, statements: [select, insert] }").await;
-    stage.served("own", "own", "INSERT INTO secret VALUES ('canary-literal') -- canary-comment").await;
+    stage
+        .served("own", "own", "INSERT INTO secret VALUES ('canary-literal') -- canary-comment")
+        .await;
     let bound = "SELECT count(*) FROM secret WHERE a = $1 AND 1 < 4711";
     assert_eq!(extended(&stage, bound, &["canary-literal"]).await, "1");
-    let refused = said(&stage.sql("own", "own", "DELETE FROM secret WHERE a = 'canary-literal'").await);
+    let refused =
+        said(&stage.sql("own", "own", "DELETE FROM secret WHERE a = 'canary-literal'").await);
     assert!(refused.contains("delete is none of the permitted statements"), "{refused}");
     let records = stage.finish().await;
-    let recorded: Vec<_> = records.iter().filter(|record| record.get("statement").is_some()).collect();
+    let recorded: Vec<_> =
+        records.iter().filter(|record| record.get("statement").is_some()).collect();
     let texts: Vec<_> = recorded.iter().filter_map(|record| record["statement"].as_str()).collect();
     assert_eq!(
         texts,
@@ -142,7 +155,8 @@ async fn statements_are_recorded_without_their_literals() {
     );
     let outcomes: Vec<_> = recorded.iter().map(|record| &record["outcome"]).collect();
     assert_eq!(outcomes, ["completed", "completed", "refused"]);
-    let sessions: Vec<_> = records.iter().filter(|record| record.get("statement").is_none()).collect();
+    let sessions: Vec<_> =
+        records.iter().filter(|record| record.get("statement").is_none()).collect();
     assert_eq!(sessions.len(), 3, "one record for each session");
     for (statement, session) in recorded.iter().zip(&sessions) {
         for same in ["exchange", "agent", "connection", "target", "database_role"] {

@@ -30,8 +30,11 @@ pub enum StatementKind {
     Insert,
     /// Also locks of rows, such as `SELECT … FOR UPDATE`.
     Update,
+    /// Removal of rows.
     Delete,
+    /// `MERGE`, whatever it does to rows.
     Merge,
+    /// Removal of all rows of a table.
     Truncate,
 }
 
@@ -61,7 +64,7 @@ impl Settings {
         ];
         let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
         let of_databases = [
-            (self.read_only.is_some() && !has(DatabaseProtocol::has_read_only), "read_only"),
+            (self.read_only.is_some() && protocol.is_none(), "read_only"),
             (
                 self.statement_timeout.is_some() && !has(DatabaseProtocol::has_statement_timeout),
                 "statement_timeout",

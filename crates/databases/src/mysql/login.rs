@@ -14,6 +14,7 @@ use super::packet::{
     PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS,
     put_counted,
 };
+use super::read_only;
 use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
@@ -98,11 +99,22 @@ impl Login {
         }
         let mut upstream = Upstream::secured(exchange, stream, &self.permitted.permit).await?;
         let verified = upstream.is_verified();
-        let opened = self.prove(&mut upstream, &mut sequence, greeting, verified);
+        let opened = async {
+            let welcome = self.prove(&mut upstream, &mut sequence, greeting, verified).await?;
+            if self.is_read_only() {
+                read_only::begin(&mut upstream, self.agreed.flags).await?;
+            }
+            Ok(welcome)
+        };
         match tokio::time::timeout(within, opened).await.unwrap_or(Err(ServerError::Timeout)) {
             Ok(payload) => Ok((upstream, payload)),
             Err(error) => Err(failed(exchange, error)),
         }
+    }
+
+    fn is_read_only(&self) -> bool {
+        let settings = self.permitted.permit.wanted().settings.as_deref();
+        settings.is_some_and(|settings| settings.read_only == Some(true))
     }
 
     fn wants_tls(&self) -> bool {

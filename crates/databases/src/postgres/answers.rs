@@ -158,12 +158,14 @@ impl Ended {
             ),
             Self::Rows(max) => {
                 let message = format!("keyward: the answer has more than {max} rows");
-                let hint = "ask for fewer, such as by LIMIT; the setting rows_max of the connection";
+                let hint =
+                    "ask for fewer, such as by LIMIT; the setting rows_max of the connection";
                 fatal("54000", &message, None, Some(hint))
             }
             Self::Bytes(max) => {
                 let message = format!("keyward: the answer has more than {max} bytes");
-                let hint = "ask for less, such as by LIMIT; the setting bytes_max of the connection";
+                let hint =
+                    "ask for less, such as by LIMIT; the setting bytes_max of the connection";
                 fatal("54000", &message, None, Some(hint))
             }
         }

@@ -23,11 +23,11 @@ use self::cancel::CancelKey;
 use self::login::{LoggedIn, Login};
 use self::messages::SessionStart;
 use self::parameters::StartupParameters;
+use self::startup::{ALPN, FirstMessage, Malformed, Startup};
 pub use self::statements::check::Reason;
 #[cfg(test)]
 pub use self::statements::check::{Kept, check};
 use self::supervision::Supervision;
-use self::startup::{ALPN, FirstMessage, Malformed, Startup};
 use crate::choice::Named;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;

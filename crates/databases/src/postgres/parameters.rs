@@ -132,7 +132,9 @@ fn refused(name: &str) -> Refused {
     let name = if shown { name } else { "…" };
     Refused::Keyward(
         Code::Denied
-            .because(format!("a session of this connection cannot begin with the parameter `{name}`"))
+            .because(format!(
+                "a session of this connection cannot begin with the parameter `{name}`"
+            ))
             .hint("leave it out of the connection string"),
     )
 }

@@ -51,7 +51,8 @@ impl Supervision {
         upstream: Upstream,
     ) {
         let ended = Arc::new(OnceLock::new());
-        let upstream = stream::Watched::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
+        let upstream =
+            stream::Watched::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
         let mut frames = AnswerFrames::new(stream.socket());
         let (agents, left) = leaving(&mut frames, |read| read.ends_with(TERMINATE));
         let end = match (self.kept, self.log) {

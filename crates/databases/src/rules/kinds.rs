@@ -12,7 +12,8 @@ use super::scopes::Scopes;
 use crate::postgres::Reason;
 use keyward_base::settings::StatementKind;
 
-const UNKNOWN: &str = "only statements on data are permitted, and those of transactions, settings and cursors";
+const UNKNOWN: &str =
+    "only statements on data are permitted, and those of transactions, settings and cursors";
 
 /// What a statement needs of the rules.
 pub(super) struct Needs<'r> {

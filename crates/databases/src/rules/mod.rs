@@ -30,13 +30,14 @@ use keyward_base::settings::{Settings, StatementKind, TablePattern};
 const STATEMENT_BYTES_MAX: usize = 256 * 1024;
 
 /// The words and operators of a statement. Each may be a level of what is parsed, such as in `1 + 1 + 1`.
-const LEVELS_MAX: usize = 4_000;
+const LEVELS_MAX: usize = 2_000;
 
 /// Up to so many levels, a statement is parsed on the stack of the caller.
-const SHALLOW_LEVELS: usize = 60;
+const SHALLOW_LEVELS: usize = 20;
 
-/// The stack for the others: 8 KiB for a level, which is more than a build without optimisation needs.
-const STACK_BYTES: usize = (LEVELS_MAX + 1) * 8 * 1024;
+/// The stack for the others: 64 KiB for a level, more than a build without optimisation needs. The system gives memory only to
+/// what is used of it.
+const STACK_BYTES: usize = LEVELS_MAX * 64 * 1024;
 
 /// Functions that read tables by the text of their names, or files of the server. By how they begin.
 const READING_FUNCTIONS: &[&str] = &[

@@ -48,7 +48,7 @@ pub(super) fn fields(settings: &Settings, url: &str) -> Markup {
         ..Check::default()
     };
     html! {
-        @if has(DatabaseProtocol::has_read_only) { (read_only.show()) }
+        (read_only.show())
         @if has(DatabaseProtocol::has_statement_timeout) {
             (field("settings.statement_timeout", "Statement timeout", &timeout, "Such as 30s.", None))
         }
@@ -76,7 +76,8 @@ fn field(
 ) -> Markup {
     let value = value.as_deref();
     let help = Some(help);
-    Field { name, label, value, help, json, is_optional: true, empties: true, ..Field::default() }.show()
+    Field { name, label, value, help, json, is_optional: true, empties: true, ..Field::default() }
+        .show()
 }
 
 fn text(value: Option<&impl Display>) -> Option<String> {

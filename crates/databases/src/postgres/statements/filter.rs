@@ -197,7 +197,11 @@ impl Failing<'_> {
     fn message(&self, reason: &Reason, kept: &Kept) -> Vec<u8> {
         // 25006: read_only_sql_transaction; 42501: insufficient_privilege.
         let (what, state, setting) = match kept.rules {
-            None => ("the connection is read-only", "25006", "the setting read_only of the connection keeps it so"),
+            None => (
+                "the connection is read-only",
+                "25006",
+                "the setting read_only of the connection keeps it so",
+            ),
             Some(_) => (
                 "refused by the connection",
                 "42501",

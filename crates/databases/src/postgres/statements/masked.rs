@@ -80,7 +80,10 @@ mod tests {
                 "SELECT a, b FROM t WHERE a='canary' AND b >= 1.5e7 -- canary",
                 "select a, b from t where a = ? and b >= ?.?",
             ),
-            ("INSERT INTO s.\"My T\" VALUES ('canary', E'can\\'ary', $$canary$$)", "insert into s.\"my t\" values (?, ?, ?)"),
+            (
+                "INSERT INTO s.\"My T\" VALUES ('canary', E'can\\'ary', $$canary$$)",
+                "insert into s.\"my t\" values (?, ?, ?)",
+            ),
             ("select 0x1F, 1_000, x'ff', $1::int", "select ?, ?, ?, ? :: int"),
             ("select count(*) from t; select 2", "select count(*) from t; select ?"),
             ("select 'a\\' , canary", "select ?…"),

@@ -326,7 +326,8 @@ pub(super) fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// Characters that are not encoded: RFC 3986 §2.3.
-pub(super) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(super) fn with_parameters(path: &str, parameters: &[(&str, Cow<'static, str>)]) -> String {
     let mut path = path.to_owned();
