@@ -2,6 +2,7 @@
 //! a session. `tests/real/postgres.rs` has the same with a real server and real clients.
 
 mod client;
+mod cloud;
 mod commands;
 mod server;
 

@@ -91,6 +91,23 @@ async fn a_revocation_ends_the_session() {
     stage.ends_a_session_when_unbound(client, is_open, "Lost connection to server").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_mariadb_that_signs_logs_in_also_without_tls() {
+    let stage = Stage::new().await;
+    stage.server.sql("INSTALL SONAME 'auth_ed25519'");
+    let user = format!(
+        "CREATE USER signer@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{}'); GRANT ALL ON app.* TO signer@'%'",
+        stage.password.text
+    );
+    stage.server.sql(&user);
+    let who = "SELECT CONCAT(CURRENT_USER(), ' sees ', COUNT(*)) FROM t";
+    assert_eq!(stage.served("signer", "signer", who).await, "signer@% sees 1");
+    stage.server.sql("SET PASSWORD FOR signer@'%' = PASSWORD('another')");
+    let refused = said(&stage.sql("signer", "signer", who).await);
+    assert!(refused.contains("Access denied"), "{refused}");
+    stage.finish().await;
+}
+
 /// Every line of the list is tried as a text and as a prepared statement; then the session is asked for its mode.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_session_has_no_way_out() {

@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
+use super::ed25519;
 use super::client::{NONCE_BYTES, PLUGIN};
 use super::login_key::{combined, encrypt};
 use super::packet::{
@@ -34,6 +35,7 @@ const PACKETS_MAX: usize = 16;
 
 const NATIVE: &[u8] = b"mysql_native_password";
 const CLEAR: &[u8] = b"mysql_clear_password";
+const ED25519: &[u8] = b"client_ed25519";
 const SHA256_PASSWORD: &[u8] = b"sha256_password";
 
 /// Errors of servers about the user or the password: `ER_DBACCESS_DENIED_ERROR`, `ER_ACCESS_DENIED_ERROR`,
@@ -282,7 +284,7 @@ impl Login {
             CLEAR | SHA256_PASSWORD => {
                 Err(ServerError::Weak { method: "the password in cleartext" })
             }
-            b"client_ed25519" => Err(ServerError::Unsupported { method: "ed25519" }),
+            ED25519 => Ok(ed25519::answer(password, nonce)),
             b"parsec" => Err(ServerError::Unsupported { method: "PARSEC" }),
             _ => Err(ServerError::Unsupported { method: "a plugin" }),
         }

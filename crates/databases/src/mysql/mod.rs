@@ -1,6 +1,7 @@
 //! MySQL and MariaDB. `serve` greets a client and reads its answer; each stage has a file.
 
 mod client;
+mod ed25519;
 mod filter;
 #[cfg(test)]
 mod hostile;
