@@ -7,8 +7,8 @@ use aws_lc_rs::digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use super::ed25519;
 use super::client::{NONCE_BYTES, PLUGIN};
+use super::ed25519;
 use super::login_key::{combined, encrypt};
 use super::packet::{
     CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, LONG_PASSWORD, MORE_DATA, OK,

@@ -24,7 +24,6 @@ use self::login::{LoggedIn, Login};
 use self::messages::SessionStart;
 use self::parameters::StartupParameters;
 use self::startup::{ALPN, FirstMessage, Malformed, Startup};
-pub use self::statements::check::Reason;
 #[cfg(test)]
 pub use self::statements::check::{Kept, check};
 use self::supervision::Supervision;

@@ -7,9 +7,8 @@ use sqlparser::ast::{
     TableObject, TableWithJoins, Visitor,
 };
 
-use super::StatementRules;
 use super::scopes::Scopes;
-use crate::postgres::Reason;
+use super::{Reason, StatementRules};
 use keyward_base::settings::StatementKind;
 
 const UNKNOWN: &str =
@@ -100,14 +99,10 @@ impl<'r> Needs<'r> {
         if !query.locks.is_empty() {
             self.rules.kind(StatementKind::Update)?;
         }
-        // `TABLE name`: the parser does not keep whether the name is quoted.
         let mut open = vec![&*query.body];
         while let Some(part) = open.pop() {
             match part {
                 SetExpr::SetOperation { left, right, .. } => open.extend([&**left, &**right]),
-                SetExpr::Table(_) if self.rules.names_tables() => {
-                    return Err("TABLE is not permitted here, SELECT is".into());
-                }
                 SetExpr::Table(_) => self.rules.kind(StatementKind::Select)?,
                 _ => {}
             }

@@ -23,7 +23,6 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
 use self::kinds::Needs;
-use crate::postgres::Reason;
 use keyward_base::settings::{Settings, StatementKind, TablePattern};
 
 /// The longest statement that is parsed, in bytes.
@@ -50,6 +49,9 @@ const READING_FUNCTIONS: &[&str] = &[
     "schema_to_xml",
     "table_to_xml",
 ];
+
+/// Why a statement is refused. A sentence without a full stop and without quotes.
+pub type Reason = Cow<'static, str>;
 
 /// The rules of a connection on statements.
 #[derive(Debug, Eq, PartialEq)]
@@ -84,6 +86,10 @@ impl StatementRules {
         let reads = |word: &&str| READING_FUNCTIONS.iter().any(|begin| word.starts_with(begin));
         if self.names_tables() && words.iter().any(reads) {
             return Err("a function in it reads tables or files by name".into());
+        }
+        // `TABLE name` is a query wherever one may be, and the parser does not keep how its name is quoted.
+        if self.names_tables() && words.contains(&"table") && words.first() != Some(&"truncate") {
+            return Err("TABLE is not permitted here, SELECT is".into());
         }
         match levels(text, words) {
             ..=SHALLOW_LEVELS => self.parsed(text, words),

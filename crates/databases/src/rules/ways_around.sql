@@ -30,6 +30,24 @@ TABLE secret
 TABLE orders
 (TABLE secret)
 SELECT 1 UNION TABLE secret
+SELECT (TABLE secret LIMIT 1)
+SELECT * FROM (TABLE secret) x
+SELECT ARRAY(TABLE secret)
+WITH x AS (TABLE secret) SELECT * FROM x
+SELECT * FROM orders WHERE EXISTS (TABLE secret)
+SELECT * FROM orders WHERE a::text IN (TABLE secret)
+SELECT * FROM orders EXCEPT (TABLE secret)
+SELECT * EXCEPT (SELECT * FROM secret)
+SELECT * FROM orders NATURAL JOIN secret
+SELECT * FROM ((orders CROSS JOIN secret))
+SELECT * FROM ROWS FROM (query_to_xml('select 1', true, false, '')) x
+SELECT count(*) FILTER (WHERE EXISTS (SELECT 1 FROM secret)) FROM orders
+SELECT sum(a) OVER (ORDER BY (SELECT 1 FROM secret LIMIT 1)) FROM orders
+SELECT * FROM orders LIMIT (SELECT 1 FROM secret LIMIT 1)
+SELECT * FROM orders GROUP BY a HAVING EXISTS (SELECT 1 FROM secret)
+SELECT * FROM generate_series(1, (SELECT count(*) FROM secret))
+VALUES ((SELECT a FROM secret LIMIT 1))
+EXECUTE p((SELECT a FROM secret LIMIT 1))
 INSERT INTO orders VALUES (1)
 UPDATE orders SET a = 1
 DELETE FROM orders

@@ -7,10 +7,7 @@ use std::sync::Arc;
 
 use super::is_safe_encoding;
 use super::lexer::{LexError, Lexed, Token, tokens};
-use crate::rules::StatementRules;
-
-/// Why a statement is refused. A sentence without a full stop and without quotes.
-pub type Reason = Cow<'static, str>;
+use crate::rules::{Reason, StatementRules};
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[

@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::check::{Kept, Reason, check};
+use super::check::{Kept, check};
 use super::masked::masked;
+use crate::rules::Reason;
 use crate::stream::Filter;
 use keyward_proxy::StatementLog;
 
