@@ -57,7 +57,8 @@ async fn a_large_copy_passes_whole_in_both_directions() {
         "SELECT n, (SELECT string_agg(md5(n || ' ' || m), '') FROM generate_series(1, 2048) m) FROM generate_series(1, {}) n",
         blocks * 16
     );
-    let (from, to) = (stage.psql(stage.lab.token("ci"), "main"), stage.psql(stage.lab.token("ci"), "main"));
+    let (from, to) =
+        (stage.psql(stage.lab.token("ci"), "main"), stage.psql(stage.lab.token("ci"), "main"));
     let file = stage.lab.gateway.folder().join("large");
     let copies = [
         (from, format!("\\copy ({rows}) TO '{}'", file.display())),

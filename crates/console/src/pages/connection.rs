@@ -14,8 +14,7 @@ use crate::parts::{Action, Field, ago, chips, facts, failures, head, lock, mark,
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{Event, List, ProviderView, Share, StreamView, UsageView};
 use keyward_model::{
-    Connection, ConnectionSpec, ConnectionState, ManagedBy, Renewal, RotationState, Shown,
-    Visibility,
+    Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
 };
 
 /// Changes that the page shows.
