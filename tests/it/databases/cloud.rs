@@ -73,10 +73,11 @@ async fn a_login_by_aws_iam_has_a_signed_password_and_the_key_goes_nowhere() {
 async fn a_login_at_cloud_sql_has_a_token_of_the_service_account() {
     let server = Server::start(Behaviour::Serves).await;
     let google = Authorization::named(&[TOKENS], rules()).await;
-    let plan = plan(&server, "").resolve(&format!("{TOKENS}: \"{}\"", google.addr()));
+    let plan = plan(&server, "acme").resolve(&format!("{TOKENS}: \"{}\"", google.addr()));
     let mut lab = plan.allow(&google.addr().to_string()).start(Origin::saying("fine").await).await;
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
     lab.guard(Canary::of(key.serialize_pem()));
+    lab.add_agent("robot").await;
     let file = json!({
         "type": "service_account", "private_key_id": "k1", "private_key": key.serialize_pem(),
         "client_email": "robot@project.iam.gserviceaccount.com",
@@ -89,9 +90,9 @@ async fn a_login_at_cloud_sql_has_a_token_of_the_service_account() {
     let made = lab.gateway.api("POST", "/connections", &new.to_string()).await;
     assert_eq!(made.head.status(), 201, "{}", made.text());
     let bind = json!({ "connection": "cloud-sql" }).to_string();
-    let bound = lab.gateway.api("POST", "/agents/cloud/bindings", &bind).await;
+    let bound = lab.gateway.api("POST", "/agents/robot/bindings", &bind).await;
     assert!((200..300).contains(&bound.head.status()), "{}", bound.text());
-    let mut session = Client::open(&lab, lab.token("cloud"), "cloud-sql").await.expect("a session");
+    let mut session = Client::open(&lab, lab.token("robot"), "cloud-sql").await.expect("a session");
     session.query("SELECT 1").await.expect("an answer");
     let received = server.received();
     assert!(find(&received, b"user\0robot@project.iam\0").is_some());
