@@ -78,12 +78,12 @@ section! {
         #[serde(skip_serializing_if = "Option::is_none")]
         pub role: Option<RoleName>,
         /// PostgreSQL: the rows that a session may get for one request, 1 or more. The session ends with the next.
-        #[key("count, 1 or more")]
+        #[key("count")]
         #[serde(deserialize_with = "databases::rows_max", skip_serializing_if = "Option::is_none")]
         pub rows_max: Option<u64>,
         /// PostgreSQL: the bytes that a session may get for one request, 1000 or more. The session ends with the next
         /// message.
-        #[key("count of bytes, 1000 or more")]
+        #[key("count of bytes")]
         #[serde(deserialize_with = "databases::bytes_max", skip_serializing_if = "Option::is_none")]
         pub bytes_max: Option<u64>,
         /// PostgreSQL: each statement is written to the audit log, with `?` for its literals.
