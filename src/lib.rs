@@ -88,7 +88,9 @@
 //! | What is open now, and how is it cut? | `proxy/src/open_exchanges.rs`, `api/src/streams.rs` | `OpenExchanges::list`, `CurrentExchange::cut` |
 //! | How does a revocation end a tunnel? | `proxy/src/tunnel/mod.rs` | `StreamPair::run` |
 //! | Who may use a database, and with which login? | `rules/src/policy/database.rs`, `databases/src/session.rs` | `Policy::permit_database`, `run` |
-//! | Which statements does a read-only session refuse? | `databases/src/postgres/read_only/statement.rs` | `check` |
+//! | Which statements does a read-only session refuse? | `databases/src/postgres/statements/check.rs` | `check` |
+//! | Which statements and tables does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
+//! | When is an agent told why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |
 //! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `Allowed::verdict` |
 //! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `Client::token` |
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |

@@ -2,6 +2,7 @@
 //! a session. `tests/real/postgres.rs` has the same with a real server and real clients.
 
 mod client;
+mod cloud;
 mod commands;
 mod server;
 
@@ -193,6 +194,8 @@ async fn a_session_ends_with_its_token_its_binding_its_connection_and_by_a_cut()
         };
         let done = api.api(method, &path, "").await;
         assert!(done.head.status() < 300, "{path}: {}", done.text());
+        let told = session.expect(b'Z').await.expect_err(&path);
+        assert!(told.contains("57P01") && told.contains("was revoked"), "{path}: {told}");
         assert!(session.wire.is_closed().await, "{path}");
         let resumed = api.api("POST", "/connections/stored/resume", "").await;
         assert!(resumed.head.status() < 500, "{}", resumed.text());
@@ -211,12 +214,19 @@ async fn a_session_ends_with_its_token_its_binding_its_connection_and_by_a_cut()
 async fn a_pooler_that_drops_parameters_gives_no_read_only_session() {
     let databases = Databases::planned(Behaviour::DropsParameters, Databases::one).await;
     let refused = databases.open("reports").await.err().expect("no session");
-    assert!(refused.contains("does not keep the session read-only"), "{refused}");
+    assert!(
+        refused.contains("does not begin the session as the connection's settings say"),
+        "{refused}"
+    );
     let mut may_write = databases.opened("main").await;
     may_write.query("INSERT").await.expect("it is not read-only");
     let tested = databases.lab.gateway.api("POST", "/connections/reports/test", "").await;
     assert_eq!(tested.json()["ok"], false, "{}", tested.text());
-    assert!(tested.text().contains("does not keep the session read-only"), "{}", tested.text());
+    assert!(
+        tested.text().contains("does not begin the session as the connection's settings say"),
+        "{}",
+        tested.text()
+    );
     databases.lab.finish().await;
     let databases = Databases::planned(Behaviour::Serves, Databases::one).await;
     let mut session = databases.opened("reports").await;

@@ -6,7 +6,7 @@ mod stage;
 
 use self::server::{NAME, Server};
 use self::stage::Stage;
-use crate::stage::{ca, run, said};
+use crate::stage::{ca, installed, run, said};
 use crate::support::install::{Install, TOKEN_CI};
 use crate::support::*;
 
@@ -89,6 +89,52 @@ async fn a_revocation_ends_the_session() {
     let is_open = |server: &Server| server.sql(sleeping) == "1";
     let stage = Stage::new().await;
     stage.ends_a_session_when_unbound(client, is_open, "Lost connection to server").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_mariadb_that_signs_logs_in_also_without_tls() {
+    let stage = Stage::new().await;
+    stage.server.sql("INSTALL SONAME 'auth_ed25519'");
+    let user = format!(
+        "CREATE USER signer@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{}'); GRANT ALL ON app.* TO signer@'%'",
+        stage.password.text
+    );
+    stage.server.sql(&user);
+    let who = "SELECT CONCAT(CURRENT_USER(), ' sees ', COUNT(*)) FROM t";
+    assert_eq!(stage.served("signer", "signer", who).await, "signer@% sees 1");
+    stage.server.sql("SET PASSWORD FOR signer@'%' = PASSWORD('another')");
+    let refused = said(&stage.sql("signer", "signer", who).await);
+    assert!(refused.contains("Access denied"), "{refused}");
+    stage.finish().await;
+}
+
+/// Every line of the list is tried as a text and as a prepared statement; then the session is asked for its mode.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_session_has_no_way_out() {
+    let stage = Stage::new().await;
+    stage.server.sql(
+        "EXECUTE IMMEDIATE 'CREATE FUNCTION app.write_one() RETURNS INT MODIFIES SQL DATA \
+         BEGIN INSERT INTO app.t VALUES (5); RETURN 1; END'",
+    );
+    let ways = include_str!("../../crates/databases/src/mysql/read_only/ways_out.sql");
+    let list = stage.lab.gateway.folder().join("ways.sql");
+    std::fs::write(&list, ways).expect("a file");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/mysql/ways_out.py");
+    let mut command = stage.command(installed("real-venv/bin/python"));
+    let at = stage.listener();
+    command.env("MYSQL_HOST", at.ip().to_string()).env("MYSQL_TCP_PORT", at.port().to_string());
+    command.env("MYSQL_PWD", stage.lab.token("reader")).arg(script).arg(&list);
+    let text = said(&run(command).await);
+    let tried = ways.lines().filter(|line| !line.is_empty()).count();
+    assert!(tried > 60, "{tried}");
+    assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
+    assert!(!text.contains("it may write") && !text.contains("a function has written"), "{text}");
+    assert!(text.contains("reads (1,)") && text.contains("READ ONLY transaction"), "{text}");
+    assert!(text.contains("reset: (1227"), "{text}");
+    assert_eq!(stage.server.sql("SELECT COUNT(*) FROM app.t"), "1", "{text}");
+    let dumped = "SELECT a FROM t; SHOW TABLES; DESCRIBE t; EXPLAIN SELECT * FROM t";
+    stage.served("reader", "reports", dumped).await;
+    stage.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,7 +224,11 @@ async fn a_program_under_run_finds_its_database_and_a_url_becomes_a_connection()
     let refused = said(&run(command).await);
     assert!(refused.contains("Access denied"), "{refused}");
     let refused =
-        said(&run(install.keyward(&["connection", "set", "stored", "--read-only"])).await);
+        said(&run(install.keyward(&["connection", "set", "stored", "--role", "x"])).await);
     assert!(refused.contains("no effect"), "{refused}");
+    let set = run(install.keyward(&["connection", "set", "stored", "--read-only"])).await;
+    assert!(set.status.success(), "{}", said(&set));
+    let tested = said(&run(install.keyward(&["connection", "test", "stored"])).await);
+    assert!(tested.contains("sessions are read-only"), "{tested}");
     drop(server);
 }

@@ -63,20 +63,27 @@ impl DatabaseProtocol {
         }
     }
 
-    /// Whether sessions can be read-only.
-    pub fn has_read_only(self) -> bool {
-        match self {
-            Self::Postgres | Self::Redis => true,
-            Self::Mysql => false,
-        }
-    }
-
     /// Whether a session can bound the time of a statement.
     pub fn has_statement_timeout(self) -> bool {
         match self {
             Self::Postgres => true,
             Self::Redis | Self::Mysql => false,
         }
+    }
+
+    /// Whether statements can be read: for rules on them, and for the audit log.
+    pub fn has_statements(self) -> bool {
+        self == Self::Postgres
+    }
+
+    /// Whether a session can begin with another role than its login's.
+    pub fn has_role(self) -> bool {
+        self == Self::Postgres
+    }
+
+    /// Whether rows and bytes of answers can be limited.
+    pub fn has_answer_limits(self) -> bool {
+        self == Self::Postgres
     }
 
     /// The protocol of a name for people and the audit log, [`DatabaseEndpoint::url`].

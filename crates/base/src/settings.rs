@@ -2,6 +2,7 @@
 //! JSON or arguments; every value is within its bounds. No value is secret, but messages quote none: a secret
 //! may have been entered by mistake.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,12 +12,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::database::DatabaseProtocol;
 use super::keys::section;
 use super::time::{parse_duration, written};
 
+mod databases;
 mod headers;
 
+pub use databases::{RoleName, StatementKind, TablePattern, parse_bytes_max, parse_rows_max};
 pub use headers::{Headers, parse_name};
 
 section! {
@@ -60,6 +62,34 @@ section! {
         #[key("time")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub statement_timeout: Option<Wait>,
+        /// PostgreSQL: the [statements](../guides/databases.md#rules-on-statements) on data that a session may send; all
+        /// others are refused. Default: those that the role may.
+        #[key("list of `select`, `insert`, `update`, `delete`, `merge` and `truncate`")]
+        #[serde(deserialize_with = "databases::kinds", skip_serializing_if = "Option::is_none")]
+        pub statements: Option<BTreeSet<StatementKind>>,
+        /// PostgreSQL: the tables and views that statements may name, such as `orders`, `sales.orders` or `sales.*`; at
+        /// most 256. Default: all.
+        #[key("list of text")]
+        #[serde(deserialize_with = "databases::tables", skip_serializing_if = "Option::is_none")]
+        pub tables: Option<BTreeSet<TablePattern>>,
+        /// PostgreSQL: the role that sessions begin with, as `SET ROLE` does. Agents cannot change it in sessions that are
+        /// read-only or have rules on statements.
+        #[key("text")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub role: Option<RoleName>,
+        /// PostgreSQL: the rows that a session may get for one request, 1 or more. The session ends with the next.
+        #[key("count")]
+        #[serde(deserialize_with = "databases::rows_max", skip_serializing_if = "Option::is_none")]
+        pub rows_max: Option<u64>,
+        /// PostgreSQL: the bytes that a session may get for one request, 1000 or more. The session ends with the next
+        /// message.
+        #[key("count of bytes")]
+        #[serde(deserialize_with = "databases::bytes_max", skip_serializing_if = "Option::is_none")]
+        pub bytes_max: Option<u64>,
+        /// PostgreSQL: each statement is written to the audit log, with `?` for its literals.
+        #[key("`true` or `false`")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub audit_statements: Option<bool>,
     }
 }
 
@@ -145,6 +175,23 @@ pub enum SettingsError {
         /// Which part of the request owns the field.
         why: &'static str,
     },
+    /// Not the name of a role.
+    #[error("this is not a role: write its name, of 1 to 63 bytes, and not `none`")]
+    Role,
+    /// Not a table.
+    #[error(
+        "this is not a table: write its name, with its schema where statements name that, such as orders, sales.orders or sales.*"
+    )]
+    Table,
+    /// More tables than allowed.
+    #[error("there are more than {0} tables: name schemas, such as sales.*")]
+    TooManyTables(usize),
+    /// The number of rows is out of bounds.
+    #[error("this is not a number of rows: write 1 or more")]
+    Rows,
+    /// The number of bytes is out of bounds.
+    #[error("this is not a number of bytes: write 1000 or more")]
+    Bytes,
     /// More fields than allowed.
     #[error("there are more than {0} fields: leave some out")]
     TooManyFields(usize),
@@ -162,30 +209,13 @@ impl Settings {
             headers: self.headers.over(&base.headers),
             read_only: self.read_only.or(base.read_only),
             statement_timeout: self.statement_timeout.or(base.statement_timeout),
+            statements: self.statements.clone().or_else(|| base.statements.clone()),
+            tables: self.tables.clone().or_else(|| base.tables.clone()),
+            role: self.role.clone().or_else(|| base.role.clone()),
+            rows_max: self.rows_max.or(base.rows_max),
+            bytes_max: self.bytes_max.or(base.bytes_max),
+            audit_statements: self.audit_statements.or(base.audit_statements),
         }
-    }
-
-    /// The first setting that has no effect on connections of a provider: those of requests for a database, those of
-    /// databases for any other, and those that its protocol does not have.
-    pub fn without_effect(&self, protocol: Option<DatabaseProtocol>) -> Option<&'static str> {
-        let of_requests = [
-            (self.timeout.is_some(), "timeout"),
-            (self.retry.is_some(), "retry"),
-            (self.rate_limit.is_some(), "rate_limit"),
-            (self.concurrency.is_some(), "concurrency"),
-            (self.user_agent.is_some(), "user_agent"),
-            (!self.headers.is_empty(), "headers"),
-        ];
-        let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
-        let of_databases = [
-            (self.read_only.is_some() && !has(DatabaseProtocol::has_read_only), "read_only"),
-            (
-                self.statement_timeout.is_some() && !has(DatabaseProtocol::has_statement_timeout),
-                "statement_timeout",
-            ),
-        ];
-        let of_requests = of_requests.into_iter().filter(|_| protocol.is_some());
-        of_requests.chain(of_databases).find(|(is_set, _)| *is_set).map(|(_, name)| name)
     }
 
     /// Whether nothing is set.
@@ -428,89 +458,10 @@ macro_rules! as_text {
 as_text! {
     Wait: "a time with its unit, such as 30s",
     Rate: "a rate, such as 100/min",
-    FieldText: "text"
+    FieldText: "text",
+    RoleName: "the name of a role",
+    TablePattern: "a table, such as orders, sales.orders or sales.*"
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(json: &str) -> Result<Settings, String> {
-        serde_json::from_str(json).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn what_is_out_of_bounds_is_refused() {
-        for bad in [
-            r#"{"timeout": "9ms"}"#,
-            r#"{"timeout": "61m"}"#,
-            r#"{"timeout": "30"}"#,
-            r#"{"timeout": 30}"#,
-            r#"{"rate_limit": "0/s"}"#,
-            r#"{"rate_limit": "1000001/s"}"#,
-            r#"{"rate_limit": "100/day"}"#,
-            r#"{"rate_limit": "100"}"#,
-            r#"{"rate_limit": "+1/s"}"#,
-            r#"{"rate_limit": "1.5/s"}"#,
-            r#"{"rate_limit": 100}"#,
-            r#"{"concurrency": 0}"#,
-            r#"{"concurrency": 100001}"#,
-            r#"{"concurrency": -1}"#,
-            r#"{"user_agent": ""}"#,
-            r#"{"user_agent": "a\r\nb: c"}"#,
-            r#"{"user_agent": "\u00e9"}"#,
-            r#"{"retry": {"attempts": 0}}"#,
-            r#"{"retry": {"attempts": 11}}"#,
-            r#"{"retry": {"on": [404]}}"#,
-            r#"{"retry": {"on": [401]}}"#,
-            r#"{"retry": {"on": [600]}}"#,
-            r#"{"retry": {"wait_max": "2h"}}"#,
-            r#"{"retry": 3}"#,
-            r#"{"timeouts": "30s"}"#,
-        ] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
-        let long = format!(r#"{{"user_agent": "{}"}}"#, "x".repeat(1025));
-        assert!(read(&long).is_err());
-    }
-
-    #[test]
-    fn no_message_quotes_a_value() {
-        for bad in [
-            r#"{"timeout": "canary"}"#,
-            r#"{"rate_limit": "canary/s"}"#,
-            r#"{"user_agent": "canary\n"}"#,
-            r#"{"headers": {"x-a": "canary\n"}}"#,
-        ] {
-            let error = read(bad).unwrap_err();
-            assert!(!error.contains("canary"), "{error}");
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let json = r#"{"timeout":"30s","retry":{"attempts":2,"on":[503],"wait_max":"500ms"},"rate_limit":"100/min","concurrency":10,"user_agent":"acme/1.0 (x)","headers":{"x-env":"prod"}}"#;
-        let settings = read(json).unwrap();
-        assert_eq!(serde_json::to_string(&settings).unwrap(), json);
-        assert_eq!(serde_json::to_string(&Settings::default()).unwrap(), "{}");
-        assert!(read("{}").unwrap().is_empty() && !settings.is_empty());
-    }
-
-    #[test]
-    fn a_retry_that_says_nothing_is_the_usual_one() {
-        let retry = read(r#"{"retry": {}}"#).unwrap().retry.unwrap();
-        assert_eq!((retry.attempts(), retry.on()), (3, &[429, 502, 503, 504][..]));
-        assert!(retry.is_on(503) && !retry.is_on(500));
-    }
-
-    #[test]
-    fn rates_are_read_as_people_write_them() {
-        for (text, count, seconds) in
-            [("10/s", 10, 1), (" 100 / min ", 100, 60), ("7/m", 7, 60), ("5000/h", 5000, 3600)]
-        {
-            let rate: Rate = text.parse().unwrap();
-            assert_eq!((rate.count(), rate.period().as_secs()), (count, seconds), "{text}");
-        }
-        assert_eq!("7/m".parse::<Rate>().unwrap().to_string(), "7/min");
-    }
-}
+mod tests;

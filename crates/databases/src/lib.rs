@@ -7,6 +7,7 @@
 //! choice      which connection an agent means
 //! refused     why a session is not opened
 //! login       the user and password of a connection
+//! rules       kinds and tables of statements that a session may send
 //! stream      checks and observers of a session's bytes
 //! upstream    the stream to the server
 //! test        the test of a connection
@@ -25,6 +26,7 @@ mod mysql;
 mod postgres;
 mod redis;
 mod refused;
+mod rules;
 #[cfg(test)]
 mod sample;
 mod session;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::refused::{Refused, ServerRefusal};
 use keyward_base::codes::Code;
-use keyward_base::database::DatabaseProtocol;
+use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placement::{Location, LoginPart};
+use keyward_rules::inject::sign::Signer;
 use keyward_rules::policy::DatabasePermit;
 
 /// A permit with the credential of its connection.
@@ -15,6 +18,8 @@ use keyward_rules::policy::DatabasePermit;
 pub struct Permitted {
     pub permit: Arc<DatabasePermit>,
     pub credential: Arc<Credential>,
+    /// The time of the login.
+    pub now: Timestamp,
 }
 
 impl Permitted {
@@ -23,12 +28,22 @@ impl Permitted {
         self.part(LoginPart::User).and_then(Secret::expose_text)
     }
 
-    /// The password.
+    /// The password: the credential's, or one that its AWS key signs for this login.
     ///
     /// # Errors
-    /// When the credential has none.
-    pub fn password(&self) -> Result<&Secret, Refused> {
-        self.part(LoginPart::Password).ok_or_else(Self::incomplete)
+    /// When the credential has none, or the signed one would be sent without TLS.
+    pub fn password(&self) -> Result<Secret, Refused> {
+        let Some(Signer::AwsSigV4(keys)) = &self.credential.signer else {
+            return self.part(LoginPart::Password).cloned().ok_or_else(Self::incomplete);
+        };
+        let (endpoint, user) = (self.permit.endpoint(), self.user().ok_or_else(Self::incomplete)?);
+        if endpoint.security == StreamSecurity::Cleartext {
+            let text = "passwords of AWS IAM are sent over verified TLS alone";
+            let hint = "set `sslmode: verify-full`, and name Amazon's root in `upstream.trust`";
+            return Err(Refused::Keyward(Code::UpstreamTls.because(text).hint(hint)));
+        }
+        let signed = keys.database_password(&endpoint.target, user, self.now);
+        signed.map_err(|error| Refused::Keyward(Code::ConnectionBroken.because(error.to_string())))
     }
 
     /// The refusal of a connection that lacks a part of its login.
@@ -60,6 +75,14 @@ pub enum ServerError {
     /// It refuses. The message is its own.
     #[error("the database server refuses the login: {message}")]
     Refused { message: String, rejects_login: bool },
+    /// It drops what the session begins with.
+    #[error("the server does not begin the session as the connection's settings say")]
+    OtherMode,
+    /// It reads strings otherwise than Keyward does.
+    #[error(
+        "the server's sql_mode has another form of strings, and statements cannot be read for certain"
+    )]
+    OtherSqlMode,
     /// It takes too long.
     #[error("the server did not finish the login in time")]
     Timeout,
@@ -73,9 +96,11 @@ impl ServerError {
             Self::Timeout => Code::UpstreamTimeout,
             Self::Refused { rejects_login: true, .. } => Code::ConnectionBroken,
             Self::Refused { .. } => Code::UpstreamUnreachable,
-            Self::Protocol(_) | Self::Weak { .. } | Self::Unsupported { .. } => {
-                Code::UpstreamProtocol
-            }
+            Self::Protocol(_)
+            | Self::Weak { .. }
+            | Self::Unsupported { .. }
+            | Self::OtherMode
+            | Self::OtherSqlMode => Code::UpstreamProtocol,
         }
     }
 
@@ -85,6 +110,12 @@ impl ServerError {
             Self::Refused { rejects_login: true, .. } => {
                 Some("correct the connection: `keyward connection rotate NAME`".to_owned())
             }
+            Self::OtherMode => Some(
+                "a pooler before the server may drop it: log in at the server itself".to_owned(),
+            ),
+            Self::OtherSqlMode => Some(
+                "take ANSI_QUOTES, NO_BACKSLASH_ESCAPES, ORACLE and MSSQL out of the server's sql_mode".to_owned(),
+            ),
             _ => None,
         }
     }

@@ -135,7 +135,8 @@ async fn opened<G: Greeting>(
     if permit.endpoint().protocol != G::PROTOCOL {
         return Err(Refused::revoked());
     }
-    let opened = greeting.open(listener, exchange, agent, Permitted { permit, credential }).await;
+    let permitted = Permitted { permit, credential, now: exchange.now() };
+    let opened = greeting.open(listener, exchange, agent, permitted).await;
     // A revocation during the login ends it here: from now on the stream itself is watched.
     match exchange.still_permitted() {
         true => opened,

@@ -18,6 +18,14 @@ pub trait Filter {
     /// # Errors
     /// When the session must end.
     fn feed(&mut self, bytes: &[u8], checked: &mut BytesMut) -> io::Result<()>;
+
+    /// Waits until what was fed may be sent on.
+    ///
+    /// # Errors
+    /// When the session must end.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// A stream whose messages are checked.
@@ -34,8 +42,15 @@ pub trait Watch {
     /// Takes the bytes that were read; none at the end of the stream.
     ///
     /// # Errors
-    /// When the session must end: the other side does not get these bytes.
-    fn came(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// When the session must end.
+    fn came(&mut self, bytes: &[u8]) -> Result<(), Cut>;
+}
+
+/// The session must end: the other side gets a part of what was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cut {
+    /// How many of the bytes.
+    pub passed: usize,
 }
 
 /// A stream whose bytes are looked at.
@@ -43,6 +58,7 @@ pub trait Watch {
 pub struct Watched<S, W> {
     stream: S,
     watch: W,
+    is_cut: bool,
 }
 
 impl<S, F> Filtered<S, F> {
@@ -54,7 +70,7 @@ impl<S, F> Filtered<S, F> {
 
 impl<S, W> Watched<S, W> {
     pub fn new(stream: S, watch: W) -> Self {
-        Self { stream, watch }
+        Self { stream, watch, is_cut: false }
     }
 }
 
@@ -65,7 +81,11 @@ impl<S: AsyncRead + Unpin, F: Filter + Unpin> AsyncRead for Filtered<S, F> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while this.checked.is_empty() {
+        loop {
+            ready!(this.filter.poll_ready(cx))?;
+            if !this.checked.is_empty() {
+                break;
+            }
             let mut space = [0; CHUNK_BYTES];
             let mut read = ReadBuf::new(&mut space);
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
@@ -87,13 +107,23 @@ impl<S: AsyncRead + Unpin, W: Watch + Unpin> AsyncRead for Watched<S, W> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_cut {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
         let before = out.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
-        let watched = this.watch.came(&out.filled()[before..]);
-        if watched.is_err() {
-            out.set_filled(before);
+        match this.watch.came(&out.filled()[before..]) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(Cut { passed: 0 }) => {
+                out.set_filled(before);
+                Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()))
+            }
+            Err(Cut { passed }) => {
+                out.set_filled(before + passed);
+                this.is_cut = true;
+                Poll::Ready(Ok(()))
+            }
         }
-        Poll::Ready(watched)
     }
 }
 

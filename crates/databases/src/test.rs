@@ -84,7 +84,7 @@ pub async fn test(
     };
     let id = exchange.id().to_owned();
     let protocol = permit.endpoint().protocol;
-    let permitted = Permitted { permit, credential };
+    let permitted = Permitted { permit, credential, now: exchange.now() };
     let asked = match protocol {
         DatabaseProtocol::Postgres => postgres::test::facts(&mut exchange, permitted).await,
         DatabaseProtocol::Redis => redis::test::facts(&mut exchange, permitted).await,

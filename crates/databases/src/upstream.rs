@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use crate::refused::Refused;
-use crate::stream::{Watch, Watched};
+use crate::stream::{Cut, Watch, Watched};
 use keyward_base::database::StreamSecurity;
 use keyward_proxy::{CheckedUpstream, ServiceExchange, SessionEnd};
 use keyward_rules::policy::DatabasePermit;
@@ -66,7 +66,7 @@ pub fn leaving<S>(stream: &mut S, is_last: fn(&[u8]) -> bool) -> (Watched<&mut S
 }
 
 impl Watch for Leaving {
-    fn came(&mut self, read: &[u8]) -> io::Result<()> {
+    fn came(&mut self, read: &[u8]) -> Result<(), Cut> {
         self.left.store(read.is_empty() || (self.is_last)(read), Relaxed);
         Ok(())
     }

@@ -85,3 +85,4 @@ pub use streams::service::{
     StreamService,
 };
 pub use streams::ssh_agent::HOST as SSH_AGENT_HOST;
+pub use streams::statement_log::StatementLog;

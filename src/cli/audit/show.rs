@@ -142,7 +142,8 @@ impl Row {
         let text = |text: &Option<String>| shown(text.as_deref().unwrap_or_default());
         let target = record.target.as_deref().unwrap_or_default();
         let target = target.strip_prefix("https://").unwrap_or(target);
-        let path = record.path.as_deref().unwrap_or_default();
+        let statement = record.statement.as_ref().map(|statement| format!("  {statement}"));
+        let path = record.path.as_deref().or(statement.as_deref()).unwrap_or_default();
         Self {
             who: text(&record.agent),
             method: text(&record.method),

@@ -1,16 +1,19 @@
 //! Settings of a connection among the arguments, and as they are shown.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::table::fields;
 use keyward_base::settings::{
-    FieldText, Rate, Settings, Wait, parse_attempts, parse_concurrency, parse_name, parse_status,
+    FieldText, Rate, RoleName, Settings, StatementKind, TablePattern, Wait, parse_attempts,
+    parse_bytes_max, parse_concurrency, parse_name, parse_rows_max, parse_status,
 };
 
 /// What may be cleared, as arguments and as the API name it.
-const CLEARED: [(&str, &str); 8] = [
+const CLEARED: [(&str, &str); 14] = [
     ("timeout", "timeout"),
     ("retry", "retry"),
     ("rate-limit", "rate_limit"),
@@ -19,6 +22,12 @@ const CLEARED: [(&str, &str); 8] = [
     ("headers", "headers"),
     ("read-only", "read_only"),
     ("statement-timeout", "statement_timeout"),
+    ("statements", "statements"),
+    ("tables", "tables"),
+    ("role", "role"),
+    ("rows-max", "rows_max"),
+    ("bytes-max", "bytes_max"),
+    ("audit-statements", "audit_statements"),
 ];
 
 /// The settings of a connection.
@@ -41,6 +50,24 @@ struct Sessions {
     /// the longest time that one statement may take, such as 30s
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<Wait>,
+    /// statements on data that sessions may send: select, insert, update, delete, merge, truncate
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    statements: Vec<StatementKind>,
+    /// tables that statements may name, such as orders, sales.orders or sales.*
+    #[arg(long, value_name = "TABLE", value_delimiter = ',')]
+    tables: Vec<TablePattern>,
+    /// role that sessions begin with, as by SET ROLE
+    #[arg(long, value_name = "ROLE")]
+    role: Option<RoleName>,
+    /// rows of one answer, at most
+    #[arg(long, value_name = "N", value_parser = rows_max)]
+    rows_max: Option<u64>,
+    /// bytes of one answer, at most
+    #[arg(long, value_name = "N", value_parser = bytes_max)]
+    bytes_max: Option<u64>,
+    /// record statements in the audit log, without their literals
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    audit_statements: Option<bool>,
 }
 
 /// How requests with a connection's credential are sent.
@@ -87,12 +114,8 @@ impl Given {
     /// # Errors
     /// As [`Requests::to_json`].
     pub(in crate::cli) fn to_json(&self) -> Result<Map<String, Value>, Failure> {
-        let Sessions { read_only, statement_timeout } = &self.sessions;
         let mut settings = self.requests.to_json()?;
-        settings.extend(of([
-            ("read_only", read_only.map(Value::from)),
-            ("statement_timeout", statement_timeout.map(|wait| json!(wait))),
-        ]));
+        settings.extend(self.sessions.to_json());
         Ok(settings)
     }
 
@@ -123,6 +146,21 @@ impl Given {
             }
             false => Ok(patch.into()),
         }
+    }
+}
+
+impl Sessions {
+    fn to_json(&self) -> Map<String, Value> {
+        of([
+            ("read_only", self.read_only.map(Value::from)),
+            ("statement_timeout", self.statement_timeout.map(|wait| json!(wait))),
+            ("statements", (!self.statements.is_empty()).then(|| json!(self.statements))),
+            ("tables", (!self.tables.is_empty()).then(|| json!(self.tables))),
+            ("role", self.role.as_ref().map(|role| json!(role))),
+            ("rows_max", self.rows_max.map(Value::from)),
+            ("bytes_max", self.bytes_max.map(Value::from)),
+            ("audit_statements", self.audit_statements.map(Value::from)),
+        ])
     }
 }
 
@@ -207,6 +245,14 @@ fn concurrency(text: &str) -> Result<u32, String> {
     parsed(text, parse_concurrency)
 }
 
+fn rows_max(text: &str) -> Result<u64, String> {
+    parsed(text, parse_rows_max)
+}
+
+fn bytes_max(text: &str) -> Result<u64, String> {
+    parsed(text, parse_bytes_max)
+}
+
 fn status(text: &str) -> Result<u16, String> {
     parsed(text, parse_status)
 }
@@ -240,10 +286,21 @@ pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
     rows.extend(settings.read_only.map(|is_set| ("read only", is_set.to_string())));
     let timeout = settings.statement_timeout;
     rows.extend(timeout.map(|wait| ("statement timeout", wait.to_string())));
+    rows.extend(settings.statements.as_ref().map(|kinds| ("statements", listed(kinds))));
+    rows.extend(settings.tables.as_ref().map(|tables| ("tables", listed(tables))));
+    rows.extend(settings.role.as_ref().map(|role| ("role", role.to_string())));
+    rows.extend(settings.rows_max.map(|max| ("rows max", max.to_string())));
+    rows.extend(settings.bytes_max.map(|max| ("bytes max", max.to_string())));
+    let recorded = settings.audit_statements;
+    rows.extend(recorded.map(|is_set| ("audit statements", is_set.to_string())));
     for (name, value) in settings.headers.iter() {
         rows.push(("header", format!("{name}: {}", value.to_str().unwrap_or_default())));
     }
     rows
+}
+
+fn listed<T: ToString>(all: &BTreeSet<T>) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -319,6 +376,18 @@ mod tests {
         });
         assert_eq!(patch(&some).unwrap(), patched);
         assert_eq!(patch(&["--clear", "all"]).unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn rules_and_limits_of_sessions_become_a_merge_patch() {
+        let all = "--statements select,insert --tables orders,sales.* --role r --rows-max 5 --bytes-max 1000 --audit-statements";
+        let patched = json!({
+            "statements": ["select", "insert"], "tables": ["orders", "sales.*"], "role": "r",
+            "rows_max": 5, "bytes_max": 1000, "audit_statements": true,
+        });
+        assert_eq!(patch(&all.split(' ').collect::<Vec<_>>()).unwrap(), patched);
+        let cleared = ["--clear", "tables", "--clear", "rows-max"];
+        assert_eq!(patch(&cleared).unwrap(), json!({"tables": null, "rows_max": null}));
     }
 
     #[test]

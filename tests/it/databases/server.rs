@@ -141,7 +141,7 @@ where
         let text = body.strip_suffix(b"\0").unwrap_or(&body).to_vec();
         let is_on = if behaviour == Behaviour::DropsParameters { "off" } else { "on" };
         let columns = match text.starts_with(b"SELECT current_setting('transaction_read_only')") {
-            true => vec![is_on.into(), b"on".to_vec(), b"UTF8".to_vec()],
+            true => vec![is_on.into(), b"on".to_vec(), b"UTF8".to_vec(), b"none".to_vec()],
             false => vec![text],
         };
         let answer = [row(&columns), message(b'C', b"SELECT 1\0"), message(b'Z', b"I")];

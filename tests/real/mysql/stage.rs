@@ -7,7 +7,8 @@ use crate::database_stage::DatabaseStage;
 use crate::stage::{run, said};
 use crate::support::*;
 
-/// A gateway with two connections to one server, and the agents `ci` (both) and `stranger`.
+/// A gateway with connections to one server, and the agents `ci` (two of them), `reader` (one that may only read), `signer` (one whose
+/// user signs) and `stranger`.
 pub(super) type Stage = DatabaseStage<Server>;
 
 impl Stage {
@@ -28,13 +29,26 @@ impl Stage {
             "{{ name: plain, provider: mysql, variables: {{ host: \"{}\", database: app, sslmode: disable }}, {login} }}",
             server.at
         );
+        let reports = format!(
+            "{{ name: reports, provider: mysql, variables: {{ host: \"{NAME}:{port}\", database: app }}, {login}, \
+             settings: {{ read_only: true }} }}"
+        );
+        let signer = format!(
+            "{{ name: signer, provider: mysql, variables: {{ host: \"{}\", database: app, sslmode: disable }}, \
+             fields: {{ username: signer, password: {{ env: SQL_SECRET }} }} }}",
+            server.at
+        );
         let plan = Plan::api_key()
             .no_agents()
             .agent("ci", "main, plain")
             .agent("one", "main")
+            .agent("reader", "reports")
+            .agent("signer", "signer")
             .agent("stranger", "acme")
             .connection(&main)
             .connection(&plain)
+            .connection(&reports)
+            .connection(&signer)
             .secret("SQL_SECRET", &password)
             .listen(listeners)
             .resolve(&format!("{NAME}: \"{}\"", server.at))

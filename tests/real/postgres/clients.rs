@@ -2,7 +2,7 @@
 
 use super::stage::Stage;
 use crate::database_stage::Driver;
-use crate::stage::{run, said};
+use crate::stage::{installed, run, said};
 
 /// Runs the program with a valid URL and one with a wrong token.
 async fn serve(interpreter: &str, script: &str) {
@@ -31,6 +31,58 @@ async fn asyncpg_uses_a_database() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_postgres_uses_a_database() {
     serve("real-node/node_modules/node24/bin/node", "postgres/session.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_jdbc_driver_uses_a_database() {
+    let stage = Stage::new().await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/postgres/Session.java");
+    let mut command = stage.command("java");
+    command.env("DATABASE_AT", stage.listener().to_string()).env("TOKEN", stage.lab.token("ci"));
+    command.arg("-cp").arg(installed("real-postgres.jar")).arg(script);
+    let output = run(command).await;
+    let text = said(&output);
+    assert!(output.status.success() && text.contains("answer: fine"), "{text}");
+    for words in [
+        "refused: 28P01",
+        "keyward: the password is no valid token of an agent",
+        "Hint: give the agent's token",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    stage.password.assert_absent("what the program said", text.as_bytes());
+    let records = stage.finish().await;
+    let completed = records.iter().filter(|record| record["outcome"] == "completed").count();
+    assert_eq!((completed, records.len()), (1, 2), "{records:?}");
+}
+
+/// It sends many requests before it reads an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokio_postgres_uses_a_database() {
+    let stage = Stage::new().await;
+    let (at, token) = (stage.listener(), stage.lab.token("ci").to_owned());
+    let mut config = tokio_postgres::Config::new();
+    config.host(at.ip().to_string()).port(at.port()).user("main").dbname("main").password(token);
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("a session");
+    let driving = tokio::spawn(connection);
+    let next = client.prepare("SELECT $1::int4 + 1").await.expect("a statement");
+    let next = &next;
+    let client = &client;
+    let asked = (0..500_i32).map(async |number| {
+        let row = client.query_one(next, &[&number]).await.expect("a row");
+        assert_eq!(row.get::<_, i32>(0), number + 1);
+    });
+    futures_util::future::join_all(asked).await;
+    let error = client.query_one("SELECT 1/0", &[]).await.expect_err("the server refuses");
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("22012"));
+    assert_eq!(client.query_one("SELECT 1", &[]).await.expect("a row").get::<_, i32>(0), 1);
+    config.password("kwa_wrong");
+    let refused = config.connect(tokio_postgres::NoTls).await.err().expect("no session");
+    let words = refused.as_db_error().expect("the listener's words").message().to_owned();
+    assert_eq!(words, "keyward: the password is no valid token of an agent");
+    driving.abort();
+    drop(driving.await);
+    stage.finish().await;
 }
 
 /// psql reads and writes large objects by function calls of the protocol.

@@ -5,6 +5,7 @@ use std::process::Command;
 use super::server::NAME;
 use super::stage::Stage;
 use crate::stage::{installed, run, said};
+use crate::support::process::soak;
 
 const ROUNDS: usize = 3;
 
@@ -43,6 +44,37 @@ async fn pgbench_runs_through_the_listener() {
     }
     let records = stage.finish().await;
     assert!(records.iter().all(|record| record["outcome"] == "completed"), "{records:?}");
+}
+
+/// In both directions, by COPY: 1 GiB in the soak, 64 MiB otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_copy_passes_whole_in_both_directions() {
+    let stage = Stage::new().await;
+    let blocks: u64 = if soak() { 1024 } else { 64 };
+    stage.served("ci", "main", "CREATE TABLE large (a int, b text)").await;
+    // Each row has 64 KiB that differ.
+    let rows = format!(
+        "SELECT n, (SELECT string_agg(md5(n || ' ' || m), '') FROM generate_series(1, 2048) m) FROM generate_series(1, {}) n",
+        blocks * 16
+    );
+    let (from, to) =
+        (stage.psql(stage.lab.token("ci"), "main"), stage.psql(stage.lab.token("ci"), "main"));
+    let file = stage.lab.gateway.folder().join("large");
+    let copies = [
+        (from, format!("\\copy ({rows}) TO '{}'", file.display())),
+        (to, format!("\\copy large FROM '{}'", file.display())),
+    ];
+    for (mut command, text) in copies {
+        command.args(["-c", &text]);
+        let output = run(command).await;
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    let sum = "SELECT md5(string_agg(md5(b), '' ORDER BY a)) FROM";
+    let (there, made) = (format!("{sum} large"), format!("{sum} ({rows}) AS made (a, b)"));
+    assert_eq!(stage.server.sql("app", &there), stage.server.sql("app", &made));
+    let records = stage.finish().await;
+    let most = |key: &str| records.iter().filter_map(|record| record[key].as_u64()).max();
+    assert!(most("bytes_out") > Some(blocks << 20) && most("bytes_in") > Some(blocks << 20));
 }
 
 /// `tps = 1234.5 (without initial connection time)`.

@@ -7,7 +7,7 @@ use crate::database_stage::DatabaseStage;
 use crate::stage::{run, said};
 use crate::support::*;
 
-/// A gateway with three connections to one server, and the agents `ci` (all three), `reader` and `stranger`.
+/// A gateway with connections to one server, and the agents `ci` (three of them), `reader`, `own` and `stranger`.
 pub(super) type Stage = DatabaseStage<Server>;
 
 impl Stage {
@@ -15,8 +15,17 @@ impl Stage {
         Self::listening("databases: [{ at: \"127.0.0.1:0\" }]").await
     }
 
+    /// With the agent `own`, whose connection `own` has these settings.
+    pub(super) async fn with_settings(settings: &str) -> Self {
+        Self::made("databases: [{ at: \"127.0.0.1:0\" }]", settings).await
+    }
+
     /// With these listeners, as a part of `listen:` in flow style.
     pub(super) async fn listening(listeners: &str) -> Self {
+        Self::made(listeners, "{}").await
+    }
+
+    async fn made(listeners: &str, settings: &str) -> Self {
         let password = canary::Canary::new("pg");
         let server = Server::start(&password.text);
         let port = server.at.port();
@@ -34,8 +43,10 @@ impl Stage {
             .no_agents()
             .agent("ci", "main, plain, copy")
             .agent("reader", "reports")
+            .agent("own", "own")
             .agent("stranger", "acme")
             .connection(&connection("main", ""))
+            .connection(&connection("own", &format!(", settings: {settings}")))
             .connection(&plain)
             .connection(&connection("copy", ""))
             .connection(&connection(

@@ -229,6 +229,7 @@ fn what(event: &Event) -> Markup {
     html! {
         @match &event.change {
             Some(change) => { (change.what) " " @if let Some(name) = &change.name { b { (name) } " " } (change.action) }
+            None if event.statement.is_some() => { code { (event.statement.as_deref().unwrap_or_default()) } " " (host) }
             None => { span.method { (event.method.as_deref().unwrap_or("–")) } " " (host) (event.path.as_deref().unwrap_or_default()) }
         }
     }
@@ -339,6 +340,7 @@ fn told(event: &Event) -> Markup {
         ("Event", code(change.and_then(|change| change.event.as_deref()))),
         ("Resource id", code(change.and_then(|change| change.id.as_deref()))),
         ("Request", event.method.as_ref().map(|method| html! { code { (method) " " (event.path.as_deref().unwrap_or_default()) } })),
+        ("Statement", code(event.statement.as_deref())),
         ("Time", Some(html! { (event.time) })),
         ("Request id", code(Some(&event.exchange).filter(|id| !id.is_empty()).map(|id| id.as_str()))),
         ("Hash of the record before", code(Some(&event.prev))),

@@ -1,5 +1,7 @@
 //! `/connections/{name}`: its state with the remedy, what was granted, who uses it, and what was done to it.
 
+mod sessions;
+
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
@@ -8,14 +10,11 @@ use maud::{Markup, html};
 use super::connections::{renewal_verb, soon, state_of, why};
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
-use crate::parts::{Action, Check, Field, ago, chips, facts, failures, head, lock, mark, series};
+use crate::parts::{Action, Field, ago, chips, facts, failures, head, lock, mark, series};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{Event, List, ProviderView, Share, StreamView, UsageView};
-use keyward_base::database::DatabaseProtocol;
-use keyward_base::settings::Settings;
 use keyward_model::{
-    Connection, ConnectionSpec, ConnectionState, ManagedBy, Renewal, RotationState, Shown,
-    Visibility,
+    Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
 };
 
 /// Changes that the page shows.
@@ -271,7 +270,7 @@ fn about(view: &View) -> Markup {
         ("Account", text(&shown.account)),
         ("Hosts", (!shown.hosts.is_empty()).then(|| chips(&shown.hosts))),
         ("Database", shown.database.as_ref().map(|url| html! { code { (url) } })),
-        ("Sessions", shown.database.as_ref().map(|_| rights(spec))),
+        ("Sessions", shown.database.as_ref().map(|_| sessions::rights(&spec.settings))),
         ("Public key", key.map(|key| html! { code { (key.public_key) } })),
         ("Accounts", key.map(|key| chips(&key.users))),
         ("Servers", key.map(|key| chips(&key.servers))),
@@ -292,15 +291,6 @@ fn about(view: &View) -> Markup {
         ("Created", Some(ago(view.connection.created))),
         ("Id", Some(html! { code { (view.connection.id) } })),
     ])
-}
-
-/// What sessions with the connection's database may do.
-fn rights(spec: &ConnectionSpec) -> Markup {
-    let Settings { read_only, statement_timeout, .. } = &spec.settings;
-    html! {
-        @if *read_only == Some(true) { "are read-only" } @else { "may write" }
-        @if let Some(timeout) = statement_timeout { ", statements take " (timeout) " at most" }
-    }
 }
 
 fn scopes(connection: &Shown<Connection>) -> Markup {
@@ -344,40 +334,13 @@ fn settings(view: &View) -> Markup {
                         data-done="Saved." {
                         (field("description", "Description", spec.description.as_deref(), None).show())
                         (field("purpose", "Purpose", spec.purpose.as_deref(), Some("Shown in approvals and the audit log.")).show())
-                        @if let Some(url) = &view.connection.facts.database { (sessions(spec, url)) }
+                        @if let Some(url) = &view.connection.facts.database { (sessions::fields(&spec.settings, url)) }
                         (Field { json: Some("list"), ..field("tags", "Tags", Some(&tags), Some("Separated by blanks.")) }.show())
                         button.first { "Save settings" }
                     }
                 }
             }
         }
-    }
-}
-
-/// The settings of a database.
-fn sessions(spec: &ConnectionSpec, url: &str) -> Markup {
-    let protocol = DatabaseProtocol::of_url(url);
-    let timeout = spec.settings.statement_timeout.map(|timeout| timeout.to_string());
-    let field = Field {
-        name: "settings.statement_timeout",
-        label: "Statement timeout",
-        value: timeout.as_deref(),
-        help: Some("Such as 30s."),
-        is_optional: true,
-        empties: true,
-        ..Field::default()
-    };
-    let check = Check {
-        name: "settings.read_only",
-        label: "Read-only",
-        help: Some("Open sessions end when this is changed."),
-        is_ticked: spec.settings.read_only == Some(true),
-        ..Check::default()
-    };
-    let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
-    html! {
-        @if has(DatabaseProtocol::has_read_only) { (check.show()) }
-        @if has(DatabaseProtocol::has_statement_timeout) { (field.show()) }
     }
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use bytes::{Buf, BytesMut};
 
 use super::packet::packet;
+use super::read_only::check::check;
 use crate::stream::Filter;
 
 /// The length of a packet that the next one continues, in bytes.
@@ -13,9 +14,23 @@ const CONTINUED_BYTES: usize = 0xff_ffff;
 
 const COM_QUERY: u8 = 0x03;
 
+/// The longest statement of a read-only session, in bytes.
+const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// `COM_QUERY` and `COM_STMT_PREPARE`: a statement follows.
+const STATEMENTS: [u8; 2] = [COM_QUERY, 0x16];
+
+/// What a read-only session may send: quitting, choosing a database, statements and their results, statistics and pings. A
+/// reset of the session (`COM_RESET_CONNECTION`) would end its mode.
+const READING: &[u8] =
+    &[0x01, 0x02, COM_QUERY, 0x04, 0x09, 0x0e, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c];
+
 /// Checks the packets of an agent.
 #[derive(Debug, Default)]
 pub struct CommandFilter {
+    read_only: bool,
+    /// The packet of a statement of a read-only session, as far as it has come.
+    statement: Vec<u8>,
     /// The header, and the first byte of the payload where that decides.
     begun: Vec<u8>,
     /// What is missing of the packet, and whether it is passed on.
@@ -51,16 +66,37 @@ fn refusal(command: u8) -> Option<&'static str> {
     }
 }
 
+impl CommandFilter {
+    /// For a session that may write, or a read-only one.
+    pub fn new(read_only: bool) -> Self {
+        Self { read_only, ..Self::default() }
+    }
+
+    fn refusal(&self, command: u8, length: usize) -> Option<&'static str> {
+        if let Some(reason) = refusal(command) {
+            return Some(reason);
+        }
+        if self.read_only && !READING.contains(&command) {
+            return Some("the connection is read-only: the command is none of those that read");
+        }
+        let is_long = STATEMENTS.contains(&command) && length > STATEMENT_BYTES_MAX;
+        (self.read_only && is_long).then_some("the statement is longer than 1 MiB")
+    }
+}
+
 impl Filter for CommandFilter {
     fn feed(&mut self, mut bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.missing > 0 {
                 let take = self.missing.min(bytes.len());
-                if !self.refused {
+                if !self.statement.is_empty() {
+                    self.statement.extend_from_slice(&bytes[..take]);
+                } else if !self.refused {
                     checked.extend_from_slice(&bytes[..take]);
                 }
                 bytes.advance(take);
                 self.missing -= take;
+                self.end_statement(checked);
                 continue;
             }
             self.begun.push(bytes[0]);
@@ -81,17 +117,37 @@ impl CommandFilter {
         if is_command && length > 0 && first.is_empty() {
             return;
         }
-        let reason = first.first().filter(|_| is_command).and_then(|first| refusal(*first));
+        let command = first.first().copied().filter(|_| is_command);
+        let reason = command.and_then(|command| self.refusal(command, length));
         // What continues a refused command is refused with it.
         self.refused = reason.is_some() || (continues && self.refused);
         match reason {
             Some(reason) => checked.extend_from_slice(&refused(reason)),
             None if self.refused => {}
+            None if self.read_only && command.is_some_and(|it| STATEMENTS.contains(&it)) => {
+                self.statement.clone_from(&self.begun);
+            }
             None => checked.extend_from_slice(&self.begun),
         }
         self.missing = length - first.len();
         self.before = Before { number: *number, length };
         self.begun.clear();
+        self.end_statement(checked);
+    }
+
+    /// Checks the statement of a read-only session when its packet is complete.
+    fn end_statement(&mut self, checked: &mut BytesMut) {
+        if self.missing > 0 || self.statement.is_empty() {
+            return;
+        }
+        let packet = std::mem::take(&mut self.statement);
+        match check(&packet[5..]) {
+            Ok(()) => checked.extend_from_slice(&packet),
+            Err(reason) => {
+                let reason = format!("the connection is read-only: {reason}");
+                checked.extend_from_slice(&refused(&reason));
+            }
+        }
     }
 }
 
@@ -157,6 +213,38 @@ mod tests {
                 assert!(sent[4] == COM_QUERY && text.starts_with("SIGNAL"), "{text}");
                 assert!(text.contains(says), "{text}");
                 assert_eq!(usize::from(sent[0]) + 4, sent.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_only_session_sends_statements_that_read_in_pieces_of_any_size() {
+        let fed = |bytes: &[u8], piece: usize| {
+            let (mut packets, mut checked) = (CommandFilter::new(true), BytesMut::new());
+            for piece in bytes.chunks(piece) {
+                packets.feed(piece, &mut checked).unwrap();
+            }
+            checked.to_vec()
+        };
+        let around =
+            [packet(0, b"\x03SELECT 1"), packet(0, b"\x16SELECT ?"), packet(0, b"\x0e")].concat();
+        let long = [b"\x03".to_vec(), vec![b' '; STATEMENT_BYTES_MAX]].concat();
+        for (command, says) in [
+            (&b"\x03DELETE FROM t"[..], "only statements that read"),
+            (b"\x16DELETE FROM t", "only statements that read"),
+            (b"\x03SET tx_read_only = 0", "this setting cannot be changed"),
+            (b"\x1f", "none of those that read"),
+            (b"\x05x", "none of those that read"),
+            (b"\xfa", "none of those that read"),
+            (b"\x11root\0", "cannot change its user"),
+            (&long, "1 MiB"),
+        ] {
+            let all = [&around[..], &packet(0, command), &around].concat();
+            for piece in [1, 6, 4096] {
+                let sent = fed(&all, piece);
+                let sent = sent.strip_prefix(&*around).unwrap().strip_suffix(&*around).unwrap();
+                let text = String::from_utf8_lossy(&sent[5..]).into_owned();
+                assert!(text.starts_with("SIGNAL") && text.contains(says), "{text}");
             }
         }
     }

@@ -8,12 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::client::{NONCE_BYTES, PLUGIN};
+use super::ed25519;
 use super::login_key::{combined, encrypt};
 use super::packet::{
     CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, LONG_PASSWORD, MORE_DATA, OK,
     PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS,
     put_counted,
 };
+use super::read_only;
 use crate::login::{Permitted, ServerError, words_of_server};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
@@ -33,6 +35,7 @@ const PACKETS_MAX: usize = 16;
 
 const NATIVE: &[u8] = b"mysql_native_password";
 const CLEAR: &[u8] = b"mysql_clear_password";
+const ED25519: &[u8] = b"client_ed25519";
 const SHA256_PASSWORD: &[u8] = b"sha256_password";
 
 /// Errors of servers about the user or the password: `ER_DBACCESS_DENIED_ERROR`, `ER_ACCESS_DENIED_ERROR`,
@@ -72,7 +75,7 @@ impl Login {
     /// When the credential has no user or password.
     pub fn new(permitted: Permitted, agreed: Agreed) -> Result<Self, Refused> {
         let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
-        let password = permitted.password()?.clone();
+        let password = permitted.password()?;
         Ok(Self { permitted, user, password, agreed })
     }
 
@@ -98,11 +101,22 @@ impl Login {
         }
         let mut upstream = Upstream::secured(exchange, stream, &self.permitted.permit).await?;
         let verified = upstream.is_verified();
-        let opened = self.prove(&mut upstream, &mut sequence, greeting, verified);
+        let opened = async {
+            let welcome = self.prove(&mut upstream, &mut sequence, greeting, verified).await?;
+            if self.is_read_only() {
+                read_only::begin(&mut upstream, self.agreed.flags).await?;
+            }
+            Ok(welcome)
+        };
         match tokio::time::timeout(within, opened).await.unwrap_or(Err(ServerError::Timeout)) {
             Ok(payload) => Ok((upstream, payload)),
             Err(error) => Err(failed(exchange, error)),
         }
+    }
+
+    fn is_read_only(&self) -> bool {
+        let settings = self.permitted.permit.wanted().settings.as_deref();
+        settings.is_some_and(|settings| settings.read_only == Some(true))
     }
 
     fn wants_tls(&self) -> bool {
@@ -270,7 +284,7 @@ impl Login {
             CLEAR | SHA256_PASSWORD => {
                 Err(ServerError::Weak { method: "the password in cleartext" })
             }
-            b"client_ed25519" => Err(ServerError::Unsupported { method: "ed25519" }),
+            ED25519 => Ok(ed25519::answer(password, nonce)),
             b"parsec" => Err(ServerError::Unsupported { method: "PARSEC" }),
             _ => Err(ServerError::Unsupported { method: "a plugin" }),
         }

@@ -1,12 +1,14 @@
 //! MySQL and MariaDB. `serve` greets a client and reads its answer; each stage has a file.
 
 mod client;
+mod ed25519;
 mod filter;
 #[cfg(test)]
 mod hostile;
 mod login;
 pub mod login_key;
 mod packet;
+mod read_only;
 pub mod test;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use zeroize::Zeroizing;
 use self::client::{Answer, Client, Malformed};
 use self::filter::CommandFilter;
 use self::login::{Agreed, Login};
+use self::read_only::check::is_safe_collation;
 use crate::choice::Named;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
@@ -44,6 +47,7 @@ pub struct OpenSession {
     upstream: Upstream,
     /// The server's last packet of the login.
     welcome: Vec<u8>,
+    read_only: bool,
 }
 
 /// Serves one stream of a listener until it ends.
@@ -105,6 +109,12 @@ impl Greeting for Client {
         agent: &Agent,
         permitted: Permitted,
     ) -> Result<OpenSession, Refused> {
+        let settings = permitted.permit.wanted().settings.as_deref();
+        let read_only = settings.is_some_and(|settings| settings.read_only == Some(true));
+        if read_only && !is_safe_collation(self.charset) {
+            let why = "a read-only session has the character set utf8mb4, utf8mb3 or latin1";
+            return Err(Refused::Client(why));
+        }
         let agreed = Agreed {
             flags: self.flags,
             charset: self.charset,
@@ -112,7 +122,7 @@ impl Greeting for Client {
             program: format!("keyward/{}", agent.name),
         };
         let (upstream, welcome) = Login::new(permitted, agreed)?.run(exchange).await?;
-        Ok(OpenSession { upstream, welcome })
+        Ok(OpenSession { upstream, welcome, read_only })
     }
 
     async fn run(
@@ -129,7 +139,7 @@ impl Greeting for Client {
             return;
         }
         let (agents, left) = leaving(stream.socket(), |read| read.ends_with(QUIT));
-        let agents = Filtered::new(agents, CommandFilter::default(), BytesMut::new());
+        let agents = Filtered::new(agents, CommandFilter::new(open.read_only), BytesMut::new());
         let end = exchange.splice(agents, open.upstream).await;
         left.note(&mut exchange, end);
     }

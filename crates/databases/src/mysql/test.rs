@@ -34,10 +34,14 @@ pub async fn facts(
         packet_bytes_max: 1 << 24,
         program: "keyward".to_owned(),
     };
+    let settings = permitted.permit.wanted().settings.clone();
     let (mut upstream, _) = Login::new(permitted, agreed)?.run(exchange).await?;
     let within = exchange.connect_timeout();
     let answer = tokio::time::timeout(within, ask(&mut upstream)).await;
-    Ok(answer.unwrap_or(Err(ServerError::Timeout))?)
+    let facts = answer.unwrap_or(Err(ServerError::Timeout))?;
+    // The login has asked the server for it.
+    let read_only = settings.is_some_and(|settings| settings.read_only == Some(true));
+    Ok(DatabaseFacts { read_only, ..facts })
 }
 
 async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, ServerError> {

@@ -20,7 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::cancel::ServerKey;
 use super::messages::{self, ReadError, SessionStart};
 use super::parameters::StartupParameters;
-use super::read_only;
+use super::statements;
 use super::upstream::channel_binding;
 use crate::login::{Permitted, words_of_server};
 use crate::refused::Refused;
@@ -78,8 +78,8 @@ pub enum LoginError {
     #[error("the database server refuses the login: {message}")]
     Refused { state: String, message: String },
     /// It drops what the session begins with.
-    #[error("the server does not keep the session read-only")]
-    NotReadOnly,
+    #[error("the server does not begin the session as the connection's settings say")]
+    OtherMode,
     /// It takes too long.
     #[error("the server did not finish the login in time")]
     Timeout,
@@ -103,7 +103,7 @@ impl Login {
     /// When the credential has no user or password.
     pub fn new(permitted: Permitted, parameters: StartupParameters) -> Result<Self, Refused> {
         let role = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
-        let password = permitted.password()?.clone();
+        let password = permitted.password()?;
         Ok(Self { permit: permitted.permit, role, password, parameters, negotiation: None })
     }
 
@@ -170,8 +170,8 @@ impl Login {
         send(stream, &mut out).await?;
         self.prove(stream, verified, binding).await?;
         let started = self.started(stream).await?;
-        if self.parameters.are_read_only {
-            read_only::confirm(stream).await?;
+        if self.parameters.mode.is_asked_for() {
+            statements::confirm(stream, &self.parameters.mode).await?;
         }
         Ok(started)
     }
@@ -328,7 +328,7 @@ impl LoginError {
             Self::Unproved => Code::UpstreamTls,
             Self::Read(ReadError::Malformed)
             | Self::Protocol
-            | Self::NotReadOnly
+            | Self::OtherMode
             | Self::Weak { .. }
             | Self::Unsupported { .. } => Code::UpstreamProtocol,
         }
@@ -351,8 +351,8 @@ impl LoginError {
                  `sslmode: verify-full`",
             ),
             Self::Unsupported { .. } => Some("a password with scram-sha-256 is supported"),
-            Self::NotReadOnly => Some(
-                "a pooler before the server may drop `default_transaction_read_only`: log in at the server itself",
+            Self::OtherMode => Some(
+                "a pooler before the server may drop parameters of the session: log in at the server itself",
             ),
             Self::Unproved => Some("somebody may answer in the server's place; check its address"),
             Self::Refused { state, .. } if state.starts_with("28") => {

@@ -1,5 +1,6 @@
 //! PostgreSQL, version 3.0 of its protocol. `serve` reads a client's first message; each stage has a file.
 
+mod answers;
 pub mod cancel;
 mod channel_binding;
 #[cfg(test)]
@@ -7,9 +8,10 @@ mod hostile;
 mod login;
 mod messages;
 mod parameters;
-mod read_only;
 mod refused;
 mod startup;
+mod statements;
+mod supervision;
 pub mod test;
 mod upstream;
 
@@ -21,8 +23,10 @@ use self::cancel::CancelKey;
 use self::login::{LoggedIn, Login};
 use self::messages::SessionStart;
 use self::parameters::StartupParameters;
-use self::read_only::filter::Kept;
 use self::startup::{ALPN, FirstMessage, Malformed, Startup};
+#[cfg(test)]
+pub use self::statements::check::{Kept, check};
+use self::supervision::Supervision;
 use crate::choice::Named;
 use crate::listener::DatabaseListener;
 use crate::login::Permitted;
@@ -42,8 +46,7 @@ pub struct OpenSession {
     upstream: Upstream,
     start: SessionStart,
     cancel: CancelKey,
-    /// What a read-only session keeps; `None` for one that may write.
-    kept: Option<Kept>,
+    supervision: Supervision,
 }
 
 /// Serves one stream of a listener until it ends.
@@ -109,9 +112,9 @@ impl Greeting for Startup {
         let upstream = upstream::reach(exchange, login.permit()).await?;
         let (upstream, LoggedIn { start, permit, server_key }) =
             login.run(exchange, upstream).await?;
-        let kept = parameters::kept(&permit);
+        let supervision = Supervision::of(&permit, exchange);
         let cancel = listener.cancels().enter(permit, server_key);
-        Ok(OpenSession { upstream, start, cancel, kept })
+        Ok(OpenSession { upstream, start, cancel, supervision })
     }
 
     async fn run(self, open: OpenSession, exchange: ServiceExchange, stream: ServiceStream) {
@@ -125,11 +128,11 @@ impl Greeting for Startup {
 
 impl OpenSession {
     async fn run(self, mut exchange: ServiceExchange, mut stream: ServiceStream) {
-        let Self { upstream, start, cancel, kept } = self;
+        let Self { upstream, start, cancel, supervision } = self;
         if !send_first(&mut stream, &start.bytes(cancel.shown())).await {
             return;
         }
-        upstream::copy(&mut exchange, stream, upstream, kept).await;
+        supervision.copy(&mut exchange, stream, upstream).await;
         drop(cancel);
     }
 }

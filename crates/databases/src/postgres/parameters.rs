@@ -1,9 +1,12 @@
 //! The parameters of a session at the server: Keyward's own, and those of the agent that may be passed on.
 
-use super::read_only::filter::Kept;
-use super::read_only::is_safe_encoding;
+use std::sync::Arc;
+
 use super::startup::Startup;
+use super::statements::check::Kept;
+use super::statements::{SessionMode, is_safe_encoding};
 use crate::refused::Refused;
+use crate::rules::StatementRules;
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_rules::policy::DatabasePermit;
@@ -18,8 +21,8 @@ const OWN: &[&str] = &["user", "database", "replication", "application_name"];
 #[derive(Debug, Default)]
 pub struct StartupParameters {
     pub all: Vec<(String, String)>,
-    /// Whether they begin a read-only session.
-    pub are_read_only: bool,
+    /// What the server must say of the session.
+    pub mode: SessionMode,
 }
 
 impl StartupParameters {
@@ -38,14 +41,13 @@ impl StartupParameters {
             ("database".to_owned(), permit.endpoint().database.clone()),
             ("application_name".to_owned(), cut(&name).to_owned()),
         ];
-        let settings = permit.wanted().settings.as_deref();
-        let read_only = settings.and_then(|settings| settings.read_only).unwrap_or_default();
+        let kept = kept(permit);
         for (name, value) in startup.parameters {
             let is_own = OWN.iter().any(|own| own.eq_ignore_ascii_case(&name));
             if is_own || name.starts_with("_pq_.") {
                 continue;
             }
-            if read_only && !is_harmless(&name, &value) {
+            if kept.as_ref().is_some_and(|kept| !is_harmless(&name, &value, kept)) {
                 return Err(refused(&name));
             }
             all.push((name, value));
@@ -71,30 +73,47 @@ impl StartupParameters {
         if let Some(timeout) = settings.and_then(|settings| settings.statement_timeout) {
             add("statement_timeout", &timeout.duration().as_millis().to_string());
         }
-        let are_read_only = settings.and_then(|settings| settings.read_only).unwrap_or_default();
-        if are_read_only {
+        let role = settings.and_then(|settings| settings.role.as_ref());
+        if let Some(role) = role {
+            add("role", role.as_str());
+        }
+        let kept = kept(permit);
+        let read_only = kept.as_ref().is_some_and(|kept| kept.read_only);
+        if read_only {
             add("default_transaction_read_only", "on");
+        }
+        if kept.is_some() {
             // Statements are read here as the server reads them with these.
             add("standard_conforming_strings", "on");
             if !all.iter().any(|(name, _)| name.eq_ignore_ascii_case("client_encoding")) {
                 all.push(("client_encoding".to_owned(), "UTF8".to_owned()));
             }
         }
-        Self { all, are_read_only }
+        let mode = SessionMode {
+            read_only,
+            reads_statements: kept.is_some(),
+            role: role.map(|role| role.as_str().to_owned()),
+        };
+        Self { all, mode }
     }
 }
 
-/// What a read-only session keeps; `None` for one that may write.
+/// What a session keeps that is read-only or has rules on its statements; `None` for any other.
 pub fn kept(permit: &DatabasePermit) -> Option<Kept> {
     let settings = permit.wanted().settings.as_deref()?;
+    let rules = StatementRules::of(settings).map(Arc::new);
+    let read_only = settings.read_only == Some(true);
     let statement_timeout = settings.statement_timeout.is_some();
-    (settings.read_only == Some(true)).then_some(Kept { statement_timeout })
+    (read_only || rules.is_some()).then_some(Kept { read_only, statement_timeout, rules })
 }
 
-/// Whether a read-only session may begin with the parameter. `options` could set any other.
-fn is_harmless(name: &str, value: &str) -> bool {
+/// Whether a session that keeps something may begin with the parameter. `options` could set any other.
+fn is_harmless(name: &str, value: &str, kept: &Kept) -> bool {
     if name.eq_ignore_ascii_case("client_encoding") {
         return is_safe_encoding(value);
+    }
+    if name.eq_ignore_ascii_case("search_path") {
+        return kept.rules.as_ref().is_none_or(|rules| !rules.names_tables());
     }
     const HARMLESS: &[&str] = &[
         "client_min_messages",
@@ -102,7 +121,6 @@ fn is_harmless(name: &str, value: &str) -> bool {
         "extra_float_digits",
         "intervalstyle",
         "jit",
-        "search_path",
         "timezone",
     ];
     HARMLESS.iter().any(|harmless| harmless.eq_ignore_ascii_case(name))
@@ -114,7 +132,9 @@ fn refused(name: &str) -> Refused {
     let name = if shown { name } else { "…" };
     Refused::Keyward(
         Code::Denied
-            .because(format!("a read-only session cannot begin with the parameter `{name}`"))
+            .because(format!(
+                "a session of this connection cannot begin with the parameter `{name}`"
+            ))
             .hint("leave it out of the connection string"),
     )
 }

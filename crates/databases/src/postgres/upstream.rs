@@ -1,23 +1,19 @@
-//! The stream to the server, and the copying of a session's bytes. TLS is negotiated before anything else is sent: no other
+//! The stream to the server. TLS is negotiated before anything else is sent: no other
 //! byte is read before it (CVE-2021-23222).
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::channel_binding::server_end_point;
-use super::read_only::filter::{Kept, StatementFilter};
-use super::read_only::watch::ModeWatch;
 use crate::refused::Refused;
-use crate::stream::{Filtered, Watched};
-use crate::upstream::{Upstream, leaving};
+use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::database::StreamSecurity;
-use keyward_proxy::{CheckedUpstream, Gateway, ServiceExchange, ServiceStream};
+use keyward_proxy::{CheckedUpstream, Gateway, ServiceExchange};
 use keyward_rules::policy::DatabasePermit;
 
 /// Dials the server, with TLS unless the permit says otherwise.
@@ -78,36 +74,4 @@ async fn ask_for_tls(stream: &mut CheckedUpstream) -> io::Result<bool> {
         b'N' => Ok(false),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
-}
-
-/// `Terminate`: the last message of a client. Most then wait for the server to close the stream.
-const TERMINATE: &[u8] = b"X\0\0\0\x04";
-
-/// Copies a session's bytes until it ends. `kept`: what a read-only session keeps.
-pub async fn copy(
-    exchange: &mut ServiceExchange,
-    mut stream: ServiceStream,
-    upstream: Upstream,
-    kept: Option<Kept>,
-) {
-    let (agents, left) = leaving(stream.socket(), |read| read.ends_with(TERMINATE));
-    let end = match kept {
-        None => exchange.splice(agents, upstream).await,
-        Some(kept) => {
-            let changed = Arc::new(AtomicBool::new(false));
-            let agents = Filtered::new(agents, StatementFilter::new(kept), BytesMut::new());
-            let upstream = Watched::new(upstream, ModeWatch::new(changed.clone()));
-            let end = exchange.splice(agents, upstream).await;
-            if changed.load(Relaxed) {
-                tracing::warn!(
-                    id = "read_only_left",
-                    exchange = exchange.id(),
-                    "ended a session that was no longer read-only: give the connection a role that may only read"
-                );
-                return exchange.refused_by_protocol(Code::Denied);
-            }
-            end
-        }
-    };
-    left.note(exchange, end);
 }

@@ -47,7 +47,7 @@ impl Login {
     /// # Errors
     /// When the connection has no password, or its database no number.
     pub fn new(permitted: Permitted, name: &str) -> Result<Self, Refused> {
-        let password = permitted.password()?.clone();
+        let password = permitted.password()?;
         let wanted = permitted.permit.wanted().settings.as_deref();
         let read_only = wanted.and_then(|settings| settings.read_only).unwrap_or_default();
         let database = permitted.permit.endpoint().database.parse().map_err(|_| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Record;
 use keyward_base::database::DatabaseEndpoint;
 use keyward_rules::policy::DatabasePermit;
+use keyward_state::observe::event::Event;
 
 /// A session with a database.
 #[derive(Debug)]
@@ -23,6 +24,28 @@ impl Record {
         self.fields.connection_id = Some(permit.wanted().connection.clone());
         self.fields.target = Some(endpoint.target.clone());
         self.fields.database = Some(Box::new(DatabaseSession { endpoint, role: None }));
+    }
+
+    /// The record of a statement of the session, without time and statement. It has the exchange of the session.
+    pub fn statement_event(&self) -> Event {
+        let fields = &self.fields;
+        let target = fields.database.as_ref().map(|session| session.endpoint.url());
+        let event = fields.event(target.as_deref());
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Event {
+            org: owned(event.org),
+            agent: owned(event.agent),
+            token: owned(event.token),
+            session: owned(event.session),
+            session_label: owned(event.session_label),
+            user: owned(event.user),
+            rule: owned(event.rule),
+            connection: owned(event.connection),
+            generation: event.generation,
+            target: owned(event.target),
+            database_role: owned(event.database_role),
+            ..Event::begun(event.time, event.exchange.to_owned())
+        }
     }
 
     /// The role of the login at a database.

@@ -8,3 +8,4 @@ pub mod intercept;
 pub mod refused_request;
 pub mod service;
 pub mod ssh_agent;
+pub mod statement_log;

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::authenticate::{Authenticated, PresentedToken, Unproved, failure, prove};
+use super::statement_log::StatementLog;
 use crate::exchange::respond;
 use crate::gateway::Gateway;
 use crate::record::Record;
@@ -304,6 +306,11 @@ impl ServiceExchange {
         dial(gateway, permit).await.ok()
     }
 
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.gateway.clock.now()
+    }
+
     /// The time for connecting, and for each step of a login.
     pub fn connect_timeout(&self) -> Duration {
         self.gateway.limits.connect_timeout
@@ -341,6 +348,12 @@ impl ServiceExchange {
         self.record.set_database_role(role);
     }
 
+    /// Where statements of the session are recorded.
+    pub fn statement_log(&self) -> StatementLog {
+        let (audit, clock) = (self.gateway.audit.clone(), self.gateway.clock.clone());
+        StatementLog::new(audit, clock, self.record.statement_event())
+    }
+
     /// Ends the session with a refusal that the protocol found, such as a server that does not prove itself.
     pub fn refused_by_protocol(&mut self, code: Code) {
         self.record.set_refused(code);
@@ -374,7 +387,9 @@ impl ServiceExchange {
         match end {
             TunnelEnd::Revoked => SessionEnd::Revoked,
             TunnelEnd::UpstreamBroke => SessionEnd::ServerClosed,
-            _ => SessionEnd::Closed,
+            TunnelEnd::Idle => SessionEnd::Idle,
+            TunnelEnd::GatewayStopped => SessionEnd::Stopped,
+            TunnelEnd::Finished | TunnelEnd::Closed | TunnelEnd::AgentBroke => SessionEnd::Closed,
         }
     }
 
@@ -413,12 +428,16 @@ async fn secure(
 /// Why a session's bytes are copied no more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionEnd {
-    /// The agent has ended it, or the gateway because no bytes came or because it stops.
+    /// The agent has ended it.
     Closed,
     /// The server has closed its stream.
     ServerClosed,
     /// Its token, binding or connection was revoked, or a person has cut it.
     Revoked,
+    /// No byte moved for `tunnel_idle_timeout`.
+    Idle,
+    /// The gateway stops.
+    Stopped,
 }
 
 impl Drop for ServiceExchange {

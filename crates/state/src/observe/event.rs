@@ -94,6 +94,10 @@ pub struct Event<S = String> {
     /// `postgres://host:port/database`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_role: Option<S>,
+    /// A statement that an agent has sent in the session with a database that `exchange` names, with `?` for its literals.
+    /// Only records of statements have this. `completed`: it was passed on to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<S>,
     /// The change, if the record is of a change instead of an exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Box<Change>>,
@@ -138,6 +142,7 @@ impl<S: Default> Event<S> {
             outcome: Outcome::ClientAborted,
             cut_by: None,
             database_role: None,
+            statement: None,
             change: None,
         }
     }
@@ -183,6 +188,9 @@ impl<S: AsRef<str>> Event<S> {
         }
         if self.database_role.is_some() {
             text(&self.database_role, "database_role", &mut entry);
+        }
+        if self.statement.is_some() {
+            text(&self.statement, "statement", &mut entry);
         }
         if let Some(change) = &self.change {
             let change = serde_json::to_string(change).expect("it holds text alone");
@@ -293,6 +301,7 @@ mod tests {
             attempts: 5,
             cut_by: text("operator"),
             database_role: text("app"),
+            statement: text("select \"a\" where b = ?"),
             change: Some(Box::new(Change {
                 by: "file".to_owned(),
                 why: text("\"x"),

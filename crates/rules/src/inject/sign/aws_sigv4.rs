@@ -209,7 +209,7 @@ impl AwsKeys {
         Ok(ChunkSigner::new(key, date, scope, seed, trailer))
     }
 
-    fn credentials(&self) -> Result<Credentials, SignError> {
+    pub(super) fn credentials(&self) -> Result<Credentials, SignError> {
         let text = |secret: &Secret| secret.expose_text().map(str::to_owned);
         let (id, key) = (text(&self.access_key_id), text(&self.secret_access_key));
         let (Some(id), Some(key)) = (id, key) else { return Err(SignError::Unsignable) };
@@ -326,9 +326,10 @@ pub(super) fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// Characters that are not encoded: RFC 3986 §2.3.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-fn with_parameters(path: &str, parameters: &[(&str, Cow<'static, str>)]) -> String {
+pub(super) fn with_parameters(path: &str, parameters: &[(&str, Cow<'static, str>)]) -> String {
     let mut path = path.to_owned();
     for (name, value) in parameters {
         path.push(if path.contains('?') { '&' } else { '?' });

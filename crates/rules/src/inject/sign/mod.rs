@@ -3,6 +3,7 @@
 
 mod aws_action;
 pub mod aws_chunks;
+mod aws_database;
 mod aws_host;
 mod aws_signature;
 pub mod aws_sigv4;

@@ -1,14 +1,16 @@
-//! Which statements a read-only session may send. The first word must be one of those that read or that begin and end
-//! transactions; then settings and functions that would lead out of the session's mode are looked for.
+//! Which statements a session may send. In a read-only one, the first word must be one of those that read or that begin and
+//! end transactions. Settings and functions that would lead out of what the session keeps are looked for; then rules
+//! on statements decide.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::is_safe_encoding;
-use super::lexer::{LexError, Token, tokens};
-
-/// Why a statement is refused. A sentence without a full stop and without quotes.
-pub type Reason = &'static str;
+use super::lexer::{LexError, Lexed, Token, tokens};
+use crate::rules::{Reason, StatementRules};
 
 /// Statements that read, or only change the session.
-const ALLOWED: &[&str] = &[
+const READING: &[&str] = &[
     "abort",
     "begin",
     "close",
@@ -39,17 +41,21 @@ const ALLOWED: &[&str] = &[
     "with",
 ];
 
-/// Settings that decide about writes, the role, or how texts are read.
+/// Settings that decide about the role, or how texts are read.
 const KEPT_SETTINGS: &[&str] = &[
     "authorization",
     "backslash_quote",
-    "default_transaction_read_only",
     "role",
     "session_authorization",
     "session_replication_role",
     "standard_conforming_strings",
-    "transaction_read_only",
 ];
+
+/// Settings that decide about writes.
+const MODE_SETTINGS: &[&str] = &["default_transaction_read_only", "transaction_read_only"];
+
+/// Settings that decide which table a name means.
+const PATH_SETTINGS: &[&str] = &["schema", "search_path"];
 
 /// The setting that `statement_timeout` of the connection sets.
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
@@ -100,20 +106,24 @@ const REFUSED_PREFIXES: &[&str] = &[
     "table_import_from_",
 ];
 
-const TWO_PHASES: Reason = "transactions in two phases are not permitted";
+const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
-/// What a session keeps besides its mode.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a session keeps.
+#[derive(Clone, Debug, Default)]
 pub struct Kept {
+    /// Whether it is read-only.
+    pub read_only: bool,
     /// Whether `statement_timeout` was set for it.
     pub statement_timeout: bool,
+    /// Rules on its statements.
+    pub rules: Option<Arc<StatementRules>>,
 }
 
 /// Checks a text with any number of statements.
 ///
 /// # Errors
 /// Why one of them is refused.
-pub fn check(text: &[u8], kept: Kept) -> Result<(), Reason> {
+pub fn check(text: &[u8], kept: &Kept) -> Result<(), Reason> {
     let tokens = tokens(text).map_err(|error| match error {
         LexError::Unterminated => "a string, name or comment does not end",
         LexError::UnicodeEscapes => "names and strings with U& are refused",
@@ -121,32 +131,47 @@ pub fn check(text: &[u8], kept: Kept) -> Result<(), Reason> {
         LexError::Control => "the statement has a control character",
     })?;
     // One that stands in parentheses is no statement, and checking it as one is stricter.
-    tokens
-        .split(|token| *token == Token::Symbol(b';'))
-        .try_for_each(|one| statement(one, text, kept))
+    let is_end = |lexed: &Lexed| lexed.token == Token::Symbol(b';');
+    tokens.split(is_end).try_for_each(|one| statement(one, text, kept))
 }
 
-fn statement(tokens: &[Token], text: &[u8], kept: Kept) -> Result<(), Reason> {
+fn statement(tokens: &[Lexed], text: &[u8], kept: &Kept) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(word).collect();
     functions(&words)?;
-    let Some(first) = tokens.iter().find(|token| **token != Token::Symbol(b'(')) else {
+    let Some(first) = tokens.iter().find(|lexed| lexed.token != Token::Symbol(b'(')) else {
         return Ok(());
     };
-    let Some(first) = word(first).filter(|word| ALLOWED.contains(word)) else {
-        return Err("only statements that read are permitted");
-    };
+    let first = word(first).unwrap_or_default();
+    if kept.read_only {
+        reads(first, &words, tokens)?;
+    }
     match first {
-        "set" | "reset" => settings(&words, text, kept),
-        "abort" | "begin" | "commit" | "end" | "rollback" | "start" => transaction(&words),
-        "prepare" if words.get(1) == Some(&"transaction") => Err(TWO_PHASES),
+        "set" | "reset" => settings(&words, text, kept)?,
+        "commit" | "rollback" if words.contains(&"prepared") => return Err(TWO_PHASES),
+        "prepare" if words.get(1) == Some(&"transaction") => return Err(TWO_PHASES),
+        _ => {}
+    }
+    let Some(rules) = &kept.rules else { return Ok(()) };
+    let (begin, end) = (tokens.first().map(|it| it.at.start), tokens.last().map(|it| it.at.end));
+    let text = text.get(begin.unwrap_or_default()..end.unwrap_or_default()).unwrap_or_default();
+    rules.check(text, &words)
+}
+
+/// Checks that a statement of a read-only session reads.
+fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(), Reason> {
+    if !READING.contains(&first) {
+        return Err("only statements that read are permitted".into());
+    }
+    match first {
+        "set" | "begin" | "start" | "abort" | "commit" | "end" | "rollback" => mode(words),
         "copy" => copy(tokens),
-        "explain" => explain(&words),
+        "explain" => explain(words),
         _ => Ok(()),
     }
 }
 
-fn word(token: &Token) -> Option<&str> {
-    match token {
+fn word(lexed: &Lexed) -> Option<&str> {
+    match &lexed.token {
         Token::Word(word) => Some(word),
         Token::Constant | Token::Symbol(_) => None,
     }
@@ -159,41 +184,36 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
             || REFUSED_PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && *word != "lo_get"
     };
     if words.iter().any(is_refused) {
-        return Err("a function in it could change settings, run other statements or write");
+        return Err("a function in it could change settings, run other statements or write".into());
     }
     // A rule of this view calls set_config.
     if words.contains(&"pg_settings") && words.contains(&"update") {
-        return Err("settings are not changed by an update of pg_settings");
+        return Err("settings are not changed by an update of pg_settings".into());
     }
     Ok(())
 }
 
-/// What another session has prepared may write, and servers let a read-only session commit it.
-fn transaction(words: &[&str]) -> Result<(), Reason> {
-    match words.contains(&"prepared") {
-        true => Err(TWO_PHASES),
-        false => mode(words),
-    }
-}
-
 fn mode(words: &[&str]) -> Result<(), Reason> {
     match words.windows(2).any(|pair| pair == ["read", "write"]) {
-        true => Err("a transaction cannot be made read-write"),
+        true => Err("a transaction cannot be made read-write".into()),
         false => Ok(()),
     }
 }
 
-fn settings(words: &[&str], text: &[u8], kept: Kept) -> Result<(), Reason> {
-    mode(words)?;
+fn settings(words: &[&str], text: &[u8], kept: &Kept) -> Result<(), Reason> {
+    let names_path = kept.rules.as_ref().is_some_and(|rules| rules.names_tables());
     let is_kept = |word: &&str| {
-        KEPT_SETTINGS.contains(word) || kept.statement_timeout && *word == STATEMENT_TIMEOUT
+        KEPT_SETTINGS.contains(word)
+            || kept.read_only && MODE_SETTINGS.contains(word)
+            || names_path && PATH_SETTINGS.contains(word)
+            || kept.statement_timeout && *word == STATEMENT_TIMEOUT
     };
     if words.iter().any(is_kept) {
-        return Err("this setting cannot be changed");
+        return Err("this setting cannot be changed".into());
     }
     let encodes = words.iter().any(|word| matches!(*word, "client_encoding" | "names"));
     if encodes && words.first() == Some(&"set") && !names_safe_encoding(text) {
-        return Err("the client encoding must be UTF8");
+        return Err("the client encoding must be UTF8".into());
     }
     Ok(())
 }
@@ -210,17 +230,17 @@ fn names_safe_encoding(text: &[u8]) -> bool {
 /// transaction, at least up to version 15.
 fn explain(words: &[&str]) -> Result<(), Reason> {
     match words.iter().any(|word| matches!(*word, "create" | "into" | "refresh")) {
-        true => Err("only statements that read are explained"),
+        true => Err("only statements that read are explained".into()),
         false => Ok(()),
     }
 }
 
 /// `COPY … TO STDOUT` alone: neither from anywhere, nor to a file or a program.
-fn copy(tokens: &[Token]) -> Result<(), Reason> {
+fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
     let mut depth = 0_i32;
     let mut outside = Vec::new();
-    for token in tokens {
-        match token {
+    for lexed in tokens {
+        match &lexed.token {
             Token::Symbol(b'(') => depth += 1,
             Token::Symbol(b')') => depth -= 1,
             Token::Word(word) if depth == 0 => outside.push(word.as_str()),
@@ -233,13 +253,17 @@ fn copy(tokens: &[Token]) -> Result<(), Reason> {
     let is_plain = outside.iter().filter(|word| **word == "to").count() == 1;
     match to_stdout && is_plain && !elsewhere {
         true => Ok(()),
-        false => Err("only COPY to STDOUT is permitted"),
+        false => Err("only COPY to STDOUT is permitted".into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read_only() -> Kept {
+        Kept { read_only: true, ..Kept::default() }
+    }
 
     #[test]
     fn statements_that_read_pass() {
@@ -279,15 +303,15 @@ mod tests {
             "SELECT lo_get(1)",
             "SELECT current_setting('transaction_read_only')",
         ] {
-            assert_eq!(check(text.as_bytes(), Kept::default()), Ok(()), "{text}");
+            assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");
         }
     }
 
     #[test]
     fn a_timeout_that_was_set_for_the_session_is_kept() {
-        let kept = Kept { statement_timeout: true };
+        let kept = Kept { statement_timeout: true, ..read_only() };
         for text in ["SET statement_timeout = 0", "SET LOCAL \"Statement_Timeout\" TO 0"] {
-            assert!(check(text.as_bytes(), kept).is_err(), "{text}");
+            assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
         }
     }
 
@@ -296,7 +320,7 @@ mod tests {
     fn ways_out_of_the_mode_are_refused() {
         for text in WAYS_OUT.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let text = text.replace("\\r", "\r").replace("\\n", "\n");
-            assert!(check(text.as_bytes(), Kept::default()).is_err(), "{text}");
+            assert!(check(text.as_bytes(), &read_only()).is_err(), "{text}");
         }
     }
 

@@ -1,14 +1,18 @@
-//! [`StatementFilter`] reads an agent's messages and replaces statements that a read-only session may not send. The
-//! replacement raises the refusal at the server, so that transactions, pipelines and `ReadyForQuery` stay the server's
+//! [`StatementFilter`] reads an agent's messages, writes statements to the audit log, and replaces those that the session may
+//! not send. The replacement raises the refusal at the server, so that transactions, pipelines and `ReadyForQuery` stay the server's
 //! and nothing has to be put between its answers.
 
+use std::borrow::Cow;
 use std::io;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, BytesMut};
 
-pub use super::statement::Kept;
-use super::statement::{Reason, check};
+use super::check::{Kept, check};
+use super::masked::masked;
+use crate::rules::Reason;
 use crate::stream::Filter;
+use keyward_proxy::StatementLog;
 
 /// The longest statement that is read, in bytes. Data of `COPY` are no statements.
 const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
@@ -16,7 +20,9 @@ const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 /// Checks the messages of an agent.
 #[derive(Debug)]
 pub struct StatementFilter {
-    kept: Kept,
+    /// `None`: every statement may be sent.
+    kept: Option<Kept>,
+    log: Option<StatementLog>,
     state: State,
 }
 
@@ -33,9 +39,9 @@ enum State {
 }
 
 impl StatementFilter {
-    /// `kept`: what the session keeps.
-    pub fn new(kept: Kept) -> Self {
-        Self { kept, state: State::Header(BytesMut::new()) }
+    /// `kept`: what the session keeps. `log`: where its statements are recorded.
+    pub fn new(kept: Option<Kept>, log: Option<StatementLog>) -> Self {
+        Self { kept, log, state: State::Header(BytesMut::new()) }
     }
 }
 
@@ -53,8 +59,13 @@ impl Filter for StatementFilter {
                         let length = u32::from_be_bytes(length) as usize;
                         let body = length.checked_sub(4).ok_or(io::ErrorKind::InvalidData)?;
                         self.state = match (*tag, body) {
-                            (b'Q' | b'P' | b'F', STATEMENT_BYTES_MAX..) => {
+                            (b'Q' | b'P' | b'F', STATEMENT_BYTES_MAX..) if self.kept.is_some() => {
                                 State::Skipping(*tag, body)
+                            }
+                            (b'Q' | b'P', STATEMENT_BYTES_MAX..) => {
+                                record(&mut self.log, TOO_LONG.to_owned(), false);
+                                checked.extend_from_slice(header);
+                                State::Passing(body)
                             }
                             (b'Q' | b'P' | b'F', _) => State::Statement(header.split(), body),
                             _ => {
@@ -89,6 +100,13 @@ impl Filter for StatementFilter {
         }
         Ok(())
     }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.log {
+            Some(log) => log.poll_sent(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl StatementFilter {
@@ -96,14 +114,20 @@ impl StatementFilter {
     fn end(&mut self, checked: &mut BytesMut) {
         match &self.state {
             State::Passing(0) => {}
-            State::Statement(message, 0) => match refusal(message, self.kept) {
-                None => checked.extend_from_slice(message),
-                Some(replacement) => checked.extend_from_slice(&replacement),
-            },
+            State::Statement(message, 0) => {
+                let refusal = self.kept.as_ref().and_then(|kept| refusal(message, kept));
+                if let Some(text) = text_of(message) {
+                    record(&mut self.log, masked(text), refusal.is_some());
+                }
+                checked.extend_from_slice(refusal.as_deref().unwrap_or(message));
+            }
             State::Skipping(tag, 0) => {
-                let reason = "the statement is longer than 1 MiB";
+                record(&mut self.log, TOO_LONG.to_owned(), true);
+                let Some(kept) = &self.kept else { return };
+                let reason = "the statement is longer than 1 MiB".into();
                 // Its name is not known: a later use of that fails as well.
-                checked.extend_from_slice(&replaced(*tag, b"", reason, false));
+                let failing = Failing { tag: *tag, name: b"", has_parameters: false };
+                checked.extend_from_slice(&failing.message(&reason, kept));
             }
             _ => return,
         }
@@ -111,10 +135,39 @@ impl StatementFilter {
     }
 }
 
-/// What is sent instead of a statement that is refused.
-fn refusal(message: &[u8], kept: Kept) -> Option<Vec<u8>> {
+/// What is recorded of a statement that is not read.
+const TOO_LONG: &str = "(longer than 1 MiB)";
+
+/// A statement that fails, in place of a refused one.
+struct Failing<'m> {
+    tag: u8,
+    /// Of a prepared statement.
+    name: &'m [u8],
+    /// One with parameters fails when it is parsed: a `DO` would fail for its number of parameters first, with other words.
+    has_parameters: bool,
+}
+
+fn record(log: &mut Option<StatementLog>, statement: String, is_refused: bool) {
+    if let Some(log) = log {
+        log.add(statement, is_refused);
+    }
+}
+
+/// The text of a statement that is sent or prepared.
+fn text_of(message: &[u8]) -> Option<&[u8]> {
     let (tag, body) = (message[0], &message[5..]);
-    let malformed = "the message is malformed";
+    match tag {
+        b'Q' => body.strip_suffix(b"\0"),
+        b'P' => body.split(|byte| *byte == 0).nth(1),
+        _ => None,
+    }
+}
+
+/// What is sent instead of a statement that is refused.
+fn refusal(message: &[u8], kept: &Kept) -> Option<Vec<u8>> {
+    let (tag, body) = (message[0], &message[5..]);
+    let failing = |name, has_parameters| Failing { tag, name, has_parameters };
+    let malformed = Cow::Borrowed("the message is malformed");
     match tag {
         b'Q' => {
             let text = body.strip_suffix(b"\0").filter(|text| !text.contains(&0));
@@ -122,47 +175,63 @@ fn refusal(message: &[u8], kept: Kept) -> Option<Vec<u8>> {
                 Some(text) => check(text, kept).err()?,
                 None => malformed,
             };
-            Some(replaced(tag, b"", reason, false))
+            Some(failing(b"", false).message(&reason, kept))
         }
         b'P' => {
             let mut parts = body.splitn(3, |byte| *byte == 0);
             let (name, text, rest) = (parts.next(), parts.next(), parts.next());
             let (Some(name), Some(text), Some(_)) = (name, text, rest) else {
-                return Some(replaced(tag, b"", malformed, false));
+                return Some(failing(b"", false).message(&malformed, kept));
             };
             let reason = check(text, kept).err()?;
-            Some(replaced(tag, name, reason, text.contains(&b'$')))
+            Some(failing(name, text.contains(&b'$')).message(&reason, kept))
         }
-        _ => Some(replaced(tag, b"", "functions are not called by message", false)),
+        _ => {
+            let reason = "functions are not called by message".into();
+            Some(failing(b"", false).message(&reason, kept))
+        }
     }
 }
 
-/// A message of the same kind whose statement fails. One with parameters fails when it is parsed: a `DO` would fail for
-/// its number of parameters first, with other words.
-fn replaced(tag: u8, name: &[u8], reason: Reason, has_parameters: bool) -> Vec<u8> {
-    let words = format!("keyward: the connection is read-only: {reason}");
-    let text = match has_parameters {
-        true => format!("SELECT '{words}'::pg_catalog.int4"),
-        // 25006: read_only_sql_transaction.
-        false => format!(
-            "DO $keyward$BEGIN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = '{words}', \
-             HINT = 'the setting read_only of the connection keeps it so'; END$keyward$"
-        ),
-    };
-    let mut body = Vec::new();
-    if tag == b'P' {
-        body.extend(name);
+impl Failing<'_> {
+    /// A message of the same kind.
+    fn message(&self, reason: &Reason, kept: &Kept) -> Vec<u8> {
+        // 25006: read_only_sql_transaction; 42501: insufficient_privilege.
+        let (what, state, setting) = match kept.rules {
+            None => (
+                "the connection is read-only",
+                "25006",
+                "the setting read_only of the connection keeps it so",
+            ),
+            Some(_) => (
+                "refused by the connection",
+                "42501",
+                "the settings statements and tables of the connection say what is permitted",
+            ),
+        };
+        let words = format!("keyward: {what}: {reason}");
+        let text = match self.has_parameters {
+            true => format!("SELECT '{words}'::pg_catalog.int4"),
+            false => format!(
+                "DO $keyward$BEGIN RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = '{words}', \
+                 HINT = '{setting}'; END$keyward$"
+            ),
+        };
+        let mut body = Vec::new();
+        if self.tag == b'P' {
+            body.extend(self.name);
+            body.push(0);
+        }
+        body.extend(text.as_bytes());
         body.push(0);
+        if self.tag == b'P' {
+            body.put_u16(0);
+        }
+        let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+        // The answer to a function call has the shape of one to a query.
+        let tag = if self.tag == b'P' { b'P' } else { b'Q' };
+        [&[tag][..], &length.to_be_bytes(), &body].concat()
     }
-    body.extend(text.as_bytes());
-    body.push(0);
-    if tag == b'P' {
-        body.put_u16(0);
-    }
-    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
-    // The answer to a function call has the shape of one to a query.
-    let tag = if tag == b'P' { b'P' } else { b'Q' };
-    [&[tag][..], &length.to_be_bytes(), &body].concat()
 }
 
 #[cfg(test)]
@@ -175,7 +244,8 @@ mod tests {
     }
 
     fn fed(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
-        let mut messages = StatementFilter::new(Kept::default());
+        let kept = Kept { read_only: true, ..Kept::default() };
+        let mut messages = StatementFilter::new(Some(kept), None);
         let mut checked = BytesMut::new();
         for piece in bytes.chunks(piece) {
             messages.feed(piece, &mut checked)?;

@@ -2,6 +2,8 @@
 //! `standard_conforming_strings`. Lexers for many dialects differ in what ends a comment or a string, and every difference
 //! would be a way out; here what is not certainly the same is an error.
 
+use std::ops::Range;
+
 /// A token. Constants have no content: what is inside a string is not a statement.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Token {
@@ -11,6 +13,13 @@ pub enum Token {
     Constant,
     /// One character of an operator or a separator.
     Symbol(u8),
+}
+
+/// A token, and where it is in the text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lexed {
+    pub token: Token,
+    pub at: Range<usize>,
 }
 
 /// Why a text has no tokens.
@@ -30,11 +39,11 @@ pub enum LexError {
 ///
 /// # Errors
 /// When the text is not certainly read as the server reads it.
-pub fn tokens(text: &[u8]) -> Result<Vec<Token>, LexError> {
-    let mut lexer = Lexer { text, at: 0 };
+pub fn tokens(text: &[u8]) -> Result<Vec<Lexed>, LexError> {
+    let mut lexer = Lexer { text, at: 0, begun: 0 };
     let mut found = Vec::new();
     while let Some(token) = lexer.next()? {
-        found.push(token);
+        found.push(Lexed { token, at: lexer.begun..lexer.at });
     }
     Ok(found)
 }
@@ -42,6 +51,8 @@ pub fn tokens(text: &[u8]) -> Result<Vec<Token>, LexError> {
 struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
+    /// Where the token before `at` begins.
+    begun: usize,
 }
 
 impl Lexer<'_> {
@@ -51,6 +62,7 @@ impl Lexer<'_> {
 
     fn next(&mut self) -> Result<Option<Token>, LexError> {
         self.skip_blanks()?;
+        self.begun = self.at;
         let Some(first) = self.text.get(self.at).copied() else { return Ok(None) };
         let token = match (first, self.peek(1)) {
             (b'e' | b'E', b'\'') => {
@@ -72,10 +84,7 @@ impl Lexer<'_> {
                 Token::Constant
             }
             (b'$', _) => self.dollar()?,
-            (digit, _) if digit.is_ascii_digit() => {
-                self.skip(|byte| byte.is_ascii_digit());
-                Token::Constant
-            }
+            (digit, _) if digit.is_ascii_digit() => self.number(),
             (letter, _) if begins_name(letter) => self.name(),
             (control, _) if control.is_ascii_control() => return Err(LexError::Control),
             (symbol, _) => {
@@ -186,6 +195,17 @@ impl Lexer<'_> {
         }
     }
 
+    /// Digits, and an exponent. A point is a symbol of its own, which is no difference here.
+    fn number(&mut self) -> Token {
+        self.skip(|byte| byte.is_ascii_digit());
+        let sign = usize::from(matches!(self.peek(1), b'+' | b'-'));
+        if matches!(self.peek(0), b'e' | b'E') && self.peek(1 + sign).is_ascii_digit() {
+            self.at += 1 + sign;
+            self.skip(|byte| byte.is_ascii_digit());
+        }
+        Token::Constant
+    }
+
     fn name(&mut self) -> Token {
         let from = self.at;
         self.skip(|byte| begins_name(byte) || byte.is_ascii_digit() || byte == b'$');
@@ -227,7 +247,7 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Result<Vec<String>, LexError> {
-        let word = |token: Token| match token {
+        let word = |lexed: Lexed| match lexed.token {
             Token::Word(word) => Some(word),
             _ => None,
         };
@@ -252,6 +272,7 @@ mod tests {
             "select b'01' x'ff' n'set' x",
             "select 'a'\n'set' x",
             "select 1$$set$$ x",
+            "select 1e5, 1.5E-3, 2e+7 x",
         ] {
             let found = words(text).unwrap();
             assert!(!found.iter().any(|word| word == "set"), "{text}: {found:?}");
@@ -259,6 +280,7 @@ mod tests {
         }
         assert_eq!(words("SELECT a$b$set").unwrap(), ["select", "a$b$set"]);
         assert_eq!(words("\"Set\"\"x\"").unwrap(), ["set\"x"]);
+        assert_eq!(words("select 1e, 2a").unwrap(), ["select", "e", "a"]);
     }
 
     #[test]

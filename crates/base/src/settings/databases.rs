@@ -1,0 +1,273 @@
+//! Settings of sessions with databases: which statements they may send, which tables those may name, the role, and limits
+//! of answers.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Settings, SettingsError};
+use crate::database::DatabaseProtocol;
+
+/// The tables that a connection may name at most.
+const TABLES_MAX: usize = 256;
+
+/// The length of names at servers, in bytes.
+const NAME_BYTES_MAX: usize = 63;
+
+/// A kind of statement on data.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum StatementKind {
+    /// Also `VALUES`, `TABLE` and `COPY … TO STDOUT`.
+    Select,
+    /// Also `COPY … FROM STDIN`.
+    Insert,
+    /// Also locks of rows, such as `SELECT … FOR UPDATE`.
+    Update,
+    /// Removal of rows.
+    Delete,
+    /// `MERGE`, whatever it does to rows.
+    Merge,
+    /// Removal of all rows of a table.
+    Truncate,
+}
+
+/// The name of a role at a server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RoleName(Box<str>);
+
+/// A table, with its schema where statements name that; or all tables of a schema.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct TablePattern {
+    schema: Option<Box<str>>,
+    /// `None`: all of the schema.
+    table: Option<Box<str>>,
+}
+
+impl Settings {
+    /// The first setting that has no effect on connections of a provider: those of requests for a database, those of
+    /// databases for any other, and those that its protocol does not have.
+    pub fn without_effect(&self, protocol: Option<DatabaseProtocol>) -> Option<&'static str> {
+        let of_requests = [
+            (self.timeout.is_some(), "timeout"),
+            (self.retry.is_some(), "retry"),
+            (self.rate_limit.is_some(), "rate_limit"),
+            (self.concurrency.is_some(), "concurrency"),
+            (self.user_agent.is_some(), "user_agent"),
+            (!self.headers.is_empty(), "headers"),
+        ];
+        let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
+        let of_databases = [
+            (self.read_only.is_some() && protocol.is_none(), "read_only"),
+            (
+                self.statement_timeout.is_some() && !has(DatabaseProtocol::has_statement_timeout),
+                "statement_timeout",
+            ),
+            (self.statements.is_some() && !has(DatabaseProtocol::has_statements), "statements"),
+            (self.tables.is_some() && !has(DatabaseProtocol::has_statements), "tables"),
+            (self.role.is_some() && !has(DatabaseProtocol::has_role), "role"),
+            (self.rows_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "rows_max"),
+            (self.bytes_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "bytes_max"),
+            (
+                self.audit_statements.is_some() && !has(DatabaseProtocol::has_statements),
+                "audit_statements",
+            ),
+        ];
+        let of_requests = of_requests.into_iter().filter(|_| protocol.is_some());
+        of_requests.chain(of_databases).find(|(is_set, _)| *is_set).map(|(_, name)| name)
+    }
+
+    /// Whether sessions have rules on their statements.
+    pub fn rules_statements(&self) -> bool {
+        self.statements.is_some() || self.tables.is_some()
+    }
+}
+
+impl StatementKind {
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Select, Self::Insert, Self::Update, Self::Delete, Self::Merge, Self::Truncate];
+
+    /// The word as written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Merge => "merge",
+            Self::Truncate => "truncate",
+        }
+    }
+}
+
+impl FromStr for StatementKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or("write select, insert, update, delete, merge or truncate")
+    }
+}
+
+impl fmt::Display for StatementKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl RoleName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RoleName {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        // `none` is a word of `SET ROLE`.
+        match is_name(text) && !text.eq_ignore_ascii_case("none") {
+            true => Ok(Self(text.into())),
+            false => Err(SettingsError::Role),
+        }
+    }
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TablePattern {
+    /// Whether a statement names this: the table alone, or with its schema. Names are compared as the server compares
+    /// them, so one without quotes is in lower case.
+    pub fn matches(&self, schema: Option<&str>, table: &str) -> bool {
+        self.schema.as_deref() == schema && self.table.as_deref().is_none_or(|name| name == table)
+    }
+}
+
+impl FromStr for TablePattern {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        let (schema, table) = match text.split_once('.') {
+            Some((schema, table)) => (Some(schema), table),
+            None => (None, text),
+        };
+        let is_whole = table == "*" && schema.is_some();
+        let are_names = schema.is_none_or(is_name) && (is_whole || is_name(table));
+        match are_names {
+            true => Ok(Self {
+                schema: schema.map(Into::into),
+                table: (!is_whole).then(|| table.into()),
+            }),
+            false => Err(SettingsError::Table),
+        }
+    }
+}
+
+impl fmt::Display for TablePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(schema) = &self.schema {
+            write!(f, "{schema}.")?;
+        }
+        f.write_str(self.table.as_deref().unwrap_or("*"))
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+        && !text.contains(|c: char| c.is_control() || matches!(c, '.' | '*' | '"' | '`' | ','))
+        && text.trim() == text
+}
+
+/// Checks that `of` is 1 or more.
+///
+/// # Errors
+/// When it is 0.
+pub fn parse_rows_max(of: u64) -> Result<u64, SettingsError> {
+    if of == 0 { Err(SettingsError::Rows) } else { Ok(of) }
+}
+
+/// Checks that `of` is 1000 or more: less is no answer.
+///
+/// # Errors
+/// When it is not.
+pub fn parse_bytes_max(of: u64) -> Result<u64, SettingsError> {
+    if of < 1000 { Err(SettingsError::Bytes) } else { Ok(of) }
+}
+
+/// Serde adapter: kinds of statements. An empty list is an unset one, because forms send it.
+pub(super) fn kinds<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<BTreeSet<StatementKind>>, D::Error> {
+    Ok(Option::<BTreeSet<StatementKind>>::deserialize(d)?.filter(|all| !all.is_empty()))
+}
+
+/// Serde adapter: tables. An empty list is an unset one, because forms send it.
+pub(super) fn tables<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<BTreeSet<TablePattern>>, D::Error> {
+    let given = Option::<BTreeSet<TablePattern>>::deserialize(d)?;
+    match given.filter(|all| !all.is_empty()) {
+        Some(all) if all.len() > TABLES_MAX => {
+            Err(D::Error::custom(SettingsError::TooManyTables(TABLES_MAX)))
+        }
+        all => Ok(all),
+    }
+}
+
+/// Serde adapter: a checked number of rows.
+pub(super) fn rows_max<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    let given = Option::<u64>::deserialize(d)?;
+    given.map(parse_rows_max).transpose().map_err(D::Error::custom)
+}
+
+/// Serde adapter: a checked number of bytes.
+pub(super) fn bytes_max<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    let given = Option::<u64>::deserialize(d)?;
+    given.map(parse_bytes_max).transpose().map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_matched_as_statements_name_it() {
+        for (pattern, schema, table, matches) in [
+            ("orders", None, "orders", true),
+            ("orders", None, "Orders", false),
+            ("orders", Some("public"), "orders", false),
+            ("public.orders", Some("public"), "orders", true),
+            ("public.orders", None, "orders", false),
+            ("sales.*", Some("sales"), "anything", true),
+            ("sales.*", None, "sales", false),
+            ("sales.*", Some("other"), "orders", false),
+        ] {
+            let parsed: TablePattern = pattern.parse().unwrap();
+            assert_eq!(parsed.matches(schema, table), matches, "{pattern}");
+            assert_eq!(parsed.to_string(), pattern);
+        }
+        for bad in ["", "*", ".a", "a.", "a.b.c", "*.a", "a*", "a b ", "\"a\"", "a,b", "a\n"] {
+            assert_eq!(bad.parse::<TablePattern>(), Err(SettingsError::Table), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_role_is_a_name_and_not_none() {
+        assert_eq!("report reader".parse::<RoleName>().unwrap().as_str(), "report reader");
+        for bad in ["", "none", "NONE", "a\0b", &"x".repeat(64)] {
+            assert_eq!(bad.parse::<RoleName>(), Err(SettingsError::Role), "{bad}");
+        }
+    }
+}

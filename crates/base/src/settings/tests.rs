@@ -1,0 +1,90 @@
+//! What a connection's settings accept.
+
+use super::*;
+
+fn read(json: &str) -> Result<Settings, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_is_out_of_bounds_is_refused() {
+    for bad in [
+        r#"{"timeout": "9ms"}"#,
+        r#"{"timeout": "61m"}"#,
+        r#"{"timeout": "30"}"#,
+        r#"{"timeout": 30}"#,
+        r#"{"rate_limit": "0/s"}"#,
+        r#"{"rate_limit": "1000001/s"}"#,
+        r#"{"rate_limit": "100/day"}"#,
+        r#"{"rate_limit": "100"}"#,
+        r#"{"rate_limit": "+1/s"}"#,
+        r#"{"rate_limit": "1.5/s"}"#,
+        r#"{"rate_limit": 100}"#,
+        r#"{"concurrency": 0}"#,
+        r#"{"concurrency": 100001}"#,
+        r#"{"concurrency": -1}"#,
+        r#"{"user_agent": ""}"#,
+        r#"{"user_agent": "a\r\nb: c"}"#,
+        r#"{"user_agent": "\u00e9"}"#,
+        r#"{"retry": {"attempts": 0}}"#,
+        r#"{"retry": {"attempts": 11}}"#,
+        r#"{"retry": {"on": [404]}}"#,
+        r#"{"retry": {"on": [401]}}"#,
+        r#"{"retry": {"on": [600]}}"#,
+        r#"{"retry": {"wait_max": "2h"}}"#,
+        r#"{"retry": 3}"#,
+        r#"{"timeouts": "30s"}"#,
+        r#"{"statements": ["drop"]}"#,
+        r#"{"statements": "select"}"#,
+        r#"{"tables": ["*"]}"#,
+        r#"{"tables": ["a.b.c"]}"#,
+        r#"{"role": "none"}"#,
+        r#"{"rows_max": 0}"#,
+        r#"{"bytes_max": 999}"#,
+        r#"{"audit_statements": "yes"}"#,
+    ] {
+        assert!(read(bad).is_err(), "{bad}");
+    }
+    let long = format!(r#"{{"user_agent": "{}"}}"#, "x".repeat(1025));
+    assert!(read(&long).is_err());
+}
+
+#[test]
+fn no_message_quotes_a_value() {
+    for bad in [
+        r#"{"timeout": "canary"}"#,
+        r#"{"rate_limit": "canary/s"}"#,
+        r#"{"user_agent": "canary\n"}"#,
+        r#"{"headers": {"x-a": "canary\n"}}"#,
+    ] {
+        let error = read(bad).unwrap_err();
+        assert!(!error.contains("canary"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let json = r#"{"timeout":"30s","retry":{"attempts":2,"on":[503],"wait_max":"500ms"},"rate_limit":"100/min","concurrency":10,"user_agent":"acme/1.0 (x)","headers":{"x-env":"prod"}}"#;
+    let settings = read(json).unwrap();
+    assert_eq!(serde_json::to_string(&settings).unwrap(), json);
+    assert_eq!(serde_json::to_string(&Settings::default()).unwrap(), "{}");
+    assert!(read("{}").unwrap().is_empty() && !settings.is_empty());
+}
+
+#[test]
+fn a_retry_that_says_nothing_is_the_usual_one() {
+    let retry = read(r#"{"retry": {}}"#).unwrap().retry.unwrap();
+    assert_eq!((retry.attempts(), retry.on()), (3, &[429, 502, 503, 504][..]));
+    assert!(retry.is_on(503) && !retry.is_on(500));
+}
+
+#[test]
+fn rates_are_read_as_people_write_them() {
+    for (text, count, seconds) in
+        [("10/s", 10, 1), (" 100 / min ", 100, 60), ("7/m", 7, 60), ("5000/h", 5000, 3600)]
+    {
+        let rate: Rate = text.parse().unwrap();
+        assert_eq!((rate.count(), rate.period().as_secs()), (count, seconds), "{text}");
+    }
+    assert_eq!("7/m".parse::<Rate>().unwrap().to_string(), "7/min");
+}

@@ -1,0 +1,83 @@
+SET SESSION TRANSACTION READ WRITE
+SET TRANSACTION READ WRITE
+SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE
+SET LOCAL TRANSACTION READ WRITE
+SET GLOBAL TRANSACTION READ WRITE
+SET tx_read_only = 0
+SET @@tx_read_only = 0
+SET @@session.tx_read_only = OFF
+SET SESSION tx_read_only = 0
+SET `tx_read_only` = 0
+SET @@session.transaction_read_only = 0
+SET transaction_read_only = 0
+SET/**/tx_read_only/**/=/**/0
+SET -- x\ntx_read_only = 0
+SET # x\ntx_read_only = 0
+SET autocommit = 1, tx_read_only = 0
+SET @a = 1, SESSION tx_read_only = 0
+SET tx_read_only = DEFAULT
+SET NAMES utf8mb4, tx_read_only = 0
+SELECT 1; SET tx_read_only = 0
+SELECT '\''; SET tx_read_only = 0; -- '
+SELECT "\""; SET tx_read_only = 0; -- "
+SELECT 'a''b'; SET tx_read_only = 0
+SELECT 1 /* ; */; SET tx_read_only = 0
+SELECT 1 -- x\n; SET tx_read_only = 0
+/*!50000 SET tx_read_only = 0 */
+/*M! SET tx_read_only = 0 */
+SELECT 1 /*! INTO OUTFILE '/tmp/keyward-out' */
+SELECT 1 /* /* */; SET tx_read_only = 0; -- */
+START TRANSACTION READ WRITE
+START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE
+BEGIN NOT ATOMIC SET tx_read_only = 0; END
+SET STATEMENT tx_read_only = 0 FOR INSERT INTO t VALUES (5)
+SET sql_mode = 'ANSI_QUOTES'
+SET sql_mode = ''
+SET NAMES gbk
+SET NAMES 'gbk'
+SET CHARACTER SET sjis
+SET character_set_client = gbk
+SET ROLE admin
+SET PASSWORD = PASSWORD('x')
+SET DEFAULT ROLE NONE
+SET GLOBAL general_log = 1
+INSERT INTO t VALUES (5)
+REPLACE INTO t VALUES (5)
+UPDATE t SET a = 5
+DELETE FROM t
+TRUNCATE t
+CREATE TABLE x (a INT)
+CREATE TEMPORARY TABLE x (a INT)
+CREATE TABLE x AS SELECT 1
+DROP TABLE t
+ALTER TABLE t ADD b INT
+RENAME TABLE t TO x
+CALL leave_mode()
+DO SLEEP(0)
+PREPARE p FROM 'SET tx_read_only = 0'
+EXECUTE p
+EXECUTE IMMEDIATE 'SET tx_read_only = 0'
+EXECUTE IMMEDIATE CONCAT('SET tx_read', '_only = 0')
+HANDLER t OPEN
+LOAD DATA LOCAL INFILE 'x' INTO TABLE t
+LOAD DATA INFILE '/etc/passwd' INTO TABLE t
+SELECT 1 INTO OUTFILE '/tmp/keyward-out'
+SELECT 1 INTO DUMPFILE '/tmp/keyward-out'
+LOCK TABLES t WRITE
+GRANT ALL ON *.* TO app
+FLUSH TABLES
+KILL 1
+XA START 'a'
+ANALYZE TABLE t
+OPTIMIZE TABLE t
+SELECT NEXT VALUE FOR s
+SELECT NEXTVAL(s)
+SELECT SETVAL(s, 100)
+EXPLAIN INSERT INTO t VALUES (5)
+WITH x AS (SELECT 5) DELETE FROM t
+BINLOG 'x'
+INSTALL SONAME 'x'
+CHANGE MASTER TO MASTER_HOST = 'x'
+SHUTDOWN
+RESET QUERY CACHE
+DELIMITER x

@@ -1,0 +1,324 @@
+//! The server's messages on their way to the agent. [`AnswerWatch`] ends a session whose mode was changed, because servers since
+//! version 14 report `default_transaction_read_only` whatever changed it, and one that gets more than its connection
+//! allows. [`AnswerFrames`] knows whether the agent has whole messages, so that one of Keyward's can follow.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::refused::fatal;
+use super::statements::is_safe_encoding;
+use crate::stream::{Cut, Watch};
+use keyward_base::settings::Settings;
+
+/// The longest report that is read. Longer ones are about other settings.
+const REPORT_BYTES_MAX: usize = 1024;
+
+/// Type and length of a message, in bytes.
+const HEADER_BYTES: usize = 5;
+
+/// What is watched in a session's answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watched {
+    /// Whether the session must stay read-only.
+    pub read_only: bool,
+    /// Whether texts must stay as they are read here.
+    pub reads_statements: bool,
+    /// For one request: up to `ReadyForQuery`.
+    pub rows_max: Option<u64>,
+    pub bytes_max: Option<u64>,
+}
+
+/// Why a session was ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// It is no longer what its connection says.
+    OtherMode,
+    /// More rows than this.
+    Rows(u64),
+    /// More bytes than this.
+    Bytes(u64),
+}
+
+/// Reads the messages of a server.
+#[derive(Debug)]
+pub struct AnswerWatch {
+    watched: Watched,
+    /// Type and length of the next message, or a report, as far as they have come.
+    begun: BytesMut,
+    /// The rest of a message that is not read.
+    passing: usize,
+    /// Of the request.
+    rows: u64,
+    bytes: u64,
+    ended: Arc<OnceLock<Ended>>,
+}
+
+impl Watched {
+    /// The limits of a connection's settings.
+    pub fn limits(settings: Option<&Settings>) -> Self {
+        let rows_max = settings.and_then(|settings| settings.rows_max);
+        let bytes_max = settings.and_then(|settings| settings.bytes_max);
+        Self { rows_max, bytes_max, ..Self::default() }
+    }
+
+    fn is_of_mode(self) -> bool {
+        self.read_only || self.reads_statements
+    }
+
+    /// Whether a `ParameterStatus` reports what the session never has.
+    fn is_change(self, report: &[u8]) -> bool {
+        let mut parts = report.split(|byte| *byte == 0);
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return false };
+        match name {
+            b"default_transaction_read_only" => self.read_only && value != b"on",
+            b"standard_conforming_strings" => value != b"on",
+            b"client_encoding" => !std::str::from_utf8(value).is_ok_and(is_safe_encoding),
+            _ => false,
+        }
+    }
+}
+
+impl AnswerWatch {
+    /// Sets `ended` when it ends the session.
+    pub fn new(watched: Watched, ended: Arc<OnceLock<Ended>>) -> Self {
+        Self { watched, begun: BytesMut::new(), passing: 0, rows: 0, bytes: 0, ended }
+    }
+
+    /// Counts a message of the server. `D` is a row, `d` one of `COPY`, `Z` the end of the answer.
+    fn count(&mut self, tag: u8, length: usize) -> Option<Ended> {
+        match tag {
+            b'Z' => (self.rows, self.bytes) = (0, 0),
+            b'D' | b'd' => self.rows += 1,
+            _ => {}
+        }
+        self.bytes = self.bytes.saturating_add((HEADER_BYTES + length) as u64);
+        let rows = self.watched.rows_max.filter(|max| self.rows > *max).map(Ended::Rows);
+        let bytes = self.watched.bytes_max.filter(|max| self.bytes > *max).map(Ended::Bytes);
+        rows.or(bytes)
+    }
+
+    /// What ends the session, and where it begins in `bytes`.
+    fn end_in(&mut self, mut bytes: &[u8]) -> Option<(usize, Ended)> {
+        let (whole, mut begins) = (bytes.len(), 0);
+        while !bytes.is_empty() {
+            let take = self.passing.min(bytes.len());
+            bytes.advance(take);
+            self.passing -= take;
+            if self.begun.is_empty() {
+                begins = whole - bytes.len();
+            }
+            let Some(byte) = bytes.first() else { break };
+            self.begun.extend_from_slice(&[*byte]);
+            bytes.advance(1);
+            let [tag, a, b, c, d, body @ ..] = &self.begun[..] else { continue };
+            let (tag, have) = (*tag, body.len());
+            let length = (u32::from_be_bytes([*a, *b, *c, *d]) as usize).saturating_sub(4);
+            if have == 0
+                && let Some(ended) = self.count(tag, length)
+            {
+                return Some((begins, ended));
+            }
+            let is_report = tag == b'S' && length <= REPORT_BYTES_MAX && self.watched.is_of_mode();
+            if is_report && have < length {
+                continue;
+            }
+            if is_report && self.watched.is_change(&self.begun[HEADER_BYTES..]) {
+                return Some((begins, Ended::OtherMode));
+            }
+            self.passing = length - have;
+            self.begun.clear();
+        }
+        None
+    }
+}
+
+impl Watch for AnswerWatch {
+    fn came(&mut self, bytes: &[u8]) -> Result<(), Cut> {
+        let Some((passed, ended)) = self.end_in(bytes) else { return Ok(()) };
+        // It is the only one: nothing is read after it.
+        let _ = self.ended.set(ended);
+        Err(Cut { passed })
+    }
+}
+
+impl Ended {
+    /// The last message of a session, for the agent.
+    pub fn message(self) -> Vec<u8> {
+        match self {
+            Self::OtherMode => fatal(
+                "25006",
+                "keyward: the session was no longer as its connection says",
+                None,
+                Some("a function has changed a setting of the session that must stay as it is"),
+            ),
+            Self::Rows(max) => {
+                let message = format!("keyward: the answer has more than {max} rows");
+                let hint =
+                    "ask for fewer, such as by LIMIT; the setting rows_max of the connection";
+                fatal("54000", &message, None, Some(hint))
+            }
+            Self::Bytes(max) => {
+                let message = format!("keyward: the answer has more than {max} bytes");
+                let hint =
+                    "ask for less, such as by LIMIT; the setting bytes_max of the connection";
+                fatal("54000", &message, None, Some(hint))
+            }
+        }
+    }
+}
+
+/// An agent's stream. What is written to it are the server's messages, of which lengths are read alone.
+#[derive(Debug)]
+pub struct AnswerFrames<S> {
+    stream: S,
+    /// Type and length of a message, as far as they were written.
+    header: [u8; HEADER_BYTES],
+    filled: usize,
+    /// The rest of a message.
+    passing: usize,
+}
+
+impl<S> AnswerFrames<S> {
+    pub fn new(stream: S) -> Self {
+        Self { stream, header: [0; HEADER_BYTES], filled: 0, passing: 0 }
+    }
+
+    /// Whether everything that was written are whole messages.
+    pub fn are_whole(&self) -> bool {
+        self.filled == 0 && self.passing == 0
+    }
+
+    fn wrote(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let take = self.passing.min(bytes.len());
+            bytes.advance(take);
+            self.passing -= take;
+            let take = (HEADER_BYTES - self.filled).min(bytes.len());
+            self.header[self.filled..][..take].copy_from_slice(&bytes[..take]);
+            bytes.advance(take);
+            self.filled += take;
+            if self.filled == HEADER_BYTES {
+                let [_, a, b, c, d] = self.header;
+                self.passing = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
+                self.filled = 0;
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for AnswerFrames<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, out)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerFrames<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        this.wrote(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[tag][..], &length.to_be_bytes(), body].concat()
+    }
+
+    /// How many bytes pass, and why the session ends.
+    fn passed(watched: Watched, bytes: &[u8], piece: usize) -> (usize, Option<Ended>) {
+        let mut watch = AnswerWatch::new(watched, Arc::default());
+        let mut passed = 0;
+        for piece in bytes.chunks(piece) {
+            match watch.came(piece) {
+                Ok(()) => passed += piece.len(),
+                Err(cut) => return (passed + cut.passed, watch.ended.get().copied()),
+            }
+        }
+        (passed, None)
+    }
+
+    #[test]
+    fn a_report_of_a_changed_mode_is_found_in_pieces_of_any_size() {
+        let row = message(b'D', &[b'S'; 3000]);
+        let all = Watched { read_only: true, reads_statements: true, ..Watched::default() };
+        let texts = Watched { reads_statements: true, ..Watched::default() };
+        for (report, watched, is_found) in [
+            (&b"default_transaction_read_only\0off\0"[..], all, true),
+            (b"default_transaction_read_only\0off\0", texts, false),
+            (b"default_transaction_read_only\0on\0", all, false),
+            (b"standard_conforming_strings\0off\0", texts, true),
+            (b"client_encoding\0SJIS\0", all, true),
+            (b"client_encoding\0UTF8\0", all, false),
+            (b"client_encoding\0SJIS\0", Watched::default(), false),
+            (b"TimeZone\0UTC\0", all, false),
+        ] {
+            let stream = [&row[..], &message(b'S', report), &row, &message(b'Z', b"I")].concat();
+            for piece in [1, 3, 5, 1000, 100_000] {
+                let (_, ended) = passed(watched, &stream, piece);
+                assert_eq!(ended == Some(Ended::OtherMode), is_found, "{report:?} in {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_before_the_row_or_the_bytes_above_its_limit() {
+        let (row, end) = (message(b'D', &[7; 100]), message(b'Z', b"I"));
+        let two = [row.clone(), row.clone(), end.clone()].concat();
+        let stream = [&two[..], &two, &row, &row, &row, &end].concat();
+        let rows = Watched { rows_max: Some(2), ..Watched::default() };
+        let bytes = Watched { bytes_max: Some(220), ..Watched::default() };
+        let before = 2 * two.len() + 2 * row.len();
+        for piece in [105, 1000] {
+            assert_eq!(passed(rows, &stream, piece), (before, Some(Ended::Rows(2))), "{piece}");
+            assert_eq!(passed(bytes, &stream, piece), (before, Some(Ended::Bytes(220))), "{piece}");
+        }
+        // A part of the header has passed already.
+        assert_eq!(passed(rows, &stream, 1).1, Some(Ended::Rows(2)));
+        let copied = [message(b'd', b"a"), message(b'd', b"b"), message(b'd', b"c")].concat();
+        assert_eq!(passed(rows, &copied, 100).1, Some(Ended::Rows(2)));
+        let none = Watched::default();
+        assert_eq!(passed(none, &stream, 7), (stream.len(), None));
+    }
+
+    #[test]
+    fn whole_messages_are_known_in_pieces_of_any_size() {
+        let stream = [message(b'D', &[1; 300]), message(b'Z', b"I"), message(b'1', b"")].concat();
+        let ends = [305, 311, 316];
+        for piece in [1, 2, 7, 305] {
+            let (mut frames, mut at) = (AnswerFrames::new(()), 0);
+            assert!(frames.are_whole());
+            for part in stream.chunks(piece) {
+                frames.wrote(part);
+                at += part.len();
+                assert_eq!(frames.are_whole(), ends.contains(&at), "{at} in {piece}");
+            }
+        }
+    }
+}

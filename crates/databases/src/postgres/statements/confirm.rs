@@ -1,0 +1,80 @@
+//! [`confirm`]: asks the server whether a session begins as its connection says. Poolers drop parameters that they do not
+//! know, and a session that may do more would look the same to the agent.
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::{DataRowBody, Message};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::is_safe_encoding;
+use crate::postgres::login::LoginError;
+use crate::postgres::messages::{self, ReadError};
+
+const QUESTION: &str = "SELECT current_setting('transaction_read_only'), \
+    current_setting('standard_conforming_strings'), current_setting('client_encoding'), \
+    current_setting('role')";
+
+/// Messages of the answer that are read. Servers send four.
+const MESSAGES_MAX: usize = 64;
+
+/// What a session begins with.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SessionMode {
+    /// Whether it may only read.
+    pub read_only: bool,
+    /// Whether its statements are read, which needs texts that are read here as by the server.
+    pub reads_statements: bool,
+    /// The role.
+    pub role: Option<String>,
+}
+
+/// Confirms that the session begins as it should.
+///
+/// # Errors
+/// When it does not, or the server does not answer.
+pub async fn confirm<S>(stream: &mut S, mode: &SessionMode) -> Result<(), LoginError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = BytesMut::new();
+    frontend::query(QUESTION, &mut out).map_err(|_| LoginError::Protocol)?;
+    let sent = async {
+        stream.write_all(&out).await?;
+        stream.flush().await
+    };
+    sent.await.map_err(ReadError::Ended)?;
+    let mut holds = false;
+    for _ in 0..MESSAGES_MAX {
+        match messages::read(stream).await?.0 {
+            Message::DataRow(row) => holds = mode.is_that_of(&row).unwrap_or_default(),
+            Message::ReadyForQuery(_) if holds => return Ok(()),
+            Message::ReadyForQuery(_) | Message::ErrorResponse(_) => {
+                return Err(LoginError::OtherMode);
+            }
+            _ => {}
+        }
+    }
+    Err(LoginError::Protocol)
+}
+
+impl SessionMode {
+    /// Whether the server must be asked.
+    pub fn is_asked_for(&self) -> bool {
+        *self != Self::default()
+    }
+
+    fn is_that_of(&self, row: &DataRowBody) -> Option<bool> {
+        let mut ranges = row.ranges();
+        let mut next = || std::str::from_utf8(row.buffer().get(ranges.next().ok()???)?).ok();
+        let is_read_only = next()? == "on";
+        let (strings, encoding) = (next()?, next()?);
+        let is_readable = strings == "on" && is_safe_encoding(encoding);
+        let role = next()?;
+        Some(
+            (is_read_only || !self.read_only)
+                && (is_readable || !self.reads_statements)
+                && self.role.as_deref().is_none_or(|wanted| wanted == role),
+        )
+    }
+}

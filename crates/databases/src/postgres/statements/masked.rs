@@ -1,0 +1,99 @@
+//! [`masked`]: a statement for the audit log. Words and operators stay; each literal becomes `?`, and comments are left out.
+
+use super::lexer::{Lexed, Token, tokens};
+
+/// The longest text in a record, in bytes.
+const MASKED_BYTES_MAX: usize = 4096;
+
+/// What stands in place of a text that is not certainly read as the server reads it.
+const UNREADABLE: &str = "(not readable)";
+
+/// A statement without its literals. Nothing of a literal stays, also if the server reads backslashes in strings otherwise
+/// than it does by default: behind such a string, the text is cut.
+pub fn masked(text: &[u8]) -> String {
+    let Ok(tokens) = tokens(text) else { return UNREADABLE.to_owned() };
+    let mut out = String::new();
+    let mut before: Option<&Lexed> = None;
+    for lexed in &tokens {
+        let is_constant = before.is_some_and(|before| before.token == Token::Constant);
+        // `0x1F` and `1_000` are a number and a word for old servers.
+        if is_constant && before.is_some_and(|before| before.at.end == lexed.at.start) {
+            if matches!(lexed.token, Token::Word(_)) {
+                continue;
+            }
+        }
+        if out.len() > MASKED_BYTES_MAX {
+            out.push('…');
+            break;
+        }
+        if before.is_some_and(|before| is_apart(before, lexed)) {
+            out.push(' ');
+        }
+        push(&lexed.token, &mut out);
+        let source = &text[lexed.at.clone()];
+        if lexed.token == Token::Constant && source.starts_with(b"'") && source.contains(&b'\\') {
+            out.push('…');
+            break;
+        }
+        before = Some(lexed);
+    }
+    out
+}
+
+fn push(token: &Token, out: &mut String) {
+    match token {
+        Token::Constant => out.push('?'),
+        Token::Symbol(symbol) => out.push(char::from(*symbol)),
+        Token::Word(word) => {
+            let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+            let shown: String = word.chars().filter(|c| !c.is_control()).take(128).collect();
+            match word.chars().all(is_plain) && !word.is_empty() {
+                true => out.push_str(&shown),
+                false => {
+                    out.push('"');
+                    out.push_str(&shown);
+                    out.push('"');
+                }
+            }
+        }
+    }
+}
+
+/// Whether a blank is between two tokens. Operators of several characters are tokens in a row.
+fn is_apart(before: &Lexed, after: &Lexed) -> bool {
+    match (&before.token, &after.token) {
+        (Token::Symbol(b'(' | b'.'), _) | (_, Token::Symbol(b')' | b'.' | b',' | b';')) => false,
+        (Token::Symbol(_), Token::Symbol(_)) => before.at.end != after.at.start,
+        (_, Token::Symbol(b'(')) => before.at.end != after.at.start,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_are_masked_and_the_rest_stays() {
+        for (text, expected) in [
+            (
+                "SELECT a, b FROM t WHERE a='canary' AND b >= 1.5e7 -- canary",
+                "select a, b from t where a = ? and b >= ?.?",
+            ),
+            (
+                "INSERT INTO s.\"My T\" VALUES ('canary', E'can\\'ary', $$canary$$)",
+                "insert into s.\"my t\" values (?, ?, ?)",
+            ),
+            ("select 0x1F, 1_000, x'ff', $1::int", "select ?, ?, ?, ? :: int"),
+            ("select count(*) from t; select 2", "select count(*) from t; select ?"),
+            ("select 'a\\' , canary", "select ?…"),
+            ("select 'canary", "(not readable)"),
+            ("select U&'canary'", "(not readable)"),
+            ("", ""),
+        ] {
+            assert_eq!(masked(text.as_bytes()), expected, "{text}");
+        }
+        let long = format!("select {}", "a, ".repeat(10_000));
+        assert!(masked(long.as_bytes()).len() < MASKED_BYTES_MAX + 200);
+    }
+}

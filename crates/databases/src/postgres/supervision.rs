@@ -1,0 +1,102 @@
+//! [`Supervision`]: the copying of a session's bytes, with what its connection's settings ask for: statements that are checked
+//! or recorded, and limits of answers. When the gateway ends a session, its agent is told why.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::BytesMut;
+
+use super::answers::{AnswerFrames, AnswerWatch, Ended, Watched};
+use super::parameters::kept;
+use super::refused::fatal;
+use super::statements::check::Kept;
+use super::statements::filter::StatementFilter;
+use crate::session::send_last;
+use crate::stream::{self, Filtered};
+use crate::upstream::{Upstream, leaving};
+use keyward_base::codes::Code;
+use keyward_proxy::{ServiceExchange, ServiceStream, SessionEnd, StatementLog};
+use keyward_rules::policy::DatabasePermit;
+
+/// `Terminate`: the last message of a client. Most then wait for the server to close the stream.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+/// What a session's settings ask for.
+#[derive(Debug)]
+pub struct Supervision {
+    /// `None`: every statement may be sent.
+    kept: Option<Kept>,
+    /// Where its statements are recorded.
+    log: Option<StatementLog>,
+    watched: Watched,
+}
+
+impl Supervision {
+    /// That of a permitted session.
+    pub fn of(permit: &DatabasePermit, exchange: &ServiceExchange) -> Self {
+        let (settings, kept) = (permit.wanted().settings.as_deref(), kept(permit));
+        let is_recorded = settings.is_some_and(|settings| settings.audit_statements == Some(true));
+        let watched = Watched {
+            read_only: kept.as_ref().is_some_and(|kept| kept.read_only),
+            reads_statements: kept.is_some(),
+            ..Watched::limits(settings)
+        };
+        Self { kept, log: is_recorded.then(|| exchange.statement_log()), watched }
+    }
+
+    /// Copies a session's bytes until it ends.
+    pub async fn copy(
+        self,
+        exchange: &mut ServiceExchange,
+        mut stream: ServiceStream,
+        upstream: Upstream,
+    ) {
+        let ended = Arc::new(OnceLock::new());
+        let upstream =
+            stream::Watched::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
+        let mut frames = AnswerFrames::new(stream.socket());
+        let (agents, left) = leaving(&mut frames, |read| read.ends_with(TERMINATE));
+        let end = match (self.kept, self.log) {
+            (None, None) => exchange.splice(agents, upstream).await,
+            (kept, log) => {
+                let filter = StatementFilter::new(kept, log);
+                let agents = Filtered::new(agents, filter, BytesMut::new());
+                exchange.splice(agents, upstream).await
+            }
+        };
+        let message = match ended.get() {
+            Some(ended) => {
+                note(exchange, *ended);
+                Some(ended.message())
+            }
+            None => last_message(end),
+        };
+        left.note(exchange, end);
+        if let Some(message) = message.filter(|_| frames.are_whole()) {
+            drop(frames);
+            send_last(&mut stream, &message).await;
+        }
+    }
+}
+
+/// What the agent is told when the gateway has ended its session.
+fn last_message(end: SessionEnd) -> Option<Vec<u8>> {
+    // 57P01: admin_shutdown; 57P05: idle_session_timeout.
+    let (state, message) = match end {
+        SessionEnd::Revoked => ("57P01", "keyward: the agent's access was revoked or changed"),
+        SessionEnd::Stopped => ("57P01", "keyward: the gateway stops"),
+        SessionEnd::Idle => ("57P05", "keyward: the session was idle for too long"),
+        SessionEnd::Closed | SessionEnd::ServerClosed => return None,
+    };
+    Some(fatal(state, message, None, None))
+}
+
+fn note(exchange: &mut ServiceExchange, ended: Ended) {
+    if ended == Ended::OtherMode {
+        tracing::warn!(
+            id = "read_only_left",
+            exchange = exchange.id(),
+            "ended a session that was no longer as its connection says: give the connection a role with fewer rights"
+        );
+    }
+    exchange.refused_by_protocol(Code::Denied);
+}

@@ -1,0 +1,204 @@
+//! [`Needs`]: visits a parsed statement, and asks the rules for each kind and each table in it.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    CopySource, CopyTarget, FromTable, ObjectName, Query, Select, SetExpr, Statement, TableFactor,
+    TableObject, TableWithJoins, Visitor,
+};
+
+use super::scopes::Scopes;
+use super::{Reason, StatementRules};
+use keyward_base::settings::StatementKind;
+
+const UNKNOWN: &str =
+    "only statements on data are permitted, and those of transactions, settings and cursors";
+
+/// What a statement needs of the rules.
+pub(super) struct Needs<'r> {
+    rules: &'r StatementRules,
+    /// Names of `WITH` that hide tables.
+    scopes: Scopes,
+    /// The relation that is visited next is a function's name.
+    is_function: bool,
+}
+
+impl<'r> Needs<'r> {
+    pub(super) fn new(rules: &'r StatementRules) -> Self {
+        Self { rules, scopes: Scopes::default(), is_function: false }
+    }
+
+    fn statement(&self, statement: &Statement) -> Result<(), Reason> {
+        use StatementKind::{Delete, Insert, Merge, Select, Truncate, Update};
+        match statement {
+            Statement::Insert(insert) => {
+                self.rules.kind(Insert)?;
+                match &insert.table {
+                    TableObject::TableName(name) => self.target(name)?,
+                    _ => return Err(UNKNOWN.into()),
+                }
+                match insert.on.is_some() {
+                    // It updates the rows that are there.
+                    true => self.rules.kind(Update),
+                    false => Ok(()),
+                }
+            }
+            Statement::Update(update) => {
+                self.rules.kind(Update)?;
+                self.targets(std::slice::from_ref(&update.table))
+            }
+            Statement::Delete(delete) => {
+                self.rules.kind(Delete)?;
+                let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) =
+                    &delete.from;
+                self.targets(from)
+            }
+            Statement::Merge(merge) => {
+                self.rules.kind(Merge)?;
+                self.factor(&merge.table)
+            }
+            Statement::Truncate(_) => self.rules.kind(Truncate),
+            Statement::Copy { source, to, target, .. } => {
+                self.rules.kind(if *to { Select } else { Insert })?;
+                match (to, target) {
+                    (true, CopyTarget::Stdout) | (false, CopyTarget::Stdin) => {}
+                    _ => return Err("COPY is only to STDOUT or from STDIN".into()),
+                }
+                match source {
+                    CopySource::Table { table_name, .. } => self.target(table_name),
+                    // It is visited.
+                    CopySource::Query(_) => Ok(()),
+                }
+            }
+            Statement::Declare { stmts } => match stmts.iter().all(|one| one.for_query.is_some()) {
+                true => Ok(()),
+                false => Err(UNKNOWN.into()),
+            },
+            // What they hold is visited.
+            Statement::Query(_)
+            | Statement::Explain { .. }
+            | Statement::Prepare { .. }
+            | Statement::Execute { immediate: false, .. }
+            | Statement::Deallocate { .. }
+            | Statement::Fetch { into: None, .. }
+            | Statement::Close { .. }
+            | Statement::StartTransaction { .. }
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint { .. }
+            | Statement::ReleaseSavepoint { .. }
+            | Statement::Set(_)
+            | Statement::Reset(_)
+            | Statement::ShowVariable { .. }
+            | Statement::Discard { .. } => Ok(()),
+            _ => Err(UNKNOWN.into()),
+        }
+    }
+
+    fn query(&self, query: &Query) -> Result<(), Reason> {
+        if !query.locks.is_empty() {
+            self.rules.kind(StatementKind::Update)?;
+        }
+        let mut open = vec![&*query.body];
+        while let Some(part) = open.pop() {
+            match part {
+                SetExpr::SetOperation { left, right, .. } => open.extend([&**left, &**right]),
+                SetExpr::Table(_) => self.rules.kind(StatementKind::Select)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn select(&self, select: &Select) -> Result<(), Reason> {
+        match select.into {
+            Some(_) => Err("SELECT INTO makes a table".into()),
+            None => self.rules.kind(StatementKind::Select),
+        }
+    }
+
+    fn targets(&self, tables: &[TableWithJoins]) -> Result<(), Reason> {
+        tables.iter().try_for_each(|table| self.factor(&table.relation))
+    }
+
+    fn factor(&self, factor: &TableFactor) -> Result<(), Reason> {
+        match factor {
+            TableFactor::Table { name, args: None, .. } => self.target(name),
+            _ => Err("only tables are changed".into()),
+        }
+    }
+
+    /// The table that a statement changes: a name of `WITH` does not hide it.
+    fn target(&self, name: &ObjectName) -> Result<(), Reason> {
+        let (schema, table) = parts(name)?;
+        self.rules.table(schema.as_deref(), &table)
+    }
+
+    fn relation(&self, name: &ObjectName) -> Result<(), Reason> {
+        let (schema, table) = parts(name)?;
+        match schema {
+            None if self.scopes.has(&table) => Ok(()),
+            schema => self.rules.table(schema.as_deref(), &table),
+        }
+    }
+}
+
+impl Visitor for Needs<'_> {
+    type Break = Reason;
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Reason> {
+        flow(self.statement(statement))
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Reason> {
+        self.scopes.begin(query);
+        flow(self.query(query))
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Reason> {
+        self.scopes.end(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Reason> {
+        flow(self.select(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Reason> {
+        self.is_function = matches!(factor, TableFactor::Table { args: Some(_), .. });
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Reason> {
+        match std::mem::take(&mut self.is_function) {
+            true => ControlFlow::Continue(()),
+            false => flow(self.relation(name)),
+        }
+    }
+}
+
+fn flow(result: Result<(), Reason>) -> ControlFlow<Reason> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(reason) => ControlFlow::Break(reason),
+    }
+}
+
+/// Schema and table, as the server compares them.
+fn parts(name: &ObjectName) -> Result<(Option<String>, String), Reason> {
+    let part = |part: &sqlparser::ast::ObjectNamePart| part.as_ident().map(folded);
+    let parts: Option<Vec<String>> = name.0.iter().map(part).collect();
+    match parts.unwrap_or_default().as_slice() {
+        [table] => Ok((None, table.clone())),
+        [schema, table] => Ok((Some(schema.clone()), table.clone())),
+        _ => Err("the name of a table has more than two parts".into()),
+    }
+}
+
+/// A name without quotes is in lower case.
+pub(super) fn folded(name: &sqlparser::ast::Ident) -> String {
+    match name.quote_style {
+        None => name.value.to_ascii_lowercase(),
+        Some(_) => name.value.clone(),
+    }
+}

@@ -1,0 +1,166 @@
+//! [`StatementRules`]: which kinds of statements a session may send, and which tables they may name. A parser reads the
+//! statement; what it cannot read is refused, and so is what it reads otherwise than the lexer of the protocol.
+//!
+//! ```text
+//! kinds    what each statement, query and table in a parsed text needs
+//! scopes   which names of a query are those of its `WITH`
+//! ```
+//!
+//! Functions and views do what their names do not show: rights at the server are the stronger limit.
+
+mod kinds;
+mod scopes;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{Statement, Visit};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Token, Tokenizer};
+
+use self::kinds::Needs;
+use keyward_base::settings::{Settings, StatementKind, TablePattern};
+
+/// The longest statement that is parsed, in bytes.
+const STATEMENT_BYTES_MAX: usize = 256 * 1024;
+
+/// The words and operators of a statement. Each may be a level of what is parsed, such as in `1 + 1 + 1`.
+const LEVELS_MAX: usize = 2_000;
+
+/// Up to so many levels, a statement is parsed on the stack of the caller.
+const SHALLOW_LEVELS: usize = 20;
+
+/// The stack for the others: 64 KiB for a level, more than a build without optimisation needs. The system gives memory only to
+/// what is used of it.
+const STACK_BYTES: usize = LEVELS_MAX * 64 * 1024;
+
+/// Functions that read tables by the text of their names, or files of the server. By how they begin.
+const READING_FUNCTIONS: &[&str] = &[
+    "cursor_to_xml",
+    "database_to_xml",
+    "lo_get",
+    "pg_ls_",
+    "pg_read_",
+    "pg_stat_file",
+    "schema_to_xml",
+    "table_to_xml",
+];
+
+/// Why a statement is refused. A sentence without a full stop and without quotes.
+pub type Reason = Cow<'static, str>;
+
+/// The rules of a connection on statements.
+#[derive(Debug, Eq, PartialEq)]
+pub struct StatementRules {
+    /// `None`: all kinds of statements on data.
+    kinds: Option<BTreeSet<StatementKind>>,
+    /// `None`: all tables.
+    tables: Option<BTreeSet<TablePattern>>,
+}
+
+impl StatementRules {
+    /// The rules of a connection's settings, if they have some.
+    pub fn of(settings: &Settings) -> Option<Self> {
+        let (kinds, tables) = (settings.statements.clone(), settings.tables.clone());
+        settings.rules_statements().then_some(Self { kinds, tables })
+    }
+
+    /// Whether they are about tables. Then a session must not change what a name means.
+    pub fn names_tables(&self) -> bool {
+        self.tables.is_some()
+    }
+
+    /// Checks one statement. `words`: the words that the lexer of the protocol has found in it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn check(&self, text: &[u8], words: &[&str]) -> Result<(), Reason> {
+        let text = std::str::from_utf8(text).map_err(|_| "the statement is not in UTF8")?;
+        if text.len() > STATEMENT_BYTES_MAX {
+            return Err("the statement is longer than 256 KiB".into());
+        }
+        let reads = |word: &&str| READING_FUNCTIONS.iter().any(|begin| word.starts_with(begin));
+        if self.names_tables() && words.iter().any(reads) {
+            return Err("a function in it reads tables or files by name".into());
+        }
+        // `TABLE name` is a query wherever one may be, and the parser does not keep how its name is quoted.
+        if self.names_tables() && words.contains(&"table") && words.first() != Some(&"truncate") {
+            return Err("TABLE is not permitted here, SELECT is".into());
+        }
+        match levels(text, words) {
+            ..=SHALLOW_LEVELS => self.parsed(text, words),
+            ..=LEVELS_MAX => std::thread::scope(|scope| {
+                let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+                let checked = thread.spawn_scoped(scope, || self.parsed(text, words));
+                let checked = checked.ok().and_then(|thread| thread.join().ok());
+                checked.unwrap_or(Err("the statement cannot be parsed".into()))
+            }),
+            _ => Err("the statement has too many parts".into()),
+        }
+    }
+
+    fn parsed(&self, text: &str, words: &[&str]) -> Result<(), Reason> {
+        let unread = "the statement cannot be read for certain";
+        // The parser wants the end of a COPY, behind which it would take data.
+        let text = match words.first() {
+            Some(&"copy") => Cow::Owned(format!("{text};")),
+            _ => Cow::Borrowed(text),
+        };
+        let dialect = PostgreSqlDialect {};
+        let tokens = Tokenizer::new(&dialect, &text).tokenize().map_err(|_| unread)?;
+        let found = tokens.iter().filter_map(|token| match token {
+            Token::Word(word) => Some(word.value.to_ascii_lowercase()),
+            _ => None,
+        });
+        if !found.eq(words.iter().copied()) {
+            return Err(unread.into());
+        }
+        let mut parser = Parser::new(&dialect).with_tokens(tokens);
+        let statements = parser.parse_statements().map_err(|_| "the statement cannot be parsed")?;
+        match &statements[..] {
+            [] if words.is_empty() => Ok(()),
+            [one] if parser.peek_token_ref().token == Token::EOF => self.permits(one),
+            _ => Err(unread.into()),
+        }
+    }
+
+    fn permits(&self, statement: &Statement) -> Result<(), Reason> {
+        match statement.visit(&mut Needs::new(self)) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(reason) => Err(reason),
+        }
+    }
+
+    /// Checks that the rules permit a kind.
+    fn kind(&self, kind: StatementKind) -> Result<(), Reason> {
+        match &self.kinds {
+            Some(kinds) if !kinds.contains(&kind) => {
+                Err(format!("{} is none of the permitted statements", kind.as_str()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the rules permit a table.
+    fn table(&self, schema: Option<&str>, table: &str) -> Result<(), Reason> {
+        let Some(tables) = &self.tables else { return Ok(()) };
+        if tables.iter().any(|pattern| pattern.matches(schema, table)) {
+            return Ok(());
+        }
+        let name = schema.map(|schema| format!("{schema}.{table}")).unwrap_or(table.to_owned());
+        // It becomes a part of a statement.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        let name = if name.chars().all(is_plain) { name.as_str() } else { "a name" };
+        Err(format!("{name} is none of the permitted tables").into())
+    }
+}
+
+/// How deep the tree of a statement may be, at most.
+fn levels(text: &str, words: &[&str]) -> usize {
+    let is_operator = |byte: &u8| byte.is_ascii_punctuation() && !b"(),.;'\"_$".contains(byte);
+    words.len() + text.bytes().filter(is_operator).count()
+}

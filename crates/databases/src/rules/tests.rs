@@ -1,0 +1,109 @@
+//! What rules on statements permit, and ways around them.
+
+use super::*;
+use crate::postgres::{Kept, check};
+
+fn rules(statements: &[&str], tables: &[&str]) -> Kept {
+    let mut settings = Settings::default();
+    let kinds = statements.iter().map(|kind| kind.parse().expect("a kind")).collect();
+    settings.statements = Some(kinds).filter(|kinds: &BTreeSet<_>| !kinds.is_empty());
+    let tables = tables.iter().map(|table| table.parse().expect("a table")).collect();
+    settings.tables = Some(tables).filter(|tables: &BTreeSet<_>| !tables.is_empty());
+    let rules = StatementRules::of(&settings).expect("there are some");
+    Kept { rules: Some(rules.into()), ..Kept::default() }
+}
+
+#[test]
+fn statements_within_the_rules_pass() {
+    let kept = rules(&["select"], &["orders", "sales.*", "Quoted"]);
+    for text in [
+        "",
+        "-- nothing",
+        "SELECT * FROM orders",
+        "select o.id, count(*) from ORDERS o join sales.items i on i.order_id = o.id group by 1",
+        "SELECT * FROM \"Quoted\" WHERE a = $1 AND b = 'x; DROP TABLE y' LIMIT 5",
+        "SELECT * FROM generate_series(1, 10) AS n, orders",
+        "WITH x AS (SELECT * FROM orders), y AS (SELECT * FROM x) SELECT * FROM y, x",
+        "WITH RECURSIVE x AS (SELECT 1 UNION ALL SELECT n FROM x) SELECT * FROM x",
+        "WITH orders AS (SELECT * FROM orders) SELECT * FROM orders",
+        "SELECT (SELECT max(id) FROM orders) AS last, 1e10",
+        "(SELECT 1) UNION (SELECT id FROM orders)",
+        "VALUES (1), (2)",
+        "BEGIN; SELECT 1; COMMIT",
+        "BEGIN READ ONLY",
+        "SET TIME ZONE 'UTC'",
+        "SET statement_timeout = 100",
+        "SHOW server_version",
+        "EXPLAIN ANALYZE SELECT * FROM orders",
+        "COPY orders TO STDOUT",
+        "COPY (SELECT * FROM orders) TO STDOUT WITH (FORMAT csv)",
+        "PREPARE p AS SELECT * FROM orders WHERE id = $1",
+        "EXECUTE p(1)",
+        "DEALLOCATE p",
+        "DECLARE c CURSOR FOR SELECT * FROM orders",
+        "FETCH 10 FROM c",
+        "CLOSE c",
+        "SAVEPOINT a",
+        "ROLLBACK TO SAVEPOINT a",
+        "RELEASE SAVEPOINT a",
+        "DISCARD ALL",
+    ] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+    }
+    let kept = rules(&["insert", "update"], &["orders"]);
+    for text in [
+        "INSERT INTO orders (a) VALUES (1) RETURNING id",
+        "INSERT INTO orders VALUES (1) ON CONFLICT DO NOTHING",
+        "UPDATE orders SET a = 2 WHERE id = 1",
+        "COPY orders (a, b) FROM STDIN",
+        "COPY orders FROM STDIN WITH (FORMAT csv)",
+    ] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+    }
+}
+
+/// Each is tried at a real server too (`tests/real/postgres`).
+#[test]
+fn ways_around_the_rules_are_refused() {
+    let kept = rules(&["select"], &["orders", "sales.*"]);
+    for text in WAYS_AROUND.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let text = text.replace("\\r", "\r").replace("\\n", "\n");
+        assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
+    }
+}
+
+const WAYS_AROUND: &str = include_str!("ways_around.sql");
+
+#[test]
+fn what_one_kind_permits_is_not_another() {
+    for (kind, refused) in [
+        ("insert", "INSERT INTO orders SELECT * FROM orders"),
+        ("insert", "INSERT INTO orders VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1"),
+        ("insert", "COPY orders TO STDOUT"),
+        ("select", "SELECT * FROM orders FOR UPDATE"),
+        ("select", "COPY orders FROM STDIN"),
+        ("update", "DELETE FROM orders"),
+        ("update", "UPDATE orders SET a = (SELECT 1)"),
+        ("delete", "TRUNCATE orders"),
+    ] {
+        let kept = rules(&[kind], &[]);
+        let reason = check(refused.as_bytes(), &kept).expect_err(refused);
+        assert!(reason.contains("is none of the permitted statements"), "{refused}: {reason}");
+    }
+}
+
+#[test]
+fn a_deep_statement_is_parsed_or_refused_and_never_ends_the_process() {
+    let kept = rules(&["select"], &[]);
+    let sum = |terms: usize| format!("SELECT 1{}", "+1".repeat(terms));
+    assert_eq!(check(sum(1_900).as_bytes(), &kept), Ok(()));
+    assert!(check(sum(100_000).as_bytes(), &kept).is_err());
+    let either = format!("SELECT a{}", " OR a".repeat(900));
+    assert_eq!(check(either.as_bytes(), &kept), Ok(()));
+    let union = format!("SELECT 1{}", " UNION SELECT 1".repeat(600));
+    assert_eq!(check(union.as_bytes(), &kept), Ok(()));
+    let nested = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
+    assert!(check(nested.as_bytes(), &kept).is_err());
+    let cast = format!("SELECT 1{}", "::int".repeat(600));
+    assert_eq!(check(cast.as_bytes(), &kept), Ok(()));
+}

@@ -1,0 +1,169 @@
+//! Settings of sessions at a real server: rules on statements, roles, limits of answers, and statements in the
+//! audit log.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::stage::Stage;
+use crate::stage::{installed, run, said};
+
+const TABLES: &str = "SET ROLE app; CREATE TABLE orders (a int); INSERT INTO orders VALUES (1), (2); \
+    CREATE TABLE secret (a text); INSERT INTO secret VALUES ('hidden'); \
+    CREATE SCHEMA sales; CREATE TABLE sales.items (a int); INSERT INTO sales.items VALUES (7); \
+    CREATE SCHEMA private; CREATE TABLE private.orders AS SELECT * FROM secret; \
+    CREATE FUNCTION leave() RETURNS text LANGUAGE sql AS $$ SELECT 'left' $$";
+
+async fn stage(settings: &str) -> Stage {
+    let stage = Stage::with_settings(settings).await;
+    stage.server.sql("app", TABLES);
+    stage
+}
+
+/// What a statement with parameters answers, by the extended protocol.
+async fn extended(stage: &Stage, statement: &str, parameters: &[&str]) -> String {
+    let code = "import os, sys, psycopg; session = psycopg.connect(os.environ['DATABASE_URL']); \
+                print(*session.pgconn.exec_params(sys.argv[1].encode(), [it.encode() for it in sys.argv[2:]]).get_value(0, 0).decode().split())";
+    let mut command = python(stage);
+    command.args(["-c", code, statement]).args(parameters);
+    let output = run(command).await;
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output).trim().to_owned()
+}
+
+fn python(stage: &Stage) -> Command {
+    let mut command = Command::new(installed("real-venv/bin/python"));
+    let url = format!("postgresql://own:{}@{}/own", stage.lab.token("own"), stage.listener());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("DATABASE_URL", url);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_on_statements_have_no_way_around() {
+    let stage = stage("{ statements: [select], tables: [orders, sales.*] }").await;
+    let ways = include_str!("../../../crates/databases/src/rules/ways_around.sql");
+    let list = stage.lab.gateway.folder().join("ways.sql");
+    std::fs::write(&list, ways).expect("a file");
+    let script =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/postgres/ways_around.py");
+    let mut command = python(&stage);
+    command.arg(script).arg(&list);
+    let text = said(&run(command).await);
+    let tried = ways.lines().filter(|line| !line.is_empty()).count();
+    assert!(tried > 60, "{tried}");
+    assert!(text.contains(&format!("{} statements refused", 2 * tried)), "{text}");
+    assert!(!text.contains("hidden"), "{text}");
+    assert_eq!(stage.server.sql("app", "SELECT count(*) FROM orders"), "2");
+    assert_eq!(stage.server.sql("app", "SELECT count(*) FROM secret"), "1");
+    // What is within the rules is served, in both protocols.
+    assert_eq!(stage.served("own", "own", "SELECT sum(a) FROM orders").await, "3");
+    assert_eq!(stage.served("own", "own", "SELECT a FROM sales.items").await, "7");
+    let with = "WITH secret AS (SELECT a FROM orders) SELECT count(*) FROM secret";
+    assert_eq!(stage.served("own", "own", with).await, "2");
+    assert_eq!(stage.served("own", "own", "\\copy orders TO STDOUT").await, "1\n2");
+    let bound =
+        extended(&stage, "SELECT a FROM orders WHERE a = $1 AND $2 <> ''", &["2", "x"]).await;
+    assert_eq!(bound, "2");
+    let refused = said(&stage.sql("own", "own", "SELECT * FROM secret").await);
+    assert!(refused.contains("keyward: refused by the connection: secret is none of"), "{refused}");
+    assert!(refused.contains("HINT:  the settings statements and tables"), "{refused}");
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_begins_with_the_role_of_its_connection_and_keeps_it_where_statements_are_read() {
+    let stage = stage("{ role: narrow, statements: [select] }").await;
+    stage
+        .server
+        .sql("app", "CREATE ROLE narrow; GRANT narrow TO app; GRANT SELECT ON orders TO narrow");
+    let who = "SELECT current_user || ' of ' || session_user";
+    assert_eq!(stage.served("own", "own", who).await, "narrow of app");
+    assert_eq!(stage.served("own", "own", "SELECT sum(a) FROM orders").await, "3");
+    let denied = said(&stage.sql("own", "own", "SELECT * FROM secret").await);
+    assert!(denied.contains("permission denied"), "the server refuses: {denied}");
+    for leaves in
+        ["SET ROLE NONE", "SET ROLE app", "RESET SESSION AUTHORIZATION", "SET role = 'app'"]
+    {
+        let refused = said(&stage.sql("own", "own", leaves).await);
+        assert!(refused.contains("keyward: "), "{leaves}: {refused}");
+    }
+    for returns in ["RESET ROLE", "RESET ALL", "DISCARD ALL"] {
+        let mut command = stage.psql(stage.lab.token("own"), "own");
+        command.args(["-v", "ON_ERROR_STOP=0", "-c", returns, "-c", who]);
+        let text = said(&run(command).await);
+        assert!(text.contains("narrow of app"), "{returns}: {text}");
+    }
+    stage.server.sql("app", "REVOKE narrow FROM app");
+    let refused = stage.refused(stage.lab.token("own"), "own").await;
+    assert!(refused.contains("keyward: ") && refused.contains("role"), "{refused}");
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_above_its_limits_ends_the_session_with_words() {
+    let stage = stage("{ rows_max: 100, bytes_max: 100000 }").await;
+    let rows = |count: u32| format!("SELECT generate_series(1, {count})");
+    assert_eq!(stage.served("own", "own", &rows(100)).await.lines().count(), 100);
+    let several = format!("{0}; {0}; {0}", rows(30));
+    assert_eq!(stage.served("own", "own", &several).await.lines().count(), 90);
+    for (text, says) in [
+        (rows(101), "FATAL:  keyward: the answer has more than 100 rows"),
+        (format!("{0}; {0}", rows(60)), "more than 100 rows"),
+        ("COPY (SELECT generate_series(1, 101)) TO STDOUT".to_owned(), "more than 100 rows"),
+        (
+            "SELECT repeat('x', 100000)".to_owned(),
+            "FATAL:  keyward: the answer has more than 100000 bytes",
+        ),
+    ] {
+        let ended = said(&stage.sql("own", "own", &text).await);
+        assert!(ended.contains(says) && ended.contains("HINT:  ask for "), "{text}: {ended}");
+    }
+    // Each request has its own count.
+    let mut command = stage.psql(stage.lab.token("own"), "own");
+    for _ in 0..5 {
+        command.args(["-c", &rows(90)]);
+    }
+    let all = run(command).await;
+    let rows = String::from_utf8_lossy(&all.stdout).lines().count();
+    assert!(all.status.success() && rows == 450, "{rows}: {}", said(&all));
+    let records = stage.finish().await;
+    assert_eq!(records.iter().filter(|record| record["code"] == "denied").count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_are_recorded_without_their_literals() {
+    let stage = stage("{ audit_statements: true, statements: [select, insert] }").await;
+    stage
+        .served("own", "own", "INSERT INTO secret VALUES ('canary-literal') -- canary-comment")
+        .await;
+    let bound = "SELECT count(*) FROM secret WHERE a = $1 AND 1 < 4711";
+    assert_eq!(extended(&stage, bound, &["canary-literal"]).await, "1");
+    let refused =
+        said(&stage.sql("own", "own", "DELETE FROM secret WHERE a = 'canary-literal'").await);
+    assert!(refused.contains("delete is none of the permitted statements"), "{refused}");
+    let records = stage.finish().await;
+    let recorded: Vec<_> =
+        records.iter().filter(|record| record.get("statement").is_some()).collect();
+    let texts: Vec<_> = recorded.iter().filter_map(|record| record["statement"].as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "insert into secret values (?)",
+            "select count(*) from secret where a = ? and ? < ?",
+            "delete from secret where a = ?",
+        ]
+    );
+    let outcomes: Vec<_> = recorded.iter().map(|record| &record["outcome"]).collect();
+    assert_eq!(outcomes, ["completed", "completed", "refused"]);
+    let sessions: Vec<_> =
+        records.iter().filter(|record| record.get("statement").is_none()).collect();
+    assert_eq!(sessions.len(), 3, "one record for each session");
+    for (statement, session) in recorded.iter().zip(&sessions) {
+        for same in ["exchange", "agent", "connection", "target", "database_role"] {
+            assert_eq!(statement[same], session[same], "{same}");
+        }
+    }
+    let all: String = records.iter().map(Value::to_string).collect();
+    assert!(!all.contains("canary-") && !all.contains("4711"), "{all}");
+}
