@@ -94,6 +94,8 @@ impl SshPermit {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::Method;
 
     use super::*;
