@@ -152,7 +152,7 @@ impl TokenContext {
         let written = oauth.map(|it| {
             (&it.token_params, &it.renew_params, &it.renames, &it.extra_headers, it.token_body)
         });
-        let proof = oauth.map(|it| (it.client_auth, &it.scopes, &it.jwt));
+        let proof = oauth.map(|it| (it.client_auth, &it.scopes, &it.jwt, &it.session, &it.signed));
         let all = (app, secret.0, asked, written, proof, &self.variables, &self.scopes);
         let digest = Sha256::digest(format!("{all:?}"));
         digest.iter().map(|byte| format!("{byte:02x}")).collect()

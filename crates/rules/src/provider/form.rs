@@ -369,6 +369,8 @@ impl Provider {
             shown,
             database,
             aws: auth.aws.clone(),
+            scheme: auth.scheme.clone(),
+            variables: values,
             is_ssh: auth.kind == super::AuthKind::SshKey,
         })
     }

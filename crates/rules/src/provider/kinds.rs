@@ -6,20 +6,37 @@ use super::oauth_keys::GrantText;
 impl AuthKind {
     /// Whether connections of this kind can be created.
     pub fn is_supported(self) -> bool {
-        !self.mints() || matches!(self, Self::Oauth2 | Self::ServiceAccount | Self::GithubApp)
+        !matches!(self, Self::Digest | Self::Mtls)
     }
 
     /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the
     /// field `access_token`.
     pub fn mints(self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Self::ApiKey
-                | Self::Bearer
-                | Self::Basic
-                | Self::Custom
+            Self::Oauth2
+                | Self::ServiceAccount
+                | Self::GithubApp
+                | Self::SignedJwt
+                | Self::Session
+        )
+    }
+
+    /// Whether each request is signed by a scheme of the provider's file.
+    pub fn signs(self) -> bool {
+        matches!(self, Self::Hmac | Self::Oauth1)
+    }
+
+
+    /// Whether its secrets are keys or files with several lines.
+    pub fn has_documents(self) -> bool {
+        matches!(
+            self,
+            Self::ServiceAccount
+                | Self::GithubApp
+                | Self::SignedJwt
+                | Self::Mtls
                 | Self::SshKey
-                | Self::AwsSigv4
         )
     }
 
@@ -107,7 +124,6 @@ const CONSENT: &[&str] = &[
     "userinfo",
     "response_mode",
     "request_token",
-    "scheme",
 ];
 
 /// Keys of a kind in addition to [`COMMON`].
@@ -118,11 +134,13 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
         | AuthKind::Basic
         | AuthKind::Custom
         | AuthKind::SshKey => [&[], &[]],
-        AuthKind::Oauth2 | AuthKind::Oauth1 => [TOKEN, CONSENT],
+        AuthKind::Oauth2 => [TOKEN, CONSENT],
+        AuthKind::Oauth1 => [&["signature", "request_token", "authorize", "token", "app_url"], &[]],
         AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SignedJwt => [TOKEN, &[]],
         AuthKind::Session => [TOKEN, &["login", "renewal"]],
         AuthKind::AwsSigv4 => [&["service", "region", "via", "access_ttl"], &[]],
-        AuthKind::Hmac | AuthKind::Digest | AuthKind::Mtls => [&["scheme"], &[]],
+        AuthKind::Hmac => [&["signature"], &[]],
+        AuthKind::Digest | AuthKind::Mtls => [&[], &[]],
     }
 }
 
@@ -152,8 +170,8 @@ pub(super) fn usual_fields(
         AuthKind::Oauth1 => &[
             ("consumer_key", "Consumer key", true, false),
             ("consumer_secret", "Consumer secret", true, false),
-            ("token", "Token", true, false),
-            ("token_secret", "Token secret", true, false),
+            ("token", "Access token", true, false),
+            ("token_secret", "Access token secret", true, false),
         ],
         AuthKind::AwsSigv4 => &[
             ("access_key_id", "Access key id", true, false),
@@ -190,7 +208,7 @@ pub(super) fn usual_fields(
 
 /// All keys in addition to [`COMMON`], of any kind.
 pub(super) const OTHER: &[&[&str]] =
-    &[TOKEN, CONSENT, &["login", "renewal", "service", "region", "via"]];
+    &[TOKEN, CONSENT, &["login", "renewal", "service", "region", "via", "signature"]];
 
 /// The label of a method that declares none.
 pub(super) fn usual_label(kind: AuthKind) -> &'static str {

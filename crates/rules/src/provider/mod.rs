@@ -11,6 +11,7 @@ mod built_in;
 pub mod catalogue;
 pub mod check;
 mod check_auth;
+mod check_minted;
 mod check_oauth;
 mod check_protocol;
 mod check_test_request;
@@ -21,6 +22,7 @@ pub mod document;
 mod extends;
 pub mod form;
 mod kinds;
+pub mod minted_keys;
 pub mod oauth;
 pub mod oauth_keys;
 mod overlap;
@@ -28,6 +30,7 @@ mod own_hosts;
 pub mod pasted;
 mod placing;
 pub mod schema;
+pub mod session;
 pub mod test_request;
 
 use std::collections::BTreeMap;
@@ -39,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::inject::credential::{Clears, Scoped};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
+use crate::inject::sign::request_signer::Scheme;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use oauth::GrantText;
@@ -234,6 +238,8 @@ pub struct AuthMethod {
     pub app_url: Option<String>,
     /// What AWS signatures name for requests that the agent does not sign.
     pub aws: AwsScope,
+    /// What signs requests with the owner's fields, for kinds that are data.
+    pub scheme: Option<Arc<Scheme>>,
     /// The part that is not supported yet.
     pub later: Option<PlannedFeature>,
 }
@@ -313,6 +319,10 @@ pub struct Instance {
     pub database: Option<DatabaseEndpoint>,
     /// Region and service of AWS signatures, if the provider fixes them.
     pub aws: AwsScope,
+    /// What signs requests with the owner's fields, for kinds that are data.
+    pub scheme: Option<Arc<Scheme>>,
+    /// The variables with their defaults, which signatures may name.
+    pub variables: BTreeMap<String, String>,
     /// Whether the credential is the key of an SSH agent, which no request gets.
     pub is_ssh: bool,
 }

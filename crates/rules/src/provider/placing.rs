@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 
+use super::check_auth::only_secret;
 use super::document::{Problems, item_of, key_of};
 use super::form::HostTemplate;
 use super::own_hosts::{OwnHosts, hosts, paths};
@@ -10,6 +11,7 @@ use super::{AuthKind, Field, PlannedFeature, ScopedPlaces};
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, LoginPart, Place};
+use crate::inject::sign::message::Computed;
 use crate::inject::steering;
 use crate::inject::template::{Encoding, Template};
 
@@ -145,13 +147,16 @@ impl PlacementParser<'_> {
                 None => found.push(place),
             }
         }
+        if !found.is_empty() && found.iter().all(|place| place.value.fields().next().is_none()) {
+            problems.add(path, "no place holds a field", "write one as `{field}`");
+        }
         found
     }
 
     /// The kind's default placement.
     fn usual(&mut self, path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
         let text = match self.text.kind {
-            AuthKind::ApiKey | AuthKind::Custom => {
+            AuthKind::ApiKey | AuthKind::Custom | AuthKind::Hmac => {
                 let message = format!("kind `{}` needs a placement", self.text.kind.as_str());
                 problems.add(path, message, "add `placement: { header: … }`");
                 return Vec::new();
@@ -160,6 +165,11 @@ impl PlacementParser<'_> {
                 PlaceText { basic: Some("{username}:{password}".into()), ..PlaceText::default() }
             }
             AuthKind::Mtls | AuthKind::SshKey => return Vec::new(),
+            AuthKind::Oauth1 => PlaceText {
+                header: Some("Authorization".into()),
+                value: Some("{signature}".into()),
+                ..PlaceText::default()
+            },
             AuthKind::AwsSigv4 => {
                 let value = Template::parse("{access_key_id}", Encoding::Plain);
                 let at = Location::Signature;
@@ -283,10 +293,9 @@ impl PlacementParser<'_> {
         if self.text.kind.mints() {
             return Some(MINTED);
         }
-        let mut secrets = self.fields.iter().filter(|field| field.secret && !field.optional);
-        match (secrets.next(), secrets.next()) {
-            (Some(only), None) => Some(&only.name),
-            _ => {
+        match only_secret(self.fields) {
+            Some(only) => Some(&only.name),
+            None => {
                 let message = "it is not clear which field goes here";
                 problems.add(path, message, "name it in a template: `value: \"{field}\"`");
                 None
@@ -322,14 +331,20 @@ impl PlacementParser<'_> {
             if self.text.kind.mints() && !names.contains(&MINTED) {
                 names.push(MINTED);
             }
-            for name in template.fields().filter(|name| !names.contains(name)) {
+            let is_variable = |name: &str| self.own.variables.iter().any(|it| it.name == name);
+            let is_computed = |name: &str| {
+                self.text.kind.signs() && (Computed::named(name).is_some() || is_variable(name))
+            };
+            let unknown = template.fields().filter(|name| !names.contains(name));
+            for name in unknown.filter(|name| !is_computed(name)) {
                 let remedy = match names.is_empty() {
                     true => "declare it under `fields`".to_owned(),
                     false => format!("the fields are {}", names.join(", ")),
                 };
                 problems.add(at, format_args!("`{{{name}}}` is not a field"), remedy);
             }
-            if template.fields().next().is_none() {
+            let is_alone = self.text.place.is_none() && self.text.placements.is_none();
+            if is_alone && template.fields().next().is_none() {
                 problems.add(at, "the template holds no field", "write one as `{field}`");
             }
         }

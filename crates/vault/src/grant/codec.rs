@@ -24,6 +24,7 @@ pub(super) enum StoredKind {
     App = 6,
     SshKey = 7,
     AwsKey = 8,
+    SigningKey = 9,
 }
 
 /// Encodes a grant. The buffer is allocated once, so that no unwiped copy is left.
@@ -62,6 +63,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(StoredKind, BTreeMap<String, Secre
         6 => StoredKind::App,
         7 => StoredKind::SshKey,
         8 => StoredKind::AwsKey,
+        9 => StoredKind::SigningKey,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;
@@ -136,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_or_kind_is_refused() {
-        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 9), (1, 255)] {
+        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 10), (1, 255)] {
             let mut bytes = sample().to_vec();
             bytes[at] = value;
             assert!(decode(&bytes).is_err(), "byte {at} = {value}");

@@ -13,6 +13,7 @@ mod custom;
 mod error;
 mod fields;
 pub mod oauth;
+mod signing_key;
 mod ssh_key;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use zeroize::Zeroizing;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::{Credential, Renews, Scoped, Write};
-use keyward_rules::inject::placement::Location;
+use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::Signer;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance, PlannedFeature};
@@ -37,6 +38,7 @@ use bearer::Bearer;
 use custom::Custom;
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuth, RequestContext, Revocable};
+use signing_key::SigningKey;
 pub use ssh_key::OpenedSshKey;
 use ssh_key::SshKey;
 
@@ -57,6 +59,8 @@ pub enum Grant {
     SshKey(SshKey),
     /// An AWS access key, which signs requests.
     AwsKey(AwsKey),
+    /// Keys that sign requests by a scheme of the provider's file.
+    SigningKey(SigningKey),
 }
 
 /// The context of minting.
@@ -118,9 +122,11 @@ impl Grant {
             AuthKind::Custom => Ok(Self::Custom(Custom::new(values))),
             AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
             AuthKind::AwsSigv4 => Ok(Self::AwsKey(AwsKey::new(values))),
-            AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp => {
-                OAuth::from_fields(auth, values).map(Self::OAuth)
+            AuthKind::Hmac | AuthKind::Oauth1 => SigningKey::new(auth, values).map(Self::SigningKey),
+            AuthKind::SignedJwt if auth.oauth.is_none() => {
+                SigningKey::new(auth, values).map(Self::SigningKey)
             }
+            kind if kind.mints() => OAuth::from_fields(auth, values).map(Self::OAuth),
             kind => {
                 let later = PlannedFeature::Kind(kind);
                 Err(GrantError::NotSupported { auth: auth.id.clone(), later })
@@ -137,6 +143,7 @@ impl Grant {
             Self::Custom(_) => codec::StoredKind::Custom,
             Self::SshKey(_) => codec::StoredKind::SshKey,
             Self::AwsKey(_) => codec::StoredKind::AwsKey,
+            Self::SigningKey(_) => codec::StoredKind::SigningKey,
             Self::OAuth(grant) => {
                 return codec::encode(codec::StoredKind::OAuth, &grant.to_fields());
             }
@@ -158,6 +165,7 @@ impl Grant {
             codec::StoredKind::OAuth => Self::OAuth(OAuth::stored(values)?),
             codec::StoredKind::SshKey => Self::SshKey(SshKey::stored(values)),
             codec::StoredKind::AwsKey => Self::AwsKey(AwsKey::new(values)),
+            codec::StoredKind::SigningKey => Self::SigningKey(SigningKey::stored(values)),
             codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
@@ -240,7 +248,12 @@ impl Grant {
         let values = self.fields();
         let mut writes = Vec::with_capacity(instance.placements.len());
         for scope in &instance.placements {
-            let what = scope.what.iter().filter_map(|place| self.write(place, values).transpose());
+            let before = |place: &&Place| match &instance.scheme {
+                Some(scheme) => !scheme.writes(place),
+                None => true,
+            };
+            let places = scope.what.iter().filter(before);
+            let what = places.filter_map(|place| self.write(place, values).transpose());
             writes.push(Scoped {
                 hosts: scope.hosts.clone(),
                 paths: scope.paths.clone(),
@@ -254,6 +267,7 @@ impl Grant {
     fn signer(&self, instance: &Instance) -> Result<Option<Signer>, MintError> {
         match self {
             Self::AwsKey(grant) => grant.signer(&instance.aws).map(Some),
+            Self::SigningKey(grant) => grant.signer(instance).map(Some),
             _ => Ok(None),
         }
     }
@@ -291,7 +305,9 @@ impl Grant {
     ) -> Needles {
         let is_secret = |name: &str| !instance.shown.iter().any(|shown| shown == name);
         let may_come_back = |name: &str| match self {
-            Self::OAuth(_) => OAuth::may_come_back(name),
+            Self::OAuth(grant) => {
+                OAuth::may_come_back(name) || grant.logs_in() && is_secret(name)
+            }
             _ => is_secret(name),
         };
         let secrets = self.fields().iter().filter(|(name, _)| may_come_back(name));
@@ -330,13 +346,14 @@ impl Grant {
             Self::OAuth(grant) => grant.fields(),
             Self::SshKey(grant) => grant.fields(),
             Self::AwsKey(grant) => grant.fields(),
+            Self::SigningKey(grant) => grant.fields(),
         }
     }
 
     /// One rendered write; `None` if `custom` omits an optional field.
     fn write(
         &self,
-        place: &keyward_rules::inject::placement::Place,
+        place: &Place,
         values: &BTreeMap<String, Secret>,
     ) -> Result<Option<Write>, MintError> {
         if let Self::Custom(grant) = self
