@@ -239,11 +239,12 @@ pub(super) fn samples(patterns: &[PathPattern]) -> Vec<String> {
     }
 }
 
-/// Whether what is injected is what the owner gives: no token endpoint is asked here. Keys that sign are not: `real` has
-/// programs for them.
+/// Whether what is injected is what the owner gives: no token endpoint is asked here. Keys that sign are not: `made.rs` has
+/// those whose scheme is data, and `real` has programs for the others.
 fn is_given(auth: &AuthMethod) -> bool {
     auth.later.is_none()
         && auth.minted.is_none()
+        && auth.scheme.is_none()
         && !matches!(auth.kind, AuthKind::SshKey | AuthKind::AwsSigv4)
 }
 

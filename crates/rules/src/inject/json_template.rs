@@ -33,9 +33,8 @@ impl JsonTemplate {
                 Self::List(items.iter().map(Self::parse).collect::<Result<_, _>>()?)
             }
             Value::Object(members) => {
-                let parsed = |(name, value): (&String, &Value)| {
-                    Ok((name.clone(), Self::parse(value)?))
-                };
+                let parsed =
+                    |(name, value): (&String, &Value)| Ok((name.clone(), Self::parse(value)?));
                 Self::Object(members.iter().map(parsed).collect::<Result<_, String>>()?)
             }
             fixed => Self::Fixed(fixed.clone()),
@@ -93,11 +92,7 @@ impl JsonTemplate {
         Ok(out)
     }
 
-    fn write(
-        &self,
-        values: &Values<'_>,
-        out: &mut Zeroizing<Vec<u8>>,
-    ) -> Result<(), SignError> {
+    fn write(&self, values: &Values<'_>, out: &mut Zeroizing<Vec<u8>>) -> Result<(), SignError> {
         match self {
             Self::Text(message) if !message.is_number() => {
                 let bytes = message.render(values)?;

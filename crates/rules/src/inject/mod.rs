@@ -13,4 +13,5 @@ pub mod sign;
 pub mod steering;
 pub mod strip;
 pub mod template;
+pub mod tls;
 pub mod write;

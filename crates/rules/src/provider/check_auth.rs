@@ -34,7 +34,7 @@ pub(super) fn method(
         let same = fields.iter_mut().filter(|field| field.name == minted.name);
         same.for_each(|field| field.env.clone_from(&minted.env));
     }
-    let mut placing = PlacementParser { text, fields: &fields, own, later: None };
+    let placing = PlacementParser { text, fields: &fields, own };
     let placements = placing.placements(path, problems);
     if let Some(test) = &text.test {
         let fields: Vec<&Field> = fields.iter().collect();
@@ -45,7 +45,7 @@ pub(super) fn method(
     }
     let minting = check_minted::minting(text, &fields, path, own, problems);
     let later = match text.kind.is_supported() {
-        true => placing.later,
+        true => None,
         false => Some(PlannedFeature::Kind(text.kind)),
     };
     AuthMethod {
@@ -61,6 +61,7 @@ pub(super) fn method(
         oauth: check_oauth::oauth(text, &minting, path, own, problems).map(Arc::new),
         aws: AwsScope { region: text.region.clone(), service: text.service.clone() },
         scheme: minting.scheme,
+        tls: minting.tls,
         later,
     }
 }

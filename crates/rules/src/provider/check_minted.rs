@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::check_auth::only_secret;
 use super::document::{Problems, key_of};
 use super::minted_keys::{
-    HashText, JwtText, KeyEncodingText, RequestText, SignatureEncodingText, SignatureText,
+    HashText, JwtText, KeyEncodingText, RequestText, SignatureEncodingText, SignatureText, TlsText,
 };
 use super::own_hosts::OwnHosts;
 use super::schema::AuthText;
 use super::session::{RequestTemplate, Session, unknown_names};
-use super::{AuthKind, Field};
+use super::{AuthKind, Field, TlsFields};
 use crate::inject::json_template::JsonTemplate;
 use crate::inject::sign::hmac::{HmacAlgorithm, HmacScheme, SignatureEncoding};
 use crate::inject::sign::jwt::{FINGERPRINT, JwtTemplate, KeyEncoding};
@@ -31,6 +31,8 @@ pub(super) struct Minting {
     pub(super) token: Option<Arc<JwtTemplate>>,
     /// What signs each request.
     pub(super) scheme: Option<Arc<Scheme>>,
+    /// What is used in TLS handshakes.
+    pub(super) tls: Option<TlsFields>,
 }
 
 /// Checks the keys of kinds whose credential is made here.
@@ -55,12 +57,14 @@ pub(super) fn minting(
         },
         AuthKind::Hmac => found.scheme = check.hmac(problems).map(|it| Arc::new(Scheme::Hmac(it))),
         AuthKind::Oauth1 => {
-            let algorithm = hash(text.signature.as_ref().map(|it| it.hash).unwrap_or(HashText::Sha1));
+            let algorithm =
+                hash(text.signature.as_ref().map(|it| it.hash).unwrap_or(HashText::Sha1));
             let has_realm = check.names.contains(&"realm");
             found.scheme = Some(Arc::new(Scheme::OAuth1(OAuth1Scheme { algorithm, has_realm })));
         }
         _ => {}
     }
+    found.tls = check.tls(problems);
     found
 }
 
@@ -73,6 +77,39 @@ struct MintingCheck<'a> {
 }
 
 impl MintingCheck<'_> {
+    fn tls(&self, problems: &mut Problems<'_>) -> Option<TlsFields> {
+        let at = key_of(self.path, "tls");
+        let named = |name: &Option<String>| match name {
+            Some(name) if !self.fields.iter().any(|field| field.name == *name) => Err(name.clone()),
+            name => Ok(name.clone()),
+        };
+        let usual = |name: &str| Some(name.to_owned());
+        let text = match &self.text.tls {
+            None if self.text.kind != AuthKind::Mtls => return None,
+            None => &TlsText {
+                certificate: usual("client_cert"),
+                key: usual("client_key"),
+                ca: usual("ca").filter(|ca| self.fields.iter().any(|field| field.name == *ca)),
+            },
+            Some(text) => text,
+        };
+        let found = named(&text.certificate)
+            .and_then(|certificate| Ok((certificate, named(&text.key)?, named(&text.ca)?)));
+        let (certificate, key, ca) = match found {
+            Ok(found) => found,
+            Err(name) => {
+                let message = format!("`{name}` is not a field of this method");
+                problems.add(&at, message, "declare it under `fields`");
+                return None;
+            }
+        };
+        if certificate.is_some() != key.is_some() || certificate.is_none() && ca.is_none() {
+            let remedy = "name `certificate` and `key`, or `ca`, or all three";
+            problems.add(&at, "a certificate and its key go together", remedy);
+        }
+        Some(TlsFields { certificate, key, ca })
+    }
+
     fn session(&self, problems: &mut Problems<'_>) -> Option<Session> {
         let Some(login) = &self.text.login else {
             let remedy = "describe the request under `login`";
@@ -119,7 +156,8 @@ impl MintingCheck<'_> {
         let kid = text.kid.as_deref();
         let life = text.ttl.as_deref().map(parse_duration);
         let life = life.unwrap_or(Ok(std::time::Duration::from_secs(JWT_SECONDS)));
-        let Ok(life) = life.inspect_err(|error| problems.add(&key_of(&at, "ttl"), error, "")) else {
+        let Ok(life) = life.inspect_err(|error| problems.add(&key_of(&at, "ttl"), error, ""))
+        else {
             return None;
         };
         Some(JwtTemplate {
@@ -166,7 +204,8 @@ impl MintingCheck<'_> {
     fn hmac(&self, problems: &mut Problems<'_>) -> Option<HmacScheme> {
         let at = key_of(self.path, "signature");
         let text: Option<&SignatureText> = self.text.signature.as_ref();
-        let Some((text, message)) = text.and_then(|text| Some((text, text.message.as_ref()?))) else {
+        let Some((text, message)) = text.and_then(|text| Some((text, text.message.as_ref()?)))
+        else {
             let remedy = "write what is signed under `signature`, as `message`";
             problems.add(&at, "kind `hmac` has no text to sign", remedy);
             return None;
@@ -189,12 +228,7 @@ impl MintingCheck<'_> {
     }
 
     /// The field of the key: the named one, or the only required secret.
-    fn key(
-        &self,
-        named: Option<&str>,
-        at: &str,
-        problems: &mut Problems<'_>,
-    ) -> Option<String> {
+    fn key(&self, named: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<String> {
         let found = match named {
             Some(name) => self.fields.iter().find(|field| field.name == name),
             None => only_secret(self.fields),
@@ -211,7 +245,11 @@ impl MintingCheck<'_> {
 
     fn message(&self, text: &str, at: &str, problems: &mut Problems<'_>) -> Option<Message> {
         let Some(message) = Message::parse(text) else {
-            problems.add(at, format_args!("`{text}` is not a template"), "write fields as `{name}`");
+            problems.add(
+                at,
+                format_args!("`{text}` is not a template"),
+                "write fields as `{name}`",
+            );
             return None;
         };
         self.known(&message, at, problems);

@@ -370,6 +370,7 @@ impl Provider {
             database,
             aws: auth.aws.clone(),
             scheme: auth.scheme.clone(),
+            tls: auth.tls.clone(),
             variables: values,
             is_ssh: auth.kind == super::AuthKind::SshKey,
         })

@@ -6,7 +6,7 @@ use super::oauth_keys::GrantText;
 impl AuthKind {
     /// Whether connections of this kind can be created.
     pub fn is_supported(self) -> bool {
-        !matches!(self, Self::Digest | Self::Mtls)
+        self != Self::Digest
     }
 
     /// Whether a token is minted from the owner's fields instead of injecting them; placements then use the
@@ -14,11 +14,7 @@ impl AuthKind {
     pub fn mints(self) -> bool {
         matches!(
             self,
-            Self::Oauth2
-                | Self::ServiceAccount
-                | Self::GithubApp
-                | Self::SignedJwt
-                | Self::Session
+            Self::Oauth2 | Self::ServiceAccount | Self::GithubApp | Self::SignedJwt | Self::Session
         )
     }
 
@@ -27,16 +23,11 @@ impl AuthKind {
         matches!(self, Self::Hmac | Self::Oauth1)
     }
 
-
     /// Whether its secrets are keys or files with several lines.
     pub fn has_documents(self) -> bool {
         matches!(
             self,
-            Self::ServiceAccount
-                | Self::GithubApp
-                | Self::SignedJwt
-                | Self::Mtls
-                | Self::SshKey
+            Self::ServiceAccount | Self::GithubApp | Self::SignedJwt | Self::Mtls | Self::SshKey
         )
     }
 
@@ -75,6 +66,7 @@ pub(super) const COMMON: &[&str] = &[
     "key",
     "env",
     "test",
+    "tls",
 ];
 
 /// Keys of kinds with a token endpoint.
@@ -193,8 +185,9 @@ pub(super) fn usual_fields(
         AuthKind::SignedJwt => &[("key", "Key", true, false)],
         AuthKind::Hmac => &[("secret", "Signing secret", true, false)],
         AuthKind::Mtls => &[
-            ("client_certificate", "Client certificate", false, false),
-            ("client_key", "Client key", true, false),
+            ("client_cert", "Client certificate", true, false),
+            ("client_key", "Private key of the certificate", true, false),
+            ("ca", "CA of the service", true, true),
         ],
         AuthKind::SshKey => &[
             ("private_key", "Private key", true, false),

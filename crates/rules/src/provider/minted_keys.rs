@@ -70,6 +70,18 @@ pub enum KeyEncodingText {
     Base64,
 }
 
+/// The fields of a method that are used in TLS handshakes with its hosts; all in PEM.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsText {
+    /// The field of the client certificate.
+    pub certificate: Option<String>,
+    /// The field of its private key.
+    pub key: Option<String>,
+    /// The field of the CA that signs the certificates of the hosts.
+    pub ca: Option<String>,
+}
+
 /// What signs requests.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

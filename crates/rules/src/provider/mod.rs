@@ -240,8 +240,21 @@ pub struct AuthMethod {
     pub aws: AwsScope,
     /// What signs requests with the owner's fields, for kinds that are data.
     pub scheme: Option<Arc<Scheme>>,
+    /// Fields that are used in TLS handshakes and sent in no request.
+    pub tls: Option<TlsFields>,
     /// The part that is not supported yet.
     pub later: Option<PlannedFeature>,
+}
+
+/// The names of fields that are used in TLS handshakes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsFields {
+    /// The client certificate.
+    pub certificate: Option<String>,
+    /// Its private key.
+    pub key: Option<String>,
+    /// The CA of the hosts.
+    pub ca: Option<String>,
 }
 
 /// Region and service of an AWS signature.
@@ -258,8 +271,6 @@ pub struct AwsScope {
 pub enum PlannedFeature {
     /// A kind of auth method.
     Kind(AuthKind),
-    /// A placement of whole query parameters.
-    QueryString,
 }
 
 /// Placements for some hosts and paths, before variables are filled in.
@@ -321,6 +332,8 @@ pub struct Instance {
     pub aws: AwsScope,
     /// What signs requests with the owner's fields, for kinds that are data.
     pub scheme: Option<Arc<Scheme>>,
+    /// Fields that are used in TLS handshakes.
+    pub tls: Option<TlsFields>,
     /// The variables with their defaults, which signatures may name.
     pub variables: BTreeMap<String, String>,
     /// Whether the credential is the key of an SSH agent, which no request gets.
@@ -379,7 +392,11 @@ impl AuthMethod {
     /// The secrets that requests carry; agents hold a placeholder of each.
     pub fn carried(&self) -> impl Iterator<Item = &Field> {
         let is_sent = self.minted.is_none() && self.kind != AuthKind::SshKey;
-        let given = self.fields.iter().filter(move |field| field.secret && is_sent);
+        let is_sent = move |field: &&Field| {
+            let tls = self.tls.as_ref();
+            field.secret && is_sent && !tls.is_some_and(|tls| tls.names(&field.name))
+        };
+        let given = self.fields.iter().filter(is_sent);
         given.chain(&self.minted)
     }
 
@@ -403,11 +420,18 @@ impl AuthMethod {
     }
 }
 
+impl TlsFields {
+    /// Whether the field is one of these.
+    pub fn names(&self, field: &str) -> bool {
+        let names = [&self.certificate, &self.key, &self.ca];
+        names.into_iter().any(|name| name.as_deref() == Some(field))
+    }
+}
+
 impl std::fmt::Display for PlannedFeature {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Kind(kind) => write!(f, "auth kind `{}`", kind.as_str()),
-            Self::QueryString => f.write_str("placement of whole query parameters"),
         }
     }
 }

@@ -10,12 +10,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::FormError;
-use super::session::Session;
-use crate::inject::sign::jwt::JwtTemplate;
 pub use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
+use super::session::Session;
+use crate::inject::sign::jwt::JwtTemplate;
 
 /// Characters that are not encoded: RFC 3986 §2.3, and `:` and `.`, which hosts with ports contain.
 const UNRESERVED: &AsciiSet =

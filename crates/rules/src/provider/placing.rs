@@ -7,7 +7,7 @@ use super::document::{Problems, item_of, key_of};
 use super::form::HostTemplate;
 use super::own_hosts::{OwnHosts, hosts, paths};
 use super::schema::{AuthText, PlaceText, ScopedText};
-use super::{AuthKind, Field, PlannedFeature, ScopedPlaces};
+use super::{AuthKind, Field, ScopedPlaces};
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, LoginPart, Place};
@@ -65,17 +65,11 @@ pub(super) struct PlacementParser<'a> {
     pub(super) text: &'a AuthText,
     pub(super) fields: &'a [Field],
     pub(super) own: &'a OwnHosts<'a>,
-    /// An unsupported feature, if a placement uses one.
-    pub(super) later: Option<PlannedFeature>,
 }
 
 impl PlacementParser<'_> {
-    /// All placements of the method; records unsupported features.
-    pub(super) fn placements(
-        &mut self,
-        path: &str,
-        problems: &mut Problems<'_>,
-    ) -> Vec<ScopedPlaces> {
+    /// All placements of the method.
+    pub(super) fn placements(&self, path: &str, problems: &mut Problems<'_>) -> Vec<ScopedPlaces> {
         let text = self.text;
         match (&text.placement, &text.place, &text.placements) {
             (Some(place), None, None) => {
@@ -96,7 +90,7 @@ impl PlacementParser<'_> {
     }
 
     fn scopes(
-        &mut self,
+        &self,
         scopes: &[ScopedText],
         path: &str,
         problems: &mut Problems<'_>,
@@ -123,12 +117,7 @@ impl PlacementParser<'_> {
         found
     }
 
-    fn places(
-        &mut self,
-        texts: &[PlaceText],
-        path: &str,
-        problems: &mut Problems<'_>,
-    ) -> Vec<Place> {
+    fn places(&self, texts: &[PlaceText], path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
         if texts.is_empty() {
             problems.add(path, "there is no place", "write `- { header: …, value: … }`");
         }
@@ -154,7 +143,7 @@ impl PlacementParser<'_> {
     }
 
     /// The kind's default placement.
-    fn usual(&mut self, path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
+    fn usual(&self, path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
         let text = match self.text.kind {
             AuthKind::ApiKey | AuthKind::Custom | AuthKind::Hmac => {
                 let message = format!("kind `{}` needs a placement", self.text.kind.as_str());
@@ -184,13 +173,8 @@ impl PlacementParser<'_> {
         self.place(&text, path, problems).into_iter().collect()
     }
 
-    /// Parses one place. `None` if it is invalid or not supported yet (recorded in `later`).
-    fn place(
-        &mut self,
-        text: &PlaceText,
-        path: &str,
-        problems: &mut Problems<'_>,
-    ) -> Option<Place> {
+    /// Parses one place; `None` if it is invalid.
+    fn place(&self, text: &PlaceText, path: &str, problems: &mut Problems<'_>) -> Option<Place> {
         if let Some(part) = text.login {
             return self.login(text, part, path, problems);
         }
@@ -234,10 +218,7 @@ impl PlacementParser<'_> {
             }
             "basic" => Location::Header(http::header::AUTHORIZATION),
             "body" if let Some(path) = BodyPath::parse(name) => Location::Body(path),
-            "query_string" => {
-                self.later = Some(PlannedFeature::QueryString);
-                return None;
-            }
+            "query_string" => Location::QueryString,
             _ => {
                 problems.add(&at, format_args!("this is not a place in a {key}"), remedy(key));
                 return None;

@@ -11,7 +11,7 @@ use serde_yaml::Value;
 
 use super::actions::ActionText;
 use super::decode::one_or_many;
-use super::minted_keys::{JwtText, RequestText, SignatureText};
+use super::minted_keys::{JwtText, RequestText, SignatureText, TlsText};
 use super::oauth_keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
@@ -244,6 +244,8 @@ pub struct AuthText {
     pub jwt: Option<JwtText>,
     /// Kinds that sign requests: what is signed, and how.
     pub signature: Option<SignatureText>,
+    /// Fields that are used in TLS handshakes.
+    pub tls: Option<TlsText>,
     /// SigV4: the signed service name.
     pub service: Option<String>,
     /// SigV4: the signed region, when it is fixed.

@@ -113,11 +113,7 @@ impl RequestCheck<'_> {
         }
     }
 
-    fn json(
-        &self,
-        value: &serde_yaml::Value,
-        problems: &mut Problems<'_>,
-    ) -> Option<JsonTemplate> {
+    fn json(&self, value: &serde_yaml::Value, problems: &mut Problems<'_>) -> Option<JsonTemplate> {
         let at = key_of(self.path, "json");
         let value = serde_json::to_value(value).ok();
         let Some(template) = value.and_then(|value| JsonTemplate::parse(&value).ok()) else {

@@ -9,6 +9,7 @@ mod aws_key;
 mod basic;
 mod bearer;
 mod codec;
+mod connection_tls;
 mod custom;
 mod error;
 mod fields;
@@ -115,14 +116,19 @@ impl Grant {
         }
         let values = fields::check(auth, given)?;
         fields::check_places(auth, &values)?;
+        if let Some(tls) = &auth.tls {
+            connection_tls::check(tls, &values)?;
+        }
         match auth.kind {
             AuthKind::ApiKey => Ok(Self::ApiKey(ApiKey::new(values))),
             AuthKind::Bearer => Ok(Self::Bearer(Bearer::new(values))),
             AuthKind::Basic => Basic::new(auth, values).map(Self::Basic),
-            AuthKind::Custom => Ok(Self::Custom(Custom::new(values))),
+            AuthKind::Custom | AuthKind::Mtls => Ok(Self::Custom(Custom::new(values))),
             AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
             AuthKind::AwsSigv4 => Ok(Self::AwsKey(AwsKey::new(values))),
-            AuthKind::Hmac | AuthKind::Oauth1 => SigningKey::new(auth, values).map(Self::SigningKey),
+            AuthKind::Hmac | AuthKind::Oauth1 => {
+                SigningKey::new(auth, values).map(Self::SigningKey)
+            }
             AuthKind::SignedJwt if auth.oauth.is_none() => {
                 SigningKey::new(auth, values).map(Self::SigningKey)
             }
@@ -240,6 +246,9 @@ impl Grant {
             writes,
             clears: ctx.instance.clears.clone(),
             signer: self.signer(ctx.instance)?,
+            tls: ctx.instance.tls.as_ref().and_then(|tls| {
+                connection_tls::of_connection(ctx.connection, tls, self.fields()).map(Arc::new)
+            }),
         };
         Ok(Minted { credential, rotated: None, life })
     }
@@ -305,9 +314,7 @@ impl Grant {
     ) -> Needles {
         let is_secret = |name: &str| !instance.shown.iter().any(|shown| shown == name);
         let may_come_back = |name: &str| match self {
-            Self::OAuth(grant) => {
-                OAuth::may_come_back(name) || grant.logs_in() && is_secret(name)
-            }
+            Self::OAuth(grant) => OAuth::may_come_back(name) || grant.logs_in() && is_secret(name),
             _ => is_secret(name),
         };
         let secrets = self.fields().iter().filter(|(name, _)| may_come_back(name));

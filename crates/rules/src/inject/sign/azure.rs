@@ -16,10 +16,12 @@ const ACCOUNT: &str = "account";
 
 /// Fields whose name begins with `x-ms-`, in order, each on a line of its own.
 pub(super) fn headers(fields: &HeaderMap) -> Result<String, SignError> {
-    let names: BTreeSet<&str> =
-        fields.keys().map(|name| name.as_str()).filter(|name| name.starts_with("x-ms-")).collect();
+    let names = fields.keys().map(|name| name.as_str()).filter(|name| name.starts_with("x-ms-"));
+    // The service sorts as its language does: without hyphens, and `_` before digits.
+    let rank = |name: &str| name.replace('-', "").replace('_', "!");
+    let names: BTreeSet<(String, &str)> = names.map(|name| (rank(name), name)).collect();
     let mut text = String::new();
-    for name in names {
+    for (_, name) in names {
         let name = name.parse().map_err(|_| SignError::Unsignable)?;
         let value = header_value(fields, &name)?;
         text.push_str(&format!("{name}:{}\n", value.trim()));

@@ -24,9 +24,8 @@ const RSA: [Algorithm; 6] = [
 const ED25519: [u8; 16] = [48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32];
 
 /// Version and algorithm of a P-256 key in PKCS #8 (RFC 5208 §5, RFC 5480 §2.1.1).
-const P256: [u8; 24] = [
-    2, 1, 0, 48, 19, 6, 7, 42, 134, 72, 206, 61, 2, 1, 6, 8, 42, 134, 72, 206, 61, 3, 1, 7,
-];
+const P256: [u8; 24] =
+    [2, 1, 0, 48, 19, 6, 7, 42, 134, 72, 206, 61, 2, 1, 6, 8, 42, 134, 72, 206, 61, 3, 1, 7];
 
 /// Reads a private key: PEM (RSA in PKCS #1 or #8; P-256, P-384 and Ed25519 in PKCS #8; P-256 in SEC 1), also with
 /// `\n` written as two characters; or an Ed25519 key in base64, 32 bytes or followed by its public key. Returns its
@@ -153,7 +152,9 @@ uKFxOelIgsiZJXKZNCX0FBmrfpCkKklCcg==
 
     #[test]
     fn what_is_no_key_is_refused_and_an_algorithm_of_another_key_too() {
-        for bad in ["", "secret", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----"] {
+        for bad in
+            ["", "secret", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----"]
+        {
             assert_eq!(private_key(bad.as_bytes(), None).err(), Some(SignError::Key), "{bad}");
         }
         let other = private_key(SEED.as_bytes(), Some(Algorithm::ES256));
@@ -164,11 +165,9 @@ uKFxOelIgsiZJXKZNCX0FBmrfpCkKklCcg==
     #[test]
     fn a_key_in_base64_or_in_sec_1_signs() {
         let one_line = EC.replace('\n', "\\n");
-        for (text, expected) in [
-            (SEED, Algorithm::EdDSA),
-            (EC, Algorithm::ES256),
-            (&one_line, Algorithm::ES256),
-        ] {
+        for (text, expected) in
+            [(SEED, Algorithm::EdDSA), (EC, Algorithm::ES256), (&one_line, Algorithm::ES256)]
+        {
             let (algorithm, key) = private_key(text.as_bytes(), None).unwrap();
             assert_eq!(algorithm, expected);
             assert!(jsonwebtoken::crypto::sign(b"x", &key, algorithm).is_ok());

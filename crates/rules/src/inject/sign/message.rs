@@ -348,7 +348,8 @@ pub(super) fn header_value(fields: &HeaderMap, name: &HeaderName) -> Result<Stri
     if *name == header::CONTENT_LENGTH && fields.get(name).is_some_and(|length| length == "0") {
         return Ok(String::new());
     }
-    let values: Result<Vec<&str>, _> = fields.get_all(name).iter().map(HeaderValue::to_str).collect();
+    let values: Result<Vec<&str>, _> =
+        fields.get_all(name).iter().map(HeaderValue::to_str).collect();
     Ok(values.map_err(|_| SignError::Unsignable)?.join(","))
 }
 
@@ -383,7 +384,8 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_messages_are_refused() {
-        for bad in ["{", "}", "{}", "a{b", "a}b", "{a b}", "{header:}", "{header:a b}", "{lower:a}"] {
+        for bad in ["{", "}", "{}", "a{b", "a}b", "{a b}", "{header:}", "{header:a b}", "{lower:a}"]
+        {
             assert!(Message::parse(bad).is_none(), "{bad}");
         }
     }

@@ -59,7 +59,9 @@ pub enum SignError {
     #[error("the connection has no value for a field that its signatures need; connect it again")]
     FieldMissing,
     /// The key cannot be read.
-    #[error("the connection's key is not a private key in PEM, or not encoded as its provider says")]
+    #[error(
+        "the connection's key is not a private key in PEM, or not encoded as its provider says"
+    )]
     Key,
     /// The key belongs to another algorithm.
     #[error("the connection's key is not of the algorithm that is wanted")]

@@ -66,11 +66,8 @@ impl OAuth1Scheme {
         if values.fields.contains_key("token") {
             own.push(("oauth_token", field("token")?));
         }
-        let token_secret = if values.fields.contains_key("token_secret") {
-            field("token_secret")?
-        } else {
-            ""
-        };
+        let token_secret =
+            if values.fields.contains_key("token_secret") { field("token_secret")? } else { "" };
         // RFC 5849 §3.4.2.
         let key = Zeroizing::new(format!(
             "{}&{}",

@@ -134,8 +134,7 @@ impl RequestSigner {
         let (after, before): (Vec<_>, Vec<_>) =
             places.partition(|place| place.value.names_signature());
         for place in &before {
-            let parts =
-                RequestParts { method, authority, target: &target, headers: fields, body };
+            let parts = RequestParts { method, authority, target: &target, headers: fields, body };
             let values = self.values(Some(parts), now, &nonce, "");
             let value = place.value.text(&values)?;
             place.write(&value, fields, &mut target)?;
@@ -149,8 +148,7 @@ impl RequestSigner {
         };
         let signature = signature.expose_text().ok_or(SignError::Unsignable)?;
         for place in &after {
-            let parts =
-                RequestParts { method, authority, target: &target, headers: fields, body };
+            let parts = RequestParts { method, authority, target: &target, headers: fields, body };
             let values = self.values(Some(parts), now, &nonce, signature);
             let value = place.value.text(&values)?;
             place.write(&value, fields, &mut target)?;

@@ -27,7 +27,8 @@ pub(super) fn minted(
     let token = ask.oauth.signed.as_ref().ok_or_else(missing)?;
     let fields = with_variables(fields, ask.variables);
     let nonce = nonce().map_err(unsigned)?;
-    let values = Values { fields: &fields, request: None, now: ask.now, nonce: &nonce, signature: "" };
+    let values =
+        Values { fields: &fields, request: None, now: ask.now, nonce: &nonce, signature: "" };
     let access = token.sign(&values).map_err(unsigned)?;
     let life = SignedDuration::try_from(token.life).unwrap_or_default();
     Ok(Tokens {
@@ -48,10 +49,8 @@ pub(super) fn with_variables(
     fields: &BTreeMap<String, Secret>,
     variables: &BTreeMap<String, String>,
 ) -> BTreeMap<String, Secret> {
-    let mut all: BTreeMap<String, Secret> = variables
-        .iter()
-        .map(|(name, value)| (name.clone(), Secret::from(value.clone())))
-        .collect();
+    let mut all: BTreeMap<String, Secret> =
+        variables.iter().map(|(name, value)| (name.clone(), Secret::from(value.clone()))).collect();
     all.extend(fields.clone());
     all
 }

@@ -66,13 +66,12 @@ fn sign(
 /// the query, in the body, and in both.
 #[test]
 fn the_examples_of_binance_are_signed_as_published() {
-    let key = fields(&[(
-        "secret",
-        "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j",
-    )]);
+    let key =
+        fields(&[("secret", "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j")]);
     let places =
         [place(&query("timestamp"), "{milliseconds}"), place(&query("signature"), "{signature}")];
-    let order = "symbol=LTCBTC&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=0.1&recvWindow=5000";
+    let order =
+        "symbol=LTCBTC&side=BUY&type=LIMIT&timeInForce=GTC&quantity=1&price=0.1&recvWindow=5000";
     let target = format!("/api/v3/order?{order}");
     let sent = sign(hmac("{query}{body}"), key.clone(), &places, ("POST", &target, "")).unwrap();
     let signature = "c8db56825ae71d6d79447849e617115f4a920fa2acdcab2b053c4b2838bd6b71";
@@ -85,7 +84,10 @@ fn the_examples_of_binance_are_signed_as_published() {
     let expected = format!("/api/v3/order?signature={signature}");
     assert_eq!(sent.unwrap().target, Some(expected));
 
-    let (first, rest) = ("symbol=LTCBTC&side=BUY&type=LIMIT&timeInForce=GTC", "quantity=1&price=0.1&recvWindow=5000&timestamp=1499827319559");
+    let (first, rest) = (
+        "symbol=LTCBTC&side=BUY&type=LIMIT&timeInForce=GTC",
+        "quantity=1&price=0.1&recvWindow=5000&timestamp=1499827319559",
+    );
     let target = format!("/api/v3/order?{first}");
     let sent = sign(hmac("{query}{body}"), key, &only, ("POST", &target, rest)).unwrap();
     let signature = "0fd168b8ddb4876a0358a8d14d0c9f3da0e9b20c5d52b2a00fcf7d1c602f9a77";
@@ -97,10 +99,7 @@ fn the_examples_of_binance_are_signed_as_published() {
 fn the_hash_functions_are_those_of_the_standards() {
     let cases = [
         (HmacAlgorithm::Sha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
-        (
-            HmacAlgorithm::Sha256,
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
-        ),
+        (HmacAlgorithm::Sha256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
         (
             HmacAlgorithm::Sha384,
             "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649",
@@ -152,12 +151,8 @@ fn the_example_of_x_is_signed_as_published() {
 fn what_a_signature_covers_is_written_before_it() {
     let places =
         [place(&header("x-sign"), "v1 {signature}"), place(&header("x-time"), "{seconds}")];
-    let with_time = sign(
-        hmac("{header:x-time}"),
-        fields(&[("secret", "k")]),
-        &places,
-        ("GET", "/", ""),
-    );
+    let with_time =
+        sign(hmac("{header:x-time}"), fields(&[("secret", "k")]), &places, ("GET", "/", ""));
     let sent = with_time.unwrap();
     assert_eq!(sent.fields["x-time"], "1499827319");
     let tag = HmacAlgorithm::Sha256.sign(b"k", b"1499827319");
