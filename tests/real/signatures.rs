@@ -80,6 +80,8 @@ struct Services {
     folder: TempDir,
     server: Child,
     secrets: Vec<Canary>,
+    /// What the configuration reads.
+    environment: Vec<(String, String)>,
     _origin: Origin,
 }
 
@@ -103,6 +105,7 @@ impl Services {
         let out = server.stdout.take().expect("piped");
         BufReader::new(out).read_line(&mut port).expect("the server says its port");
         let port = port.trim();
+        let mut environment: Vec<(String, String)> = Vec::new();
         let mut plan = Plan::api_key().no_agents().allow(&format!("127.0.0.1/32:{port}"));
         for host in HOSTS {
             plan = plan.resolve(&format!("{host}: \"127.0.0.1:{port}\""));
@@ -110,15 +113,15 @@ impl Services {
         for (name, provider, auth, variables, open) in CONNECTIONS {
             let mut fields: Vec<String> = Vec::new();
             for ((_, field), value) in keys.iter().filter(|((of, _), _)| *of == name) {
-                let variable = format!("{name}_{field}").to_uppercase();
+                let variable = format!("LIVE_{name}_{field}").to_uppercase();
                 fields.push(format!("{field}: {{ env: {variable} }}"));
-                plan = plan.variable(&variable, value);
+                environment.push((variable, value.to_owned()));
             }
             for pair in open.split(", ").filter(|pair| !pair.is_empty()) {
                 let (field, value) = pair.split_once(": ").expect("a field");
-                let variable = format!("{name}_{field}").to_uppercase();
+                let variable = format!("LIVE_{name}_{field}").to_uppercase();
                 fields.push(format!("{field}: {{ env: {variable} }}"));
-                plan = plan.variable(&variable, value);
+                environment.push((variable, value.to_owned()));
             }
             plan = plan.connection(&format!(
                 "{{ name: {name}, provider: {provider}, auth: {auth}, variables: {{ {variables} }}, fields: {{ {} }} }}",
@@ -129,7 +132,8 @@ impl Services {
         let plan = plan.agent("ci", &names.join(", "));
         let origin = Origin::answering(|_: &Message| ok("nothing")).await;
         let secrets = keys.into_values().map(Canary::of).collect();
-        Self { install: Install::new(&plan, &origin), folder, server, secrets, _origin: origin }
+        let install = Install::new(&plan, &origin);
+        Self { install, folder, server, secrets, environment, _origin: origin }
     }
 }
 
@@ -149,6 +153,7 @@ async fn libraries_verify_what_is_signed_for_sdks_with_placeholders_and_for_prog
     let services = Services::new().await;
     let mut command = services.install.keyward(&["run", "--agent", "ci", "--"]);
     command.arg(installed("real-venv/bin/python")).arg(program("clients.py"));
+    command.envs(services.environment.iter().cloned());
     let output = run(command).await;
     let said = said(&output);
     let log = std::fs::read_to_string(services.folder.path().join("log")).unwrap_or_default();

@@ -1,7 +1,8 @@
 //! Built-in providers whose credential is made here: each login and each key through one gateway. What is exact about
 //! signatures is tested beside them and in `real`, with the libraries of the services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -13,7 +14,11 @@ use serde_json::{Value, json};
 use super::accounts::{Account, value, variables};
 use super::{origin, put};
 use crate::support::canary::Canary;
+use crate::support::pki::pki;
 use crate::support::*;
+
+const KINDS: [AuthKind; 5] =
+    [AuthKind::Session, AuthKind::SignedJwt, AuthKind::Hmac, AuthKind::Oauth1, AuthKind::Mtls];
 
 /// The token of each session: a JWT that does not end soon.
 fn session_token(name: &str) -> String {
@@ -23,21 +28,26 @@ fn session_token(name: &str) -> String {
 
 /// The methods whose credential is made of the owner's fields without a person.
 fn made() -> Vec<(std::sync::Arc<Provider>, AuthMethod)> {
-    let kinds = [AuthKind::Session, AuthKind::SignedJwt, AuthKind::Hmac, AuthKind::Oauth1];
     let catalogue = Catalogue::built_in();
     let mut found = Vec::new();
     for provider in catalogue.all() {
-        let of_kind = provider.auth.iter().filter(|auth| kinds.contains(&auth.kind));
+        let of_kind = provider.auth.iter().filter(|auth| KINDS.contains(&auth.kind));
         found.extend(of_kind.map(|auth| (provider.clone(), auth.clone())));
     }
     found
 }
 
+/// A client's certificate and key.
+static CERTIFICATE: OnceLock<(String, String)> = OnceLock::new();
+
 /// What the owner gives for a field: a key of the kind that the method takes.
 fn given(auth: &AuthMethod, field: &Field, number: usize, canary: &str) -> String {
     let signed = auth.oauth.as_ref().and_then(|oauth| oauth.signed.clone());
     let shared = signed.is_some_and(|token| field.pattern.is_some() && *token.key == *field.name);
+    let (certificate, key) = CERTIFICATE.get_or_init(|| pki().pem(&["client.acme.test"]));
     match auth.kind {
+        AuthKind::Mtls if field.name == "client_cert" => certificate.clone(),
+        AuthKind::Mtls => key.clone(),
         AuthKind::SignedJwt if shared => format!("{}:{}", "0a".repeat(12), "0f".repeat(32)),
         AuthKind::SignedJwt if field.secret => {
             let rsa = auth.oauth.as_ref().and_then(|oauth| oauth.signed.clone());
@@ -100,12 +110,13 @@ async fn every_credential_that_is_made_here_arrives_in_its_places() {
     let origin = origin(answer.clone()).await;
     let mut plan = Plan::api_key().no_agents();
     let sample = plan.canary().text.clone();
+    let mut hosts: BTreeSet<String> = BTreeSet::new();
     for (provider, auth) in made() {
         let variables = variables(&provider, |variable| variable.default.is_none());
-        let account = Account::new("x".to_owned(), &provider, &auth, variables, &sample);
-        for host in account.hosts() {
-            plan = plan.resolve(&format!("\"{host}\": \"{}\"", origin.addr));
-        }
+        hosts.extend(Account::new("x".to_owned(), &provider, &auth, variables, &sample).hosts());
+    }
+    for host in hosts {
+        plan = plan.resolve(&format!("\"{host}\": \"{}\"", origin.addr));
     }
     let mut lab = plan.start(origin).await;
     let mut kinds: Vec<AuthKind> = Vec::new();
@@ -151,7 +162,7 @@ async fn every_credential_that_is_made_here_arrives_in_its_places() {
             );
         }
     }
-    for kind in [AuthKind::Session, AuthKind::SignedJwt, AuthKind::Hmac, AuthKind::Oauth1] {
+    for kind in KINDS {
         assert!(kinds.contains(&kind), "{kind:?}");
     }
     lab.finish().await;

@@ -1,6 +1,7 @@
 //! Client certificates and private CAs of connections: what a service sees, whom a connection trusts, and which streams
 //! are shared.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -124,11 +125,13 @@ async fn streams_are_shared_by_the_requests_of_one_connection_only() {
     let (mut lab, ca) = lab().await;
     certified(&mut lab, "first", Some(&ca)).await;
     certified(&mut lab, "second", Some(&ca)).await;
-    let mut seen = Vec::new();
-    for agent in ["first", "second", "first", "second"] {
-        seen.push(ask(&lab, agent).await.text());
+    let (mut of_first, mut of_second) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..6 {
+        of_first.insert(ask(&lab, "first").await.text());
+        of_second.insert(ask(&lab, "second").await.text());
     }
-    assert_eq!(seen, ["stream 0", "stream 1", "stream 0", "stream 1"]);
+    assert!(of_first.is_disjoint(&of_second), "{of_first:?} {of_second:?}");
+    assert!(of_first.len() + of_second.len() < 12, "streams are reused: {of_first:?}");
     // With another certificate, the connection's former streams are not its own any more.
     let (certificate, key) = pki().pem(&["first"]);
     lab.guard(Canary::of(key.clone()));
@@ -136,7 +139,8 @@ async fn streams_are_shared_by_the_requests_of_one_connection_only() {
     let path = "/connections/first/rotate";
     let rotated = lab.gateway.api("POST", path, &fields.to_string()).await;
     assert!((200..300).contains(&rotated.head.status()), "{}", rotated.text());
-    assert_eq!(ask(&lab, "first").await.text(), "stream 2");
+    let after = ask(&lab, "first").await.text();
+    assert!(!of_first.contains(&after) && !of_second.contains(&after), "{after}");
     lab.finish().await;
 }
 

@@ -38,7 +38,7 @@ fn post(path: &str, fields: &str, body: &str) -> String {
 #[tokio::test]
 async fn what_arrives_is_signed_with_the_live_key_whatever_the_agent_signed() {
     let lab = lab(plan(SIGNED)).await;
-    let mut wire = lab.tunnel().await;
+    let mut wire = lab.tunnel(HOST).await;
     wire.send(post("/orders?a=%20b", "\r\nX-Sign: v1=stale\r\nX-Time: 1", "{\"amount\": 1}")).await;
     assert_eq!(wire.answer("POST").await.text(), "fine");
     let received = lab.origin.only();
@@ -57,8 +57,8 @@ async fn a_body_beyond_the_limit_is_refused_where_it_is_signed_and_streamed_wher
     let body = "x".repeat(4096);
     let without_body = SIGNED.replace("\\n{body}", "");
     for (auth, status) in [(SIGNED, 413), (&*without_body, 200)] {
-        let lab = lab(plan(auth).limit("written_body_bytes_max: 1KiB")).await;
-        let mut wire = lab.tunnel().await;
+        let lab = lab(plan(auth).limit("written_body_bytes_max: 1024")).await;
+        let mut wire = lab.tunnel(HOST).await;
         wire.send(post("/orders", "", &body)).await;
         let answer = wire.answer("POST").await;
         assert_eq!(answer.head.status(), status, "{}", answer.text());

@@ -27,7 +27,14 @@ async fn lab(jwt: &str, key: &str) -> Lab {
     let plan = Plan::api_key().no_agents().provider(&format!(
         "{{ id: keyed, name: Keyed, hosts: [keyed.acme.test], auth: [{auth}] }}"
     ));
-    let origin = Origin::answering(|_: &Message| ok("fine")).await;
+    let script = |mut stream: Stream| async move {
+        while stream.request().await.is_some() {
+            if stream.try_send(ok("fine")).await.is_err() {
+                return;
+            }
+        }
+    };
+    let origin = Origin::named(&["keyed.acme.test"], script).await;
     let plan = plan.resolve(&format!("keyed.acme.test: \"{}\"", origin.addr));
     let mut lab = plan.start(origin).await;
     lab.add_agent("bot").await;

@@ -278,3 +278,6 @@ fn key_encoding(text: KeyEncodingText) -> KeyEncoding {
         KeyEncodingText::Base64 => KeyEncoding::Base64,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -407,6 +407,12 @@ impl AuthMethod {
         self.kind == AuthKind::Oauth2 && grant.is_some_and(|grant| by_hand.contains(&grant))
     }
 
+    /// Whether an app may request its tokens.
+    pub fn takes_app(&self) -> bool {
+        let is_of_owner = |oauth: &OAuth| oauth.session.is_some() || oauth.signed.is_some();
+        self.oauth.as_ref().is_some_and(|oauth| !is_of_owner(oauth))
+    }
+
     /// Whether connections need an app, unless their owner provides tokens.
     pub fn needs_app(&self) -> bool {
         let grant = self.oauth.as_ref().map(|oauth| oauth.grant);

@@ -137,7 +137,7 @@ fn the_example_of_x_is_signed_as_published() {
         fields: &secrets,
         request: Some(request),
         now: Timestamp::from_second(1_318_622_958).unwrap(),
-        nonce: "kYjzVBB8Y0ZFabxSWbYovY3uYSQ2pTgmZeNu2VS4cg",
+        nonce: "kYjzVBB8Y0ZFabxSWbWovY3uYSQ2pTgmZeNu2VS4cg",
         signature: "",
     };
     let scheme = OAuth1Scheme { algorithm: HmacAlgorithm::Sha1, has_realm: false };
