@@ -227,11 +227,14 @@ impl Vault {
         let view = self.directory.view();
         let app = connection.app_id().and_then(|id| view.app(&connection.org, id)).cloned();
         let of_app = |app: &Arc<AppRecord>| app.variables.clone();
-        let mut variables = app.as_ref().map(of_app).unwrap_or_default();
-        variables.extend(hosts.clone());
+        let instance = provider.instantiate(auth, &hosts)?;
+        // What neither the app nor the connection gives has its default.
+        let mut variables = instance.variables.clone();
+        variables.extend(app.as_ref().map(of_app).unwrap_or_default());
+        variables.extend(hosts);
         Ok(TokenContext {
             by: self.asker.0.load_full(),
-            instance: provider.instantiate(auth, &hosts)?,
+            instance,
             oauth: auth.oauth.as_deref().map(|oauth| {
                 let oauth = match &app {
                     Some(app) => app.completed(oauth, &variables),
