@@ -9,7 +9,7 @@ from requests_oauthlib import OAuth1
 account = BlobServiceClient("https://account.blob.core.windows.net", credential=os.environ["AZURE_STORAGE_KEY"])
 assert "kwph" in os.environ["AZURE_STORAGE_KEY"], "a placeholder"
 blob = account.get_blob_client("photos", "a b/ü (1).txt")
-blob.upload_blob(b"hello", overwrite=True, metadata={"b_1": "x", "b1": "y", "b": "z"})
+blob.upload_blob(b"hello", overwrite=True, metadata={"b10": "x", "b1": "y", "b": "z"})
 assert blob.download_blob().readall() == b"hello"
 blob.set_blob_metadata({"who": "me"})
 
