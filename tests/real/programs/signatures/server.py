@@ -156,8 +156,11 @@ def application(environ, start_response):
         start_response("403 Forbidden", [("Content-Type", "text/plain")])
         return [verdict.encode()]
     if fields["host"].endswith("windows.net"):
-        start_response("201 Created" if method == "PUT" else "200 OK", AZURE_HEADERS)
-        return [] if method in ("PUT", "HEAD") else [b"hello"]
+        if method == "PUT":
+            start_response("201 Created" if "comp=" not in path else "200 OK", AZURE_HEADERS)
+            return []
+        start_response("206 Partial Content", [*AZURE_HEADERS, ("Content-Range", "bytes 0-4/5")])
+        return [b"hello"]
     start_response("200 OK", [("Content-Type", "application/json")])
     return [b"{}"]
 
